@@ -1,0 +1,3 @@
+"""The contract between the SDK and the platform: envelopes, operations, requests, errors. No I/O."""
+
+__version__ = "1.0.0"

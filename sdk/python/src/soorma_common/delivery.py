@@ -1,0 +1,128 @@
+"""What an agent and the event service say to each other over the agent's WebSocket.
+
+Agent: `hello` (what it handles, what it is still running), then `commit`, `fail` or `release` for each
+delivery, `drain` before it stops. Service: `welcome`, `deliver`, and an `answer` to each numbered frame.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from soorma_common.memory import Commit
+
+LEASE_SECONDS = 30.0
+"""How long a delivery stays with an agent that is not heard of; agents renew three times as often."""
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often and when a failed delivery is tried again.
+
+    Attempt n+1 waits `first_delay` x `factor`^(n-1) seconds, at most `longest_delay`, give or take the
+    share `jitter`. After `max_attempts` the event becomes a dead letter and its lane goes on, or, with
+    `then="park"`, waits until the dead letter is replayed.
+    """
+
+    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
+    first_delay: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.5
+    factor: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
+    longest_delay: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
+    jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
+    then: Literal["dead_letter", "park"] = "dead_letter"
+
+
+class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which events a handler takes: a type and a topic, `*` for any; `ordered` keeps a plan's events in line."""
+
+    type: str
+    topic: str = "*"
+    ordered: bool = True
+    retry: RetryPolicy = RetryPolicy()
+
+
+class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_fields=True):
+    """Opens a connection; `running` names the fences the agent is still working on."""
+
+    agent: str
+    instance: str
+    subscriptions: list[Subscription]
+    max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
+    tenant_id: str | None = None
+    running: list[str] = []
+
+
+class CommitFrame(msgspec.Struct, tag_field="frame", tag="commit", forbid_unknown_fields=True):
+    """The handler returned: its commit, with the delivery's fence in it, in the scope of its event."""
+
+    number: int
+    tenant_id: str
+    user_id: str
+    commit: Commit
+
+
+class FailFrame(msgspec.Struct, tag_field="frame", tag="fail", forbid_unknown_fields=True):
+    """The handler failed; `after` in seconds overrides the backoff, `reject` gives up at once."""
+
+    number: int
+    fence: str
+    reason: str
+    after: float | None = None
+    reject: bool = False
+
+
+class ReleaseFrame(msgspec.Struct, tag_field="frame", tag="release", forbid_unknown_fields=True):
+    """The agent gives deliveries back untried; that costs them no attempt."""
+
+    number: int
+    fences: list[str]
+
+
+class DrainFrame(msgspec.Struct, tag_field="frame", tag="drain", forbid_unknown_fields=True):
+    """The agent is about to stop: it takes no further deliveries."""
+
+
+AgentFrame = Hello | CommitFrame | FailFrame | ReleaseFrame | DrainFrame
+
+
+class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
+    """The agent is subscribed; `kept` are the fences of its `running` that still stand."""
+
+    replica: str
+    kept: list[str]
+    lease_seconds: float = LEASE_SECONDS
+
+
+class PlanSnapshot(msgspec.Struct):
+    """The whole small state of a plan: for each key its revision and value. What is not in it is missing."""
+
+    plan_id: str
+    revision: int
+    entries: dict[str, tuple[int, msgspec.Raw]]
+
+
+class Deliver(msgspec.Struct, tag_field="frame", tag="deliver", omit_defaults=True):
+    """An event to handle, for the `attempt`-th time, under a fence."""
+
+    fence: str
+    attempt: int
+    handler: Subscription
+    event: msgspec.Raw
+    plan: PlanSnapshot | None = None
+
+
+class Answer(msgspec.Struct, tag_field="frame", tag="answer", omit_defaults=True):
+    """What came of frame `number`: `body`, or the problem document of an error."""
+
+    number: int
+    body: msgspec.Raw | None = None
+    problem: dict[str, Any] | None = None
+
+
+class Goodbye(msgspec.Struct, tag_field="frame", tag="goodbye"):
+    """The service closes the connection; `problem` tells why the agent must not come back as it is."""
+
+    problem: dict[str, Any] | None = None
+
+
+ServiceFrame = Welcome | Deliver | Answer | Goodbye

@@ -1,0 +1,150 @@
+"""The event envelope, and the form in which a handler sees it.
+
+On the wire and in the record an event is an `Envelope`; a handler gets an `Event`, a dict whose fields
+are attributes too. `to_cloudevent` and `from_cloudevent` translate to CloudEvents 1.0 and back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+from soorma_common.errors import InvalidRequest
+from soorma_common.names import check_name
+from soorma_common.topics import check_topic
+from soorma_common.values import check, decode
+
+DEAD_LETTERED = "event.dead_lettered"
+"""Type of the event published on system-events, in the same transaction, for each dead letter."""
+
+
+class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """An event: what happened (`type`, `data`), where it flows (`topic`) and to what it belongs (the ids).
+
+    `time` is RFC 3339 in UTC. What is None (or unset data) is absent on the wire. Ids not given are
+    filled in when it is published.
+    """
+
+    type: str
+    topic: str
+    id: str | None = None
+    source: str | None = None
+    time: str | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    subject: str | None = None
+    tenant_id: str | None = None
+    user_id: str | None = None
+    session_id: str | None = None
+    plan_id: str | None = None
+    correlation_id: str | None = None
+    response_event: str | None = None
+    response_topic: str | None = None
+    trace_id: str | None = None
+    parent_event_id: str | None = None
+    payload_schema_name: str | None = None
+
+
+FIELDS = Envelope.__struct_fields__
+_NAMES = tuple(field for field in FIELDS if field not in ("type", "topic", "data", "time", "response_topic"))
+_decoder = msgspec.json.Decoder(Envelope)
+
+
+def check_envelope(event: Envelope) -> Envelope:
+    """`event`, if its names are names, its topics topics and its data JSON; else InvalidRequest."""
+    check_name("type", event.type)
+    check_topic(event.topic)
+    if event.response_topic is not None:
+        check_topic(event.response_topic)
+    for field in _NAMES:
+        if (value := getattr(event, field)) is not None:
+            check_name(field, value)
+    if event.data is not msgspec.UNSET:
+        check(event.data, "data")
+    return event
+
+
+def plan_of(event: Envelope) -> str | None:
+    """The plan an event belongs to: its `plan_id`, else a string `plan_id` in its data."""
+    if event.plan_id is not None or event.data is msgspec.UNSET or b'"plan_id"' not in bytes(event.data):
+        return event.plan_id
+    data = decode(bytes(event.data))
+    plan = data.get("plan_id") if isinstance(data, dict) else None
+    return check_name("data.plan_id", plan) if isinstance(plan, str) and plan else None
+
+
+def encode_envelope(event: Envelope) -> str:
+    """The event as JSON text."""
+    return msgspec.json.encode(event).decode()
+
+
+class Event(dict[str, Any]):
+    """An event as a handler gets it: a dict, JSON-serialisable, whose envelope fields are attributes too.
+
+    `event["type"]` and `event.type` are the same; a field that is unset is absent from the dict and None
+    as an attribute.
+    """
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in FIELDS:
+            return self.get(name)
+        raise AttributeError(f"an event has no field {name!r}; its fields are {', '.join(FIELDS)}")
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Event:
+        """An event of the JSON text of its envelope."""
+        return cls(decode(text))
+
+
+_TRACE = re.compile(r"[0-9a-f]{32}")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_SAME_NAME = ("id", "source", "type", "time", "subject", "data")
+_EXTENSIONS = {
+    field: field.replace("_", "") for field in FIELDS if field not in _SAME_NAME and field != "trace_id"
+}
+
+
+def to_cloudevent(event: Event) -> dict[str, Any]:
+    """The event in the JSON format of CloudEvents 1.0; Soorma's ids are extension attributes.
+
+    A trace id of W3C form becomes `traceparent` (its span is derived from the event's id), any other `traceid`.
+    """
+    cloud: dict[str, Any] = {"specversion": "1.0", "datacontenttype": "application/json"}
+    cloud.update({name: event[name] for name in _SAME_NAME if name in event})
+    cloud.setdefault("source", "soorma")
+    cloud.update({there: event[here] for here, there in _EXTENSIONS.items() if here in event})
+    if trace := event.trace_id:
+        if _TRACE.fullmatch(trace):
+            span = hashlib.blake2b(str(event.id).encode(), digest_size=8).hexdigest()
+            cloud["traceparent"] = f"00-{trace}-{span}-01"
+        else:
+            cloud["traceid"] = trace
+    return cloud
+
+
+def from_cloudevent(cloud: dict[str, Any]) -> Envelope:
+    """The envelope of a CloudEvent in JSON format; InvalidRequest where it is none, or carries no `topic`."""
+    if not isinstance(cloud, dict) or cloud.get("specversion") != "1.0":
+        raise InvalidRequest("this is no CloudEvent 1.0: 'specversion' must be \"1.0\"")
+    for name in ("id", "source", "type", "topic"):
+        if not isinstance(cloud.get(name), str):
+            raise InvalidRequest(f"the CloudEvent needs {name!r}, a string (Soorma reads the extension 'topic' too)")
+    fields = {name: cloud[name] for name in _SAME_NAME if name in cloud}
+    fields.update({here: cloud[there] for here, there in _EXTENSIONS.items() if there in cloud})
+    parent = _TRACEPARENT.fullmatch(str(cloud.get("traceparent", "")))
+    if parent or "traceid" in cloud:
+        fields["trace_id"] = parent[1] if parent else cloud["traceid"]
+    return decode_envelope(msgspec.json.encode(fields))
+
+
+def decode_envelope(body: bytes | str) -> Envelope:
+    """The checked envelope of JSON text; InvalidRequest names what is wrong with it."""
+    try:
+        event = _decoder.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"this is no event envelope: {error}") from error
+    return check_envelope(event)

@@ -1,0 +1,116 @@
+"""What the memory service takes and answers."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.events import Envelope
+from soorma_common.operations import AnyOperation
+
+
+class PlanCommit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The part of a commit that touches one plan.
+
+    `reads` maps keys to the revisions they were read at (0: missing); `expected_revision` is that of the
+    plan. Where one differs at commit, the whole commit is refused with Conflict.
+    """
+
+    plan_id: str
+    operations: list[AnyOperation] = []
+    reads: dict[str, int] = {}
+    expected_revision: int | None = None
+
+
+class Cause(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """Who made a change and what made them: kept with each row of the history."""
+
+    actor: str | None = None
+    instance: str | None = None
+    event_id: str | None = None
+    correlation_id: str | None = None
+    trace_id: str | None = None
+
+
+class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The one way in: changes of plans, events to publish and the delivery that is answered, all or nothing.
+
+    `fence` is the token of the delivery in hand; the commit settles it. Without one, the scope comes from
+    the request.
+    """
+
+    plans: list[PlanCommit] = []
+    events: list[Envelope] = []
+    fence: str | None = None
+    cause: Cause | None = None
+
+
+class PlanCommitted(msgspec.Struct):
+    """The plan's revision after the commit, and a result for each of its operations (null where none)."""
+
+    plan_id: str
+    revision: int
+    results: list[msgspec.Raw]
+
+
+class Committed(msgspec.Struct):
+    """The answer to a commit: its plans in the order they were given, the ids of its events, the time in ms."""
+
+    plans: list[PlanCommitted]
+    events: list[str]
+    at: int
+
+
+class Entry(msgspec.Struct, rename="camel"):
+    """A key's value as the memory service answers it; `updated_at` is RFC 3339 in UTC."""
+
+    id: str
+    tenant_id: str
+    user_id: str
+    plan_id: str
+    key: str
+    value: msgspec.Raw
+    updated_at: str
+    revision: int
+    expires_at: str | None = None
+
+
+class Change(msgspec.Struct, rename="camel", omit_defaults=True):
+    """A row of a plan's history: which operation changed which key, by whom and because of what."""
+
+    revision: int
+    op: str
+    at: str
+    key: str | None = None
+    argument: msgspec.Raw | None = None
+    actor: str | None = None
+    instance: str | None = None
+    event_id: str | None = None
+    correlation_id: str | None = None
+    trace_id: str | None = None
+
+
+class Action(msgspec.Struct, rename="camel", omit_defaults=True):
+    """An entry of a plan's action history; `number` counts from 1."""
+
+    number: int
+    name: str
+    at: str
+    revision: int
+    actor: str | None = None
+    instance: str | None = None
+    event_id: str | None = None
+    correlation_id: str | None = None
+    trace_id: str | None = None
+
+
+class PlanInfo(msgspec.Struct, rename="camel", omit_defaults=True):
+    """What a listing tells of a plan; `size_bytes` is that of its keys and current values."""
+
+    plan_id: str
+    revision: int
+    keys: int
+    actions: int
+    size_bytes: int
+    created_at: str
+    updated_at: str
+    expires_at: str | None = None

@@ -1,0 +1,49 @@
+"""What may be a name: of a plan, a key, a tenant, a user, an agent, an event type."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.errors import InvalidName
+
+DEFAULT_TENANT = "00000000-0000-0000-0000-000000000000"
+DEFAULT_USER = "00000000-0000-0000-0000-000000000001"
+
+LONGEST_NAME = 255
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """Whose data is meant: every plan and every event belongs to one user of one tenant."""
+
+    tenant_id: str
+    user_id: str
+
+
+def check_name(what: str, name: object) -> str:
+    """`name`, if it is a string of 1 to 255 characters that can stand in a path; else InvalidName.
+
+    Refused are `.` and `..` (clients and proxies resolve them away), NUL, and lone surrogates (they are
+    no text that UTF-8 can carry).
+    """
+    if not isinstance(name, str):
+        raise InvalidName(f"{what} must be a string, not {type(name).__name__}", name=what)
+    if not 1 <= len(name) <= LONGEST_NAME:
+        raise InvalidName(f"{what} must have 1 to {LONGEST_NAME} characters, not {len(name)}", name=what)
+    if name in (".", "..") or "\0" in name or not _is_text(name):
+        raise InvalidName(f"{what} must not be '.' or '..' nor hold NUL or a lone surrogate: {name!a}", name=what)
+    return name
+
+
+def check_scope(tenant_id: object, user_id: object) -> Scope:
+    """The scope of two checked names."""
+    return Scope(check_name("tenant_id", tenant_id), check_name("user_id", user_id))
+
+
+def _is_text(name: str) -> bool:
+    if name.isascii():
+        return True
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

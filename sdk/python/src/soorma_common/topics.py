@@ -1,0 +1,31 @@
+"""The eight topics. They are fixed, so that what flows where can be read without asking anybody."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from soorma_common.errors import InvalidName
+
+
+class Topic(StrEnum):
+    """Where an event is published; any other name is refused."""
+
+    BUSINESS_FACTS = "business-facts"
+    ACTION_REQUESTS = "action-requests"
+    ACTION_RESULTS = "action-results"
+    BILLING_EVENTS = "billing-events"
+    NOTIFICATION_EVENTS = "notification-events"
+    SYSTEM_EVENTS = "system-events"
+    PLAN_EVENTS = "plan-events"
+    TASK_EVENTS = "task-events"
+
+
+_NAMES = frozenset(topic.value for topic in Topic)
+
+
+def check_topic(topic: object) -> str:
+    """`topic` as a plain string; InvalidName, with the eight names, if it is none of them."""
+    name = topic.value if isinstance(topic, Topic) else topic
+    if name not in _NAMES:
+        raise InvalidName(f"there is no topic {name!r}; the topics are {', '.join(sorted(_NAMES))}", name="topic")
+    return str(name)

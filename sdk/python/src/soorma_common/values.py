@@ -1,0 +1,140 @@
+"""Values as JSON text.
+
+A value is any JSON. It is kept as the text it came as, so key order, big integers and unicode come back
+as they went in. What JSON cannot say is refused before it is sent, with its path in the value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import msgspec
+
+from soorma_common.errors import InvalidValue
+
+DEEPEST_VALUE = 128
+"""Levels of nesting a value may have: both ends decode by recursion."""
+
+_decoder = msgspec.json.Decoder()
+_PLAIN = (str, bool, int, type(None))
+
+
+def encode(value: Any) -> str:
+    """JSON text of a value: JSON types, tuples, and pydantic models, dataclasses or msgspec structs at any depth.
+
+    Raises InvalidValue with the path of the first part that JSON cannot say: NaN, Infinity, a dict key
+    that is no string, an object of another type, a lone surrogate.
+    """
+    try:
+        return msgspec.json.encode(_plain(value, "$", 0)).decode()
+    except UnicodeEncodeError:
+        path = _surrogate_path(_plain(value, "$", 0), "$")
+        raise InvalidValue(f"{path} holds a lone surrogate, which is no text", path=path) from None
+
+
+def decode(text: str | bytes) -> Any:
+    """A fresh Python value of JSON text that `encode` or `check` has let pass."""
+    return _decoder.decode(text)
+
+
+def check(raw: bytes | bytearray | memoryview | msgspec.Raw, where: str = "value") -> str:
+    """The text of raw JSON from outside, after all of it was read once; InvalidValue if it is not strict JSON."""
+    data = bytes(raw)
+    try:
+        _decoder.decode(data)
+        text = data.decode()
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
+        raise InvalidValue(f"{where} is not JSON that can be kept: {error}", path=where) from error
+    if _depth_exceeds(text):
+        raise InvalidValue(f"{where} is nested deeper than {DEEPEST_VALUE} levels", path=where)
+    return text
+
+
+def _depth_exceeds(text: str) -> bool:
+    if text.count("[") + text.count("{") <= DEEPEST_VALUE:
+        return False
+
+    def deeper(value: Any, depth: int) -> bool:
+        if depth > DEEPEST_VALUE:
+            return True
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return any(deeper(part, depth + 1) for part in parts)
+
+    return deeper(_decoder.decode(text), 0)
+
+
+def _plain(value: Any, path: str, depth: int) -> Any:
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if depth >= DEEPEST_VALUE:
+        raise InvalidValue(f"{path} is nested deeper than {DEEPEST_VALUE} levels", path=path)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidValue(f"{path} is {value}, which JSON cannot say", path=path)
+        return float(value)
+    if isinstance(value, dict):
+        return {_key(name, path): _plain(part, f"{path}.{name}", depth + 1) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part, f"{path}[{index}]", depth + 1) for index, part in enumerate(value)]
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    return _plain(_model(value, path), path, depth)
+
+
+def _key(name: Any, path: str) -> str:
+    if not isinstance(name, str):
+        raise InvalidValue(f"{path} has the key {name!r}; keys of a JSON object are strings", path=path)
+    return name
+
+
+def _model(value: Any, path: str) -> Any:
+    """The plain form of an object that knows its own fields."""
+    if not isinstance(value, type):
+        if hasattr(value, "model_dump"):  # pydantic, without importing it
+            return value.model_dump(mode="json")
+        if dataclasses.is_dataclass(value) or isinstance(value, msgspec.Struct):
+            return msgspec.to_builtins(value, builtin_types=(), str_keys=False, enc_hook=_no_json)
+    raise InvalidValue(
+        f"{path} is a {type(value).__name__}, which JSON cannot say; turn it into text, numbers, lists or objects",
+        path=path,
+    )
+
+
+def _no_json(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise InvalidValue(f"a field is a {type(value).__name__}, which JSON cannot say", path="$")
+
+
+def convert(value: Any, kind: Any) -> Any:
+    """A decoded value as an instance of `kind`: a pydantic model, dataclass, msgspec struct or plain type.
+
+    Raises InvalidValue if it does not fit, with what the model's own validation says.
+    """
+    try:
+        if hasattr(kind, "model_validate"):
+            return kind.model_validate(value)
+        return msgspec.convert(value, kind)
+    except ValueError as error:  # pydantic's and msgspec's validation errors are ValueErrors
+        raise InvalidValue(f"the value is no {getattr(kind, '__name__', kind)}: {error}", path="$") from error
+
+
+def _surrogate_path(value: Any, path: str) -> str:
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return path
+        return ""
+    if isinstance(value, dict):
+        parts = [(f"{path}.{name!a}", name) for name in value] + [(f"{path}.{n}", v) for n, v in value.items()]
+    elif isinstance(value, list):
+        parts = [(f"{path}[{index}]", part) for index, part in enumerate(value)]
+    else:
+        return ""
+    return next(filter(None, (_surrogate_path(part, where) for where, part in parts)), "")

@@ -1,0 +1,36 @@
+"""`python -m soorma_platform`: the platform in the foreground, with settings from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from soorma_common.errors import SoormaError
+from soorma_platform import logs
+from soorma_platform.runtime import run
+from soorma_platform.settings import Settings
+
+
+def main() -> int:
+    """Runs the platform; 0 when it was told to stop, 1 when it could not start."""
+    try:
+        settings = Settings.from_env()
+        logs.configure(settings.log_level)
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(run(settings))
+    except SoormaError as error:
+        print(f"soorma: {error.message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop  # noqa: PLC0415 - not there on Windows
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The bus of the embedded platform: all who wait live in this process, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+from soorma_platform.buses.protocol import bells
+from soorma_platform.stores.protocol import LogEntry, Notice
+
+
+class InProcessBell:
+    """See `Bell`."""
+
+    def __init__(self, name: str, doors: dict[str, set[InProcessBell]]) -> None:
+        self._name = name
+        self._doors = doors
+        self._rung = asyncio.Event()
+
+    def __enter__(self) -> InProcessBell:
+        self._doors[self._name].add(self)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        waiting = self._doors[self._name]
+        waiting.discard(self)
+        if not waiting:
+            del self._doors[self._name]
+
+    def ring(self) -> None:
+        """See `Bell.ring`."""
+        self._rung.set()
+
+    async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - a bell is waited at for a time
+        """See `Bell.wait`."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
+
+
+class InProcessBus:
+    """See `Bus`."""
+
+    def __init__(self) -> None:
+        self._doors: dict[str, set[InProcessBell]] = defaultdict(set)
+        self._subscribers: list[Callable[[list[LogEntry]], None]] = []
+
+    def notify(self, notice: Notice) -> None:
+        """See `Bus.notify`."""
+        for name in bells(notice):
+            for bell in self._doors.get(name, ()):
+                bell.ring()
+        if notice.entries:
+            for receive in self._subscribers:
+                receive(notice.entries)
+
+    def bell(self, name: str) -> InProcessBell:
+        """See `Bus.bell`."""
+        return InProcessBell(name, self._doors)
+
+    def subscribe(self, receive: Callable[[list[LogEntry]], None]) -> Callable[[], None]:
+        """See `Bus.subscribe`."""
+        self._subscribers.append(receive)
+        return lambda: self._subscribers.remove(receive)

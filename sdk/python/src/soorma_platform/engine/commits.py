@@ -1,0 +1,208 @@
+"""The one way in: deciding a commit."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.errors import Fenced, Forbidden, HistoryGone, IdempotencyMismatch, InvalidRequest
+from soorma_common.memory import Cause, Commit, Committed, PlanCommitted
+from soorma_common.names import Scope, check_name
+from soorma_common.operations import (
+    AnyOperation,
+    Append,
+    Cleanup,
+    ExpirePlan,
+    Extend,
+    KeyOperation,
+    Merge,
+    RecordAction,
+    Set,
+)
+from soorma_common.values import check
+from soorma_platform.engine.deliveries import settle
+from soorma_platform.engine.limits import Limits
+from soorma_platform.engine.plans import PlanEditor
+from soorma_platform.engine.publishing import lane_of, place, publish
+from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, Snapshot, StoredAnswer
+
+MINUTE = 60_000
+SMALL_RESULT = 4096
+"""Bytes up to which a result is kept with the answer; a larger one is rebuilt from the history."""
+LONGEST_TTL = 10 * 365 * 86_400.0
+
+_NULL = msgspec.Raw(b"null")
+
+
+class Request(msgspec.Struct):
+    """A commit as it came in: whose, under which idempotency key, and a fingerprint of its body."""
+
+    scope: Scope
+    commit: Commit
+    fingerprint: str
+    idempotency_key: str | None = None
+    keep_answer: int = 15 * MINUTE
+
+    @property
+    def answer_key(self) -> str | None:
+        """Under what the first answer is kept: the fence of a delivery, else the idempotency key."""
+        return f"fence:{self.commit.fence}" if self.commit.fence else self.idempotency_key
+
+
+def check_commit(commit: Commit, limits: Limits) -> None:
+    """Raises InvalidRequest or LimitExceeded where a commit from outside is not one that can be decided."""
+    operations = sum(len(plan.operations) + len(plan.reads) for plan in commit.plans)
+    limits.check("commit_operations", operations, "the number of the commit's operations and reads")
+    limits.check("commit_events", len(commit.events), "the number of the commit's events")
+    names = [check_name("plan_id", plan.plan_id) for plan in commit.plans]
+    if len(set(names)) != len(names):
+        raise InvalidRequest("a plan is named twice in the commit; put its operations into one part")
+    for plan in commit.plans:
+        for key in plan.reads:
+            check_name("key", key)
+        for operation in plan.operations:
+            _check_operation(operation, limits)
+
+
+def needs(request: Request) -> Needs:
+    """What must be loaded before the commit can be decided. Events must have their ids."""
+    commit = request.commit
+    plans: dict[str, set[str]] = {}
+    counted: set[str] = set()
+    for plan in commit.plans:
+        keys = plans[plan.plan_id] = set(plan.reads)
+        for operation in plan.operations:
+            if isinstance(operation, KeyOperation):
+                keys.add(operation.key)
+            elif isinstance(operation, Cleanup):
+                counted.add(plan.plan_id)
+    lanes = {lane for event in commit.events if (lane := lane_of(request.scope, event.plan_id))}
+    events = [(event.id or "", event.topic, event.type) for event in commit.events]
+    return Needs(request.scope, plans, counted, request.answer_key, commit.fence, events, lanes)
+
+
+def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
+    """What a commit writes, or the error that refuses it as a whole."""
+    if snapshot.answer is not None:
+        return _answer_again(request, snapshot.answer)
+    commit = request.commit
+    decision = Decision(plans=[], events=[], ready=[])
+    if commit.fence is not None:
+        settle(decision, _delivery(request, snapshot), snapshot)
+    cause = commit.cause or Cause()
+    answers: list[PlanCommitted] = []
+    large: list[tuple[int, int, str, int, int]] = []
+    for index, part in enumerate(commit.plans):
+        editor = PlanEditor(snapshot.plans[part.plan_id], now=snapshot.now, limits=limits, cause=cause)
+        editor.check_reads(part.reads, part.expected_revision)
+        results = []
+        for number, operation in enumerate(part.operations):
+            text = editor.apply(operation)
+            results.append(_NULL if text is None else msgspec.Raw(text.encode()))
+            if text is not None and len(text) > SMALL_RESULT and isinstance(operation, KeyOperation):
+                large.append((index, number, operation.key, editor.row.revision, len(editor.change.history) - 1))
+        if editor.change.history:
+            decision.plans.append(editor.change)
+        answers.append(PlanCommitted(part.plan_id, editor.row.revision, results))
+    for event in commit.events:
+        if row := publish(event, request.scope, snapshot, limits):
+            decision.events.append(row)
+    decision.committed = Committed(answers, [event.id or "" for event in commit.events], snapshot.now)
+    _keep_answer(decision, request, snapshot.now, large)
+    return decision
+
+
+def place_events(request: Request, default_plan: str | None) -> None:
+    """Gives the commit's events their scope and plan; `default_plan` is that of the event in hand."""
+    request.commit.events = [place(event, request.scope, default_plan) for event in request.commit.events]
+
+
+def _delivery(request: Request, snapshot: Snapshot) -> DeliveryRow:
+    delivery = snapshot.delivery
+    if delivery is None:
+        raise Fenced(
+            "this delivery was given to another agent (its lease had run out), or was settled before: "
+            "nothing of this attempt was changed or published",
+        )
+    if (delivery.tenant_id, delivery.user_id) != (request.scope.tenant_id, request.scope.user_id):
+        raise Forbidden("a delivery is answered in the scope of its event's tenant and user only")
+    return delivery
+
+
+def _answer_again(request: Request, first: StoredAnswer) -> Decision:
+    if first.fingerprint != request.fingerprint:
+        if request.commit.fence:
+            raise Fenced("this delivery was answered before, with another commit: nothing of this one was applied")
+        raise IdempotencyMismatch(
+            f"the idempotency key {request.idempotency_key!r} was used for a request with another body",
+        )
+    return Decision(replayed=first)
+
+
+def _keep_answer(
+    decision: Decision, request: Request, now: int, large: list[tuple[int, int, str, int, int]]
+) -> None:
+    key = request.answer_key
+    if key is None or decision.committed is None:
+        return
+    kept = decision.committed
+    if large:
+        left_out = {(plan, number) for plan, number, *_ in large}
+        kept = Committed(
+            [
+                PlanCommitted(
+                    plan.plan_id,
+                    plan.revision,
+                    [_NULL if (i, j) in left_out else text for j, text in enumerate(plan.results)],
+                )
+                for i, plan in enumerate(kept.plans)
+            ],
+            kept.events,
+            kept.at,
+        )
+    decision.answer = StoredAnswer(key, request.fingerprint, kept, now + request.keep_answer, large)
+
+
+def _check_operation(operation: AnyOperation, limits: Limits) -> None:
+    match operation:
+        case KeyOperation(key=key):
+            check_name("key", key)
+            _check_argument(operation, limits)
+        case RecordAction(name=name):
+            check_name("action", name)
+        case ExpirePlan(ttl=ttl):
+            _check_ttl(ttl)
+
+
+def _check_argument(operation: KeyOperation, limits: Limits) -> None:
+    match operation:
+        case Set(value=value) | Append(value=value) | Extend(value=value) | Merge(value=value):
+            limits.check("value_bytes", len(bytes(value)), f"the value for {operation.key!r}, in bytes,")
+            check(value, f"the value for {operation.key!r}")
+    if isinstance(operation, Set):
+        _check_ttl(operation.ttl)
+
+
+def _check_ttl(ttl: float | None) -> None:
+    if ttl is not None and not 0 < ttl <= LONGEST_TTL:
+        raise InvalidRequest(f"ttl must be more than 0 and at most {LONGEST_TTL:.0f} seconds, not {ttl}")
+
+
+def check_horizon(what: str, asked: int, horizon: int) -> None:
+    """Raises HistoryGone if `asked` lies before the oldest revision or position still kept."""
+    if asked < horizon:
+        raise HistoryGone(
+            f"{what} {asked} lies before {horizon}, the oldest one still kept; start from there", horizon=horizon
+        )
+
+
+def needs_of_expiry(scope: Scope, plan_id: str, keys: set[str]) -> Needs:
+    """What must be loaded to sweep a plan, or some of its keys, whose time to live is over."""
+    return Needs(scope, {plan_id: keys})
+
+
+def expire(plan_id: str, keys: set[str], snapshot: Snapshot, *, limits: Limits) -> Decision:
+    """Sweeps what has expired of a plan as a commit of its own; nothing, where it was given a new life meanwhile."""
+    editor = PlanEditor(snapshot.plans[plan_id], now=snapshot.now, limits=limits, cause=Cause(actor="soorma"))
+    for key in sorted(keys):
+        editor.expire(key)
+    return Decision(plans=[editor.change] if editor.change.history else [])

@@ -1,0 +1,119 @@
+"""The delivery rules: who is next in a lane, when a failure is tried again, when it is given up.
+
+A lane is the events of one plan for one group. Only its head has a time it is ready at; while it is in
+an agent's hands that time is the end of its lease, so an agent that vanishes gives it back by itself.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.delivery import RetryPolicy
+from soorma_common.errors import Fenced
+from soorma_common.events import DEAD_LETTERED, Envelope, decode_envelope
+from soorma_common.names import Scope
+from soorma_common.topics import Topic
+from soorma_platform.engine.limits import Limits
+from soorma_platform.engine.publishing import lane_of, publish
+from soorma_platform.engine.rows import DeadLetterRow, Decision, DeliveryRow, Needs, Snapshot
+
+LONGEST_REASON = 4000
+
+
+def settle(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> None:
+    """The delivery is over: the next of its lane leads now."""
+    decision.settled = delivery
+    if delivery.lane is None:
+        return
+    if delivery.next_in_lane is not None:
+        decision.ready.append((delivery.next_in_lane, snapshot.now))
+    else:
+        snapshot.busy.discard((delivery.group_id, delivery.lane))
+
+
+def backoff(policy: RetryPolicy, attempt: int, draw: float) -> int:
+    """Milliseconds to wait after the failed `attempt` (from 1); `draw` in [-1, 1] spreads it by the jitter."""
+    delay = min(policy.first_delay * policy.factor ** min(attempt - 1, 64), policy.longest_delay)
+    return round(1000 * delay * (1 + policy.jitter * draw))
+
+
+class Failure(msgspec.Struct):
+    """A failed attempt: why, when the handler wants it again, whether it gives it up, a draw for the jitter.
+
+    `dead_letter_id` is the id of the event to be published if this is the end.
+    """
+
+    fence: str
+    reason: str
+    draw: float
+    dead_letter_id: str
+    after: float | None = None
+    reject: bool = False
+
+
+def needs_of_failure(failure: Failure, scope: Scope, plan_id: str | None) -> Needs:
+    """What must be loaded before a failure is decided: a dead letter publishes an event."""
+    lane = lane_of(scope, plan_id)
+    return Needs(
+        scope,
+        fence=failure.fence,
+        events=[(failure.dead_letter_id, Topic.SYSTEM_EVENTS.value, DEAD_LETTERED)],
+        lanes={lane} if lane else set(),
+    )
+
+
+def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
+    """A failed attempt is tried again later, or ends as a dead letter; Fenced if it is no longer this agent's."""
+    delivery = snapshot.delivery
+    if delivery is None:
+        raise Fenced("this delivery was given to another agent before its failure was reported")
+    reason = failure.reason[:LONGEST_REASON]
+    if not failure.reject and delivery.attempt < delivery.retry.max_attempts:
+        wait = backoff(delivery.retry, delivery.attempt, failure.draw)
+        if failure.after is not None:
+            wait = round(1000 * max(failure.after, 0))
+        return Decision(retried=(delivery, snapshot.now + wait, reason))
+    return _give_up(delivery, reason, failure.dead_letter_id, snapshot, limits)
+
+
+def _give_up(
+    delivery: DeliveryRow, reason: str, dead_letter_id: str, snapshot: Snapshot, limits: Limits
+) -> Decision:
+    decision = Decision(ready=[], events=[])
+    parked = delivery.retry.then == "park"
+    decision.dead_letter = DeadLetterRow(delivery, reason, snapshot.now, parked)
+    if not parked:
+        settle(decision, delivery, snapshot)
+    failed = decode_envelope(delivery.envelope)
+    if failed.type == DEAD_LETTERED:
+        return decision  # or a group that fails on dead letters would feed itself for ever
+    scope = Scope(delivery.tenant_id, delivery.user_id)
+    notice = _notice(failed, delivery, reason, dead_letter_id)
+    if row := publish(notice, scope, snapshot, limits):
+        decision.events.append(row)
+    return decision
+
+
+def _notice(failed: Envelope, delivery: DeliveryRow, reason: str, event_id: str) -> Envelope:
+    data = {
+        "event_id": failed.id,
+        "type": failed.type,
+        "topic": failed.topic,
+        "group": delivery.group,
+        "attempts": delivery.attempt,
+        "reason": reason,
+    }
+    return Envelope(
+        type=DEAD_LETTERED,
+        topic=Topic.SYSTEM_EVENTS.value,
+        id=event_id,
+        source=delivery.group,
+        data=msgspec.Raw(msgspec.json.encode(data)),
+        tenant_id=failed.tenant_id,
+        user_id=failed.user_id,
+        session_id=failed.session_id,
+        plan_id=delivery.plan_id,
+        correlation_id=failed.correlation_id,
+        trace_id=failed.trace_id,
+        parent_event_id=failed.id,
+    )

@@ -1,0 +1,34 @@
+"""The limits of a plan and of a request."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.errors import LimitExceeded
+
+MIB = 1024 * 1024
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one plan, value, event and commit may grow to; sizes in bytes of UTF-8 text, periods in ms."""
+
+    value_bytes: int = MIB
+    plan_bytes: int = 16 * MIB
+    plan_keys: int = 10_000
+    plan_actions: int = 1_000_000
+    commit_operations: int = 1_000
+    commit_events: int = 1_000
+    event_bytes: int = 512 * 1024
+    history_revisions: int = 10_000
+    history_bytes: int = 64 * MIB
+
+    def check(self, limit: str, actual: int, what: str) -> None:
+        """Raises LimitExceeded, naming the limit, if `actual` is past it."""
+        maximum: int = getattr(self, limit)
+        if actual > maximum:
+            raise LimitExceeded(
+                f"{what} would be {actual:,}, and the limit {limit} is {maximum:,}; nothing was changed",
+                limit=limit,
+                maximum=maximum,
+                actual=actual,
+            )

@@ -1,0 +1,189 @@
+"""How the operations of a commit change a plan."""
+
+from __future__ import annotations
+
+from soorma_common.errors import Conflict
+from soorma_common.memory import Cause
+from soorma_common.operations import (
+    AnyOperation,
+    Cleanup,
+    ExpirePlan,
+    KeyOperation,
+    RecordAction,
+    Set,
+    apply,
+    argument,
+    result,
+    tag,
+)
+from soorma_platform.engine.limits import Limits
+from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
+
+ROW_OVERHEAD = 100
+"""Bytes a history row counts for beside its argument."""
+
+
+class PlanEditor:
+    """Applies operations to a plan in order, and collects what is to be written.
+
+    The plan's revision rises by one with the first operation that changes anything, whatever their number.
+    """
+
+    def __init__(self, state: PlanState, *, now: int, limits: Limits, cause: Cause) -> None:
+        self._now = now
+        self._limits = limits
+        self._cause = cause
+        self._entries = state.entries
+        self._live_keys = state.live_keys
+        self._before = state.row.revision
+        row = state.row
+        self.change = PlanChange(row, {}, set(), [], [])
+        if row.live and row.expires_at is not None and row.expires_at <= now:
+            self._clear("expire")
+
+    @property
+    def row(self) -> PlanRow:
+        """The plan as it stands after the operations so far."""
+        return self.change.row
+
+    def revision_of(self, key: str) -> int:
+        """The key's revision as a reader sees it: 0 when it is missing or has expired."""
+        entry = self._live(key)
+        return entry.revision if entry else 0
+
+    def check_reads(self, reads: dict[str, int], expected_revision: int | None) -> None:
+        """Raises Conflict where a key, or the plan, is no longer at the revision it was read at."""
+        if expected_revision is not None and expected_revision != self._before:
+            raise Conflict(
+                f"plan {self.row.plan_id!r} is at revision {self._before}, not {expected_revision}",
+                plan_id=self.row.plan_id,
+                expected_revision=expected_revision,
+                current_revision=self._before,
+            )
+        for key, revision in reads.items():
+            self._check_revision(key, revision)
+
+    def apply(self, operation: AnyOperation) -> str | None:
+        """Applies one operation and returns its result as JSON text, None where it has none."""
+        match operation:
+            case RecordAction(name=name):
+                self._record(name)
+            case Cleanup():
+                count = self._live_keys
+                self._clear("cleanup")
+                return str(count)
+            case ExpirePlan(ttl=ttl):
+                self.row.expires_at = None if ttl is None else self._now + round(ttl * 1000)
+                self.row.live = True
+                self._remember(operation, None)
+            case KeyOperation():
+                return self._apply_to_key(operation)
+        return None
+
+    def _apply_to_key(self, operation: KeyOperation) -> str | None:
+        key = operation.key
+        if operation.expected_revision is not None:
+            self._check_revision(key, operation.expected_revision)
+        entry = self._live(key)
+        before = entry.value if entry else None
+        after = apply(operation, before)
+        if after is None:
+            self._remove(key, operation, entry)
+        else:
+            self._put(key, operation, entry, after)
+        return None if operation.blind else result(operation, before, after)
+
+    def _put(self, key: str, operation: KeyOperation, entry: EntryRow | None, value: str) -> None:
+        size = _bytes(value)
+        self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
+        stored = self._entries.get(key)
+        self.row.keys += stored is None
+        self._live_keys += entry is None
+        self.row.size += size + (_bytes(key) if stored is None else -_bytes(stored.value))
+        self.row.live = True
+        self._limits.check("plan_keys", self.row.keys, "the number of the plan's keys")
+        self._limits.check("plan_bytes", self.row.size, "the plan's size in bytes")
+        expires_at = entry.expires_at if entry else None
+        if isinstance(operation, Set):
+            expires_at = None if operation.ttl is None else self._now + round(operation.ttl * 1000)
+        row = EntryRow(key, value, self._before + 1, self._now, expires_at)
+        self._entries[key] = self.change.puts[key] = row
+        self.change.removals.discard(key)
+        self._remember(operation, key)
+
+    def _remove(self, key: str, operation: KeyOperation, entry: EntryRow | None) -> None:
+        if entry is None:
+            return
+        self._live_keys -= 1
+        self.drop(key)
+        self._remember(operation, key)
+
+    def drop(self, key: str) -> None:
+        """Forgets the row of a key, expired or not."""
+        stored = self._entries.pop(key)
+        self.row.keys -= 1
+        self.row.size -= _bytes(key) + _bytes(stored.value)
+        self.change.puts.pop(key, None)
+        self.change.removals.add(key)
+
+    def expire(self, key: str) -> None:
+        """Sweeps a key whose time to live is over, as a change that watchers and the history see."""
+        entry = self._entries.get(key)
+        if entry is None or entry.expires_at is None or entry.expires_at > self._now:
+            return
+        self.drop(key)
+        self._note("expire", key, None)
+
+    def _record(self, name: str) -> None:
+        self.row.actions += 1
+        self._limits.check("plan_actions", self.row.actions, "the number of the plan's actions")
+        self.row.live = True
+        self._remember(RecordAction(name), None, action=self.row.actions)
+
+    def _clear(self, op: str) -> None:
+        row = self.row
+        self.change.cleared.append(row.incarnation)
+        row.incarnation += 1
+        row.keys = row.size = row.actions = row.history_size = self._live_keys = 0
+        row.expires_at = None
+        row.live = False
+        row.horizon = self._before + 1
+        self._entries.clear()
+        self.change.puts.clear()
+        self.change.removals.clear()
+        self.change.history.clear()
+        self._note(op, None, None)
+
+    def _remember(self, operation: AnyOperation, key: str | None, action: int | None = None) -> None:
+        self._note(tag(operation), key, argument(operation), action)
+
+    def _note(self, op: str, key: str | None, text: str | None, action: int | None = None) -> None:
+        row = self.row
+        row.revision = self._before + 1
+        row.updated_at = self._now
+        row.history_size += ROW_OVERHEAD + (_bytes(text) if text else 0)
+        self.change.history.append(
+            HistoryRow(row.revision, len(self.change.history), op, key, text, self._now, self._cause, action)
+        )
+
+    def _live(self, key: str) -> EntryRow | None:
+        entry = self._entries.get(key)
+        if entry is None or (entry.expires_at is not None and entry.expires_at <= self._now):
+            return None
+        return entry
+
+    def _check_revision(self, key: str, expected: int) -> None:
+        current = self.revision_of(key)
+        if current != expected:
+            raise Conflict(
+                f"key {key!r} of plan {self.row.plan_id!r} is at revision {current}, not {expected}"
+                f"{' (0: missing)' if 0 in (current, expected) else ''}",
+                plan_id=self.row.plan_id,
+                key=key,
+                expected_revision=expected,
+                current_revision=current,
+            )
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

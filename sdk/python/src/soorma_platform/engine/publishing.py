@@ -1,0 +1,97 @@
+"""How an event enters the log: what is filled in, who gets it, what the same id again means."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from soorma_common.errors import EventIdConflict, Forbidden
+from soorma_common.events import Envelope, encode_envelope, plan_of
+from soorma_common.names import Scope
+from soorma_common.times import rfc3339
+from soorma_platform.engine.limits import Limits
+from soorma_platform.engine.rows import EventRow, NewDelivery, Snapshot, SubscriptionRow
+
+
+def lane_of(scope: Scope, plan_id: str | None) -> str | None:
+    """The lane of a plan's events, an opaque text; None without a plan: such an event is a lane of its own."""
+    if plan_id is None:
+        return None
+    text = msgspec.json.encode((scope.tenant_id, scope.user_id, plan_id))
+    return hashlib.blake2b(text, digest_size=12).hexdigest()
+
+
+def place(event: Envelope, scope: Scope, default_plan: str | None) -> Envelope:
+    """The event as a publish of that scope: its tenant and user checked, its plan named in the envelope."""
+    if event.tenant_id not in (None, scope.tenant_id) or event.user_id not in (None, scope.user_id):
+        raise Forbidden(
+            f"event {event.type!r} names tenant {event.tenant_id!r} and user {event.user_id!r}, but is published "
+            f"for tenant {scope.tenant_id!r} and user {scope.user_id!r}",
+        )
+    plan_id = plan_of(event) or default_plan
+    return msgspec.structs.replace(event, tenant_id=scope.tenant_id, user_id=scope.user_id, plan_id=plan_id)
+
+
+def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits) -> EventRow | None:
+    """The log row and deliveries of a placed event; None if just this event is in the log already.
+
+    Raises EventIdConflict if its id was used in this tenant for another content. Marks the lanes it takes
+    as busy in the snapshot, so that a second event of the same commit queues behind it.
+    """
+    assert event.id is not None  # noqa: S101 - the service gives every event an id before it asks
+    fingerprint = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
+    known = snapshot.published.get(event.id)
+    if known is not None:
+        if known != fingerprint:
+            raise EventIdConflict(
+                f"an event with the id {event.id!r} and other content was published before; give this one its own id",
+                event_id=event.id,
+            )
+        return None
+    snapshot.published[event.id] = fingerprint
+    event.time = event.time or rfc3339(snapshot.now)
+    event.correlation_id = event.correlation_id or event.id
+    event.source = event.source or "soorma"
+    text = encode_envelope(event)
+    limits.check("event_bytes", len(text.encode()), f"event {event.type!r}, in bytes,")
+    lane = lane_of(scope, event.plan_id)
+    row = EventRow(
+        event_id=event.id,
+        scope=scope,
+        plan_id=event.plan_id,
+        lane=lane,
+        topic=event.topic,
+        type=event.type,
+        correlation_id=event.correlation_id,
+        at=snapshot.now,
+        envelope=text,
+        fingerprint=fingerprint,
+        deliveries=[],
+    )
+    for subscriber in one_per_group(snapshot.subscribers.get((event.topic, event.type), [])):
+        row.deliveries.append(_deliver(subscriber, lane, snapshot))
+    return row
+
+
+def one_per_group(subscribers: list[SubscriptionRow]) -> list[SubscriptionRow]:
+    """Of each group the subscription that fits best: a named type before `*`, then a named topic before `*`."""
+    best: dict[int, SubscriptionRow] = {}
+    for row in sorted(subscribers, key=lambda row: (row.type == "*", row.topic == "*", row.id)):
+        best.setdefault(row.group_id, row)
+    return list(best.values())
+
+
+def covers(pattern: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether a handler of `pattern` (type, topic) can take all that a subscription `other` takes."""
+    return all(mine in ("*", theirs) for mine, theirs in zip(pattern, other, strict=True))
+
+
+def _deliver(subscriber: SubscriptionRow, lane: str | None, snapshot: Snapshot) -> NewDelivery:
+    if lane is None or not subscriber.ordered:
+        return NewDelivery(subscriber.group_id, subscriber.id, None, snapshot.now)
+    place_in_line = (subscriber.group_id, lane)
+    ready_at = None if place_in_line in snapshot.busy else snapshot.now
+    snapshot.busy.add(place_in_line)
+    return NewDelivery(subscriber.group_id, subscriber.id, lane, ready_at)
+

@@ -1,0 +1,152 @@
+"""Assembles store, bus and services into one process, and runs it until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from soorma_common.errors import SoormaError, Unavailable
+from soorma_platform.buses.in_process import InProcessBus
+from soorma_platform.services.events import event_service
+from soorma_platform.services.memory import memory_service
+from soorma_platform.settings import Settings
+from soorma_platform.stores.sqlite import SqliteStore
+
+UPKEEP_SECONDS = 1.0
+GRACE_SECONDS = 1
+
+log = structlog.get_logger("soorma")
+
+
+class Platform:
+    """A running platform without its sockets: the services as ASGI applications on an open record."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.services: dict[str, ASGIApp] = {}
+        self._stopping = False
+
+    async def __aenter__(self) -> Platform:
+        settings = self.settings
+        bus = InProcessBus()
+        self.store = await SqliteStore.open(
+            settings.database,
+            bus.notify,
+            limits=settings.limits,
+            lease=settings.lease,
+            may_migrate=settings.may_migrate,
+        )
+        self.services = {
+            "events": event_service(
+                self.store, bus, settings.limits, lease=settings.lease, is_stopping=lambda: self._stopping
+            ),
+            "memory": memory_service(self.store, bus, settings.limits),
+        }
+        self._upkeep = asyncio.create_task(self._keep_up())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stopping()
+        self._upkeep.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._upkeep
+        await self.store.close()
+
+    def stopping(self) -> None:
+        """From now on agents that lose their connection keep what they have in hand, for the next process."""
+        self._stopping = True
+
+    async def _keep_up(self) -> None:
+        while True:
+            try:
+                more = await self.store.upkeep(self.settings.limits, self.settings.retention)
+            except SoormaError as error:
+                log.error("upkeep failed", error=error.message)
+                more = False
+            except Exception:
+                log.exception("upkeep failed")
+                more = False
+            await asyncio.sleep(0.01 if more else UPKEEP_SECONDS)
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the process's signals to the runtime."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            loop="none",
+            http="httptools",
+            ws="websockets-sansio",
+            ws_ping_interval=None,  # an agent whose handler blocks renews its leases from a thread instead
+            ws_per_message_deflate=False,
+            ws_max_size=64 * 1024 * 1024,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            server_header=False,
+        )
+        super().__init__(config)
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._serve(sockets)
+
+
+def listen(settings: Settings) -> dict[str, socket.socket]:
+    """The listening socket of each service; Unavailable names a port that is taken."""
+    sockets: dict[str, socket.socket] = {}
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    for name, port in settings.ports.items():
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, port))
+            listener.listen(2048)
+        except OSError as error:
+            for opened in (listener, *sockets.values()):
+                opened.close()
+            raise Unavailable(
+                f"port {port} of the {name} service cannot be used: {error.strerror}; "
+                "end what uses it or choose other ports with --port-offset",
+                port=port,
+            ) from error
+        listener.setblocking(False)
+        sockets[name] = listener
+    return sockets
+
+
+async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Runs the platform until SIGINT or SIGTERM; Unavailable if it cannot start."""
+    sockets = listen(settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with Platform(settings) as platform:
+            servers = [(_Server(platform.services[name]), listener) for name, listener in sockets.items()]
+            running = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
+            while not all(server.started for server, _ in servers):
+                await asyncio.sleep(0.005)
+            on_ready()
+            log.info("platform ready", **{name: settings.address(name) for name in sockets})
+            await stop.wait()
+            platform.stopping()
+            for server, _ in servers:
+                server.should_exit = True
+            await asyncio.gather(*running)
+    finally:
+        for listener in sockets.values():
+            listener.close()
+    log.info("platform stopped")

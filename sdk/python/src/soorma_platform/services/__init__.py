@@ -1,0 +1,1 @@
+"""The platform's HTTP faces: thin, and without state of their own."""

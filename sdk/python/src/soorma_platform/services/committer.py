@@ -1,0 +1,84 @@
+"""The way of a commit through the platform: checked here, decided in the engine, written by the store."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from functools import partial
+from uuid import uuid4
+
+import msgspec
+
+from soorma_common.memory import Commit, Committed
+from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope
+from soorma_platform.engine import commits, deliveries
+from soorma_platform.engine.limits import Limits
+from soorma_platform.engine.rows import StoredAnswer
+from soorma_platform.stores.protocol import Store
+
+DAY = 24 * 3600 * 1000
+SDK_KEY = "sdk:"
+"""Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
+
+DEFAULT_SCOPE = Scope(DEFAULT_TENANT, DEFAULT_USER)
+
+
+def fingerprint(body: bytes) -> str:
+    """A short text that two bodies share only if they are the same."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+class Committer:
+    """Runs commits and failures of deliveries against a store."""
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+
+    async def commit(
+        self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None, default_plan: str | None = None
+    ) -> Committed:
+        """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
+
+        An event without a plan of its own belongs to `default_plan`, that of the event in hand.
+        """
+        commits.check_commit(commit, self._limits)
+        for event in commit.events:
+            event.id = event.id or str(uuid4())
+        request = commits.Request(scope, commit, fingerprint(body), key)
+        if key is not None and not key.startswith(SDK_KEY):
+            request.keep_answer = DAY
+        commits.place_events(request, default_plan)
+        decide = partial(commits.decide, request, limits=self._limits)
+        decision = await self._store.transact(commits.needs(request), lambda snapshot: decide(snapshot=snapshot))
+        if decision.replayed is not None:
+            return await self._again(scope, decision.replayed)
+        assert decision.committed is not None  # noqa: S101 - a decision is either an answer or a first one
+        return decision.committed
+
+    async def fail(
+        self,
+        scope: Scope,
+        plan_id: str | None,
+        fence: str,
+        reason: str,
+        *,
+        after: float | None = None,
+        reject: bool = False,
+    ) -> None:
+        """Reports a failed attempt: it is tried again later, or becomes a dead letter."""
+        draw = random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
+        failure = deliveries.Failure(fence, reason, draw, str(uuid4()), after, reject)
+        await self._store.transact(
+            deliveries.needs_of_failure(failure, scope, plan_id),
+            lambda snapshot: deliveries.fail(failure, snapshot, self._limits),
+        )
+
+    async def _again(self, scope: Scope, first: StoredAnswer) -> Committed:
+        """The first answer, with the results that were too large to be kept twice."""
+        committed = first.committed
+        for plan, result, key, revision, seq in first.large:
+            part = committed.plans[plan]
+            text = await self._store.value_at(scope, part.plan_id, key, revision, seq)
+            part.results[result] = msgspec.Raw((text or "null").encode())
+        return committed

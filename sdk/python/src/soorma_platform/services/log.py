@@ -1,0 +1,103 @@
+"""Readers of the log: cursors that follow it from any retained position, without a gap.
+
+A reader that has caught up is handed new entries as they are committed. One that falls behind, because
+its consumer is slow, reads from the store again: what waits for it in memory is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+import msgspec
+
+from soorma_platform.buses.protocol import Bus
+from soorma_platform.stores.protocol import LogEntry, Store
+
+PAGE = 500
+LONGEST_QUEUE = 1_000
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which events a reader wants; None: any."""
+
+    tenant_id: str | None = None
+    user_id: str | None = None
+    topics: frozenset[str] | None = None
+    types: frozenset[str] | None = None
+    correlation_id: str | None = None
+
+    def takes(self, entry: LogEntry) -> bool:
+        """Whether the event is one of them."""
+        return (
+            (self.topics is None or entry.topic in self.topics)
+            and (self.types is None or entry.type in self.types)
+            and self.tenant_id in (None, entry.tenant_id)
+            and self.user_id in (None, entry.user_id)
+            and self.correlation_id in (None, entry.correlation_id)
+        )
+
+
+class LogReader:
+    """A cursor over the log. Use it as a context manager; `position` is how far it has read."""
+
+    def __init__(self, store: Store, bus: Bus, wanted: Filter, after: int) -> None:
+        self.position = after
+        self._store = store
+        self._bus = bus
+        self._wanted = wanted
+        self._queue: deque[LogEntry] = deque()
+        self._live = False
+        self._woken = asyncio.Event()
+
+    def __enter__(self) -> LogReader:
+        self._stop = self._bus.subscribe(self._receive)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._stop()
+
+    async def next(self, timeout: float) -> list[LogEntry]:  # noqa: ASYNC109 - a poll, not a cancellation
+        """The next events that are wanted, in order; none if `timeout` seconds bring none.
+
+        Raises HistoryGone where the log no longer reaches back to the cursor.
+        """
+        if not self._live and (found := await self._catch_up()):
+            return found
+        if not self._queue:
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._woken.wait()
+            except TimeoutError:
+                self._live = False  # a bus may lose news: look for oneself before waiting again
+                return []
+        return self._drain()
+
+    async def _catch_up(self) -> list[LogEntry]:
+        """A page of what the store has behind the cursor; nothing once the cursor has reached the end."""
+        self._queue.clear()
+        self._live = True  # from here on news is queued, and what the page below has too is dropped again
+        page = await self._store.log(self.position, PAGE)
+        if page:
+            self.position = page[-1].position
+            self._live = False
+        found = [entry for entry in page if self._wanted.takes(entry)]
+        return found or (await self._catch_up() if page else [])
+
+    def _drain(self) -> list[LogEntry]:
+        entries = [entry for entry in self._queue if entry.position > self.position]
+        self._queue.clear()
+        if entries:
+            self.position = entries[-1].position
+        return entries
+
+    def _receive(self, entries: list[LogEntry]) -> None:
+        if not self._live:
+            return
+        self._queue.extend(entry for entry in entries if self._wanted.takes(entry))
+        if len(self._queue) > LONGEST_QUEUE:
+            self._queue.clear()
+            self._live = False
+        if self._queue or not self._live:
+            self._woken.set()

@@ -1,0 +1,87 @@
+"""The platform's settings: environment variables with defaults for a laptop."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from soorma_common.delivery import LEASE_SECONDS
+from soorma_common.errors import InvalidRequest
+from soorma_platform.engine.limits import Limits
+from soorma_platform.stores.protocol import Retention
+
+PORTS = {"events": 8082, "memory": 8083}
+"""The services and their ports, before the offset."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Where the platform listens and keeps its record; `lease` and `retention` in seconds."""
+
+    host: str = "127.0.0.1"
+    port_offset: int = 0
+    database: Path = Path(".soorma/soorma.db")
+    may_migrate: bool = True
+    lease: float = LEASE_SECONDS
+    log_level: str = "info"
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+
+    def __post_init__(self) -> None:
+        """Refuses what must not be: nobody is asked for a credential yet, so only this machine may ask."""
+        try:
+            local = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            local = False
+        if not local:
+            raise InvalidRequest(
+                f"the platform takes everybody at their word and so listens on loopback only, not on {self.host!r}; "
+                "use 127.0.0.1, ::1 or localhost"
+            )
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The port of each service."""
+        return {name: port + self.port_offset for name, port in PORTS.items()}
+
+    def address(self, service: str) -> str:
+        """The base address of a service."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.ports[service]}"
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+        """Settings from SOORMA_… variables; `given` wins over them. InvalidRequest names a variable that is off."""
+        found: dict[str, Any] = {
+            "host": env.get("SOORMA_HOST"),
+            "port_offset": _read(env, "SOORMA_PORT_OFFSET", int),
+            "database": env.get("SOORMA_DATABASE"),
+            "lease": _read(env, "SOORMA_LEASE_SECONDS", float),
+            "log_level": env.get("SOORMA_LOG_LEVEL"),
+        }
+        values = {name: value for name, value in found.items() if value is not None} | given
+        if "database" in values:
+            values["database"] = Path(values["database"])
+        return cls(**values, limits=_group(env, "SOORMA_LIMIT_", Limits), retention=_group(env, "SOORMA_KEEP_", Retention))
+
+
+def _group(env: Mapping[str, str], prefix: str, kind: Any) -> Any:
+    values = {field.name: _read(env, prefix + field.name.upper(), field.type) for field in msgspec.structs.fields(kind)}
+    return kind(**{name: value for name, value in values.items() if value is not None})
+
+
+def _read(env: Mapping[str, str], name: str, kind: Any) -> Any:
+    text = env.get(name)
+    if text is None or not text.strip():
+        return None
+    try:
+        value = kind(text)
+    except ValueError:
+        raise InvalidRequest(f"{name} must be a number, not {text!r}") from None
+    if value < 0:
+        raise InvalidRequest(f"{name} must not be negative, as {text!r} is")
+    return value

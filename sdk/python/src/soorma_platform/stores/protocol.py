@@ -1,0 +1,270 @@
+"""What a store must be able to do. `tests/conformance` says it again as tests that each store inherits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from soorma_common.delivery import Subscription
+from soorma_common.names import Scope
+from soorma_platform.engine.limits import Limits
+from soorma_platform.engine.rows import (
+    Decision,
+    DeliveryRow,
+    EntryRow,
+    HistoryRow,
+    Needs,
+    PlanRow,
+    PlanState,
+    Snapshot,
+)
+
+
+class LogEntry(msgspec.Struct):
+    """An event in the log, with what readers filter by. Positions rise in the order of commits."""
+
+    position: int
+    tenant_id: str
+    user_id: str
+    topic: str
+    type: str
+    correlation_id: str
+    envelope: str
+
+
+class Notice(msgspec.Struct):
+    """What a commit changed, for those who wait for it: plans, groups with deliveries, the log."""
+
+    plans: list[tuple[Scope, str]] = []
+    groups: set[int] = set()
+    entries: list[LogEntry] = []
+
+
+class Claimed(msgspec.Struct):
+    """A delivery in an agent's hands, under `fence`, with its event."""
+
+    fence: str
+    attempt: int
+    subscription_id: int
+    tenant_id: str
+    user_id: str
+    plan_id: str | None
+    envelope: str
+
+
+class Membership(msgspec.Struct):
+    """A group as a replica joined it: ids of its own subscriptions, and of all that exist in the group."""
+
+    group_id: int
+    own: dict[int, Subscription]
+    all: dict[int, tuple[str, str]]
+    """(type, topic) by id"""
+
+
+class ReplicaInfo(msgspec.Struct, rename="camel"):
+    """A connected agent process of a group."""
+
+    id: str
+    instance: str
+    max_concurrency: int
+    connected_at: str
+
+
+class SubscriptionInfo(msgspec.Struct, rename="camel"):
+    """A group's subscription, and when a replica with it was last connected."""
+
+    type: str
+    topic: str
+    ordered: bool
+    seen_at: str
+
+
+class GroupInfo(msgspec.Struct, rename="camel"):
+    """A consumer group: how much waits for it, how much is in hand, how old the oldest of it is."""
+
+    name: str
+    tenant_id: str | None
+    created_at: str
+    waiting: int
+    ready: int
+    in_hand: int
+    oldest_at: str | None
+    subscriptions: list[SubscriptionInfo]
+    replicas: list[ReplicaInfo]
+
+
+class DeadLetterInfo(msgspec.Struct, rename="camel"):
+    """An event that a group gave up."""
+
+    id: int
+    group: str
+    event_id: str
+    type: str
+    topic: str
+    tenant_id: str
+    user_id: str
+    plan_id: str | None
+    attempts: int
+    reason: str
+    at: str
+    parked: bool
+    event: msgspec.Raw
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long what is no longer needed is kept, in seconds."""
+
+    events: float = 7 * 86_400.0
+    groups: float = 7 * 86_400.0
+    untaken: float = 600.0
+
+
+class Store(Protocol):
+    """The record. Every failure of the store itself is raised as Unavailable, with nothing half-written."""
+
+    async def transact(self, needs: Needs, decide: Callable[[Snapshot], Decision]) -> Decision:
+        """Loads what a decision needs, decides, and writes it, in one transaction.
+
+        Returns when the decision is durable. What `decide` raises is raised here, and nothing is written.
+        `decide` must be a pure function: it may be called again on a newer snapshot.
+        """
+        ...
+
+    # plans
+
+    async def entry(self, scope: Scope, plan_id: str, key: str) -> EntryRow | None:
+        """The key's live row."""
+        ...
+
+    async def plan(self, scope: Scope, plan_id: str, keys: set[str]) -> PlanState:
+        """The plan as of now: its row (revision 0 if it was never written) and the live rows of those keys."""
+        ...
+
+    async def entries(
+        self, scope: Scope, plan_id: str, prefix: str, after: str, limit: int
+    ) -> tuple[PlanRow, list[EntryRow]]:
+        """The plan and its live keys in order, from behind `after`."""
+        ...
+
+    async def plans(self, scope: Scope, after: str, limit: int) -> list[PlanRow]:
+        """The user's plans that hold anything, by id, from behind `after`."""
+        ...
+
+    async def history(
+        self, scope: Scope, plan_id: str, key: str | None, after: int, until: int | None, limit: int
+    ) -> tuple[PlanRow, list[HistoryRow]]:
+        """Rows of revisions in (after, until], oldest first; HistoryGone from before the horizon.
+
+        The last revision of a full page may be cut: ask again from before it.
+        """
+        ...
+
+    async def actions(self, scope: Scope, plan_id: str, after: int, limit: int) -> list[HistoryRow]:
+        """The plan's actions with a number above `after`, in order."""
+        ...
+
+    async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> str | None:
+        """The key's value after operation `seq` of `revision`, as JSON text; None: it was missing."""
+        ...
+
+    # the log
+
+    async def log(self, after: int, limit: int) -> list[LogEntry]:
+        """Events of positions above `after`, in order; HistoryGone from before the log's horizon."""
+        ...
+
+    async def log_end(self) -> int:
+        """The position of the newest event, 0 in an empty log."""
+        ...
+
+    async def event(self, tenant_id: str, event_id: str) -> LogEntry | None:
+        """The event of that id."""
+        ...
+
+    async def correlated(self, scope: Scope, correlation_id: str, after: int, limit: int) -> list[LogEntry]:
+        """Events of that scope and correlation id at positions above `after`, in order."""
+        ...
+
+    # deliveries
+
+    async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
+        """Makes or refreshes a group ('' as tenant: of all tenants) and gives it recent events nobody took."""
+        ...
+
+    async def join(self, group_id: int, replica: str, instance: str, max_concurrency: int) -> None:
+        """Notes a connected replica."""
+        ...
+
+    async def leave(self, replica: str, fences: list[str]) -> None:
+        """Forgets a replica; what it had in hand may be claimed at once, and still be answered by it until then."""
+        ...
+
+    async def claim(self, subscription_ids: list[int], limit: int, lease: float, replica: str) -> list[Claimed]:
+        """Puts up to `limit` ready deliveries into the replica's hands for `lease` seconds, each under a new fence."""
+        ...
+
+    async def silence(self, replica: str) -> float | None:
+        """Seconds since the replica was heard of; None if it is not noted."""
+        ...
+
+    async def is_ready(self, subscription_ids: list[int]) -> bool:
+        """Whether a claim would find anything."""
+        ...
+
+    async def next_ready(self, subscription_ids: list[int]) -> float | None:
+        """Seconds until the next delivery becomes ready by time; None if none will."""
+        ...
+
+    async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
+        """Notes that the replica was heard of, and prolongs leases; returns the fences that still stand."""
+        ...
+
+    async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
+        """Leaves deliveries with an agent that reconnected; returns those whose fences still stand."""
+        ...
+
+    async def give_back(self, fences: list[str]) -> None:
+        """Returns deliveries untried: they are ready at once and the attempt does not count."""
+        ...
+
+    async def delivery(self, fence: str) -> DeliveryRow | None:
+        """The delivery under that fence."""
+        ...
+
+    async def seen(self, subscription_ids: list[int]) -> None:
+        """Notes that a replica with these subscriptions is connected now."""
+        ...
+
+    async def subscription_patterns(self, group_id: int) -> dict[int, tuple[str, str]]:
+        """(type, topic) of all the group's subscriptions, by id."""
+        ...
+
+    async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
+        """The groups that serve a tenant (None: all)."""
+        ...
+
+    async def dead_letters(
+        self, tenant_id: str | None, group: str | None, after: int, limit: int
+    ) -> list[DeadLetterInfo]:
+        """Dead letters by id, from behind `after`."""
+        ...
+
+    async def replay(self, tenant_id: str | None, dead_letter: int) -> bool:
+        """Delivers a dead letter to its group again, from attempt 1; False if there is none of that id."""
+        ...
+
+    # upkeep
+
+    async def upkeep(self, limits: Limits, retention: Retention) -> bool:
+        """One bounded step of sweeping what has expired; True if there is more to do."""
+        ...
+
+    async def check(self) -> None:
+        """Raises Unavailable if the record cannot be read."""
+        ...
+
+    async def close(self) -> None:
+        """Finishes what is under way and closes."""
+        ...

@@ -1,0 +1,161 @@
+-- name: subscribers
+SELECT s.id, s.group_id, g.name, s.type, s.topic, s.ordered
+FROM subscriptions s JOIN groups g ON g.id = s.group_id
+WHERE s.type IN (?1, '*') AND s.topic IN (?2, '*') AND g.tenant_id IN ('', ?3);
+
+-- name: lane_is_busy
+SELECT 1 FROM deliveries WHERE group_id = ? AND lane = ? LIMIT 1;
+
+-- name: insert_delivery
+INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at) VALUES (?, ?, ?, ?, ?);
+
+-- name: delivery
+SELECT d.id, d.group_id, g.name, d.subscription_id, e.event_id, d.position, e.tenant_id, e.user_id, e.plan_id, d.lane,
+    d.attempt, s.retry, e.envelope,
+    CASE WHEN d.lane IS NULL THEN NULL ELSE (
+        SELECT n.id FROM deliveries n
+        WHERE n.group_id = d.group_id AND n.lane = d.lane AND n.id <> d.id
+        ORDER BY n.position LIMIT 1) END
+FROM deliveries d
+JOIN events e ON e.position = d.position
+JOIN groups g ON g.id = d.group_id
+JOIN subscriptions s ON s.id = d.subscription_id
+WHERE d.fence = ?;
+
+-- name: remove_delivery
+DELETE FROM deliveries WHERE id = ?;
+
+-- name: lead_lane
+UPDATE deliveries SET ready_at = ? WHERE id = ?;
+
+-- name: retry_delivery
+UPDATE deliveries SET ready_at = ?, reason = ?, fence = NULL, replica = NULL WHERE id = ?;
+
+-- name: park_delivery
+UPDATE deliveries SET ready_at = NULL, reason = ?, fence = NULL, replica = NULL WHERE id = ?;
+
+-- name: insert_dead_letter
+INSERT INTO dead_letters (group_id, subscription_id, position, lane, attempts, reason, at, parked)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: claim
+UPDATE deliveries
+SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = ?3, replica = ?4
+WHERE id IN (
+    SELECT id FROM deliveries WHERE subscription_id = ?1 AND ready_at <= ?2 ORDER BY ready_at, id LIMIT ?5)
+RETURNING id, fence, attempt, subscription_id, position;
+
+-- name: claimed_event
+SELECT tenant_id, user_id, plan_id, envelope FROM events WHERE position = ?;
+
+-- name: is_ready
+SELECT 1 FROM deliveries WHERE subscription_id = ? AND ready_at <= ? LIMIT 1;
+
+-- name: next_ready
+SELECT min(ready_at) FROM deliveries WHERE subscription_id = ? AND ready_at > ?;
+
+-- name: renew
+UPDATE deliveries SET ready_at = ?2 WHERE fence = ?1 AND ready_at IS NOT NULL
+RETURNING fence;
+
+-- name: resume
+UPDATE deliveries SET ready_at = ?2, replica = ?3 WHERE fence = ?1 AND ready_at IS NOT NULL
+RETURNING fence, position;
+
+-- name: free
+UPDATE deliveries SET ready_at = ?2, replica = NULL WHERE fence = ?1 AND ready_at IS NOT NULL;
+
+-- name: give_back
+UPDATE deliveries SET ready_at = ?2, attempt = attempt - 1, fence = NULL, replica = NULL WHERE fence = ?1;
+
+-- name: spare_leases
+UPDATE deliveries SET ready_at = max(ready_at, ?1) WHERE fence IS NOT NULL AND replica IS NOT NULL AND ready_at IS NOT NULL;
+
+-- name: upsert_group
+INSERT INTO groups (tenant_id, name, created_at) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET name = excluded.name RETURNING id;
+
+-- name: upsert_subscription
+INSERT INTO subscriptions (group_id, type, topic, ordered, retry, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT DO UPDATE SET ordered = excluded.ordered, retry = excluded.retry, seen_at = excluded.seen_at
+RETURNING id;
+
+-- name: group_subscriptions
+SELECT id, type, topic FROM subscriptions WHERE group_id = ?;
+
+-- name: take_untaken
+-- Events that no group took go to the first that subscribes; the eldest of each lane leads it.
+INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at)
+SELECT ?1, ?2, position, lane,
+    CASE WHEN lane IS NULL OR place = 1 AND NOT EXISTS (
+        SELECT 1 FROM deliveries d WHERE d.group_id = ?1 AND d.lane = u.lane) THEN ?6 END
+FROM (
+    SELECT position, CASE WHEN ?5 THEN lane END AS lane,
+        row_number() OVER (PARTITION BY lane ORDER BY position) AS place
+    FROM events
+    WHERE NOT taken AND at >= ?7 AND (?3 = '*' OR type = ?3) AND (?4 = '*' OR topic = ?4)
+        AND (?8 = '' OR tenant_id = ?8)
+) u
+ORDER BY position;
+
+-- name: mark_taken
+UPDATE events SET taken = 1
+WHERE NOT taken AND at >= ?1 AND (?2 = '*' OR type = ?2) AND (?3 = '*' OR topic = ?3) AND (?4 = '' OR tenant_id = ?4);
+
+-- name: see_subscriptions
+UPDATE subscriptions SET seen_at = ?2 WHERE id IN (SELECT value FROM json_each(?1));
+
+-- name: insert_replica
+INSERT OR REPLACE INTO replicas (id, group_id, instance, max_concurrency, connected_at, heard_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?5);
+
+-- name: hear_replica
+UPDATE replicas SET heard_at = ? WHERE id = ?;
+
+-- name: replica_heard_at
+SELECT heard_at FROM replicas WHERE id = ?;
+
+-- name: remove_replica
+DELETE FROM replicas WHERE id = ?;
+
+-- name: forget_replicas
+DELETE FROM replicas;
+
+-- name: groups
+SELECT id, tenant_id, name, created_at FROM groups
+WHERE ?1 IS NULL OR tenant_id IN ('', ?1) ORDER BY name, tenant_id;
+
+-- name: group_state
+SELECT count(*), coalesce(sum(ready_at IS NOT NULL AND fence IS NULL), 0), coalesce(sum(fence IS NOT NULL), 0),
+    (SELECT e.at FROM deliveries o JOIN events e ON e.position = o.position WHERE o.group_id = ?1 ORDER BY o.position
+     LIMIT 1)
+FROM deliveries WHERE group_id = ?1;
+
+-- name: group_subscription_rows
+SELECT type, topic, ordered, seen_at FROM subscriptions WHERE group_id = ? ORDER BY type, topic;
+
+-- name: group_replicas
+SELECT id, instance, max_concurrency, connected_at FROM replicas WHERE group_id = ? ORDER BY connected_at;
+
+-- name: dead_letters
+SELECT l.id, g.name, e.event_id, e.type, e.topic, e.tenant_id, e.user_id, e.plan_id, l.attempts, l.reason, l.at, l.parked,
+    e.envelope
+FROM dead_letters l JOIN groups g ON g.id = l.group_id JOIN events e ON e.position = l.position
+WHERE l.id > ?1 AND (?2 IS NULL OR g.name = ?2) AND (?3 IS NULL OR e.tenant_id = ?3)
+ORDER BY l.id LIMIT ?4;
+
+-- name: dead_letter
+SELECT l.group_id, l.subscription_id, l.position, l.lane, l.parked FROM dead_letters l
+JOIN events e ON e.position = l.position WHERE l.id = ?1 AND (?2 IS NULL OR e.tenant_id = ?2);
+
+-- name: remove_dead_letter
+DELETE FROM dead_letters WHERE id = ?;
+
+-- name: unpark
+UPDATE deliveries SET ready_at = ?, attempt = 0, reason = NULL WHERE position = ? AND group_id = ?;
+
+-- name: replay_delivery
+INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at)
+SELECT ?1, ?2, ?3, ?4, CASE WHEN ?4 IS NULL OR NOT EXISTS (
+    SELECT 1 FROM deliveries d WHERE d.group_id = ?1 AND d.lane = ?4) THEN ?5 END
+ON CONFLICT DO NOTHING;

@@ -1,0 +1,22 @@
+-- name: fingerprint
+SELECT fingerprint FROM events WHERE tenant_id = ? AND event_id = ?;
+
+-- name: insert_event
+INSERT INTO events (tenant_id, user_id, event_id, plan_id, lane, topic, type, correlation_id, at, taken, fingerprint,
+    envelope)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING position;
+
+-- name: log
+SELECT position, tenant_id, user_id, topic, type, correlation_id, envelope
+FROM events WHERE position > ? ORDER BY position LIMIT ?;
+
+-- name: log_bounds
+SELECT (SELECT position FROM log_horizon), coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0);
+
+-- name: event
+SELECT position, tenant_id, user_id, topic, type, correlation_id, envelope
+FROM events WHERE tenant_id = ? AND event_id = ?;
+
+-- name: correlated
+SELECT position, tenant_id, user_id, topic, type, correlation_id, envelope
+FROM events WHERE correlation_id = ? AND position > ? AND tenant_id = ? AND user_id = ? ORDER BY position LIMIT ?;

@@ -1,0 +1,79 @@
+-- name: plan
+SELECT id, revision, incarnation, live, keys, size, actions, horizon, history_size, created_at, updated_at, expires_at
+FROM plans WHERE tenant_id = ? AND user_id = ? AND plan_id = ?;
+
+-- name: insert_plan
+INSERT INTO plans (tenant_id, user_id, plan_id, revision, incarnation, live, keys, size, actions, horizon,
+    history_size, created_at, updated_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
+
+-- name: update_plan
+UPDATE plans SET revision = ?, incarnation = ?, live = ?, keys = ?, size = ?, actions = ?, horizon = ?,
+    history_size = ?, updated_at = ?, expires_at = ?
+WHERE id = ?;
+
+-- name: entry
+SELECT key, value, revision, updated_at, expires_at FROM entries WHERE plan = ? AND incarnation = ? AND key = ?;
+
+-- name: live_entry
+SELECT e.key, e.value, e.revision, e.updated_at, e.expires_at
+FROM plans p JOIN entries e ON e.plan = p.id AND e.incarnation = p.incarnation
+WHERE p.tenant_id = ? AND p.user_id = ? AND p.plan_id = ? AND e.key = ?
+    AND (p.expires_at IS NULL OR p.expires_at > ?5) AND (e.expires_at IS NULL OR e.expires_at > ?5);
+
+-- name: count_live_entries
+SELECT count(*) FROM entries WHERE plan = ? AND incarnation = ? AND (expires_at IS NULL OR expires_at > ?);
+
+-- name: put_entry
+INSERT INTO entries (plan, incarnation, key, value, revision, updated_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, updated_at = excluded.updated_at,
+    expires_at = excluded.expires_at;
+
+-- name: remove_entry
+DELETE FROM entries WHERE plan = ? AND incarnation = ? AND key = ?;
+
+-- name: live_entries
+SELECT key, value, revision, updated_at, expires_at FROM entries
+WHERE plan = ?1 AND incarnation = ?2 AND key > ?3 AND (?4 IS NULL OR key >= ?4 AND key < ?5)
+    AND (expires_at IS NULL OR expires_at > ?6)
+ORDER BY key LIMIT ?7;
+
+-- name: live_plans
+SELECT plan_id, id, revision, incarnation, live, keys, size, actions, horizon, history_size, created_at, updated_at,
+    expires_at
+FROM plans
+WHERE tenant_id = ? AND user_id = ? AND plan_id > ? AND live AND (expires_at IS NULL OR expires_at > ?)
+ORDER BY plan_id LIMIT ?;
+
+-- name: insert_history
+INSERT INTO history (plan, incarnation, revision, seq, op, key, at, action, actor, instance, event_id,
+    correlation_id, trace_id, argument)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: history
+SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
+FROM history
+WHERE plan = ?1 AND incarnation = ?2 AND revision > ?3 AND revision <= ?4 AND (?5 IS NULL OR key = ?5 OR key IS NULL AND op IN ('cleanup', 'expire'))
+ORDER BY revision, seq LIMIT ?6;
+
+-- name: key_history
+-- Newest first: the reader stops at the first row that does not build on an earlier value.
+SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
+FROM history WHERE plan = ? AND incarnation = ? AND (revision, seq) <= (?, ?) AND key = ?
+ORDER BY revision DESC, seq DESC;
+
+-- name: base
+SELECT value FROM bases WHERE plan = ? AND incarnation = ? AND key = ?;
+
+-- name: actions
+SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
+FROM history WHERE plan = ? AND incarnation = ? AND action > ? ORDER BY action LIMIT ?;
+
+-- name: answer
+SELECT answer FROM answers WHERE tenant_id = ? AND user_id = ? AND key = ? AND expires_at > ?;
+
+-- name: put_answer
+INSERT OR REPLACE INTO answers (tenant_id, user_id, key, expires_at, answer) VALUES (?, ?, ?, ?, ?);
+
+-- name: add_chore
+INSERT OR IGNORE INTO chores (kind, plan, incarnation) VALUES (?, ?, ?);

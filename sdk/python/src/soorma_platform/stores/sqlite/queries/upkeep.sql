@@ -1,0 +1,78 @@
+-- name: expired_keys
+SELECT p.tenant_id, p.user_id, p.plan_id, e.key
+FROM entries e JOIN plans p ON p.id = e.plan AND p.incarnation = e.incarnation
+WHERE e.expires_at <= ? ORDER BY e.expires_at LIMIT ?;
+
+-- name: expired_plans
+SELECT tenant_id, user_id, plan_id FROM plans WHERE expires_at <= ? AND live ORDER BY expires_at LIMIT ?;
+
+-- name: chores
+SELECT kind, plan, incarnation FROM chores LIMIT ?;
+
+-- name: remove_chore
+DELETE FROM chores WHERE kind = ? AND plan = ? AND incarnation = ?;
+
+-- name: sweep_entries
+DELETE FROM entries WHERE (plan, incarnation, key) IN (
+    SELECT plan, incarnation, key FROM entries WHERE plan = ? AND incarnation = ? LIMIT ?);
+
+-- name: sweep_history
+DELETE FROM history WHERE (plan, incarnation, revision, seq) IN (
+    SELECT plan, incarnation, revision, seq FROM history WHERE plan = ? AND incarnation = ? LIMIT ?);
+
+-- name: sweep_bases
+DELETE FROM bases WHERE (plan, incarnation, key) IN (
+    SELECT plan, incarnation, key FROM bases WHERE plan = ? AND incarnation = ? LIMIT ?);
+
+-- name: plan_by_id
+SELECT incarnation, revision, horizon, history_size FROM plans WHERE id = ?;
+
+-- name: oldest_history
+SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
+FROM history WHERE plan = ? AND incarnation = ? AND revision <= ? AND action IS NULL AND revision > ?
+ORDER BY revision, seq LIMIT ?;
+
+-- name: put_base
+INSERT INTO bases (plan, incarnation, key, value) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET value = excluded.value;
+
+-- name: remove_base
+DELETE FROM bases WHERE plan = ? AND incarnation = ? AND key = ?;
+
+-- name: trim_history
+DELETE FROM history WHERE plan = ? AND incarnation = ? AND revision <= ? AND action IS NULL;
+
+-- name: raise_horizon
+UPDATE plans SET horizon = ?, history_size = history_size - ? WHERE id = ?;
+
+-- name: sweep_answers
+DELETE FROM answers WHERE (tenant_id, user_id, key) IN (
+    SELECT tenant_id, user_id, key FROM answers WHERE expires_at <= ? ORDER BY expires_at LIMIT ?);
+
+-- name: oldest_events
+SELECT position, at,
+    NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.position = e.position)
+    AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.position = e.position)
+FROM events e WHERE position > ? ORDER BY position LIMIT ?;
+
+-- name: remove_event
+DELETE FROM events WHERE position = ?;
+
+-- name: set_log_horizon
+UPDATE log_horizon SET position = max(position, ?);
+
+-- name: stale_subscriptions
+SELECT s.id, s.group_id, g.name, g.tenant_id, s.type, s.topic, s.seen_at
+FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_at < ?;
+
+-- name: abandoned_deliveries
+SELECT id, group_id, lane, ready_at FROM deliveries WHERE subscription_id = ? LIMIT ?;
+
+-- name: lane_head
+SELECT id FROM deliveries WHERE group_id = ? AND lane = ? ORDER BY position LIMIT 1;
+
+-- name: remove_subscription
+DELETE FROM subscriptions WHERE id = ? AND seen_at < ?;
+
+-- name: remove_empty_groups
+DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM subscriptions);

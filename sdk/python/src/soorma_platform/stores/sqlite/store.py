@@ -1,0 +1,450 @@
+"""The embedded store: one writer thread for changes, point reads inline on a connection of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from soorma_common.delivery import Subscription
+from soorma_common.names import Scope
+from soorma_common.times import rfc3339
+from soorma_platform.engine.commits import check_horizon
+from soorma_platform.engine.history import rebuild
+from soorma_platform.engine.limits import Limits
+from soorma_platform.engine.rows import (
+    Decision,
+    DeliveryRow,
+    EntryRow,
+    HistoryRow,
+    Needs,
+    PlanRow,
+    PlanState,
+    Snapshot,
+)
+from soorma_platform.stores.protocol import (
+    Claimed,
+    DeadLetterInfo,
+    GroupInfo,
+    LogEntry,
+    Membership,
+    Notice,
+    ReplicaInfo,
+    Retention,
+    SubscriptionInfo,
+)
+from soorma_platform.stores.sqlite import transactions
+from soorma_platform.stores.sqlite.database import SQL, connect, failures_named, lock_file, migrate
+from soorma_platform.stores.sqlite.transactions import one
+from soorma_platform.stores.sqlite.upkeep import Upkeep
+from soorma_platform.stores.sqlite.writer import Writer
+
+_FAR = 1 << 62
+
+
+class SqliteStore:
+    """A `Store` in one file. Open it with `await SqliteStore.open(path, …)`; one process at a time."""
+
+    def __init__(self, path: Path, limits: Limits, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._clock = clock
+        self._history_limits = (limits.history_revisions, limits.history_bytes)
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        on_commit: Callable[[Notice], None],
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.time,
+        lease: float = 30.0,
+        may_migrate: bool = True,
+    ) -> SqliteStore:
+        """Opens or makes the database at `path`; `on_commit` hears of every commit, in their order.
+
+        Leases that agents held when the last process ended last at least `lease` seconds from now: a restart
+        of the platform is no fault of theirs. Raises Unavailable, with what to do, if the file is in use,
+        locked, damaged, of a newer Soorma, or on a full or read-only disk.
+        """
+        store = cls(path, limits or Limits(), clock)
+        store._lock = lock_file(path)
+        try:
+            writing = connect(path)
+            migrate(writing, path, allowed=may_migrate)
+            with failures_named(path):
+                writing.execute(SQL["spare_leases"], (store._now() + round(lease * 1000),))
+                writing.execute(SQL["forget_replicas"])
+            store._reading = connect(path)
+        except BaseException:
+            store._lock.close()
+            raise
+        store._writing = writing
+        store._writer = Writer(writing, path, on_commit)
+        store._upkeep = Upkeep(store, store._writer)
+        return store
+
+    async def close(self) -> None:
+        """Finishes what was accepted, then closes the file."""
+        await self._writer.close()
+        self._reading.close()
+        self._writing.close()
+        self._lock.close()
+
+    async def transact(self, needs: Needs, decide: Callable[[Snapshot], Decision]) -> Decision:
+        """See `Store.transact`."""
+
+        def job(connection: apsw.Connection) -> tuple[Decision, Notice]:
+            decision = decide(transactions.load(connection, needs, self._now()))
+            return decision, transactions.write(connection, needs, decision, self._history_limits)
+
+        decision: Decision = await self._writer.run(job)
+        return decision
+
+    # plans
+
+    async def entry(self, scope: Scope, plan_id: str, key: str) -> EntryRow | None:
+        """See `Store.entry`."""
+        with self._reads() as connection:
+            row = one(connection, "live_entry", (scope.tenant_id, scope.user_id, plan_id, key, self._now()))
+        return EntryRow(*row) if row else None
+
+    async def plan(self, scope: Scope, plan_id: str, keys: set[str]) -> PlanState:
+        """See `Store.plan`."""
+        now = self._now()
+        with self._reads(together=True) as connection:
+            state = transactions.plan_state(connection, scope, plan_id, keys, now)
+        if _expired(state.row.expires_at, now):
+            state.entries.clear()
+        state.entries = {key: row for key, row in state.entries.items() if not _expired(row.expires_at, now)}
+        return state
+
+    async def entries(
+        self, scope: Scope, plan_id: str, prefix: str, after: str, limit: int
+    ) -> tuple[PlanRow, list[EntryRow]]:
+        """See `Store.entries`."""
+        now = self._now()
+        with self._reads(together=True) as connection:
+            plan = transactions.plan_row(connection, scope, plan_id, now)
+            if plan.id is None or _expired(plan.expires_at, now):
+                return plan, []
+            bounds = (prefix, _behind(prefix)) if prefix else (None, None)
+            rows = connection.execute(
+                SQL["live_entries"], (plan.id, plan.incarnation, after, *bounds, now, limit)
+            )
+            return plan, [EntryRow(*row) for row in rows]
+
+    async def plans(self, scope: Scope, after: str, limit: int) -> list[PlanRow]:
+        """See `Store.plans`."""
+        values = (scope.tenant_id, scope.user_id, after, self._now(), limit)
+        with self._reads() as connection:
+            return [transactions.to_plan(*row) for row in connection.execute(SQL["live_plans"], values)]
+
+    async def history(
+        self, scope: Scope, plan_id: str, key: str | None, after: int, until: int | None, limit: int
+    ) -> tuple[PlanRow, list[HistoryRow]]:
+        """See `Store.history`."""
+        with self._reads(together=True) as connection:
+            plan = transactions.plan_row(connection, scope, plan_id, self._now())
+            values = (plan.id, plan.incarnation, after, _FAR if until is None else until, key, limit)
+            rows = [transactions.to_history(row) for row in connection.execute(SQL["history"], values)]
+        if after == plan.horizon - 1 and rows and rows[0].op in ("cleanup", "expire"):
+            return plan, rows  # the reader has seen all that there was before everything was removed
+        check_horizon(f"of plan {plan_id!r} revision", after, plan.horizon)
+        return plan, rows
+
+    async def actions(self, scope: Scope, plan_id: str, after: int, limit: int) -> list[HistoryRow]:
+        """See `Store.actions`."""
+        now = self._now()
+        with self._reads(together=True) as connection:
+            plan = transactions.plan_row(connection, scope, plan_id, now)
+            if _expired(plan.expires_at, now):
+                return []
+            rows = connection.execute(SQL["actions"], (plan.id, plan.incarnation, after, limit))
+            return [transactions.to_history(row) for row in rows]
+
+    async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> str | None:
+        """See `Store.value_at`."""
+        with self._reads(together=True) as connection:
+            plan = transactions.plan_row(connection, scope, plan_id, self._now())
+            check_horizon(f"of plan {plan_id!r} revision", revision, plan.horizon)
+            base = one(connection, "base", (plan.id, plan.incarnation, key))
+            rows = connection.execute(SQL["key_history"], (plan.id, plan.incarnation, revision, seq, key))
+            return rebuild(map(transactions.to_history, rows), base[0] if base else None)
+
+    # the log
+
+    async def log(self, after: int, limit: int) -> list[LogEntry]:
+        """See `Store.log`."""
+        with self._reads(together=True) as connection:
+            check_horizon("position", after, one(connection, "log_bounds", ())[0])
+            return [LogEntry(*row) for row in connection.execute(SQL["log"], (after, limit))]
+
+    async def log_end(self) -> int:
+        """See `Store.log_end`."""
+        with self._reads() as connection:
+            return int(one(connection, "log_bounds", ())[1])
+
+    async def event(self, tenant_id: str, event_id: str) -> LogEntry | None:
+        """See `Store.event`."""
+        with self._reads() as connection:
+            row = one(connection, "event", (tenant_id, event_id))
+        return LogEntry(*row) if row else None
+
+    async def correlated(self, scope: Scope, correlation_id: str, after: int, limit: int) -> list[LogEntry]:
+        """See `Store.correlated`."""
+        values = (correlation_id, after, scope.tenant_id, scope.user_id, limit)
+        with self._reads() as connection:
+            return [LogEntry(*row) for row in connection.execute(SQL["correlated"], values)]
+
+    # deliveries
+
+    async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
+        """See `Store.subscribe`."""
+        untaken_since = self._now() - round(Retention().untaken * 1000)
+
+        def job(connection: apsw.Connection) -> tuple[Membership, None]:
+            now = self._now()
+            group_id = one(connection, "upsert_group", (tenant_id, group, now))[0]
+            known = {(row[1], row[2]) for row in connection.execute(SQL["group_subscriptions"], (group_id,))}
+            own: dict[int, Subscription] = {}
+            new: list[tuple[int, Subscription]] = []
+            for wanted in subscriptions:
+                policy = msgspec.json.encode(wanted.retry).decode()
+                values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, now)
+                own_id = one(connection, "upsert_subscription", values)[0]
+                own[own_id] = wanted
+                if (wanted.type, wanted.topic) not in known:
+                    new.append((own_id, wanted))
+            new.sort(key=lambda pair: (pair[1].type == "*", pair[1].topic == "*"))
+            for own_id, wanted in new:
+                place = (group_id, own_id, wanted.type, wanted.topic, wanted.ordered, now, untaken_since, tenant_id)
+                connection.execute(SQL["take_untaken"], place)
+                connection.execute(SQL["mark_taken"], (untaken_since, wanted.type, wanted.topic, tenant_id))
+            return Membership(group_id, own, _patterns(connection, group_id)), None
+
+        membership: Membership = await self._writer.run(job)
+        return membership
+
+    async def join(self, group_id: int, replica: str, instance: str, max_concurrency: int) -> None:
+        """See `Store.join`."""
+        await self._execute("insert_replica", (replica, group_id, instance, max_concurrency, self._now()))
+
+    async def leave(self, replica: str, fences: list[str]) -> None:
+        """See `Store.leave`."""
+
+        def job(connection: apsw.Connection) -> tuple[None, Notice]:
+            connection.execute(SQL["remove_replica"], (replica,))
+            groups = self._each_delivery(connection, fences, "free", self._now())
+            return None, Notice(groups=groups)
+
+        await self._writer.run(job)
+
+    async def claim(self, subscription_ids: list[int], limit: int, lease: float, replica: str) -> list[Claimed]:
+        """See `Store.claim`."""
+
+        def job(connection: apsw.Connection) -> tuple[list[Claimed], None]:
+            now = self._now()
+            until = now + round(lease * 1000)
+            claimed: list[Claimed] = []
+            for subscription_id in subscription_ids:
+                if (left := limit - len(claimed)) <= 0:
+                    break
+                rows = connection.execute(SQL["claim"], (subscription_id, now, until, replica, left)).fetchall()
+                rows.sort()
+                claimed += [self._claimed(connection, *row[1:]) for row in rows]
+            return claimed, None
+
+        result: list[Claimed] = await self._writer.run(job)
+        return result
+
+    @staticmethod
+    def _claimed(
+        connection: apsw.Connection, fence: str, attempt: int, subscription_id: int, position: int
+    ) -> Claimed:
+        return Claimed(fence, attempt, subscription_id, *one(connection, "claimed_event", (position,)))
+
+    async def silence(self, replica: str) -> float | None:
+        """See `Store.silence`."""
+        with self._reads() as connection:
+            row = one(connection, "replica_heard_at", (replica,))
+        return (self._now() - row[0]) / 1000 if row else None
+
+    async def is_ready(self, subscription_ids: list[int]) -> bool:
+        """See `Store.is_ready`."""
+        now = self._now()
+        with self._reads() as connection:
+            return any(one(connection, "is_ready", (id_, now)) for id_ in subscription_ids)
+
+    async def next_ready(self, subscription_ids: list[int]) -> float | None:
+        """See `Store.next_ready`."""
+        now = self._now()
+        with self._reads() as connection:
+            times = [one(connection, "next_ready", (id_, now))[0] for id_ in subscription_ids]
+        return min(((at - now) / 1000 for at in times if at is not None), default=None)
+
+    async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
+        """See `Store.renew`."""
+
+        def job(connection: apsw.Connection) -> tuple[list[str], None]:
+            now = self._now()
+            until = now + round(lease * 1000)
+            connection.execute(SQL["hear_replica"], (now, replica))
+            return [fence for fence in fences if one(connection, "renew", (fence, until))], None
+
+        kept: list[str] = await self._writer.run(job)
+        return kept
+
+    async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
+        """See `Store.resume`."""
+
+        def job(connection: apsw.Connection) -> tuple[list[Claimed], None]:
+            until = self._now() + round(lease * 1000)
+            kept = []
+            for fence in fences:
+                if one(connection, "resume", (fence, until, replica)):
+                    row = transactions.delivery(connection, fence)
+                    if row is not None:
+                        place = (row.tenant_id, row.user_id, row.plan_id, row.envelope)
+                        kept.append(Claimed(fence, row.attempt, row.subscription_id, *place))
+            return kept, None
+
+        result: list[Claimed] = await self._writer.run(job)
+        return result
+
+    async def give_back(self, fences: list[str]) -> None:
+        """See `Store.give_back`."""
+
+        def job(connection: apsw.Connection) -> tuple[None, Notice]:
+            return None, Notice(groups=self._each_delivery(connection, fences, "give_back", self._now()))
+
+        await self._writer.run(job)
+
+    @staticmethod
+    def _each_delivery(connection: apsw.Connection, fences: list[str], query: str, at: int) -> set[int]:
+        groups = set()
+        for fence in fences:
+            if row := transactions.delivery(connection, fence):
+                groups.add(row.group_id)
+                connection.execute(SQL[query], (fence, at))
+        return groups
+
+    async def delivery(self, fence: str) -> DeliveryRow | None:
+        """See `Store.delivery`."""
+        with self._reads() as connection:
+            return transactions.delivery(connection, fence)
+
+    async def seen(self, subscription_ids: list[int]) -> None:
+        """See `Store.seen`."""
+        ids = msgspec.json.encode(subscription_ids).decode()
+        await self._execute("see_subscriptions", (ids, self._now()))
+
+    async def subscription_patterns(self, group_id: int) -> dict[int, tuple[str, str]]:
+        """See `Store.subscription_patterns`."""
+        with self._reads() as connection:
+            return _patterns(connection, group_id)
+
+    async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
+        """See `Store.groups`."""
+        with self._reads(together=True) as connection:
+            rows = connection.execute(SQL["groups"], (tenant_id,)).fetchall()
+            return [_group_info(connection, *row) for row in rows]
+
+    async def dead_letters(
+        self, tenant_id: str | None, group: str | None, after: int, limit: int
+    ) -> list[DeadLetterInfo]:
+        """See `Store.dead_letters`."""
+        with self._reads() as connection:
+            rows = connection.execute(SQL["dead_letters"], (after, group, tenant_id, limit))
+            return [
+                DeadLetterInfo(*head, rfc3339(at), bool(parked), msgspec.Raw(envelope.encode()))
+                for *head, at, parked, envelope in rows
+            ]
+
+    async def replay(self, tenant_id: str | None, dead_letter: int) -> bool:
+        """See `Store.replay`."""
+
+        def job(connection: apsw.Connection) -> tuple[bool, Notice | None]:
+            row = one(connection, "dead_letter", (dead_letter, tenant_id))
+            if row is None:
+                return False, None
+            group_id, subscription_id, position, lane, parked = row
+            now = self._now()
+            connection.execute(SQL["remove_dead_letter"], (dead_letter,))
+            if parked:
+                connection.execute(SQL["unpark"], (now, position, group_id))
+            else:
+                connection.execute(SQL["replay_delivery"], (group_id, subscription_id, position, lane, now))
+            return True, Notice(groups={group_id})
+
+        found: bool = await self._writer.run(job)
+        return found
+
+    # upkeep
+
+    async def upkeep(self, limits: Limits, retention: Retention) -> bool:
+        """See `Store.upkeep`."""
+        return await self._upkeep.step(self._now(), limits, retention)
+
+    async def check(self) -> None:
+        """See `Store.check`."""
+        with self._reads() as connection:
+            one(connection, "log_bounds", ())
+
+    async def _execute(self, query: str, values: tuple[Any, ...]) -> None:
+        await self._writer.run(lambda connection: (connection.execute(SQL[query], values), None))
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    @contextmanager
+    def _reads(self, *, together: bool = False) -> Iterator[apsw.Connection]:
+        """The reading connection; `together`: all statements see the same commit."""
+        with failures_named(self._path):
+            if not together:
+                yield self._reading
+                return
+            self._reading.execute("BEGIN")
+            try:
+                yield self._reading
+            finally:
+                self._reading.execute("COMMIT")
+
+
+def _expired(expires_at: int | None, now: int) -> bool:
+    return expires_at is not None and expires_at <= now
+
+
+def _behind(prefix: str) -> str:
+    """A text that sorts behind all that begin with the prefix."""
+    return prefix + "\U0010ffff" * 256
+
+
+def _patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str, str]]:
+    return {row[0]: (row[1], row[2]) for row in connection.execute(SQL["group_subscriptions"], (group_id,))}
+
+
+def _group_info(connection: apsw.Connection, group_id: int, tenant_id: str, name: str, created_at: int) -> GroupInfo:
+    total, ready, in_hand, oldest = one(connection, "group_state", (group_id,))
+    return GroupInfo(
+        name,
+        tenant_id or None,
+        rfc3339(created_at),
+        total - in_hand,
+        ready,
+        in_hand,
+        None if oldest is None else rfc3339(oldest),
+        [
+            SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen))
+            for kind, topic, ordered, seen in connection.execute(SQL["group_subscription_rows"], (group_id,))
+        ],
+        [
+            ReplicaInfo(id_, instance, most, rfc3339(at))
+            for id_, instance, most, at in connection.execute(SQL["group_replicas"], (group_id,))
+        ],
+    )

@@ -1,0 +1,191 @@
+"""Sweeping in bounded steps: what has expired, was cleaned up or is past its retention."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import apsw
+import structlog
+
+from soorma_common.names import Scope
+from soorma_common.times import rfc3339
+from soorma_platform.engine.commits import expire, needs_of_expiry
+from soorma_platform.engine.history import replay
+from soorma_platform.engine.limits import Limits
+from soorma_platform.engine.plans import ROW_OVERHEAD
+from soorma_platform.engine.rows import HistoryRow
+from soorma_platform.stores.protocol import Notice, Retention
+from soorma_platform.stores.sqlite import transactions
+from soorma_platform.stores.sqlite.database import SQL
+from soorma_platform.stores.sqlite.transactions import one
+from soorma_platform.stores.sqlite.writer import Writer
+
+if TYPE_CHECKING:
+    from soorma_platform.stores.sqlite.store import SqliteStore
+
+STEP = 500
+"""Rows one step may touch: small enough that nobody waits for it."""
+
+log = structlog.get_logger("soorma.upkeep")
+
+
+class Upkeep:
+    """Sweeps in turns; remembers how far it has read the log, and of what it has warned."""
+
+    def __init__(self, store: SqliteStore, writer: Writer) -> None:
+        self._store = store
+        self._writer = writer
+        self._log_cursor = 0
+        self._warned: set[int] = set()
+
+    async def step(self, now: int, limits: Limits, retention: Retention) -> bool:
+        """One bounded step of each kind of sweeping; True if any of them may have more to do."""
+        more = await self._expire(now, limits)
+
+        def sweep(connection: apsw.Connection) -> tuple[bool, Notice | None]:
+            groups: set[int] = set()
+            again = _chores(connection, limits)
+            again |= _changed(connection, "sweep_answers", (now, STEP)) >= STEP
+            again |= self._sweep_log(connection, now - round(retention.events * 1000))
+            again |= self._sweep_subscriptions(connection, now, round(retention.groups * 1000), groups)
+            return again, Notice(groups=groups)
+
+        return bool(await self._writer.run(sweep)) or more
+
+    async def _expire(self, now: int, limits: Limits) -> bool:
+        def due(connection: apsw.Connection) -> tuple[Any, None]:
+            keys = connection.execute(SQL["expired_keys"], (now, STEP)).fetchall()
+            plans = connection.execute(SQL["expired_plans"], (now, STEP)).fetchall()
+            return (keys, plans), None
+
+        keys, plans = await self._writer.run(due)
+        by_plan: dict[tuple[Scope, str], set[str]] = defaultdict(set)
+        for tenant_id, user_id, plan_id, key in keys:
+            by_plan[Scope(tenant_id, user_id), plan_id].add(key)
+        for tenant_id, user_id, plan_id in plans:
+            by_plan[Scope(tenant_id, user_id), plan_id] = set()
+        for (scope, plan_id), names in by_plan.items():
+            needs = needs_of_expiry(scope, plan_id, names)
+            await self._store.transact(needs, partial(expire, plan_id, names, limits=limits))
+        return len(keys) >= STEP or len(plans) >= STEP
+
+    def _sweep_log(self, connection: apsw.Connection, before: int) -> bool:
+        oldest = connection.execute(SQL["oldest_events"], (self._log_cursor, STEP)).fetchall()
+        past = [row for row in oldest if row[1] < before]
+        removable = [position for position, _, is_free in past if is_free]
+        for position in removable:
+            connection.execute(SQL["remove_event"], (position,))
+        if removable:
+            connection.execute(SQL["set_log_horizon"], (removable[-1],))
+        at_end = len(past) < STEP
+        self._log_cursor = 0 if at_end else past[-1][0]
+        return not at_end
+
+    def _sweep_subscriptions(self, connection: apsw.Connection, now: int, kept: int, groups: set[int]) -> bool:
+        again = False
+        for row in connection.execute(SQL["stale_subscriptions"], (now - kept * 6 // 7,)).fetchall():
+            subscription_id, group_id, group, tenant_id, kind, topic, seen_at = row
+            about = {"group": group, "tenant": tenant_id or None, "type": kind, "topic": topic}
+            if seen_at >= now - kept:
+                if subscription_id not in self._warned:
+                    self._warned.add(subscription_id)
+                    log.warning("subscription unused, soon to be removed", unseen_since=rfc3339(seen_at), **about)
+            elif _abandon(connection, subscription_id, now):
+                connection.execute(SQL["remove_subscription"], (subscription_id, now - kept))
+                connection.execute(SQL["remove_empty_groups"])
+                log.warning("subscription removed, with all that waited for it", unseen_since=rfc3339(seen_at), **about)
+            else:
+                again = True
+            groups.add(group_id)
+        return again
+
+
+def _abandon(connection: apsw.Connection, subscription_id: int, now: int) -> bool:
+    """Drops deliveries nobody will take; lanes they led go on. True when none is left."""
+    rows = connection.execute(SQL["abandoned_deliveries"], (subscription_id, STEP)).fetchall()
+    for delivery_id, group_id, lane, ready_at in rows:
+        connection.execute(SQL["remove_delivery"], (delivery_id,))
+        if lane is not None and ready_at is not None and (head := one(connection, "lane_head", (group_id, lane))):
+            connection.execute(SQL["lead_lane"], (now, head[0]))
+    return len(rows) < STEP
+
+
+def _chores(connection: apsw.Connection, limits: Limits) -> bool:
+    for kind, plan, incarnation in connection.execute(SQL["chores"], (1,)).fetchall():
+        done = (
+            _sweep_incarnation(connection, plan, incarnation)
+            if kind == "sweep"
+            else _trim(connection, plan, incarnation, limits)
+        )
+        if done:
+            connection.execute(SQL["remove_chore"], (kind, plan, incarnation))
+        return True
+    return False
+
+
+def _sweep_incarnation(connection: apsw.Connection, plan: int, incarnation: int) -> bool:
+    swept = [_changed(connection, query, (plan, incarnation, STEP)) for query in
+             ("sweep_entries", "sweep_history", "sweep_bases")]  # fmt: skip
+    return max(swept) < STEP
+
+
+def _trim(connection: apsw.Connection, plan: int, incarnation: int, limits: Limits) -> bool:
+    """Folds the oldest rows of a history into the values they lead to; True when it is within its limits."""
+    row = one(connection, "plan_by_id", (plan,))
+    if row is None or row[0] != incarnation:
+        return True
+    _, revision, horizon, size = row
+    too_long = revision - horizon > limits.history_revisions
+    if not too_long and size <= limits.history_bytes:
+        return True
+    until = revision - limits.history_revisions if too_long else revision - 1
+    until, rows = _oldest(connection, (plan, incarnation), horizon, until)
+    for key, value in _fold(connection, (plan, incarnation), rows).items():
+        if value is None:
+            connection.execute(SQL["remove_base"], (plan, incarnation, key))
+        else:
+            connection.execute(SQL["put_base"], (plan, incarnation, key, value))
+    connection.execute(SQL["trim_history"], (plan, incarnation, until))
+    freed = sum(ROW_OVERHEAD + len((past.argument or "").encode()) for past in rows)
+    connection.execute(SQL["raise_horizon"], (until, freed, plan))
+    return until >= revision - 1
+
+
+def _oldest(
+    connection: apsw.Connection, place: tuple[int, int], horizon: int, until: int
+) -> tuple[int, list[HistoryRow]]:
+    """About STEP of the oldest rows, of whole revisions, and the revision they reach to."""
+
+    def fetch(last: int, most: int) -> list[HistoryRow]:
+        return [transactions.to_history(row) for row in
+                connection.execute(SQL["oldest_history"], (*place, last, horizon, most))]  # fmt: skip
+
+    rows = fetch(until, STEP)
+    if len(rows) < STEP:
+        return until, rows
+    if rows[0].revision == rows[-1].revision:
+        return rows[0].revision, fetch(rows[0].revision, -1)
+    until = rows[-1].revision - 1
+    return until, [row for row in rows if row.revision <= until]
+
+
+def _fold(
+    connection: apsw.Connection, place: tuple[int, int], rows: list[HistoryRow]
+) -> dict[str, str | None]:
+    values: dict[str, str | None] = {}
+    for row in rows:
+        if row.key is None:
+            continue
+        if row.key not in values:
+            base = one(connection, "base", (*place, row.key))
+            values[row.key] = base[0] if base else None
+        values[row.key] = replay(row, values[row.key])
+    return values
+
+
+def _changed(connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> int:
+    before = connection.total_changes()
+    connection.execute(SQL[query], values)
+    return connection.total_changes() - before

@@ -1,0 +1,133 @@
+"""Group commit: one thread writes, and whoever asks while it waits for the disk shares the next commit."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import apsw
+
+from soorma_common.errors import SoormaError, Unavailable
+from soorma_platform.stores.protocol import Notice
+from soorma_platform.stores.sqlite.database import failures_named
+
+LARGEST_BATCH = 256
+
+Job: TypeAlias = Callable[[apsw.Connection], tuple[Any, Notice | None]]
+
+
+class _Ticket:
+    """A job, and what came of it."""
+
+    __slots__ = ("error", "future", "job", "notice", "value")
+
+    def __init__(self, job: Job, future: asyncio.Future[Any]) -> None:
+        self.job = job
+        self.future = future
+        self.value: Any = None
+        self.notice: Notice | None = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():
+            return  # the caller was cancelled; what it asked for is done all the same
+        if self.error is None:
+            self.future.set_result(self.value)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Writer:
+    """Runs jobs in order, many to a transaction; each job's caller hears of it once it is durable."""
+
+    def __init__(self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None]) -> None:
+        self._connection = connection
+        self._path = path
+        self._on_commit = on_commit
+        self._loop = asyncio.get_running_loop()
+        self._queue: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="soorma-writer", daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Job) -> Any:
+        """The job's value, after it was committed. A job that raises must have written nothing."""
+        if self._closed:
+            raise Unavailable("the store is closed")
+        ticket = _Ticket(job, self._loop.create_future())
+        self._queue.put(ticket)
+        return await ticket.future
+
+    async def close(self) -> None:
+        """Finishes the jobs already accepted."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            batch, last = self._gather(first)
+            if not self._commit(batch) and len(batch) > 1:
+                for ticket in batch:  # alone, so that one that cannot be written does not fail the others
+                    self._commit([ticket])
+            self._loop.call_soon_threadsafe(self._report, batch)
+            if last:
+                return
+
+    def _gather(self, first: _Ticket) -> tuple[list[_Ticket], bool]:
+        batch = [first]
+        while len(batch) < LARGEST_BATCH:
+            try:
+                ticket = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if ticket is None:
+                return batch, True
+            batch.append(ticket)
+        return batch, False
+
+    def _commit(self, batch: list[_Ticket]) -> bool:
+        """Whether the batch was committed; if not, each of its tickets holds the error and nothing was written."""
+        connection = self._connection
+        try:
+            with failures_named(self._path):
+                connection.execute("BEGIN IMMEDIATE")
+                for ticket in batch:
+                    self._decide(ticket)
+                connection.execute("COMMIT")
+        except Exception as error:
+            for ticket in batch:
+                ticket.error, ticket.notice = error, None
+            self._roll_back()
+            return False
+        return True
+
+    def _decide(self, ticket: _Ticket) -> None:
+        before = self._connection.total_changes()
+        ticket.error = ticket.notice = None
+        try:
+            ticket.value, ticket.notice = ticket.job(self._connection)
+        except SoormaError as refused:
+            ticket.error = refused
+            if self._connection.total_changes() != before:
+                raise  # refused half-way: take all of it back
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except apsw.Error:  # SQLite has rolled back by itself
+            if self._connection.in_transaction:
+                raise
+
+    def _report(self, batch: list[_Ticket]) -> None:
+        for ticket in batch:
+            if ticket.error is None and ticket.notice is not None:
+                self._on_commit(ticket.notice)
+        for ticket in batch:
+            ticket.settle()

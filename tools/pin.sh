@@ -1,0 +1,29 @@
+#!/bin/sh
+# Writes the pinned, hashed requirement files from the ranges in sdk/python/pyproject.toml.
+# Versions already pinned stay unless asked otherwise:
+#
+#   sh tools/pin.sh [--upgrade | --upgrade-package NAME]
+#
+# One file serves every platform and every Python >= 3.11. Needs uv (`pip install uv`).
+
+set -eu
+cd -- "$(CDPATH='' cd -- "$(dirname -- "$0")/../sdk/python" && pwd -P)"
+
+command -v uv >/dev/null || {
+    echo 'tools/pin.sh: needs uv: pip install uv' >&2
+    exit 1
+}
+
+# pin FILE [uv arguments]
+pin() {
+    file=requirements/$1
+    shift
+    uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+        --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+        --quiet --output-file "$file" "$@"
+    echo "sdk/python/$file: $(grep -c == "$file") packages"
+}
+
+# The tests' pins are a superset of the others, so that one environment can serve both.
+pin runtime.txt --group build "$@"
+pin test.txt --group test --constraint requirements/runtime.txt "$@"
