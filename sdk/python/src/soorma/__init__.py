@@ -1,5 +1,69 @@
-"""Soorma: shared working memory and events for AI agents that work on one goal."""
+"""Soorma: shared working memory and events for AI agents that work on one goal.
+
+    from soorma import Worker, WorkflowState
+
+Names are loaded when they are first used, so that the command line need not pay for what it does not use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from soorma_common import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from soorma.agents import Agent, Worker
+    from soorma.config import ClientConfig
+    from soorma.context import HandlerContext, PlatformContext
+    from soorma.event_client import EventClient
+    from soorma.flow import Reject, Retry
+    from soorma.memory.client import MemoryClient
+    from soorma.workflow import WorkflowState
+    from soorma_common.delivery import RetryPolicy
+    from soorma_common.errors import SoormaError
+    from soorma_common.events import Event
+    from soorma_common.topics import Topic
+
+_HOMES = {
+    "Agent": "soorma.agents",
+    "ClientConfig": "soorma.config",
+    "Event": "soorma_common.events",
+    "EventClient": "soorma.event_client",
+    "HandlerContext": "soorma.context",
+    "MemoryClient": "soorma.memory.client",
+    "PlatformContext": "soorma.context",
+    "Reject": "soorma.flow",
+    "Retry": "soorma.flow",
+    "RetryPolicy": "soorma_common.delivery",
+    "SoormaError": "soorma_common.errors",
+    "Topic": "soorma_common.topics",
+    "Worker": "soorma.agents",
+    "WorkflowState": "soorma.workflow",
+}
+
+__all__ = [
+    "Agent",
+    "ClientConfig",
+    "Event",
+    "EventClient",
+    "HandlerContext",
+    "MemoryClient",
+    "PlatformContext",
+    "Reject",
+    "Retry",
+    "RetryPolicy",
+    "SoormaError",
+    "Topic",
+    "Worker",
+    "WorkflowState",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'soorma' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

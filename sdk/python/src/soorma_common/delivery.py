@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from soorma_common.limits import Limits
 from soorma_common.memory import Commit
 
 LEASE_SECONDS = 30.0
@@ -91,6 +92,7 @@ class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
     replica: str
     kept: list[str]
     lease_seconds: float = LEASE_SECONDS
+    limits: Limits = Limits()
 
 
 class PlanSnapshot(msgspec.Struct):
@@ -115,7 +117,7 @@ class Answer(msgspec.Struct, tag_field="frame", tag="answer", omit_defaults=True
     """What came of frame `number`: `body`, or the problem document of an error."""
 
     number: int
-    body: msgspec.Raw | None = None
+    body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     problem: dict[str, Any] | None = None
 
 

@@ -147,10 +147,10 @@ class DeadLettered(SoormaError):
     code = "dead_lettered"
 
 
-class RequestTimeout(SoormaError, TimeoutError):
-    """No answer came within the time given. The request stays published and may still be answered."""
+class TimedOut(SoormaError, TimeoutError):
+    """What was waited for did not come in the time given; it may still come later."""
 
-    code = "request_timeout"
+    code = "timed_out"
     status = 504
 
 

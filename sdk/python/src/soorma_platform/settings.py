@@ -12,11 +12,13 @@ import msgspec
 
 from soorma_common.delivery import LEASE_SECONDS
 from soorma_common.errors import InvalidRequest
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.stores.protocol import Retention
 
 PORTS = {"events": 8082, "memory": 8083}
 """The services and their ports, before the offset."""
+
+_FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -39,8 +41,8 @@ class Settings(msgspec.Struct, frozen=True):
             local = False
         if not local:
             raise InvalidRequest(
-                f"the platform takes everybody at their word and so listens on loopback only, not on {self.host!r}; "
-                "use 127.0.0.1, ::1 or localhost"
+                f"the platform takes everybody at their word and so listens on loopback only, "
+                f"not on {self.host!r}; use 127.0.0.1, ::1 or localhost"
             )
 
     @property
@@ -55,22 +57,30 @@ class Settings(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ, **given: Any) -> Settings:
-        """Settings from SOORMA_… variables; `given` wins over them. InvalidRequest names a variable that is off."""
+        """Settings from SOORMA_… variables; `given` wins. InvalidRequest names a variable that is off."""
         found: dict[str, Any] = {
-            "host": env.get("SOORMA_HOST"),
+            "host": env.get("SOORMA_HOST") or None,
             "port_offset": _read(env, "SOORMA_PORT_OFFSET", int),
-            "database": env.get("SOORMA_DATABASE"),
+            "database": env.get("SOORMA_DATABASE") or None,
+            "may_migrate": _flag(env, "SOORMA_MAY_MIGRATE"),
             "lease": _read(env, "SOORMA_LEASE_SECONDS", float),
-            "log_level": env.get("SOORMA_LOG_LEVEL"),
+            "log_level": env.get("SOORMA_LOG_LEVEL") or None,
         }
         values = {name: value for name, value in found.items() if value is not None} | given
         if "database" in values:
             values["database"] = Path(values["database"])
-        return cls(**values, limits=_group(env, "SOORMA_LIMIT_", Limits), retention=_group(env, "SOORMA_KEEP_", Retention))
+        return cls(
+            **values,
+            limits=_group(env, "SOORMA_LIMIT_", Limits),
+            retention=_group(env, "SOORMA_KEEP_", Retention),
+        )
 
 
 def _group(env: Mapping[str, str], prefix: str, kind: Any) -> Any:
-    values = {field.name: _read(env, prefix + field.name.upper(), field.type) for field in msgspec.structs.fields(kind)}
+    values = {
+        field.name: _read(env, prefix + field.name.upper(), field.type)
+        for field in msgspec.structs.fields(kind)
+    }
     return kind(**{name: value for name, value in values.items() if value is not None})
 
 
@@ -85,3 +95,12 @@ def _read(env: Mapping[str, str], name: str, kind: Any) -> Any:
     if value < 0:
         raise InvalidRequest(f"{name} must not be negative, as {text!r} is")
     return value
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool | None:
+    text = env.get(name, "").strip().lower()
+    if not text:
+        return None
+    if text not in _FLAGS:
+        raise InvalidRequest(f"{name} must be one of {', '.join(_FLAGS)}, not {text!r}")
+    return _FLAGS[text]

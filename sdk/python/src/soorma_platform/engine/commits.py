@@ -20,7 +20,7 @@ from soorma_common.operations import (
 )
 from soorma_common.values import check
 from soorma_platform.engine.deliveries import settle
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, place, publish
 from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, Snapshot, StoredAnswer

@@ -13,7 +13,7 @@ from soorma_common.errors import Fenced
 from soorma_common.events import DEAD_LETTERED, Envelope, decode_envelope
 from soorma_common.names import Scope
 from soorma_common.topics import Topic
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.engine.publishing import lane_of, publish
 from soorma_platform.engine.rows import DeadLetterRow, Decision, DeliveryRow, Needs, Snapshot
 

@@ -16,7 +16,7 @@ from soorma_common.operations import (
     result,
     tag,
 )
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
 
 ROW_OVERHEAD = 100

@@ -10,7 +10,7 @@ from soorma_common.errors import EventIdConflict, Forbidden
 from soorma_common.events import Envelope, encode_envelope, plan_of
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.engine.rows import EventRow, NewDelivery, Snapshot, SubscriptionRow
 
 

@@ -122,7 +122,7 @@ class AgentConnection:
         kept = await self._store.resume(hello.running, self._lease, self._replica)
         self._in_hand = {claimed.fence: claimed for claimed in kept}
         self._refresh(self._membership.all)
-        await self._send(Welcome(self._replica, list(self._in_hand), self._lease))
+        await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits))
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
 
     def _refresh(self, patterns: dict[int, tuple[str, str]]) -> None:

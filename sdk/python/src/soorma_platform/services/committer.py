@@ -12,7 +12,7 @@ import msgspec
 from soorma_common.memory import Commit, Committed
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope
 from soorma_platform.engine import commits, deliveries
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.engine.rows import StoredAnswer
 from soorma_platform.stores.protocol import Store
 
@@ -33,7 +33,7 @@ class Committer:
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
-        self._limits = limits
+        self.limits = limits
 
     async def commit(
         self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None, default_plan: str | None = None
@@ -42,14 +42,14 @@ class Committer:
 
         An event without a plan of its own belongs to `default_plan`, that of the event in hand.
         """
-        commits.check_commit(commit, self._limits)
+        commits.check_commit(commit, self.limits)
         for event in commit.events:
             event.id = event.id or str(uuid4())
         request = commits.Request(scope, commit, fingerprint(body), key)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
         commits.place_events(request, default_plan)
-        decide = partial(commits.decide, request, limits=self._limits)
+        decide = partial(commits.decide, request, limits=self.limits)
         decision = await self._store.transact(commits.needs(request), lambda snapshot: decide(snapshot=snapshot))
         if decision.replayed is not None:
             return await self._again(scope, decision.replayed)
@@ -71,7 +71,7 @@ class Committer:
         failure = deliveries.Failure(fence, reason, draw, str(uuid4()), after, reject)
         await self._store.transact(
             deliveries.needs_of_failure(failure, scope, plan_id),
-            lambda snapshot: deliveries.fail(failure, snapshot, self._limits),
+            lambda snapshot: deliveries.fail(failure, snapshot, self.limits),
         )
 
     async def _again(self, scope: Scope, first: StoredAnswer) -> Committed:

@@ -28,7 +28,7 @@ from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope, check_name,
 from soorma_common.topics import Topic, check_topic
 from soorma_common.values import decode
 from soorma_platform.buses.protocol import Bus, correlation_bell
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.services import http
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.services.committer import Committer
@@ -120,7 +120,7 @@ class _Events:
 
     async def _follow(self, wanted: Filter, after: int, *, as_cloudevents: bool) -> AsyncIterator[bytes]:
         with LogReader(self._store, self._bus, wanted, after) as reader:
-            yield b": reading from %d\n\n" % after
+            yield b"id: %d\n: reading from here\n\n" % after
             told, silent = after, 0.0
             while True:
                 try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -12,19 +11,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from soorma_common.errors import Conflict, InvalidRequest, KeyMissing, SoormaError, to_problem
+from soorma_common.identity import entry_id
 from soorma_common.memory import Action, Change, Commit, Entry, PlanCommit, PlanInfo
 from soorma_common.names import Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set
 from soorma_common.times import rfc3339
 from soorma_platform.buses.protocol import Bus, plan_bell
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanRow
 from soorma_platform.services import http
 from soorma_platform.services.committer import Committer
 from soorma_platform.stores.protocol import Store
 
 LONGEST_PAGE = 1_000
-_NAMESPACE = uuid.UUID("5a0b6f5e-7d0c-4c5f-9f5e-50a72a5b9d11")
 _COLLAPSED = 1_000_000
 
 
@@ -220,7 +219,7 @@ class _Memory:
     async def _changes(self, scope: Scope, plan_id: str, after: int) -> AsyncIterator[bytes]:
         with self._bus.bell(plan_bell(scope, plan_id)) as bell:
             silent = 0.0
-            yield b": watching\n\n"
+            yield b"id: %d\n: watching from here\n\n" % after
             while True:
                 try:
                     _, rows = await self._page(scope, plan_id, None, after, LONGEST_PAGE)
@@ -274,9 +273,8 @@ def _idempotency_key(request: Request) -> str | None:
 
 
 def _entry(scope: Scope, plan_id: str, row: EntryRow) -> Entry:
-    identity = uuid.uuid5(_NAMESPACE, f"{scope.tenant_id}\0{scope.user_id}\0{plan_id}\0{row.key}")
     return Entry(
-        id=str(identity),
+        id=entry_id(scope, plan_id, row.key),
         tenant_id=scope.tenant_id,
         user_id=scope.user_id,
         plan_id=plan_id,

@@ -9,7 +9,7 @@ import msgspec
 
 from soorma_common.delivery import Subscription
 from soorma_common.names import Scope
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.engine.rows import (
     Decision,
     DeliveryRow,

@@ -16,7 +16,7 @@ from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.commits import check_horizon
 from soorma_platform.engine.history import rebuild
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.engine.rows import (
     Decision,
     DeliveryRow,

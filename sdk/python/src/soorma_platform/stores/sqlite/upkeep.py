@@ -13,7 +13,7 @@ from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.commits import expire, needs_of_expiry
 from soorma_platform.engine.history import replay
-from soorma_platform.engine.limits import Limits
+from soorma_common.limits import Limits
 from soorma_platform.engine.plans import ROW_OVERHEAD
 from soorma_platform.engine.rows import HistoryRow
 from soorma_platform.stores.protocol import Notice, Retention

@@ -1,0 +1,254 @@
+"""Agents. A handler is a transaction: all it changes and publishes is committed when it returns, or none of it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from enum import Enum
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from soorma.agents.attempts import Attempts
+from soorma.agents.connection import Connection
+from soorma.agents.handlers import Handler, HandlerFunction, Handlers, subscription
+from soorma.bus import type_name
+from soorma.calls import Caller
+from soorma.config import ClientConfig
+from soorma.context import PlatformContext, caller_for
+from soorma.transaction import Isolation
+from soorma_common.delivery import Deliver, Hello, ReleaseFrame, RetryPolicy, Welcome
+from soorma_common.errors import InvalidRequest, SoormaError, Unavailable
+from soorma_common.names import check_name
+from soorma_common.topics import Topic, check_topic
+
+HANDLER_SECONDS = 3600.0
+DRAIN_SECONDS = 30.0
+
+log = logging.getLogger("soorma.agent")
+F = TypeVar("F", bound=HandlerFunction)
+Hook = Callable[[], Awaitable[None] | None]
+H = TypeVar("H", bound=Hook)
+
+
+class Agent:
+    """A process that handles events under a name. Replicas, agents of one name, share its events.
+
+    `capabilities`, `events_consumed` and `events_produced` describe it to others. `tenant_id` (or
+    SOORMA_TENANT_ID) confines it to a tenant; without one it serves all, each handler in the scope of its
+    event. At most `max_concurrency` events are in hand at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        description: str = "",
+        capabilities: Sequence[Any] = (),
+        events_consumed: Sequence[str] = (),
+        events_produced: Sequence[str] = (),
+        tenant_id: str | None = None,
+        *,
+        max_concurrency: int = 32,
+        retry: RetryPolicy | None = None,
+        handler_timeout: float | None = HANDLER_SECONDS,
+        drain_timeout: float = DRAIN_SECONDS,
+        config: ClientConfig | None = None,
+        caller: Caller | None = None,
+    ) -> None:
+        if max_concurrency < 1:
+            raise InvalidRequest(f"max_concurrency must be at least 1, not {max_concurrency}")
+        self.name = check_name("name", name)
+        self.description = description
+        self.capabilities = list(capabilities)
+        self.events_consumed = list(events_consumed)
+        self.events_produced = list(events_produced)
+        self.max_concurrency = max_concurrency
+        self.instance = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        config = config or ClientConfig.from_env()
+        self._config = replace(config, tenant_id=check_name("tenant_id", tenant_id)) if tenant_id else config
+        self._caller = caller
+        self._retry = retry
+        self._handler_timeout = handler_timeout
+        self._drain_timeout = drain_timeout
+        self._handlers = Handlers()
+        self._startup: list[Hook] = []
+        self._shutdown: list[Hook] = []
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def tenant_id(self) -> str | None:
+        """The tenant the agent is confined to."""
+        return self._config.tenant_id
+
+    # what it does
+
+    def on_event(
+        self,
+        event_type: str | Enum,
+        topic: str | Topic | None = None,
+        *,
+        ordered: bool = True,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        isolation: Isolation = "reads",
+    ) -> Callable[[F], F]:
+        """Registers a handler, `async def` or plain `def`, of (event, context), for a type (`*`: all) and topic (any).
+
+        Events of one plan are handled one at a time and in order, unless `ordered=False`. `retry` says how often
+        a failed one is tried again, `timeout` (seconds) how long one attempt may take. `isolation="writes"` checks
+        at the commit only those reads whose keys are written too.
+        """
+        where = None if topic is None else check_topic(topic)
+        kind = check_name("event_type", type_name(event_type))
+
+        def register(function: F) -> F:
+            wanted = subscription(kind, where, ordered=ordered, retry=retry or self._retry)
+            limit = timeout if timeout is not None else self._handler_timeout
+            self._handlers.add(Handler(function, wanted, limit, isolation))
+            if kind != "*" and kind not in self.events_consumed:
+                self.events_consumed.append(kind)
+            return function
+
+        return register
+
+    def on_startup(self, hook: H) -> H:
+        """Registers a function, plain or async, that is called before the first event is taken."""
+        self._startup.append(hook)
+        return hook
+
+    def on_shutdown(self, hook: H) -> H:
+        """Registers a function, plain or async, that is called after the last handler has ended."""
+        self._shutdown.append(hook)
+        return hook
+
+    # its life
+
+    def run(self) -> None:
+        """Runs the agent until SIGINT or SIGTERM; then handlers in hand are finished, and it returns.
+
+        Waits for the platform as long as it takes, and comes back by itself when the connection is lost.
+        """
+        if not logging.getLogger().handlers:
+            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        asyncio.run(self._run_until_signalled())
+
+    async def _run_until_signalled(self) -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await self._begin()
+        assert self._running is not None  # noqa: S101 - _begin has just set it
+        waiting = asyncio.create_task(stop.wait())
+        await asyncio.wait({waiting, self._running}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second signal ends it at once
+            loop.remove_signal_handler(number)
+        await self.stop()
+
+    async def start(self) -> None:
+        """Starts the agent in this event loop; returns once it is subscribed, Unavailable if that takes too long."""
+        await self._begin()
+        assert self._running is not None  # noqa: S101 - _begin has just set it
+        subscribed = asyncio.create_task(self._connection.subscribed.wait())
+        patience = self._config.retry_seconds
+        await asyncio.wait({subscribed, self._running}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if subscribed.done():
+            return
+        subscribed.cancel()
+        failed = self._running.done()
+        await self.stop()
+        if not failed:
+            raise Unavailable(
+                f"agent {self.name!r} could not subscribe at {self._config.events_url} within {patience:g} s; "
+                "is `soorma dev` running?"
+            )
+
+    async def _begin(self) -> None:
+        if self._running is not None:
+            raise InvalidRequest(f"agent {self.name!r} is running already")
+        if not len(self._handlers):
+            raise InvalidRequest(f"agent {self.name!r} has no handlers; register some with @agent.on_event(…)")
+        self._own_caller = caller_for(self._config) if self._caller is None else None
+        caller = self._caller or self._own_caller
+        assert caller is not None  # noqa: S101 - one of the two is there
+        for hook in self._startup:
+            await _called(hook)
+        self._connection = Connection(caller.transport, self._hello, self._on_welcome, self._on_deliver)
+        self._attempts = Attempts(
+            self.name, self.instance, self._config, caller, self._connection, self.max_concurrency
+        )
+        self._running = asyncio.create_task(self._connection.run(), name=f"soorma-agent-{self.name}")
+
+    def _hello(self) -> Hello:
+        return Hello(
+            self.name,
+            self.instance,
+            self._handlers.subscriptions,
+            self.max_concurrency,
+            self.tenant_id,
+            self._attempts.running,
+        )
+
+    def _on_welcome(self, welcome: Welcome) -> None:
+        self._attempts.resume(welcome)
+        log.info("agent %s is subscribed to %s", self.name, ", ".join(sorted(s.type for s in self._handlers.subscriptions)))
+
+    def _on_deliver(self, delivery: Deliver) -> None:
+        self._attempts.begin(delivery, self._handlers[delivery.handler])
+
+    async def stop(self) -> None:
+        """Takes no further events, lets running handlers finish for `drain_timeout` seconds, and ends.
+
+        Events of handlers that do not finish are given back; that costs them no attempt. Raises what refused
+        the agent, if it was refused.
+        """
+        running = self._running
+        if running is None:
+            return
+        try:
+            await self._connection.drain()
+            unfinished = await self._attempts.drain(self._drain_timeout)
+            if unfinished and not running.done():
+                with suppress(SoormaError, TimeoutError):
+                    async with asyncio.timeout(5):
+                        await self._connection.call(ReleaseFrame(self._connection.number(), unfinished))
+        finally:
+            running.cancel()
+            outcome = (await asyncio.gather(running, return_exceptions=True))[0]
+            self._running = None
+            self._attempts.close()
+            for hook in self._shutdown:
+                await _called(hook)
+            if self._own_caller is not None:
+                await self._own_caller.close()
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    @property
+    def context(self) -> PlatformContext:
+        """The platform outside handlers, for hooks and background work: each call takes effect at once."""
+        return PlatformContext.on(self._config, self.name, self._caller or self._own_caller)
+
+    async def __aenter__(self) -> Agent:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.stop()
+
+
+class Worker(Agent):
+    """An agent that carries out tasks: what an `Agent` can do, under the name that says what it is for."""
+
+
+async def _called(hook: Hook) -> None:
+    outcome = hook()
+    if inspect.isawaitable(outcome):
+        await outcome

@@ -1,0 +1,192 @@
+"""The attempts under way in an agent: each runs a handler and ends in a commit, a failure or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from soorma.agents.connection import Connection
+from soorma.agents.handlers import Handler
+from soorma.agents.leases import LeaseKeeper
+from soorma.bus import BusClient, PlatformOutbox
+from soorma.calls import Caller
+from soorma.config import ClientConfig
+from soorma.context import HandlerContext, PlatformContext
+from soorma.flow import Reject, Retry
+from soorma.memory.client import MemoryClient
+from soorma.memory.plans import PlatformPlans
+from soorma.transaction import HandlerTransaction
+from soorma_common.delivery import CommitFrame, Deliver, FailFrame, Welcome
+from soorma_common.errors import Conflict, Fenced, SoormaError
+from soorma_common.events import Event
+from soorma_common.limits import Limits
+from soorma_common.memory import Cause
+
+MOST_CONFLICTS = 10
+
+log = logging.getLogger("soorma.agent")
+
+
+class Attempts:
+    """Runs handlers, one task each, and tells the platform what came of them."""
+
+    def __init__(
+        self,
+        agent: str,
+        instance: str,
+        config: ClientConfig,
+        caller: Caller,
+        connection: Connection,
+        max_concurrency: int,
+    ) -> None:
+        self._agent = agent
+        self._instance = instance
+        self._config = config
+        self._caller = caller
+        self._connection = connection
+        self._limits = Limits()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._committing: set[str] = set()
+        self._loop = asyncio.get_running_loop()
+        self._threads = ThreadPoolExecutor(max_concurrency, thread_name_prefix="soorma-handler")
+        self._leases = LeaseKeeper(caller.transport, self._on_lost)
+
+    @property
+    def running(self) -> list[str]:
+        """The fences in hand."""
+        return list(self._tasks)
+
+    def resume(self, welcome: Welcome) -> None:
+        """After a reconnection: attempts that were given to somebody else meanwhile are ended."""
+        self._limits = welcome.limits
+        self._leases.start(welcome.replica, welcome.lease_seconds)
+        self._cancel_lost([fence for fence in self._tasks if fence not in welcome.kept])
+
+    def begin(self, delivery: Deliver, handler: Handler) -> None:
+        """Starts an attempt."""
+        self._leases.hold(delivery.fence)
+        task = asyncio.create_task(self._attempt(delivery, handler), name=f"soorma-handler-{delivery.fence}")
+        self._tasks[delivery.fence] = task
+        task.add_done_callback(lambda _: self._forget(delivery.fence))
+
+    async def drain(self, timeout: float) -> list[str]:  # noqa: ASYNC109 - a bound, then they are cancelled
+        """Waits for attempts to end; the fences of those that did not, which are cancelled."""
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        unfinished = dict(self._tasks)
+        for task in unfinished.values():
+            task.cancel()
+        await asyncio.gather(*unfinished.values(), return_exceptions=True)
+        return list(unfinished)
+
+    def close(self) -> None:
+        """Ends the renewing of leases; a plain handler that still runs is left to end by itself."""
+        self._leases.stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _forget(self, fence: str) -> None:
+        self._tasks.pop(fence, None)
+        self._committing.discard(fence)
+        self._leases.drop(fence)
+
+    def _on_lost(self, fences: list[str]) -> None:
+        self._loop.call_soon_threadsafe(self._cancel_lost, fences)
+
+    def _cancel_lost(self, fences: list[str]) -> None:
+        for fence in fences:
+            task = self._tasks.get(fence)
+            if task is not None and fence not in self._committing:  # a commit under way gets its answer
+                task.cancel("fenced")
+
+    async def _attempt(self, delivery: Deliver, handler: Handler) -> None:
+        event = Event.from_json(bytes(delivery.event))
+        about = f"event {event.type} {event.id} (plan {event.plan_id}, attempt {delivery.attempt})"
+        try:
+            await self._attempt_until_committed(delivery, handler, event, about)
+        except Fenced as error:
+            log.warning("%s: fenced, nothing of this attempt is visible: %s", about, error)
+        except asyncio.CancelledError as cancelled:
+            if "fenced" in cancelled.args:
+                log.warning("%s: fenced, it was given to another agent: nothing of this attempt is visible", about)
+            raise
+        except Exception:
+            log.exception("%s: could not be answered", about)
+
+    async def _attempt_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
+        for conflicts in range(MOST_CONFLICTS + 1):
+            transaction = self._transaction(delivery, handler, event, is_first=conflicts == 0)
+            try:
+                await handler(event, self._context(transaction, delivery, event), self._threads)
+            except Exception as error:
+                await self._fail(delivery, error, about)
+                return
+            finally:
+                transaction.end()
+            try:
+                await self._commit(delivery, transaction)
+            except Conflict as conflict:
+                log.info("%s: run again, what it had read was changed meanwhile: %s", about, conflict)
+                last = conflict
+            except Fenced:
+                raise
+            except SoormaError as error:  # a limit, an event id used before: not to be committed as it is
+                await self._fail(delivery, error, about)
+                return
+            else:
+                return
+        await self._fail(delivery, last, about)
+
+    def _transaction(self, delivery: Deliver, handler: Handler, event: Event, *, is_first: bool) -> HandlerTransaction:
+        return HandlerTransaction(
+            event,
+            delivery.fence,
+            self._agent,
+            snapshot=delivery.plan if is_first else None,  # it was of the time of the delivery
+            limits=self._limits,
+            isolation=handler.isolation,
+            plans=PlatformPlans(self._caller),
+            outbox=PlatformOutbox(self._caller),
+        )
+
+    def _context(self, transaction: HandlerTransaction, delivery: Deliver, event: Event) -> HandlerContext:
+        scope = transaction.scope
+        config = replace(self._config, tenant_id=scope.tenant_id, user_id=scope.user_id)
+        cause = Cause(self._agent, self._instance, event.id, event.correlation_id, event.trace_id)
+        immediate = PlatformContext(
+            MemoryClient.on(config, self._caller, PlatformPlans(self._caller, cause)),
+            BusClient(config, self._caller, self._agent, cause=event),
+        )
+        return HandlerContext(
+            MemoryClient.on(config, self._caller, transaction),
+            BusClient(config, self._caller, self._agent, transaction, event),
+            event=event,
+            attempt=delivery.attempt,
+            immediate=immediate,
+        )
+
+    async def _commit(self, delivery: Deliver, transaction: HandlerTransaction) -> None:
+        scope = transaction.scope
+        self._committing.add(delivery.fence)
+        try:
+            frame = CommitFrame(self._connection.number(), scope.tenant_id, scope.user_id, transaction.commit())
+            await self._connection.call(frame)
+        finally:
+            self._committing.discard(delivery.fence)
+
+    async def _fail(self, delivery: Deliver, error: Exception, about: str) -> None:
+        after = error.after if isinstance(error, Retry) else None
+        reject = isinstance(error, Reject)
+        if isinstance(error, Retry | Reject):
+            reason = error.reason
+            log.info("%s: %s: %s", about, type(error).__name__.lower(), reason)
+        elif isinstance(error, TimeoutError) and not str(error):
+            reason = "the handler took longer than its timeout allows"
+            log.error("%s: %s", about, reason)
+        else:
+            reason = f"{type(error).__name__}: {error}"
+            log.error("%s: the handler failed, nothing of this attempt is visible", about, exc_info=error)
+        self._committing.add(delivery.fence)
+        frame = FailFrame(self._connection.number(), delivery.fence, reason, after, reject)
+        await self._connection.call(frame)

@@ -1,0 +1,125 @@
+"""An agent's connection to the event service: it comes back by itself, and what was under way goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from soorma.transport import Socket, Transport
+from soorma_common.delivery import (
+    AgentFrame,
+    Answer,
+    CommitFrame,
+    Deliver,
+    DrainFrame,
+    FailFrame,
+    Goodbye,
+    Hello,
+    ReleaseFrame,
+    ServiceFrame,
+    Welcome,
+)
+from soorma_common.errors import SoormaError, Unavailable, from_problem
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 3.0
+
+log = logging.getLogger("soorma.agent")
+_frames = msgspec.json.Decoder(ServiceFrame)
+_encoder = msgspec.json.Encoder()
+
+
+class Connection:
+    """Keeps an agent subscribed. Answers of handlers wait out an outage and are sent again after it."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        hello: Callable[[], Hello],
+        on_welcome: Callable[[Welcome], None],
+        on_deliver: Callable[[Deliver], None],
+    ) -> None:
+        self._transport = transport
+        self._hello = hello
+        self._on_welcome = on_welcome
+        self._on_deliver = on_deliver
+        self._socket: Socket | None = None
+        self._pending: dict[int, tuple[AgentFrame, asyncio.Future[msgspec.Raw]]] = {}
+        self._last_number = 0
+        self.subscribed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Connects, and again whenever the connection is lost; ends only when cancelled or refused for good."""
+        delay, announced = FIRST_DELAY, False
+        while True:
+            self.subscribed.clear()
+            try:
+                async with self._transport.connect("events", "/v1/events/connect") as socket:
+                    await self._open(socket)
+                    delay, announced = FIRST_DELAY, False
+                    while True:
+                        await self._take(_frames.decode(await socket.receive()))
+            except Unavailable as error:
+                if not announced:
+                    log.warning("not connected, trying again until it works: %s", error)
+                    announced = True
+            finally:
+                self._socket = None
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnections
+            delay = min(2 * delay, LONGEST_DELAY)
+
+    async def _open(self, socket: Socket) -> None:
+        await socket.send(_encoder.encode(self._hello()))
+        welcome = _frames.decode(await socket.receive())
+        if isinstance(welcome, Goodbye):
+            raise from_problem(welcome.problem or {})
+        if not isinstance(welcome, Welcome):
+            raise SoormaError("what answered is no event service of Soorma; check SOORMA_EVENT_SERVICE_URL")
+        self._on_welcome(welcome)
+        self._socket = socket
+        for frame, _ in list(self._pending.values()):
+            await socket.send(_encoder.encode(frame))
+        self.subscribed.set()
+
+    async def _take(self, frame: ServiceFrame) -> None:
+        match frame:
+            case Deliver():
+                self._on_deliver(frame)
+            case Answer(number=number):
+                _, future = self._pending.pop(number, (None, None))
+                if future is not None and not future.done():
+                    if frame.problem is not None:
+                        future.set_exception(from_problem(frame.problem))
+                    else:
+                        future.set_result(msgspec.Raw(b"{}") if frame.body is msgspec.UNSET else frame.body)
+            case Goodbye(problem=problem):
+                raise from_problem(problem or {})
+
+    def number(self) -> int:
+        """A number for a frame that wants an answer."""
+        self._last_number += 1
+        return self._last_number
+
+    async def call(self, frame: CommitFrame | FailFrame | ReleaseFrame) -> msgspec.Raw:
+        """Sends a numbered frame and returns its answer, through as many reconnections as it takes."""
+        future: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
+        self._pending[frame.number] = (frame, future)
+        try:
+            await self._send(frame)
+            return await future
+        finally:
+            self._pending.pop(frame.number, None)
+
+    async def drain(self) -> None:
+        """Asks for no further deliveries."""
+        await self._send(DrainFrame())
+
+    async def _send(self, frame: AgentFrame) -> None:
+        if self._socket is not None:
+            with suppress(Unavailable):  # it is sent again when the connection is back
+                await self._socket.send(_encoder.encode(frame))

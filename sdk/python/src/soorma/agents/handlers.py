@@ -1,0 +1,74 @@
+"""An agent's handlers: which function takes which events, and under which rules."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from concurrent.futures import Executor
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from soorma.context import HandlerContext
+from soorma.transaction import Isolation
+from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.errors import InvalidRequest
+from soorma_common.events import Event
+
+HandlerFunction = Callable[[Event, HandlerContext], Any]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A function, what it subscribes to, and how long (seconds) and how isolated one attempt runs."""
+
+    function: HandlerFunction
+    subscription: Subscription
+    timeout: float | None
+    isolation: Isolation
+
+    async def __call__(self, event: Event, context: HandlerContext, threads: Executor) -> None:
+        """Runs the function; a plain `def` in one of `threads`, so that it may block."""
+        async with asyncio.timeout(self.timeout):
+            if inspect.iscoroutinefunction(self.function):
+                await self.function(event, context)
+            else:
+                call = partial(copy_context().run, self.function, event, context)
+                await asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+class Handlers:
+    """The handlers of one agent, by type and topic."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[tuple[str, str], Handler] = {}
+
+    def add(self, handler: Handler) -> None:
+        """Takes a handler; InvalidRequest if its type and topic have one already."""
+        wanted = handler.subscription
+        place = (wanted.type, wanted.topic)
+        if place in self._handlers:
+            other = self._handlers[place].function
+            raise InvalidRequest(
+                f"event {wanted.type!r} on topic {wanted.topic!r} has the handler {other.__qualname__!r} already; "
+                "an event has one handler in an agent",
+            )
+        self._handlers[place] = handler
+
+    def __getitem__(self, subscription: Subscription) -> Handler:
+        return self._handlers[subscription.type, subscription.topic]
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+    @property
+    def subscriptions(self) -> list[Subscription]:
+        """What the agent subscribes to."""
+        return [handler.subscription for handler in self._handlers.values()]
+
+
+def subscription(event_type: str, topic: str | None, *, ordered: bool, retry: RetryPolicy | None) -> Subscription:
+    """The subscription of a handler; without a topic it takes the type from any."""
+    return Subscription(event_type, topic or "*", ordered, retry or RetryPolicy())

@@ -1,0 +1,211 @@
+"""Publishing events: outside a handler at once, inside it with the handler's commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, Protocol
+from uuid import uuid4
+
+import msgspec
+
+from soorma.calls import Caller, segment
+from soorma.config import ClientConfig
+from soorma_common.errors import DeadLettered, InvalidRequest, TimedOut
+from soorma_common.events import DEAD_LETTERED, Envelope, Event, check_envelope
+from soorma_common.names import Scope
+from soorma_common.topics import Topic, check_topic
+from soorma_common.values import encode
+
+LONGEST_POLL = 30
+
+
+class Outbox(Protocol):
+    """Where events go: to the platform, or into a handler's transaction."""
+
+    async def send(self, events: list[Envelope]) -> None:
+        """Takes events that have their ids."""
+        ...
+
+    async def send_request(self, event: Envelope) -> Envelope:
+        """Publishes at once an event whose answer will be awaited; returns it as it was published."""
+        ...
+
+
+class PlatformOutbox:
+    """Publishes to the platform: accepted events are durable when `send` returns."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    async def send(self, events: list[Envelope]) -> None:
+        """See `Outbox.send`."""
+        body = msgspec.json.encode(events[0] if len(events) == 1 else events)
+        await self._caller.call("events", "POST", "/v1/events/publish", body=body)
+
+    async def send_request(self, event: Envelope) -> Envelope:
+        """See `Outbox.send_request`."""
+        await self.send([event])
+        return event
+
+
+class BusClient:
+    """Publishes events and awaits answers.
+
+    Ids fill themselves in. In a handler a publish inherits tenant, user, session, plan, trace and correlation
+    id of the event in hand and names it as parent. Outside, it is of the configured or default tenant and user,
+    and an event without a correlation id gets its own id as one.
+    """
+
+    def __init__(
+        self, config: ClientConfig, caller: Caller, source: str, outbox: Outbox | None = None, cause: Event | None = None
+    ) -> None:
+        self._config = config
+        self._caller = caller
+        self._source = source
+        self._outbox: Outbox = outbox or PlatformOutbox(caller)
+        self._cause = cause
+
+    async def publish(
+        self, event_type: str | Enum, topic: str | Topic, data: Any = None, **envelope: str | None
+    ) -> str:
+        """Publishes an event and returns its id.
+
+        `envelope`: event_id, tenant_id, user_id, session_id, plan_id, correlation_id, subject, source,
+        response_event, response_topic, trace_id, parent_event_id, payload_schema_name. Publishing the same
+        event_id again does nothing, with other content it raises EventIdConflict.
+        """
+        event = self._event(event_type, topic, data, envelope)
+        await self._outbox.send([event])
+        return str(event.id)
+
+    async def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Publishes events as one, all or none, each given as the arguments of `publish`; returns their ids."""
+        made = []
+        for arguments in events:
+            given = dict(arguments)
+            event_type, topic = given.pop("event_type"), given.pop("topic")
+            made.append(self._event(event_type, topic, given.pop("data", None), given))
+        if made:
+            await self._outbox.send(made)
+        return [str(event.id) for event in made]
+
+    async def announce(
+        self, event_type: str | Enum, data: Any = None, topic: str | Topic = Topic.BUSINESS_FACTS, **envelope: str | None
+    ) -> str:
+        """Publishes a fact for whom it may concern; returns its id."""
+        return await self.publish(event_type, topic, data, **envelope)
+
+    async def request(
+        self,
+        event_type: str | Enum,
+        data: Any = None,
+        *,
+        response_event: str | Enum,
+        topic: str | Topic = Topic.ACTION_REQUESTS,
+        response_topic: str | Topic = Topic.ACTION_RESULTS,
+        timeout: float | None = 30.0,  # noqa: ASYNC109 - part of what is asked for
+        **envelope: str | None,
+    ) -> Event:
+        """Publishes a request under a correlation id of its own and awaits the one answer that belongs to it.
+
+        Raises TimedOut after `timeout` seconds (None: never), DeadLettered as soon as a group gives the request
+        up. In a handler it goes out at once, which is refused while there are uncommitted changes; a later
+        attempt of the event finds the same answer.
+        """
+        given = {
+            "correlation_id": str(uuid4()),
+            **envelope,
+            "response_event": _name(response_event),
+            "response_topic": check_topic(response_topic),
+        }
+        asked = await self._outbox.send_request(self._event(event_type, topic, data, given))
+        return await self._answer(asked, timeout)
+
+    async def respond(
+        self,
+        request: Event,
+        data: Any = None,
+        *,
+        event_type: str | Enum | None = None,
+        topic: str | Topic | None = None,
+        **envelope: str | None,
+    ) -> str:
+        """Answers a request: its response event, on its response topic, under its correlation id."""
+        kind = event_type or request.get("response_event")
+        if kind is None:
+            raise InvalidRequest(f"event {request.get('type')!r} asks for no answer; name one with event_type=")
+        where = topic or request.get("response_topic") or Topic.ACTION_RESULTS
+        given = {name: request.get(name) for name in ("correlation_id", "tenant_id", "user_id", "plan_id")}
+        return await self.publish(kind, where, data, **{**given, **envelope})
+
+    async def _answer(self, asked: Envelope, timeout: float | None) -> Event:  # noqa: ASYNC109
+        scope = self._config.scope(asked.tenant_id, asked.user_id)
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        path = f"/v1/events/answer/{segment(str(asked.id))}"
+        while True:
+            left = LONGEST_POLL if deadline is None else deadline - loop.time()
+            if left <= 0:
+                raise TimedOut(f"no {asked.response_event!r} came within {timeout} s", event_id=asked.id)
+            found = await self._poll(path, scope, left)
+            if found is None:
+                continue
+            if found.type == DEAD_LETTERED and asked.response_event != DEAD_LETTERED:
+                told = found["data"]
+                raise DeadLettered(
+                    f"request {asked.type!r} was given up by {told['group']!r} after {told['attempts']} attempts: "
+                    f"{told['reason']}",
+                    **told,
+                )
+            return found
+
+    async def _poll(self, path: str, scope: Scope, left: float) -> Event | None:
+        seconds = max(1, min(LONGEST_POLL, round(left)))
+        try:
+            async with asyncio.timeout(left):
+                found = (await self._caller.read("events", path, scope, timeout=seconds))["event"]
+        except TimeoutError as error:
+            if isinstance(error, TimedOut):
+                raise
+            return None
+        return None if found is None else Event(found)
+
+    def _event(
+        self, event_type: str | Enum, topic: str | Topic, data: Any, envelope: Mapping[str, str | None]
+    ) -> Envelope:
+        given = {name: value for name, value in envelope.items() if value is not None}
+        identity = given.pop("event_id", None) or str(uuid4())
+        if unknown := given.keys() - _ENVELOPE:
+            raise TypeError(f"publish takes no {', '.join(sorted(unknown))}; it takes {', '.join(sorted(_ENVELOPE))}")
+        raw = msgspec.UNSET if data is None else msgspec.Raw(encode(data).encode())
+        event = Envelope(type=_name(event_type), topic=check_topic(topic), id=identity, data=raw, **given)
+        event.source = event.source or self._source
+        self._inherit(event)
+        scope = self._config.scope(event.tenant_id, event.user_id)
+        event.tenant_id, event.user_id = scope.tenant_id, scope.user_id
+        event.correlation_id = event.correlation_id or identity
+        event.trace_id = event.trace_id or uuid4().hex
+        return check_envelope(event)
+
+    def _inherit(self, event: Envelope) -> None:
+        """Takes over what the event in hand says and this one does not."""
+        if self._cause is None:
+            return
+        for field in ("tenant_id", "user_id", "session_id", "correlation_id", "trace_id"):
+            if getattr(event, field) is None:
+                setattr(event, field, self._cause.get(field))
+        event.parent_event_id = event.parent_event_id or self._cause.get("id")
+        # the plan is left to the platform: data["plan_id"] goes before that of the event in hand
+
+
+_ENVELOPE = frozenset(Envelope.__struct_fields__) - {"type", "topic", "id", "data", "time"}
+
+
+def _name(event_type: str | Enum) -> str:
+    return str(event_type.value) if isinstance(event_type, Enum) else event_type
+
+
+type_name: Callable[[str | Enum], str] = _name
+"""The name of an event type given as text or as a member of an enum."""

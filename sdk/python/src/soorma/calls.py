@@ -1,0 +1,157 @@
+"""Calls to the platform: retried through an outage, each change made once, errors raised as what they are."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+import msgspec
+
+from soorma.transport import Service, Transport
+from soorma_common.errors import SoormaError, Unavailable, from_problem
+from soorma_common.names import Scope
+
+FIRST_DELAY = 0.05
+LONGEST_DELAY = 1.0
+_any = msgspec.json.Decoder(Any)
+
+
+class Caller:
+    """Makes calls over a transport; a call that cannot get through is retried for `retry_seconds`."""
+
+    def __init__(self, transport: Transport, retry_seconds: float) -> None:
+        self.transport = transport
+        self._retry_seconds = retry_seconds
+
+    async def call(
+        self,
+        service: Service,
+        method: str,
+        path: str,
+        *,
+        scope: Scope | None = None,
+        body: bytes | None = None,
+        query: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """The body of a successful answer; the error of any other. Unavailable once the retries have run out.
+
+        A change carries an idempotency key, the same for each try, so that it is made at most once.
+        """
+        headers = scope_headers(scope)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        if method != "GET":
+            headers["Idempotency-Key"] = f"sdk:{uuid4()}"
+        path = with_query(path, query)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._retry_seconds
+        delay = FIRST_DELAY
+        while True:
+            try:
+                return checked(*await self.transport.request(service, method, path, headers, body))
+            except Unavailable:
+                left = deadline - loop.time()
+                if left <= 0:
+                    raise
+                await asyncio.sleep(min(left, delay * random.uniform(0.5, 1)))  # noqa: S311 - spreads retries
+                delay = min(2 * delay, LONGEST_DELAY)
+
+    async def read(self, service: Service, path: str, scope: Scope | None, **query: Any) -> Any:
+        """The decoded answer to a GET."""
+        return _any.decode(await self.call(service, "GET", path, scope=scope, query=query))
+
+    async def follow(
+        self, service: Service, path: str, scope: Scope | None, query: Mapping[str, Any], *, for_ever: bool = False
+    ) -> AsyncIterator[tuple[str, int | None, bytes]]:
+        """Server-sent events as (kind, id, data), resumed without a gap when the connection breaks.
+
+        Yields ("open", …) each time the stream stands. Unavailable once an outage has lasted as long as retries
+        may; with `for_ever` only if the stream never stood.
+        """
+        headers = scope_headers(scope)
+        path = with_query(path, query)
+        loop = asyncio.get_running_loop()
+        delay, deadline, stood = FIRST_DELAY, loop.time() + self._retry_seconds, False
+        while True:
+            try:
+                async with self.transport.stream(service, path, headers) as (status, pieces):
+                    if status >= 400:  # noqa: PLR2004
+                        checked(status, b"".join([piece async for piece in pieces]))
+                    async for kind, identity, data in _sent_events(pieces):
+                        if identity is not None:
+                            headers["Last-Event-ID"] = str(identity)
+                        if kind == "problem":
+                            raise from_problem(_any.decode(data))
+                        if kind:
+                            yield kind, identity, data
+                        stood = True
+                        delay, deadline = FIRST_DELAY, loop.time() + self._retry_seconds
+            except Unavailable:
+                if loop.time() >= deadline and not (for_ever and stood):
+                    raise
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spreads retries
+            delay = min(2 * delay, LONGEST_DELAY)
+
+    async def close(self) -> None:
+        """Closes the transport."""
+        await self.transport.close()
+
+
+async def _sent_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, int | None, bytes]]:
+    buffer = bytearray()
+    is_open = False
+    async for piece in pieces:
+        buffer += piece
+        while (end := buffer.find(b"\n\n")) >= 0:
+            block = bytes(buffer[:end])
+            del buffer[: end + 2]
+            kind, identity, data = "", None, b""
+            for line in block.split(b"\n"):
+                name, _, value = line.partition(b": ")
+                if name == b"event":
+                    kind = value.decode()
+                elif name == b"id":
+                    identity = int(value)
+                elif name == b"data":
+                    data = value
+            if not is_open:
+                is_open = True
+                yield "open", identity, b""
+            yield kind, identity, data
+
+
+def scope_headers(scope: Scope | None) -> dict[str, str]:
+    """The headers that say whose data is meant."""
+    if scope is None:
+        return {}
+    return {"X-Tenant-ID": quote(scope.tenant_id, safe=""), "X-User-ID": quote(scope.user_id, safe="")}
+
+
+def with_query(path: str, query: Mapping[str, Any] | None) -> str:
+    """The path with the query's values that are not None."""
+    given = {name: value for name, value in (query or {}).items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def segment(name: str) -> str:
+    """A name as a segment of a path."""
+    return quote(name, safe="")
+
+
+def checked(status: int, body: bytes) -> bytes:
+    """The body, if the status says success; else the error that the problem document tells."""
+    if status < 400:  # noqa: PLR2004
+        return body
+    try:
+        problem = _any.decode(body)
+    except msgspec.DecodeError:
+        problem = {}
+    if not isinstance(problem, dict) or "code" not in problem:
+        if status >= 500:  # noqa: PLR2004
+            raise Unavailable(f"the platform answered {status}: {body[:200]!r}")
+        raise SoormaError(f"something that is not Soorma answered {status}: {body[:200]!r}; check the address")
+    raise from_problem(problem)

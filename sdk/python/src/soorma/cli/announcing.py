@@ -1,0 +1,31 @@
+"""What a person hears of a platform that runs: where it is, and what to do next."""
+
+from __future__ import annotations
+
+from soorma.cli import screen, services
+from soorma.cli.state import Running
+
+
+def announce(running: Running) -> None:
+    """Tells a person that the platform is there, where, and what to do with it."""
+    screen.say(f"The platform is ready: process {running.pid}, database {running.database}")
+    screen.say("It listens on this machine only, and takes everybody at their word.")
+    show_addresses(running)
+    if running.foreground:
+        screen.say("Next: start your agents in another terminal. Ctrl+C stops the platform.")
+    else:
+        screen.say(
+            "Next: start your agents, for example `python manual_state.py` in examples/05-memory-working"
+        )
+        screen.say(
+            "`soorma dev --status` looks at the platform, `--logs -f` follows its log, `--stop` ends it"
+        )
+
+
+def show_addresses(running: Running) -> None:
+    """The services' addresses, and what a shell must be told so that the SDK finds them."""
+    screen.table(("Service", "Address"), [(service, running.address(service)) for service in running.ports])
+    lines = services.exports(running.host, running.ports)
+    if lines:
+        screen.say("Where your agents run, say first:")
+        screen.say("\n".join(f"  {line}" for line in lines) + "\n")

@@ -1,0 +1,44 @@
+"""How the command ends: one number for each thing that a script may want to react to."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Self
+
+
+class Exit(IntEnum):
+    """An exit code and what it means; `soorma dev --help` lists them."""
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> Self:
+        """An integer that carries its meaning."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
+
+    OK = 0, "done; what was asked for runs, or is stopped"
+    FAILED = 1, "something unforeseen; the message says what"
+    USAGE = 2, "the command line asks for what is not possible"
+    NOT_RUNNING = 3, "no platform runs in this folder (--status, --logs)"
+    UNHEALTHY = 4, "it runs, but a service does not answer or is failing"
+    PORT_TAKEN = 5, "another program listens on a port"
+    RUNNING_ELSEWHERE = 6, "a platform runs already, with other ports or from another folder"
+    UNWRITABLE = 7, "the folder cannot be written"
+    DATABASE = 8, "the database is locked, damaged, of a newer Soorma, or its disk is full"
+    NEEDS_BUILD = 9, "the database is of an earlier Soorma: use --build"
+    START_FAILED = 10, "the platform ended while starting"
+    START_TIMEOUT = 11, "the platform was not healthy in time, and was stopped"
+    BUSY = 12, "another soorma command has been at work in this folder for too long"
+    NOT_STOPPED = 13, "the platform could not be stopped"
+    INTERRUPTED = 130, "interrupted with Ctrl+C"
+
+
+class CommandError(Exception):
+    """The command cannot do what it was asked for; `message` says what, on what, and what to do."""
+
+    def __init__(self, exit_code: Exit, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.message = message

@@ -1,0 +1,176 @@
+"""The folder `.soorma`, in which a platform started with `soorma dev` keeps its state."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from soorma.cli import screen
+from soorma.cli.exits import CommandError, Exit
+from soorma.cli.state import Running
+
+NAME = ".soorma"
+LOCK_SECONDS = 90.0
+LARGEST_LOG = 10 * 1024 * 1024
+
+
+class Folder:
+    """`.soorma` in the folder `root`, and what lies in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.path = root / NAME
+        self.state = self.path / "platform.json"
+        self.log = self.path / "platform.log"
+        self.old_log = self.path / "platform.log.1"
+        self.database = self.path / "soorma.db"
+        self._lock = self.path / "dev.lock"
+        self._ignore = self.path / ".gitignore"
+
+    @classmethod
+    def nearest(cls) -> Folder:
+        """The one of the current folder or of the nearest above that has one; else a new one here."""
+        try:
+            here = Path.cwd()
+        except OSError as error:
+            raise CommandError(Exit.FAILED, "the current folder is gone; change to another") from error
+        for root in (here, *here.parents):
+            if os.path.lexists(root / NAME):
+                return cls(root)
+        return cls(here)
+
+    def exists(self) -> bool:
+        """Whether anything was ever started here."""
+        return os.path.lexists(self.path)
+
+    def make(self) -> None:
+        """Makes it, hidden from version control."""
+        with self._writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not self._ignore.exists():
+                self._ignore.write_text("*\n", "ascii")
+
+    @contextmanager
+    def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Keeps other commands that start or stop a platform here waiting meanwhile."""
+        with self._writing():
+            descriptor = self._locked(seconds)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+    def running(self) -> Running | None:
+        """The platform that runs here; a note left by one that is gone is removed. Needs the lock."""
+        try:
+            found = Running.read(self.state)
+        except ValueError as error:
+            screen.note(f"{error}; it was removed")
+            self.state.unlink()
+            return None
+        if found and not found.process.is_alive():
+            screen.note(f"the platform of process {found.pid} was gone; its state was cleaned up")
+            self.state.unlink()
+            return None
+        return found
+
+    def write(self, running: Running) -> None:
+        """Leaves the note of a platform."""
+        with self._writing():
+            running.write(self.state)
+
+    def forget(self, pid: int) -> None:
+        """Removes the note of this process, if it is still that of this process."""
+        with suppress(OSError, ValueError):
+            found = Running.read(self.state)
+            if found and found.pid == pid:
+                self.state.unlink()
+
+    def open_log(self) -> int:
+        """A descriptor that appends to the log; one that has grown large is set aside first."""
+        with self._writing():
+            if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
+                self.log.replace(self.old_log)
+            return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def clean(self) -> list[Path]:
+        """Removes store and logs, and the folder if nothing else is in it. Needs the lock."""
+        store = [self.database.with_name(self.database.name + end) for end in ("", "-wal", "-shm", ".lock")]
+        self._refuse_if_held(store[-1])
+        removed = []
+        for file in (*store, self.log, self.old_log, self.state, self._ignore, self._lock):
+            with self._writing(), suppress(FileNotFoundError):
+                file.unlink()
+                removed.append(file)
+        with suppress(OSError):  # something of the user's is in it
+            self.path.rmdir()
+            removed.append(self.path)
+        return removed
+
+    def _refuse_if_held(self, lock: Path) -> None:
+        """A platform that `soorma serve` started has left no note, but holds the database's lock."""
+        try:
+            descriptor = os.open(lock, os.O_RDWR)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(descriptor, 32).decode("ascii", "replace") or "unknown"
+            raise CommandError(
+                Exit.RUNNING_ELSEWHERE,
+                f"{self.database} is in use by another platform (process {pid}), which was not started with "
+                "soorma dev; nothing was removed. End that process first",
+            ) from None
+        finally:
+            os.close(descriptor)
+
+    def _locked(self, seconds: float) -> int:
+        until = time.monotonic() + seconds
+        told = False
+        while True:
+            descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+            else:
+                if _is_same(descriptor, self._lock):
+                    return descriptor
+                os.close(descriptor)  # removed by --clean between our two steps
+                continue
+            if time.monotonic() > until:
+                raise CommandError(
+                    Exit.BUSY,
+                    f"another soorma command has been at work in {self.path} for {seconds:.0f} s; "
+                    f"look at it (`fuser {self._lock}` names it), end it, and try again",
+                )
+            if not told:
+                screen.note("another soorma command is at work in this folder; waiting for it")
+                told = True
+            time.sleep(0.05)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            why = "it is not a folder" if self._is_no_folder() else error.strerror
+            raise CommandError(
+                Exit.UNWRITABLE,
+                f"{self.path} cannot be written: {why}; make it writable, or start from a folder of your own",
+            ) from error
+
+    def _is_no_folder(self) -> bool:
+        return self.exists() and not self.path.is_dir()
+
+
+def _is_same(descriptor: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,176 @@
+"""Starting the platform as a process of its own, and waiting until it is there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from soorma.cli import ports, services
+from soorma.cli.exits import CommandError, Exit
+from soorma.cli.folder import Folder
+from soorma.cli.processes import working_folder
+from soorma.cli.state import Running
+
+LOOK_SECONDS = 0.03
+END_SECONDS = 10.0
+TAIL_LINES = 15
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What platform to start; `seconds` is how long it may take."""
+
+    host: str
+    offset: int
+    database: Path
+    build: bool
+    seconds: float
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The port of each service."""
+        return services.ports_at(self.offset)
+
+    def environment(self) -> dict[str, str]:
+        """The settings of the platform's process."""
+        return {
+            **os.environ,
+            "SOORMA_HOST": self.host,
+            "SOORMA_PORT_OFFSET": str(self.offset),
+            "SOORMA_DATABASE": str(self.database),
+            "SOORMA_MAY_MIGRATE": "1" if self.build else "0",
+        }
+
+
+def check_ports(wanted: Wanted) -> None:
+    """CommandError if one of the ports is taken, saying by whom."""
+    for service, port in wanted.ports.items():
+        try:
+            free = ports.is_free(wanted.host, port)
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise CommandError(
+                Exit.START_FAILED, f"port {port} of {wanted.host} cannot be used: {why}; check SOORMA_HOST"
+            ) from error
+        if not free:
+            raise _taken(wanted, service, port)
+
+
+def start(folder: Folder, wanted: Wanted) -> Running:
+    """A platform that answers on all its ports. CommandError, and nothing left behind, if it does not."""
+    log = folder.open_log()
+    try:
+        said_before = os.fstat(log).st_size
+        process = _spawn(folder, wanted, log)
+    finally:
+        os.close(log)
+    running = Running.now(process.pid, wanted.host, wanted.offset, wanted.database)
+    try:
+        folder.write(running)
+        if not wait_until_healthy(running, wanted.seconds, lambda: process.poll() is None):
+            _explain(folder, wanted, running, said_before, ended=process.poll() is not None)
+    except BaseException:
+        running.process.end(END_SECONDS)
+        process.wait()
+        folder.forget(running.pid)
+        raise
+    return running
+
+
+def wait_until_healthy(running: Running, seconds: float, is_alive: Callable[[], bool]) -> bool:
+    """Whether all its services answer within the time, and it is this process that answers."""
+    until = time.monotonic() + seconds
+    while is_alive():
+        if set(running.health().values()) == {services.OK} and is_its_own(running):
+            return is_alive()
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return False
+
+
+def _explain(folder: Folder, wanted: Wanted, running: Running, said_before: int, *, ended: bool) -> NoReturn:
+    if ended:
+        raise why_it_ended(wanted, _tail(folder.log, said_before))
+    unwell = ", ".join(f"{name}: {state}" for name, state in running.health().items() if state != services.OK)
+    raise CommandError(
+        Exit.START_TIMEOUT,
+        f"the platform was not healthy within {wanted.seconds:g} s and was stopped ({unwell}); "
+        f"its log {folder.log} may tell why, and --timeout gives it longer",
+    )
+
+
+def is_its_own(running: Running) -> bool:
+    """Whether its ports are its own: another platform may have been quicker, and answers well too."""
+    return ports.belong_to(running.pid, running.host, running.ports.values())
+
+
+def why_it_ended(wanted: Wanted, reason: str) -> CommandError:
+    """The error of a platform that ended while starting, with the reason it gave."""
+    for service, port in wanted.ports.items():
+        if reason.startswith(f"port {port} ") and not ports.is_free(wanted.host, port):
+            return _taken(wanted, service, port)
+    if "--build" in reason:
+        return CommandError(Exit.NEEDS_BUILD, reason)
+    if "in use by another platform" in reason:
+        return CommandError(Exit.RUNNING_ELSEWHERE, reason)
+    if reason.startswith("the folder of the database"):
+        return CommandError(Exit.UNWRITABLE, reason)
+    if str(wanted.database) in reason:
+        return CommandError(Exit.DATABASE, reason)
+    return CommandError(Exit.START_FAILED, f"the platform ended while starting: {reason}")
+
+
+def _spawn(folder: Folder, wanted: Wanted, log: int) -> subprocess.Popen[bytes]:
+    """A session of its own outlives the shell; -P keeps the folder's files from passing for modules."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "soorma_platform"],
+        cwd=folder.root,
+        env=wanted.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
+
+
+def _taken(wanted: Wanted, service: str, port: int) -> CommandError:
+    suggested = ports.free_offset(wanted.host)
+    advice = "choose other ports with --port-offset" + (f", for example {suggested}" if suggested else "")
+    holder = ports.holder(wanted.host, port)
+    if not _is_soorma(wanted.host, port):
+        return CommandError(
+            Exit.PORT_TAKEN,
+            f"port {port} of the {service} service is taken by {holder.who}; end it or {advice}",
+        )
+    place = working_folder(holder.pid) if holder.pid else ""
+    stop = f"stop it with `soorma dev --stop` in {place}" if place else "stop it"
+    return CommandError(
+        Exit.RUNNING_ELSEWHERE,
+        f"port {port} of the {service} service is taken by another Soorma platform, {holder.who}; "
+        f"{stop} or {advice}",
+    )
+
+
+def _is_soorma(host: str, port: int) -> bool:
+    states = (services.health(host, port, service) for service in services.PORTS)
+    return any(state.startswith((services.OK, "failing")) for state in states)
+
+
+def _tail(log: Path, start: int) -> str:
+    """What the process gave as its reason, else the end of what it said."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    for line in reversed(lines):
+        if line.startswith("soorma: "):
+            return line.removeprefix("soorma: ")
+    if not lines:
+        return f"it said nothing ({log})"
+    return "\n".join([f"the end of its log {log}:", *lines[-TAIL_LINES:]])

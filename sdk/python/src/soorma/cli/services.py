@@ -1,0 +1,79 @@
+"""The platform's services seen from outside: their addresses, and whether they answer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+
+PORTS = {"events": 8082, "memory": 8083}
+"""The services and their ports before the offset, as the platform has them in its settings."""
+
+VARIABLES = {"memory": "SOORMA_MEMORY_URL", "events": "SOORMA_EVENT_SERVICE_URL"}
+"""Where the SDK looks for the address of a service; without it, on localhost at the service's port."""
+
+MOST_OFFSET = 65535 - max(PORTS.values())
+HEALTH_SECONDS = 2.0
+OK = "ok"
+
+
+def ports_at(offset: int) -> dict[str, int]:
+    """The port of each service."""
+    return {service: port + offset for service, port in PORTS.items()}
+
+
+def address(host: str, port: int) -> str:
+    """The base address of a service, written as the documentation writes it where it can be."""
+    if host == "127.0.0.1":
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def variables(host: str, ports: Mapping[str, int]) -> dict[str, str]:
+    """The environment with which the SDK finds this platform."""
+    return {name: address(host, ports[service]) for service, name in VARIABLES.items()}
+
+
+def exports(host: str, ports: Mapping[str, int]) -> list[str]:
+    """The lines a shell needs so that the SDK finds this platform; none where it would anyway."""
+    return [
+        f"export {name}={url}"
+        for (name, url), service in zip(variables(host, ports).items(), VARIABLES, strict=True)
+        if (os.environ.get(name) or f"http://localhost:{PORTS[service]}") != url
+    ]
+
+
+def health(host: str, port: int, service: str, seconds: float = HEALTH_SECONDS) -> str:
+    """`ok`, or what is wrong with the service, in words."""
+    try:
+        answer = ask(host, port, seconds)
+    except (OSError, HTTPException) as error:
+        return f"no answer ({getattr(error, 'strerror', None) or str(error) or type(error).__name__})"
+    if answer.get("service") != service:
+        return "another program answers"
+    if answer.get("status") == OK:
+        return OK
+    store = answer.get("store")
+    detail = store.get("detail") if isinstance(store, dict) else None
+    return f"failing ({detail or answer.get('status') or 'unknown'})"
+
+
+def ask(host: str, port: int, seconds: float = HEALTH_SECONDS) -> dict[str, object]:
+    """What the port answers to GET /health; nothing if that is no JSON object."""
+    connection = HTTPConnection(host, port, timeout=seconds)
+    try:
+        connection.request("GET", "/health")
+        body = connection.getresponse().read(65536)
+    finally:
+        connection.close()
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def health_of_all(host: str, ports: Mapping[str, int]) -> dict[str, str]:
+    """The health of each service."""
+    return {service: health(host, port, service) for service, port in ports.items()}

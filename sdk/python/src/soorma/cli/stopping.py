@@ -1,0 +1,61 @@
+"""`soorma dev --stop`, and `--clean`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from soorma.cli import screen
+from soorma.cli.exits import CommandError, Exit
+from soorma.cli.folder import Folder
+from soorma.cli.state import Running
+
+STOP_SECONDS = 30.0
+
+
+def stop(folder: Folder, *, clean: bool) -> None:
+    """Stops the platform of this folder; with `clean` removes its store and logs too."""
+    if not folder.exists():
+        screen.say(f"Nothing runs here, and nothing was ever started in {folder.root}.")
+        return
+    with folder.lock():
+        running = folder.running()
+        if running is None:
+            screen.say(f"No platform runs in {folder.root}.")
+        else:
+            _end(running)
+            folder.forget(running.pid)
+        if clean:
+            _clean(folder, running)
+
+
+def _end(running: Running) -> None:
+    try:
+        gently = running.process.end(STOP_SECONDS)
+    except PermissionError as error:
+        raise CommandError(
+            Exit.NOT_STOPPED,
+            f"the platform (process {running.pid}) belongs to another user; stop it as that user or as root",
+        ) from error
+    if running.process.is_alive():
+        raise CommandError(
+            Exit.NOT_STOPPED,
+            f"the platform (process {running.pid}) does not end, even when killed; look at its disk",
+        )
+    if gently:
+        screen.say(f"The platform (process {running.pid}) has stopped.")
+    else:
+        screen.note(
+            f"the platform (process {running.pid}) did not stop within {STOP_SECONDS:.0f} s and was killed; "
+            "what it had acknowledged is safe"
+        )
+
+
+def _clean(folder: Folder, running: Running | None) -> None:
+    if not folder.exists():
+        return
+    outside = os.environ.get("SOORMA_DATABASE") or (running.database if running else None)
+    for path in folder.clean():
+        screen.say(f"Removed {path}")
+    if outside and Path(outside) != folder.database:
+        screen.note(f"the database {outside} lies elsewhere and was kept; remove it yourself")

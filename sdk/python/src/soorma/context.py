@@ -1,0 +1,98 @@
+"""What an agent works with: `PlatformContext` anywhere, `HandlerContext` in a handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, TypeVar
+
+from soorma.bus import BusClient
+from soorma.calls import Caller
+from soorma.config import ClientConfig
+from soorma.memory.client import MemoryClient
+from soorma.transport import HttpTransport
+from soorma_common.errors import InvalidRequest
+from soorma_common.events import Event
+
+T = TypeVar("T")
+
+
+class PlatformContext:
+    """The platform: `memory` and `bus` on shared connections. Close it, or use it with `async with`."""
+
+    def __init__(self, memory: MemoryClient, bus: BusClient, caller: Caller | None = None) -> None:
+        self.memory = memory
+        self.bus = bus
+        self._caller = caller
+
+    @classmethod
+    def from_env(cls, source: str = "soorma-client") -> PlatformContext:
+        """A context for the platform that the SOORMA_… variables name; `source` goes into its events."""
+        return cls.on(ClientConfig.from_env(), source)
+
+    @classmethod
+    def on(cls, config: ClientConfig, source: str, caller: Caller | None = None) -> PlatformContext:
+        """A context for a configuration, on a caller of somebody else's or on one of its own."""
+        own = caller or caller_for(config)
+        return cls(MemoryClient.on(config, own), BusClient(config, own, source), None if caller else own)
+
+    async def close(self) -> None:
+        """Closes the connections that are its own."""
+        if self._caller is not None:
+            await self._caller.close()
+
+    async def __aenter__(self) -> PlatformContext:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class HandlerContext(PlatformContext):
+    """The platform as a handler sees it: what is done through `memory` and `bus` is committed when it returns.
+
+    `event` is the event in hand and `attempt` counts from 1. `immediate` is the same context written through:
+    what is done with it happens at once and, if the handler is run again, once more.
+    """
+
+    def __init__(
+        self, memory: MemoryClient, bus: BusClient, *, event: Event, attempt: int, immediate: PlatformContext
+    ) -> None:
+        super().__init__(memory, bus)
+        self.event = event
+        self.attempt = attempt
+        self.immediate = immediate
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def tenant_id(self) -> str:
+        """The event's tenant."""
+        return str(self.event["tenant_id"])
+
+    @property
+    def user_id(self) -> str:
+        """The event's user."""
+        return str(self.event["user_id"])
+
+    @property
+    def plan_id(self) -> str | None:
+        """The plan the event belongs to."""
+        return self.event.plan_id
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Runs a call of this context from a plain `def` handler, and waits for it: `context.run(state.get("goal"))`."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        call.close()
+        raise InvalidRequest("context.run is for plain def handlers; here, await the call")
+
+
+def caller_for(config: ClientConfig) -> Caller:
+    """Connections to the platform that a configuration names."""
+    transport = HttpTransport({"memory": config.memory_url, "events": config.events_url})
+    return Caller(transport, config.retry_seconds)

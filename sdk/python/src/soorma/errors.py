@@ -1,0 +1,43 @@
+"""Every error Soorma raises. See each class for what it means; SoormaError is the root of all."""
+
+from soorma_common.errors import (
+    Conflict,
+    DeadLettered,
+    EventIdConflict,
+    Fenced,
+    Forbidden,
+    HandlerEnded,
+    HistoryGone,
+    IdempotencyMismatch,
+    InvalidName,
+    InvalidRequest,
+    InvalidValue,
+    KeyMissing,
+    LimitExceeded,
+    NotFound,
+    SoormaError,
+    TimedOut,
+    Unavailable,
+    WrongType,
+)
+
+__all__ = [
+    "Conflict",
+    "DeadLettered",
+    "EventIdConflict",
+    "Fenced",
+    "Forbidden",
+    "HandlerEnded",
+    "HistoryGone",
+    "IdempotencyMismatch",
+    "InvalidName",
+    "InvalidRequest",
+    "InvalidValue",
+    "KeyMissing",
+    "LimitExceeded",
+    "NotFound",
+    "SoormaError",
+    "TimedOut",
+    "Unavailable",
+    "WrongType",
+]

@@ -1,0 +1,134 @@
+"""EventClient: publishing and reading events outside an agent, as user interfaces and scripts do."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from enum import Enum
+from types import TracebackType
+from typing import Any, TypeVar
+
+from soorma.bus import BusClient, type_name
+from soorma.config import ClientConfig
+from soorma.context import caller_for
+from soorma_common.errors import InvalidRequest, SoormaError
+from soorma_common.events import Event
+from soorma_common.names import check_name
+from soorma_common.topics import Topic, check_topic
+
+log = logging.getLogger("soorma.client")
+Listener = Callable[[Event], Any]
+L = TypeVar("L", bound=Listener)
+
+
+class EventClient:
+    """Publishes events, with or without a connection, and listens to topics while connected.
+
+    A listener sees what is published from `connect` on, each event once and in order, through reconnections
+    too; unlike an agent it gets nothing of the time before. `tenant_id` (or SOORMA_TENANT_ID) confines it.
+    """
+
+    def __init__(
+        self, agent_id: str, source: str | None = None, tenant_id: str | None = None, *, config: ClientConfig | None = None
+    ) -> None:
+        self.agent_id = check_name("agent_id", agent_id)
+        self.source = source or agent_id
+        config = config or ClientConfig.from_env()
+        self.tenant_id = tenant_id or config.tenant_id
+        self._caller = caller_for(config)
+        self._bus = BusClient(
+            ClientConfig(config.memory_url, config.events_url, self.tenant_id, config.user_id), self._caller, self.source
+        )
+        self._listeners: list[tuple[str | None, str | None, Listener]] = []
+        self._reading: asyncio.Task[None] | None = None
+
+    def on_event(self, event_type: str | Enum, topic: str | Topic | None = None) -> Callable[[L], L]:
+        """Registers a function of the event, plain or async, for a type and, if given, a topic."""
+        kind, where = check_name("event_type", type_name(event_type)), None if topic is None else check_topic(topic)
+
+        def register(listener: L) -> L:
+            self._listeners.append((None if kind == "*" else kind, where, listener))
+            return listener
+
+        return register
+
+    def on_all_events(self, listener: L) -> L:
+        """Registers a function of the event, plain or async, for all events of the connected topics."""
+        self._listeners.append((None, None, listener))
+        return listener
+
+    async def connect(self, topics: Iterable[str | Topic]) -> None:
+        """Listens to topics; returns once nothing published from here on can be missed."""
+        if self._reading is not None:
+            raise InvalidRequest("the client is connected already; disconnect it first")
+        names = [check_topic(topic) for topic in topics]
+        if not names:
+            raise InvalidRequest("name at least one topic to listen to")
+        is_open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._reading = asyncio.create_task(self._read(names, is_open), name=f"soorma-client-{self.agent_id}")
+        try:
+            await is_open
+        except BaseException:
+            await self.disconnect()
+            raise
+
+    async def disconnect(self) -> None:
+        """Stops listening and closes the client's connections; publishing afterwards opens them again."""
+        if self._reading is not None:
+            self._reading.cancel()
+            with suppress(asyncio.CancelledError, SoormaError):
+                await self._reading
+            self._reading = None
+        await self._caller.close()
+
+    async def publish(
+        self, event_type: str | Enum, topic: str | Topic, data: Any = None, **envelope: str | None
+    ) -> str:
+        """Publishes an event and returns its id; see `BusClient.publish`."""
+        return await self._bus.publish(event_type, topic, data, **envelope)
+
+    async def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Publishes events as one; see `BusClient.publish_many`."""
+        return await self._bus.publish_many(events)
+
+    async def request(self, event_type: str | Enum, data: Any = None, **arguments: Any) -> Event:
+        """Publishes a request and awaits its answer; see `BusClient.request`."""
+        return await self._bus.request(event_type, data, **arguments)
+
+    async def __aenter__(self) -> EventClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.disconnect()
+
+    async def _read(self, topics: list[str], is_open: asyncio.Future[None]) -> None:
+        query = {"topics": ",".join(topics), "tenant_id": self.tenant_id}
+        try:
+            await self._follow(query, is_open)
+        except SoormaError as error:
+            if is_open.done():
+                log.exception("client %s has stopped listening", self.agent_id)
+                raise
+            is_open.set_exception(error)
+
+    async def _follow(self, query: Mapping[str, Any], is_open: asyncio.Future[None]) -> None:
+        async for kind, _, data in self._caller.follow("events", "/v1/events/stream", None, query, for_ever=True):
+            if kind == "open" and not is_open.done():
+                is_open.set_result(None)
+            elif kind == "event":
+                await self._hand_out(Event.from_json(data))
+
+    async def _hand_out(self, event: Event) -> None:
+        for kind, topic, listener in self._listeners:
+            if kind in (None, event.type) and topic in (None, event.topic):
+                try:
+                    outcome = listener(event)
+                    if inspect.isawaitable(outcome):
+                        await outcome
+                except Exception:
+                    log.exception("a listener failed on event %s %s", event.type, event.id)

@@ -1,0 +1,327 @@
+"""The memory service as a Python client: every call says whose plan it means, or takes the configured one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from soorma.calls import Caller, segment
+from soorma.config import ClientConfig
+from soorma.memory.plans import PlatformPlans, Plans, Stored
+from soorma.transport import HttpTransport
+from soorma_common.errors import KeyMissing
+from soorma_common.identity import entry_id
+from soorma_common.names import Scope, check_name
+from soorma_common.operations import AnyOperation, Cleanup, Delete, Set
+from soorma_common.values import decode, encode
+
+
+@dataclass(frozen=True)
+class PlanState:
+    """A key of a plan. `revision` is that of its last write; `updated_at` has a time zone."""
+
+    id: str
+    tenant_id: str
+    user_id: str
+    plan_id: str
+    key: str
+    value: Any
+    updated_at: datetime
+    revision: int
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One operation of one commit, as history and watch tell it.
+
+    `op` is set, delete, increment, append, extend, merge, record_action, ttl, cleanup or expire; `argument` is
+    the value it was given. `actor` is the agent's name, `event_id` the event whose handler did it.
+    """
+
+    revision: int
+    op: str
+    at: datetime
+    key: str | None = None
+    argument: Any = None
+    actor: str | None = None
+    instance: str | None = None
+    event_id: str | None = None
+    correlation_id: str | None = None
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Action:
+    """An entry of a plan's action history; `number` counts from 1."""
+
+    number: int
+    name: str
+    at: datetime | None
+    actor: str | None = None
+    instance: str | None = None
+    event_id: str | None = None
+    correlation_id: str | None = None
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True)
+class PlanInfo:
+    """What a listing tells of a plan; `size_bytes` is that of its keys and values."""
+
+    plan_id: str
+    revision: int
+    keys: int
+    actions: int
+    size_bytes: int
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None = None
+
+
+class MemoryClient:
+    """Client of the memory service.
+
+    `MemoryClient()` finds the service through SOORMA_MEMORY_URL (default http://localhost:8083). Calls without
+    `tenant_id` or `user_id` mean those of SOORMA_TENANT_ID and SOORMA_USER_ID, else the default ones. An outage
+    raises Unavailable after `retry_seconds` of retries; a retry never makes a change twice. Close it, or use it
+    as an asynchronous context manager.
+    """
+
+    def __init__(
+        self, base_url: str | None = None, *, config: ClientConfig | None = None, retry_seconds: float | None = None
+    ) -> None:
+        config = config or ClientConfig.from_env()
+        address = (base_url or config.memory_url).rstrip("/")
+        transport = HttpTransport({"memory": address, "events": config.events_url})
+        patience = config.retry_seconds if retry_seconds is None else retry_seconds
+        self._start(config, Caller(transport, patience))
+
+    @classmethod
+    def on(cls, config: ClientConfig, caller: Caller, plans: Plans | None = None) -> MemoryClient:
+        """A client on connections that somebody else owns, and perhaps on a handler's transaction."""
+        client = cls.__new__(cls)
+        client._start(config, caller, plans)
+        return client
+
+    def _start(self, config: ClientConfig, caller: Caller, plans: Plans | None = None) -> None:
+        self._config = config
+        self._caller = caller
+        self._plans: Plans = plans or PlatformPlans(caller)
+
+    async def close(self) -> None:
+        """Closes the client's connections."""
+        await self._caller.close()
+
+    async def __aenter__(self) -> MemoryClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def scope(self, tenant_id: str | None = None, user_id: str | None = None) -> Scope:
+        """Whose plans a call with these ids means."""
+        return self._config.scope(tenant_id, user_id)
+
+    async def set_plan_state(
+        self,
+        plan_id: str,
+        key: str,
+        value: Any,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        ttl: float | None = None,
+        expected_revision: int | None = None,
+    ) -> PlanState:
+        """Gives a key a value, for `ttl` seconds if given.
+
+        With `expected_revision` it is a compare-and-set: Conflict, with the current revision, unless the key
+        is at that one (0: missing).
+        """
+        scope, text = self.scope(tenant_id, user_id), encode(value)
+        operation = Set(key=check_name("key", key), value=raw(text), ttl=ttl, expected_revision=expected_revision)
+        done = await self._plans.apply(scope, check_name("plan_id", plan_id), [operation])
+        return _plan_state(scope, plan_id, key, Stored(text, done.revision, done.at))
+
+    async def get_plan_state(
+        self, plan_id: str, key: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> PlanState:
+        """The key with its value; KeyMissing if there is none."""
+        scope = self.scope(tenant_id, user_id)
+        found = await self._plans.read(scope, check_name("plan_id", plan_id), [check_name("key", key)])
+        if key not in found:
+            raise KeyMissing(f"plan {plan_id!r} has no key {key!r}", plan_id=plan_id, key=key)
+        return _plan_state(scope, plan_id, key, found[key])
+
+    async def get_plan_states(
+        self, plan_id: str, keys: Iterable[str], tenant_id: str | None = None, user_id: str | None = None
+    ) -> dict[str, PlanState]:
+        """Those of the keys that exist, read together."""
+        scope, wanted = self.scope(tenant_id, user_id), [check_name("key", key) for key in keys]
+        found = await self._plans.read(scope, check_name("plan_id", plan_id), wanted) if wanted else {}
+        return {key: _plan_state(scope, plan_id, key, entry) for key, entry in found.items()}
+
+    async def delete_plan_state(
+        self, plan_id: str, key: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> bool:
+        """Removes a key; tells whether there was one."""
+        results = await self.apply(plan_id, [Delete(key=check_name("key", key))], tenant_id, user_id)
+        return bool(results[0])
+
+    async def cleanup_plan(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> int:
+        """Removes everything of a plan; returns how many keys it had."""
+        return int((await self.apply(plan_id, [Cleanup()], tenant_id, user_id))[0])
+
+    async def list_keys(
+        self, plan_id: str, prefix: str = "", tenant_id: str | None = None, user_id: str | None = None
+    ) -> list[str]:
+        """All keys of a plan that begin with `prefix`, in order."""
+        return await self._plans.keys(self.scope(tenant_id, user_id), check_name("plan_id", plan_id), prefix)
+
+    async def list_plans(self, tenant_id: str | None = None, user_id: str | None = None) -> AsyncIterator[PlanInfo]:
+        """The user's plans that hold anything, by id, fetched page by page."""
+        after: str | None = ""
+        while after is not None:
+            page = await self._caller.read(
+                "memory", "/v1/memory/working", self.scope(tenant_id, user_id), after=after, limit=1000
+            )
+            for plan in page["plans"]:
+                yield _plan_info(plan)
+            after = page["next"]
+
+    async def get_actions(
+        self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> list[Action]:
+        """The plan's action history, in order."""
+        rows = await self._plans.actions(self.scope(tenant_id, user_id), check_name("plan_id", plan_id))
+        return [_action(row) for row in rows]
+
+    async def get_history(
+        self,
+        plan_id: str,
+        key: str | None = None,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        after: int | None = None,
+    ) -> list[Change]:
+        """The plan's committed changes since revision `after` (default: all that is kept), of one key or of all."""
+        path, scope, found = f"/v1/memory/history/{segment(plan_id)}", self.scope(tenant_id, user_id), []
+        while True:
+            page = await self._caller.read("memory", path, scope, key=key, after=after, limit=1000)
+            found += [_change(row) for row in page["changes"]]
+            after = page["next"]
+            if after is None:
+                return found
+
+    async def get_value_at(
+        self, plan_id: str, key: str, revision: int, tenant_id: str | None = None, user_id: str | None = None
+    ) -> Any:
+        """The key's value as of a revision of the plan; KeyMissing if there was none, HistoryGone if it is too old."""
+        path = f"/v1/memory/working/{segment(plan_id)}/{segment(check_name('key', key))}"
+        answer = await self._caller.read("memory", path, self.scope(tenant_id, user_id), revision=revision)
+        return answer["value"]
+
+    async def watch_plan(
+        self,
+        plan_id: str,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        after: int | None = None,
+    ) -> AsyncIterator[list[Change]]:
+        """Commits as they happen, each as the list of its changes, from behind revision `after` (default: now).
+
+        Begins with an empty list, as soon as nothing can be missed any more. Reconnects without a gap.
+        """
+        path, scope = f"/v1/memory/watch/{segment(plan_id)}", self.scope(tenant_id, user_id)
+        if after is None:
+            after = await self._revision(plan_id, scope)
+        async for kind, _, data in self._caller.follow("memory", path, scope, {"after": after}):
+            if kind == "open":
+                yield []
+            elif kind == "commit":
+                yield [_change(row) for row in decode(data)["changes"]]
+
+    async def _revision(self, plan_id: str, scope: Scope) -> int:
+        path = f"/v1/memory/working/{segment(check_name('plan_id', plan_id))}"
+        page = await self._caller.read("memory", path, scope, limit=1, values="false")
+        return int(page["revision"])
+
+    async def apply(
+        self,
+        plan_id: str,
+        operations: list[AnyOperation],
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        expected_revision: int | None = None,
+    ) -> list[Any]:
+        """Applies operations of `soorma_common.operations` in one commit; returns their results."""
+        scope = self.scope(tenant_id, user_id)
+        done = await self._plans.apply(scope, check_name("plan_id", plan_id), operations, expected_revision)
+        return [None if text is None else decode(text) for text in done.results]
+
+
+def raw(text: str) -> msgspec.Raw:
+    """JSON text as an operation's argument."""
+    return msgspec.Raw(text.encode())
+
+
+def _plan_state(scope: Scope, plan_id: str, key: str, entry: Stored) -> PlanState:
+    return PlanState(
+        id=entry_id(scope, plan_id, key),
+        tenant_id=scope.tenant_id,
+        user_id=scope.user_id,
+        plan_id=plan_id,
+        key=key,
+        value=decode(entry.text),
+        updated_at=entry.updated_at,
+        revision=entry.revision,
+        expires_at=entry.expires_at,
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+_CAUSE = {"actor": "actor", "instance": "instance", "eventId": "event_id", "correlationId": "correlation_id",
+          "traceId": "trace_id"}  # fmt: skip
+
+
+def _cause(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {here: row.get(there) for there, here in _CAUSE.items()}
+
+
+def _change(row: Mapping[str, Any]) -> Change:
+    at = datetime.fromisoformat(row["at"])
+    return Change(row["revision"], row["op"], at, row.get("key"), row.get("argument"), **_cause(row))
+
+
+def _action(row: Mapping[str, Any]) -> Action:
+    return Action(row["number"], row["name"], _time(row.get("at")), **_cause(row))
+
+
+def _plan_info(row: Mapping[str, Any]) -> PlanInfo:
+    return PlanInfo(
+        plan_id=row["planId"],
+        revision=row["revision"],
+        keys=row["keys"],
+        actions=row["actions"],
+        size_bytes=row["sizeBytes"],
+        created_at=datetime.fromisoformat(row["createdAt"]),
+        updated_at=datetime.fromisoformat(row["updatedAt"]),
+        expires_at=_time(row.get("expiresAt")),
+    )
+
+
+__all__ = ["Action", "Change", "MemoryClient", "PlanInfo", "PlanState"]

@@ -1,0 +1,146 @@
+"""What memory clients read and write plans through: the platform directly, or a handler's transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from soorma.calls import Caller, segment
+from soorma_common.errors import KeyMissing
+from soorma_common.memory import Cause, Commit, Committed, PlanCommit
+from soorma_common.names import Scope
+from soorma_common.operations import AnyOperation
+
+_committed = msgspec.json.Decoder(Committed)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A key's value as JSON text, and what the platform knows of it. Uncommitted: revision as it was read."""
+
+    text: str
+    revision: int
+    updated_at: datetime
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What came of operations: a result each (JSON text), the plan's revision and the time of the commit."""
+
+    results: list[str | None]
+    revision: int
+    at: datetime
+
+
+class Plans(Protocol):
+    """Access to the plans of one user after another."""
+
+    async def apply(
+        self,
+        scope: Scope,
+        plan_id: str,
+        operations: list[AnyOperation],
+        expected_revision: int | None = None,
+    ) -> Applied:
+        """Applies operations as one: all or nothing."""
+        ...
+
+    async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
+        """Those of the keys that exist."""
+        ...
+
+    async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
+        """All keys with that prefix, in order."""
+        ...
+
+    async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
+        """All actions in order, as the platform tells them; of an uncommitted one the name alone."""
+        ...
+
+
+class PlatformPlans:
+    """Plans on the platform: each `apply` is a commit of its own, durable when it returns."""
+
+    def __init__(self, caller: Caller, cause: Cause | None = None) -> None:
+        self._caller = caller
+        self._cause = cause
+
+    async def apply(
+        self,
+        scope: Scope,
+        plan_id: str,
+        operations: list[AnyOperation],
+        expected_revision: int | None = None,
+    ) -> Applied:
+        """See `Plans.apply`."""
+        part = PlanCommit(plan_id, operations, expected_revision=expected_revision)
+        body = msgspec.json.encode(Commit([part], cause=self._cause))
+        answer = await self._caller.call("memory", "POST", "/v1/memory/commit", scope=scope, body=body)
+        done = _committed.decode(answer)
+        results = [_text(result) for result in done.plans[0].results]
+        return Applied(results, done.plans[0].revision, datetime.fromtimestamp(done.at / 1000).astimezone())
+
+    async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
+        """See `Plans.read`."""
+        if len(keys) == 1:
+            try:
+                path = f"/v1/memory/working/{segment(plan_id)}/{segment(keys[0])}"
+                return {keys[0]: stored(await self._caller.call("memory", "GET", path, scope=scope))}
+            except KeyMissing:
+                return {}
+        found: dict[str, Stored] = {}
+        for start in range(0, len(keys), 1000):
+            body = msgspec.json.encode({"keys": keys[start : start + 1000]})
+            path = f"/v1/memory/many/{segment(plan_id)}"
+            answer = await self._caller.call("memory", "POST", path, scope=scope, body=body)
+            entries = msgspec.json.decode(answer, type=_Many).entries
+            found.update({key: stored(entry) for key, entry in entries.items()})
+        return found
+
+    async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
+        """See `Plans.keys`."""
+        path, after, found = f"/v1/memory/working/{segment(plan_id)}", "", []
+        while after is not None:
+            query = {"prefix": prefix, "after": after, "values": "false", "limit": 1000}
+            page = await self._caller.read("memory", path, scope, **query)
+            found += page["keys"]
+            after = page["next"]
+        return found
+
+    async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
+        """See `Plans.actions`."""
+        path, after, found = f"/v1/memory/actions/{segment(plan_id)}", 0, []
+        while after is not None:
+            page = await self._caller.read("memory", path, scope, after=after)
+            found += page["actions"]
+            after = page["next"]
+        return found
+
+
+class _Stored(msgspec.Struct, rename="camel"):
+    value: msgspec.Raw
+    revision: int
+    updated_at: datetime
+    expires_at: datetime | None = None
+
+
+class _Many(msgspec.Struct):
+    entries: dict[str, msgspec.Raw]
+
+
+_stored = msgspec.json.Decoder(_Stored)
+
+
+def stored(body: bytes | msgspec.Raw) -> Stored:
+    """An entry as the memory service answers it."""
+    entry = _stored.decode(body)
+    return Stored(bytes(entry.value).decode(), entry.revision, entry.updated_at, entry.expires_at)
+
+
+def _text(result: msgspec.Raw) -> str | None:
+    text = bytes(result).decode()
+    return None if text == "null" else text

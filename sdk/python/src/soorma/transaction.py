@@ -1,0 +1,329 @@
+"""A handler's transaction: what it changes and publishes, kept until it returns, then committed as one."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+from uuid import UUID, uuid5
+
+import msgspec
+
+from soorma.bus import PlatformOutbox
+from soorma.memory.plans import Applied, PlatformPlans, Stored
+from soorma_common.delivery import PlanSnapshot
+from soorma_common.errors import Conflict, Forbidden, HandlerEnded, InvalidRequest
+from soorma_common.events import Envelope, Event, encode_envelope
+from soorma_common.limits import Limits
+from soorma_common.memory import Cause, Commit, PlanCommit
+from soorma_common.names import Scope
+from soorma_common.operations import (
+    Append,
+    AnyOperation,
+    Cleanup,
+    Extend,
+    KeyOperation,
+    Merge,
+    RecordAction,
+    Set,
+    apply,
+    result,
+)
+
+Isolation = Literal["reads", "writes"]
+_REQUESTS = UUID("0f2b7c1e-3a55-4f0e-8d39-6c8c2f1d7b40")
+
+
+class _Seen(NamedTuple):
+    """What the platform held when it was read: None and 0 where the key was missing."""
+
+    text: str | None
+    revision: int
+    updated_at: datetime
+
+
+class _Plan:
+    """The handler's view of one plan: what it has seen of it, and what it would change."""
+
+    def __init__(self, snapshot: PlanSnapshot | None) -> None:
+        self.base: dict[str, _Seen] = {}
+        self.complete = snapshot is not None
+        self.revision = snapshot.revision if snapshot else 0
+        self.changed: dict[str, str | None] = {}
+        self.blind: dict[str, list[KeyOperation]] = {}
+        self.operations: list[AnyOperation] = []
+        self.reads: dict[str, int] = {}
+        self.cleared = False
+        now = datetime.now(UTC)
+        for key, (revision, value) in (snapshot.entries if snapshot else {}).items():
+            self.base[key] = _Seen(bytes(value).decode(), revision, now)
+
+    def knows(self, key: str) -> bool:
+        """Whether the key's value can be told without asking the platform."""
+        return key in self.changed or self.cleared or self.complete or key in self.base
+
+    def value(self, key: str) -> str | None:
+        """The key's text as the handler sees it; notes that it was read. Only for keys that are known."""
+        if key in self.changed:
+            return self.changed[key]
+        if self.cleared:
+            text = None
+        else:
+            seen = self.base.get(key)
+            text = seen.text if seen else None
+            self.reads[key] = seen.revision if seen else 0
+        for operation in self.blind.pop(key, ()):
+            text = self.changed[key] = apply(operation, text)
+        return text
+
+
+class HandlerTransaction:
+    """Collects one attempt of a handler. As `Plans` and `Outbox` it stands in for the platform.
+
+    Reads see the handler's own changes and remember the revisions they saw; `commit()` is what the attempt
+    comes to.
+    """
+
+    def __init__(
+        self,
+        event: Event,
+        fence: str,
+        group: str,
+        *,
+        snapshot: PlanSnapshot | None,
+        limits: Limits,
+        isolation: Isolation,
+        plans: PlatformPlans,
+        outbox: PlatformOutbox,
+    ) -> None:
+        self._event = event
+        self._fence = fence
+        self._group = group
+        self._snapshot = snapshot
+        self._limits = limits
+        self._isolation = isolation
+        self._platform = plans
+        self._outbox = outbox
+        self._plans: dict[str, _Plan] = {}
+        self._events: list[Envelope] = []
+        self._requests = 0
+        self._ended = False
+        self.scope = Scope(event["tenant_id"], event["user_id"])
+
+    def end(self) -> None:
+        """The handler is over: its context must not be used any more."""
+        self._ended = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was changed or published."""
+        return not self._events and not any(plan.operations for plan in self._plans.values())
+
+    def commit(self) -> Commit:
+        """The commit that the attempt comes to, with the answer to its delivery."""
+        parts = []
+        if not self.is_empty:
+            for plan_id, plan in self._plans.items():
+                reads = plan.reads
+                if self._isolation == "writes":
+                    written = {op.key for op in plan.operations if isinstance(op, KeyOperation)}
+                    reads = {key: revision for key, revision in reads.items() if key in written}
+                if plan.operations or reads:
+                    parts.append(PlanCommit(plan_id, plan.operations, reads))
+        event = self._event
+        cause = Cause(event_id=event.id, correlation_id=event.correlation_id, trace_id=event.trace_id)
+        return Commit(parts, self._events, self._fence, cause)
+
+    # as Plans
+
+    async def apply(
+        self,
+        scope: Scope,
+        plan_id: str,
+        operations: list[AnyOperation],
+        expected_revision: int | None = None,
+    ) -> Applied:
+        """See `Plans.apply`."""
+        self._check(scope)
+        if expected_revision is not None:
+            raise InvalidRequest("a handler's commit is checked against all it read; expected_revision= is not needed")
+        plan = self._plan(plan_id)
+        asked = [op.key for op in operations if isinstance(op, KeyOperation) and _reads(op)]
+        await self._fetch(plan_id, plan, asked)
+        if any(isinstance(op, Cleanup) for op in operations):
+            await self._fetch(plan_id, plan, await self._all_keys(plan_id, plan))
+        self._check(scope)
+        results = [self._apply_one(plan_id, plan, op) for op in operations]
+        return Applied(results, plan.revision, datetime.now(UTC))
+
+    def _apply_one(self, plan_id: str, plan: _Plan, operation: AnyOperation) -> str | None:
+        self._check_limits(operation)
+        match operation:
+            case KeyOperation():
+                return self._apply_to_key(plan_id, plan, operation)
+            case Cleanup():
+                count = sum(plan.value(key) is not None for key in {*plan.base, *plan.changed})
+                plan.changed.clear()
+                plan.blind.clear()
+                plan.cleared = True
+                plan.operations.append(operation)
+                return str(count)
+        plan.operations.append(operation)
+        return None
+
+    def _apply_to_key(self, plan_id: str, plan: _Plan, operation: KeyOperation) -> str | None:
+        key = operation.key
+        if operation.expected_revision is not None:
+            self._check_revision(plan_id, plan, operation)
+        if isinstance(operation, Set):
+            plan.blind.pop(key, None)
+            plan.changed[key] = apply(operation, None)
+            answer = None
+        elif operation.blind and key not in plan.changed:
+            plan.blind.setdefault(key, []).append(operation)
+            answer = None
+        else:
+            before = plan.value(key)
+            after = apply(operation, before)
+            self._check_size(key, after)
+            plan.changed[key] = after
+            answer = None if operation.blind else result(operation, before, after)
+        plan.operations.append(operation)
+        return answer
+
+    @staticmethod
+    def _check_revision(plan_id: str, plan: _Plan, operation: KeyOperation) -> None:
+        seen = plan.base.get(operation.key)
+        plan.reads[operation.key] = current = seen.revision if seen and not plan.cleared else 0
+        if current != operation.expected_revision:
+            raise Conflict(
+                f"key {operation.key!r} of plan {plan_id!r} is at revision {current}, "
+                f"not {operation.expected_revision}",
+                plan_id=plan_id,
+                key=operation.key,
+                expected_revision=operation.expected_revision,
+                current_revision=current,
+            )
+        operation.expected_revision = None  # what was read is checked at the commit
+
+    async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
+        """See `Plans.read`."""
+        self._check(scope)
+        plan = self._plan(plan_id)
+        await self._fetch(plan_id, plan, keys)
+        self._check(scope)
+        found = {}
+        for key in keys:
+            if (text := plan.value(key)) is not None:
+                seen = plan.base.get(key)
+                revision, at = (seen.revision, seen.updated_at) if seen else (0, datetime.now(UTC))
+                found[key] = Stored(text, revision, at)
+        return found
+
+    async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
+        """See `Plans.keys`."""
+        self._check(scope)
+        plan = self._plan(plan_id)
+        names = {key for key in await self._all_keys(plan_id, plan) if key.startswith(prefix)}
+        for key, text in plan.changed.items():
+            if text is None:
+                names.discard(key)
+            elif key.startswith(prefix):
+                names.add(key)
+        names.update(key for key in plan.blind if key.startswith(prefix))
+        return sorted(names)
+
+    async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
+        """See `Plans.actions`."""
+        self._check(scope)
+        plan = self._plan(plan_id)
+        rows = [] if plan.cleared else await self._platform.actions(scope, plan_id)
+        since = max((i for i, op in enumerate(plan.operations) if isinstance(op, Cleanup)), default=-1)
+        pending = [op.name for op in plan.operations[since + 1 :] if isinstance(op, RecordAction)]
+        number = rows[-1]["number"] if rows else 0
+        return rows + [{"number": number + i, "name": name} for i, name in enumerate(pending, 1)]
+
+    # as Outbox
+
+    async def send(self, events: list[Envelope]) -> None:
+        """See `Outbox.send`."""
+        for event in events:
+            self._check(Scope(str(event.tenant_id), str(event.user_id)))
+            self._limits.check("event_bytes", len(encode_envelope(event).encode()), f"event {event.type!r}, in bytes,")
+        self._limits.check("commit_events", len(self._events) + len(events), "the number of the handler's events")
+        self._events += events
+
+    async def send_request(self, event: Envelope) -> Envelope:
+        """See `Outbox.send_request`. Its id is derived from the delivery, so a later attempt asks the same question."""
+        self._check(Scope(str(event.tenant_id), str(event.user_id)))
+        if not self.is_empty:
+            raise InvalidRequest(
+                "a request is published at once, but this handler has changes that are not committed yet: "
+                "ask first and change then, or publish the request without waiting and handle its answer"
+            )
+        self._requests += 1
+        event.trace_id = self._event.trace_id or event.trace_id
+        event.id = event.correlation_id = ""
+        content = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
+        name = f"{self._group}\0{self._event.id}\0{self._requests}\0{content}"
+        event.id = event.correlation_id = str(uuid5(_REQUESTS, name))
+        await self._outbox.send([event])
+        return event
+
+    # inside
+
+    def _check(self, scope: Scope) -> None:
+        if self._ended:
+            raise HandlerEnded(
+                f"the handler of event {self._event.get('type')!r} has ended, its context cannot be used any more; "
+                "await all that it starts before it returns"
+            )
+        if scope != self.scope:
+            raise Forbidden(
+                f"this handler works for tenant {self.scope.tenant_id!r} and user {self.scope.user_id!r}, those of its "
+                f"event, and not for tenant {scope.tenant_id!r} and user {scope.user_id!r}"
+            )
+
+    def _plan(self, plan_id: str) -> _Plan:
+        if plan_id not in self._plans:
+            snapshot = self._snapshot if self._snapshot and self._snapshot.plan_id == plan_id else None
+            self._plans[plan_id] = _Plan(snapshot)
+        return self._plans[plan_id]
+
+    async def _fetch(self, plan_id: str, plan: _Plan, keys: list[str]) -> None:
+        unknown = [key for key in keys if not plan.knows(key)]
+        if not unknown:
+            return
+        found = await self._platform.read(self.scope, plan_id, unknown)
+        missing = _Seen(None, 0, datetime.now(UTC))
+        for key in unknown:
+            stored = found.get(key)
+            seen = _Seen(stored.text, stored.revision, stored.updated_at) if stored else missing
+            plan.base.setdefault(key, seen)  # what was seen first stays, whatever else was read meanwhile
+
+    async def _all_keys(self, plan_id: str, plan: _Plan) -> list[str]:
+        if plan.cleared:
+            return []
+        if plan.complete:
+            return [key for key, seen in plan.base.items() if seen.text is not None]
+        return await self._platform.keys(self.scope, plan_id, "")
+
+    def _check_limits(self, operation: AnyOperation) -> None:
+        count = 1 + sum(len(plan.operations) for plan in self._plans.values())
+        self._limits.check("commit_operations", count, "the number of the handler's operations")
+        match operation:
+            case Set(key=key, value=value) | Append(key=key, value=value):
+                self._check_size(key, bytes(value).decode())
+            case Extend(key=key, value=value) | Merge(key=key, value=value):
+                self._check_size(key, bytes(value).decode())
+
+    def _check_size(self, key: str, text: str | None) -> None:
+        size = 0 if text is None else len(text.encode())
+        self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
+
+
+def _reads(operation: KeyOperation) -> bool:
+    """Whether the handler learns something of the key's value by it."""
+    if operation.expected_revision is not None:
+        return True
+    return not isinstance(operation, Set) and not operation.blind
