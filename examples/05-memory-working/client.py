@@ -1,6 +1,6 @@
 """The client: submits a goal and waits for its own workflow to complete.
 
-    python client.py "Write a blog post about Docker"
+python client.py "Write a blog post about Docker"
 """
 
 import asyncio

@@ -59,7 +59,12 @@ class BusClient:
     """
 
     def __init__(
-        self, config: ClientConfig, caller: Caller, source: str, outbox: Outbox | None = None, cause: Event | None = None
+        self,
+        config: ClientConfig,
+        caller: Caller,
+        source: str,
+        outbox: Outbox | None = None,
+        cause: Event | None = None,
     ) -> None:
         self._config = config
         self._caller = caller
@@ -92,7 +97,11 @@ class BusClient:
         return [str(event.id) for event in made]
 
     async def announce(
-        self, event_type: str | Enum, data: Any = None, topic: str | Topic = Topic.BUSINESS_FACTS, **envelope: str | None
+        self,
+        event_type: str | Enum,
+        data: Any = None,
+        topic: str | Topic = Topic.BUSINESS_FACTS,
+        **envelope: str | None,
     ) -> str:
         """Publishes a fact for whom it may concern; returns its id."""
         return await self.publish(event_type, topic, data, **envelope)

@@ -17,7 +17,7 @@ from soorma_common.names import Scope
 
 FIRST_DELAY = 0.05
 LONGEST_DELAY = 1.0
-_any = msgspec.json.Decoder(Any)
+_any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 class Caller:
@@ -65,7 +65,13 @@ class Caller:
         return _any.decode(await self.call(service, "GET", path, scope=scope, query=query))
 
     async def follow(
-        self, service: Service, path: str, scope: Scope | None, query: Mapping[str, Any], *, for_ever: bool = False
+        self,
+        service: Service,
+        path: str,
+        scope: Scope | None,
+        query: Mapping[str, Any],
+        *,
+        for_ever: bool = False,
     ) -> AsyncIterator[tuple[str, int | None, bytes]]:
         """Server-sent events as (kind, id, data), resumed without a gap when the connection breaks.
 
@@ -79,7 +85,7 @@ class Caller:
         while True:
             try:
                 async with self.transport.stream(service, path, headers) as (status, pieces):
-                    if status >= 400:  # noqa: PLR2004
+                    if status >= 400:
                         checked(status, b"".join([piece async for piece in pieces]))
                     async for kind, identity, data in _sent_events(pieces):
                         if identity is not None:
@@ -144,14 +150,14 @@ def segment(name: str) -> str:
 
 def checked(status: int, body: bytes) -> bytes:
     """The body, if the status says success; else the error that the problem document tells."""
-    if status < 400:  # noqa: PLR2004
+    if status < 400:
         return body
     try:
         problem = _any.decode(body)
     except msgspec.DecodeError:
         problem = {}
     if not isinstance(problem, dict) or "code" not in problem:
-        if status >= 500:  # noqa: PLR2004
+        if status >= 500:
             raise Unavailable(f"the platform answered {status}: {body[:200]!r}")
         raise SoormaError(f"something that is not Soorma answered {status}: {body[:200]!r}; check the address")
     raise from_problem(problem)

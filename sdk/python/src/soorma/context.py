@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from soorma.bus import BusClient
 from soorma.calls import Caller
@@ -42,7 +42,7 @@ class PlatformContext:
         if self._caller is not None:
             await self._caller.close()
 
-    async def __aenter__(self) -> PlatformContext:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -80,10 +80,11 @@ class HandlerContext(PlatformContext):
     @property
     def plan_id(self) -> str | None:
         """The plan the event belongs to."""
-        return self.event.plan_id
+        plan_id: str | None = self.event.plan_id
+        return plan_id
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """Runs a call of this context from a plain `def` handler, and waits for it: `context.run(state.get("goal"))`."""
+        """Runs a call of this context from a plain `def` handler and waits: `context.run(state.get("goal"))`."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:

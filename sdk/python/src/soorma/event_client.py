@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from enum import Enum
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from soorma.bus import BusClient, type_name
 from soorma.config import ClientConfig
@@ -32,7 +32,12 @@ class EventClient:
     """
 
     def __init__(
-        self, agent_id: str, source: str | None = None, tenant_id: str | None = None, *, config: ClientConfig | None = None
+        self,
+        agent_id: str,
+        source: str | None = None,
+        tenant_id: str | None = None,
+        *,
+        config: ClientConfig | None = None,
     ) -> None:
         self.agent_id = check_name("agent_id", agent_id)
         self.source = source or agent_id
@@ -40,14 +45,19 @@ class EventClient:
         self.tenant_id = tenant_id or config.tenant_id
         self._caller = caller_for(config)
         self._bus = BusClient(
-            ClientConfig(config.memory_url, config.events_url, self.tenant_id, config.user_id), self._caller, self.source
+            ClientConfig(config.memory_url, config.events_url, self.tenant_id, config.user_id),
+            self._caller,
+            self.source,
         )
         self._listeners: list[tuple[str | None, str | None, Listener]] = []
         self._reading: asyncio.Task[None] | None = None
 
     def on_event(self, event_type: str | Enum, topic: str | Topic | None = None) -> Callable[[L], L]:
         """Registers a function of the event, plain or async, for a type and, if given, a topic."""
-        kind, where = check_name("event_type", type_name(event_type)), None if topic is None else check_topic(topic)
+        kind, where = (
+            check_name("event_type", type_name(event_type)),
+            None if topic is None else check_topic(topic),
+        )
 
         def register(listener: L) -> L:
             self._listeners.append((None if kind == "*" else kind, where, listener))
@@ -98,7 +108,7 @@ class EventClient:
         """Publishes a request and awaits its answer; see `BusClient.request`."""
         return await self._bus.request(event_type, data, **arguments)
 
-    async def __aenter__(self) -> EventClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Retry(Exception):  # noqa: N818 - flow control, not an error
+class Retry(Exception):
     """Try this event again, after `after` seconds (None: the backoff of the handler's retry policy).
 
     Nothing of this attempt is kept. It counts as an attempt.
@@ -15,7 +15,7 @@ class Retry(Exception):  # noqa: N818 - flow control, not an error
         self.after = after
 
 
-class Reject(Exception):  # noqa: N818 - flow control, not an error
+class Reject(Exception):
     """Give this event up at once: it becomes a dead letter with this reason. Nothing of this attempt is kept."""
 
     def __init__(self, reason: str) -> None:

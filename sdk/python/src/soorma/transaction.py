@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
-import msgspec
-
 from soorma.bus import PlatformOutbox
 from soorma.memory.plans import Applied, PlatformPlans, Stored
 from soorma_common.delivery import PlanSnapshot
@@ -18,8 +16,9 @@ from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import (
-    Append,
+    AnyKeyOperation,
     AnyOperation,
+    Append,
     Cleanup,
     Extend,
     KeyOperation,
@@ -50,7 +49,7 @@ class _Plan:
         self.complete = snapshot is not None
         self.revision = snapshot.revision if snapshot else 0
         self.changed: dict[str, str | None] = {}
-        self.blind: dict[str, list[KeyOperation]] = {}
+        self.blind: dict[str, list[AnyKeyOperation]] = {}
         self.operations: list[AnyOperation] = []
         self.reads: dict[str, int] = {}
         self.cleared = False
@@ -171,7 +170,7 @@ class HandlerTransaction:
         plan.operations.append(operation)
         return None
 
-    def _apply_to_key(self, plan_id: str, plan: _Plan, operation: KeyOperation) -> str | None:
+    def _apply_to_key(self, plan_id: str, plan: _Plan, operation: AnyKeyOperation) -> str | None:
         key = operation.key
         if operation.expected_revision is not None:
             self._check_revision(plan_id, plan, operation)
@@ -192,7 +191,7 @@ class HandlerTransaction:
         return answer
 
     @staticmethod
-    def _check_revision(plan_id: str, plan: _Plan, operation: KeyOperation) -> None:
+    def _check_revision(plan_id: str, plan: _Plan, operation: AnyKeyOperation) -> None:
         seen = plan.base.get(operation.key)
         plan.reads[operation.key] = current = seen.revision if seen and not plan.cleared else 0
         if current != operation.expected_revision:
@@ -322,7 +321,7 @@ class HandlerTransaction:
         self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
 
 
-def _reads(operation: KeyOperation) -> bool:
+def _reads(operation: AnyKeyOperation) -> bool:
     """Whether the handler learns something of the key's value by it."""
     if operation.expected_revision is not None:
         return True

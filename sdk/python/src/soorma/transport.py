@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from soorma_common.errors import Unavailable
 
@@ -117,13 +118,14 @@ class HttpTransport:
             connection.request("POST", parts.path + path, body, {"Content-Type": JSON})
             answer = connection.getresponse()
             content = answer.read()
-            if answer.status >= 400:  # noqa: PLR2004
-                raise Unavailable(f"{self._addresses[service]} answered {answer.status}: {content[:200]!r}")
-            return content
+            if answer.status >= 400:
+                raise self._unreachable(service, http.client.HTTPException(f"it answered {answer.status}"))
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, Unavailable):
                 raise
             raise self._unreachable(service, error) from error
+        else:
+            return content
         finally:
             connection.close()
 
@@ -170,6 +172,6 @@ class _HttpSocket:
         return data
 
 
-def _encoded(url: str) -> aiohttp.client.URL:
+def _encoded(url: str) -> URL:
     """The URL as it is: its names are percent-encoded already."""
-    return aiohttp.client.URL(url, encoded=True)
+    return URL(url, encoded=True)

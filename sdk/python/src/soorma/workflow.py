@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
-
 
 from soorma.memory.client import Action, Change, MemoryClient, PlanState, raw
 from soorma_common.errors import HistoryGone, InvalidRequest, KeyMissing, TimedOut
@@ -100,7 +98,7 @@ class WorkflowState:
         return await self._apply(Extend(key=_key(key), value=raw(encode(list(values))), blind=blind))
 
     async def update_dict(self, key: str, fields: Mapping[str, Any], *, blind: bool = False) -> Any:
-        """Sets fields of an object (missing: {}), nulls included, and returns the new object; WrongType if it is none."""
+        """Sets fields of an object (missing: {}), nulls too, and returns the new object; WrongType if it is none."""
         return await self._apply(Merge(key=_key(key), value=raw(encode(dict(fields))), blind=blind))
 
     async def update(self, values: Mapping[str, Any]) -> None:
@@ -145,7 +143,7 @@ class WorkflowState:
         """Removes everything of the plan in one commit: keys, actions, history. Returns how many keys there were."""
         return int(await self._apply(Cleanup()))
 
-    async def watch(self, *, after: int | None = None) -> AsyncIterator[Change]:
+    async def watch(self, *, after: int | None = None) -> AsyncGenerator[Change, None]:
         """Changes as they are committed, from behind revision `after` (default: now), without a gap."""
         stream = self.memory.watch_plan(self.plan_id, self.tenant_id, self.user_id, after=after)
         async with aclosing(stream):
@@ -204,9 +202,7 @@ class StateAt:
         """The value the key had; `default` where it was missing. HistoryGone if the revision is no longer kept."""
         state = self.state
         try:
-            value = await state.memory.get_value_at(
-                state.plan_id, key, self.revision, state.tenant_id, state.user_id
-            )
+            value = await state.memory.get_value_at(state.plan_id, key, self.revision, state.tenant_id, state.user_id)
         except KeyMissing:
             return default
         return value if type is None else convert(value, type)

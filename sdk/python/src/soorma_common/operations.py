@@ -89,10 +89,11 @@ class ExpirePlan(Operation, tag="ttl"):
     ttl: float | None
 
 
-AnyOperation = Set | Delete | Increment | Append | Extend | Merge | RecordAction | Cleanup | ExpirePlan
+AnyKeyOperation = Set | Delete | Increment | Append | Extend | Merge
+AnyOperation = AnyKeyOperation | RecordAction | Cleanup | ExpirePlan
 
 
-def apply(operation: KeyOperation, current: str | None) -> str | None:
+def apply(operation: AnyKeyOperation, current: str | None) -> str | None:
     """The text of the key's value after the operation; None where the key is missing (on both sides).
 
     Raises WrongType where the operation does not fit the value, InvalidValue where its argument is none.
@@ -110,10 +111,9 @@ def apply(operation: KeyOperation, current: str | None) -> str | None:
             return _splice(key, current, _items(key, bytes(value).decode()))
         case Merge(key=key, value=value):
             return _merge(key, value, current)
-    raise AssertionError(operation)
 
 
-def result(operation: KeyOperation, before: str | None, after: str | None) -> str | None:
+def result(operation: AnyKeyOperation, before: str | None, after: str | None) -> str | None:
     """What the operation answers, as JSON text: a bool for delete, the new value for a change, else None."""
     match operation:
         case Set():
@@ -143,7 +143,7 @@ def tag(operation: Operation) -> str:
     return str(operation.__struct_config__.tag)
 
 
-def from_history(op: str, key: str, argument: str | None) -> KeyOperation:
+def from_history(op: str, key: str, argument: str | None) -> AnyKeyOperation:
     """The operation of a history row; its inverse is `tag` and `argument`."""
     raw = msgspec.Raw((argument or "null").encode())
     match op:
@@ -165,7 +165,7 @@ def _increment(key: str, by: float, current: str | None) -> str:
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise _wrong_type("increment", key, "a number", current)
     try:
-        total = number + by
+        total: Any = number + by
     except OverflowError:
         total = math.inf
     if isinstance(total, float) and not math.isfinite(total):
@@ -208,5 +208,12 @@ def _wrong_type(op: str, key: str, needed: str, current: str | None) -> WrongTyp
 
 def _kind(text: str) -> str:
     first = text.lstrip()[:1]
-    names = {"[": "a list", "{": "an object", '"': "a string", "t": "a boolean", "f": "a boolean", "n": "null"}
+    names = {
+        "[": "a list",
+        "{": "an object",
+        '"': "a string",
+        "t": "a boolean",
+        "f": "a boolean",
+        "n": "null",
+    }
     return names.get(first, "a number")

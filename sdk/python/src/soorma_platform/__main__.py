@@ -19,7 +19,7 @@ def main() -> int:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(run(settings))
     except SoormaError as error:
-        print(f"soorma: {error.message}", file=sys.stderr)
+        sys.stderr.write(f"soorma: {error.message}\n")
         return 1
     return 0
 

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import Self
 
 import structlog
 import uvicorn
@@ -34,7 +35,7 @@ class Platform:
         self.services: dict[str, ASGIApp] = {}
         self._stopping = False
 
-    async def __aenter__(self) -> Platform:
+    async def __aenter__(self) -> Self:
         settings = self.settings
         bus = InProcessBus()
         self.store = await SqliteStore.open(
@@ -71,7 +72,7 @@ class Platform:
             try:
                 more = await self.store.upkeep(self.settings.limits, self.settings.retention)
             except SoormaError as error:
-                log.error("upkeep failed", error=error.message)
+                log.error("upkeep failed", error=error.message)  # noqa: TRY400 - the message says it all
                 more = False
             except Exception:
                 log.exception("upkeep failed")
@@ -137,7 +138,7 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
         async with Platform(settings) as platform:
             servers = [(_Server(platform.services[name]), listener) for name, listener in sockets.items()]
             running = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
-            while not all(server.started for server, _ in servers):
+            while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - a server tells by a flag
                 await asyncio.sleep(0.005)
             on_ready()
             log.info("platform ready", **{name: settings.address(name) for name in sockets})

@@ -77,10 +77,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def _group(env: Mapping[str, str], prefix: str, kind: Any) -> Any:
-    values = {
-        field.name: _read(env, prefix + field.name.upper(), field.type)
-        for field in msgspec.structs.fields(kind)
-    }
+    values = {field.name: _read(env, prefix + field.name.upper(), field.type) for field in msgspec.structs.fields(kind)}
     return kind(**{name: value for name, value in values.items() if value is not None})
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from soorma.agents.attempts import Attempts
@@ -198,7 +198,11 @@ class Agent:
 
     def _on_welcome(self, welcome: Welcome) -> None:
         self._attempts.resume(welcome)
-        log.info("agent %s is subscribed to %s", self.name, ", ".join(sorted(s.type for s in self._handlers.subscriptions)))
+        log.info(
+            "agent %s is subscribed to %s",
+            self.name,
+            ", ".join(sorted(s.type for s in self._handlers.subscriptions)),
+        )
 
     def _on_deliver(self, delivery: Deliver) -> None:
         self._attempts.begin(delivery, self._handlers[delivery.handler])
@@ -236,7 +240,7 @@ class Agent:
         """The platform outside handlers, for hooks and background work: each call takes effect at once."""
         return PlatformContext.on(self._config, self.name, self._caller or self._own_caller)
 
-    async def __aenter__(self) -> Agent:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

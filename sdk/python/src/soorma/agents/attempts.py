@@ -115,11 +115,12 @@ class Attempts:
             log.exception("%s: could not be answered", about)
 
     async def _attempt_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
+        last: SoormaError | None = None
         for conflicts in range(MOST_CONFLICTS + 1):
             transaction = self._transaction(delivery, handler, event, is_first=conflicts == 0)
             try:
                 await handler(event, self._context(transaction, delivery, event), self._threads)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its attempt
                 await self._fail(delivery, error, about)
                 return
             finally:
@@ -136,6 +137,7 @@ class Attempts:
                 return
             else:
                 return
+        assert last is not None  # noqa: S101 - the loop has run
         await self._fail(delivery, last, about)
 
     def _transaction(self, delivery: Deliver, handler: Handler, event: Event, *, is_first: bool) -> HandlerTransaction:

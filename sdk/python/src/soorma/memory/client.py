@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from soorma.calls import Caller, segment
 from soorma.config import ClientConfig
-from soorma.memory.plans import PlatformPlans, Plans, Stored
+from soorma.memory.plans import Plans, PlatformPlans, Stored
 from soorma.transport import HttpTransport
 from soorma_common.errors import KeyMissing
 from soorma_common.identity import entry_id
@@ -94,22 +94,26 @@ class MemoryClient:
     """
 
     def __init__(
-        self, base_url: str | None = None, *, config: ClientConfig | None = None, retry_seconds: float | None = None
+        self,
+        base_url: str | None = None,
+        *,
+        config: ClientConfig | None = None,
+        retry_seconds: float | None = None,
     ) -> None:
         config = config or ClientConfig.from_env()
         address = (base_url or config.memory_url).rstrip("/")
         transport = HttpTransport({"memory": address, "events": config.events_url})
         patience = config.retry_seconds if retry_seconds is None else retry_seconds
-        self._start(config, Caller(transport, patience))
+        self._connect(config, Caller(transport, patience))
 
     @classmethod
     def on(cls, config: ClientConfig, caller: Caller, plans: Plans | None = None) -> MemoryClient:
         """A client on connections that somebody else owns, and perhaps on a handler's transaction."""
         client = cls.__new__(cls)
-        client._start(config, caller, plans)
+        client._connect(config, caller, plans)  # noqa: SLF001 - a constructor of its own class
         return client
 
-    def _start(self, config: ClientConfig, caller: Caller, plans: Plans | None = None) -> None:
+    def _connect(self, config: ClientConfig, caller: Caller, plans: Plans | None = None) -> None:
         self._config = config
         self._caller = caller
         self._plans: Plans = plans or PlatformPlans(caller)
@@ -118,7 +122,7 @@ class MemoryClient:
         """Closes the client's connections."""
         await self._caller.close()
 
-    async def __aenter__(self) -> MemoryClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -186,7 +190,9 @@ class MemoryClient:
         """All keys of a plan that begin with `prefix`, in order."""
         return await self._plans.keys(self.scope(tenant_id, user_id), check_name("plan_id", plan_id), prefix)
 
-    async def list_plans(self, tenant_id: str | None = None, user_id: str | None = None) -> AsyncIterator[PlanInfo]:
+    async def list_plans(
+        self, tenant_id: str | None = None, user_id: str | None = None
+    ) -> AsyncGenerator[PlanInfo, None]:
         """The user's plans that hold anything, by id, fetched page by page."""
         after: str | None = ""
         while after is not None:
@@ -197,9 +203,7 @@ class MemoryClient:
                 yield _plan_info(plan)
             after = page["next"]
 
-    async def get_actions(
-        self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None
-    ) -> list[Action]:
+    async def get_actions(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> list[Action]:
         """The plan's action history, in order."""
         rows = await self._plans.actions(self.scope(tenant_id, user_id), check_name("plan_id", plan_id))
         return [_action(row) for row in rows]
@@ -237,7 +241,7 @@ class MemoryClient:
         user_id: str | None = None,
         *,
         after: int | None = None,
-    ) -> AsyncIterator[list[Change]]:
+    ) -> AsyncGenerator[list[Change], None]:
         """Commits as they happen, each as the list of its changes, from behind revision `after` (default: now).
 
         Begins with an empty list, as soon as nothing can be missed any more. Reconnects without a gap.

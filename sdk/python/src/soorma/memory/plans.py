@@ -103,7 +103,9 @@ class PlatformPlans:
 
     async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
         """See `Plans.keys`."""
-        path, after, found = f"/v1/memory/working/{segment(plan_id)}", "", []
+        path = f"/v1/memory/working/{segment(plan_id)}"
+        after: str | None = ""
+        found: list[str] = []
         while after is not None:
             query = {"prefix": prefix, "after": after, "values": "false", "limit": 1000}
             page = await self._caller.read("memory", path, scope, **query)
@@ -113,7 +115,9 @@ class PlatformPlans:
 
     async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
         """See `Plans.actions`."""
-        path, after, found = f"/v1/memory/actions/{segment(plan_id)}", 0, []
+        path = f"/v1/memory/actions/{segment(plan_id)}"
+        after: int | None = 0
+        found: list[dict[str, Any]] = []
         while after is not None:
             page = await self._caller.read("memory", path, scope, after=after)
             found += page["actions"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Self
 
 from soorma_platform.buses.protocol import bells
-from soorma_platform.stores.protocol import LogEntry, Notice
+from soorma_platform.engine.rows import LogEntry, Notice
 
 
 class InProcessBell:
@@ -18,7 +19,7 @@ class InProcessBell:
         self._doors = doors
         self._rung = asyncio.Event()
 
-    def __enter__(self) -> InProcessBell:
+    def __enter__(self) -> Self:
         self._doors[self._name].add(self)
         return self
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 from soorma_common.names import Scope
-from soorma_platform.stores.protocol import LogEntry, Notice
+from soorma_platform.engine.rows import LogEntry, Notice
 
 
 def group_bell(group_id: int) -> str:
@@ -36,11 +36,11 @@ def bells(notice: Notice) -> set[str]:
 class Bell(Protocol):
     """Somebody waiting at a door. A ring between two waits is kept, many are one."""
 
-    def __enter__(self) -> Bell: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *failure: object) -> None: ...
 
-    async def wait(self, timeout: float) -> bool:
+    async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - a bell is waited at for a time
         """Returns at the next ring, or the last one nobody waited for; False after `timeout` seconds without."""
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from soorma_common.errors import Fenced, Forbidden, HistoryGone, IdempotencyMismatch, InvalidRequest
+from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed, PlanCommitted
 from soorma_common.names import Scope, check_name
 from soorma_common.operations import (
@@ -20,7 +21,6 @@ from soorma_common.operations import (
 )
 from soorma_common.values import check
 from soorma_platform.engine.deliveries import settle
-from soorma_common.limits import Limits
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, place, publish
 from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, Snapshot, StoredAnswer
@@ -138,9 +138,7 @@ def _answer_again(request: Request, first: StoredAnswer) -> Decision:
     return Decision(replayed=first)
 
 
-def _keep_answer(
-    decision: Decision, request: Request, now: int, large: list[tuple[int, int, str, int, int]]
-) -> None:
+def _keep_answer(decision: Decision, request: Request, now: int, large: list[tuple[int, int, str, int, int]]) -> None:
     key = request.answer_key
     if key is None or decision.committed is None:
         return
@@ -191,7 +189,8 @@ def check_horizon(what: str, asked: int, horizon: int) -> None:
     """Raises HistoryGone if `asked` lies before the oldest revision or position still kept."""
     if asked < horizon:
         raise HistoryGone(
-            f"{what} {asked} lies before {horizon}, the oldest one still kept; start from there", horizon=horizon
+            f"{what} {asked} lies before {horizon}, the oldest one still kept; start from there",
+            horizon=horizon,
         )
 
 

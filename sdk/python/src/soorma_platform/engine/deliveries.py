@@ -11,9 +11,9 @@ import msgspec
 from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import Fenced
 from soorma_common.events import DEAD_LETTERED, Envelope, decode_envelope
+from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.topics import Topic
-from soorma_common.limits import Limits
 from soorma_platform.engine.publishing import lane_of, publish
 from soorma_platform.engine.rows import DeadLetterRow, Decision, DeliveryRow, Needs, Snapshot
 
@@ -76,9 +76,7 @@ def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
     return _give_up(delivery, reason, failure.dead_letter_id, snapshot, limits)
 
 
-def _give_up(
-    delivery: DeliveryRow, reason: str, dead_letter_id: str, snapshot: Snapshot, limits: Limits
-) -> Decision:
+def _give_up(delivery: DeliveryRow, reason: str, dead_letter_id: str, snapshot: Snapshot, limits: Limits) -> Decision:
     decision = Decision(ready=[], events=[])
     parked = delivery.retry.then == "park"
     decision.dead_letter = DeadLetterRow(delivery, reason, snapshot.now, parked)

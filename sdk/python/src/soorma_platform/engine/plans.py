@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from soorma_common.errors import Conflict
+from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 from soorma_common.operations import (
+    AnyKeyOperation,
     AnyOperation,
     Cleanup,
     ExpirePlan,
@@ -16,7 +18,6 @@ from soorma_common.operations import (
     result,
     tag,
 )
-from soorma_common.limits import Limits
 from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
 
 ROW_OVERHEAD = 100
@@ -80,7 +81,7 @@ class PlanEditor:
                 return self._apply_to_key(operation)
         return None
 
-    def _apply_to_key(self, operation: KeyOperation) -> str | None:
+    def _apply_to_key(self, operation: AnyKeyOperation) -> str | None:
         key = operation.key
         if operation.expected_revision is not None:
             self._check_revision(key, operation.expected_revision)
@@ -93,7 +94,7 @@ class PlanEditor:
             self._put(key, operation, entry, after)
         return None if operation.blind else result(operation, before, after)
 
-    def _put(self, key: str, operation: KeyOperation, entry: EntryRow | None, value: str) -> None:
+    def _put(self, key: str, operation: AnyKeyOperation, entry: EntryRow | None, value: str) -> None:
         size = _bytes(value)
         self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
         stored = self._entries.get(key)
@@ -111,7 +112,7 @@ class PlanEditor:
         self.change.removals.discard(key)
         self._remember(operation, key)
 
-    def _remove(self, key: str, operation: KeyOperation, entry: EntryRow | None) -> None:
+    def _remove(self, key: str, operation: AnyKeyOperation, entry: EntryRow | None) -> None:
         if entry is None:
             return
         self._live_keys -= 1

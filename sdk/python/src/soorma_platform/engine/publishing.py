@@ -8,9 +8,9 @@ import msgspec
 
 from soorma_common.errors import EventIdConflict, Forbidden
 from soorma_common.events import Envelope, encode_envelope, plan_of
+from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
-from soorma_common.limits import Limits
 from soorma_platform.engine.rows import EventRow, NewDelivery, Snapshot, SubscriptionRow
 
 
@@ -94,4 +94,3 @@ def _deliver(subscriber: SubscriptionRow, lane: str | None, snapshot: Snapshot) 
     ready_at = None if place_in_line in snapshot.busy else snapshot.now
     snapshot.busy.add(place_in_line)
     return NewDelivery(subscriber.group_id, subscriber.id, lane, ready_at)
-

@@ -195,3 +195,23 @@ class Decision(msgspec.Struct):
     """a failed delivery, when it is ready again, and why it failed"""
     dead_letter: DeadLetterRow | None = None
     answer: StoredAnswer | None = None
+
+
+class LogEntry(msgspec.Struct):
+    """An event in the log, with what readers filter by. Positions rise in the order of commits."""
+
+    position: int
+    tenant_id: str
+    user_id: str
+    topic: str
+    type: str
+    correlation_id: str
+    envelope: str
+
+
+class Notice(msgspec.Struct):
+    """What a commit changed, for those who wait for it: plans, groups with deliveries, the log."""
+
+    plans: list[tuple[Scope, str]] = []
+    groups: set[int] = set()
+    entries: list[LogEntry] = []

@@ -159,7 +159,7 @@ class AgentConnection:
                 if not await self._deliver_some():
                     await self._bell.wait(await self._patience())
             except SoormaError as error:
-                log.error("deliveries wait, the store fails", agent=self._hello.agent, error=error.message)
+                log.error("deliveries wait, the store fails", agent=self._hello.agent, error=error.message)  # noqa: TRY400
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _deliver_some(self) -> bool:

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import msgspec
 
+from soorma_common.limits import Limits
 from soorma_common.memory import Commit, Committed
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope
 from soorma_platform.engine import commits, deliveries
-from soorma_common.limits import Limits
 from soorma_platform.engine.rows import StoredAnswer
 from soorma_platform.stores.protocol import Store
 
@@ -36,7 +36,13 @@ class Committer:
         self.limits = limits
 
     async def commit(
-        self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None, default_plan: str | None = None
+        self,
+        scope: Scope,
+        commit: Commit,
+        *,
+        body: bytes,
+        key: str | None = None,
+        default_plan: str | None = None,
     ) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
 

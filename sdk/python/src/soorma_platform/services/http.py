@@ -17,7 +17,14 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from soorma_common import __version__
-from soorma_common.errors import Forbidden, InvalidName, InvalidRequest, LimitExceeded, SoormaError, to_problem
+from soorma_common.errors import (
+    Forbidden,
+    InvalidName,
+    InvalidRequest,
+    LimitExceeded,
+    SoormaError,
+    to_problem,
+)
 from soorma_common.names import Scope, check_scope
 from soorma_platform.stores.protocol import Store
 
@@ -37,9 +44,7 @@ def scope_of(request: Request) -> Scope:
         raise InvalidRequest(
             "say whose memory is meant: send the headers X-Tenant-ID and X-User-ID "
             "(soorma dev believes them; anywhere else they must agree with the credential)",
-            missing=[
-                name for name, value in (("X-Tenant-ID", tenant_id), ("X-User-ID", user_id)) if not value
-            ],
+            missing=[name for name, value in (("X-Tenant-ID", tenant_id), ("X-User-ID", user_id)) if not value],
         )
     return check_scope(_header_text("X-Tenant-ID", tenant_id), _header_text("X-User-ID", user_id))
 
@@ -65,7 +70,7 @@ def number(request: Request, name: str, default: int, *, most: int | None = None
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < least:  # noqa: PLR2004
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < least:
         raise InvalidRequest(f"{name} must be a whole number from {least} on, not {text!r}")
     return int(text) if most is None else min(int(text), most)
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Self
 
 import msgspec
 
 from soorma_platform.buses.protocol import Bus
-from soorma_platform.stores.protocol import LogEntry, Store
+from soorma_platform.engine.rows import LogEntry
+from soorma_platform.stores.protocol import Store
 
 PAGE = 500
 LONGEST_QUEUE = 1_000
@@ -50,7 +52,7 @@ class LogReader:
         self._live = False
         self._woken = asyncio.Event()
 
-    def __enter__(self) -> LogReader:
+    def __enter__(self) -> Self:
         self._stop = self._bus.subscribe(self._receive)
         return self
 

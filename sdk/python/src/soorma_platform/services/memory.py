@@ -12,12 +12,12 @@ from starlette.types import ASGIApp
 
 from soorma_common.errors import Conflict, InvalidRequest, KeyMissing, SoormaError, to_problem
 from soorma_common.identity import entry_id
+from soorma_common.limits import Limits
 from soorma_common.memory import Action, Change, Commit, Entry, PlanCommit, PlanInfo
 from soorma_common.names import Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set
 from soorma_common.times import rfc3339
 from soorma_platform.buses.protocol import Bus, plan_bell
-from soorma_common.limits import Limits
 from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanRow
 from soorma_platform.services import http
 from soorma_platform.services.committer import Committer
@@ -262,7 +262,7 @@ def _expected_revision(request: Request) -> int | None:
     if match is None:
         return None
     text = match.strip('"')
-    if not text.isdigit() or len(text) > 18:  # noqa: PLR2004
+    if not text.isdigit() or len(text) > 18:
         raise InvalidRequest(f"If-Match takes the ETag of a key, its revision in quotes, not {match}")
     return int(text)
 

@@ -8,38 +8,19 @@ from typing import Protocol
 import msgspec
 
 from soorma_common.delivery import Subscription
-from soorma_common.names import Scope
 from soorma_common.limits import Limits
+from soorma_common.names import Scope
 from soorma_platform.engine.rows import (
     Decision,
     DeliveryRow,
     EntryRow,
     HistoryRow,
+    LogEntry,
     Needs,
     PlanRow,
     PlanState,
     Snapshot,
 )
-
-
-class LogEntry(msgspec.Struct):
-    """An event in the log, with what readers filter by. Positions rise in the order of commits."""
-
-    position: int
-    tenant_id: str
-    user_id: str
-    topic: str
-    type: str
-    correlation_id: str
-    envelope: str
-
-
-class Notice(msgspec.Struct):
-    """What a commit changed, for those who wait for it: plans, groups with deliveries, the log."""
-
-    plans: list[tuple[Scope, str]] = []
-    groups: set[int] = set()
-    entries: list[LogEntry] = []
 
 
 class Claimed(msgspec.Struct):

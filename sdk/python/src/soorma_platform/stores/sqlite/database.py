@@ -63,7 +63,7 @@ def lock_file(path: Path) -> IO[str]:
     """Holds the lock that makes this process the only platform on the database; Unavailable names the other."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = open(f"{path}.lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until the store closes
+        handle = path.with_name(f"{path.name}.lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise Unavailable(f"the folder of the database {path} cannot be written: {error.strerror}") from error
     try:
@@ -72,7 +72,9 @@ def lock_file(path: Path) -> IO[str]:
         handle.seek(0)
         holder = handle.read().strip() or "unknown"
         handle.close()
-        raise Unavailable(f"the database {path} is in use by another platform (process {holder}); stop that one first") from None
+        raise Unavailable(
+            f"the database {path} is in use by another platform (process {holder}); stop that one first"
+        ) from None
     handle.truncate(0)
     handle.write(str(os.getpid()))
     handle.flush()

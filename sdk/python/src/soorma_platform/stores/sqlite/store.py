@@ -6,23 +6,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import apsw
 import msgspec
 
 from soorma_common.delivery import Subscription
+from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.commits import check_horizon
 from soorma_platform.engine.history import rebuild
-from soorma_common.limits import Limits
 from soorma_platform.engine.rows import (
     Decision,
     DeliveryRow,
     EntryRow,
     HistoryRow,
+    LogEntry,
     Needs,
+    Notice,
     PlanRow,
     PlanState,
     Snapshot,
@@ -31,16 +33,14 @@ from soorma_platform.stores.protocol import (
     Claimed,
     DeadLetterInfo,
     GroupInfo,
-    LogEntry,
     Membership,
-    Notice,
     ReplicaInfo,
     Retention,
     SubscriptionInfo,
 )
 from soorma_platform.stores.sqlite import transactions
 from soorma_platform.stores.sqlite.database import SQL, connect, failures_named, lock_file, migrate
-from soorma_platform.stores.sqlite.transactions import one
+from soorma_platform.stores.sqlite.transactions import one, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer
 
@@ -50,10 +50,22 @@ _FAR = 1 << 62
 class SqliteStore:
     """A `Store` in one file. Open it with `await SqliteStore.open(path, …)`; one process at a time."""
 
-    def __init__(self, path: Path, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lock: IO[str],
+        connections: tuple[apsw.Connection, apsw.Connection],
+        on_commit: Callable[[Notice], None],
+        limits: Limits,
+        clock: Callable[[], float],
+    ) -> None:
         self._path = path
+        self._lock = lock
+        self._writing, self._reading = connections
         self._clock = clock
         self._history_limits = (limits.history_revisions, limits.history_bytes)
+        self._writer = Writer(self._writing, path, on_commit)
+        self._upkeep = Upkeep(self, self._writer)
 
     @classmethod
     async def open(
@@ -72,22 +84,18 @@ class SqliteStore:
         of the platform is no fault of theirs. Raises Unavailable, with what to do, if the file is in use,
         locked, damaged, of a newer Soorma, or on a full or read-only disk.
         """
-        store = cls(path, limits or Limits(), clock)
-        store._lock = lock_file(path)
+        lock = lock_file(path)
         try:
             writing = connect(path)
             migrate(writing, path, allowed=may_migrate)
             with failures_named(path):
-                writing.execute(SQL["spare_leases"], (store._now() + round(lease * 1000),))
+                writing.execute(SQL["spare_leases"], (round((clock() + lease) * 1000),))
                 writing.execute(SQL["forget_replicas"])
-            store._reading = connect(path)
+            reading = connect(path)
         except BaseException:
-            store._lock.close()
+            lock.close()
             raise
-        store._writing = writing
-        store._writer = Writer(writing, path, on_commit)
-        store._upkeep = Upkeep(store, store._writer)
-        return store
+        return cls(path, lock, (writing, reading), on_commit, limits or Limits(), clock)
 
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""
@@ -134,9 +142,7 @@ class SqliteStore:
             if plan.id is None or _expired(plan.expires_at, now):
                 return plan, []
             bounds = (prefix, _behind(prefix)) if prefix else (None, None)
-            rows = connection.execute(
-                SQL["live_entries"], (plan.id, plan.incarnation, after, *bounds, now, limit)
-            )
+            rows = connection.execute(SQL["live_entries"], (plan.id, plan.incarnation, after, *bounds, now, limit))
             return plan, [EntryRow(*row) for row in rows]
 
     async def plans(self, scope: Scope, after: str, limit: int) -> list[PlanRow]:
@@ -223,7 +229,16 @@ class SqliteStore:
                     new.append((own_id, wanted))
             new.sort(key=lambda pair: (pair[1].type == "*", pair[1].topic == "*"))
             for own_id, wanted in new:
-                place = (group_id, own_id, wanted.type, wanted.topic, wanted.ordered, now, untaken_since, tenant_id)
+                place = (
+                    group_id,
+                    own_id,
+                    wanted.type,
+                    wanted.topic,
+                    wanted.ordered,
+                    now,
+                    untaken_since,
+                    tenant_id,
+                )
                 connection.execute(SQL["take_untaken"], place)
                 connection.execute(SQL["mark_taken"], (untaken_since, wanted.type, wanted.topic, tenant_id))
             return Membership(group_id, own, _patterns(connection, group_id)), None
@@ -257,16 +272,15 @@ class SqliteStore:
                     break
                 rows = connection.execute(SQL["claim"], (subscription_id, now, until, replica, left)).fetchall()
                 rows.sort()
-                claimed += [self._claimed(connection, *row[1:]) for row in rows]
+                claimed += [self._claimed(connection, row) for row in rows]
             return claimed, None
 
         result: list[Claimed] = await self._writer.run(job)
         return result
 
     @staticmethod
-    def _claimed(
-        connection: apsw.Connection, fence: str, attempt: int, subscription_id: int, position: int
-    ) -> Claimed:
+    def _claimed(connection: apsw.Connection, row: tuple[Any, ...]) -> Claimed:
+        _, fence, attempt, subscription_id, position = row
         return Claimed(fence, attempt, subscription_id, *one(connection, "claimed_event", (position,)))
 
     async def silence(self, replica: str) -> float | None:
@@ -352,19 +366,15 @@ class SqliteStore:
     async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
         """See `Store.groups`."""
         with self._reads(together=True) as connection:
-            rows = connection.execute(SQL["groups"], (tenant_id,)).fetchall()
-            return [_group_info(connection, *row) for row in rows]
+            return [_group_info(connection, row) for row in rows_of(connection, "groups", (tenant_id,))]
 
     async def dead_letters(
         self, tenant_id: str | None, group: str | None, after: int, limit: int
     ) -> list[DeadLetterInfo]:
         """See `Store.dead_letters`."""
         with self._reads() as connection:
-            rows = connection.execute(SQL["dead_letters"], (after, group, tenant_id, limit))
-            return [
-                DeadLetterInfo(*head, rfc3339(at), bool(parked), msgspec.Raw(envelope.encode()))
-                for *head, at, parked, envelope in rows
-            ]
+            rows = rows_of(connection, "dead_letters", (after, group, tenant_id, limit))
+        return [_dead_letter_info(row) for row in rows]
 
     async def replay(self, tenant_id: str | None, dead_letter: int) -> bool:
         """See `Store.replay`."""
@@ -389,7 +399,8 @@ class SqliteStore:
 
     async def upkeep(self, limits: Limits, retention: Retention) -> bool:
         """See `Store.upkeep`."""
-        return await self._upkeep.step(self._now(), limits, retention)
+        more: bool = await self._upkeep.step(self._now(), limits, retention)
+        return more
 
     async def check(self) -> None:
         """See `Store.check`."""
@@ -429,7 +440,8 @@ def _patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str
     return {row[0]: (row[1], row[2]) for row in connection.execute(SQL["group_subscriptions"], (group_id,))}
 
 
-def _group_info(connection: apsw.Connection, group_id: int, tenant_id: str, name: str, created_at: int) -> GroupInfo:
+def _group_info(connection: apsw.Connection, row: tuple[Any, ...]) -> GroupInfo:
+    group_id, tenant_id, name, created_at = row
     total, ready, in_hand, oldest = one(connection, "group_state", (group_id,))
     return GroupInfo(
         name,
@@ -441,10 +453,30 @@ def _group_info(connection: apsw.Connection, group_id: int, tenant_id: str, name
         None if oldest is None else rfc3339(oldest),
         [
             SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen))
-            for kind, topic, ordered, seen in connection.execute(SQL["group_subscription_rows"], (group_id,))
+            for kind, topic, ordered, seen in rows_of(connection, "group_subscription_rows", (group_id,))
         ],
         [
             ReplicaInfo(id_, instance, most, rfc3339(at))
-            for id_, instance, most, at in connection.execute(SQL["group_replicas"], (group_id,))
+            for id_, instance, most, at in rows_of(connection, "group_replicas", (group_id,))
         ],
+    )
+
+
+def _dead_letter_info(row: tuple[Any, ...]) -> DeadLetterInfo:
+    number, group, event_id, kind, topic, tenant_id, user_id, plan_id, attempts, reason, at, parked, envelope = row
+    event = msgspec.Raw(envelope.encode())
+    return DeadLetterInfo(
+        number,
+        group,
+        event_id,
+        kind,
+        topic,
+        tenant_id,
+        user_id,
+        plan_id,
+        attempts,
+        reason,
+        rfc3339(at),
+        bool(parked),
+        event,
     )

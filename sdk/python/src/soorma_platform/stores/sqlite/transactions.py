@@ -16,7 +16,9 @@ from soorma_platform.engine.rows import (
     EntryRow,
     EventRow,
     HistoryRow,
+    LogEntry,
     Needs,
+    Notice,
     PlanChange,
     PlanRow,
     PlanState,
@@ -24,7 +26,6 @@ from soorma_platform.engine.rows import (
     StoredAnswer,
     SubscriptionRow,
 )
-from soorma_platform.stores.protocol import LogEntry, Notice
 from soorma_platform.stores.sqlite.database import SQL
 
 TRIM_REVISIONS = 1_000
@@ -96,7 +97,20 @@ def plan_row(connection: apsw.Connection, scope: Scope, plan_id: str, now: int) 
 
 def to_plan(plan_id: str, *columns: Any) -> PlanRow:
     """A plan of its columns in the order of the queries."""
-    (id_, revision, incarnation, live, keys, size, actions, horizon, history_size, created, updated, expires) = columns
+    (
+        id_,
+        revision,
+        incarnation,
+        live,
+        keys,
+        size,
+        actions,
+        horizon,
+        history_size,
+        created,
+        updated,
+        expires,
+    ) = columns
     return PlanRow(
         plan_id, created, updated, id_, revision, incarnation, bool(live), keys, size, actions, horizon, history_size,
         expires,
@@ -115,8 +129,9 @@ def delivery(connection: apsw.Connection, fence: str) -> DeliveryRow | None:
     row = one(connection, "delivery", (fence,))
     if row is None:
         return None
-    *head, retry, envelope, next_in_lane = row
-    return DeliveryRow(*head, _policies.decode(retry), envelope, next_in_lane)
+    columns: list[Any] = list(row)
+    columns[-3] = _policies.decode(columns[-3])
+    return DeliveryRow(*columns)
 
 
 def write(connection: apsw.Connection, needs: Needs, decision: Decision, history_limits: tuple[int, int]) -> Notice:
@@ -135,15 +150,22 @@ def write(connection: apsw.Connection, needs: Needs, decision: Decision, history
     return notice
 
 
-def _write_plan(
-    connection: apsw.Connection, scope: Scope, change: PlanChange, history_limits: tuple[int, int]
-) -> None:
+def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, history_limits: tuple[int, int]) -> None:
     row = change.row
-    state = (row.revision, row.incarnation, row.live, row.keys, row.size, row.actions, row.horizon, row.history_size)
+    state = (
+        row.revision,
+        row.incarnation,
+        row.live,
+        row.keys,
+        row.size,
+        row.actions,
+        row.horizon,
+        row.history_size,
+    )
     if row.id is None:
         where = (scope.tenant_id, scope.user_id, row.plan_id)
-        values = (*where, *state, row.created_at, row.updated_at, row.expires_at)
-        row.id = one(connection, "insert_plan", values)[0]
+        created = (*where, *state, row.created_at, row.updated_at, row.expires_at)
+        row.id = one(connection, "insert_plan", created)[0]
     else:
         connection.execute(SQL["update_plan"], (*state, row.updated_at, row.expires_at, row.id))
     place = (row.id, row.incarnation)
@@ -152,8 +174,8 @@ def _write_plan(
     for key in change.removals:
         connection.execute(SQL["remove_entry"], (*place, key))
     for entry in change.puts.values():
-        values = (*place, entry.key, entry.value, entry.revision, entry.updated_at, entry.expires_at)
-        connection.execute(SQL["put_entry"], values)
+        stored = (*place, entry.key, entry.value, entry.revision, entry.updated_at, entry.expires_at)
+        connection.execute(SQL["put_entry"], stored)
     for past in change.history:
         why = past.cause
         values = (
@@ -200,7 +222,13 @@ def _write_event(connection: apsw.Connection, event: EventRow, notice: Notice) -
         notice.groups.add(new.group_id)
     notice.entries.append(
         LogEntry(
-            position, scope.tenant_id, scope.user_id, event.topic, event.type, event.correlation_id, event.envelope
+            position,
+            scope.tenant_id,
+            scope.user_id,
+            event.topic,
+            event.type,
+            event.correlation_id,
+            event.envelope,
         )
     )
 
@@ -211,3 +239,8 @@ def one(connection: apsw.Connection, name: str, values: tuple[Any, ...]) -> Any:
     row = cursor.fetchone()
     cursor.close()
     return row
+
+
+def rows_of(connection: apsw.Connection, name: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """All rows of a named query."""
+    return connection.execute(SQL[name], values).fetchall()

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import apsw
 import structlog
 
+from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.commits import expire, needs_of_expiry
 from soorma_platform.engine.history import replay
-from soorma_common.limits import Limits
 from soorma_platform.engine.plans import ROW_OVERHEAD
-from soorma_platform.engine.rows import HistoryRow
-from soorma_platform.stores.protocol import Notice, Retention
+from soorma_platform.engine.rows import HistoryRow, Notice
+from soorma_platform.stores.protocol import Retention
 from soorma_platform.stores.sqlite import transactions
 from soorma_platform.stores.sqlite.database import SQL
-from soorma_platform.stores.sqlite.transactions import one
+from soorma_platform.stores.sqlite.transactions import one, rows_of
 from soorma_platform.stores.sqlite.writer import Writer
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class Upkeep:
 
     async def _expire(self, now: int, limits: Limits) -> bool:
         def due(connection: apsw.Connection) -> tuple[Any, None]:
-            keys = connection.execute(SQL["expired_keys"], (now, STEP)).fetchall()
-            plans = connection.execute(SQL["expired_plans"], (now, STEP)).fetchall()
+            keys = rows_of(connection, "expired_keys", (now, STEP))
+            plans = rows_of(connection, "expired_plans", (now, STEP))
             return (keys, plans), None
 
         keys, plans = await self._writer.run(due)
@@ -72,7 +72,7 @@ class Upkeep:
         return len(keys) >= STEP or len(plans) >= STEP
 
     def _sweep_log(self, connection: apsw.Connection, before: int) -> bool:
-        oldest = connection.execute(SQL["oldest_events"], (self._log_cursor, STEP)).fetchall()
+        oldest = rows_of(connection, "oldest_events", (self._log_cursor, STEP))
         past = [row for row in oldest if row[1] < before]
         removable = [position for position, _, is_free in past if is_free]
         for position in removable:
@@ -85,7 +85,7 @@ class Upkeep:
 
     def _sweep_subscriptions(self, connection: apsw.Connection, now: int, kept: int, groups: set[int]) -> bool:
         again = False
-        for row in connection.execute(SQL["stale_subscriptions"], (now - kept * 6 // 7,)).fetchall():
+        for row in rows_of(connection, "stale_subscriptions", (now - kept * 6 // 7,)):
             subscription_id, group_id, group, tenant_id, kind, topic, seen_at = row
             about = {"group": group, "tenant": tenant_id or None, "type": kind, "topic": topic}
             if seen_at >= now - kept:
@@ -95,7 +95,11 @@ class Upkeep:
             elif _abandon(connection, subscription_id, now):
                 connection.execute(SQL["remove_subscription"], (subscription_id, now - kept))
                 connection.execute(SQL["remove_empty_groups"])
-                log.warning("subscription removed, with all that waited for it", unseen_since=rfc3339(seen_at), **about)
+                log.warning(
+                    "subscription removed, with all that waited for it",
+                    unseen_since=rfc3339(seen_at),
+                    **about,
+                )
             else:
                 again = True
             groups.add(group_id)
@@ -104,7 +108,7 @@ class Upkeep:
 
 def _abandon(connection: apsw.Connection, subscription_id: int, now: int) -> bool:
     """Drops deliveries nobody will take; lanes they led go on. True when none is left."""
-    rows = connection.execute(SQL["abandoned_deliveries"], (subscription_id, STEP)).fetchall()
+    rows = rows_of(connection, "abandoned_deliveries", (subscription_id, STEP))
     for delivery_id, group_id, lane, ready_at in rows:
         connection.execute(SQL["remove_delivery"], (delivery_id,))
         if lane is not None and ready_at is not None and (head := one(connection, "lane_head", (group_id, lane))):
@@ -113,7 +117,7 @@ def _abandon(connection: apsw.Connection, subscription_id: int, now: int) -> boo
 
 
 def _chores(connection: apsw.Connection, limits: Limits) -> bool:
-    for kind, plan, incarnation in connection.execute(SQL["chores"], (1,)).fetchall():
+    for kind, plan, incarnation in rows_of(connection, "chores", (1,)):
         done = (
             _sweep_incarnation(connection, plan, incarnation)
             if kind == "sweep"
@@ -150,7 +154,7 @@ def _trim(connection: apsw.Connection, plan: int, incarnation: int, limits: Limi
     connection.execute(SQL["trim_history"], (plan, incarnation, until))
     freed = sum(ROW_OVERHEAD + len((past.argument or "").encode()) for past in rows)
     connection.execute(SQL["raise_horizon"], (until, freed, plan))
-    return until >= revision - 1
+    return bool(until >= revision - 1)
 
 
 def _oldest(
@@ -171,9 +175,7 @@ def _oldest(
     return until, [row for row in rows if row.revision <= until]
 
 
-def _fold(
-    connection: apsw.Connection, place: tuple[int, int], rows: list[HistoryRow]
-) -> dict[str, str | None]:
+def _fold(connection: apsw.Connection, place: tuple[int, int], rows: list[HistoryRow]) -> dict[str, str | None]:
     values: dict[str, str | None] = {}
     for row in rows:
         if row.key is None:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import apsw
 
 from soorma_common.errors import SoormaError, Unavailable
-from soorma_platform.stores.protocol import Notice
+from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.sqlite.database import failures_named
 
 LARGEST_BATCH = 256
@@ -100,7 +100,7 @@ class Writer:
                 for ticket in batch:
                     self._decide(ticket)
                 connection.execute("COMMIT")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
             for ticket in batch:
                 ticket.error, ticket.notice = error, None
             self._roll_back()
