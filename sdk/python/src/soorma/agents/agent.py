@@ -132,10 +132,12 @@ class Agent:
     def run(self) -> None:
         """Runs the agent until SIGINT or SIGTERM; then handlers in hand are finished, and it returns.
 
-        Waits for the platform as long as it takes, and comes back by itself when the connection is lost.
+        Waits for the platform as long as it takes, and comes back by itself when the connection is lost. Where the
+        program has not set up logging, it logs to standard error; SOORMA_LOG_LEVEL=debug shows each attempt.
         """
         if not logging.getLogger().handlers:
-            logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+            logging.getLogger("soorma").setLevel(os.environ.get("SOORMA_LOG_LEVEL", "info").upper())
         asyncio.run(self._run_until_signalled())
 
     async def _run_until_signalled(self) -> None:

@@ -103,6 +103,7 @@ class Attempts:
     async def _attempt(self, delivery: Deliver, handler: Handler) -> None:
         event = Event.from_json(bytes(delivery.event))
         about = f"event {event.type} {event.id} (plan {event.plan_id}, attempt {delivery.attempt})"
+        log.debug("%s: begins", about)
         try:
             await self._attempt_until_committed(delivery, handler, event, about)
         except Fenced as error:
@@ -113,6 +114,8 @@ class Attempts:
             raise
         except Exception:
             log.exception("%s: could not be answered", about)
+        else:
+            log.debug("%s: ended", about)
 
     async def _attempt_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
         last: SoormaError | None = None

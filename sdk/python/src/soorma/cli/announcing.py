@@ -14,12 +14,8 @@ def announce(running: Running) -> None:
     if running.foreground:
         screen.say("Next: start your agents in another terminal. Ctrl+C stops the platform.")
     else:
-        screen.say(
-            "Next: start your agents, for example `python manual_state.py` in examples/05-memory-working"
-        )
-        screen.say(
-            "`soorma dev --status` looks at the platform, `--logs -f` follows its log, `--stop` ends it"
-        )
+        screen.say("Next: start your agents, for example `python manual_state.py` in examples/05-memory-working")
+        screen.say("`soorma dev --status` looks at the platform, `--logs -f` follows its log, `--stop` ends it")
 
 
 def show_addresses(running: Running) -> None:

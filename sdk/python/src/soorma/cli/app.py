@@ -70,9 +70,7 @@ def soorma(
 
 @app.command(help=DEV_HELP)
 def dev(
-    build: Annotated[
-        bool, typer.Option("--build", help="Prepare or migrate the store first; start after it.")
-    ] = False,
+    build: Annotated[bool, typer.Option("--build", help="Prepare or migrate the store first; start after it.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the platform; fine if none runs.")] = False,
     clean: Annotated[bool, typer.Option("--clean", help="With --stop: remove store and logs.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show how it is.")] = False,
@@ -90,7 +88,7 @@ def dev(
         ),
     ] = 0,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that the platform may take until it is healthy.")
+        float, typer.Option(min=0.1, help="Seconds it may take to start, or to stop before it is killed.")
     ] = 30.0,
 ) -> None:
     _exclude({"--stop": stop, "--status": status, "--logs": logs, "--build": build})
@@ -105,7 +103,7 @@ def dev(
 
     folder = Folder.nearest()
     if stop:
-        stopping.stop(folder, clean=clean)
+        stopping.stop(folder, clean=clean, seconds=timeout)
     elif status:
         raise typer.Exit(looking.status(folder, as_json=as_json))
     elif logs:
@@ -118,17 +116,13 @@ def dev(
 @app.command(help=SERVE_HELP)
 def serve(
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="events, memory; all if left out.")
+        list[str] | None, typer.Argument(metavar="SERVICE", help="events, memory; all if left out.")
     ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Loopback address to listen on.", show_default="127.0.0.1")
-    ] = None,
+    host: Annotated[str | None, typer.Option(help="Loopback address to listen on.", show_default="127.0.0.1")] = None,
     port_offset: Annotated[
         int | None, typer.Option(min=0, max=MOST_OFFSET, help="Add this to all ports.", show_default="0")
     ] = None,
-    database: Annotated[
-        Path | None, typer.Option(help="The database file.", show_default="that of soorma dev")
-    ] = None,
+    database: Annotated[Path | None, typer.Option(help="The database file.", show_default="that of soorma dev")] = None,
 ) -> None:
     from soorma.cli import serve as noun  # noqa: PLC0415 - imports the platform
 

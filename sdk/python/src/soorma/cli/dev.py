@@ -52,8 +52,7 @@ def run_in_foreground(folder: Folder, asked: Wanted) -> None:
         if running is not None:
             raise CommandError(
                 Exit.RUNNING_ELSEWHERE,
-                f"a platform of this folder runs already (process {running.pid}); "
-                "stop it first: soorma dev --stop",
+                f"a platform of this folder runs already (process {running.pid}); stop it first: soorma dev --stop",
             )
         _prepare(asked)
         running = Running.now(os.getpid(), asked.host, asked.offset, asked.database, foreground=True)
@@ -108,10 +107,10 @@ def _join(running: Running, asked: Wanted) -> None:
             f"{', '.join(differences)}; use it with --port-offset {running.port_offset} "
             "or stop it first: soorma dev --stop",
         )
-    if not launch.wait_until_healthy(running, asked.seconds, running.process.is_alive):
-        states = ", ".join(f"{service}: {state}" for service, state in running.health().items())
+    unwell = launch.what_is_wrong(running, asked.seconds, running.process.is_alive)
+    if unwell:
         raise CommandError(
             Exit.UNHEALTHY,
-            f"the platform of this folder runs (process {running.pid}), but is not healthy ({states}); "
+            f"the platform of this folder runs (process {running.pid}), but is not healthy ({unwell}); "
             "see soorma dev --logs, then soorma dev --stop and start it again",
         )

@@ -69,12 +69,12 @@ class Folder:
         try:
             found = Running.read(self.state)
         except ValueError as error:
+            self._remove_note()
             screen.note(f"{error}; it was removed")
-            self.state.unlink()
             return None
         if found and not found.process.is_alive():
+            self._remove_note()
             screen.note(f"the platform of process {found.pid} was gone; its state was cleaned up")
-            self.state.unlink()
             return None
         return found
 
@@ -110,6 +110,10 @@ class Folder:
             self.path.rmdir()
             removed.append(self.path)
         return removed
+
+    def _remove_note(self) -> None:
+        with self._writing():
+            self.state.unlink(missing_ok=True)
 
     def _refuse_if_held(self, lock: Path) -> None:
         """A platform that `soorma serve` started has left no note, but holds the database's lock."""

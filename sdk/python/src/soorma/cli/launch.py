@@ -73,42 +73,41 @@ def start(folder: Folder, wanted: Wanted) -> Running:
     running = Running.now(process.pid, wanted.host, wanted.offset, wanted.database)
     try:
         folder.write(running)
-        if not wait_until_healthy(running, wanted.seconds, lambda: process.poll() is None):
-            _explain(folder, wanted, running, said_before, ended=process.poll() is not None)
+        unwell = what_is_wrong(running, wanted.seconds, lambda: process.poll() is None)
+        if unwell:
+            _explain(folder, wanted, unwell, said_before, ended=process.poll() is not None)
     except BaseException:
         running.process.end(END_SECONDS)
         process.wait()
         folder.forget(running.pid)
         raise
+    process.returncode = 0  # it is to outlive this process: no warning that nobody waited for it
     return running
 
 
-def wait_until_healthy(running: Running, seconds: float, is_alive: Callable[[], bool]) -> bool:
-    """Whether all its services answer within the time, and it is this process that answers."""
+def what_is_wrong(running: Running, seconds: float, is_alive: Callable[[], bool]) -> str:
+    """Nothing as soon as it is healthy; what is wrong with it if it has ended, or is not well after `seconds`."""
     until = time.monotonic() + seconds
     while is_alive():
-        if set(running.health().values()) == {services.OK} and is_its_own(running):
-            return is_alive()
-        if time.monotonic() > until:
-            return False
+        left = max(until - time.monotonic(), LOOK_SECONDS)
+        states = running.health(min(left, services.HEALTH_SECONDS))
+        unwell = services.unwell(states)
+        if not unwell and not ports.belong_to(running.pid, running.host, running.ports.values()):
+            unwell = "another platform answers on its ports"  # it was quicker, and this one is about to end
+        if time.monotonic() > until or not unwell:
+            return unwell
         time.sleep(LOOK_SECONDS)
-    return False
+    return "it has ended"
 
 
-def _explain(folder: Folder, wanted: Wanted, running: Running, said_before: int, *, ended: bool) -> NoReturn:
+def _explain(folder: Folder, wanted: Wanted, unwell: str, said_before: int, *, ended: bool) -> NoReturn:
     if ended:
         raise why_it_ended(wanted, _tail(folder.log, said_before))
-    unwell = ", ".join(f"{name}: {state}" for name, state in running.health().items() if state != services.OK)
     raise CommandError(
         Exit.START_TIMEOUT,
         f"the platform was not healthy within {wanted.seconds:g} s and was stopped ({unwell}); "
         f"its log {folder.log} may tell why, and --timeout gives it longer",
     )
-
-
-def is_its_own(running: Running) -> bool:
-    """Whether its ports are its own: another platform may have been quicker, and answers well too."""
-    return ports.belong_to(running.pid, running.host, running.ports.values())
 
 
 def why_it_ended(wanted: Wanted, reason: str) -> CommandError:
@@ -153,14 +152,15 @@ def _taken(wanted: Wanted, service: str, port: int) -> CommandError:
     stop = f"stop it with `soorma dev --stop` in {place}" if place else "stop it"
     return CommandError(
         Exit.RUNNING_ELSEWHERE,
-        f"port {port} of the {service} service is taken by another Soorma platform, {holder.who}; "
-        f"{stop} or {advice}",
+        f"port {port} of the {service} service is taken by another Soorma platform, {holder.who}; {stop} or {advice}",
     )
 
 
 def _is_soorma(host: str, port: int) -> bool:
-    states = (services.health(host, port, service) for service in services.PORTS)
-    return any(state.startswith((services.OK, "failing")) for state in states)
+    try:
+        return services.ask(host, port).get("service") in services.PORTS
+    except OSError:
+        return False
 
 
 def _tail(log: Path, start: int) -> str:

@@ -32,13 +32,15 @@ class Holder(NamedTuple):
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether the platform could listen there. OSError if it could not, but not for being taken."""
+    """Whether the platform could listen there. OSError if it could not, but not for being taken.
+
+    The probe binds and does not listen, so that it is never in the way of somebody who is about to listen.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-            probe.listen(1)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return False

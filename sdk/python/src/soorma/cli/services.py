@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from http.client import HTTPConnection, HTTPException
 
 PORTS = {"events": 8082, "memory": 8083}
 """The services and their ports before the offset, as the platform has them in its settings."""
@@ -15,6 +14,7 @@ VARIABLES = {"memory": "SOORMA_MEMORY_URL", "events": "SOORMA_EVENT_SERVICE_URL"
 
 MOST_OFFSET = 65535 - max(PORTS.values())
 HEALTH_SECONDS = 2.0
+LARGEST_ANSWER = 65536
 OK = "ok"
 
 
@@ -48,8 +48,8 @@ def health(host: str, port: int, service: str, seconds: float = HEALTH_SECONDS) 
     """`ok`, or what is wrong with the service, in words."""
     try:
         answer = ask(host, port, seconds)
-    except (OSError, HTTPException) as error:
-        return f"no answer ({getattr(error, 'strerror', None) or str(error) or type(error).__name__})"
+    except OSError as error:
+        return f"no answer ({error.strerror or str(error) or type(error).__name__})"
     if answer.get("service") != service:
         return "another program answers"
     if answer.get("status") == OK:
@@ -60,11 +60,17 @@ def health(host: str, port: int, service: str, seconds: float = HEALTH_SECONDS) 
 
 
 def ask(host: str, port: int, seconds: float = HEALTH_SECONDS) -> dict[str, object]:
-    """What the port answers to GET /health; nothing if that is no JSON object."""
+    """What the port answers to GET /health, if that is a JSON object. OSError if it does not answer."""
+    from http.client import HTTPConnection, HTTPException  # noqa: PLC0415 - slow to import
+
     connection = HTTPConnection(host, port, timeout=seconds)
     try:
         connection.request("GET", "/health")
-        body = connection.getresponse().read(65536)
+        body = connection.getresponse().read(LARGEST_ANSWER)
+    except ConnectionError:
+        raise
+    except HTTPException:
+        return {}
     finally:
         connection.close()
     try:
@@ -74,6 +80,15 @@ def ask(host: str, port: int, seconds: float = HEALTH_SECONDS) -> dict[str, obje
     return answer if isinstance(answer, dict) else {}
 
 
-def health_of_all(host: str, ports: Mapping[str, int]) -> dict[str, str]:
-    """The health of each service."""
-    return {service: health(host, port, service) for service, port in ports.items()}
+def health_of_all(host: str, ports: Mapping[str, int], seconds: float = HEALTH_SECONDS) -> dict[str, str]:
+    """The health of each service, asked at once."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - slow to import
+
+    with ThreadPoolExecutor(len(ports)) as pool:
+        states = pool.map(lambda service: health(host, ports[service], service, seconds), ports)
+        return dict(zip(ports, states, strict=True))
+
+
+def unwell(states: Mapping[str, str]) -> str:
+    """What is wrong with which service; nothing if all are well."""
+    return ", ".join(f"{service}: {state}" for service, state in states.items() if state != OK)

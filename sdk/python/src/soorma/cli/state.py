@@ -44,9 +44,9 @@ class Running:
         """Its process."""
         return Process(self.pid, self.born)
 
-    def health(self) -> dict[str, str]:
+    def health(self, seconds: float = services.HEALTH_SECONDS) -> dict[str, str]:
         """The health of each of its services."""
-        return services.health_of_all(self.host, self.ports)
+        return services.health_of_all(self.host, self.ports, seconds)
 
     def address(self, service: str) -> str:
         """The base address of a service."""

@@ -25,7 +25,7 @@ def status(folder: Folder, *, as_json: bool) -> Exit:
         if not as_json:
             raise CommandError(Exit.NOT_RUNNING, f"no platform runs in {folder.root}; start one: soorma dev")
         return Exit.NOT_RUNNING
-    return Exit.OK if set(health.values()) == {services.OK} else Exit.UNHEALTHY
+    return Exit.UNHEALTHY if services.unwell(health) else Exit.OK
 
 
 def _row(running: Running, service: str, state: str) -> tuple[str, ...]:
@@ -52,7 +52,7 @@ def _document(folder: Folder, running: Running | None, health: dict[str, str]) -
         return {"running": False, "healthy": False, "folder": str(folder.path), "services": []}
     return {
         "running": True,
-        "healthy": set(health.values()) == {services.OK},
+        "healthy": not services.unwell(health),
         "folder": str(folder.path),
         "pid": running.pid,
         "started_at": running.started_at,

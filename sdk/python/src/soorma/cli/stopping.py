@@ -10,11 +10,9 @@ from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
 from soorma.cli.state import Running
 
-STOP_SECONDS = 30.0
 
-
-def stop(folder: Folder, *, clean: bool) -> None:
-    """Stops the platform of this folder; with `clean` removes its store and logs too."""
+def stop(folder: Folder, *, clean: bool, seconds: float) -> None:
+    """Stops the platform of this folder, killing it after `seconds`; with `clean` removes store and logs too."""
     if not folder.exists():
         screen.say(f"Nothing runs here, and nothing was ever started in {folder.root}.")
         return
@@ -23,15 +21,15 @@ def stop(folder: Folder, *, clean: bool) -> None:
         if running is None:
             screen.say(f"No platform runs in {folder.root}.")
         else:
-            _end(running)
+            _end(running, seconds)
             folder.forget(running.pid)
         if clean:
             _clean(folder, running)
 
 
-def _end(running: Running) -> None:
+def _end(running: Running, seconds: float) -> None:
     try:
-        gently = running.process.end(STOP_SECONDS)
+        gently = running.process.end(seconds)
     except PermissionError as error:
         raise CommandError(
             Exit.NOT_STOPPED,
@@ -46,7 +44,7 @@ def _end(running: Running) -> None:
         screen.say(f"The platform (process {running.pid}) has stopped.")
     else:
         screen.note(
-            f"the platform (process {running.pid}) did not stop within {STOP_SECONDS:.0f} s and was killed; "
+            f"the platform (process {running.pid}) did not stop within {seconds:g} s and was killed; "
             "what it had acknowledged is safe"
         )
 

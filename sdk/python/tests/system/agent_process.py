@@ -1,0 +1,83 @@
+"""An agent of the examples as a process, its handlers slowed down so that a kill can fall inside one."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from platform_process import PlatformProcess, clean_environment
+
+EXAMPLE = Path(__file__).parents[4] / "examples" / "05-memory-working"
+_ATTEMPT = re.compile(rb"event (\S+) (\S+) \(plan (\S+), attempt (\d+)\): (begins|ended)")
+
+# Runs an example's file as it is; every write to working memory takes a moment first.
+_SLOWLY = """
+import asyncio, runpy, sys
+from soorma.workflow import WorkflowState
+path, seconds = sys.argv[1], float(sys.argv[2])
+for name in ("set", "record_action"):
+    def slow(call):
+        async def slowed(*arguments, **options):
+            await asyncio.sleep(seconds)
+            return await call(*arguments, **options)
+        return slowed
+    setattr(WorkflowState, name, slow(getattr(WorkflowState, name)))
+runpy.run_path(path, run_name="__main__")
+"""
+
+
+class AgentProcess:
+    """One replica. Its attempts are read from its own log, which outlives it."""
+
+    def __init__(self, name: str, platform: PlatformProcess, log: Path, *, pause: float) -> None:
+        self.name = name
+        self.log = log
+        env = clean_environment(
+            SOORMA_MEMORY_URL=platform.memory_url,
+            SOORMA_EVENT_SERVICE_URL=platform.events_url,
+            SOORMA_LOG_LEVEL="debug",
+            TASK_SECONDS=str(4 * pause),
+        )
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _SLOWLY, str(EXAMPLE / f"{name}.py"), str(pause)],
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+
+    def unfinished(self) -> list[str]:
+        """The attempts that its log says have begun and not ended."""
+        begun: dict[bytes, str] = {}
+        for kind, event, _, attempt, what in _ATTEMPT.findall(self.log.read_bytes()):
+            if what == b"begins":
+                begun[event] = f"{self.name}: {kind.decode()} attempt {attempt.decode()}"
+            else:
+                begun.pop(event, None)
+        return list(begun.values())
+
+    def kill_inside_a_handler(self, seconds: float) -> list[str]:
+        """Waits for a handler to run and ends the process with -9; the attempts that were cut short."""
+        deadline = time.monotonic() + seconds
+        while not self.unfinished():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                return []
+            time.sleep(0.002)
+        self._process.kill()
+        self._process.wait()
+        return self.unfinished()
+
+    def stop(self) -> int:
+        """SIGTERM, and -9 if that takes too long."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(15)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        return self._process.wait()

@@ -1,0 +1,157 @@
+"""Example 05 under fire: agents and platform killed with -9 inside handlers, and every goal completes once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agent_process import AgentProcess
+from platform_process import PlatformProcess
+
+from soorma import ClientConfig, EventClient, MemoryClient, WorkflowState
+from soorma.calls import Caller
+from soorma.context import caller_for
+
+NAMES = ("planner", "worker", "coordinator")
+REPLICAS = 2
+PAUSE = 0.04
+KILLS = 30
+PLATFORM_KILL_EVERY = 8
+SECONDS = 100
+ACTIONS = [
+    "planning.started",
+    "workflow.started",
+    "research.completed",
+    "draft.completed",
+    "review.completed",
+    "workflow.completed",
+]
+
+
+class Fleet:
+    """Two replicas of each agent; who is killed is replaced."""
+
+    def __init__(self, platform: PlatformProcess, folder: Path) -> None:
+        self._platform = platform
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        self.agents = [self._start(name) for name in NAMES for _ in range(REPLICAS)]
+
+    def _start(self, name: str) -> AgentProcess:
+        return AgentProcess(name, self._platform, self._folder / f"{name}-{next(self._numbers)}.log", pause=PAUSE)
+
+    def kill_one(self, dice: random.Random) -> list[str]:
+        """Kills a replica inside a handler and starts another; the attempts that were cut short."""
+        index = dice.randrange(len(self.agents))
+        cut_short = self.agents[index].kill_inside_a_handler(seconds=3)
+        if cut_short:
+            self.agents[index] = self._start(self.agents[index].name)
+        return cut_short
+
+    def stop(self) -> None:
+        for agent in self.agents:
+            agent.stop()
+
+
+@pytest.fixture
+def fleet(platform: PlatformProcess, tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        agents = Fleet(platform, tmp_path)
+        stack.callback(agents.stop)
+        yield agents
+
+
+async def submit(config: ClientConfig, goals: list[str], enough: asyncio.Event) -> None:
+    async with EventClient("submitter", config=config) as client:
+        while not enough.is_set():
+            goal = f"goal {len(goals)}"
+            goals.append(await client.publish("goal.received", "action-requests", {"goal": goal}))
+            await asyncio.sleep(0.25)
+
+
+async def count(config: ClientConfig, acknowledged: list[int], enough: asyncio.Event) -> None:
+    """Writes of somebody who is not killed: each that was acknowledged must be there at the end."""
+    async with MemoryClient(config=config) as memory:
+        state = WorkflowState(memory, "ledger")
+        while not enough.is_set():
+            acknowledged.append(await state.increment("count"))
+            await asyncio.sleep(0.02)
+
+
+async def completions(caller: Caller, goals: list[str]) -> tuple[dict[str, list[dict[str, Any]]], list[Any]]:
+    """The workflow.completed events of each goal, and all events, once every goal has one."""
+    found: dict[str, list[dict[str, Any]]] = {goal: [] for goal in goals}
+    events = []
+    async for kind, _, data in caller.follow("events", "/v1/events/stream", None, {"after": 0}):
+        if kind == "event":
+            event = json.loads(data)
+            events.append(event)
+            if event["type"] == "workflow.completed":
+                found[event["correlation_id"]].append(event)
+        if all(found.values()):
+            return found, events
+    raise AssertionError("the stream ended")
+
+
+@pytest.mark.timeout(SECONDS + 60)
+async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet: Fleet) -> None:
+    seed = random.randrange(2**32)
+    dice = random.Random(seed)
+    config = ClientConfig(platform.memory_url, platform.events_url, retry_seconds=30)
+    goals: list[str] = []
+    acknowledged: list[int] = []
+    enough = asyncio.Event()
+    busy = [
+        asyncio.create_task(submit(config, goals, enough)),
+        asyncio.create_task(count(config, acknowledged, enough)),
+    ]
+    kills: list[str] = []
+    platform_kills = 0
+    async with asyncio.timeout(SECONDS):
+        while len(kills) < KILLS:
+            cut_short = await asyncio.to_thread(fleet.kill_one, dice)
+            if cut_short:
+                kills.append(cut_short[0])
+                if len(kills) % PLATFORM_KILL_EVERY == 0:
+                    platform_kills += 1
+                    await asyncio.to_thread(platform.restart)
+        enough.set()
+        await asyncio.gather(*busy)
+        caller = caller_for(config)
+        found, events = await completions(caller, goals)
+        await caller.close()
+
+    per_agent = Counter(kill.partition(":")[0] for kill in kills)
+    print(f"seed {seed}: {len(kills)} kills inside running handlers {dict(per_agent)}, {platform_kills} of the platform, "
+          f"{len(goals)} goals, {len(acknowledged)} writes beside them")  # fmt: skip
+    assert len(kills) >= KILLS
+    assert platform_kills >= 3
+    assert {goal: len(ended) for goal, ended in found.items()} == dict.fromkeys(goals, 1)
+    await check_plans(config, found, events)
+    async with MemoryClient(config=config) as memory:
+        assert await WorkflowState(memory, "ledger").get("count") == acknowledged[-1] == len(acknowledged)
+
+
+async def check_plans(config: ClientConfig, found: dict[str, list[dict[str, Any]]], events: list[Any]) -> None:
+    """Each plan has its six actions in order, its results, and just the events of a run without a crash."""
+    published = Counter((event.get("plan_id"), event["type"]) for event in events)
+    assert not [event for event in events if event["type"] == "event.dead_lettered"]
+    async with MemoryClient(config=config) as memory:
+        for (ended,) in found.values():
+            plan_id = ended["data"]["plan_id"]
+            state = WorkflowState(memory, plan_id)
+            assert await state.get_action_history() == ACTIONS
+            values = await state.get_many(["status", "current_task_index", "research_result", "review_result"])
+            assert len(values) == 4
+            assert values["status"] == "completed"
+            assert values["current_task_index"] == 2
+            assert published[plan_id, "task.assigned"] == published[plan_id, "task.completed"] == 3
+            assert published[plan_id, "workflow.completed"] == 1
