@@ -13,7 +13,7 @@ import msgspec
 from soorma.calls import Caller, segment
 from soorma.config import ClientConfig
 from soorma_common.errors import DeadLettered, InvalidRequest, TimedOut
-from soorma_common.events import DEAD_LETTERED, Envelope, Event, check_envelope
+from soorma_common.events import DEAD_LETTERED, Envelope, Event, check_envelope, plan_of
 from soorma_common.names import Scope
 from soorma_common.topics import Topic, check_topic
 from soorma_common.values import encode
@@ -174,7 +174,7 @@ class BusClient:
         seconds = max(1, min(LONGEST_POLL, round(left)))
         try:
             async with asyncio.timeout(left):
-                found = (await self._caller.read("events", path, scope, timeout=seconds))["event"]
+                found = (await self._caller.read("events", path, scope, patience=seconds, timeout=seconds))["event"]
         except TimeoutError as error:
             if isinstance(error, TimedOut):
                 raise
@@ -206,7 +206,7 @@ class BusClient:
             if getattr(event, field) is None:
                 setattr(event, field, self._cause.get(field))
         event.parent_event_id = event.parent_event_id or self._cause.get("id")
-        # the plan is left to the platform: data["plan_id"] goes before that of the event in hand
+        event.plan_id = plan_of(event) or self._cause.get("plan_id")
 
 
 _ENVELOPE = frozenset(Envelope.__struct_fields__) - {"type", "topic", "id", "data", "time"}

@@ -17,6 +17,7 @@ from soorma_common.names import Scope
 
 FIRST_DELAY = 0.05
 LONGEST_DELAY = 1.0
+SHORTEST_TRY = 1.0
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
@@ -36,8 +37,11 @@ class Caller:
         scope: Scope | None = None,
         body: bytes | None = None,
         query: Mapping[str, Any] | None = None,
+        patience: float = 0.0,
     ) -> bytes:
         """The body of a successful answer; the error of any other. Unavailable once the retries have run out.
+
+        `patience` in seconds is how much longer than that a single answer may be on its way.
 
         A change carries an idempotency key, the same for each try, so that it is made at most once.
         """
@@ -52,17 +56,22 @@ class Caller:
         delay = FIRST_DELAY
         while True:
             try:
-                return checked(*await self.transport.request(service, method, path, headers, body))
-            except Unavailable:
+                async with asyncio.timeout(max(deadline - loop.time(), SHORTEST_TRY) + patience):
+                    return checked(*await self.transport.request(service, method, path, headers, body))
+            except (Unavailable, TimeoutError) as error:
                 left = deadline - loop.time()
+                if left <= 0 and not isinstance(error, Unavailable):
+                    raise Unavailable(f"the {service} service is there, but gave no answer in time") from error
                 if left <= 0:
                     raise
                 await asyncio.sleep(min(left, delay * random.uniform(0.5, 1)))  # noqa: S311 - spreads retries
                 delay = min(2 * delay, LONGEST_DELAY)
 
-    async def read(self, service: Service, path: str, scope: Scope | None, **query: Any) -> Any:
+    async def read(
+        self, service: Service, path: str, scope: Scope | None, *, patience: float = 0.0, **query: Any
+    ) -> Any:
         """The decoded answer to a GET."""
-        return _any.decode(await self.call(service, "GET", path, scope=scope, query=query))
+        return _any.decode(await self.call(service, "GET", path, scope=scope, query=query, patience=patience))
 
     async def follow(
         self,

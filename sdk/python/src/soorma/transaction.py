@@ -143,7 +143,7 @@ class HandlerTransaction:
         expected_revision: int | None = None,
     ) -> Applied:
         """See `Plans.apply`."""
-        self._check(scope)
+        self.check(scope)
         if expected_revision is not None:
             raise InvalidRequest("a handler's commit is checked against all it read; expected_revision= is not needed")
         plan = self._plan(plan_id)
@@ -151,7 +151,7 @@ class HandlerTransaction:
         await self._fetch(plan_id, plan, asked)
         if any(isinstance(op, Cleanup) for op in operations):
             await self._fetch(plan_id, plan, await self._all_keys(plan_id, plan))
-        self._check(scope)
+        self.check(scope)
         results = [self._apply_one(plan_id, plan, op) for op in operations]
         return Applied(results, plan.revision, datetime.now(UTC))
 
@@ -207,10 +207,10 @@ class HandlerTransaction:
 
     async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
         """See `Plans.read`."""
-        self._check(scope)
+        self.check(scope)
         plan = self._plan(plan_id)
         await self._fetch(plan_id, plan, keys)
-        self._check(scope)
+        self.check(scope)
         found = {}
         for key in keys:
             if (text := plan.value(key)) is not None:
@@ -221,7 +221,7 @@ class HandlerTransaction:
 
     async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
         """See `Plans.keys`."""
-        self._check(scope)
+        self.check(scope)
         plan = self._plan(plan_id)
         names = {key for key in await self._all_keys(plan_id, plan) if key.startswith(prefix)}
         for key, text in plan.changed.items():
@@ -234,7 +234,7 @@ class HandlerTransaction:
 
     async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
         """See `Plans.actions`."""
-        self._check(scope)
+        self.check(scope)
         plan = self._plan(plan_id)
         rows = [] if plan.cleared else await self._platform.actions(scope, plan_id)
         since = max((i for i, op in enumerate(plan.operations) if isinstance(op, Cleanup)), default=-1)
@@ -247,14 +247,14 @@ class HandlerTransaction:
     async def send(self, events: list[Envelope]) -> None:
         """See `Outbox.send`."""
         for event in events:
-            self._check(Scope(str(event.tenant_id), str(event.user_id)))
+            self.check(Scope(str(event.tenant_id), str(event.user_id)))
             self._limits.check("event_bytes", len(encode_envelope(event).encode()), f"event {event.type!r}, in bytes,")
         self._limits.check("commit_events", len(self._events) + len(events), "the number of the handler's events")
         self._events += events
 
     async def send_request(self, event: Envelope) -> Envelope:
         """See `Outbox.send_request`. Its id is derived from the delivery, so a later attempt asks the same question."""
-        self._check(Scope(str(event.tenant_id), str(event.user_id)))
+        self.check(Scope(str(event.tenant_id), str(event.user_id)))
         if not self.is_empty:
             raise InvalidRequest(
                 "a request is published at once, but this handler has changes that are not committed yet: "
@@ -271,7 +271,8 @@ class HandlerTransaction:
 
     # inside
 
-    def _check(self, scope: Scope) -> None:
+    def check(self, scope: Scope) -> None:
+        """See `Plans.check`: HandlerEnded after the handler, Forbidden for another tenant or user than its event's."""
         if self._ended:
             raise HandlerEnded(
                 f"the handler of event {self._event.get('type')!r} has ended, its context cannot be used any more; "

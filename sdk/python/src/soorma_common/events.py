@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -61,9 +62,20 @@ def check_envelope(event: Envelope) -> Envelope:
     for field in _NAMES:
         if (value := getattr(event, field)) is not None:
             check_name(field, value)
+    if event.time is not None:
+        _check_time(event.time)
     if event.data is not msgspec.UNSET:
         check(event.data, "data")
     return event
+
+
+def _check_time(text: str) -> None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidRequest(f"time must be RFC 3339 with a time zone, as 2026-01-31T12:00:00Z, not {text!r}")
 
 
 def plan_of(event: Envelope) -> str | None:

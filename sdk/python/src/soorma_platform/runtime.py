@@ -95,6 +95,7 @@ class _Server(uvicorn.Server):
             ws_ping_interval=None,  # an agent whose handler blocks renews its leases from a thread instead
             ws_per_message_deflate=False,
             ws_max_size=64 * 1024 * 1024,
+            timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_SECONDS,
             server_header=False,
         )

@@ -80,6 +80,7 @@ class Agent:
         self._startup: list[Hook] = []
         self._shutdown: list[Hook] = []
         self._running: asyncio.Task[None] | None = None
+        self._own_caller: Caller | None = None
 
     @property
     def tenant_id(self) -> str | None:

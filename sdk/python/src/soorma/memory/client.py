@@ -131,8 +131,10 @@ class MemoryClient:
         await self.close()
 
     def scope(self, tenant_id: str | None = None, user_id: str | None = None) -> Scope:
-        """Whose plans a call with these ids means."""
-        return self._config.scope(tenant_id, user_id)
+        """Whose plans a call with these ids means; in a handler, Forbidden for others than those of its event."""
+        scope = self._config.scope(tenant_id, user_id)
+        self._plans.check(scope)
+        return scope
 
     async def set_plan_state(
         self,

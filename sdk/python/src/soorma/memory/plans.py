@@ -39,6 +39,10 @@ class Applied:
 class Plans(Protocol):
     """Access to the plans of one user after another."""
 
+    def check(self, scope: Scope) -> None:
+        """Raises if this access must not (or no longer) be used for that scope."""
+        ...
+
     async def apply(
         self,
         scope: Scope,
@@ -68,6 +72,9 @@ class PlatformPlans:
     def __init__(self, caller: Caller, cause: Cause | None = None) -> None:
         self._caller = caller
         self._cause = cause
+
+    def check(self, scope: Scope) -> None:
+        """See `Plans.check`: who may use it for whom is decided on the platform."""
 
     async def apply(
         self,
@@ -107,8 +114,9 @@ class PlatformPlans:
         after: str | None = ""
         found: list[str] = []
         while after is not None:
-            query = {"prefix": prefix, "after": after, "values": "false", "limit": 1000}
-            page = await self._caller.read("memory", path, scope, **query)
+            page = await self._caller.read(
+                "memory", path, scope, prefix=prefix, after=after, values="false", limit=1000
+            )
             found += page["keys"]
             after = page["next"]
         return found

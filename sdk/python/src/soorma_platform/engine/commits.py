@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from soorma_common.errors import Fenced, Forbidden, HistoryGone, IdempotencyMismatch, InvalidRequest
+from soorma_common.events import check_envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed, PlanCommitted
 from soorma_common.names import Scope, check_name
@@ -45,17 +46,22 @@ class Request(msgspec.Struct):
     @property
     def answer_key(self) -> str | None:
         """Under what the first answer is kept: the fence of a delivery, else the idempotency key."""
-        return f"fence:{self.commit.fence}" if self.commit.fence else self.idempotency_key
+        if self.commit.fence:
+            return f"fence:{self.commit.fence}"
+        return None if self.idempotency_key is None else f"key:{self.idempotency_key}"
 
 
 def check_commit(commit: Commit, limits: Limits) -> None:
     """Raises InvalidRequest or LimitExceeded where a commit from outside is not one that can be decided."""
-    operations = sum(len(plan.operations) + len(plan.reads) for plan in commit.plans)
-    limits.check("commit_operations", operations, "the number of the commit's operations and reads")
+    operations = sum(len(plan.operations) for plan in commit.plans)
+    limits.check("commit_operations", operations, "the number of the commit's operations")
+    limits.check("plan_keys", sum(len(plan.reads) for plan in commit.plans), "the number of keys the commit relies on")
     limits.check("commit_events", len(commit.events), "the number of the commit's events")
     names = [check_name("plan_id", plan.plan_id) for plan in commit.plans]
     if len(set(names)) != len(names):
         raise InvalidRequest("a plan is named twice in the commit; put its operations into one part")
+    for event in commit.events:
+        check_envelope(event)
     for plan in commit.plans:
         for key in plan.reads:
             check_name("key", key)
@@ -102,6 +108,8 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
                 large.append((index, number, operation.key, editor.row.revision, len(editor.change.history) - 1))
         if editor.change.history:
             decision.plans.append(editor.change)
+        if editor.change.cleared:  # what came before is gone from the history too
+            large = [kept for kept in large if kept[0] != index]
         answers.append(PlanCommitted(part.plan_id, editor.row.revision, results))
     for event in commit.events:
         if row := publish(event, request.scope, snapshot, limits):
@@ -111,9 +119,9 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     return decision
 
 
-def place_events(request: Request, default_plan: str | None) -> None:
-    """Gives the commit's events their scope and plan; `default_plan` is that of the event in hand."""
-    request.commit.events = [place(event, request.scope, default_plan) for event in request.commit.events]
+def place_events(request: Request) -> None:
+    """Gives the commit's events their scope and plan."""
+    request.commit.events = [place(event, request.scope) for event in request.commit.events]
 
 
 def _delivery(request: Request, snapshot: Snapshot) -> DeliveryRow:

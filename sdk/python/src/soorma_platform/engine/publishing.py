@@ -22,15 +22,14 @@ def lane_of(scope: Scope, plan_id: str | None) -> str | None:
     return hashlib.blake2b(text, digest_size=12).hexdigest()
 
 
-def place(event: Envelope, scope: Scope, default_plan: str | None) -> Envelope:
+def place(event: Envelope, scope: Scope) -> Envelope:
     """The event as a publish of that scope: its tenant and user checked, its plan named in the envelope."""
     if event.tenant_id not in (None, scope.tenant_id) or event.user_id not in (None, scope.user_id):
         raise Forbidden(
             f"event {event.type!r} names tenant {event.tenant_id!r} and user {event.user_id!r}, but is published "
             f"for tenant {scope.tenant_id!r} and user {scope.user_id!r}",
         )
-    plan_id = plan_of(event) or default_plan
-    return msgspec.structs.replace(event, tenant_id=scope.tenant_id, user_id=scope.user_id, plan_id=plan_id)
+    return msgspec.structs.replace(event, tenant_id=scope.tenant_id, user_id=scope.user_id, plan_id=plan_of(event))
 
 
 def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits) -> EventRow | None:

@@ -275,7 +275,7 @@ class AgentConnection:
         if not commit.fence:
             raise InvalidRequest("a commit of a handler names the fence of its delivery")
         claimed = self._in_hand.get(commit.fence)
-        scope, plan_id = Scope(frame.tenant_id, frame.user_id), claimed.plan_id if claimed else None
+        scope = Scope(frame.tenant_id, frame.user_id)
         if claimed and (claimed.tenant_id, claimed.user_id) != (scope.tenant_id, scope.user_id):
             raise InvalidRequest("the commit names another tenant or user than its delivery")
         body = fingerprint(_encoder.encode(commit)).encode()
@@ -287,7 +287,7 @@ class AgentConnection:
             trace_id=commit.cause.trace_id if commit.cause else None,
         )
         try:
-            done = await self._committer.commit(scope, commit, body=body, default_plan=plan_id)
+            done = await self._committer.commit(scope, commit, body=body)
         except Fenced:
             self._drop(commit.fence)
             raise

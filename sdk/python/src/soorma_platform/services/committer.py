@@ -35,26 +35,15 @@ class Committer:
         self._store = store
         self.limits = limits
 
-    async def commit(
-        self,
-        scope: Scope,
-        commit: Commit,
-        *,
-        body: bytes,
-        key: str | None = None,
-        default_plan: str | None = None,
-    ) -> Committed:
-        """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
-
-        An event without a plan of its own belongs to `default_plan`, that of the event in hand.
-        """
+    async def commit(self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None) -> Committed:
+        """Decides and writes a commit; `body` is what tells it from another under the same idempotency key."""
         commits.check_commit(commit, self.limits)
         for event in commit.events:
             event.id = event.id or str(uuid4())
         request = commits.Request(scope, commit, fingerprint(body), key)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
-        commits.place_events(request, default_plan)
+        commits.place_events(request)
         decide = partial(commits.decide, request, limits=self.limits)
         decision = await self._store.transact(commits.needs(request), lambda snapshot: decide(snapshot=snapshot))
         if decision.replayed is not None:

@@ -94,7 +94,8 @@ class _Events:
         if len(scopes) > 1:
             raise InvalidRequest("the events of one request belong to one tenant and user; send one request for each")
         commit = Commit(events=events)
-        done = await self._committer.commit(scopes.pop(), commit, body=body)
+        key = None if all(event.id for event in events) else http.idempotency_key(request)  # an id says as much
+        done = await self._committer.commit(scopes.pop(), commit, body=body, key=key)
         return http.answer({"ids": done.events} if is_batch else {"id": done.events[0]})
 
     async def stream(self, request: Request) -> Response:
@@ -189,9 +190,8 @@ class _Events:
         query = request.query_params
         limit = http.number(request, "limit", 100, most=LONGEST_PAGE, least=1)
         after = http.number(request, "after", 0)
-        rows = await self._store.dead_letters(query.get("tenant_id"), query.get("group"), after, limit + 1)
-        following = rows[limit - 1].id if len(rows) > limit else None
-        return http.answer({"deadLetters": rows[:limit], "next": following})
+        rows = await self._store.dead_letters(query.get("tenant_id"), query.get("group"), after, limit)
+        return http.answer({"deadLetters": rows, "next": rows[-1].id if rows else None})
 
     async def replay(self, request: Request) -> Response:
         text = request.path_params["number"]
@@ -228,8 +228,8 @@ def _published(content_type: str, body: bytes) -> tuple[list[Envelope], bool]:
 
 def _scope_of_event(request: Request, event: Envelope) -> Scope:
     """Whose event it is: what it names, else what the headers name, else the default tenant and user."""
-    tenant_id = event.tenant_id or request.headers.get("x-tenant-id") or DEFAULT_TENANT
-    user_id = event.user_id or request.headers.get("x-user-id") or DEFAULT_USER
+    tenant_id = event.tenant_id or http.header_text(request, "X-Tenant-ID") or DEFAULT_TENANT
+    user_id = event.user_id or http.header_text(request, "X-User-ID") or DEFAULT_USER
     return check_scope(tenant_id, user_id)
 
 

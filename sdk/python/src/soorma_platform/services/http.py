@@ -25,7 +25,7 @@ from soorma_common.errors import (
     SoormaError,
     to_problem,
 )
-from soorma_common.names import Scope, check_scope
+from soorma_common.names import Scope, check_name, check_scope
 from soorma_platform.stores.protocol import Store
 
 LARGEST_BODY = 32 * 1024 * 1024
@@ -46,15 +46,24 @@ def scope_of(request: Request) -> Scope:
             "(soorma dev believes them; anywhere else they must agree with the credential)",
             missing=[name for name, value in (("X-Tenant-ID", tenant_id), ("X-User-ID", user_id)) if not value],
         )
-    return check_scope(_header_text("X-Tenant-ID", tenant_id), _header_text("X-User-ID", user_id))
+    return check_scope(header_text(request, "X-Tenant-ID"), header_text(request, "X-User-ID"))
 
 
-def _header_text(name: str, value: str) -> str:
-    """A header holds bytes; a name outside ASCII comes as UTF-8, percent-encoded."""
+def header_text(request: Request, name: str) -> str | None:
+    """A header, None without it. It holds bytes; a name outside ASCII comes as UTF-8, percent-encoded."""
+    value = request.headers.get(name)
+    if value is None:
+        return None
     try:
         return unquote(value, errors="strict")
     except UnicodeDecodeError as error:
         raise InvalidName(f"the header {name} must be percent-encoded UTF-8: {value!r}", name=name) from error
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The key under which the first answer is kept for whoever asks again (the header Idempotency-Key)."""
+    key = request.headers.get("idempotency-key")
+    return None if key is None else check_name("Idempotency-Key", key.strip('"'))
 
 
 def path_name(request: Request, name: str) -> str:

@@ -17,7 +17,8 @@ from soorma_platform.engine.rows import LogEntry
 from soorma_platform.stores.protocol import Store
 
 PAGE = 500
-LONGEST_QUEUE = 1_000
+LARGEST_QUEUE = 4 * 1024 * 1024
+"""Bytes of events that may wait in memory for one reader."""
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -49,6 +50,8 @@ class LogReader:
         self._bus = bus
         self._wanted = wanted
         self._queue: deque[LogEntry] = deque()
+        self._queued_bytes = 0
+        self._heard = after
         self._live = False
         self._woken = asyncio.Event()
 
@@ -72,34 +75,48 @@ class LogReader:
                 async with asyncio.timeout(timeout):
                     await self._woken.wait()
             except TimeoutError:
-                self._live = False  # a bus may lose news: look for oneself before waiting again
+                self._fall_behind()  # a bus may lose news: look for oneself before waiting again
                 return []
         return self._drain()
 
     async def _catch_up(self) -> list[LogEntry]:
-        """A page of what the store has behind the cursor; nothing once the cursor has reached the end."""
-        self._queue.clear()
-        self._live = True  # from here on news is queued, and what the page below has too is dropped again
-        page = await self._store.log(self.position, PAGE)
-        if page:
+        """What the next pages of the store hold; nothing once the cursor has reached the end, and is live."""
+        while page := await self._store.log(self.position, PAGE):
             self.position = page[-1].position
-            self._live = False
-        found = [entry for entry in page if self._wanted.takes(entry)]
-        return found or (await self._catch_up() if page else [])
+            if found := [entry for entry in page if self._wanted.takes(entry)]:
+                return found
+            await asyncio.sleep(0)  # a long way of events that nobody wants must not hold up the others
+        self._heard = self.position
+        self._live = True
+        return []
 
     def _drain(self) -> list[LogEntry]:
-        entries = [entry for entry in self._queue if entry.position > self.position]
+        entries = list(self._queue)
         self._queue.clear()
-        if entries:
+        self._queued_bytes = 0
+        if self._live:
+            self.position = self._heard
+        elif entries:
             self.position = entries[-1].position
         return entries
+
+    def _fall_behind(self) -> None:
+        """From here on the store is read; what was heard and not wanted need not be read again."""
+        if not self._queue:
+            self.position = self._heard
+        self._live = False
 
     def _receive(self, entries: list[LogEntry]) -> None:
         if not self._live:
             return
-        self._queue.extend(entry for entry in entries if self._wanted.takes(entry))
-        if len(self._queue) > LONGEST_QUEUE:
-            self._queue.clear()
-            self._live = False
-        if self._queue or not self._live:
+        if entries[0].position != self._heard + 1 or self._queued_bytes > LARGEST_QUEUE:
+            self._live = False  # news was lost, or waits for a consumer that is slow: the store has it all
+            self._woken.set()
+            return
+        self._heard = entries[-1].position
+        for entry in entries:
+            if self._wanted.takes(entry):
+                self._queue.append(entry)
+                self._queued_bytes += len(entry.envelope)
+        if self._queue:
             self._woken.set()

@@ -128,7 +128,7 @@ class _Memory:
         commit = Commit(plans=[PlanCommit(plan_id, [operation])])
         what = f"{request.method} {plan_id}\0{request.headers.get('if-match')}\0".encode() + body
         try:
-            done = await self._committer.commit(scope, commit, body=what, key=_idempotency_key(request))
+            done = await self._committer.commit(scope, commit, body=what, key=http.idempotency_key(request))
         except Conflict as conflict:  # a precondition of HTTP has a status of its own (RFC 9110, 13.1)
             return http.problem(conflict, 412)
         return done.plans[0].revision, done.at, bytes(done.plans[0].results[0])
@@ -137,7 +137,7 @@ class _Memory:
         scope = http.scope_of(request)
         body = await http.body_of(request)
         commit = http.decode_body(body, _commit_body)
-        return http.answer(await self._committer.commit(scope, commit, body=body, key=_idempotency_key(request)))
+        return http.answer(await self._committer.commit(scope, commit, body=body, key=http.idempotency_key(request)))
 
     async def many(self, request: Request) -> Response:
         scope, plan_id = http.scope_of(request), _plan_id(request)
@@ -178,23 +178,12 @@ class _Memory:
         key = request.query_params.get("key")
         if after < 0:
             after = (await self._store.plan(scope, plan_id, set())).row.horizon
-        plan, rows = await self._page(scope, plan_id, key, after, limit)
-        following = rows[-1].revision if len(rows) >= limit else None
+        plan, rows = await self._store.history(scope, plan_id, key, after, None, limit)
+        following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
         return http.answer(
             {"planId": plan_id, "revision": plan.revision, "horizon": plan.horizon,
              "changes": [_change(row) for row in rows], "next": following}
         )  # fmt: skip
-
-    async def _page(
-        self, scope: Scope, plan_id: str, key: str | None, after: int, limit: int
-    ) -> tuple[PlanRow, list[HistoryRow]]:
-        """About `limit` rows, of whole revisions."""
-        plan, rows = await self._store.history(scope, plan_id, key, after, None, limit)
-        if len(rows) == limit:
-            last = rows[-1].revision
-            _, rest = await self._store.history(scope, plan_id, key, last - 1, last, 2 * LONGEST_PAGE)
-            rows = [row for row in rows if row.revision < last] + rest
-        return plan, rows
 
     async def actions(self, request: Request) -> Response:
         scope, plan_id = http.scope_of(request), _plan_id(request)
@@ -222,7 +211,7 @@ class _Memory:
             yield b"id: %d\n: watching from here\n\n" % after
             while True:
                 try:
-                    _, rows = await self._page(scope, plan_id, None, after, LONGEST_PAGE)
+                    _, rows = await self._store.history(scope, plan_id, None, after, None, LONGEST_PAGE)
                 except SoormaError as error:
                     yield http.sent_event("problem", msgspec.json.encode(to_problem(error)))
                     return
@@ -265,11 +254,6 @@ def _expected_revision(request: Request) -> int | None:
     if not text.isdigit() or len(text) > 18:
         raise InvalidRequest(f"If-Match takes the ETag of a key, its revision in quotes, not {match}")
     return int(text)
-
-
-def _idempotency_key(request: Request) -> str | None:
-    key = request.headers.get("idempotency-key")
-    return None if key is None else check_name("Idempotency-Key", key.strip('"'))
 
 
 def _entry(scope: Scope, plan_id: str, row: EntryRow) -> Entry:

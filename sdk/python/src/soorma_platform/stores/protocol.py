@@ -138,7 +138,7 @@ class Store(Protocol):
     ) -> tuple[PlanRow, list[HistoryRow]]:
         """Rows of revisions in (after, until], oldest first; HistoryGone from before the horizon.
 
-        The last revision of a full page may be cut: ask again from before it.
+        About `limit` of them, and of each revision all. There is more while the last is below the plan's revision.
         """
         ...
 

@@ -40,11 +40,13 @@ from soorma_platform.stores.protocol import (
 )
 from soorma_platform.stores.sqlite import transactions
 from soorma_platform.stores.sqlite.database import SQL, connect, failures_named, lock_file, migrate
-from soorma_platform.stores.sqlite.transactions import one, rows_of
+from soorma_platform.stores.sqlite.transactions import one, page_of, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer
 
 _FAR = 1 << 62
+_ENVELOPE = 6
+_ARGUMENT = 4
 
 
 class SqliteStore:
@@ -157,8 +159,7 @@ class SqliteStore:
         """See `Store.history`."""
         with self._reads(together=True) as connection:
             plan = transactions.plan_row(connection, scope, plan_id, self._now())
-            values = (plan.id, plan.incarnation, after, _FAR if until is None else until, key, limit)
-            rows = [transactions.to_history(row) for row in connection.execute(SQL["history"], values)]
+            rows = _whole_revisions(connection, plan, key, after, _FAR if until is None else until, limit)
         if after == plan.horizon - 1 and rows and rows[0].op in ("cleanup", "expire"):
             return plan, rows  # the reader has seen all that there was before everything was removed
         check_horizon(f"of plan {plan_id!r} revision", after, plan.horizon)
@@ -189,7 +190,7 @@ class SqliteStore:
         """See `Store.log`."""
         with self._reads(together=True) as connection:
             check_horizon("position", after, one(connection, "log_bounds", ())[0])
-            return [LogEntry(*row) for row in connection.execute(SQL["log"], (after, limit))]
+            return [LogEntry(*row) for row in page_of(connection, "log", (after, limit), _ENVELOPE)[0]]
 
     async def log_end(self) -> int:
         """See `Store.log_end`."""
@@ -206,7 +207,7 @@ class SqliteStore:
         """See `Store.correlated`."""
         values = (correlation_id, after, scope.tenant_id, scope.user_id, limit)
         with self._reads() as connection:
-            return [LogEntry(*row) for row in connection.execute(SQL["correlated"], values)]
+            return [LogEntry(*row) for row in page_of(connection, "correlated", values, _ENVELOPE)[0]]
 
     # deliveries
 
@@ -255,8 +256,7 @@ class SqliteStore:
 
         def job(connection: apsw.Connection) -> tuple[None, Notice]:
             connection.execute(SQL["remove_replica"], (replica,))
-            groups = self._each_delivery(connection, fences, "free", self._now())
-            return None, Notice(groups=groups)
+            return None, Notice(groups=_each_delivery(connection, fences, "free", (self._now(), replica)))
 
         await self._writer.run(job)
 
@@ -335,18 +335,9 @@ class SqliteStore:
         """See `Store.give_back`."""
 
         def job(connection: apsw.Connection) -> tuple[None, Notice]:
-            return None, Notice(groups=self._each_delivery(connection, fences, "give_back", self._now()))
+            return None, Notice(groups=_each_delivery(connection, fences, "give_back", (self._now(),)))
 
         await self._writer.run(job)
-
-    @staticmethod
-    def _each_delivery(connection: apsw.Connection, fences: list[str], query: str, at: int) -> set[int]:
-        groups = set()
-        for fence in fences:
-            if row := transactions.delivery(connection, fence):
-                groups.add(row.group_id)
-                connection.execute(SQL[query], (fence, at))
-        return groups
 
     async def delivery(self, fence: str) -> DeliveryRow | None:
         """See `Store.delivery`."""
@@ -373,7 +364,7 @@ class SqliteStore:
     ) -> list[DeadLetterInfo]:
         """See `Store.dead_letters`."""
         with self._reads() as connection:
-            rows = rows_of(connection, "dead_letters", (after, group, tenant_id, limit))
+            rows, _ = page_of(connection, "dead_letters", (after, group, tenant_id, limit), -1)
         return [_dead_letter_info(row) for row in rows]
 
     async def replay(self, tenant_id: str | None, dead_letter: int) -> bool:
@@ -404,6 +395,8 @@ class SqliteStore:
 
     async def check(self) -> None:
         """See `Store.check`."""
+        if self._writer.failure is not None:
+            raise self._writer.failure
         with self._reads() as connection:
             one(connection, "log_bounds", ())
 
@@ -425,6 +418,30 @@ class SqliteStore:
                 yield self._reading
             finally:
                 self._reading.execute("COMMIT")
+
+
+def _each_delivery(connection: apsw.Connection, fences: list[str], query: str, values: tuple[Any, ...]) -> set[int]:
+    """Runs a query of (fence, *values) on each delivery that still stands; the groups they belong to."""
+    groups = set()
+    for fence in fences:
+        if row := transactions.delivery(connection, fence):
+            groups.add(row.group_id)
+            connection.execute(SQL[query], (fence, *values))
+    return groups
+
+
+def _whole_revisions(
+    connection: apsw.Connection, plan: PlanRow, key: str | None, after: int, until: int, limit: int
+) -> list[HistoryRow]:
+    """About `limit` rows, none of whose revisions is cut."""
+    place = (plan.id, plan.incarnation)
+    rows, more = page_of(connection, "history", (*place, after, until, key, limit), _ARGUMENT)
+    if more or len(rows) == limit:
+        last = rows[-1][0]
+        rows = [row for row in rows if row[0] < last]
+        if not rows:
+            rows = rows_of(connection, "history", (*place, last - 1, last, key, -1))
+    return [transactions.to_history(row) for row in rows]
 
 
 def _expired(expires_at: int | None, now: int) -> bool:

@@ -31,6 +31,9 @@ from soorma_platform.stores.sqlite.database import SQL
 TRIM_REVISIONS = 1_000
 """How far a history may run past its limit before it is trimmed: trimming in strides costs less."""
 
+LARGEST_PAGE = 4 * 1024 * 1024
+"""Bytes of text after which a page of rows ends, whatever number of rows was asked for."""
+
 _answers = msgspec.json.Decoder(StoredAnswer)
 _policies = msgspec.json.Decoder(RetryPolicy)
 
@@ -239,6 +242,22 @@ def one(connection: apsw.Connection, name: str, values: tuple[Any, ...]) -> Any:
     row = cursor.fetchone()
     cursor.close()
     return row
+
+
+def page_of(
+    connection: apsw.Connection, name: str, values: tuple[Any, ...], text_column: int
+) -> tuple[list[tuple[Any, ...]], bool]:
+    """Rows of a named query until LARGEST_PAGE bytes of a text column are reached, and whether there were more."""
+    cursor = connection.execute(SQL[name], values)
+    rows: list[tuple[Any, ...]] = []
+    size = 0
+    for row in cursor:
+        if size > LARGEST_PAGE:
+            cursor.close()
+            return rows, True
+        rows.append(row)
+        size += len(row[text_column] or "")
+    return rows, False
 
 
 def rows_of(connection: apsw.Connection, name: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:

@@ -51,6 +51,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
         self._closed = False
+        self.failure: Unavailable | None = None
+        """why the last attempt to write failed, until one succeeds"""
         self._thread = threading.Thread(target=self._run, name="soorma-writer", daemon=True)
         self._thread.start()
 
@@ -72,12 +74,21 @@ class Writer:
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
             batch, last = self._gather(first)
-            if not self._commit(batch) and len(batch) > 1:
-                for ticket in batch:  # alone, so that one that cannot be written does not fail the others
-                    self._commit([ticket])
+            self._commit_all(batch)
             self._loop.call_soon_threadsafe(self._report, batch)
             if last:
                 return
+
+    def _commit_all(self, batch: list[_Ticket]) -> None:
+        try:
+            with failures_named(self._path):
+                self._connection.execute("BEGIN IMMEDIATE")
+        except Unavailable as error:
+            self._fail(batch, error)
+            return
+        if not self._commit(batch) and len(batch) > 1:
+            for ticket in batch:  # alone, so that one that cannot be written does not fail the others
+                self._commit_all([ticket])
 
     def _gather(self, first: _Ticket) -> tuple[list[_Ticket], bool]:
         batch = [first]
@@ -93,19 +104,25 @@ class Writer:
 
     def _commit(self, batch: list[_Ticket]) -> bool:
         """Whether the batch was committed; if not, each of its tickets holds the error and nothing was written."""
-        connection = self._connection
+        before = self._connection.total_changes()
         try:
             with failures_named(self._path):
-                connection.execute("BEGIN IMMEDIATE")
                 for ticket in batch:
                     self._decide(ticket)
-                connection.execute("COMMIT")
+                self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
-            for ticket in batch:
-                ticket.error, ticket.notice = error, None
             self._roll_back()
+            self._fail(batch, error)
             return False
+        if self._connection.total_changes() != before:
+            self.failure = None
         return True
+
+    def _fail(self, batch: list[_Ticket], error: Exception) -> None:
+        if isinstance(error, Unavailable):
+            self.failure = error
+        for ticket in batch:
+            ticket.error, ticket.notice = error, None
 
     def _decide(self, ticket: _Ticket) -> None:
         before = self._connection.total_changes()
