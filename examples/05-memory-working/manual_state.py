@@ -1,8 +1,10 @@
 """Working memory by hand: every call says whose plan it means. Compare with WorkflowState in planner.py."""
 
 import asyncio
+import sys
 import uuid
 
+from soorma import SoormaError
 from soorma.memory.client import MemoryClient
 
 # Fixed ids, for the example. In a handler they come from the event.
@@ -12,6 +14,13 @@ USER_ID = "00000000-0000-0000-0000-000000000000"
 
 async def main() -> None:
     memory = MemoryClient()
+    try:
+        await store_and_retrieve(memory)
+    finally:
+        await memory.close()
+
+
+async def store_and_retrieve(memory: MemoryClient) -> None:
     plan_id = str(uuid.uuid4())
     print(f"Plan {plan_id}")
 
@@ -44,8 +53,10 @@ async def main() -> None:
     # Clean up.
     deleted = await memory.cleanup_plan(plan_id, tenant_id=TENANT_ID, user_id=USER_ID)
     print(f"cleaned up {deleted} keys")
-    await memory.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except SoormaError as error:
+        sys.exit(str(error))

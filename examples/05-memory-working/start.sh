@@ -62,6 +62,7 @@ for service, variable, default in (
         reason = "what answers is another service"
     except OSError as error:
         reason = getattr(error, "reason", error)
+        reason = getattr(reason, "strerror", None) or reason
     except (ValueError, LookupError, TypeError):
         reason = "what answers is no service of Soorma"
     print(f"The {service} service is not well at {url}: {reason}", file=sys.stderr)

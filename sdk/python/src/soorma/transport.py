@@ -145,7 +145,8 @@ class HttpTransport:
         return self._session
 
     def _unreachable(self, service: Service, error: Exception) -> Unavailable:
-        what = str(error) or type(error).__name__
+        refused = getattr(error, "os_error", None)  # aiohttp wraps it in words that help nobody
+        what = getattr(refused, "strerror", None) or str(error) or type(error).__name__
         return Unavailable(
             f"the {service} service at {self._addresses[service]} cannot be reached: {what}. "
             "Is `soorma dev` running? `soorma dev --status` tells",

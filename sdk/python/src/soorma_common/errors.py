@@ -170,8 +170,9 @@ BY_CODE: dict[str, type[SoormaError]] = _tree(SoormaError)
 
 def to_problem(error: SoormaError) -> dict[str, Any]:
     """The problem document (RFC 9457) of an error: its extension members are the error's details."""
+    told = {name: value for name, value in error.details.items() if name != "exit_status"}
     return {
-        **error.details,
+        **told,
         "type": f"urn:soorma:problem:{error.code.replace('_', '-')}",
         "title": type(error).__name__,
         "status": error.status,

@@ -6,13 +6,14 @@ import asyncio
 import sys
 
 from soorma_common.errors import SoormaError
+from soorma_common.starting import exit_status
 from soorma_platform import logs
 from soorma_platform.runtime import run
 from soorma_platform.settings import Settings
 
 
 def main() -> int:
-    """Runs the platform; 0 when it was told to stop, 1 when it could not start."""
+    """Runs the platform; 0 when it was told to stop, a status of `starting` when it could not start."""
     try:
         settings = Settings.from_env()
         logs.configure(settings.log_level)
@@ -20,7 +21,7 @@ def main() -> int:
             runner.run(run(settings))
     except SoormaError as error:
         sys.stderr.write(f"soorma: {error.message}\n")
-        return 1
+        return exit_status(error)
     return 0
 
 

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from soorma_common.errors import SoormaError, Unavailable
+from soorma_common.starting import PORT_TAKEN
 from soorma_platform.buses.in_process import InProcessBus
 from soorma_platform.services.events import event_service
 from soorma_platform.services.memory import memory_service
@@ -120,8 +121,9 @@ def listen(settings: Settings) -> dict[str, socket.socket]:
                 opened.close()
             raise Unavailable(
                 f"port {port} of the {name} service cannot be used: {error.strerror}; "
-                "end what uses it or choose other ports with --port-offset",
+                "end what uses it, or choose other ports with --port-offset (SOORMA_PORT_OFFSET)",
                 port=port,
+                exit_status=PORT_TAKEN,
             ) from error
         listener.setblocking(False)
         sockets[name] = listener

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from soorma.cli import launch, screen
 from soorma_common.errors import SoormaError
+from soorma_common.starting import exit_status
 
 
 def build(wanted: launch.Wanted) -> None:
@@ -14,7 +15,7 @@ def build(wanted: launch.Wanted) -> None:
     try:
         prepared = runner.prepare(wanted.database)
     except SoormaError as error:
-        raise launch.why_it_ended(wanted, error.message) from error
+        raise launch.why_it_ended(wanted, exit_status(error), error.message) from error
     if not prepared.steps:
         screen.say(f"It is up to date (schema {prepared.schema}).")
     elif prepared.steps == prepared.schema:

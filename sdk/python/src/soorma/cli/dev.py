@@ -14,6 +14,7 @@ from soorma.cli.folder import Folder
 from soorma.cli.launch import Wanted
 from soorma.cli.state import Running
 from soorma_common.errors import SoormaError
+from soorma_common.starting import exit_status
 
 
 def wanted(folder: Folder, offset: int, *, build_first: bool, seconds: float) -> Wanted:
@@ -86,7 +87,7 @@ def _serve(asked: Wanted, on_ready: Callable[[], None]) -> None:
             on_ready,
         )
     except SoormaError as error:
-        raise launch.why_it_ended(asked, error.message) from error
+        raise launch.why_it_ended(asked, exit_status(error), error.message) from error
 
 
 def _join(running: Running, asked: Wanted) -> None:

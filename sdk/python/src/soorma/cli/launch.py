@@ -20,6 +20,11 @@ from soorma.cli.state import Running
 LOOK_SECONDS = 0.03
 END_SECONDS = 10.0
 TAIL_LINES = 15
+_TOLD = {
+    int(told): told
+    for told in (Exit.PORT_TAKEN, Exit.RUNNING_ELSEWHERE, Exit.UNWRITABLE, Exit.DATABASE, Exit.NEEDS_BUILD)
+}
+"""what the platform tells by its exit status (soorma_common.starting)"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ def start(folder: Folder, wanted: Wanted) -> Running:
         folder.write(running)
         unwell = what_is_wrong(running, wanted.seconds, lambda: process.poll() is None)
         if unwell:
-            _explain(folder, wanted, unwell, said_before, ended=process.poll() is not None)
+            _explain(folder, wanted, unwell, said_before, process.poll())
     except BaseException:
         running.process.end(END_SECONDS)
         process.wait()
@@ -100,9 +105,9 @@ def what_is_wrong(running: Running, seconds: float, is_alive: Callable[[], bool]
     return "it has ended"
 
 
-def _explain(folder: Folder, wanted: Wanted, unwell: str, said_before: int, *, ended: bool) -> NoReturn:
-    if ended:
-        raise why_it_ended(wanted, _tail(folder.log, said_before))
+def _explain(folder: Folder, wanted: Wanted, unwell: str, said_before: int, status: int | None) -> NoReturn:
+    if status is not None:
+        raise why_it_ended(wanted, status, _tail(folder.log, said_before))
     raise CommandError(
         Exit.START_TIMEOUT,
         f"the platform was not healthy within {wanted.seconds:g} s and was stopped ({unwell}); "
@@ -110,19 +115,14 @@ def _explain(folder: Folder, wanted: Wanted, unwell: str, said_before: int, *, e
     )
 
 
-def why_it_ended(wanted: Wanted, reason: str) -> CommandError:
-    """The error of a platform that ended while starting, with the reason it gave."""
-    for service, port in wanted.ports.items():
-        if reason.startswith(f"port {port} ") and not ports.is_free(wanted.host, port):
-            return _taken(wanted, service, port)
-    if "--build" in reason:
-        return CommandError(Exit.NEEDS_BUILD, reason)
-    if "in use by another platform" in reason:
-        return CommandError(Exit.RUNNING_ELSEWHERE, reason)
-    if reason.startswith("the folder of the database"):
-        return CommandError(Exit.UNWRITABLE, reason)
-    if str(wanted.database) in reason:
-        return CommandError(Exit.DATABASE, reason)
+def why_it_ended(wanted: Wanted, status: int, reason: str) -> CommandError:
+    """The error of a platform that ended while starting, of its exit status and the reason it gave."""
+    if status == Exit.PORT_TAKEN:
+        for service, port in wanted.ports.items():
+            if not ports.is_free(wanted.host, port):
+                return _taken(wanted, service, port)
+    if status in _TOLD:
+        return CommandError(_TOLD[status], reason)
     return CommandError(Exit.START_FAILED, f"the platform ended while starting: {reason}")
 
 

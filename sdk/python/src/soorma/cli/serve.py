@@ -9,6 +9,7 @@ from soorma.cli import launch, services
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
 from soorma_common.errors import SoormaError
+from soorma_common.starting import exit_status
 
 
 def serve(chosen: list[str], *, host: str | None, offset: int | None, database: Path | None) -> None:
@@ -28,7 +29,7 @@ def serve(chosen: list[str], *, host: str | None, offset: int | None, database: 
     try:
         runner.serve(settings)
     except SoormaError as error:
-        raise launch.why_it_ended(wanted, error.message) from error
+        raise launch.why_it_ended(wanted, exit_status(error), error.message) from error
 
 
 def _check(chosen: list[str]) -> None:

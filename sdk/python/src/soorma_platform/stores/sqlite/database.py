@@ -14,6 +14,7 @@ from typing import IO
 import apsw
 
 from soorma_common.errors import Unavailable
+from soorma_common.starting import DATABASE, IN_USE, NEEDS_MIGRATION, UNWRITABLE
 
 BUSY_MS = 3000
 _PACKAGE = files("soorma_platform.stores.sqlite")
@@ -45,18 +46,22 @@ def failures_named(path: Path) -> Iterator[None]:
         yield
     except (apsw.BusyError, apsw.LockedError) as error:
         raise Unavailable(
-            f"the database {path} is locked by another process; end that process (`fuser {path}` names it)"
+            f"the database {path} is locked by another process; end that process (`fuser {path}` names it)",
+            exit_status=DATABASE,
         ) from error
     except apsw.FullError as error:
-        raise Unavailable(f"the disk of {path} is full; free some space, nothing was half-written") from error
+        raise Unavailable(
+            f"the disk of {path} is full; free some space, nothing was half-written", exit_status=DATABASE
+        ) from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise Unavailable(
-            f"the database {path} is damaged ({error}); stop the platform and restore the file from a backup"
+            f"the database {path} is damaged ({error}); stop the platform and restore the file from a backup",
+            exit_status=DATABASE,
         ) from error
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError) as error:
-        raise Unavailable(f"the database {path} cannot be opened for writing: {error}") from error
+        raise Unavailable(f"the database {path} cannot be opened for writing: {error}", exit_status=DATABASE) from error
     except apsw.IOError as error:
-        raise Unavailable(f"reading or writing {path} failed: {error}; check the disk") from error
+        raise Unavailable(f"reading or writing {path} failed: {error}; check the disk", exit_status=DATABASE) from error
 
 
 def lock_file(path: Path) -> IO[str]:
@@ -65,7 +70,9 @@ def lock_file(path: Path) -> IO[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.with_name(f"{path.name}.lock").open("a+", encoding="utf-8")
     except OSError as error:
-        raise Unavailable(f"the folder of the database {path} cannot be written: {error.strerror}") from error
+        raise Unavailable(
+            f"the folder of the database {path} cannot be written: {error.strerror}", exit_status=UNWRITABLE
+        ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -73,7 +80,8 @@ def lock_file(path: Path) -> IO[str]:
         holder = handle.read().strip() or "unknown"
         handle.close()
         raise Unavailable(
-            f"the database {path} is in use by another platform (process {holder}); stop that one first"
+            f"the database {path} is in use by another platform (process {holder}); stop that one first",
+            exit_status=IN_USE,
         ) from None
     handle.truncate(0)
     handle.write(str(os.getpid()))
@@ -84,7 +92,7 @@ def lock_file(path: Path) -> IO[str]:
 def connect(path: Path) -> apsw.Connection:
     """A connection whose commits are durable when they return."""
     with failures_named(path):
-        connection = apsw.Connection(str(path))
+        connection = apsw.Connection(os.fsencode(path).decode())
         connection.set_busy_timeout(BUSY_MS)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "full")
@@ -103,12 +111,16 @@ def migrate(connection: apsw.Connection, path: Path, *, allowed: bool = True) ->
         if version > len(steps):
             raise Unavailable(
                 f"the database {path} was made by a newer Soorma (schema {version}, this one knows {len(steps)}); "
-                "install that version or a later one"
+                "install that version or a later one",
+                exit_status=DATABASE,
             )
         if version == len(steps):
             return 0
         if version and not allowed:
-            raise Unavailable(f"the database {path} is of an earlier Soorma; run `soorma dev --build` to migrate it")
+            raise Unavailable(
+                f"the database {path} is of an earlier Soorma; run `soorma dev --build` to migrate it",
+                exit_status=NEEDS_MIGRATION,
+            )
         with connection:
             for step in steps[version:]:
                 connection.execute(step)
