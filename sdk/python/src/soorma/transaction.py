@@ -56,6 +56,45 @@ class _Plan:
         now = datetime.now(UTC)
         for key, (revision, value) in (snapshot.entries if snapshot else {}).items():
             self.base[key] = _Seen(bytes(value).decode(), revision, now)
+        self.keys = len(self.base)
+        self.size = sum(_bytes(key) + _bytes(seen.text) for key, seen in self.base.items())
+
+    def copy(self) -> _Plan:
+        """The view as it is now, to go back to."""
+        twin = _Plan(None)
+        twin.__dict__.update(self.__dict__)
+        for name in ("base", "changed", "operations", "reads"):
+            setattr(twin, name, getattr(self, name).copy())
+        twin.blind = {key: list(pending) for key, pending in self.blind.items()}
+        return twin
+
+    def put(self, key: str, text: str | None) -> None:
+        """The key's text from now on, None: missing."""
+        self.keys, self.size = self.totals_with(key, text)
+        self.changed[key] = text
+
+    def totals_with(self, key: str, text: str | None) -> tuple[int, int]:
+        """Count of keys and size in bytes if the key had that text."""
+        seen = None if self.cleared else self.base.get(key)
+        old = self.changed.get(key, seen.text if seen else None)
+        keys, size = self.keys, self.size
+        if old is not None:
+            keys, size = keys - 1, size - _bytes(key) - _bytes(old)
+        if text is not None:
+            keys, size = keys + 1, size + _bytes(key) + _bytes(text)
+        return keys, size
+
+    def clear(self) -> None:
+        """Nothing is there any more."""
+        self.changed.clear()
+        self.blind.clear()
+        self.cleared = True
+        self.keys = self.size = 0
+
+    @property
+    def totals_known(self) -> bool:
+        """Whether `keys` and `size` (bytes) are those of the whole plan."""
+        return self.complete or self.cleared
 
     def knows(self, key: str) -> bool:
         """Whether the key's value can be told without asking the platform."""
@@ -72,7 +111,8 @@ class _Plan:
             text = seen.text if seen else None
             self.reads[key] = seen.revision if seen else 0
         for operation in self.blind.pop(key, ()):
-            text = self.changed[key] = apply(operation, text)
+            text = apply(operation, text)
+            self.put(key, text)
         return text
 
 
@@ -152,7 +192,12 @@ class HandlerTransaction:
         if any(isinstance(op, Cleanup) for op in operations):
             await self._fetch(plan_id, plan, await self._all_keys(plan_id, plan))
         self.check(scope)
-        results = [self._apply_one(plan_id, plan, op) for op in operations]
+        before = plan.copy() if len(operations) > 1 else plan
+        try:
+            results = [self._apply_one(plan_id, plan, op) for op in operations]
+        except BaseException:
+            self._plans[plan_id] = before  # all of them or none
+            raise
         return Applied(results, plan.revision, datetime.now(UTC))
 
     def _apply_one(self, plan_id: str, plan: _Plan, operation: AnyOperation) -> str | None:
@@ -162,9 +207,7 @@ class HandlerTransaction:
                 return self._apply_to_key(plan_id, plan, operation)
             case Cleanup():
                 count = sum(plan.value(key) is not None for key in {*plan.base, *plan.changed})
-                plan.changed.clear()
-                plan.blind.clear()
-                plan.cleared = True
+                plan.clear()
                 plan.operations.append(operation)
                 return str(count)
         plan.operations.append(operation)
@@ -175,8 +218,10 @@ class HandlerTransaction:
         if operation.expected_revision is not None:
             self._check_revision(plan_id, plan, operation)
         if isinstance(operation, Set):
+            after = apply(operation, None)
+            self._check_plan(plan, key, after)
             plan.blind.pop(key, None)
-            plan.changed[key] = apply(operation, None)
+            plan.put(key, after)
             answer = None
         elif operation.blind and key not in plan.changed:
             plan.blind.setdefault(key, []).append(operation)
@@ -185,7 +230,8 @@ class HandlerTransaction:
             before = plan.value(key)
             after = apply(operation, before)
             self._check_size(key, after)
-            plan.changed[key] = after
+            self._check_plan(plan, key, after)
+            plan.put(key, after)
             answer = None if operation.blind else result(operation, before, after)
         plan.operations.append(operation)
         return answer
@@ -317,9 +363,20 @@ class HandlerTransaction:
             case Extend(key=key, value=value) | Merge(key=key, value=value):
                 self._check_size(key, bytes(value).decode())
 
+    def _check_plan(self, plan: _Plan, key: str, text: str | None) -> None:
+        if text is None or not plan.totals_known:
+            return  # what is not known here is checked at the commit
+        keys, size = plan.totals_with(key, text)
+        self._limits.check("plan_keys", keys, "the number of the plan's keys")
+        self._limits.check("plan_bytes", size, "the plan's size in bytes")
+
     def _check_size(self, key: str, text: str | None) -> None:
-        size = 0 if text is None else len(text.encode())
+        size = 0 if text is None else _bytes(text)
         self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
+
+
+def _bytes(text: str | None) -> int:
+    return 0 if text is None else len(text) if text.isascii() else len(text.encode())
 
 
 def _reads(operation: AnyKeyOperation) -> bool:

@@ -99,7 +99,6 @@ class Retention(msgspec.Struct, frozen=True):
 
     events: float = 7 * 86_400.0
     groups: float = 7 * 86_400.0
-    untaken: float = 600.0
 
 
 class Store(Protocol):

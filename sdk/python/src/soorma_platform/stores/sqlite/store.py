@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypeVar
 
 import apsw
 import msgspec
@@ -14,7 +14,6 @@ import msgspec
 from soorma_common.delivery import Subscription
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
-from soorma_common.times import rfc3339
 from soorma_platform.engine.commits import check_horizon
 from soorma_platform.engine.history import rebuild
 from soorma_platform.engine.rows import (
@@ -34,16 +33,15 @@ from soorma_platform.stores.protocol import (
     DeadLetterInfo,
     GroupInfo,
     Membership,
-    ReplicaInfo,
     Retention,
-    SubscriptionInfo,
 )
-from soorma_platform.stores.sqlite import transactions
+from soorma_platform.stores.sqlite import deliveries, transactions
 from soorma_platform.stores.sqlite.database import SQL, connect, failures_named, lock_file, migrate
 from soorma_platform.stores.sqlite.transactions import one, page_of, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer
 
+T = TypeVar("T")
 _FAR = 1 << 62
 _ENVELOPE = 6
 _ARGUMENT = 4
@@ -67,7 +65,7 @@ class SqliteStore:
         self._clock = clock
         self._history_limits = (limits.history_revisions, limits.history_bytes)
         self._writer = Writer(self._writing, path, on_commit)
-        self._upkeep = Upkeep(self, self._writer)
+        self._upkeep = Upkeep(self.transact, self._writer)
 
     @classmethod
     async def open(
@@ -213,75 +211,27 @@ class SqliteStore:
 
     async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
         """See `Store.subscribe`."""
-        untaken_since = self._now() - round(Retention().untaken * 1000)
-
-        def job(connection: apsw.Connection) -> tuple[Membership, None]:
-            now = self._now()
-            group_id = one(connection, "upsert_group", (tenant_id, group, now))[0]
-            known = {(row[1], row[2]) for row in connection.execute(SQL["group_subscriptions"], (group_id,))}
-            own: dict[int, Subscription] = {}
-            new: list[tuple[int, Subscription]] = []
-            for wanted in subscriptions:
-                policy = msgspec.json.encode(wanted.retry).decode()
-                values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, now)
-                own_id = one(connection, "upsert_subscription", values)[0]
-                own[own_id] = wanted
-                if (wanted.type, wanted.topic) not in known:
-                    new.append((own_id, wanted))
-            new.sort(key=lambda pair: (pair[1].type == "*", pair[1].topic == "*"))
-            for own_id, wanted in new:
-                place = (
-                    group_id,
-                    own_id,
-                    wanted.type,
-                    wanted.topic,
-                    wanted.ordered,
-                    now,
-                    untaken_since,
-                    tenant_id,
-                )
-                connection.execute(SQL["take_untaken"], place)
-                connection.execute(SQL["mark_taken"], (untaken_since, wanted.type, wanted.topic, tenant_id))
-            return Membership(group_id, own, _patterns(connection, group_id)), None
-
-        membership: Membership = await self._writer.run(job)
-        return membership
+        return await self._change(lambda tx: deliveries.subscribe(tx, self._now(), tenant_id, group, subscriptions))
 
     async def join(self, group_id: int, replica: str, instance: str, max_concurrency: int) -> None:
         """See `Store.join`."""
-        await self._execute("insert_replica", (replica, group_id, instance, max_concurrency, self._now()))
+        values = (replica, group_id, instance, max_concurrency, self._now())
+        await self._execute("insert_replica", values)
 
     async def leave(self, replica: str, fences: list[str]) -> None:
         """See `Store.leave`."""
 
         def job(connection: apsw.Connection) -> tuple[None, Notice]:
             connection.execute(SQL["remove_replica"], (replica,))
-            return None, Notice(groups=_each_delivery(connection, fences, "free", (self._now(), replica)))
+            return None, deliveries.let_go(connection, "free", fences, self._now(), replica)
 
         await self._writer.run(job)
 
     async def claim(self, subscription_ids: list[int], limit: int, lease: float, replica: str) -> list[Claimed]:
         """See `Store.claim`."""
-
-        def job(connection: apsw.Connection) -> tuple[list[Claimed], None]:
-            now = self._now()
-            until = now + round(lease * 1000)
-            claimed: list[Claimed] = []
-            for subscription_id in subscription_ids:
-                if (left := limit - len(claimed)) <= 0:
-                    break
-                rows = connection.execute(SQL["claim"], (subscription_id, now, until, replica, left)).fetchall()
-                rows.sort()
-                claimed += [self._claimed(connection, row) for row in rows]
-            return claimed, None
-
-        result: list[Claimed] = await self._writer.run(job)
-        return result
-
-    @staticmethod
-    def _claimed(connection: apsw.Connection, row: tuple[Any, ...]) -> Claimed:
-        _, fence, attempt, subscription_id, position = row
-        return Claimed(fence, attempt, subscription_id, *one(connection, "claimed_event", (position,)))
+        return await self._change(
+            lambda tx: deliveries.claim(tx, self._now(), subscription_ids, limit, self._in(lease), replica)
+        )
 
     async def silence(self, replica: str) -> float | None:
         """See `Store.silence`."""
@@ -304,40 +254,15 @@ class SqliteStore:
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
         """See `Store.renew`."""
-
-        def job(connection: apsw.Connection) -> tuple[list[str], None]:
-            now = self._now()
-            until = now + round(lease * 1000)
-            connection.execute(SQL["hear_replica"], (now, replica))
-            return [fence for fence in fences if one(connection, "renew", (fence, until))], None
-
-        kept: list[str] = await self._writer.run(job)
-        return kept
+        return await self._change(lambda tx: deliveries.renew(tx, self._now(), replica, fences, self._in(lease)))
 
     async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
         """See `Store.resume`."""
-
-        def job(connection: apsw.Connection) -> tuple[list[Claimed], None]:
-            until = self._now() + round(lease * 1000)
-            kept = []
-            for fence in fences:
-                if one(connection, "resume", (fence, until, replica)):
-                    row = transactions.delivery(connection, fence)
-                    if row is not None:
-                        place = (row.tenant_id, row.user_id, row.plan_id, row.envelope)
-                        kept.append(Claimed(fence, row.attempt, row.subscription_id, *place))
-            return kept, None
-
-        result: list[Claimed] = await self._writer.run(job)
-        return result
+        return await self._change(lambda tx: deliveries.resume(tx, fences, self._in(lease), replica))
 
     async def give_back(self, fences: list[str]) -> None:
         """See `Store.give_back`."""
-
-        def job(connection: apsw.Connection) -> tuple[None, Notice]:
-            return None, Notice(groups=_each_delivery(connection, fences, "give_back", (self._now(),)))
-
-        await self._writer.run(job)
+        await self._writer.run(lambda tx: (None, deliveries.let_go(tx, "give_back", fences, self._now())))
 
     async def delivery(self, fence: str) -> DeliveryRow | None:
         """See `Store.delivery`."""
@@ -346,18 +271,18 @@ class SqliteStore:
 
     async def seen(self, subscription_ids: list[int]) -> None:
         """See `Store.seen`."""
-        ids = msgspec.json.encode(subscription_ids).decode()
-        await self._execute("see_subscriptions", (ids, self._now()))
+        values = (msgspec.json.encode(subscription_ids).decode(), self._now())
+        await self._execute("see_subscriptions", values)
 
     async def subscription_patterns(self, group_id: int) -> dict[int, tuple[str, str]]:
         """See `Store.subscription_patterns`."""
         with self._reads() as connection:
-            return _patterns(connection, group_id)
+            return deliveries.patterns(connection, group_id)
 
     async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
         """See `Store.groups`."""
         with self._reads(together=True) as connection:
-            return [_group_info(connection, row) for row in rows_of(connection, "groups", (tenant_id,))]
+            return deliveries.groups(connection, tenant_id)
 
     async def dead_letters(
         self, tenant_id: str | None, group: str | None, after: int, limit: int
@@ -365,23 +290,14 @@ class SqliteStore:
         """See `Store.dead_letters`."""
         with self._reads() as connection:
             rows, _ = page_of(connection, "dead_letters", (after, group, tenant_id, limit), -1)
-        return [_dead_letter_info(row) for row in rows]
+        return [deliveries.dead_letter_info(row) for row in rows]
 
     async def replay(self, tenant_id: str | None, dead_letter: int) -> bool:
         """See `Store.replay`."""
 
         def job(connection: apsw.Connection) -> tuple[bool, Notice | None]:
-            row = one(connection, "dead_letter", (dead_letter, tenant_id))
-            if row is None:
-                return False, None
-            group_id, subscription_id, position, lane, parked = row
-            now = self._now()
-            connection.execute(SQL["remove_dead_letter"], (dead_letter,))
-            if parked:
-                connection.execute(SQL["unpark"], (now, position, group_id))
-            else:
-                connection.execute(SQL["replay_delivery"], (group_id, subscription_id, position, lane, now))
-            return True, Notice(groups={group_id})
+            notice = deliveries.replay(connection, self._now(), tenant_id, dead_letter)
+            return notice is not None, notice
 
         found: bool = await self._writer.run(job)
         return found
@@ -400,11 +316,19 @@ class SqliteStore:
         with self._reads() as connection:
             one(connection, "log_bounds", ())
 
-    async def _execute(self, query: str, values: tuple[Any, ...]) -> None:
+    async def _change(self, job: Callable[[apsw.Connection], T]) -> T:
+        """Runs a change that nobody is told of."""
+        value: T = await self._writer.run(lambda connection: (job(connection), None))
+        return value
+
+    async def _execute(self, query: str, values: tuple[apsw.SQLiteValue, ...]) -> None:
         await self._writer.run(lambda connection: (connection.execute(SQL[query], values), None))
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+    def _in(self, seconds: float) -> int:
+        return round((self._clock() + seconds) * 1000)
 
     @contextmanager
     def _reads(self, *, together: bool = False) -> Iterator[apsw.Connection]:
@@ -418,16 +342,6 @@ class SqliteStore:
                 yield self._reading
             finally:
                 self._reading.execute("COMMIT")
-
-
-def _each_delivery(connection: apsw.Connection, fences: list[str], query: str, values: tuple[Any, ...]) -> set[int]:
-    """Runs a query of (fence, *values) on each delivery that still stands; the groups they belong to."""
-    groups = set()
-    for fence in fences:
-        if row := transactions.delivery(connection, fence):
-            groups.add(row.group_id)
-            connection.execute(SQL[query], (fence, *values))
-    return groups
 
 
 def _whole_revisions(
@@ -451,49 +365,3 @@ def _expired(expires_at: int | None, now: int) -> bool:
 def _behind(prefix: str) -> str:
     """A text that sorts behind all that begin with the prefix."""
     return prefix + "\U0010ffff" * 256
-
-
-def _patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str, str]]:
-    return {row[0]: (row[1], row[2]) for row in connection.execute(SQL["group_subscriptions"], (group_id,))}
-
-
-def _group_info(connection: apsw.Connection, row: tuple[Any, ...]) -> GroupInfo:
-    group_id, tenant_id, name, created_at = row
-    total, ready, in_hand, oldest = one(connection, "group_state", (group_id,))
-    return GroupInfo(
-        name,
-        tenant_id or None,
-        rfc3339(created_at),
-        total - in_hand,
-        ready,
-        in_hand,
-        None if oldest is None else rfc3339(oldest),
-        [
-            SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen))
-            for kind, topic, ordered, seen in rows_of(connection, "group_subscription_rows", (group_id,))
-        ],
-        [
-            ReplicaInfo(id_, instance, most, rfc3339(at))
-            for id_, instance, most, at in rows_of(connection, "group_replicas", (group_id,))
-        ],
-    )
-
-
-def _dead_letter_info(row: tuple[Any, ...]) -> DeadLetterInfo:
-    number, group, event_id, kind, topic, tenant_id, user_id, plan_id, attempts, reason, at, parked, envelope = row
-    event = msgspec.Raw(envelope.encode())
-    return DeadLetterInfo(
-        number,
-        group,
-        event_id,
-        kind,
-        topic,
-        tenant_id,
-        user_id,
-        plan_id,
-        attempts,
-        reason,
-        rfc3339(at),
-        bool(parked),
-        event,
-    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apsw
 import structlog
@@ -15,16 +16,14 @@ from soorma_common.times import rfc3339
 from soorma_platform.engine.commits import expire, needs_of_expiry
 from soorma_platform.engine.history import replay
 from soorma_platform.engine.plans import ROW_OVERHEAD
-from soorma_platform.engine.rows import HistoryRow, Notice
+from soorma_platform.engine.rows import Decision, HistoryRow, Needs, Notice, Snapshot
 from soorma_platform.stores.protocol import Retention
 from soorma_platform.stores.sqlite import transactions
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.transactions import one, rows_of
 from soorma_platform.stores.sqlite.writer import Writer
 
-if TYPE_CHECKING:
-    from soorma_platform.stores.sqlite.store import SqliteStore
-
+Transact = Callable[[Needs, Callable[[Snapshot], Decision]], Awaitable[Decision]]
 STEP = 500
 """Rows one step may touch: small enough that nobody waits for it."""
 
@@ -34,8 +33,8 @@ log = structlog.get_logger("soorma.upkeep")
 class Upkeep:
     """Sweeps in turns; remembers how far it has read the log, and of what it has warned."""
 
-    def __init__(self, store: SqliteStore, writer: Writer) -> None:
-        self._store = store
+    def __init__(self, transact: Transact, writer: Writer) -> None:
+        self._transact = transact
         self._writer = writer
         self._log_cursor = 0
         self._warned: set[int] = set()
@@ -68,7 +67,7 @@ class Upkeep:
             by_plan[Scope(tenant_id, user_id), plan_id] = set()
         for (scope, plan_id), names in by_plan.items():
             needs = needs_of_expiry(scope, plan_id, names)
-            await self._store.transact(needs, partial(expire, plan_id, names, limits=limits))
+            await self._transact(needs, partial(expire, plan_id, names, limits=limits))
         return len(keys) >= STEP or len(plans) >= STEP
 
     def _sweep_log(self, connection: apsw.Connection, before: int) -> bool:

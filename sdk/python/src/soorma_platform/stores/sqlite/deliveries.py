@@ -1,0 +1,153 @@
+"""Groups and deliveries as rows: what the store's methods of the same names do inside a transaction.
+
+Each takes the connection and the time in milliseconds; those that change something are run by the writer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+import msgspec
+
+from soorma_common.delivery import Subscription
+from soorma_common.times import rfc3339
+from soorma_platform.engine.rows import Notice
+from soorma_platform.stores.protocol import (
+    Claimed,
+    DeadLetterInfo,
+    GroupInfo,
+    Membership,
+    ReplicaInfo,
+    SubscriptionInfo,
+)
+from soorma_platform.stores.sqlite.database import SQL
+from soorma_platform.stores.sqlite.transactions import delivery, one, rows_of
+
+UNTAKEN_SECONDS = 600
+"""How long an event that no group took waits for the first that subscribes."""
+
+
+def subscribe(
+    connection: apsw.Connection, now: int, tenant_id: str, group: str, subscriptions: list[Subscription]
+) -> Membership:
+    """Makes or refreshes a group; what is new in it takes recent events that nobody took, the named types first."""
+    group_id = one(connection, "upsert_group", (tenant_id, group, now))[0]
+    known = set(patterns(connection, group_id).values())
+    own: dict[int, Subscription] = {}
+    for wanted in subscriptions:
+        policy = msgspec.json.encode(wanted.retry).decode()
+        values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, now)
+        own[one(connection, "upsert_subscription", values)[0]] = wanted
+    new = [(own_id, wanted) for own_id, wanted in own.items() if (wanted.type, wanted.topic) not in known]
+    since = now - UNTAKEN_SECONDS * 1000
+    for own_id, wanted in sorted(new, key=lambda pair: (pair[1].type == "*", pair[1].topic == "*")):
+        place = (group_id, own_id, wanted.type, wanted.topic, wanted.ordered, now, since, tenant_id)
+        connection.execute(SQL["take_untaken"], place)
+        connection.execute(SQL["mark_taken"], (since, wanted.type, wanted.topic, tenant_id))
+    return Membership(group_id, own, patterns(connection, group_id))
+
+
+def patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str, str]]:
+    """(type, topic) of a group's subscriptions, by id."""
+    return {row[0]: (row[1], row[2]) for row in rows_of(connection, "group_subscriptions", (group_id,))}
+
+
+def claim(
+    connection: apsw.Connection, now: int, subscription_ids: list[int], limit: int, until: int, replica: str
+) -> list[Claimed]:
+    """Puts ready deliveries into a replica's hands until `until`, one subscription after the other."""
+    claimed: list[Claimed] = []
+    for subscription_id in subscription_ids:
+        if (left := limit - len(claimed)) <= 0:
+            break
+        for row in sorted(rows_of(connection, "claim", (subscription_id, now, until, replica, left))):
+            _, fence, attempt, subscription, position = row
+            claimed.append(Claimed(fence, attempt, subscription, *one(connection, "claimed_event", (position,))))
+    return claimed
+
+
+def renew(connection: apsw.Connection, now: int, replica: str, fences: list[str], until: int) -> list[str]:
+    """Prolongs leases; the fences that still stand."""
+    connection.execute(SQL["hear_replica"], (now, replica))
+    return [fence for fence in fences if one(connection, "renew", (fence, until))]
+
+
+def resume(connection: apsw.Connection, fences: list[str], until: int, replica: str) -> list[Claimed]:
+    """Leaves deliveries with an agent that is back; those whose fences still stand."""
+    kept = []
+    for fence in fences:
+        if one(connection, "resume", (fence, until, replica)) and (row := delivery(connection, fence)):
+            place = (row.tenant_id, row.user_id, row.plan_id, row.envelope)
+            kept.append(Claimed(fence, row.attempt, row.subscription_id, *place))
+    return kept
+
+
+def let_go(connection: apsw.Connection, query: str, fences: list[str], *values: Any) -> Notice:
+    """Runs a query of (fence, *values) on each delivery that still stands; tells their groups."""
+    notice = Notice(groups=set())
+    for fence in fences:
+        if row := delivery(connection, fence):
+            notice.groups.add(row.group_id)
+            connection.execute(SQL[query], (fence, *values))
+    return notice
+
+
+def replay(connection: apsw.Connection, now: int, tenant_id: str | None, dead_letter: int) -> Notice | None:
+    """Delivers a dead letter again; None if there is none of that id."""
+    row = one(connection, "dead_letter", (dead_letter, tenant_id))
+    if row is None:
+        return None
+    group_id, subscription_id, position, lane, parked = row
+    connection.execute(SQL["remove_dead_letter"], (dead_letter,))
+    if parked:
+        connection.execute(SQL["unpark"], (now, position, group_id))
+    else:
+        connection.execute(SQL["replay_delivery"], (group_id, subscription_id, position, lane, now))
+    return Notice(groups={group_id})
+
+
+def groups(connection: apsw.Connection, tenant_id: str | None) -> list[GroupInfo]:
+    """The groups that serve a tenant (None: all), with what waits for them."""
+    return [_group_info(connection, *row) for row in rows_of(connection, "groups", (tenant_id,))]
+
+
+def _group_info(connection: apsw.Connection, group_id: int, tenant_id: str, name: str, created_at: int) -> GroupInfo:
+    total, ready, in_hand, oldest = one(connection, "group_state", (group_id,))
+    return GroupInfo(
+        name,
+        tenant_id or None,
+        rfc3339(created_at),
+        total - in_hand,
+        ready,
+        in_hand,
+        None if oldest is None else rfc3339(oldest),
+        [
+            SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen))
+            for kind, topic, ordered, seen in rows_of(connection, "group_subscription_rows", (group_id,))
+        ],
+        [
+            ReplicaInfo(replica, instance, most, rfc3339(at))
+            for replica, instance, most, at in rows_of(connection, "group_replicas", (group_id,))
+        ],
+    )
+
+
+def dead_letter_info(row: tuple[Any, ...]) -> DeadLetterInfo:
+    """A dead letter of its columns in the order of the query."""
+    number, group, event_id, kind, topic, tenant_id, user_id, plan_id, attempts, reason, at, parked, envelope = row
+    return DeadLetterInfo(
+        id=number,
+        group=group,
+        event_id=event_id,
+        type=kind,
+        topic=topic,
+        tenant_id=tenant_id,
+        user_id=user_id,
+        plan_id=plan_id,
+        attempts=attempts,
+        reason=reason,
+        at=rfc3339(at),
+        parked=bool(parked),
+        event=msgspec.Raw(envelope.encode()),
+    )
