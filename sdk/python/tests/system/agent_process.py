@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from platform_process import PlatformProcess, clean_environment
@@ -42,6 +41,8 @@ class AgentProcess:
             SOORMA_LOG_LEVEL="debug",
             TASK_SECONDS=str(4 * pause),
         )
+        self._begun: dict[bytes, str] = {}
+        self._unread = b""
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _SLOWLY, str(EXAMPLE / f"{name}.py"), str(pause)],
@@ -50,27 +51,26 @@ class AgentProcess:
                 stdout=output,
                 stderr=output,
             )
+        self._reader = log.open("rb")
 
     def unfinished(self) -> list[str]:
         """The attempts that its log says have begun and not ended."""
-        begun: dict[bytes, str] = {}
-        for kind, event, _, attempt, what in _ATTEMPT.findall(self.log.read_bytes()):
+        self._unread += self._reader.read()
+        *lines, self._unread = self._unread.split(b"\n")
+        for kind, event, _, attempt, what in _ATTEMPT.findall(b"\n".join(lines)):
             if what == b"begins":
-                begun[event] = f"{self.name}: {kind.decode()} attempt {attempt.decode()}"
+                self._begun[event] = f"{self.name}: {kind.decode()} attempt {attempt.decode()}"
             else:
-                begun.pop(event, None)
-        return list(begun.values())
+                self._begun.pop(event, None)
+        return list(self._begun.values())
 
-    def kill_inside_a_handler(self, seconds: float) -> list[str]:
-        """Waits for a handler to run and ends the process with -9; the attempts that were cut short."""
-        deadline = time.monotonic() + seconds
-        while not self.unfinished():
-            if time.monotonic() > deadline or self._process.poll() is not None:
-                return []
-            time.sleep(0.002)
+    def kill(self) -> list[str]:
+        """Ends the process with -9; the attempts that were cut short."""
         self._process.kill()
         self._process.wait()
-        return self.unfinished()
+        cut_short = self.unfinished()
+        self._reader.close()
+        return cut_short
 
     def stop(self) -> int:
         """SIGTERM, and -9 if that takes too long."""
@@ -80,4 +80,5 @@ class AgentProcess:
                 self._process.wait(15)
             except subprocess.TimeoutExpired:
                 self._process.kill()
+        self._reader.close()
         return self._process.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Self
 
@@ -14,18 +14,18 @@ from soorma_platform.engine.rows import LogEntry, Notice
 class InProcessBell:
     """See `Bell`."""
 
-    def __init__(self, name: str, doors: dict[str, set[InProcessBell]]) -> None:
+    def __init__(self, name: str, doors: dict[str, deque[InProcessBell]]) -> None:
         self._name = name
         self._doors = doors
         self._rung = asyncio.Event()
 
     def __enter__(self) -> Self:
-        self._doors[self._name].add(self)
+        self._doors[self._name].append(self)
         return self
 
     def __exit__(self, *failure: object) -> None:
         waiting = self._doors[self._name]
-        waiting.discard(self)
+        waiting.remove(self)
         if not waiting:
             del self._doors[self._name]
 
@@ -48,14 +48,16 @@ class InProcessBus:
     """See `Bus`."""
 
     def __init__(self) -> None:
-        self._doors: dict[str, set[InProcessBell]] = defaultdict(set)
+        self._doors: dict[str, deque[InProcessBell]] = defaultdict(deque)
         self._subscribers: list[Callable[[list[LogEntry]], None]] = []
 
     def notify(self, notice: Notice) -> None:
         """See `Bus.notify`."""
         for name in bells(notice):
-            for bell in self._doors.get(name, ()):
-                bell.ring()
+            if waiting := self._doors.get(name):
+                for bell in waiting:
+                    bell.ring()
+                waiting.rotate()  # who is woken first may take what there is: let it be another each time
         if notice.entries:
             for receive in self._subscribers:
                 receive(notice.entries)
