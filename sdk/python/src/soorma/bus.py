@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Protocol
@@ -195,7 +196,7 @@ class BusClient:
         scope = self._config.scope(event.tenant_id, event.user_id)
         event.tenant_id, event.user_id = scope.tenant_id, scope.user_id
         event.correlation_id = event.correlation_id or identity
-        event.trace_id = event.trace_id or uuid4().hex
+        event.trace_id = event.trace_id or trace_of(identity)
         return check_envelope(event)
 
     def _inherit(self, event: Envelope) -> None:
@@ -210,6 +211,11 @@ class BusClient:
 
 
 _ENVELOPE = frozenset(Envelope.__struct_fields__) - {"type", "topic", "id", "data", "time"}
+
+
+def trace_of(identity: str) -> str:
+    """The trace id (W3C form) of an event that begins a trace: the same however often it is sent."""
+    return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
 
 def _name(event_type: str | Enum) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
-from soorma.bus import PlatformOutbox
+from soorma.bus import PlatformOutbox, trace_of
 from soorma.memory.plans import Applied, PlatformPlans, Stored
 from soorma_common.delivery import PlanSnapshot
 from soorma_common.errors import Conflict, Forbidden, HandlerEnded, InvalidRequest
@@ -30,6 +30,9 @@ from soorma_common.operations import (
 )
 
 Isolation = Literal["reads", "writes"]
+UNCOMMITTED = 0
+"""The revision of what the handler has changed and not committed yet."""
+
 _REQUESTS = UUID("0f2b7c1e-3a55-4f0e-8d39-6c8c2f1d7b40")
 
 
@@ -39,6 +42,7 @@ class _Seen(NamedTuple):
     text: str | None
     revision: int
     updated_at: datetime
+    expires_at: datetime | None = None
 
 
 class _Plan:
@@ -47,15 +51,15 @@ class _Plan:
     def __init__(self, snapshot: PlanSnapshot | None) -> None:
         self.base: dict[str, _Seen] = {}
         self.complete = snapshot is not None
-        self.revision = snapshot.revision if snapshot else 0
         self.changed: dict[str, str | None] = {}
         self.blind: dict[str, list[AnyKeyOperation]] = {}
         self.operations: list[AnyOperation] = []
         self.reads: dict[str, int] = {}
         self.cleared = False
-        now = datetime.now(UTC)
-        for key, (revision, value) in (snapshot.entries if snapshot else {}).items():
-            self.base[key] = _Seen(bytes(value).decode(), revision, now)
+        for key, entry in (snapshot.entries if snapshot else {}).items():
+            expires_at = None if entry.expires_at is None else _moment(entry.expires_at)
+            text = bytes(entry.value).decode()
+            self.base[key] = _Seen(text, entry.revision, _moment(entry.updated_at), expires_at)
         self.keys = len(self.base)
         self.size = sum(_bytes(key) + _bytes(seen.text) for key, seen in self.base.items())
 
@@ -190,7 +194,7 @@ class HandlerTransaction:
         asked = [op.key for op in operations if isinstance(op, KeyOperation) and _reads(op)]
         await self._fetch(plan_id, plan, asked)
         if any(isinstance(op, Cleanup) for op in operations):
-            await self._fetch(plan_id, plan, await self._all_keys(plan_id, plan))
+            await self._fetch(plan_id, plan, [*await self._all_keys(plan_id, plan), *plan.blind])
         self.check(scope)
         before = plan.copy() if len(operations) > 1 else plan
         try:
@@ -198,7 +202,7 @@ class HandlerTransaction:
         except BaseException:
             self._plans[plan_id] = before  # all of them or none
             raise
-        return Applied(results, plan.revision, datetime.now(UTC))
+        return Applied(results, UNCOMMITTED, datetime.now(UTC))
 
     def _apply_one(self, plan_id: str, plan: _Plan, operation: AnyOperation) -> str | None:
         self._check_limits(operation)
@@ -206,7 +210,7 @@ class HandlerTransaction:
             case KeyOperation():
                 return self._apply_to_key(plan_id, plan, operation)
             case Cleanup():
-                count = sum(plan.value(key) is not None for key in {*plan.base, *plan.changed})
+                count = sum(plan.value(key) is not None for key in {*plan.base, *plan.changed, *plan.blind})
                 plan.clear()
                 plan.operations.append(operation)
                 return str(count)
@@ -260,9 +264,12 @@ class HandlerTransaction:
         found = {}
         for key in keys:
             if (text := plan.value(key)) is not None:
-                seen = plan.base.get(key)
-                revision, at = (seen.revision, seen.updated_at) if seen else (0, datetime.now(UTC))
-                found[key] = Stored(text, revision, at)
+                seen = None if key in plan.changed else plan.base.get(key)
+                found[key] = (
+                    Stored(text, seen.revision, seen.updated_at, seen.expires_at)
+                    if seen
+                    else Stored(text, UNCOMMITTED, datetime.now(UTC))
+                )
         return found
 
     async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
@@ -307,7 +314,7 @@ class HandlerTransaction:
                 "ask first and change then, or publish the request without waiting and handle its answer"
             )
         self._requests += 1
-        event.trace_id = self._event.trace_id or event.trace_id
+        event.trace_id = self._event.trace_id or trace_of(str(self._event.id))
         event.id = event.correlation_id = ""
         content = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
         name = f"{self._group}\0{self._event.id}\0{self._requests}\0{content}"
@@ -344,7 +351,7 @@ class HandlerTransaction:
         missing = _Seen(None, 0, datetime.now(UTC))
         for key in unknown:
             stored = found.get(key)
-            seen = _Seen(stored.text, stored.revision, stored.updated_at) if stored else missing
+            seen = _Seen(stored.text, stored.revision, stored.updated_at, stored.expires_at) if stored else missing
             plan.base.setdefault(key, seen)  # what was seen first stays, whatever else was read meanwhile
 
     async def _all_keys(self, plan_id: str, plan: _Plan) -> list[str]:
@@ -373,6 +380,10 @@ class HandlerTransaction:
     def _check_size(self, key: str, text: str | None) -> None:
         size = 0 if text is None else _bytes(text)
         self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def _bytes(text: str | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal, Protocol
@@ -19,6 +20,7 @@ Service = Literal["memory", "events"]
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 75.0
+LARGE_BODY = 512 * 1024
 LARGEST_FRAME = 64 * 1024 * 1024
 
 
@@ -76,7 +78,8 @@ class HttpTransport:
         """See `Transport.request`."""
         url = self._addresses[service] + path
         try:
-            async with self._open().request(method, _encoded(url), headers=headers, data=body) as answer:
+            data = body if body is None or len(body) < LARGE_BODY else io.BytesIO(body)  # aiohttp sends it in pieces
+            async with self._open().request(method, _encoded(url), headers=headers, data=data) as answer:
                 return answer.status, await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(service, error) from error

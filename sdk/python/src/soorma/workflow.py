@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from soorma.memory.client import Action, Change, MemoryClient, PlanState, raw
+from soorma.memory.client import Action, Change, MemoryClient, PlanState, check_ttl, raw
 from soorma_common.errors import HistoryGone, InvalidRequest, KeyMissing, TimedOut
 from soorma_common.names import check_name
 from soorma_common.operations import (
@@ -45,7 +45,7 @@ class WorkflowState:
 
     async def set(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Gives a key a value, for `ttl` seconds if given (without, an earlier time to live ends)."""
-        await self._apply(Set(key=_key(key), value=raw(encode(value)), ttl=ttl))
+        await self._apply(Set(key=_key(key), value=raw(encode(value)), ttl=check_ttl(ttl)))
 
     async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002 - reads best so
         """The value of a key; `default` only where the key is missing, a stored null is None.
@@ -109,6 +109,7 @@ class WorkflowState:
         """Sets the key if it is at that revision (0: missing) and returns the new one.
 
         Raises Conflict, with `current_revision`, if it is at another. `get_entry(key).revision` tells the revision.
+        In a handler the new one is not known before its commit: 0.
         """
         done = await self.memory.set_plan_state(
             self.plan_id, key, value, self.tenant_id, self.user_id, expected_revision=expected_revision
@@ -137,7 +138,7 @@ class WorkflowState:
 
     async def ttl(self, seconds: float | None) -> None:
         """Lets the whole plan expire that many seconds from now; None ends that."""
-        await self._apply(ExpirePlan(seconds))
+        await self._apply(ExpirePlan(check_ttl(seconds)))
 
     async def cleanup(self) -> int:
         """Removes everything of the plan in one commit: keys, actions, history. Returns how many keys there were."""
@@ -181,9 +182,9 @@ class WorkflowState:
             async for commit in stream:
                 if commit and not any(change.key in (key, None) for change in commit):
                     continue
-                found = await self.memory.get_plan_states(self.plan_id, [key], self.tenant_id, self.user_id)
-                if key in found and _fits(found[key].value, expected):
-                    return found[key].value
+                found = await self.memory.get_committed(self.plan_id, key, self.tenant_id, self.user_id)
+                if found is not None and _fits(found.value, expected):
+                    return found.value
         raise AssertionError("a watch ends only by an error")
 
     async def _apply(self, *operations: Any) -> Any:

@@ -95,12 +95,21 @@ class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
     limits: Limits = Limits()
 
 
+class SnapshotEntry(msgspec.Struct, array_like=True):
+    """A key as of a delivery; times in ms."""
+
+    revision: int
+    updated_at: int
+    expires_at: int | None
+    value: msgspec.Raw
+
+
 class PlanSnapshot(msgspec.Struct):
-    """The whole small state of a plan: for each key its revision and value. What is not in it is missing."""
+    """The whole small state of a plan, by key. What is not in it is missing."""
 
     plan_id: str
     revision: int
-    entries: dict[str, tuple[int, msgspec.Raw]]
+    entries: dict[str, SnapshotEntry]
 
 
 class Deliver(msgspec.Struct, tag_field="frame", tag="deliver", omit_defaults=True):

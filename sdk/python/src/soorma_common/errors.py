@@ -19,7 +19,7 @@ class SoormaError(Exception):
     code: ClassVar[str] = "error"
     status: ClassVar[int] = 500
 
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(self, message: str, /, **details: Any) -> None:
         super().__init__(message)
         self.message = message
         self.details = details
@@ -186,7 +186,7 @@ _STANDARD = {"type", "title", "status", "detail", "code"}
 
 def from_problem(problem: dict[str, Any]) -> SoormaError:
     """The error of a problem document; an unknown code becomes a plain SoormaError that keeps it."""
-    kind = BY_CODE.get(problem.get("code", ""), SoormaError)
+    kind = BY_CODE.get(str(problem.get("code")), SoormaError)
     details = {name: value for name, value in problem.items() if name not in _STANDARD}
     if kind is SoormaError:
         details["problem"] = problem

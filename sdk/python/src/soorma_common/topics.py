@@ -26,6 +26,6 @@ _NAMES = frozenset(topic.value for topic in Topic)
 def check_topic(topic: object) -> str:
     """`topic` as a plain string; InvalidName, with the eight names, if it is none of them."""
     name = topic.value if isinstance(topic, Topic) else topic
-    if name not in _NAMES:
+    if not isinstance(name, str) or name not in _NAMES:
         raise InvalidName(f"there is no topic {name!r}; the topics are {', '.join(sorted(_NAMES))}", name="topic")
-    return str(name)
+    return name

@@ -17,6 +17,9 @@ from soorma_common.errors import InvalidValue
 DEEPEST_VALUE = 128
 """Levels of nesting a value may have: both ends decode by recursion."""
 
+LARGEST_INTEGER_BITS = 14_000
+"""Python reads and writes integers of up to 4,300 digits unless told otherwise."""
+
 _decoder = msgspec.json.Decoder()
 _PLAIN = (str, bool, int, type(None))
 
@@ -57,32 +60,34 @@ def _depth_exceeds(text: str) -> bool:
         return False
 
     def deeper(value: Any, depth: int) -> bool:
-        if depth > DEEPEST_VALUE:
-            return True
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        return any(deeper(part, depth + 1) for part in parts)
+        if not isinstance(value, dict | list):
+            return False
+        parts = value.values() if isinstance(value, dict) else value
+        return depth >= DEEPEST_VALUE or any(deeper(part, depth + 1) for part in parts)
 
     return deeper(_decoder.decode(text), 0)
 
 
 def _plain(value: Any, path: str, depth: int) -> Any:
     kind = type(value)
+    if kind is int and value.bit_length() > LARGEST_INTEGER_BITS:
+        raise InvalidValue(f"{path} is an integer of more than {LARGEST_INTEGER_BITS} bits", path=path)
     if kind in _PLAIN:
         return value
-    if depth >= DEEPEST_VALUE:
-        raise InvalidValue(f"{path} is nested deeper than {DEEPEST_VALUE} levels", path=path)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidValue(f"{path} is {value}, which JSON cannot say", path=path)
         return float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return _plain(int(value), path, depth)
+    if depth >= DEEPEST_VALUE:
+        raise InvalidValue(f"{path} is nested deeper than {DEEPEST_VALUE} levels", path=path)
     if isinstance(value, dict):
         return {_key(name, path): _plain(part, f"{path}.{name}", depth + 1) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part, f"{path}[{index}]", depth + 1) for index, part in enumerate(value)]
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
     return _plain(_model(value, path), path, depth)
 
 

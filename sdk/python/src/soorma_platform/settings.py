@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from soorma_platform.stores.protocol import Retention
 
 PORTS = {"events": 8082, "memory": 8083}
 """The services and their ports, before the offset."""
+HIGHEST_PORT = 65_535
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
 
@@ -34,7 +37,15 @@ class Settings(msgspec.Struct, frozen=True):
     retention: Retention = Retention()
 
     def __post_init__(self) -> None:
-        """Refuses what must not be: nobody is asked for a credential yet, so only this machine may ask."""
+        """Refuses what cannot be; and, as nobody is asked for a credential yet, any address but this machine's own."""
+        if not 0 <= self.port_offset <= HIGHEST_PORT - max(PORTS.values()):
+            raise InvalidRequest(
+                f"SOORMA_PORT_OFFSET must leave room for ports up to {HIGHEST_PORT}: {self.port_offset}"
+            )
+        if self.lease <= 0:
+            raise InvalidRequest("SOORMA_LEASE_SECONDS must be more than 0")
+        if self.log_level.lower() not in LOG_LEVELS:
+            raise InvalidRequest(f"SOORMA_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}")
         try:
             local = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -89,8 +100,8 @@ def _read(env: Mapping[str, str], name: str, kind: Any) -> Any:
         value = kind(text)
     except ValueError:
         raise InvalidRequest(f"{name} must be a number, not {text!r}") from None
-    if value < 0:
-        raise InvalidRequest(f"{name} must not be negative, as {text!r} is")
+    if not (math.isfinite(value) and value >= 0):
+        raise InvalidRequest(f"{name} must be a number from 0 on, not {text!r}")
     return value
 
 

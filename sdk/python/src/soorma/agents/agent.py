@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import os
 import signal
 import socket
@@ -102,7 +103,7 @@ class Agent:
         """Registers a handler, `async def` or plain `def`, of (event, context), for a type (`*`: all) and topic (any).
 
         Events of one plan are handled one at a time and in order, unless `ordered=False`. `retry` says how often
-        a failed one is tried again, `timeout` (seconds) how long one attempt may take. `isolation="writes"` checks
+        a failed one is tried again, `timeout` (seconds, math.inf: for ever) how long one attempt may take. `isolation="writes"` checks
         at the commit only those reads whose keys are written too.
         """
         where = None if topic is None else check_topic(topic)
@@ -111,6 +112,7 @@ class Agent:
         def register(function: F) -> F:
             wanted = subscription(kind, where, ordered=ordered, retry=retry or self._retry)
             limit = timeout if timeout is not None else self._handler_timeout
+            limit = None if limit is None or math.isinf(limit) else limit
             self._handlers.add(Handler(function, wanted, limit, isolation))
             if kind != "*" and kind not in self.events_consumed:
                 self.events_consumed.append(kind)
@@ -231,10 +233,12 @@ class Agent:
             outcome = (await asyncio.gather(running, return_exceptions=True))[0]
             self._running = None
             self._attempts.close()
-            for hook in self._shutdown:
-                await _called(hook)
-            if self._own_caller is not None:
-                await self._own_caller.close()
+            try:
+                for hook in self._shutdown:
+                    await _called(hook)
+            finally:
+                if self._own_caller is not None:
+                    await self._own_caller.close()
         if isinstance(outcome, Exception):
             raise outcome
 

@@ -56,15 +56,19 @@ class Connection:
     async def run(self) -> None:
         """Connects, and again whenever the connection is lost; ends only when cancelled or refused for good."""
         delay, announced = FIRST_DELAY, False
+        loop = asyncio.get_running_loop()
         while True:
             self.subscribed.clear()
+            opened_at = loop.time()
             try:
                 async with self._transport.connect("events", "/v1/events/connect") as socket:
                     await self._open(socket)
-                    delay, announced = FIRST_DELAY, False
+                    announced = False
                     while True:
                         await self._take(_frames.decode(await socket.receive()))
             except Unavailable as error:
+                if loop.time() - opened_at > LONGEST_DELAY:  # it had worked, not just begun
+                    delay = FIRST_DELAY
                 if not announced:
                     log.warning("not connected, trying again until it works: %s", error)
                     announced = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from soorma.calls import Caller, segment
 from soorma.config import ClientConfig
 from soorma.memory.plans import Plans, PlatformPlans, Stored
 from soorma.transport import HttpTransport
-from soorma_common.errors import KeyMissing
+from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.identity import entry_id
 from soorma_common.names import Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set
@@ -23,7 +24,10 @@ from soorma_common.values import decode, encode
 
 @dataclass(frozen=True)
 class PlanState:
-    """A key of a plan. `revision` is that of its last write; `updated_at` has a time zone."""
+    """A key of a plan. `revision` is that of its last write, 0 where that is not committed yet.
+
+    `updated_at` and `expires_at` have a time zone.
+    """
 
     id: str
     tenant_id: str
@@ -153,7 +157,9 @@ class MemoryClient:
         is at that one (0: missing).
         """
         scope, text = self.scope(tenant_id, user_id), encode(value)
-        operation = Set(key=check_name("key", key), value=raw(text), ttl=ttl, expected_revision=expected_revision)
+        operation = Set(
+            key=check_name("key", key), value=raw(text), ttl=check_ttl(ttl), expected_revision=expected_revision
+        )
         done = await self._plans.apply(scope, check_name("plan_id", plan_id), [operation])
         return _plan_state(scope, plan_id, key, Stored(text, done.revision, done.at))
 
@@ -174,6 +180,14 @@ class MemoryClient:
         scope, wanted = self.scope(tenant_id, user_id), [check_name("key", key) for key in keys]
         found = await self._plans.read(scope, check_name("plan_id", plan_id), wanted) if wanted else {}
         return {key: _plan_state(scope, plan_id, key, entry) for key, entry in found.items()}
+
+    async def get_committed(
+        self, plan_id: str, key: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> PlanState | None:
+        """The key as all others see it, None if it is missing: in a handler too, without its own changes."""
+        scope = self.scope(tenant_id, user_id)
+        found = await PlatformPlans(self._caller).read(scope, check_name("plan_id", plan_id), [check_name("key", key)])
+        return _plan_state(scope, plan_id, key, found[key]) if key in found else None
 
     async def delete_plan_state(
         self, plan_id: str, key: str, tenant_id: str | None = None, user_id: str | None = None
@@ -275,6 +289,13 @@ class MemoryClient:
         scope = self.scope(tenant_id, user_id)
         done = await self._plans.apply(scope, check_name("plan_id", plan_id), operations, expected_revision)
         return [None if text is None else decode(text) for text in done.results]
+
+
+def check_ttl(seconds: float | None) -> float | None:
+    """A time to live, if it is a number of seconds more than 0; else InvalidRequest."""
+    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+        raise InvalidRequest(f"ttl is a number of seconds more than 0, not {seconds!r}")
+    return seconds
 
 
 def raw(text: str) -> msgspec.Raw:

@@ -19,7 +19,7 @@ _committed = msgspec.json.Decoder(Committed)
 
 @dataclass(frozen=True)
 class Stored:
-    """A key's value as JSON text, and what the platform knows of it. Uncommitted: revision as it was read."""
+    """A key's value as JSON text, and what the platform knows of it. Revision 0: not committed yet."""
 
     text: str
     revision: int

@@ -27,8 +27,6 @@ from soorma_platform.engine.publishing import lane_of, place, publish
 from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, Snapshot, StoredAnswer
 
 MINUTE = 60_000
-SMALL_RESULT = 4096
-"""Bytes up to which a result is kept with the answer; a larger one is rebuilt from the history."""
 LONGEST_TTL = 10 * 365 * 86_400.0
 
 _NULL = msgspec.Raw(b"null")
@@ -96,26 +94,25 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
         settle(decision, _delivery(request, snapshot), snapshot)
     cause = commit.cause or Cause()
     answers: list[PlanCommitted] = []
-    large: list[tuple[int, int, str, int, int]] = []
-    for index, part in enumerate(commit.plans):
+    for part in commit.plans:
         editor = PlanEditor(snapshot.plans[part.plan_id], now=snapshot.now, limits=limits, cause=cause)
         editor.check_reads(part.reads, part.expected_revision)
+        if part.operations:
+            editor.sweep()
         results = []
-        for number, operation in enumerate(part.operations):
+        for operation in part.operations:
             text = editor.apply(operation)
             results.append(_NULL if text is None else msgspec.Raw(text.encode()))
-            if text is not None and len(text) > SMALL_RESULT and isinstance(operation, KeyOperation):
-                large.append((index, number, operation.key, editor.row.revision, len(editor.change.history) - 1))
         if editor.change.history:
             decision.plans.append(editor.change)
-        if editor.change.cleared:  # what came before is gone from the history too
-            large = [kept for kept in large if kept[0] != index]
         answers.append(PlanCommitted(part.plan_id, editor.row.revision, results))
     for event in commit.events:
         if row := publish(event, request.scope, snapshot, limits):
             decision.events.append(row)
     decision.committed = Committed(answers, [event.id or "" for event in commit.events], snapshot.now)
-    _keep_answer(decision, request, snapshot.now, large)
+    if (key := request.answer_key) is not None:
+        expires_at = snapshot.now + request.keep_answer
+        decision.answer = StoredAnswer(key, request.fingerprint, decision.committed, expires_at)
     return decision
 
 
@@ -144,28 +141,6 @@ def _answer_again(request: Request, first: StoredAnswer) -> Decision:
             f"the idempotency key {request.idempotency_key!r} was used for a request with another body",
         )
     return Decision(replayed=first)
-
-
-def _keep_answer(decision: Decision, request: Request, now: int, large: list[tuple[int, int, str, int, int]]) -> None:
-    key = request.answer_key
-    if key is None or decision.committed is None:
-        return
-    kept = decision.committed
-    if large:
-        left_out = {(plan, number) for plan, number, *_ in large}
-        kept = Committed(
-            [
-                PlanCommitted(
-                    plan.plan_id,
-                    plan.revision,
-                    [_NULL if (i, j) in left_out else text for j, text in enumerate(plan.results)],
-                )
-                for i, plan in enumerate(kept.plans)
-            ],
-            kept.events,
-            kept.at,
-        )
-    decision.answer = StoredAnswer(key, request.fingerprint, kept, now + request.keep_answer, large)
 
 
 def _check_operation(operation: AnyOperation, limits: Limits) -> None:

@@ -35,6 +35,7 @@ class PlanEditor:
         self._limits = limits
         self._cause = cause
         self._entries = state.entries
+        self._expired = state.expired
         self._live_keys = state.live_keys
         self._before = state.row.revision
         row = state.row
@@ -85,7 +86,8 @@ class PlanEditor:
         key = operation.key
         if operation.expected_revision is not None:
             self._check_revision(key, operation.expected_revision)
-        entry = self._live(key)
+        self.expire(key)
+        entry = self._entries.get(key)
         before = entry.value if entry else None
         after = apply(operation, before)
         if after is None:
@@ -97,10 +99,9 @@ class PlanEditor:
     def _put(self, key: str, operation: AnyKeyOperation, entry: EntryRow | None, value: str) -> None:
         size = _bytes(value)
         self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
-        stored = self._entries.get(key)
-        self.row.keys += stored is None
+        self.row.keys += entry is None
         self._live_keys += entry is None
-        self.row.size += size + (_bytes(key) if stored is None else -_bytes(stored.value))
+        self.row.size += size + (_bytes(key) if entry is None else -_bytes(entry.value))
         self.row.live = True
         self._limits.check("plan_keys", self.row.keys, "the number of the plan's keys")
         self._limits.check("plan_bytes", self.row.size, "the plan's size in bytes")
@@ -116,23 +117,27 @@ class PlanEditor:
         if entry is None:
             return
         self._live_keys -= 1
-        self.drop(key)
+        self._drop(key)
         self._remember(operation, key)
 
-    def drop(self, key: str) -> None:
-        """Forgets the row of a key, expired or not."""
+    def _drop(self, key: str) -> None:
         stored = self._entries.pop(key)
         self.row.keys -= 1
         self.row.size -= _bytes(key) + _bytes(stored.value)
         self.change.puts.pop(key, None)
         self.change.removals.add(key)
 
+    def sweep(self) -> None:
+        """Sweeps the keys known to have expired: their room is free, and their history ends here."""
+        for key in self._expired:
+            self.expire(key)
+
     def expire(self, key: str) -> None:
         """Sweeps a key whose time to live is over, as a change that watchers and the history see."""
         entry = self._entries.get(key)
         if entry is None or entry.expires_at is None or entry.expires_at > self._now:
             return
-        self.drop(key)
+        self._drop(key)
         self._note("expire", key, None)
 
     def _record(self, name: str) -> None:

@@ -38,9 +38,9 @@ def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits) -
     Raises EventIdConflict if its id was used in this tenant for another content. Marks the lanes it takes
     as busy in the snapshot, so that a second event of the same commit queues behind it.
     """
-    assert event.id is not None  # noqa: S101 - the service gives every event an id before it asks
     fingerprint = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
-    known = snapshot.published.get(event.id)
+    event_id = event.id or ""  # the service gives every event an id before it asks
+    known = snapshot.published.get(event_id)
     if known is not None:
         if known != fingerprint:
             raise EventIdConflict(
@@ -48,21 +48,22 @@ def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits) -
                 event_id=event.id,
             )
         return None
-    snapshot.published[event.id] = fingerprint
+    snapshot.published[event_id] = fingerprint
+    event = msgspec.structs.replace(event)  # a decision may be taken again: what it was asked stays as it was
     event.time = event.time or rfc3339(snapshot.now)
-    event.correlation_id = event.correlation_id or event.id
+    event.correlation_id = correlation_id = event.correlation_id or event_id
     event.source = event.source or "soorma"
     text = encode_envelope(event)
     limits.check("event_bytes", len(text.encode()), f"event {event.type!r}, in bytes,")
     lane = lane_of(scope, event.plan_id)
     row = EventRow(
-        event_id=event.id,
+        event_id=event_id,
         scope=scope,
         plan_id=event.plan_id,
         lane=lane,
         topic=event.topic,
         type=event.type,
-        correlation_id=event.correlation_id,
+        correlation_id=correlation_id,
         at=snapshot.now,
         envelope=text,
         fingerprint=fingerprint,

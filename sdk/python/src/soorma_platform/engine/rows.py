@@ -61,6 +61,8 @@ class PlanState(msgspec.Struct):
 
     row: PlanRow
     entries: dict[str, EntryRow]
+    expired: list[str] = []
+    """keys whose time to live is over and that are to be swept by the next commit; they are in `entries`"""
     live_keys: int = 0
 
 
@@ -139,17 +141,12 @@ class DeadLetterRow(msgspec.Struct):
 
 
 class StoredAnswer(msgspec.Struct):
-    """The first answer to an idempotency key (or fence), for whoever asks again until `expires_at`.
-
-    `large` lists results too large to be kept twice: (plan, result, key, revision, seq), to be rebuilt
-    from the history.
-    """
+    """The first answer to an idempotency key (or fence), for whoever asks again until `expires_at`."""
 
     key: str
     fingerprint: str
     committed: Committed
     expires_at: int
-    large: list[tuple[int, int, str, int, int]] = []
 
 
 class Needs(msgspec.Struct):

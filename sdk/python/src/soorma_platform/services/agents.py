@@ -26,6 +26,7 @@ from soorma_common.delivery import (
     Hello,
     PlanSnapshot,
     ReleaseFrame,
+    SnapshotEntry,
     Welcome,
 )
 from soorma_common.errors import Fenced, InvalidRequest, SoormaError, to_problem
@@ -206,7 +207,10 @@ class AgentConnection:
         if state.row.size > SNAPSHOT_BYTES or state.row.keys > SNAPSHOT_KEYS:
             return None
         plan, rows = await self._store.entries(scope, claimed.plan_id, "", "", SNAPSHOT_KEYS)
-        entries = {row.key: (row.revision, msgspec.Raw(row.value.encode())) for row in rows}
+        entries = {
+            row.key: SnapshotEntry(row.revision, row.updated_at, row.expires_at, msgspec.Raw(row.value.encode()))
+            for row in rows
+        }
         return PlanSnapshot(claimed.plan_id, plan.revision, entries)
 
     async def _patience(self) -> float:

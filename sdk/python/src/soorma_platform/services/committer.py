@@ -7,13 +7,10 @@ import random
 from functools import partial
 from uuid import uuid4
 
-import msgspec
-
 from soorma_common.limits import Limits
 from soorma_common.memory import Commit, Committed
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope
 from soorma_platform.engine import commits, deliveries
-from soorma_platform.engine.rows import StoredAnswer
 from soorma_platform.stores.protocol import Store
 
 DAY = 24 * 3600 * 1000
@@ -47,7 +44,7 @@ class Committer:
         decide = partial(commits.decide, request, limits=self.limits)
         decision = await self._store.transact(commits.needs(request), lambda snapshot: decide(snapshot=snapshot))
         if decision.replayed is not None:
-            return await self._again(scope, decision.replayed)
+            return decision.replayed.committed
         assert decision.committed is not None  # noqa: S101 - a decision is either an answer or a first one
         return decision.committed
 
@@ -68,12 +65,3 @@ class Committer:
             deliveries.needs_of_failure(failure, scope, plan_id),
             lambda snapshot: deliveries.fail(failure, snapshot, self.limits),
         )
-
-    async def _again(self, scope: Scope, first: StoredAnswer) -> Committed:
-        """The first answer, with the results that were too large to be kept twice."""
-        committed = first.committed
-        for plan, result, key, revision, seq in first.large:
-            part = committed.plans[plan]
-            text = await self._store.value_at(scope, part.plan_id, key, revision, seq)
-            part.results[result] = msgspec.Raw((text or "null").encode())
-        return committed

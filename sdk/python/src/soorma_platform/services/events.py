@@ -111,9 +111,7 @@ class _Events:
         end = await self._store.log_end()
         after = http.number(request, "after", end)
         if resumed := request.headers.get("last-event-id"):
-            if not resumed.isdigit():
-                raise InvalidRequest(f"Last-Event-ID must be a position in the log, not {resumed!r}")
-            after = int(resumed)
+            after = http.whole("Last-Event-ID", resumed)
         if after > end:
             raise InvalidRequest(f"the log ends at position {end}, it cannot be read from {after} on")
         await self._store.log(after, 1)  # HistoryGone before the stream begins
@@ -188,19 +186,18 @@ class _Events:
 
     async def dead_letters(self, request: Request) -> Response:
         query = request.query_params
-        limit = http.number(request, "limit", 100, most=LONGEST_PAGE, least=1)
+        limit = http.number(request, "limit", 100, most=100, least=1)
         after = http.number(request, "after", 0)
-        rows = await self._store.dead_letters(query.get("tenant_id"), query.get("group"), after, limit)
-        return http.answer({"deadLetters": rows, "next": rows[-1].id if rows else None})
+        rows = await self._store.dead_letters(query.get("tenant_id"), query.get("group"), after, limit + 1)
+        following = rows[limit - 1].id if len(rows) > limit else None
+        return http.answer({"deadLetters": rows[:limit], "next": following})
 
     async def replay(self, request: Request) -> Response:
-        text = request.path_params["number"]
-        found = text.isdigit() and len(text) <= 18 and await self._store.replay(
-            request.query_params.get("tenant_id"), int(text)
-        )  # fmt: skip
-        if not found:
-            raise NotFound(f"there is no dead letter {text}; GET /v1/events/dead-letters lists them")
-        return http.answer({"replayed": int(text)})
+        letter = request.path_params["number"]
+        is_number = letter.isascii() and letter.isdigit() and len(letter) <= 18
+        if not is_number or not await self._store.replay(request.query_params.get("tenant_id"), int(letter)):
+            raise NotFound(f"there is no dead letter {letter}; GET /v1/events/dead-letters lists them")
+        return http.answer({"replayed": int(letter)})
 
     async def connect(self, socket: WebSocket) -> None:
         agent = AgentConnection(

@@ -79,9 +79,15 @@ def number(request: Request, name: str, default: int, *, most: int | None = None
     text = request.query_params.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < least:
-        raise InvalidRequest(f"{name} must be a whole number from {least} on, not {text!r}")
-    return int(text) if most is None else min(int(text), most)
+    value = whole(name, text, least)
+    return value if most is None else min(value, most)
+
+
+def whole(name: str, text: str, least: int = 0) -> int:
+    """The whole number that a text says."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text) >= least):
+        raise InvalidRequest(f"{name} must be a whole number from {least} on, not {text[:40]!r}")
+    return int(text)
 
 
 async def body_of(request: Request) -> bytes:
@@ -169,16 +175,23 @@ def _refusal(scope: AsgiScope) -> str | None:
             origin = value.decode("latin-1")
     if not _is_loopback(host):
         return f"the Host {host!r} is not this machine's loopback; call the platform as localhost or 127.0.0.1"
-    if origin and urlsplit(origin).netloc != host:
+    if origin and _netloc(origin) != host:
         return f"requests of web pages from {origin!r} are not taken"
     return None
 
 
-def _is_loopback(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    if name == "localhost":
-        return True
+def _netloc(origin: str) -> str:
     try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        if name == "localhost":
+            return True
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

@@ -82,7 +82,8 @@ class _Memory:
         if row is None:
             raise _missing(plan_id, key)
         tag = f'"{row.revision}"'
-        if request.headers.get("if-none-match") == tag:
+        known = request.headers.get("if-none-match", "").replace("W/", "")
+        if tag in [one.strip() for one in known.split(",")]:
             return Response(status_code=304, headers={"etag": tag})
         return http.answer(_entry(scope, plan_id, row), headers={"etag": tag})
 
@@ -113,12 +114,12 @@ class _Memory:
     async def delete(self, request: Request) -> Response:
         scope, plan_id, key = http.scope_of(request), _plan_id(request), _key(request)
         operation = Delete(key=key, expected_revision=_expected_revision(request))
-        row = await self._one(request, scope, plan_id, operation, f"DELETE {plan_id}\0{key}".encode())
+        row = await self._one(request, scope, plan_id, operation, b"")
         return row if isinstance(row, Response) else http.answer({"deleted": row[2] == b"true", "revision": row[0]})
 
     async def cleanup(self, request: Request) -> Response:
         scope, plan_id = http.scope_of(request), _plan_id(request)
-        row = await self._one(request, scope, plan_id, Cleanup(), f"DELETE {plan_id}".encode())
+        row = await self._one(request, scope, plan_id, Cleanup(), b"")
         return row if isinstance(row, Response) else http.answer({"deleted": int(row[2]), "revision": row[0]})
 
     async def _one(
@@ -126,7 +127,8 @@ class _Memory:
     ) -> tuple[int, int, bytes] | Response:
         """Commits one operation: the plan's revision, the time and the result, or the refusal of a precondition."""
         commit = Commit(plans=[PlanCommit(plan_id, [operation])])
-        what = f"{request.method} {plan_id}\0{request.headers.get('if-match')}\0".encode() + body
+        conditions = [request.headers.get(name) for name in ("if-match", "if-none-match")]
+        what = msgspec.json.encode([request.method, request.url.path, *conditions]) + body
         try:
             done = await self._committer.commit(scope, commit, body=what, key=http.idempotency_key(request))
         except Conflict as conflict:  # a precondition of HTTP has a status of its own (RFC 9110, 13.1)
@@ -197,9 +199,7 @@ class _Memory:
         current = (await self._store.plan(scope, plan_id, set())).row.revision
         after = http.number(request, "after", current)
         if resumed := request.headers.get("last-event-id"):
-            if not resumed.isdigit():
-                raise InvalidRequest(f"Last-Event-ID must be a revision of the plan, not {resumed!r}")
-            after = int(resumed)
+            after = http.whole("Last-Event-ID", resumed)
         if after > current:
             raise InvalidRequest(f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on")
         await self._store.history(scope, plan_id, None, after, None, 1)  # HistoryGone before the stream begins
@@ -250,10 +250,7 @@ def _expected_revision(request: Request) -> int | None:
     match = request.headers.get("if-match")
     if match is None:
         return None
-    text = match.strip('"')
-    if not text.isdigit() or len(text) > 18:
-        raise InvalidRequest(f"If-Match takes the ETag of a key, its revision in quotes, not {match}")
-    return int(text)
+    return http.whole("If-Match (the ETag of a key, its revision in quotes)", match.strip('"'))
 
 
 def _entry(scope: Scope, plan_id: str, row: EntryRow) -> Entry:

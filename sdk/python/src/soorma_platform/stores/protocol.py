@@ -198,7 +198,10 @@ class Store(Protocol):
         ...
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
-        """Notes that the replica was heard of, and prolongs leases; returns the fences that still stand."""
+        """Notes that the replica was heard of, and prolongs leases; returns the fences that still stand.
+
+        What it was sent and has never named is prolonged too: it waits in the socket of an agent that is busy.
+        """
         ...
 
     async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:

@@ -60,6 +60,8 @@ def failures_named(path: Path) -> Iterator[None]:
         ) from error
     except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError) as error:
         raise Unavailable(f"the database {path} cannot be opened for writing: {error}", exit_status=DATABASE) from error
+    except apsw.ConnectionClosedError as error:
+        raise Unavailable(f"the database {path} is closed, the platform is stopping") from error
     except apsw.IOError as error:
         raise Unavailable(f"reading or writing {path} failed: {error}; check the disk", exit_status=DATABASE) from error
 

@@ -41,10 +41,12 @@ def subscribe(
         own[one(connection, "upsert_subscription", values)[0]] = wanted
     new = [(own_id, wanted) for own_id, wanted in own.items() if (wanted.type, wanted.topic) not in known]
     since = now - UNTAKEN_SECONDS * 1000
+    last = one(connection, "last_delivery", ())[0]
     for own_id, wanted in sorted(new, key=lambda pair: (pair[1].type == "*", pair[1].topic == "*")):
         place = (group_id, own_id, wanted.type, wanted.topic, wanted.ordered, now, since, tenant_id)
         connection.execute(SQL["take_untaken"], place)
         connection.execute(SQL["mark_taken"], (since, wanted.type, wanted.topic, tenant_id))
+    connection.execute(SQL["lead_taken_lanes"], (group_id, now, last))
     return Membership(group_id, own, patterns(connection, group_id))
 
 
@@ -70,6 +72,7 @@ def claim(
 def renew(connection: apsw.Connection, now: int, replica: str, fences: list[str], until: int) -> list[str]:
     """Prolongs leases; the fences that still stand."""
     connection.execute(SQL["hear_replica"], (now, replica))
+    connection.execute(SQL["renew_on_the_way"], (replica, until))
     return [fence for fence in fences if one(connection, "renew", (fence, until))]
 
 

@@ -158,7 +158,7 @@ class SqliteStore:
         with self._reads(together=True) as connection:
             plan = transactions.plan_row(connection, scope, plan_id, self._now())
             rows = _whole_revisions(connection, plan, key, after, _FAR if until is None else until, limit)
-        if after == plan.horizon - 1 and rows and rows[0].op in ("cleanup", "expire"):
+        if rows and rows[0].revision == plan.horizon == after + 1 and rows[0].key is None:
             return plan, rows  # the reader has seen all that there was before everything was removed
         check_horizon(f"of plan {plan_id!r} revision", after, plan.horizon)
         return plan, rows
@@ -289,7 +289,7 @@ class SqliteStore:
     ) -> list[DeadLetterInfo]:
         """See `Store.dead_letters`."""
         with self._reads() as connection:
-            rows, _ = page_of(connection, "dead_letters", (after, group, tenant_id, limit), -1)
+            rows = rows_of(connection, "dead_letters", (after, group, tenant_id, limit))
         return [deliveries.dead_letter_info(row) for row in rows]
 
     async def replay(self, tenant_id: str | None, dead_letter: int) -> bool:

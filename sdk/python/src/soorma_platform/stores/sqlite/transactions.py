@@ -80,11 +80,14 @@ def plan_state(
 ) -> PlanState:
     """The plan's row (a new one, of revision 0, if it was never written) and those of the asked keys."""
     row = plan_row(connection, scope, plan_id, now)
-    state = PlanState(row, {})
+    state = PlanState(row, {}, [])
     if row.id is not None:
         for key in keys:
             if found := one(connection, "entry", (row.id, row.incarnation, key)):
                 state.entries[key] = EntryRow(*found)
+        for found in rows_of(connection, "expired_entries", (now, row.id, row.incarnation)):
+            state.entries.setdefault(found[0], EntryRow(*found))
+            state.expired.append(found[0])
         if counted:
             state.live_keys = one(connection, "count_live_entries", (row.id, row.incarnation, now))[0]
     return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import apsw
@@ -26,6 +27,8 @@ from soorma_platform.stores.sqlite.writer import Writer
 Transact = Callable[[Needs, Callable[[Snapshot], Decision]], Awaitable[Decision]]
 STEP = 500
 """Rows one step may touch: small enough that nobody waits for it."""
+
+_FAR = 1 << 62
 
 log = structlog.get_logger("soorma.upkeep")
 
@@ -106,12 +109,13 @@ class Upkeep:
 
 
 def _abandon(connection: apsw.Connection, subscription_id: int, now: int) -> bool:
-    """Drops deliveries nobody will take; lanes they led go on. True when none is left."""
+    """Drops deliveries and dead letters nobody will take; lanes they were in go on. True when none is left."""
+    connection.execute(SQL["abandon_dead_letters"], (subscription_id,))
     rows = rows_of(connection, "abandoned_deliveries", (subscription_id, STEP))
-    for delivery_id, group_id, lane, ready_at in rows:
+    for delivery_id, _, _ in rows:
         connection.execute(SQL["remove_delivery"], (delivery_id,))
-        if lane is not None and ready_at is not None and (head := one(connection, "lane_head", (group_id, lane))):
-            connection.execute(SQL["lead_lane"], (now, head[0]))
+    for group_id, lane in {(group_id, lane) for _, group_id, lane in rows if lane is not None}:
+        connection.execute(SQL["lead_next"], (group_id, lane, now))
     return len(rows) < STEP
 
 
@@ -135,43 +139,51 @@ def _sweep_incarnation(connection: apsw.Connection, plan: int, incarnation: int)
 
 
 def _trim(connection: apsw.Connection, plan: int, incarnation: int, limits: Limits) -> bool:
-    """Folds the oldest rows of a history into the values they lead to; True when it is within its limits."""
+    """Folds the oldest revisions of a history into the values they lead to; True when it is within its limits."""
     row = one(connection, "plan_by_id", (plan,))
     if row is None or row[0] != incarnation:
         return True
     _, revision, horizon, size = row
-    too_long = revision - horizon > limits.history_revisions
-    if not too_long and size <= limits.history_bytes:
+    surplus = max(revision - horizon - limits.history_revisions, 0)
+    until, rows, freed = _surplus(connection, (plan, incarnation), horizon + surplus, size - limits.history_bytes)
+    if until <= horizon:
         return True
-    until = revision - limits.history_revisions if too_long else revision - 1
-    until, rows = _oldest(connection, (plan, incarnation), horizon, until)
     for key, value in _fold(connection, (plan, incarnation), rows).items():
         if value is None:
             connection.execute(SQL["remove_base"], (plan, incarnation, key))
         else:
             connection.execute(SQL["put_base"], (plan, incarnation, key, value))
     connection.execute(SQL["trim_history"], (plan, incarnation, until))
-    freed = sum(ROW_OVERHEAD + len((past.argument or "").encode()) for past in rows)
     connection.execute(SQL["raise_horizon"], (until, freed, plan))
-    return bool(until >= revision - 1)
+    return False
 
 
-def _oldest(
-    connection: apsw.Connection, place: tuple[int, int], horizon: int, until: int
-) -> tuple[int, list[HistoryRow]]:
-    """About STEP of the oldest rows, of whole revisions, and the revision they reach to."""
+def _surplus(
+    connection: apsw.Connection, place: tuple[int, int], until: int, excess: int
+) -> tuple[int, list[HistoryRow], int]:
+    """About STEP of the oldest rows, of whole revisions: those up to `until`, and more that free no more than `excess`.
 
-    def fetch(last: int, most: int) -> list[HistoryRow]:
-        return [transactions.to_history(row) for row in
-                connection.execute(SQL["oldest_history"], (*place, last, horizon, most))]  # fmt: skip
+    Returns the revision that the history is trimmed to by them, the rows, and the bytes they free.
+    """
+    rows = _oldest(connection, place)
+    taken: list[HistoryRow] = []
+    freed = 0
+    for revision, of_revision in groupby(rows, key=lambda row: row.revision):
+        group = list(of_revision)
+        size = sum(ROW_OVERHEAD + len((row.argument or "").encode()) for row in group)
+        if revision > until and freed + size > excess:
+            return max(until, taken[-1].revision if taken else 0), taken, freed
+        taken += group
+        freed += size
+    return (taken[-1].revision if taken else 0), taken, freed
 
-    rows = fetch(until, STEP)
-    if len(rows) < STEP:
-        return until, rows
-    if rows[0].revision == rows[-1].revision:
-        return rows[0].revision, fetch(rows[0].revision, -1)
-    until = rows[-1].revision - 1
-    return until, [row for row in rows if row.revision <= until]
+
+def _oldest(connection: apsw.Connection, place: tuple[int, int]) -> list[HistoryRow]:
+    rows = rows_of(connection, "oldest_history", (*place, _FAR, STEP))
+    if len(rows) == STEP:
+        last = rows[-1][0]
+        rows = [row for row in rows if row[0] < last] or rows_of(connection, "oldest_history", (*place, last, -1))
+    return [transactions.to_history(row) for row in rows]
 
 
 def _fold(connection: apsw.Connection, place: tuple[int, int], rows: list[HistoryRow]) -> dict[str, str | None]:

@@ -104,8 +104,9 @@ CREATE INDEX events_by_correlation ON events (correlation_id, position);
 CREATE TABLE log_horizon (position INTEGER NOT NULL) STRICT;
 INSERT INTO log_horizon VALUES (0);
 
+-- Ids of groups and subscriptions are never used again: what is left of one must not become another's.
 CREATE TABLE groups (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant_id TEXT NOT NULL, -- '' serves all tenants
     name TEXT NOT NULL,
     created_at INTEGER NOT NULL,
@@ -113,7 +114,7 @@ CREATE TABLE groups (
 ) STRICT;
 
 CREATE TABLE subscriptions (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     group_id INTEGER NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
     type TEXT NOT NULL,
     topic TEXT NOT NULL,
@@ -145,11 +146,13 @@ CREATE TABLE deliveries (
     ready_at INTEGER,
     fence TEXT,
     replica TEXT,
+    begun INTEGER NOT NULL DEFAULT 0, -- whether the agent has named it as running
     reason TEXT,
     UNIQUE (position, group_id)
 ) STRICT;
 CREATE INDEX deliveries_ready ON deliveries (subscription_id, ready_at, id) WHERE ready_at IS NOT NULL;
 CREATE INDEX deliveries_in_line ON deliveries (group_id, lane, position) WHERE lane IS NOT NULL;
+CREATE INDEX deliveries_in_hand ON deliveries (replica) WHERE replica IS NOT NULL;
 CREATE UNIQUE INDEX deliveries_fence ON deliveries (fence) WHERE fence IS NOT NULL;
 
 CREATE TABLE dead_letters (

@@ -40,7 +40,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: claim
 UPDATE deliveries
-SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = ?3, replica = ?4
+SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = ?3, replica = ?4, begun = 0
 WHERE id IN (
     SELECT id FROM deliveries WHERE subscription_id = ?1 AND ready_at <= ?2 ORDER BY ready_at, id LIMIT ?5)
 RETURNING id, fence, attempt, subscription_id, position;
@@ -55,8 +55,12 @@ SELECT 1 FROM deliveries WHERE subscription_id = ? AND ready_at <= ? LIMIT 1;
 SELECT min(ready_at) FROM deliveries WHERE subscription_id = ? AND ready_at > ?;
 
 -- name: renew
-UPDATE deliveries SET ready_at = ?2 WHERE fence = ?1 AND ready_at IS NOT NULL
+UPDATE deliveries SET ready_at = ?2, begun = 1 WHERE fence = ?1 AND ready_at IS NOT NULL
 RETURNING fence;
+
+-- name: renew_on_the_way
+-- What was sent to an agent that is heard of, and that it has not named yet, waits for it in the socket.
+UPDATE deliveries SET ready_at = ?2 WHERE replica = ?1 AND NOT begun AND ready_at IS NOT NULL;
 
 -- name: resume
 UPDATE deliveries SET ready_at = ?2, replica = ?3 WHERE fence = ?1 AND ready_at IS NOT NULL
@@ -84,19 +88,21 @@ RETURNING id;
 SELECT id, type, topic FROM subscriptions WHERE group_id = ?;
 
 -- name: take_untaken
--- Events that no group took go to the first that subscribes; the eldest of each lane leads it.
 INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at)
-SELECT ?1, ?2, position, lane,
-    CASE WHEN lane IS NULL OR place = 1 AND NOT EXISTS (
-        SELECT 1 FROM deliveries d WHERE d.group_id = ?1 AND d.lane = u.lane) THEN ?6 END
-FROM (
-    SELECT position, CASE WHEN ?5 THEN lane END AS lane,
-        row_number() OVER (PARTITION BY lane ORDER BY position) AS place
-    FROM events
-    WHERE NOT taken AND at >= ?7 AND (?3 = '*' OR type = ?3) AND (?4 = '*' OR topic = ?4)
-        AND (?8 = '' OR tenant_id = ?8)
-) u
+SELECT ?1, ?2, position, CASE WHEN ?5 THEN lane END, CASE WHEN ?5 AND lane IS NOT NULL THEN NULL ELSE ?6 END
+FROM events
+WHERE NOT taken AND at >= ?7 AND (?3 = '*' OR type = ?3) AND (?4 = '*' OR topic = ?4) AND (?8 = '' OR tenant_id = ?8)
 ORDER BY position;
+
+-- name: last_delivery
+SELECT coalesce(max(id), 0) FROM deliveries;
+
+-- name: lead_taken_lanes
+-- Of what was just taken the eldest of each lane leads it, unless the lane was there before.
+UPDATE deliveries SET ready_at = ?2
+WHERE id > ?3 AND group_id = ?1 AND lane IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM deliveries d
+    WHERE d.group_id = ?1 AND d.lane = deliveries.lane AND (d.position < deliveries.position OR d.id <= ?3));
 
 -- name: mark_taken
 UPDATE events SET taken = 1

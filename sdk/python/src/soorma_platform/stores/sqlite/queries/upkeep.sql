@@ -29,7 +29,7 @@ SELECT incarnation, revision, horizon, history_size FROM plans WHERE id = ?;
 
 -- name: oldest_history
 SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
-FROM history WHERE plan = ? AND incarnation = ? AND revision <= ? AND action IS NULL AND revision > ?
+FROM history WHERE plan = ? AND incarnation = ? AND revision <= ? AND action IS NULL
 ORDER BY revision, seq LIMIT ?;
 
 -- name: put_base
@@ -66,10 +66,17 @@ SELECT s.id, s.group_id, g.name, g.tenant_id, s.type, s.topic, s.seen_at
 FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_at < ?;
 
 -- name: abandoned_deliveries
-SELECT id, group_id, lane, ready_at FROM deliveries WHERE subscription_id = ? LIMIT ?;
+SELECT id, group_id, lane FROM deliveries WHERE subscription_id = ? LIMIT ?;
 
--- name: lane_head
-SELECT id FROM deliveries WHERE group_id = ? AND lane = ? ORDER BY position LIMIT 1;
+-- name: abandon_dead_letters
+DELETE FROM dead_letters WHERE subscription_id = ?;
+
+-- name: lead_next
+-- The eldest of a lane leads it, unless it does already or is parked.
+UPDATE deliveries SET ready_at = ?3
+WHERE id = (SELECT id FROM deliveries WHERE group_id = ?1 AND lane = ?2 ORDER BY position LIMIT 1)
+    AND ready_at IS NULL AND NOT EXISTS (
+        SELECT 1 FROM dead_letters l WHERE l.position = deliveries.position AND l.group_id = ?1 AND l.parked);
 
 -- name: remove_subscription
 DELETE FROM subscriptions WHERE id = ? AND seen_at < ?;

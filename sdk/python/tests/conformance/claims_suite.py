@@ -1,0 +1,301 @@
+"""What a store must do with deliveries: lanes, claims, leases and fences."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from record import ALICE, BOB, LEASE, STRANGER, Record, event, ids, increment, part, put, seen
+
+from soorma_common.delivery import Subscription
+from soorma_common.errors import Fenced, Forbidden, WrongType
+from soorma_common.memory import Cause
+from soorma_common.operations import RecordAction
+
+
+class ClaimsSuite:
+    """Deliveries that are handled, sooner or later."""
+
+    async def test_a_claim_brings_the_event_and_a_fence(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p", id="1", data={"x": 1}, scope=BOB)
+        (one,) = await record.claim(member)
+        assert (one.attempt, one.tenant_id, one.user_id, one.plan_id) == (1, "acme", "bob", "p")
+        assert (seen(one).id, seen(one).data) == ("1", {"x": 1})
+        assert one.subscription_id in member.own
+        delivery = await record.store.delivery(one.fence)
+        assert delivery is not None
+        assert (delivery.event_id, delivery.group, delivery.attempt) == ("1", "g", 1)
+        assert await record.store.delivery("no fence") is None
+        assert await record.claim(member) == []
+
+    async def test_a_lane_is_handled_one_at_a_time_and_in_order(self, record: Record) -> None:
+        member = await record.subscribe("g", "e", "f")
+        for number in range(4):
+            await record.publish("ef"[number % 2], "p", id=str(number))
+        for number in range(4):
+            (one,) = await record.claim(member)
+            assert seen(one).id == str(number)
+            await record.settle(one)
+        assert not await record.store.is_ready(list(member.all))
+
+    async def test_lanes_of_plans_users_and_tenants_run_side_by_side(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        for plan in ("p", "q"):
+            for number in range(2):
+                await record.publish("e", plan, id=f"{plan}{number}")
+        await record.publish("e", "p", id="bob", scope=BOB)
+        await record.publish("e", "p", id="stranger", scope=STRANGER)
+        assert set(ids(await record.claim(member))) == {"p0", "q0", "bob", "stranger"}
+
+    async def test_groups_do_not_wait_for_each_other(self, record: Record) -> None:
+        slow, quick = await record.subscribe("slow", "e"), await record.subscribe("quick", "e")
+        for number in range(3):
+            await record.publish("e", "p", id=str(number))
+        await record.claim(slow)
+        assert await record.work_off(quick) == ["0", "1", "2"]
+
+    async def test_events_without_a_plan_are_lanes_of_their_own(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        for number in range(3):
+            await record.publish("e", id=str(number))
+        assert set(ids(await record.claim(member))) == {"0", "1", "2"}
+
+    async def test_an_unordered_handler_takes_a_plans_events_side_by_side(self, record: Record) -> None:
+        member = await record.subscribe("g", Subscription("e", ordered=False), "f")
+        for kind in "eefef":
+            await record.publish(kind, "p")
+        assert sorted(str(seen(one).type) for one in await record.claim(member)) == ["e", "e", "e", "f"]
+
+    async def test_a_claim_takes_no_more_than_its_limit_the_eldest_first(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        for number in range(5):
+            await record.publish("e", f"plan {number}", id=str(number))
+            record.clock.advance(1)
+        assert ids(await record.claim(member, 2)) == ["0", "1"]
+        assert ids(await record.claim(member, 2)) == ["2", "3"]
+        assert ids(await record.claim(member, 0)) == []
+
+    async def test_a_claim_takes_only_from_the_subscriptions_it_names(self, record: Record) -> None:
+        member = await record.subscribe("g", "e", "f")
+        await record.publish("e")
+        (of_f,) = [id_ for id_, pattern in member.all.items() if pattern == ("f", "*")]
+        assert not await record.store.is_ready([of_f])
+        assert await record.store.claim([of_f], 9, LEASE, "r1") == []
+        assert await record.store.is_ready(list(member.all))
+
+    async def test_a_settling_commit_does_everything_at_once(self, record: Record) -> None:
+        member = await record.subscribe("g", "e", "next")
+        await record.publish("e", "p", id="1")
+        (one,) = await record.claim(member)
+        done = await record.settle(
+            one, part("p", increment("n"), RecordAction("a")), part("q", put("k", 1)), events=[event("next", id="2")]
+        )
+        assert [plan.revision for plan in done.plans] == [1, 1]
+        (following,) = await record.claim(member)
+        assert (seen(following).id, following.plan_id) == ("2", "p")
+
+    async def test_a_refused_commit_leaves_the_delivery_in_hand(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.do("p", put("text", "x"))
+        await record.publish("e", "p", id="1")
+        (one,) = await record.claim(member)
+        with pytest.raises(WrongType):
+            await record.settle(one, part("p", increment("text")), events=[event("e")])
+        assert await record.claim(member) == []
+        assert len(await record.log()) == 1
+        await record.settle(one, part("p", increment("n")))
+        assert await record.get("p", "n") == 1
+
+    async def test_events_published_in_a_lane_by_its_own_handler_keep_the_order(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p", id="0")
+        (one,) = await record.claim(member)
+        await record.settle(one, events=[event("e", id="1"), event("e", id="2")])
+        await record.publish("e", "p", id="3")
+        (one,) = await record.claim(member)
+        await record.settle(one, events=[event("e", id="4")])
+        assert await record.work_off(member) == ["2", "3", "4"]
+
+    async def test_a_commit_in_another_scope_than_its_event_is_refused(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p")
+        (one,) = await record.claim(member)
+        for scope in (BOB, STRANGER):
+            with pytest.raises((Forbidden, Fenced)):
+                await record.commit(part("p", put("k", 1)), scope=scope, fence=one.fence)
+            assert await record.revision("p", scope) == 0
+        await record.settle(one)
+
+    # leases and fences
+
+    async def test_an_expired_lease_gives_the_event_to_the_next(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p", id="1")
+        (first,) = await record.claim(member, lease=10)
+        record.clock.advance(9.999)
+        assert await record.claim(member) == []
+        assert await record.store.next_ready(list(member.all)) == pytest.approx(0.001, abs=1e-4)
+        record.clock.advance(0.001)
+        (second,) = await record.claim(member, replica="r2")
+        assert (second.attempt, seen(second).id) == (2, "1")
+        assert second.fence != first.fence
+
+    async def test_a_zombies_commit_is_fenced_and_leaves_nothing(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p", id="1")
+        (zombie,) = await record.claim(member)
+        record.clock.advance(LEASE)
+        (heir,) = await record.claim(member)
+        with pytest.raises(Fenced):
+            await record.settle(zombie, part("p", increment("n")), events=[event("late")])
+        with pytest.raises(Fenced):
+            await record.fail(zombie)
+        await record.settle(heir, part("p", increment("n")))
+        with pytest.raises(Fenced):
+            await record.settle(zombie, part("p", increment("n")))
+        assert await record.get("p", "n") == 1
+        assert len(await record.log()) == 1
+
+    async def test_a_late_commit_counts_as_long_as_nobody_else_claimed(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p")
+        (one,) = await record.claim(member)
+        record.clock.advance(10 * LEASE)
+        await record.settle(one, part("p", increment("n")))
+        assert await record.claim(member) == []
+
+    async def test_a_commit_sent_again_gets_its_first_answer(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p", id="1")
+        await record.publish("e", "p", id="2")
+        (one,) = await record.claim(member)
+
+        async def send() -> object:
+            return await record.settle(one, part("p", increment("n")), events=[event("done", id="3")])
+
+        first = await send()
+        (other,) = await record.claim(member)
+        await record.settle(other, part("p", increment("n")))
+        record.clock.advance(14 * 60)
+        await record.sweep()
+        assert await send() == first
+        assert await record.get("p", "n") == 2
+        assert len(await record.log()) == 3
+
+    async def test_another_commit_under_a_used_fence_is_fenced(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p")
+        (one,) = await record.claim(member)
+        await record.settle(one, part("p", increment("n")))
+        with pytest.raises(Fenced):
+            await record.settle(one, part("p", increment("n", 2)))
+        with pytest.raises(Fenced):
+            await record.fail(one)
+        assert await record.get("p", "n") == 1
+
+    async def test_a_fence_that_never_was(self, record: Record) -> None:
+        with pytest.raises(Fenced):
+            await record.commit(part("p", put("k", 1)), fence="0" * 32)
+        assert await record.revision("p") == 0
+
+    async def test_renewing_keeps_a_delivery(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.store.join(member.group_id, "r1", "host", 1)
+        await record.publish("e", "p")
+        (one,) = await record.claim(member)
+        for _ in range(10):
+            record.clock.advance(LEASE - 1)
+            assert await record.store.renew("r1", [one.fence, "other"], LEASE) == [one.fence]
+        assert await record.claim(member) == []
+        record.clock.advance(LEASE)
+        (heir,) = await record.claim(member, replica="r2")
+        assert await record.store.renew("r1", [one.fence], LEASE) == []
+        await record.settle(heir)
+        assert await record.store.renew("r2", [heir.fence], LEASE) == []
+
+    async def test_silence_is_the_time_since_a_replica_was_heard_of(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        assert await record.store.silence("r1") is None
+        await record.store.join(member.group_id, "r1", "host", 1)
+        record.clock.advance(7)
+        assert await record.store.silence("r1") == pytest.approx(7)
+        await record.store.renew("r1", [], LEASE)
+        assert await record.store.silence("r1") == pytest.approx(0)
+        await record.store.leave("r1", [])
+        assert await record.store.silence("r1") is None
+
+    async def test_what_a_replica_leaves_is_free_at_once(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.store.join(member.group_id, "r1", "host", 1)
+        await record.publish("e", "p")
+        (one,) = await record.claim(member)
+        record.notices.clear()
+        await record.store.leave("r1", [one.fence])
+        assert {group for notice in record.notices for group in notice.groups} == {member.group_id}
+        assert await record.store.is_ready(list(member.all))
+        (heir,) = await record.claim(member, replica="r2")
+        assert heir.attempt == 2
+        with pytest.raises(Fenced):
+            await record.settle(one)
+
+    async def test_what_a_replica_left_it_may_still_answer_until_claimed(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p")
+        (one,) = await record.claim(member)
+        await record.store.leave("r1", [one.fence])
+        await record.settle(one, part("p", increment("n")))
+        assert await record.claim(member) == []
+        assert await record.get("p", "n") == 1
+
+    async def test_an_agent_that_reconnects_keeps_what_it_was_doing(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p", id="1")
+        (one,) = await record.claim(member)
+        await record.store.leave("r1", [one.fence])
+        (kept,) = await record.store.resume([one.fence, "unknown"], LEASE, "r2")
+        assert (kept.fence, kept.attempt, seen(kept).id, kept.plan_id) == (one.fence, 1, "1", "p")
+        assert await record.claim(member, replica="r3") == []
+        record.clock.advance(LEASE)
+        (heir,) = await record.claim(member, replica="r3")
+        assert await record.store.resume([one.fence], LEASE, "r2") == []
+        assert heir.attempt == 2
+
+    async def test_the_old_connections_end_takes_nothing_from_the_new_one(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p")
+        (one,) = await record.claim(member, replica="old")
+        await record.store.resume([one.fence], LEASE, "new")
+        await record.store.leave("old", [one.fence])
+        assert await record.claim(member, replica="r3") == []
+        await record.settle(one)
+
+    async def test_what_is_given_back_costs_no_attempt(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p", id="1")
+        await record.publish("e", "p", id="2")
+        (one,) = await record.claim(member)
+        await record.store.give_back([one.fence, "unknown"])
+        (again,) = await record.claim(member)
+        assert (again.attempt, seen(again).id) == (1, "1")
+        assert again.fence != one.fence
+        with pytest.raises(Fenced):
+            await record.settle(one)
+
+    async def test_a_claim_is_for_one_alone(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.commit(events=[event("e", f"plan {number % 40}", id=str(number)) for number in range(80)])
+        claims = await asyncio.gather(*(record.claim(member, 3, replica=f"r{number}") for number in range(50)))
+        everything = [one for claimed in claims for one in claimed]
+        assert sorted(ids(everything), key=int) == [str(number) for number in range(40)]
+        assert len({one.fence for one in everything}) == 40
+        assert all(len(claimed) <= 3 for claimed in claims)
+
+    async def test_a_fences_commit_names_its_cause(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p", id="1")
+        (one,) = await record.claim(member)
+        cause = Cause(actor="g", event_id="1")
+        await record.commit(part("p", put("k", 1)), fence=one.fence, cause=cause)
+        _, (row,) = await record.store.history(ALICE, "p", None, 0, None, 10)
+        assert row.cause == cause

@@ -1,0 +1,70 @@
+"""The conformance suite of stores: a store passes it by one short class that inherits `StoreSuite`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from claims_suite import ClaimsSuite
+from durability_suite import DurabilitySuite
+from events_suite import EventsSuite
+from expiry_suite import ExpirySuite
+from failures_suite import FailuresSuite
+from history_suite import HistorySuite
+from idempotency_suite import IdempotencySuite
+from limits_suite import LimitsSuite
+from plans_suite import PlansSuite
+from record import LEASE, Clock, Record
+from unseen_suite import UnseenSuite
+
+from soorma_common.limits import Limits
+from soorma_platform.engine.rows import Notice
+from soorma_platform.stores.protocol import Store
+
+MakeRecord: TypeAlias = Callable[..., Awaitable[Record]]
+
+
+class StoreSuite(
+    PlansSuite,
+    HistorySuite,
+    ExpirySuite,
+    LimitsSuite,
+    IdempotencySuite,
+    EventsSuite,
+    ClaimsSuite,
+    FailuresSuite,
+    UnseenSuite,
+    DurabilitySuite,
+    ABC,
+):
+    """All that the record is asked for. A subclass says how its store is opened."""
+
+    @abstractmethod
+    async def open_store(
+        self, place: Path, on_commit: Callable[[Notice], None], *, limits: Limits, clock: Clock, lease: float
+    ) -> Store:
+        """Opens the store that belongs to `place`, a folder; the same one again after it was closed."""
+
+    @pytest.fixture
+    async def make_record(self, tmp_path: Path) -> AsyncIterator[MakeRecord]:
+        """Makes an open record with limits of its own."""
+        opened: list[Record] = []
+
+        async def make(*, lease: float = LEASE, **limits: Any) -> Record:
+            made = Record(partial(self.open_store, tmp_path), Limits(**limits), lease, Clock())
+            await made.open()
+            opened.append(made)
+            return made
+
+        yield make
+        for record in opened:
+            await record.close()
+
+    @pytest.fixture
+    async def record(self, make_record: MakeRecord) -> Record:
+        """An open record of the default limits."""
+        return await make_record()

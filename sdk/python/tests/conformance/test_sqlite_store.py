@@ -1,0 +1,240 @@
+"""The embedded store passes the suite; below it, what only a file can suffer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import apsw
+import pytest
+from record import LEASE, Clock, Record, append, event, increment, part, put
+from store_suite import StoreSuite
+
+from soorma_common.errors import Unavailable
+from soorma_common.limits import Limits
+from soorma_common.operations import RecordAction
+from soorma_platform.engine.rows import Notice
+from soorma_platform.stores.protocol import Store
+from soorma_platform.stores.sqlite import SqliteStore, database
+
+HOLD = """
+import sqlite3, sys
+holder = sqlite3.connect(sys.argv[1], isolation_level=None)
+holder.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+class TestSqliteStore(StoreSuite):
+    async def open_store(
+        self, place: Path, on_commit: Callable[[Notice], None], *, limits: Limits, clock: Clock, lease: float
+    ) -> Store:
+        return await SqliteStore.open(place / "record.db", on_commit, limits=limits, clock=clock, lease=lease)
+
+
+async def _open(path: Path) -> SqliteStore:
+    return await SqliteStore.open(path, lambda notice: None)
+
+
+@pytest.fixture
+async def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """An open record at `tmp_path/record.db` that waits a tenth of a second for a lock; the test closes it."""
+    monkeypatch.setattr(database, "BUSY_MS", 100)
+
+    async def opener(on_commit: Callable[[Notice], None], **given: object) -> Store:
+        return await SqliteStore.open(tmp_path / "record.db", on_commit, **given)  # type: ignore[arg-type]
+
+    made = Record(opener, Limits(), LEASE, Clock())
+    await made.open()
+    return made
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with closing(apsw.Connection(str(path))) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        yield
+        holder.execute("ROLLBACK")
+
+
+async def test_a_locked_file_is_unavailable_and_nothing_is_half_written(opened: Record, tmp_path: Path) -> None:
+    await opened.do("p", put("k", 1))
+    with _locked(tmp_path / "record.db"):
+        with pytest.raises(Unavailable, match="locked"):
+            await opened.commit(part("p", put("k", 2), RecordAction("a")), events=[event("e")])
+        assert await opened.get("p", "k") == 1, "readers need no lock"
+    assert (await opened.revision("p"), await opened.actions("p"), await opened.log()) == (1, [], [])
+    await opened.do("p", put("k", 3))
+    assert await opened.get("p", "k") == 3
+    await opened.close()
+
+
+async def test_a_crowd_before_a_locked_file_hears_of_it_together(opened: Record, tmp_path: Path) -> None:
+    """Each waiting its turn for the lock would make the last of them wait for minutes."""
+    with _locked(tmp_path / "record.db"):
+        begun = time.monotonic()
+        outcomes = await asyncio.gather(*(opened.do("p", increment("n")) for _ in range(50)), return_exceptions=True)
+        waited = time.monotonic() - begun
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert await opened.revision("p") == 0
+    await opened.close()
+    assert waited < 2.5, "50 waits of 0.1 s one after the other"
+
+
+async def test_a_file_locked_by_another_process_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_MS", 100)
+    path = tmp_path / "record.db"
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLD, path, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert await asyncio.wait_for(holder.stdout.readline(), 30) == b"held\n"
+    with pytest.raises(Unavailable, match="locked"):
+        await _open(path)
+    holder.stdin.close()
+    await asyncio.wait_for(holder.wait(), 30)
+    await (await _open(path)).close()
+
+
+async def test_a_second_store_on_the_file_names_the_process_of_the_first(opened: Record, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=str(os.getpid())):
+        await _open(tmp_path / "record.db")
+    await opened.do("p", put("k", 1))
+    await opened.close()
+    await (await _open(tmp_path / "record.db")).close()
+
+
+async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "record.db"
+    path.write_bytes(b"this is no database " * 1000)
+    with pytest.raises(Unavailable, match="damaged"):
+        await _open(path)
+    assert path.read_bytes() == b"this is no database " * 1000
+
+
+async def test_a_damaged_file_never_answers_as_if_it_were_empty(opened: Record, tmp_path: Path) -> None:
+    path = tmp_path / "record.db"
+    for number in range(200):
+        await opened.do(f"plan {number}", put("k", "x" * 4000))
+    await opened.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+
+    async def open_and_read() -> None:
+        await opened.open()
+        await opened.get("plan 7", "k")
+
+    with pytest.raises(Unavailable, match="damaged"):
+        await open_and_read()
+
+
+async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(opened: Record, tmp_path: Path) -> None:
+    await opened.do("p", put("k", 1))
+    writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
+    full = int(writing.pragma("page_count"))
+    writing.pragma("max_page_count", full)
+    with pytest.raises(Unavailable, match="full"):
+        await opened.commit(part("p", put("k", "x" * 500_000), RecordAction("a")), events=[event("e")])
+    assert await opened.get("p", "k") == 1
+    assert (await opened.revision("p"), await opened.actions("p"), await opened.log()) == (1, [], [])
+    crowd = [opened.do("p", put("k", "x" * 500_000)), opened.do("q", put("k", 1)), opened.do("p", append("l", 1))]
+    outcomes = await asyncio.gather(*crowd, return_exceptions=True)
+    assert isinstance(outcomes[0], Unavailable)
+    assert outcomes[1:] == [[None], [[1]]], "what fits is written all the same"
+    writing.pragma("max_page_count", 1 << 30)
+    await opened.do("p", put("k", "x" * 500_000))
+    await opened.reopen()
+    assert await opened.get("p", "k") == "x" * 500_000
+    assert await opened.get("q", "k") == 1
+    await opened.close()
+
+
+async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Unavailable):
+        await _open(tmp_path / "file" / "record.db")
+
+
+# migrations
+
+
+def _schema(connection: apsw.Connection) -> list[tuple[object, ...]]:
+    return list(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"))
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(opened: Record, tmp_path: Path) -> None:
+    path = tmp_path / "record.db"
+    await opened.close()
+    newer = len(database.migrations()) + 1
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.pragma("user_version", newer)
+        before = _schema(connection)
+    with pytest.raises(Unavailable, match="newer"):
+        await _open(path)
+    with closing(apsw.Connection(str(path))) as connection:
+        assert (connection.pragma("user_version"), _schema(connection)) == (newer, before)
+
+
+async def test_migrated_equals_fresh(tmp_path: Path) -> None:
+    steps = database.migrations()
+    assert steps
+    await (await _open(tmp_path / "fresh.db")).close()
+    with closing(apsw.Connection(str(tmp_path / "migrated.db"))) as migrated:
+        migrated.pragma("journal_mode", "wal")
+        for number, step in enumerate(steps, 1):
+            migrated.execute(step)
+            migrated.pragma("user_version", number)
+    await (await _open(tmp_path / "migrated.db")).close()
+    with (
+        closing(apsw.Connection(str(tmp_path / "fresh.db"))) as fresh,
+        closing(apsw.Connection(str(tmp_path / "migrated.db"))) as migrated,
+    ):
+        assert _schema(migrated) == _schema(fresh)
+        assert migrated.pragma("user_version") == fresh.pragma("user_version") == len(steps)
+
+
+async def test_a_migration_that_is_not_allowed_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "record.db"
+    await (await _open(path)).close()
+    steps = database.migrations()
+    monkeypatch.setattr(database, "migrations", lambda: [*steps, "CREATE TABLE later (id INTEGER) STRICT"])
+    with pytest.raises(Unavailable, match="--build"):
+        await SqliteStore.open(path, lambda notice: None, may_migrate=False)
+    with closing(apsw.Connection(str(path))) as connection:
+        assert connection.pragma("user_version") == len(steps)
+    await (await _open(path)).close()
+    with closing(apsw.Connection(str(path))) as connection:
+        assert connection.pragma("user_version") == len(steps) + 1
+
+
+async def test_a_failing_migration_leaves_the_database_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "record.db"
+    await (await _open(path)).close()
+    steps = database.migrations()
+    broken = [*steps, "CREATE TABLE later (id INTEGER) STRICT", "CREATE TABLE plans (id INTEGER) STRICT"]
+    with closing(apsw.Connection(str(path))) as connection:
+        before = _schema(connection)
+    monkeypatch.setattr(database, "migrations", lambda: broken)
+    with pytest.raises(apsw.SQLError):
+        await _open(path)
+    with closing(apsw.Connection(str(path))) as connection:
+        assert (connection.pragma("user_version"), _schema(connection)) == (len(steps), before)
+
+
+async def test_the_record_is_durable_by_its_settings(opened: Record) -> None:
+    writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
+    assert writing.pragma("journal_mode") == "wal"
+    assert writing.pragma("synchronous") == 2
+    await opened.close()

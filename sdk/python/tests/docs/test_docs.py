@@ -1,0 +1,379 @@
+"""Every page of the repository: its code runs, its commands work, its links lead somewhere, its tables are complete."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from doc_blocks import Stage, execute, run_chain
+from doc_pages import LANGUAGES, ROOT, Block, Page, blocks, chains, pages
+from doc_tour import Tour
+from platform_process import PlatformProcess, clean_environment
+
+import soorma.errors
+from soorma import ClientConfig, EventClient, MemoryClient, PlatformContext, Reject, Worker, WorkflowState
+from soorma.context import caller_for
+from soorma_platform.settings import Settings
+
+TESTS = ROOT / "sdk" / "python" / "tests"
+REFERENCE = ROOT / "sdk" / "python" / "README.md"
+
+EXTERNAL = {
+    # Both name the rules that a changelog keeps to, and are part of the form itself.
+    "https://keepachangelog.com/en/1.1.0/",
+    "https://semver.org/spec/v2.0.0.html",
+}
+
+TOUR, AGENTS = "runs in the tour", "the example's agents"
+COMMANDS = {
+    # in the order of the tour
+    "pip install -e sdk/python": "test_the_installation_command",
+    "soorma dev --build": TOUR,
+    "soorma dev --status": TOUR,
+    "curl http://localhost:8083/health": TOUR,
+    "cd examples/05-memory-working": TOUR,
+    "python manual_state.py": TOUR,
+    "./start.sh": AGENTS,
+    'python client.py "Write a blog post about Docker"': TOUR,
+    "pip install -e ../../sdk/python": "test_the_installation_command",
+    'curl -X PUT http://localhost:8083/v1/memory/working/plan-1/goal -H "X-Tenant-ID: acme" -H "X-User-ID: ann" '
+    '-H "Content-Type: application/json" -d \'{"value": "a blog post"}\'': TOUR,
+    'curl http://localhost:8083/v1/memory/working/plan-1/goal -H "X-Tenant-ID: acme" -H "X-User-ID: ann"': TOUR,
+    'curl -X POST http://localhost:8082/v1/events/publish -H "Content-Type: application/json" '
+    '-d \'{"type": "order.placed", "topic": "business-facts", "data": {"order": 7}}\'': TOUR,
+    "curl http://localhost:8082/v1/events/groups": TOUR,
+    "curl http://localhost:8082/v1/events/dead-letters": TOUR,
+    "curl -X POST http://localhost:8082/v1/events/dead-letters/1/replay": TOUR,
+    "soorma dev --logs": TOUR,
+    "soorma dev --stop": TOUR,
+    # what makes an environment; its parts are what every test here stands on
+    "python3 -m venv .venv": "test_the_shell_commands_of_an_environment",
+    ". .venv/bin/activate": "test_the_shell_commands_of_an_environment",
+    # elsewhere, because they take long, or run this very test
+    "make demo": "system/test_demo.py::test_it_shows_the_workflow",
+    "make demo-crash": "system/test_demo.py::test_kills_change_nothing_but_the_attempts",
+    "make test": "test_the_tasks_are_there",
+    'make test ARGS="-k increment"': "test_the_tasks_are_there",
+    "sh tools/run test -k increment": "test_the_tasks_are_there",
+    "sh tools/pin.sh": "test_the_tasks_are_there",
+}
+"""How each command of a page is checked: in the tour, or by the test named. `make` itself is looked at in
+test_the_tasks_are_there. What is not here fails."""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
+    """One platform for all blocks; each has a tenant of its own."""
+    with PlatformProcess(tmp_path_factory.mktemp("docs")) as platform:
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each command of the tour said."""
+    said: dict[str, str] = {}
+    with Tour(tmp_path_factory.mktemp("tour")) as shell:
+        for command, how in COMMANDS.items():
+            if how == AGENTS:
+                shell.start_agents(command)
+            elif how == TOUR:
+                if command.endswith("/dead-letters"):
+                    asyncio.run(leave_a_dead_letter(shell.env))
+                said[command] = shell.run(command)
+        shell.stop_agents()
+    return said
+
+
+async def leave_a_dead_letter(env: dict[str, str]) -> None:
+    config = ClientConfig.from_env(env)
+    agent = Worker("refuser", config=config)
+    dead = asyncio.get_running_loop().create_future()
+
+    @agent.on_event("refused")
+    async def refuse(event: object, context: object) -> None:
+        raise Reject("for the tour")
+
+    async with agent, EventClient("tour", config=config) as client:
+
+        @client.on_event("event.dead_lettered")
+        def on_dead(event: object) -> None:
+            dead.set_result(event)
+
+        await client.connect(["system-events"])
+        await client.publish("refused", "action-requests")
+        async with asyncio.timeout(20):
+            await dead
+
+
+def id_of(thing: object) -> str:
+    """How a test's parameter is called."""
+    if isinstance(thing, list):
+        thing = thing[0]
+    assert isinstance(thing, Block | Page)
+    return thing.name
+
+
+# --- Code ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chain", chains(), ids=id_of)
+async def test_code_runs(chain: list[Block], running: PlatformProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    tenant_id = f"docs-{uuid4().hex[:12]}"
+    for name in [name for name in clean_environment() if name.startswith("SOORMA_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SOORMA_MEMORY_URL", running.memory_url)
+    monkeypatch.setenv("SOORMA_EVENT_SERVICE_URL", running.events_url)
+    monkeypatch.setenv("SOORMA_TENANT_ID", tenant_id)
+    caller = caller_for(ClientConfig.from_env())
+    try:
+        async with PlatformContext.from_env("documentation") as context, asyncio.timeout(40):
+            await run_chain(chain, Stage(context, caller, tenant_id))
+    finally:
+        await caller.close()
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("python") if block.excerpt_of], ids=id_of)
+def test_excerpts_are_what_the_file_says(block: Block) -> None:
+    lines = [line.strip() for line in (ROOT / block.excerpt_of).read_text("utf-8").splitlines()]
+    at = 0
+    for part in re.split(r"^\s*# …\n", block.code, flags=re.MULTILINE):
+        wanted = [line.strip() for line in part.strip().splitlines()]
+        starts = [i for i in range(at, len(lines)) if lines[i : i + len(wanted)] == wanted]
+        assert starts, f"{block.name}: {block.excerpt_of} has no such lines, or in another order:\n{part}"
+        at = starts[0] + len(wanted)
+
+
+@pytest.mark.parametrize("page", pages().values(), ids=id_of)
+def test_every_block_has_a_language_that_is_checked(page: Page) -> None:
+    for block in page.blocks:
+        assert block.language in LANGUAGES, f"{block.name}: a block in {block.language or 'no language'}"
+        if block.language == "json":
+            json.loads(block.code)
+
+
+async def test_the_checks_of_blocks_can_fail() -> None:
+    def block(code: str) -> Block:
+        return Block(REFERENCE, 1, "python", code)
+
+    for wrong in ("1 + 1  # -> 3", "n = 2  # -> 3", "len([])  # raises TypeError", "if True:\n    1 + 1  # -> 3"):
+        with pytest.raises(AssertionError):
+            await execute(wrong, {}, block(wrong), 1)
+    for right in ("1 + 1  # -> 2", "n = 2  # -> 2", "len(1)  # raises TypeError", "if True:\n    1 + 1  # -> 2"):
+        await execute(right, {}, block(right), 1)
+
+
+# --- Commands ------------------------------------------------------------------------------
+
+
+def test_every_command_is_known() -> None:
+    told = {command: block.name for block in blocks("bash") for command in block.commands}
+    unknown = {command: place for command, place in told.items() if command not in COMMANDS}
+    assert not unknown, f"commands that no test runs: {unknown}"
+    assert not COMMANDS.keys() - told.keys(), "commands that no page names any more"
+
+
+@pytest.mark.parametrize("test", sorted({how for how in COMMANDS.values() if how not in (TOUR, AGENTS)}))
+def test_the_tests_that_run_commands_exist(test: str) -> None:
+    file, _, name = test.rpartition("::")
+    path = TESTS / file if file else Path(__file__)
+    names = {node.name for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)}
+    assert name in names
+
+
+def test_the_tour(tour: dict[str, str]) -> None:
+    assert "memory" in tour["soorma dev --status"]
+    assert "cleaned up" in tour["python manual_state.py"]
+    assert '"status":"ok"' in tour["curl http://localhost:8083/health"]
+    assert "workflow-planner" in tour["curl http://localhost:8082/v1/events/groups"]
+    assert "for the tour" in tour["curl http://localhost:8082/v1/events/dead-letters"]
+    assert "has stopped" in tour["soorma dev --stop"]
+
+
+def test_the_clients_output_is_as_shown(tour: dict[str, str]) -> None:
+    (shown,) = (block for block in blocks("text") if block.output_of.startswith("python client.py"))
+    assert without_what_varies(shown.code) == without_what_varies(tour[shown.output_of])
+
+
+def test_the_demos_output_is_as_shown(tmp_path: Path) -> None:
+    """A timeline's lines may change places by a hair, so each is looked for by itself."""
+    shown = [block for block in blocks("text") if block.output_of.startswith("tools/demo.py")]
+    assert len(shown) == 2
+    said = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "demo.py"), "--crash"],
+        cwd=tmp_path,
+        env=clean_environment(COLUMNS="200", NO_COLOR="1"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    ).stdout
+    lines = without_what_varies(said).splitlines()
+    for block in shown:
+        missing = [line for line in without_what_varies(block.code).splitlines() if line not in lines]
+        assert not missing, f"{block.name} shows what `make demo-crash` does not say: {missing}\n{said}"
+
+
+def without_what_varies(text: str) -> str:
+    """Without ids, process numbers and times."""
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}|\b[0-9a-f]{8}\b", "ID", text)
+    return re.sub(r"process \d+", "process N", re.sub(r"^ *\d+\.\d\d s", "T", text, flags=re.MULTILINE)).strip()
+
+
+def test_the_installation_command() -> None:
+    """It would change this environment, so pip only prepares it; the environment was made in that way."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-build-isolation", "-e", "sdk/python"],
+        cwd=ROOT,
+        env=clean_environment(PIP_DISABLE_PIP_VERSION_CHECK="1"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"soorma-core-{soorma.__version__}" in done.stdout
+
+
+def test_the_shell_commands_of_an_environment(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=tmp_path, check=True, timeout=60)
+    script = '. .venv/bin/activate && python -c "import sys; print(sys.prefix)"'
+    done = subprocess.run(["/bin/sh", "-c", script], cwd=tmp_path, check=True, timeout=60, capture_output=True)
+    assert Path(done.stdout.decode().strip()).resolve() == (tmp_path / ".venv").resolve()
+
+
+def test_the_tasks_are_there() -> None:
+    """`make TASK` is `sh tools/run TASK` for every task that a page names."""
+    makefile, script = (ROOT / "Makefile").read_text("utf-8"), (ROOT / "tools" / "run").read_text("utf-8")
+    named = set()
+    for page in pages().values():
+        text = page.path.read_text("utf-8")
+        named |= set(re.findall(r"(?:^|`)(?:make|sh tools/run) ([a-z][a-z-]*)", text, flags=re.MULTILINE))
+    assert named >= {"demo", "demo-crash", "test"}
+    targets = {name for line in re.findall(r"^([a-z -]+):", makefile, flags=re.MULTILINE) for name in line.split()}
+    tasks = set(re.findall(r"^    ([a-z-]+)(?: \|[^)]*)?\)", script, flags=re.MULTILINE))
+    assert named <= targets
+    assert named <= tasks
+    for file in ("run", "pin.sh"):
+        subprocess.run(["/bin/sh", "-n", str(ROOT / "tools" / file)], check=True, timeout=60)
+
+
+# --- Links ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", pages().values(), ids=id_of)
+def test_every_link_leads_somewhere(page: Page) -> None:
+    for line, target in page.links():
+        where = f"{page.name}:{line}: {target}"
+        if re.match(r"[a-z]+:", target):
+            assert target in EXTERNAL, f"{where} leads out of the repository"
+            continue
+        file, _, anchor = target.partition("#")
+        path = (page.path.parent / file).resolve() if file else page.path
+        assert path.exists(), f"{where} leads nowhere"
+        assert path.is_relative_to(ROOT), f"{where} leads out of the repository"
+        if anchor:
+            assert anchor in pages()[path].anchors(), f"{where}: there is no such heading"
+
+
+def test_the_paths_that_users_know() -> None:
+    found = {page.name for page in pages().values()}
+    assert found >= {
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "docs/MEMORY_PATTERNS.md",
+        "docs/DESIGN_PATTERNS.md",
+        "examples/05-memory-working/README.md",
+        "sdk/python/README.md",
+    }
+    assert "workflowstate" in pages()[REFERENCE].anchors()
+
+
+# --- Completeness --------------------------------------------------------------------------
+
+
+def public(kind: type) -> set[str]:
+    """The names of a class's own public methods and properties."""
+    return {name for name, _ in inspect.getmembers(kind) if not name.startswith("_")}
+
+
+def test_the_reference_names_every_method() -> None:
+    page = pages()[REFERENCE]
+    state = page.section("WorkflowState")
+    headings = set(re.findall(r"\w+", " ".join(re.findall(r"^### (.+)$", state, flags=re.MULTILINE))))
+    assert public(WorkflowState) <= headings
+    assert headings <= public(WorkflowState)
+    memory = page.section("MemoryClient")
+    assert {name for name in public(MemoryClient) if name not in ("on", "scope") and f"`{name}(" not in memory} == set()
+
+
+def test_the_table_of_errors() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (\d+) \|", pages()[REFERENCE].section("Errors"), flags=re.MULTILINE)
+    known = [(name, getattr(soorma.errors, name)) for name in soorma.errors.__all__]
+    assert sorted(rows) == sorted((name, kind.code, str(kind.status)) for name, kind in known)
+
+
+def test_the_table_of_environment_variables() -> None:
+    section = pages()[REFERENCE].section("Environment variables")
+    table = dict(re.findall(r"^\| `(SOORMA_\w+)` \| `?([^`|]*?)`? \|", section, flags=re.MULTILINE))
+    asked = Asked()
+    platform, client = Settings.from_env(asked), ClientConfig.from_env(asked)
+    assert asked.names <= table.keys()
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "sdk/python/src").rglob("*.py"))
+    assert set(re.findall(r'"(SOORMA_[A-Z_]*[A-Z])"', source)) <= table.keys()
+    assert {name for name in table if name not in asked.names and f'"{name}"' not in source} == set()
+    defaults: dict[str, object] = {
+        "SOORMA_HOST": platform.host,
+        "SOORMA_PORT_OFFSET": platform.port_offset,
+        "SOORMA_DATABASE": platform.database,
+        "SOORMA_MAY_MIGRATE": str(platform.may_migrate).lower(),
+        "SOORMA_LEASE_SECONDS": f"{platform.lease:g}",
+        "SOORMA_LOG_LEVEL": platform.log_level,
+        "SOORMA_MEMORY_URL": client.memory_url,
+        "SOORMA_EVENT_SERVICE_URL": client.events_url,
+        "SOORMA_TENANT_ID": "none",
+        "SOORMA_USER_ID": "none",
+        "SOORMA_RETRY_SECONDS": f"{client.retry_seconds:g}",
+    }
+    for prefix, group in (("SOORMA_LIMIT_", platform.limits), ("SOORMA_KEEP_", platform.retention)):
+        defaults |= {prefix + name.upper(): int(getattr(group, name)) for name in group.__struct_fields__}
+    assert table == {name: str(value) for name, value in defaults.items()}
+
+
+def test_the_table_of_the_commands_options() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "soorma.cli", "dev", "--help"],
+        env=clean_environment(COLUMNS="200", NO_COLOR="1"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    options = set(re.findall(r"^[│|* ]*(--[a-z-]+)", done.stdout, flags=re.MULTILINE)) - {"--help"}
+    rows = re.findall(r"^\| .+ \|$", pages()[REFERENCE].section("The command"), flags=re.MULTILINE)
+    assert set(re.findall(r"`(--[a-z-]+)`", "".join(rows))) == options | {"--follow"}
+
+
+class Asked(dict[str, str]):
+    """An empty environment that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
+        self.names.add(name)
+        return default

@@ -1,0 +1,160 @@
+"""What a user's plans should be, said with plain dicts."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from soorma_common.errors import Conflict, WrongType
+from soorma_common.memory import PlanCommit
+from soorma_common.operations import (
+    Append,
+    Cleanup,
+    Delete,
+    ExpirePlan,
+    Extend,
+    Increment,
+    KeyOperation,
+    Merge,
+    RecordAction,
+    Set,
+)
+from soorma_common.values import decode
+
+UNTOLD = object()
+"""The past of a key that had expired and was not swept yet: it may be told either way."""
+
+
+@dataclass
+class Key:
+    """A key's value, revision, and when it expires."""
+
+    value: Any
+    revision: int
+    expires_at: float | None = None
+
+
+@dataclass
+class Plan:
+    """A plan; `past` has the values after each revision that can be asked for."""
+
+    revision: int = 0
+    keys: dict[str, Key] = field(default_factory=dict)
+    actions: list[str] = field(default_factory=list)
+    expires_at: float | None = None
+    past: dict[int, dict[str, Any]] = field(default_factory=lambda: {0: {}})
+
+    def live(self, now: float) -> dict[str, Key]:
+        """The keys a reader sees."""
+        if self.is_over(now):
+            return {}
+        return {name: key for name, key in self.keys.items() if key.expires_at is None or key.expires_at > now}
+
+    def is_over(self, now: float) -> bool:
+        """Whether the plan's own time to live has run out."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    def clear(self) -> None:
+        """Everything goes but the revision."""
+        self.keys, self.actions, self.expires_at, self.past = {}, [], None, {}
+
+    def close(self, now: float) -> None:
+        """A commit is over: another revision, and another past."""
+        self.revision += 1
+        live = self.live(now)
+        self.past[self.revision] = {
+            name: copy.deepcopy(key.value) if name in live else UNTOLD for name, key in self.keys.items()
+        }
+
+
+class Change:
+    """A commit on one plan."""
+
+    def __init__(self, plan: Plan, now: float) -> None:
+        self.plan = plan
+        self.now = now
+        self.changed = plan.is_over(now)
+        if self.changed:
+            plan.clear()
+
+    def run(self, part: PlanCommit) -> list[Any]:
+        """The results of the commit's operations."""
+        if part.expected_revision not in (None, self.plan.revision):
+            raise Conflict("plan")
+        for key, revision in part.reads.items():
+            self._expect(key, revision)
+        results = [self._apply(operation) for operation in part.operations]
+        if self.changed:
+            self.plan.close(self.now)
+        return results
+
+    def _expect(self, name: str, revision: int) -> None:
+        key = self.plan.live(self.now).get(name)
+        if (key.revision if key else 0) != revision:
+            raise Conflict(name)
+
+    def _apply(self, operation: Any) -> Any:
+        if isinstance(operation, KeyOperation):
+            return self._apply_to_key(operation)
+        self.changed = True
+        match operation:
+            case RecordAction(name=name):
+                self.plan.actions.append(name)
+            case ExpirePlan(ttl=ttl):
+                self.plan.expires_at = None if ttl is None else self.now + ttl
+            case Cleanup():
+                count = len(self.plan.live(self.now))
+                self.plan.clear()
+                return count
+        return None
+
+    def _apply_to_key(self, operation: Any) -> Any:
+        name = operation.key
+        if operation.expected_revision is not None:
+            self._expect(name, operation.expected_revision)
+        key = self.plan.live(self.now).get(name)
+        if isinstance(operation, Delete):
+            if key:
+                del self.plan.keys[name]
+                self.changed = True
+            return None if operation.blind else key is not None
+        value = _changed(operation, key)
+        expires_at = key.expires_at if key else None
+        if isinstance(operation, Set):
+            expires_at = None if operation.ttl is None else self.now + operation.ttl
+        self.plan.keys[name] = Key(value, self.plan.revision + 1, expires_at)
+        self.changed = True
+        return None if operation.blind or isinstance(operation, Set) else copy.deepcopy(value)
+
+
+def _changed(operation: Any, key: Key | None) -> Any:
+    given = decode(bytes(operation.value)) if hasattr(operation, "value") else None
+    match operation:
+        case Increment(by=by):
+            return _fitting(key, 0, int | float) + by
+        case Append():
+            return [*_fitting(key, [], list), given]
+        case Extend():
+            return [*_fitting(key, [], list), *given]
+        case Merge():
+            return {**_fitting(key, {}, dict), **given}
+    return given
+
+
+def _fitting(key: Key | None, default: Any, kind: Any) -> Any:
+    value = key.value if key else default
+    if isinstance(value, bool) or not isinstance(value, kind):
+        raise WrongType("does not fit")
+    return value
+
+
+def sweep(plan: Plan, now: float) -> None:
+    """What upkeep does to a plan."""
+    if plan.is_over(now):
+        plan.clear()
+        plan.close(now)
+    elif gone := plan.keys.keys() - plan.live(now).keys():
+        for name in gone:
+            del plan.keys[name]
+        plan.close(now)

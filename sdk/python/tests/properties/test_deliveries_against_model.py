@@ -1,0 +1,281 @@
+"""Deliveries on the embedded store, against a plain model of lanes."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from record import ALICE, BOB, LEASE, STRANGER, Clock, Record, event, ids, part
+
+from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.errors import Fenced
+from soorma_common.limits import Limits
+from soorma_common.names import Scope
+from soorma_common.operations import RecordAction
+from soorma_platform.stores.protocol import Claimed, Membership
+from soorma_platform.stores.sqlite import SqliteStore
+
+SCOPES = [ALICE, BOB, STRANGER]
+TWICE = RetryPolicy(max_attempts=2, first_delay=1, longest_delay=1)
+SUBSCRIPTIONS = {
+    "all": [Subscription("*", retry=TWICE)],
+    "both": [Subscription("a", retry=TWICE), Subscription("b", ordered=False, retry=TWICE)],
+    "first": [Subscription("a", retry=TWICE)],
+}
+
+
+@dataclass
+class Waiting:
+    """An event that a group has yet to handle: `free_at` is the end of its lease or backoff."""
+
+    id: str
+    lane: Any
+    attempt: int = 0
+    free_at: float = 0.0
+    fence: str = ""
+    connected: bool = True
+
+
+class DeliveriesMachine(RuleBasedStateMachine):
+    """Three groups, three users, two plans; agents that work, fail, freeze, leave and come back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.waiting: dict[str, list[Waiting]] = {group: [] for group in SUBSCRIPTIONS}
+        self.published: dict[str, set[str]] = {group: set() for group in SUBSCRIPTIONS}
+        self.settled: dict[str, list[str]] = {group: [] for group in SUBSCRIPTIONS}
+        self.given_up: dict[str, list[str]] = {group: [] for group in SUBSCRIPTIONS}
+        self.claims: list[tuple[str, Claimed]] = []
+        self.count = 0
+        self.record = Record(self._opener, Limits(), LEASE, Clock())
+
+    async def _opener(self, on_commit: Callable[..., None], **given: Any) -> SqliteStore:
+        return await SqliteStore.open(Path(self.folder.name) / "record.db", on_commit, **given)
+
+    def run(self, call: Coroutine[Any, Any, Any]) -> Any:
+        return self.runner.run(call)
+
+    @property
+    def now(self) -> float:
+        return self.record.clock.now
+
+    @initialize()
+    def subscribe(self) -> None:
+        self.run(self.record.open())
+        self.members: dict[str, Membership] = {
+            group: self.run(self.record.subscribe(group, *wanted)) for group, wanted in SUBSCRIPTIONS.items()
+        }
+
+    def _add(self, id_: str, kind: str, scope: Scope, plan: str | None) -> None:
+        for group, wanted in SUBSCRIPTIONS.items():
+            fits = [one for one in wanted if one.type in (kind, "*")]
+            if fits:
+                in_line = plan is not None and fits[0].ordered
+                lane = (scope, plan) if in_line else id_
+                self.waiting[group].append(Waiting(id_, lane))
+                self.published[group].add(id_)
+
+    @rule(
+        kinds=st.lists(st.sampled_from("aab"), min_size=1, max_size=3),
+        scope=st.sampled_from(SCOPES),
+        plan=st.sampled_from(["p", "q", None]),
+    )
+    def publish(self, kinds: list[str], scope: Scope, plan: str | None) -> None:
+        events = []
+        for kind in kinds:
+            self.count += 1
+            events.append(event(kind, plan, id=str(self.count)))
+            self._add(str(self.count), kind, scope, plan)
+        self.run(self.record.commit(events=events, scope=scope))
+
+    def _claimable(self, group: str) -> list[Waiting]:
+        heads: dict[Any, Waiting] = {}
+        for one in self.waiting[group]:
+            heads.setdefault(one.lane, one)
+        return [one for one in heads.values() if one.free_at <= self.now]
+
+    @rule(group=st.sampled_from(list(SUBSCRIPTIONS)), limit=st.integers(1, 4))
+    def claim(self, group: str, limit: int) -> None:
+        claimable = {one.id: one for one in self._claimable(group)}
+        claimed = self.run(self.record.claim(self.members[group], limit, replica=group))
+        assert set(ids(claimed)) <= set(claimable), "one that is not first of its lane, or in another's hands"
+        assert len(claimed) == min(limit, len(claimable))
+        for one, id_ in zip(claimed, ids(claimed), strict=True):
+            row = claimable[id_]
+            row.attempt += 1
+            row.fence, row.free_at, row.connected = one.fence, self.now + LEASE, True
+            assert one.attempt == row.attempt
+            self.claims.append((group, one))
+
+    def _row(self, group: str, claimed: Claimed) -> Waiting | None:
+        return next((one for one in self.waiting[group] if one.fence == claimed.fence), None)
+
+    @rule(pick=st.integers(0, 50), follow_up=st.booleans())
+    def settle(self, pick: int, follow_up: bool) -> None:
+        if not self.claims:
+            return
+        group, claimed = self.claims[pick % len(self.claims)]
+        row = self._row(group, claimed)
+        (id_,) = ids([claimed])
+        self.count += 1
+        new = [event("a", id=str(self.count))] if follow_up else []
+        call = self.record.settle(claimed, part("handled", RecordAction(f"{group} {id_}")), events=new)
+        if row is None:
+            with pytest.raises(Fenced):
+                self.run(call)
+            return
+        self.run(call)
+        self.waiting[group].remove(row)
+        self.settled[group].append(id_)
+        self.claims = [kept for kept in self.claims if kept[1] is not claimed]
+        if follow_up:
+            self._add(str(self.count), "a", Scope(claimed.tenant_id, claimed.user_id), claimed.plan_id)
+
+    @rule(pick=st.integers(0, 50), reject=st.booleans())
+    def fail(self, pick: int, reject: bool) -> None:
+        if not self.claims:
+            return
+        group, claimed = self.claims[pick % len(self.claims)]
+        row = self._row(group, claimed)
+        self.count += 1
+        call = self.record.fail(claimed, reject=reject, notice=str(self.count))
+        if row is None:
+            with pytest.raises(Fenced):
+                self.run(call)
+            return
+        is_last = self._is_last(claimed, reject)
+        self.run(call)
+        if not is_last:
+            row.fence, row.free_at = "", self.now + 1
+            return
+        self.waiting[group].remove(row)
+        self.given_up[group].append(row.id)
+        if "event.dead_lettered" not in claimed.envelope:
+            scope = Scope(claimed.tenant_id, claimed.user_id)
+            self._add(str(self.count), "event.dead_lettered", scope, claimed.plan_id)
+
+    @staticmethod
+    def _is_last(claimed: Claimed, reject: bool) -> bool:
+        return reject or claimed.attempt >= TWICE.max_attempts
+
+    @rule(seconds=st.sampled_from([0.5, 1.0, LEASE]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.record.clock.advance(seconds)
+
+    @rule(group=st.sampled_from(list(SUBSCRIPTIONS)))
+    def leave(self, group: str) -> None:
+        mine = [row for row in self.waiting[group] if row.fence]
+        self.run(self.record.store.leave(group, [row.fence for row in mine]))
+        for row in mine:
+            row.free_at, row.connected = self.now, False
+
+    @rule(group=st.sampled_from(list(SUBSCRIPTIONS)))
+    def come_back(self, group: str) -> None:
+        fences = [claimed.fence for its, claimed in self.claims if its == group]
+        kept = self.run(self.record.store.resume(fences, LEASE, group))
+        mine = [row for row in self.waiting[group] if row.fence in fences]
+        assert {one.fence for one in kept} == {row.fence for row in mine}
+        for row in mine:
+            row.free_at, row.connected = self.now + LEASE, True
+
+    @rule(group=st.sampled_from(list(SUBSCRIPTIONS)))
+    def give_back(self, group: str) -> None:
+        mine = [row for row in self.waiting[group] if row.fence]
+        self.run(self.record.store.give_back([row.fence for row in mine]))
+        for row in mine:
+            row.attempt, row.fence, row.free_at = row.attempt - 1, "", self.now
+
+    @rule()
+    def restart(self) -> None:
+        self.run(self.record.reopen())
+        for row in (row for rows in self.waiting.values() for row in rows):
+            if row.fence and row.connected:
+                row.free_at = max(row.free_at, self.now + LEASE)
+
+    @invariant()
+    def each_event_is_waiting_or_ended_once(self) -> None:
+        for group, published in self.published.items():
+            everywhere = [row.id for row in self.waiting[group]] + self.settled[group] + self.given_up[group]
+            assert sorted(everywhere) == sorted(published)
+
+    async def _work_off(self, group: str) -> None:
+        while claimed := await self.record.claim(self.members[group]):
+            for one in claimed:
+                row = next(row for row in self.waiting[group] if row.id == ids([one])[0])
+                await self.record.settle(one, part("handled", RecordAction(f"{group} {row.id}")))
+                first = next(other for other in self.waiting[group] if other.lane == row.lane)
+                assert first is row, "out of order"
+                self.waiting[group].remove(row)
+                self.settled[group].append(row.id)
+
+    async def _check_the_end(self) -> None:
+        letters = await self.record.store.dead_letters(None, None, 0, 1_000_000)
+        for group, settled in self.settled.items():
+            assert self.waiting[group] == []
+            actions = [name for scope in SCOPES for name in await self.record.actions("handled", scope)]
+            assert sorted(name for name in actions if name.startswith(f"{group} ")) == sorted(
+                f"{group} {id_}" for id_ in settled
+            )
+            given_up = [letter.event_id for letter in letters if letter.group == group]
+            assert sorted(given_up) == sorted(self.given_up[group])
+        for scope in SCOPES:
+            actions = await self.record.actions("handled", scope)
+            assert await self.record.revision("handled", scope) == len(actions)
+
+    def teardown(self) -> None:
+        if not hasattr(self.record, "store"):
+            return
+        try:
+            self.record.clock.advance(2 * LEASE)
+            for group in SUBSCRIPTIONS:
+                self.run(self._work_off(group))
+            self.run(self._check_the_end())
+        finally:
+            self.run(self.record.close())
+            self.runner.close()
+            self.folder.cleanup()
+
+
+TestDeliveriesAgainstModel = DeliveriesMachine.TestCase
+TestDeliveriesAgainstModel.settings = settings(stateful_step_count=40)
+
+
+# The machine shrinks well and walks short ways; these walks are long.
+
+GROUPS = list(SUBSCRIPTIONS)
+STEPS: list[tuple[int, Callable[[DeliveriesMachine, Random], None]]] = [
+    (6, lambda it, dice: it.publish(dice.choices("aab", k=dice.randint(1, 3)), dice.choice(SCOPES),
+                                    dice.choice(["p", "p", "q", None]))),
+    (8, lambda it, dice: it.claim(dice.choice(GROUPS), dice.randint(1, 4))),
+    (8, lambda it, dice: it.settle(dice.randint(0, 50), follow_up=dice.random() < 0.2)),
+    (4, lambda it, dice: it.fail(dice.randint(0, 50), reject=dice.random() < 0.2)),
+    (4, lambda it, dice: it.let_time_pass(dice.choice([0.5, 1.0, 1.0, LEASE]))),
+    (1, lambda it, dice: it.leave(dice.choice(GROUPS))),
+    (1, lambda it, dice: it.come_back(dice.choice(GROUPS))),
+    (1, lambda it, dice: it.give_back(dice.choice(GROUPS))),
+    (1, lambda it, _: it.restart()),
+]  # fmt: skip
+
+
+@settings(max_examples=max(5, settings.default.max_examples // 6))
+@given(st.integers(0, 2**32))
+def test_a_long_work_against_the_model(seed: int) -> None:
+    dice, machine = Random(seed), DeliveriesMachine()
+    machine.subscribe()
+    try:
+        for _, step in dice.choices(STEPS, [weight for weight, _ in STEPS], k=200):
+            step(machine, dice)
+            machine.each_event_is_waiting_or_ended_once()
+    finally:
+        machine.teardown()

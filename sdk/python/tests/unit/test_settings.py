@@ -1,0 +1,121 @@
+"""The platform's settings and the client's, from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from soorma.config import ClientConfig
+from soorma_common.errors import InvalidRequest
+from soorma_common.limits import Limits
+from soorma_platform.settings import Settings
+from soorma_platform.stores.protocol import Retention
+
+FIELDS: list[tuple[str, str, str, Any]] = [
+    ("SOORMA_HOST", "::1", "host", "::1"),
+    ("SOORMA_HOST", "localhost", "host", "localhost"),
+    ("SOORMA_HOST", "127.8.8.8", "host", "127.8.8.8"),
+    ("SOORMA_PORT_OFFSET", "100", "port_offset", 100),
+    ("SOORMA_DATABASE", "/data/my record.db", "database", Path("/data/my record.db")),
+    ("SOORMA_MAY_MIGRATE", "no", "may_migrate", False),
+    ("SOORMA_MAY_MIGRATE", "TRUE", "may_migrate", True),
+    ("SOORMA_LEASE_SECONDS", "2.5", "lease", 2.5),
+    ("SOORMA_LOG_LEVEL", "debug", "log_level", "debug"),
+]
+
+BAD = [
+    ("SOORMA_PORT_OFFSET", "many"),
+    ("SOORMA_PORT_OFFSET", "1.5"),
+    ("SOORMA_PORT_OFFSET", "-1"),
+    ("SOORMA_PORT_OFFSET", "60000"),
+    ("SOORMA_MAY_MIGRATE", "perhaps"),
+    ("SOORMA_LEASE_SECONDS", "long"),
+    ("SOORMA_LEASE_SECONDS", "-1"),
+    ("SOORMA_LEASE_SECONDS", "0"),
+    ("SOORMA_LEASE_SECONDS", "nan"),
+    ("SOORMA_LEASE_SECONDS", "inf"),
+    ("SOORMA_LOG_LEVEL", "loud"),
+    ("SOORMA_LIMIT_PLAN_KEYS", "1k"),
+    ("SOORMA_LIMIT_PLAN_KEYS", "-5"),
+    ("SOORMA_KEEP_EVENTS", "a week"),
+    ("SOORMA_KEEP_EVENTS", "nan"),
+]
+
+
+def test_the_defaults() -> None:
+    settings = Settings.from_env({})
+    assert settings == Settings()
+    assert (settings.host, settings.lease, settings.may_migrate) == ("127.0.0.1", 30.0, True)
+    assert settings.ports == {"events": 8082, "memory": 8083}
+    assert settings.address("memory") == "http://127.0.0.1:8083"
+
+
+@pytest.mark.parametrize(("variable", "text", "field", "value"), FIELDS)
+def test_each_variable_sets_its_field_and_no_other(variable: str, text: str, field: str, value: Any) -> None:
+    settings = Settings.from_env({variable: text, "UNRELATED": "x"})
+    assert getattr(settings, field) == value
+    assert msgspec.structs.replace(settings, **{field: getattr(Settings(), field)}) == Settings()
+
+
+@pytest.mark.parametrize(("prefix", "kind", "part"), [("LIMIT", Limits, "limits"), ("KEEP", Retention, "retention")])
+def test_each_limit_and_retention_has_a_variable(prefix: str, kind: Any, part: str) -> None:
+    for field in msgspec.structs.fields(kind):
+        settings = Settings.from_env({f"SOORMA_{prefix}_{field.name.upper()}": "17"})
+        assert getattr(settings, part) == msgspec.structs.replace(kind(), **{field.name: 17})
+
+
+@pytest.mark.parametrize("variable", sorted({variable for variable, *_ in FIELDS} | {"SOORMA_LIMIT_PLAN_KEYS"}))
+def test_an_empty_variable_is_as_good_as_none(variable: str) -> None:
+    assert Settings.from_env({variable: ""}) == Settings()
+
+
+@pytest.mark.parametrize(("variable", "text"), BAD)
+def test_a_variable_that_is_off_is_named(variable: str, text: str) -> None:
+    with pytest.raises(InvalidRequest, match=variable):
+        Settings.from_env({variable: text})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org", " "])
+def test_an_open_address_is_refused(host: str) -> None:
+    with pytest.raises(InvalidRequest, match="loopback"):
+        Settings(host=host)
+    with pytest.raises(InvalidRequest):
+        Settings.from_env({"SOORMA_HOST": host})
+
+
+def test_what_is_given_wins() -> None:
+    settings = Settings.from_env({"SOORMA_PORT_OFFSET": "5", "SOORMA_DATABASE": "a.db"}, port_offset=7, database="b.db")
+    assert (settings.port_offset, settings.database) == (7, Path("b.db"))
+    assert settings.address("events") == "http://127.0.0.1:8089"
+    assert Settings(host="::1").address("events") == "http://[::1]:8082"
+
+
+def test_a_clients_configuration() -> None:
+    assert ClientConfig.from_env({}) == ClientConfig()
+    env = {
+        "SOORMA_MEMORY_URL": "https://memory.example:1/",
+        "SOORMA_EVENT_SERVICE_URL": "http://events.example:2",
+        "SOORMA_TENANT_ID": "t",
+        "SOORMA_USER_ID": "u",
+        "SOORMA_RETRY_SECONDS": "2.5",
+    }
+    made = ClientConfig.from_env(env)
+    assert made == ClientConfig("https://memory.example:1", "http://events.example:2", "t", "u", 2.5)
+    scope = made.scope(None, None)
+    assert (scope.tenant_id, scope.user_id) == ("t", "u")
+    assert made.scope("x", "y").user_id == "y"
+    default = ClientConfig().scope(None, None)
+    assert default.tenant_id == "00000000-0000-0000-0000-000000000000"
+    assert default.user_id == "00000000-0000-0000-0000-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [("SOORMA_MEMORY_URL", "localhost:8083"), ("SOORMA_EVENT_SERVICE_URL", "ftp://x"), ("SOORMA_RETRY_SECONDS", "x")],
+)
+def test_a_clients_variable_that_is_off_is_named(variable: str, text: str) -> None:
+    with pytest.raises(InvalidRequest, match=variable):
+        ClientConfig.from_env({variable: text})
