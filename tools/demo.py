@@ -227,6 +227,7 @@ class Stage:
         self._database = keeper.folder / f"{self._claim.offset}.db"
         self._programs: dict[str, Program] = {}
         self._tails: dict[str, deque[str]] = {}
+        self._is_up = asyncio.Event()
         self._trouble: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.config = ClientConfig(memory_url=self._address("memory"), events_url=self._address("events"))
 
@@ -275,6 +276,8 @@ class Stage:
         }
 
     def _show_agent(self, line: str) -> None:
+        if "platform ready" in line:
+            self._is_up.set()
         if found := re.fullmatch(r"\[(\w+)\] (.*)", line):  # the rest are logs: shown if something goes wrong
             self.screen.tell(found[1], re.sub(r"(\b[0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}", r"\1", found[2]))
         if attempt := Attempt.told_in(line):
@@ -295,6 +298,7 @@ class Stage:
         self._trouble.set_exception(kind(f"the {program.name} ended by itself: {outcome}"))
 
     async def _until_subscribed(self) -> None:
+        await self._is_up.wait()  # ours, and nobody else's on the same ports
         pids = {str(self._programs[name].process.pid) for name in AGENTS}
         async with aiohttp.ClientSession() as session:
             while not pids <= await self._subscribed_pids(session):  # noqa: ASYNC110 - it is elsewhere

@@ -103,8 +103,8 @@ class Agent:
         """Registers a handler, `async def` or plain `def`, of (event, context), for a type (`*`: all) and topic (any).
 
         Events of one plan are handled one at a time and in order, unless `ordered=False`. `retry` says how often
-        a failed one is tried again, `timeout` (seconds, math.inf: for ever) how long one attempt may take. `isolation="writes"` checks
-        at the commit only those reads whose keys are written too.
+        a failed one is tried again, `timeout` (seconds, math.inf: for ever) how long one attempt may take.
+        `isolation="writes"` checks at the commit only those reads whose keys are written too.
         """
         where = None if topic is None else check_topic(topic)
         kind = check_name("event_type", type_name(event_type))
