@@ -20,8 +20,8 @@ LEASE_SECONDS = 30.0
 class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often and when a failed delivery is tried again.
 
-    Attempt n+1 waits `first_delay` x `factor`^(n-1) seconds, at most `longest_delay`, give or take the
-    share `jitter`. After `max_attempts` the event becomes a dead letter and its lane goes on, or, with
+    Attempt n+1 waits `first_delay` x `factor`^(n-1) seconds, give or take the share `jitter`, and at most
+    `longest_delay`. After `max_attempts` the event becomes a dead letter and its lane goes on, or, with
     `then="park"`, waits until the dead letter is replayed.
     """
 

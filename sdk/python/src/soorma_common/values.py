@@ -32,6 +32,10 @@ def encode(value: Any) -> str:
     """
     try:
         return msgspec.json.encode(_plain(value, "$", 0)).decode()
+    except RecursionError:
+        raise InvalidValue(
+            f"the value is nested deeper than {DEEPEST_VALUE} levels, or holds itself", path="$"
+        ) from None
     except UnicodeEncodeError:
         path = _surrogate_path(_plain(value, "$", 0), "$")
         raise InvalidValue(f"{path} holds a lone surrogate, which is no text", path=path) from None

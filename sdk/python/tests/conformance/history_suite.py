@@ -162,6 +162,15 @@ class HistorySuite:
         assert value in ([2], 5, {"b": 1})
         assert [await record.at("p", "k", 2), await record.at("p", "k", 3)] == [value, value]
 
+    async def test_the_same_among_more_expired_keys_than_one_sweep_takes(self, record: Record) -> None:
+        for part_ in range(3):
+            await record.do("p", *(put(f"{part_}.{number}", [1], ttl=1.0) for number in range(900)))
+        record.clock.advance(1)
+        late = [f"{part_}.{number}" for part_ in range(3) for number in (0, 899)]
+        await record.do("p", *(append(key, 2) for key in late))
+        assert await record.state("p") == {key: [2] for key in late}
+        assert [await record.at("p", key, 4) for key in late] == [[2]] * len(late)
+
     # actions
 
     async def test_actions_in_order_and_by_page(self, record: Record) -> None:

@@ -22,9 +22,6 @@ from soorma_common.operations import (
 )
 from soorma_common.values import decode
 
-UNTOLD = object()
-"""The past of a key that had expired and was not swept yet: it may be told either way."""
-
 
 @dataclass
 class Key:
@@ -62,10 +59,7 @@ class Plan:
     def close(self, now: float) -> None:
         """A commit is over: another revision, and another past."""
         self.revision += 1
-        live = self.live(now)
-        self.past[self.revision] = {
-            name: copy.deepcopy(key.value) if name in live else UNTOLD for name, key in self.keys.items()
-        }
+        self.past[self.revision] = {name: copy.deepcopy(key.value) for name, key in self.live(now).items()}
 
 
 class Change:
@@ -84,6 +78,8 @@ class Change:
             raise Conflict("plan")
         for key, revision in part.reads.items():
             self._expect(key, revision)
+        if part.operations:
+            self.changed |= forget_expired(self.plan, self.now)
         results = [self._apply(operation) for operation in part.operations]
         if self.changed:
             self.plan.close(self.now)
@@ -149,12 +145,18 @@ def _fitting(key: Key | None, default: Any, kind: Any) -> Any:
     return value
 
 
+def forget_expired(plan: Plan, now: float) -> bool:
+    """Whether there were keys whose time to live is over; a commit that does anything forgets them."""
+    gone = plan.keys.keys() - plan.live(now).keys()
+    for name in gone:
+        del plan.keys[name]
+    return bool(gone)
+
+
 def sweep(plan: Plan, now: float) -> None:
     """What upkeep does to a plan."""
     if plan.is_over(now):
         plan.clear()
         plan.close(now)
-    elif gone := plan.keys.keys() - plan.live(now).keys():
-        for name in gone:
-            del plan.keys[name]
+    elif forget_expired(plan, now):
         plan.close(now)

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from record import ALICE, BOB, LEASE, STRANGER, Clock, Record, event, ids, part
@@ -268,7 +268,9 @@ STEPS: list[tuple[int, Callable[[DeliveriesMachine, Random], None]]] = [
 ]  # fmt: skip
 
 
-@settings(max_examples=max(5, settings.default.max_examples // 6))
+@settings(
+    max_examples=max(5, settings.default.max_examples // 6), phases=[Phase.reuse, Phase.generate]
+)  # a seed does not shrink
 @given(st.integers(0, 2**32))
 def test_a_long_work_against_the_model(seed: int) -> None:
     dice, machine = Random(seed), DeliveriesMachine()

@@ -18,6 +18,8 @@ from soorma_platform.engine.publishing import lane_of, publish
 from soorma_platform.engine.rows import DeadLetterRow, Decision, DeliveryRow, Needs, Snapshot
 
 LONGEST_REASON = 4000
+LONGEST_WAIT = 365 * 86_400.0
+"""Seconds that a handler may ask to be left alone for."""
 
 
 def settle(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> None:
@@ -33,8 +35,8 @@ def settle(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> Non
 
 def backoff(policy: RetryPolicy, attempt: int, draw: float) -> int:
     """Milliseconds to wait after the failed `attempt` (from 1); `draw` in [-1, 1] spreads it by the jitter."""
-    delay = min(policy.first_delay * policy.factor ** min(attempt - 1, 64), policy.longest_delay)
-    return round(1000 * delay * (1 + policy.jitter * draw))
+    delay = policy.first_delay * policy.factor ** min(attempt - 1, 64) * (1 + policy.jitter * draw)
+    return round(1000 * min(delay, policy.longest_delay))
 
 
 class Failure(msgspec.Struct):
@@ -71,7 +73,7 @@ def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
     if not failure.reject and delivery.attempt < delivery.retry.max_attempts:
         wait = backoff(delivery.retry, delivery.attempt, failure.draw)
         if failure.after is not None:
-            wait = round(1000 * max(failure.after, 0))
+            wait = round(1000 * min(max(failure.after, 0), LONGEST_WAIT))
         return Decision(retried=(delivery, snapshot.now + wait, reason))
     return _give_up(delivery, reason, failure.dead_letter_id, snapshot, limits)
 

@@ -40,7 +40,7 @@ class PlanEditor:
         self._before = state.row.revision
         row = state.row
         self.change = PlanChange(row, {}, set(), [], [])
-        if row.live and row.expires_at is not None and row.expires_at <= now:
+        if row.expires_at is not None and row.expires_at <= now:
             self._clear("expire")
 
     @property
@@ -76,7 +76,6 @@ class PlanEditor:
                 return str(count)
             case ExpirePlan(ttl=ttl):
                 self.row.expires_at = None if ttl is None else self._now + round(ttl * 1000)
-                self.row.live = True
                 self._remember(operation, None)
             case KeyOperation():
                 return self._apply_to_key(operation)
@@ -102,7 +101,6 @@ class PlanEditor:
         self.row.keys += entry is None
         self._live_keys += entry is None
         self.row.size += size + (_bytes(key) if entry is None else -_bytes(entry.value))
-        self.row.live = True
         self._limits.check("plan_keys", self.row.keys, "the number of the plan's keys")
         self._limits.check("plan_bytes", self.row.size, "the plan's size in bytes")
         expires_at = entry.expires_at if entry else None
@@ -143,7 +141,6 @@ class PlanEditor:
     def _record(self, name: str) -> None:
         self.row.actions += 1
         self._limits.check("plan_actions", self.row.actions, "the number of the plan's actions")
-        self.row.live = True
         self._remember(RecordAction(name), None, action=self.row.actions)
 
     def _clear(self, op: str) -> None:
@@ -152,7 +149,6 @@ class PlanEditor:
         row.incarnation += 1
         row.keys = row.size = row.actions = row.history_size = self._live_keys = 0
         row.expires_at = None
-        row.live = False
         row.horizon = self._before + 1
         self._entries.clear()
         self.change.puts.clear()
@@ -167,7 +163,9 @@ class PlanEditor:
         row = self.row
         row.revision = self._before + 1
         row.updated_at = self._now
-        row.history_size += ROW_OVERHEAD + (_bytes(text) if text else 0)
+        row.live = row.keys > 0 or row.actions > 0
+        if action is None:  # actions are kept, whatever becomes of the rest of the history
+            row.history_size += ROW_OVERHEAD + (_bytes(text) if text else 0)
         self.change.history.append(
             HistoryRow(row.revision, len(self.change.history), op, key, text, self._now, self._cause, action)
         )

@@ -67,6 +67,8 @@ class LogReader:
 
         Raises HistoryGone where the log no longer reaches back to the cursor.
         """
+        if self._queue:
+            return self._drain()
         if not self._live and (found := await self._catch_up()):
             return found
         if not self._queue:

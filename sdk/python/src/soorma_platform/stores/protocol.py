@@ -129,7 +129,10 @@ class Store(Protocol):
         ...
 
     async def plans(self, scope: Scope, after: str, limit: int) -> list[PlanRow]:
-        """The user's plans that hold anything, by id, from behind `after`."""
+        """The user's plans that hold keys or actions, by id, from behind `after`.
+
+        A key that has expired counts until it is swept, which takes a second or two.
+        """
         ...
 
     async def history(

@@ -4,7 +4,7 @@ FROM entries e JOIN plans p ON p.id = e.plan AND p.incarnation = e.incarnation
 WHERE e.expires_at <= ? ORDER BY e.expires_at LIMIT ?;
 
 -- name: expired_plans
-SELECT tenant_id, user_id, plan_id FROM plans WHERE expires_at <= ? AND live ORDER BY expires_at LIMIT ?;
+SELECT tenant_id, user_id, plan_id FROM plans WHERE expires_at <= ? ORDER BY expires_at LIMIT ?;
 
 -- name: chores
 SELECT kind, plan, incarnation FROM chores LIMIT ?;
