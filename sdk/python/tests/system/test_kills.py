@@ -67,6 +67,15 @@ class Fleet:
 
 
 @pytest.fixture
+def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
+    """A short lease: who is killed while the platform is away is noticed by its lease alone."""
+    folder = tmp_path / "platform"
+    folder.mkdir()
+    with PlatformProcess(folder, env={"SOORMA_LEASE_SECONDS": "8"}) as running:
+        yield running
+
+
+@pytest.fixture
 def fleet(platform: PlatformProcess, tmp_path: Path) -> Iterator[Fleet]:
     with ExitStack() as stack:
         agents = Fleet(platform, tmp_path)

@@ -113,7 +113,8 @@ class Attempts:
                 log.warning("%s: fenced, it was given to another agent: nothing of this attempt is visible", about)
             raise
         except Exception:
-            log.exception("%s: could not be answered", about)
+            self._leases.abandon(delivery.fence)
+            log.exception("%s: could not be answered, it is delivered again when its lease has run out", about)
         else:
             log.debug("%s: ended", about)
 

@@ -22,6 +22,7 @@ class LeaseKeeper:
         self._lost = lost
         self._lock = threading.Lock()
         self._fences: set[str] = set()
+        self._abandoned: set[str] = set()
         self._replica = ""
         self._lease = 30.0
         self._stopped = threading.Event()
@@ -44,6 +45,11 @@ class LeaseKeeper:
         with self._lock:
             self._fences.discard(fence)
 
+    def abandon(self, fence: str) -> None:
+        """It is named once more and then no longer: what an agent has never named counts as still on its way."""
+        with self._lock:
+            self._abandoned.add(fence)
+
     def stop(self) -> None:
         """Ends the thread."""
         self._stopped.set()
@@ -51,7 +57,7 @@ class LeaseKeeper:
     def _run(self) -> None:
         while not self._stopped.wait(self._lease / 3):
             with self._lock:
-                fences = sorted(self._fences)
+                fences = sorted(self._fences | self._abandoned)
             try:
                 body = msgspec.json.encode({"replica": self._replica, "fences": fences})
                 answer = self._transport.request_blocking("events", "/v1/events/renew", body)
@@ -60,6 +66,7 @@ class LeaseKeeper:
                 continue
             kept = set(msgspec.json.decode(answer)["kept"])
             with self._lock:
+                self._abandoned.difference_update(fences)
                 gone = [fence for fence in fences if fence not in kept and fence in self._fences]
             if gone:
                 self._lost(gone)

@@ -162,6 +162,9 @@ class AgentConnection:
             except SoormaError as error:
                 log.error("deliveries wait, the store fails", agent=self._hello.agent, error=error.message)  # noqa: TRY400
                 await asyncio.sleep(POLL_SECONDS)
+            except Exception:
+                log.exception("deliveries wait, the platform has a fault", agent=self._hello.agent)
+                await asyncio.sleep(POLL_SECONDS)
 
     async def _deliver_some(self) -> bool:
         room = self._hello.max_concurrency - len(self._in_hand)
