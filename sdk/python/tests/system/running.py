@@ -21,10 +21,13 @@ from uuid import uuid4
 
 from platform_process import PlatformProcess, clean_environment
 
-from soorma import ClientConfig, PlatformContext
+from soorma import Agent, ClientConfig, PlatformContext, RetryPolicy
 
 WAIT = 15.0
 """Seconds after which a test gives up waiting for something that should come at once."""
+
+AT_ONCE = RetryPolicy(first_delay=0, jitter=0)
+"""Retries that cost a test no time."""
 
 
 def unique(what: str) -> str:
@@ -48,6 +51,11 @@ def config_of(platform: PlatformProcess, **more: Any) -> ClientConfig:
 def context_of(platform: PlatformProcess, source: str = "test", **more: Any) -> PlatformContext:
     """The platform from outside any handler."""
     return PlatformContext.on(config_of(platform, **more), source)
+
+
+def another(agent: Agent, name: str | None = None, **more: Any) -> Agent:
+    """An agent of the same platform, tenant and retries; a replica of it if the name is its own."""
+    return Agent(name or unique("agent"), config=agent._config, retry=agent._retry, **more)
 
 
 @contextmanager

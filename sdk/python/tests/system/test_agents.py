@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import enum
 import threading
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from platform_process import PlatformProcess
-from running import Raw, Seen, config_of, context_of, eventually, platform_in, unique
+from running import Seen, another, config_of, eventually
 
 from soorma import (
     Agent,
@@ -24,39 +23,9 @@ from soorma import (
 )
 from soorma.errors import InvalidName, InvalidRequest, Unavailable
 
-AT_ONCE = RetryPolicy(first_delay=0, jitter=0)
-
 
 class Kind(enum.Enum):
     JOB = "job.of.an.enum"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    with platform_in(tmp_path_factory.mktemp("agents")) as platform:
-        yield platform
-
-
-@pytest.fixture
-async def context(running: PlatformProcess) -> AsyncIterator[PlatformContext]:
-    """The platform from outside, for a tenant and user of this test's own."""
-    async with context_of(running, tenant_id=unique("tenant"), user_id=unique("user")) as made:
-        yield made
-
-
-@pytest.fixture
-def agent(running: PlatformProcess, context: PlatformContext) -> Agent:
-    return Agent(unique("agent"), config=config_of(running, tenant_id=context.memory.scope().tenant_id))
-
-
-def another(agent: Agent, name: str | None = None, **more: Any) -> Agent:
-    return Agent(name or unique("agent"), config=agent._config, **more)
-
-
-def dead_letters(running: PlatformProcess, agent: Agent) -> list[Any]:
-    path = f"/v1/events/dead-letters?group={agent.name}&tenant_id={agent.tenant_id}"
-    found: list[Any] = Raw(running.events_url)("GET", path).json["deadLetters"]
-    return found
 
 
 # what they subscribe to
@@ -306,7 +275,7 @@ async def test_unordered_events_of_a_plan_run_side_by_side(context: PlatformCont
     async with agent:
         for _ in range(5):
             await context.bus.publish("a", "business-facts", plan_id="plan")
-        await WorkflowState(context.memory, "plan").wait_for("n", 5, timeout=15)
+        assert await WorkflowState(context.memory, "plan").wait_for("n", 5, timeout=15) == 5
 
 
 async def test_a_slow_handler_does_not_stall_other_lanes(context: PlatformContext, agent: Agent) -> None:

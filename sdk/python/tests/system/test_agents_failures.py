@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from platform_process import PlatformProcess
-from running import Raw, Seen, config_of, context_of, eventually, platform_in, unique
+from running import Raw, Seen, eventually
 
 from soorma import (
     Agent,
@@ -22,34 +20,6 @@ from soorma import (
     RetryPolicy,
     WorkflowState,
 )
-
-AT_ONCE = RetryPolicy(first_delay=0, jitter=0)
-
-
-class Kind(enum.Enum):
-    JOB = "job.of.an.enum"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    with platform_in(tmp_path_factory.mktemp("agents")) as platform:
-        yield platform
-
-
-@pytest.fixture
-async def context(running: PlatformProcess) -> AsyncIterator[PlatformContext]:
-    """The platform from outside, for a tenant and user of this test's own."""
-    async with context_of(running, tenant_id=unique("tenant"), user_id=unique("user")) as made:
-        yield made
-
-
-@pytest.fixture
-def agent(running: PlatformProcess, context: PlatformContext) -> Agent:
-    return Agent(unique("agent"), config=config_of(running, tenant_id=context.memory.scope().tenant_id))
-
-
-def another(agent: Agent, name: str | None = None, **more: Any) -> Agent:
-    return Agent(name or unique("agent"), config=agent._config, **more)
 
 
 def dead_letters(running: PlatformProcess, agent: Agent) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from platform_process import PlatformProcess
@@ -65,17 +65,6 @@ say("returned")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
     with platform_in(tmp_path_factory.mktemp("leases"), SOORMA_LEASE_SECONDS=str(LEASE)) as platform:
         yield platform
-
-
-@pytest.fixture
-async def context(running: PlatformProcess) -> AsyncIterator[PlatformContext]:
-    async with context_of(running, tenant_id=unique("tenant"), user_id=unique("user")) as made:
-        yield made
-
-
-@pytest.fixture
-def state(context: PlatformContext) -> WorkflowState:
-    return WorkflowState(context.memory, "plan")
 
 
 def replica(running: PlatformProcess, context: PlatformContext, me: str, block: float = 0) -> PythonProcess:

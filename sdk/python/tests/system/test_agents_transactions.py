@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from platform_process import PlatformProcess
-from running import Raw, Seen, config_of, context_of, eventually, platform_in, unique
+from running import AT_ONCE, Raw, Seen, another, eventually, unique
 
 from soorma import Agent, HandlerContext, PlatformContext, RetryPolicy, WorkflowState
 from soorma.errors import Forbidden, InvalidName, LimitExceeded
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    with platform_in(tmp_path_factory.mktemp("transactions")) as platform:
-        yield platform
-
-
 @pytest.fixture
-async def context(running: PlatformProcess) -> AsyncIterator[PlatformContext]:
-    """The platform from outside, for a tenant and user of this test's own."""
-    async with context_of(running, tenant_id=unique("tenant"), user_id=unique("user")) as made:
-        yield made
-
-
-@pytest.fixture
-def agent(running: PlatformProcess, context: PlatformContext) -> Agent:
-    at_once = RetryPolicy(first_delay=0, jitter=0)
-    tenant_id = context.memory.scope().tenant_id
-    return Agent(unique("agent"), config=config_of(running, tenant_id=tenant_id), retry=at_once)
-
-
-@pytest.fixture
-def state(context: PlatformContext) -> WorkflowState:
-    return WorkflowState(context.memory, "plan")
-
-
-def another(agent: Agent) -> Agent:
-    return Agent(unique("agent"), config=agent._config, retry=agent._retry)
+def retry() -> RetryPolicy:
+    return AT_ONCE
 
 
 async def test_an_attempt_that_raises_leaves_nothing(

@@ -70,7 +70,7 @@ class Demo:
         """Processes and files of it that are still there."""
         return [*map(str, self.temporary.iterdir()), *_processes_naming(str(self.temporary))]
 
-    def wait_until_nothing_is_left(self) -> None:
+    def expect_nothing_left_soon(self) -> None:
         """For the guard's work, which nobody can await: it is done by an orphan."""
         for _ in range(500):
             if not self.left_behind():
@@ -161,9 +161,10 @@ def test_a_signal_ends_all_of_it(demos: list[Demo], tmp_path: Path, number: sign
 def test_killed_it_leaves_nothing_behind(demos: list[Demo], tmp_path: Path) -> None:
     demo = start(demos, tmp_path)
     demo.read_until("research, attempt 1")
+    assert demo.left_behind()
     demo.process.kill()
     demo.finish()
-    demo.wait_until_nothing_is_left()
+    demo.expect_nothing_left_soon()
 
 
 def test_an_agent_that_ends_fails_it(demos: list[Demo], tmp_path: Path) -> None:

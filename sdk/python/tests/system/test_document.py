@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from platform_process import MEMORY_PORT, PlatformProcess
-from running import Seen, context_of, environment_of, platform_in, unique
+from running import Seen, context_of, environment_of, unique
 
 from soorma import EventClient, Worker
 from soorma.errors import InvalidName, KeyMissing, SoormaError, Unavailable
@@ -20,12 +20,6 @@ from soorma.workflow import WorkflowState
 
 DEFAULT_TENANT = "00000000-0000-0000-0000-000000000000"
 DEFAULT_USER = "00000000-0000-0000-0000-000000000001"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    with platform_in(tmp_path_factory.mktemp("document")) as platform:
-        yield platform
 
 
 @pytest.fixture(autouse=True)
@@ -259,7 +253,7 @@ async def test_pattern_1_plan_initialization() -> None:
     await in_a_handler(pattern, {"x": 1})
 
 
-async def pattern_2(state: WorkflowState) -> None:
+async def check_pattern_2(state: WorkflowState) -> None:
     results = {"found": 3}
     await state.set("research_data", results)
     await state.record_action("research.completed")
@@ -267,14 +261,14 @@ async def pattern_2(state: WorkflowState) -> None:
     assert research_data == results
 
 
-async def pattern_3(state: WorkflowState) -> None:
+async def check_pattern_3(state: WorkflowState) -> None:
     await state.record_action("step1.completed")
     await state.record_action("step2.completed")
     history = await state.get_action_history()
     assert history == ["step1.completed", "step2.completed"]
 
 
-async def pattern_4(state: WorkflowState) -> None:
+async def check_pattern_4(state: WorkflowState) -> None:
     for given, stage in (("needs_revision", "draft"), ("approved", "publish"), ("other", "publish")):
         await state.set("status", given)
         status = await state.get("status")
@@ -285,18 +279,18 @@ async def pattern_4(state: WorkflowState) -> None:
         assert await state.get("current_stage") == stage
 
 
-@pytest.mark.parametrize("pattern", [pattern_2, pattern_3, pattern_4])
-async def test_patterns_2_to_4_outside_a_handler(pattern: Any) -> None:
+@pytest.mark.parametrize("check_pattern", [check_pattern_2, check_pattern_3, check_pattern_4])
+async def test_patterns_2_to_4_outside_a_handler(check_pattern: Any) -> None:
     async with MemoryClient() as memory:
-        await pattern(WorkflowState(memory, str(uuid.uuid4())))
+        await check_pattern(WorkflowState(memory, str(uuid.uuid4())))
 
 
-@pytest.mark.parametrize("pattern", [pattern_2, pattern_3, pattern_4])
-async def test_patterns_2_to_4_in_a_handler(pattern: Any) -> None:
+@pytest.mark.parametrize("check_pattern", [check_pattern_2, check_pattern_3, check_pattern_4])
+async def test_patterns_2_to_4_in_a_handler(check_pattern: Any) -> None:
     plan_id = str(uuid.uuid4())
 
     async def body(event: Any, context: Any) -> None:
-        await pattern(WorkflowState(context.memory, event["data"]["plan_id"]))
+        await check_pattern(WorkflowState(context.memory, event["data"]["plan_id"]))
 
     await in_a_handler(body, {"plan_id": plan_id})
 

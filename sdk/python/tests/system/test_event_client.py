@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from platform_process import PlatformProcess
-from running import Seen, config_of, environment_of, eventually, platform_in, unique
+from running import Seen, config_of, environment_of, eventually, unique
 
 from soorma import Agent, ClientConfig, EventClient, Topic
 from soorma.errors import EventIdConflict, InvalidName, InvalidRequest, TimedOut, Unavailable
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    with platform_in(tmp_path_factory.mktemp("client")) as platform:
-        yield platform
 
 
 @pytest.fixture
@@ -246,5 +239,6 @@ async def test_disconnecting_leaves_nothing_open(client: EventClient) -> None:
     before = asyncio.all_tasks()
     await client.connect(["business-facts"])
     await client.publish("a", "business-facts")
+    assert asyncio.all_tasks() > before
     await client.disconnect()
-    await eventually(lambda: asyncio.all_tasks() == before)
+    assert await eventually(lambda: asyncio.all_tasks() == before)

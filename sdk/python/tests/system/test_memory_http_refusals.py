@@ -5,22 +5,20 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from platform_process import PlatformProcess
-from running import Answer, Raw, path_of, platform_in, unique
+from running import WAIT, Answer, Raw, path_of, platform_in, unique
 
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    with platform_in(tmp_path_factory.mktemp("memory")) as platform:
-        yield platform
 
 
 @pytest.fixture
@@ -457,10 +455,32 @@ def test_garbage_on_the_wire_is_no_fault(memory: Raw, data: bytes) -> None:
     assert b" 50" not in status, status
 
 
-def test_a_client_that_goes_away_leaves_no_trace(memory: Raw, plan: str) -> None:
+def test_a_client_that_goes_away_leaves_no_trace(running: PlatformProcess, memory: Raw, plan: str) -> None:
     parts = urlsplit(memory.url)
+    before = sockets_of(running.pid)
     for _ in range(20):
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
         connection.request("GET", f"/v1/memory/watch/{plan}", headers=memory.headers)
-        connection.getresponse().close()
+        answer = connection.getresponse()
+        assert answer.status == 200
+        answer.close()
         connection.close()
+    until = time.monotonic() + WAIT
+    while (left := sockets_of(running.pid)) > before:
+        assert time.monotonic() < until, f"{left} sockets are open, {before} were"
+        time.sleep(0.02)
+    assert memory.is_healthy()
+    assert memory("GET", path_of(plan)).json["entries"] == []
+
+
+def sockets_of(pid: int) -> int:
+    """How many sockets the process has open: from /proc, or by lsof where there is none."""
+    if sys.platform == "linux":
+        found = 0
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                found += str(each.readlink()).startswith("socket:")
+        return found
+    command = ["lsof", "-a", "-n", "-P", "-p", str(pid), "-i"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True)
+    return len(listed.stdout.splitlines())

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from platform_process import PlatformProcess
-from running import PythonProcess, Raw, config_of, context_of, eventually, platform_in, unique
+from running import PythonProcess, Raw, config_of, context_of, eventually, unique
 from workflow_scenarios import (
     SCENARIOS,
     Report,
-    actions,
-    cleaning_up,
-    lists,
-    many_keys,
-    models,
-    numbers,
-    objects,
-    values,
+    check_actions,
+    check_cleaning_up,
+    check_lists,
+    check_many_keys,
+    check_models,
+    check_numbers,
+    check_objects,
+    check_values,
 )
 
 from soorma import Agent, HandlerContext, MemoryClient, PlatformContext, RetryPolicy, WorkflowState
@@ -35,19 +35,6 @@ from soorma.errors import (
 )
 
 Scenario = Callable[[WorkflowState], Awaitable[None]]
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    with platform_in(tmp_path_factory.mktemp("workflow")) as platform:
-        yield platform
-
-
-@pytest.fixture
-async def context(running: PlatformProcess) -> AsyncIterator[PlatformContext]:
-    tenant_id, user_id = unique("tenant"), unique("user")
-    async with context_of(running, tenant_id=tenant_id, user_id=user_id) as made:
-        yield made
 
 
 @pytest.fixture
@@ -90,32 +77,48 @@ async def handled(
 # the same scenario outside a handler, in one of the plan, and in one of another plan
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_outside_a_handler(state: WorkflowState, scenario: Scenario) -> None:
-    await scenario(state)
+@pytest.mark.parametrize("check_scenario", SCENARIOS)
+async def test_outside_a_handler(state: WorkflowState, check_scenario: Scenario) -> None:
+    await check_scenario(state)
 
 
 @pytest.mark.parametrize("of_other_plan", [False, True], ids=["plan in hand", "other plan"])
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("check_scenario", SCENARIOS)
 async def test_in_a_handler(
-    running: PlatformProcess, context: PlatformContext, state: WorkflowState, scenario: Scenario, of_other_plan: bool
+    running: PlatformProcess,
+    context: PlatformContext,
+    state: WorkflowState,
+    check_scenario: Scenario,
+    of_other_plan: bool,
 ) -> None:
     async def body(inside: WorkflowState, _: HandlerContext) -> None:
-        await scenario(inside)
+        await check_scenario(inside)
 
     await handled(running, context, state, body, of_other_plan=of_other_plan)
 
 
-@pytest.mark.parametrize("scenario", [values, numbers, lists, objects, many_keys, actions, cleaning_up, models])
+@pytest.mark.parametrize(
+    "check_scenario",
+    [
+        check_values,
+        check_numbers,
+        check_lists,
+        check_objects,
+        check_many_keys,
+        check_actions,
+        check_cleaning_up,
+        check_models,
+    ],
+)
 async def test_a_handler_comes_to_the_same_as_calls_outside(
-    running: PlatformProcess, context: PlatformContext, state: WorkflowState, scenario: Scenario
+    running: PlatformProcess, context: PlatformContext, state: WorkflowState, check_scenario: Scenario
 ) -> None:
     async def body(inside: WorkflowState, _: HandlerContext) -> None:
-        await scenario(inside)
+        await check_scenario(inside)
         await inside.set("finished", value=True)
 
     other = WorkflowState(context.memory, unique("plan"))
-    await scenario(other)
+    await check_scenario(other)
     await other.set("finished", value=True)
     await handled(running, context, state, body)
     await state.wait_for("finished", expected=True, timeout=10)

@@ -1,4 +1,4 @@
-"""What WorkflowState does, as scenarios to be run outside handlers and in them."""
+"""What WorkflowState does, as scenarios to be checked outside handlers and in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Point:
     y: float
 
 
-async def values(state: WorkflowState) -> None:
+async def check_values(state: WorkflowState) -> None:
     assert await state.get("k") is None
     assert await state.get("k", "default") == "default"
     assert await state.has("k") is False
@@ -39,7 +39,7 @@ async def values(state: WorkflowState) -> None:
     assert await state.has("k") is False
 
 
-async def numbers(state: WorkflowState) -> None:
+async def check_numbers(state: WorkflowState) -> None:
     assert await state.increment("n") == 1
     assert await state.increment("n", 4) == 5
     assert await state.increment("n", by=-0.5) == 4.5
@@ -55,7 +55,7 @@ async def numbers(state: WorkflowState) -> None:
     assert await state.get("n") == 6.5
 
 
-async def lists(state: WorkflowState) -> None:
+async def check_lists(state: WorkflowState) -> None:
     assert await state.append("l", 1) == [1]
     assert await state.append("l", [2, 3]) == [1, [2, 3]]
     assert await state.extend("l", (4, 5)) == [1, [2, 3], 4, 5]
@@ -67,14 +67,14 @@ async def lists(state: WorkflowState) -> None:
     assert await state.append("new", "first") == ["first"]
 
 
-async def objects(state: WorkflowState) -> None:
+async def check_objects(state: WorkflowState) -> None:
     assert await state.update_dict("o", {"a": 1, "b": {"c": 1}}) == {"a": 1, "b": {"c": 1}}
     assert await state.update_dict("o", {"b": {"d": 2}, "e": None}) == {"a": 1, "b": {"d": 2}, "e": None}
     assert await state.update_dict("o", {}, blind=True) is None
     assert list(await state.get("o")) == ["a", "b", "e"]
 
 
-async def many_keys(state: WorkflowState) -> None:
+async def check_many_keys(state: WorkflowState) -> None:
     await state.update({"b": 2, "a": 1, "c": None})
     await state.update({})
     assert await state.get_many(["c", "a", "nothing"]) == {"c": None, "a": 1}
@@ -87,7 +87,7 @@ async def many_keys(state: WorkflowState) -> None:
     assert await state.keys(prefix="x") == []
 
 
-async def wrong_types(state: WorkflowState) -> None:
+async def check_wrong_types(state: WorkflowState) -> None:
     await state.update({"s": "text", "n": 1, "l": [1], "o": {}, "null": None, "yes": True})
     before = await state.get_many(["s", "n", "l", "o", "null", "yes"])
     for key in ("s", "l", "o", "null", "yes"):
@@ -104,7 +104,7 @@ async def wrong_types(state: WorkflowState) -> None:
     assert await state.get_many(["s", "n", "l", "o", "null", "yes"]) == before
 
 
-async def actions(state: WorkflowState) -> None:
+async def check_actions(state: WorkflowState) -> None:
     assert await state.get_action_history() == []
     await state.record_action("one")
     await state.record_action("two")
@@ -113,7 +113,7 @@ async def actions(state: WorkflowState) -> None:
     assert [(action.number, action.name) for action in await state.actions()] == [(1, "one"), (2, "two"), (3, "one")]
 
 
-async def cleaning_up(state: WorkflowState) -> None:
+async def check_cleaning_up(state: WorkflowState) -> None:
     await state.update({"a": 1, "b": 2})
     await state.append("c", 3, blind=True)
     await state.record_action("one")
@@ -127,7 +127,7 @@ async def cleaning_up(state: WorkflowState) -> None:
     assert (await state.get("a"), await state.keys(), await state.get_action_history()) == (2, ["a"], ["two"])
 
 
-async def models(state: WorkflowState) -> None:
+async def check_models(state: WorkflowState) -> None:
     await state.set("report", Report(title="T", pages=3))
     await state.set("point", Point(1, 2.5))
     await state.set("nested", {"reports": [Report(title="U")], "points": (Point(0, 0.0),)})
@@ -142,7 +142,7 @@ async def models(state: WorkflowState) -> None:
         await state.get("report", type=int)
 
 
-async def what_json_cannot_say(state: WorkflowState) -> None:
+async def check_what_json_cannot_say(state: WorkflowState) -> None:
     for wrong, where in (
         (float("nan"), r"\$"),
         ({"a": [0, float("inf")]}, r"\$\.a\[1\]"),
@@ -168,7 +168,7 @@ async def what_json_cannot_say(state: WorkflowState) -> None:
     assert await state.keys() == []
 
 
-async def names(state: WorkflowState) -> None:
+async def check_names(state: WorkflowState) -> None:
     for wrong in ("", ".", "..", "a\0", "\ud800", "x" * 256, 3, None):
         for call in (state.set(wrong, 1), state.get(wrong), state.delete(wrong), state.has(wrong),  # type: ignore[arg-type]
                      state.increment(wrong), state.record_action(wrong), state.get_many([wrong])):  # type: ignore[arg-type, list-item]  # fmt: skip
@@ -180,7 +180,7 @@ async def names(state: WorkflowState) -> None:
     assert await state.keys("%") == ["%2F"]
 
 
-async def limits(state: WorkflowState) -> None:
+async def check_limits(state: WorkflowState) -> None:
     with pytest.raises(LimitExceeded, match="value_bytes") as raised:
         await state.set("k", "x" * 1024 * 1024)
     assert (raised.value.limit, raised.value.maximum) == ("value_bytes", 1024 * 1024)
@@ -191,5 +191,17 @@ async def limits(state: WorkflowState) -> None:
     assert len(await state.get("l")) == 1
 
 
-SCENARIOS = [values, numbers, lists, objects, many_keys, wrong_types, actions, cleaning_up, models,
-             what_json_cannot_say, names, limits]  # fmt: skip
+SCENARIOS = [
+    check_values,
+    check_numbers,
+    check_lists,
+    check_objects,
+    check_many_keys,
+    check_wrong_types,
+    check_actions,
+    check_cleaning_up,
+    check_models,
+    check_what_json_cannot_say,
+    check_names,
+    check_limits,
+]
