@@ -42,7 +42,7 @@ COMMANDS = {
     "curl http://localhost:8083/health": TOUR,
     "cd examples/05-memory-working": TOUR,
     "python manual_state.py": TOUR,
-    "./start.sh": AGENTS,
+    "./start.sh": AGENTS,  # of this example; the others' are run by system/test_examples.py
     'python client.py "Write a blog post about Docker"': TOUR,
     "pip install -e ../../sdk/python": "test_the_installation_command",
     'curl -X PUT http://localhost:8083/v1/memory/working/plan-1/goal -H "X-Tenant-ID: acme" -H "X-User-ID: ann" '
@@ -58,6 +58,13 @@ COMMANDS = {
     # what makes an environment; its parts are what every test here stands on
     "python3 -m venv .venv": "test_the_shell_commands_of_an_environment",
     ". .venv/bin/activate": "test_the_shell_commands_of_an_environment",
+    # the other examples, each on a platform of its own
+    "cd examples/01-hello-world": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
+    "python client.py Ada": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
+    "cd examples/02-events-simple": "system/test_examples.py::test_each_name_gets_a_copy_as_the_page_shows_it",
+    "python publisher.py tea coffee": "system/test_examples.py::test_each_name_gets_a_copy_as_the_page_shows_it",
+    "python publisher.py salt pepper sugar flour": "system/test_examples.py::test_replicas_share",
+    "python publisher.py milk": "system/test_examples.py::test_what_is_announced_while_they_are_away_waits",
     # elsewhere, because they take long, or run this very test
     "make demo": "system/test_demo.py::test_it_shows_the_workflow",
     "make demo-crash": "system/test_demo.py::test_kills_change_nothing_but_the_attempts",
@@ -199,7 +206,7 @@ def test_the_tour(tour: dict[str, str]) -> None:
 
 
 def test_the_clients_output_is_as_shown(tour: dict[str, str]) -> None:
-    (shown,) = (block for block in blocks("text") if block.output_of.startswith("python client.py"))
+    (shown,) = (block for block in blocks("text") if block.output_of in tour)
     assert without_what_varies(shown.code) == without_what_varies(tour[shown.output_of])
 
 
@@ -296,6 +303,9 @@ def test_the_paths_that_users_know() -> None:
         "CHANGELOG.md",
         "docs/MEMORY_PATTERNS.md",
         "docs/DESIGN_PATTERNS.md",
+        "examples/README.md",
+        "examples/01-hello-world/README.md",
+        "examples/02-events-simple/README.md",
         "examples/05-memory-working/README.md",
         "sdk/python/README.md",
     }

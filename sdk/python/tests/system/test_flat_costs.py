@@ -129,12 +129,17 @@ async def test_100_000_waiting_events_slow_nobody(two_platforms: tuple[PlatformP
             lowest = await lowest_ratio(on_full, on_empty)
     assert lowest <= TOLERATED, f"publish to handler takes {lowest:.2f} times as long"
 
+    grown = min(slower_start(two_platforms) for _ in range(TRIES))
+    assert grown <= TOLERATED, f"starting takes {grown:.2f} times as long"
+
+
+def slower_start(platforms: tuple[PlatformProcess, PlatformProcess]) -> float:
+    """The best time that the first takes to start over that of the second, taken in turn."""
     starts: tuple[list[float], list[float]] = ([], [])
     for _ in range(5):
-        for platform, took in zip(two_platforms, starts, strict=True):
+        for platform, took in zip(platforms, starts, strict=True):
             platform.stop()
             started = time.perf_counter()
             platform.start()
             took.append(time.perf_counter() - started)
-    grown = min(starts[0]) / min(starts[1])
-    assert grown <= TOLERATED, f"starting takes {grown:.2f} times as long"
+    return min(starts[0]) / min(starts[1])

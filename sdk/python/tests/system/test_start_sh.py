@@ -169,7 +169,7 @@ def test_a_lost_agent_is_named_and_ends_the_others(start: Start) -> None:
 
 def test_twice_at_once_and_from_a_path_with_a_space(start: Start, platform: PlatformProcess, tmp_path: Path) -> None:
     copy = tmp_path / "a path with a space" / "examples" / "05-memory-working"
-    shutil.copytree(EXAMPLE, copy)
+    shutil.copytree(EXAMPLE.parent, copy.parent)
     scripts = [start(copy / "start.sh", TASK_SECONDS="0"), start(TASK_SECONDS="0")]
     for script in scripts:
         script.read_until("Ctrl+C stops them.")
@@ -190,7 +190,7 @@ def test_without_a_platform_it_says_what_to_do(start: Start, platform: PlatformP
 
 def test_without_the_sdk_it_says_how_to_install_it(start: Start, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / "examples" / "05-memory-working"
-    shutil.copytree(EXAMPLE, copy)
+    shutil.copytree(EXAMPLE.parent, copy.parent)
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in "bash", "dirname", "env":

@@ -9,10 +9,12 @@ import typer
 
 from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
+from soorma.cli.nouns import Nouns
 from soorma.cli.services import MOST_OFFSET
 
 app = typer.Typer(
     name="soorma",
+    cls=Nouns,
     help="Shared working memory and events for AI agents: start the platform and look after it.",
     epilog="Start with: soorma dev --build",
     no_args_is_help=True,
@@ -142,7 +144,8 @@ def run(arguments: list[str]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except CommandError as error:
-        screen.complain(error.message)
+        if error.message:
+            screen.complain(error.message)
         return error.exit_code
     except OSError as error:
         screen.complain(str(error))

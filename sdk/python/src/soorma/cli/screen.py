@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from soorma.cli.exits import CommandError, Exit
 
 PLAIN_WIDTH = 1000
 """Columns when nobody looks: a path must not be broken for a program that reads the output."""
@@ -11,8 +15,17 @@ PLAIN_WIDTH = 1000
 
 def say(text: str = "") -> None:
     """A line of the result."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    with _reader_may_leave():
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+def say_json(text: bytes) -> None:
+    """A JSON document of the result: in UTF-8, as JSON must be, whatever the terminal's encoding."""
+    with _reader_may_leave():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text + b"\n")
+        sys.stdout.buffer.flush()
 
 
 def note(text: str) -> None:
@@ -40,7 +53,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         column.overflow = "fold"
     for row in rows:
         grid.add_row(*row)
-    console.print(grid)
+    with console.capture() as drawn:
+        console.print(grid)
+    with _reader_may_leave():
+        sys.stdout.write(drawn.get())
+        sys.stdout.flush()
+
+
+def plain(text: str) -> str:
+    """Text of others, with what would steer a terminal escaped; in a JSON string it says the same."""
+    return "".join(one if one.isprintable() or one == "\n" else _escaped(one) for one in text)
 
 
 def never_fail_to_print() -> None:
@@ -49,3 +71,20 @@ def never_fail_to_print() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """`soorma … | head` is no failure that needs words, neither now nor when Python flushes at its end."""
+    try:
+        yield
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise CommandError(Exit.OUTPUT_CLOSED, "") from None
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

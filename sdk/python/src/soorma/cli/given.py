@@ -1,0 +1,46 @@
+"""What the commands on data are given: whose data, values as JSON, and in which form to answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from soorma.cli import screen
+from soorma.cli.exits import CommandError, Exit
+from soorma_common import values
+from soorma_common.errors import InvalidValue
+from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
+
+Tenant = Annotated[
+    str | None,
+    typer.Option("--tenant", envvar="SOORMA_TENANT_ID", show_default=DEFAULT_TENANT, help="Whose data: the tenant."),
+]
+User = Annotated[
+    str | None,
+    typer.Option("--user", envvar="SOORMA_USER_ID", show_default=DEFAULT_USER, help="Whose data: the tenant's user."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
+JsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON each, for programs.")]
+
+STANDARD_INPUT = "-"
+
+
+def text_of(what: str, argument: str) -> str:
+    """The argument itself; for `-` what standard input says."""
+    if argument != STANDARD_INPUT:
+        return argument
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise CommandError(Exit.USAGE, f"{what} from standard input is no UTF-8: {error}") from error
+
+
+def json_of(what: str, argument: str, hint: str) -> Any:
+    """The value that a JSON text says. A word that is no JSON is refused: a typing error must not become data."""
+    text = text_of(what, argument)
+    try:
+        return values.decode(values.check(text.encode(errors="surrogateescape"), what))
+    except InvalidValue as error:
+        raise CommandError(Exit.USAGE, screen.plain(f"{error.message}; {hint}")) from error
