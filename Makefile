@@ -1,5 +1,5 @@
 # All of the work is done by tools/run, which also runs without make: sh tools/run help
-# Arguments for the tests go in ARGS: make test ARGS="-k delivery"
+# Arguments go in ARGS: make test ARGS="-k delivery", make bench ARGS=--quick
 
 help:
 	@sh tools/run help
@@ -7,7 +7,7 @@ help:
 demo demo-crash venv clean:
 	@sh tools/run $@
 
-test:
-	@sh tools/run test $(ARGS)
+test bench:
+	@sh tools/run $@ $(ARGS)
 
-.PHONY: help demo demo-crash test venv clean
+.PHONY: help demo demo-crash test bench venv clean

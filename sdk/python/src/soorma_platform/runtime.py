@@ -99,6 +99,7 @@ class _Server(uvicorn.Server):
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_SECONDS,
             server_header=False,
+            proxy_headers=False,
         )
         super().__init__(config)
 

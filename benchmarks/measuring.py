@@ -1,0 +1,183 @@
+"""What all measurements share: sizes of a run, processes seen through /proc, percentiles, figures and tables."""
+
+# ruff: noqa: RUF001 - people read this: its signs are meant
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+TICK = os.sysconf("SC_CLK_TCK")
+FULL_COMMIT = "durable: SQLite WAL, synchronous=FULL, answered after fdatasync"
+READ = "read of committed data"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much a run does. Times are in seconds."""
+
+    rounds: int = 5
+    cpu_requests: int = 8_000
+    sdk_calls: int = 400
+    paced_events: int = 200
+    events: int = 3_000
+    goals: int = 30
+    goals_in_flight: int = 300
+    starts: int = 9
+    plans: int = 100_000
+    ladder_rounds: int = 3
+    open_rounds: int = 2
+    ladder_calls: int = 300
+    open_seconds: float = 4.0
+    rates: tuple[int, ...] = (250, 1_000, 2_000)
+    payloads: tuple[int, ...] = (100, 1_024, 4_096, 16_384, 65_536, 262_144)
+    plan_keys: tuple[int, ...] = (10, 100, 1_000, 10_000)
+    revisions: tuple[int, ...] = (10, 100, 1_000, 10_000)
+    writers: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    contended_writes: int = 3_000
+
+
+FULL = Sizes()
+QUICK = Sizes(
+    rounds=3,
+    cpu_requests=1_500,
+    sdk_calls=80,
+    paced_events=60,
+    events=600,
+    goals=8,
+    goals_in_flight=60,
+    starts=3,
+    plans=2_000,
+    ladder_rounds=1,
+    open_rounds=1,
+    ladder_calls=60,
+    open_seconds=1.0,
+    rates=(250, 1_000),
+    contended_writes=500,
+)
+TINY = Sizes(
+    rounds=1,
+    cpu_requests=200,
+    sdk_calls=10,
+    paced_events=5,
+    events=50,
+    goals=2,
+    goals_in_flight=4,
+    starts=1,
+    plans=100,
+    ladder_rounds=1,
+    open_rounds=1,
+    ladder_calls=10,
+    open_seconds=0.2,
+    rates=(100,),
+    payloads=(100, 4_096),
+    plan_keys=(10, 100),
+    revisions=(10, 100),
+    writers=(1, 4),
+    contended_writes=40,
+)
+SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure beside its floor. `verdict` is None where the floor is all there is to compare it with."""
+
+    what: str
+    measured: str
+    floor: str
+    ratio: str = ""
+    target: str = ""
+    verdict: bool | None = None
+    durability: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a heading."""
+
+    title: str
+    about: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    plot: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Lines over common steps of x; both axes are logarithmic, the steps of x stand evenly."""
+
+    name: str
+    title: str
+    x: str
+    y: str
+    steps: tuple[str, ...]
+    lines: dict[str, list[float]]
+
+
+@dataclass
+class Report:
+    """What a run has found."""
+
+    figures: list[Figure] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def say(text: str) -> None:
+    """Tells the person at the terminal how far the run is."""
+    sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {text}\n")
+    sys.stderr.flush()
+
+
+def rounds(count: int, seconds: float, *, least: int = 1) -> Iterator[int]:
+    """Counts rounds, `count` of them and at least `least`, but begins none that would take it past `seconds`."""
+    started = time.monotonic()
+    for number in range(count):
+        if number >= least and (time.monotonic() - started) * (number + 1) / number > seconds:
+            say(f"  out of time after {number} of {count} rounds")
+            return
+        yield number
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of them do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def ratio_of(pairs: Iterable[tuple[float, float]]) -> float:
+    """The median of the rounds' ratios."""
+    return median(product / floor for product, floor in pairs)
+
+
+def ms(seconds: float) -> str:
+    """A time for people."""
+    return f"{seconds * 1e3:.2f} ms"
+
+
+def times(ratio: float) -> str:
+    """A ratio for people."""
+    return f"{ratio:.2f} ×"
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the processors, in user and kernel mode; 0 for pid 0."""
+    if not pid:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def resident_mib(pid: int) -> float:
+    """What a process holds of the memory."""
+    for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
