@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from uvicorn.loops.auto import auto_loop_factory
+
 from soorma_common.errors import SoormaError
 from soorma_common.starting import exit_status
 from soorma_platform import logs
@@ -17,20 +19,12 @@ def main() -> int:
     try:
         settings = Settings.from_env()
         logs.configure(settings.log_level)
-        with asyncio.Runner(loop_factory=_new_loop) as runner:
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
             runner.run(run(settings))
     except SoormaError as error:
         sys.stderr.write(f"soorma: {error.message}\n")
         return exit_status(error)
     return 0
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop  # noqa: PLC0415 - not there on Windows
-    except ImportError:
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
 
 
 if __name__ == "__main__":

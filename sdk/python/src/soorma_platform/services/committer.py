@@ -9,15 +9,13 @@ from uuid import uuid4
 
 from soorma_common.limits import Limits
 from soorma_common.memory import Commit, Committed
-from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope
+from soorma_common.names import Scope
 from soorma_platform.engine import commits, deliveries
 from soorma_platform.stores.protocol import Store
 
 DAY = 24 * 3600 * 1000
 SDK_KEY = "sdk:"
 """Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
-
-DEFAULT_SCOPE = Scope(DEFAULT_TENANT, DEFAULT_USER)
 
 
 def fingerprint(body: bytes) -> str:
