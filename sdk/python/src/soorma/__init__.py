@@ -17,20 +17,25 @@ if TYPE_CHECKING:
     from soorma.event_client import EventClient
     from soorma.flow import Reject, Retry
     from soorma.memory.client import MemoryClient
+    from soorma.registry import RegistryClient
     from soorma.workflow import WorkflowState
     from soorma_common.delivery import RetryPolicy
     from soorma_common.errors import SoormaError
     from soorma_common.events import Event
+    from soorma_common.registry import Capability, EventDefinition
     from soorma_common.topics import Topic
 
 _HOMES = {
     "Agent": "soorma.agents",
+    "Capability": "soorma_common.registry",
     "ClientConfig": "soorma.config",
     "Event": "soorma_common.events",
     "EventClient": "soorma.event_client",
+    "EventDefinition": "soorma_common.registry",
     "HandlerContext": "soorma.context",
     "MemoryClient": "soorma.memory.client",
     "PlatformContext": "soorma.context",
+    "RegistryClient": "soorma.registry",
     "Reject": "soorma.flow",
     "Retry": "soorma.flow",
     "RetryPolicy": "soorma_common.delivery",
@@ -42,12 +47,15 @@ _HOMES = {
 
 __all__ = [
     "Agent",
+    "Capability",
     "ClientConfig",
     "Event",
     "EventClient",
+    "EventDefinition",
     "HandlerContext",
     "MemoryClient",
     "PlatformContext",
+    "RegistryClient",
     "Reject",
     "Retry",
     "RetryPolicy",

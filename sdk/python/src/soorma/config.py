@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope, check_name
 
+if TYPE_CHECKING:
+    from soorma.transport import Service
+
 MEMORY_URL = "http://localhost:8083"
 EVENTS_URL = "http://localhost:8082"
+REGISTRY_URL = "http://localhost:8081"
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,13 @@ class ClientConfig:
     tenant_id: str | None = None
     user_id: str | None = None
     retry_seconds: float = 10.0
+    registry_url: str = REGISTRY_URL
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> ClientConfig:
-        """Reads SOORMA_MEMORY_URL, SOORMA_EVENT_SERVICE_URL, SOORMA_TENANT_ID, SOORMA_USER_ID, SOORMA_RETRY_SECONDS."""
+        """Reads SOORMA_MEMORY_URL, SOORMA_EVENT_SERVICE_URL, SOORMA_REGISTRY_URL, SOORMA_TENANT_ID, SOORMA_USER_ID
+        and SOORMA_RETRY_SECONDS.
+        """
         retry = env.get("SOORMA_RETRY_SECONDS", "").strip() or "10"
         try:
             retry_seconds = float(retry)
@@ -40,7 +48,13 @@ class ClientConfig:
             tenant_id=env.get("SOORMA_TENANT_ID") or None,
             user_id=env.get("SOORMA_USER_ID") or None,
             retry_seconds=retry_seconds,
+            registry_url=_address(env, "SOORMA_REGISTRY_URL", REGISTRY_URL),
         )
+
+    @property
+    def addresses(self) -> dict[Service, str]:
+        """The address of each service."""
+        return {"memory": self.memory_url, "events": self.events_url, "registry": self.registry_url}
 
     def scope(self, tenant_id: str | None, user_id: str | None) -> Scope:
         """Whose data a call means: what it says, else what is configured, else the default tenant and user."""

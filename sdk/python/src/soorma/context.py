@@ -11,6 +11,7 @@ from soorma.bus import BusClient
 from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.memory.client import MemoryClient
+from soorma.registry import RegistryClient
 from soorma.transport import HttpTransport
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
@@ -19,11 +20,14 @@ T = TypeVar("T")
 
 
 class PlatformContext:
-    """The platform: `memory` and `bus` on shared connections. Close it, or use it with `async with`."""
+    """The platform: `memory`, `bus` and `registry` on shared connections. Close it, or use it with `async with`."""
 
-    def __init__(self, memory: MemoryClient, bus: BusClient, caller: Caller | None = None) -> None:
+    def __init__(
+        self, memory: MemoryClient, bus: BusClient, registry: RegistryClient, caller: Caller | None = None
+    ) -> None:
         self.memory = memory
         self.bus = bus
+        self.registry = registry
         self._caller = caller
 
     @classmethod
@@ -35,7 +39,8 @@ class PlatformContext:
     def on(cls, config: ClientConfig, source: str, caller: Caller | None = None) -> PlatformContext:
         """A context for a configuration, on a caller of somebody else's or on one of its own."""
         own = caller or caller_for(config)
-        return cls(MemoryClient.on(config, own), BusClient(config, own, source), None if caller else own)
+        registry = RegistryClient.on(config, own)
+        return cls(MemoryClient.on(config, own), BusClient(config, own, source), registry, None if caller else own)
 
     async def close(self) -> None:
         """Closes the connections that are its own."""
@@ -54,14 +59,23 @@ class PlatformContext:
 class HandlerContext(PlatformContext):
     """The platform as a handler sees it: what is done through `memory` and `bus` is committed when it returns.
 
+    `registry` answers at once, for the event's tenant.
+
     `event` is the event in hand and `attempt` counts from 1. `immediate` is the same context written through:
     what is done with it happens at once and, if the handler is run again, once more.
     """
 
     def __init__(
-        self, memory: MemoryClient, bus: BusClient, *, event: Event, attempt: int, immediate: PlatformContext
+        self,
+        memory: MemoryClient,
+        bus: BusClient,
+        registry: RegistryClient,
+        *,
+        event: Event,
+        attempt: int,
+        immediate: PlatformContext,
     ) -> None:
-        super().__init__(memory, bus)
+        super().__init__(memory, bus, registry)
         self.event = event
         self.attempt = attempt
         self.immediate = immediate
@@ -95,5 +109,4 @@ class HandlerContext(PlatformContext):
 
 def caller_for(config: ClientConfig) -> Caller:
     """Connections to the platform that a configuration names."""
-    transport = HttpTransport({"memory": config.memory_url, "events": config.events_url})
-    return Caller(transport, config.retry_seconds)
+    return Caller(HttpTransport(config.addresses), config.retry_seconds)

@@ -3,6 +3,7 @@
 from soorma_common.errors import (
     Conflict,
     DeadLettered,
+    DefinitionConflict,
     EventIdConflict,
     Fenced,
     Forbidden,
@@ -10,6 +11,7 @@ from soorma_common.errors import (
     HistoryGone,
     IdempotencyMismatch,
     InvalidName,
+    InvalidPayload,
     InvalidRequest,
     InvalidValue,
     KeyMissing,
@@ -24,6 +26,7 @@ from soorma_common.errors import (
 __all__ = [
     "Conflict",
     "DeadLettered",
+    "DefinitionConflict",
     "EventIdConflict",
     "Fenced",
     "Forbidden",
@@ -31,6 +34,7 @@ __all__ = [
     "HistoryGone",
     "IdempotencyMismatch",
     "InvalidName",
+    "InvalidPayload",
     "InvalidRequest",
     "InvalidValue",
     "KeyMissing",

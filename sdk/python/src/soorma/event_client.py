@@ -7,11 +7,13 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from enum import Enum
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from soorma.bus import BusClient, type_name
+from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import caller_for
 from soorma_common.errors import InvalidRequest, SoormaError
@@ -43,14 +45,15 @@ class EventClient:
         self.source = source or agent_id
         config = config or ClientConfig.from_env()
         self.tenant_id = tenant_id or config.tenant_id
-        self._caller = caller_for(config)
-        self._bus = BusClient(
-            ClientConfig(config.memory_url, config.events_url, self.tenant_id, config.user_id),
-            self._caller,
-            self.source,
-        )
+        self._config = replace(config, tenant_id=self.tenant_id)
+        self._work_over(caller_for(config))
         self._listeners: list[tuple[str | None, str | None, Listener]] = []
         self._reading: asyncio.Task[None] | None = None
+
+    def _work_over(self, caller: Caller) -> None:
+        """From now on its calls go over that caller; `soorma.testing` puts one of its own here."""
+        self._caller = caller
+        self._bus = BusClient(self._config, caller, self.source)
 
     def on_event(self, event_type: str | Enum, topic: str | Topic | None = None) -> Callable[[L], L]:
         """Registers a function of the event, plain or async, for a type and, if given, a topic."""

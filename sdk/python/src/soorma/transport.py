@@ -16,7 +16,7 @@ from yarl import URL
 from soorma_common.errors import Unavailable
 
 JSON = "application/json"
-Service = Literal["memory", "events"]
+Service = Literal["memory", "events", "registry"]
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 75.0

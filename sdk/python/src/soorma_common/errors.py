@@ -52,6 +52,12 @@ class InvalidValue(InvalidRequest):
     code = "invalid_value"
 
 
+class InvalidPayload(InvalidValue):
+    """An event's payload does not fit the schema of its type; `path` is a JSON pointer into the payload."""
+
+    code = "invalid_payload"
+
+
 class Forbidden(SoormaError):
     """The caller may not touch that tenant, user or plan."""
 
@@ -93,6 +99,13 @@ class EventIdConflict(SoormaError):
     """An event of that id, but of other content, was published before in this tenant."""
 
     code = "event_id_conflict"
+    status = 409
+
+
+class DefinitionConflict(SoormaError):
+    """That version of an event type is defined already, with other content; give the new content a new version."""
+
+    code = "definition_conflict"
     status = 409
 
 

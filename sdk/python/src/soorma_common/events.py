@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from soorma_common.errors import InvalidRequest
-from soorma_common.names import check_name
-from soorma_common.topics import check_topic
+from soorma_common.names import Name, check_name
+from soorma_common.times import Time
+from soorma_common.topics import TopicName, check_topic
 from soorma_common.values import check, decode
 
 DEAD_LETTERED = "event.dead_lettered"
@@ -29,23 +30,23 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     filled in when it is published.
     """
 
-    type: str
-    topic: str
-    id: str | None = None
-    source: str | None = None
-    time: str | None = None
+    type: Name
+    topic: TopicName
+    id: Name | None = None
+    source: Name | None = None
+    time: Time | None = None
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    subject: str | None = None
-    tenant_id: str | None = None
-    user_id: str | None = None
-    session_id: str | None = None
-    plan_id: str | None = None
-    correlation_id: str | None = None
-    response_event: str | None = None
-    response_topic: str | None = None
-    trace_id: str | None = None
-    parent_event_id: str | None = None
-    payload_schema_name: str | None = None
+    subject: Name | None = None
+    tenant_id: Name | None = None
+    user_id: Name | None = None
+    session_id: Name | None = None
+    plan_id: Name | None = None
+    correlation_id: Name | None = None
+    response_event: Name | None = None
+    response_topic: TopicName | None = None
+    trace_id: Name | None = None
+    parent_event_id: Name | None = None
+    payload_schema_name: Name | None = None
 
 
 FIELDS = Envelope.__struct_fields__
@@ -117,6 +118,37 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 _SAME_NAME = ("id", "source", "type", "time", "subject", "data")
 _EXTENSIONS = {field: field.replace("_", "") for field in FIELDS if field not in _SAME_NAME and field != "trace_id"}
 
+_JSON_TYPE = re.compile(r"application/([!-.0-~]+\+)?json( *;.*)?")
+_JsonType = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{_JSON_TYPE.pattern}$"})]
+
+
+class CloudEvent(msgspec.Struct):
+    """An event in the JSON format of CloudEvents 1.0. Its extension attributes are the ids of the envelope.
+
+    Other extension attributes are not kept. Data is JSON.
+    """
+
+    specversion: Literal["1.0"]
+    id: Name
+    source: Name
+    type: Name
+    topic: TopicName
+    data: Any = None
+    datacontenttype: _JsonType | None = None
+    time: Time | None = None
+    subject: Name | None = None
+    tenantid: Name | None = None
+    userid: Name | None = None
+    sessionid: Name | None = None
+    planid: Name | None = None
+    correlationid: Name | None = None
+    responseevent: Name | None = None
+    responsetopic: TopicName | None = None
+    parenteventid: Name | None = None
+    payloadschemaname: Name | None = None
+    traceparent: str | None = None
+    traceid: Name | None = None
+
 
 def to_cloudevent(event: Event) -> dict[str, Any]:
     """The event in the JSON format of CloudEvents 1.0; Soorma's ids are extension attributes.
@@ -137,18 +169,28 @@ def to_cloudevent(event: Event) -> dict[str, Any]:
 
 
 def from_cloudevent(cloud: dict[str, Any]) -> Envelope:
-    """The envelope of a CloudEvent in JSON format; InvalidRequest where it is none, or carries no `topic`."""
+    """The envelope of a CloudEvent in JSON format; InvalidRequest where it is none, or has no `topic` or no JSON."""
     if cloud.get("specversion") != "1.0":
         raise InvalidRequest("this is no CloudEvent 1.0: 'specversion' must be \"1.0\"")
     for name in ("id", "source", "type", "topic"):
         if not isinstance(cloud.get(name), str):
             raise InvalidRequest(f"the CloudEvent needs {name!r}, a string (Soorma reads the extension 'topic' too)")
+    try:
+        checked = msgspec.convert(cloud, CloudEvent)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"this is no CloudEvent 1.0 that Soorma takes: {error}") from error
+    if "data_base64" in cloud or not _is_json(checked.datacontenttype):
+        raise InvalidRequest("the data of an event is JSON: send it in 'data', as datacontenttype application/json")
     fields = {name: cloud[name] for name in _SAME_NAME if name in cloud}
     fields.update({here: cloud[there] for here, there in _EXTENSIONS.items() if there in cloud})
-    parent = _TRACEPARENT.fullmatch(str(cloud.get("traceparent", "")))
+    parent = _TRACEPARENT.fullmatch(checked.traceparent or "")
     if parent or "traceid" in cloud:
         fields["trace_id"] = parent[1] if parent else cloud["traceid"]
     return decode_envelope(msgspec.json.encode(fields))
+
+
+def _is_json(content_type: str | None) -> bool:
+    return content_type is None or _JSON_TYPE.fullmatch(content_type) is not None
 
 
 def decode_envelope(body: bytes | str) -> Envelope:

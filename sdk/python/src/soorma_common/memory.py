@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from soorma_common.events import Envelope
+from soorma_common.names import Name
 from soorma_common.operations import AnyOperation
 
 
@@ -15,9 +16,9 @@ class PlanCommit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     plan. Where one differs at commit, the whole commit is refused with Conflict.
     """
 
-    plan_id: str
+    plan_id: Name
     operations: list[AnyOperation] = []
-    reads: dict[str, int] = {}
+    reads: dict[Name, int] = {}
     expected_revision: int | None = None
 
 
@@ -114,3 +115,84 @@ class PlanInfo(msgspec.Struct, rename="camel", omit_defaults=True):
     created_at: str
     updated_at: str
     expires_at: str | None = None
+
+
+class ValueAt(msgspec.Struct, rename="camel"):
+    """A key's value as it was after revision `at` of its plan."""
+
+    plan_id: str
+    key: str
+    value: msgspec.Raw
+    at: int
+
+
+class EntryPage(msgspec.Struct, rename="camel"):
+    """Keys of a plan in order, with their values; `next` is the `after` of the following page, null at the end."""
+
+    plan_id: str
+    revision: int
+    entries: list[Entry]
+    next: str | None
+
+
+class KeyPage(msgspec.Struct, rename="camel"):
+    """Keys of a plan in order, without their values."""
+
+    plan_id: str
+    revision: int
+    keys: list[str]
+    next: str | None
+
+
+class Entries(msgspec.Struct, rename="camel"):
+    """Those of the asked keys that exist."""
+
+    plan_id: str
+    revision: int
+    entries: dict[str, Entry]
+
+
+class PlanPage(msgspec.Struct):
+    """Plans of a user, by id."""
+
+    plans: list[PlanInfo]
+    next: str | None
+
+
+class ChangePage(msgspec.Struct, rename="camel"):
+    """Rows of a plan's history from behind a revision; the oldest kept is that after `horizon`."""
+
+    plan_id: str
+    revision: int
+    horizon: int
+    changes: list[Change]
+    next: int | None
+
+
+class ActionPage(msgspec.Struct, rename="camel"):
+    """Actions of a plan in order."""
+
+    plan_id: str
+    actions: list[Action]
+    next: int | None
+
+
+class KeyDeleted(msgspec.Struct):
+    """Whether there was such a key, and the plan's revision now."""
+
+    deleted: bool
+    revision: int
+
+
+class PlanCleaned(msgspec.Struct):
+    """How many keys were removed, and the plan's revision now."""
+
+    deleted: int
+    revision: int
+
+
+class CommitSeen(msgspec.Struct):
+    """What a watcher is sent for each commit."""
+
+    revision: int
+    changes: list[Change]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any, TypeAlias
+
 import msgspec
 
 from soorma_common.errors import InvalidName
@@ -10,6 +12,17 @@ DEFAULT_TENANT = "00000000-0000-0000-0000-000000000000"
 DEFAULT_USER = "00000000-0000-0000-0000-000000000001"
 
 LONGEST_NAME = 255
+
+NAME_SCHEMA: dict[str, Any] = {
+    "minLength": 1,
+    "maxLength": LONGEST_NAME,
+    "pattern": "^[^\\u0000]*$",
+    "not": {"enum": [".", ".."]},
+}
+"""What `check_name` lets pass, as a JSON Schema of a string."""
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema=NAME_SCHEMA)]
+"""A name in a message. It is checked by `check_name`, which says more than a decoder."""
 
 
 class Scope(msgspec.Struct, frozen=True):

@@ -8,14 +8,20 @@ splice text, so that a long list is never parsed to grow by one.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
 from soorma_common.errors import InvalidValue, WrongType
+from soorma_common.names import Name
 from soorma_common.values import decode
 
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+LONGEST_TTL = 10 * 365 * 86_400.0
+
+Ttl: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": LONGEST_TTL})]
+"""A time to live in a message, in seconds."""
 
 
 class Operation(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, omit_defaults=True):
@@ -35,14 +41,14 @@ class Conditional(Operation, kw_only=True):
 class KeyOperation(Conditional):
     """An operation on one key."""
 
-    key: str
+    key: Name
 
 
 class Set(KeyOperation, tag="set"):
     """Gives the key a value; `ttl` in seconds lets it expire, without one an earlier time to live ends."""
 
     value: msgspec.Raw
-    ttl: float | None = None
+    ttl: Ttl | None = None
 
 
 class Delete(KeyOperation, tag="delete"):
@@ -64,19 +70,19 @@ class Append(KeyOperation, tag="append"):
 class Extend(KeyOperation, tag="extend"):
     """Adds all items of a list to a list; a missing key counts as an empty one. Result: the new list."""
 
-    value: msgspec.Raw
+    value: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "array"})]
 
 
 class Merge(KeyOperation, tag="merge"):
     """Sets the fields of an object, shallowly, nulls included; a missing key counts as {}. Result: the new object."""
 
-    value: msgspec.Raw
+    value: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
 
 
 class RecordAction(Operation, tag="record_action"):
     """Adds an action to the plan's action history."""
 
-    name: str
+    name: Name
 
 
 class Cleanup(Operation, tag="cleanup"):
@@ -86,7 +92,7 @@ class Cleanup(Operation, tag="cleanup"):
 class ExpirePlan(Operation, tag="ttl"):
     """Lets the whole plan expire `ttl` seconds from now; null ends that."""
 
-    ttl: float | None
+    ttl: Ttl | None
 
 
 AnyKeyOperation = Set | Delete | Increment | Append | Extend | Merge

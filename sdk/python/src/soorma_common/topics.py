@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+import msgspec
 
 from soorma_common.errors import InvalidName
 
@@ -21,6 +24,9 @@ class Topic(StrEnum):
 
 
 _NAMES = frozenset(topic.value for topic in Topic)
+
+TopicName: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [topic.value for topic in Topic]})]
+"""A topic in a message. It is checked by `check_topic`, which says more than a decoder."""
 
 
 def check_topic(topic: object) -> str:

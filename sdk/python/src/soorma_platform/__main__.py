@@ -18,7 +18,7 @@ def main() -> int:
     """Runs the platform; 0 when it was told to stop, a status of `starting` when it could not start."""
     try:
         settings = Settings.from_env()
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
             runner.run(run(settings))
     except SoormaError as error:

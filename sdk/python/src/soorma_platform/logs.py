@@ -1,29 +1,53 @@
-"""Structured logs: readable on a terminal, JSON lines elsewhere."""
+"""The platform's logs: JSON lines, or text on a terminal. They tell of ids and names, never of values or data."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
-import structlog
+from soorma_common.logs import FIELDS, formatter
 
 
-def configure(level: str) -> None:
-    """Sends all logs of the process to standard error."""
-    render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
-    )
-    threshold = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            render,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=max(threshold, logging.WARNING), stream=sys.stderr)
+class Log:
+    """A logger that is given fields by name: `log.info("agent connected", agent="worker")`."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, message: str, **fields: Any) -> None:
+        """What helps to find a fault."""
+        self._write(logging.DEBUG, message, fields)
+
+    def info(self, message: str, **fields: Any) -> None:
+        """What an operator may want to see."""
+        self._write(logging.INFO, message, fields)
+
+    def warning(self, message: str, **fields: Any) -> None:
+        """What an operator should look at some time."""
+        self._write(logging.WARNING, message, fields)
+
+    def error(self, message: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
+        """What has failed."""
+        self._write(logging.ERROR, message, fields, exc_info)
+
+    def exception(self, message: str, **fields: Any) -> None:
+        """What has failed, with the traceback of the exception in hand."""
+        self._write(logging.ERROR, message, fields, sys.exception())
+
+    def _write(self, level: int, message: str, fields: dict[str, Any], exc_info: BaseException | None = None) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, "%s", message, exc_info=exc_info, extra={FIELDS: fields}, stacklevel=3)
+
+
+def configure(level: str, form: str = "auto", env: Mapping[str, str] = os.environ) -> None:
+    """Sends all logs of the process to standard error; those of libraries from warnings on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(form, terminal=sys.stderr.isatty(), env=env))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(threshold, logging.WARNING))
+    logging.getLogger("soorma").setLevel(threshold)

@@ -5,53 +5,72 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
 from soorma_common.errors import SoormaError, Unavailable
 from soorma_common.starting import PORT_TAKEN
 from soorma_platform.buses.in_process import InProcessBus
+from soorma_platform.logs import Log
+from soorma_platform.metrics import Metrics
 from soorma_platform.services.events import event_service
+from soorma_platform.services.gateway import NAME, Gateway
 from soorma_platform.services.memory import memory_service
+from soorma_platform.services.payloads import PayloadCheck
+from soorma_platform.services.registry import registry_service
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite import SqliteStore
 
 UPKEEP_SECONDS = 1.0
 GRACE_SECONDS = 1
 
-log = structlog.get_logger("soorma")
+log = Log("soorma")
 
 
 class Platform:
     """A running platform without its sockets: the services as ASGI applications on an open record."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
+        self.bus = InProcessBus()
+        self._clock = clock
         self.services: dict[str, ASGIApp] = {}
         self._stopping = False
 
     async def __aenter__(self) -> Self:
         settings = self.settings
-        bus = InProcessBus()
+        bus = self.bus
         self.store = await SqliteStore.open(
             settings.database,
             bus.notify,
             limits=settings.limits,
+            clock=self._clock,
             lease=settings.lease,
             may_migrate=settings.may_migrate,
         )
-        self.services = {
+        metrics = Metrics()
+        payloads = PayloadCheck(self.store, settings.payload_check)
+        behind = {
+            "registry": registry_service(self.store, payloads, metrics),
             "events": event_service(
-                self.store, bus, settings.limits, lease=settings.lease, is_stopping=lambda: self._stopping
+                self.store,
+                bus,
+                settings.limits,
+                payloads,
+                metrics,
+                lease=settings.lease,
+                is_stopping=lambda: self._stopping,
             ),
-            "memory": memory_service(self.store, bus, settings.limits),
+            "memory": memory_service(self.store, bus, settings.limits, payloads, metrics),
         }
+        addresses = {name: settings.address(name) for name in settings.ports}
+        self.services = {NAME: Gateway(behind, addresses, self.store, metrics), **behind}
         self._upkeep = asyncio.create_task(self._keep_up())
         return self
 

@@ -14,12 +14,13 @@ import msgspec
 from soorma_common.delivery import LEASE_SECONDS
 from soorma_common.errors import InvalidRequest
 from soorma_common.limits import Limits
+from soorma_common.logs import check_format, check_level
+from soorma_common.registry import MODES, Mode
 from soorma_platform.stores.protocol import Retention
 
-PORTS = {"events": 8082, "memory": 8083}
+PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
 """The services and their ports, before the offset."""
 HIGHEST_PORT = 65_535
-LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
 
@@ -33,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True):
     may_migrate: bool = True
     lease: float = LEASE_SECONDS
     log_level: str = "info"
+    log_format: str = "auto"
+    payload_check: Mode = "enforce"
     limits: Limits = Limits()
     retention: Retention = Retention()
 
@@ -44,8 +47,10 @@ class Settings(msgspec.Struct, frozen=True):
             )
         if self.lease <= 0:
             raise InvalidRequest("SOORMA_LEASE_SECONDS must be more than 0")
-        if self.log_level.lower() not in LOG_LEVELS:
-            raise InvalidRequest(f"SOORMA_LOG_LEVEL must be one of {', '.join(LOG_LEVELS)}, not {self.log_level!r}")
+        if self.payload_check not in MODES:
+            raise InvalidRequest(f"SOORMA_PAYLOAD_CHECK must be one of {', '.join(MODES)}, not {self.payload_check!r}")
+        check_level(self.log_level)
+        check_format(self.log_format)
         try:
             local = self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -75,7 +80,9 @@ class Settings(msgspec.Struct, frozen=True):
             "database": env.get("SOORMA_DATABASE") or None,
             "may_migrate": _flag(env, "SOORMA_MAY_MIGRATE"),
             "lease": _read(env, "SOORMA_LEASE_SECONDS", float),
+            "payload_check": env.get("SOORMA_PAYLOAD_CHECK") or None,
             "log_level": env.get("SOORMA_LOG_LEVEL") or None,
+            "log_format": env.get("SOORMA_LOG_FORMAT") or None,
         }
         values = {name: value for name, value in found.items() if value is not None} | given
         if "database" in values:

@@ -13,20 +13,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from uuid import uuid4
 
+from soorma import logs
 from soorma.agents.attempts import Attempts
 from soorma.agents.connection import Connection
-from soorma.agents.handlers import Handler, HandlerFunction, Handlers, subscription
+from soorma.agents.handlers import Handler, HandlerFunction, Handlers, Runner, run_handler, subscription
+from soorma.agents.presence import Presence, announcement, definitions_of, names_of
 from soorma.bus import type_name
 from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import PlatformContext, caller_for
+from soorma.registry import plain_capabilities
 from soorma.transaction import Isolation
 from soorma_common.delivery import Deliver, Hello, ReleaseFrame, RetryPolicy, Welcome
 from soorma_common.errors import InvalidRequest, SoormaError, Unavailable
 from soorma_common.names import check_name
+from soorma_common.registry import Capability, EventDefinition
 from soorma_common.topics import Topic, check_topic
 
 HANDLER_SECONDS = 3600.0
@@ -41,7 +45,8 @@ H = TypeVar("H", bound=Hook)
 class Agent:
     """A process that handles events under a name. Replicas, agents of one name, share its events.
 
-    `capabilities`, `events_consumed` and `events_produced` describe it to others. `tenant_id` (or
+    `capabilities` (text or `Capability`), `events_consumed` and `events_produced` (types, or an `EventDefinition`
+    that is registered when the agent starts) describe it to others in the registry. `tenant_id` (or
     SOORMA_TENANT_ID) confines it to a tenant; without one it serves all, each handler in the scope of its
     event. At most `max_concurrency` events are in hand at once.
     """
@@ -50,9 +55,9 @@ class Agent:
         self,
         name: str,
         description: str = "",
-        capabilities: Sequence[Any] = (),
-        events_consumed: Sequence[str] = (),
-        events_produced: Sequence[str] = (),
+        capabilities: Sequence[str | Capability] = (),
+        events_consumed: Sequence[str | EventDefinition] = (),
+        events_produced: Sequence[str | EventDefinition] = (),
         tenant_id: str | None = None,
         *,
         max_concurrency: int = 32,
@@ -66,9 +71,10 @@ class Agent:
             raise InvalidRequest(f"max_concurrency must be at least 1, not {max_concurrency}")
         self.name = check_name("name", name)
         self.description = description
-        self.capabilities = list(capabilities)
-        self.events_consumed = list(events_consumed)
-        self.events_produced = list(events_produced)
+        self.capabilities = plain_capabilities(capabilities)
+        self.events_consumed = names_of(events_consumed)
+        self.events_produced = names_of(events_produced)
+        self._definitions = definitions_of((*events_consumed, *events_produced))
         self.max_concurrency = max_concurrency
         self.instance = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         config = config or ClientConfig.from_env()
@@ -82,6 +88,8 @@ class Agent:
         self._shutdown: list[Hook] = []
         self._running: asyncio.Task[None] | None = None
         self._own_caller: Caller | None = None
+        self._lent: Caller | None = None
+        self._runner: Runner = run_handler
 
     @property
     def tenant_id(self) -> str | None:
@@ -136,11 +144,10 @@ class Agent:
         """Runs the agent until SIGINT or SIGTERM; then handlers in hand are finished, and it returns.
 
         Waits for the platform as long as it takes, and comes back by itself when the connection is lost. Where the
-        program has not set up logging, it logs to standard error; SOORMA_LOG_LEVEL=debug shows each attempt.
+        program has not set up logging, `soorma.logs.configure` does; SOORMA_LOG_LEVEL=debug shows each attempt.
         """
-        if not logging.getLogger().handlers:
-            logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-            logging.getLogger("soorma").setLevel(os.environ.get("SOORMA_LOG_LEVEL", "info").upper())
+        if not logs.is_configured():
+            logs.configure(agent=self.name, instance=self.instance)
         asyncio.run(self._run_until_signalled())
 
     async def _run_until_signalled(self) -> None:
@@ -180,15 +187,19 @@ class Agent:
             raise InvalidRequest(f"agent {self.name!r} is running already")
         if not len(self._handlers):
             raise InvalidRequest(f"agent {self.name!r} has no handlers; register some with @agent.on_event(…)")
-        self._own_caller = caller_for(self._config) if self._caller is None else None
-        caller = self._caller or self._own_caller
+        given = self._lent or self._caller
+        self._own_caller = caller_for(self._config) if given is None else None
+        caller = given or self._own_caller
         assert caller is not None  # noqa: S101 - one of the two is there
         for hook in self._startup:
             await _called(hook)
         self._connection = Connection(caller.transport, self._hello, self._on_welcome, self._on_deliver)
         self._attempts = Attempts(
-            self.name, self.instance, self._config, caller, self._connection, self.max_concurrency
+            self.name, self.instance, self._config, caller, self._connection, self.max_concurrency, self._runner
         )
+        told = announcement(self.description, self.capabilities, self.events_consumed, self.events_produced)
+        place = (self.name, self.instance)
+        self._presence = Presence(caller.transport, self.tenant_id, place, told, self._definitions)
         self._running = asyncio.create_task(self._connection.run(), name=f"soorma-agent-{self.name}")
 
     def _hello(self) -> Hello:
@@ -203,6 +214,7 @@ class Agent:
 
     def _on_welcome(self, welcome: Welcome) -> None:
         self._attempts.resume(welcome)
+        self._presence.begin(welcome.lease_seconds)
         log.info(
             "agent %s is subscribed to %s",
             self.name,
@@ -212,7 +224,7 @@ class Agent:
     def _on_deliver(self, delivery: Deliver) -> None:
         self._attempts.begin(delivery, self._handlers[delivery.handler])
 
-    async def stop(self) -> None:
+    async def stop(self, *, drain_timeout: float | None = None) -> None:
         """Takes no further events, lets running handlers finish for `drain_timeout` seconds, and ends.
 
         Events of handlers that do not finish are given back; that costs them no attempt. Raises what refused
@@ -221,9 +233,11 @@ class Agent:
         running = self._running
         if running is None:
             return
+        leaving = asyncio.create_task(self._presence.end())
         try:
             await self._connection.drain()
-            unfinished = await self._attempts.drain(self._drain_timeout)
+            patience = self._drain_timeout if drain_timeout is None else drain_timeout
+            unfinished = await self._attempts.drain(patience)
             if unfinished and not running.done():
                 with suppress(SoormaError, TimeoutError):
                     async with asyncio.timeout(5):
@@ -233,6 +247,7 @@ class Agent:
             outcome = (await asyncio.gather(running, return_exceptions=True))[0]
             self._running = None
             self._attempts.close()
+            await leaving
             try:
                 for hook in self._shutdown:
                     await _called(hook)
@@ -245,7 +260,21 @@ class Agent:
     @property
     def context(self) -> PlatformContext:
         """The platform outside handlers, for hooks and background work: each call takes effect at once."""
-        return PlatformContext.on(self._config, self.name, self._caller or self._own_caller)
+        return PlatformContext.on(self._config, self.name, self._lent or self._caller or self._own_caller)
+
+    # as `soorma.testing` has it
+
+    def _lend(self, caller: Caller | None, runner: Runner = run_handler) -> None:
+        """From the next start on it works over a caller of somebody else's, who runs its handlers; None: as ever."""
+        self._lent, self._runner = caller, runner
+
+    async def _abandon(self) -> None:
+        """Ends as a killed process does: nothing is drained, given back or said, and no hook is called."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            self._presence.abandon()
+            await asyncio.gather(running, self._attempts.abandon(), return_exceptions=True)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -7,8 +7,9 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from soorma import logs
 from soorma.agents.connection import Connection
-from soorma.agents.handlers import Handler
+from soorma.agents.handlers import Handler, Runner, run_handler
 from soorma.agents.leases import LeaseKeeper
 from soorma.bus import BusClient, PlatformOutbox
 from soorma.calls import Caller
@@ -17,6 +18,7 @@ from soorma.context import HandlerContext, PlatformContext
 from soorma.flow import Reject, Retry
 from soorma.memory.client import MemoryClient
 from soorma.memory.plans import PlatformPlans
+from soorma.registry import RegistryClient
 from soorma.transaction import HandlerTransaction
 from soorma_common.delivery import CommitFrame, Deliver, FailFrame, Welcome
 from soorma_common.errors import Conflict, Fenced, SoormaError
@@ -40,12 +42,14 @@ class Attempts:
         caller: Caller,
         connection: Connection,
         max_concurrency: int,
+        runner: Runner = run_handler,
     ) -> None:
         self._agent = agent
         self._instance = instance
         self._config = config
         self._caller = caller
         self._connection = connection
+        self._runner = runner
         self._limits = Limits()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._committing: set[str] = set()
@@ -81,6 +85,14 @@ class Attempts:
         await asyncio.gather(*unfinished.values(), return_exceptions=True)
         return list(unfinished)
 
+    async def abandon(self) -> None:
+        """Ends all of them where they are, without a word to the platform."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        self.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def close(self) -> None:
         """Ends the renewing of leases; a plain handler that still runs is left to end by itself."""
         self._leases.stop()
@@ -103,6 +115,7 @@ class Attempts:
     async def _attempt(self, delivery: Deliver, handler: Handler) -> None:
         event = Event.from_json(bytes(delivery.event))
         about = f"event {event.type} {event.id} (plan {event.plan_id}, attempt {delivery.attempt})"
+        logs.bind(self._told(event, delivery.attempt))
         log.debug("%s: begins", about)
         try:
             await self._attempt_until_committed(delivery, handler, event, about)
@@ -118,12 +131,27 @@ class Attempts:
         else:
             log.debug("%s: ended", about)
 
+    def _told(self, event: Event, attempt: int) -> dict[str, object]:
+        """What each record that is logged in the attempt says of it."""
+        return {
+            "agent": self._agent,
+            "instance": self._instance,
+            "tenant_id": event.get("tenant_id"),
+            "user_id": event.get("user_id"),
+            "plan_id": event.get("plan_id"),
+            "event_id": event.get("id"),
+            "event_type": event.get("type"),
+            "attempt": attempt,
+            "correlation_id": event.get("correlation_id"),
+            "trace_id": event.get("trace_id"),
+        }
+
     async def _attempt_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
         last: SoormaError | None = None
         for conflicts in range(MOST_CONFLICTS + 1):
             transaction = self._transaction(delivery, handler, event, is_first=conflicts == 0)
             try:
-                await handler(event, self._context(transaction, delivery, event), self._threads)
+                await self._runner(handler, event, self._context(transaction, delivery, event), self._threads)
             except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its attempt
                 await self._fail(delivery, error, about)
                 return
@@ -163,10 +191,12 @@ class Attempts:
         immediate = PlatformContext(
             MemoryClient.on(config, self._caller, PlatformPlans(self._caller, cause)),
             BusClient(config, self._caller, self._agent, cause=event),
+            RegistryClient.on(config, self._caller),
         )
         return HandlerContext(
             MemoryClient.on(config, self._caller, transaction),
             BusClient(config, self._caller, self._agent, transaction, event),
+            RegistryClient.on(config, self._caller, transaction.check),
             event=event,
             attempt=delivery.attempt,
             immediate=immediate,

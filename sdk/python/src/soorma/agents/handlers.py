@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -37,6 +37,15 @@ class Handler:
             else:
                 call = partial(copy_context().run, self.function, event, context)
                 await asyncio.get_running_loop().run_in_executor(threads, call)
+
+
+Runner = Callable[[Handler, Event, HandlerContext, Executor], Awaitable[None]]
+"""What runs a handler on an event."""
+
+
+async def run_handler(handler: Handler, event: Event, context: HandlerContext, threads: Executor) -> None:
+    """Runs a handler, and nothing else: what agents do outside tests."""
+    await handler(event, context, threads)
 
 
 class Handlers:

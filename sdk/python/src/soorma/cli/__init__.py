@@ -1,8 +1,8 @@
 """The `soorma` command.
 
 One noun a module; those with commands of their own are imported when they are named (`nouns`). Only `runner`
-imports the platform, and only when it is asked to run or prepare one: the rest starts and looks at it from
-outside, so that `soorma version` costs no more than typer.
+imports the platform, and only when it is asked to run or prepare one (`checks` reads its settings): the rest
+starts and looks at it from outside, so that `soorma version` costs little more than typer.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ def announce(running: Running) -> None:
     screen.say(f"The platform is ready: process {running.pid}, database {running.database}")
     screen.say("It listens on this machine only, and takes everybody at their word.")
     show_addresses(running)
+    screen.say(f"A page shows how they are: {running.address('gateway')}")
     if running.foreground:
         screen.say("Next: start your agents in another terminal. Ctrl+C stops the platform.")
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from soorma.cli import screen
+from soorma.cli import completion, screen
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.nouns import Nouns
 from soorma.cli.services import MOST_OFFSET
@@ -33,7 +34,7 @@ nearest folder above that has one.
 
 [bold]Examples[/bold]
   soorma dev --build              prepare or migrate the store, then start
-  soorma dev --port-offset 100    events on 8182, memory on 8183
+  soorma dev --port-offset 100    every service 100 higher: the gateway on 8180, memory on 8183
   soorma dev --status             how is it? (--json for programs)
   soorma dev --logs -f            what is it saying?
   soorma dev --stop --clean       stop it and start from nothing next time
@@ -118,7 +119,7 @@ def dev(
 @app.command(help=SERVE_HELP)
 def serve(
     services: Annotated[
-        list[str] | None, typer.Argument(metavar="SERVICE", help="events, memory; all if left out.")
+        list[str] | None, typer.Argument(metavar="SERVICE", help="gateway, registry, events, memory; all if left out.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Loopback address to listen on.", show_default="127.0.0.1")] = None,
     port_offset: Annotated[
@@ -139,6 +140,8 @@ def version(as_json: _Json = False) -> None:
 def run(arguments: list[str]) -> int:
     """Runs the command; its exit code. Errors are told without a traceback."""
     screen.never_fail_to_print()
+    if completion.VARIABLE in os.environ:
+        completion.prepare()
     try:
         app(arguments, prog_name="soorma")
     except SystemExit as ended:

@@ -1,26 +1,53 @@
-"""The nouns that have commands of their own: `soorma events …`, `soorma state …`."""
+"""The commands that have a module of their own: `soorma events …`, `soorma doctor`."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-HOMES = {"events": "soorma.cli.events", "state": "soorma.cli.plans"}
-"""The module of each noun, whose `app` has its commands."""
+
+class Home(NamedTuple):
+    """Where a command lives: the module whose `app` it is, and the line with which `soorma --help` lists it."""
+
+    module: str
+    help: str
+
+
+HOMES = {
+    "init": Home("soorma.cli.init", "Make a project in a new folder: agents, a test that passes, and the next steps."),
+    "events": Home(
+        "soorma.cli.events", "Follow and publish events; look at groups and dead letters, and replay these."
+    ),
+    "state": Home("soorma.cli.plans", "Look at plans, their keys and their history, and change them."),
+    "agents": Home("soorma.cli.agents", "List the agents that are alive, and what they can do."),
+    "backup": Home("soorma.cli.backup", "Copy the record into one file, while the platform runs or not."),
+    "restore": Home(
+        "soorma.cli.restore",
+        "Put the record of a backup in place of the present one. No platform may run on it meanwhile.",
+    ),
+    "doctor": Home(
+        "soorma.cli.doctor", "Find out what is wrong with this machine, installation or platform, and what to do."
+    ),
+    "completion": Home(
+        "soorma.cli.completion", "Print the script with which your shell completes commands, options and choices."
+    ),
+}
 
 
 class Nouns(TyperGroup):
-    """The command's root, which imports a noun when it is named: `soorma version` need not pay for the others."""
+    """The command's root, which imports a command when it is named: a list of them costs none of them."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The commands of `app`, and the nouns."""
-        return [*super().list_commands(ctx), *HOMES]
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, home in HOMES.items():
+            self.add_command(TyperCommand(name, help=home.help), name)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A command by its name; None if there is none."""
-        if cmd_name in HOMES and cmd_name not in self.commands:
-            self.add_command(get_command(import_module(HOMES[cmd_name]).app), cmd_name)
-        return super().get_command(ctx, cmd_name)
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments name, in place of the line that stood for it; UsageError without one."""
+        home = HOMES.get(args[0])
+        if home is not None:
+            self.add_command(get_command(import_module(home.module).app), args[0])
+        return super().resolve_command(ctx, args)

@@ -62,7 +62,7 @@ def holder(host: str, port: int) -> Holder:
     listeners = list(_listeners(host, port))
     wanted = {f"socket:[{listener.inode}]" for listener in listeners}
     for pid in _pids() if wanted else ():
-        if wanted & _descriptors(pid):
+        if wanted & processes.open_files(pid):
             return Holder(pid, f"process {pid} ({processes.command_line(pid) or 'name unknown'})")
     if listeners:
         return Holder(None, f"a process of user {_user(listeners[0].uid)}")
@@ -73,7 +73,7 @@ def belong_to(pid: int, host: str, ports: Iterable[int]) -> bool:
     """Whether the process listens on all these ports; True where that cannot be seen."""
     if not Path("/proc/net/tcp").exists():
         return True
-    owned = _descriptors(pid)
+    owned = processes.open_files(pid)
     return all(any(f"socket:[{each.inode}]" in owned for each in _listeners(host, port)) for port in ports)
 
 
@@ -103,15 +103,6 @@ def _collide(theirs: IPv4Address | IPv6Address, ours: IPv4Address | IPv6Address)
 
 def _pids() -> Iterator[int]:
     return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-
-
-def _descriptors(pid: int) -> set[str]:
-    found = set()
-    with suppress(OSError):  # another user's, or gone meanwhile
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                found.add(str(entry.readlink()))
-    return found
 
 
 def _user(uid: int) -> str:

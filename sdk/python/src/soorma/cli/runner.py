@@ -29,7 +29,7 @@ def settings(**given: Any) -> Settings:
 
 def serve(chosen: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
     """Runs all services here until SIGINT or SIGTERM; SoormaError if they cannot start."""
-    logs.configure(chosen.log_level)
+    logs.configure(chosen.log_level, chosen.log_format)
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(run(chosen, on_ready))
 

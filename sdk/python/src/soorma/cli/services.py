@@ -6,10 +6,14 @@ import json
 import os
 from collections.abc import Mapping
 
-PORTS = {"events": 8082, "memory": 8083}
+PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
 """The services and their ports before the offset, as the platform has them in its settings."""
 
-VARIABLES = {"memory": "SOORMA_MEMORY_URL", "events": "SOORMA_EVENT_SERVICE_URL"}
+VARIABLES = {
+    "memory": "SOORMA_MEMORY_URL",
+    "events": "SOORMA_EVENT_SERVICE_URL",
+    "registry": "SOORMA_REGISTRY_URL",
+}
 """Where the SDK looks for the address of a service; without it, on localhost at the service's port."""
 
 MOST_OFFSET = 65535 - max(PORTS.values())
@@ -32,16 +36,14 @@ def address(host: str, port: int) -> str:
 
 def variables(host: str, ports: Mapping[str, int]) -> dict[str, str]:
     """The environment with which the SDK finds this platform."""
-    return {name: address(host, ports[service]) for service, name in VARIABLES.items()}
+    return {name: address(host, ports[service]) for service, name in VARIABLES.items() if service in ports}
 
 
 def exports(host: str, ports: Mapping[str, int]) -> list[str]:
     """The lines a shell needs so that the SDK finds this platform; none where it would anyway."""
-    return [
-        f"export {name}={url}"
-        for (name, url), service in zip(variables(host, ports).items(), VARIABLES, strict=True)
-        if (os.environ.get(name) or f"http://localhost:{PORTS[service]}") != url
-    ]
+    usual = variables("localhost", PORTS)
+    found = variables(host, ports).items()
+    return [f"export {name}={url}" for name, url in found if (os.environ.get(name) or usual[name]) != url]
 
 
 def health(host: str, port: int, service: str, seconds: float = HEALTH_SECONDS) -> str:

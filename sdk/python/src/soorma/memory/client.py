@@ -106,7 +106,7 @@ class MemoryClient:
     ) -> None:
         config = config or ClientConfig.from_env()
         address = (base_url or config.memory_url).rstrip("/")
-        transport = HttpTransport({"memory": address, "events": config.events_url})
+        transport = HttpTransport({**config.addresses, "memory": address})
         patience = config.retry_seconds if retry_seconds is None else retry_seconds
         self._connect(config, Caller(transport, patience))
 

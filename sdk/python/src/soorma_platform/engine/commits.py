@@ -10,6 +10,7 @@ from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed, PlanCommitted
 from soorma_common.names import Scope, check_name
 from soorma_common.operations import (
+    LONGEST_TTL,
     AnyOperation,
     Append,
     Cleanup,
@@ -27,7 +28,6 @@ from soorma_platform.engine.publishing import lane_of, place, publish
 from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, Snapshot, StoredAnswer
 
 MINUTE = 60_000
-LONGEST_TTL = 10 * 365 * 86_400.0
 
 _NULL = msgspec.Raw(b"null")
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 from uuid import uuid4
 
 import msgspec
-import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from soorma_common.delivery import (
@@ -35,6 +34,7 @@ from soorma_common.names import Scope, check_name
 from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.publishing import covers
+from soorma_platform.logs import Log
 from soorma_platform.services.committer import Committer, fingerprint
 from soorma_platform.stores.protocol import Claimed, Membership, Store
 
@@ -46,7 +46,7 @@ SNAPSHOT_BYTES = 16 * 1024
 SNAPSHOT_KEYS = 100
 """A plan up to this size goes along with its event, so that reads in the handler cost no round trip."""
 
-log = structlog.get_logger("soorma.agents")
+log = Log("soorma.agents")
 _frames = msgspec.json.Decoder(AgentFrame)
 _encoder = msgspec.json.Encoder()
 
@@ -192,6 +192,7 @@ class AgentConnection:
         if claimed.attempt > handler.retry.max_attempts:
             await self._give_up(claimed, handler.retry.max_attempts)
             return
+        self._committer.metrics.deliveries.add(self._hello.agent)
         event = msgspec.Raw(claimed.envelope.encode())
         snapshot = await self._snapshot(claimed)
         await self._send(Deliver(claimed.fence, claimed.attempt, handler, event, snapshot))
@@ -304,6 +305,12 @@ class AgentConnection:
     async def _fail(self, frame: FailFrame) -> None:
         claimed = self._in_hand.get(frame.fence)
         if claimed is None:
+            self._committer.metrics.fenced.add()
+            log.warning(
+                "failure fenced, its delivery was given to another agent",
+                group=self._hello.agent,
+                instance=self._hello.instance,
+            )
             raise Fenced("this delivery was given to another agent before its failure was reported")
         scope = Scope(claimed.tenant_id, claimed.user_id)
         try:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import hashlib
 import random
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
+from soorma_common.errors import Conflict, Fenced, InvalidPayload
+from soorma_common.events import Envelope, decode_envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Commit, Committed
+from soorma_common.memory import Cause, Commit, Committed
 from soorma_common.names import Scope
 from soorma_platform.engine import commits, deliveries
+from soorma_platform.engine.rows import Decision, DeliveryRow
+from soorma_platform.logs import Log
+from soorma_platform.metrics import Metrics
+from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.stores.protocol import Store
 
 DAY = 24 * 3600 * 1000
 SDK_KEY = "sdk:"
 """Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
+
+log = Log("soorma.commits")
 
 
 def fingerprint(body: bytes) -> str:
@@ -24,27 +33,60 @@ def fingerprint(body: bytes) -> str:
 
 
 class Committer:
-    """Runs commits and failures of deliveries against a store."""
+    """Runs commits and failures of deliveries against a store, and counts and logs what becomes of them."""
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(
+        self, store: Store, limits: Limits, payloads: PayloadCheck | None = None, metrics: Metrics | None = None
+    ) -> None:
         self._store = store
+        self._payloads = payloads or PayloadCheck(store)
         self.limits = limits
+        self.metrics = metrics or Metrics()
 
     async def commit(self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key."""
         commits.check_commit(commit, self.limits)
+        if commit.events:
+            await self._check_payloads(scope, commit.events)
         for event in commit.events:
             event.id = event.id or str(uuid4())
         request = commits.Request(scope, commit, fingerprint(body), key)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
         commits.place_events(request)
-        decide = partial(commits.decide, request, limits=self.limits)
-        decision = await self._store.transact(commits.needs(request), lambda snapshot: decide(snapshot=snapshot))
+        decision = await self._decide(request)
         if decision.replayed is not None:
             return decision.replayed.committed
         assert decision.committed is not None  # noqa: S101 - a decision is either an answer or a first one
         return decision.committed
+
+    async def _check_payloads(self, scope: Scope, events: list[Envelope]) -> None:
+        try:
+            await self._payloads.check(scope.tenant_id, events)
+        except InvalidPayload:
+            self.metrics.payloads_refused.add()
+            raise
+
+    async def _decide(self, request: commits.Request) -> Decision:
+        source = "http" if request.commit.fence is None else "handler"
+        decide = partial(commits.decide, request, limits=self.limits)
+        try:
+            decision = await self._store.transact(commits.needs(request), lambda snapshot: decide(snapshot=snapshot))
+        except Conflict:
+            self.metrics.conflicts.add(source)
+            raise
+        except Fenced:
+            self.metrics.fenced.add()
+            log.warning("commit fenced, nothing of it was written", **_of_commit(request))
+            raise
+        if decision.replayed is None:
+            self.metrics.commits.add(source)
+            self._count_published(decision)
+        return decision
+
+    def _count_published(self, decision: Decision) -> None:
+        for event in decision.events:
+            self.metrics.published.add(event.topic)
 
     async def fail(
         self,
@@ -59,7 +101,54 @@ class Committer:
         """Reports a failed attempt: it is tried again later, or becomes a dead letter."""
         draw = random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
         failure = deliveries.Failure(fence, reason, draw, str(uuid4()), after, reject)
-        await self._store.transact(
-            deliveries.needs_of_failure(failure, scope, plan_id),
-            lambda snapshot: deliveries.fail(failure, snapshot, self.limits),
-        )
+        try:
+            decision = await self._store.transact(
+                deliveries.needs_of_failure(failure, scope, plan_id),
+                lambda snapshot: deliveries.fail(failure, snapshot, self.limits),
+            )
+        except Fenced:
+            self.metrics.fenced.add()
+            log.warning("failure fenced, its delivery was given to another agent", **_of(scope, plan_id))
+            raise
+        self._count_published(decision)
+        self._note_failure(decision)
+
+    def _note_failure(self, decision: Decision) -> None:
+        """Counts it, and logs of what it was; the reason is left out, it may tell what was in the event."""
+        if decision.retried is not None:
+            row, _, _ = decision.retried
+            self.metrics.retries.add(row.group)
+            log.info("attempt failed, the event is delivered again", **_of_delivery(row))
+        elif decision.dead_letter is not None:
+            row = decision.dead_letter.delivery
+            self.metrics.dead_letters.add(row.group)
+            log.warning("event given up, it is a dead letter now", **_of_delivery(row))
+
+
+def _of(scope: Scope, plan_id: str | None) -> dict[str, Any]:
+    return {"tenant_id": scope.tenant_id, "user_id": scope.user_id, "plan_id": plan_id}
+
+
+def _of_commit(request: commits.Request) -> dict[str, Any]:
+    plans, cause = request.commit.plans, request.commit.cause or Cause()
+    return {
+        **_of(request.scope, plans[0].plan_id if plans else None),
+        "group": cause.actor,
+        "instance": cause.instance,
+        "event_id": cause.event_id,
+        "correlation_id": cause.correlation_id,
+        "trace_id": cause.trace_id,
+    }
+
+
+def _of_delivery(row: DeliveryRow) -> dict[str, Any]:
+    event = decode_envelope(row.envelope)
+    return {
+        **_of(Scope(row.tenant_id, row.user_id), row.plan_id),
+        "group": row.group,
+        "event_id": row.event_id,
+        "event_type": event.type,
+        "attempt": row.attempt,
+        "correlation_id": event.correlation_id,
+        "trace_id": event.trace_id,
+    }

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
-from soorma_common.errors import InvalidRequest, NotFound, SoormaError, to_problem
+from soorma_common.errors import (
+    EventIdConflict,
+    HistoryGone,
+    IdempotencyMismatch,
+    InvalidPayload,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    SoormaError,
+    to_problem,
+)
 from soorma_common.events import (
     DEAD_LETTERED,
+    CloudEvent,
     Envelope,
     Event,
     check_envelope,
@@ -30,15 +37,19 @@ from soorma_common.topics import Topic, check_topic
 from soorma_common.values import decode
 from soorma_platform.buses.protocol import Bus, correlation_bell
 from soorma_platform.engine.rows import LogEntry
+from soorma_platform.metrics import Metrics
 from soorma_platform.services import http
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.services.committer import Committer
+from soorma_platform.services.http import TENANT_ID, USER_ID, Endpoint, Request, Response
 from soorma_platform.services.log import Filter, LogReader
-from soorma_platform.stores.protocol import Store
+from soorma_platform.services.payloads import PayloadCheck
+from soorma_platform.stores.protocol import DeadLetterInfo, GroupInfo, Store
 
 LONGEST_WAIT = 60
-LONGEST_PAGE = 1_000
+CORRELATED_PAGE = 1_000
 MOST_FENCES = 20_000
+CLOUD, CLOUDS = "application/cloudevents+json", "application/cloudevents-batch+json"
 
 
 class RenewBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -48,32 +59,121 @@ class RenewBody(msgspec.Struct, forbid_unknown_fields=True):
     fences: list[str]
 
 
+class Renewed(msgspec.Struct):
+    """Those of the fences that still stand."""
+
+    kept: list[str]
+
+
+class Published(msgspec.Struct):
+    """The id of the published event."""
+
+    id: str
+
+
+class PublishedBatch(msgspec.Struct):
+    """The ids of the published events."""
+
+    ids: list[str]
+
+
+class RequestAnswer(msgspec.Struct):
+    """The event that answers a request; null if none has come yet."""
+
+    event: Envelope | None
+
+
+class Groups(msgspec.Struct):
+    """The groups that serve a tenant."""
+
+    groups: list[GroupInfo]
+
+
+class DeadLetterPage(msgspec.Struct, rename="camel"):
+    """Dead letters by id."""
+
+    dead_letters: list[DeadLetterInfo]
+    next: int | None
+
+
+class Replayed(msgspec.Struct):
+    """The number of the dead letter that was given to its group again."""
+
+    replayed: int
+
+
+Batch = Annotated[list[Envelope], msgspec.Meta(extra_json_schema={"minItems": 1})]
+CloudBatch = Annotated[list[CloudEvent], msgspec.Meta(extra_json_schema={"minItems": 1})]
+
+_BODIES = {http.JSON: Envelope | Batch, CLOUD: CloudEvent, CLOUDS: CloudBatch}
+_AN_EVENT = {"type": "order.placed", "topic": "business-facts", "data": {"order": 7}}
+_A_CLOUDEVENT = {**_AN_EVENT, "specversion": "1.0", "id": "order-7-placed", "source": "shop"}
+_EXAMPLES = {http.JSON: _AN_EVENT, CLOUD: _A_CLOUDEVENT, CLOUDS: [_A_CLOUDEVENT]}
+
 _renew_body = msgspec.json.Decoder(RenewBody)
 _batch = msgspec.json.Decoder(list[Envelope])
 _cloud = msgspec.json.Decoder(dict[str, Any])
 _clouds = msgspec.json.Decoder(list[dict[str, Any]])
 
+_TOPICS = http.Names("topics", "Of these topics only, separated by commas.", check_topic, tuple(Topic))
+_TYPES = http.Names("types", "Of these types only, separated by commas.", lambda name: check_name("type", name))
+_CORRELATION = http.Text("correlation_id", "Of this correlation id only.")
+_FROM_NOW = http.Number("after", "From behind this position of the log; without it from now on.")
+_FORMAT = http.Word("format", "How each event is told.", ("envelope", "cloudevents"))
+_TIMEOUT = http.Number("timeout", "Seconds to wait.", most=LONGEST_WAIT, default=30)
+_GROUP = http.Text("group", "Of this group only.")
+_AFTER_LETTER = http.Number("after", "From behind this dead letter: `next` of the page before.", default=0)
+_LIMIT = http.Number("limit", "How many at most.", least=1, most=100, default=100)
+_NUMBER = http.Number("number", "The dead letter.")
+_LAST_ID = http.Header("Last-Event-ID", "Resume behind this position.", r"^[0-9]{1,18}$")
+_SCOPE = (
+    http.Header("X-Tenant-ID", "The tenant of events that name none."),
+    http.Header("X-User-ID", "The user of events that name none."),
+)
 
-def event_service(store: Store, bus: Bus, limits: Limits, *, lease: float, is_stopping: Callable[[], bool]) -> ASGIApp:
+
+def event_service(
+    store: Store,
+    bus: Bus,
+    limits: Limits,
+    payloads: PayloadCheck | None = None,
+    metrics: Metrics | None = None,
+    *,
+    lease: float,
+    is_stopping: Callable[[], bool],
+) -> http.Application:
     """The service as an ASGI application; `lease` in seconds is how long a silent agent keeps a delivery.
 
     While `is_stopping`, agents that lose their connection keep what they have in hand.
     """
-    faces = _Events(store, bus, Committer(store, limits), lease, is_stopping)
-    return http.application(
+    faces = _Events(store, bus, Committer(store, limits, payloads, metrics), lease, is_stopping)
+    letters = "/v1/events/dead-letters"
+    return http.Application(
         "events",
         [
-            Route("/v1/events/publish", faces.publish, methods=["POST"]),
-            Route("/v1/events/stream", faces.stream, methods=["GET"]),
-            Route("/v1/events/renew", faces.renew, methods=["POST"]),
-            Route("/v1/events/groups", faces.groups, methods=["GET"]),
-            Route("/v1/events/dead-letters", faces.dead_letters, methods=["GET"]),
-            Route("/v1/events/dead-letters/{number}/replay", faces.replay, methods=["POST"]),
-            Route("/v1/events/answer/{event_id}", faces.answer, methods=["GET"]),
-            WebSocketRoute("/v1/events/connect", faces.connect),
+            Endpoint("POST", "/v1/events/publish", faces.publish, Published | PublishedBatch, _BODIES,
+                     scoped=False, headers=_SCOPE, idempotent=True, examples=_EXAMPLES,
+                     gives={"event_id": "$response.body#/id"},
+                     errors=(EventIdConflict, InvalidPayload, LimitExceeded, IdempotencyMismatch)),
+            Endpoint("GET", "/v1/events/stream", faces.stream, Envelope | CloudEvent, scoped=False,
+                     streams=True,
+                     query=(TENANT_ID, USER_ID, _TOPICS, _TYPES, _CORRELATION, _FROM_NOW, _FORMAT),
+                     headers=(_LAST_ID,), errors=(NotFound, HistoryGone)),
+            Endpoint("GET", "/v1/events/answer/{event_id}", faces.answer, RequestAnswer, query=(_TIMEOUT,),
+                     errors=(NotFound,)),
+            Endpoint("GET", "/v1/events/groups", faces.groups, Groups, scoped=False, query=(TENANT_ID,)),
+            Endpoint("GET", letters, faces.dead_letters, DeadLetterPage, scoped=False,
+                     query=(TENANT_ID, _GROUP, _AFTER_LETTER, _LIMIT)),
+            Endpoint("POST", f"{letters}/{{number}}/replay", faces.replay, Replayed, scoped=False, query=(TENANT_ID,),
+                     numbers=(_NUMBER,), errors=(NotFound,), idempotent=True),
+            Endpoint("POST", "/v1/events/renew", faces.renew, Renewed, RenewBody, scoped=False),
+            Endpoint("GET", "/asyncapi.json", faces.asyncapi, dict[str, Any], scoped=False, headers=(http.EVENTS_OF,)),
         ],
         store,
-    )
+        {"/v1/events/connect": faces.connect},
+        metrics,
+        about=__doc__ or "",
+    )  # fmt: skip
 
 
 class _Events:
@@ -87,35 +187,43 @@ class _Events:
         self._is_stopping = is_stopping
 
     async def publish(self, request: Request) -> Response:
-        """One envelope or a list of them, which is published as one; CloudEvents too, by their media types."""
-        body = await http.body_of(request)
-        events, is_batch = _published(request.headers.get("content-type", ""), body)
+        """Publishes an event, or a list of them as one. Durable when it is answered.
+
+        CloudEvents too, as application/cloudevents+json and application/cloudevents-batch+json.
+        """
+        body = await request.body()
+        events, is_batch = _published(request.media_type, body)
         scopes = {_scope_of_event(request, event) for event in events}
         if len(scopes) > 1:
             raise InvalidRequest("the events of one request belong to one tenant and user; send one request for each")
         commit = Commit(events=events)
-        key = None if all(event.id for event in events) else http.idempotency_key(request)  # an id says as much
+        key = request.idempotency_key
+        if all(event.id for event in events):
+            key = None  # an id says as much
         done = await self._committer.commit(scopes.pop(), commit, body=body, key=key)
-        return http.answer({"ids": done.events} if is_batch else {"id": done.events[0]})
+        return http.answer(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
 
     async def stream(self, request: Request) -> Response:
-        """The log as server-sent events, from the newest on, or from `after` or Last-Event-ID on."""
-        query = request.query_params
+        """Tells the log as server-sent events `event`, without a gap.
+
+        An event's id is its position; whoever sends it as Last-Event-ID resumes behind it.
+        """
         wanted = Filter(
-            tenant_id=query.get("tenant_id"),
-            user_id=query.get("user_id"),
-            topics=_names(query.get("topics"), check_topic),
-            types=_names(query.get("types"), lambda name: check_name("type", name)),
-            correlation_id=query.get("correlation_id"),
+            tenant_id=TENANT_ID.of(request),
+            user_id=USER_ID.of(request),
+            topics=_TOPICS.of(request),
+            types=_TYPES.of(request),
+            correlation_id=_CORRELATION.of(request),
         )
+        as_cloudevents = _FORMAT.of(request) == "cloudevents"
         end = await self._store.log_end()
-        after = http.number(request, "after", end)
-        if resumed := request.headers.get("last-event-id"):
+        after = _FROM_NOW.given(request, end)
+        if (resumed := request.header("Last-Event-ID")) is not None:
             after = http.whole("Last-Event-ID", resumed)
         if after > end:
-            raise InvalidRequest(f"the log ends at position {end}, it cannot be read from {after} on")
+            raise NotFound(f"the log ends at position {end}, it cannot be read from {after} on")
         await self._store.log(after, 1)  # HistoryGone before the stream begins
-        return http.server_sent(self._follow(wanted, after, as_cloudevents=query.get("format") == "cloudevents"))
+        return http.server_sent(self._follow(wanted, after, as_cloudevents=as_cloudevents))
 
     async def _follow(self, wanted: Filter, after: int, *, as_cloudevents: bool) -> AsyncIterator[bytes]:
         with LogReader(self._store, self._bus, wanted, after) as reader:
@@ -140,21 +248,18 @@ class _Events:
                         yield b": still here\n\n"
 
     async def answer(self, request: Request) -> Response:
-        """Waits up to `timeout` seconds for the answer to a request, or for its dead letter.
+        """Waits for the answer to a request, or for its dead letter.
 
-        200 with `event` (null if none came in time). The answer is the first event behind the request of its
-        correlation id, response event and response topic.
+        The answer is the first event behind the request of its correlation id, response event and response topic.
         """
-        event_id = http.path_name(request, "event_id")
-        scope = http.scope_of(request)
+        event_id, scope = request.name("event_id"), request.scope()
         asked = await self._store.event(scope.tenant_id, event_id)
         if asked is None or asked.user_id != scope.user_id:
             raise NotFound(f"there is no event {event_id!r}")
         envelope = decode_envelope(asked.envelope)
         if envelope.response_event is None:
-            raise InvalidRequest(f"event {event_id!r} asks for no answer: it names no response_event")
-        limit = min(float(http.number(request, "timeout", 30)), LONGEST_WAIT)
-        deadline = asyncio.get_running_loop().time() + limit
+            raise NotFound(f"event {event_id!r} asks for no answer: it names no response_event")
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT.given(request)
         found = await self._await_answer(scope, asked, envelope, deadline)
         return http.answer({"event": None if found is None else msgspec.Raw(found.envelope.encode())})
 
@@ -165,7 +270,7 @@ class _Events:
         loop = asyncio.get_running_loop()
         with self._bus.bell(correlation_bell(scope, asked.correlation_id)) as bell:
             while True:
-                entries = await self._store.correlated(scope, asked.correlation_id, after, LONGEST_PAGE)
+                entries = await self._store.correlated(scope, asked.correlation_id, after, CORRELATED_PAGE)
                 for entry in entries:
                     if _answers(entry, envelope):
                         return entry
@@ -176,28 +281,37 @@ class _Events:
                 await bell.wait(min(left, 1.0))
 
     async def renew(self, request: Request) -> Response:
-        body = http.decode_body(await http.body_of(request), _renew_body)
+        """Prolongs the leases of an agent's deliveries."""
+        body = http.decode(await request.body(), _renew_body)
         if len(body.fences) > MOST_FENCES:
             raise InvalidRequest(f"at most {MOST_FENCES} leases are renewed at once, not {len(body.fences)}")
-        return http.answer({"kept": await self._store.renew(body.replica, body.fences, self._lease)})
+        return http.answer(Renewed(await self._store.renew(body.replica, body.fences, self._lease)))
 
     async def groups(self, request: Request) -> Response:
-        return http.answer({"groups": await self._store.groups(request.query_params.get("tenant_id"))})
+        """Lists the groups that take events, and what waits for them."""
+        return http.answer(Groups(await self._store.groups(TENANT_ID.of(request))))
 
     async def dead_letters(self, request: Request) -> Response:
-        query = request.query_params
-        limit = http.number(request, "limit", 100, most=100, least=1)
-        after = http.number(request, "after", 0)
-        rows = await self._store.dead_letters(query.get("tenant_id"), query.get("group"), after, limit + 1)
+        """Lists the events that groups gave up, and why."""
+        limit = _LIMIT.given(request)
+        place = (TENANT_ID.of(request), _GROUP.of(request), _AFTER_LETTER.given(request))
+        rows = await self._store.dead_letters(*place, limit + 1)
         following = rows[limit - 1].id if len(rows) > limit else None
-        return http.answer({"deadLetters": rows[:limit], "next": following})
+        return http.answer(DeadLetterPage(rows[:limit], following))
 
     async def replay(self, request: Request) -> Response:
-        letter = request.path_params["number"]
+        """Gives a dead letter to its group again, as if it came now."""
+        letter = request.names["number"]
         is_number = letter.isascii() and letter.isdigit() and len(letter) <= 18
-        if not is_number or not await self._store.replay(request.query_params.get("tenant_id"), int(letter)):
+        if not is_number or not await self._store.replay(TENANT_ID.of(request), int(letter), request.idempotency_key):
             raise NotFound(f"there is no dead letter {letter}; GET /v1/events/dead-letters lists them")
-        return http.answer({"replayed": int(letter)})
+        return http.answer(Replayed(int(letter)))
+
+    async def asyncapi(self, request: Request) -> Response:
+        """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
+        from soorma_platform.services import asyncapi  # noqa: PLC0415 - only who asks for it pays for it
+
+        return await asyncapi.answer(self._store, request)
 
     async def connect(self, socket: WebSocket) -> None:
         agent = AgentConnection(
@@ -206,17 +320,16 @@ class _Events:
         await agent.serve()
 
 
-def _published(content_type: str, body: bytes) -> tuple[list[Envelope], bool]:
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "application/cloudevents+json":
-        return [from_cloudevent(http.decode_body(body, _cloud))], False
-    if kind == "application/cloudevents-batch+json":
-        batch = http.decode_body(body, _clouds)
+def _published(kind: str, body: bytes) -> tuple[list[Envelope], bool]:
+    if kind == CLOUD:
+        return [from_cloudevent(http.decode(body, _cloud))], False
+    if kind == CLOUDS:
+        batch = http.decode(body, _clouds)
         if not batch:
             raise InvalidRequest("a batch of CloudEvents is a list of at least one")
         return [from_cloudevent(cloud) for cloud in batch], True
     if body.lstrip()[:1] == b"[":
-        events = http.decode_body(body, _batch)
+        events = http.decode(body, _batch)
         if not events:
             raise InvalidRequest("a batch holds at least one event")
         return [check_envelope(event) for event in events], True
@@ -225,13 +338,13 @@ def _published(content_type: str, body: bytes) -> tuple[list[Envelope], bool]:
 
 def _scope_of_event(request: Request, event: Envelope) -> Scope:
     """Whose event it is: what it names, else what the headers name, else the default tenant and user."""
-    tenant_id = event.tenant_id or http.header_text(request, "X-Tenant-ID") or DEFAULT_TENANT
-    user_id = event.user_id or http.header_text(request, "X-User-ID") or DEFAULT_USER
-    return check_scope(tenant_id, user_id)
+    tenant_id, user_id = request.header_text("X-Tenant-ID"), request.header_text("X-User-ID")
+    scope = check_scope(_first(tenant_id, DEFAULT_TENANT), _first(user_id, DEFAULT_USER))
+    return Scope(_first(event.tenant_id, scope.tenant_id), _first(event.user_id, scope.user_id))
 
 
-def _names(text: str | None, check: Any) -> frozenset[str] | None:
-    return None if not text else frozenset(check(name) for name in text.split(","))
+def _first(given: str | None, otherwise: str) -> str:
+    return otherwise if given is None else given
 
 
 def _shown(entry: LogEntry, *, as_cloudevents: bool) -> bytes:

@@ -3,69 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import msgspec
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
 
-from soorma_common.errors import Conflict, InvalidRequest, KeyMissing, SoormaError, to_problem
+from soorma_common.errors import (
+    Conflict,
+    EventIdConflict,
+    Fenced,
+    HistoryGone,
+    IdempotencyMismatch,
+    InvalidPayload,
+    InvalidRequest,
+    KeyMissing,
+    LimitExceeded,
+    NotFound,
+    SoormaError,
+    WrongType,
+    to_problem,
+)
 from soorma_common.identity import entry_id
 from soorma_common.limits import Limits
-from soorma_common.memory import Action, Change, Commit, Entry, PlanCommit, PlanInfo
-from soorma_common.names import Scope, check_name
-from soorma_common.operations import AnyOperation, Cleanup, Delete, Set
+from soorma_common.memory import (
+    Action,
+    ActionPage,
+    Change,
+    ChangePage,
+    Commit,
+    CommitSeen,
+    Committed,
+    Entries,
+    Entry,
+    EntryPage,
+    KeyDeleted,
+    KeyPage,
+    PlanCleaned,
+    PlanCommit,
+    PlanInfo,
+    PlanPage,
+    ValueAt,
+)
+from soorma_common.names import Name, Scope, check_name
+from soorma_common.operations import AnyOperation, Cleanup, Delete, Set, Ttl
 from soorma_common.times import rfc3339
 from soorma_platform.buses.protocol import Bus, plan_bell
 from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanRow
+from soorma_platform.metrics import Metrics
 from soorma_platform.services import http
 from soorma_platform.services.committer import Committer
+from soorma_platform.services.http import Endpoint, Request, Response
+from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.stores.protocol import Store
 
 LONGEST_PAGE = 1_000
 _COLLAPSED = 1_000_000
+
+_LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
+_MANY = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=LONGEST_PAGE)
+_PREFIX = http.Text("prefix", "Only keys that begin with this text.", is_name=False)
+_AFTER_KEY = http.Text("after", "From behind this key: `next` of the page before.")
+_AFTER_PLAN = http.Text("after", "From behind this plan: `next` of the page before.")
+_AFTER_ACTION = http.Number("after", "From behind this action: `next` of the page before.", default=0)
+_VALUES = http.Word("values", "Whether to tell the values too.", ("true", "false"))
+_REVISION = http.Number("revision", "The value as it was after this revision of the plan.")
+_SINCE = http.Number("after", "From behind this revision; without it from the oldest one kept.")
+_FROM_NOW = http.Number("after", "From behind this revision; without it from now on.")
+_KEY = http.Text("key", "Of this key only.")
+
+_IF_MATCH = http.Header("If-Match", "The key must be at this revision: its ETag.", r'^"?[0-9]{1,18}"?$')
+_IF_MISSING = http.Header("If-None-Match", "`*`: the key must be missing.", word="*")
+_IF_CHANGED = http.Header("If-None-Match", "304 if the key is still at this revision: its ETag.", ".*")
+_LAST_ID = http.Header("Last-Event-ID", "Resume behind this revision.", r"^[0-9]{1,18}$")
 
 
 class PutBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a PUT: a value, and the seconds it lives."""
 
     value: msgspec.Raw
-    ttl: float | None = None
+    ttl: Ttl | None = None
 
 
 class ManyBody(msgspec.Struct, forbid_unknown_fields=True):
     """Which keys to read at once."""
 
-    keys: list[str]
+    keys: Annotated[list[Name], msgspec.Meta(extra_json_schema={"maxItems": LONGEST_PAGE})]
 
+
+_A_PUT = {"value": {"text": "Plan a trip"}, "ttl": 3600}
+_A_COMMIT = {
+    "plans": [{"plan_id": "plan-1", "operations": [{"op": "increment", "key": "count"}], "reads": {"goal": 0}}],
+    "events": [{"type": "order.placed", "topic": "business-facts", "data": {"order": 7}}],
+}
 
 _put_body = msgspec.json.Decoder(PutBody)
 _many_body = msgspec.json.Decoder(ManyBody)
 _commit_body = msgspec.json.Decoder(Commit)
+_encode = msgspec.json.Encoder().encode
 
 
-def memory_service(store: Store, bus: Bus, limits: Limits) -> ASGIApp:
-    """The service as an ASGI application."""
-    faces = _Memory(store, bus, Committer(store, limits))
+def memory_service(
+    store: Store, bus: Bus, limits: Limits, payloads: PayloadCheck | None = None, metrics: Metrics | None = None
+) -> http.Application:
+    """The service as an ASGI application; `payloads` checks what its commits publish."""
+    faces = _Memory(store, bus, Committer(store, limits, payloads, metrics))
     plan, key = "/v1/memory/working/{plan_id}", "/v1/memory/working/{plan_id}/{key}"
-    return http.application(
+    return http.Application(
         "memory",
         [
-            Route(key, faces.get, methods=["GET"]),
-            Route(key, faces.put, methods=["PUT"]),
-            Route(key, faces.delete, methods=["DELETE"]),
-            Route("/v1/memory/commit", faces.commit, methods=["POST"]),
-            Route("/v1/memory/many/{plan_id}", faces.many, methods=["POST"]),
-            Route(plan, faces.entries, methods=["GET"]),
-            Route(plan, faces.cleanup, methods=["DELETE"]),
-            Route("/v1/memory/working", faces.plans, methods=["GET"]),
-            Route("/v1/memory/history/{plan_id}", faces.history, methods=["GET"]),
-            Route("/v1/memory/actions/{plan_id}", faces.actions, methods=["GET"]),
-            Route("/v1/memory/watch/{plan_id}", faces.watch, methods=["GET"]),
+            Endpoint("GET", key, faces.get, Entry | ValueAt, query=(_REVISION,), headers=(_IF_CHANGED,), tagged=True,
+                     errors=(KeyMissing, NotFound, HistoryGone)),
+            Endpoint("PUT", key, faces.put, Entry, PutBody, headers=(_IF_MATCH, _IF_MISSING), tagged=True,
+                     conditional=True, idempotent=True, examples={http.JSON: _A_PUT},
+                     errors=(Conflict, LimitExceeded, IdempotencyMismatch)),
+            Endpoint("DELETE", key, faces.delete, KeyDeleted, headers=(_IF_MATCH, _IF_MISSING), conditional=True,
+                     idempotent=True, errors=(Conflict, IdempotencyMismatch)),
+            Endpoint("POST", "/v1/memory/commit", faces.commit, Committed, Commit, idempotent=True,
+                     errors=(Conflict, Fenced, EventIdConflict, InvalidPayload, LimitExceeded, WrongType,
+                             IdempotencyMismatch), examples={http.JSON: _A_COMMIT}),
+            Endpoint("POST", "/v1/memory/many/{plan_id}", faces.many, Entries, ManyBody,
+                     examples={http.JSON: {"keys": ["goal", "count"]}}),
+            Endpoint("GET", plan, faces.entries, EntryPage | KeyPage, query=(_PREFIX, _AFTER_KEY, _LIMIT, _VALUES)),
+            Endpoint("DELETE", plan, faces.cleanup, PlanCleaned, idempotent=True, errors=(IdempotencyMismatch,)),
+            Endpoint("GET", "/v1/memory/working", faces.plans, PlanPage, query=(_AFTER_PLAN, _LIMIT)),
+            Endpoint("GET", "/v1/memory/history/{plan_id}", faces.history, ChangePage, query=(_KEY, _SINCE, _LIMIT),
+                     errors=(HistoryGone,)),
+            Endpoint("GET", "/v1/memory/actions/{plan_id}", faces.actions, ActionPage, query=(_AFTER_ACTION, _MANY)),
+            Endpoint("GET", "/v1/memory/watch/{plan_id}", faces.watch, CommitSeen, query=(_FROM_NOW,),
+                     headers=(_LAST_ID,), errors=(NotFound, HistoryGone), streams=True),
         ],
         store,
-    )
+        metrics=metrics,
+        about=__doc__ or "",
+    )  # fmt: skip
 
 
 class _Memory:
@@ -75,133 +144,136 @@ class _Memory:
         self._committer = committer
 
     async def get(self, request: Request) -> Response:
-        scope, plan_id, key = http.scope_of(request), _plan_id(request), _key(request)
-        if "revision" in request.query_params:
-            return await self._get_at(request, scope, plan_id, key)
+        """Reads a key, now or as it was at a revision."""
+        scope, plan_id, key = request.scope(), request.name("plan_id"), request.name("key")
+        if (revision := _REVISION.of(request)) is not None:
+            return await self._get_at(scope, plan_id, key, revision)
         row = await self._store.entry(scope, plan_id, key)
         if row is None:
             raise _missing(plan_id, key)
-        tag = f'"{row.revision}"'
-        known = request.headers.get("if-none-match", "").replace("W/", "")
-        if tag in [one.strip() for one in known.split(",")]:
-            return Response(status_code=304, headers={"etag": tag})
-        return http.answer(_entry(scope, plan_id, row), headers={"etag": tag})
+        tag = b'"%d"' % row.revision
+        if (known := request.header("If-None-Match")) is not None and _holds(known, tag):
+            return http.Answer(b"", 304, tag=tag)
+        return http.Answer(_encode(_entry(scope, plan_id, row)), tag=tag)
 
-    async def _get_at(self, request: Request, scope: Scope, plan_id: str, key: str) -> Response:
-        revision = http.number(request, "revision", 0)
+    async def _get_at(self, scope: Scope, plan_id: str, key: str, revision: int) -> Response:
         current = (await self._store.plan(scope, plan_id, set())).row.revision
         if revision > current:
-            raise InvalidRequest(f"plan {plan_id!r} is at revision {current}, there is no revision {revision} yet")
+            raise NotFound(f"plan {plan_id!r} is at revision {current}, there is no revision {revision} yet")
         text = await self._store.value_at(scope, plan_id, key, revision, _COLLAPSED)
         if text is None:
             raise _missing(plan_id, key, f" at revision {revision}")
-        return http.answer({"planId": plan_id, "key": key, "value": msgspec.Raw(text.encode()), "at": revision})
+        return http.answer(ValueAt(plan_id, key, msgspec.Raw(text.encode()), revision))
 
     async def put(self, request: Request) -> Response:
-        scope, plan_id, key = http.scope_of(request), _plan_id(request), _key(request)
-        body = await http.body_of(request)
-        wanted = http.decode_body(body, _put_body)
-        expected = _expected_revision(request)
-        operation = Set(key=key, value=wanted.value, ttl=wanted.ttl, expected_revision=expected)
-        row = await self._one(request, scope, plan_id, operation, body)
-        if isinstance(row, Response):
-            return row
-        revision, at, _ = row
-        expires = None if wanted.ttl is None else at + round(wanted.ttl * 1000)
-        entry = EntryRow(key, bytes(wanted.value).decode(), revision, at, expires)
-        return http.answer(_entry(scope, plan_id, entry), headers={"etag": f'"{revision}"'})
+        """Sets a key. Durable when it is answered."""
+        scope, plan_id, key = request.scope(), request.name("plan_id"), request.name("key")
+        body = await request.body()
+        wanted = http.decode(body, _put_body)
+        operation = Set(key, wanted.value, wanted.ttl, expected_revision=_expected_revision(request))
+        done = await self._one(request, scope, plan_id, operation, body)
+        if not isinstance(done, Committed):
+            return done
+        revision, expires = done.plans[0].revision, None if wanted.ttl is None else done.at + round(wanted.ttl * 1000)
+        entry = _told(scope, plan_id, key, wanted.value, revision, done.at, expires)
+        return http.Answer(_encode(entry), tag=b'"%d"' % revision)
 
     async def delete(self, request: Request) -> Response:
-        scope, plan_id, key = http.scope_of(request), _plan_id(request), _key(request)
-        operation = Delete(key=key, expected_revision=_expected_revision(request))
-        row = await self._one(request, scope, plan_id, operation, b"")
-        return row if isinstance(row, Response) else http.answer({"deleted": row[2] == b"true", "revision": row[0]})
+        """Removes a key, and tells whether there was one."""
+        operation = Delete(request.name("key"), expected_revision=_expected_revision(request))
+        done = await self._one(request, request.scope(), request.name("plan_id"), operation, b"")
+        if not isinstance(done, Committed):
+            return done
+        return http.answer(KeyDeleted(bytes(done.plans[0].results[0]) == b"true", done.plans[0].revision))
 
     async def cleanup(self, request: Request) -> Response:
-        scope, plan_id = http.scope_of(request), _plan_id(request)
-        row = await self._one(request, scope, plan_id, Cleanup(), b"")
-        return row if isinstance(row, Response) else http.answer({"deleted": int(row[2]), "revision": row[0]})
+        """Removes everything of a plan in one commit: keys, actions, history."""
+        done = await self._one(request, request.scope(), request.name("plan_id"), Cleanup(), b"")
+        if not isinstance(done, Committed):
+            return done
+        return http.answer(PlanCleaned(int(bytes(done.plans[0].results[0])), done.plans[0].revision))
 
     async def _one(
         self, request: Request, scope: Scope, plan_id: str, operation: AnyOperation, body: bytes
-    ) -> tuple[int, int, bytes] | Response:
-        """Commits one operation: the plan's revision, the time and the result, or the refusal of a precondition."""
+    ) -> Committed | http.Answer:
+        """Commits one operation; the refusal of a precondition has a status of its own (RFC 9110, 13.1)."""
         commit = Commit(plans=[PlanCommit(plan_id, [operation])])
-        conditions = [request.headers.get(name) for name in ("if-match", "if-none-match")]
-        what = msgspec.json.encode([request.method, request.url.path, *conditions]) + body
+        key = request.idempotency_key
+        if key is not None:
+            conditions = [request.header(name) for name in ("If-Match", "If-None-Match")]
+            body = _encode([request.method, request.path, *conditions]) + body
         try:
-            done = await self._committer.commit(scope, commit, body=what, key=http.idempotency_key(request))
-        except Conflict as conflict:  # a precondition of HTTP has a status of its own (RFC 9110, 13.1)
+            return await self._committer.commit(scope, commit, body=body, key=key)
+        except Conflict as conflict:
             return http.problem(conflict, 412)
-        return done.plans[0].revision, done.at, bytes(done.plans[0].results[0])
 
     async def commit(self, request: Request) -> Response:
-        scope = http.scope_of(request)
-        body = await http.body_of(request)
-        commit = http.decode_body(body, _commit_body)
-        return http.answer(await self._committer.commit(scope, commit, body=body, key=http.idempotency_key(request)))
+        """Changes plans and publishes events, all or nothing."""
+        scope = request.scope()
+        body = await request.body()
+        commit = http.decode(body, _commit_body)
+        return http.answer(await self._committer.commit(scope, commit, body=body, key=request.idempotency_key))
 
     async def many(self, request: Request) -> Response:
-        scope, plan_id = http.scope_of(request), _plan_id(request)
-        keys = http.decode_body(await http.body_of(request), _many_body).keys
+        """Reads up to 1,000 keys of a plan, as of one revision."""
+        scope, plan_id = request.scope(), request.name("plan_id")
+        keys = http.decode(await request.body(), _many_body).keys
         if len(keys) > LONGEST_PAGE:
             raise InvalidRequest(f"at most {LONGEST_PAGE} keys can be read at once, not {len(keys)}")
         state = await self._store.plan(scope, plan_id, {check_name("key", key) for key in keys})
         entries = {key: _entry(scope, plan_id, row) for key, row in state.entries.items()}
-        return http.answer({"planId": plan_id, "revision": state.row.revision, "entries": entries})
+        return http.answer(Entries(plan_id, state.row.revision, entries))
 
     async def entries(self, request: Request) -> Response:
-        scope, plan_id = http.scope_of(request), _plan_id(request)
-        limit = http.number(request, "limit", 100, most=LONGEST_PAGE, least=1)
-        query = request.query_params
-        prefix, after = query.get("prefix", ""), query.get("after", "")
+        """Lists the keys of a plan, in order."""
+        scope, plan_id = request.scope(), request.name("plan_id")
+        limit = _LIMIT.given(request)
+        prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
         plan, rows = await self._store.entries(scope, plan_id, prefix, after, limit + 1)
         page = rows[:limit]
-        entries = [_entry(scope, plan_id, row) for row in page]
-        if query.get("values") == "false":
-            return http.answer(
-                {"planId": plan_id, "revision": plan.revision, "keys": [row.key for row in page],
-                 "next": page[-1].key if len(rows) > limit else None}
-            )  # fmt: skip
         following = page[-1].key if len(rows) > limit else None
-        return http.answer({"planId": plan_id, "revision": plan.revision, "entries": entries, "next": following})
+        if _VALUES.of(request) == "false":
+            return http.answer(KeyPage(plan_id, plan.revision, [row.key for row in page], following))
+        entries = [_entry(scope, plan_id, row) for row in page]
+        return http.answer(EntryPage(plan_id, plan.revision, entries, following))
 
     async def plans(self, request: Request) -> Response:
-        scope = http.scope_of(request)
-        limit = http.number(request, "limit", 100, most=LONGEST_PAGE, least=1)
-        rows = await self._store.plans(scope, request.query_params.get("after", ""), limit + 1)
+        """Lists the plans of a user that hold something, by id."""
+        scope, limit = request.scope(), _LIMIT.given(request)
+        rows = await self._store.plans(scope, _AFTER_PLAN.of(request) or "", limit + 1)
         following = rows[limit - 1].plan_id if len(rows) > limit else None
-        return http.answer({"plans": [_plan_info(row) for row in rows[:limit]], "next": following})
+        return http.answer(PlanPage([_plan_info(row) for row in rows[:limit]], following))
 
     async def history(self, request: Request) -> Response:
-        scope, plan_id = http.scope_of(request), _plan_id(request)
-        limit = http.number(request, "limit", 100, most=LONGEST_PAGE, least=1)
-        after = http.number(request, "after", -1)
-        key = request.query_params.get("key")
-        if after < 0:
+        """Tells the changes of a plan, or of one of its keys, oldest first."""
+        scope, plan_id, limit = request.scope(), request.name("plan_id"), _LIMIT.given(request)
+        after = _SINCE.of(request)
+        if after is None:
             after = (await self._store.plan(scope, plan_id, set())).row.horizon
-        plan, rows = await self._store.history(scope, plan_id, key, after, None, limit)
+        plan, rows = await self._store.history(scope, plan_id, _KEY.of(request), after, None, limit)
         following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
-        return http.answer(
-            {"planId": plan_id, "revision": plan.revision, "horizon": plan.horizon,
-             "changes": [_change(row) for row in rows], "next": following}
-        )  # fmt: skip
+        changes = [_change(row) for row in rows]
+        return http.answer(ChangePage(plan_id, plan.revision, plan.horizon, changes, following))
 
     async def actions(self, request: Request) -> Response:
-        scope, plan_id = http.scope_of(request), _plan_id(request)
-        limit = http.number(request, "limit", LONGEST_PAGE, most=LONGEST_PAGE, least=1)
-        rows = await self._store.actions(scope, plan_id, http.number(request, "after", 0), limit + 1)
+        """Tells the recorded actions of a plan, in order."""
+        scope, plan_id, limit = request.scope(), request.name("plan_id"), _MANY.given(request)
+        rows = await self._store.actions(scope, plan_id, _AFTER_ACTION.given(request), limit + 1)
         following = rows[limit - 1].action if len(rows) > limit else None
-        return http.answer({"planId": plan_id, "actions": [_action(row) for row in rows[:limit]], "next": following})
+        return http.answer(ActionPage(plan_id, [_action(row) for row in rows[:limit]], following))
 
     async def watch(self, request: Request) -> Response:
-        scope, plan_id = http.scope_of(request), _plan_id(request)
+        """Tells each commit of a plan as it is made, as server-sent events `commit`, without a gap.
+
+        An event's id is the revision; whoever sends it as Last-Event-ID resumes behind it.
+        """
+        scope, plan_id = request.scope(), request.name("plan_id")
         current = (await self._store.plan(scope, plan_id, set())).row.revision
-        after = http.number(request, "after", current)
-        if resumed := request.headers.get("last-event-id"):
+        after = _FROM_NOW.given(request, current)
+        if (resumed := request.header("Last-Event-ID")) is not None:
             after = http.whole("Last-Event-ID", resumed)
         if after > current:
-            raise InvalidRequest(f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on")
+            raise NotFound(f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on")
         await self._store.history(scope, plan_id, None, after, None, 1)  # HistoryGone before the stream begins
         return http.server_sent(self._changes(scope, plan_id, after))
 
@@ -213,12 +285,11 @@ class _Memory:
                 try:
                     _, rows = await self._store.history(scope, plan_id, None, after, None, LONGEST_PAGE)
                 except SoormaError as error:
-                    yield http.sent_event("problem", msgspec.json.encode(to_problem(error)))
+                    yield http.sent_event("problem", _encode(to_problem(error)))
                     return
                 for revision in sorted({row.revision for row in rows}):
                     changes = [_change(row) for row in rows if row.revision == revision]
-                    data = msgspec.json.encode({"revision": revision, "changes": changes})
-                    yield http.sent_event("commit", data, revision)
+                    yield http.sent_event("commit", _encode(CommitSeen(revision, changes)), revision)
                     after = revision
                 if rows:
                     silent = 0.0
@@ -229,41 +300,46 @@ class _Memory:
                         yield b": still here\n\n"
 
 
-def _plan_id(request: Request) -> str:
-    return check_name("plan_id", http.path_name(request, "plan_id"))
-
-
-def _key(request: Request) -> str:
-    return check_name("key", http.path_name(request, "key"))
-
-
 def _missing(plan_id: str, key: str, when: str = "") -> KeyMissing:
     return KeyMissing(f"plan {plan_id!r} has no key {key!r}{when}", plan_id=plan_id, key=key)
 
 
+def _holds(known: str, tag: bytes) -> bool:
+    """Whether a list of ETags holds this one, weak or strong (RFC 9110, 13.1.2)."""
+    return tag.decode() in [one.strip() for one in known.replace("W/", "").split(",")]
+
+
 def _expected_revision(request: Request) -> int | None:
     """The revision that If-Match or If-None-Match asks for; None without either (RFC 9110, 13.1)."""
-    if (none := request.headers.get("if-none-match")) is not None:
-        if none != "*":
-            raise InvalidRequest("If-None-Match of a change takes only *: the key must be missing")
-        return 0
-    match = request.headers.get("if-match")
+    none, match = request.header("If-None-Match"), request.header("If-Match")
+    if none not in (None, "*"):
+        raise InvalidRequest("If-None-Match of a change takes only *: the key must be missing")
     if match is None:
-        return None
-    return http.whole("If-Match (the ETag of a key, its revision in quotes)", match.strip('"'))
+        return None if none is None else 0
+    revision = http.whole("If-Match (the ETag of a key, its revision in quotes)", match.strip('"'))
+    if none is not None and revision:
+        raise InvalidRequest("no key fulfils both If-Match and If-None-Match: send one of them")
+    return revision
 
 
 def _entry(scope: Scope, plan_id: str, row: EntryRow) -> Entry:
+    value = msgspec.Raw(row.value.encode())
+    return _told(scope, plan_id, row.key, value, row.revision, row.updated_at, row.expires_at)
+
+
+def _told(
+    scope: Scope, plan_id: str, key: str, value: msgspec.Raw, revision: int, at: int, expires_at: int | None
+) -> Entry:
     return Entry(
-        id=entry_id(scope, plan_id, row.key),
-        tenant_id=scope.tenant_id,
-        user_id=scope.user_id,
-        plan_id=plan_id,
-        key=row.key,
-        value=msgspec.Raw(row.value.encode()),
-        updated_at=rfc3339(row.updated_at),
-        revision=row.revision,
-        expires_at=None if row.expires_at is None else rfc3339(row.expires_at),
+        entry_id(scope, plan_id, key),
+        scope.tenant_id,
+        scope.user_id,
+        plan_id,
+        key,
+        value,
+        rfc3339(at),
+        revision,
+        None if expires_at is None else rfc3339(expires_at),
     )
 
 

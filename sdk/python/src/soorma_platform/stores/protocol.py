@@ -10,6 +10,16 @@ import msgspec
 from soorma_common.delivery import Subscription
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
+from soorma_common.registry import (
+    AgentFilter,
+    AgentInfo,
+    AgentPage,
+    Announcement,
+    EventDefinition,
+    EventInfo,
+    EventPage,
+    InstanceInfo,
+)
 from soorma_platform.engine.rows import (
     Decision,
     DeliveryRow,
@@ -21,6 +31,7 @@ from soorma_platform.engine.rows import (
     PlanState,
     Snapshot,
 )
+from soorma_platform.metrics import Distribution
 
 
 class Claimed(msgspec.Struct):
@@ -74,6 +85,35 @@ class GroupInfo(msgspec.Struct, rename="camel"):
     oldest_at: str | None
     subscriptions: list[SubscriptionInfo]
     replicas: list[ReplicaInfo]
+
+
+class GroupStanding(msgspec.Struct):
+    """How a group stands. `events` are those it has not done with, by lanes: a lane's first event is `ready`,
+    `delayed` (it failed, and waits to be tried again), `in_hand` of an agent, or `parked`.
+
+    `oldest_seconds` is the age of the oldest of the events, None without any.
+    """
+
+    name: str
+    events: int
+    ready: int
+    delayed: int
+    in_hand: int
+    parked: int
+    replicas: int
+    dead_letters: int
+    oldest_seconds: float | None
+
+
+class Standing(msgspec.Struct):
+    """How the record stands. `sizes` in bytes by file; `batches` and `seconds` of the transactions of this process."""
+
+    groups: list[GroupStanding]
+    log_end: int
+    log_horizon: int
+    sizes: dict[str, int]
+    batches: Distribution
+    seconds: Distribution
 
 
 class DeadLetterInfo(msgspec.Struct, rename="camel"):
@@ -201,7 +241,7 @@ class Store(Protocol):
         ...
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
-        """Notes that the replica was heard of, and prolongs leases; returns the fences that still stand.
+        """Notes that the replica was heard of, in the registry too, and prolongs leases; the fences that still stand.
 
         What it was sent and has never named is prolonged too: it waits in the socket of an agent that is busy.
         """
@@ -231,14 +271,61 @@ class Store(Protocol):
         """The groups that serve a tenant (None: all)."""
         ...
 
+    async def standing(self) -> Standing:
+        """How the record stands, for metrics. Costs time in proportion to what waits, but holds up nobody."""
+        ...
+
     async def dead_letters(
         self, tenant_id: str | None, group: str | None, after: int, limit: int
     ) -> list[DeadLetterInfo]:
         """Dead letters by id, from behind `after`."""
         ...
 
-    async def replay(self, tenant_id: str | None, dead_letter: int) -> bool:
-        """Delivers a dead letter to its group again, from attempt 1; False if there is none of that id."""
+    async def replay(self, tenant_id: str | None, dead_letter: int, key: str | None = None) -> bool:
+        """Delivers a dead letter to its group again, from attempt 1; False if there is none of that id.
+
+        Under the same idempotency key it does so once, and says True again.
+        """
+        ...
+
+    # the registry; '' as tenant stands for all tenants
+
+    async def announce(self, tenant_id: str, name: str, instance: str, announcement: Announcement) -> AgentInfo:
+        """Notes a running instance of an agent, and what the agent is from now on; LimitExceeded past a limit."""
+        ...
+
+    async def heartbeat(self, tenant_id: str, name: str, instance: str) -> InstanceInfo | None:
+        """Notes that the instance was heard of; None if it is not known, or has expired."""
+        ...
+
+    async def deregister(self, tenant_id: str, name: str, instance: str) -> bool:
+        """Forgets an instance at once; False if there is no such one alive."""
+        ...
+
+    async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentPage:
+        """Agents with a living instance that serve the tenant, from behind `after`."""
+        ...
+
+    async def agent(self, tenant_id: str, name: str) -> AgentInfo | None:
+        """The agent of that name that serves the tenant, its own before one that serves all."""
+        ...
+
+    async def define(self, tenant_id: str, definition: EventDefinition) -> EventInfo:
+        """Adds a version of an event type, once; DefinitionConflict if it is there with other content."""
+        ...
+
+    async def undefine(self, tenant_id: str, event_type: str, version: int) -> bool:
+        """Removes a version of an event type; False if there is none."""
+        ...
+
+    async def definition(self, tenant_id: str, event_type: str, version: int | None) -> EventInfo | None:
+        """A version of an event type, or its newest; a type that the tenant has itself hides that of all tenants."""
+        ...
+
+    async def definitions(
+        self, tenant_id: str, event_type: str | None, topic: str | None, after: str, limit: int
+    ) -> EventPage:
+        """Event types by name from behind `after`, each in its newest version."""
         ...
 
     # upkeep

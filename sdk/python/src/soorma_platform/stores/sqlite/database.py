@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
@@ -39,31 +37,37 @@ def migrations() -> list[str]:
     return [file.read_text("utf-8") for file in sorted(folder.iterdir(), key=lambda file: file.name)]
 
 
-@contextmanager
-def failures_named(path: Path) -> Iterator[None]:
-    """Turns what SQLite says of the file into Unavailable with what to do about it."""
-    try:
-        yield
-    except (apsw.BusyError, apsw.LockedError) as error:
-        raise Unavailable(
-            f"the database {path} is locked by another process; end that process (`fuser {path}` names it)",
-            exit_status=DATABASE,
-        ) from error
-    except apsw.FullError as error:
-        raise Unavailable(
-            f"the disk of {path} is full; free some space, nothing was half-written", exit_status=DATABASE
-        ) from error
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise Unavailable(
-            f"the database {path} is damaged ({error}); stop the platform and restore the file from a backup",
-            exit_status=DATABASE,
-        ) from error
-    except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError, apsw.AuthError) as error:
-        raise Unavailable(f"the database {path} cannot be opened for writing: {error}", exit_status=DATABASE) from error
-    except apsw.ConnectionClosedError as error:
-        raise Unavailable(f"the database {path} is closed, the platform is stopping") from error
-    except apsw.IOError as error:
-        raise Unavailable(f"reading or writing {path} failed: {error}; check the disk", exit_status=DATABASE) from error
+class FailuresNamed:
+    """Turns what SQLite says of a file into Unavailable with what to do about it. Can be entered again and again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, apsw.Error) and (named := _named(self._path, error)):
+            raise named from error
+
+
+def _named(path: Path, error: apsw.Error) -> Unavailable | None:
+    match error:
+        case apsw.BusyError() | apsw.LockedError():
+            what = f"the database {path} is locked by another process; end that process (`fuser {path}` names it)"
+        case apsw.FullError():
+            what = f"the disk of {path} is full; free some space, nothing was half-written"
+        case apsw.CorruptError() | apsw.NotADBError():
+            what = f"the database {path} is damaged ({error}); stop the platform and restore the file from a backup"
+        case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError() | apsw.AuthError():
+            what = f"the database {path} cannot be opened for writing: {error}"
+        case apsw.IOError():
+            what = f"reading or writing {path} failed: {error}; check the disk"
+        case apsw.ConnectionClosedError():
+            return Unavailable(f"the database {path} is closed, the platform is stopping")
+        case _:
+            return None
+    return Unavailable(what, exit_status=DATABASE)
 
 
 def lock_file(path: Path) -> IO[str]:
@@ -93,9 +97,11 @@ def lock_file(path: Path) -> IO[str]:
 
 def connect(path: Path) -> apsw.Connection:
     """A connection whose commits are durable when they return."""
-    with failures_named(path):
+    with FailuresNamed(path):
         connection = apsw.Connection(os.fsencode(path).decode())
         connection.set_busy_timeout(BUSY_MS)
+        # Without this, SQLite compiles a join anew for each value it is given: four to eight times the cost.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "full")
         connection.pragma("cache_size", -32_768)
@@ -108,7 +114,7 @@ def migrate(connection: apsw.Connection, path: Path, *, allowed: bool = True) ->
     Raises Unavailable if the database was made by a newer Soorma, or needs a migration that is not allowed.
     """
     steps = migrations()
-    with failures_named(path):
+    with FailuresNamed(path):
         version = int(connection.pragma("user_version"))
         if version > len(steps):
             raise Unavailable(

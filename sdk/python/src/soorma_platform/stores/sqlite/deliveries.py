@@ -17,13 +17,16 @@ from soorma_platform.stores.protocol import (
     Claimed,
     DeadLetterInfo,
     GroupInfo,
+    GroupStanding,
     Membership,
     ReplicaInfo,
     SubscriptionInfo,
 )
 from soorma_platform.stores.sqlite.database import SQL
+from soorma_platform.stores.sqlite.overview import standings
 from soorma_platform.stores.sqlite.transactions import delivery, one, rows_of
 
+KEEP_REPLAYS = 15 * 60_000
 UNTAKEN_SECONDS = 600
 """How long an event that no group took waits for the first that subscribes."""
 
@@ -70,8 +73,9 @@ def claim(
 
 
 def renew(connection: apsw.Connection, now: int, replica: str, fences: list[str], until: int) -> list[str]:
-    """Prolongs leases; the fences that still stand."""
+    """Prolongs leases, and the replica's place in the registry; the fences that still stand."""
     connection.execute(SQL["hear_replica"], (now, replica))
+    connection.execute(SQL["hear_agent"], (now, replica))
     connection.execute(SQL["renew_on_the_way"], (replica, until))
     return [fence for fence in fences if one(connection, "renew", (fence, until))]
 
@@ -96,11 +100,22 @@ def let_go(connection: apsw.Connection, query: str, fences: list[str], *values: 
     return notice
 
 
-def replay(connection: apsw.Connection, now: int, tenant_id: str | None, dead_letter: int) -> Notice | None:
-    """Delivers a dead letter again; None if there is none of that id."""
+def replay(
+    connection: apsw.Connection, now: int, tenant_id: str | None, dead_letter: int, key: str | None
+) -> Notice | None:
+    """Delivers a dead letter again, under a key once; None if there is none of that id."""
+    answer = (
+        "",
+        "",
+        f"replay:{tenant_id or ''}:{dead_letter}:{key}",
+    )  # of no tenant and no user, whose names are never empty
+    if key is not None and one(connection, "answer", (*answer, now)):
+        return Notice()
     row = one(connection, "dead_letter", (dead_letter, tenant_id))
     if row is None:
         return None
+    if key is not None:
+        connection.execute(SQL["put_answer"], (*answer, now + KEEP_REPLAYS, "{}"))
     group_id, subscription_id, position, lane, parked = row
     connection.execute(SQL["remove_dead_letter"], (dead_letter,))
     if parked:
@@ -110,21 +125,23 @@ def replay(connection: apsw.Connection, now: int, tenant_id: str | None, dead_le
     return Notice(groups={group_id})
 
 
-def groups(connection: apsw.Connection, tenant_id: str | None) -> list[GroupInfo]:
+def groups(connection: apsw.Connection, now: int, tenant_id: str | None) -> list[GroupInfo]:
     """The groups that serve a tenant (None: all), with what waits for them."""
-    return [_group_info(connection, *row) for row in rows_of(connection, "groups", (tenant_id,))]
+    found = standings(connection, now)
+    return [_group_info(connection, now, found[row[0]], row) for row in rows_of(connection, "groups", (tenant_id,))]
 
 
-def _group_info(connection: apsw.Connection, group_id: int, tenant_id: str, name: str, created_at: int) -> GroupInfo:
-    total, ready, in_hand, oldest = one(connection, "group_state", (group_id,))
+def _group_info(connection: apsw.Connection, now: int, standing: GroupStanding, row: tuple[Any, ...]) -> GroupInfo:
+    group_id, tenant_id, name, created_at = row
+    oldest = standing.oldest_seconds
     return GroupInfo(
         name,
         tenant_id or None,
         rfc3339(created_at),
-        total - in_hand,
-        ready,
-        in_hand,
-        None if oldest is None else rfc3339(oldest),
+        standing.events - standing.in_hand,
+        standing.ready,
+        standing.in_hand,
+        None if oldest is None else rfc3339(now - round(oldest * 1000)),
         [
             SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen))
             for kind, topic, ordered, seen in rows_of(connection, "group_subscription_rows", (group_id,))

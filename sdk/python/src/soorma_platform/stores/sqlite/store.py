@@ -14,6 +14,16 @@ import msgspec
 from soorma_common.delivery import Subscription
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
+from soorma_common.registry import (
+    AgentFilter,
+    AgentInfo,
+    AgentPage,
+    Announcement,
+    EventDefinition,
+    EventInfo,
+    EventPage,
+    InstanceInfo,
+)
 from soorma_platform.engine.commits import check_horizon
 from soorma_platform.engine.history import rebuild
 from soorma_platform.engine.rows import (
@@ -34,9 +44,11 @@ from soorma_platform.stores.protocol import (
     GroupInfo,
     Membership,
     Retention,
+    Standing,
 )
-from soorma_platform.stores.sqlite import deliveries, transactions
-from soorma_platform.stores.sqlite.database import SQL, connect, failures_named, lock_file, migrate
+from soorma_platform.stores.sqlite import deliveries, registry, transactions
+from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, lock_file, migrate
+from soorma_platform.stores.sqlite.overview import Overview, standings
 from soorma_platform.stores.sqlite.transactions import one, page_of, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer
@@ -59,13 +71,14 @@ class SqliteStore:
         limits: Limits,
         clock: Callable[[], float],
     ) -> None:
-        self._path = path
+        self._failures = FailuresNamed(path)
         self._lock = lock
         self._writing, self._reading = connections
         self._clock = clock
         self._history_limits = (limits.history_revisions, limits.history_bytes)
         self._writer = Writer(self._writing, path, on_commit)
         self._upkeep = Upkeep(self.transact, self._writer)
+        self._overview = Overview(path)
 
     @classmethod
     async def open(
@@ -81,15 +94,17 @@ class SqliteStore:
         """Opens or makes the database at `path`; `on_commit` hears of every commit, in their order.
 
         Leases that agents held when the last process ended last at least `lease` seconds from now: a restart
-        of the platform is no fault of theirs. Raises Unavailable, with what to do, if the file is in use,
-        locked, damaged, of a newer Soorma, or on a full or read-only disk.
+        of the platform is no fault of theirs. Nor does the time without a platform make an unused group older.
+        Raises Unavailable, with what to do, if the file is in use, locked, damaged, of a newer Soorma, or on a
+        full or read-only disk.
         """
         lock = lock_file(path)
         try:
             writing = connect(path)
             migrate(writing, path, allowed=may_migrate)
-            with failures_named(path):
+            with FailuresNamed(path):
                 writing.execute(SQL["spare_leases"], (round((clock() + lease) * 1000),))
+                writing.execute(SQL["spare_subscriptions"], (round(clock() * 1000),))
                 writing.execute(SQL["forget_replicas"])
             reading = connect(path)
         except BaseException:
@@ -100,6 +115,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""
         await self._writer.close()
+        await self._overview.close()
         self._reading.close()
         self._writing.close()
         self._lock.close()
@@ -118,8 +134,8 @@ class SqliteStore:
 
     async def entry(self, scope: Scope, plan_id: str, key: str) -> EntryRow | None:
         """See `Store.entry`."""
-        with self._reads() as connection:
-            row = one(connection, "live_entry", (scope.tenant_id, scope.user_id, plan_id, key, self._now()))
+        with self._failures:
+            row = one(self._reading, "live_entry", (scope.tenant_id, scope.user_id, plan_id, key, self._now()))
         return EntryRow(*row) if row else None
 
     async def plan(self, scope: Scope, plan_id: str, keys: set[str]) -> PlanState:
@@ -230,7 +246,8 @@ class SqliteStore:
     async def claim(self, subscription_ids: list[int], limit: int, lease: float, replica: str) -> list[Claimed]:
         """See `Store.claim`."""
         return await self._change(
-            lambda tx: deliveries.claim(tx, self._now(), subscription_ids, limit, self._in(lease), replica)
+            lambda tx: deliveries.claim(tx, self._now(), subscription_ids, limit, self._in(lease), replica),
+            durable=False,
         )
 
     async def silence(self, replica: str) -> float | None:
@@ -254,7 +271,9 @@ class SqliteStore:
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
         """See `Store.renew`."""
-        return await self._change(lambda tx: deliveries.renew(tx, self._now(), replica, fences, self._in(lease)))
+        return await self._change(
+            lambda tx: deliveries.renew(tx, self._now(), replica, fences, self._in(lease)), durable=False
+        )
 
     async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
         """See `Store.resume`."""
@@ -272,7 +291,7 @@ class SqliteStore:
     async def seen(self, subscription_ids: list[int]) -> None:
         """See `Store.seen`."""
         values = (msgspec.json.encode(subscription_ids).decode(), self._now())
-        await self._execute("see_subscriptions", values)
+        await self._change(lambda tx: tx.execute(SQL["see_subscriptions"], values), durable=False)
 
     async def subscription_patterns(self, group_id: int) -> dict[int, tuple[str, str]]:
         """See `Store.subscription_patterns`."""
@@ -281,8 +300,20 @@ class SqliteStore:
 
     async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
         """See `Store.groups`."""
-        with self._reads(together=True) as connection:
-            return deliveries.groups(connection, tenant_id)
+        now = self._now()
+        return await self._overview.look(lambda connection: deliveries.groups(connection, now, tenant_id))
+
+    async def standing(self) -> Standing:
+        """See `Store.standing`."""
+        now = self._now()
+
+        def look(connection: apsw.Connection) -> Standing:
+            horizon, end = one(connection, "log_bounds", ())
+            groups = list(standings(connection, now).values())
+            writer = self._writer
+            return Standing(groups, end, horizon, self._overview.file_sizes(), writer.batches, writer.seconds)
+
+        return await self._overview.look(look)
 
     async def dead_letters(
         self, tenant_id: str | None, group: str | None, after: int, limit: int
@@ -292,15 +323,61 @@ class SqliteStore:
             rows = rows_of(connection, "dead_letters", (after, group, tenant_id, limit))
         return [deliveries.dead_letter_info(row) for row in rows]
 
-    async def replay(self, tenant_id: str | None, dead_letter: int) -> bool:
+    async def replay(self, tenant_id: str | None, dead_letter: int, key: str | None = None) -> bool:
         """See `Store.replay`."""
 
         def job(connection: apsw.Connection) -> tuple[bool, Notice | None]:
-            notice = deliveries.replay(connection, self._now(), tenant_id, dead_letter)
+            notice = deliveries.replay(connection, self._now(), tenant_id, dead_letter, key)
             return notice is not None, notice
 
         found: bool = await self._writer.run(job)
         return found
+
+    # the registry
+
+    async def announce(self, tenant_id: str, name: str, instance: str, announcement: Announcement) -> AgentInfo:
+        """See `Store.announce`."""
+        return await self._change(
+            lambda tx: registry.announce(tx, self._now(), tenant_id, name, instance, announcement)
+        )
+
+    async def heartbeat(self, tenant_id: str, name: str, instance: str) -> InstanceInfo | None:
+        """See `Store.heartbeat`."""
+        return await self._change(lambda tx: registry.heartbeat(tx, self._now(), tenant_id, name, instance))
+
+    async def deregister(self, tenant_id: str, name: str, instance: str) -> bool:
+        """See `Store.deregister`."""
+        return await self._change(lambda tx: registry.deregister(tx, self._now(), tenant_id, name, instance))
+
+    async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentPage:
+        """See `Store.agents`."""
+        with self._reads(together=True) as connection:
+            return registry.agents(connection, self._now(), tenant_id, wanted, after, limit)
+
+    async def agent(self, tenant_id: str, name: str) -> AgentInfo | None:
+        """See `Store.agent`."""
+        with self._reads(together=True) as connection:
+            return registry.agent(connection, self._now(), tenant_id, name)
+
+    async def define(self, tenant_id: str, definition: EventDefinition) -> EventInfo:
+        """See `Store.define`."""
+        return await self._change(lambda tx: registry.define(tx, self._now(), tenant_id, definition))
+
+    async def undefine(self, tenant_id: str, event_type: str, version: int) -> bool:
+        """See `Store.undefine`."""
+        return await self._change(lambda tx: registry.undefine(tx, tenant_id, event_type, version))
+
+    async def definition(self, tenant_id: str, event_type: str, version: int | None) -> EventInfo | None:
+        """See `Store.definition`."""
+        with self._reads(together=True) as connection:
+            return registry.definition(connection, tenant_id, event_type, version)
+
+    async def definitions(
+        self, tenant_id: str, event_type: str | None, topic: str | None, after: str, limit: int
+    ) -> EventPage:
+        """See `Store.definitions`."""
+        with self._reads(together=True) as connection:
+            return registry.definitions(connection, tenant_id, event_type, topic, after, limit)
 
     # upkeep
 
@@ -316,9 +393,9 @@ class SqliteStore:
         with self._reads() as connection:
             one(connection, "log_bounds", ())
 
-    async def _change(self, job: Callable[[apsw.Connection], T]) -> T:
+    async def _change(self, job: Callable[[apsw.Connection], T], *, durable: bool = True) -> T:
         """Runs a change that nobody is told of."""
-        value: T = await self._writer.run(lambda connection: (job(connection), None))
+        value: T = await self._writer.run(lambda connection: (job(connection), None), durable=durable)
         return value
 
     async def _execute(self, query: str, values: tuple[apsw.SQLiteValue, ...]) -> None:
@@ -333,7 +410,7 @@ class SqliteStore:
     @contextmanager
     def _reads(self, *, together: bool = False) -> Iterator[apsw.Connection]:
         """The reading connection; `together`: all statements see the same commit."""
-        with failures_named(self._path):
+        with self._failures:
             if not together:
                 yield self._reading
                 return

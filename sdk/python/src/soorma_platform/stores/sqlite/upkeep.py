@@ -9,7 +9,6 @@ from itertools import groupby
 from typing import Any
 
 import apsw
-import structlog
 
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
@@ -18,8 +17,9 @@ from soorma_platform.engine.commits import expire, needs_of_expiry
 from soorma_platform.engine.history import replay
 from soorma_platform.engine.plans import ROW_OVERHEAD
 from soorma_platform.engine.rows import Decision, HistoryRow, Needs, Notice, Snapshot
+from soorma_platform.logs import Log
 from soorma_platform.stores.protocol import Retention
-from soorma_platform.stores.sqlite import transactions
+from soorma_platform.stores.sqlite import registry, transactions
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.transactions import one, rows_of
 from soorma_platform.stores.sqlite.writer import Writer
@@ -30,7 +30,7 @@ STEP = 500
 
 _FAR = 1 << 62
 
-log = structlog.get_logger("soorma.upkeep")
+log = Log("soorma.upkeep")
 
 
 class Upkeep:
@@ -50,6 +50,7 @@ class Upkeep:
             groups: set[int] = set()
             again = _chores(connection, limits)
             again |= _changed(connection, "sweep_answers", (now, STEP)) >= STEP
+            again |= registry.sweep(connection, now, STEP)
             again |= self._sweep_log(connection, now - round(retention.events * 1000))
             again |= self._sweep_subscriptions(connection, now, round(retention.groups * 1000), groups)
             return again, Notice(groups=groups)

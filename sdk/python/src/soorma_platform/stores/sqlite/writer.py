@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +14,8 @@ import apsw
 
 from soorma_common.errors import SoormaError, Unavailable
 from soorma_platform.engine.rows import Notice
-from soorma_platform.stores.sqlite.database import failures_named
+from soorma_platform.metrics import SECONDS, SIZES, Distribution
+from soorma_platform.stores.sqlite.database import FailuresNamed
 
 LARGEST_BATCH = 256
 
@@ -23,11 +25,12 @@ Job: TypeAlias = Callable[[apsw.Connection], tuple[Any, Notice | None]]
 class _Ticket:
     """A job, and what came of it."""
 
-    __slots__ = ("error", "future", "job", "notice", "value")
+    __slots__ = ("durable", "error", "future", "job", "notice", "value")
 
-    def __init__(self, job: Job, future: asyncio.Future[Any]) -> None:
+    def __init__(self, job: Job, future: asyncio.Future[Any], *, durable: bool) -> None:
         self.job = job
         self.future = future
+        self.durable = durable
         self.value: Any = None
         self.notice: Notice | None = None
         self.error: BaseException | None = None
@@ -46,42 +49,64 @@ class Writer:
 
     def __init__(self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None]) -> None:
         self._connection = connection
-        self._path = path
+        self._failures = FailuresNamed(path)
+        self._flushing = True
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Ticket] | None] = queue.SimpleQueue()
+        self._fresh: list[_Ticket] = []
         self._closed = False
         self.failure: Unavailable | None = None
         """why the last attempt to write failed, until one succeeds"""
+        self.batches = Distribution(SIZES)
+        self.seconds = Distribution(SECONDS)
         self._thread = threading.Thread(target=self._run, name="soorma-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, job: Job) -> Any:
-        """The job's value, after it was committed. A job that raises must have written nothing."""
+    async def run(self, job: Job, *, durable: bool = True) -> Any:
+        """The job's value, after it was committed. A job that raises must have written nothing.
+
+        One that is not `durable` survives the end of the process, but not that of the machine, unless a durable one
+        comes after it: it does not wait for the disk.
+        """
         if self._closed:
             raise Unavailable("the store is closed")
-        ticket = _Ticket(job, self._loop.create_future())
-        self._queue.put(ticket)
+        ticket = _Ticket(job, self._loop.create_future(), durable=durable)
+        if not self._fresh:
+            self._loop.call_soon(self._hand_over)
+        self._fresh.append(ticket)
         return await ticket.future
+
+    def _hand_over(self) -> None:
+        """Wakes the thread once for all jobs of one turn of the event loop: waking it costs more than a job."""
+        if self._fresh:
+            self._queue.put(self._fresh)
+            self._fresh = []
 
     async def close(self) -> None:
         """Finishes the jobs already accepted."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch, last = self._gather(first)
-            self._commit_all(batch)
-            self._loop.call_soon_threadsafe(self._report, batch)
-            if last:
-                return
+        last = False
+        while not last and (first := self._queue.get()) is not None:
+            jobs, last = self._gather(first)
+            for start in range(0, len(jobs), LARGEST_BATCH):
+                batch = jobs[start : start + LARGEST_BATCH]
+                began = time.perf_counter()
+                self._commit_all(batch)
+                self.seconds.note(time.perf_counter() - began)
+                self.batches.note(len(batch))
+                self._loop.call_soon_threadsafe(self._report, batch)
 
     def _commit_all(self, batch: list[_Ticket]) -> None:
         try:
-            with failures_named(self._path):
+            with self._failures:
+                self._flush(any(ticket.durable for ticket in batch))
                 self._connection.execute("BEGIN IMMEDIATE")
         except Unavailable as error:
             self._fail(batch, error)
@@ -90,23 +115,30 @@ class Writer:
             for ticket in batch:  # alone, so that one that cannot be written does not fail the others
                 self._commit_all([ticket])
 
-    def _gather(self, first: _Ticket) -> tuple[list[_Ticket], bool]:
-        batch = [first]
-        while len(batch) < LARGEST_BATCH:
+    def _gather(self, first: list[_Ticket]) -> tuple[list[_Ticket], bool]:
+        """What waits by now, and whether it is the last."""
+        jobs = first
+        while len(jobs) < LARGEST_BATCH:
             try:
-                ticket = self._queue.get_nowait()
+                more = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if ticket is None:
-                return batch, True
-            batch.append(ticket)
-        return batch, False
+            if more is None:
+                return jobs, True
+            jobs += more
+        return jobs, False
+
+    def _flush(self, wanted: bool) -> None:
+        """Whether the next commit waits until it is on the disk, and all before it."""
+        if wanted is not self._flushing:
+            self._connection.pragma("synchronous", "full" if wanted else "normal")
+            self._flushing = wanted
 
     def _commit(self, batch: list[_Ticket]) -> bool:
         """Whether the batch was committed; if not, each of its tickets holds the error and nothing was written."""
         before = self._connection.total_changes()
         try:
-            with failures_named(self._path):
+            with self._failures:
                 for ticket in batch:
                     self._decide(ticket)
                 self._connection.execute("COMMIT")

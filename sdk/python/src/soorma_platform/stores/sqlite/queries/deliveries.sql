@@ -75,6 +75,12 @@ UPDATE deliveries SET ready_at = ?2, attempt = attempt - 1, fence = NULL, replic
 -- name: spare_leases
 UPDATE deliveries SET ready_at = max(ready_at, ?1) WHERE fence IS NOT NULL AND replica IS NOT NULL AND ready_at IS NOT NULL;
 
+-- name: spare_subscriptions
+-- While no platform ran, nobody could be seen: what is unused is as old as it was at the last sign of life.
+UPDATE subscriptions SET seen_at = seen_at + max(0, ?1 - max(
+    (SELECT max(seen_at) FROM subscriptions),
+    coalesce((SELECT at FROM events ORDER BY position DESC LIMIT 1), 0)));
+
 -- name: upsert_group
 INSERT INTO groups (tenant_id, name, created_at) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET name = excluded.name RETURNING id;
@@ -130,12 +136,6 @@ DELETE FROM replicas;
 -- name: groups
 SELECT id, tenant_id, name, created_at FROM groups
 WHERE ?1 IS NULL OR tenant_id IN ('', ?1) ORDER BY name, tenant_id;
-
--- name: group_state
-SELECT count(*), coalesce(sum(ready_at IS NOT NULL AND fence IS NULL), 0), coalesce(sum(fence IS NOT NULL), 0),
-    (SELECT e.at FROM deliveries o JOIN events e ON e.position = o.position WHERE o.group_id = ?1 ORDER BY o.position
-     LIMIT 1)
-FROM deliveries WHERE group_id = ?1;
 
 -- name: group_subscription_rows
 SELECT type, topic, ordered, seen_at FROM subscriptions WHERE group_id = ? ORDER BY type, topic;

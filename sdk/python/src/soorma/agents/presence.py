@@ -1,0 +1,158 @@
+"""An agent's place in the registry: announced when it is subscribed, kept while it runs, given up when it stops.
+
+It is never in the way of the agent's work: what fails here is logged once and tried again. While a handler blocks the
+event loop, the leases that a thread renews keep the place too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from enum import Enum
+from urllib.parse import quote
+
+import msgspec
+
+from soorma.bus import type_name
+from soorma.calls import checked, segment
+from soorma.registry import plain_definition, put_of
+from soorma.transport import JSON, Transport
+from soorma_common.errors import NotFound, SoormaError, Unavailable
+from soorma_common.names import check_name
+from soorma_common.registry import (
+    LONGEST_TTL,
+    SHORTEST_TTL,
+    Announcement,
+    Capability,
+    EventDefinition,
+    check_announcement,
+)
+
+ATTEMPT_SECONDS = 5.0
+FIRST_DELAY = 0.2
+LONGEST_DELAY = 5.0
+FAREWELL_SECONDS = 1.0
+
+log = logging.getLogger("soorma.agent")
+
+
+def names_of(events: Iterable[str | Enum | EventDefinition]) -> list[str]:
+    """The types of events that an agent is said to take or to publish."""
+    kinds = (type_name(event.type if isinstance(event, EventDefinition) else event) for event in events)
+    return [check_name("event type", kind) for kind in kinds]
+
+
+def definitions_of(events: Iterable[str | Enum | EventDefinition]) -> list[EventDefinition]:
+    """Those of the events that are to be defined."""
+    return [plain_definition(event) for event in events if isinstance(event, EventDefinition)]
+
+
+def announcement(
+    description: str, capabilities: list[str | Capability], consumed: list[str], produced: list[str]
+) -> Announcement:
+    """What an agent says of itself; InvalidRequest or LimitExceeded if that cannot be announced."""
+    takes, publishes = list(dict.fromkeys(consumed)), list(dict.fromkeys(produced))
+    return check_announcement(Announcement(description, capabilities, takes, publishes))
+
+
+class Presence:
+    """Announces an instance of an agent with the events it defines, and keeps it announced."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        tenant_id: str | None,
+        place: tuple[str, str],
+        announcement: Announcement,
+        definitions: list[EventDefinition],
+    ) -> None:
+        self._transport = transport
+        self._headers = {} if tenant_id is None else {"X-Tenant-ID": quote(tenant_id, safe="")}
+        self._name, instance = place
+        self._path = f"/v1/registry/agents/{segment(self._name)}/instances/{segment(instance)}"
+        self._announcement = announcement
+        self._definitions = [(definition, *put_of(definition)) for definition in definitions]
+        self._told: set[str] = set()
+        self._is_announced = False
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, lease_seconds: float) -> None:
+        """The agent is subscribed: it is announced, in the background; again if it was before.
+
+        Its time to live is that of a lease, which the thread that renews leases renews with them.
+        """
+        self._announcement.ttl = min(max(lease_seconds, SHORTEST_TTL), LONGEST_TTL)
+        self._is_announced = False
+        self._news.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"soorma-presence-{self._name}")
+
+    def abandon(self) -> None:
+        """Stops without a word; the place is given up when its time to live is over."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def end(self) -> None:
+        """Gives the place up; where the registry cannot be reached, it expires."""
+        if self._task is None:
+            return
+        self.abandon()
+        await asyncio.gather(self._task, return_exceptions=True)
+        with suppress(SoormaError, TimeoutError):
+            async with asyncio.timeout(FAREWELL_SECONDS):
+                await self._call("DELETE", self._path)
+
+    async def _run(self) -> None:
+        delay = FIRST_DELAY
+        while True:
+            self._news.clear()
+            try:
+                async with asyncio.timeout(ATTEMPT_SECONDS):
+                    await self._beat()
+            except (SoormaError, TimeoutError) as error:
+                self._tell(error)
+                pause, delay = delay, min(2 * delay, LONGEST_DELAY)
+            else:
+                pause, delay = self._announcement.ttl / 3, FIRST_DELAY
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._news.wait()
+
+    async def _beat(self) -> None:
+        if self._is_announced:
+            try:
+                await self._call("POST", f"{self._path}/heartbeat")
+            except NotFound:
+                log.info("agent %s: the registry has lost it, announcing it again", self._name)
+            else:
+                return
+        await self._announce()
+
+    async def _announce(self) -> None:
+        for definition, path, body in self._definitions:
+            try:
+                await self._call("PUT", path, body)
+            except Unavailable:
+                raise
+            except SoormaError as error:
+                self._tell_once(f"event {definition.type!r} is not defined: {error}")
+        await self._call("PUT", self._path, msgspec.json.encode(self._announcement))
+        self._is_announced = True
+        self._told.clear()
+        log.debug("agent %s is announced", self._name)
+
+    async def _call(self, method: str, path: str, body: bytes | None = None) -> None:
+        headers = self._headers if body is None else {**self._headers, "Content-Type": JSON}
+        checked(*await self._transport.request("registry", method, path, headers, body))
+
+    def _tell(self, error: Exception) -> None:
+        what = "no answer in time" if isinstance(error, TimeoutError) and not str(error) else str(error)
+        self._tell_once(f"it is not announced, trying again until it works: {what}")
+
+    def _tell_once(self, what: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            log.warning("agent %s: %s", self._name, what)

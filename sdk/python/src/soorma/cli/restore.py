@@ -1,0 +1,66 @@
+"""`soorma restore FILE`: the record as a backup has it, in place of the present one, which is kept."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from soorma.cli import screen
+from soorma.cli.exits import CommandError, Exit
+from soorma.cli.given import Json
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+HELP = """Put the record of a backup in place of the present one. No platform may run on it meanwhile.
+
+FILE stays as it is, and so does the present database: it gets another name beside the new one. What was done after \
+the backup was made is not in the record any more. Deliveries that were in hand are handed out again.
+
+[bold]Examples[/bold]
+  soorma dev --stop
+  soorma restore before-the-change.db
+  soorma dev
+"""
+
+NEXT = """Next:
+  soorma dev              start the platform; agents and clients find it by themselves
+  soorma events groups    what waits for whom
+  soorma events dead-letters
+Programs that keep revisions from before, for compare-and-set or to watch a plan from, must read them again."""
+
+
+@app.command(help=HELP, epilog="Exit codes are listed by: soorma dev --help")
+def restore(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True, help="The backup.")
+    ],
+    database: Annotated[
+        Path | None, typer.Option("--database", help="The database file.", show_default="that of soorma dev")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    from soorma.cli import copying  # noqa: PLC0415 - --help does without
+
+    began = time.monotonic()
+    source, target = file.absolute(), copying.database_of(database)
+    if copying.are_one(source, target):
+        raise CommandError(Exit.USAGE, f"{source} is the database itself; name a backup")
+    place = target.resolve()  # the lock lies beside the name that a platform is given, the files where they are
+    aside = place.with_name(f"{place.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+    with copying.failures_told(), copying.held(target), copying.beside(place) as partial:
+        contents = copying.copy(source, partial)
+        kept = copying.put_in_place(partial, place, aside)
+    seconds = round(time.monotonic() - began, 3)
+    if as_json:
+        places = {"file": str(source), "database": str(target), "kept": str(aside) if kept else None}
+        copying.as_document(contents, **places, bytes=target.stat().st_size, seconds=seconds)
+        return
+    screen.say(f"Restored {target} from {source}: {copying.size(target)} in {seconds:.1f} s.")
+    screen.say(f"It holds {copying.as_row(contents)}.")
+    if kept:
+        screen.say(f"The database that was there is now {aside}. Remove it when you are sure.")
+    screen.say(NEXT)

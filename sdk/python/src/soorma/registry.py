@@ -1,0 +1,264 @@
+"""The registry as a Python client: which agents there are, what they can do, which events there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from soorma.bus import type_name
+from soorma.calls import Caller, segment
+from soorma.config import ClientConfig
+from soorma.transport import HttpTransport
+from soorma_common import registry as wire
+from soorma_common.errors import InvalidRequest, NotFound
+from soorma_common.names import Scope, check_name
+from soorma_common.registry import Capability, DefinitionBody, EventDefinition, Mode, check_definition, schema_of
+from soorma_common.topics import Topic, check_topic
+
+PAGE = 1_000
+T = TypeVar("T")
+
+_agent_page = msgspec.json.Decoder(wire.AgentPage)
+_agent = msgspec.json.Decoder(wire.AgentInfo)
+_event_page = msgspec.json.Decoder(wire.EventPage)
+_event = msgspec.json.Decoder(wire.EventInfo)
+
+
+@dataclass(frozen=True)
+class InstanceInfo:
+    """A running process of an agent, and when it was last heard of."""
+
+    instance: str
+    announced_at: datetime
+    heard_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class AgentInfo:
+    """An agent that is running, as it describes itself; `tenant_id` is None where it serves all tenants."""
+
+    name: str
+    tenant_id: str | None
+    description: str
+    capabilities: list[Capability]
+    events_consumed: list[str]
+    events_produced: list[str]
+    instances: list[InstanceInfo]
+
+    def capability(self, name: str) -> Capability | None:
+        """Its capability of that name, None if it has none."""
+        return next((one for one in self.capabilities if one.name == name), None)
+
+
+@dataclass(frozen=True)
+class EventInfo:
+    """A version of an event type; `versions` are all that there are. `tenant_id` is None where all tenants have it."""
+
+    type: str
+    version: int
+    topic: str
+    description: str
+    schema: dict[str, Any] | bool | None
+    check: Mode | None
+    tenant_id: str | None
+    versions: list[int]
+
+
+class RegistryClient:
+    """Client of the registry, for one tenant: that of SOORMA_TENANT_ID, else the default one; in a handler its event's.
+
+    `RegistryClient()` finds the service through SOORMA_REGISTRY_URL (default http://localhost:8081). Close it, or use
+    it as an asynchronous context manager.
+    """
+
+    def __init__(self, *, config: ClientConfig | None = None) -> None:
+        config = config or ClientConfig.from_env()
+        self._connect(config, Caller(HttpTransport(config.addresses), config.retry_seconds), None)
+
+    @classmethod
+    def on(cls, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None = None) -> RegistryClient:
+        """A client on connections that somebody else owns. In a handler, `guard` ends its use with the handler's."""
+        client = cls.__new__(cls)
+        client._connect(config, caller, guard)  # noqa: SLF001 - a constructor of its own class
+        return client
+
+    def _connect(self, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None) -> None:
+        self._caller = caller
+        self._scope = config.scope(None, None)
+        self._guard = guard
+
+    async def close(self) -> None:
+        """Closes the client's connections."""
+        await self._caller.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # agents
+
+    async def find(
+        self,
+        *,
+        name: str | None = None,
+        capability: str | None = None,
+        consumes: str | Enum | None = None,
+        produces: str | Enum | None = None,
+    ) -> list[AgentInfo]:
+        """The running agents that serve the tenant and have all that is asked for, by name."""
+        query = {
+            "name": name,
+            "capability": capability,
+            "consumes": _type_of(consumes),
+            "produces": _type_of(produces),
+        }
+        given = {what: check_name(what, value) for what, value in query.items() if value is not None}
+        found: list[wire.AgentInfo] = []
+        after: int | None = 0
+        while after is not None:
+            page = await self._read("agents", _agent_page, **given, after=after, limit=PAGE)
+            found += page.agents
+            after = page.next
+        return sorted(map(_agent_info, found), key=lambda agent: agent.name)
+
+    async def get(self, name: str) -> AgentInfo | None:
+        """The running agent of that name, None if there is none."""
+        try:
+            return _agent_info(await self._read(f"agents/{segment(check_name('name', name))}", _agent))
+        except NotFound:
+            return None
+
+    # events
+
+    async def define_event(
+        self,
+        event: EventDefinition | str | Enum,
+        topic: str | Topic = Topic.BUSINESS_FACTS,
+        *,
+        schema: Any = None,
+        version: int = 1,
+        description: str = "",
+        check: Mode | None = None,
+    ) -> EventInfo:
+        """Defines a version of an event type for the tenant; from then on payloads of the type are checked.
+
+        `schema` is a JSON Schema, or a pydantic model, dataclass or msgspec struct. The same again changes nothing;
+        other content under a version that is there raises DefinitionConflict.
+        """
+        if self._guard is not None:
+            raise InvalidRequest(
+                "a handler's commit cannot define events: define them when the agent starts, with "
+                "events_produced=[EventDefinition(…)], or through context.immediate.registry"
+            )
+        if not isinstance(event, EventDefinition):
+            event = EventDefinition(type_name(event), check_topic(topic), version, description, schema, check)
+        path, body = put_of(event)
+        answer = await self._caller.call("registry", "PUT", path, scope=self._scope, body=body)
+        return _event_info(_event.decode(answer))
+
+    async def event(self, event_type: str | Enum, version: int | None = None) -> EventInfo | None:
+        """A version of an event type, by default the newest; None if it is not defined."""
+        path = f"events/{segment(check_name('event_type', type_name(event_type)))}"
+        try:
+            return _event_info(await self._read(path if version is None else f"{path}/versions/{version}", _event))
+        except NotFound:
+            return None
+
+    async def events(self, *, topic: str | Topic | None = None) -> list[EventInfo]:
+        """The event types that are defined for the tenant, by name, each in its newest version."""
+        where = None if topic is None else check_topic(topic)
+        found: list[wire.EventInfo] = []
+        after: str | None = ""
+        while after is not None:
+            page = await self._read("events", _event_page, topic=where, after=after or None, limit=PAGE)
+            found += page.events
+            after = page.next
+        return [_event_info(info) for info in found]
+
+    async def _read(self, path: str, decoder: msgspec.json.Decoder[T], **query: Any) -> T:
+        if self._guard is not None:
+            self._guard(self._scope)
+        return decoder.decode(
+            await self._caller.call("registry", "GET", f"/v1/registry/{path}", scope=self._scope, query=query)
+        )
+
+
+def put_of(definition: EventDefinition) -> tuple[str, bytes]:
+    """Path and body of the request that defines an event."""
+    whole = check_definition(plain_definition(definition))
+    body = DefinitionBody(whole.topic, whole.description, whole.schema, whole.check)
+    return f"/v1/registry/events/{segment(whole.type)}/versions/{whole.version}", msgspec.json.encode(body)
+
+
+def plain_definition(definition: EventDefinition) -> EventDefinition:
+    """The definition with its type and topic as text, and a JSON Schema in place of the model that stands for it."""
+    return msgspec.structs.replace(
+        definition,
+        type=type_name(definition.type),
+        topic=check_topic(definition.topic),
+        schema=schema_of(definition.schema),
+    )
+
+
+def plain_capabilities(given: Iterable[Any]) -> list[str | Capability]:
+    """Capabilities as they are announced: text, or a `Capability` whose schemas are JSON Schemas."""
+    return [one if isinstance(one, str) else _plain_capability(one) for one in given]
+
+
+def _plain_capability(given: Any) -> Capability:
+    if not isinstance(given, Capability):
+        raise InvalidRequest(f"a capability is text or a soorma.Capability, not {given!r}")
+    return msgspec.structs.replace(
+        given, input_schema=schema_of(given.input_schema), output_schema=schema_of(given.output_schema)
+    )
+
+
+def _type_of(event_type: str | Enum | None) -> str | None:
+    return None if event_type is None else type_name(event_type)
+
+
+def _agent_info(info: wire.AgentInfo) -> AgentInfo:
+    return AgentInfo(
+        name=info.name,
+        tenant_id=info.tenant_id,
+        description=info.description,
+        capabilities=info.capabilities,
+        events_consumed=info.events_consumed,
+        events_produced=info.events_produced,
+        instances=[
+            InstanceInfo(
+                instance=one.instance,
+                announced_at=datetime.fromisoformat(one.announced_at),
+                heard_at=datetime.fromisoformat(one.heard_at),
+                expires_at=datetime.fromisoformat(one.expires_at),
+            )
+            for one in info.instances
+        ],
+    )
+
+
+def _event_info(info: wire.EventInfo) -> EventInfo:
+    return EventInfo(
+        type=info.type,
+        version=info.version,
+        topic=info.topic,
+        description=info.description,
+        schema=info.schema,
+        check=info.check,
+        tenant_id=info.tenant_id,
+        versions=info.versions,
+    )
+
+
+__all__ = ["AgentInfo", "Capability", "EventDefinition", "EventInfo", "InstanceInfo", "RegistryClient"]

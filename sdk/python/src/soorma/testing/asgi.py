@@ -1,0 +1,160 @@
+"""Calling a service's ASGI application as a server does, for one request or for one WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.types import ASGIApp
+
+from soorma_common.errors import Unavailable
+
+Message = MutableMapping[str, Any]
+
+
+def http_scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The scope of a request to this machine."""
+    given = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http", "method": method, "scheme": "http", **_place(path, given)}
+
+
+def socket_scope(path: str) -> dict[str, Any]:
+    """The scope of a WebSocket to this machine."""
+    return {"type": "websocket", "scheme": "ws", "subprotocols": [], **_place(path, [])}
+
+
+def _place(path: str, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    raw, _, query = path.partition("?")
+    return {
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "path": unquote(raw),
+        "raw_path": raw.encode("latin-1"),
+        "query_string": query.encode("latin-1"),
+        "root_path": "",
+        "headers": [(b"host", b"localhost"), *headers],
+        "client": ("127.0.0.1", 0),
+        "server": ("localhost", 0),
+    }
+
+
+class Exchange:
+    """A request as the application reads it, and its answer as it comes."""
+
+    def __init__(self, service: str, body: bytes | None) -> None:
+        self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._service = service
+        self._body = body
+        self._pieces: asyncio.Queue[bytes | Unavailable | None] = asyncio.Queue()
+
+    async def run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+        """Lets the application answer. What it fails with is answered by itself, or is an Unavailable."""
+        try:
+            await app(scope, self._receive, self._send)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to whoever asked
+            if not self.status.done():
+                failed = Unavailable(f"the {self._service} service gave no answer: {error!r}", service=self._service)
+                failed.__cause__ = error
+                self.status.set_exception(failed)
+                self.status.exception()  # whoever asked may be gone
+        finally:
+            self._pieces.put_nowait(None)
+
+    async def body(self) -> bytes:
+        """All of the answer."""
+        pieces = []
+        while (piece := await self.piece()) is not None:
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def piece(self) -> bytes | None:
+        """The next of the answer as it comes, None at its end; Unavailable where it is cut off."""
+        piece = await self._pieces.get()
+        if isinstance(piece, Unavailable):
+            raise piece
+        return piece
+
+    def cut(self) -> None:
+        """The connection is lost."""
+        self._pieces.put_nowait(lost(self._service))
+
+    async def _receive(self) -> Message:
+        body, self._body = self._body or b"", None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if not self.status.done():
+                self.status.set_result(message["status"])
+        elif piece := message.get("body"):
+            self._pieces.put_nowait(piece)
+
+
+class SocketPipe:
+    """A WebSocket between a client and an application: what each has sent and the other has not read yet."""
+
+    def __init__(self, service: str) -> None:
+        self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_open = True
+        self._service = service
+        self._to_service: asyncio.Queue[Message] = asyncio.Queue()
+        self._to_client: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._to_service.put_nowait({"type": "websocket.connect"})
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing waits to be read."""
+        return self._to_service.empty() and self._to_client.empty()
+
+    async def run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+        """Lets the application serve it to its end."""
+        try:
+            await app(scope, self._to_service.get, self._from_service)
+        finally:
+            self.close()
+
+    def put(self, frame: bytes) -> None:
+        """From the client; Unavailable if it is closed."""
+        if not self.is_open:
+            raise lost(self._service)
+        self._to_service.put_nowait({"type": "websocket.receive", "bytes": frame})
+
+    async def take(self) -> bytes:
+        """To the client; Unavailable once it is closed and all was read."""
+        frame = await self._to_client.get()
+        if frame is None:
+            self._to_client.put_nowait(None)
+            raise lost(self._service)
+        return frame
+
+    def close(self) -> None:
+        """Ends it for both."""
+        if self.is_open:
+            self.is_open = False
+            self._to_service.put_nowait({"type": "websocket.disconnect", "code": 1006})
+            self._to_client.put_nowait(None)
+            if not self.accepted.done():
+                self.accepted.set_exception(lost(self._service))
+                self.accepted.exception()  # nobody may be waiting for it any more
+
+    def on_frame(self, frame: bytes) -> None:
+        """Hears of each frame to the client."""
+
+    async def _from_service(self, message: Message) -> None:
+        if not self.is_open:
+            raise OSError("the client is gone")
+        match message["type"]:
+            case "websocket.accept" if not self.accepted.done():
+                self.accepted.set_result(None)
+            case "websocket.send":
+                self.on_frame(message["bytes"])
+                self._to_client.put_nowait(message["bytes"])
+            case "websocket.close":
+                self.close()
+
+
+def lost(service: str) -> Unavailable:
+    """What a client hears of a connection that is no more."""
+    return Unavailable(f"the connection to the {service} service was lost", service=service)

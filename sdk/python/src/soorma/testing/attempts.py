@@ -1,0 +1,202 @@
+"""Attempts of handlers, stepped from one await to the next, so that an agent can die at any of them.
+
+What counts as an await, in this order:
+
+- each call of the handler's context (`state.get`, `bus.publish`, …), whether it has to wait or not;
+- each other call to the platform, as those of `context.immediate`;
+- whatever else suspends the handler, as `asyncio.sleep`;
+- at the end two of the SDK: sending the commit (or the failure), and waiting for its answer.
+
+What a call does inside counts for nothing, so the count is the same each time. Whoever dies at a call dies before
+it has done anything; at the last await, the commit is on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from soorma.agents.handlers import Handler
+from soorma_common.events import Event
+
+T = TypeVar("T")
+
+
+class Trace:
+    """The awaits of one attempt: of the first that begins and fits. Read it when the attempt is over."""
+
+    restart = False
+
+    def __init__(self, event_type: str | None = None) -> None:
+        self.awaits: list[str] = []
+        self.event_type = event_type
+        self.event: Event | None = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether it is an attempt at this event that is traced; it is, then."""
+        if self.event is not None or self.event_type not in (None, event.type):
+            return False
+        self.event = event
+        return True
+
+    def reach(self, what: str) -> bool:
+        """Notes an await; True where the agent dies."""
+        self.awaits.append(what)
+        return False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.awaits}>"
+
+
+class Crash(Trace):
+    """Kills the agent at the await number `at_await` (from 1) of one attempt.
+
+    With `restart` the agent is started again at once. Afterwards `happened` tells whether it came to the death; if
+    not, the attempt had only `awaits`.
+    """
+
+    def __init__(self, at_await: int, event_type: str | None = None, *, restart: bool = False) -> None:
+        super().__init__(event_type)
+        self.at_await = at_await
+        self.restart = restart
+        self.happened = False
+
+    def reach(self, what: str) -> bool:
+        """Notes an await; True where the agent dies."""
+        super().reach(what)
+        self.happened = self.happened or len(self.awaits) == self.at_await
+        return self.happened
+
+
+class Attempt:
+    """A handler at work on an event. Once it is dead, no line of it runs any more."""
+
+    def __init__(
+        self,
+        handler: Handler,
+        event: Event,
+        trace: Trace,
+        die: Callable[[bool], None],
+        never: Callable[[], Awaitable[Any]],
+    ) -> None:
+        self.event = event
+        self.is_dead = False
+        self.task = asyncio.current_task()
+        self._handler = handler
+        self._trace = trace
+        self._die = die
+        self._never = never
+        self._is_plain = not inspect.iscoroutinefunction(handler.function)
+
+    @property
+    def name(self) -> str:
+        """What it is, for messages."""
+        function = getattr(self._handler.function, "__qualname__", repr(self._handler.function))
+        return f"handler {function!r} on event {self.event.type!r} {self.event.id} (plan {self.event.plan_id})"
+
+    async def run(self, work: Coroutine[Any, Any, None], graveyard: set[Coroutine[Any, Any, Any]]) -> None:
+        """Steps the handler to its end, or to its death; what is left of it then goes to the graveyard."""
+        _current.set(self)
+        await _Stepped(work, self, graveyard)
+
+    def suspends(self, coroutine: Coroutine[Any, Any, None]) -> bool:
+        """Notes that the handler is suspended; True if the agent has died there. A plain `def` waits in its thread."""
+        if self.is_dead or self._is_plain or _inside.get():
+            return self.is_dead
+        return self.dies_at(f"wait in {_place(coroutine)}")
+
+    async def reach(self, what: str) -> None:
+        """Comes to an await, and perhaps no further."""
+        if self.dies_at(what):
+            await self.never()
+
+    def dies_at(self, what: str) -> bool:
+        """Notes an await; True if the agent has died at it."""
+        is_over = self.task is None or self.task.done()  # what a handler has left running is none of it
+        if not (self.is_dead or is_over) and self._trace.reach(what):
+            self._die(self._trace.restart)
+        return self.is_dead
+
+    async def never(self) -> None:
+        """Waits as the dead do."""
+        await self._never()
+
+
+_current: ContextVar[Attempt | None] = ContextVar("soorma_testing_attempt", default=None)
+_inside: ContextVar[bool] = ContextVar("soorma_testing_inside", default=False)
+
+
+def current() -> Attempt | None:
+    """The attempt that this code belongs to, if it does."""
+    return _current.get()
+
+
+async def counted(what: str, call: Coroutine[Any, Any, T]) -> T:
+    """Awaits a call that counts as one, whatever it does inside."""
+    attempt = _current.get()
+    if attempt is None or _inside.get():
+        return await call
+    if attempt.dies_at(what):
+        call.close()
+        await attempt.never()
+    return await uncounted(call)
+
+
+async def uncounted(call: Coroutine[Any, Any, T]) -> T:
+    """Awaits what counts for nothing."""
+    before = _inside.get()
+    _inside.set(True)
+    try:
+        return await call
+    finally:
+        _inside.set(before)
+
+
+class _Stepped:
+    """A coroutine under way, seen at each of its suspensions."""
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, None], attempt: Attempt, graveyard: set[Coroutine[Any, Any, Any]]
+    ) -> None:
+        self._coroutine = coroutine
+        self._attempt = attempt
+        self._graveyard = graveyard
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        try:
+            yield from self._steps()
+        finally:
+            if self._attempt.is_dead:
+                self._graveyard.add(self._coroutine)  # or it would be closed now, and its `finally` blocks would run
+
+    def _steps(self) -> Generator[Any, Any, None]:
+        attempt = self._attempt
+        thrown: BaseException | None = None
+        while True:
+            try:
+                awaited = self._coroutine.send(None) if thrown is None else self._coroutine.throw(thrown)
+            except StopIteration:
+                return
+            if attempt.suspends(self._coroutine):
+                yield from attempt.never().__await__()
+            thrown = None
+            try:
+                yield awaited
+            except BaseException as error:  # noqa: BLE001 - it is the coroutine's
+                thrown = error
+            if attempt.is_dead:
+                if thrown is not None:
+                    raise thrown
+                yield from attempt.never().__await__()
+
+
+def _place(coroutine: Any) -> str:
+    """Where the handler waits."""
+    while inspect.iscoroutine(coroutine) and (frame := coroutine.cr_frame) is not None:
+        if not frame.f_globals.get("__name__", "").startswith(("soorma.agents.", "asyncio.")):
+            return f"{frame.f_code.co_name}, line {frame.f_lineno}"
+        coroutine = coroutine.cr_await
+    return "an unknown place"

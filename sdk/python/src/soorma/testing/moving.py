@@ -1,0 +1,55 @@
+"""Moving the platform's clock, with all that the platform does by time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from soorma.agents import Agent
+from soorma.testing.clock import Clock
+from soorma.testing.hosts import Host
+from soorma.testing.network import Network
+from soorma_platform.engine.rows import Notice
+from soorma_platform.runtime import Platform
+from soorma_platform.stores.sqlite.inspection import Inspection
+
+
+class Moving:
+    """Makes it later, as if those who are at work had been so all the time."""
+
+    def __init__(
+        self, platform: Platform, network: Network, hosts: Mapping[Agent, Host], record: Inspection, clock: Clock
+    ) -> None:
+        self._platform = platform
+        self._network = network
+        self._hosts = hosts
+        self._record = record
+        self._clock = clock
+
+    async def leap(self, to: int) -> None:
+        """Makes it that time (ms): leases are renewed, what has expired is swept, and everybody looks again."""
+        store, settings = self._platform.store, self._platform.settings
+        seconds = (to - self._clock.milliseconds) / 1000
+        await self._renew(seconds + settings.lease)
+        self._clock.milliseconds = to
+        await self._renew(settings.lease)
+        if seconds >= settings.lease:
+            self._announce()
+        while await store.upkeep(settings.limits, settings.retention):
+            pass
+        self._platform.bus.notify(Notice(groups=self._record.groups()))
+        self._network.touch()
+
+    async def _renew(self, lease: float) -> None:
+        """Says for each agent that is not frozen what it would have said by itself."""
+        rows = self._record.outstanding()
+        for socket in self._network.sockets:
+            if socket.is_live and socket.replica and (hello := socket.hello):
+                fences = [row.fence for row in rows if row.replica == socket.replica and row.fence]
+                await self._platform.store.renew(socket.replica, fences, lease)
+                await self._platform.store.subscribe(hello.tenant_id or "", hello.agent, hello.subscriptions)
+
+    def _announce(self) -> None:
+        """A place in the registry cannot be renewed in advance, only taken again."""
+        for host in self._hosts.values():
+            if not host.transport.is_frozen:
+                host.announce(self._platform.settings.lease)

@@ -1,0 +1,277 @@
+"""What lies between clients and services in place of sockets: who is connected, what is under way, what goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.types import ASGIApp
+
+from soorma.testing.asgi import Exchange, SocketPipe, http_scope, socket_scope
+from soorma.testing.attempts import counted, current, uncounted
+from soorma.testing.faults import Failure, failure_of
+from soorma.transport import Service
+from soorma_common.delivery import AgentFrame, Hello, ServiceFrame, Welcome
+from soorma_common.errors import InvalidRequest, Unavailable
+
+BLOCKING_SECONDS = 3.0
+_ANSWERS = (b'{"frame":"commit"', b'{"frame":"fail"')
+_agent_frames = msgspec.json.Decoder(AgentFrame)
+_service_frames = msgspec.json.Decoder(ServiceFrame)
+T = TypeVar("T")
+
+
+class Network:
+    """The services within reach, and all that is on its way to and from them."""
+
+    def __init__(self, services: Mapping[str, ASGIApp]) -> None:
+        self.services = services
+        self.failures: list[Failure] = []
+        self.sockets: list[LocalSocket] = []
+        self.activity = 0
+        self.changes: set[asyncio.Task[Any]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._moved = asyncio.Event()
+
+    def begin(self, name: str, work: Coroutine[Any, Any, T], *, is_change: bool = False) -> asyncio.Task[T]:
+        """Starts a task that nobody's end takes along; one that `is_change` has to be over before all is settled."""
+        if asyncio.get_running_loop() is not self._loop:
+            work.close()
+            raise InvalidRequest(
+                "this platform was started in another event loop; start it where it is used (with pytest-asyncio: give "
+                "the test and the fixture the same loop_scope)"
+            )
+        task = self._loop.create_task(work, name=name, context=self._context.copy())
+        for among in (self._tasks, self.changes) if is_change else (self._tasks,):
+            among.add(task)
+            task.add_done_callback(among.discard)
+        task.add_done_callback(lambda _: self.touch())
+        return task
+
+    def touch(self) -> None:
+        """Something has moved."""
+        self.activity += 1
+        self._moved.set()
+
+    async def moved(self, patience: float) -> None:
+        """Returns when something moves, or after `patience` seconds."""
+        self._moved.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._moved.wait()
+
+    async def never(self) -> None:
+        """Waits to the end of the network, and is cancelled then."""
+        future = self._loop.create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    async def close(self) -> None:
+        """Ends all that is under way."""
+        for socket in list(self.sockets):
+            socket.close()
+        for ending in (*self._waiting, *self._tasks - {socket.serving for socket in self.sockets}):
+            ending.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+class LocalTransport:
+    """A client's way to the services of a platform in this process: a `soorma.transport.Transport`."""
+
+    def __init__(self, network: Network) -> None:
+        self.is_dead = False
+        self.is_frozen = False
+        self.socket: LocalSocket | None = None
+        self._network = network
+        self._loop = asyncio.get_running_loop()
+        self._thawed = asyncio.Event()
+        self._exchanges: set[Exchange] = set()
+
+    async def request(
+        self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, bytes]:
+        """See `Transport.request`."""
+        return await counted(f"{method} {path}", self._request(service, method, path, headers, body))
+
+    async def _request(
+        self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> tuple[int, bytes]:
+        await self.passes()
+        failure = failure_of(self._network.failures, service, method, path)
+        if failure is not None and not failure.lost:
+            raise failure.error(service, method, path)
+        exchange = Exchange(service, body)
+        work = exchange.run(self._network.services[service], http_scope(method, path, headers))
+        await asyncio.shield(self._network.begin(f"{method} {path}", work, is_change=method != "GET"))
+        await self.passes()
+        if failure is not None:
+            raise failure.error(service, method, path)
+        return await exchange.status, await exchange.body()
+
+    @asynccontextmanager
+    async def stream(
+        self, service: Service, path: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+        """See `Transport.stream`."""
+        exchange = Exchange(service, None)
+        task = await counted(f"GET {path}", self._open(exchange, service, path, headers))
+        self._exchanges.add(exchange)
+        try:
+            yield await exchange.status, self._pieces(exchange)
+        finally:
+            self._exchanges.discard(exchange)
+            task.cancel()
+            await uncounted(_ended(task))
+
+    async def _open(
+        self, exchange: Exchange, service: Service, path: str, headers: Mapping[str, str]
+    ) -> asyncio.Task[None]:
+        await self.passes()
+        if failure := failure_of(self._network.failures, service, "GET", path):
+            raise failure.error(service, "GET", path)
+        work = exchange.run(self._network.services[service], http_scope("GET", path, headers))
+        task = self._network.begin(f"GET {path}", work)
+        try:
+            await asyncio.shield(exchange.status)
+        except BaseException:
+            task.cancel()
+            raise
+        return task
+
+    async def _pieces(self, exchange: Exchange) -> AsyncIterator[bytes]:
+        while (piece := await counted("the next of a stream", exchange.piece())) is not None:
+            await self.passes()
+            self._network.touch()
+            yield piece
+
+    @asynccontextmanager
+    async def connect(self, service: Service, path: str) -> AsyncIterator[LocalSocket]:
+        """See `Transport.connect`."""
+        await self.passes()
+        if failure := failure_of(self._network.failures, service, "GET", path):
+            raise failure.error(service, "GET", path)
+        socket = LocalSocket(service, self, self._network)
+        work = socket.run(self._network.services[service], socket_scope(path))
+        socket.serving = self._network.begin(f"WebSocket {path}", work)
+        self._network.sockets.append(socket)
+        socket.serving.add_done_callback(lambda _: self._network.sockets.remove(socket))
+        try:
+            await socket.accepted
+            self.socket = socket
+            yield socket
+        finally:
+            self.socket = None
+            socket.close()
+            if not self.is_dead:
+                await asyncio.wait({socket.serving})
+
+    def request_blocking(self, service: Service, path: str, body: bytes) -> bytes:
+        """See `Transport.request_blocking`. The event loop has to answer: blocked, it is as good as an outage."""
+        headers = {"Content-Type": "application/json"}
+        try:
+            asked = asyncio.run_coroutine_threadsafe(self.request(service, "POST", path, headers, body), self._loop)
+        except RuntimeError as error:
+            raise Unavailable(f"the platform of this test has ended: {error}") from error
+        try:
+            status, content = asked.result(BLOCKING_SECONDS)
+        except TimeoutError as error:
+            asked.cancel()
+            raise Unavailable(f"the event loop of this test was blocked for {BLOCKING_SECONDS:g} s") from error
+        if status >= 400:
+            raise Unavailable(f"the {service} service answered {status} to {path}")
+        return content
+
+    async def close(self) -> None:
+        """See `Transport.close`: there is nothing to close."""
+
+    async def passes(self) -> None:
+        """Returns when something from or to this client can pass: not while it is frozen, never when it is dead."""
+        while self.is_frozen and not self.is_dead:
+            await self._thawed.wait()
+        if self.is_dead:
+            await self._network.never()
+
+    def freeze(self) -> None:
+        """From now on nothing passes."""
+        self.is_frozen = True
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """All that was held up passes."""
+        self.is_frozen = False
+        self._thawed.set()
+
+    def die(self) -> None:
+        """Cuts all connections, as the end of a process does. Nothing passes any more."""
+        self.is_dead = True
+        self._thawed.set()
+        self.cut()
+
+    def cut(self) -> None:
+        """The connections are lost; the client may make new ones."""
+        if self.socket is not None:
+            self.socket.close()
+        for exchange in self._exchanges:
+            exchange.cut()
+        self._network.touch()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})
+
+
+class LocalSocket(SocketPipe):
+    """An agent's WebSocket. Who is at its other end is heard from the first frames."""
+
+    serving: asyncio.Task[None]
+
+    def __init__(self, service: Service, transport: LocalTransport, network: Network) -> None:
+        super().__init__(service)
+        self.hello: Hello | None = None
+        self.replica: str | None = None
+        self._transport = transport
+        self._network = network
+
+    async def send(self, frame: bytes) -> None:
+        """See `Socket.send`. Sending an attempt's outcome, and waiting for the answer, are awaits of the attempt."""
+        await self._transport.passes()
+        if self.hello is None:
+            hello = _agent_frames.decode(frame)
+            self.hello = hello if isinstance(hello, Hello) else None
+        attempt = current() if frame.startswith(_ANSWERS) else None
+        if attempt is not None:
+            await attempt.reach("its outcome is sent")
+        self.put(frame)
+        self._network.touch()
+        if attempt is not None:
+            await attempt.reach("its outcome is answered")
+
+    async def receive(self) -> bytes:
+        """See `Socket.receive`."""
+        try:
+            return await self.take()
+        finally:
+            await self._transport.passes()  # the dead hear nothing, not even that the connection is lost
+
+    def on_frame(self, frame: bytes) -> None:
+        """Hears of each frame to the agent."""
+        self._network.touch()
+        if self.replica is None:
+            welcome = _service_frames.decode(frame)
+            self.replica = welcome.replica if isinstance(welcome, Welcome) else None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether an agent is at it who takes what it is sent."""
+        return self.is_open and self.replica is not None and not self._transport.is_frozen

@@ -1,0 +1,296 @@
+"""LocalPlatform: the whole platform in the process of a test, and what a test does with it."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Self
+
+from soorma.agents import Agent
+from soorma.bus import type_name
+from soorma.calls import Caller
+from soorma.config import ClientConfig
+from soorma.context import PlatformContext
+from soorma.event_client import EventClient
+from soorma.testing.attempts import Crash, Trace
+from soorma.testing.clock import Clock
+from soorma.testing.faults import Failure
+from soorma.testing.hosts import Host
+from soorma.testing.moving import Moving
+from soorma.testing.network import LocalTransport, Network
+from soorma.testing.settling import Settling, Waiting
+from soorma.workflow import WorkflowState
+from soorma_common.errors import InvalidRequest
+from soorma_common.events import Event
+from soorma_common.topics import Topic, check_topic
+from soorma_platform.engine.rows import LogEntry
+from soorma_platform.runtime import Platform
+from soorma_platform.settings import Settings
+from soorma_platform.stores.protocol import DeadLetterInfo
+from soorma_platform.stores.sqlite.inspection import Inspection
+
+SETTLE_SECONDS = 10.0
+MOST_LETTERS = 10_000
+
+
+class LocalPlatform:
+    """A platform in this process: real services on a real record, without a socket. Use it with `async with`.
+
+    Calls without `tenant_id` and `user_id` mean these, or the default ones. Time on the platform begins at `now` and
+    stands still; `advance` moves it. Calls are retried through an outage for `retry_seconds` of real time.
+    `settings` are those of `soorma_platform.settings.Settings`, as `limits=Limits(value_bytes=1000)`.
+    """
+
+    context: PlatformContext
+    """the platform from outside a handler: `memory` and `bus`"""
+
+    def __init__(
+        self,
+        *,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        now: datetime | None = None,
+        retry_seconds: float = 10.0,
+        **settings: Any,
+    ) -> None:
+        self._config = ClientConfig(tenant_id=tenant_id, user_id=user_id, retry_seconds=retry_seconds)
+        self._clock = Clock(now)
+        self._settings = settings
+        self._hosts: dict[Agent, Host] = {}
+        self._burials: dict[Agent, asyncio.Task[None]] = {}
+        self._clients: dict[EventClient, tuple[Caller, LocalTransport]] = {}
+        self._traces: list[tuple[Agent, Trace]] = []
+        self._graveyard: set[Coroutine[Any, Any, Any]] = set()
+        self._events: list[Event] = []
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="soorma-testing-"))
+            database = Path(folder) / "soorma.db"
+            self._platform = Platform(Settings(database=database, **self._settings), self._clock)
+            await stack.enter_async_context(self._platform)
+            self._record = stack.enter_context(Inspection(database))
+            stack.callback(self._platform.bus.subscribe(self._note))
+            self._network = Network(self._platform.services)
+            self._settling = Settling(self._network, self._hosts, self._record, self._clock)
+            self._moving = Moving(self._platform, self._network, self._hosts, self._record, self._clock)
+            stack.push_async_callback(self._end)
+            self.context = PlatformContext.on(self._config, "soorma-testing", self._caller(self._transport()))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._stack.aclose()
+
+    # agents and clients
+
+    async def run(self, *agents: Agent) -> None:
+        """Starts agents as they were written; returns when they are subscribed. They end with the platform."""
+        for agent in agents:
+            if agent in self._burials:
+                await self._burials[agent]
+            await self._start(agent)
+
+    async def stop(self, *agents: Agent) -> None:
+        """Stops agents as SIGTERM does: handlers in hand are finished, or given back."""
+        for agent in agents:
+            host = self._host(agent)
+            del self._hosts[agent]
+            await host.stop(None)
+
+    def client(self, agent_id: str = "test", **given: Any) -> EventClient:
+        """An `EventClient` of this platform; `given` as to its constructor."""
+        return self.use(EventClient(agent_id, **{"config": self._config, **given}))
+
+    def use(self, client: EventClient) -> EventClient:
+        """Lets a client that was made elsewhere work on this platform, until the platform ends."""
+        if client not in self._clients:
+            transport = self._transport()
+            self._clients[client] = (client._caller, transport)  # noqa: SLF001 - put back at the end
+            client._work_over(self._caller(transport))  # noqa: SLF001 - the seam that is there for this
+        return client
+
+    # events and state
+
+    async def publish(
+        self, event_type: str | Enum, topic: str | Topic, data: Any = None, **envelope: str | None
+    ) -> str:
+        """Publishes an event and returns its id; see `BusClient.publish`."""
+        return await self.context.bus.publish(event_type, topic, data, **envelope)
+
+    def state(self, plan_id: str, *, tenant_id: str | None = None, user_id: str | None = None) -> WorkflowState:
+        """The state of a plan, as it is committed."""
+        return WorkflowState(self.context.memory, plan_id, tenant_id, user_id)
+
+    def published(self, event_type: str | Enum | None = None, topic: str | Topic | None = None) -> list[Event]:
+        """All events published so far, in order, those of the test too; of a type and a topic, if given."""
+        kind = None if event_type is None else type_name(event_type)
+        where = None if topic is None else check_topic(topic)
+        return [event for event in self._events if kind in (None, event.type) and where in (None, event.topic)]
+
+    async def settle(self, timeout: float = SETTLE_SECONDS) -> None:  # noqa: ASYNC109 - it tells what is left
+        """Returns when nothing moves any more: what is left waits for time, for an agent, or for a replay.
+
+        `waiting()` tells what that is. Raises TimedOut after `timeout` seconds, and says what still moves.
+        """
+        await self._settling.settle(timeout)
+        for burial in self._burials.values():
+            burial.result()  # raises what kept an agent from starting again
+
+    def waiting(self) -> list[Waiting]:
+        """What waits, the eldest event first: for its next attempt, for an agent, …"""
+        return self._settling.waiting()
+
+    async def dead_letters(self) -> list[DeadLetterInfo]:
+        """The events that were given up, each with `group`, `event_id`, `type`, `attempts`, `reason` and its `id`."""
+        return await self._platform.store.dead_letters(None, None, 0, MOST_LETTERS)
+
+    async def replay(self, letter: DeadLetterInfo) -> None:
+        """Delivers a dead letter again, from attempt 1."""
+        if not await self._platform.store.replay(None, letter.id):
+            raise InvalidRequest(f"there is no dead letter {letter.id} any more")
+
+    # time
+
+    @property
+    def now(self) -> datetime:
+        """The time on the platform, in UTC."""
+        return self._clock.now
+
+    async def advance(self, seconds: float, *, settle: bool = True) -> None:
+        """Moves time on the platform: what becomes due happens, in order, and all settles each time.
+
+        With `settle=False` it is one leap, for when a handler cannot go on before the test lets it. Agents at
+        work keep their leases, as they do in real time; frozen ones lose them.
+        """
+        if seconds < 0:
+            raise InvalidRequest(f"time goes forward only, not by {seconds} s")
+        target = self._clock.milliseconds + round(1000 * seconds)
+        if settle:
+            await self.settle()
+        while settle and (due := self._settling.next_due(target)) is not None:
+            await self._moving.leap(due)
+            await self.settle()
+        await self._moving.leap(target)
+        if settle:
+            await self.settle()
+
+    # faults
+
+    def fail_next(
+        self,
+        count: int = 1,
+        *,
+        service: str | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        lost: bool = False,
+    ) -> Failure:
+        """Fails the next `count` calls that fit, of anybody; see `Failure`. Clients retry, as they do in an outage."""
+        failure = Failure(count, service, method, path, lost)
+        self._network.failures.append(failure)
+        return failure
+
+    def disconnect(self, whose: Agent | EventClient) -> None:
+        """Cuts the connections of an agent or client, which makes new ones. Handlers in hand go on."""
+        self._transport_of(whose).cut()
+
+    @contextmanager
+    def frozen(self, agent: Agent) -> Iterator[None]:
+        """An agent that hangs: nothing comes from it and nothing gets to it, so that its leases run out."""
+        transport = self._host(agent).transport
+        transport.freeze()
+        try:
+            yield
+        finally:
+            transport.thaw()
+
+    async def kill(self, agent: Agent) -> None:
+        """Ends an agent as `kill -9` does: no line of it runs any more, nothing is said. `run` starts it again."""
+        self._host(agent).die()
+        await self._burials[agent]
+
+    def crash(
+        self, agent: Agent, at_await: int, event_type: str | Enum | None = None, *, restart: bool = False
+    ) -> Crash:
+        """Kills the agent at an await of the next attempt it begins, of that event type if given; see `Crash`.
+
+        With `restart` it is started again at once, as a supervisor would.
+        """
+        if at_await < 1:
+            raise InvalidRequest(f"the first await is number 1, not {at_await}")
+        crash = Crash(at_await, None if event_type is None else type_name(event_type), restart=restart)
+        self._traces.append((agent, crash))
+        return crash
+
+    def trace(self, agent: Agent, event_type: str | Enum | None = None) -> Trace:
+        """The awaits of the next attempt that the agent begins, of that event type if given."""
+        trace = Trace(None if event_type is None else type_name(event_type))
+        self._traces.append((agent, trace))
+        return trace
+
+    # inside
+
+    def _transport(self) -> LocalTransport:
+        return LocalTransport(self._network)
+
+    def _caller(self, transport: LocalTransport) -> Caller:
+        return Caller(transport, self._config.retry_seconds)
+
+    def _host(self, agent: Agent) -> Host:
+        if agent not in self._hosts:
+            raise InvalidRequest(f"agent {agent.name!r} does not run here; start it with `await platform.run(agent)`")
+        return self._hosts[agent]
+
+    def _transport_of(self, whose: Agent | EventClient) -> LocalTransport:
+        if isinstance(whose, Agent):
+            return self._host(whose).transport
+        if whose not in self._clients:
+            raise InvalidRequest(f"client {whose.agent_id!r} is not of this platform; see `platform.use`")
+        return self._clients[whose][1]
+
+    async def _start(self, agent: Agent) -> None:
+        if agent in self._hosts:
+            raise InvalidRequest(f"agent {agent.name!r} is running already")
+        host = Host(agent, self._network, self._config.retry_seconds, self._trace_of, self._on_death)
+        await host.start()
+        self._hosts[agent] = host
+
+    def _trace_of(self, agent: Agent, event: Event) -> Trace:
+        fitting = (trace for whose, trace in self._traces if whose is agent and trace.takes(event))
+        return next(fitting, Trace())
+
+    def _on_death(self, host: Host, restart: bool) -> None:
+        self._hosts.pop(host.agent, None)
+        burial = self._bury(host, restart)
+        self._burials[host.agent] = self._network.begin(f"the death of {host.agent.name!r}", burial, is_change=True)
+
+    async def _bury(self, host: Host, restart: bool) -> None:
+        await host.abandon()
+        self._graveyard |= host.graveyard
+        if restart:
+            await self._start(host.agent)
+
+    def _note(self, entries: list[LogEntry]) -> None:
+        self._events += [Event.from_json(entry.envelope) for entry in entries]
+
+    async def _end(self) -> None:
+        async with AsyncExitStack() as stack:
+            stack.callback(self._close_graves)
+            stack.push_async_callback(self._network.close)
+            for client, (before, _) in self._clients.items():
+                stack.callback(client._work_over, before)  # noqa: SLF001
+                stack.push_async_callback(client.disconnect)
+            for host in self._hosts.values():
+                host.transport.thaw()
+                stack.push_async_callback(host.stop, 0.0)
+
+    def _close_graves(self) -> None:
+        for coroutine in self._graveyard:
+            with suppress(BaseException):  # its `finally` blocks run now, in vain
+                coroutine.close()

@@ -1,0 +1,143 @@
+"""What is still under way on a test's platform, and what waits for something other than itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from soorma.agents import Agent
+from soorma.testing.clock import Clock
+from soorma.testing.hosts import Host
+from soorma.testing.network import LocalSocket, Network
+from soorma_common.errors import TimedOut
+from soorma_platform.engine.publishing import covers
+from soorma_platform.stores.sqlite.inspection import Inspection, Outstanding
+
+LOOK_AGAIN_SECONDS = 0.02
+"""Not all that changes the record passes by on the network."""
+QUIET_TURNS = 10
+"""Turns of the event loop without a movement: a reader of the log is told of an event within fewer."""
+
+Reason = Literal["retry", "lease", "turn", "agent", "parked"]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An event that a group has not handled yet, while nobody is at work on it.
+
+    `reason` is what it waits for: the time of its next attempt (`retry`), the end of the lease of an agent that is not
+    heard of (`lease`), another event of its plan (`turn`), an agent that takes it (`agent`), or the replay of its dead
+    letter (`parked`). `due` is the time for the first two. `attempts` are those that have begun, `failed` says why the
+    last one failed.
+    """
+
+    group: str
+    type: str
+    topic: str
+    event_id: str
+    plan_id: str | None
+    attempts: int
+    reason: Reason
+    due: datetime | None
+    failed: str | None
+
+
+class Settling:
+    """Tells what moves and what waits, and when nothing moves any more."""
+
+    def __init__(self, network: Network, hosts: Mapping[Agent, Host], record: Inspection, clock: Clock) -> None:
+        self._network = network
+        self._hosts = hosts
+        self._record = record
+        self._clock = clock
+
+    async def settle(self, patience: float) -> None:
+        """Returns when nothing moves any more; TimedOut, with what still does, after `patience` seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience
+        quiet = 0
+        while quiet < QUIET_TURNS:
+            before = self._network.activity
+            moving = self.moving()
+            if moving and loop.time() >= deadline:
+                raise TimedOut(f"the platform has not settled in {patience:g} s: {'; '.join(moving)}", moving=moving)
+            if moving:
+                await self._network.moved(min(deadline - loop.time(), LOOK_AGAIN_SECONDS))
+            else:
+                await asyncio.sleep(0)
+            quiet = 0 if moving or self._network.activity != before else quiet + 1
+
+    def moving(self) -> list[str]:
+        """What will go on by itself, in words."""
+        return self._calls() or self._agents() or self._deliveries()
+
+    def waiting(self) -> list[Waiting]:
+        """What will not, the eldest event first."""
+        rows = [(row, self._reason(row)) for row in self._record.outstanding()]
+        return [_told(row, reason) for row, reason in rows if reason is not None]
+
+    def next_due(self, until: int) -> int | None:
+        """The next time (ms) behind now and up to `until` at which a delivery becomes ready."""
+        due = [row.ready_at for row in self._record.outstanding() if self._reason(row) in ("retry", "lease")]
+        return min((at for at in due if at is not None and at <= until), default=None)
+
+    def _calls(self) -> list[str]:
+        found = [f"{task.get_name()} is not over" for task in self._network.changes]
+        for socket in self._network.sockets:
+            if not socket.is_open:
+                found.append("the platform lets a connection go")
+            elif socket.is_live and not socket.is_drained:
+                found.append("an agent and the platform exchange frames")
+        return found
+
+    def _agents(self) -> list[str]:
+        found = []
+        for agent, host in self._hosts.items():
+            if host.transport.is_frozen:
+                continue
+            if host.transport.socket is None or host.transport.socket.replica is None:
+                found.append(f"agent {agent.name!r} is not connected")
+            found += [f"{attempt.name} of agent {agent.name!r} runs" for attempt in host.attempts]
+        return found
+
+    def _deliveries(self) -> list[str]:
+        moving = [row for row in self._record.outstanding() if self._reason(row) is None]
+        return [f"event {row.type!r} {row.event_id} (plan {row.plan_id}) is with {row.group!r}" for row in moving]
+
+    def _reason(self, row: Outstanding) -> Reason | None:
+        """What the delivery waits for; None if it moves."""
+        live = [socket for socket in self._network.sockets if socket.is_live]
+        if row.is_parked:
+            return "parked"
+        if row.ready_at is None:
+            return "turn"
+        if row.replica is not None and any(socket.replica == row.replica for socket in live):
+            return None
+        if row.ready_at > self._clock.milliseconds:
+            return "lease" if row.replica else "retry"
+        return None if any(_takes(socket, row) for socket in live) else "agent"
+
+
+def _takes(socket: LocalSocket, row: Outstanding) -> bool:
+    hello = socket.hello
+    if hello is None or (hello.agent, hello.tenant_id or "") != (row.group, row.group_tenant):
+        return False
+    return any(covers((mine.type, mine.topic), row.subscribed) for mine in hello.subscriptions)
+
+
+def _told(row: Outstanding, reason: Reason) -> Waiting:
+    due = row.ready_at if reason in ("retry", "lease") else None
+    return Waiting(
+        group=row.group,
+        type=row.type,
+        topic=row.topic,
+        event_id=row.event_id,
+        plan_id=row.plan_id,
+        attempts=row.attempt,
+        reason=reason,
+        due=None if due is None else datetime.fromtimestamp(due / 1000, UTC),
+        failed=row.reason,
+    )

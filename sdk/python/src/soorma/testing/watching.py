@@ -1,0 +1,63 @@
+"""Counting the calls of a handler's context."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from soorma.bus import Outbox
+from soorma.context import HandlerContext
+from soorma.memory.plans import Applied, Plans, Stored
+from soorma.testing.attempts import counted
+from soorma_common.events import Envelope
+from soorma_common.names import Scope
+from soorma_common.operations import AnyOperation
+
+
+def watch(context: HandlerContext) -> None:
+    """From now on the calls of this context count as awaits of its attempt."""
+    context.memory._plans = _WatchedPlans(context.memory._plans)  # noqa: SLF001 - made for this attempt alone
+    context.bus._outbox = _WatchedOutbox(context.bus._outbox)  # noqa: SLF001
+
+
+class _WatchedPlans:
+    """See `soorma.memory.plans.Plans`."""
+
+    def __init__(self, plans: Plans) -> None:
+        self._plans = plans
+
+    def check(self, scope: Scope) -> None:
+        self._plans.check(scope)
+
+    async def apply(
+        self, scope: Scope, plan_id: str, operations: list[AnyOperation], expected_revision: int | None = None
+    ) -> Applied:
+        what = ", ".join(_told(operation) for operation in operations)
+        return await counted(what, self._plans.apply(scope, plan_id, operations, expected_revision))
+
+    async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
+        return await counted(f"get {', '.join(map(repr, keys))}", self._plans.read(scope, plan_id, keys))
+
+    async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
+        return await counted("keys", self._plans.keys(scope, plan_id, prefix))
+
+    async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
+        return await counted("actions", self._plans.actions(scope, plan_id))
+
+
+class _WatchedOutbox:
+    """See `soorma.bus.Outbox`."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    async def send(self, events: list[Envelope]) -> None:
+        await counted(f"publish {', '.join(repr(event.type) for event in events)}", self._outbox.send(events))
+
+    async def send_request(self, event: Envelope) -> Envelope:
+        return await counted(f"request {event.type!r}", self._outbox.send_request(event))
+
+
+def _told(operation: AnyOperation) -> str:
+    kind = type(operation).__struct_config__.tag
+    on = getattr(operation, "key", None) or getattr(operation, "name", None)
+    return str(kind) if on is None else f"{kind} {on!r}"

@@ -1,0 +1,236 @@
+"""What the registry takes and answers: who the agents are, what they can do, which events there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from soorma_common.errors import InvalidRequest, InvalidValue, LimitExceeded
+from soorma_common.names import Name, check_name
+from soorma_common.topics import Topic, TopicName, check_topic
+from soorma_common.values import check
+
+Mode: TypeAlias = Literal["off", "warn", "enforce"]
+"""What becomes of a payload that does not fit its schema: nothing, a line in the log, a refusal."""
+
+MODES: tuple[Mode, ...] = ("off", "warn", "enforce")
+
+TTL_SECONDS = 30.0
+"""How long an instance counts as alive after it was heard of, unless it says otherwise, between these bounds."""
+SHORTEST_TTL = 1.0
+LONGEST_TTL = 86_400.0
+
+SCHEMA_BYTES = 64 * 1024
+ANNOUNCEMENT_BYTES = 256 * 1024
+DESCRIPTION_CHARACTERS = 4_000
+MOST_CAPABILITIES = 100
+MOST_EVENTS = 1_000
+MOST_INSTANCES = 1_000
+MOST_AGENTS = 10_000
+MOST_DEFINITIONS = 10_000
+LARGEST_VERSION = 1_000_000_000
+
+Description: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": DESCRIPTION_CHARACTERS})]
+EventTypes: TypeAlias = Annotated[
+    list[Name], msgspec.Meta(extra_json_schema={"maxItems": MOST_EVENTS, "uniqueItems": True})
+]
+JsonSchema: TypeAlias = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["object", "boolean", "null"]})]
+
+Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_VERSION)]
+
+
+class Capability(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+    """Something an agent can do. Its schemas are JSON Schemas (draft 2020-12) of what goes in and comes out.
+
+    In Python a pydantic model, dataclass or msgspec struct may stand for its schema.
+    """
+
+    name: Name
+    description: Description = ""
+    input_schema: JsonSchema = None
+    output_schema: JsonSchema = None
+
+
+class Announcement(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """What an instance says of its agent; it counts as alive for `ttl` seconds after it was last heard of."""
+
+    description: Description = ""
+    capabilities: Annotated[
+        list[Name | Capability], msgspec.Meta(extra_json_schema={"maxItems": MOST_CAPABILITIES})
+    ] = []
+    events_consumed: EventTypes = []
+    events_produced: EventTypes = []
+    ttl: Annotated[float, msgspec.Meta(ge=SHORTEST_TTL, le=LONGEST_TTL)] = TTL_SECONDS
+
+
+class InstanceInfo(msgspec.Struct, rename="camel"):
+    """A running process of an agent; it is gone at `expires_at` unless it is heard of before."""
+
+    instance: str
+    announced_at: str
+    heard_at: str
+    expires_at: str
+    ttl: float
+
+
+class AgentInfo(msgspec.Struct, rename="camel"):
+    """An agent as its latest announcement describes it; `tenant_id` is null where it serves all tenants."""
+
+    name: str
+    tenant_id: str | None
+    description: str
+    capabilities: list[Capability]
+    events_consumed: list[str]
+    events_produced: list[str]
+    announced_at: str
+    instances: list[InstanceInfo]
+
+
+class AgentPage(msgspec.Struct):
+    """Agents in the order in which they first announced themselves; there are more after `next`."""
+
+    agents: list[AgentInfo]
+    next: int | None
+
+
+class AgentFilter(msgspec.Struct, frozen=True):
+    """Which agents are looked for: all that is given must hold."""
+
+    name: str | None = None
+    capability: str | None = None
+    consumes: str | None = None
+    produces: str | None = None
+
+
+class EventDefinition(msgspec.Struct, forbid_unknown_fields=True):
+    """An event type: where it flows, what it says, and the JSON Schema (draft 2020-12) of its payload.
+
+    A version is never changed: what is different is another version. Payloads are checked against the newest one,
+    unless the event names another in `payload_schema_name`, as `type@version`. `check` says what becomes of
+    one that does not fit; without it the platform's setting does. In Python a pydantic model, dataclass or msgspec
+    struct may stand for its schema.
+    """
+
+    type: str
+    topic: str = Topic.BUSINESS_FACTS.value
+    version: Version = 1
+    description: str = ""
+    schema: Any = None
+    check: Mode | None = None
+
+
+class DefinitionBody(msgspec.Struct, forbid_unknown_fields=True):
+    """What a version of an event type says; type and version are in the path."""
+
+    topic: TopicName
+    description: Description = ""
+    schema: JsonSchema = None
+    check: Mode | None = None
+
+
+class EventInfo(msgspec.Struct, rename="camel"):
+    """A version of an event type, and which versions there are; `tenant_id` is null where it counts for all tenants."""
+
+    type: str
+    version: int
+    tenant_id: str | None
+    topic: str
+    description: str
+    schema: Any
+    check: Mode | None
+    defined_at: str
+    versions: list[int]
+
+
+class EventPage(msgspec.Struct):
+    """Event types by name, each in its newest version; there are more after `next`."""
+
+    events: list[EventInfo]
+    next: str | None
+
+
+def check_announcement(announcement: Announcement) -> Announcement:
+    """The announcement with all its capabilities in the long form, if its names and sizes are right."""
+    _check_description(announcement.description)
+    made = [Capability(one) if isinstance(one, str) else one for one in announcement.capabilities]
+    _bound("agent_capabilities", MOST_CAPABILITIES, len(made), "the number of an agent's capabilities")
+    for capability in made:
+        check_name("capability", capability.name)
+        _check_description(capability.description)
+        check_schema_size(f"the input schema of capability {capability.name!r}", capability.input_schema)
+        check_schema_size(f"the output schema of capability {capability.name!r}", capability.output_schema)
+    _check_distinct("capability", [capability.name for capability in made])
+    for what, names in (("consumes", announcement.events_consumed), ("produces", announcement.events_produced)):
+        _bound("agent_events", MOST_EVENTS, len(names), f"the number of events an agent {what}")
+        _check_distinct("event type", [check_name("event type", name) for name in names])
+    whole = msgspec.structs.replace(announcement, capabilities=made)
+    size = len(msgspec.json.encode(whole))
+    _bound("announcement_bytes", ANNOUNCEMENT_BYTES, size, "the announcement, in bytes,")
+    return whole
+
+
+def check_definition(definition: EventDefinition) -> EventDefinition:
+    """The definition, if its names and sizes are right; whether its schema is one is the platform's to say."""
+    check_name("type", definition.type)
+    check_topic(definition.topic)
+    _check_description(definition.description)
+    check_schema_size(f"the schema of event {definition.type!r}", definition.schema)
+    if not 1 <= definition.version <= LARGEST_VERSION:
+        raise InvalidRequest(f"a version is a whole number from 1 on, not {definition.version}")
+    if definition.check is not None and definition.check not in MODES:
+        raise InvalidRequest(f"check is one of {', '.join(MODES)}, not {definition.check!r}")
+    return definition
+
+
+def check_schema_size(what: str, schema: Any) -> None:
+    """Raises if the schema is too large, or neither an object nor true, false or null."""
+    if schema is None:
+        return
+    if not isinstance(schema, dict | bool):
+        raise InvalidValue(f"{what} must be a JSON Schema, an object, not {type(schema).__name__}", path="$")
+    try:
+        text = msgspec.json.encode(schema)
+    except RecursionError:
+        raise InvalidValue(f"{what} is nested too deeply", path="$") from None
+    _bound("schema_bytes", SCHEMA_BYTES, len(text), f"{what}, in bytes,")
+    check(text, what)
+
+
+def exceeds(limit: str, maximum: int, actual: int, what: str) -> LimitExceeded:
+    """The error of a limit of the registry that would be crossed."""
+    return LimitExceeded(
+        f"{what} would be {actual:,}, and the limit {limit} is {maximum:,}; nothing was changed",
+        limit=limit,
+        maximum=maximum,
+        actual=actual,
+    )
+
+
+def schema_of(kind: Any) -> Any:
+    """The JSON Schema of a pydantic model, dataclass or msgspec struct; a schema, or None, as it is."""
+    if kind is None or isinstance(kind, dict | bool):
+        return kind
+    if hasattr(kind, "model_json_schema"):  # pydantic, without importing it
+        return kind.model_json_schema()
+    try:
+        return msgspec.json.schema(kind)
+    except (TypeError, ValueError) as error:
+        raise InvalidValue(f"{kind!r} is no JSON Schema and has none: {error}", path="$") from error
+
+
+def _bound(limit: str, maximum: int, actual: int, what: str) -> None:
+    if actual > maximum:
+        raise exceeds(limit, maximum, actual, what)
+
+
+def _check_description(text: str) -> None:
+    _bound("description_characters", DESCRIPTION_CHARACTERS, len(text), "a description, in characters,")
+
+
+def _check_distinct(what: str, names: list[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidRequest(f"the {what} {name!r} is named twice")
+        seen.add(name)

@@ -1,0 +1,124 @@
+"""What the process has counted since it started: plain numbers, written on the hot path and read at a scrape.
+
+Each number is written by one thread, so that nothing is locked; who reads from another may be one behind.
+Labels have few values: services, routes as they are declared, topics, groups that exist. Tenants, plans and ids
+are none of them, or a busy platform would make a series for each.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from soorma_common.topics import Topic
+
+Labels: TypeAlias = tuple[str, ...]
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_STATUSES = 6
+_SOURCES = (("http",), ("handler",))
+"""where a commit comes from"""
+
+
+class Counter:
+    """A number for each combination of labels that has occurred, or is `known` beforehand."""
+
+    def __init__(self, name: str, about: str, *labels: str, known: Iterable[Labels] = ()) -> None:
+        self.name = name
+        self.about = about
+        self.labels = labels
+        self._values: dict[Labels, int] = dict.fromkeys(known, 0)
+
+    def add(self, *labels: str) -> None:
+        """Counts one more."""
+        self._values[labels] = self._values.get(labels, 0) + 1
+
+    def values(self) -> dict[Labels, int]:
+        """The numbers as they are now."""
+        return self._values.copy()
+
+    def begin(self, *labels: str) -> None:
+        """From now on there is a number for these labels, 0 if nothing was counted."""
+        self._values.setdefault(labels, 0)
+
+    def forget(self, *labels: str) -> None:
+        """There is no number for these labels any more."""
+        self._values.pop(labels, None)
+
+
+class Distribution:
+    """How many values were at most each of some bounds, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def note(self, value: float) -> None:
+        """Counts a value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class RouteMeter:
+    """The requests to one route: by class of status (1 to 5), and the seconds until their answers began."""
+
+    __slots__ = ("seconds", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses = [0] * _STATUSES
+        self.seconds = Distribution(SECONDS)
+
+    def note(self, status: int, seconds: float) -> None:
+        """Counts an answered request."""
+        self.statuses[status // 100] += 1
+        self.seconds.note(seconds)
+
+
+class Metrics:
+    """All that the services of a process count."""
+
+    def __init__(self) -> None:
+        self.routes: dict[Labels, RouteMeter] = {}
+        """by (service, method, route)"""
+        self.commits = Counter("soorma_commits", "Commits written.", "source", known=_SOURCES)
+        self.conflicts = Counter(
+            "soorma_conflicts", "Commits refused because what they rely on was changed.", "source", known=_SOURCES
+        )
+        self.fenced = Counter(
+            "soorma_fenced", "Commits and failures refused because their delivery was given to another.", known=[()]
+        )
+        self.published = Counter(
+            "soorma_events_published", "Events added to the log.", "topic", known=[(topic.value,) for topic in Topic]
+        )
+        self.payloads_refused = Counter(
+            "soorma_payloads_refused", "Requests refused because a payload does not fit its schema.", known=[()]
+        )
+        self.deliveries = Counter("soorma_deliveries", "Attempts sent to an agent.", "group")
+        self.retries = Counter("soorma_retries", "Failed attempts that are tried again.", "group")
+        self.dead_letters = Counter("soorma_dead_letters", "Deliveries given up.", "group")
+
+    @property
+    def counters(self) -> tuple[Counter, ...]:
+        """All counters."""
+        return (
+            self.commits,
+            self.conflicts,
+            self.fenced,
+            self.published,
+            self.payloads_refused,
+            *self.of_groups,
+        )
+
+    @property
+    def of_groups(self) -> tuple[Counter, ...]:
+        """The counters whose label is a group."""
+        return (self.deliveries, self.retries, self.dead_letters)
+
+    def route(self, service: str, method: str, path: str) -> RouteMeter:
+        """The meter of a route; `path` as it is declared, with its names in braces."""
+        return self.routes.setdefault((service, method, path), RouteMeter())

@@ -1,0 +1,146 @@
+"""The gateway: one entrance to all services, and a page that says what runs, where, and how it is."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+import msgspec
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from soorma_common import __version__
+from soorma_platform.metrics import Metrics
+from soorma_platform.services import http
+from soorma_platform.services.http import Endpoint, Request, Response
+from soorma_platform.stores.protocol import Store
+
+NAME = "gateway"
+
+_LINKS = ("health", "metrics", "openapi.json")
+_PART = re.compile("<(style|script)>(.*?)</", re.DOTALL)
+
+
+class ServiceHealth(msgspec.Struct):
+    """How a service is, and where it listens itself."""
+
+    address: str
+    status: str
+
+
+class GatewayHealth(http.Health):
+    """How the gateway is, and each service behind it."""
+
+    services: dict[str, ServiceHealth]
+
+
+class Gateway(http.Application):
+    """Leads to services by the beginning of the path, `/v1/` and a service's name. It holds no state of its own.
+
+    `addresses` are those at which the services, and the gateway, listen themselves.
+    """
+
+    told = GatewayHealth
+
+    def __init__(
+        self,
+        services: Mapping[str, http.Application],
+        addresses: Mapping[str, str],
+        store: Store,
+        metrics: Metrics | None = None,
+    ) -> None:
+        own = [
+            Endpoint("GET", "/", self.page, str, scoped=False, media_type="text/html"),
+            Endpoint("GET", "/asyncapi.json", self.asyncapi, dict[str, Any], scoped=False, headers=(http.EVENTS_OF,)),
+        ]
+        super().__init__(NAME, own, store, metrics=metrics, about=__doc__ or "")
+        self._services = services
+        self._addresses = addresses
+        self._led = {f"/v1/{name}/": service for name, service in services.items()}
+        self.hint = f"; the gateway leads to {', '.join(f'{path}…' for path in self._led)}, see GET /openapi.json"
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Hands the request to the service that it is for, or answers it."""
+        path: str = scope["path"]
+        service = self._led.get(path[: path.find("/", len("/v1/")) + 1])
+        if service is None:
+            await super().__call__(scope, receive, send)
+        else:
+            await service(scope, receive, send)
+
+    async def state(self) -> GatewayHealth:
+        """How all are."""
+        own = await super().state()
+        services = {
+            name: ServiceHealth(self._addresses[name], (await service.state()).status)
+            for name, service in self._services.items()
+        }
+        is_well = own.status == "ok" and all(one.status == "ok" for one in services.values())
+        return GatewayHealth(own.service, "ok" if is_well else "failing", own.version, own.store, services)
+
+    async def asyncapi(self, request: Request) -> Response:
+        """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
+        from soorma_platform.services import asyncapi  # noqa: PLC0415 - only who asks for it pays for it
+
+        return await asyncapi.answer(self._store, request)
+
+    async def page(self, _: Request) -> Response:
+        """A page for people: what runs, where, and how it is."""
+        state = await self.state()
+        rows = [_row(NAME, self._addresses[NAME], state.status, self.about)]
+        for name, service in state.services.items():
+            rows.append(_row(name, service.address, service.status, self._services[name].about))
+        text, policy = _template()
+        page = text.substitute(rows="".join(rows), version=__version__, store=_store(state.store))
+        told = http.Answer(page.encode(), kind=b"text/html; charset=utf-8")
+        told.headers += [
+            (b"content-security-policy", policy),
+            (b"cache-control", b"no-store"),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+        ]
+        return told
+
+    def describe(self) -> bytes:
+        """The OpenAPI document of all services, as JSON text."""
+        from soorma_platform.services import openapi  # noqa: PLC0415 - only who asks for it pays for it
+
+        tables = {name: service.endpoints for name, service in self._services.items()}
+        led = {name: [one for one in table if one.path.startswith("/v1/")] for name, table in tables.items()}
+        return openapi.document("Soorma", self.about, {NAME: self.endpoints, **led})
+
+
+def _row(name: str, address: str, status: str, about: str) -> str:
+    from html import escape  # noqa: PLC0415 - it brings a table of all entities
+
+    links = " ".join(f'<a href="{escape(address)}/{link}">{link}</a>' for link in _LINKS)
+    said = about.partition("\n")[0].partition(": ")[2] or about
+    return (
+        f'<tr id="{name}"><th scope="row">{name}</th><td class="{status}">{status}</td>'
+        f"<td><code>{escape(address)}</code></td><td>{escape(said)}</td><td>{links}</td></tr>\n"
+    )
+
+
+def _store(state: http.StoreHealth) -> str:
+    from html import escape  # noqa: PLC0415
+
+    said = escape(state.detail or "It can be read and answers.")
+    return f'<span id="store" class="{state.status}">{state.status}</span>. <span id="detail">{said}</span>'
+
+
+@cache
+def _template() -> tuple[Template, bytes]:
+    """The page, and the policy that allows what is in it and nothing else."""
+    text = files(__package__).joinpath("gateway.html").read_text("utf-8")
+    sources = {kind: b64encode(sha256(part.encode()).digest()).decode() for kind, part in _PART.findall(text)}
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{sources['style']}'; script-src 'sha256-{sources['script']}'; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return Template(text), policy.encode()

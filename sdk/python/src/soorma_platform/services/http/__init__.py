@@ -1,0 +1,60 @@
+"""What all services have in common over HTTP: how a request is read, answered, found its endpoint and refused.
+
+A service is a table of endpoints. The table is what is served, and what the OpenAPI document is made from.
+"""
+
+from soorma_platform.services.http.answers import (
+    JSON,
+    PING_SECONDS,
+    PROBLEM,
+    Answer,
+    Response,
+    answer,
+    problem,
+    sent_event,
+    server_sent,
+)
+from soorma_platform.services.http.application import Application, Health, StoreHealth
+from soorma_platform.services.http.endpoints import (
+    EVENTS_OF,
+    TENANT_ID,
+    USER_ID,
+    Endpoint,
+    Header,
+    Names,
+    Number,
+    Parameter,
+    Text,
+    Word,
+)
+from soorma_platform.services.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
+
+__all__ = [
+    "EVENTS_OF",
+    "JSON",
+    "LARGEST_BODY",
+    "PING_SECONDS",
+    "PROBLEM",
+    "TENANT_ID",
+    "USER_ID",
+    "Answer",
+    "Application",
+    "Endpoint",
+    "Header",
+    "Health",
+    "Names",
+    "Number",
+    "Parameter",
+    "Request",
+    "Response",
+    "StoreHealth",
+    "Text",
+    "UnsupportedMediaType",
+    "Word",
+    "answer",
+    "decode",
+    "problem",
+    "sent_event",
+    "server_sent",
+    "whole",
+]

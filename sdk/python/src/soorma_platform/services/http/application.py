@@ -1,0 +1,179 @@
+"""A service as an ASGI application: guarded, each request led to its endpoint, each error a problem document."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from time import perf_counter
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
+from starlette.websockets import WebSocket
+
+from soorma_common import __version__
+from soorma_common.errors import Forbidden, SoormaError
+from soorma_platform.logs import Log
+from soorma_platform.metrics import Metrics, RouteMeter
+from soorma_platform.services.http.answers import Answer, Response, problem, problem_document
+from soorma_platform.services.http.endpoints import Endpoint, Table, names_of
+from soorma_platform.services.http.guard import refusal
+from soorma_platform.services.http.requests import Request
+from soorma_platform.services.scrape import Scrape
+from soorma_platform.stores.protocol import Store
+
+log = Log("soorma.http")
+SocketFace = Callable[[WebSocket], Awaitable[None]]
+
+
+class StoreHealth(msgspec.Struct, omit_defaults=True):
+    """How the record is."""
+
+    status: str
+    detail: str | None = None
+
+
+class Health(msgspec.Struct):
+    """How a service is: `ok` or `failing`."""
+
+    service: str
+    status: str
+    version: str
+    store: StoreHealth
+
+
+class _Served(NamedTuple):
+    """What answers at a place of the table, and what counts there."""
+
+    run: Callable[[Request], Awaitable[Response]]
+    meter: RouteMeter
+
+
+class Application:
+    """A service: its endpoints, `GET /health`, `/metrics` and `/openapi.json`, and its WebSockets by their paths."""
+
+    told: ClassVar[type[Health]] = Health
+    """what it says of itself"""
+
+    def __init__(
+        self,
+        name: str,
+        endpoints: Iterable[Endpoint],
+        store: Store,
+        sockets: Mapping[str, SocketFace] | None = None,
+        metrics: Metrics | None = None,
+        about: str = "",
+    ) -> None:
+        self.name = name
+        self.about = about
+        self.hint = ""
+        self.endpoints = [
+            Endpoint("GET", "/health", self.health, self.told, scoped=False, also={503: self.told}),
+            Endpoint("GET", "/metrics", self.metrics, str, scoped=False, media_type="text/plain"),
+            Endpoint("GET", "/openapi.json", self.openapi, dict[str, Any], scoped=False),
+            *endpoints,
+        ]
+        self._openapi = b""
+        self._store = store
+        self._sockets = sockets or {}
+        metrics = metrics or Metrics()
+        self._scrape = Scrape(store, metrics)
+        self._nowhere = metrics.route(name, "other", "other")
+        self._table: Table[_Served] = Table()
+        for endpoint in self.endpoints:
+            meter = metrics.route(name, endpoint.method, endpoint.path)
+            self._table.add(endpoint.path, endpoint.method, _Served(endpoint.run, meter), endpoint.names)
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Answers a request or serves a WebSocket."""
+        if scope["type"] == "http":
+            began = perf_counter()
+            response, meter = await self._answer(scope, receive)
+            meter.note(getattr(response, "status", 200), perf_counter() - began)  # a stream is one that has begun
+            await response(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._serve_socket(scope, receive, send)
+
+    async def health(self, _: Request) -> Response:
+        """Whether the service works, and the record behind it. 503 if it does not."""
+        state = await self.state()
+        return Answer(msgspec.json.encode(state), 200 if state.status == "ok" else 503)
+
+    async def state(self) -> Health:
+        """How the service is."""
+        try:
+            await self._store.check()
+        except SoormaError as error:
+            return Health(self.name, "failing", __version__, StoreHealth("failing", error.message))
+        return Health(self.name, "ok", __version__, StoreHealth("ok"))
+
+    async def metrics(self, request: Request) -> Response:
+        """What this process has counted, for Prometheus."""
+        body, kind = await self._scrape.answer(request.header("Accept") or "")
+        return Answer(body, kind=kind.encode())
+
+    async def openapi(self, _: Request) -> Response:
+        """This document: what the service can be asked, as OpenAPI 3.1."""
+        if not self._openapi:
+            self._openapi = self.describe()
+        return Answer(self._openapi)
+
+    def describe(self) -> bytes:
+        """The OpenAPI document of the service, as JSON text."""
+        from soorma_platform.services import openapi  # noqa: PLC0415 - only who asks for it pays for it
+
+        return openapi.document(f"Soorma: the {self.name} service", self.about, {self.name: self.endpoints})
+
+    async def _answer(self, scope: AsgiScope, receive: Receive) -> tuple[Response, RouteMeter]:
+        meter = self._nowhere
+        if why := refusal(scope["headers"]):
+            return problem(Forbidden(why)), meter
+        request = Request(scope, receive)
+        try:
+            endpoints, parts = self._table.find(request.path)
+            found = endpoints.get("GET" if request.method == "HEAD" else request.method)
+            if found is None:
+                return self._nothing_there(request, endpoints), meter
+            (run, meter), names = found
+            if names:
+                request.names = names_of(names, parts)
+            return await run(request), meter
+        except SoormaError as error:
+            return problem(error), meter
+        except Exception:
+            log.exception("request failed", method=request.method, path=request.path)
+            return problem_document(_FAULT), meter
+
+    def _nothing_there(self, request: Request, endpoints: Mapping[str, object]) -> Response:
+        kind, status = ("method_not_allowed", 405) if endpoints else ("not_found", 404)
+        told = problem_document(
+            {
+                "type": f"urn:soorma:problem:{kind.replace('_', '-')}",
+                "title": kind,
+                "status": status,
+                "detail": f"there is no {request.method} {request.path}{self.hint}",
+                "code": kind,
+            }
+        )
+        if endpoints:
+            methods = {*endpoints, "HEAD"} if "GET" in endpoints else endpoints
+            told.headers.append((b"allow", ", ".join(sorted(methods)).encode()))
+        return told
+
+    async def _serve_socket(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        face = self._sockets.get(scope["path"])
+        why = refusal(scope["headers"])
+        if why or face is None:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": (why or "there is no such socket")[:120]})
+            return
+        await face(WebSocket(scope, receive, send))
+
+
+_FAULT = {
+    "type": "urn:soorma:problem:internal",
+    "title": "internal error",
+    "status": 500,
+    "detail": "the platform has a fault here; its log tells more (soorma dev --logs)",
+    "code": "internal",
+}

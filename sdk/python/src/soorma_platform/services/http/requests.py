@@ -1,0 +1,193 @@
+"""A request: whom it speaks for, what its path, query and headers say, and its body. All of it is checked here."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+from starlette.types import Receive
+from starlette.types import Scope as AsgiScope
+
+from soorma_common.errors import InvalidName, InvalidRequest, LimitExceeded, Unavailable
+from soorma_common.names import Scope, check_name, check_scope
+
+LARGEST_BODY = 32 * 1024 * 1024
+MOST_PARAMETERS = 100
+_PLAIN_JSON = b"application/json"
+
+_H = "[0-9A-Fa-f]"
+_TAIL = f"%[89ABab]{_H}"
+_ENCODED = (
+    f"%(0[1-9A-Fa-f]|[1-7]{_H})",
+    f"%([Cc][2-9A-Fa-f]|[Dd]{_H}){_TAIL}",
+    f"%[Ee](0%[ABab]|[Dd]%[89]|[1-9A-CEFa-cef]%[89ABab]){_H}{_TAIL}",
+    f"%[Ff](0%[9ABab]|4%8|[1-3]%[89ABab]){_H}{_TAIL}{_TAIL}",
+)
+ENCODED_NAME: dict[str, Any] = {
+    "pattern": f"^([ -$&-~]|{'|'.join(_ENCODED)}){{1,255}}$",
+    "not": {"pattern": r"^ *(\.|%2[Ee]){0,2} *$"},
+}
+"""A name as it stands in a header, as a JSON Schema of a string: ASCII, and percent-encoded UTF-8 for all else."""
+
+_BLANKS = " \t"
+_NO_TEXT = re.compile(f"%(?!{_H}{{2}})|[^ -~]")
+
+T = TypeVar("T")
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body is not declared as JSON."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class Request:
+    """A request on its way through a service.
+
+    `names` are the parts of the path that its endpoint names, decoded. Of a header that is sent twice the last counts.
+    """
+
+    __slots__ = ("_asgi", "_headers", "_query", "_receive", "method", "names", "path")
+
+    def __init__(self, asgi: AsgiScope, receive: Receive) -> None:
+        self._asgi = asgi
+        self._receive = receive
+        self._headers: dict[bytes, bytes] = dict(asgi["headers"])
+        self._query: dict[str, str] | None = None
+        self.method: str = asgi["method"]
+        self.path: str = asgi["raw_path"].decode("latin-1")  # as it was sent: an encoded slash in a name separates not
+        self.names: dict[str, str] = {}
+
+    def scope(self) -> Scope:
+        """Whose data it means; InvalidRequest tells which header is missing."""
+        tenant_id, user_id = self._headers.get(b"x-tenant-id"), self._headers.get(b"x-user-id")
+        if not tenant_id or not user_id:
+            given = (("X-Tenant-ID", tenant_id), ("X-User-ID", user_id))
+            raise InvalidRequest(
+                "say whose memory is meant: send the headers X-Tenant-ID and X-User-ID "
+                "(soorma dev believes them; anywhere else they must agree with the credential)",
+                missing=[name for name, value in given if not value],
+            )
+        return _scope(tenant_id, user_id)
+
+    def name(self, name: str) -> str:
+        """A name from the path."""
+        return check_name(name, self.names[name])
+
+    def header(self, name: str) -> str | None:
+        """A header as it was sent, None without it. Blanks around it do not count (RFC 9110, 5.5)."""
+        value = self._headers.get(name.lower().encode())
+        return None if value is None else value.decode("latin-1").strip(_BLANKS)
+
+    def header_text(self, name: str) -> str | None:
+        """A header that holds any text: beyond ASCII as UTF-8, percent-encoded."""
+        value = self.header(name)
+        return None if value is None else _text(f"the header {name}", value)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The key under which the first answer is kept for whoever asks again (the header Idempotency-Key)."""
+        key = self.header("Idempotency-Key")
+        return None if key is None else check_name("Idempotency-Key", key.strip('"'))
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What the query says; of a name that is there twice, the last."""
+        if self._query is None:
+            text = self._asgi["query_string"].decode("latin-1")
+            self._query = _query_of(text) if text else {}
+        return self._query
+
+    @property
+    def media_type(self) -> str:
+        """What the body is declared as, without parameters."""
+        return self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+
+    async def body(self) -> bytes:
+        """The body, which must be declared as JSON and be no larger than LARGEST_BODY."""
+        if self._headers.get(b"content-type") != _PLAIN_JSON:
+            self._check_media_type()
+        message = await self._receive()
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body") and message["type"] == "http.request":
+            return _bounded(body, len(body))
+        return await self._rest_of(body, message["type"])
+
+    async def _rest_of(self, first: bytes, kind: str) -> bytes:
+        chunks, size, more = [first], len(first), True
+        while more and kind == "http.request":
+            message = await self._receive()
+            kind, more = message["type"], message.get("more_body", False)
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            _bounded(b"", size)
+        if kind != "http.request":
+            raise Unavailable("the client went away before its request was whole")
+        return b"".join(chunks)
+
+    def _check_media_type(self) -> None:
+        kind = self.media_type
+        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+            raise UnsupportedMediaType(f"send the body as Content-Type: application/json, not {kind or 'undeclared'}")
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The body as the decoder's type; InvalidRequest says where it is not."""
+    try:
+        return decoder.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the body does not have the form it must have: {error}") from error
+
+
+def whole(name: str, text: str, least: int = 0, most: int | None = None) -> int:
+    """The whole number that a text says."""
+    if text.isascii() and text.isdigit() and len(text) <= 18:
+        value = int(text)
+        if least <= value and (most is None or value <= most):
+            return value
+    bounds = f"from {least} on" if most is None else f"from {least} to {most:,}"
+    raise InvalidRequest(f"{name} must be a whole number {bounds}, not {text[:40]!r}")
+
+
+def _query_of(text: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS))
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the query must be percent-encoded UTF-8: {text[:80]!r}") from error
+    except ValueError as error:
+        raise InvalidRequest(f"a query has at most {MOST_PARAMETERS} parameters") from error
+
+
+@lru_cache(maxsize=4096)
+def _scope(tenant_id: bytes, user_id: bytes) -> Scope:
+    tenant, user = (name.decode("latin-1").strip(_BLANKS) for name in (tenant_id, user_id))
+    return check_scope(_text("the header X-Tenant-ID", tenant), _text("the header X-User-ID", user))
+
+
+def _text(what: str, value: str) -> str:
+    try:
+        if _NO_TEXT.search(value) is None:
+            return unquote(value, errors="strict")
+    except UnicodeDecodeError:
+        pass
+    raise InvalidName(f"{what} must be ASCII, with all else as percent-encoded UTF-8: {value!r}", name=what)
+
+
+def path_text(name: str, value: str) -> str:
+    """A part of the path, decoded."""
+    return _text(f"{name} in the path", value) if "%" in value or not value.isascii() else value
+
+
+def _bounded(body: bytes, size: int) -> bytes:
+    if size > LARGEST_BODY:
+        raise LimitExceeded(
+            f"the request's body is larger than {LARGEST_BODY:,} bytes",
+            limit="request_bytes",
+            maximum=LARGEST_BODY,
+            actual=size,
+        )
+    return body

@@ -1,0 +1,132 @@
+"""Payloads held against the schema of their event when it is published."""
+
+from __future__ import annotations
+
+import time
+from typing import TypeAlias
+
+import msgspec
+
+from soorma_common.errors import InvalidPayload
+from soorma_common.events import Envelope
+from soorma_common.registry import LARGEST_VERSION, EventInfo, Mode
+from soorma_common.values import decode
+from soorma_platform.logs import Log
+from soorma_platform.services.schemas import Misfit, Schema
+from soorma_platform.stores.protocol import Store
+
+FRESH_SECONDS = 1.0
+"""How long a definition is taken as it was read: another process may have changed it since."""
+
+LONGEST_VERSION = len(str(LARGEST_VERSION))
+MOST_RULES = 4_096
+MOST_SCHEMAS = 512
+
+log = Log("soorma.payloads")
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What a payload is held against: a version of a definition. Without a schema there is no such version."""
+
+    type: str
+    version: int
+    mode: Mode
+    schema: Schema | None
+
+    def misfit(self, event: Envelope) -> Misfit | None:
+        """Where the event's payload does not fit. An event without data has the payload null."""
+        if self.schema is None:
+            return Misfit("", f"event {self.type!r} has no version {self.version}")
+        return self.schema.misfit(None if event.data is msgspec.UNSET else decode(bytes(event.data)))
+
+
+_Place: TypeAlias = tuple[str, str, str | None]
+"""tenant, type of the event, the schema it names"""
+
+
+class PayloadCheck:
+    """Checks payloads, each against the definition of its type in its tenant, in the mode of that definition.
+
+    What is not defined is not checked, and costs a look into a table. Definitions are read again after a second.
+    """
+
+    def __init__(self, store: Store, mode: Mode = "enforce") -> None:
+        self._store = store
+        self._mode = mode
+        self._rules: dict[_Place, tuple[float, Rule | None]] = {}
+        self._schemas: dict[bytes, Schema] = {}
+
+    async def check(self, tenant_id: str, events: list[Envelope]) -> None:
+        """InvalidPayload if a payload must fit its schema and does not; nothing of the events is published then."""
+        for index, event in enumerate(events):
+            place = (tenant_id, event.type, event.payload_schema_name)
+            until, rule = self._rules.get(place, (0.0, None))
+            if time.monotonic() >= until:
+                rule = await self._read(place)
+            if rule is not None and (misfit := rule.misfit(event)) is not None:
+                self._tell(rule, event, misfit, tenant_id, f"event {index + 1} of {len(events)}, " * (len(events) > 1))
+
+    def forget(self) -> None:
+        """Definitions have changed: they are read again."""
+        self._rules.clear()
+
+    def _tell(self, rule: Rule, event: Envelope, misfit: Misfit, tenant_id: str, which: str) -> None:
+        if rule.mode == "warn":
+            log.warning(
+                "payload does not fit its schema",
+                tenant_id=tenant_id,
+                event_id=event.id,
+                event_type=event.type,
+                version=rule.version,
+                path=misfit.path,
+                expected=misfit.expected,
+            )
+            return
+        where = f"at {misfit.path}" if misfit.path else "as a whole"
+        raise InvalidPayload(
+            f"{which}the payload of {event.type!r} does not fit version {rule.version} of {rule.type!r}: "
+            f"{where}, {misfit.expected}",
+            path=misfit.path,
+            expected=misfit.expected,
+            event_type=event.type,
+            schema=f"{rule.type}@{rule.version}",
+        )
+
+    async def _read(self, place: _Place) -> Rule | None:
+        rule = await self._find(*place)
+        if len(self._rules) >= MOST_RULES:
+            self._rules.clear()
+        self._rules[place] = (time.monotonic() + FRESH_SECONDS, rule)
+        return rule
+
+    async def _find(self, tenant_id: str, event_type: str, named: str | None) -> Rule | None:
+        if named is not None:
+            if found := await self._store.definition(tenant_id, named, None):
+                return self._rule(found)
+            name, _, version = named.rpartition("@")
+            if name and version.isascii() and version.isdigit() and len(version) <= LONGEST_VERSION:
+                if found := await self._store.definition(tenant_id, name, int(version)):
+                    return self._rule(found)
+                if newest := await self._store.definition(tenant_id, name, None):
+                    return self._without(newest, int(version))
+        found = await self._store.definition(tenant_id, event_type, None)
+        return None if found is None else self._rule(found)
+
+    def _rule(self, found: EventInfo) -> Rule | None:
+        mode = found.check or self._mode
+        if mode == "off" or found.schema is None:
+            return None
+        return Rule(found.type, found.version, mode, self._schema(found))
+
+    def _without(self, newest: EventInfo, version: int) -> Rule | None:
+        mode = newest.check or self._mode
+        return None if mode == "off" else Rule(newest.type, version, mode, None)
+
+    def _schema(self, found: EventInfo) -> Schema:
+        text = msgspec.json.encode(found.schema)
+        if (schema := self._schemas.pop(text, None)) is None:
+            schema = Schema(f"the schema of event {found.type!r}", found.schema)
+            while len(self._schemas) >= MOST_SCHEMAS:
+                del self._schemas[next(iter(self._schemas))]
+        self._schemas[text] = schema  # the latest used stand at the end
+        return schema

@@ -1,0 +1,210 @@
+"""The registry: agents and what they can do, event types and the schemas of their payloads."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.errors import DefinitionConflict, InvalidValue, LimitExceeded, NotFound
+from soorma_common.names import check_name
+from soorma_common.registry import (
+    LARGEST_VERSION,
+    AgentFilter,
+    AgentInfo,
+    AgentPage,
+    Announcement,
+    Capability,
+    DefinitionBody,
+    EventDefinition,
+    EventInfo,
+    EventPage,
+    InstanceInfo,
+    check_announcement,
+    check_definition,
+)
+from soorma_common.topics import Topic, check_topic
+from soorma_platform.metrics import Metrics
+from soorma_platform.services import http
+from soorma_platform.services.http import Endpoint, Request, Response
+from soorma_platform.services.payloads import PayloadCheck
+from soorma_platform.services.schemas import Schema
+from soorma_platform.stores.protocol import Store
+
+LONGEST_PAGE = 1_000
+
+_NAME = http.Text("name", "Agents of this name only.")
+_CAPABILITY = http.Text("capability", "Agents with this capability only.")
+_CONSUMES = http.Text("consumes", "Agents that take events of this type only.")
+_PRODUCES = http.Text("produces", "Agents that publish events of this type only.")
+_AFTER_AGENT = http.Number("after", "From behind this agent: `next` of the page before.", default=0)
+_TYPE = http.Text("type", "This event type only.")
+_TOPIC = http.Text("topic", "Event types of this topic only.", one_of=tuple(Topic))
+_AFTER_TYPE = http.Text("after", "From behind this event type: `next` of the page before.")
+_VERSION = http.Number("version", "The version.", least=1, most=LARGEST_VERSION)
+_LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
+_TENANT = http.Header("X-Tenant-ID", "The tenant it belongs to; without the header it belongs to all tenants.")
+
+
+class Removed(msgspec.Struct):
+    """Whether there was something to remove."""
+
+    deleted: bool
+
+
+_AN_ANNOUNCEMENT = {
+    "description": "Sums up texts",
+    "capabilities": ["sum-up", {"name": "translate", "inputSchema": {"type": "object", "required": ["text"]}}],
+    "eventsConsumed": ["text.came"],
+    "eventsProduced": ["text.done"],
+}
+_A_DEFINITION = {
+    "topic": "business-facts",
+    "description": "Somebody has ordered",
+    "schema": {"type": "object", "properties": {"order": {"type": "integer"}}},
+}
+
+_announcement = msgspec.json.Decoder(Announcement)
+_definition = msgspec.json.Decoder(DefinitionBody)
+
+
+def registry_service(store: Store, payloads: PayloadCheck, metrics: Metrics | None = None) -> http.Application:
+    """The service as an ASGI application; `payloads` is told when an event definition has changed."""
+    faces = _Registry(store, payloads)
+    agents, events = "/v1/registry/agents", "/v1/registry/events"
+    instance, version = f"{agents}/{{name}}/instances/{{instance}}", f"{events}/{{type}}/versions/{{version}}"
+    return http.Application(
+        "registry",
+        [
+            Endpoint("GET", agents, faces.agents, AgentPage,
+                     query=(_NAME, _CAPABILITY, _CONSUMES, _PRODUCES, _AFTER_AGENT, _LIMIT)),
+            Endpoint("GET", f"{agents}/{{name}}", faces.agent, AgentInfo, errors=(NotFound,)),
+            Endpoint("PUT", instance, faces.announce, AgentInfo, Announcement, scoped=False, headers=(_TENANT,),
+                     examples={http.JSON: _AN_ANNOUNCEMENT},
+                     errors=(InvalidValue, LimitExceeded)),
+            Endpoint("POST", f"{instance}/heartbeat", faces.heartbeat, InstanceInfo, scoped=False, headers=(_TENANT,),
+                     errors=(NotFound,)),
+            Endpoint("DELETE", instance, faces.deregister, Removed, scoped=False, headers=(_TENANT,)),
+            Endpoint("GET", events, faces.events, EventPage, query=(_TYPE, _TOPIC, _AFTER_TYPE, _LIMIT)),
+            Endpoint("GET", f"{events}/{{type}}", faces.event, EventInfo, errors=(NotFound,)),
+            Endpoint("GET", version, faces.event_version, EventInfo, numbers=(_VERSION,), errors=(NotFound,)),
+            Endpoint("PUT", version, faces.define, EventInfo, DefinitionBody, scoped=False, headers=(_TENANT,),
+                     numbers=(_VERSION,), examples={http.JSON: _A_DEFINITION},
+                     errors=(DefinitionConflict, InvalidValue, LimitExceeded)),
+            Endpoint("DELETE", version, faces.undefine, Removed, scoped=False, headers=(_TENANT,),
+                     numbers=(_VERSION,)),
+        ],
+        store,
+        metrics=metrics,
+        about=__doc__ or "",
+    )  # fmt: skip
+
+
+class _Registry:
+    def __init__(self, store: Store, payloads: PayloadCheck) -> None:
+        self._store = store
+        self._payloads = payloads
+
+    async def agents(self, request: Request) -> Response:
+        """Finds the agents that are alive and serve the tenant, by all that is asked for.
+
+        In the order in which they first announced themselves.
+        """
+        wanted = AgentFilter(
+            name=_NAME.of(request),
+            capability=_CAPABILITY.of(request),
+            consumes=_CONSUMES.of(request),
+            produces=_PRODUCES.of(request),
+        )
+        tenant_id, after = request.scope().tenant_id, _AFTER_AGENT.given(request)
+        return http.answer(await self._store.agents(tenant_id, wanted, after, _LIMIT.given(request)))
+
+    async def agent(self, request: Request) -> Response:
+        """Tells of an agent that is alive and serves the tenant; its own goes before one that serves all."""
+        tenant_id, name = request.scope().tenant_id, request.name("name")
+        found = await self._store.agent(tenant_id, name)
+        if found is None:
+            raise NotFound(f"no agent {name!r} is running for tenant {tenant_id!r}", name=name)
+        return http.answer(found)
+
+    async def announce(self, request: Request) -> Response:
+        """Announces a running instance of an agent. The latest announcement says what the agent is.
+
+        The instance counts as alive for `ttl` seconds, and as long again with each heartbeat.
+        """
+        tenant_id, name, instance = _tenant(request), request.name("name"), request.name("instance")
+        announcement = check_announcement(http.decode(await request.body(), _announcement))
+        for capability in announcement.capabilities:
+            _check_schemas(capability)
+        return http.answer(await self._store.announce(tenant_id, name, instance, announcement))
+
+    async def heartbeat(self, request: Request) -> Response:
+        """Says that an instance lives on. 404 if it is not known, or has expired: announce it again."""
+        tenant_id, name, instance = _tenant(request), request.name("name"), request.name("instance")
+        found = await self._store.heartbeat(tenant_id, name, instance)
+        if found is None:
+            raise NotFound(f"instance {instance!r} of agent {name!r} is not registered; announce it again", name=name)
+        return http.answer(found)
+
+    async def deregister(self, request: Request) -> Response:
+        """Removes an instance; with its last one the agent is gone."""
+        tenant_id, name, instance = _tenant(request), request.name("name"), request.name("instance")
+        return http.answer(Removed(await self._store.deregister(tenant_id, name, instance)))
+
+    async def events(self, request: Request) -> Response:
+        """Lists the event types of the tenant, by name, each in its newest version."""
+        topic = _TOPIC.of(request)
+        topic = None if topic is None else check_topic(topic)
+        after, limit = _AFTER_TYPE.of(request) or "", _LIMIT.given(request)
+        tenant_id = request.scope().tenant_id
+        return http.answer(await self._store.definitions(tenant_id, _TYPE.of(request), topic, after, limit))
+
+    async def event(self, request: Request) -> Response:
+        """Tells the newest version of an event type."""
+        return await self._event(request, None)
+
+    async def event_version(self, request: Request) -> Response:
+        """Tells a version of an event type."""
+        return await self._event(request, _version(request))
+
+    async def _event(self, request: Request, version: int | None) -> Response:
+        tenant_id, event_type = request.scope().tenant_id, request.name("type")
+        found = await self._store.definition(tenant_id, event_type, version)
+        if found is None:
+            which = "" if version is None else f" in version {version}"
+            raise NotFound(f"event type {event_type!r} is not defined{which}", event_type=event_type)
+        return http.answer(found)
+
+    async def define(self, request: Request) -> Response:
+        """Defines a version of an event type. The same again is fine; other content needs another version."""
+        tenant_id, event_type, version = _tenant(request), request.name("type"), _version(request)
+        body = http.decode(await request.body(), _definition)
+        wanted = EventDefinition(event_type, body.topic, version, body.description, body.schema, body.check)
+        check_definition(wanted)
+        if wanted.schema is not None:
+            Schema(f"the schema of event {event_type!r}", wanted.schema)
+        found = await self._store.define(tenant_id, wanted)
+        self._payloads.forget()
+        return http.answer(found)
+
+    async def undefine(self, request: Request) -> Response:
+        """Removes a version of an event type."""
+        done = await self._store.undefine(_tenant(request), request.name("type"), _version(request))
+        self._payloads.forget()
+        return http.answer(Removed(done))
+
+
+def _tenant(request: Request) -> str:
+    """To whom belongs what is written: a tenant, or all of them ('')."""
+    tenant_id = request.header_text("X-Tenant-ID")
+    return "" if tenant_id is None else check_name("X-Tenant-ID", tenant_id)
+
+
+def _version(request: Request) -> int:
+    return http.whole("version", request.names["version"], 1, LARGEST_VERSION)
+
+
+def _check_schemas(capability: str | Capability) -> None:
+    if isinstance(capability, str):
+        return
+    for what, schema in (("input", capability.input_schema), ("output", capability.output_schema)):
+        if schema is not None:
+            Schema(f"the {what} schema of capability {capability.name!r}", schema)

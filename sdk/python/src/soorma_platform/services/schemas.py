@@ -1,0 +1,70 @@
+"""JSON Schemas (draft 2020-12) at work: compiled once, never fetched from anywhere, bounded in what they cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from soorma_common.errors import InvalidValue
+from soorma_platform.engine.schemas import Cost, cost_of, depth_of
+
+BACKTRACKS = 10_000
+"""Steps after which a pattern with look-around or back references gives up; others take linear time."""
+
+LONGEST_TEXT = 300
+LONGEST_PATH = 1_000
+
+
+class Misfit(msgspec.Struct, frozen=True):
+    """Where (a JSON pointer) a payload does not fit, and what belongs there."""
+
+    path: str
+    expected: str
+
+
+class Schema:
+    """A schema, ready to check payloads. InvalidValue if it is none, or one that could take for ever."""
+
+    def __init__(self, what: str, schema: Any) -> None:
+        from jsonschema_rs import (  # noqa: PLC0415 - 20 ms, for those who use schemas
+            Draft202012Validator,
+            FancyRegexOptions,
+            ValidationError,
+        )
+
+        try:
+            self._cost: Cost = cost_of(schema)
+        except InvalidValue as error:
+            raise InvalidValue(f"{what} cannot be used: {error.message}", path=error.path) from error
+        self._misfit = ValidationError
+        try:
+            self._validator = Draft202012Validator(
+                schema,
+                offline=True,
+                mask="it",
+                pattern_options=FancyRegexOptions(backtrack_limit=BACKTRACKS),
+            )
+        except (ValidationError, ValueError) as error:
+            path = _pointer(getattr(error, "instance_path", []))
+            said = _short(getattr(error, "message", str(error)))
+            raise InvalidValue(f"{what} is no JSON Schema: at #{path}: {said}", path=f"#{path}") from error
+
+    def misfit(self, payload: Any) -> Misfit | None:
+        """The first place where a payload does not fit; None if it does."""
+        if self._cost.branches > 1 and not self._cost.allows(depth := depth_of(payload)):
+            return Misfit("", f"it must be nested less deeply than {depth} levels for its schema to be checked")
+        try:
+            self._validator.validate(payload)
+        except self._misfit as error:
+            return Misfit(_pointer(error.instance_path), _short(error.message))
+        return None
+
+
+def _pointer(path: list[str | int]) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return _short("".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path), LONGEST_PATH)
+
+
+def _short(text: str, longest: int = LONGEST_TEXT) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

@@ -1,0 +1,179 @@
+"""Copying a record: of one moment, whole, and beside a platform that goes on writing; and going on from a copy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import apsw
+
+from soorma_common.errors import Unavailable
+from soorma_common.starting import DATABASE, IN_USE
+from soorma_platform.stores.sqlite.database import BUSY_MS, SQL, FailuresNamed, connect, migrate, migrations
+from soorma_platform.stores.sqlite.transactions import one
+
+STEP_PAGES = 64
+"""Pages that are copied and flushed at once, 256 KiB: a commit must not wait behind much of a copy for the disk."""
+
+NEVER_GIVEN = 10**12
+"""How far positions of the log jump on a restore, so that none is given again to another event."""
+
+_TABLES = {"plans", "entries", "history", "events", "deliveries", "dead_letters"}
+_FLUSH = getattr(os, "fdatasync", os.fsync)
+
+Tell = Callable[[float], None]
+"""Hears how much is copied: 1.0 is all of it."""
+
+
+class Contents(NamedTuple):
+    """What a record holds. `schema` counts its migrations, `revisions` the commits of all plans, `events` those kept.
+
+    `log_end` is the highest position that was given, `deliveries` are events that groups have not done with.
+    """
+
+    schema: int
+    plans: int
+    revisions: int
+    events: int
+    log_end: int
+    deliveries: int
+    dead_letters: int
+
+
+def copy(source: Path, target: Path, tell: Tell = lambda _: None) -> None:
+    """Copies a record into a new file, in one piece and on the disk when this returns.
+
+    Everything is of the moment at which it begins: it reads in one transaction, which keeps nobody from writing.
+    Raises Unavailable if the source cannot be read, or the target not written.
+    """
+    with closing(_reader(source, source)) as reading, FailuresNamed(target), closing(_new(target)) as writing:
+        with writing.backup("main", reading, "main") as backup, target.open("rb+") as file:
+            while not backup.done:
+                backup.step(STEP_PAGES)
+                _FLUSH(file.fileno())
+                tell(1 - backup.remaining / max(backup.page_count, 1))
+        writing.pragma("journal_mode", "delete")  # a file by itself, to be read where nothing can be written
+    flush(target)
+
+
+def examine(path: Path, told_as: Path) -> Contents:
+    """What a copy holds. Unavailable if what it is a copy of is damaged, no record, or of a newer Soorma."""
+    with FailuresNamed(told_as), closing(_reader(path, told_as)) as connection:
+        if damage := _damage(connection):
+            raise _unfit(told_as, f"is damaged ({damage}); take an earlier backup")
+        schema = int(connection.pragma("user_version"))
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if not schema or not tables >= _TABLES:
+            raise _unfit(told_as, "is a database, but no record of Soorma's")
+        if schema > len(migrations()):
+            raise _unfit(
+                told_as,
+                f"was made by a newer Soorma (schema {schema}, this one knows {len(migrations())}); "
+                "install that version or a later one",
+            )
+        return Contents(schema, *one(connection, "contents", ()))
+
+
+def begin_again(path: Path, now: int) -> None:
+    """Makes a copy fit to go on from, at the time `now` (ms): what happened after it was made may be unknown to it.
+
+    It is brought to the present schema. No handler of before may commit, so deliveries are free again, and the
+    attempt in hand does not count. No position of the log is given twice.
+    """
+    with FailuresNamed(path), closing(connect(path)) as connection:
+        migrate(connection, path)
+        with connection:
+            connection.execute(SQL["free_all"], (now,))
+            connection.execute(SQL["begin_positions"])
+            connection.execute(SQL["skip_positions"], (NEVER_GIVEN,))
+        connection.pragma("journal_mode", "delete")
+    flush(path)
+
+
+def put_in_place(path: Path, copied: Path, aside: Path) -> bool:
+    """Gives a copy the name of the database, whose own file gets the name `aside`; whether there was one.
+
+    Whenever this is cut short, the name stands for the one or for the other, whole. Raises Unavailable if
+    another process has the database open. A damaged one is put aside with its write-ahead log, as it is.
+    """
+    log, beside = (place.with_name(f"{place.name}-wal") for place in (path, aside))
+    is_there = path.exists()
+    if is_there:
+        _fold(path, log)
+        aside.hardlink_to(path)
+        copied.chmod(path.stat().st_mode)
+    if log.exists():  # of a file that is damaged, or gone: what replaces it must not find it
+        log.rename(beside)
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
+    copied.replace(path)
+    flush(path)
+    return is_there
+
+
+def flush(path: Path) -> None:
+    """Brings a file, and its name, to the disk."""
+    for one_of in (path, path.parent):
+        descriptor = os.open(one_of, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _fold(path: Path, log: Path) -> None:
+    """Moves a database's write-ahead log into it, unless it is damaged. It is not to be open elsewhere."""
+    try:
+        with FailuresNamed(path), closing(connect(path)):
+            pass  # the last one who closes it does that
+    except Unavailable as error:
+        if isinstance(error.__cause__, apsw.CorruptError | apsw.NotADBError):
+            return
+        raise
+    if log.exists():
+        raise Unavailable(
+            f"another process has the database {path} open; end it first (`fuser {path}` names it)",
+            exit_status=IN_USE,
+        )
+
+
+def _reader(path: Path, told_as: Path) -> apsw.Connection:
+    """A connection that writes nothing, and sees one moment for as long as it is open."""
+    with FailuresNamed(told_as):
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        try:
+            connection.set_busy_timeout(BUSY_MS)
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            connection.close()
+            raise _unfit(told_as, f"is damaged, or no database ({error}); take an earlier backup") from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _new(path: Path) -> apsw.Connection:
+    """An empty file for its owner alone. It is worth nothing until all of it is there, so it needs no journal."""
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    connection = apsw.Connection(os.fsencode(path).decode())
+    connection.pragma("journal_mode", "off")
+    connection.pragma("synchronous", "off")
+    connection.pragma("cache_size", STEP_PAGES)
+    return connection
+
+
+def _damage(connection: apsw.Connection) -> str:
+    try:
+        (told,) = connection.execute("PRAGMA integrity_check(1)").fetchone() or ("nothing was told",)
+    except apsw.CorruptError as error:
+        return str(error)
+    return "" if told == "ok" else str(told)
+
+
+def _unfit(path: Path, what: str) -> Unavailable:
+    return Unavailable(f"{path} {what}", exit_status=DATABASE)

@@ -1,0 +1,67 @@
+"""Looking over the whole record: in a thread and on a connection of its own, so that it holds up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from soorma_common.errors import Unavailable
+from soorma_platform.stores.protocol import GroupStanding
+from soorma_platform.stores.sqlite.database import FailuresNamed, connect
+from soorma_platform.stores.sqlite.transactions import rows_of
+
+T = TypeVar("T")
+CACHE_KIB = 2_048
+
+
+class Overview:
+    """One look at a time. The connection is opened with the first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._failures = FailuresNamed(path)
+        self._lock = threading.Lock()
+        self._connection: apsw.Connection | None = None
+        self._closed = False
+
+    async def look(self, job: Callable[[apsw.Connection], T]) -> T:
+        """What the job finds; all its statements see the same commit."""
+        return await asyncio.to_thread(self._look, job)
+
+    async def close(self) -> None:
+        """Waits for the look under way, then closes."""
+        await asyncio.to_thread(self._close)
+
+    def file_sizes(self) -> dict[str, int]:
+        """Bytes of the database file (`main`) and of its write-ahead log (`wal`)."""
+        files = {"main": self._path, "wal": self._path.with_name(f"{self._path.name}-wal")}
+        return {name: file.stat().st_size if file.exists() else 0 for name, file in files.items()}
+
+    def _look(self, job: Callable[[apsw.Connection], T]) -> T:
+        with self._lock, self._failures:
+            if self._closed:
+                raise Unavailable("the store is closed")
+            if self._connection is None:
+                self._connection = connect(self._path)
+                self._connection.pragma("cache_size", -CACHE_KIB)
+            self._connection.execute("BEGIN")
+            try:
+                return job(self._connection)
+            finally:
+                self._connection.execute("COMMIT")
+
+    def _close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+
+
+def standings(connection: apsw.Connection, now: int) -> dict[int, GroupStanding]:
+    """How each group stands, by its id; `now` in ms."""
+    return {row[0]: GroupStanding(*row[1:]) for row in rows_of(connection, "group_standings", (now,))}

@@ -1,0 +1,23 @@
+-- name: contents
+SELECT
+    (SELECT count(*) FROM plans WHERE live),
+    (SELECT coalesce(sum(revision), 0) FROM plans),
+    (SELECT count(*) FROM events),
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0),
+    (SELECT count(*) FROM deliveries),
+    (SELECT count(*) FROM dead_letters);
+
+-- name: free_all
+-- What is in hand is ready, as if it had not been begun. What waits, backs off or is parked goes on doing so.
+UPDATE deliveries SET
+    attempt = CASE WHEN replica IS NULL THEN attempt ELSE attempt - 1 END,
+    ready_at = CASE WHEN replica IS NULL OR ready_at IS NULL THEN ready_at ELSE ?1 END,
+    fence = NULL, replica = NULL, begun = 0
+WHERE fence IS NOT NULL;
+
+-- name: begin_positions
+INSERT INTO sqlite_sequence (name, seq)
+SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events');
+
+-- name: skip_positions
+UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'events';
