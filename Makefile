@@ -7,7 +7,7 @@ help:
 demo demo-crash venv clean:
 	@sh tools/run $@
 
-test bench:
+test prove bench:
 	@sh tools/run $@ $(ARGS)
 
-.PHONY: help demo demo-crash test bench venv clean
+.PHONY: help demo demo-crash test prove bench venv clean

@@ -35,6 +35,7 @@ def agents_of(stage: Stage) -> Iterator[dict[str, int]]:
     env = clean_environment(
         SOORMA_MEMORY_URL=stage.config.memory_url,
         SOORMA_EVENT_SERVICE_URL=stage.config.events_url,
+        SOORMA_REGISTRY_URL=stage.config.registry_url,
         SOORMA_LOG_LEVEL="warning",
         TASK_SECONDS="0",
     )

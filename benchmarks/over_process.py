@@ -61,7 +61,7 @@ def _one_start(stage: Stage, name: str) -> tuple[float, float]:
         started = time.perf_counter()
         process = subprocess.Popen(command, env=env, cwd=platform.folder)
         try:
-            for url in (platform.events_url, platform.memory_url):
+            for url in (platform.registry_url, platform.events_url, platform.memory_url):
                 _await_answer(f"{url}/health", started + START_SECONDS)
             return time.perf_counter() - started, resident_mib(process.pid)
         finally:

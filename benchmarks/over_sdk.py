@@ -118,7 +118,11 @@ class AgentProcess:
 
     def __init__(self, stage: Stage) -> None:
         config = stage.config
-        env = clean_environment(SOORMA_MEMORY_URL=config.memory_url, SOORMA_EVENT_SERVICE_URL=config.events_url)
+        env = clean_environment(
+            SOORMA_MEMORY_URL=config.memory_url,
+            SOORMA_EVENT_SERVICE_URL=config.events_url,
+            SOORMA_REGISTRY_URL=config.registry_url,
+        )
         script = Path(__file__).with_name("event_agent.py")
         self._process = subprocess.Popen([sys.executable, str(script), EVENT, TOPIC], env=env, stdout=subprocess.PIPE)
 

@@ -64,7 +64,8 @@ class Stage:
     @property
     def config(self) -> ClientConfig:
         """The platform, for a client of the SDK."""
-        return ClientConfig(self.platform.memory_url, self.platform.events_url, "bench", "bench")
+        there = self.platform
+        return ClientConfig(there.memory_url, there.events_url, "bench", "bench", registry_url=there.registry_url)
 
     def new_platform(self, name: str) -> PlatformProcess:
         """A platform with a database and ports of its own, not yet started."""

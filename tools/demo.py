@@ -229,7 +229,11 @@ class Stage:
         self._tails: dict[str, deque[str]] = {}
         self._is_up = asyncio.Event()
         self._trouble: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.config = ClientConfig(memory_url=self._address("memory"), events_url=self._address("events"))
+        self.config = ClientConfig(
+            memory_url=self._address("memory"),
+            events_url=self._address("events"),
+            registry_url=self._address("registry"),
+        )
 
     def _address(self, service: str) -> str:
         return f"http://127.0.0.1:{PORTS[service] + self._claim.offset}"
@@ -270,6 +274,7 @@ class Stage:
             "SOORMA_DATABASE": str(self._database),
             "SOORMA_MEMORY_URL": self.config.memory_url,
             "SOORMA_EVENT_SERVICE_URL": self.config.events_url,
+            "SOORMA_REGISTRY_URL": self.config.registry_url,
             "TASK_SECONDS": str(TASK_SECONDS),
             "PYTHONUNBUFFERED": "1",
             "PYTHONUTF8": "1",

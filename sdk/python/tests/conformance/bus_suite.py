@@ -83,6 +83,7 @@ class BusSuite(ABC):
 
     # bells
 
+    @pytest.mark.behaviour("readers.woken")
     async def test_a_commit_rings_the_bells_it_concerns_and_no_others(self, bus: Bus) -> None:
         names = {
             "plan": plan_bell(ALICE, "p"), "group": group_bell(7), "correlation": correlation_bell(ALICE, "c"),
@@ -95,6 +96,7 @@ class BusSuite(ABC):
                 concerned = name in ("plan", "group", "correlation")
                 assert await bell.wait(SOON if concerned else NOTHING) is concerned, name
 
+    @pytest.mark.behaviour("readers.woken")
     async def test_a_ring_between_two_waits_is_kept_and_many_are_one(self, bus: Bus) -> None:
         with bus.bell("group:7") as bell:
             for _ in range(3):
@@ -104,6 +106,7 @@ class BusSuite(ABC):
             bus.notify(Notice(groups={7}))
             assert await bell.wait(SOON)
 
+    @pytest.mark.behaviour("readers.woken")
     async def test_a_waiter_is_woken(self, bus: Bus) -> None:
         with bus.bell("group:7") as bell:
             waiting = asyncio.create_task(bell.wait(SOON))
@@ -111,6 +114,7 @@ class BusSuite(ABC):
             bus.notify(Notice(groups={7}))
             assert await waiting
 
+    @pytest.mark.behaviour("readers.woken")
     async def test_all_at_a_door_are_woken_and_a_ring_of_ones_own_wakes_one(self, bus: Bus) -> None:
         with bus.bell("group:7") as first, bus.bell("group:7") as second:
             bus.notify(Notice(groups={7}))
@@ -118,6 +122,7 @@ class BusSuite(ABC):
             first.ring()
             assert [await first.wait(SOON), await second.wait(NOTHING)] == [True, False]
 
+    @pytest.mark.behaviour("readers.woken")
     async def test_a_bell_is_heard_from_only_while_it_is_entered(self, bus: Bus) -> None:
         bell = bus.bell("group:7")
         bus.notify(Notice(groups={7}))
@@ -130,6 +135,7 @@ class BusSuite(ABC):
 
     # fan-out
 
+    @pytest.mark.behaviour("events.in-order")
     async def test_entries_reach_all_subscribers_in_the_order_of_commits(self, bus: Bus) -> None:
         first: list[int] = []
         second: list[int] = []
@@ -155,6 +161,7 @@ class BusSuite(ABC):
 
     # readers of the log
 
+    @pytest.mark.behaviour("readers.resumes")
     async def test_a_reader_catches_up_and_goes_live_without_a_gap_or_a_double(self, bus: Bus, record: Record) -> None:
         await record.commit(events=[event("e") for _ in range(700)])
         with LogReader(record.store, bus, Filter(), 0) as reader:
@@ -176,6 +183,7 @@ class BusSuite(ABC):
             found += await read(reader, 1)
         return found
 
+    @pytest.mark.behaviour("readers.stream")
     async def test_a_reader_begins_where_it_says(self, bus: Bus, record: Record) -> None:
         await self._publish(record, 5)
         with LogReader(record.store, bus, Filter(), 3) as reader:
@@ -183,6 +191,7 @@ class BusSuite(ABC):
             assert reader.position == 5
             assert await reader.next(NOTHING) == []
 
+    @pytest.mark.behaviour("readers.stream")
     @pytest.mark.parametrize(
         ("wanted", "expected"),
         [
@@ -211,6 +220,7 @@ class BusSuite(ABC):
             assert await reading == expected
             assert await reader.next(NOTHING) == []
 
+    @pytest.mark.behaviour("readers.slow")
     @pytest.mark.parametrize("count", [3, 40])
     async def test_a_slow_reader_misses_nothing_and_gets_nothing_twice(
         self, bus: Bus, record: Record, count: int
@@ -228,6 +238,7 @@ class BusSuite(ABC):
         last = 3 * count + 1
         assert found == [n for n in range(2, last + 1) if n % 3 != 0] + [last + 1, last + 2]
 
+    @pytest.mark.behaviour("readers.lost-news")
     async def test_lost_news_is_found_in_the_store(self, bus: Bus, record: Record, tmp_path: Path) -> None:
         class Deaf:
             def subscribe(self, receive: Callable[[list[LogEntry]], None]) -> Callable[[], None]:
@@ -242,6 +253,7 @@ class BusSuite(ABC):
                     found += [one.position for one in await reader.next(NOTHING)]
         assert found == [1, 2]
 
+    @pytest.mark.behaviour("readers.lost-news")
     async def test_a_hole_in_the_news_is_filled_from_the_store(self, bus: Bus, record: Record) -> None:
         class Forgetful:
             def __init__(self) -> None:
@@ -263,6 +275,7 @@ class BusSuite(ABC):
                     found += [one.position for one in await reader.next(NOTHING)]
         assert found == list(range(1, 22))
 
+    @pytest.mark.behaviour("readers.horizon")
     async def test_a_reader_from_before_the_horizon_is_told(self, bus: Bus, record: Record) -> None:
         await self._publish(record, 3)
         record.clock.advance(100)
@@ -273,6 +286,7 @@ class BusSuite(ABC):
         with LogReader(record.store, bus, Filter(), gone.value.details["horizon"]) as reader:
             assert await read(reader, 1) == [4]
 
+    @pytest.mark.behaviour("readers.woken")
     async def test_commits_without_events_wake_no_reader(self, bus: Bus, record: Record) -> None:
         with LogReader(record.store, bus, Filter(), 0) as reader:
             await record.commit(part("p", put("k", 1)))

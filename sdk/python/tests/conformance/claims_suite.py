@@ -16,6 +16,7 @@ from soorma_common.operations import RecordAction
 class ClaimsSuite:
     """Deliveries that are handled, sooner or later."""
 
+    @pytest.mark.behaviour("events.round-trip", "leases.fence")
     async def test_a_claim_brings_the_event_and_a_fence(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1", data={"x": 1}, scope=BOB)
@@ -29,6 +30,7 @@ class ClaimsSuite:
         assert await record.store.delivery("no fence") is None
         assert await record.claim(member) == []
 
+    @pytest.mark.behaviour("lanes.in-order")
     async def test_a_lane_is_handled_one_at_a_time_and_in_order(self, record: Record) -> None:
         member = await record.subscribe("g", "e", "f")
         for number in range(4):
@@ -39,6 +41,7 @@ class ClaimsSuite:
             await record.settle(one)
         assert not await record.store.is_ready(list(member.all))
 
+    @pytest.mark.behaviour("lanes.side-by-side", "tenants.lanes")
     async def test_lanes_of_plans_users_and_tenants_run_side_by_side(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         for plan in ("p", "q"):
@@ -48,6 +51,7 @@ class ClaimsSuite:
         await record.publish("e", "p", id="stranger", scope=STRANGER)
         assert set(ids(await record.claim(member))) == {"p0", "q0", "bob", "stranger"}
 
+    @pytest.mark.behaviour("lanes.slow-stalls-nobody")
     async def test_groups_do_not_wait_for_each_other(self, record: Record) -> None:
         slow, quick = await record.subscribe("slow", "e"), await record.subscribe("quick", "e")
         for number in range(3):
@@ -55,18 +59,21 @@ class ClaimsSuite:
         await record.claim(slow)
         assert await record.work_off(quick) == ["0", "1", "2"]
 
+    @pytest.mark.behaviour("lanes.side-by-side")
     async def test_events_without_a_plan_are_lanes_of_their_own(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         for number in range(3):
             await record.publish("e", id=str(number))
         assert set(ids(await record.claim(member))) == {"0", "1", "2"}
 
+    @pytest.mark.behaviour("lanes.unordered")
     async def test_an_unordered_handler_takes_a_plans_events_side_by_side(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", ordered=False), "f")
         for kind in "eefef":
             await record.publish(kind, "p")
         assert sorted(str(seen(one).type) for one in await record.claim(member)) == ["e", "e", "e", "f"]
 
+    @pytest.mark.behaviour("lanes.max-concurrency")
     async def test_a_claim_takes_no_more_than_its_limit_the_eldest_first(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         for number in range(5):
@@ -76,6 +83,7 @@ class ClaimsSuite:
         assert ids(await record.claim(member, 2)) == ["2", "3"]
         assert ids(await record.claim(member, 0)) == []
 
+    @pytest.mark.behaviour("groups.handler")
     async def test_a_claim_takes_only_from_the_subscriptions_it_names(self, record: Record) -> None:
         member = await record.subscribe("g", "e", "f")
         await record.publish("e")
@@ -84,6 +92,7 @@ class ClaimsSuite:
         assert await record.store.claim([of_f], 9, LEASE, "r1") == []
         assert await record.store.is_ready(list(member.all))
 
+    @pytest.mark.behaviour("handlers.all-or-nothing", "handlers.several-plans")
     async def test_a_settling_commit_does_everything_at_once(self, record: Record) -> None:
         member = await record.subscribe("g", "e", "next")
         await record.publish("e", "p", id="1")
@@ -95,6 +104,7 @@ class ClaimsSuite:
         (following,) = await record.claim(member)
         assert (seen(following).id, following.plan_id) == ("2", "p")
 
+    @pytest.mark.behaviour("handlers.refused-commit-keeps-the-event")
     async def test_a_refused_commit_leaves_the_delivery_in_hand(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.do("p", put("text", "x"))
@@ -107,6 +117,7 @@ class ClaimsSuite:
         await record.settle(one, part("p", increment("n")))
         assert await record.get("p", "n") == 1
 
+    @pytest.mark.behaviour("lanes.own-events")
     async def test_events_published_in_a_lane_by_its_own_handler_keep_the_order(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="0")
@@ -117,6 +128,7 @@ class ClaimsSuite:
         await record.settle(one, events=[event("e", id="4")])
         assert await record.work_off(member) == ["2", "3", "4"]
 
+    @pytest.mark.behaviour("handlers.other-scope-forbidden", "security.fences")
     async def test_a_commit_in_another_scope_than_its_event_is_refused(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
@@ -129,6 +141,7 @@ class ClaimsSuite:
 
     # leases and fences
 
+    @pytest.mark.behaviour("leases.expired")
     async def test_an_expired_lease_gives_the_event_to_the_next(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
@@ -141,6 +154,7 @@ class ClaimsSuite:
         assert (second.attempt, seen(second).id) == (2, "1")
         assert second.fence != first.fence
 
+    @pytest.mark.behaviour("leases.fence")
     async def test_a_zombies_commit_is_fenced_and_leaves_nothing(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
@@ -157,6 +171,7 @@ class ClaimsSuite:
         assert await record.get("p", "n") == 1
         assert len(await record.log()) == 1
 
+    @pytest.mark.behaviour("leases.expired")
     async def test_a_late_commit_counts_as_long_as_nobody_else_claimed(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
@@ -165,6 +180,7 @@ class ClaimsSuite:
         await record.settle(one, part("p", increment("n")))
         assert await record.claim(member) == []
 
+    @pytest.mark.behaviour("leases.first-answer")
     async def test_a_commit_sent_again_gets_its_first_answer(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
@@ -183,6 +199,7 @@ class ClaimsSuite:
         assert await record.get("p", "n") == 2
         assert len(await record.log()) == 3
 
+    @pytest.mark.behaviour("leases.first-answer")
     async def test_another_commit_under_a_used_fence_is_fenced(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
@@ -194,11 +211,13 @@ class ClaimsSuite:
             await record.fail(one)
         assert await record.get("p", "n") == 1
 
+    @pytest.mark.behaviour("leases.fence")
     async def test_a_fence_that_never_was(self, record: Record) -> None:
         with pytest.raises(Fenced):
             await record.commit(part("p", put("k", 1)), fence="0" * 32)
         assert await record.revision("p") == 0
 
+    @pytest.mark.behaviour("leases.renewed")
     async def test_renewing_keeps_a_delivery(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.store.join(member.group_id, "r1", "host", 1)
@@ -214,6 +233,7 @@ class ClaimsSuite:
         await record.settle(heir)
         assert await record.store.renew("r2", [heir.fence], LEASE) == []
 
+    @pytest.mark.behaviour("leases.renewed")
     async def test_silence_is_the_time_since_a_replica_was_heard_of(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         assert await record.store.silence("r1") is None
@@ -225,6 +245,7 @@ class ClaimsSuite:
         await record.store.leave("r1", [])
         assert await record.store.silence("r1") is None
 
+    @pytest.mark.behaviour("leases.closed-socket")
     async def test_what_a_replica_leaves_is_free_at_once(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.store.join(member.group_id, "r1", "host", 1)
@@ -239,6 +260,7 @@ class ClaimsSuite:
         with pytest.raises(Fenced):
             await record.settle(one)
 
+    @pytest.mark.behaviour("leases.expired")
     async def test_what_a_replica_left_it_may_still_answer_until_claimed(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
@@ -248,6 +270,7 @@ class ClaimsSuite:
         assert await record.claim(member) == []
         assert await record.get("p", "n") == 1
 
+    @pytest.mark.behaviour("leases.reconnect")
     async def test_an_agent_that_reconnects_keeps_what_it_was_doing(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
@@ -261,6 +284,7 @@ class ClaimsSuite:
         assert await record.store.resume([one.fence], LEASE, "r2") == []
         assert heir.attempt == 2
 
+    @pytest.mark.behaviour("leases.reconnect")
     async def test_the_old_connections_end_takes_nothing_from_the_new_one(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
@@ -270,6 +294,7 @@ class ClaimsSuite:
         assert await record.claim(member, replica="r3") == []
         await record.settle(one)
 
+    @pytest.mark.behaviour("leases.given-back")
     async def test_what_is_given_back_costs_no_attempt(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
@@ -282,6 +307,7 @@ class ClaimsSuite:
         with pytest.raises(Fenced):
             await record.settle(one)
 
+    @pytest.mark.behaviour("leases.one-alone")
     async def test_a_claim_is_for_one_alone(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.commit(events=[event("e", f"plan {number % 40}", id=str(number)) for number in range(80)])
@@ -291,6 +317,7 @@ class ClaimsSuite:
         assert len({one.fence for one in everything}) == 40
         assert all(len(claimed) <= 3 for claimed in claims)
 
+    @pytest.mark.behaviour("history.who")
     async def test_a_fences_commit_names_its_cause(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")

@@ -19,6 +19,7 @@ CROWD = 200
 class DurabilitySuite:
     """Restarts, and many at once."""
 
+    @pytest.mark.behaviour("durability.restart")
     async def test_everything_is_there_after_a_restart(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=ONCE))
         await record.do("p", put("k", {"ä": 2**70}), RecordAction("a"))
@@ -42,6 +43,7 @@ class DurabilitySuite:
         assert await record.get("q", "n") == 1
         assert await record.work_off(member) == ["1", "2"]
 
+    @pytest.mark.behaviour("leases.platform-restart")
     async def test_a_restart_spares_the_leases_for_one_period(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.store.join(member.group_id, "r1", "host", 1)
@@ -59,6 +61,7 @@ class DurabilitySuite:
         await record.settle(one, part("p", increment("n")))
         assert await record.get("p", "n") == 1
 
+    @pytest.mark.behaviour("leases.platform-restart")
     async def test_a_lease_that_nobody_comes_back_for_ends_one_period_after_a_restart(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
@@ -70,6 +73,7 @@ class DurabilitySuite:
         with pytest.raises(Fenced):
             await record.settle(one)
 
+    @pytest.mark.behaviour("retries.restart")
     async def test_a_restart_shortens_no_backoff(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
@@ -80,6 +84,7 @@ class DurabilitySuite:
         record.clock.advance(3)
         assert ids(await record.claim(member)) == ["1"]
 
+    @pytest.mark.behaviour("outage.store")
     async def test_a_closed_store_says_so(self, record: Record) -> None:
         await record.do("p", put("k", 1))
         await record.close()
@@ -94,11 +99,13 @@ class DurabilitySuite:
             await record.open()
         assert await record.get("p", "k") == 1
 
+    @pytest.mark.behaviour("http.health")
     async def test_an_open_store_is_well(self, record: Record) -> None:
         await record.store.check()
 
     # many at once
 
+    @pytest.mark.behaviour("durability.crowd", "operations.concurrent")
     async def test_a_crowd_of_changes_counts_each(self, record: Record) -> None:
         changes = [
             operation
@@ -120,6 +127,7 @@ class DurabilitySuite:
         results = sorted(int(bytes(answer.plans[0].results[0])) for answer in answers[::4])
         assert results == list(range(1, CROWD + 1))
 
+    @pytest.mark.behaviour("conditions.one-winner")
     async def test_a_crowd_of_compare_and_sets_has_one_winner_a_revision(self, record: Record) -> None:
         outcomes = await asyncio.gather(
             *(record.do("p", put("k", number, expected_revision=0)) for number in range(CROWD)), return_exceptions=True
@@ -131,6 +139,7 @@ class DurabilitySuite:
         assert {loser.details["current_revision"] for loser in losers} == {1}
         assert await record.get("p", "k") == winners[0]
 
+    @pytest.mark.behaviour("durability.crowd")
     async def test_those_refused_in_a_crowd_harm_nobody(self, record: Record) -> None:
         await record.do("p", put("text", "x"))
         attempts = [increment("n") if number % 3 else increment("text") for number in range(CROWD)]
@@ -140,6 +149,7 @@ class DurabilitySuite:
         assert await record.get("p", "n") == refused.count(False)
         assert await record.revision("p") == 1 + refused.count(False)
 
+    @pytest.mark.behaviour("durability.crowd")
     async def test_a_fault_in_one_decision_harms_nobody(self, record: Record) -> None:
         def faulty(snapshot: Snapshot) -> Decision:
             raise ZeroDivisionError
@@ -157,6 +167,7 @@ class DurabilitySuite:
         assert len(published) == CROWD - 4
         assert [await record.publish("e", "p", id=id_) for id_ in published] == published, "still the same events"
 
+    @pytest.mark.behaviour("events.id-once")
     async def test_a_crowd_that_publishes_one_event_publishes_it_once(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         outcomes = await asyncio.gather(
@@ -166,6 +177,7 @@ class DurabilitySuite:
         assert sum(isinstance(outcome, EventIdConflict) for outcome in outcomes) == CROWD // 2
         assert await record.work_off(member) == ["1"]
 
+    @pytest.mark.behaviour("events.in-order")
     async def test_log_positions_have_the_order_of_notices_in_a_crowd(self, record: Record) -> None:
         await asyncio.gather(
             *(record.commit(part(f"p{n % 7}", increment("n")), events=[event("e"), event("e")]) for n in range(CROWD))
@@ -175,6 +187,7 @@ class DurabilitySuite:
         assert told == sorted(set(told))
         assert len(told) == 2 * CROWD
 
+    @pytest.mark.behaviour("durability.crowd")
     async def test_a_cancelled_caller_leaves_a_whole_commit_or_none(self, record: Record) -> None:
         calls = [asyncio.create_task(record.do("p", increment("n"), RecordAction("a"))) for _ in range(CROWD)]
         await asyncio.sleep(0)
@@ -187,6 +200,7 @@ class DurabilitySuite:
         assert CROWD // 2 <= count <= CROWD
         assert await record.revision("p") == count == len(await record.actions("p"))
 
+    @pytest.mark.behaviour("security.fences")
     async def test_fences_cannot_be_guessed(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.commit(events=[event("e") for _ in range(50)])

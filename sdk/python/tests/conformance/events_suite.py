@@ -26,6 +26,7 @@ def seen_plans(entries: list[LogEntry]) -> list[str | None]:
 class EventsSuite:
     """Events, up to their deliveries."""
 
+    @pytest.mark.behaviour("events.round-trip", "ids.correlation")
     async def test_an_event_is_in_the_log_with_its_ids_filled_in(self, record: Record) -> None:
         await record.publish("goal.received", "p", id="1", data={"goal": "ä"}, source="me")
         (entry,) = await record.log()
@@ -36,6 +37,7 @@ class EventsSuite:
         assert await record.store.event("umbrella", "1") is None
         assert await record.store.event("acme", "2") is None
 
+    @pytest.mark.behaviour("events.in-order")
     async def test_positions_rise_in_the_order_of_commits(self, record: Record) -> None:
         for number in range(3):
             await record.commit(events=[event("e", id=f"{number}.{index}") for index in range(3)])
@@ -48,10 +50,12 @@ class EventsSuite:
         assert await record.store.log(positions[3], 2) == log[4:6]
         assert await record.store.log(positions[-1], ALL) == []
 
+    @pytest.mark.behaviour("events.in-order")
     async def test_an_empty_log(self, record: Record) -> None:
         assert await record.log() == []
         assert await record.store.log_end() == 0
 
+    @pytest.mark.behaviour("events.id-once")
     async def test_the_same_event_again_does_nothing(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         for second in range(2):
@@ -63,6 +67,7 @@ class EventsSuite:
         await record.publish("e", "p", id="1", data=[1])
         assert await record.claim(member) == []
 
+    @pytest.mark.behaviour("events.id-conflict")
     @pytest.mark.parametrize("other", [{"data": [2]}, {"plan": "q"}, {"kind": "f"}, {"subject": "s"}])
     async def test_other_content_under_the_same_id_is_refused(self, record: Record, other: dict[str, object]) -> None:
         given: dict[str, object] = {"kind": "e", "plan": "p", "data": [1]}
@@ -73,12 +78,14 @@ class EventsSuite:
         assert len(await record.log()) == 1
         assert await record.revision("p") == 0
 
+    @pytest.mark.behaviour("tenants.event-ids")
     async def test_ids_are_free_in_another_tenant_only(self, record: Record) -> None:
         await record.publish("e", id="1", data=[1])
         await record.publish("e", id="1", data=[2], scope=STRANGER)
         with pytest.raises(EventIdConflict):
             await record.publish("e", id="1", data=[1], scope=BOB)
 
+    @pytest.mark.behaviour("events.id-once")
     async def test_deciding_twice_publishes_the_same_event(self, record: Record) -> None:
         """A store may call `decide` again on a newer snapshot; that must not show in what it wrote."""
         request = commits.Request(ALICE, Commit(events=[event("e", "p", id="1")]), "body")
@@ -92,12 +99,14 @@ class EventsSuite:
         assert await record.publish("e", "p", id="1") == "1"
         assert len(await record.log()) == 1
 
+    @pytest.mark.behaviour("tenants.publish-for-another")
     async def test_an_event_of_another_tenant_or_user_is_refused(self, record: Record) -> None:
         for claim in ({"tenant_id": "umbrella"}, {"user_id": "bob"}):
             with pytest.raises(Forbidden):
                 await record.publish("e", **claim)
         assert await record.log() == []
 
+    @pytest.mark.behaviour("ids.plan-of-an-event")
     async def test_an_events_plan(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.commit(
@@ -113,6 +122,7 @@ class EventsSuite:
         assert plans == {"1": "own", "2": "in data", "3": None, "4": None, "5": None}
         assert seen_plans(await record.log()) == ["own", "in data", None, None, None]
 
+    @pytest.mark.behaviour("readers.stream")
     async def test_events_of_a_correlation_id(self, record: Record) -> None:
         await record.publish("e", id="1", correlation_id="c")
         await record.publish("f", id="2", correlation_id="d")
@@ -123,6 +133,7 @@ class EventsSuite:
         assert await record.store.correlated(ALICE, "c", found[0].position, ALL) == found[1:]
         assert await record.store.correlated(ALICE, "c", 0, 1) == found[:1]
 
+    @pytest.mark.behaviour("readers.horizon", "events.kept")
     async def test_the_logs_horizon(self, record: Record) -> None:
         for number in range(3):
             await record.publish("old", id=f"old {number}")
@@ -142,6 +153,7 @@ class EventsSuite:
         await record.publish("newest")
         assert [entry.position for entry in await record.log(end)] == [end + 1]
 
+    @pytest.mark.behaviour("events.kept")
     async def test_what_waits_for_a_group_is_never_swept(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         for number in range(3):
@@ -154,6 +166,7 @@ class EventsSuite:
 
     # groups
 
+    @pytest.mark.behaviour("groups.copy-and-share")
     async def test_each_group_gets_its_own_copy_and_replicas_share_one(self, record: Record) -> None:
         first, other = await record.subscribe("first", "e"), await record.subscribe("other", "e")
         again = await record.subscribe("first", "e")
@@ -163,6 +176,7 @@ class EventsSuite:
         assert ids(await record.claim(again)) == []
         assert ids(await record.claim(other)) == ["1"]
 
+    @pytest.mark.behaviour("groups.handler")
     @pytest.mark.parametrize(
         ("wanted", "winner"),
         [
@@ -185,12 +199,14 @@ class EventsSuite:
         (claimed,) = await record.claim(member)
         assert member.all[claimed.subscription_id] == winner
 
+    @pytest.mark.behaviour("groups.nobody-else")
     async def test_an_event_goes_to_nobody_who_did_not_ask(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", "plan-events"), "f")
         await record.publish("e")
         await record.publish("ff")
         assert await record.claim(member) == []
 
+    @pytest.mark.behaviour("tenants.confined")
     async def test_a_group_of_a_tenant_gets_that_tenants_events_only(self, record: Record) -> None:
         confined = await record.subscribe("g", "e", tenant="acme")
         everybody = await record.subscribe("g", "e")
@@ -200,12 +216,14 @@ class EventsSuite:
         assert ids(await record.claim(confined)) == ["ours"]
         assert set(ids(await record.claim(everybody))) == {"ours", "theirs"}
 
+    @pytest.mark.behaviour("groups.wait")
     async def test_a_group_waits_for_its_agents(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.commit(events=[event("e", "p", id=str(number)) for number in range(1_000)])
         record.clock.advance(3 * DAY)
         assert await record.work_off(member) == [str(number) for number in range(1_000)]
 
+    @pytest.mark.behaviour("groups.looked-at")
     async def test_groups_can_be_looked_at(self, record: Record) -> None:
         member = await record.subscribe("g", "e", Subscription("f", "plan-events", ordered=False))
         await record.subscribe("confined", "e", tenant="umbrella")
@@ -227,6 +245,7 @@ class EventsSuite:
 
     # untaken events
 
+    @pytest.mark.behaviour("groups.start-order")
     async def test_events_nobody_took_go_to_the_first_that_subscribes_once(self, record: Record) -> None:
         for number in range(5):
             await record.publish("e", "p", id=str(number))
@@ -237,6 +256,7 @@ class EventsSuite:
         assert await record.work_off(second) == []
         assert await record.work_off(again) == []
 
+    @pytest.mark.behaviour("groups.start-order")
     async def test_untaken_events_are_given_for_ten_minutes(self, record: Record) -> None:
         await record.publish("e", id="old")
         record.clock.advance(1)
@@ -244,6 +264,7 @@ class EventsSuite:
         record.clock.advance(600)
         assert await record.work_off(await record.subscribe("g", "e")) == ["young"]
 
+    @pytest.mark.behaviour("groups.start-order")
     @pytest.mark.parametrize("order", [["a", "b"], ["b", "a"], ["b", "*"], ["*", "b"]])
     async def test_untaken_events_of_a_lane_come_in_order_whatever_handler_takes_them(
         self, record: Record, order: list[str]
@@ -254,18 +275,21 @@ class EventsSuite:
         member = await record.subscribe("g", *order)
         assert await record.work_off(member) == [str(number) for number in range(len(kinds))]
 
+    @pytest.mark.behaviour("lanes.unordered", "groups.start-order")
     async def test_untaken_events_of_an_unordered_handler_come_side_by_side(self, record: Record) -> None:
         for number in range(3):
             await record.publish("e", "p", id=str(number))
         member = await record.subscribe("g", Subscription("e", ordered=False))
         assert len(await record.claim(member)) == 3
 
+    @pytest.mark.behaviour("tenants.confined")
     async def test_a_tenants_group_takes_no_other_tenants_events(self, record: Record) -> None:
         await record.publish("e", id="theirs", scope=STRANGER)
         confined = await record.subscribe("g", "e", tenant="acme")
         assert await record.work_off(confined) == []
         assert await record.work_off(await record.subscribe("all", "e")) == ["theirs"]
 
+    @pytest.mark.behaviour("groups.start-order")
     async def test_new_events_queue_behind_untaken_ones(self, record: Record) -> None:
         await record.publish("e", "p", id="0")
         member = await record.subscribe("g", "e")

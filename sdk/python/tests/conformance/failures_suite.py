@@ -17,6 +17,7 @@ EVER = 9_999
 class FailuresSuite:
     """Deliveries that fail."""
 
+    @pytest.mark.behaviour("retries.backoff")
     async def test_a_failed_attempt_comes_back_after_the_backoff(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
@@ -34,6 +35,7 @@ class FailuresSuite:
         record.clock.advance(EVER)
         assert await record.claim(member) == []
 
+    @pytest.mark.behaviour("retries.lane-waits")
     async def test_a_lane_waits_while_its_head_backs_off_and_nothing_else_does(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         for id_, plan in (("1", "p"), ("2", "p"), ("3", "q")):
@@ -46,6 +48,7 @@ class FailuresSuite:
         record.clock.advance(1)
         assert await record.work_off(member) == ["1", "2", "4"]
 
+    @pytest.mark.behaviour("leases.fence")
     async def test_a_failed_attempts_fence_is_over(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
@@ -57,6 +60,7 @@ class FailuresSuite:
             await record.fail(one)
         assert await record.revision("p") == 0
 
+    @pytest.mark.behaviour("retries.after")
     @pytest.mark.parametrize(("after", "wait"), [(0.0, 0.0), (120.0, 120.0), (-1.0, 0.0)])
     async def test_a_handler_may_say_when(self, record: Record, after: float, wait: float) -> None:
         member = await record.subscribe("g", "e")
@@ -67,6 +71,7 @@ class FailuresSuite:
         (again,) = await record.claim(member)
         assert again.attempt == 2
 
+    @pytest.mark.behaviour("retries.policy")
     async def test_a_handlers_own_policy(self, record: Record) -> None:
         policy = RetryPolicy(max_attempts=3, first_delay=10, factor=3, longest_delay=20)
         member = await record.subscribe("g", Subscription("e", retry=policy))
@@ -80,6 +85,7 @@ class FailuresSuite:
         await record.fail(one)
         assert len(await record.store.dead_letters(None, None, 0, 9)) == 1
 
+    @pytest.mark.behaviour("deadletters.kept")
     async def test_the_end_is_a_dead_letter_and_an_event_in_one_transaction(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=ONCE))
         watching = await record.subscribe("watcher", DEAD_LETTERED)
@@ -104,6 +110,7 @@ class FailuresSuite:
             "event_id": "1", "type": "e", "topic": "business-facts", "group": "g", "attempts": 1, "reason": "no luck",
         }  # fmt: skip
 
+    @pytest.mark.behaviour("deadletters.reject")
     async def test_a_rejected_event_is_given_up_at_once(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
@@ -112,6 +119,7 @@ class FailuresSuite:
         (letter,) = await record.store.dead_letters(None, None, 0, 9)
         assert (letter.attempts, letter.reason) == (1, "nonsense")
 
+    @pytest.mark.behaviour("deadletters.lane-goes-on")
     async def test_a_lane_goes_on_after_a_dead_letter(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=ONCE))
         for number in range(3):
@@ -120,6 +128,7 @@ class FailuresSuite:
         await record.fail(one)
         assert await record.work_off(member) == ["1", "2"]
 
+    @pytest.mark.behaviour("retries.lost-leases")
     async def test_lost_leases_count_as_attempts(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
@@ -131,6 +140,7 @@ class FailuresSuite:
         await record.fail(one)
         assert len(await record.store.dead_letters(None, None, 0, 9)) == 1
 
+    @pytest.mark.behaviour("deadletters.no-loop")
     async def test_dead_letters_do_not_feed_themselves(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("*", retry=ONCE))
         await record.publish("e", "p")
@@ -142,6 +152,7 @@ class FailuresSuite:
         assert [letter.type for letter in letters] == ["e", DEAD_LETTERED]
         assert len(await record.log()) == 2
 
+    @pytest.mark.behaviour("deadletters.reason")
     async def test_a_long_reason_is_cut(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=ONCE))
         await record.publish("e", "p")
@@ -150,6 +161,7 @@ class FailuresSuite:
         (letter,) = await record.store.dead_letters(None, None, 0, 9)
         assert 1_000 <= len(letter.reason) < 10_000
 
+    @pytest.mark.behaviour("deadletters.listed")
     async def test_dead_letters_are_listed_by_tenant_group_and_page(self, record: Record) -> None:
         first = await record.subscribe("first", Subscription("e", retry=ONCE))
         other = await record.subscribe("other", Subscription("e", retry=ONCE))
@@ -167,6 +179,7 @@ class FailuresSuite:
 
     # replay
 
+    @pytest.mark.behaviour("deadletters.replayed")
     async def test_a_replayed_dead_letter_is_delivered_anew(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=RetryPolicy(max_attempts=2)))
         await record.publish("e", "p", id="1")
@@ -184,6 +197,7 @@ class FailuresSuite:
         await record.settle(again, part("p", increment("n")))
         assert await record.get("p", "n") == 1
 
+    @pytest.mark.behaviour("deadletters.replayed")
     async def test_a_replayed_dead_letter_takes_its_place_in_line(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=ONCE))
         for number in range(3):
@@ -197,6 +211,7 @@ class FailuresSuite:
         await record.settle(second)
         assert await record.work_off(member) == ["0", "2"]
 
+    @pytest.mark.behaviour("deadletters.replayed")
     async def test_what_is_no_dead_letter_is_not_replayed(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=ONCE))
         await record.publish("e", "p")
@@ -209,6 +224,21 @@ class FailuresSuite:
         assert not await record.store.replay("acme", letter.id), "twice"
         assert len(await record.claim(member)) == 1
 
+    @pytest.mark.behaviour("deadletters.replayed")
+    async def test_a_replay_that_is_sent_again_happens_once(self, record: Record) -> None:
+        member = await record.subscribe("g", Subscription("e", retry=ONCE))
+        await record.publish("e")
+        (one,) = await record.claim(member)
+        await record.fail(one)
+        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        assert await record.store.replay(None, letter.id, "key")
+        (again,) = await record.claim(member)
+        assert await record.store.replay(None, letter.id, "key"), "the answer to the first was lost"
+        await record.settle(again)
+        assert await record.claim(member) == []
+        assert not await record.store.replay(None, letter.id, "another key")
+
+    @pytest.mark.behaviour("events.kept")
     async def test_a_dead_letters_event_is_never_swept(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=ONCE))
         await record.publish("e", "p", id="1")
@@ -223,6 +253,7 @@ class FailuresSuite:
 
     # parking
 
+    @pytest.mark.behaviour("deadletters.park")
     async def test_a_parked_lane_waits_for_its_replay(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=PARKING))
         for number in range(3):
@@ -242,6 +273,7 @@ class FailuresSuite:
         assert [event_id for event_id in handled if event_id != "elsewhere"] == ["0", "1", "2", "3"]
         assert await record.store.dead_letters(None, None, 0, 9) == []
 
+    @pytest.mark.behaviour("deadletters.park")
     async def test_a_parked_events_old_fence_is_over(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=PARKING))
         await record.publish("e", "p")
@@ -253,6 +285,7 @@ class FailuresSuite:
         assert await record.store.renew("r1", [one.fence], LEASE) == []
         assert await record.store.resume([one.fence], LEASE, "r1") == []
 
+    @pytest.mark.behaviour("deadletters.reason")
     async def test_a_dead_letters_notice_fits_whatever_the_reason(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=ONCE))
         await record.commit(events=[event("e", "p", id="1", data={"plan_id": "another"})])

@@ -79,6 +79,7 @@ async def _pages_without_a_gap(record: Record) -> int:
 class HistorySuite:
     """A plan's past."""
 
+    @pytest.mark.behaviour("history.every-operation")
     async def test_every_operation_leaves_a_row(self, record: Record) -> None:
         cause = Cause("worker", "worker-1", "event-1", "goal-1", "trace-1")
         await record.do(
@@ -102,15 +103,18 @@ class HistorySuite:
         assert {row.at for row in rows} == {round(record.clock.now * 1000)}
         assert all(row.cause == cause for row in rows)
 
+    @pytest.mark.behaviour("history.every-operation")
     async def test_blind_operations_are_remembered_too(self, record: Record) -> None:
         await record.do("p", increment("n", blind=True), append("l", 1, blind=True))
         assert await record.changes("p", 0) == [(1, "increment", "n"), (1, "append", "l")]
 
+    @pytest.mark.behaviour("history.every-operation")
     async def test_what_changed_nothing_is_not_remembered(self, record: Record) -> None:
         await record.do("p", put("k", 1))
         await record.do("p", delete("missing"))
         assert await record.changes("p", 0) == [(1, "set", "k")]
 
+    @pytest.mark.behaviour("history.pages")
     async def test_paging_by_revision_key_and_end(self, record: Record) -> None:
         await _live(record)
         everything = await record.changes("p", 0)
@@ -122,6 +126,7 @@ class HistorySuite:
         assert [row.revision for row in rows] == [4, 5]
         assert plan.revision == len(LIFE)
 
+    @pytest.mark.behaviour("history.pages")
     async def test_a_page_holds_whole_revisions(self, record: Record) -> None:
         for _ in range(4):
             await record.do("p", *(put(f"k{number}", number) for number in range(3)))
@@ -132,11 +137,13 @@ class HistorySuite:
             after = rows[-1].revision
         assert pages == [(revision, seq) for revision in range(1, 5) for seq in range(3)]
 
+    @pytest.mark.behaviour("memory.first-write")
     async def test_a_plan_never_written_has_no_past(self, record: Record) -> None:
         assert await record.changes("p", 0) == []
         assert await record.at("p", "k", 0) is MISSING
         assert await record.actions("p") == []
 
+    @pytest.mark.behaviour("history.value-at")
     async def test_the_value_at_every_revision(self, record: Record) -> None:
         await _live(record)
         assert await record.at("p", "k", 0) is MISSING
@@ -145,12 +152,14 @@ class HistorySuite:
         assert await record.at("p", "other", 2) is MISSING
         assert await record.at("p", "other", 3) == 1
 
+    @pytest.mark.behaviour("history.value-at")
     async def test_the_value_after_each_operation_of_a_commit(self, record: Record) -> None:
         await record.do("p", put("k", [0]))
         await record.do("p", append("k", 1), put("other", 1), append("k", 2))
         texts = [await record.store.value_at(ALICE, "p", "k", 2, seq) for seq in range(3)]
         assert [decode(text or "null") for text in texts] == [[0, 1], [0, 1], [0, 1, 2]]
 
+    @pytest.mark.behaviour("history.value-at")
     @pytest.mark.parametrize("operation", [append("k", 2), increment("k", 5), merge("k", {"b": 1})])
     async def test_what_began_anew_after_its_time_to_live_is_rebuilt_so(self, record: Record, operation: Any) -> None:
         start: dict[str, Any] = {"append": [1], "increment": 1, "merge": {"a": 1}}
@@ -162,6 +171,7 @@ class HistorySuite:
         assert value in ([2], 5, {"b": 1})
         assert [await record.at("p", "k", 2), await record.at("p", "k", 3)] == [value, value]
 
+    @pytest.mark.behaviour("history.value-at")
     async def test_the_same_among_more_expired_keys_than_one_sweep_takes(self, record: Record) -> None:
         for part_ in range(3):
             await record.do("p", *(put(f"{part_}.{number}", [1], ttl=1.0) for number in range(900)))
@@ -173,6 +183,7 @@ class HistorySuite:
 
     # actions
 
+    @pytest.mark.behaviour("history.actions")
     async def test_actions_in_order_and_by_page(self, record: Record) -> None:
         cause = Cause(actor="worker", event_id="e")
         for number in range(5):
@@ -182,6 +193,7 @@ class HistorySuite:
         assert [(row.action, row.revision) for row in page] == [(4, 2), (5, 3)]
         assert {row.cause for row in page} == {cause}
 
+    @pytest.mark.behaviour("history.actions-outlive-the-horizon")
     async def test_actions_outlive_the_horizon(self, make_record: Callable[..., Awaitable[Record]]) -> None:
         record = await make_record(history_bytes=20_000)
         for number in range(50):
@@ -195,6 +207,7 @@ class HistorySuite:
 
     # trimming
 
+    @pytest.mark.behaviour("history.kept")
     async def test_trimming_by_revisions_keeps_at_least_the_limit(
         self, make_record: Callable[..., Awaitable[Record]]
     ) -> None:
@@ -207,6 +220,7 @@ class HistorySuite:
         assert await record.at("p", "idle", 2_100) == await record.get("p", "idle") == "as ever"
         assert await record.get("p", "k") == 2_099
 
+    @pytest.mark.behaviour("history.kept")
     async def test_trimming_by_size_keeps_at_least_the_limit(
         self, make_record: Callable[..., Awaitable[Record]]
     ) -> None:
@@ -218,6 +232,7 @@ class HistorySuite:
         assert oldest >= 1, "nothing was trimmed"
         assert oldest <= 200 - 100_000 // 1200, "more was trimmed than the limit asks for"
 
+    @pytest.mark.behaviour("history.gone")
     @pytest.mark.parametrize("extra", [0, 1])
     async def test_readers_of_a_trimmed_history_miss_nothing(
         self, make_record: Callable[..., Awaitable[Record]], extra: int
@@ -231,6 +246,7 @@ class HistorySuite:
             await record.sweep()
         assert await _pages_without_a_gap(record) >= 1
 
+    @pytest.mark.behaviour("history.kept")
     @pytest.mark.parametrize("beginning", ["cleanup", "expiry"])
     async def test_what_was_set_as_a_plan_began_anew_survives_trimming(
         self, make_record: Callable[..., Awaitable[Record]], beginning: str
@@ -249,6 +265,7 @@ class HistorySuite:
         assert await record.get("p", "k") == "kept"
         assert await record.at("p", "k", revision) == "kept"
 
+    @pytest.mark.behaviour("history.kept")
     async def test_a_trimmed_history_goes_on(self, make_record: Callable[..., Awaitable[Record]]) -> None:
         record = await make_record(history_bytes=10_000)
         await record.do("p", put("list", [0]), put("n", 0), put("object", {"z": 0}), put("gone", 1))
@@ -265,6 +282,7 @@ class HistorySuite:
         await record.do("p", append("list", "more"))
         assert await record.at("p", "list", revision + 1) == [*range(30), "more"]
 
+    @pytest.mark.behaviour("history.kept")
     async def test_other_plans_keep_their_past(self, make_record: Callable[..., Awaitable[Record]]) -> None:
         record = await make_record(history_bytes=10_000)
         await record.do("q", put("k", 1))
@@ -274,6 +292,7 @@ class HistorySuite:
         await record.sweep()
         assert await record.at("q", "k", 1) == 1
 
+    @pytest.mark.behaviour("history.kept")
     async def test_a_commit_of_many_plans_counts_in_each(self, record: Record) -> None:
         await record.commit(part("p", put("k", 1)))
         await record.commit(part("p", put("k", 2)), part("q", put("k", 3)))

@@ -31,6 +31,7 @@ CROSSINGS: list[tuple[str, int, list[Any], list[Any]]] = [
 class LimitsSuite:
     """Limits, each with nothing changed."""
 
+    @pytest.mark.behaviour("limits.named")
     @pytest.mark.parametrize(("limit", "maximum", "fits", "too_much"), CROSSINGS)
     async def test_a_limit_is_named_and_nothing_is_changed(
         self, make_record: MakeRecord, limit: str, maximum: int, fits: list[Any], too_much: list[Any]
@@ -46,6 +47,7 @@ class LimitsSuite:
         assert (await record.state("p"), await record.actions("p"), await record.changes("p", 0)) == before
         assert await record.revision("q") == 0
 
+    @pytest.mark.behaviour("limits.room")
     async def test_what_makes_room_first_fits(self, make_record: MakeRecord) -> None:
         record = await make_record(plan_keys=2, plan_bytes=30, plan_actions=1)
         await record.do("p", put("a", "x" * 10), put("b", "x" * 10), RecordAction("x"))
@@ -55,6 +57,7 @@ class LimitsSuite:
         assert await record.state("p") == {"d": 1, "e": 2}
         assert await record.actions("p") == ["y"]
 
+    @pytest.mark.behaviour("limits.named")
     async def test_a_commits_events(self, make_record: MakeRecord) -> None:
         record = await make_record(commit_events=2)
         await record.commit(events=[event("a"), event("b")])
@@ -64,6 +67,7 @@ class LimitsSuite:
         assert len(await record.log()) == 2
         assert await record.revision("p") == 0
 
+    @pytest.mark.behaviour("limits.named")
     async def test_an_events_size(self, make_record: MakeRecord) -> None:
         record = await make_record(event_bytes=1_000)
         await record.publish("a", data="x" * 600)
@@ -73,6 +77,7 @@ class LimitsSuite:
         assert len(await record.log()) == 1
         assert await record.revision("p") == 0
 
+    @pytest.mark.behaviour("limits.defaults")
     async def test_the_defaults_are_the_documented_ones(self, record: Record) -> None:
         mib = 2**20
         await record.do("p", put("k", "x" * (mib - 2)), *[increment("n", blind=True)] * 999)

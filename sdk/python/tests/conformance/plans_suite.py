@@ -83,6 +83,7 @@ def _same(left: Any, right: Any) -> bool:
 class PlansSuite:
     """Plans, without their past."""
 
+    @pytest.mark.behaviour("memory.value-round-trip")
     @pytest.mark.parametrize("value", VALUES, ids=repr)
     async def test_a_value_comes_back_as_it_went_in(self, record: Record, value: Any) -> None:
         await record.do("p", put("k", value))
@@ -90,6 +91,12 @@ class PlansSuite:
         assert _same(await record.state("p"), {"k": value})
         assert _same(await record.at("p", "k", 1), value)
 
+    @pytest.mark.behaviour(
+        "operations.increment",
+        "operations.append-extend",
+        "operations.update-dict",
+        "operations.missing-is-empty",
+    )
     @pytest.mark.parametrize(("operation", "before", "after", "result"), CHANGES)
     async def test_an_operation_changes_the_value(
         self, record: Record, operation: Any, before: Any, after: Any, result: Any
@@ -99,6 +106,7 @@ class PlansSuite:
         assert _same(await record.do("p", operation), [result])
         assert _same(await record.get("p", "k"), after)
 
+    @pytest.mark.behaviour("operations.wrong-type")
     @pytest.mark.parametrize(("operation", "before", "error"), MISFITS)
     async def test_an_operation_that_does_not_fit_leaves_everything(
         self, record: Record, operation: Any, before: Any, error: type[Exception]
@@ -109,6 +117,7 @@ class PlansSuite:
         assert await record.state("p") == {"k": before}
         assert await record.revision("p") == 1
 
+    @pytest.mark.behaviour("memory.null-is-a-value")
     async def test_null_is_a_value_and_missing_is_none(self, record: Record) -> None:
         await record.do("p", put("null", None))
         assert await record.get("p", "null") is None
@@ -116,23 +125,27 @@ class PlansSuite:
         state = await record.store.plan(ALICE, "p", {"null", "nothing"})
         assert set(state.entries) == {"null"}
 
+    @pytest.mark.behaviour("memory.revision")
     async def test_a_commit_raises_the_revision_by_one_however_much_it_does(self, record: Record) -> None:
         for expected in (1, 2, 3):
             done = await record.commit(part("p", put("a", 1), put("b", 2), increment("n"), RecordAction("x")))
             assert done.plans[0].revision == expected
         assert await record.revision("p") == 3
 
+    @pytest.mark.behaviour("memory.revision")
     async def test_a_commit_that_changes_nothing_leaves_the_revision(self, record: Record) -> None:
         await record.do("p", put("a", 1))
         done = await record.commit(part("p", delete("nothing"), reads={"a": 1}))
         assert done.plans[0].revision == 1
         assert await record.revision("p") == 1
 
+    @pytest.mark.behaviour("memory.first-write")
     async def test_a_plan_never_written_is_at_revision_0(self, record: Record) -> None:
         assert await record.revision("p") == 0
         assert await record.state("p") == {}
         assert (await record.commit(part("p", reads={"k": 0}))).plans[0].revision == 0
 
+    @pytest.mark.behaviour("memory.revision")
     async def test_a_keys_revision_is_that_of_its_last_write(self, record: Record) -> None:
         await record.do("p", put("a", 1))
         await record.do("p", put("b", 1), increment("c"))
@@ -140,6 +153,7 @@ class PlansSuite:
         state = await record.store.plan(ALICE, "p", {"a", "b", "c"})
         assert {key: row.revision for key, row in state.entries.items()} == {"a": 1, "b": 2, "c": 3}
 
+    @pytest.mark.behaviour("memory.entry")
     async def test_a_keys_time_is_that_of_its_last_write(self, record: Record) -> None:
         await record.do("p", put("a", 1))
         record.clock.advance(5)
@@ -148,12 +162,14 @@ class PlansSuite:
         assert entry is not None
         assert entry.updated_at == round(record.clock.now * 1000)
 
+    @pytest.mark.behaviour("operations.one-commit")
     async def test_operations_of_a_commit_see_those_before_them(self, record: Record) -> None:
         results = await record.do("p", put("k", [1]), append("k", 2), delete("k"), append("k", 3), increment("n"))
         assert results == [None, [1, 2], True, [3], 1]
 
     # compare-and-set
 
+    @pytest.mark.behaviour("conditions.compare-and-set")
     @pytest.mark.parametrize("operation", [put, append, increment])
     async def test_compare_and_set_of_a_key(self, record: Record, operation: Any) -> None:
         first = operation("k", 1, expected_revision=0)
@@ -165,6 +181,7 @@ class PlansSuite:
         await record.do("p", operation("k", 1, expected_revision=1))
         assert await record.revision("p") == 2
 
+    @pytest.mark.behaviour("conditions.compare-and-set")
     async def test_compare_and_delete(self, record: Record) -> None:
         await record.do("p", put("k", 1))
         with pytest.raises(Conflict):
@@ -174,6 +191,7 @@ class PlansSuite:
             await record.do("p", delete("k", expected_revision=1))
         assert conflict.value.details["current_revision"] == 0
 
+    @pytest.mark.behaviour("conditions.expected-in-a-commit")
     async def test_a_plans_expected_revision(self, record: Record) -> None:
         await record.commit(part("p", put("k", 1), expected=0))
         with pytest.raises(Conflict) as conflict:
@@ -181,6 +199,7 @@ class PlansSuite:
         assert conflict.value.details["current_revision"] == 1
         assert await record.get("p", "k") == 1
 
+    @pytest.mark.behaviour("conditions.expected-in-a-commit")
     async def test_a_read_of_an_older_revision_is_a_conflict(self, record: Record) -> None:
         await record.do("p", put("a", 1))
         await record.do("p", put("b", 1))
@@ -191,11 +210,13 @@ class PlansSuite:
                 await record.commit(part("p", put("c", 2), reads=reads))
         assert await record.get("p", "c") == 1
 
+    @pytest.mark.behaviour("conditions.expected-in-a-commit")
     async def test_a_read_is_checked_against_what_was_before_the_commit(self, record: Record) -> None:
         await record.do("p", put("a", 1))
         await record.commit(part("p", put("a", 2), increment("n"), reads={"a": 1, "n": 0}))
         assert await record.state("p") == {"a": 2, "n": 1}
 
+    @pytest.mark.behaviour("conditions.expected-in-a-commit")
     async def test_only_reads_are_checked_too(self, record: Record) -> None:
         await record.do("p", put("a", 1))
         with pytest.raises(Conflict):
@@ -203,12 +224,14 @@ class PlansSuite:
 
     # many plans
 
+    @pytest.mark.behaviour("operations.one-commit")
     async def test_several_plans_in_one_commit(self, record: Record) -> None:
         await record.do("q", put("k", 0))
         done = await record.commit(part("p", put("k", 1)), part("q", put("k", 2)), part("r", reads={"k": 0}))
         assert [(plan.plan_id, plan.revision) for plan in done.plans] == [("p", 1), ("q", 2), ("r", 0)]
         assert [await record.get(plan, "k") for plan in ("p", "q", "r")] == [1, 2, MISSING]
 
+    @pytest.mark.behaviour("operations.one-commit")
     @pytest.mark.parametrize(
         "refused",
         [
@@ -227,10 +250,12 @@ class PlansSuite:
         assert await record.state("q") == {"text": "x"}
         assert await record.log() == []
 
+    @pytest.mark.behaviour("http.one-form")
     async def test_a_plan_named_twice_is_refused(self, record: Record) -> None:
         with pytest.raises(InvalidRequest):
             await record.commit(part("p", put("a", 1)), part("p", put("b", 1)))
 
+    @pytest.mark.behaviour("topics.names")
     @pytest.mark.parametrize("name", BAD_NAMES)
     async def test_what_is_no_name_is_refused(self, record: Record, name: str) -> None:
         for parts in (part(name, put("k", 1)), part("p", put(name, 1)), part("p", increment("k"), reads={name: 0})):
@@ -239,6 +264,7 @@ class PlansSuite:
         with pytest.raises(InvalidName):
             await record.do("p", RecordAction(name), body=b"any")
 
+    @pytest.mark.behaviour("topics.names")
     @pytest.mark.parametrize("name", ["a/b", "%2e", "...", " ", "ключ", "🎉" * 255, "a'b\"c", "\u0001", "null"])
     async def test_any_other_text_is_a_name(self, record: Record, name: str) -> None:
         await record.commit(part(name, put(name, name), RecordAction(name)))
@@ -248,6 +274,7 @@ class PlansSuite:
 
     # listings
 
+    @pytest.mark.behaviour("memory.keys-and-prefixes")
     async def test_keys_in_order_with_prefix_and_paging(self, record: Record) -> None:
         keys = ["a", "b", "b%", "b/1", "b/2", "bä", "b\U0010ffff", "c"]
         await record.do("p", *(put(key, key) for key in keys))
@@ -262,6 +289,7 @@ class PlansSuite:
         assert await listed("", "b", 2) == ["b%", "b/1"]
         assert await listed("b", "b/1", 3) == ["b/2", "bä", "b\U0010ffff"]
 
+    @pytest.mark.behaviour("memory.plans-listed")
     async def test_plans_in_order_with_paging(self, record: Record) -> None:
         for plan in ("c", "a", "b"):
             await record.do(plan, put("k", "12345"), RecordAction("x"))
@@ -270,6 +298,7 @@ class PlansSuite:
         assert [row.plan_id for row in await record.store.plans(ALICE, "b", 2)] == ["c"]
         assert [(row.keys, row.actions, row.size, row.revision) for row in rows] == [(1, 1, 8, 1)] * 2
 
+    @pytest.mark.behaviour("memory.plans-listed")
     async def test_size_and_keys_follow_what_is_there(self, record: Record) -> None:
         await record.do("p", put("k", "ä"), put("l", [1]))
         await record.do("p", put("k", ""), delete("l"), append("m", 1))
@@ -278,6 +307,7 @@ class PlansSuite:
 
     # whose
 
+    @pytest.mark.behaviour("tenants.share-nothing")
     async def test_users_and_tenants_share_nothing(self, record: Record) -> None:
         scopes = [ALICE, BOB, STRANGER]
         for number, scope in enumerate(scopes):
@@ -295,6 +325,7 @@ class PlansSuite:
         assert await record.get("p", "k") == 0
         assert await record.get("p", "k", STRANGER) is MISSING
 
+    @pytest.mark.behaviour("readers.woken")
     async def test_a_commit_tells_which_plans_it_changed(self, record: Record) -> None:
         await record.commit(part("p", put("k", 1)), part("q", delete("k")), scope=BOB)
         assert [notice.plans for notice in record.notices] == [[(BOB, "p")]]

@@ -19,6 +19,8 @@ from idempotency_suite import IdempotencySuite
 from limits_suite import LimitsSuite
 from plans_suite import PlansSuite
 from record import LEASE, Clock, Record
+from registry_suite import RegistrySuite
+from standing_suite import StandingSuite
 from unseen_suite import UnseenSuite
 
 from soorma_common.limits import Limits
@@ -38,7 +40,9 @@ class StoreSuite(
     ClaimsSuite,
     FailuresSuite,
     UnseenSuite,
+    StandingSuite,
     DurabilitySuite,
+    RegistrySuite,
     ABC,
 ):
     """All that the record is asked for. A subclass says how its store is opened."""

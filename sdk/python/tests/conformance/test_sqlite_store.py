@@ -63,6 +63,7 @@ def _locked(path: Path) -> Iterator[None]:
         holder.execute("ROLLBACK")
 
 
+@pytest.mark.behaviour("outage.store")
 async def test_a_locked_file_is_unavailable_and_nothing_is_half_written(opened: Record, tmp_path: Path) -> None:
     await opened.do("p", put("k", 1))
     with _locked(tmp_path / "record.db"):
@@ -75,6 +76,7 @@ async def test_a_locked_file_is_unavailable_and_nothing_is_half_written(opened: 
     await opened.close()
 
 
+@pytest.mark.behaviour("outage.store")
 async def test_a_crowd_before_a_locked_file_hears_of_it_together(opened: Record, tmp_path: Path) -> None:
     """Each waiting its turn for the lock would make the last of them wait for minutes."""
     with _locked(tmp_path / "record.db"):
@@ -87,6 +89,7 @@ async def test_a_crowd_before_a_locked_file_hears_of_it_together(opened: Record,
     assert waited < 2.5, "50 waits of 0.1 s one after the other"
 
 
+@pytest.mark.behaviour("store.cannot-open")
 async def test_a_file_locked_by_another_process_cannot_be_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +108,7 @@ async def test_a_file_locked_by_another_process_cannot_be_opened(
     await (await _open(path)).close()
 
 
+@pytest.mark.behaviour("store.one-process")
 async def test_a_second_store_on_the_file_names_the_process_of_the_first(opened: Record, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=str(os.getpid())):
         await _open(tmp_path / "record.db")
@@ -113,6 +117,7 @@ async def test_a_second_store_on_the_file_names_the_process_of_the_first(opened:
     await (await _open(tmp_path / "record.db")).close()
 
 
+@pytest.mark.behaviour("store.cannot-open")
 async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "record.db"
     path.write_bytes(b"this is no database " * 1000)
@@ -121,6 +126,7 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     assert path.read_bytes() == b"this is no database " * 1000
 
 
+@pytest.mark.behaviour("outage.store")
 async def test_a_damaged_file_never_answers_as_if_it_were_empty(opened: Record, tmp_path: Path) -> None:
     path = tmp_path / "record.db"
     for number in range(200):
@@ -138,6 +144,7 @@ async def test_a_damaged_file_never_answers_as_if_it_were_empty(opened: Record, 
         await open_and_read()
 
 
+@pytest.mark.behaviour("outage.store")
 async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(opened: Record, tmp_path: Path) -> None:
     await opened.do("p", put("k", 1))
     writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
@@ -159,6 +166,7 @@ async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(opened: Re
     await opened.close()
 
 
+@pytest.mark.behaviour("store.cannot-open")
 async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Unavailable):
@@ -172,6 +180,7 @@ def _schema(connection: apsw.Connection) -> list[tuple[object, ...]]:
     return list(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"))
 
 
+@pytest.mark.behaviour("durability.migrations")
 async def test_a_newer_schema_is_refused_and_left_alone(opened: Record, tmp_path: Path) -> None:
     path = tmp_path / "record.db"
     await opened.close()
@@ -185,6 +194,7 @@ async def test_a_newer_schema_is_refused_and_left_alone(opened: Record, tmp_path
         assert (connection.pragma("user_version"), _schema(connection)) == (newer, before)
 
 
+@pytest.mark.behaviour("durability.migrations")
 async def test_migrated_equals_fresh(tmp_path: Path) -> None:
     steps = database.migrations()
     assert steps
@@ -203,6 +213,7 @@ async def test_migrated_equals_fresh(tmp_path: Path) -> None:
         assert migrated.pragma("user_version") == fresh.pragma("user_version") == len(steps)
 
 
+@pytest.mark.behaviour("durability.migrations")
 async def test_a_migration_that_is_not_allowed_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "record.db"
     await (await _open(path)).close()
@@ -217,6 +228,7 @@ async def test_a_migration_that_is_not_allowed_is_not_run(tmp_path: Path, monkey
         assert connection.pragma("user_version") == len(steps) + 1
 
 
+@pytest.mark.behaviour("durability.migrations")
 async def test_a_failing_migration_leaves_the_database_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,8 +245,37 @@ async def test_a_failing_migration_leaves_the_database_as_it_was(
         assert (connection.pragma("user_version"), _schema(connection)) == (len(steps), before)
 
 
+@pytest.mark.behaviour("durability.synchronous")
 async def test_the_record_is_durable_by_its_settings(opened: Record) -> None:
     writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
     assert writing.pragma("journal_mode") == "wal"
     assert writing.pragma("synchronous") == 2
+    await opened.close()
+
+
+@pytest.mark.behaviour("durability.synchronous")
+async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(opened: Record) -> None:
+    """What is claimed can be claimed again after a power failure; what was acknowledged must be there."""
+    writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
+    flushed: list[tuple[str, int]] = []
+
+    def watch(cursor: apsw.Cursor, sql: str, _: object) -> bool:
+        if sql == "COMMIT":
+            flushed.append((written.pop(), cursor.connection.pragma("synchronous")))
+        elif sql.startswith(("INSERT", "UPDATE")):
+            words = sql.split()
+            written.append(words[words.index("INTO") + 1] if "INTO" in words else words[1])
+        return True
+
+    written: list[str] = []
+    member = await opened.subscribe("g", "a")
+    await opened.publish("a", id="e")
+    writing.exec_trace = watch
+    (claimed,) = await opened.claim(member)
+    await opened.do("p", put("k", 1))
+    assert await opened.store.renew("r", [claimed.fence], LEASE) == [claimed.fence]
+    await opened.settle(claimed)
+    writing.exec_trace = None
+    soft, full = 1, 2
+    assert flushed == [("deliveries", soft), ("history", full), ("deliveries", soft), ("answers", full)]
     await opened.close()

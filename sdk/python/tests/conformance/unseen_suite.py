@@ -9,6 +9,7 @@ from record import ONCE, PARKING, Record, event, ids, seen
 
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced
+from soorma_common.logs import fields_of
 
 DAY = 86_400.0
 
@@ -25,6 +26,7 @@ async def _forget_first_type(record: Record) -> Any:
 class UnseenSuite:
     """Groups and subscriptions that fade away."""
 
+    @pytest.mark.behaviour("groups.unseen")
     async def test_a_group_unseen_for_seven_days_is_removed(self, record: Record) -> None:
         gone = await record.subscribe("gone", "e")
         stays = await record.subscribe("stays", "e")
@@ -39,6 +41,55 @@ class UnseenSuite:
         assert await record.claim(gone) == []
         assert await record.work_off(stays) == ["1"]
 
+    @pytest.mark.behaviour("groups.unseen")
+    async def test_time_without_a_platform_makes_no_group_older(self, record: Record) -> None:
+        await record.subscribe("g", "e")
+        await record.publish("e", "p", id="waits")
+        record.clock.advance(3 * DAY)
+        await record.publish("other")
+        for _ in range(2):
+            await record.close()
+            record.clock.advance(30 * DAY)
+            await record.open()
+            await record.sweep()
+            assert {group.name for group in await record.store.groups(None)} == {"g"}
+        assert await record.work_off(await record.subscribe("g", "e")) == ["waits"]
+        record.clock.advance(7 * DAY + 1)
+        await record.sweep()
+        assert await record.store.groups(None) == []
+
+    @pytest.mark.behaviour("groups.unseen")
+    async def test_a_restart_lets_no_unused_group_live_on(self, record: Record) -> None:
+        await record.subscribe("unused", "e")
+        record.clock.advance(6 * DAY)
+        await record.subscribe("used", "e")
+        await record.reopen()
+        record.clock.advance(1 * DAY + 1)
+        await record.sweep()
+        assert {group.name for group in await record.store.groups(None)} == {"used"}
+
+    @pytest.mark.behaviour("groups.unseen-warning")
+    async def test_a_group_is_warned_of_before_it_is_removed(
+        self, record: Record, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await record.subscribe("forgotten", "e")
+
+        def told() -> list[str]:
+            return [one.getMessage() for one in caplog.records if fields_of(one).get("group") == "forgotten"]
+
+        record.clock.advance(5 * DAY)
+        await record.sweep()
+        assert told() == []
+        record.clock.advance(1.5 * DAY)
+        for _ in range(2):
+            await record.sweep()
+        assert told() == ["subscription unused, soon to be removed"], "once, half a day before"
+        assert {group.name for group in await record.store.groups(None)} == {"forgotten"}
+        record.clock.advance(DAY)
+        await record.sweep()
+        assert told()[1:] == ["subscription removed, with all that waited for it"]
+
+    @pytest.mark.behaviour("groups.unseen")
     async def test_subscribing_counts_as_seen(self, record: Record) -> None:
         await record.subscribe("g", "e")
         for _ in range(3):
@@ -48,6 +99,7 @@ class UnseenSuite:
         await record.publish("e", id="1")
         assert await record.work_off(member) == ["1"]
 
+    @pytest.mark.behaviour("groups.unseen")
     @pytest.mark.parametrize("kinds", ["ab", "aab", "aaab", "abab", "aabaab"])
     async def test_lanes_go_on_without_a_removed_subscription(self, record: Record, kinds: str) -> None:
         await record.subscribe("g", "a")
@@ -58,6 +110,7 @@ class UnseenSuite:
         expected = [str(number) for number, kind in enumerate(kinds) if kind == "b"]
         assert await record.work_off(member) == expected
 
+    @pytest.mark.behaviour("groups.unseen")
     async def test_lanes_go_on_without_what_a_removed_subscription_had_parked(self, record: Record) -> None:
         parking = await record.subscribe("g", Subscription("a", retry=PARKING))
         await record.subscribe("g", "b")
@@ -67,6 +120,7 @@ class UnseenSuite:
         await record.fail(one)
         assert await record.work_off(await _forget_first_type(record)) == ["1"]
 
+    @pytest.mark.behaviour("groups.unseen")
     async def test_what_a_removed_subscription_had_in_hand_is_over(self, record: Record) -> None:
         old = await record.subscribe("g", "a")
         await record.subscribe("g", "b")
@@ -78,6 +132,7 @@ class UnseenSuite:
             await record.settle(one)
         assert await record.work_off(member) == ["1"]
 
+    @pytest.mark.behaviour("groups.unseen")
     async def test_many_waiting_deliveries_of_a_removed_group_go_in_steps(self, record: Record) -> None:
         await record.subscribe("gone", "e")
         for part in range(2):
@@ -86,6 +141,7 @@ class UnseenSuite:
         assert await record.sweep() >= 3
         assert await record.store.groups(None) == []
 
+    @pytest.mark.behaviour("groups.unseen")
     async def test_a_new_group_inherits_nothing_from_a_removed_one(self, record: Record) -> None:
         gone = await record.subscribe("gone", Subscription("e", retry=ONCE), tenant="acme")
         await record.publish("e", "p", id="1")
@@ -100,6 +156,7 @@ class UnseenSuite:
         await record.store.replay(None, letter.id)
         assert ids(await record.claim(new)) == []
 
+    @pytest.mark.behaviour("groups.unseen")
     async def test_replaying_a_dead_letter_of_a_removed_subscription_blocks_no_lane(self, record: Record) -> None:
         old = await record.subscribe("g", Subscription("a", retry=ONCE))
         await record.subscribe("g", "b")
@@ -112,6 +169,7 @@ class UnseenSuite:
         await record.publish("b", "p", id="1")
         assert await record.work_off(member) == (["0", "1"] if replayed else ["1"])
 
+    @pytest.mark.behaviour("groups.unseen")
     async def test_what_a_group_missed_while_removed_is_not_its_own(self, record: Record) -> None:
         await record.subscribe("g", "e")
         await record.publish("e", id="1")

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from doc_pages import ROOT
-from platform_process import EVENTS_PORT, MEMORY_PORT, PortReservation, clean_environment
+from platform_process import EVENTS_PORT, MEMORY_PORT, REGISTRY_PORT, PortReservation, clean_environment
 
 SECONDS = 60
 
@@ -56,6 +56,7 @@ class Tour:
             SOORMA_PORT_OFFSET=str(offset),
             SOORMA_MEMORY_URL=f"http://localhost:{MEMORY_PORT + offset}",
             SOORMA_EVENT_SERVICE_URL=f"http://localhost:{EVENTS_PORT + offset}",
+            SOORMA_REGISTRY_URL=f"http://localhost:{REGISTRY_PORT + offset}",
             TASK_SECONDS="0.1",
         )
 

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -51,10 +52,18 @@ COMMANDS = {
     'curl -X POST http://localhost:8082/v1/events/publish -H "Content-Type: application/json" '
     '-d \'{"type": "order.placed", "topic": "business-facts", "data": {"order": 7}}\'': TOUR,
     "curl http://localhost:8082/v1/events/groups": TOUR,
-    "curl http://localhost:8082/v1/events/dead-letters": TOUR,
-    "curl -X POST http://localhost:8082/v1/events/dead-letters/1/replay": TOUR,
+    "soorma events groups": TOUR,
+    "soorma events dead-letters": TOUR,
+    "soorma events replay 1": TOUR,
+    "soorma agents": TOUR,
+    "soorma doctor": TOUR,
+    "curl http://localhost:8080/health": TOUR,
     "soorma dev --logs": TOUR,
+    'soorma backup "soorma-$(date +%F).db"': TOUR,
+    "soorma backup before-the-change.db": TOUR,
+    "soorma backup before-upgrade.db": TOUR,
     "soorma dev --stop": TOUR,
+    "soorma restore before-the-change.db": TOUR,
     # what makes an environment; its parts are what every test here stands on
     "python3 -m venv .venv": "test_the_shell_commands_of_an_environment",
     ". .venv/bin/activate": "test_the_shell_commands_of_an_environment",
@@ -69,6 +78,7 @@ COMMANDS = {
     "make demo": "system/test_demo.py::test_it_shows_the_workflow",
     "make demo-crash": "system/test_demo.py::test_kills_change_nothing_but_the_attempts",
     "make test": "test_the_tasks_are_there",
+    "make prove": "test_the_tasks_are_there",
     'make test ARGS="-k increment"': "test_the_tasks_are_there",
     "sh tools/run test -k increment": "test_the_tasks_are_there",
     "sh tools/pin.sh": "test_the_tasks_are_there",
@@ -93,7 +103,7 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             if how == AGENTS:
                 shell.start_agents(command)
             elif how == TOUR:
-                if command.endswith("/dead-letters"):
+                if command == "soorma events dead-letters":
                     asyncio.run(leave_a_dead_letter(shell.env))
                 said[command] = shell.run(command)
         shell.stop_agents()
@@ -132,6 +142,7 @@ def id_of(thing: object) -> str:
 # --- Code ----------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("docs.code-runs")
 @pytest.mark.parametrize("chain", chains(), ids=id_of)
 async def test_code_runs(chain: list[Block], running: PlatformProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     tenant_id = f"docs-{uuid4().hex[:12]}"
@@ -139,7 +150,10 @@ async def test_code_runs(chain: list[Block], running: PlatformProcess, monkeypat
         monkeypatch.delenv(name)
     monkeypatch.setenv("SOORMA_MEMORY_URL", running.memory_url)
     monkeypatch.setenv("SOORMA_EVENT_SERVICE_URL", running.events_url)
+    monkeypatch.setenv("SOORMA_REGISTRY_URL", running.registry_url)
     monkeypatch.setenv("SOORMA_TENANT_ID", tenant_id)
+    monkeypatch.setenv("SOORMA_DATABASE", str(running.database))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     caller = caller_for(ClientConfig.from_env())
     try:
         async with PlatformContext.from_env("documentation") as context, asyncio.timeout(40):
@@ -148,6 +162,7 @@ async def test_code_runs(chain: list[Block], running: PlatformProcess, monkeypat
         await caller.close()
 
 
+@pytest.mark.behaviour("docs.code-runs")
 @pytest.mark.parametrize("block", [block for block in blocks("python") if block.excerpt_of], ids=id_of)
 def test_excerpts_are_what_the_file_says(block: Block) -> None:
     lines = [line.strip() for line in (ROOT / block.excerpt_of).read_text("utf-8").splitlines()]
@@ -159,6 +174,7 @@ def test_excerpts_are_what_the_file_says(block: Block) -> None:
         at = starts[0] + len(wanted)
 
 
+@pytest.mark.behaviour("docs.code-runs")
 @pytest.mark.parametrize("page", pages().values(), ids=id_of)
 def test_every_block_has_a_language_that_is_checked(page: Page) -> None:
     for block in page.blocks:
@@ -167,6 +183,7 @@ def test_every_block_has_a_language_that_is_checked(page: Page) -> None:
             json.loads(block.code)
 
 
+@pytest.mark.behaviour("docs.code-runs")
 async def test_the_checks_of_blocks_can_fail() -> None:
     def block(code: str) -> Block:
         return Block(REFERENCE, 1, "python", code)
@@ -181,6 +198,7 @@ async def test_the_checks_of_blocks_can_fail() -> None:
 # --- Commands ------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("docs.commands-run")
 def test_every_command_is_known() -> None:
     told = {command: block.name for block in blocks("bash") for command in block.commands}
     unknown = {command: place for command, place in told.items() if command not in COMMANDS}
@@ -188,6 +206,7 @@ def test_every_command_is_known() -> None:
     assert not COMMANDS.keys() - told.keys(), "commands that no page names any more"
 
 
+@pytest.mark.behaviour("docs.commands-run")
 @pytest.mark.parametrize("test", sorted({how for how in COMMANDS.values() if how not in (TOUR, AGENTS)}))
 def test_the_tests_that_run_commands_exist(test: str) -> None:
     file, _, name = test.rpartition("::")
@@ -196,20 +215,25 @@ def test_the_tests_that_run_commands_exist(test: str) -> None:
     assert name in names
 
 
+@pytest.mark.behaviour("docs.commands-run", "document.what-to-expect")
 def test_the_tour(tour: dict[str, str]) -> None:
     assert "memory" in tour["soorma dev --status"]
     assert "cleaned up" in tour["python manual_state.py"]
     assert '"status":"ok"' in tour["curl http://localhost:8083/health"]
     assert "workflow-planner" in tour["curl http://localhost:8082/v1/events/groups"]
-    assert "for the tour" in tour["curl http://localhost:8082/v1/events/dead-letters"]
+    assert "for the tour" in tour["soorma events dead-letters"]
+    assert "workflow-planner" in tour["soorma agents"]
     assert "has stopped" in tour["soorma dev --stop"]
+    assert "before-restore" in tour["soorma restore before-the-change.db"]
 
 
+@pytest.mark.behaviour("docs.commands-run", "document.what-to-expect")
 def test_the_clients_output_is_as_shown(tour: dict[str, str]) -> None:
     (shown,) = (block for block in blocks("text") if block.output_of in tour)
     assert without_what_varies(shown.code) == without_what_varies(tour[shown.output_of])
 
 
+@pytest.mark.behaviour("docs.commands-run", "examples.demo-crash")
 def test_the_demos_output_is_as_shown(tmp_path: Path) -> None:
     """A timeline's lines may change places by a hair, so each is looked for by itself."""
     shown = [block for block in blocks("text") if block.output_of.startswith("tools/demo.py")]
@@ -236,6 +260,7 @@ def without_what_varies(text: str) -> str:
     return re.sub(r"process \d+", "process N", re.sub(r"^ *\d+\.\d\d s", "T", text, flags=re.MULTILINE)).strip()
 
 
+@pytest.mark.behaviour("docs.commands-run")
 def test_the_installation_command() -> None:
     """It would change this environment, so pip only prepares it; the environment was made in that way."""
     done = subprocess.run(
@@ -252,6 +277,7 @@ def test_the_installation_command() -> None:
     assert f"soorma-core-{soorma.__version__}" in done.stdout
 
 
+@pytest.mark.behaviour("docs.commands-run")
 def test_the_shell_commands_of_an_environment(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=tmp_path, check=True, timeout=60)
     script = '. .venv/bin/activate && python -c "import sys; print(sys.prefix)"'
@@ -259,6 +285,7 @@ def test_the_shell_commands_of_an_environment(tmp_path: Path) -> None:
     assert Path(done.stdout.decode().strip()).resolve() == (tmp_path / ".venv").resolve()
 
 
+@pytest.mark.behaviour("docs.commands-run")
 def test_the_tasks_are_there() -> None:
     """`make TASK` is `sh tools/run TASK` for every task that a page names."""
     makefile, script = (ROOT / "Makefile").read_text("utf-8"), (ROOT / "tools" / "run").read_text("utf-8")
@@ -278,6 +305,7 @@ def test_the_tasks_are_there() -> None:
 # --- Links ---------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("docs.links")
 @pytest.mark.parametrize("page", pages().values(), ids=id_of)
 def test_every_link_leads_somewhere(page: Page) -> None:
     for line, target in page.links():
@@ -293,6 +321,7 @@ def test_every_link_leads_somewhere(page: Page) -> None:
             assert anchor in pages()[path].anchors(), f"{where}: there is no such heading"
 
 
+@pytest.mark.behaviour("docs.links")
 def test_the_paths_that_users_know() -> None:
     found = {page.name for page in pages().values()}
     assert found >= {
@@ -303,6 +332,7 @@ def test_the_paths_that_users_know() -> None:
         "CHANGELOG.md",
         "docs/MEMORY_PATTERNS.md",
         "docs/DESIGN_PATTERNS.md",
+        "docs/OPERATIONS.md",
         "examples/README.md",
         "examples/01-hello-world/README.md",
         "examples/02-events-simple/README.md",
@@ -320,6 +350,7 @@ def public(kind: type) -> set[str]:
     return {name for name, _ in inspect.getmembers(kind) if not name.startswith("_")}
 
 
+@pytest.mark.behaviour("docs.tables")
 def test_the_reference_names_every_method() -> None:
     page = pages()[REFERENCE]
     state = page.section("WorkflowState")
@@ -330,12 +361,14 @@ def test_the_reference_names_every_method() -> None:
     assert {name for name in public(MemoryClient) if name not in ("on", "scope") and f"`{name}(" not in memory} == set()
 
 
+@pytest.mark.behaviour("docs.tables")
 def test_the_table_of_errors() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (\d+) \|", pages()[REFERENCE].section("Errors"), flags=re.MULTILINE)
     known = [(name, getattr(soorma.errors, name)) for name in soorma.errors.__all__]
     assert sorted(rows) == sorted((name, kind.code, str(kind.status)) for name, kind in known)
 
 
+@pytest.mark.behaviour("docs.tables")
 def test_the_table_of_environment_variables() -> None:
     section = pages()[REFERENCE].section("Environment variables")
     table = dict(re.findall(r"^\| `(SOORMA_\w+)` \| `?([^`|]*?)`? \|", section, flags=re.MULTILINE))
@@ -351,9 +384,12 @@ def test_the_table_of_environment_variables() -> None:
         "SOORMA_DATABASE": platform.database,
         "SOORMA_MAY_MIGRATE": str(platform.may_migrate).lower(),
         "SOORMA_LEASE_SECONDS": f"{platform.lease:g}",
+        "SOORMA_PAYLOAD_CHECK": platform.payload_check,
         "SOORMA_LOG_LEVEL": platform.log_level,
+        "SOORMA_LOG_FORMAT": platform.log_format,
         "SOORMA_MEMORY_URL": client.memory_url,
         "SOORMA_EVENT_SERVICE_URL": client.events_url,
+        "SOORMA_REGISTRY_URL": client.registry_url,
         "SOORMA_TENANT_ID": "none",
         "SOORMA_USER_ID": "none",
         "SOORMA_RETRY_SECONDS": f"{client.retry_seconds:g}",
@@ -363,6 +399,7 @@ def test_the_table_of_environment_variables() -> None:
     assert table == {name: str(value) for name, value in defaults.items()}
 
 
+@pytest.mark.behaviour("docs.tables")
 def test_the_table_of_the_commands_options() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "soorma.cli", "dev", "--help"],

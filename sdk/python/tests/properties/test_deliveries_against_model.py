@@ -24,6 +24,8 @@ from soorma_common.operations import RecordAction
 from soorma_platform.stores.protocol import Claimed, Membership
 from soorma_platform.stores.sqlite import SqliteStore
 
+pytestmark = pytest.mark.behaviour("proofs.deliveries-model")
+
 SCOPES = [ALICE, BOB, STRANGER]
 TWICE = RetryPolicy(max_attempts=2, first_delay=1, longest_delay=1)
 SUBSCRIPTIONS = {

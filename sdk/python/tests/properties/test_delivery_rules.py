@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ NAMES = st.sampled_from(["*", "a", "b", "c"])
 PATTERNS = st.tuples(NAMES, NAMES)
 
 
+@pytest.mark.behaviour("retries.backoff")
 @given(POLICIES, st.integers(1, 1000), st.floats(-1, 1))
 def test_a_backoff_keeps_its_bounds(policy: RetryPolicy, attempt: int, draw: float) -> None:
     wait = backoff(policy, attempt, draw) / 1000
@@ -31,17 +33,20 @@ def test_a_backoff_keeps_its_bounds(policy: RetryPolicy, attempt: int, draw: flo
     assert wait >= least - 0.001
 
 
+@pytest.mark.behaviour("retries.backoff")
 @given(POLICIES, st.integers(1, 999))
 def test_a_backoff_never_shrinks(policy: RetryPolicy, attempt: int) -> None:
     assert backoff(policy, attempt + 1, 0.0) >= backoff(policy, attempt, 0.0)
 
 
+@pytest.mark.behaviour("retries.backoff")
 def test_the_default_backoff() -> None:
     waits = [backoff(RetryPolicy(), attempt, 0.0) for attempt in (1, 2, 3, 4, 7, 1000)]
     assert waits == [500, 1000, 2000, 4000, 30_000, 30_000]
     assert [backoff(RetryPolicy(), 1, draw) for draw in (-1.0, 1.0)] == [400, 600]
 
 
+@pytest.mark.behaviour("groups.handler")
 @given(PATTERNS, PATTERNS, PATTERNS)
 def test_covering_is_an_order(first: tuple[str, str], second: tuple[str, str], third: tuple[str, str]) -> None:
     assert covers(("*", "*"), first)
@@ -52,6 +57,7 @@ def test_covering_is_an_order(first: tuple[str, str], second: tuple[str, str], t
         assert covers(first, third)
 
 
+@pytest.mark.behaviour("groups.handler")
 @given(PATTERNS, PATTERNS, st.tuples(st.sampled_from("abc"), st.sampled_from("abc")))
 def test_who_covers_a_subscription_takes_all_its_events(
     mine: tuple[str, str], other: tuple[str, str], event: tuple[str, str]
@@ -60,6 +66,7 @@ def test_who_covers_a_subscription_takes_all_its_events(
         assert covers(mine, event)
 
 
+@pytest.mark.behaviour("groups.handler")
 @given(st.lists(st.tuples(st.integers(1, 3), PATTERNS), max_size=12))
 def test_of_each_group_the_subscription_that_fits_best(rows: list[tuple[int, tuple[str, str]]]) -> None:
     made = [
@@ -75,6 +82,7 @@ def test_of_each_group_the_subscription_that_fits_best(rows: list[tuple[int, tup
         )
 
 
+@pytest.mark.behaviour("tenants.lanes")
 @given(st.lists(st.tuples(st.text(), st.text(), st.text()), min_size=2, max_size=2, unique=True))
 def test_lanes_belong_to_one_plan_of_one_user(places: list[tuple[str, str, str]]) -> None:
     first, second = [lane_of(Scope(tenant, user), plan) for tenant, user, plan in places]

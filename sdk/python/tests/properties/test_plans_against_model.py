@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -24,6 +25,8 @@ from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Delete, ExpirePlan, RecordAction
 from soorma_common.values import decode
 from soorma_platform.stores.sqlite import SqliteStore
+
+pytestmark = pytest.mark.behaviour("proofs.model")
 
 SCOPES = [ALICE, BOB, STRANGER, Scope("umbrella", "bob")]
 WHOSE = st.sampled_from([ALICE] * 6 + SCOPES)

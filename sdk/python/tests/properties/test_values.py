@@ -62,6 +62,7 @@ def spaced(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> tuple[Any, str]:
 # round trips
 
 
+@pytest.mark.behaviour("memory.value-round-trip")
 @given(JSON)
 @example({"z": 1, "a": 2, "": None, "\u2028": 2**64, "n": -(10**40)})
 @example([1e308, 5e-324, -0.0, 0.1, 1.0])
@@ -72,6 +73,7 @@ def test_a_value_comes_back_as_it_went_in(value: Any) -> None:
     assert check(text.encode()) == text
 
 
+@pytest.mark.behaviour("memory.value-round-trip")
 @given(spaced(JSON))
 def test_text_from_outside_is_kept_as_it_is(given_: tuple[Any, str]) -> None:
     value, text = given_
@@ -79,6 +81,7 @@ def test_text_from_outside_is_kept_as_it_is(given_: tuple[Any, str]) -> None:
     assert same(decode(text), value)
 
 
+@pytest.mark.behaviour("http.one-form")
 @given(st.binary(max_size=20) | TEXTS.map(str.encode))
 def test_any_bytes_are_json_or_refused(data: bytes) -> None:
     try:
@@ -89,6 +92,7 @@ def test_any_bytes_are_json_or_refused(data: bytes) -> None:
     json.loads(text)
 
 
+@pytest.mark.behaviour("http.one-form")
 @pytest.mark.parametrize(
     "text", ["NaN", "Infinity", "-Infinity", "1e400", "[1,]", "{1:2}", "", "nul", '"\\ud800"', "1 2", "'a'", '{"a"}']
 )
@@ -100,6 +104,7 @@ def test_what_is_no_strict_json_is_refused(text: str) -> None:
 WRONG = st.sampled_from([math.nan, math.inf, -math.inf, ..., {1, 2}, b"bytes", object(), int, 1j, {1: 2}, {None: 1}])
 
 
+@pytest.mark.behaviour("memory.not-json-refused")
 @given(st.lists(st.sampled_from(["list", "tuple", "dict"]), max_size=6), WRONG)
 def test_what_json_cannot_say_is_refused_with_its_path(way: list[str], wrong: Any) -> None:
     value, path = wrong, ""
@@ -115,6 +120,7 @@ def test_what_json_cannot_say_is_refused_with_its_path(way: list[str], wrong: An
     assert f"${path}" in str(error.value)
 
 
+@pytest.mark.behaviour("memory.not-json-refused")
 @pytest.mark.parametrize(
     ("value", "path"), [("\ud800", "$"), ({"a": ["x", "\udfff"]}, "$.a[1]"), ({"a": {"\ud800": 1}}, "$.a.'\\ud800'")]
 )
@@ -124,6 +130,7 @@ def test_a_lone_surrogate_is_refused_with_its_path(value: Any, path: str) -> Non
     assert error.value.details["path"] == path
 
 
+@pytest.mark.behaviour("memory.depth")
 @pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "objects"])
 def test_depth_is_bounded_on_both_sides_alike(wrap: Any) -> None:
     value: Any = 1
@@ -138,6 +145,7 @@ def test_depth_is_bounded_on_both_sides_alike(wrap: Any) -> None:
         check(b"[" * 1_000_000 + b"]" * 1_000_000)
 
 
+@pytest.mark.behaviour("memory.not-json-refused")
 def test_a_value_that_holds_itself_is_refused() -> None:
     value: list[Any] = []
     value.append(value)
@@ -145,6 +153,7 @@ def test_a_value_that_holds_itself_is_refused() -> None:
         encode(value)
 
 
+@pytest.mark.behaviour("memory.depth")
 def test_a_number_of_too_many_digits_is_refused_on_both_sides() -> None:
     with pytest.raises(InvalidValue):
         encode(10**5_000)
@@ -155,6 +164,7 @@ def test_a_number_of_too_many_digits_is_refused_on_both_sides() -> None:
 # operations
 
 
+@pytest.mark.behaviour("costs.operations")
 @given(spaced(LISTS), spaced(JSON), spaced(LISTS))
 def test_splicing_text_equals_growing_a_list(
     start: tuple[Any, str], item: tuple[Any, str], more: tuple[Any, str]
@@ -168,6 +178,7 @@ def test_splicing_text_equals_growing_a_list(
     assert check(extended.encode()) == extended
 
 
+@pytest.mark.behaviour("costs.operations")
 @given(spaced(OBJECTS), spaced(OBJECTS))
 def test_merging_text_equals_updating_a_dict(start: tuple[Any, str], fields: tuple[Any, str]) -> None:
     merged = apply(Merge("k", msgspec.Raw(fields[1].encode())), start[1])
@@ -175,6 +186,7 @@ def test_merging_text_equals_updating_a_dict(start: tuple[Any, str], fields: tup
     assert same(decode(merged), {**start[0], **fields[0]})
 
 
+@pytest.mark.behaviour("operations.increment")
 @given(st.integers(-(10**30), 10**30), st.lists(st.integers(-(10**30), 10**30), max_size=5))
 def test_increments_of_integers_are_exact(start: int, steps: list[int]) -> None:
     text: str | None = encode(start)
@@ -183,6 +195,7 @@ def test_increments_of_integers_are_exact(start: int, steps: list[int]) -> None:
     assert text == str(start + sum(steps))
 
 
+@pytest.mark.behaviour("operations.increment")
 @given(NUMBERS, NUMBERS)
 def test_an_increment_is_a_sum_or_refused(start: float, step: float) -> None:
     try:
@@ -199,6 +212,7 @@ def test_an_increment_is_a_sum_or_refused(start: float, step: float) -> None:
 FITS: dict[type, Any] = {Increment: (int, float), Append: list, Extend: list, Merge: dict}
 
 
+@pytest.mark.behaviour("operations.wrong-type")
 @given(JSON, st.sampled_from([Increment("k", 1), Append("k", raw(1)), Extend("k", raw([1])), Merge("k", raw({}))]))
 def test_an_operation_fits_its_own_kind_of_value_only(value: Any, operation: AnyKeyOperation) -> None:
     fits = isinstance(value, FITS[type(operation)]) and not isinstance(value, bool)
@@ -223,6 +237,7 @@ OPERATIONS = st.one_of(
 )
 
 
+@pytest.mark.behaviour("history.value-at")
 @given(st.none() | JSON.map(encode), st.lists(OPERATIONS, max_size=12), st.data())
 def test_what_is_rebuilt_from_the_history_is_the_value(
     base: str | None, operations: list[AnyKeyOperation], data: st.DataObject

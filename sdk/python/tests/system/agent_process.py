@@ -38,6 +38,7 @@ class AgentProcess:
         env = clean_environment(
             SOORMA_MEMORY_URL=platform.memory_url,
             SOORMA_EVENT_SERVICE_URL=platform.events_url,
+            SOORMA_REGISTRY_URL=platform.registry_url,
             SOORMA_LOG_LEVEL="debug",
             TASK_SECONDS=str(4 * pause),
         )

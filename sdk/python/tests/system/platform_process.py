@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-EVENTS_PORT, MEMORY_PORT = 8082, 8083
+GATEWAY_PORT, REGISTRY_PORT, EVENTS_PORT, MEMORY_PORT = 8080, 8081, 8082, 8083
 BLOCK = range(8080, 8086)
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
@@ -100,6 +100,8 @@ class PlatformProcess:
         self.log = folder / "platform.log"
         self._reservation = PortReservation()
         self.offset = self._reservation.offset
+        self.gateway_url = f"http://127.0.0.1:{GATEWAY_PORT + self.offset}"
+        self.registry_url = f"http://127.0.0.1:{REGISTRY_PORT + self.offset}"
         self.memory_url = f"http://127.0.0.1:{MEMORY_PORT + self.offset}"
         self.events_url = f"http://127.0.0.1:{EVENTS_PORT + self.offset}"
         self._env = dict(env or {})
@@ -165,7 +167,9 @@ class PlatformProcess:
     def _wait_until_healthy(self) -> None:
         assert self._process is not None
         until = time.monotonic() + START_SECONDS
-        while not all(answer_of(url) for url in (self.events_url, self.memory_url)):
+        while not all(
+            answer_of(url) for url in (self.gateway_url, self.registry_url, self.events_url, self.memory_url)
+        ):
             if self._process.poll() is None and time.monotonic() < until:
                 time.sleep(0.02)
                 continue

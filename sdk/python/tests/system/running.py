@@ -45,7 +45,8 @@ def platform_in(folder: Path, **env: str) -> Iterator[PlatformProcess]:
 
 def config_of(platform: PlatformProcess, **more: Any) -> ClientConfig:
     """The configuration of a client of this platform, whatever the environment says."""
-    return ClientConfig(memory_url=platform.memory_url, events_url=platform.events_url, **more)
+    addresses = {"memory_url": platform.memory_url, "events_url": platform.events_url}
+    return ClientConfig(registry_url=platform.registry_url, **addresses, **more)
 
 
 def context_of(platform: PlatformProcess, source: str = "test", **more: Any) -> PlatformContext:
@@ -58,11 +59,20 @@ def another(agent: Agent, name: str | None = None, **more: Any) -> Agent:
     return Agent(name or unique("agent"), config=agent._config, retry=agent._retry, **more)
 
 
+def addresses_of(platform: PlatformProcess) -> dict[str, str]:
+    """The variables that name this platform to the SDK."""
+    return {
+        "SOORMA_MEMORY_URL": platform.memory_url,
+        "SOORMA_EVENT_SERVICE_URL": platform.events_url,
+        "SOORMA_REGISTRY_URL": platform.registry_url,
+    }
+
+
 @contextmanager
 def environment_of(platform: PlatformProcess) -> Iterator[dict[str, str]]:
     """What a user exports to reach this platform, as this process's environment."""
     saved = dict(os.environ)
-    named = {"SOORMA_MEMORY_URL": platform.memory_url, "SOORMA_EVENT_SERVICE_URL": platform.events_url}
+    named = addresses_of(platform)
     for name in [name for name in os.environ if name.startswith("SOORMA_")]:
         del os.environ[name]
     os.environ.update(named)
@@ -220,7 +230,7 @@ class PythonProcess:
     """
 
     def __init__(self, platform: PlatformProcess, program: str, **env: str) -> None:
-        known = {"SOORMA_MEMORY_URL": platform.memory_url, "SOORMA_EVENT_SERVICE_URL": platform.events_url}
+        known = addresses_of(platform)
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(

@@ -31,6 +31,7 @@ class Kind(enum.Enum):
 # what they subscribe to
 
 
+@pytest.mark.behaviour("agents.handlers-chosen")
 async def test_types_and_topics_choose_the_handler(context: PlatformContext, agent: Agent) -> None:
     seen = Seen()
 
@@ -60,6 +61,7 @@ async def test_types_and_topics_choose_the_handler(context: PlatformContext, age
     ]
 
 
+@pytest.mark.behaviour("groups.handler")
 async def test_a_star_takes_all(context: PlatformContext, agent: Agent) -> None:
     seen = Seen()
 
@@ -73,6 +75,7 @@ async def test_a_star_takes_all(context: PlatformContext, agent: Agent) -> None:
         assert sorted(await seen.until(8)) == sorted(("any", topic.value) for topic in Topic)
 
 
+@pytest.mark.behaviour("agents.handlers-chosen")
 async def test_the_same_event_twice_is_an_error(agent: Agent) -> None:
     async def handle(event: Any, context: Any) -> None: ...
 
@@ -83,6 +86,7 @@ async def test_the_same_event_twice_is_an_error(agent: Agent) -> None:
             again()(handle)
 
 
+@pytest.mark.behaviour("agents.refused", "topics.eight")
 async def test_what_is_no_agent_is_refused(agent: Agent) -> None:
     with pytest.raises(InvalidName, match="topics are"):
         agent.on_event("a", topic="no-such-topic")
@@ -97,6 +101,7 @@ async def test_what_is_no_agent_is_refused(agent: Agent) -> None:
         await agent.start()
 
 
+@pytest.mark.behaviour("agents.describes-itself")
 async def test_a_worker_describes_itself(running: PlatformProcess) -> None:
     worker = Worker("w", "does w", ["can w"], ["a"], ["b"], "tenant", config=config_of(running))
 
@@ -110,6 +115,7 @@ async def test_a_worker_describes_itself(running: PlatformProcess) -> None:
 # their life
 
 
+@pytest.mark.behaviour("agents.hooks", "agents.drain")
 async def test_hooks_run_before_the_first_and_after_the_last_event(context: PlatformContext, agent: Agent) -> None:
     seen, go_on = Seen(), asyncio.Event()
     await context.bus.publish("early", "business-facts")
@@ -142,6 +148,7 @@ async def test_hooks_run_before_the_first_and_after_the_last_event(context: Plat
     await agent.stop()  # twice does no harm
 
 
+@pytest.mark.behaviour("agents.start-stop")
 async def test_an_agent_can_be_started_again(context: PlatformContext, agent: Agent) -> None:
     seen = Seen()
 
@@ -158,6 +165,7 @@ async def test_an_agent_can_be_started_again(context: PlatformContext, agent: Ag
     assert seen == [0, 1, 2]
 
 
+@pytest.mark.behaviour("agents.drain", "leases.given-back")
 async def test_a_stop_gives_back_what_does_not_end_in_time(context: PlatformContext, agent: Agent) -> None:
     attempts = Seen()
     slow = another(agent, agent.name, drain_timeout=0.1)
@@ -180,6 +188,7 @@ async def test_a_stop_gives_back_what_does_not_end_in_time(context: PlatformCont
     assert await context.memory.list_keys("p") == []
 
 
+@pytest.mark.behaviour("agents.no-platform")
 async def test_start_without_a_platform_says_so() -> None:
     agent = Agent("a", config=config_of_nobody())
 
@@ -194,6 +203,7 @@ def config_of_nobody() -> Any:
     return ClientConfig("http://127.0.0.1:9", "http://127.0.0.1:9", retry_seconds=0.3)
 
 
+@pytest.mark.behaviour("handlers.plain-def")
 async def test_plain_handlers_run_in_threads_side_by_side(context: PlatformContext, agent: Agent) -> None:
     both, seen = threading.Barrier(2, timeout=10), Seen()
 
@@ -220,6 +230,7 @@ async def test_plain_handlers_run_in_threads_side_by_side(context: PlatformConte
 # lanes
 
 
+@pytest.mark.behaviour("lanes.max-concurrency")
 @pytest.mark.parametrize("most", [1, 3])
 async def test_no_more_than_max_concurrency_run_at_once(context: PlatformContext, agent: Agent, most: int) -> None:
     limited, now, highest, done = another(agent, max_concurrency=most), Seen(), Seen(), Seen()
@@ -240,6 +251,7 @@ async def test_no_more_than_max_concurrency_run_at_once(context: PlatformContext
     assert max(highest) == most
 
 
+@pytest.mark.behaviour("lanes.in-order", "ids.plan-of-an-event")
 async def test_a_plan_is_handled_in_order_and_one_at_a_time(context: PlatformContext, agent: Agent) -> None:
     seen, busy = Seen(), set()
 
@@ -263,6 +275,7 @@ async def test_a_plan_is_handled_in_order_and_one_at_a_time(context: PlatformCon
         assert [n for where, n in seen if where == plan] == list(range(20))
 
 
+@pytest.mark.behaviour("lanes.unordered", "operations.blind")
 async def test_unordered_events_of_a_plan_run_side_by_side(context: PlatformContext, agent: Agent) -> None:
     together = asyncio.Barrier(5)
 
@@ -278,6 +291,7 @@ async def test_unordered_events_of_a_plan_run_side_by_side(context: PlatformCont
         assert await WorkflowState(context.memory, "plan").wait_for("n", 5, timeout=15) == 5
 
 
+@pytest.mark.behaviour("lanes.slow-stalls-nobody")
 async def test_a_slow_handler_does_not_stall_other_lanes(context: PlatformContext, agent: Agent) -> None:
     go_on, seen = asyncio.Event(), Seen()
 
@@ -298,6 +312,7 @@ async def test_a_slow_handler_does_not_stall_other_lanes(context: PlatformContex
         await seen.until(53)
 
 
+@pytest.mark.behaviour("retries.lane-waits", "retries.policy")
 async def test_a_lane_waits_while_its_head_backs_off(context: PlatformContext, agent: Agent) -> None:
     seen = Seen()
 
@@ -318,6 +333,7 @@ async def test_a_lane_waits_while_its_head_backs_off(context: PlatformContext, a
 # groups
 
 
+@pytest.mark.behaviour("groups.start-order")
 async def test_events_of_before_go_to_the_first_that_subscribes(context: PlatformContext, agent: Agent) -> None:
     seen, second = Seen(), another(agent)
     for n in range(10):
@@ -339,6 +355,7 @@ async def test_events_of_before_go_to_the_first_that_subscribes(context: Platfor
     assert sorted(map(str, seen[10:])) == ["('second', 'new')", "new"]
 
 
+@pytest.mark.behaviour("groups.wait")
 async def test_an_agent_that_was_away_gets_all_in_order(context: PlatformContext, agent: Agent) -> None:
     seen = Seen()
 
@@ -358,6 +375,7 @@ async def test_an_agent_that_was_away_gets_all_in_order(context: PlatformContext
     assert seen == list(range(1000))
 
 
+@pytest.mark.behaviour("groups.copy-and-share")
 async def test_replicas_share_and_different_agents_each_get_a_copy(context: PlatformContext, agent: Agent) -> None:
     seen: dict[str, Seen] = {name: Seen() for name in ("one", "two", "other")}
     agents = {"one": agent, "two": another(agent, agent.name), "other": another(agent)}
@@ -377,6 +395,7 @@ async def test_replicas_share_and_different_agents_each_get_a_copy(context: Plat
     assert sorted(seen["one"] + seen["two"]) == sorted(seen["other"]) == list(range(100))
 
 
+@pytest.mark.behaviour("groups.handler")
 async def test_a_delivery_goes_only_to_a_replica_with_a_handler_for_it(context: PlatformContext, agent: Agent) -> None:
     seen, newer = Seen(), another(agent, agent.name)
 

@@ -28,6 +28,7 @@ def dead_letters(running: PlatformProcess, agent: Agent) -> list[Any]:
     return found
 
 
+@pytest.mark.behaviour("retries.backoff", "deadletters.kept", "logs.failures")
 async def test_retries_back_off_and_end_in_a_dead_letter(
     running: PlatformProcess, context: PlatformContext, agent: Agent, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -64,6 +65,7 @@ async def test_retries_back_off_and_end_in_a_dead_letter(
     assert "plan p, attempt 1" in failures[0]
 
 
+@pytest.mark.behaviour("deadletters.lane-goes-on", "deadletters.reject")
 async def test_the_lane_goes_on_after_a_dead_letter(context: PlatformContext, agent: Agent) -> None:
     seen = Seen()
 
@@ -79,6 +81,7 @@ async def test_the_lane_goes_on_after_a_dead_letter(context: PlatformContext, ag
         assert await seen.until(3) == [0, 1, 2]
 
 
+@pytest.mark.behaviour("deadletters.replayed", "deadletters.reject")
 async def test_a_dead_letter_can_be_replayed(running: PlatformProcess, context: PlatformContext, agent: Agent) -> None:
     seen, well = Seen(), False
 
@@ -102,6 +105,7 @@ async def test_a_dead_letter_can_be_replayed(running: PlatformProcess, context: 
     assert dead_letters(running, agent) == []
 
 
+@pytest.mark.behaviour("deadletters.park")
 async def test_a_parked_lane_waits_for_the_replay(
     running: PlatformProcess, context: PlatformContext, agent: Agent
 ) -> None:
@@ -127,6 +131,7 @@ async def test_a_parked_lane_waits_for_the_replay(
         assert (await seen.until(6))[4:] == [("p", 0), ("p", 1)]
 
 
+@pytest.mark.behaviour("retries.after")
 async def test_retry_says_when(context: PlatformContext, agent: Agent) -> None:
     times = Seen()
 
@@ -144,6 +149,7 @@ async def test_retry_says_when(context: PlatformContext, agent: Agent) -> None:
     assert 0.28 <= times[1] - times[0] < 3
 
 
+@pytest.mark.behaviour("retries.timeout")
 async def test_a_handler_that_takes_too_long_fails(
     running: PlatformProcess, context: PlatformContext, agent: Agent
 ) -> None:
@@ -163,6 +169,7 @@ async def test_a_handler_that_takes_too_long_fails(
     assert await context.memory.list_keys("p") == []
 
 
+@pytest.mark.behaviour("deadletters.no-loop")
 async def test_a_dead_letter_of_a_dead_letter_ends_there(
     running: PlatformProcess, context: PlatformContext, agent: Agent
 ) -> None:

@@ -82,6 +82,7 @@ async def ask(context: PlatformContext, kind: str, data: object, **more: str) ->
     return await context.bus.publish(kind, "action-requests", data, **more)
 
 
+@pytest.mark.behaviour("agents.drain")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_drains(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState, number: signal.Signals
@@ -102,6 +103,7 @@ async def test_a_signal_drains(
         assert [found[:2] for found in await done(state, 2)] == [[1, 1], [2, 1]]
 
 
+@pytest.mark.behaviour("agents.second-signal")
 async def test_a_second_signal_ends_at_once(running: PlatformProcess, context: PlatformContext) -> None:
     with replica(running, context, "one", block=0) as one:
         await one.subscribed()
@@ -116,6 +118,7 @@ async def test_a_second_signal_ends_at_once(running: PlatformProcess, context: P
         assert one.process.returncode == -signal.SIGTERM
 
 
+@pytest.mark.behaviour("leases.closed-socket", "handlers.clean-attempt")
 async def test_a_killed_agent_is_replaced_at_once(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState
 ) -> None:
@@ -133,6 +136,7 @@ async def test_a_killed_agent_is_replaced_at_once(
     assert await state.get_action_history() == ["1"]
 
 
+@pytest.mark.behaviour("leases.renewed")
 @pytest.mark.parametrize("kind", ["block", "thread"])
 async def test_a_handler_that_blocks_longer_than_its_lease_keeps_its_event(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState, kind: str
@@ -148,6 +152,7 @@ async def test_a_handler_that_blocks_longer_than_its_lease_keeps_its_event(
         assert [line for line in one.lines + two.lines if line.startswith("begins")] == ["begins it 1"]
 
 
+@pytest.mark.behaviour("leases.given-back")
 async def test_what_waits_behind_a_handler_that_blocks_costs_no_attempt(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
@@ -166,6 +171,7 @@ async def test_what_waits_behind_a_handler_that_blocks_costs_no_attempt(
     assert [(data, attempt) for data, attempt, _ in found] == [("blocks", 1), ("waits", 1)]
 
 
+@pytest.mark.behaviour("leases.fence")
 async def test_a_zombie_has_no_effect(running: PlatformProcess, context: PlatformContext, state: WorkflowState) -> None:
     heard = Seen()
     listener = Agent(unique("listener"), config=config_of(running, tenant_id=state.tenant_id))
@@ -196,6 +202,7 @@ async def test_a_zombie_has_no_effect(running: PlatformProcess, context: Platfor
     assert sorted(str(event["data"]) for event in heard) == ["1", "2", "last"]
 
 
+@pytest.mark.behaviour("leases.frozen-agent")
 async def test_a_frozen_agent_collects_nothing(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState
 ) -> None:
@@ -210,6 +217,7 @@ async def test_a_frozen_agent_collects_nothing(
     assert len(await state.get_action_history()) == 30
 
 
+@pytest.mark.behaviour("leases.platform-restart", "leases.reconnect")
 @pytest.mark.parametrize("graceful", [False, True], ids=["kill -9", "SIGTERM"])
 async def test_a_platform_that_goes_in_the_middle_costs_no_attempt(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState, graceful: bool
@@ -232,6 +240,7 @@ async def test_a_platform_that_goes_in_the_middle_costs_no_attempt(
         assert begun == ["begins 1 1", "begins 2 1"]
 
 
+@pytest.mark.behaviour("leases.closed-socket")
 async def test_an_agent_killed_while_the_platform_is_away_is_replaced(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState
 ) -> None:
@@ -247,6 +256,7 @@ async def test_an_agent_killed_while_the_platform_is_away_is_replaced(
         assert await done(state, 1, LEASE + 10) == [[1, 2, "two"]]
 
 
+@pytest.mark.behaviour("handlers.clean-attempt")
 async def test_kills_again_and_again_lose_and_double_nothing(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState
 ) -> None:

@@ -40,6 +40,7 @@ async def responder(agent: Agent) -> AsyncIterator[Seen]:
         yield asked
 
 
+@pytest.mark.behaviour("requests.one-answer")
 async def test_a_request_gets_the_one_answer_that_belongs_to_it(context: PlatformContext, responder: Seen) -> None:
     calls = [context.bus.request("ask", n, response_event="answered", timeout=10) for n in range(20)]
     answers = await asyncio.gather(*calls)
@@ -50,11 +51,13 @@ async def test_a_request_gets_the_one_answer_that_belongs_to_it(context: Platfor
     assert (answers[0].correlation_id, answers[0].parent_event_id) == (first.correlation_id, first.id)
 
 
+@pytest.mark.behaviour("requests.timed-out")
 async def test_a_request_nobody_answers_times_out(context: PlatformContext) -> None:
     with pytest.raises(TimedOut, match="answered"):
         await context.bus.request("nobody listens", response_event="answered", timeout=0.3)
 
 
+@pytest.mark.behaviour("requests.dead-lettered")
 async def test_a_dead_lettered_request_fails_at_once(context: PlatformContext, responder: Seen) -> None:
     async with asyncio.timeout(10):
         with pytest.raises(DeadLettered, match="I never answer") as raised:
@@ -63,6 +66,7 @@ async def test_a_dead_lettered_request_fails_at_once(context: PlatformContext, r
     assert raised.value.reason == "I never answer"
 
 
+@pytest.mark.behaviour("requests.respond")
 async def test_respond_needs_to_know_what_with(context: PlatformContext, agent: Agent) -> None:
     seen, answers = Seen(), Seen()
 
@@ -82,6 +86,7 @@ async def test_respond_needs_to_know_what_with(context: PlatformContext, agent: 
         assert (await answers.until(1))[0].correlation_id == "mine"
 
 
+@pytest.mark.behaviour("requests.same-answer-for-a-later-attempt")
 @pytest.mark.parametrize("traced", [True, False])
 async def test_a_later_attempt_finds_the_same_answer(
     running: PlatformProcess, context: PlatformContext, agent: Agent, responder: Seen, traced: bool
@@ -108,6 +113,7 @@ async def test_a_later_attempt_finds_the_same_answer(
     assert len(responder) == 2
 
 
+@pytest.mark.behaviour("requests.ask-first")
 async def test_a_request_with_uncommitted_changes_says_what_to_do(
     context: PlatformContext, agent: Agent, responder: Seen
 ) -> None:
@@ -130,6 +136,7 @@ async def test_a_request_with_uncommitted_changes_says_what_to_do(
     assert len(responder) == 1
 
 
+@pytest.mark.behaviour("requests.dead-lettered", "requests.timed-out")
 async def test_a_request_in_a_handler_fails_like_one_outside(
     context: PlatformContext, agent: Agent, responder: Seen
 ) -> None:
@@ -151,6 +158,7 @@ async def test_a_request_in_a_handler_fails_like_one_outside(
 # ids
 
 
+@pytest.mark.behaviour("ids.inherited", "ids.of-the-event", "ids.correlation")
 async def test_ids_are_inherited_through_agents(context: PlatformContext, agent: Agent) -> None:
     seen = Seen()
 
@@ -193,6 +201,7 @@ async def test_ids_are_inherited_through_agents(context: PlatformContext, agent:
     assert [event.source for event in (b, c)] == [agent.name] * 2
 
 
+@pytest.mark.behaviour("ids.plan-of-an-event")
 @pytest.mark.parametrize("data", [{"plan_id": 7}, {"plan_id": ""}, {"plan_id": None}, ["plan_id"], "plan_id", None])
 async def test_a_plan_id_in_data_counts_only_if_it_is_one(context: PlatformContext, agent: Agent, data: Any) -> None:
     seen = Seen()
@@ -207,6 +216,7 @@ async def test_a_plan_id_in_data_counts_only_if_it_is_one(context: PlatformConte
         assert seen[0].get("data") == data
 
 
+@pytest.mark.behaviour("requests.of-its-plan")
 async def test_a_request_in_a_handler_belongs_to_its_plan(
     context: PlatformContext, agent: Agent, responder: Seen
 ) -> None:

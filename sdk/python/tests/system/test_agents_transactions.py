@@ -18,6 +18,7 @@ def retry() -> RetryPolicy:
     return AT_ONCE
 
 
+@pytest.mark.behaviour("handlers.all-or-nothing", "handlers.clean-attempt", "handlers.several-plans")
 async def test_an_attempt_that_raises_leaves_nothing(
     context: PlatformContext, agent: Agent, state: WorkflowState
 ) -> None:
@@ -53,6 +54,7 @@ async def test_an_attempt_that_raises_leaves_nothing(
     assert await WorkflowState(context.memory, "other").get("k") == 1
 
 
+@pytest.mark.behaviour("handlers.invisible-until-return")
 async def test_nothing_is_visible_before_the_handler_returns(
     context: PlatformContext, agent: Agent, state: WorkflowState
 ) -> None:
@@ -79,6 +81,31 @@ async def test_nothing_is_visible_before_the_handler_returns(
         assert await state.get("k") == 1
 
 
+@pytest.mark.behaviour("memory.snapshot", "handlers.own-reads")
+async def test_a_read_is_a_fresh_copy_of_what_was_given(
+    context: PlatformContext, agent: Agent, state: WorkflowState
+) -> None:
+    seen = Seen()
+    await state.set("stored", ["as stored"])
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        inside = WorkflowState(handler.memory, "plan")
+        given = {"list": [1]}
+        await inside.set("given", given)
+        given["list"].append("after it was given")
+        for key in ("given", "stored"):
+            found = await inside.get(key)
+            (found["list"] if key == "given" else found).append("after it was read")
+            seen.append(await inside.get(key))
+
+    async with agent:
+        await context.bus.publish("a", "business-facts", plan_id="plan")
+        assert await seen.until(2) == [{"list": [1]}, ["as stored"]]
+    assert await state.get_many(["given", "stored"]) == {"given": {"list": [1]}, "stored": ["as stored"]}
+
+
+@pytest.mark.behaviour("handlers.conflict-runs-again")
 async def test_a_conflict_runs_the_handler_again_at_once(
     context: PlatformContext, agent: Agent, state: WorkflowState
 ) -> None:
@@ -106,6 +133,7 @@ async def test_a_conflict_runs_the_handler_again_at_once(
     assert sorted(await state.get_action_history()) == ["one", "two"]
 
 
+@pytest.mark.behaviour("handlers.conflict-runs-again")
 async def test_ten_agents_that_read_and_write_one_key_lose_nothing(
     context: PlatformContext, agent: Agent, state: WorkflowState
 ) -> None:
@@ -122,6 +150,7 @@ async def test_ten_agents_that_read_and_write_one_key_lose_nothing(
     assert len(await state.history("n")) == 15
 
 
+@pytest.mark.behaviour("handlers.isolation")
 @pytest.mark.parametrize(("isolation", "runs_again"), [("reads", True), ("writes", False)])
 async def test_isolation_chooses_which_reads_are_checked(
     context: PlatformContext, agent: Agent, state: WorkflowState, isolation: Any, runs_again: bool
@@ -146,6 +175,7 @@ async def test_isolation_chooses_which_reads_are_checked(
     assert await state.get_many(["saw", "written"]) == {"saw": len(runs) - 1, "written": 1}
 
 
+@pytest.mark.behaviour("handlers.isolation")
 async def test_isolation_writes_still_checks_what_is_written(
     context: PlatformContext, agent: Agent, state: WorkflowState
 ) -> None:
@@ -165,6 +195,7 @@ async def test_isolation_writes_still_checks_what_is_written(
     assert runs == [0, 5]
 
 
+@pytest.mark.behaviour("handlers.what-is-not-checked", "operations.blind")
 async def test_a_read_by_which_nothing_is_changed_is_not_checked(
     context: PlatformContext, agent: Agent, state: WorkflowState
 ) -> None:
@@ -193,6 +224,7 @@ async def test_a_read_by_which_nothing_is_changed_is_not_checked(
     assert await state.get("k") == "set without a look"
 
 
+@pytest.mark.behaviour("handlers.conflicts-end")
 async def test_conflicts_without_end_count_as_attempts(
     running: PlatformProcess, context: PlatformContext, agent: Agent, state: WorkflowState
 ) -> None:
@@ -215,6 +247,7 @@ async def test_conflicts_without_end_count_as_attempts(
     assert await state.has("never") is False
 
 
+@pytest.mark.behaviour("handlers.other-scope-forbidden")
 async def test_another_tenant_or_user_is_forbidden(context: PlatformContext, agent: Agent) -> None:
     refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     tenant_id, user_id = context.memory.scope().tenant_id, context.memory.scope().user_id
@@ -249,6 +282,7 @@ async def test_another_tenant_or_user_is_forbidden(context: PlatformContext, age
         await refused
 
 
+@pytest.mark.behaviour("handlers.immediate", "ids.inherited")
 async def test_immediate_is_written_through(context: PlatformContext, agent: Agent, state: WorkflowState) -> None:
     heard = Seen()
 
@@ -278,6 +312,7 @@ async def test_immediate_is_written_through(context: PlatformContext, agent: Age
     assert {change.actor for change in await state.history("progress")} == {agent.name}
 
 
+@pytest.mark.behaviour("limits.at-the-call")
 async def test_limits_raise_at_the_call_that_crosses_them(context: PlatformContext, agent: Agent) -> None:
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

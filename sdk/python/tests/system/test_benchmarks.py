@@ -8,6 +8,7 @@ import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import pytest
 from platform_process import clean_environment
 
 RUN = Path(__file__).parents[4] / "benchmarks" / "run.py"
@@ -43,6 +44,7 @@ def rows_of(section: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
+@pytest.mark.behaviour("costs.bench")
 def test_a_run_measures_everything(tmp_path: Path) -> None:
     output, temporary = tmp_path / "output", tmp_path / "temporary"
     temporary.mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cli_shell import SECONDS, Shell, is_gone, read_until
-from platform_process import EVENTS_PORT, MEMORY_PORT
+from platform_process import EVENTS_PORT, GATEWAY_PORT, MEMORY_PORT
 
 from soorma import config
 from soorma.cli import services
@@ -23,6 +23,7 @@ from soorma_platform import settings
 # --- Starting, looking, stopping ---------------------------------------------------------------
 
 
+@pytest.mark.behaviour("dev.starts")
 def test_starts_a_platform_that_outlives_the_command(shell: Shell) -> None:
     said = shell.soorma("dev").stdout
 
@@ -31,11 +32,13 @@ def test_starts_a_platform_that_outlives_the_command(shell: Shell) -> None:
     assert os.getsid(pid) == pid, "a session of its own, so that closing the terminal does not end it"
     assert f"process {pid}" in said
     assert f"http://localhost:{EVENTS_PORT + shell.offset}" in said
+    assert f"A page shows how they are: http://localhost:{GATEWAY_PORT + shell.offset}\n" in said
     assert f"export SOORMA_MEMORY_URL=http://localhost:{MEMORY_PORT + shell.offset}\n" in said
     assert f"export SOORMA_EVENT_SERVICE_URL=http://localhost:{EVENTS_PORT + shell.offset}\n" in said
     assert "Next:" in said
 
 
+@pytest.mark.behaviour("dev.status-logs-stop")
 def test_status_tells_how_it_is(shell: Shell) -> None:
     shell.soorma("dev")
     del shell.env["SOORMA_PORT_OFFSET"]  # --status and --stop remember it
@@ -44,13 +47,19 @@ def test_status_tells_how_it_is(shell: Shell) -> None:
     found = json.loads(shell.soorma("dev", "--status", "--json").stdout)
 
     pid = shell.pid()
-    for part in ("events", "memory", "ok", str(pid), str(shell.folder / ".soorma" / "soorma.db")):
+    database = str(shell.folder / ".soorma" / "soorma.db")
+    for part in ("gateway", "registry", "events", "memory", "ok", str(pid), database):
         assert part in said
     assert found["running"]
     assert found["healthy"]
     assert found["pid"] == pid
     assert found["port_offset"] == shell.offset
-    assert {each["service"]: each["health"] for each in found["services"]} == {"events": "ok", "memory": "ok"}
+    assert {each["service"]: each["health"] for each in found["services"]} == {
+        "gateway": "ok",
+        "registry": "ok",
+        "events": "ok",
+        "memory": "ok",
+    }
     assert found["environment"]["SOORMA_MEMORY_URL"] == f"http://localhost:{MEMORY_PORT + shell.offset}"
 
     shell.soorma("dev", "--stop")
@@ -60,6 +69,7 @@ def test_status_tells_how_it_is(shell: Shell) -> None:
     assert nothing["running"] is False
 
 
+@pytest.mark.behaviour("dev.status-logs-stop")
 def test_stopping_what_does_not_run_is_fine(shell: Shell) -> None:
     assert "nothing was ever started" in shell.soorma("dev", "--stop").stdout
     assert not (shell.folder / ".soorma").exists(), "looking leaves nothing behind"
@@ -68,12 +78,14 @@ def test_stopping_what_does_not_run_is_fine(shell: Shell) -> None:
     assert "No platform runs" in shell.soorma("dev", "--stop").stdout
 
 
+@pytest.mark.behaviour("dev.ports")
 def test_the_port_offset_can_be_an_option(shell: Shell) -> None:
     del shell.env["SOORMA_PORT_OFFSET"]
     shell.soorma("dev", "--port-offset", str(shell.offset))
     assert shell.is_up()
 
 
+@pytest.mark.behaviour("dev.found-again")
 def test_a_platform_that_runs_is_found_again(shell: Shell) -> None:
     shell.soorma("dev")
     pid = shell.pid()
@@ -84,6 +96,7 @@ def test_a_platform_that_runs_is_found_again(shell: Shell) -> None:
     assert shell.pid() == pid
 
 
+@pytest.mark.behaviour("dev.found-again")
 def test_a_platform_that_runs_on_other_ports_is_an_error(shell: Shell) -> None:
     shell.soorma("dev")
     refused = shell.soorma("dev", "--port-offset", "0", exits=Exit.RUNNING_ELSEWHERE)
@@ -91,6 +104,7 @@ def test_a_platform_that_runs_on_other_ports_is_an_error(shell: Shell) -> None:
     assert shell.is_up()
 
 
+@pytest.mark.behaviour("dev.found-again")
 def test_two_at_the_same_moment_start_one_platform(shell: Shell) -> None:
     both = [shell.spawn("dev") for _ in range(2)]
     said = [child.communicate(timeout=SECONDS)[0] for child in both]
@@ -100,6 +114,7 @@ def test_two_at_the_same_moment_start_one_platform(shell: Shell) -> None:
     assert pids == {str(shell.pid())}
 
 
+@pytest.mark.behaviour("dev.ports")
 def test_two_folders_at_the_same_moment_share_no_port(shell: Shell, tmp_path: Path) -> None:
     other = Shell(tmp_path / "other", shell.offset)
     other.folder.mkdir()
@@ -112,6 +127,7 @@ def test_two_folders_at_the_same_moment_share_no_port(shell: Shell, tmp_path: Pa
         other.close()
 
 
+@pytest.mark.behaviour("dev.starts")
 def test_a_folder_below_uses_the_same_platform(shell: Shell) -> None:
     below = shell.folder / "examples" / "deep"
     below.mkdir(parents=True)
@@ -128,6 +144,7 @@ def test_a_folder_below_uses_the_same_platform(shell: Shell) -> None:
     assert Path(f"/proc/{shell.pid()}").exists()
 
 
+@pytest.mark.behaviour("dev.ports")
 def test_default_ports_need_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in services.VARIABLES.values():
         monkeypatch.delenv(name, raising=False)
@@ -136,17 +153,28 @@ def test_default_ports_need_no_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert services.exports("127.0.0.1", services.PORTS) == ["export SOORMA_MEMORY_URL=http://localhost:8083"]
 
 
+@pytest.mark.behaviour("dev.ports")
 def test_the_three_sides_agree_on_the_ports() -> None:
     assert services.PORTS == settings.PORTS
     assert services.variables("127.0.0.1", services.PORTS) == {
         "SOORMA_MEMORY_URL": config.MEMORY_URL,
         "SOORMA_EVENT_SERVICE_URL": config.EVENTS_URL,
+        "SOORMA_REGISTRY_URL": config.REGISTRY_URL,
+    }
+
+
+@pytest.mark.behaviour("dev.found-again")
+def test_a_platform_of_before_the_registry_is_found_where_it_is() -> None:
+    assert services.variables("127.0.0.1", {"memory": 1, "events": 2}) == {
+        "SOORMA_MEMORY_URL": "http://localhost:1",
+        "SOORMA_EVENT_SERVICE_URL": "http://localhost:2",
     }
 
 
 # --- The log -----------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("dev.status-logs-stop")
 def test_logs_prints_what_the_platform_said(shell: Shell) -> None:
     assert "start a platform" in shell.soorma("dev", "--logs", exits=Exit.NOT_RUNNING).stderr
     shell.soorma("dev")
@@ -156,6 +184,7 @@ def test_logs_prints_what_the_platform_said(shell: Shell) -> None:
     assert "platform stopped" in said
 
 
+@pytest.mark.behaviour("dev.status-logs-stop")
 def test_logs_are_followed_also_when_replaced(shell: Shell) -> None:
     shell.soorma("dev")
     log = shell.folder / ".soorma" / "platform.log"
@@ -178,6 +207,7 @@ def test_logs_are_followed_also_when_replaced(shell: Shell) -> None:
     assert following.wait(SECONDS) == Exit.OK
 
 
+@pytest.mark.behaviour("dev.status-logs-stop")
 def test_a_large_log_is_set_aside(shell: Shell) -> None:
     shell.soorma("dev")
     shell.soorma("dev", "--stop")
@@ -191,6 +221,7 @@ def test_a_large_log_is_set_aside(shell: Shell) -> None:
 # --- In the foreground -------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("dev.foreground")
 def test_in_the_foreground_ctrl_c_stops_it(shell: Shell) -> None:
     foreground = shell.spawn("dev", "--foreground", "--build")
     said = read_until(foreground, "Ctrl+C")
@@ -209,6 +240,7 @@ def test_in_the_foreground_ctrl_c_stops_it(shell: Shell) -> None:
     shell.soorma("dev", "--status", exits=Exit.NOT_RUNNING)
 
 
+@pytest.mark.behaviour("dev.foreground")
 def test_the_foreground_is_stopped_from_another_terminal(shell: Shell) -> None:
     foreground = shell.spawn("dev", "--foreground")
     read_until(foreground, "Ctrl+C")
@@ -219,9 +251,11 @@ def test_the_foreground_is_stopped_from_another_terminal(shell: Shell) -> None:
 # --- serve and version -------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("dev.serve")
 def test_serve_runs_all_services_until_it_is_told_to_stop(shell: Shell, tmp_path: Path) -> None:
     database = tmp_path / "served" / "soorma.db"
-    serving = shell.spawn("serve", "memory", "events", "--database", str(database), "--host", "localhost")
+    named = ("memory", "events", "registry", "gateway")
+    serving = shell.spawn("serve", *named, "--database", str(database), "--host", "localhost")
     read_until(serving, "platform ready")
     assert shell.is_up()
     assert database.exists()
@@ -229,11 +263,13 @@ def test_serve_runs_all_services_until_it_is_told_to_stop(shell: Shell, tmp_path
     assert serving.wait(SECONDS) == Exit.OK
 
 
+@pytest.mark.behaviour("dev.serve")
 def test_serve_refuses_a_part_of_the_embedded_platform(shell: Shell) -> None:
     refused = shell.soorma("serve", "memory", exits=Exit.USAGE).stderr
     assert "the embedded database has one process" in refused
 
 
+@pytest.mark.behaviour("dev.exit-codes")
 def test_version(shell: Shell) -> None:
     found = json.loads(shell.soorma("version", "--json").stdout)
     assert found["version"] == "1.0.0"
@@ -243,6 +279,7 @@ def test_version(shell: Shell) -> None:
         assert shell.soorma(*arguments).stdout.startswith("soorma 1.0.0 (Python ")
 
 
+@pytest.mark.behaviour("dev.exit-codes")
 def test_help_lists_every_exit_code(shell: Shell) -> None:
     said = shell.soorma("dev", "--help").stdout
     for code in Exit:
@@ -254,6 +291,7 @@ def test_help_lists_every_exit_code(shell: Shell) -> None:
 HEAVY = ("aiohttp", "apsw", "http.client", "soorma_platform", "starlette", "uvicorn")
 
 
+@pytest.mark.behaviour("costs.imports")
 @pytest.mark.parametrize("program", ["import soorma.cli", "from soorma.cli.app import run; run(['version'])"])
 def test_the_command_imports_little(program: str) -> None:
     listing = f"{program}\nimport sys; print(*sys.modules)"
@@ -264,6 +302,7 @@ def test_the_command_imports_little(program: str) -> None:
 # --- Unusual places ----------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("dev.anywhere")
 @pytest.mark.parametrize("name", ["with space", "ünï [bold]cödé 日本", "quote'\"$HOME"])
 def test_unusual_folders(shell: Shell, name: str) -> None:
     shell.folder /= name
@@ -276,6 +315,7 @@ def test_unusual_folders(shell: Shell, name: str) -> None:
     assert not (shell.folder / ".soorma").exists()
 
 
+@pytest.mark.behaviour("dev.anywhere")
 def test_without_a_home_and_in_plain_ascii(shell: Shell) -> None:
     shell.folder /= "ünï"
     shell.folder.mkdir()
@@ -289,6 +329,7 @@ def test_without_a_home_and_in_plain_ascii(shell: Shell) -> None:
     assert not (shell.folder / ".soorma").exists()
 
 
+@pytest.mark.behaviour("dev.anywhere")
 def test_through_a_symbolic_link(shell: Shell, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(shell.folder)
@@ -299,6 +340,7 @@ def test_through_a_symbolic_link(shell: Shell, tmp_path: Path) -> None:
     assert is_gone(pid)
 
 
+@pytest.mark.behaviour("dev.anywhere")
 def test_a_users_files_do_not_pass_for_modules(shell: Shell) -> None:
     (shell.folder / "uvicorn.py").write_text("raise SystemExit('this is not uvicorn')")
     script = [sys.executable, "-P", "-m", "soorma.cli"]

@@ -49,6 +49,7 @@ class Terminal:
         self.env = clean_environment(
             SOORMA_MEMORY_URL=platform.memory_url,
             SOORMA_EVENT_SERVICE_URL=platform.events_url,
+            SOORMA_REGISTRY_URL=platform.registry_url,
             SOORMA_TENANT_ID=self.tenant,
             COLUMNS="200",
             NO_COLOR="1",
@@ -178,6 +179,7 @@ VALUES = [
 ]
 
 
+@pytest.mark.behaviour("command.values")
 def test_values_come_back_as_they_went_in(terminal: Terminal) -> None:
     for number, text in enumerate(VALUES, 1):
         said = terminal.run("state", "set", "plan", f"key{number}", text).stdout
@@ -192,6 +194,7 @@ def test_values_come_back_as_they_went_in(terminal: Terminal) -> None:
     assert found["value"] == -7
 
 
+@pytest.mark.behaviour("command.values")
 def test_values_from_standard_input_and_plain_text(terminal: Terminal) -> None:
     terminal.run("state", "set", "plan", "a", "-", stdin=b'{"from": "stdin"}\n')
     assert terminal.json("state", "get", "plan", "a")["value"] == {"from": "stdin"}
@@ -201,6 +204,7 @@ def test_values_from_standard_input_and_plain_text(terminal: Terminal) -> None:
     assert terminal.json("state", "get", "plan", "a")["value"] == "zwei\nZeilen ü"
 
 
+@pytest.mark.behaviour("command.values")
 @pytest.mark.parametrize("text", ["hello", "{'a': 1}", "NaN", "", "[1,", "1 2", r'"\ud800"', "--strnig"])
 def test_text_that_is_no_json_is_refused(terminal: Terminal, text: str) -> None:
     refused = terminal.run("state", "set", "plan", "key", text, exits=Exit.USAGE)
@@ -208,11 +212,13 @@ def test_text_that_is_no_json_is_refused(terminal: Terminal, text: str) -> None:
     assert len(refused.stderr.splitlines()) == 1
 
 
+@pytest.mark.behaviour("command.values")
 def test_standard_input_that_is_no_text_is_refused(terminal: Terminal) -> None:
     assert "no UTF-8" in terminal.run("state", "set", "plan", "key", "-", stdin=b"\xff", exits=Exit.USAGE).stderr
     assert terminal.json("state", "plans") == {"plans": []}
 
 
+@pytest.mark.behaviour("command.values")
 def test_names_that_need_care(terminal: Terminal) -> None:
     for plan, key in (("a/b c", "ü?&#%2F"), ("…", "-"), ("p", "x\x1b[2Jy")):
         assert terminal.json("state", "set", plan, key, "1")["planId"] == plan
@@ -222,6 +228,7 @@ def test_names_that_need_care(terminal: Terminal) -> None:
     assert "x\\u001b[2Jy" in listed
 
 
+@pytest.mark.behaviour("command.lists")
 def test_list_and_plans(terminal: Terminal) -> None:
     terminal.set("plan-a", "first", {"x": 1})
     terminal.set("plan-a", "second", "y" * 1000)
@@ -246,6 +253,7 @@ def test_list_and_plans(terminal: Terminal) -> None:
     assert [plan["planId"] for plan in terminal.json("state", "plans")["plans"]] == ["plan-a", "plan-b"]
 
 
+@pytest.mark.behaviour("command.lists")
 async def test_lists_are_whole_however_many_pages(terminal: Terminal) -> None:
     async with terminal.context() as context:
         state = WorkflowState(context.memory, "large")
@@ -263,6 +271,7 @@ async def test_lists_are_whole_however_many_pages(terminal: Terminal) -> None:
     assert sorted(changes, key=lambda change: change["revision"]) == changes
 
 
+@pytest.mark.behaviour("command.conditions")
 def test_compare_and_set(terminal: Terminal) -> None:
     terminal.run("state", "set", "plan", "key", "1", "--if-revision", "0")
     refused = terminal.run("state", "set", "plan", "key", "2", "--if-revision", "0", exits=Exit.CONFLICT)
@@ -272,6 +281,7 @@ def test_compare_and_set(terminal: Terminal) -> None:
     terminal.run("state", "delete", "plan", "key", "--if-revision", "2")
 
 
+@pytest.mark.behaviour("command.conditions")
 def test_delete(terminal: Terminal) -> None:
     for key in ("a", "b", "c", "d"):
         terminal.set("plan", key, 1)
@@ -286,6 +296,7 @@ def test_delete(terminal: Terminal) -> None:
         terminal.run("state", "delete", *wrong, exits=Exit.USAGE)
 
 
+@pytest.mark.behaviour("command.lists")
 def test_history_and_values_of_the_past(terminal: Terminal) -> None:
     terminal.set("plan", "a", "old")
     terminal.set("plan", "b", 1)
@@ -304,7 +315,7 @@ def test_history_and_values_of_the_past(terminal: Terminal) -> None:
     assert terminal.run("state", "get", "plan", "a", "--at", "2").stdout == '"old"\n'
     assert terminal.json("state", "get", "plan", "a", "--at", "2")["at"] == 2
     terminal.run("state", "get", "plan", "b", "--at", "1", exits=Exit.NOT_FOUND)
-    refused = terminal.run("state", "get", "plan", "a", "--at", "9", exits=Exit.USAGE)
+    refused = terminal.run("state", "get", "plan", "a", "--at", "9", exits=Exit.NOT_FOUND)
     assert "no revision 9 yet" in refused.stderr
 
     terminal.run("state", "delete", "plan", "--all")
@@ -313,6 +324,7 @@ def test_history_and_values_of_the_past(terminal: Terminal) -> None:
     assert terminal.run("state", "history", "no plan").stdout == ""
 
 
+@pytest.mark.behaviour("command.lists")
 async def test_actions(terminal: Terminal) -> None:
     async with terminal.context() as context:
         state = WorkflowState(context.memory, "plan")
@@ -324,6 +336,7 @@ async def test_actions(terminal: Terminal) -> None:
     assert (await asyncio.to_thread(terminal.process, "state", "actions", "other")).stdout == ""
 
 
+@pytest.mark.behaviour("command.follow")
 def test_watch(terminal: Terminal) -> None:
     terminal.set("plan", "before", 1)
     with (
@@ -350,6 +363,7 @@ def publish(terminal: Terminal, *arguments: str, **more: Any) -> str:
     return terminal.run("events", "publish", *arguments, "--topic", "business-facts", **more).stdout.strip()
 
 
+@pytest.mark.behaviour("command.follow", "command.publish")
 def test_publish_and_tail(terminal: Terminal) -> None:
     with Follower(terminal, "events", "tail") as lines, Follower(terminal, "events", "tail", "--json") as documents:
         first = publish(
@@ -384,6 +398,7 @@ def test_publish_and_tail(terminal: Terminal) -> None:
         documents.end()
 
 
+@pytest.mark.behaviour("command.follow")
 def test_tail_takes_what_is_asked_for(terminal: Terminal) -> None:
     for kind in ("a", "b", "c"):
         publish(terminal, kind)
@@ -405,6 +420,7 @@ def test_tail_takes_what_is_asked_for(terminal: Terminal) -> None:
         assert cloud["tenantid"] == terminal.tenant
 
 
+@pytest.mark.behaviour("command.publish")
 def test_an_event_id_is_used_once(terminal: Terminal) -> None:
     for _ in range(2):
         assert publish(terminal, "a", "--event-id", "mine", "--data", "1") == "mine"
@@ -413,6 +429,7 @@ def test_an_event_id_is_used_once(terminal: Terminal) -> None:
     )
 
 
+@pytest.mark.behaviour("command.dead-letters")
 async def test_groups_dead_letters_and_replay(terminal: Terminal) -> None:
     accepting, refused, seen = False, 0, []
     agent = Worker("refuser", config=config_of(terminal.platform, tenant_id=terminal.tenant))
@@ -477,6 +494,7 @@ async def _has_dead_letters(run_json: Any, count: int) -> bool:
 # --- Following ---------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("command.follow")
 def test_followers_lose_and_double_nothing_when_the_platform_is_killed(
     platform: PlatformProcess, tmp_path: Path
 ) -> None:
@@ -499,6 +517,7 @@ def test_followers_lose_and_double_nothing_when_the_platform_is_killed(
             assert set(notes.splitlines()) == {"note: the stream stands again; nothing was lost"}
 
 
+@pytest.mark.behaviour("command.follow")
 @pytest.mark.parametrize("follow", [("events", "tail"), ("state", "watch", "plan")])
 def test_a_follower_ends_with_its_reader(terminal: Terminal, follow: tuple[str, ...]) -> None:
     with Follower(terminal, *follow) as follower:
@@ -510,6 +529,7 @@ def test_a_follower_ends_with_its_reader(terminal: Terminal, follow: tuple[str, 
         follower.process.stdout = None
 
 
+@pytest.mark.behaviour("command.follow")
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_reader_that_leaves_is_no_failure_that_needs_words(terminal: Terminal, form: tuple[str, ...]) -> None:
     terminal.set("plan", "key", 1)
@@ -534,6 +554,7 @@ def test_a_reader_that_leaves_is_no_failure_that_needs_words(terminal: Terminal,
 # --- Whose, and where --------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("command.whose")
 def test_another_tenant_or_user_sees_nothing(terminal: Terminal) -> None:
     terminal.set("plan", "key", 1)
     publish(terminal, "a")
@@ -558,6 +579,7 @@ def test_another_tenant_or_user_sees_nothing(terminal: Terminal) -> None:
     assert terminal.json("state", "get", "plan", "key")["value"] == 2
 
 
+@pytest.mark.behaviour("command.whose", "ids.defaults", "ids.environment")
 def test_whose_data_is_meant(terminal: Terminal) -> None:
     terminal.run("state", "set", "plan", "key", "1", "--tenant", "a tenant", "--user", "a user")
     found = terminal.json("state", "get", "plan", "key", SOORMA_TENANT_ID="a tenant", SOORMA_USER_ID="a user")
@@ -569,6 +591,7 @@ def test_whose_data_is_meant(terminal: Terminal) -> None:
         assert part in told
 
 
+@pytest.mark.behaviour("command.whose")
 def test_the_platform_of_the_folder_is_found(terminal: Terminal) -> None:
     platform = terminal.platform
     note = terminal.folder / ".soorma" / "platform.json"
@@ -585,6 +608,7 @@ def test_the_platform_of_the_folder_is_found(terminal: Terminal) -> None:
     terminal.run("state", "plans", exits=Exit.UNAVAILABLE, SOORMA_RETRY_SECONDS=FEW_SECONDS, **nowhere)
 
 
+@pytest.mark.behaviour("command.whose")
 def test_the_default_addresses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -624,6 +648,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.behaviour("command.says-what-is-wrong", "outage.every-call")
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_without_a_platform(command: tuple[str, ...], terminal: Terminal) -> None:
     nowhere = dict.fromkeys(services.VARIABLES.values(), "http://127.0.0.1:9")
@@ -632,6 +657,7 @@ def test_without_a_platform(command: tuple[str, ...], terminal: Terminal) -> Non
     assert "http://127.0.0.1:9 cannot be reached" in done.stderr
 
 
+@pytest.mark.behaviour("command.says-what-is-wrong")
 @pytest.mark.parametrize(
     ("command", "told"),
     [
@@ -642,7 +668,6 @@ def test_without_a_platform(command: tuple[str, ...], terminal: Terminal) -> Non
         (("events", "tail", "--topic", "nope"), "business-facts"),
         (("events", "tail", "--type", "a,b"), "comma"),
         (("events", "tail", "--after", "-1"), "--after"),
-        (("events", "tail", "--after", "999999999"), "log ends at position"),
         (("events", "replay"), "--all"),
         (("events", "replay", "1", "--all"), "--all"),
         (("events", "replay", "1", "--group", "g"), "--all"),
@@ -654,7 +679,6 @@ def test_without_a_platform(command: tuple[str, ...], terminal: Terminal) -> Non
         (("state", "get", "plan", ""), "key must have"),
         (("state", "set", "plan", "key", "1", "--ttl", "0"), "more than 0"),
         (("state", "set", "plan", "key", "1", "--if-revision", "-1"), "--if-revision"),
-        (("state", "watch", "plan", "--after", "7"), "is at revision 0"),
     ],
 )
 def test_what_is_not_possible_is_told(terminal: Terminal, command: tuple[str, ...], told: str) -> None:
@@ -662,10 +686,14 @@ def test_what_is_not_possible_is_told(terminal: Terminal, command: tuple[str, ..
     assert told in done.stderr + done.stdout
 
 
+@pytest.mark.behaviour("command.says-what-is-wrong")
 def test_missing_and_too_large(terminal: Terminal) -> None:
     missing = terminal.run("state", "get", "plan", "key", exits=Exit.NOT_FOUND)
     assert missing.stderr == "soorma: plan 'plan' has no key 'key'\n"
     assert "9" in terminal.run("events", "replay", "999999", exits=Exit.NOT_FOUND).stderr
+    ahead = terminal.run("events", "tail", "--after", "999999999", exits=Exit.NOT_FOUND)
+    assert "log ends at position" in ahead.stderr
+    assert "is at revision 0" in terminal.run("state", "watch", "plan", "--after", "7", exits=Exit.NOT_FOUND).stderr
     large = json.dumps("x" * 1_100_000).encode()
     assert "1,048,576" in terminal.run("state", "set", "plan", "key", "-", stdin=large, exits=Exit.REFUSED).stderr
 
@@ -673,6 +701,7 @@ def test_missing_and_too_large(terminal: Terminal) -> None:
 # --- The command itself ------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("costs.imports")
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
@@ -697,6 +726,7 @@ print("IMPORTED", *sys.modules)
     assert not {"soorma_platform", *unwanted} & set(imported)
 
 
+@pytest.mark.behaviour("command.complete-help")
 def test_help_and_readme_name_every_command(terminal: Terminal) -> None:
     told = terminal.process("--help").stdout
     assert all(noun in told for noun in nouns.HOMES)

@@ -21,6 +21,7 @@ from soorma.cli import ports, processes
 from soorma.cli.exits import Exit
 
 
+@pytest.mark.behaviour("dev.crash")
 def test_a_process_is_known_again_without_proc() -> None:
     """Where there is no /proc, ps tells when a process was born, and that a zombie is no process."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
@@ -31,6 +32,7 @@ def test_a_process_is_known_again_without_proc() -> None:
         eventually(lambda: processes._born_elsewhere(child.pid) is None)
 
 
+@pytest.mark.behaviour("dev.crash")
 def test_kill_9_and_again(shell: Shell) -> None:
     shell.soorma("dev")
     keep(shell, "a plan", "acknowledged")
@@ -46,6 +48,7 @@ def test_kill_9_and_again(shell: Shell) -> None:
     assert kept(shell, "a plan") == "acknowledged"
 
 
+@pytest.mark.behaviour("dev.crash")
 def test_a_pid_given_to_another_process_is_recognised(shell: Shell) -> None:
     shell.soorma("dev")
     shell.soorma("dev", "--stop")
@@ -60,6 +63,7 @@ def test_a_pid_given_to_another_process_is_recognised(shell: Shell) -> None:
     assert bystander.poll() is None, "it was not the platform"
 
 
+@pytest.mark.behaviour("dev.crash")
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', "null"])
 def test_a_note_that_cannot_be_read_is_removed(shell: Shell, text: str) -> None:
     (shell.folder / ".soorma").mkdir()
@@ -69,6 +73,7 @@ def test_a_note_that_cannot_be_read_is_removed(shell: Shell, text: str) -> None:
     assert not shell.state.exists()
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_port_taken_by_another_program(shell: Shell) -> None:
     port = MEMORY_PORT + shell.offset
     other = shell.python(
@@ -86,6 +91,7 @@ def test_a_port_taken_by_another_program(shell: Shell) -> None:
         assert not shell.state.exists()
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_port_taken_by_a_platform_of_another_folder(shell: Shell, tmp_path: Path) -> None:
     shell.soorma("dev")
     other = tmp_path / "other"
@@ -95,6 +101,7 @@ def test_a_port_taken_by_a_platform_of_another_folder(shell: Shell, tmp_path: Pa
     assert f"`soorma dev --stop` in {shell.folder}" in refused
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 @pytest.mark.parametrize(
     ("written", "ours", "collide"),
     [
@@ -119,6 +126,7 @@ def test_the_kernels_addresses_are_understood(
     assert ports._collide(ports._address(written), ip_address(ours)) is collide
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_listener_on_ipv6_is_named(shell: Shell) -> None:
     with socket.socket(socket.AF_INET6) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -129,6 +137,7 @@ def test_a_listener_on_ipv6_is_named(shell: Shell) -> None:
             assert ports.holder("127.0.0.1", MEMORY_PORT + shell.offset).pid == os.getpid()
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_file_where_the_folder_should_be(shell: Shell) -> None:
     (shell.folder / ".soorma").write_text("a file")
     for command in (["dev"], ["dev", "--build"], ["dev", "--foreground"], ["dev", "--stop"]):
@@ -137,6 +146,7 @@ def test_a_file_where_the_folder_should_be(shell: Shell) -> None:
     shell.soorma("dev", "--logs", exits=Exit.NOT_RUNNING)
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_folder_that_may_not_be_written(shell: Shell) -> None:
     """As root permissions do not bite, but a folder in place of the log does."""
     (shell.folder / ".soorma" / "platform.log").mkdir(parents=True)
@@ -145,6 +155,7 @@ def test_a_folder_that_may_not_be_written(shell: Shell) -> None:
     assert not shell.state.exists()
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_start_that_takes_too_long_is_given_up(shell: Shell) -> None:
     locked_database(shell)
     refused = shell.soorma("dev", "--timeout", "0.3", exits=Exit.START_TIMEOUT).stderr
@@ -153,6 +164,7 @@ def test_a_start_that_takes_too_long_is_given_up(shell: Shell) -> None:
     assert ports.is_free("127.0.0.1", MEMORY_PORT + shell.offset)
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_ctrl_c_while_starting_leaves_nothing(shell: Shell) -> None:
     locked_database(shell)
     starting = shell.spawn("dev")
@@ -164,6 +176,7 @@ def test_ctrl_c_while_starting_leaves_nothing(shell: Shell) -> None:
     assert not shell.state.exists()
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_platform_that_ends_while_starting_tells_its_reason(shell: Shell) -> None:
     refused = shell.soorma("dev", exits=Exit.START_FAILED, SOORMA_LEASE_SECONDS="long").stderr
     assert "SOORMA_LEASE_SECONDS must be a number" in refused
@@ -171,6 +184,7 @@ def test_a_platform_that_ends_while_starting_tells_its_reason(shell: Shell) -> N
     assert "SOORMA_HOST" in refused
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_platform_that_does_not_answer(shell: Shell) -> None:
     shell.soorma("dev")
     pid = shell.pid()
@@ -184,6 +198,7 @@ def test_a_platform_that_does_not_answer(shell: Shell) -> None:
     assert is_gone(pid)
 
 
+@pytest.mark.behaviour("dev.found-again")
 def test_waiting_for_another_command_is_said(shell: Shell) -> None:
     shell.soorma("dev")
     lock = os.open(shell.folder / ".soorma" / "dev.lock", os.O_RDWR)
@@ -194,6 +209,7 @@ def test_waiting_for_another_command_is_said(shell: Shell) -> None:
     assert waiting.wait(SECONDS) == Exit.OK
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -13,6 +13,7 @@ from platform_process import PlatformProcess
 from soorma.cli.exits import Exit
 
 
+@pytest.mark.behaviour("dev.build-and-migrate")
 def test_build_prepares_a_store_that_never_was(shell: Shell) -> None:
     said = shell.soorma("dev", "--build").stdout
     assert f"Preparing the store {shell.folder / '.soorma' / 'soorma.db'}" in said
@@ -36,6 +37,7 @@ def later_soorma(tmp_path: Path) -> str:
     return os.pathsep.join([str(place), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+@pytest.mark.behaviour("dev.build-and-migrate")
 def test_a_store_of_an_earlier_soorma_is_migrated_only_when_asked(shell: Shell, later_soorma: str) -> None:
     shell.soorma("dev")
     keep(shell, "a plan", "kept")
@@ -54,6 +56,7 @@ def test_a_store_of_an_earlier_soorma_is_migrated_only_when_asked(shell: Shell, 
     assert "newer Soorma" in shell.soorma("dev", exits=Exit.DATABASE).stderr
 
 
+@pytest.mark.behaviour("dev.clean")
 def test_clean_starts_from_nothing(shell: Shell) -> None:
     shell.soorma("dev")
     keep(shell, "a plan", "gone")
@@ -67,6 +70,7 @@ def test_clean_starts_from_nothing(shell: Shell) -> None:
     assert kept(shell, "a plan") is None
 
 
+@pytest.mark.behaviour("dev.clean")
 def test_clean_keeps_what_is_not_the_platforms(shell: Shell, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.db"
     shell.soorma("dev", SOORMA_DATABASE=str(elsewhere))
@@ -80,6 +84,7 @@ def test_clean_keeps_what_is_not_the_platforms(shell: Shell, tmp_path: Path) -> 
     assert [each.name for each in (shell.folder / ".soorma").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.behaviour("dev.clean")
 def test_clean_leaves_a_store_alone_that_another_platform_uses(shell: Shell) -> None:
     serving = shell.spawn("serve")
     read_until(serving, "platform ready")
@@ -94,6 +99,7 @@ def test_clean_leaves_a_store_alone_that_another_platform_uses(shell: Shell) -> 
 # --- When it cannot be used ---------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_damaged_database(shell: Shell) -> None:
     (shell.folder / ".soorma").mkdir()
     database = shell.folder / ".soorma" / "soorma.db"
@@ -106,6 +112,7 @@ def test_a_damaged_database(shell: Shell) -> None:
     assert not shell.is_up()
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_database_locked_by_another_program(shell: Shell) -> None:
     database = locked_database(shell)
     for command in (["dev"], ["dev", "--build"]):
@@ -113,6 +120,7 @@ def test_a_database_locked_by_another_program(shell: Shell) -> None:
         assert f"the database {database} is locked by another process" in refused
 
 
+@pytest.mark.behaviour("dev.says-what-is-wrong", "store.one-process")
 def test_a_database_used_by_another_platform(shell: Shell, platform: PlatformProcess) -> None:
     for command in (["dev"], ["dev", "--build"], ["serve"]):
         refused = shell.soorma(*command, exits=Exit.RUNNING_ELSEWHERE, SOORMA_DATABASE=str(platform.database))

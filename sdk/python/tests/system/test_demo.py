@@ -110,6 +110,7 @@ def assert_shown(output: str) -> None:
     assert "The record holds these six actions, once each and in this order." in output
 
 
+@pytest.mark.behaviour("examples.demo")
 def test_it_shows_the_workflow(demos: list[Demo], tmp_path: Path) -> None:
     demo = start(demos, tmp_path)
     code, output = demo.finish()
@@ -118,6 +119,7 @@ def test_it_shows_the_workflow(demos: list[Demo], tmp_path: Path) -> None:
     assert demo.left_behind() == []
 
 
+@pytest.mark.behaviour("examples.demo-crash")
 def test_kills_change_nothing_but_the_attempts(demos: list[Demo], tmp_path: Path) -> None:
     demo = start(demos, tmp_path, "--crash")
     code, output = demo.finish()
@@ -135,6 +137,7 @@ def test_kills_change_nothing_but_the_attempts(demos: list[Demo], tmp_path: Path
     assert demo.left_behind() == []
 
 
+@pytest.mark.behaviour("examples.demo")
 def test_two_at_once_in_a_path_with_a_space(demos: list[Demo], tmp_path: Path) -> None:
     root = tmp_path / "a path with a space"
     for folder in "tools", "examples":
@@ -147,6 +150,7 @@ def test_two_at_once_in_a_path_with_a_space(demos: list[Demo], tmp_path: Path) -
         assert_shown(output)
 
 
+@pytest.mark.behaviour("examples.demo")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_all_of_it(demos: list[Demo], tmp_path: Path, number: signal.Signals) -> None:
     demo = start(demos, tmp_path)
@@ -158,6 +162,7 @@ def test_a_signal_ends_all_of_it(demos: list[Demo], tmp_path: Path, number: sign
     assert demo.left_behind() == []
 
 
+@pytest.mark.behaviour("examples.demo")
 def test_killed_it_leaves_nothing_behind(demos: list[Demo], tmp_path: Path) -> None:
     demo = start(demos, tmp_path)
     demo.read_until("research, attempt 1")
@@ -167,6 +172,7 @@ def test_killed_it_leaves_nothing_behind(demos: list[Demo], tmp_path: Path) -> N
     demo.expect_nothing_left_soon()
 
 
+@pytest.mark.behaviour("examples.demo")
 def test_an_agent_that_ends_fails_it(demos: list[Demo], tmp_path: Path) -> None:
     demo = start(demos, tmp_path)
     demo.read_until("research, attempt 1")
@@ -195,6 +201,7 @@ def demo_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.behaviour("examples.demo")
 def test_lost_ports_are_replaced(
     demo_module: ModuleType,
     platform: PlatformProcess,
@@ -222,6 +229,7 @@ def test_lost_ports_are_replaced(
     assert "lost a port to somebody else" in output
 
 
+@pytest.mark.behaviour("examples.demo")
 @pytest.mark.parametrize(
     "actions", [ACTIONS[:-1], [*ACTIONS, ACTIONS[-1]], [*ACTIONS[:2], ACTIONS[3], ACTIONS[2], *ACTIONS[4:]]]
 )
@@ -235,6 +243,7 @@ async def test_another_history_fails_it(demo_module: ModuleType, platform: Platf
         await demo_module.check_record(stage)
 
 
+@pytest.mark.behaviour("examples.demo")
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
 def test_ports_in_use_are_not_claimed(
     demo_module: ModuleType, kind: socket.SocketKind, monkeypatch: pytest.MonkeyPatch

@@ -115,6 +115,7 @@ class Workflow:
                 await state.set("status", "completed")
 
 
+@pytest.mark.behaviour("document.manual-state", "memory.entry")
 async def test_manual_state_management() -> None:
     tenant_id = "00000000-0000-0000-0000-000000000000"
     user_id = "00000000-0000-0000-0000-000000000000"
@@ -135,6 +136,7 @@ async def test_manual_state_management() -> None:
     await memory.close()
 
 
+@pytest.mark.behaviour("document.manual-state", "ids.defaults")
 async def test_manual_state_by_position() -> None:
     async with MemoryClient() as memory:
         plan_id = str(uuid.uuid4())
@@ -143,6 +145,7 @@ async def test_manual_state_by_position() -> None:
         assert (await memory.get_plan_state(plan_id=plan_id, key="n")).value == 1
 
 
+@pytest.mark.behaviour("document.helper")
 async def test_workflow_state_helper(running: PlatformProcess) -> None:
     async with context_of(running) as context:
         event: dict[str, Any] = {"data": {}}
@@ -160,6 +163,7 @@ async def test_workflow_state_helper(running: PlatformProcess) -> None:
         assert (state.tenant_id, state.user_id) == (tenant_id, user_id)
 
 
+@pytest.mark.behaviour("document.three-agents")
 async def test_the_three_agents_work_on_one_goal() -> None:
     flow = Workflow()
     async with flow.planner, flow.worker, flow.coordinator, EventClient("client", source="client") as client:
@@ -181,6 +185,7 @@ async def test_the_three_agents_work_on_one_goal() -> None:
     assert flow.plans == [plan_id]
 
 
+@pytest.mark.behaviour("document.default-ids", "ids.defaults")
 async def test_a_goal_without_ids_belongs_to_the_default_tenant_and_user() -> None:
     flow = Workflow()
     async with flow.planner, flow.worker, flow.coordinator, EventClient("client") as client:
@@ -191,6 +196,7 @@ async def test_a_goal_without_ids_belongs_to_the_default_tenant_and_user() -> No
             assert await state.wait_for("status", "completed", timeout=15) == "completed"
 
 
+@pytest.mark.behaviour("events.dict-with-attributes")
 async def test_an_event_reads_as_a_dict_and_by_attributes() -> None:
     kind, agent, events = unique("kind"), Worker(unique("agent")), Seen()
 
@@ -231,6 +237,7 @@ async def in_a_handler(body: Any, data: Any) -> None:
             await done
 
 
+@pytest.mark.behaviour("document.patterns", "handlers.own-reads")
 async def test_pattern_1_plan_initialization() -> None:
     goal_text, task_list = "the goal", ["a", "b"]
 
@@ -279,12 +286,14 @@ async def check_pattern_4(state: WorkflowState) -> None:
         assert await state.get("current_stage") == stage
 
 
+@pytest.mark.behaviour("document.patterns")
 @pytest.mark.parametrize("check_pattern", [check_pattern_2, check_pattern_3, check_pattern_4])
 async def test_patterns_2_to_4_outside_a_handler(check_pattern: Any) -> None:
     async with MemoryClient() as memory:
         await check_pattern(WorkflowState(memory, str(uuid.uuid4())))
 
 
+@pytest.mark.behaviour("document.patterns", "document.helper")
 @pytest.mark.parametrize("check_pattern", [check_pattern_2, check_pattern_3, check_pattern_4])
 async def test_patterns_2_to_4_in_a_handler(check_pattern: Any) -> None:
     plan_id = str(uuid.uuid4())
@@ -295,6 +304,7 @@ async def test_patterns_2_to_4_in_a_handler(check_pattern: Any) -> None:
     await in_a_handler(body, {"plan_id": plan_id})
 
 
+@pytest.mark.behaviour("document.missing-keys", "memory.null-is-a-value")
 async def test_best_practices_for_missing_keys() -> None:
     async with MemoryClient() as memory:
         state = WorkflowState(memory, str(uuid.uuid4()))
@@ -306,6 +316,7 @@ async def test_best_practices_for_missing_keys() -> None:
         assert await state.get_action_history() == []
 
 
+@pytest.mark.behaviour("memory.missing-key")
 async def test_a_missing_key_is_a_key_error_that_names_it() -> None:
     async with MemoryClient() as memory:
         plan_id = str(uuid.uuid4())
@@ -318,6 +329,7 @@ async def test_a_missing_key_is_a_key_error_that_names_it() -> None:
     assert plan_id in str(error)
 
 
+@pytest.mark.behaviour("http.health")
 def test_the_health_address(running: PlatformProcess) -> None:
     with urllib.request.urlopen(f"http://localhost:{MEMORY_PORT + running.offset}/health", timeout=10) as answer:
         assert answer.status == 200
@@ -325,6 +337,7 @@ def test_the_health_address(running: PlatformProcess) -> None:
     assert (health["service"], health["status"], health["store"]) == ("memory", "ok", {"status": "ok"})
 
 
+@pytest.mark.behaviour("document.not-responding")
 async def test_a_memory_service_that_does_not_respond_says_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOORMA_MEMORY_URL", "http://localhost:9")
     monkeypatch.setenv("SOORMA_RETRY_SECONDS", "0")
@@ -333,6 +346,7 @@ async def test_a_memory_service_that_does_not_respond_says_what_to_check(monkeyp
             await memory.get_plan_state(str(uuid.uuid4()), "goal")
 
 
+@pytest.mark.behaviour("memory.plans-share-nothing")
 async def test_state_is_shared_by_those_who_use_the_same_plan_id_only() -> None:
     async with MemoryClient() as one, MemoryClient() as other:
         plan_id = str(uuid.uuid4())
@@ -341,6 +355,7 @@ async def test_state_is_shared_by_those_who_use_the_same_plan_id_only() -> None:
         assert await WorkflowState(other, str(uuid.uuid4())).get("goal") is None
 
 
+@pytest.mark.behaviour("topics.names")
 async def test_a_plan_id_that_is_no_name_is_refused_at_once() -> None:
     async with MemoryClient() as memory:
         for wrong in (None, "", 3, uuid.uuid4(), "."):
@@ -348,6 +363,7 @@ async def test_a_plan_id_that_is_no_name_is_refused_at_once() -> None:
                 WorkflowState(memory, wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.behaviour("document.imports")
 def test_everything_the_document_imports_is_there() -> None:
     import soorma  # noqa: PLC0415
     from soorma.context import PlatformContext  # noqa: PLC0415

@@ -30,6 +30,7 @@ def listened(client: EventClient) -> Seen:
     return seen
 
 
+@pytest.mark.behaviour("readers.listens")
 async def test_it_listens_to_types_and_topics(client: EventClient) -> None:
     typed, on_topic, everything = Seen(), Seen(), listened(client)
 
@@ -57,6 +58,7 @@ async def test_it_listens_to_types_and_topics(client: EventClient) -> None:
     assert (last.id, last.source, last.tenant_id, last.correlation_id) == (event_id, "me", client.tenant_id, event_id)
 
 
+@pytest.mark.behaviour("readers.publishes")
 async def test_it_publishes_without_a_connection(client: EventClient, running: PlatformProcess) -> None:
     async with client, EventClient("other", tenant_id=client.tenant_id, config=config_of(running)) as other:
         seen = listened(other)
@@ -69,6 +71,7 @@ async def test_it_publishes_without_a_connection(client: EventClient, running: P
         assert seen[0].session_id == "s"
 
 
+@pytest.mark.behaviour("events.id-conflict")
 async def test_the_same_id_with_other_content_is_a_conflict(client: EventClient) -> None:
     async with client:
         identity = await client.publish("a", "business-facts", 1, trace_id="t")
@@ -77,6 +80,7 @@ async def test_the_same_id_with_other_content_is_a_conflict(client: EventClient)
             await client.publish("a", "business-facts", 2, trace_id="t", event_id=identity)
 
 
+@pytest.mark.behaviour("events.id-once")
 async def test_the_same_call_with_the_same_id_does_nothing(client: EventClient) -> None:
     async with client:
         identity = unique("id")
@@ -84,6 +88,7 @@ async def test_the_same_call_with_the_same_id_does_nothing(client: EventClient) 
             assert await client.publish("a", "business-facts", {"n": 1}, event_id=identity) == identity
 
 
+@pytest.mark.behaviour("events.refused", "topics.eight")
 async def test_what_cannot_be_published_is_refused(client: EventClient) -> None:
     async with client:
         with pytest.raises(InvalidName, match="topics are"):
@@ -97,6 +102,7 @@ async def test_what_cannot_be_published_is_refused(client: EventClient) -> None:
             await client.publish("a", "business-facts", float("nan"))
 
 
+@pytest.mark.behaviour("readers.rules")
 async def test_connecting_has_rules(client: EventClient) -> None:
     with pytest.raises(InvalidRequest, match="topic"):
         await client.connect([])
@@ -114,6 +120,7 @@ async def test_connecting_has_rules(client: EventClient) -> None:
     await client.disconnect()
 
 
+@pytest.mark.behaviour("readers.begins-now")
 async def test_it_sees_nothing_of_the_time_before(client: EventClient) -> None:
     seen = listened(client)
     async with client:
@@ -124,6 +131,7 @@ async def test_it_sees_nothing_of_the_time_before(client: EventClient) -> None:
     assert [event.type for event in seen] == ["after"]
 
 
+@pytest.mark.behaviour("readers.failing-listener")
 async def test_a_listener_that_fails_stops_nothing(client: EventClient, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, "soorma.client")
 
@@ -140,6 +148,7 @@ async def test_a_listener_that_fails_stops_nothing(client: EventClient, caplog: 
     assert len([record for record in caplog.records if "listener failed" in record.getMessage()]) == 3
 
 
+@pytest.mark.behaviour("readers.publishes")
 async def test_it_requests(client: EventClient, running: PlatformProcess, tenant_id: str) -> None:
     agent = Agent(unique("agent"), tenant_id=tenant_id, config=config_of(running))
 
@@ -154,6 +163,7 @@ async def test_it_requests(client: EventClient, running: PlatformProcess, tenant
             await client.request("nobody", response_event="answered", timeout=0.2)
 
 
+@pytest.mark.behaviour("tenants.confined")
 async def test_a_confined_client_hears_its_tenant_only(running: PlatformProcess, client: EventClient) -> None:
     kind = unique("kind")
     unconfined = EventClient("all", config=config_of(running))
@@ -171,6 +181,7 @@ async def test_a_confined_client_hears_its_tenant_only(running: PlatformProcess,
     assert [event.data for event in own] == ["ours"]
 
 
+@pytest.mark.behaviour("ids.environment")
 async def test_the_environment_names_platform_and_tenant(running: PlatformProcess, monkeypatch: Any) -> None:
     with environment_of(running):
         tenant_id = unique("tenant")
@@ -183,6 +194,7 @@ async def test_the_environment_names_platform_and_tenant(running: PlatformProces
             assert (await seen.until(1))[0].tenant_id == tenant_id
 
 
+@pytest.mark.behaviour("outage.every-call")
 async def test_connecting_to_nobody_says_so() -> None:
     client = EventClient("c", config=ClientConfig("http://127.0.0.1:9", "http://127.0.0.1:9", retry_seconds=0.2))
     with pytest.raises(Unavailable, match="soorma dev"):
@@ -192,6 +204,7 @@ async def test_connecting_to_nobody_says_so() -> None:
     await client.disconnect()
 
 
+@pytest.mark.behaviour("readers.resumes", "durability.acknowledged")
 @pytest.mark.parametrize("graceful", [False, True], ids=["kill -9", "SIGTERM"])
 async def test_it_comes_back_without_gap_or_duplicate(
     running: PlatformProcess, client: EventClient, tenant_id: str, graceful: bool
@@ -216,6 +229,7 @@ async def test_it_comes_back_without_gap_or_duplicate(
     assert [event.data for event in seen] == list(range(sent + 1))
 
 
+@pytest.mark.behaviour("readers.slow")
 async def test_a_slow_listener_gets_everything(client: EventClient) -> None:
     go_on, seen = asyncio.Event(), Seen()
 
@@ -235,6 +249,7 @@ async def test_a_slow_listener_gets_everything(client: EventClient) -> None:
     assert seen == list(range(5000))
 
 
+@pytest.mark.behaviour("readers.rules")
 async def test_disconnecting_leaves_nothing_open(client: EventClient) -> None:
     before = asyncio.all_tasks()
     await client.connect(["business-facts"])

@@ -33,6 +33,7 @@ class Terminal:
             PYTHONUNBUFFERED="",  # a line of an agent's is written as one, whatever others write
             SOORMA_MEMORY_URL=platform.memory_url,
             SOORMA_EVENT_SERVICE_URL=platform.events_url,
+            SOORMA_REGISTRY_URL=platform.registry_url,
             SOORMA_RETRY_SECONDS="1",  # none of these tests waits for a platform that comes late
         )
 
@@ -110,6 +111,7 @@ def events(platform: PlatformProcess, tmp_path: Path) -> Terminal:
 # --- 01 ------------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("examples.hello")
 def test_a_greeting_as_the_page_shows_it(hello: Terminal) -> None:
     with hello.agents() as agents:
         assert agents.said("  python ") == ["  python client.py Ada"]
@@ -119,6 +121,7 @@ def test_a_greeting_as_the_page_shows_it(hello: Terminal) -> None:
     assert hello.shows("Hello, Ada!")
 
 
+@pytest.mark.behaviour("examples.hello", "groups.wait")
 def test_a_question_waits_for_the_worker(hello: Terminal, platform: PlatformProcess) -> None:
     with hello.agents():
         pass
@@ -129,6 +132,7 @@ def test_a_question_waits_for_the_worker(hello: Terminal, platform: PlatformProc
             assert client.result() == "Hello, Ada Lovelace!\n"
 
 
+@pytest.mark.behaviour("examples.mistakes")
 def test_a_client_without_a_name_or_a_platform_says_so(hello: Terminal, platform: PlatformProcess) -> None:
     assert hello.run("python client.py", code=1) == "Say who is to be greeted: python client.py Ada\n"
     platform.kill()
@@ -143,6 +147,7 @@ def notes(name: str, *items: str) -> list[str]:
     return sorted(f"[{name}] notes an order of {item}" for item in items)
 
 
+@pytest.mark.behaviour("examples.events", "groups.copy-and-share")
 def test_each_name_gets_a_copy_as_the_page_shows_it(events: Terminal) -> None:
     with events.agents() as agents:
         assert agents.said("  python ") == ["  python publisher.py tea coffee"]
@@ -154,6 +159,7 @@ def test_each_name_gets_a_copy_as_the_page_shows_it(events: Terminal) -> None:
         assert all(map(events.shows, notes(name, "tea", "coffee")))
 
 
+@pytest.mark.behaviour("examples.events", "groups.copy-and-share")
 def test_replicas_share(events: Terminal) -> None:
     """An order goes to whichever replica takes it, so orders are placed until each has had some."""
     rounds = 0
@@ -173,6 +179,7 @@ def test_replicas_share(events: Terminal) -> None:
         assert sorted(together) == notes(name, *["salt", "pepper", "sugar", "flour"] * rounds)
 
 
+@pytest.mark.behaviour("examples.events", "groups.wait")
 def test_what_is_announced_while_they_are_away_waits(events: Terminal) -> None:
     with events.agents():
         pass
@@ -184,6 +191,7 @@ def test_what_is_announced_while_they_are_away_waits(events: Terminal) -> None:
         assert all(map(events.shows, notes(name, "milk")))
 
 
+@pytest.mark.behaviour("examples.mistakes")
 def test_programs_without_arguments_or_a_platform_say_so(events: Terminal, platform: PlatformProcess) -> None:
     assert events.run("python publisher.py", code=1) == "Say what is ordered: python publisher.py tea coffee\n"
     assert "python subscriber.py warehouse" in events.run("python subscriber.py", code=1)
@@ -194,6 +202,7 @@ def test_programs_without_arguments_or_a_platform_say_so(events: Terminal, platf
 # --- Both ----------------------------------------------------------------------------------
 
 
+@pytest.mark.behaviour("examples.mistakes")
 @pytest.mark.parametrize("example", ["01-hello-world", "02-events-simple"])
 def test_without_a_platform_start_sh_says_what_to_do(example: str, platform: PlatformProcess, tmp_path: Path) -> None:
     platform.kill()

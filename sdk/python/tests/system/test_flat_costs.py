@@ -49,6 +49,7 @@ def config_of(platform: PlatformProcess) -> ClientConfig:
     return ClientConfig(platform.memory_url, platform.events_url)
 
 
+@pytest.mark.behaviour("costs.actions")
 async def test_record_action_costs_the_same_at_100_000_actions(platform: PlatformProcess) -> None:
     async with PlatformContext.on(config_of(platform), "test") as context:
         memory = context.memory
@@ -115,6 +116,7 @@ def two_platforms(tmp_path: Path) -> Iterator[tuple[PlatformProcess, PlatformPro
         yield platforms[0], platforms[1]
 
 
+@pytest.mark.behaviour("costs.waiting")
 async def test_100_000_waiting_events_slow_nobody(two_platforms: tuple[PlatformProcess, PlatformProcess]) -> None:
     full, empty = two_platforms
     await leave_events_waiting(full, 100_000)

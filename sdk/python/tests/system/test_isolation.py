@@ -40,6 +40,7 @@ def states(memory: MemoryClient, two: Any, plan_id: str = "plan") -> tuple[Workf
     return WorkflowState(memory, plan_id, *one), WorkflowState(memory, plan_id, *other)
 
 
+@pytest.mark.behaviour("tenants.share-nothing")
 async def test_state_history_and_listings_are_ones_own(memory: MemoryClient, two: Any) -> None:
     mine, theirs = states(memory, two)
     await mine.update({"k": "mine", "n": 1})
@@ -67,6 +68,7 @@ async def set_and_get(state: WorkflowState, key: str) -> Any:
     return await state.get_entry(key)
 
 
+@pytest.mark.behaviour("tenants.share-nothing")
 async def test_a_watch_sees_ones_own_changes_only(memory: MemoryClient, two: Any) -> None:
     mine, theirs = states(memory, two)
     with pytest.raises(TimedOut):
@@ -77,6 +79,7 @@ async def test_a_watch_sees_ones_own_changes_only(memory: MemoryClient, two: Any
         assert (await anext(stream)).argument == "mine"
 
 
+@pytest.mark.behaviour("tenants.share-nothing")
 async def test_over_http_too(running: PlatformProcess, two: Any) -> None:
     mine, theirs = (Raw(running.memory_url, *ids) for ids in two)
     assert mine("PUT", path_of("plan", "k"), {"value": 1}).status == 200
@@ -93,6 +96,7 @@ async def test_over_http_too(running: PlatformProcess, two: Any) -> None:
         assert stream.next()[2]["changes"][0]["argument"] == 1
 
 
+@pytest.mark.behaviour("tenants.publish-for-another")
 async def test_a_commit_cannot_publish_for_another(running: PlatformProcess, two: Any) -> None:
     one, other = two
     raw = Raw(running.memory_url, *one)
@@ -103,6 +107,7 @@ async def test_a_commit_cannot_publish_for_another(running: PlatformProcess, two
     assert raw("GET", path_of("plan", "k")).status == 404
 
 
+@pytest.mark.behaviour("requests.over-http")
 async def test_an_answer_is_for_the_user_who_asked(running: PlatformProcess, two: Any) -> None:
     one, other = two
     async with context_of(running) as context:
@@ -129,6 +134,7 @@ def confined(running: PlatformProcess, name: str, tenant_id: str) -> tuple[Agent
     return agent, seen
 
 
+@pytest.mark.behaviour("tenants.confined")
 async def test_agents_of_one_name_in_two_tenants_share_nothing(running: PlatformProcess, memory: MemoryClient) -> None:
     name, tenants = unique("agent"), (unique("tenant"), unique("tenant"))
     made = [confined(running, name, tenant_id) for tenant_id in tenants]
@@ -154,6 +160,7 @@ async def test_agents_of_one_name_in_two_tenants_share_nothing(running: Platform
         assert [group["tenantId"] for group in groups if group["name"] == name] == [tenant_id]
 
 
+@pytest.mark.behaviour("tenants.confined", "groups.start-order")
 async def test_a_confined_agent_inherits_nothing_of_others_from_before(running: PlatformProcess) -> None:
     tenant_id, kind = unique("tenant"), unique("kind")
     agent, seen = Agent(unique("agent"), tenant_id=tenant_id, config=config_of(running)), Seen()
@@ -171,6 +178,7 @@ async def test_a_confined_agent_inherits_nothing_of_others_from_before(running: 
     assert seen == ["early", "late"]
 
 
+@pytest.mark.behaviour("tenants.unconfined", "ids.of-the-event")
 async def test_an_unconfined_agent_serves_each_in_their_own_scope(
     running: PlatformProcess, memory: MemoryClient, two: Any
 ) -> None:
@@ -201,6 +209,7 @@ async def test_an_unconfined_agent_serves_each_in_their_own_scope(
     assert all([event.tenant_id, event.user_id] == event.data[:2] for event in seen)
 
 
+@pytest.mark.behaviour("tenants.lanes")
 async def test_one_plan_id_of_two_users_is_two_lanes(running: PlatformProcess, two: Any) -> None:
     kind, go_on, seen = unique("kind"), asyncio.Event(), Seen()
     agent = Agent(unique("agent"), config=config_of(running))
@@ -219,6 +228,7 @@ async def test_one_plan_id_of_two_users_is_two_lanes(running: PlatformProcess, t
         await seen.until(2)
 
 
+@pytest.mark.behaviour("tenants.confined")
 async def test_the_stream_of_a_tenant_is_its_own(running: PlatformProcess) -> None:
     tenants = unique("tenant"), unique("tenant")
     clients = [EventClient("client", tenant_id=tenant_id, config=config_of(running)) for tenant_id in tenants]

@@ -115,6 +115,7 @@ async def completions(caller: Caller, goals: list[str]) -> tuple[dict[str, list[
     raise AssertionError("the stream ended")
 
 
+@pytest.mark.behaviour("handlers.kills-of-everything")
 @pytest.mark.timeout(SECONDS + 60)
 async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet: Fleet) -> None:
     seed = random.randrange(2**32)

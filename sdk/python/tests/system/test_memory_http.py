@@ -43,6 +43,7 @@ def keys_of(memory: Raw, plan_id: str) -> list[str]:
     return [entry["key"] for entry in memory("GET", path_of(plan_id)).json["entries"]]
 
 
+@pytest.mark.behaviour("http.familiar-fields")
 def test_put_and_get_answer_the_familiar_fields(memory: Raw, plan: str) -> None:
     put = memory("PUT", path_of(plan, "k"), {"value": {"z": 1, "a": [None, 2.5]}})
     assert put.status == 200
@@ -67,6 +68,7 @@ def test_put_and_get_answer_the_familiar_fields(memory: Raw, plan: str) -> None:
     assert (again["id"], again["revision"]) == (entry["id"], 2)
 
 
+@pytest.mark.behaviour("memory.delete")
 def test_delete_tells_whether_there_was_a_key(memory: Raw, plan: str) -> None:
     memory("PUT", path_of(plan, "k"), {"value": 1})
     assert memory("DELETE", path_of(plan, "k")).json == {"deleted": True, "revision": 2}
@@ -76,6 +78,7 @@ def test_delete_tells_whether_there_was_a_key(memory: Raw, plan: str) -> None:
     assert (missing.json["plan_id"], missing.json["key"]) == (plan, "k")
 
 
+@pytest.mark.behaviour("expiry.cleanup", "expiry.revision-goes-on")
 def test_delete_of_a_plan_removes_everything_and_its_revision_goes_on(memory: Raw, plan: str) -> None:
     for key in "abc":
         memory("PUT", path_of(plan, key), {"value": key})
@@ -86,6 +89,7 @@ def test_delete_of_a_plan_removes_everything_and_its_revision_goes_on(memory: Ra
     assert memory("PUT", path_of(plan, "a"), {"value": 1}).json["revision"] == 6
 
 
+@pytest.mark.behaviour("topics.names", "http.encoded-ids")
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_can_be_a_key_and_a_plan(memory: Raw, name: str) -> None:
     put = memory("PUT", path_of(name, name), {"value": name})
@@ -96,6 +100,7 @@ def test_any_name_can_be_a_key_and_a_plan(memory: Raw, name: str) -> None:
     assert memory("DELETE", path_of(name, name)).json["deleted"] is True
 
 
+@pytest.mark.behaviour("memory.value-round-trip")
 @pytest.mark.parametrize(
     "text",
     ["null", "true", "0", "-0", "-0.0", "1e300", "1.0", "123456789012345678901234567890", '""', '"\\u0000"', "[]", "{}",
@@ -108,6 +113,7 @@ def test_a_value_comes_back_as_it_went_in(memory: Raw, plan: str, text: str) -> 
         assert f'"value":{text}'.encode() in answer.body
 
 
+@pytest.mark.behaviour("conditions.not-modified")
 def test_etag_and_if_none_match_spare_the_body(memory: Raw, plan: str) -> None:
     put = memory("PUT", path_of(plan, "k"), {"value": 1})
     tag = put.headers["etag"]
@@ -118,6 +124,7 @@ def test_etag_and_if_none_match_spare_the_body(memory: Raw, plan: str) -> None:
     assert memory("GET", path_of(plan, "k"), If_None_Match=tag).json["value"] == 2
 
 
+@pytest.mark.behaviour("conditions.if-match")
 def test_if_match_sets_only_at_that_revision(memory: Raw, plan: str) -> None:
     tag = memory("PUT", path_of(plan, "k"), {"value": 1}).headers["etag"]
     memory("PUT", path_of(plan, "other"), {"value": 1})
@@ -131,6 +138,7 @@ def test_if_match_sets_only_at_that_revision(memory: Raw, plan: str) -> None:
     assert memory("DELETE", path_of(plan, "k"), If_Match='"3"').json["deleted"] is True
 
 
+@pytest.mark.behaviour("conditions.if-match")
 def test_if_none_match_star_sets_only_what_is_missing(memory: Raw, plan: str) -> None:
     assert memory("PUT", path_of(plan, "k"), {"value": 1}, If_None_Match="*").status == 200
     taken = memory("PUT", path_of(plan, "k"), {"value": 2}, If_None_Match="*")
@@ -138,6 +146,7 @@ def test_if_none_match_star_sets_only_what_is_missing(memory: Raw, plan: str) ->
     assert memory("GET", path_of(plan, "k")).json["value"] == 1
 
 
+@pytest.mark.behaviour("conditions.expected-in-a-commit", "conditions.compare-and-set")
 def test_expected_revision_in_a_commit(memory: Raw, plan: str) -> None:
     commit(memory, part(plan, {"op": "set", "key": "a", "value": 1}))
     refused = commit(memory, part(plan, {"op": "set", "key": "a", "value": 2, "expected_revision": 0}))
@@ -150,6 +159,7 @@ def test_expected_revision_in_a_commit(memory: Raw, plan: str) -> None:
     assert commit(memory, part(plan, {"op": "set", "key": "a", "value": 2}, reads={"a": 1, "b": 0})).status == 200
 
 
+@pytest.mark.behaviour("expiry.key", "expiry.swept", "watch.without-gap")
 def test_a_key_with_a_time_to_live_expires(memory: Raw, plan: str) -> None:
     put = memory("PUT", path_of(plan, "k"), {"value": 1, "ttl": 0.2}).json
     lives = datetime.fromisoformat(put["expiresAt"]) - datetime.fromisoformat(put["updatedAt"])
@@ -161,6 +171,7 @@ def test_a_key_with_a_time_to_live_expires(memory: Raw, plan: str) -> None:
     assert keys_of(memory, plan) == []
 
 
+@pytest.mark.behaviour("memory.keys-and-prefixes")
 def test_a_list_has_pages_and_a_prefix(memory: Raw, plan: str) -> None:
     operations = [{"op": "set", "key": f"{group}{n:02}", "value": n} for group in "ab" for n in range(25)]
     commit(memory, part(plan, *operations))
@@ -181,6 +192,7 @@ def test_a_list_has_pages_and_a_prefix(memory: Raw, plan: str) -> None:
     assert memory("GET", f"{path_of(plan)}?limit=50").json["next"] is None
 
 
+@pytest.mark.behaviour("memory.keys-and-prefixes")
 def test_a_prefix_is_taken_by_the_letter(memory: Raw, plan: str) -> None:
     keys = ["a%b", "a_b", "ab", "A", "é", "\U0001f600x"]
     commit(memory, part(plan, *({"op": "set", "key": key, "value": 0} for key in keys)))
@@ -189,6 +201,7 @@ def test_a_prefix_is_taken_by_the_letter(memory: Raw, plan: str) -> None:
         assert memory("GET", f"{path_of(plan)}?values=false&prefix={prefix}").json["keys"] == expected
 
 
+@pytest.mark.behaviour("memory.plans-listed")
 def test_the_plans_of_a_user_have_pages(memory: Raw) -> None:
     plans = sorted(unique("plan") for _ in range(5))
     for plan_id in plans:
@@ -203,6 +216,7 @@ def test_the_plans_of_a_user_have_pages(memory: Raw) -> None:
     assert [plan["planId"] for plan in memory("GET", "/v1/memory/working").json["plans"]] == plans[1:]
 
 
+@pytest.mark.behaviour("memory.many")
 def test_many_keys_at_once(memory: Raw, plan: str) -> None:
     commit(memory, part(plan, *({"op": "set", "key": key, "value": key} for key in "abc")))
     answer = memory("POST", f"/v1/memory/many/{plan}", {"keys": ["c", "a", "nothing"]}).json
@@ -211,6 +225,7 @@ def test_many_keys_at_once(memory: Raw, plan: str) -> None:
     assert {key: entry["value"] for key, entry in answer["entries"].items()} == {"a": "a", "c": "c"}
 
 
+@pytest.mark.behaviour("history.every-operation", "history.value-at")
 def test_history_tells_every_operation(memory: Raw, plan: str) -> None:
     operations: list[dict[str, Any]] = [
         {"op": "set", "key": "s", "value": {"a": 1}},
@@ -237,9 +252,10 @@ def test_history_tells_every_operation(memory: Raw, plan: str) -> None:
     assert [row["op"] for row in of_key] == ["append", "extend"]
     assert memory("GET", path_of(plan, "s") + "?revision=4").json["value"] == {"a": 1}
     assert memory("GET", path_of(plan, "n") + "?revision=8").code == "key_missing"
-    assert memory("GET", path_of(plan, "n") + "?revision=9").code == "invalid_request"
+    assert memory("GET", path_of(plan, "n") + "?revision=9").code == "not_found"
 
 
+@pytest.mark.behaviour("history.pages")
 def test_history_has_pages_of_whole_revisions(memory: Raw, plan: str) -> None:
     for n in range(7):
         commit(memory, part(plan, *({"op": "set", "key": f"{n}{m}", "value": m} for m in range(3))))
@@ -252,6 +268,7 @@ def test_history_has_pages_of_whole_revisions(memory: Raw, plan: str) -> None:
     assert [row["key"] for row in rows] == [f"{n}{m}" for n in range(7) for m in range(3)]
 
 
+@pytest.mark.behaviour("history.actions")
 def test_actions_are_numbered_and_have_pages(memory: Raw, plan: str) -> None:
     commit(memory, part(plan, *({"op": "record_action", "name": f"step {n}"} for n in range(5))))
     first = memory("GET", f"/v1/memory/actions/{plan}?limit=3").json
@@ -262,6 +279,7 @@ def test_actions_are_numbered_and_have_pages(memory: Raw, plan: str) -> None:
     assert all(datetime.fromisoformat(action["at"]) for action in actions)
 
 
+@pytest.mark.behaviour("history.gone")
 def test_below_the_horizon_history_is_gone(memory: Raw, plan: str) -> None:
     memory("PUT", path_of(plan, "k"), {"value": 1})
     memory("PUT", path_of(plan, "k"), {"value": 2})
@@ -276,6 +294,7 @@ def test_below_the_horizon_history_is_gone(memory: Raw, plan: str) -> None:
         assert (gone.status, gone.code, gone.json["horizon"]) == (410, "history_gone", 3), path
 
 
+@pytest.mark.behaviour("watch.without-gap")
 def test_watch_goes_on_behind_the_last_event_id(memory: Raw, plan: str) -> None:
     for n in range(3):
         memory("PUT", path_of(plan, "k"), {"value": n})
@@ -291,6 +310,7 @@ def test_watch_goes_on_behind_the_last_event_id(memory: Raw, plan: str) -> None:
     assert [data["revision"] for _, _, data in first + rest] == [1, 2, 3, 4]
 
 
+@pytest.mark.behaviour("watch.begins-now", "watch.without-gap")
 def test_watch_begins_now_and_sees_the_cleanup(memory: Raw, plan: str) -> None:
     memory("PUT", path_of(plan, "k"), {"value": 1})
     with memory.stream(f"/v1/memory/watch/{plan}") as stream:
@@ -303,6 +323,7 @@ def test_watch_begins_now_and_sees_the_cleanup(memory: Raw, plan: str) -> None:
         assert (identity, [row["op"] for row in last["changes"]]) == ("3", ["cleanup"])
 
 
+@pytest.mark.behaviour("operations.one-commit")
 def test_a_commit_is_all_or_nothing_over_several_plans(memory: Raw, plan: str) -> None:
     other = unique("plan")
     answer = commit(
@@ -325,6 +346,7 @@ def test_a_commit_is_all_or_nothing_over_several_plans(memory: Raw, plan: str) -
     assert len(memory("GET", f"/v1/memory/history/{plan}").json["changes"]) == 2
 
 
+@pytest.mark.behaviour("idempotency.first-answer", "idempotency.other-body")
 def test_an_idempotency_key_gets_the_first_answer(memory: Raw, plan: str) -> None:
     key = unique("key")
     operation = {"op": "increment", "key": "n"}
@@ -336,6 +358,7 @@ def test_an_idempotency_key_gets_the_first_answer(memory: Raw, plan: str) -> Non
     assert commit(memory, part(plan, operation), Idempotency_Key=unique("key")).json["plans"][0]["results"] == [2]
 
 
+@pytest.mark.behaviour("idempotency.first-answer")
 def test_an_idempotency_key_keeps_large_results_too(memory: Raw, plan: str) -> None:
     key, large = unique("key"), "x" * 20_000
     operation = {"op": "append", "key": "l", "value": large}
@@ -344,6 +367,7 @@ def test_an_idempotency_key_keeps_large_results_too(memory: Raw, plan: str) -> N
     assert commit(memory, part(plan, operation), Idempotency_Key=key).json == first
 
 
+@pytest.mark.behaviour("idempotency.first-answer", "idempotency.other-body")
 def test_an_idempotency_key_covers_put_and_delete(memory: Raw, plan: str) -> None:
     key = unique("key")
     first = memory("PUT", path_of(plan, "k"), {"value": 1}, Idempotency_Key=key)
@@ -359,6 +383,7 @@ def test_an_idempotency_key_covers_put_and_delete(memory: Raw, plan: str) -> Non
     assert memory("DELETE", path_of(plan), Idempotency_Key=gone).code == "idempotency_mismatch"
 
 
+@pytest.mark.behaviour("idempotency.other-body")
 def test_a_condition_belongs_to_what_an_idempotency_key_covers(memory: Raw, plan: str) -> None:
     key = unique("key")
     memory("PUT", path_of(plan, "k"), {"value": 1})
@@ -367,6 +392,7 @@ def test_a_condition_belongs_to_what_an_idempotency_key_covers(memory: Raw, plan
     assert other.status in {412, 422}, "a write that must not overwrite was answered as if it had been made"
 
 
+@pytest.mark.behaviour("idempotency.of-a-user")
 def test_an_idempotency_key_is_its_users_own(running: PlatformProcess, memory: Raw, plan: str) -> None:
     key = unique("key")
     commit(memory, part(plan, {"op": "increment", "key": "n"}), Idempotency_Key=key)
@@ -376,12 +402,14 @@ def test_an_idempotency_key_is_its_users_own(running: PlatformProcess, memory: R
     assert neighbour("GET", path_of(plan, "n")).json["value"] == 5
 
 
+@pytest.mark.behaviour("http.encoded-ids")
 def test_a_name_in_a_header_may_be_percent_encoded(running: PlatformProcess, plan: str) -> None:
     memory = Raw(running.memory_url, "caf%C3%A9%20" + plan, "%25")
     entry = memory("PUT", path_of(plan, "k"), {"value": 1}).json
     assert (entry["tenantId"], entry["userId"]) == (f"café {plan}", "%")
 
 
+@pytest.mark.behaviour("http.familiar-fields")
 def test_answers_are_compact_json(memory: Raw, plan: str) -> None:
     body = memory("PUT", path_of(plan, "k"), {"value": 1}).body
     assert body == json.dumps(json.loads(body), separators=(",", ":")).encode()

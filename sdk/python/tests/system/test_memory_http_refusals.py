@@ -57,6 +57,7 @@ def sent(memory: Raw, data: bytes, *, seconds: float = 10) -> bytes:
 # names and identity
 
 
+@pytest.mark.behaviour("topics.names")
 @pytest.mark.parametrize(
     "name", [".", "..", "%2E", "%2e%2E", "%00", "a%00b", "%ED%A0%80", "%FF", "x" * 256, "%C3%A9" * 256,
              "%F0%9F%98%80" * 256]
@@ -70,6 +71,7 @@ def test_what_is_no_name_is_refused(memory: Raw, plan: str, name: str, method: s
     assert memory("GET", path_of(plan)).json["entries"] == []
 
 
+@pytest.mark.behaviour("topics.names")
 def test_names_in_a_body_are_checked_too(memory: Raw, plan: str) -> None:
     for name in ("", ".", "..", "a\0", "x" * 256):
         for answer in (
@@ -82,6 +84,7 @@ def test_names_in_a_body_are_checked_too(memory: Raw, plan: str) -> None:
             assert (answer.status, answer.code) == (422, "invalid_name"), name
 
 
+@pytest.mark.behaviour("http.which-ids")
 @pytest.mark.parametrize(
     ("tenant", "user", "missing"),
     [
@@ -113,6 +116,7 @@ def test_without_ids_it_says_what_to_send(memory: Raw, plan: str, tenant: Any, u
         assert "X-User-ID" in answer.json["detail"]
 
 
+@pytest.mark.behaviour("topics.names", "http.encoded-ids")
 @pytest.mark.parametrize("name", [".", "..", "%00", "%ED%A0%80", "x" * 256])
 def test_ids_are_names_too(memory: Raw, plan: str, name: str) -> None:
     for header in ("X_Tenant_ID", "X_User_ID"):
@@ -130,6 +134,7 @@ NO_JSON = [
 ]  # fmt: skip
 
 
+@pytest.mark.behaviour("memory.not-json-refused", "http.one-form")
 @pytest.mark.parametrize("text", NO_JSON, ids=lambda text: f"{ascii(text)[:20]} {len(text)}")
 def test_only_strict_json_is_a_value(memory: Raw, plan: str, text: str) -> None:
     body = f'{{"value": {text}}}'.encode()
@@ -148,6 +153,7 @@ def test_only_strict_json_is_a_value(memory: Raw, plan: str, text: str) -> None:
     assert memory("GET", path_of(plan)).json["entries"] == []
 
 
+@pytest.mark.behaviour("http.one-form")
 @pytest.mark.parametrize("inner", [b"\xff", b'"\xff"', b'"\xed\xa0\x80"', b'"\xc0\x80"', b"\x00", b'"\x00"'])
 def test_only_utf8_is_a_value(memory: Raw, plan: str, inner: bytes) -> None:
     answer = memory("PUT", path_of(plan, "k"), body=b'{"value": ' + inner + b"}")
@@ -155,6 +161,7 @@ def test_only_utf8_is_a_value(memory: Raw, plan: str, inner: bytes) -> None:
     assert memory("GET", path_of(plan, "k")).status == 404
 
 
+@pytest.mark.behaviour("http.one-form", "expiry.refused")
 @pytest.mark.parametrize(
     "body",
     [b"", b"null", b"[]", b"1", b'"value"', b"{}", b'{"Value": 1}', b'{"value": 1, "more": 2}', b'{"value": 1} x',
@@ -168,6 +175,7 @@ def test_a_put_has_one_form(memory: Raw, plan: str, body: bytes) -> None:
     assert memory("GET", path_of(plan)).json["revision"] == 0
 
 
+@pytest.mark.behaviour("http.one-form")
 @pytest.mark.parametrize(
     "part",
     [
@@ -195,12 +203,14 @@ def test_a_commit_has_one_form(memory: Raw, plan: str, part: dict[str, Any]) -> 
     assert memory("GET", path_of(plan)).json["revision"] == 0
 
 
+@pytest.mark.behaviour("http.one-form")
 def test_a_plan_stands_once_in_a_commit(memory: Raw, plan: str) -> None:
     part = {"plan_id": plan, "operations": [{"op": "increment", "key": "n"}]}
     answer = memory("POST", "/v1/memory/commit", {"plans": [part, part]})
     assert (answer.status, answer.code) == (422, "invalid_request")
 
 
+@pytest.mark.behaviour("http.garbage")
 def test_huge_revisions_and_numbers_are_no_fault(memory: Raw, plan: str) -> None:
     for number in (2**63 - 1, 2**63, 2**64, 10**30, -(2**63), -1):
         for answer in (
@@ -214,6 +224,7 @@ def test_huge_revisions_and_numbers_are_no_fault(memory: Raw, plan: str) -> None
         assert got.status == 404 or got.json["value"] == number
 
 
+@pytest.mark.behaviour("operations.increment")
 def test_increment_stays_within_what_json_can_say(memory: Raw, plan: str) -> None:
     commit(memory, plan, {"op": "set", "key": "n", "value": 1.7e308})
     answer = commit(memory, plan, {"op": "increment", "key": "n", "by": 1.7e308})
@@ -225,6 +236,7 @@ def test_increment_stays_within_what_json_can_say(memory: Raw, plan: str) -> Non
     assert memory("GET", path_of(plan, "big")).json["value"] == big + 1
 
 
+@pytest.mark.behaviour("operations.wrong-type")
 @pytest.mark.parametrize(
     ("value", "operation"),
     [(value, {"op": "increment"}) for value in ("1", True, None, [1], {"a": 1})]
@@ -244,6 +256,7 @@ def test_an_operation_that_does_not_fit_leaves_the_value(memory: Raw, plan: str,
 # limits
 
 
+@pytest.mark.behaviour("limits.named", "limits.defaults")
 def test_the_limits_name_themselves_and_change_nothing(memory: Raw, plan: str) -> None:
     memory("PUT", path_of(plan, "k"), {"value": ["x" * (MIB - 100)]})
     big = "x" * MIB
@@ -265,6 +278,7 @@ def test_the_limits_name_themselves_and_change_nothing(memory: Raw, plan: str) -
     }  # fmt: skip
 
 
+@pytest.mark.behaviour("limits.defaults")
 def test_a_plan_holds_16_mib(memory: Raw, plan: str) -> None:
     value = "x" * (MIB - 1000)
     for n in range(16):
@@ -276,6 +290,7 @@ def test_a_plan_holds_16_mib(memory: Raw, plan: str) -> None:
     assert memory("PUT", path_of(plan, "more"), {"value": value}).status == 200
 
 
+@pytest.mark.behaviour("limits.defaults")
 def test_a_plan_holds_10_000_keys(memory: Raw, plan: str) -> None:
     for start in range(0, 10_000, 1000):
         done = commit(memory, plan, *({"op": "set", "key": str(n), "value": 0} for n in range(start, start + 1000)))
@@ -286,6 +301,7 @@ def test_a_plan_holds_10_000_keys(memory: Raw, plan: str) -> None:
     assert commit(memory, plan, {"op": "set", "key": "0", "value": 1}).status == 200
 
 
+@pytest.mark.behaviour("limits.configurable")
 def test_limits_can_be_configured(tmp_path_factory: pytest.TempPathFactory) -> None:
     env = {"SOORMA_LIMIT_VALUE_BYTES": "10", "SOORMA_LIMIT_PLAN_ACTIONS": "2"}
     with platform_in(tmp_path_factory.mktemp("small"), **env) as platform:
@@ -297,6 +313,7 @@ def test_limits_can_be_configured(tmp_path_factory: pytest.TempPathFactory) -> N
         assert answer.json["limit"] == "plan_actions"
 
 
+@pytest.mark.behaviour("limits.bounded-reads")
 def test_a_body_may_not_be_larger_than_32_mib(memory: Raw, plan: str) -> None:
     body = b'{"value": "' + b"x" * (33 * MIB) + b'"}'
     head = (
@@ -309,6 +326,7 @@ def test_a_body_may_not_be_larger_than_32_mib(memory: Raw, plan: str) -> None:
 # whoever is not meant
 
 
+@pytest.mark.behaviour("http.no-such-path", "http.problem-documents")
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
@@ -330,6 +348,25 @@ def test_unknown_paths_and_methods(memory: Raw, method: str, path: str, status: 
     assert (answer.status, answer.code) == (status, code)
 
 
+@pytest.mark.behaviour("http.no-such-method")
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/v1/memory/working/a/b", {"DELETE", "GET", "HEAD", "PUT"}),
+        ("PUT", "/v1/memory/working/a", {"DELETE", "GET", "HEAD"}),
+        ("GET", "/v1/memory/commit", {"POST"}),
+        ("DELETE", "/health", {"GET", "HEAD"}),
+    ],
+)
+def test_an_unknown_method_is_told_which_there_are(memory: Raw, method: str, path: str, allowed: set[str]) -> None:
+    answer = memory(method, path)
+    assert (answer.status, answer.code) == (405, "method_not_allowed")
+    assert set(answer.headers["allow"].split(", ")) == allowed
+    for named in allowed & {"GET", "HEAD"}:
+        assert memory(named, path).status in {200, 404}, "what is named is answered"
+
+
+@pytest.mark.behaviour("security.host")
 @pytest.mark.parametrize("host", ["example.com", "localhost.example.com", "10.0.0.1", "127.0.0.1.example.com", "[bad",
                                   "",                                  "localhost@example.com", "[::1"])  # fmt: skip
 def test_another_host_is_refused(memory: Raw, plan: str, host: str) -> None:
@@ -337,11 +374,13 @@ def test_another_host_is_refused(memory: Raw, plan: str, host: str) -> None:
     assert (answer.status, answer.code) == (403, "forbidden")
 
 
+@pytest.mark.behaviour("security.host")
 @pytest.mark.parametrize("host", ["localhost", "localhost:1234", "127.0.0.1:80", "127.1.2.3", "[::1]:8083"])
 def test_every_loopback_host_is_taken(memory: Raw, plan: str, host: str) -> None:
     assert memory("GET", path_of(plan, "k"), Host=host).status == 404
 
 
+@pytest.mark.behaviour("security.origin")
 @pytest.mark.parametrize(
     "origin", ["http://example.com", "null", "http://localhost", "https://127.0.0.1:1", "http://[bad", "file://", "x"]
 )
@@ -352,10 +391,12 @@ def test_a_web_page_of_another_origin_is_refused(memory: Raw, plan: str, origin:
     assert memory("GET", path_of(plan)).json["revision"] == 0
 
 
+@pytest.mark.behaviour("security.origin")
 def test_our_own_origin_is_taken(memory: Raw, plan: str) -> None:
     assert memory("PUT", path_of(plan, "k"), {"value": 1}, Origin=memory.url).status == 200
 
 
+@pytest.mark.behaviour("security.declared-as-json")
 @pytest.mark.parametrize(
     "kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "json", ""]
 )
@@ -368,11 +409,13 @@ def test_a_body_must_be_declared_as_json(memory: Raw, plan: str, kind: str | Non
     assert memory("GET", path_of(plan)).json["revision"] == 0
 
 
+@pytest.mark.behaviour("security.declared-as-json")
 def test_a_charset_does_not_hurt(memory: Raw, plan: str) -> None:
     kind = "Application/JSON; charset=utf-8"
     assert memory("PUT", path_of(plan, "k"), {"value": 1}, Content_Type=kind).status == 200
 
 
+@pytest.mark.behaviour("security.origin")
 def test_a_preflight_gets_nothing(memory: Raw, plan: str) -> None:
     for origin in ("http://example.com", memory.url):
         answer = memory(
@@ -386,6 +429,7 @@ def test_a_preflight_gets_nothing(memory: Raw, plan: str) -> None:
         assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
+@pytest.mark.behaviour("conditions.refused", "idempotency.caller")
 @pytest.mark.parametrize(
     ("header", "value"),
     [
@@ -408,6 +452,7 @@ def test_conditions_that_say_nothing_are_refused(memory: Raw, plan: str, header:
     assert memory("GET", path_of(plan)).json["revision"] == 0
 
 
+@pytest.mark.behaviour("http.positions")
 @pytest.mark.parametrize("value", ["-1", "x", "1.5", "\xb2", "9" * 30, "9" * 5000, "0x1"])
 def test_positions_that_are_none_are_refused(memory: Raw, plan: str, value: str) -> None:
     answer = memory("GET", f"/v1/memory/watch/{plan}", Last_Event_ID=value)
@@ -424,12 +469,14 @@ def test_positions_that_are_none_are_refused(memory: Raw, plan: str, value: str)
         assert (answer.status, answer.code) == (422, "invalid_request"), path
 
 
+@pytest.mark.behaviour("limits.bounded-reads")
 def test_a_thousand_keys_can_be_read_at_once_and_no_more(memory: Raw, plan: str) -> None:
     keys = [str(n) for n in range(1001)]
     assert memory("POST", f"/v1/memory/many/{plan}", {"keys": keys[:1000]}).status == 200
     assert memory("POST", f"/v1/memory/many/{plan}", {"keys": keys}).status == 422
 
 
+@pytest.mark.behaviour("http.garbage")
 @pytest.mark.parametrize(
     "data",
     [
@@ -455,6 +502,7 @@ def test_garbage_on_the_wire_is_no_fault(memory: Raw, data: bytes) -> None:
     assert b" 50" not in status, status
 
 
+@pytest.mark.behaviour("http.garbage", "watch.leaves-nothing-open")
 def test_a_client_that_goes_away_leaves_no_trace(running: PlatformProcess, memory: Raw, plan: str) -> None:
     parts = urlsplit(memory.url)
     before = sockets_of(running.pid)

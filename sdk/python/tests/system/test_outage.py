@@ -64,6 +64,7 @@ def calls_of(context: PlatformContext) -> dict[str, Callable[[], Awaitable[Any]]
     }
 
 
+@pytest.mark.behaviour("outage.every-call")
 async def test_every_call_says_that_the_platform_is_away(platform: PlatformProcess, context: PlatformContext) -> None:
     await WorkflowState(context.memory, "plan").set("k", 1)
     await asyncio.to_thread(platform.kill)
@@ -79,6 +80,7 @@ async def test_every_call_says_that_the_platform_is_away(platform: PlatformProce
     assert await state.get("k") == 1
 
 
+@pytest.mark.behaviour("outage.every-call")
 async def test_a_platform_that_hangs_is_away_too(platform: PlatformProcess, context: PlatformContext) -> None:
     state = WorkflowState(context.memory, "plan")
     await state.set("k", 1)
@@ -94,6 +96,7 @@ async def test_a_platform_that_hangs_is_away_too(platform: PlatformProcess, cont
     assert await state.wait_for("k", timeout=10) in {1, 2}
 
 
+@pytest.mark.behaviour("outage.handler")
 async def test_a_handler_does_not_take_an_outage_for_an_empty_plan(
     platform: PlatformProcess, context: PlatformContext
 ) -> None:
@@ -123,6 +126,35 @@ async def test_a_handler_does_not_take_an_outage_for_an_empty_plan(
         assert await seen.until(2) == ["unavailable", "kept"]
 
 
+@pytest.mark.behaviour("handlers.plan-at-hand")
+async def test_the_plan_in_hand_is_read_without_asking_the_platform(
+    platform: PlatformProcess, context: PlatformContext
+) -> None:
+    state = WorkflowState(context.memory, "plan")
+    await state.update({"n": 1, "null": None})
+    began, go_on, seen = asyncio.Event(), asyncio.Event(), Seen()
+    agent = Agent(unique("agent"), config=config_of(platform, tenant_id=context.memory.scope().tenant_id))
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: Any) -> None:
+        began.set()
+        await go_on.wait()
+        inside = WorkflowState(handler.memory, "plan")
+        seen.append([await inside.get("n"), await inside.get("null", "?"), await inside.has("missing")])
+        await inside.set("attempt", handler.attempt)
+
+    async with agent:
+        await context.bus.publish("a", "business-facts", plan_id="plan")
+        await began.wait()
+        await asyncio.to_thread(platform.kill)
+        go_on.set()
+        assert await seen.until(1) == [[1, None, False]]
+        await asyncio.to_thread(platform.start)
+        assert await state.wait_for("attempt", timeout=15) == 1
+    assert len(seen) == 1
+
+
+@pytest.mark.behaviour("outage.restart")
 async def test_a_call_during_a_restart_succeeds(platform: PlatformProcess) -> None:
     async with context_of(platform) as context:
         state = WorkflowState(context.memory, unique("plan"))
@@ -141,6 +173,7 @@ async def test_a_call_during_a_restart_succeeds(platform: PlatformProcess) -> No
         assert await state.get_action_history() == ["a", "a"]
 
 
+@pytest.mark.behaviour("outage.restart", "watch.without-gap")
 async def test_watch_and_wait_for_go_on_after_a_restart(platform: PlatformProcess) -> None:
     async with context_of(platform) as context:
         state = WorkflowState(context.memory, unique("plan"))
@@ -206,6 +239,7 @@ async def kill_again_and_again(platform: PlatformProcess, times: int, streams: l
         stream.stop = True
 
 
+@pytest.mark.behaviour("durability.acknowledged", "outage.at-most-once")
 @pytest.mark.parametrize("patience", [10.0, 0.05], ids=["patient", "impatient"])
 async def test_retries_under_kills_double_and_lose_nothing(platform: PlatformProcess, patience: float) -> None:
     tenant_id, plan = unique("tenant"), unique("plan")
@@ -245,6 +279,7 @@ def published(platform: PlatformProcess, tenant_id: str, at_least: int) -> list[
     return found
 
 
+@pytest.mark.behaviour("durability.acknowledged")
 async def test_what_was_acknowledged_survives_a_kill_at_once(platform: PlatformProcess) -> None:
     tenant_id = unique("tenant")
     async with (
@@ -262,6 +297,7 @@ async def test_what_was_acknowledged_survives_a_kill_at_once(platform: PlatformP
     assert sorted(published(platform, tenant_id, 10)) == list(range(10))  # type: ignore[comparison-overlap]
 
 
+@pytest.mark.behaviour("agents.come-back")
 async def test_an_agent_comes_back_by_itself(platform: PlatformProcess) -> None:
     tenant_id = unique("tenant")
     agent, seen = Agent(unique("agent"), config=config_of(platform, tenant_id=tenant_id)), Seen()

@@ -101,6 +101,7 @@ def start(platform: PlatformProcess, tmp_path: Path) -> Iterator[Start]:
             "VIRTUAL_ENV": sys.prefix,
             "SOORMA_MEMORY_URL": platform.memory_url,
             "SOORMA_EVENT_SERVICE_URL": platform.events_url,
+            "SOORMA_REGISTRY_URL": platform.registry_url,
         }
         env = clean_environment(**found | more)
         started.append(StartScript(script, env, tmp_path))
@@ -132,6 +133,7 @@ def is_running(pid: int) -> bool:
     return True
 
 
+@pytest.mark.behaviour("document.start-sh")
 def test_it_runs_the_three_and_ctrl_c_stops_them(start: Start, platform: PlatformProcess) -> None:
     script = start(TASK_SECONDS="0")
     script.read_until("Ready: all three are subscribed.")
@@ -147,6 +149,7 @@ def test_it_runs_the_three_and_ctrl_c_stops_them(start: Start, platform: Platfor
     assert "Traceback" not in script.output
 
 
+@pytest.mark.behaviour("document.start-sh")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_stop_the_three(start: Start, number: signal.Signals) -> None:
     script = start()
@@ -157,6 +160,7 @@ def test_signals_stop_the_three(start: Start, number: signal.Signals) -> None:
     assert not any(map(is_running, agents.values()))
 
 
+@pytest.mark.behaviour("document.start-sh")
 def test_a_lost_agent_is_named_and_ends_the_others(start: Start) -> None:
     script = start()
     script.read_until("Ctrl+C stops them.")
@@ -167,6 +171,7 @@ def test_a_lost_agent_is_named_and_ends_the_others(start: Start) -> None:
     assert not any(map(is_running, agents.values()))
 
 
+@pytest.mark.behaviour("document.start-sh")
 def test_twice_at_once_and_from_a_path_with_a_space(start: Start, platform: PlatformProcess, tmp_path: Path) -> None:
     copy = tmp_path / "a path with a space" / "examples" / "05-memory-working"
     shutil.copytree(EXAMPLE.parent, copy.parent)
@@ -179,6 +184,7 @@ def test_twice_at_once_and_from_a_path_with_a_space(start: Start, platform: Plat
         assert script.finish() == 0
 
 
+@pytest.mark.behaviour("document.start-sh")
 def test_without_a_platform_it_says_what_to_do(start: Start, platform: PlatformProcess) -> None:
     platform.kill()
     script = start()
@@ -188,6 +194,7 @@ def test_without_a_platform_it_says_what_to_do(start: Start, platform: PlatformP
     assert "soorma dev --build" in script.output
 
 
+@pytest.mark.behaviour("document.start-sh")
 def test_without_the_sdk_it_says_how_to_install_it(start: Start, tmp_path: Path) -> None:
     copy = tmp_path / "elsewhere" / "examples" / "05-memory-working"
     shutil.copytree(EXAMPLE.parent, copy.parent)

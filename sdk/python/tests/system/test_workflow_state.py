@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from platform_process import PlatformProcess
 from running import PythonProcess, Raw, config_of, context_of, eventually, unique
@@ -30,7 +31,9 @@ from soorma.errors import (
     HandlerEnded,
     HistoryGone,
     InvalidRequest,
+    InvalidValue,
     KeyMissing,
+    NotFound,
     TimedOut,
 )
 
@@ -77,11 +80,29 @@ async def handled(
 # the same scenario outside a handler, in one of the plan, and in one of another plan
 
 
+@pytest.mark.behaviour(
+    "memory.null-is-a-value",
+    "memory.many",
+    "memory.delete",
+    "memory.models",
+    "memory.not-json-refused",
+    "operations.increment",
+    "operations.append-extend",
+    "operations.update-dict",
+    "operations.missing-is-empty",
+    "operations.wrong-type",
+    "operations.blind",
+    "history.actions",
+    "expiry.cleanup",
+    "limits.named",
+    "topics.names",
+)
 @pytest.mark.parametrize("check_scenario", SCENARIOS)
 async def test_outside_a_handler(state: WorkflowState, check_scenario: Scenario) -> None:
     await check_scenario(state)
 
 
+@pytest.mark.behaviour("operations.same-in-a-handler", "handlers.own-reads", "memory.models", "limits.at-the-call")
 @pytest.mark.parametrize("of_other_plan", [False, True], ids=["plan in hand", "other plan"])
 @pytest.mark.parametrize("check_scenario", SCENARIOS)
 async def test_in_a_handler(
@@ -97,6 +118,7 @@ async def test_in_a_handler(
     await handled(running, context, state, body, of_other_plan=of_other_plan)
 
 
+@pytest.mark.behaviour("operations.same-in-a-handler")
 @pytest.mark.parametrize(
     "check_scenario",
     [
@@ -129,6 +151,7 @@ async def test_a_handler_comes_to_the_same_as_calls_outside(
 # what only one of the two can be asked
 
 
+@pytest.mark.behaviour("conditions.compare-and-set", "memory.missing-key")
 async def test_compare_and_set(state: WorkflowState) -> None:
     first = await state.compare_and_set("k", "a", expected_revision=0)
     assert (await state.get_entry("k")).revision == first
@@ -144,6 +167,7 @@ async def test_compare_and_set(state: WorkflowState) -> None:
         await state.get_entry("missing")
 
 
+@pytest.mark.behaviour("conditions.in-a-handler")
 async def test_compare_and_set_in_a_handler(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState
 ) -> None:
@@ -162,6 +186,7 @@ async def test_compare_and_set_in_a_handler(
     assert await state.get("k") == "b"
 
 
+@pytest.mark.behaviour("history.every-operation", "history.value-at", "history.gone")
 async def test_history_and_the_past(state: WorkflowState) -> None:
     await state.set("k", 1)
     await state.increment("k", 2)
@@ -177,8 +202,8 @@ async def test_history_and_the_past(state: WorkflowState) -> None:
     assert [await state.at(n).get("k", "none") for n in range(6)] == ["none", 1, 3, 3, "x", "none"]
     assert await state.at(4).has("other") is True
     assert await state.at(3).has("other") is False
-    with pytest.raises(InvalidRequest):
-        await state.at(6).get("k")
+    with pytest.raises(NotFound, match="no revision 6 yet"):
+        await state.at(6).get("k", "none")
     await state.cleanup()
     await state.set("k", "new")
     with pytest.raises(HistoryGone) as raised:
@@ -187,6 +212,7 @@ async def test_history_and_the_past(state: WorkflowState) -> None:
     assert await state.at(7).get("k") == "new"
 
 
+@pytest.mark.behaviour("history.pages")
 async def test_history_of_a_long_plan_comes_in_pages(state: WorkflowState) -> None:
     for _ in range(3):
         await state.update({f"k{n}": n for n in range(900)})
@@ -194,6 +220,7 @@ async def test_history_of_a_long_plan_comes_in_pages(state: WorkflowState) -> No
     assert [change.revision for change in await state.history("k7")] == [1, 2, 3]
 
 
+@pytest.mark.behaviour("history.value-at")
 async def test_the_past_of_an_expired_or_cleaned_plan_is_not_what_is_now(state: WorkflowState) -> None:
     await state.set("k", 1, ttl=0.1)
     await eventually(lambda: _missing(state, "k"))
@@ -205,6 +232,7 @@ async def _missing(state: WorkflowState, key: str) -> bool:
     return not await state.has(key)
 
 
+@pytest.mark.behaviour("history.who")
 async def test_what_a_handler_did_names_agent_and_event(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState
 ) -> None:
@@ -226,6 +254,7 @@ async def test_what_a_handler_did_names_agent_and_event(
     assert change.revision == 1
 
 
+@pytest.mark.behaviour("watch.without-gap")
 async def test_watch_sees_every_change_from_a_revision_on(state: WorkflowState) -> None:
     await state.set("a", 1)
     seen = []
@@ -240,6 +269,7 @@ async def test_watch_sees_every_change_from_a_revision_on(state: WorkflowState) 
     assert seen == [("set", "a"), ("set", "b"), ("set", "c"), ("cleanup", None)]
 
 
+@pytest.mark.behaviour("watch.begins-now")
 async def test_watch_begins_now(state: WorkflowState) -> None:
     await state.set("before", 1)
     async with aclosing(state.watch()) as stream:
@@ -251,6 +281,7 @@ async def test_watch_begins_now(state: WorkflowState) -> None:
         assert (await first).key == "n"
 
 
+@pytest.mark.behaviour("watch.wait-for")
 async def test_wait_for(state: WorkflowState) -> None:
     with pytest.raises(TimedOut, match="'k'"):
         await state.wait_for("k", timeout=0.2)
@@ -272,11 +303,28 @@ async def test_wait_for(state: WorkflowState) -> None:
     assert await state.wait_for("k", timeout=5) == "done"
 
 
+@pytest.mark.behaviour("watch.wait-for", "memory.models")
 async def test_wait_for_what_a_model_says(state: WorkflowState) -> None:
     await state.set("r", Report(title="T"))
     assert await state.wait_for("r", Report(title="T"), timeout=5) == {"title": "T", "pages": 1}
 
 
+class Finding(msgspec.Struct):
+    title: str
+    score: float = 0.5
+
+
+@pytest.mark.behaviour("memory.models")
+async def test_a_struct_is_a_value(state: WorkflowState) -> None:
+    await state.set("best", Finding("Layers", 0.9))
+    await state.set("all", {"found": [Finding("Kernel")]})
+    assert await state.get("best", type=Finding) == Finding("Layers", 0.9)
+    assert await state.get("all") == {"found": [{"title": "Kernel", "score": 0.5}]}
+    with pytest.raises(InvalidValue):
+        await state.get("all", type=Finding)
+
+
+@pytest.mark.behaviour("watch.leaves-nothing-open")
 async def test_wait_for_leaves_nothing_open(running: PlatformProcess) -> None:
     async with context_of(running) as context:
         state = WorkflowState(context.memory, unique("plan"))
@@ -290,6 +338,7 @@ async def test_wait_for_leaves_nothing_open(running: PlatformProcess) -> None:
         assert {task for task in asyncio.all_tasks() if not task.done()} == tasks
 
 
+@pytest.mark.behaviour("expiry.key", "expiry.set-ends-it", "expiry.refused", "memory.entry")
 async def test_a_key_lives_as_long_as_it_was_given(state: WorkflowState) -> None:
     await state.set("k", 1, ttl=0.3)
     await state.set("kept", 1, ttl=0.3)
@@ -306,6 +355,7 @@ async def test_a_key_lives_as_long_as_it_was_given(state: WorkflowState) -> None
             await state.ttl(wrong)
 
 
+@pytest.mark.behaviour("expiry.plan", "memory.plans-listed")
 async def test_a_plan_lives_as_long_as_it_was_given(state: WorkflowState) -> None:
     await state.set("k", 1)
     await state.record_action("a")
@@ -320,6 +370,7 @@ async def test_a_plan_lives_as_long_as_it_was_given(state: WorkflowState) -> Non
     assert [(plan.plan_id, plan.keys, plan.expires_at) for plan in plans] == [(state.plan_id, 1, None)]
 
 
+@pytest.mark.behaviour("handlers.ended")
 async def test_a_context_is_over_when_its_handler_is(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState
 ) -> None:
@@ -342,6 +393,7 @@ async def test_a_context_is_over_when_its_handler_is(
     assert await state.get("k") == 1
 
 
+@pytest.mark.behaviour("operations.concurrent")
 async def test_concurrent_changes_by_four_processes_are_all_there(
     running: PlatformProcess, context: PlatformContext, state: WorkflowState
 ) -> None:
@@ -381,6 +433,7 @@ asyncio.run(main())
     assert (await state.history(after=799))[-1].revision == 800
 
 
+@pytest.mark.behaviour("memory.sdk-and-http-agree", "http.encoded-ids")
 async def test_what_python_writes_is_what_http_reads(running: PlatformProcess) -> None:
     tenant_id, user_id, plan_id = "тенант " + unique("t"), "100%/" + unique("u"), unique("план/")
     async with MemoryClient(running.memory_url) as memory:

@@ -23,12 +23,14 @@ def _tree(kind: type[SoormaError]) -> Iterator[type[SoormaError]]:
 KINDS = list(_tree(SoormaError))
 
 
+@pytest.mark.behaviour("errors.one-tree")
 def test_every_class_has_a_code_of_its_own() -> None:
     codes = [kind.code for kind in KINDS]
     assert len(set(codes)) == len(codes)
     assert {kind.code: kind for kind in KINDS} == BY_CODE
 
 
+@pytest.mark.behaviour("errors.one-tree")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_class_says_what_it_means(kind: type[SoormaError]) -> None:
     assert kind.__doc__
@@ -36,6 +38,7 @@ def test_every_class_says_what_it_means(kind: type[SoormaError]) -> None:
     assert 400 <= kind.status <= 599
 
 
+@pytest.mark.behaviour("errors.one-tree")
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_error_comes_back_from_its_problem_document(kind: type[SoormaError]) -> None:
     error = kind("it went wrong", key="k", current_revision=7, path="$.a")
@@ -51,6 +54,7 @@ def test_an_error_comes_back_from_its_problem_document(kind: type[SoormaError]) 
     assert {name: again.details[name] for name in error.details} == error.details
 
 
+@pytest.mark.behaviour("errors.python")
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_error_can_be_pickled_and_copied(kind: type[SoormaError]) -> None:
     error = kind("it went wrong", key="k", current_revision=7)
@@ -60,6 +64,7 @@ def test_an_error_can_be_pickled_and_copied(kind: type[SoormaError]) -> None:
         assert again.current_revision == 7
 
 
+@pytest.mark.behaviour("errors.one-tree")
 def test_details_are_attributes_and_others_are_not() -> None:
     error = SoormaError("no", horizon=5)
     assert error.horizon == 5
@@ -68,6 +73,7 @@ def test_details_are_attributes_and_others_are_not() -> None:
     assert not hasattr(error, "_private")
 
 
+@pytest.mark.behaviour("errors.one-tree")
 @pytest.mark.parametrize(
     "problem",
     [
@@ -86,6 +92,7 @@ def test_any_document_is_some_error(problem: dict[str, object]) -> None:
     assert str(error)
 
 
+@pytest.mark.behaviour("errors.python")
 @pytest.mark.parametrize(
     ("name", "also"),
     [
@@ -104,6 +111,7 @@ def test_an_error_is_also_what_python_calls_it(name: str, also: type[Exception])
     assert issubclass(getattr(soorma.errors, name), also)
 
 
+@pytest.mark.behaviour("errors.one-tree")
 def test_all_are_public() -> None:
     assert sorted(soorma.errors.__all__) == sorted(kind.__name__ for kind in KINDS)
     assert all(issubclass(getattr(soorma.errors, name), SoormaError) for name in soorma.errors.__all__)

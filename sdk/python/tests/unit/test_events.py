@@ -38,16 +38,19 @@ def _decoded(**changes: Any) -> Any:
     return decode_envelope(msgspec.json.encode({**FULL, **changes}))
 
 
+@pytest.mark.behaviour("events.round-trip")
 def test_the_fields_are_the_documented_ones() -> None:
     assert set(FIELDS) == set(FULL)
 
 
+@pytest.mark.behaviour("events.round-trip")
 def test_an_envelope_comes_back_as_it_went_in() -> None:
     text = encode_envelope(_decoded())
     assert json.loads(text) == FULL
     assert encode_envelope(decode_envelope(text)) == text
 
 
+@pytest.mark.behaviour("events.round-trip")
 def test_what_is_unset_is_absent() -> None:
     event = Event.from_json(encode_envelope(decode_envelope('{"type":"e","topic":"plan-events"}')))
     assert event == {"type": "e", "topic": "plan-events"}
@@ -56,6 +59,7 @@ def test_what_is_unset_is_absent() -> None:
     assert event.plan_id is None
 
 
+@pytest.mark.behaviour("events.dict-with-attributes")
 def test_an_event_is_a_dict_with_attributes() -> None:
     event = Event.from_json(encode_envelope(_decoded()))
     for field in FIELDS:
@@ -73,6 +77,7 @@ def test_null_data_is_data() -> None:
     assert event.data is None
 
 
+@pytest.mark.behaviour("events.refused")
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
@@ -93,12 +98,14 @@ def test_what_is_no_envelope_is_refused(changes: dict[str, Any], error: type[Exc
         _decoded(**changes)
 
 
+@pytest.mark.behaviour("events.refused")
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"type":"e"}', '{"topic":"plan-events"}', "nonsense", "null"])
 def test_what_is_no_json_of_an_envelope_is_refused(body: str) -> None:
     with pytest.raises(InvalidRequest):
         decode_envelope(body)
 
 
+@pytest.mark.behaviour("events.refused")
 def test_data_that_cannot_be_kept_is_refused() -> None:
     with pytest.raises((InvalidValue, InvalidRequest)):
         decode_envelope(b'{"type":"e","topic":"plan-events","data":1e400}')
@@ -106,6 +113,7 @@ def test_data_that_cannot_be_kept_is_refused() -> None:
         decode_envelope(b'{"type":"e","topic":"plan-events","data":' + b"[" * 200 + b"]" * 200 + b"}")
 
 
+@pytest.mark.behaviour("ids.plan-of-an-event")
 @pytest.mark.parametrize(
     ("changes", "plan"),
     [
@@ -125,6 +133,7 @@ def test_an_events_plan(changes: dict[str, Any], plan: str | None) -> None:
 # CloudEvents
 
 
+@pytest.mark.behaviour("events.cloudevents")
 def test_an_event_as_a_cloudevent_and_back() -> None:
     event = Event.from_json(encode_envelope(_decoded()))
     cloud = to_cloudevent(event)
@@ -137,6 +146,7 @@ def test_an_event_as_a_cloudevent_and_back() -> None:
     assert json.loads(encode_envelope(again)) == FULL
 
 
+@pytest.mark.behaviour("events.cloudevents")
 def test_a_trace_id_of_another_form_survives() -> None:
     event = Event({**FULL, "trace_id": "my trace"})
     cloud = to_cloudevent(event)
@@ -144,12 +154,14 @@ def test_a_trace_id_of_another_form_survives() -> None:
     assert from_cloudevent(cloud).trace_id == "my trace"
 
 
+@pytest.mark.behaviour("events.cloudevents")
 def test_a_small_event_is_a_whole_cloudevent() -> None:
     cloud = to_cloudevent(Event({"type": "e", "topic": "plan-events", "id": "1"}))
     assert all(cloud[name] for name in ("specversion", "id", "source", "type", "topic"))
     assert "data" not in cloud
 
 
+@pytest.mark.behaviour("events.cloudevents-strict")
 @pytest.mark.parametrize(
     "change",
     [{"specversion": "0.3"}, {"id": None}, {"source": 5}, {"type": None}, {"topic": None}, {"topic": "gossip"}],

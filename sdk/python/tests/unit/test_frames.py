@@ -76,6 +76,7 @@ def test_what_is_no_frame_is_refused(bad: dict[str, Any]) -> None:
         agent_frames.decode(json.dumps(bad))
 
 
+@pytest.mark.behaviour("retries.backoff", "lanes.max-concurrency")
 def test_the_documented_defaults() -> None:
     hello = agent_frames.decode(json.dumps(HELLO))
     assert hello.max_concurrency == 32

@@ -16,11 +16,13 @@ TOPICS = [
 ]  # fmt: skip
 
 
+@pytest.mark.behaviour("topics.names")
 @pytest.mark.parametrize("name", ["a", "...", " ", "/", "%2F", "ä" * 255, "🎉" * 255, "a\nb", "\x7f", "\ufeff"])
 def test_names(name: str) -> None:
     assert check_name("key", name) is name
 
 
+@pytest.mark.behaviour("topics.names")
 @pytest.mark.parametrize("name", ["", ".", "..", "\0", "a\0", "\ud800", "x\udfff", "x" * 256, None, 5, b"a", ["a"]])
 def test_no_names(name: object) -> None:
     with pytest.raises(InvalidName) as error:
@@ -30,6 +32,7 @@ def test_no_names(name: object) -> None:
     str(error.value).encode()
 
 
+@pytest.mark.behaviour("topics.names")
 def test_a_scope_is_two_names() -> None:
     assert check_scope("t", "u") == Scope("t", "u")
     for tenant, user in (("", "u"), ("t", "..")):
@@ -37,6 +40,7 @@ def test_a_scope_is_two_names() -> None:
             check_scope(tenant, user)
 
 
+@pytest.mark.behaviour("topics.eight")
 def test_the_topics() -> None:
     assert [topic.value for topic in Topic] == TOPICS
     for topic in Topic:
@@ -44,6 +48,7 @@ def test_the_topics() -> None:
         assert type(check_topic(topic)) is str
 
 
+@pytest.mark.behaviour("topics.eight")
 @pytest.mark.parametrize("topic", ["", "business_facts", "Business-Facts", "BUSINESS_FACTS", "plans", "*", None, 1, []])
 def test_any_other_topic_is_refused_and_told_which_there_are(topic: object) -> None:
     with pytest.raises(InvalidName) as error:

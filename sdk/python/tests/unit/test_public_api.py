@@ -10,6 +10,8 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import soorma
 import soorma.errors
 
@@ -21,6 +23,7 @@ CLASSES = [
     "soorma.agents.Agent",
     "soorma.agents.Worker",
     "soorma.event_client.EventClient",
+    "soorma.registry.RegistryClient",
     "soorma.bus.BusClient",
     "soorma.context.PlatformContext",
     "soorma.context.HandlerContext",
@@ -28,6 +31,11 @@ CLASSES = [
     "soorma.flow.Retry",
     "soorma.flow.Reject",
     "soorma_common.delivery.RetryPolicy",
+    "soorma.testing.LocalPlatform",
+    "soorma.testing.Trace",
+    "soorma.testing.Crash",
+    "soorma.testing.Failure",
+    "soorma.testing.Waiting",
 ]
 
 
@@ -79,10 +87,12 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.behaviour("errors.public-names")
 def test_the_public_api_is_what_is_pinned() -> None:
     assert table().splitlines() == PINNED.read_text("utf-8").splitlines()
 
 
+@pytest.mark.behaviour("errors.public-names")
 def test_every_public_name_can_be_imported() -> None:
     assert sorted(set(soorma.__all__)) == sorted(soorma.__all__)
     for name in soorma.__all__:
@@ -90,6 +100,7 @@ def test_every_public_name_can_be_imported() -> None:
     assert set(soorma.__all__) == set(dir(soorma))
 
 
+@pytest.mark.behaviour("errors.public-names")
 def test_what_is_not_public_is_not_there() -> None:
     assert not hasattr(soorma, "Nothing")
 

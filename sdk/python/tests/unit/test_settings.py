@@ -23,7 +23,9 @@ FIELDS: list[tuple[str, str, str, Any]] = [
     ("SOORMA_MAY_MIGRATE", "no", "may_migrate", False),
     ("SOORMA_MAY_MIGRATE", "TRUE", "may_migrate", True),
     ("SOORMA_LEASE_SECONDS", "2.5", "lease", 2.5),
+    ("SOORMA_PAYLOAD_CHECK", "warn", "payload_check", "warn"),
     ("SOORMA_LOG_LEVEL", "debug", "log_level", "debug"),
+    ("SOORMA_LOG_FORMAT", "json", "log_format", "json"),
 ]
 
 BAD = [
@@ -37,7 +39,9 @@ BAD = [
     ("SOORMA_LEASE_SECONDS", "0"),
     ("SOORMA_LEASE_SECONDS", "nan"),
     ("SOORMA_LEASE_SECONDS", "inf"),
+    ("SOORMA_PAYLOAD_CHECK", "strict"),
     ("SOORMA_LOG_LEVEL", "loud"),
+    ("SOORMA_LOG_FORMAT", "xml"),
     ("SOORMA_LIMIT_PLAN_KEYS", "1k"),
     ("SOORMA_LIMIT_PLAN_KEYS", "-5"),
     ("SOORMA_KEEP_EVENTS", "a week"),
@@ -45,14 +49,16 @@ BAD = [
 ]
 
 
+@pytest.mark.behaviour("settings.variables")
 def test_the_defaults() -> None:
     settings = Settings.from_env({})
     assert settings == Settings()
     assert (settings.host, settings.lease, settings.may_migrate) == ("127.0.0.1", 30.0, True)
-    assert settings.ports == {"events": 8082, "memory": 8083}
+    assert settings.ports == {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
     assert settings.address("memory") == "http://127.0.0.1:8083"
 
 
+@pytest.mark.behaviour("settings.variables")
 @pytest.mark.parametrize(("variable", "text", "field", "value"), FIELDS)
 def test_each_variable_sets_its_field_and_no_other(variable: str, text: str, field: str, value: Any) -> None:
     settings = Settings.from_env({variable: text, "UNRELATED": "x"})
@@ -60,6 +66,7 @@ def test_each_variable_sets_its_field_and_no_other(variable: str, text: str, fie
     assert msgspec.structs.replace(settings, **{field: getattr(Settings(), field)}) == Settings()
 
 
+@pytest.mark.behaviour("limits.configurable", "settings.variables")
 @pytest.mark.parametrize(("prefix", "kind", "part"), [("LIMIT", Limits, "limits"), ("KEEP", Retention, "retention")])
 def test_each_limit_and_retention_has_a_variable(prefix: str, kind: Any, part: str) -> None:
     for field in msgspec.structs.fields(kind):
@@ -67,17 +74,20 @@ def test_each_limit_and_retention_has_a_variable(prefix: str, kind: Any, part: s
         assert getattr(settings, part) == msgspec.structs.replace(kind(), **{field.name: 17})
 
 
+@pytest.mark.behaviour("settings.variables")
 @pytest.mark.parametrize("variable", sorted({variable for variable, *_ in FIELDS} | {"SOORMA_LIMIT_PLAN_KEYS"}))
 def test_an_empty_variable_is_as_good_as_none(variable: str) -> None:
     assert Settings.from_env({variable: ""}) == Settings()
 
 
+@pytest.mark.behaviour("settings.refused")
 @pytest.mark.parametrize(("variable", "text"), BAD)
 def test_a_variable_that_is_off_is_named(variable: str, text: str) -> None:
     with pytest.raises(InvalidRequest, match=variable):
         Settings.from_env({variable: text})
 
 
+@pytest.mark.behaviour("security.loopback-only")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org", " "])
 def test_an_open_address_is_refused(host: str) -> None:
     with pytest.raises(InvalidRequest, match="loopback"):
@@ -86,6 +96,7 @@ def test_an_open_address_is_refused(host: str) -> None:
         Settings.from_env({"SOORMA_HOST": host})
 
 
+@pytest.mark.behaviour("settings.variables")
 def test_what_is_given_wins() -> None:
     settings = Settings.from_env({"SOORMA_PORT_OFFSET": "5", "SOORMA_DATABASE": "a.db"}, port_offset=7, database="b.db")
     assert (settings.port_offset, settings.database) == (7, Path("b.db"))
@@ -93,6 +104,7 @@ def test_what_is_given_wins() -> None:
     assert Settings(host="::1").address("events") == "http://[::1]:8082"
 
 
+@pytest.mark.behaviour("settings.variables", "ids.environment")
 def test_a_clients_configuration() -> None:
     assert ClientConfig.from_env({}) == ClientConfig()
     env = {
@@ -101,9 +113,17 @@ def test_a_clients_configuration() -> None:
         "SOORMA_TENANT_ID": "t",
         "SOORMA_USER_ID": "u",
         "SOORMA_RETRY_SECONDS": "2.5",
+        "SOORMA_REGISTRY_URL": "http://registry.example:3",
     }
     made = ClientConfig.from_env(env)
-    assert made == ClientConfig("https://memory.example:1", "http://events.example:2", "t", "u", 2.5)
+    assert made == ClientConfig(
+        "https://memory.example:1", "http://events.example:2", "t", "u", 2.5, "http://registry.example:3"
+    )
+    assert made.addresses == {
+        "memory": "https://memory.example:1",
+        "events": "http://events.example:2",
+        "registry": "http://registry.example:3",
+    }
     scope = made.scope(None, None)
     assert (scope.tenant_id, scope.user_id) == ("t", "u")
     assert made.scope("x", "y").user_id == "y"
@@ -112,9 +132,15 @@ def test_a_clients_configuration() -> None:
     assert default.user_id == "00000000-0000-0000-0000-000000000001"
 
 
+@pytest.mark.behaviour("settings.refused")
 @pytest.mark.parametrize(
     ("variable", "text"),
-    [("SOORMA_MEMORY_URL", "localhost:8083"), ("SOORMA_EVENT_SERVICE_URL", "ftp://x"), ("SOORMA_RETRY_SECONDS", "x")],
+    [
+        ("SOORMA_MEMORY_URL", "localhost:8083"),
+        ("SOORMA_EVENT_SERVICE_URL", "ftp://x"),
+        ("SOORMA_REGISTRY_URL", "registry"),
+        ("SOORMA_RETRY_SECONDS", "x"),
+    ],
 )
 def test_a_clients_variable_that_is_off_is_named(variable: str, text: str) -> None:
     with pytest.raises(InvalidRequest, match=variable):

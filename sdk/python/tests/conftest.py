@@ -1,0 +1,45 @@
+"""The depth and the seed of a run: told at its beginning, and with each failure how to repeat it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from random import SystemRandom
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # `from depth import …` in the tests
+
+from depth import DEPTH, at_depth, seed
+
+WHOLE_SECONDS = 900
+"""The time one test may take at full depth; a sample has the limit of pyproject.toml."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for the order of the tests (pytest-randomly), for Hypothesis and for our own dice."""
+    given = getattr(config.option, "randomly_seed", None)
+    if "SOORMA_SEED" not in os.environ:  # the workers of pytest-xdist inherit it
+        os.environ["SOORMA_SEED"] = str(given if isinstance(given, int) else SystemRandom().getrandbits(32))
+    config.option.randomly_seed = seed()
+    config.option.hypothesis_seed = str(seed())
+    if getattr(config.option, "timeout", None) is None:
+        config.option.timeout = at_depth(None, WHOLE_SECONDS)
+
+
+def pytest_report_header() -> str:
+    return f"depth: {DEPTH}, seed: {seed()} (SOORMA_SEED={seed()} repeats it)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        task = at_depth("test", "prove")
+        again = f"SOORMA_SEED={seed()} sh tools/run {task} {shlex.quote(item.nodeid)}"
+        report.sections.append(("to repeat", again))
+    return report

@@ -1,0 +1,34 @@
+"""How deep the proofs of this run go, and the seed that all its chance comes from.
+
+SOORMA_PROOF=sample (as `make test` runs) or whole (as `make prove` does); SOORMA_SEED repeats an earlier run. The
+seed decides what is tried and in which order. What the machine does meanwhile, nobody can repeat.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from random import Random
+from typing import TypeVar
+
+T = TypeVar("T")
+
+DEPTH = os.environ.get("SOORMA_PROOF", "sample")
+if DEPTH not in {"sample", "whole"}:
+    raise ValueError(f"SOORMA_PROOF must be sample or whole, not {DEPTH!r}")
+
+
+def at_depth(sample: T, whole: T) -> T:
+    """What belongs to the depth of this run."""
+    return whole if DEPTH == "whole" else sample
+
+
+@cache  # tests change the environment
+def seed() -> int:
+    """The seed of this run, the same in all its worker processes."""
+    return int(os.environ["SOORMA_SEED"])
+
+
+def dice(what: str) -> Random:
+    """The dice of one test: the same in each run of the same seed, whatever ran before."""
+    return Random(f"{seed()} {what}")

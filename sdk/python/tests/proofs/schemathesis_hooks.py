@@ -1,0 +1,80 @@
+"""What schemathesis does with streams, and which of its findings are none, each with the reason.
+
+Loaded by its command, through schemathesis.toml.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import requests
+import schemathesis
+from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
+
+Scope: TypeAlias = tuple[str | None, str | None]
+
+BY_STATE = {
+    "idempotency_mismatch": "the key was used before, for another request",
+    "wrong_type": "the key holds a value that the operation does not fit",
+    "invalid_payload": "the event type was registered with a schema that the data does not fit",
+}
+"""Codes of refusals that depend on what was there before. They share 422 with those of the form."""
+
+INEXPRESSIBLE = (
+    "the events of one request belong to one tenant and user",
+    "is named twice",
+    "no key fulfils both If-Match and If-None-Match",
+    "is no JSON Schema",
+    "cannot be used",
+)
+"""What a document cannot say: that parts of a body or of the headers have something in common, or have not; and what
+makes a JSON Schema one, and one that is checked in a bounded time."""
+
+OF_A_PLAN = {"memory_entries", "memory_history", "memory_actions", "memory_watch"}
+"""A plan is a namespace: it is there before its first key, and after its cleanup too, empty, with a revision that never
+falls back. So these answer 200 with nothing in it, not 404."""
+
+QUIET_SECONDS = 0.05
+"""Streams do not end. What has come when one is silent for so long, or has sent an event, is checked."""
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    """Looks at each answer before its body is read."""
+    kwargs["hooks"] = {"response": _listen_briefly}
+
+
+def _listen_briefly(response: requests.Response, **_: Any) -> None:
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        response.raw.connection.sock.settimeout(QUIET_SECONDS)
+
+
+_scopes: dict[str, Scope] = {}
+"""For whom each case spoke. What is deleted for one tenant or user is there for another as before."""
+
+
+@schemathesis.hook
+def after_call(context: Any, case: Any, response: Any) -> None:
+    """Notes for whom a case spoke."""
+    _scopes[case.id] = _scope_of(response.request)
+
+
+def _scope_of(request: Any) -> Scope:
+    return request.headers.get("X-Tenant-ID"), request.headers.get("X-User-ID")
+
+
+def _belong_together(one: Scope, other: Scope) -> bool:
+    """Whether they are of one tenant and, where both name one, of one user."""
+    return one[0] == other[0] and (one[1] == other[1] or None in (one[1], other[1]))
+
+
+@schemathesis.hook
+def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
+    """Whether a failure counts."""
+    if isinstance(failure, UseAfterFree):
+        is_own = _belong_together(_scopes[failure.deleted_case_id], _scope_of(response.request))
+        return is_own and context.operation.definition.raw["operationId"] not in OF_A_PLAN
+    if not isinstance(failure, RejectedPositiveData):
+        return True
+    problem = response.json()
+    return problem["code"] not in BY_STATE and not any(words in problem["detail"] for words in INEXPRESSIBLE)
