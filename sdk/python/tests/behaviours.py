@@ -90,7 +90,7 @@ def _headings(path: str) -> dict[str, str]:
 
 
 def _row(name: str, row: Mapping[str, Any]) -> Behaviour:
-    if not re.fullmatch(r"[a-z]+\.[a-z0-9]+(-[a-z0-9]+)*", name):
+    if not re.fullmatch(r"[a-z]+(-[a-z]+)*\.[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ValueError(f"{name!r} is no id: area.some-words")
     if set(row) != {"promise", "source"} or not row["source"]:
         raise ValueError(f"{name} must have a promise and a source, and nothing else")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
 from uuid import uuid4
@@ -14,8 +15,8 @@ import msgspec
 from soorma.calls import Caller, segment
 from soorma.config import ClientConfig
 from soorma_common.errors import DeadLettered, InvalidRequest, TimedOut
-from soorma_common.events import DEAD_LETTERED, Envelope, Event, check_envelope, plan_of
-from soorma_common.names import Scope
+from soorma_common.events import DEAD_LETTERED, Envelope, Event, Timer, check_envelope, check_timer, plan_of
+from soorma_common.names import Scope, check_name
 from soorma_common.topics import Topic, check_topic
 from soorma_common.values import encode
 
@@ -27,6 +28,14 @@ class Outbox(Protocol):
 
     async def send(self, events: list[Envelope]) -> None:
         """Takes events that have their ids."""
+        ...
+
+    async def set_timer(self, timer: Timer) -> None:
+        """Takes an event to be published later."""
+        ...
+
+    async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
+        """Takes a timed event back; whether it was still waiting, None where that is not known yet."""
         ...
 
     async def send_request(self, event: Envelope) -> Envelope:
@@ -44,6 +53,18 @@ class PlatformOutbox:
         """See `Outbox.send`."""
         body = msgspec.json.encode(events[0] if len(events) == 1 else events)
         await self._caller.call("events", "POST", "/v1/events/publish", body=body)
+
+    async def set_timer(self, timer: Timer) -> None:
+        """See `Outbox.set_timer`."""
+        body = msgspec.json.encode(timer)
+        scope = Scope(str(timer.event.tenant_id), str(timer.event.user_id))
+        await self._caller.call("events", "POST", "/v1/events/timers", scope=scope, body=body)
+
+    async def cancel_timer(self, scope: Scope, event_id: str) -> bool:
+        """See `Outbox.cancel_timer`."""
+        path = f"/v1/events/timers/{segment(event_id)}"
+        answer = await self._caller.call("events", "DELETE", path, scope=scope)
+        return bool(msgspec.json.decode(answer)["cancelled"])
 
     async def send_request(self, event: Envelope) -> Envelope:
         """See `Outbox.send_request`."""
@@ -74,17 +95,37 @@ class BusClient:
         self._cause = cause
 
     async def publish(
-        self, event_type: str | Enum, topic: str | Topic, data: Any = None, **envelope: str | None
+        self,
+        event_type: str | Enum,
+        topic: str | Topic,
+        data: Any = None,
+        *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        **envelope: str | None,
     ) -> str:
-        """Publishes an event and returns its id.
+        """Publishes an event and returns its id: now, `delay` seconds after the commit, or `at` a time.
+
+        One that is published later survives restarts, is published once, and can be taken back with `cancel`.
 
         `envelope`: event_id, tenant_id, user_id, session_id, plan_id, correlation_id, subject, source,
         response_event, response_topic, trace_id, parent_event_id, payload_schema_name. Publishing the same
         event_id again does nothing, with other content it raises EventIdConflict.
         """
         event = self._event(event_type, topic, data, envelope)
-        await self._outbox.send([event])
+        if delay is None and at is None:
+            await self._outbox.send([event])
+        else:
+            await self._outbox.set_timer(timer_of(event, delay, at))
         return str(event.id)
+
+    async def cancel(self, event_id: str, tenant_id: str | None = None, user_id: str | None = None) -> bool | None:
+        """Takes back an event that was to be published later; tells whether it was still waiting.
+
+        In a handler it is taken back with the handler's commit, and the answer is None: not known yet.
+        """
+        scope = self._config.scope(tenant_id, user_id)
+        return await self._outbox.cancel_timer(scope, check_name("event_id", event_id))
 
     async def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
         """Publishes events as one, all or none, each given as the arguments of `publish`; returns their ids."""
@@ -102,7 +143,7 @@ class BusClient:
         event_type: str | Enum,
         data: Any = None,
         topic: str | Topic = Topic.BUSINESS_FACTS,
-        **envelope: str | None,
+        **envelope: Any,
     ) -> str:
         """Publishes a fact for whom it may concern; returns its id."""
         return await self.publish(event_type, topic, data, **envelope)
@@ -140,14 +181,16 @@ class BusClient:
         *,
         event_type: str | Enum | None = None,
         topic: str | Topic | None = None,
-        **envelope: str | None,
+        **envelope: Any,
     ) -> str:
         """Answers a request: its response event, on its response topic, under its correlation id."""
         kind = event_type or request.get("response_event")
         if kind is None:
             raise InvalidRequest(f"event {request.get('type')!r} asks for no answer; name one with event_type=")
         where = topic or request.get("response_topic") or Topic.ACTION_RESULTS
-        given = {name: request.get(name) for name in ("correlation_id", "tenant_id", "user_id", "plan_id")}
+        given: dict[str, Any] = {
+            name: request.get(name) for name in ("correlation_id", "tenant_id", "user_id", "plan_id")
+        }
         return await self.publish(kind, where, data, **{**given, **envelope})
 
     async def _answer(self, asked: Envelope, timeout: float | None) -> Event:  # noqa: ASYNC109
@@ -208,6 +251,15 @@ class BusClient:
                 setattr(event, field, self._cause.get(field))
         event.parent_event_id = event.parent_event_id or self._cause.get("id")
         event.plan_id = plan_of(event) or self._cause.get("plan_id")
+
+
+def timer_of(event: Envelope, delay: float | timedelta | None, at: datetime | None) -> Timer:
+    """An event that is to be published later; InvalidRequest if it is not said once when."""
+    if at is not None and at.tzinfo is None:
+        raise InvalidRequest(f"at= needs a time zone: {at.isoformat()} could be anywhere; use datetime.now(UTC)")
+    seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    when = msgspec.UNSET if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return check_timer(Timer(event, msgspec.UNSET if seconds is None else seconds, when))
 
 
 _ENVELOPE = frozenset(Envelope.__struct_fields__) - {"type", "topic", "id", "data", "time"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from soorma.bus import BusClient
 from soorma.calls import Caller
@@ -13,6 +13,7 @@ from soorma.config import ClientConfig
 from soorma.memory.client import MemoryClient
 from soorma.registry import RegistryClient
 from soorma.transport import HttpTransport
+from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
 
@@ -56,6 +57,23 @@ class PlatformContext:
         await self.close()
 
 
+class StepRunner(Protocol):
+    """Runs the steps of a handler."""
+
+    async def run(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        retry: RetryPolicy | None,
+        timeout: float | None,  # noqa: ASYNC109 - of each try
+        kind: Any,
+    ) -> Any:
+        """The recorded result, or that of the function, which is recorded then."""
+        ...
+
+
 class HandlerContext(PlatformContext):
     """The platform as a handler sees it: what is done through `memory` and `bus` is committed when it returns.
 
@@ -74,11 +92,15 @@ class HandlerContext(PlatformContext):
         event: Event,
         attempt: int,
         immediate: PlatformContext,
+        steps: StepRunner,
+        cancelled: asyncio.Event,
     ) -> None:
         super().__init__(memory, bus, registry)
         self.event = event
         self.attempt = attempt
         self.immediate = immediate
+        self._steps = steps
+        self._cancelled = cancelled
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -96,6 +118,36 @@ class HandlerContext(PlatformContext):
         """The plan the event belongs to."""
         plan_id: str | None = self.event.plan_id
         return plan_id
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the event's plan was cancelled since the handler began: what it would commit is refused."""
+        return self._cancelled.is_set()
+
+    async def until_cancelled(self) -> None:
+        """Waits until the event's plan is cancelled."""
+        await self._cancelled.wait()
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *arguments: Any,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - of each try
+        type: Any = None,  # noqa: A002 - reads best so
+    ) -> Any:
+        """Calls a function for an outward or expensive effect, and records its result the moment it is there.
+
+        A later attempt of the event gets the recorded result, and the function is not called again: the n-th step of
+        a name gets that of the n-th. A function that was interrupted has no result, and is called again.
+
+        `function` is async, or plain and then run in a thread. Its result is anything that JSON can say, a pydantic
+        model, dataclass or msgspec struct; it comes back as what the function declares to return, or as `type`, and
+        else as plain JSON. `retry` says how often and when it is tried again within this attempt (default: once),
+        `timeout` in seconds how long one try may take. Fenced, if the event was given to another agent meanwhile.
+        """
+        return await self._steps.run(name, function, arguments, retry=retry, timeout=timeout, kind=type)
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """Runs a call of this context from a plain `def` handler and waits: `context.run(state.get("goal"))`."""

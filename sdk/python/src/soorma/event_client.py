@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta
 from enum import Enum
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -98,10 +99,21 @@ class EventClient:
         await self._caller.close()
 
     async def publish(
-        self, event_type: str | Enum, topic: str | Topic, data: Any = None, **envelope: str | None
+        self,
+        event_type: str | Enum,
+        topic: str | Topic,
+        data: Any = None,
+        *,
+        delay: float | timedelta | None = None,
+        at: datetime | None = None,
+        **envelope: str | None,
     ) -> str:
-        """Publishes an event and returns its id; see `BusClient.publish`."""
-        return await self._bus.publish(event_type, topic, data, **envelope)
+        """Publishes an event, now or later, and returns its id; see `BusClient.publish`."""
+        return await self._bus.publish(event_type, topic, data, delay=delay, at=at, **envelope)
+
+    async def cancel(self, event_id: str) -> bool:
+        """Takes back an event that was to be published later; tells whether it was still waiting."""
+        return bool(await self._bus.cancel(event_id))
 
     async def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
         """Publishes events as one; see `BusClient.publish_many`."""

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
 
+from msgspec.structs import replace
+
 from soorma.bus import PlatformOutbox, trace_of
 from soorma.memory.plans import Applied, PlatformPlans, Stored
 from soorma_common.delivery import PlanSnapshot
 from soorma_common.errors import Conflict, Forbidden, HandlerEnded, InvalidRequest
-from soorma_common.events import Envelope, Event, encode_envelope
+from soorma_common.events import Envelope, Event, Timer, encode_envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, PlanCommit
 from soorma_common.names import Scope
@@ -21,6 +23,8 @@ from soorma_common.operations import (
     Append,
     Cleanup,
     Extend,
+    Fork,
+    Join,
     KeyOperation,
     Merge,
     RecordAction,
@@ -120,18 +124,15 @@ class _Plan:
         return text
 
 
-class HandlerTransaction:
-    """Collects one attempt of a handler. As `Plans` and `Outbox` it stands in for the platform.
+class Transaction:
+    """Collects changes and events of one tenant and user. As `Plans` and `Outbox` it stands in for the platform.
 
-    Reads see the handler's own changes and remember the revisions they saw; `commit()` is what the attempt
-    comes to.
+    Reads see its own changes and remember the revisions they saw; `commit()` is what it comes to.
     """
 
     def __init__(
         self,
-        event: Event,
-        fence: str,
-        group: str,
+        scope: Scope,
         *,
         snapshot: PlanSnapshot | None,
         limits: Limits,
@@ -139,9 +140,7 @@ class HandlerTransaction:
         plans: PlatformPlans,
         outbox: PlatformOutbox,
     ) -> None:
-        self._event = event
-        self._fence = fence
-        self._group = group
+        self.scope = scope
         self._snapshot = snapshot
         self._limits = limits
         self._isolation = isolation
@@ -149,21 +148,26 @@ class HandlerTransaction:
         self._outbox = outbox
         self._plans: dict[str, _Plan] = {}
         self._events: list[Envelope] = []
-        self._requests = 0
+        self._timers: list[Timer] = []
+        self._cancels: list[str] = []
         self._ended = False
-        self.scope = Scope(event["tenant_id"], event["user_id"])
 
     def end(self) -> None:
-        """The handler is over: its context must not be used any more."""
+        """It is over, and must not be used any more."""
         self._ended = True
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was changed or published."""
-        return not self._events and not any(plan.operations for plan in self._plans.values())
+        published = self._events or self._timers or self._cancels
+        return not published and not any(plan.operations for plan in self._plans.values())
+
+    def rely_on(self, plan_id: str, key: str, revision: int) -> None:
+        """The commit is to be refused unless the key is at this revision then."""
+        self._plan(plan_id).reads[key] = revision
 
     def commit(self) -> Commit:
-        """The commit that the attempt comes to, with the answer to its delivery."""
+        """The commit that it comes to."""
         parts = []
         if not self.is_empty:
             for plan_id, plan in self._plans.items():
@@ -173,11 +177,14 @@ class HandlerTransaction:
                     reads = {key: revision for key, revision in reads.items() if key in written}
                 if plan.operations or reads:
                     parts.append(PlanCommit(plan_id, plan.operations, reads))
-        event = self._event
-        cause = Cause(event_id=event.id, correlation_id=event.correlation_id, trace_id=event.trace_id)
-        return Commit(parts, self._events, self._fence, cause)
+        return Commit(parts, self._events, timers=self._timers, cancels=self._cancels)
 
     # as Plans
+
+    @property
+    def collects(self) -> bool:
+        """See `Plans.collects`."""
+        return True
 
     async def apply(
         self,
@@ -195,14 +202,20 @@ class HandlerTransaction:
         await self._fetch(plan_id, plan, asked)
         if any(isinstance(op, Cleanup) for op in operations):
             await self._fetch(plan_id, plan, [*await self._all_keys(plan_id, plan), *plan.blind])
+        pasts = [await self._past(op) for op in operations[:1] if isinstance(op, Fork)]
         self.check(scope)
         before = plan.copy() if len(operations) > 1 else plan
         try:
-            results = [self._apply_one(plan_id, plan, op) for op in operations]
+            results: list[str | None] = [self._begin(plan, past) for past in pasts]
+            results += [self._apply_one(plan_id, plan, self._arrival(op)) for op in operations[len(pasts) :]]
         except BaseException:
             self._plans[plan_id] = before  # all of them or none
             raise
         return Applied(results, UNCOMMITTED, datetime.now(UTC))
+
+    def _arrival(self, operation: AnyOperation) -> AnyOperation:
+        """Who arrives at a join where nobody is named: in a handler, the event in hand."""
+        return operation
 
     def _apply_one(self, plan_id: str, plan: _Plan, operation: AnyOperation) -> str | None:
         self._check_limits(operation)
@@ -214,8 +227,36 @@ class HandlerTransaction:
                 plan.clear()
                 plan.operations.append(operation)
                 return str(count)
+            case Fork(plan_id=source):
+                raise InvalidRequest(
+                    f"plan {plan_id!r} begins with its fork of {source!r}: no operation goes before that"
+                )
         plan.operations.append(operation)
         return None
+
+    async def _past(self, fork: Fork) -> tuple[Fork, dict[str, str]]:
+        """A fork of just one revision, and what it begins with."""
+        source, revision = fork.plan_id, fork.revision
+        if revision is None:
+            if source in self._plans and self._plans[source].operations:
+                raise InvalidRequest(
+                    f"plan {source!r} has changes here that are not committed yet, and a fork would not have them: "
+                    "fork it before, or name a revision"
+                )
+            revision = await self._platform.revision(self.scope, source)
+        return replace(fork, revision=revision), await self._platform.values_at(self.scope, source, revision)
+
+    def _begin(self, plan: _Plan, past: tuple[Fork, dict[str, str]]) -> str:
+        """The plan is a fork from now on; whether it may be one is checked at the commit."""
+        fork, values = past
+        if plan.operations:
+            raise InvalidRequest(f"a plan begins with its fork of {fork.plan_id!r}: no operation goes before that")
+        self._check_limits(fork)
+        plan.clear()
+        for key, text in values.items():
+            plan.put(key, text)
+        plan.operations.append(fork)
+        return str(fork.revision)
 
     def _apply_to_key(self, plan_id: str, plan: _Plan, operation: AnyKeyOperation) -> str | None:
         key = operation.key
@@ -305,37 +346,45 @@ class HandlerTransaction:
         self._limits.check("commit_events", len(self._events) + len(events), "the number of the handler's events")
         self._events += events
 
-    async def send_request(self, event: Envelope) -> Envelope:
-        """See `Outbox.send_request`. Its id is derived from the delivery, so a later attempt asks the same question."""
+    async def set_timer(self, timer: Timer) -> None:
+        """See `Outbox.set_timer`."""
+        event = timer.event
         self.check(Scope(str(event.tenant_id), str(event.user_id)))
-        if not self.is_empty:
-            raise InvalidRequest(
-                "a request is published at once, but this handler has changes that are not committed yet: "
-                "ask first and change then, or publish the request without waiting and handle its answer"
-            )
-        self._requests += 1
-        event.trace_id = self._event.trace_id or trace_of(str(self._event.id))
-        event.id = event.correlation_id = ""
-        content = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
-        name = f"{self._group}\0{self._event.id}\0{self._requests}\0{content}"
-        event.id = event.correlation_id = str(uuid5(_REQUESTS, name))
-        await self._outbox.send([event])
-        return event
+        self._limits.check("event_bytes", len(encode_envelope(event).encode()), f"event {event.type!r}, in bytes,")
+        self._timers.append(timer)
+
+    async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
+        """See `Outbox.cancel_timer`: known only of a timer that this attempt has set."""
+        self.check(scope)
+        own = [timer for timer in self._timers if timer.event.id == event_id]
+        if own:
+            self._timers.remove(own[0])
+            return True
+        self._cancels.append(event_id)
+        return None
+
+    async def send_request(self, event: Envelope) -> Envelope:
+        """See `Outbox.send_request`."""
+        raise InvalidRequest(
+            f"request {event.type!r} would be published at once and waited for, inside a transaction that is not "
+            "committed yet: ask before it begins"
+        )
 
     # inside
 
     def check(self, scope: Scope) -> None:
-        """See `Plans.check`: HandlerEnded after the handler, Forbidden for another tenant or user than its event's."""
+        """See `Plans.check`: HandlerEnded once it is over, Forbidden for another tenant or user than its own."""
         if self._ended:
-            raise HandlerEnded(
-                f"the handler of event {self._event.get('type')!r} has ended, its context cannot be used any more; "
-                "await all that it starts before it returns"
-            )
+            raise HandlerEnded(f"{self._what} has ended and cannot be used any more; await all that it starts before")
         if scope != self.scope:
             raise Forbidden(
-                f"this handler works for tenant {self.scope.tenant_id!r} and user {self.scope.user_id!r}, those of its "
-                f"event, and not for tenant {scope.tenant_id!r} and user {scope.user_id!r}"
+                f"{self._what} works for tenant {self.scope.tenant_id!r} and user {self.scope.user_id!r}, "
+                f"and not for tenant {scope.tenant_id!r} and user {scope.user_id!r}"
             )
+
+    @property
+    def _what(self) -> str:
+        return "this transaction"
 
     def _plan(self, plan_id: str) -> _Plan:
         if plan_id not in self._plans:
@@ -380,6 +429,49 @@ class HandlerTransaction:
     def _check_size(self, key: str, text: str | None) -> None:
         size = 0 if text is None else _bytes(text)
         self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
+
+
+class HandlerTransaction(Transaction):
+    """One attempt of a handler, in the scope of its event: its commit answers the delivery."""
+
+    def __init__(self, event: Event, fence: str, group: str, **how: Any) -> None:
+        super().__init__(Scope(event["tenant_id"], event["user_id"]), **how)
+        self._event = event
+        self._fence = fence
+        self._group = group
+        self._requests = 0
+
+    def commit(self) -> Commit:
+        """The commit that the attempt comes to, with the answer to its delivery."""
+        event = self._event
+        cause = Cause(event_id=event.id, correlation_id=event.correlation_id, trace_id=event.trace_id)
+        return replace(super().commit(), fence=self._fence, cause=cause)
+
+    async def send_request(self, event: Envelope) -> Envelope:
+        """See `Outbox.send_request`. Its id is derived from the delivery, so a later attempt asks the same question."""
+        self.check(Scope(str(event.tenant_id), str(event.user_id)))
+        if not self.is_empty:
+            raise InvalidRequest(
+                "a request is published at once, but this handler has changes that are not committed yet: "
+                "ask first and change then, or publish the request without waiting and handle its answer"
+            )
+        self._requests += 1
+        event.trace_id = self._event.trace_id or trace_of(str(self._event.id))
+        event.id = event.correlation_id = ""
+        content = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
+        name = f"{self._group}\0{self._event.id}\0{self._requests}\0{content}"
+        event.id = event.correlation_id = str(uuid5(_REQUESTS, name))
+        await self._outbox.send([event])
+        return event
+
+    def _arrival(self, operation: AnyOperation) -> AnyOperation:
+        if isinstance(operation, Join) and not operation.arrival:
+            return replace(operation, arrival=str(self._event.id))
+        return operation
+
+    @property
+    def _what(self) -> str:
+        return f"the handler of event {self._event.get('type')!r}, with its context,"
 
 
 def _moment(milliseconds: int) -> datetime:

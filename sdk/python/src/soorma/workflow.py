@@ -3,26 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing
-from typing import Any
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing, suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
-from soorma.memory.client import Action, Change, MemoryClient, PlanState, check_ttl, raw
-from soorma_common.errors import HistoryGone, InvalidRequest, KeyMissing, TimedOut
+import msgspec
+
+from soorma.bus import timer_of
+from soorma.memory.claims import Claim
+from soorma.memory.client import Action, Change, MemoryClient, PlanInfo, PlanState, check_ttl, raw
+from soorma.memory.past import MISSING, Difference, StateAt, difference
+from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, KeyMissing, TimedOut
+from soorma_common.events import Envelope, check_envelope
 from soorma_common.names import check_name
 from soorma_common.operations import (
     Append,
+    Cancel,
     Cleanup,
+    Compensate,
+    Complete,
+    Deadline,
     Delete,
     ExpirePlan,
     Extend,
+    Fail,
+    Fork,
     Increment,
+    Join,
     Merge,
     RecordAction,
     Set,
 )
+from soorma_common.topics import Topic, check_topic
 from soorma_common.values import convert, decode, encode
 
+if TYPE_CHECKING:
+    from soorma.memory.transactions import StateTransaction
+
+MOST_CONFLICTS = 10
+T = TypeVar("T")
 _ANYTHING = object()
 
 
@@ -116,6 +138,52 @@ class WorkflowState:
         )
         return done.revision
 
+    async def join(self, key: str, *, expect: int | Iterable[str], arrival: str = "") -> bool:
+        """Notes an arrival at the fan-in `key`; True for exactly one of them: the one that completes it.
+
+        `expect` is how many different arrivals are waited for, or their names. In a handler the arrival is the event in
+        hand, so that a redelivery is no second one; elsewhere, and where names are expected, say who arrives.
+        """
+        wanted = expect if isinstance(expect, int) else list(expect)
+        if arrival or not self.memory.collects:
+            check_name("arrival", arrival)
+        return bool(await self._apply(Join(key=_key(key), arrival=arrival, expect=wanted)))
+
+    async def claim(self, key: str, ttl: float = 30.0, *, wait: float = 0.0) -> Claim | None:
+        """Holds a key for `ttl` seconds, renewable; None if another holds it for longer than `wait` seconds more.
+
+        Not in a handler, where nothing is visible before its commit: there, with `context.immediate.memory`.
+        """
+        return await self.semaphore(key, 1, ttl, wait=wait)
+
+    async def semaphore(self, key: str, places: int, ttl: float = 30.0, *, wait: float = 0.0) -> Claim | None:
+        """Takes one of `places` claims of a key (`key`, `key/2`, …); None if all are held for `wait` seconds more."""
+        if self.memory.collects:
+            raise InvalidRequest("a claim must be seen at once: in a handler, use context.immediate.memory")
+        names = [_key(key), *(_key(f"{key}/{number}") for number in range(2, places + 1))]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait
+        while True:
+            for name in random.sample(names, len(names)):
+                if claim := await Claim.take(self, name, ttl):
+                    return claim
+            left = deadline - loop.time()
+            if left <= 0:
+                return None
+            await self._wait_for_a_place(names, left)
+
+    async def _wait_for_a_place(self, names: list[str], seconds: float) -> None:
+        """Returns when one of the keys was given up or has expired, or after some seconds."""
+        stream = self.memory.watch_plan(self.plan_id, self.tenant_id, self.user_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), aclosing(stream):
+                async for commit in stream:
+                    gone = any(change.key in names and change.op in ("delete", "expire") for change in commit)
+                    if gone or any(change.key is None for change in commit):
+                        return
+                    if not commit and len(await self.get_many(names)) < len(names):
+                        return
+
     async def record_action(self, name: str) -> None:
         """Adds an action to the plan's action history; costs the same however long that is."""
         await self._apply(RecordAction(check_name("action", name)))
@@ -132,17 +200,118 @@ class WorkflowState:
         """Committed changes since revision `after` (default: all that is kept), of one key or of all."""
         return await self.memory.get_history(self.plan_id, key, self.tenant_id, self.user_id, after=after)
 
+    async def revision(self) -> int:
+        """The plan's revision, which rises by one with each commit that changes it; 0 where it was never written."""
+        return await self.memory.get_revision(self.plan_id, self.tenant_id, self.user_id)
+
     def at(self, revision: int) -> StateAt:
         """The state as it was at a revision of the plan."""
         return StateAt(self, revision)
+
+    async def diff(self, a: int, b: int | None = None) -> list[Difference]:
+        """The keys that the plan's revisions `a` and `b` (default: the present one) differ in, with both values."""
+        return await difference(self.at(a), self.at(await self.revision() if b is None else b))
+
+    async def restore(self, key: str, revision: int) -> bool:
+        """Gives a key the value it had at a revision, or removes it if there was none; tells whether there was one.
+
+        It is a change like any other: `history` tells it, and in a handler it is part of its commit. A time to live is
+        not restored.
+        """
+        value = await self.at(revision).get(key, MISSING)
+        await (self.delete(key) if value is MISSING else self.set(key, value))
+        return value is not MISSING
+
+    async def fork(self, plan_id: str, revision: int | None = None) -> WorkflowState:
+        """Begins another plan of the same user with the keys of this one at a revision (default: now); its state.
+
+        One commit, however many keys there are. Actions, history and the plan's end stay behind; so does what has
+        expired. PlanExists unless the new plan was never used, or cleaned up.
+        """
+        fork = WorkflowState(self.memory, plan_id, self.tenant_id, self.user_id)
+        await fork._apply(Fork(self.plan_id, revision))
+        return fork
 
     async def ttl(self, seconds: float | None) -> None:
         """Lets the whole plan expire that many seconds from now; None ends that."""
         await self._apply(ExpirePlan(check_ttl(seconds)))
 
+    async def info(self) -> PlanInfo:
+        """What the platform tells of the plan: status, revision, sizes, times, result or reason. NotFound: nothing."""
+        return await self.memory.get_plan(self.plan_id, self.tenant_id, self.user_id)
+
+    async def complete(self, result: Any = None) -> None:
+        """Ends the plan: its goal is reached. `plan.completed` on plan-events tells so; PlanEnded if it has ended."""
+        await self._apply(Complete(raw(encode(result))))
+
+    async def fail(self, reason: str) -> None:
+        """Ends the plan: its goal will not be reached. `plan.failed` on plan-events tells so.
+
+        What was registered with `compensate` is published then, the last first, each when the one before was handled.
+        """
+        await self._apply(Fail(reason))
+
+    async def cancel(self, reason: str = "") -> None:
+        """Ends the plan: it is not wanted any more. `plan.cancelled` on plan-events tells so.
+
+        Events of the plan that wait for handlers, or for another attempt, are dropped. Handlers at work on it are
+        told (`context.cancelled`), and their commits refused.
+        """
+        await self._apply(Cancel(reason))
+
+    async def deadline(
+        self,
+        delay: float | timedelta | None = None,
+        *,
+        at: datetime | None = None,
+        event_type: str = "plan.timed_out",
+        topic: str | Topic = Topic.PLAN_EVENTS,
+        data: Any = None,
+    ) -> str:
+        """Publishes an event `delay` seconds from now, or `at` a time, unless the plan has ended by then.
+
+        Returns the event's id, with which `bus.cancel` takes it back.
+        """
+        event = _event(event_type, topic, {"plan_id": self.plan_id} if data is None else data)
+        await self._apply(Deadline(timer_of(event, delay, at)))
+        return str(event.id)
+
+    async def compensate(self, event_type: str, topic: str | Topic, data: Any = None) -> str:
+        """Registers an event that undoes what is committed together with it, to be published if the plan fails.
+
+        Compensations are published in reverse order, each when all handlers of the one before have ended. Returns
+        the event's id.
+        """
+        event = _event(event_type, topic, data)
+        await self._apply(Compensate(event))
+        return str(event.id)
+
     async def cleanup(self) -> int:
         """Removes everything of the plan in one commit: keys, actions, history. Returns how many keys there were."""
         return int(await self._apply(Cleanup()))
+
+    def transaction(self) -> StateTransaction:
+        """Changes and events that are committed as one, when the block ends: `async with state.transaction() as tx`.
+
+        Reads through `tx` see its own changes, and are checked at the commit: Conflict if one was changed meanwhile.
+        `transact` runs the work again then.
+        """
+        from soorma.memory.transactions import StateTransaction  # noqa: PLC0415 - it is a state itself
+
+        return StateTransaction(self)
+
+    async def transact(self, work: Callable[[StateTransaction], Awaitable[T]]) -> T:
+        """Runs `work` in a transaction and returns what it returns; on a conflict it is run again, up to 10 times."""
+        for last in [False] * MOST_CONFLICTS + [True]:
+            try:
+                async with self.transaction() as tx:
+                    outcome = await work(tx)
+            except Conflict:
+                if last:
+                    raise
+            else:
+                return outcome
+        raise AssertionError("the last run returns or raises")
 
     async def watch(self, *, after: int | None = None) -> AsyncGenerator[Change, None]:
         """Changes as they are committed, from behind revision `after` (default: now), without a gap."""
@@ -192,25 +361,9 @@ class WorkflowState:
         return results[0] if results else None
 
 
-class StateAt:
-    """A plan's state as it was at a revision: read only."""
-
-    def __init__(self, state: WorkflowState, revision: int) -> None:
-        self.state = state
-        self.revision = revision
-
-    async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002
-        """The value the key had; `default` where it was missing. HistoryGone if the revision is no longer kept."""
-        state = self.state
-        try:
-            value = await state.memory.get_value_at(state.plan_id, key, self.revision, state.tenant_id, state.user_id)
-        except KeyMissing:
-            return default
-        return value if type is None else convert(value, type)
-
-    async def has(self, key: str) -> bool:
-        """Whether there was such a key."""
-        return await self.get(key, _ANYTHING) is not _ANYTHING
+def _event(event_type: str, topic: str | Topic, data: Any) -> Envelope:
+    content = msgspec.UNSET if data is None else raw(encode(data))
+    return check_envelope(Envelope(event_type, check_topic(topic), str(uuid4()), data=content))
 
 
 def _fits(value: Any, expected: Any) -> bool:
@@ -225,4 +378,4 @@ def _key(key: str) -> str:
     return check_name("key", key)
 
 
-__all__ = ["StateAt", "WorkflowState"]
+__all__ = ["MISSING", "Difference", "StateAt", "WorkflowState"]

@@ -32,6 +32,11 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
     then: Literal["dead_letter", "park"] = "dead_letter"
 
+    def delay(self, attempt: int, draw: float) -> float:
+        """Seconds to wait after the failed `attempt` (from 1); `draw` in [-1, 1] spreads it by the jitter."""
+        wait = self.first_delay * self.factor ** min(attempt - 1, 64) * (1 + self.jitter * draw)
+        return min(wait, self.longest_delay)
+
 
 class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which events a handler takes: a type and a topic, `*` for any; `ordered` keeps a plan's events in line."""
@@ -72,6 +77,16 @@ class FailFrame(msgspec.Struct, tag_field="frame", tag="fail", forbid_unknown_fi
     reject: bool = False
 
 
+class StepFrame(msgspec.Struct, tag_field="frame", tag="step", forbid_unknown_fields=True):
+    """A step of a handler has a result, the `occurrence`-th (from 1) of its name: it is kept for later attempts."""
+
+    number: int
+    fence: str
+    name: str
+    occurrence: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    result: msgspec.Raw
+
+
 class ReleaseFrame(msgspec.Struct, tag_field="frame", tag="release", forbid_unknown_fields=True):
     """The agent gives deliveries back untried; that costs them no attempt."""
 
@@ -83,7 +98,7 @@ class DrainFrame(msgspec.Struct, tag_field="frame", tag="drain", forbid_unknown_
     """The agent is about to stop: it takes no further deliveries."""
 
 
-AgentFrame = Hello | CommitFrame | FailFrame | ReleaseFrame | DrainFrame
+AgentFrame = Hello | CommitFrame | FailFrame | StepFrame | ReleaseFrame | DrainFrame
 
 
 class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
@@ -112,6 +127,14 @@ class PlanSnapshot(msgspec.Struct):
     entries: dict[str, SnapshotEntry]
 
 
+class RecordedStep(msgspec.Struct, array_like=True):
+    """The result of a step that an earlier attempt has recorded."""
+
+    name: str
+    occurrence: int
+    result: msgspec.Raw
+
+
 class Deliver(msgspec.Struct, tag_field="frame", tag="deliver", omit_defaults=True):
     """An event to handle, for the `attempt`-th time, under a fence."""
 
@@ -120,6 +143,7 @@ class Deliver(msgspec.Struct, tag_field="frame", tag="deliver", omit_defaults=Tr
     handler: Subscription
     event: msgspec.Raw
     plan: PlanSnapshot | None = None
+    steps: list[RecordedStep] = []
 
 
 class Answer(msgspec.Struct, tag_field="frame", tag="answer", omit_defaults=True):
@@ -130,10 +154,16 @@ class Answer(msgspec.Struct, tag_field="frame", tag="answer", omit_defaults=True
     problem: dict[str, Any] | None = None
 
 
+class CancelFrame(msgspec.Struct, tag_field="frame", tag="cancel"):
+    """The plans of these deliveries were cancelled: their handlers need not go on, their commits are refused."""
+
+    fences: list[str]
+
+
 class Goodbye(msgspec.Struct, tag_field="frame", tag="goodbye"):
     """The service closes the connection; `problem` tells why the agent must not come back as it is."""
 
     problem: dict[str, Any] | None = None
 
 
-ServiceFrame = Welcome | Deliver | Answer | Goodbye
+ServiceFrame = Welcome | Deliver | Answer | CancelFrame | Goodbye

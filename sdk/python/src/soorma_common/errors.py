@@ -95,6 +95,26 @@ class Fenced(SoormaError):
     status = 409
 
 
+class PlanEnded(SoormaError):
+    """The plan has ended before, as its `status` says: it was completed, failed or cancelled."""
+
+    code = "plan_ended"
+    status = 409
+
+
+class PlanExists(SoormaError):
+    """The plan that was to begin as a fork of another is in use, or has a history: it was not cleaned up."""
+
+    code = "plan_exists"
+    status = 409
+
+
+class PlanCancelled(Fenced):
+    """The plan of this event was cancelled: nothing of this attempt was or will be visible, and none follows."""
+
+    code = "plan_cancelled"
+
+
 class EventIdConflict(SoormaError):
     """An event of that id, but of other content, was published before in this tenant."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,11 @@ from soorma_common.names import Name, check_name
 from soorma_common.times import Time
 from soorma_common.topics import TopicName, check_topic
 from soorma_common.values import check, decode
+
+LONGEST_DELAY = 10 * 365 * 86_400.0
+
+Delay: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": LONGEST_DELAY})]
+"""Seconds from now, in a message."""
 
 DEAD_LETTERED = "event.dead_lettered"
 """Type of the event published on system-events, in the same transaction, for each dead letter."""
@@ -49,6 +54,31 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     payload_schema_name: Name | None = None
 
 
+class TimerInfo(msgspec.Struct, rename="camel", omit_defaults=True):
+    """An event that waits to be published."""
+
+    id: str
+    due_at: str
+    type: str
+    topic: str
+    plan_id: str | None = None
+    while_active: bool = False
+    """whether the end of its plan takes it back"""
+
+
+class Timer(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """An event to be published later: `delay` seconds after it was committed, or `at` a time (RFC 3339)."""
+
+    event: Envelope
+    delay: Delay | msgspec.UnsetType = msgspec.UNSET
+    at: Time | msgspec.UnsetType = msgspec.UNSET
+
+
+TimerBody: TypeAlias = Annotated[
+    Timer, msgspec.Meta(extra_json_schema={"oneOf": [{"required": ["delay"]}, {"required": ["at"]}]})
+]
+"""A timer in a message: it says once when."""
+
 FIELDS = Envelope.__struct_fields__
 _NAMES = tuple(field for field in FIELDS if field not in ("type", "topic", "data", "time", "response_topic"))
 _decoder = msgspec.json.Decoder(Envelope)
@@ -68,6 +98,18 @@ def check_envelope(event: Envelope) -> Envelope:
     if event.data is not msgspec.UNSET:
         check(event.data, "data")
     return event
+
+
+def check_timer(timer: Timer) -> Timer:
+    """`timer`, if it says once when, and its event is one; else InvalidRequest."""
+    if (timer.delay is msgspec.UNSET) is (timer.at is msgspec.UNSET):
+        raise InvalidRequest("a timer says when: either delay, in seconds, or at, a time")
+    if timer.delay is not msgspec.UNSET and not 0 <= timer.delay <= LONGEST_DELAY:
+        raise InvalidRequest(f"delay must be from 0 to {LONGEST_DELAY:.0f} seconds, not {timer.delay}")
+    if timer.at is not msgspec.UNSET:
+        _check_time(timer.at)
+    check_envelope(timer.event)
+    return timer
 
 
 def _check_time(text: str) -> None:

@@ -10,15 +10,25 @@ MIB = 1024 * 1024
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one plan, value, event and commit may grow to; sizes in bytes of UTF-8 text, periods in ms."""
+    """What one plan, value, event and commit may grow to; sizes in bytes of UTF-8 text, periods as named.
+
+    A plan of which events were published, that has not ended, and of which nothing is in flight and no timer waits, is
+    reported as stalled after `plan_idle_seconds`.
+    """
 
     value_bytes: int = MIB
     plan_bytes: int = 16 * MIB
     plan_keys: int = 10_000
     plan_actions: int = 1_000_000
+    plan_timers: int = 10_000
+    plan_idle_seconds: int = 600
+    plan_compensations: int = 1_000
     commit_operations: int = 1_000
     commit_events: int = 1_000
     event_bytes: int = 512 * 1024
+    step_bytes: int = MIB
+    delivery_steps: int = 1_000
+    delivery_step_bytes: int = 16 * MIB
     history_revisions: int = 10_000
     history_bytes: int = 64 * MIB
 

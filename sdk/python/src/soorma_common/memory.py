@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from soorma_common.events import Envelope
+from soorma_common.events import Envelope, TimerBody
 from soorma_common.names import Name
 from soorma_common.operations import AnyOperation
 
@@ -35,6 +35,7 @@ class Cause(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, froz
 class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The one way in: changes of plans, events to publish and the delivery that is answered, all or nothing.
 
+    `timers` are events to be published later, `cancels` the ids of such events that are not to be published.
     `fence` is the token of the delivery in hand; the commit settles it. Without one, the scope comes from
     the request.
     """
@@ -43,6 +44,8 @@ class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     events: list[Envelope] = []
     fence: str | None = None
     cause: Cause | None = None
+    timers: list[TimerBody] = []
+    cancels: list[Name] = []
 
 
 class PlanCommitted(msgspec.Struct):
@@ -54,11 +57,15 @@ class PlanCommitted(msgspec.Struct):
 
 
 class Committed(msgspec.Struct):
-    """The answer to a commit: its plans in the order they were given, the ids of its events, the time in ms."""
+    """The answer to a commit: its plans in the order they were given, the ids of its events, the time in ms.
+
+    The ids of its timers follow those of its events; `cancelled` are the timers that it took back.
+    """
 
     plans: list[PlanCommitted]
     events: list[str]
     at: int
+    cancelled: list[str] = []
 
 
 class Entry(msgspec.Struct, rename="camel"):
@@ -104,6 +111,9 @@ class Action(msgspec.Struct, rename="camel", omit_defaults=True):
     trace_id: str | None = None
 
 
+STATUSES = ("active", "completed", "failed", "cancelled")
+
+
 class PlanInfo(msgspec.Struct, rename="camel", omit_defaults=True):
     """What a listing tells of a plan; `size_bytes` is that of its keys and current values."""
 
@@ -115,6 +125,13 @@ class PlanInfo(msgspec.Struct, rename="camel", omit_defaults=True):
     created_at: str
     updated_at: str
     expires_at: str | None = None
+    status: str = "active"
+    """active, completed, failed or cancelled"""
+    ended_at: str | None = None
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    reason: str | None = None
+    stalled: bool = False
+    """whether it was reported as stalled, and has not moved since"""
 
 
 class ValueAt(msgspec.Struct, rename="camel"):
@@ -136,11 +153,30 @@ class EntryPage(msgspec.Struct, rename="camel"):
 
 
 class KeyPage(msgspec.Struct, rename="camel"):
-    """Keys of a plan in order, without their values."""
+    """Keys of a plan in order, without their values; `revision` is the one asked for, else that of the plan."""
 
     plan_id: str
     revision: int
     keys: list[str]
+    next: str | None
+
+
+class PastEntry(msgspec.Struct):
+    """A key with the value it had."""
+
+    key: str
+    value: msgspec.Raw
+
+
+class PastPage(msgspec.Struct, rename="camel"):
+    """Keys of a plan in order, with their values as they were after revision `at` of it.
+
+    A page may be short, or empty, though `next` tells that there is more: what has come since is left out of it.
+    """
+
+    plan_id: str
+    at: int
+    entries: list[PastEntry]
     next: str | None
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
-from soorma_common.errors import InvalidValue, WrongType
+from soorma_common.errors import InvalidRequest, InvalidValue, WrongType
+from soorma_common.events import Envelope, TimerBody
 from soorma_common.names import Name
 from soorma_common.values import decode
 
@@ -79,6 +80,16 @@ class Merge(KeyOperation, tag="merge"):
     value: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
 
 
+class Join(KeyOperation, tag="join"):
+    """Notes an arrival at a fan-in. Result: whether all that are expected have arrived by it, true for one only.
+
+    `expect` is how many different arrivals are waited for, or their names. Whoever arrives again changes nothing.
+    """
+
+    arrival: Name
+    expect: int | list[Name]
+
+
 class RecordAction(Operation, tag="record_action"):
     """Adds an action to the plan's action history."""
 
@@ -95,8 +106,58 @@ class ExpirePlan(Operation, tag="ttl"):
     ttl: Ttl | None
 
 
-AnyKeyOperation = Set | Delete | Increment | Append | Extend | Merge
-AnyOperation = AnyKeyOperation | RecordAction | Cleanup | ExpirePlan
+class Ending(Operation, kw_only=True):
+    """Ends the plan's life, once; an event of the id `event_id` tells of it on plan-events."""
+
+    event_id: Name | None = None
+
+
+class Complete(Ending, tag="complete"):
+    """The plan has reached its goal."""
+
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class Fail(Ending, tag="fail"):
+    """The plan will not reach its goal: what was registered to undo its work is published, the last first."""
+
+    reason: str = ""
+
+
+class Cancel(Ending, tag="cancel"):
+    """The plan is not wanted any more: what waits for its handlers is dropped, what they have in hand not taken."""
+
+    reason: str = ""
+
+
+class Deadline(Operation, tag="deadline"):
+    """Publishes an event later, unless the plan has ended by then."""
+
+    timer: TimerBody
+
+
+class Compensate(Operation, tag="compensate"):
+    """Registers an event that undoes what the commit does, to be published if the plan fails."""
+
+    event: Envelope
+
+
+class Fork(Operation, tag="fork"):
+    """Begins the plan, which must be unused, with the keys of the user's plan `plan_id` as of `revision` (null: now).
+
+    It comes first in its part of the commit. Actions and history are not copied. Result: the revision of that plan.
+    """
+
+    plan_id: Name
+    revision: int | None = None
+
+
+AnyKeyOperation = Set | Delete | Increment | Append | Extend | Merge | Join
+AnyEnding = Complete | Fail | Cancel
+AnyOperation = AnyKeyOperation | RecordAction | Cleanup | ExpirePlan | AnyEnding | Deadline | Compensate | Fork
+
+ENDINGS: dict[type[Ending], str] = {Complete: "completed", Fail: "failed", Cancel: "cancelled"}
+"""The status that an operation leads to; the event that tells of it is `plan.` and that."""
 
 
 def apply(operation: AnyKeyOperation, current: str | None) -> str | None:
@@ -117,6 +178,8 @@ def apply(operation: AnyKeyOperation, current: str | None) -> str | None:
             return _splice(key, current, _items(key, bytes(value).decode()))
         case Merge(key=key, value=value):
             return _merge(key, value, current)
+        case Join():
+            return _join(operation, current)
 
 
 def result(operation: AnyKeyOperation, before: str | None, after: str | None) -> str | None:
@@ -126,6 +189,8 @@ def result(operation: AnyKeyOperation, before: str | None, after: str | None) ->
             return None
         case Delete():
             return "true" if before is not None else "false"
+        case Join():
+            return "true" if _is_full(after) and not _is_full(before) else "false"
         case _:
             return after
 
@@ -139,8 +204,18 @@ def argument(operation: AnyOperation) -> str | None:
             return msgspec.json.encode(by).decode()
         case RecordAction(name=name):
             return msgspec.json.encode(name).decode()
+        case Join(arrival=arrival, expect=expect):
+            return msgspec.json.encode({"arrival": arrival, "expect": expect}).decode()
         case ExpirePlan(ttl=ttl):
             return msgspec.json.encode(ttl).decode()
+        case Complete(result=outcome):
+            return "null" if outcome is msgspec.UNSET else bytes(outcome).decode()
+        case Fail(reason=reason) | Cancel(reason=reason):
+            return msgspec.json.encode(reason).decode()
+        case Deadline(timer=timer):
+            return msgspec.json.encode(timer).decode()
+        case Compensate(event=event):
+            return msgspec.json.encode(event).decode()
     return None
 
 
@@ -163,6 +238,8 @@ def from_history(op: str, key: str, argument: str | None) -> AnyKeyOperation:
             return Extend(key, raw)
         case "merge":
             return Merge(key, raw)
+        case "join":
+            return Join(key, **decode(raw))
     return Delete(key)
 
 
@@ -205,6 +282,44 @@ def _merge(key: str, value: msgspec.Raw, current: str | None) -> str:
         raise _wrong_type("merge", key, "an object", current)
     fields = {} if current is None else _objects.decode(current)
     return msgspec.json.encode({**fields, **_objects.decode(value)}).decode()
+
+
+class Gathering(msgspec.Struct):
+    """What a key holds at which others join: who is expected, and who has arrived."""
+
+    expect: int | list[str]
+    arrived: list[str]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all have arrived."""
+        wanted = self.expect if isinstance(self.expect, int) else len(self.expect)
+        return len(self.arrived) >= wanted
+
+
+_gatherings = msgspec.json.Decoder(Gathering)
+
+
+def _join(operation: Join, current: str | None) -> str:
+    key, expect, arrival = operation.key, operation.expect, operation.arrival
+    if current is None:
+        gathering = Gathering(expect, [])
+    else:
+        try:
+            gathering = _gatherings.decode(current)
+        except ValueError as error:
+            raise _wrong_type("join", key, "nothing, or what an earlier join left", current) from error
+    if gathering.expect != expect:
+        raise InvalidRequest(f"join at {key!r} expects {gathering.expect}, as the first to arrive said, not {expect}")
+    if isinstance(expect, list) and arrival not in expect:
+        raise InvalidRequest(f"join at {key!r} expects {', '.join(expect)}, and not to be joined by {arrival!r}")
+    if arrival not in gathering.arrived and not gathering.is_full:
+        gathering.arrived.append(arrival)
+    return msgspec.json.encode(gathering).decode()
+
+
+def _is_full(text: str | None) -> bool:
+    return text is not None and _gatherings.decode(text).is_full
 
 
 def _wrong_type(op: str, key: str, needed: str, current: str | None) -> WrongType:

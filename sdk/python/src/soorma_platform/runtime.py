@@ -24,6 +24,7 @@ from soorma_platform.services.gateway import NAME, Gateway
 from soorma_platform.services.memory import memory_service
 from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.services.registry import registry_service
+from soorma_platform.services.timekeeper import Timekeeper
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite import SqliteStore
 
@@ -71,16 +72,18 @@ class Platform:
         }
         addresses = {name: settings.address(name) for name in settings.ports}
         self.services = {NAME: Gateway(behind, addresses, self.store, metrics), **behind}
-        self._upkeep = asyncio.create_task(self._keep_up())
+        timekeeper = Timekeeper(self.store, bus, settings.limits, metrics)
+        self._background = [asyncio.create_task(self._keep_up()), asyncio.create_task(timekeeper.run())]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stopping()
-        self._upkeep.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._upkeep
+        for task in self._background:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await self.store.close()
 
     def stopping(self) -> None:

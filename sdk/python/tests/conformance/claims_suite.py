@@ -197,7 +197,7 @@ class ClaimsSuite:
         await record.sweep()
         assert await send() == first
         assert await record.get("p", "n") == 2
-        assert len(await record.log()) == 3
+        assert [entry.type for entry in await record.log()].count("done") == 1
 
     @pytest.mark.behaviour("leases.first-answer")
     async def test_another_commit_under_a_used_fence_is_fenced(self, record: Record) -> None:

@@ -16,11 +16,14 @@ from expiry_suite import ExpirySuite
 from failures_suite import FailuresSuite
 from history_suite import HistorySuite
 from idempotency_suite import IdempotencySuite
+from life_suite import LifeSuite
 from limits_suite import LimitsSuite
 from plans_suite import PlansSuite
 from record import LEASE, Clock, Record
 from registry_suite import RegistrySuite
 from standing_suite import StandingSuite
+from steps_suite import StepsSuite
+from time_travel_suite import TimeTravelSuite
 from unseen_suite import UnseenSuite
 
 from soorma_common.limits import Limits
@@ -43,6 +46,9 @@ class StoreSuite(
     StandingSuite,
     DurabilitySuite,
     RegistrySuite,
+    StepsSuite,
+    LifeSuite,
+    TimeTravelSuite,
     ABC,
 ):
     """All that the record is asked for. A subclass says how its store is opened."""

@@ -37,6 +37,10 @@ class TestSqliteStore(StoreSuite):
     ) -> Store:
         return await SqliteStore.open(place / "record.db", on_commit, limits=limits, clock=clock, lease=lease)
 
+    async def count_rows(self, store: Store, table: str) -> int:
+        assert isinstance(store, SqliteStore)
+        return int(store._reading.execute(f"SELECT count(*) FROM {table}").get)
+
 
 async def _open(path: Path) -> SqliteStore:
     return await SqliteStore.open(path, lambda notice: None)

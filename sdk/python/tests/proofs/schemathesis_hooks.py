@@ -26,6 +26,11 @@ INEXPRESSIBLE = (
     "no key fulfils both If-Match and If-None-Match",
     "is no JSON Schema",
     "cannot be used",
+    "begins with its fork",
+    "at least one, and no name twice",
+    "as the first to arrive said",
+    "and not to be joined by",
+    "a timer says when",
 )
 """What a document cannot say: that parts of a body or of the headers have something in common, or have not; and what
 makes a JSON Schema one, and one that is checked in a bounded time."""

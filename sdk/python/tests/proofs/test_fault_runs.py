@@ -13,6 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from random import Random
 
+import invariants
 import pytest
 from depth import at_depth, dice, seed
 from fault_run import FaultRun
@@ -62,6 +63,7 @@ async def test_nothing_is_lost_or_doubled(platform: PlatformProcess, run: int) -
             await check_ledger(memory, script, acknowledged, was_killed)
             await check_histories(memory, script)
         await eventually(lambda: nothing_waits(platform))
+    invariants.check_file(platform.database, at_rest=True)
     assert sum(going.caused.values()) == FAULTS
     assert len({event["id"] for event in going.events}) == script.events
 

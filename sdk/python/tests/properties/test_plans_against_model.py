@@ -164,6 +164,9 @@ class PlansMachine(RuleBasedStateMachine):
             for revision in range(plan.revision + 1):
                 for key in "nloz":
                     await self._compare_value_at(scope, name, key, revision, horizon)
+                if revision >= horizon:
+                    page = await self.record.store.values_at(scope, name, revision, "", "", ALL)
+                    assert {key: decode(text) for key, text in page.values} == plan.past[revision], (name, revision)
 
     async def _compare_value_at(self, scope: Scope, name: str, key: str, revision: int, horizon: int) -> None:
         plan = self.model[scope, name]

@@ -192,7 +192,7 @@ async def test_a_zombie_has_no_effect(running: PlatformProcess, context: Platfor
             assert await done(state, 1) == [[1, 2, "two"]]
             one.go()
             one.send(signal.SIGCONT)
-            await one.until("fenced")
+            assert "nothing of this attempt is visible" in await one.until("fenced")
             await ask(context, "quick", 2)
             assert len(await done(state, 2)) == 2
     assert await state.get_action_history() == ["1", "2"]

@@ -245,10 +245,10 @@ def test_list_and_plans(terminal: Terminal) -> None:
     assert found["revision"] == 2
     assert [(entry["key"], entry["value"]) for entry in found["entries"]] == [("second", "y" * 1000)]
 
-    assert [row[:2] for row in rows(terminal.run("state", "plans").stdout)] == [
-        ["Plan", "Keys"],
-        ["plan-a", "2"],
-        ["plan-b", "1"],
+    assert [row[:3] for row in rows(terminal.run("state", "plans").stdout)] == [
+        ["Plan", "Status", "Keys"],
+        ["plan-a", "active", "2"],
+        ["plan-b", "active", "1"],
     ]
     assert [plan["planId"] for plan in terminal.json("state", "plans")["plans"]] == ["plan-a", "plan-b"]
 
@@ -637,12 +637,21 @@ COMMANDS = [
     ("events", "groups"),
     ("events", "dead-letters"),
     ("events", "replay", "1"),
+    ("events", "timers"),
+    ("events", "cancel", "event-1"),
     ("state", "plans"),
+    ("state", "complete", "plan"),
+    ("state", "fail", "plan", "--reason", "lost"),
+    ("state", "cancel", "plan"),
     ("state", "list", "plan"),
     ("state", "get", "plan", "key"),
     ("state", "set", "plan", "key", "1"),
     ("state", "delete", "plan", "key"),
     ("state", "history", "plan"),
+    ("state", "at", "plan", "1"),
+    ("state", "diff", "plan", "1"),
+    ("state", "restore", "plan", "key", "1"),
+    ("state", "fork", "plan", "new"),
     ("state", "actions", "plan"),
     ("state", "watch", "plan"),
 ]

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 from agent_process import AgentProcess
+from depth import at_depth
 from platform_process import PlatformProcess
+from proofs.invariants import check_file
 
 from soorma import ClientConfig, EventClient, MemoryClient, WorkflowState
 from soorma.calls import Caller
@@ -25,9 +27,10 @@ from soorma.context import caller_for
 NAMES = ("planner", "worker", "coordinator")
 REPLICAS = 2
 PAUSE = 0.04
-KILLS = 30
+GOALS, KILLS = at_depth((1, 30), (200, 100))
+"""At least so many of each."""
 PLATFORM_KILL_EVERY = 8
-SECONDS = 100
+SECONDS = at_depth(100, 300)
 ACTIONS = [
     "planning.started",
     "workflow.started",
@@ -85,7 +88,7 @@ def fleet(platform: PlatformProcess, tmp_path: Path) -> Iterator[Fleet]:
 
 async def submit(config: ClientConfig, goals: list[str], enough: asyncio.Event) -> None:
     async with EventClient("submitter", config=config) as client:
-        while not enough.is_set():
+        while not enough.is_set() or len(goals) < GOALS:
             goal = f"goal {len(goals)}"
             goals.append(await client.publish("goal.received", "action-requests", {"goal": goal}))
             await asyncio.sleep(0.25)
@@ -115,6 +118,7 @@ async def completions(caller: Caller, goals: list[str]) -> tuple[dict[str, list[
     raise AssertionError("the stream ended")
 
 
+@pytest.mark.proof
 @pytest.mark.behaviour("handlers.kills-of-everything")
 @pytest.mark.timeout(SECONDS + 60)
 async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet: Fleet) -> None:
@@ -151,11 +155,13 @@ async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet:
         f"platform, {len(goals)} goals, {len(acknowledged)} writes beside them\n"
     )
     assert len(kills) >= KILLS
+    assert len(goals) >= GOALS
     assert platform_kills >= 3
     assert {goal: len(ended) for goal, ended in found.items()} == dict.fromkeys(goals, 1)
     await check_plans(config, found, events)
     async with MemoryClient(config=config) as memory:
         assert await WorkflowState(memory, "ledger").get("count") == acknowledged[-1] == len(acknowledged)
+    check_file(platform.database)
 
 
 async def check_plans(config: ClientConfig, found: dict[str, list[dict[str, Any]]], events: list[Any]) -> None:

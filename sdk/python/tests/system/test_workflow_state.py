@@ -386,6 +386,8 @@ async def test_a_context_is_over_when_its_handler_is(
     for call in (
         lambda: inside.set("k", 2), lambda: inside.get("k"), inside.keys, inside.get_action_history,
         inside.cleanup, inside.history, lambda: inside.at(1).get("k"),
+        inside.at(1).all, inside.revision, lambda: inside.diff(0), lambda: inside.restore("k", 1),
+        lambda: inside.fork("fork"), inside.info,
         lambda: handler.bus.publish("x", "business-facts"),
     ):  # fmt: skip
         with pytest.raises(HandlerEnded):

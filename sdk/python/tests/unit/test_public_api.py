@@ -19,6 +19,9 @@ PINNED = Path(__file__).with_name("public_api.txt")
 CLASSES = [
     "soorma.workflow.WorkflowState",
     "soorma.workflow.StateAt",
+    "soorma.workflow.Difference",
+    "soorma.memory.transactions.StateTransaction",
+    "soorma.memory.claims.Claim",
     "soorma.memory.client.MemoryClient",
     "soorma.agents.Agent",
     "soorma.agents.Worker",

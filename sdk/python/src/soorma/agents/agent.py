@@ -193,7 +193,9 @@ class Agent:
         assert caller is not None  # noqa: S101 - one of the two is there
         for hook in self._startup:
             await _called(hook)
-        self._connection = Connection(caller.transport, self._hello, self._on_welcome, self._on_deliver)
+        self._connection = Connection(
+            caller.transport, self._hello, self._on_welcome, self._on_deliver, self._on_cancel
+        )
         self._attempts = Attempts(
             self.name, self.instance, self._config, caller, self._connection, self.max_concurrency, self._runner
         )
@@ -223,6 +225,9 @@ class Agent:
 
     def _on_deliver(self, delivery: Deliver) -> None:
         self._attempts.begin(delivery, self._handlers[delivery.handler])
+
+    def _on_cancel(self, fences: list[str]) -> None:
+        self._attempts.cancel(fences)
 
     async def stop(self, *, drain_timeout: float | None = None) -> None:
         """Takes no further events, lets running handlers finish for `drain_timeout` seconds, and ends.

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from weakref import WeakValueDictionary
+
+import msgspec
 
 from soorma import logs
 from soorma.agents.connection import Connection
 from soorma.agents.handlers import Handler, Runner, run_handler
 from soorma.agents.leases import LeaseKeeper
+from soorma.agents.steps import Record, StepResults, Steps
 from soorma.bus import BusClient, PlatformOutbox
 from soorma.calls import Caller
 from soorma.config import ClientConfig
@@ -20,13 +25,15 @@ from soorma.memory.client import MemoryClient
 from soorma.memory.plans import PlatformPlans
 from soorma.registry import RegistryClient
 from soorma.transaction import HandlerTransaction
-from soorma_common.delivery import CommitFrame, Deliver, FailFrame, Welcome
+from soorma_common.delivery import CommitFrame, Deliver, FailFrame, StepFrame, Welcome
 from soorma_common.errors import Conflict, Fenced, SoormaError
 from soorma_common.events import Event
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 
 MOST_CONFLICTS = 10
+IN_TURN_AFTER = 2
+"""Conflicts after which an agent's handlers of one plan run one after the other."""
 
 log = logging.getLogger("soorma.agent")
 
@@ -53,6 +60,8 @@ class Attempts:
         self._limits = Limits()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._committing: set[str] = set()
+        self._cancelled: dict[str, asyncio.Event] = {}
+        self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(max_concurrency, thread_name_prefix="soorma-handler")
         self._leases = LeaseKeeper(caller.transport, self._on_lost)
@@ -71,9 +80,16 @@ class Attempts:
     def begin(self, delivery: Deliver, handler: Handler) -> None:
         """Starts an attempt."""
         self._leases.hold(delivery.fence)
+        self._cancelled[delivery.fence] = asyncio.Event()
         task = asyncio.create_task(self._attempt(delivery, handler), name=f"soorma-handler-{delivery.fence}")
         self._tasks[delivery.fence] = task
         task.add_done_callback(lambda _: self._forget(delivery.fence))
+
+    def cancel(self, fences: list[str]) -> None:
+        """Tells the handlers at work on these deliveries that their plan was cancelled."""
+        for fence in fences:
+            if fence in self._cancelled:
+                self._cancelled[fence].set()
 
     async def drain(self, timeout: float) -> list[str]:  # noqa: ASYNC109 - a bound, then they are cancelled
         """Waits for attempts to end; the fences of those that did not, which are cancelled."""
@@ -100,6 +116,7 @@ class Attempts:
 
     def _forget(self, fence: str) -> None:
         self._tasks.pop(fence, None)
+        self._cancelled.pop(fence, None)
         self._committing.discard(fence)
         self._leases.drop(fence)
 
@@ -147,11 +164,20 @@ class Attempts:
         }
 
     async def _attempt_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
+        async with AsyncExitStack() as turn:
+            await self._run_until_committed(delivery, handler, event, about, turn)
+
+    async def _run_until_committed(
+        self, delivery: Deliver, handler: Handler, event: Event, about: str, turn: AsyncExitStack
+    ) -> None:
         last: SoormaError | None = None
+        results = StepResults(delivery.steps, self._recorder(delivery.fence), self._limits)
         for conflicts in range(MOST_CONFLICTS + 1):
+            if conflicts == IN_TURN_AFTER:  # many at one key would go on disturbing each other
+                await turn.enter_async_context(self._turns.setdefault(event.plan_id, asyncio.Lock()))
             transaction = self._transaction(delivery, handler, event, is_first=conflicts == 0)
             try:
-                await self._runner(handler, event, self._context(transaction, delivery, event), self._threads)
+                await self._runner(handler, event, self._context(transaction, delivery, event, results), self._threads)
             except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its attempt
                 await self._fail(delivery, error, about)
                 return
@@ -184,7 +210,16 @@ class Attempts:
             outbox=PlatformOutbox(self._caller),
         )
 
-    def _context(self, transaction: HandlerTransaction, delivery: Deliver, event: Event) -> HandlerContext:
+    def _recorder(self, fence: str) -> Record:
+        async def record(name: str, occurrence: int, result: str) -> None:
+            number = self._connection.number()
+            await self._connection.call(StepFrame(number, fence, name, occurrence, msgspec.Raw(result.encode())))
+
+        return record
+
+    def _context(
+        self, transaction: HandlerTransaction, delivery: Deliver, event: Event, results: StepResults
+    ) -> HandlerContext:
         scope = transaction.scope
         config = replace(self._config, tenant_id=scope.tenant_id, user_id=scope.user_id)
         cause = Cause(self._agent, self._instance, event.id, event.correlation_id, event.trace_id)
@@ -200,6 +235,8 @@ class Attempts:
             event=event,
             attempt=delivery.attempt,
             immediate=immediate,
+            steps=Steps(results, lambda: transaction.check(scope)),
+            cancelled=self._cancelled[delivery.fence],
         )
 
     async def _commit(self, delivery: Deliver, transaction: HandlerTransaction) -> None:

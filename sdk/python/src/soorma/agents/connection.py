@@ -14,6 +14,7 @@ from soorma.transport import Socket, Transport
 from soorma_common.delivery import (
     AgentFrame,
     Answer,
+    CancelFrame,
     CommitFrame,
     Deliver,
     DrainFrame,
@@ -22,6 +23,7 @@ from soorma_common.delivery import (
     Hello,
     ReleaseFrame,
     ServiceFrame,
+    StepFrame,
     Welcome,
 )
 from soorma_common.errors import SoormaError, Unavailable, from_problem
@@ -43,11 +45,13 @@ class Connection:
         hello: Callable[[], Hello],
         on_welcome: Callable[[Welcome], None],
         on_deliver: Callable[[Deliver], None],
+        on_cancel: Callable[[list[str]], None],
     ) -> None:
         self._transport = transport
         self._hello = hello
         self._on_welcome = on_welcome
         self._on_deliver = on_deliver
+        self._on_cancel = on_cancel
         self._socket: Socket | None = None
         self._pending: dict[int, tuple[AgentFrame, asyncio.Future[msgspec.Raw]]] = {}
         self._last_number = 0
@@ -101,6 +105,8 @@ class Connection:
                         future.set_exception(from_problem(frame.problem))
                     else:
                         future.set_result(msgspec.Raw(b"{}") if frame.body is msgspec.UNSET else frame.body)
+            case CancelFrame(fences=fences):
+                self._on_cancel(fences)
             case Goodbye(problem=problem):
                 raise from_problem(problem or {})
 
@@ -109,7 +115,7 @@ class Connection:
         self._last_number += 1
         return self._last_number
 
-    async def call(self, frame: CommitFrame | FailFrame | ReleaseFrame) -> msgspec.Raw:
+    async def call(self, frame: CommitFrame | FailFrame | StepFrame | ReleaseFrame) -> msgspec.Raw:
         """Sends a numbered frame and returns its answer, through as many reconnections as it takes."""
         future: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
         self._pending[frame.number] = (frame, future)

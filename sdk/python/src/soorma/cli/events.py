@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from soorma.cli import screen, shown
+from soorma.cli import screen, shown, timers
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.given import Json, JsonLines, Tenant, User, json_of
 from soorma.cli.reach import Platform, on_platform, until_interrupted
@@ -23,6 +23,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(timers.app)
 
 _Group = Annotated[str | None, typer.Option("--group", help="Of this group only.")]
 _Topics = Annotated[list[Topic] | None, typer.Option("--topic", help="Of this topic only; can be repeated.")]
@@ -82,11 +84,18 @@ def publish(
     trace_id: Annotated[str | None, typer.Option(help="The trace it belongs to.")] = None,
     parent_event_id: Annotated[str | None, typer.Option(help="The event that led to it.")] = None,
     payload_schema_name: Annotated[str | None, typer.Option(help="The schema of its data.")] = None,
+    delay: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Publish it that much later.", show_default="now")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Publish it then, as at 2030-01-01T12:00:00Z.", show_default="now"),
+    ] = None,
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    envelope = {
+    envelope: dict[str, Any] = {
         "plan_id": plan_id,
         "correlation_id": correlation_id,
         "event_id": event_id,
@@ -101,8 +110,12 @@ def publish(
     }
     content = None if data is None else json_of("--data", data, """a text is quoted, as '"text"'""")
 
+    if delay is not None and at is not None:
+        raise typer.BadParameter("it does not go with --delay", param_hint="--at")
+    moment = None if at is None else timers.moment_of(at)
+
     async def send(platform: Platform) -> str:
-        return await platform.bus.publish(kind, topic, content, **envelope)
+        return await platform.bus.publish(kind, topic, content, delay=delay, at=moment, **envelope)
 
     published = on_platform(tenant, user, send)
     if as_json:

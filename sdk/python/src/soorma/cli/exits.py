@@ -32,9 +32,12 @@ class Exit(IntEnum):
     START_TIMEOUT = 11, "the platform was not healthy in time, and was stopped"
     BUSY = 12, "another soorma command has been at work in this folder for too long"
     NOT_STOPPED = 13, "the platform could not be stopped"
-    NOT_FOUND = 14, "there is no such key, dead letter or agent"
+    NOT_FOUND = 14, "there is no such key, plan, timer, dead letter or agent"
     REFUSED = 15, "the platform refuses it: a limit, another type of value, something not allowed"
-    CONFLICT = 16, "the key is at another revision, or the event id was used for another event"
+    CONFLICT = (
+        16,
+        "the key is at another revision, the plan has ended or is in use, or the event id stands for another event",
+    )
     UNAVAILABLE = 17, "the platform cannot be reached, or cannot work now"
     GONE = 18, "it lies before the oldest revision or position that is kept"
     PROBLEMS = 19, "soorma doctor has found a problem"

@@ -21,6 +21,8 @@ User = Annotated[
     str | None,
     typer.Option("--user", envvar="SOORMA_USER_ID", show_default=DEFAULT_USER, help="Whose data: the tenant's user."),
 ]
+Plan = Annotated[str, typer.Argument(metavar="PLAN", help="The plan's id.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON each, for programs.")]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from soorma.cli import screen, shown
-from soorma.cli.given import Json, JsonLines, Tenant, User, json_of, text_of
+from soorma.cli import endings, past, screen, shown
+from soorma.cli.given import Json, JsonLines, Key, Plan, Tenant, User, json_of, text_of
 from soorma.cli.reach import Platform, on_platform, until_interrupted
 from soorma_common.names import check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete
@@ -23,10 +24,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(past.app)
+app.add_typer(endings.app)
+
 PAGE = 1000
 
-_Plan = Annotated[str, typer.Argument(metavar="PLAN", help="The plan's id.")]
-_Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
+
+class Status(StrEnum):
+    """How far a plan's life has come."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 _IfRevision = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="Only if the key is at this revision; 0: if it is missing.")
 ]
@@ -39,22 +51,34 @@ _AfterNow = Annotated[
 
 
 @app.command("plans", help="List the user's plans.")
-def list_plans(as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
-    found = on_platform(tenant, user, lambda there: there.whole("memory", "/v1/memory/working", "plans", limit=PAGE))
+def list_plans(
+    status: Annotated[Status | None, typer.Option(help="Those of this status only.", show_default="all")] = None,
+    stalled: Annotated[
+        bool, typer.Option("--stalled", help="Those only that wait for nothing, and have not ended.")
+    ] = False,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
+) -> None:
+    async def ask(platform: Platform) -> dict[str, Any]:
+        wanted = {"status": status and status.value, "stalled": "true" if stalled else None}
+        return await platform.whole("memory", "/v1/memory/working", "plans", limit=PAGE, **wanted)
+
+    found = on_platform(tenant, user, ask)
     if as_json:
         shown.as_document(found)
     elif not found["plans"]:
-        screen.note("this user of this tenant has no plans")
+        screen.note(f"this user of this tenant has no {'such ' if status or stalled else ''}plans")
     else:
         screen.table(
-            ("Plan", "Keys", "Actions", "Bytes", "Revision", "Updated", "Expires"),
+            ("Plan", "Status", "Keys", "Actions", "Bytes", "Revision", "Updated", "Expires"),
             [_plan_row(plan) for plan in found["plans"]],
         )
 
 
 @app.command("list", help="List a plan's keys with their values.")
 def list_keys(
-    plan: _Plan,
+    plan: Plan,
     prefix: Annotated[str, typer.Option(help="Only keys that begin so.", show_default="all")] = "",
     as_json: Json = False,
     tenant: Tenant = None,
@@ -76,8 +100,8 @@ def list_keys(
 
 @app.command(help="Print a key's value as JSON; with --json all that is known of the key.")
 def get(
-    plan: _Plan,
-    key: _Key,
+    plan: Plan,
+    key: Key,
     at: Annotated[int | None, typer.Option(min=0, metavar="REVISION", help="As it was at this revision.")] = None,
     as_json: Json = False,
     tenant: Tenant = None,
@@ -96,8 +120,8 @@ def get(
 # A negative number is a value, not an option.
 @app.command("set", help="Give a key a value.", context_settings={"ignore_unknown_options": True})
 def set_key(
-    plan: _Plan,
-    key: _Key,
+    plan: Plan,
+    key: Key,
     value: Annotated[str, typer.Argument(metavar="VALUE", help="JSON; - reads standard input.")],
     text: Annotated[bool, typer.Option("--string", help="VALUE is plain text, not JSON.")] = False,
     ttl: Annotated[
@@ -133,7 +157,7 @@ def set_key(
 
 @app.command(help="Remove keys in one commit, or with --all the whole plan; that they are missing is fine.")
 def delete(
-    plan: _Plan,
+    plan: Plan,
     keys: Annotated[list[str] | None, typer.Argument(metavar="KEY…", help="The keys.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Keys, actions and history of the plan.")] = False,
     if_revision: _IfRevision = None,
@@ -165,7 +189,7 @@ def delete(
 
 @app.command(help="List the changes of a plan.")
 def history(
-    plan: _Plan,
+    plan: Plan,
     key: Annotated[str | None, typer.Option(help="Those of this key only.")] = None,
     after: _After = None,
     as_json: Json = False,
@@ -188,7 +212,7 @@ def history(
 
 
 @app.command(help="List the actions that agents have recorded in a plan.")
-def actions(plan: _Plan, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
+def actions(plan: Plan, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
         return await platform.whole("memory", _path("actions", plan), "actions", limit=PAGE)
 
@@ -207,7 +231,7 @@ def actions(plan: _Plan, as_json: Json = False, tenant: Tenant = None, user: Use
     help="Print the changes of a plan as they are committed, until Ctrl+C; with --json a line for each commit."
 )
 def watch(
-    plan: _Plan,
+    plan: Plan,
     after: _AfterNow = None,
     as_json: JsonLines = False,
     tenant: Tenant = None,
@@ -235,6 +259,7 @@ def _path(face: str, plan: str, key: str | None = None) -> str:
 def _plan_row(plan: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         shown.cell(plan["planId"]),
+        "stalled" if plan.get("stalled") else plan.get("status", Status.ACTIVE.value),
         *(str(plan[name]) for name in ("keys", "actions", "sizeBytes", "revision")),
         shown.moment(plan["updatedAt"]),
         shown.moment(plan.get("expiresAt")),

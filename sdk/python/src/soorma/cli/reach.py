@@ -21,6 +21,8 @@ from soorma_common.errors import (
     HistoryGone,
     InvalidRequest,
     NotFound,
+    PlanEnded,
+    PlanExists,
     SoormaError,
     Unavailable,
 )
@@ -45,6 +47,8 @@ _EXITS: tuple[tuple[type[SoormaError], Exit], ...] = (
     (NotFound, Exit.NOT_FOUND),
     (Conflict, Exit.CONFLICT),
     (EventIdConflict, Exit.CONFLICT),
+    (PlanEnded, Exit.CONFLICT),
+    (PlanExists, Exit.CONFLICT),
     (HistoryGone, Exit.GONE),
     (InvalidRequest, Exit.USAGE),
 )

@@ -44,8 +44,9 @@ class PlanState:
 class Change:
     """One operation of one commit, as history and watch tell it.
 
-    `op` is set, delete, increment, append, extend, merge, record_action, ttl, cleanup or expire; `argument` is
-    the value it was given. `actor` is the agent's name, `event_id` the event whose handler did it.
+    `op` is set, delete, increment, append, extend, merge, join, record_action, ttl, complete, fail, cancel, deadline,
+    compensate, fork, cleanup, expire or purge; `argument` is the value it was given. `actor` is the agent's name,
+    `event_id` the event whose handler did it.
     """
 
     revision: int
@@ -76,7 +77,11 @@ class Action:
 
 @dataclass(frozen=True)
 class PlanInfo:
-    """What a listing tells of a plan; `size_bytes` is that of its keys and values."""
+    """What the platform tells of a plan; `size_bytes` is that of its keys and values.
+
+    `status` is active, completed, failed or cancelled; `result` or `reason` is what it ended with. `stalled`: it was
+    reported as stalled, and has not moved since.
+    """
 
     plan_id: str
     revision: int
@@ -86,6 +91,11 @@ class PlanInfo:
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None = None
+    status: str = "active"
+    ended_at: datetime | None = None
+    result: Any = None
+    reason: str | None = None
+    stalled: bool = False
 
 
 class MemoryClient:
@@ -133,6 +143,11 @@ class MemoryClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    @property
+    def collects(self) -> bool:
+        """Whether this is a handler's or a transaction's: what is changed is committed later, as one."""
+        return self._plans.collects
 
     def scope(self, tenant_id: str | None = None, user_id: str | None = None) -> Scope:
         """Whose plans a call with these ids means; in a handler, Forbidden for others than those of its event."""
@@ -190,10 +205,17 @@ class MemoryClient:
         return _plan_state(scope, plan_id, key, found[key]) if key in found else None
 
     async def delete_plan_state(
-        self, plan_id: str, key: str, tenant_id: str | None = None, user_id: str | None = None
+        self,
+        plan_id: str,
+        key: str,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        expected_revision: int | None = None,
     ) -> bool:
-        """Removes a key; tells whether there was one."""
-        results = await self.apply(plan_id, [Delete(key=check_name("key", key))], tenant_id, user_id)
+        """Removes a key; tells whether there was one. Conflict if it is not at `expected_revision`, where given."""
+        operation = Delete(key=check_name("key", key), expected_revision=expected_revision)
+        results = await self.apply(plan_id, [operation], tenant_id, user_id)
         return bool(results[0])
 
     async def cleanup_plan(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> int:
@@ -206,15 +228,27 @@ class MemoryClient:
         """All keys of a plan that begin with `prefix`, in order."""
         return await self._plans.keys(self.scope(tenant_id, user_id), check_name("plan_id", plan_id), prefix)
 
+    async def get_plan(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> PlanInfo:
+        """A plan's status, revision, sizes and times; NotFound where there is nothing of it."""
+        path = f"/v1/memory/plans/{segment(check_name('plan_id', plan_id))}"
+        return _plan_info(await self._caller.read("memory", path, self.scope(tenant_id, user_id)))
+
     async def list_plans(
-        self, tenant_id: str | None = None, user_id: str | None = None
+        self,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        status: str | None = None,
+        stalled: bool = False,
     ) -> AsyncGenerator[PlanInfo, None]:
-        """The user's plans that hold anything, by id, fetched page by page."""
-        after: str | None = ""
+        """The user's plans that hold anything or have ended, by id, fetched page by page; of one status or all.
+
+        `stalled`: only those that were reported as such and have not moved since.
+        """
+        scope, after = self.scope(tenant_id, user_id), ""
+        wanted: dict[str, Any] = {"limit": 1000, "status": status, "stalled": "true" if stalled else None}
         while after is not None:
-            page = await self._caller.read(
-                "memory", "/v1/memory/working", self.scope(tenant_id, user_id), after=after, limit=1000
-            )
+            page = await self._caller.read("memory", "/v1/memory/working", scope, after=after, **wanted)
             for plan in page["plans"]:
                 yield _plan_info(plan)
             after = page["next"]
@@ -250,6 +284,36 @@ class MemoryClient:
         answer = await self._caller.read("memory", path, self.scope(tenant_id, user_id), revision=revision)
         return answer["value"]
 
+    async def get_values_at(
+        self,
+        plan_id: str,
+        revision: int,
+        prefix: str = "",
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+    ) -> dict[str, Any]:
+        """All keys that begin with `prefix`, with their values, as of a revision of the plan; HistoryGone as above."""
+        scope, plans = self.scope(tenant_id, user_id), PlatformPlans(self._caller)
+        found = await plans.values_at(scope, check_name("plan_id", plan_id), revision, prefix)
+        return {key: decode(text) for key, text in found.items()}
+
+    async def list_keys_at(
+        self,
+        plan_id: str,
+        revision: int,
+        prefix: str = "",
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+    ) -> list[str]:
+        """All keys that begin with `prefix` as of a revision of the plan, in order; HistoryGone as above."""
+        scope, plans = self.scope(tenant_id, user_id), PlatformPlans(self._caller)
+        return await plans.keys(scope, check_name("plan_id", plan_id), prefix, revision)
+
+    async def get_revision(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> int:
+        """The plan's committed revision, 0 where it was never written."""
+        scope = self.scope(tenant_id, user_id)
+        return await PlatformPlans(self._caller).revision(scope, check_name("plan_id", plan_id))
+
     async def watch_plan(
         self,
         plan_id: str,
@@ -264,17 +328,12 @@ class MemoryClient:
         """
         path, scope = f"/v1/memory/watch/{segment(plan_id)}", self.scope(tenant_id, user_id)
         if after is None:
-            after = await self._revision(plan_id, scope)
+            after = await self.get_revision(plan_id, tenant_id, user_id)
         async for kind, _, data in self._caller.follow("memory", path, scope, {"after": after}):
             if kind == "open":
                 yield []
             elif kind == "commit":
                 yield [_change(row) for row in decode(data)["changes"]]
-
-    async def _revision(self, plan_id: str, scope: Scope) -> int:
-        path = f"/v1/memory/working/{segment(check_name('plan_id', plan_id))}"
-        page = await self._caller.read("memory", path, scope, limit=1, values="false")
-        return int(page["revision"])
 
     async def apply(
         self,
@@ -348,6 +407,11 @@ def _plan_info(row: Mapping[str, Any]) -> PlanInfo:
         created_at=datetime.fromisoformat(row["createdAt"]),
         updated_at=datetime.fromisoformat(row["updatedAt"]),
         expires_at=_time(row.get("expiresAt")),
+        status=row.get("status", "active"),
+        ended_at=_time(row.get("endedAt")),
+        result=row.get("result"),
+        reason=row.get("reason"),
+        stalled=row.get("stalled", False),
     )
 
 

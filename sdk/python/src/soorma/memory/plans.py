@@ -10,11 +10,12 @@ import msgspec
 
 from soorma.calls import Caller, segment
 from soorma_common.errors import KeyMissing
-from soorma_common.memory import Cause, Commit, Committed, PlanCommit
+from soorma_common.memory import Cause, Commit, Committed, PastPage, PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
 _committed = msgspec.json.Decoder(Committed)
+_past_page = msgspec.json.Decoder(PastPage)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Applied:
 
 class Plans(Protocol):
     """Access to the plans of one user after another."""
+
+    @property
+    def collects(self) -> bool:
+        """Whether changes are collected and committed together later, and not each for itself."""
+        ...
 
     def check(self, scope: Scope) -> None:
         """Raises if this access must not (or no longer) be used for that scope."""
@@ -72,6 +78,11 @@ class PlatformPlans:
     def __init__(self, caller: Caller, cause: Cause | None = None) -> None:
         self._caller = caller
         self._cause = cause
+
+    @property
+    def collects(self) -> bool:
+        """See `Plans.collects`."""
+        return False
 
     def check(self, scope: Scope) -> None:
         """See `Plans.check`: who may use it for whom is decided on the platform."""
@@ -108,18 +119,36 @@ class PlatformPlans:
             found.update({key: stored(entry) for key, entry in entries.items()})
         return found
 
-    async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
-        """See `Plans.keys`."""
+    async def keys(self, scope: Scope, plan_id: str, prefix: str, revision: int | None = None) -> list[str]:
+        """See `Plans.keys`; with a revision, those that there were then."""
         path = f"/v1/memory/working/{segment(plan_id)}"
+        wanted: dict[str, Any] = {"prefix": prefix, "values": "false", "limit": 1000, "revision": revision}
         after: str | None = ""
         found: list[str] = []
         while after is not None:
-            page = await self._caller.read(
-                "memory", path, scope, prefix=prefix, after=after, values="false", limit=1000
-            )
+            page = await self._caller.read("memory", path, scope, after=after, **wanted)
             found += page["keys"]
             after = page["next"]
         return found
+
+    async def values_at(self, scope: Scope, plan_id: str, revision: int, prefix: str = "") -> dict[str, str]:
+        """All keys that there were after a revision, in order, with their values as JSON text."""
+        path = f"/v1/memory/working/{segment(plan_id)}"
+        wanted = {"prefix": prefix, "revision": revision, "limit": 1000}
+        after: str | None = ""
+        found: dict[str, str] = {}
+        while after is not None:
+            answer = await self._caller.call("memory", "GET", path, scope=scope, query={**wanted, "after": after})
+            page = _past_page.decode(answer)
+            found.update({entry.key: bytes(entry.value).decode() for entry in page.entries})
+            after = page.next
+        return found
+
+    async def revision(self, scope: Scope, plan_id: str) -> int:
+        """The plan's committed revision, 0 where it was never written."""
+        path = f"/v1/memory/working/{segment(plan_id)}"
+        page = await self._caller.read("memory", path, scope, limit=1, values="false")
+        return int(page["revision"])
 
     async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
         """See `Plans.actions`."""

@@ -36,7 +36,7 @@ class Moving:
             self._announce()
         while await store.upkeep(settings.limits, settings.retention):
             pass
-        self._platform.bus.notify(Notice(groups=self._record.groups()))
+        self._platform.bus.notify(Notice(groups=self._record.groups(), timers=True))
         self._network.touch()
 
     async def _renew(self, lease: float) -> None:

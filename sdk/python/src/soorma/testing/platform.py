@@ -117,9 +117,7 @@ class LocalPlatform:
 
     # events and state
 
-    async def publish(
-        self, event_type: str | Enum, topic: str | Topic, data: Any = None, **envelope: str | None
-    ) -> str:
+    async def publish(self, event_type: str | Enum, topic: str | Topic, data: Any = None, **envelope: Any) -> str:
         """Publishes an event and returns its id; see `BusClient.publish`."""
         return await self.context.bus.publish(event_type, topic, data, **envelope)
 

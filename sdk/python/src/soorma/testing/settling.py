@@ -72,7 +72,7 @@ class Settling:
 
     def moving(self) -> list[str]:
         """What will go on by itself, in words."""
-        return self._calls() or self._agents() or self._deliveries()
+        return self._calls() or self._agents() or self._deliveries() or self._timers()
 
     def waiting(self) -> list[Waiting]:
         """What will not, the eldest event first."""
@@ -80,9 +80,9 @@ class Settling:
         return [_told(row, reason) for row, reason in rows if reason is not None]
 
     def next_due(self, until: int) -> int | None:
-        """The next time (ms) behind now and up to `until` at which a delivery becomes ready."""
+        """The next time (ms) behind now and up to `until` at which a delivery becomes ready or a timer is due."""
         due = [row.ready_at for row in self._record.outstanding() if self._reason(row) in ("retry", "lease")]
-        return min((at for at in due if at is not None and at <= until), default=None)
+        return min((at for at in [*due, *self._record.timers()] if at is not None and at <= until), default=None)
 
     def _calls(self) -> list[str]:
         found = [f"{task.get_name()} is not over" for task in self._network.changes]
@@ -106,6 +106,10 @@ class Settling:
     def _deliveries(self) -> list[str]:
         moving = [row for row in self._record.outstanding() if self._reason(row) is None]
         return [f"event {row.type!r} {row.event_id} (plan {row.plan_id}) is with {row.group!r}" for row in moving]
+
+    def _timers(self) -> list[str]:
+        due = [at for at in self._record.timers() if at <= self._clock.milliseconds]
+        return [f"{len(due)} timers are due"] if due else []
 
     def _reason(self, row: Outstanding) -> Reason | None:
         """What the delivery waits for; None if it moves."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from soorma.bus import Outbox
-from soorma.context import HandlerContext
+from soorma.context import HandlerContext, StepRunner
 from soorma.memory.plans import Applied, Plans, Stored
 from soorma.testing.attempts import counted
-from soorma_common.events import Envelope
+from soorma_common.events import Envelope, Timer
 from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
@@ -17,6 +17,7 @@ def watch(context: HandlerContext) -> None:
     """From now on the calls of this context count as awaits of its attempt."""
     context.memory._plans = _WatchedPlans(context.memory._plans)  # noqa: SLF001 - made for this attempt alone
     context.bus._outbox = _WatchedOutbox(context.bus._outbox)  # noqa: SLF001
+    context._steps = _WatchedSteps(context._steps)  # noqa: SLF001
 
 
 class _WatchedPlans:
@@ -24,6 +25,10 @@ class _WatchedPlans:
 
     def __init__(self, plans: Plans) -> None:
         self._plans = plans
+
+    @property
+    def collects(self) -> bool:
+        return self._plans.collects
 
     def check(self, scope: Scope) -> None:
         self._plans.check(scope)
@@ -53,8 +58,24 @@ class _WatchedOutbox:
     async def send(self, events: list[Envelope]) -> None:
         await counted(f"publish {', '.join(repr(event.type) for event in events)}", self._outbox.send(events))
 
+    async def set_timer(self, timer: Timer) -> None:
+        await counted(f"publish {timer.event.type!r} later", self._outbox.set_timer(timer))
+
+    async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
+        return await counted(f"cancel {event_id!r}", self._outbox.cancel_timer(scope, event_id))
+
     async def send_request(self, event: Envelope) -> Envelope:
         return await counted(f"request {event.type!r}", self._outbox.send_request(event))
+
+
+class _WatchedSteps:
+    """See `soorma.context.StepRunner`."""
+
+    def __init__(self, steps: StepRunner) -> None:
+        self._steps = steps
+
+    async def run(self, name: str, *arguments: Any, **how: Any) -> Any:
+        return await counted(f"step {name!r}", self._steps.run(name, *arguments, **how))
 
 
 def _told(operation: AnyOperation) -> str:

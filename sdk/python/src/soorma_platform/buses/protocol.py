@@ -24,10 +24,16 @@ def correlation_bell(scope: Scope, correlation_id: str) -> str:
     return f"correlation:{scope.tenant_id}\0{scope.user_id}\0{correlation_id}"
 
 
+TIMER_BELL = "timers"
+"""The bell of timers that were set."""
+
+
 def bells(notice: Notice) -> set[str]:
     """All bells that a commit rings."""
     names = {group_bell(group) for group in notice.groups}
     names.update(plan_bell(scope, plan_id) for scope, plan_id in notice.plans)
+    if notice.timers:
+        names.add(TIMER_BELL)
     for entry in notice.entries:
         names.add(correlation_bell(Scope(entry.tenant_id, entry.user_id), entry.correlation_id))
     return names

@@ -14,8 +14,10 @@ from soorma_common.events import DEAD_LETTERED, Envelope, decode_envelope
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.topics import Topic
+from soorma_platform.engine import sagas
+from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.publishing import lane_of, publish
-from soorma_platform.engine.rows import DeadLetterRow, Decision, DeliveryRow, Needs, Snapshot
+from soorma_platform.engine.rows import DeadLetterRow, Decision, DeliveryRow, Needs, PlanChange, Snapshot
 
 LONGEST_REASON = 4000
 LONGEST_WAIT = 365 * 86_400.0
@@ -33,10 +35,33 @@ def settle(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> Non
         snapshot.busy.discard((delivery.group_id, delivery.lane))
 
 
+def finish(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot, limits: Limits) -> None:
+    """What follows when a delivery is over: of a failed plan the next compensation is published."""
+    moved = sagas.on_settled(decision, delivery, snapshot, limits)
+    if moved and snapshot.delivery_plan is not None:
+        change = next((change for change in decision.plans if change.row.plan_id == delivery.plan_id), None)
+        if change is None:
+            change = PlanChange(snapshot.delivery_plan, {}, set(), [], [], [])
+            decision.plans.append(change)
+        change.compensations += moved
+
+
+def drop(snapshot: Snapshot) -> Decision:
+    """Settles a delivery whose plan was cancelled, unhandled; nothing if it is gone already."""
+    decision = Decision(ready=[], plans=[], events=[])
+    if snapshot.delivery is not None:
+        settle(decision, snapshot.delivery, snapshot)
+    return decision
+
+
+def needs_of_drop(fence: str, scope: Scope) -> Needs:
+    """What must be loaded before a delivery is dropped."""
+    return Needs(scope, fence=fence)
+
+
 def backoff(policy: RetryPolicy, attempt: int, draw: float) -> int:
     """Milliseconds to wait after the failed `attempt` (from 1); `draw` in [-1, 1] spreads it by the jitter."""
-    delay = policy.first_delay * policy.factor ** min(attempt - 1, 64) * (1 + policy.jitter * draw)
-    return round(1000 * min(delay, policy.longest_delay))
+    return round(1000 * policy.delay(attempt, draw))
 
 
 class Failure(msgspec.Struct):
@@ -69,6 +94,8 @@ def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
     delivery = snapshot.delivery
     if delivery is None:
         raise Fenced("this delivery was given to another agent before its failure was reported")
+    if is_dropped(delivery.type, delivery.at, snapshot.delivery_plan):
+        return drop(snapshot)
     reason = failure.reason[:LONGEST_REASON]
     if not failure.reject and delivery.attempt < delivery.retry.max_attempts:
         wait = backoff(delivery.retry, delivery.attempt, failure.draw)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from soorma_common.errors import Conflict
+from soorma_common.errors import Conflict, PlanEnded
+from soorma_common.events import Envelope, Timer, encode_envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 from soorma_common.operations import (
+    ENDINGS,
+    AnyEnding,
     AnyKeyOperation,
     AnyOperation,
     Cleanup,
+    Compensate,
+    Deadline,
+    Ending,
     ExpirePlan,
+    Fork,
     KeyOperation,
     RecordAction,
     Set,
@@ -18,8 +25,11 @@ from soorma_common.operations import (
     result,
     tag,
 )
-from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
+from soorma_platform.engine import forks
+from soorma_platform.engine.rows import WAITS, CompensationRow, EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
 
+SEQ_ROOM = 10_000
+"""More than the operations of a commit: so compensations are numbered in the order they were registered."""
 ROW_OVERHEAD = 100
 """Bytes a history row counts for beside its argument."""
 
@@ -37,9 +47,12 @@ class PlanEditor:
         self._entries = state.entries
         self._expired = state.expired
         self._live_keys = state.live_keys
+        self._origin = state.origin
         self._before = state.row.revision
         row = state.row
-        self.change = PlanChange(row, {}, set(), [], [])
+        self.change = PlanChange(row, {}, set(), [], [], [])
+        self.endings: list[AnyEnding] = []
+        self.deadlines: list[Timer] = []
         if row.expires_at is not None and row.expires_at <= now:
             self._clear("expire")
 
@@ -77,9 +90,58 @@ class PlanEditor:
             case ExpirePlan(ttl=ttl):
                 self.row.expires_at = None if ttl is None else self._now + round(ttl * 1000)
                 self._remember(operation, None)
+            case Ending():
+                self._end(operation)
+            case Deadline(timer=timer):
+                self._check_active("a deadline is set")
+                self._remember(operation, None)
+                self.deadlines.append(timer)
+            case Compensate(event=event):
+                self._register(operation, event)
+            case Fork():
+                return str(self._fork(operation))
             case KeyOperation():
                 return self._apply_to_key(operation)
         return None
+
+    def _fork(self, operation: Fork) -> int:
+        forks.check_unused(self.row)
+        origin = forks.check_origin(operation, self._origin, self._now)
+        self._clear("fork", forks.told(origin))
+        for past in origin.entries:
+            entry = EntryRow(past.key, past.value, self.row.revision, self._now, past.expires_at)
+            self._entries[past.key] = self.change.puts[past.key] = entry
+            self.change.bases[past.key] = past.value
+            self.row.size += _bytes(past.key) + _bytes(past.value)
+        self.row.keys = self._live_keys = len(origin.entries)
+        self.row.live = bool(origin.entries)
+        self._limits.check("plan_keys", self.row.keys, "the number of the plan's keys")
+        self._limits.check("plan_bytes", self.row.size, "the plan's size in bytes")
+        return origin.revision
+
+    def _end(self, operation: AnyEnding) -> None:
+        self._check_active(tag(operation))
+        row = self.row
+        row.status, row.ended_at, row.outcome = ENDINGS[type(operation)], self._now, argument(operation)
+        self._remember(operation, None)
+        self.endings.append(operation)
+
+    def _check_active(self, what: str) -> None:
+        row = self.row
+        if not row.is_active:
+            raise PlanEnded(
+                f"plan {row.plan_id!r} has ended before, it is {row.status}: {what} too late",
+                plan_id=row.plan_id,
+                plan_status=row.status,
+            )
+
+    def _register(self, operation: Compensate, event: Envelope) -> None:
+        if self.row.status in ("completed", "cancelled"):
+            self._check_active("a compensation is registered")
+        self._remember(operation, None)
+        seq = self.row.revision * SEQ_ROOM + len(self.change.history)
+        row = CompensationRow(seq, event.id or "", WAITS, encode_envelope(event))
+        self.change.compensations.append(row)
 
     def _apply_to_key(self, operation: AnyKeyOperation) -> str | None:
         key = operation.key
@@ -138,23 +200,32 @@ class PlanEditor:
         self._drop(key)
         self._note("expire", key, None)
 
+    def purge(self, before: int) -> None:
+        """Removes everything, if the plan ended before that time."""
+        ended_at = self.row.ended_at
+        if ended_at is not None and ended_at <= before:
+            self._clear("purge")
+
     def _record(self, name: str) -> None:
         self.row.actions += 1
         self._limits.check("plan_actions", self.row.actions, "the number of the plan's actions")
         self._remember(RecordAction(name), None, action=self.row.actions)
 
-    def _clear(self, op: str) -> None:
+    def _clear(self, op: str, text: str | None = None) -> None:
         row = self.row
         self.change.cleared.append(row.incarnation)
         row.incarnation += 1
         row.keys = row.size = row.actions = row.history_size = self._live_keys = 0
-        row.expires_at = None
+        row.expires_at = row.ended_at = row.outcome = None
+        row.status = "active"
         row.horizon = self._before + 1
         self._entries.clear()
         self.change.puts.clear()
+        self.change.bases.clear()
         self.change.removals.clear()
         self.change.history.clear()
-        self._note(op, None, None)
+        self.change.compensations.clear()
+        self._note(op, None, text)
 
     def _remember(self, operation: AnyOperation, key: str | None, action: int | None = None) -> None:
         self._note(tag(operation), key, argument(operation), action)
@@ -163,7 +234,7 @@ class PlanEditor:
         row = self.row
         row.revision = self._before + 1
         row.updated_at = self._now
-        row.live = row.keys > 0 or row.actions > 0
+        row.live = row.keys > 0 or row.actions > 0 or not row.is_active
         if action is None:  # actions are kept, whatever becomes of the rest of the history
             row.history_size += ROW_OVERHEAD + (_bytes(text) if text else 0)
         self.change.history.append(

@@ -31,6 +31,22 @@ class PlanRow(msgspec.Struct):
     horizon: int = 0
     history_size: int = 0
     expires_at: int | None = None
+    status: str = "active"
+    ended_at: int | None = None
+    outcome: str | None = None
+    """its result, or the reason why it has none, as JSON text"""
+    stalled: int = 0
+    """the revision at which it was reported as stalled"""
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended."""
+        return self.status == "active"
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it was reported as stalled, and has not moved since."""
+        return self.is_active and 0 < self.revision == self.stalled
 
 
 class EntryRow(msgspec.Struct):
@@ -56,6 +72,14 @@ class HistoryRow(msgspec.Struct):
     action: int | None = None
 
 
+class Origin(msgspec.Struct):
+    """A plan as of a revision of its past, for one that begins with its keys; none, where that is not kept."""
+
+    row: PlanRow
+    revision: int
+    entries: list[EntryRow]
+
+
 class PlanState(msgspec.Struct):
     """What the store has of a plan: its row, those of the asked keys, and, if asked, the count of live keys."""
 
@@ -64,16 +88,44 @@ class PlanState(msgspec.Struct):
     expired: list[str] = []
     """keys whose time to live is over and that are to be swept by the next commit; they are in `entries`"""
     live_keys: int = 0
+    origin: Origin | None = None
+    """what it is to begin with, if it is to be a fork"""
+
+
+class CompensationRow(msgspec.Struct):
+    """An event that undoes a part of a plan's work; it waits, was published, or was done."""
+
+    seq: int
+    event_id: str
+    state: int
+    envelope: str
+
+
+WAITS, PUBLISHED, DONE = 0, 1, 2
+"""States of a compensation."""
+
+
+class Saga(msgspec.Struct):
+    """How far the undoing of a failed plan has come."""
+
+    following: CompensationRow | None
+    """the next to be published"""
+    under_way: CompensationRow | None
+    """the one that was published and is not done"""
+    count: int = 0
+    """how many are registered"""
 
 
 class PlanChange(msgspec.Struct):
-    """What is to be written of a plan; `cleared` are the incarnations to be swept."""
+    """What is to be written of a plan; `cleared` are the incarnations to be swept, `bases` values at its horizon."""
 
     row: PlanRow
     puts: dict[str, EntryRow]
     removals: set[str]
     history: list[HistoryRow]
     cleared: list[int]
+    compensations: list[CompensationRow] = []
+    bases: dict[str, str] = {}
 
 
 class SubscriptionRow(msgspec.Struct, frozen=True):
@@ -103,6 +155,8 @@ class DeliveryRow(msgspec.Struct):
     attempt: int
     retry: RetryPolicy
     envelope: str
+    type: str
+    at: int
     next_in_lane: int | None = None
 
 
@@ -129,6 +183,30 @@ class EventRow(msgspec.Struct):
     envelope: str
     fingerprint: str
     deliveries: list[NewDelivery]
+
+
+class TimerRow(msgspec.Struct):
+    """An event that is published when it is due, unless its plan has ended by then (`while_active`)."""
+
+    event_id: str
+    scope: Scope
+    plan_id: str | None
+    due_at: int
+    while_active: bool
+    fingerprint: str
+    envelope: str
+    id: int | None = None
+
+
+class StepRow(msgspec.Struct):
+    """The result of a step of an event's handling by a group, as JSON text."""
+
+    group_id: int
+    position: int
+    name: str
+    occurrence: int
+    at: int
+    result: str
 
 
 class DeadLetterRow(msgspec.Struct):
@@ -161,6 +239,16 @@ class Needs(msgspec.Struct):
     """(id, topic, type) of the events about to be published"""
     lanes: set[str] = set()
     """lanes of those events"""
+    step: tuple[str, int] | None = None
+    """(name, occurrence) of the step about to be recorded under the fence"""
+    timers: set[str] = set()
+    """ids of the events about to be timed, cancelled or fired"""
+    timed_plans: set[str | None] = set()
+    """plans whose timers are to be counted"""
+    sagas: set[str] = set()
+    """plans that may begin to undo their work"""
+    forks: dict[str, tuple[str, int | None]] = {}
+    """by plan that is to begin as a fork: of which one, at which revision (None: now)"""
 
 
 class Snapshot(msgspec.Struct):
@@ -170,12 +258,26 @@ class Snapshot(msgspec.Struct):
     plans: dict[str, PlanState] = {}
     answer: StoredAnswer | None = None
     delivery: DeliveryRow | None = None
+    delivery_plan: PlanRow | None = None
+    """the plan of the delivery's event"""
+    other_deliveries: int = 0
+    """how many other groups have yet to handle that event; told where its plan has failed"""
     published: dict[str, str] = {}
     """fingerprints of the events of the asked ids that are in the log already"""
     subscribers: dict[tuple[str, str], list[SubscriptionRow]] = {}
     """by (topic, type)"""
     busy: set[tuple[int, str]] = set()
     """(group id, lane) where a delivery is waiting or in hand"""
+    recorded: str | None = None
+    """the result of the asked step, if it was recorded before"""
+    steps_so_far: tuple[int, int] = (0, 0)
+    """count and bytes of the delivery's recorded steps"""
+    timers: dict[str, TimerRow] = {}
+    """waiting timers of the asked ids"""
+    timers_of: dict[str | None, int] = {}
+    """count of a plan's timers"""
+    sagas: dict[str, Saga] = {}
+    """by plan"""
 
 
 class Decision(msgspec.Struct):
@@ -191,6 +293,10 @@ class Decision(msgspec.Struct):
     retried: tuple[DeliveryRow, int, str] | None = None
     """a failed delivery, when it is ready again, and why it failed"""
     dead_letter: DeadLetterRow | None = None
+    step: StepRow | None = None
+    timers: list[TimerRow] = []
+    unset: list[int] = []
+    """ids of timer rows that have fired or were cancelled"""
     answer: StoredAnswer | None = None
 
 
@@ -212,3 +318,4 @@ class Notice(msgspec.Struct):
     plans: list[tuple[Scope, str]] = []
     groups: set[int] = set()
     entries: list[LogEntry] = []
+    timers: bool = False

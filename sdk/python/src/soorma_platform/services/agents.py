@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from soorma_common.delivery import (
     AgentFrame,
     Answer,
+    CancelFrame,
     CommitFrame,
     Deliver,
     DrainFrame,
@@ -26,14 +27,18 @@ from soorma_common.delivery import (
     PlanSnapshot,
     ReleaseFrame,
     SnapshotEntry,
+    StepFrame,
     Welcome,
 )
-from soorma_common.errors import Fenced, InvalidRequest, SoormaError, to_problem
+from soorma_common.errors import Fenced, InvalidRequest, PlanCancelled, SoormaError, to_problem
 from soorma_common.memory import Cause
 from soorma_common.names import Scope, check_name
 from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
+from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.publishing import covers
+from soorma_platform.engine.rows import PlanState
+from soorma_platform.engine.steps import Step
 from soorma_platform.logs import Log
 from soorma_platform.services.committer import Committer, fingerprint
 from soorma_platform.stores.protocol import Claimed, Membership, Store
@@ -82,6 +87,8 @@ class AgentConnection:
         try:
             self._hello = await self._receive_hello()
             await self._join()
+        except WebSocketDisconnect:
+            return  # gone before it said who it is
         except SoormaError as error:
             await self._send(Goodbye(to_problem(error)))
             await self._socket.close(1008)
@@ -194,8 +201,12 @@ class AgentConnection:
             return
         self._committer.metrics.deliveries.add(self._hello.agent)
         event = msgspec.Raw(claimed.envelope.encode())
-        snapshot = await self._snapshot(claimed)
-        await self._send(Deliver(claimed.fence, claimed.attempt, handler, event, snapshot))
+        state = await self._plan_of(claimed)
+        if state and is_dropped(claimed.type, claimed.published_at, state.row):
+            await self._forsake(claimed)
+            return
+        snapshot = await self._snapshot(claimed, state)
+        await self._send(Deliver(claimed.fence, claimed.attempt, handler, event, snapshot, claimed.steps))
 
     async def _give_up(self, claimed: Claimed, attempts: int) -> None:
         reason = f"its handler did not end in {attempts} attempts: each time the agent died or lost its lease"
@@ -203,11 +214,27 @@ class AgentConnection:
         await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason, reject=True)
         self._in_hand.pop(claimed.fence, None)
 
-    async def _snapshot(self, claimed: Claimed) -> PlanSnapshot | None:
+    async def _plan_of(self, claimed: Claimed) -> PlanState | None:
         if claimed.plan_id is None:
             return None
+        return await self._store.plan(Scope(claimed.tenant_id, claimed.user_id), claimed.plan_id, set())
+
+    async def _forsake(self, claimed: Claimed) -> None:
+        """The plan was cancelled: what waits for its handlers is settled, not handled."""
+        await self._committer.drop(Scope(claimed.tenant_id, claimed.user_id), claimed.fence)
+        self._drop(claimed.fence)
+
+    async def cancel(self, scope: Scope, plan_id: str) -> None:
+        """A plan was cancelled: the agent is told which of its handlers need not go on."""
+        place = (scope.tenant_id, scope.user_id, plan_id)
+        fences = [one.fence for one in self._in_hand.values() if (one.tenant_id, one.user_id, one.plan_id) == place]
+        if fences:
+            await self._send(CancelFrame(fences))
+
+    async def _snapshot(self, claimed: Claimed, state: PlanState | None) -> PlanSnapshot | None:
+        if claimed.plan_id is None or state is None:
+            return None
         scope = Scope(claimed.tenant_id, claimed.user_id)
-        state = await self._store.plan(scope, claimed.plan_id, set())
         if state.row.size > SNAPSHOT_BYTES or state.row.keys > SNAPSHOT_KEYS:
             return None
         plan, rows = await self._store.entries(scope, claimed.plan_id, "", "", SNAPSHOT_KEYS)
@@ -224,7 +251,7 @@ class AgentConnection:
         next_ready = await self._store.next_ready(list(self._handlers))
         return POLL_SECONDS if next_ready is None else min(POLL_SECONDS, max(next_ready, 0.001))
 
-    async def _send(self, frame: Welcome | Deliver | Answer | Goodbye) -> None:
+    async def _send(self, frame: Welcome | Deliver | Answer | CancelFrame | Goodbye) -> None:
         if self._socket.application_state is WebSocketState.CONNECTED:
             with suppress(WebSocketDisconnect, RuntimeError):  # the reader notices, and ends the connection
                 await self._socket.send_bytes(_encoder.encode(frame))
@@ -270,6 +297,8 @@ class AgentConnection:
                 return await self._commit(frame)
             case FailFrame():
                 await self._fail(frame)
+            case StepFrame():
+                await self._record_step(frame)
             case ReleaseFrame(fences=fences):
                 mine = [fence for fence in fences if self._in_hand.pop(fence, None)]
                 await self._store.give_back(mine)
@@ -296,6 +325,10 @@ class AgentConnection:
         )
         try:
             done = await self._committer.commit(scope, commit, body=body)
+        except PlanCancelled:
+            await self._committer.drop(scope, commit.fence)
+            self._drop(commit.fence)
+            raise
         except Fenced:
             self._drop(commit.fence)
             raise
@@ -319,6 +352,17 @@ class AgentConnection:
             )
         finally:
             self._drop(frame.fence)
+
+    async def _record_step(self, frame: StepFrame) -> None:
+        claimed = self._in_hand.get(frame.fence)
+        if claimed is None:
+            raise Fenced("this delivery was given to another agent before its step was recorded")
+        step = Step(frame.fence, frame.name, frame.occurrence, bytes(frame.result).decode())
+        try:
+            await self._committer.record_step(Scope(claimed.tenant_id, claimed.user_id), step)
+        except Fenced:
+            self._drop(frame.fence)
+            raise
 
     def _drop(self, fence: str) -> None:
         self._in_hand.pop(fence, None)

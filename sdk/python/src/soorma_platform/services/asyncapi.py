@@ -16,7 +16,7 @@ from soorma_common.names import check_name
 from soorma_common.registry import EventInfo
 from soorma_common.topics import Topic
 from soorma_platform.services.http import Answer, Request
-from soorma_platform.services.openapi import LICENSE, SCHEMAS, Types
+from soorma_platform.services.http.openapi import LICENSE, SCHEMAS, Types
 from soorma_platform.stores.protocol import Store
 
 MOST_TYPES = 1_000

@@ -13,7 +13,7 @@ from soorma_common.events import Envelope, decode_envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed
 from soorma_common.names import Scope
-from soorma_platform.engine import commits, deliveries
+from soorma_platform.engine import commits, deliveries, steps
 from soorma_platform.engine.rows import Decision, DeliveryRow
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
@@ -46,10 +46,13 @@ class Committer:
     async def commit(self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key."""
         commits.check_commit(commit, self.limits)
-        if commit.events:
-            await self._check_payloads(scope, commit.events)
-        for event in commit.events:
+        events = commits.new_events(commit)
+        if events:
+            await self._check_payloads(scope, events)
+        for event in events:
             event.id = event.id or str(uuid4())
+        for _, ending in commits.endings(commit):
+            ending.event_id = ending.event_id or str(uuid4())
         request = commits.Request(scope, commit, fingerprint(body), key)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
@@ -112,6 +115,20 @@ class Committer:
             raise
         self._count_published(decision)
         self._note_failure(decision)
+
+    async def record_step(self, scope: Scope, step: steps.Step) -> None:
+        """Keeps the result of a step for the later attempts of its event."""
+        steps.check_step(step, self.limits)
+        needs = steps.needs_of_step(step, scope)
+        try:
+            await self._store.transact(needs, lambda snapshot: steps.record(step, snapshot, self.limits))
+        except Fenced:
+            self.metrics.fenced.add()
+            raise
+
+    async def drop(self, scope: Scope, fence: str) -> None:
+        """Settles a delivery unhandled, as its plan was cancelled."""
+        await self._store.transact(deliveries.needs_of_drop(fence, scope), deliveries.drop)
 
     def _note_failure(self, decision: Decision) -> None:
         """Counts it, and logs of what it was; the reason is left out, it may tell what was in the event."""

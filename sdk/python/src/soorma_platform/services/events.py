@@ -44,9 +44,11 @@ from soorma_platform.services.committer import Committer
 from soorma_platform.services.http import TENANT_ID, USER_ID, Endpoint, Request, Response
 from soorma_platform.services.log import Filter, LogReader
 from soorma_platform.services.payloads import PayloadCheck
+from soorma_platform.services.timers import timer_endpoints
 from soorma_platform.stores.protocol import DeadLetterInfo, GroupInfo, Store
 
 LONGEST_WAIT = 60
+CANCELLED = "plan.cancelled"
 CORRELATED_PAGE = 1_000
 MOST_FENCES = 20_000
 CLOUD, CLOUDS = "application/cloudevents+json", "application/cloudevents-batch+json"
@@ -146,7 +148,8 @@ def event_service(
 
     While `is_stopping`, agents that lose their connection keep what they have in hand.
     """
-    faces = _Events(store, bus, Committer(store, limits, payloads, metrics), lease, is_stopping)
+    committer = Committer(store, limits, payloads, metrics)
+    faces = _Events(store, bus, committer, lease, is_stopping)
     letters = "/v1/events/dead-letters"
     return http.Application(
         "events",
@@ -166,6 +169,7 @@ def event_service(
                      query=(TENANT_ID, _GROUP, _AFTER_LETTER, _LIMIT)),
             Endpoint("POST", f"{letters}/{{number}}/replay", faces.replay, Replayed, scoped=False, query=(TENANT_ID,),
                      numbers=(_NUMBER,), errors=(NotFound,), idempotent=True),
+            *timer_endpoints(store, committer),
             Endpoint("POST", "/v1/events/renew", faces.renew, Renewed, RenewBody, scoped=False),
             Endpoint("GET", "/asyncapi.json", faces.asyncapi, dict[str, Any], scoped=False, headers=(http.EVENTS_OF,)),
         ],
@@ -185,6 +189,9 @@ class _Events:
         self._committer = committer
         self._lease = lease
         self._is_stopping = is_stopping
+        self._agents: set[AgentConnection] = set()
+        self._telling: set[asyncio.Task[None]] = set()
+        bus.subscribe(self._hear)
 
     async def publish(self, request: Request) -> Response:
         """Publishes an event, or a list of them as one. Durable when it is answered.
@@ -317,7 +324,21 @@ class _Events:
         agent = AgentConnection(
             socket, self._store, self._bus, self._committer, lease=self._lease, is_stopping=self._is_stopping
         )
-        await agent.serve()
+        self._agents.add(agent)
+        try:
+            await agent.serve()
+        finally:
+            self._agents.discard(agent)
+
+    def _hear(self, entries: list[LogEntry]) -> None:
+        """Tells the agents of plans that were cancelled: some of them may be at work on these."""
+        for entry in entries:
+            if entry.type == CANCELLED and entry.topic == Topic.PLAN_EVENTS:
+                plan_id = decode_envelope(entry.envelope).plan_id or ""
+                for agent in self._agents:
+                    told = asyncio.create_task(agent.cancel(Scope(entry.tenant_id, entry.user_id), plan_id))
+                    self._telling.add(told)
+                    told.add_done_callback(self._telling.discard)
 
 
 def _published(kind: str, body: bytes) -> tuple[list[Envelope], bool]:

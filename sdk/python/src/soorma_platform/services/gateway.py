@@ -109,7 +109,7 @@ class Gateway(http.Application):
 
     def describe(self) -> bytes:
         """The OpenAPI document of all services, as JSON text."""
-        from soorma_platform.services import openapi  # noqa: PLC0415 - only who asks for it pays for it
+        from soorma_platform.services.http import openapi  # noqa: PLC0415 - only who asks for it pays for it
 
         tables = {name: service.endpoints for name, service in self._services.items()}
         led = {name: [one for one in table if one.path.startswith("/v1/")] for name, table in tables.items()}

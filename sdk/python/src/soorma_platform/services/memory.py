@@ -18,6 +18,8 @@ from soorma_common.errors import (
     KeyMissing,
     LimitExceeded,
     NotFound,
+    PlanEnded,
+    PlanExists,
     SoormaError,
     WrongType,
     to_problem,
@@ -25,6 +27,7 @@ from soorma_common.errors import (
 from soorma_common.identity import entry_id
 from soorma_common.limits import Limits
 from soorma_common.memory import (
+    STATUSES,
     Action,
     ActionPage,
     Change,
@@ -37,6 +40,8 @@ from soorma_common.memory import (
     EntryPage,
     KeyDeleted,
     KeyPage,
+    PastEntry,
+    PastPage,
     PlanCleaned,
     PlanCommit,
     PlanInfo,
@@ -47,6 +52,7 @@ from soorma_common.names import Name, Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set, Ttl
 from soorma_common.times import rfc3339
 from soorma_platform.buses.protocol import Bus, plan_bell
+from soorma_platform.engine.history import check_past
 from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanRow
 from soorma_platform.metrics import Metrics
 from soorma_platform.services import http
@@ -65,7 +71,11 @@ _AFTER_KEY = http.Text("after", "From behind this key: `next` of the page before
 _AFTER_PLAN = http.Text("after", "From behind this plan: `next` of the page before.")
 _AFTER_ACTION = http.Number("after", "From behind this action: `next` of the page before.", default=0)
 _VALUES = http.Word("values", "Whether to tell the values too.", ("true", "false"))
-_REVISION = http.Number("revision", "The value as it was after this revision of the plan.")
+_STATUS = http.Word("status", "Plans of this status only.", ("any", *STATUSES))
+_REVISION = http.Number("revision", "As it was after this revision of the plan.")
+_STALLED = http.Word(
+    "stalled", "Only plans that were reported as stalled, and have not moved since.", ("false", "true")
+)
 _SINCE = http.Number("after", "From behind this revision; without it from the oldest one kept.")
 _FROM_NOW = http.Number("after", "From behind this revision; without it from now on.")
 _KEY = http.Text("key", "Of this key only.")
@@ -118,13 +128,17 @@ def memory_service(
             Endpoint("DELETE", key, faces.delete, KeyDeleted, headers=(_IF_MATCH, _IF_MISSING), conditional=True,
                      idempotent=True, errors=(Conflict, IdempotencyMismatch)),
             Endpoint("POST", "/v1/memory/commit", faces.commit, Committed, Commit, idempotent=True,
-                     errors=(Conflict, Fenced, EventIdConflict, InvalidPayload, LimitExceeded, WrongType,
-                             IdempotencyMismatch), examples={http.JSON: _A_COMMIT}),
+                     errors=(Conflict, Fenced, PlanEnded, PlanExists, NotFound, HistoryGone, EventIdConflict,
+                             InvalidPayload, LimitExceeded, WrongType, IdempotencyMismatch),
+                     examples={http.JSON: _A_COMMIT}),
             Endpoint("POST", "/v1/memory/many/{plan_id}", faces.many, Entries, ManyBody,
                      examples={http.JSON: {"keys": ["goal", "count"]}}),
-            Endpoint("GET", plan, faces.entries, EntryPage | KeyPage, query=(_PREFIX, _AFTER_KEY, _LIMIT, _VALUES)),
+            Endpoint("GET", plan, faces.entries, EntryPage | KeyPage | PastPage,
+                     query=(_PREFIX, _AFTER_KEY, _LIMIT, _VALUES, _REVISION), errors=(NotFound, HistoryGone)),
             Endpoint("DELETE", plan, faces.cleanup, PlanCleaned, idempotent=True, errors=(IdempotencyMismatch,)),
-            Endpoint("GET", "/v1/memory/working", faces.plans, PlanPage, query=(_AFTER_PLAN, _LIMIT)),
+            Endpoint("GET", "/v1/memory/working", faces.plans, PlanPage,
+                     query=(_AFTER_PLAN, _LIMIT, _STATUS, _STALLED)),
+            Endpoint("GET", "/v1/memory/plans/{plan_id}", faces.plan, PlanInfo, errors=(NotFound,)),
             Endpoint("GET", "/v1/memory/history/{plan_id}", faces.history, ChangePage, query=(_KEY, _SINCE, _LIMIT),
                      errors=(HistoryGone,)),
             Endpoint("GET", "/v1/memory/actions/{plan_id}", faces.actions, ActionPage, query=(_AFTER_ACTION, _MANY)),
@@ -157,9 +171,7 @@ class _Memory:
         return http.Answer(_encode(_entry(scope, plan_id, row)), tag=tag)
 
     async def _get_at(self, scope: Scope, plan_id: str, key: str, revision: int) -> Response:
-        current = (await self._store.plan(scope, plan_id, set())).row.revision
-        if revision > current:
-            raise NotFound(f"plan {plan_id!r} is at revision {current}, there is no revision {revision} yet")
+        check_past((await self._store.plan(scope, plan_id, set())).row, revision)
         text = await self._store.value_at(scope, plan_id, key, revision, _COLLAPSED)
         if text is None:
             raise _missing(plan_id, key, f" at revision {revision}")
@@ -225,8 +237,10 @@ class _Memory:
         return http.answer(Entries(plan_id, state.row.revision, entries))
 
     async def entries(self, request: Request) -> Response:
-        """Lists the keys of a plan, in order."""
+        """Lists the keys of a plan, in order, as they are or as they were at a revision."""
         scope, plan_id = request.scope(), request.name("plan_id")
+        if (revision := _REVISION.of(request)) is not None:
+            return await self._entries_at(request, scope, plan_id, revision)
         limit = _LIMIT.given(request)
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
         plan, rows = await self._store.entries(scope, plan_id, prefix, after, limit + 1)
@@ -237,19 +251,36 @@ class _Memory:
         entries = [_entry(scope, plan_id, row) for row in page]
         return http.answer(EntryPage(plan_id, plan.revision, entries, following))
 
+    async def _entries_at(self, request: Request, scope: Scope, plan_id: str, revision: int) -> Response:
+        prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
+        page = await self._store.values_at(scope, plan_id, revision, prefix, after, _LIMIT.given(request))
+        if _VALUES.of(request) == "false":
+            return http.answer(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
+        entries = [PastEntry(key, msgspec.Raw(text.encode())) for key, text in page.values]
+        return http.answer(PastPage(plan_id, revision, entries, page.next))
+
     async def plans(self, request: Request) -> Response:
         """Lists the plans of a user that hold something, by id."""
         scope, limit = request.scope(), _LIMIT.given(request)
-        rows = await self._store.plans(scope, _AFTER_PLAN.of(request) or "", limit + 1)
+        status = _STATUS.of(request)
+        wanted = None if status == "any" else status
+        stalled = _STALLED.of(request) == "true"
+        rows = await self._store.plans(scope, _AFTER_PLAN.of(request) or "", limit + 1, wanted, stalled=stalled)
         following = rows[limit - 1].plan_id if len(rows) > limit else None
         return http.answer(PlanPage([_plan_info(row) for row in rows[:limit]], following))
+
+    async def plan(self, request: Request) -> Response:
+        """Tells of a plan: whether it is active or how it ended, its revision, sizes and times."""
+        plan_id = request.name("plan_id")
+        row = (await self._store.plan(request.scope(), plan_id, set())).row
+        if not row.live:
+            raise NotFound(f"there is no plan {plan_id!r}, or nothing is left of it", plan_id=plan_id)
+        return http.answer(_plan_info(row))
 
     async def history(self, request: Request) -> Response:
         """Tells the changes of a plan, or of one of its keys, oldest first."""
         scope, plan_id, limit = request.scope(), request.name("plan_id"), _LIMIT.given(request)
         after = _SINCE.of(request)
-        if after is None:
-            after = (await self._store.plan(scope, plan_id, set())).row.horizon
         plan, rows = await self._store.history(scope, plan_id, _KEY.of(request), after, None, limit)
         following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
         changes = [_change(row) for row in rows]
@@ -353,6 +384,11 @@ def _plan_info(row: PlanRow) -> PlanInfo:
         created_at=rfc3339(row.created_at),
         updated_at=rfc3339(row.updated_at),
         expires_at=None if row.expires_at is None else rfc3339(row.expires_at),
+        status=row.status,
+        ended_at=None if row.ended_at is None else rfc3339(row.ended_at),
+        result=msgspec.Raw(row.outcome.encode()) if row.outcome and row.status == "completed" else msgspec.UNSET,
+        reason=msgspec.json.decode(row.outcome) if row.outcome and row.status in ("failed", "cancelled") else None,
+        stalled=row.is_stalled,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from soorma_common.delivery import Subscription
+from soorma_common.delivery import RecordedStep, Subscription
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.registry import (
@@ -30,6 +30,7 @@ from soorma_platform.engine.rows import (
     PlanRow,
     PlanState,
     Snapshot,
+    TimerRow,
 )
 from soorma_platform.metrics import Distribution
 
@@ -44,6 +45,10 @@ class Claimed(msgspec.Struct):
     user_id: str
     plan_id: str | None
     envelope: str
+    type: str
+    published_at: int
+    steps: list[RecordedStep] = []
+    """results of steps that earlier attempts have recorded"""
 
 
 class Membership(msgspec.Struct):
@@ -134,11 +139,20 @@ class DeadLetterInfo(msgspec.Struct, rename="camel"):
     event: msgspec.Raw
 
 
+class PastValues(msgspec.Struct):
+    """Keys of a plan with the values they had, as JSON text; `next`: there may be more behind that key."""
+
+    values: list[tuple[str, str]]
+    next: str | None
+
+
 class Retention(msgspec.Struct, frozen=True):
     """How long what is no longer needed is kept, in seconds."""
 
     events: float = 7 * 86_400.0
     groups: float = 7 * 86_400.0
+    plans: float = 30 * 86_400.0
+    """of a plan that has ended"""
 
 
 class Store(Protocol):
@@ -168,17 +182,22 @@ class Store(Protocol):
         """The plan and its live keys in order, from behind `after`."""
         ...
 
-    async def plans(self, scope: Scope, after: str, limit: int) -> list[PlanRow]:
-        """The user's plans that hold keys or actions, by id, from behind `after`.
+    async def plans(
+        self, scope: Scope, after: str, limit: int, status: str | None = None, *, stalled: bool = False
+    ) -> list[PlanRow]:
+        """The user's plans that hold keys or actions or have ended, by id, from behind `after`; of one status or all.
 
+        `stalled`: only those that were reported as such and have not moved since.
         A key that has expired counts until it is swept, which takes a second or two.
         """
         ...
 
     async def history(
-        self, scope: Scope, plan_id: str, key: str | None, after: int, until: int | None, limit: int
+        self, scope: Scope, plan_id: str, key: str | None, after: int | None, until: int | None, limit: int
     ) -> tuple[PlanRow, list[HistoryRow]]:
         """Rows of revisions in (after, until], oldest first; HistoryGone from before the horizon.
+
+        From no `after` on, all that is kept, with the fork that the plan began with.
 
         About `limit` of them, and of each revision all. There is more while the last is below the plan's revision.
         """
@@ -190,6 +209,16 @@ class Store(Protocol):
 
     async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> str | None:
         """The key's value after operation `seq` of `revision`, as JSON text; None: it was missing."""
+        ...
+
+    async def values_at(
+        self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int
+    ) -> PastValues:
+        """The plan's keys after a revision with their values, in order, from behind `after`; holds up nobody.
+
+        Looks at no more than `limit` keys. NotFound of a revision that is still to come, HistoryGone from before the
+        horizon.
+        """
         ...
 
     # the log
@@ -208,6 +237,20 @@ class Store(Protocol):
 
     async def correlated(self, scope: Scope, correlation_id: str, after: int, limit: int) -> list[LogEntry]:
         """Events of that scope and correlation id at positions above `after`, in order."""
+        ...
+
+    # timers
+
+    async def due_timers(self, limit: int) -> list[TimerRow]:
+        """Timers that are due, the earliest first."""
+        ...
+
+    async def next_timer(self) -> float | None:
+        """Seconds until the next timer is due, less than 0 if one is; None if there is none."""
+        ...
+
+    async def timers(self, scope: Scope, plan_id: str | None, after: int, limit: int) -> list[TimerRow]:
+        """A user's waiting timers in the order they were set, of one plan or of all, from behind row `after`."""
         ...
 
     # deliveries

@@ -120,7 +120,7 @@ class Application:
 
     def describe(self) -> bytes:
         """The OpenAPI document of the service, as JSON text."""
-        from soorma_platform.services import openapi  # noqa: PLC0415 - only who asks for it pays for it
+        from soorma_platform.services.http import openapi  # noqa: PLC0415 - only who asks for it pays for it
 
         return openapi.document(f"Soorma: the {self.name} service", self.about, {self.name: self.endpoints})
 

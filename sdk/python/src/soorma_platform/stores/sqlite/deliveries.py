@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from soorma_common.delivery import Subscription
+from soorma_common.delivery import RecordedStep, Subscription
 from soorma_common.times import rfc3339
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import (
@@ -68,8 +68,17 @@ def claim(
             break
         for row in sorted(rows_of(connection, "claim", (subscription_id, now, until, replica, left))):
             _, fence, attempt, subscription, position = row
-            claimed.append(Claimed(fence, attempt, subscription, *one(connection, "claimed_event", (position,))))
+            group_id, *event = one(connection, "claimed_event", (subscription, position))
+            taken = Claimed(fence, attempt, subscription, *event)
+            taken.steps = recorded(connection, group_id, position)
+            claimed.append(taken)
     return claimed
+
+
+def recorded(connection: apsw.Connection, group_id: int, position: int) -> list[RecordedStep]:
+    """The steps that earlier attempts of a delivery have recorded."""
+    rows = rows_of(connection, "steps", (group_id, position))
+    return [RecordedStep(name, occurrence, msgspec.Raw(text.encode())) for name, occurrence, text in rows]
 
 
 def renew(connection: apsw.Connection, now: int, replica: str, fences: list[str], until: int) -> list[str]:
@@ -85,7 +94,7 @@ def resume(connection: apsw.Connection, fences: list[str], until: int, replica: 
     kept = []
     for fence in fences:
         if one(connection, "resume", (fence, until, replica)) and (row := delivery(connection, fence)):
-            place = (row.tenant_id, row.user_id, row.plan_id, row.envelope)
+            place = (row.tenant_id, row.user_id, row.plan_id, row.envelope, row.type, row.at)
             kept.append(Claimed(fence, row.attempt, row.subscription_id, *place))
     return kept
 

@@ -47,6 +47,10 @@ class Inspection:
         rows = rows_of(self._connection, "outstanding", ())
         return [Outstanding(*(*row[:2], row[2:4], *row[4:-1], bool(row[-1]))) for row in rows]
 
+    def timers(self) -> list[int]:
+        """When each timer is due (ms), the earliest first."""
+        return [row[0] for row in rows_of(self._connection, "timer_times", ())]
+
     def groups(self) -> set[int]:
         """The ids of all groups."""
         return {row[0] for row in rows_of(self._connection, "group_ids", ())}

@@ -24,8 +24,7 @@ from soorma_common.registry import (
     EventPage,
     InstanceInfo,
 )
-from soorma_platform.engine.commits import check_horizon
-from soorma_platform.engine.history import rebuild
+from soorma_platform.engine.history import BEGINNINGS, check_horizon, check_past, rebuild
 from soorma_platform.engine.rows import (
     Decision,
     DeliveryRow,
@@ -37,16 +36,18 @@ from soorma_platform.engine.rows import (
     PlanRow,
     PlanState,
     Snapshot,
+    TimerRow,
 )
 from soorma_platform.stores.protocol import (
     Claimed,
     DeadLetterInfo,
     GroupInfo,
     Membership,
+    PastValues,
     Retention,
     Standing,
 )
-from soorma_platform.stores.sqlite import deliveries, registry, transactions
+from soorma_platform.stores.sqlite import deliveries, past, registry, transactions
 from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, lock_file, migrate
 from soorma_platform.stores.sqlite.overview import Overview, standings
 from soorma_platform.stores.sqlite.transactions import one, page_of, rows_of
@@ -57,6 +58,7 @@ T = TypeVar("T")
 _FAR = 1 << 62
 _ENVELOPE = 6
 _ARGUMENT = 4
+_REVISION = 2
 
 
 class SqliteStore:
@@ -124,7 +126,9 @@ class SqliteStore:
         """See `Store.transact`."""
 
         def job(connection: apsw.Connection) -> tuple[Decision, Notice]:
-            decision = decide(transactions.load(connection, needs, self._now()))
+            snapshot = transactions.load(connection, needs, self._now())
+            past.load_origins(connection, needs, snapshot)
+            decision = decide(snapshot)
             return decision, transactions.write(connection, needs, decision, self._history_limits)
 
         decision: Decision = await self._writer.run(job)
@@ -161,20 +165,24 @@ class SqliteStore:
             rows = connection.execute(SQL["live_entries"], (plan.id, plan.incarnation, after, *bounds, now, limit))
             return plan, [EntryRow(*row) for row in rows]
 
-    async def plans(self, scope: Scope, after: str, limit: int) -> list[PlanRow]:
+    async def plans(
+        self, scope: Scope, after: str, limit: int, status: str | None = None, *, stalled: bool = False
+    ) -> list[PlanRow]:
         """See `Store.plans`."""
-        values = (scope.tenant_id, scope.user_id, after, self._now(), limit)
+        values = (scope.tenant_id, scope.user_id, after, self._now(), status, stalled, limit)
         with self._reads() as connection:
             return [transactions.to_plan(*row) for row in connection.execute(SQL["live_plans"], values)]
 
     async def history(
-        self, scope: Scope, plan_id: str, key: str | None, after: int, until: int | None, limit: int
+        self, scope: Scope, plan_id: str, key: str | None, after: int | None, until: int | None, limit: int
     ) -> tuple[PlanRow, list[HistoryRow]]:
         """See `Store.history`."""
         with self._reads(together=True) as connection:
             plan = transactions.plan_row(connection, scope, plan_id, self._now())
+            if after is None:
+                after = plan.horizon - 1 if past.is_fork(connection, plan) else plan.horizon
             rows = _whole_revisions(connection, plan, key, after, _FAR if until is None else until, limit)
-        if rows and rows[0].revision == plan.horizon == after + 1 and rows[0].key is None:
+        if rows and rows[0].revision == plan.horizon == after + 1 and rows[0].key is None and rows[0].op in BEGINNINGS:
             return plan, rows  # the reader has seen all that there was before everything was removed
         check_horizon(f"of plan {plan_id!r} revision", after, plan.horizon)
         return plan, rows
@@ -194,9 +202,28 @@ class SqliteStore:
         with self._reads(together=True) as connection:
             plan = transactions.plan_row(connection, scope, plan_id, self._now())
             check_horizon(f"of plan {plan_id!r} revision", revision, plan.horizon)
+            entry = one(connection, "entry", (plan.id, plan.incarnation, key))
+            if entry and entry[_REVISION] < revision:
+                return str(entry[1])  # it was not written since
             base = one(connection, "base", (plan.id, plan.incarnation, key))
             rows = connection.execute(SQL["key_history"], (plan.id, plan.incarnation, revision, seq, key))
             return rebuild(map(transactions.to_history, rows), base[0] if base else None)
+
+    async def values_at(
+        self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int
+    ) -> PastValues:
+        """See `Store.values_at`."""
+        now = self._now()
+        least, below = (prefix, _behind(prefix)) if prefix else (None, None)
+        keys = past.Range(after, least, below, limit)
+
+        def look(connection: apsw.Connection) -> PastValues:
+            plan = transactions.plan_row(connection, scope, plan_id, now)
+            check_past(plan, revision)
+            rows, following = past.entries_at(connection, plan, revision, keys)
+            return PastValues([(row.key, row.value) for row in rows], following)
+
+        return await self._overview.look(look)
 
     # the log
 
@@ -222,6 +249,25 @@ class SqliteStore:
         values = (correlation_id, after, scope.tenant_id, scope.user_id, limit)
         with self._reads() as connection:
             return [LogEntry(*row) for row in page_of(connection, "correlated", values, _ENVELOPE)[0]]
+
+    # timers
+
+    async def due_timers(self, limit: int) -> list[TimerRow]:
+        """See `Store.due_timers`."""
+        with self._reads() as connection:
+            return [transactions.to_timer(row) for row in rows_of(connection, "due_timers", (self._now(), limit))]
+
+    async def next_timer(self) -> float | None:
+        """See `Store.next_timer`."""
+        with self._reads() as connection:
+            due = one(connection, "next_timer", ())[0]
+        return None if due is None else (due - self._now()) / 1000
+
+    async def timers(self, scope: Scope, plan_id: str | None, after: int, limit: int) -> list[TimerRow]:
+        """See `Store.timers`."""
+        values = (scope.tenant_id, scope.user_id, after, plan_id, limit)
+        with self._reads() as connection:
+            return [transactions.to_timer(row) for row in rows_of(connection, "timers", values)]
 
     # deliveries
 

@@ -8,9 +8,11 @@ import apsw
 import msgspec
 
 from soorma_common.delivery import RetryPolicy
+from soorma_common.events import decode_envelope
 from soorma_common.memory import Cause
 from soorma_common.names import Scope
 from soorma_platform.engine.rows import (
+    CompensationRow,
     Decision,
     DeliveryRow,
     EntryRow,
@@ -22,9 +24,11 @@ from soorma_platform.engine.rows import (
     PlanChange,
     PlanRow,
     PlanState,
+    Saga,
     Snapshot,
     StoredAnswer,
     SubscriptionRow,
+    TimerRow,
 )
 from soorma_platform.stores.sqlite.database import SQL
 
@@ -34,13 +38,16 @@ TRIM_REVISIONS = 1_000
 LARGEST_PAGE = 4 * 1024 * 1024
 """Bytes of text after which a page of rows ends, whatever number of rows was asked for."""
 
+_POLICY = 11
+"""column of a delivery's retry policy"""
+
 _answers = msgspec.json.Decoder(StoredAnswer)
 _policies = msgspec.json.Decoder(RetryPolicy)
 
 
 def load(connection: apsw.Connection, needs: Needs, now: int) -> Snapshot:
     """What the decision has to look at, as it stands inside the transaction."""
-    snapshot = Snapshot(now, plans={}, published={}, subscribers={}, busy=set())
+    snapshot = Snapshot(now, plans={}, published={}, subscribers={}, busy=set(), timers={}, timers_of={})
     scope = needs.scope
     if needs.answer_key is not None:
         row = one(connection, "answer", (scope.tenant_id, scope.user_id, needs.answer_key, now))
@@ -49,17 +56,75 @@ def load(connection: apsw.Connection, needs: Needs, now: int) -> Snapshot:
             return snapshot
     if needs.fence is not None:
         snapshot.delivery = delivery(connection, needs.fence)
+    if needs.step is not None and snapshot.delivery is not None:
+        _load_step(connection, needs.step, snapshot.delivery, snapshot)
     for plan_id, keys in needs.plans.items():
         snapshot.plans[plan_id] = plan_state(connection, scope, plan_id, keys, now, plan_id in needs.counted)
-    if needs.events:
+    _load_lives(connection, needs, snapshot)
+    if needs.events or snapshot.sagas:
         _load_publishing(connection, needs, snapshot)
+    if needs.timers:
+        _load_timers(connection, needs, snapshot)
     return snapshot
+
+
+def _load_lives(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) -> None:
+    """The plan of the delivery in hand, and how far plans that have failed, or may, are with undoing their work."""
+    for plan_id in needs.sagas:
+        snapshot.sagas[plan_id] = _saga(connection, snapshot.plans[plan_id].row)
+    row = snapshot.delivery
+    if row is None or row.plan_id is None:
+        return
+    state = snapshot.plans.get(row.plan_id)
+    plan = state.row if state else plan_row(connection, needs.scope, row.plan_id, snapshot.now)
+    snapshot.delivery_plan = plan
+    if plan.status == "failed":
+        snapshot.sagas[row.plan_id] = _saga(connection, plan)
+        snapshot.other_deliveries = one(connection, "other_deliveries", (row.position, row.id))[0]
+
+
+def _saga(connection: apsw.Connection, plan: PlanRow) -> Saga:
+    place = (plan.id, plan.incarnation)
+    following, under_way = (
+        CompensationRow(*row) if (row := one(connection, query, place)) else None
+        for query in ("next_compensation", "compensation_under_way")
+    )
+    return Saga(following, under_way, one(connection, "count_compensations", place)[0])
+
+
+def _load_timers(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) -> None:
+    scope = needs.scope
+    for event_id in needs.timers:
+        place = (scope.tenant_id, event_id)
+        if found := one(connection, "timer", place):
+            snapshot.timers[event_id] = to_timer(found)
+        elif found := one(connection, "fingerprint", place):
+            snapshot.published[event_id] = found[0]
+    for plan_id in needs.timed_plans:
+        count = one(connection, "count_timers", (scope.tenant_id, scope.user_id, plan_id))
+        snapshot.timers_of[plan_id] = count[0]
+
+
+def to_timer(columns: tuple[Any, ...]) -> TimerRow:
+    """A timer of its columns in the order of the queries."""
+    id_, event_id, tenant_id, user_id, plan_id, due, while_active, fingerprint, envelope = columns
+    scope = Scope(tenant_id, user_id)
+    return TimerRow(event_id, scope, plan_id, due, bool(while_active), fingerprint, envelope, id_)
+
+
+def _load_step(connection: apsw.Connection, step: tuple[str, int], row: DeliveryRow, snapshot: Snapshot) -> None:
+    place = (row.group_id, row.position)
+    found = one(connection, "step", (*place, *step))
+    snapshot.recorded = found[0] if found else None
+    snapshot.steps_so_far = one(connection, "steps_so_far", place)
 
 
 def _load_publishing(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) -> None:
     tenant = needs.scope.tenant_id
     groups: set[int] = set()
-    for event_id, topic, kind in needs.events:
+    undoing = [decode_envelope(saga.following.envelope) for saga in snapshot.sagas.values() if saga.following]
+    events = [*needs.events, *((event.id or "", event.topic, event.type) for event in undoing)]
+    for event_id, topic, kind in events:
         if found := one(connection, "fingerprint", (tenant, event_id)):
             snapshot.published[event_id] = found[0]
         if (topic, kind) not in snapshot.subscribers:
@@ -116,10 +181,14 @@ def to_plan(plan_id: str, *columns: Any) -> PlanRow:
         created,
         updated,
         expires,
+        status,
+        ended,
+        outcome,
+        stalled,
     ) = columns
     return PlanRow(
         plan_id, created, updated, id_, revision, incarnation, bool(live), keys, size, actions, horizon, history_size,
-        expires,
+        expires, status, ended, outcome, stalled,
     )  # fmt: skip
 
 
@@ -136,7 +205,7 @@ def delivery(connection: apsw.Connection, fence: str) -> DeliveryRow | None:
     if row is None:
         return None
     columns: list[Any] = list(row)
-    columns[-3] = _policies.decode(columns[-3])
+    columns[_POLICY] = _policies.decode(columns[_POLICY])
     return DeliveryRow(*columns)
 
 
@@ -149,11 +218,25 @@ def write(connection: apsw.Connection, needs: Needs, decision: Decision, history
     _write_delivery(connection, decision, notice)
     for event in decision.events:
         _write_event(connection, event, notice)
+    if (step := decision.step) is not None:
+        values = (step.group_id, step.position, step.name, step.occurrence, step.at, step.result)
+        connection.execute(SQL["insert_step"], values)
+    _write_timers(connection, decision, notice)
     if decision.answer is not None:
         text = msgspec.json.encode(decision.answer).decode()
         key = (needs.scope.tenant_id, needs.scope.user_id, decision.answer.key)
         connection.execute(SQL["put_answer"], (*key, decision.answer.expires_at, text))
     return notice
+
+
+def _write_timers(connection: apsw.Connection, decision: Decision, notice: Notice) -> None:
+    for timer in decision.timers:
+        place = (timer.event_id, timer.scope.tenant_id, timer.scope.user_id, timer.plan_id)
+        values = (*place, timer.due_at, timer.while_active, timer.fingerprint, timer.envelope)
+        connection.execute(SQL["insert_timer"], values)
+    for timer_id in decision.unset:
+        connection.execute(SQL["remove_timer"], (timer_id,))
+    notice.timers = bool(decision.timers)
 
 
 def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, history_limits: tuple[int, int]) -> None:
@@ -168,20 +251,27 @@ def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, h
         row.horizon,
         row.history_size,
     )
+    life = (row.expires_at, row.status, row.ended_at, row.outcome, row.stalled)
     if row.id is None:
         where = (scope.tenant_id, scope.user_id, row.plan_id)
-        created = (*where, *state, row.created_at, row.updated_at, row.expires_at)
+        created = (*where, *state, row.created_at, row.updated_at, *life)
         row.id = one(connection, "insert_plan", created)[0]
     else:
-        connection.execute(SQL["update_plan"], (*state, row.updated_at, row.expires_at, row.id))
+        connection.execute(SQL["update_plan"], (*state, row.updated_at, *life, row.id))
     place = (row.id, row.incarnation)
+    chore = "purge" if change.history and change.history[0].op == "purge" else "sweep"
     for incarnation in change.cleared:
-        connection.execute(SQL["add_chore"], ("sweep", row.id, incarnation))
+        connection.execute(SQL["add_chore"], (chore, row.id, incarnation))
     for key in change.removals:
         connection.execute(SQL["remove_entry"], (*place, key))
     for entry in change.puts.values():
         stored = (*place, entry.key, entry.value, entry.revision, entry.updated_at, entry.expires_at)
         connection.execute(SQL["put_entry"], stored)
+    for key, value in change.bases.items():
+        connection.execute(SQL["put_base"], (*place, key, value))
+    for undo in change.compensations:
+        place_of = (*place, undo.seq, undo.event_id, undo.state, undo.envelope)
+        connection.execute(SQL["put_compensation"], place_of)
     for past in change.history:
         why = past.cause
         values = (

@@ -7,13 +7,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import groupby
 from typing import Any
+from uuid import uuid4
 
 import apsw
 
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
-from soorma_platform.engine.commits import expire, needs_of_expiry
+from soorma_platform.engine import life
+from soorma_platform.engine.commits import expire, needs_of_expiry, purge
 from soorma_platform.engine.history import replay
 from soorma_platform.engine.plans import ROW_OVERHEAD
 from soorma_platform.engine.rows import Decision, HistoryRow, Needs, Notice, Snapshot
@@ -41,10 +43,13 @@ class Upkeep:
         self._writer = writer
         self._log_cursor = 0
         self._warned: set[int] = set()
+        self._plan_cursor = 0
 
     async def step(self, now: int, limits: Limits, retention: Retention) -> bool:
         """One bounded step of each kind of sweeping; True if any of them may have more to do."""
         more = await self._expire(now, limits)
+        more |= await self._purge(now - round(retention.plans * 1000), limits)
+        await self._report_stalled(now - limits.plan_idle_seconds * 1000, limits)
 
         def sweep(connection: apsw.Connection) -> tuple[bool, Notice | None]:
             groups: set[int] = set()
@@ -74,12 +79,42 @@ class Upkeep:
             await self._transact(needs, partial(expire, plan_id, names, limits=limits))
         return len(keys) >= STEP or len(plans) >= STEP
 
+    async def _purge(self, before: int, limits: Limits) -> bool:
+        ended = await self._read("ended_plans", (before, STEP))
+        for tenant_id, user_id, plan_id in ended:
+            needs = needs_of_expiry(Scope(tenant_id, user_id), plan_id, set())
+            await self._transact(needs, partial(purge, plan_id, before, limits=limits))
+        return len(ended) >= STEP
+
+    async def _report_stalled(self, before: int, limits: Limits) -> None:
+        """Looks at some plans in each step, and so at all of them in turn."""
+        cursor, self._plan_cursor = self._plan_cursor, self._plan_cursor + STEP
+        for tenant_id, user_id, plan_id, revision in await self._read(
+            "idle_plans", (cursor, self._plan_cursor, before)
+        ):
+            scope, event_id = Scope(tenant_id, user_id), str(uuid4())
+            report = life.Report(scope, plan_id, revision, event_id)
+            decide = partial(life.stalled, report, limits=limits)
+            needs = life.needs_of_stalled(scope, plan_id, event_id)
+            await self._transact(needs, decide)
+            log.warning("plan stalled, nothing is in flight and it has not ended", tenant_id=tenant_id,
+                        user_id=user_id, plan_id=plan_id, revision=revision)  # fmt: skip
+        if self._plan_cursor >= (await self._read("last_plan", ()))[0][0]:
+            self._plan_cursor = 0
+
+    async def _read(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = await self._writer.run(
+            lambda connection: (rows_of(connection, query, values), None), durable=False
+        )
+        return found
+
     def _sweep_log(self, connection: apsw.Connection, before: int) -> bool:
         oldest = rows_of(connection, "oldest_events", (self._log_cursor, STEP))
         past = [row for row in oldest if row[1] < before]
         removable = [position for position, _, is_free in past if is_free]
         for position in removable:
             connection.execute(SQL["remove_event"], (position,))
+            connection.execute(SQL["remove_steps"], (position,))
         if removable:
             connection.execute(SQL["set_log_horizon"], (removable[-1],))
         at_end = len(past) < STEP
@@ -123,9 +158,9 @@ def _abandon(connection: apsw.Connection, subscription_id: int, now: int) -> boo
 def _chores(connection: apsw.Connection, limits: Limits) -> bool:
     for kind, plan, incarnation in rows_of(connection, "chores", (1,)):
         done = (
-            _sweep_incarnation(connection, plan, incarnation)
-            if kind == "sweep"
-            else _trim(connection, plan, incarnation, limits)
+            _trim(connection, plan, incarnation, limits)
+            if kind == "trim"
+            else _SWEEPS[kind](connection, plan, incarnation)
         )
         if done:
             connection.execute(SQL["remove_chore"], (kind, plan, incarnation))
@@ -133,9 +168,18 @@ def _chores(connection: apsw.Connection, limits: Limits) -> bool:
     return False
 
 
+def _sweep_purged(connection: apsw.Connection, plan: int, incarnation: int) -> bool:
+    """What is left of a purged plan, beside its events, which have a retention of their own."""
+    swept = [_changed(connection, query, (plan, STEP)) for query in ("sweep_plan_timers", "sweep_plan_dead_letters")]
+    rows = rows_of(connection, "plan_deliveries", (plan, STEP))
+    for delivery_id, _, _ in rows:
+        connection.execute(SQL["remove_delivery"], (delivery_id,))
+    return _sweep_incarnation(connection, plan, incarnation) and max(*swept, len(rows)) < STEP
+
+
 def _sweep_incarnation(connection: apsw.Connection, plan: int, incarnation: int) -> bool:
     swept = [_changed(connection, query, (plan, incarnation, STEP)) for query in
-             ("sweep_entries", "sweep_history", "sweep_bases")]  # fmt: skip
+             ("sweep_entries", "sweep_history", "sweep_bases", "sweep_compensations")]  # fmt: skip
     return max(swept) < STEP
 
 
@@ -197,6 +241,9 @@ def _fold(connection: apsw.Connection, place: tuple[int, int], rows: list[Histor
             values[row.key] = base[0] if base else None
         values[row.key] = replay(row, values[row.key])
     return values
+
+
+_SWEEPS = {"sweep": _sweep_incarnation, "purge": _sweep_purged}
 
 
 def _changed(connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> int:

@@ -11,7 +11,7 @@ INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at) VAL
 
 -- name: delivery
 SELECT d.id, d.group_id, g.name, d.subscription_id, e.event_id, d.position, e.tenant_id, e.user_id, e.plan_id, d.lane,
-    d.attempt, s.retry, e.envelope,
+    d.attempt, s.retry, e.envelope, e.type, e.at,
     CASE WHEN d.lane IS NULL THEN NULL ELSE (
         SELECT n.id FROM deliveries n
         WHERE n.group_id = d.group_id AND n.lane = d.lane AND n.id <> d.id
@@ -46,7 +46,8 @@ WHERE id IN (
 RETURNING id, fence, attempt, subscription_id, position;
 
 -- name: claimed_event
-SELECT tenant_id, user_id, plan_id, envelope FROM events WHERE position = ?;
+SELECT (SELECT group_id FROM subscriptions WHERE id = ?1), tenant_id, user_id, plan_id, envelope, type, at
+FROM events WHERE position = ?2;
 
 -- name: is_ready
 SELECT 1 FROM deliveries WHERE subscription_id = ? AND ready_at <= ? LIMIT 1;

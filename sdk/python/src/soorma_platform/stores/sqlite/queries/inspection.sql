@@ -8,5 +8,8 @@ JOIN subscriptions s ON s.id = d.subscription_id
 JOIN events e ON e.position = d.position
 ORDER BY d.position, d.id;
 
+-- name: timer_times
+SELECT due_at FROM timers ORDER BY due_at;
+
 -- name: group_ids
 SELECT id FROM groups;

@@ -1,15 +1,16 @@
 -- name: plan
-SELECT id, revision, incarnation, live, keys, size, actions, horizon, history_size, created_at, updated_at, expires_at
+SELECT id, revision, incarnation, live, keys, size, actions, horizon, history_size, created_at, updated_at, expires_at,
+    status, ended_at, outcome, stalled
 FROM plans WHERE tenant_id = ? AND user_id = ? AND plan_id = ?;
 
 -- name: insert_plan
 INSERT INTO plans (tenant_id, user_id, plan_id, revision, incarnation, live, keys, size, actions, horizon,
-    history_size, created_at, updated_at, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
+    history_size, created_at, updated_at, expires_at, status, ended_at, outcome, stalled)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
 
 -- name: update_plan
 UPDATE plans SET revision = ?, incarnation = ?, live = ?, keys = ?, size = ?, actions = ?, horizon = ?,
-    history_size = ?, updated_at = ?, expires_at = ?
+    history_size = ?, updated_at = ?, expires_at = ?, status = ?, ended_at = ?, outcome = ?, stalled = ?
 WHERE id = ?;
 
 -- name: entry
@@ -45,10 +46,11 @@ ORDER BY key LIMIT ?7;
 
 -- name: live_plans
 SELECT plan_id, id, revision, incarnation, live, keys, size, actions, horizon, history_size, created_at, updated_at,
-    expires_at
+    expires_at, status, ended_at, outcome, stalled
 FROM plans
-WHERE tenant_id = ? AND user_id = ? AND plan_id > ? AND live AND (expires_at IS NULL OR expires_at > ?)
-ORDER BY plan_id LIMIT ?;
+WHERE tenant_id = ?1 AND user_id = ?2 AND plan_id > ?3 AND live AND (expires_at IS NULL OR expires_at > ?4)
+    AND (?5 IS NULL OR status = ?5) AND (NOT ?6 OR stalled = revision AND status = 'active')
+ORDER BY plan_id LIMIT ?7;
 
 -- name: insert_history
 INSERT INTO history (plan, incarnation, revision, seq, op, key, at, action, actor, instance, event_id,
@@ -58,7 +60,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- name: history
 SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
 FROM history
-WHERE plan = ?1 AND incarnation = ?2 AND revision > ?3 AND revision <= ?4 AND (?5 IS NULL OR key = ?5 OR key IS NULL AND op IN ('cleanup', 'expire'))
+WHERE plan = ?1 AND incarnation = ?2 AND revision > ?3 AND revision <= ?4 AND (?5 IS NULL OR key = ?5
+    OR key IS NULL AND op IN ('cleanup', 'expire', 'purge', 'fork'))
 ORDER BY revision, seq LIMIT ?6;
 
 -- name: key_history
@@ -69,6 +72,27 @@ ORDER BY revision DESC, seq DESC;
 
 -- name: base
 SELECT value FROM bases WHERE plan = ? AND incarnation = ? AND key = ?;
+
+-- name: unchanged_entries
+-- Those that have kept their values since a revision.
+SELECT key, value, revision, updated_at, expires_at FROM entries
+WHERE plan = ?1 AND incarnation = ?2 AND revision <= ?3 AND key > ?4 AND (?5 IS NULL OR key >= ?5 AND key < ?6)
+ORDER BY key LIMIT ?7;
+
+-- name: changed_keys
+-- Those that were written since a revision.
+SELECT DISTINCT key FROM history
+WHERE plan = ?1 AND incarnation = ?2 AND revision > ?3 AND key > ?4 AND (?5 IS NULL OR key >= ?5 AND key < ?6)
+ORDER BY key LIMIT ?7;
+
+-- name: keys_history
+-- Newest first, of the keys of a JSON list: the reader stops when it knows them all.
+SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
+FROM history WHERE plan = ? AND incarnation = ? AND revision <= ? AND key IN (SELECT value FROM json_each(?))
+ORDER BY revision DESC, seq DESC;
+
+-- name: began_as_fork
+SELECT 1 FROM history WHERE plan = ? AND incarnation = ? AND revision = ? AND op = 'fork';
 
 -- name: actions
 SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action

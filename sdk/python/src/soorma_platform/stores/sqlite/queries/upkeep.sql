@@ -83,3 +83,42 @@ DELETE FROM subscriptions WHERE id = ? AND seen_at < ?;
 
 -- name: remove_empty_groups
 DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM subscriptions);
+
+-- name: ended_plans
+SELECT tenant_id, user_id, plan_id FROM plans WHERE ended_at <= ? ORDER BY ended_at LIMIT ?;
+
+-- name: sweep_plan_timers
+DELETE FROM timers WHERE id IN (
+    SELECT t.id FROM timers t JOIN plans p
+    ON t.tenant_id = p.tenant_id AND t.user_id = p.user_id AND t.plan_id = p.plan_id
+    WHERE p.id = ? LIMIT ?);
+
+-- name: sweep_plan_dead_letters
+DELETE FROM dead_letters WHERE id IN (
+    SELECT l.id FROM plans p JOIN events e
+    ON e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
+    JOIN dead_letters l ON l.position = e.position
+    WHERE p.id = ? LIMIT ?);
+
+-- name: plan_deliveries
+SELECT d.id, d.group_id, d.lane FROM plans p JOIN events e
+ON e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
+JOIN deliveries d ON d.position = e.position
+WHERE p.id = ? LIMIT ?;
+
+-- name: last_plan
+SELECT coalesce(max(id), 0) FROM plans;
+
+-- name: idle_plans
+-- Those of a range of rows that have not moved for a time and have nothing that could move them.
+SELECT p.tenant_id, p.user_id, p.plan_id, p.revision FROM plans p
+WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.status = 'active' AND p.updated_at <= ?3 AND p.stalled <> p.revision
+    AND EXISTS (
+        SELECT 1 FROM events e WHERE e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM timers t WHERE t.tenant_id = p.tenant_id AND t.user_id = p.user_id AND t.plan_id = p.plan_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM events e JOIN deliveries d ON d.position = e.position
+        WHERE e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
+            AND (d.ready_at IS NOT NULL OR EXISTS (
+                SELECT 1 FROM deliveries o WHERE o.group_id = d.group_id AND o.lane = d.lane AND o.ready_at IS NOT NULL)));

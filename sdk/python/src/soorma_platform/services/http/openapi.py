@@ -21,7 +21,9 @@ from soorma_common.errors import (
     Unavailable,
 )
 from soorma_common.names import NAME_SCHEMA
-from soorma_platform.services.http import JSON, PROBLEM, Endpoint, Header, Names, Parameter, UnsupportedMediaType
+from soorma_platform.services.http.answers import JSON, PROBLEM
+from soorma_platform.services.http.endpoints import Endpoint, Header, Names, Parameter
+from soorma_platform.services.http.requests import UnsupportedMediaType
 
 SCHEMAS = "#/components/schemas/"
 LICENSE = {"name": "MIT", "identifier": "MIT"}

@@ -1,0 +1,56 @@
+"""`soorma state complete`, `fail` and `cancel`: how a plan ends."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from soorma.cli import screen, shown
+from soorma.cli.given import Json, Plan, Tenant, User, json_of, text_of
+from soorma.cli.reach import Platform, on_platform
+from soorma_common.operations import ENDINGS, AnyEnding, Cancel, Complete, Fail
+from soorma_common.values import encode
+
+app = typer.Typer()
+
+_Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; - reads standard input.")]
+
+
+# A negative number is a result, not an option.
+@app.command(help="End a plan: its goal is reached.", context_settings={"ignore_unknown_options": True})
+def complete(
+    plan: Plan,
+    result: Annotated[str | None, typer.Argument(metavar="RESULT", help="JSON; - reads standard input.")] = None,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
+) -> None:
+    content = None if result is None else json_of("RESULT", result, """a text is quoted, as '"text"'""")
+    ending = Complete(msgspec.Raw(encode(content).encode()))
+    _end(plan, ending, as_json=as_json, tenant=tenant, user=user)
+
+
+@app.command(
+    help="End a plan: its goal will not be reached. What its handlers have registered to undo it is published."
+)
+def fail(plan: Plan, reason: _Reason, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
+    _end(plan, Fail(text_of("--reason", reason)), as_json=as_json, tenant=tenant, user=user)
+
+
+@app.command(help="End a plan: it is not wanted any more. What waits for its handlers is dropped.")
+def cancel(plan: Plan, reason: _Reason = "", as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
+    _end(plan, Cancel(text_of("--reason", reason)), as_json=as_json, tenant=tenant, user=user)
+
+
+def _end(plan: str, ending: AnyEnding, *, as_json: bool, tenant: str | None, user: str | None) -> None:
+    async def change(platform: Platform) -> Any:
+        await platform.memory.apply(plan, [ending])
+
+    on_platform(tenant, user, change)
+    status = ENDINGS[type(ending)]
+    if as_json:
+        shown.as_document({"planId": plan, "status": status})
+    else:
+        screen.say(f"Plan {shown.cell(plan)} is {status}")

@@ -1,0 +1,87 @@
+"""Time travel: a plan as it was at a revision, what came between two of them, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from soorma_common.errors import KeyMissing
+from soorma_common.values import convert, encode
+
+if TYPE_CHECKING:
+    from soorma.workflow import WorkflowState
+
+
+class Missing(Enum):
+    """What stands for the value of a key that there was not: null is a value."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing.MISSING
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A key that two revisions differ in, with its values; MISSING where there was no such key."""
+
+    key: str
+    before: Any
+    after: Any
+
+    @property
+    def kind(self) -> Literal["added", "removed", "changed"]:
+        """What became of the key."""
+        if self.before is MISSING:
+            return "added"
+        return "removed" if self.after is MISSING else "changed"
+
+
+class StateAt:
+    """A plan's state as it was at a revision: read only, and the same for ever.
+
+    Tells of what was committed, in a handler or a transaction too. A call raises HistoryGone where the revision is no
+    longer kept, NotFound where it is still to come.
+    """
+
+    def __init__(self, state: WorkflowState, revision: int) -> None:
+        self.state = state
+        self.revision = revision
+
+    async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002 - reads best so
+        """The value the key had; `default` where it was missing. With `type`, an instance of that."""
+        state = self.state
+        try:
+            value = await state.memory.get_value_at(state.plan_id, key, self.revision, state.tenant_id, state.user_id)
+        except KeyMissing:
+            return default
+        return value if type is None else convert(value, type)
+
+    async def has(self, key: str) -> bool:
+        """Whether there was such a key."""
+        return await self.get(key, MISSING) is not MISSING
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        """All keys that there were and that begin with `prefix`, in order."""
+        state = self.state
+        return await state.memory.list_keys_at(state.plan_id, self.revision, prefix, state.tenant_id, state.user_id)
+
+    async def all(self, prefix: str = "") -> dict[str, Any]:
+        """All keys that there were and that begin with `prefix`, in order, with their values."""
+        state = self.state
+        return await state.memory.get_values_at(state.plan_id, self.revision, prefix, state.tenant_id, state.user_id)
+
+
+async def difference(before: StateAt, after: StateAt) -> list[Difference]:
+    """The keys that two revisions differ in, in order. Another order of an object's keys is a difference."""
+    old, new = await before.all(), await after.all()
+    pairs = [Difference(key, old.get(key, MISSING), new.get(key, MISSING)) for key in sorted({*old, *new})]
+    return [pair for pair in pairs if _text(pair.before) != _text(pair.after)]
+
+
+def _text(value: Any) -> str | None:
+    return None if value is MISSING else encode(value)

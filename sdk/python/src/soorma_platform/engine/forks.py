@@ -1,0 +1,36 @@
+"""Forks: a plan begins with the keys that another had at a revision of its past."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.errors import NotFound, PlanExists
+from soorma_common.operations import Fork
+from soorma_platform.engine.history import check_past
+from soorma_platform.engine.rows import Origin, PlanRow
+
+
+def check_unused(row: PlanRow) -> None:
+    """Raises PlanExists if the plan has a history: it was written, and not cleaned up since."""
+    if row.live or row.revision != row.horizon:
+        raise PlanExists(
+            f"plan {row.plan_id!r} is in use, or was used before: fork into a new one, or clean it up first",
+            plan_id=row.plan_id,
+        )
+
+
+def check_origin(fork: Fork, origin: Origin | None, now: int) -> Origin:
+    """What the fork begins with; NotFound or HistoryGone where there is no such past, or no present."""
+    if origin is None or origin.row.revision == 0 or (fork.revision is None and not _holds_anything(origin.row, now)):
+        raise NotFound(f"there is no plan {fork.plan_id!r}, or nothing is left of it", plan_id=fork.plan_id)
+    check_past(origin.row, origin.revision)
+    return origin
+
+
+def told(origin: Origin) -> str:
+    """The argument of a fork in the history, as JSON text."""
+    return msgspec.json.encode({"plan_id": origin.row.plan_id, "revision": origin.revision}).decode()
+
+
+def _holds_anything(row: PlanRow, now: int) -> bool:
+    return row.live and (row.expires_at is None or row.expires_at > now)

@@ -1,0 +1,115 @@
+"""The life of a plan: active, then completed, failed or cancelled, then purged. Each end is told by an event."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from soorma_common.errors import PlanCancelled
+from soorma_common.events import Envelope
+from soorma_common.limits import Limits
+from soorma_common.memory import Cause
+from soorma_common.names import Scope
+from soorma_common.operations import ENDINGS, AnyEnding, Complete, argument
+from soorma_common.times import rfc3339
+from soorma_common.topics import Topic
+from soorma_platform.engine.publishing import lane_of, place, publish
+from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, PlanChange, PlanRow, Snapshot
+
+STALLED = "plan.stalled"
+"""Type of the event, on system-events, that tells of a plan that does not move on."""
+TOLD = frozenset(f"plan.{status}" for status in ENDINGS.values())
+"""Types of the events that tell of an end."""
+
+
+def told(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause | None) -> Envelope:
+    """The event that tells of a plan's end."""
+    cause = cause or Cause()
+    status = ENDINGS[type(ending)]
+    what = "result" if isinstance(ending, Complete) else "reason"
+    data = {"plan_id": plan_id, "status": status, what: msgspec.Raw((argument(ending) or "null").encode())}
+    return Envelope(
+        type=f"plan.{status}",
+        topic=Topic.PLAN_EVENTS.value,
+        id=ending.event_id,
+        data=msgspec.Raw(msgspec.json.encode(data)),
+        tenant_id=scope.tenant_id,
+        user_id=scope.user_id,
+        plan_id=plan_id,
+        source=cause.actor,
+        correlation_id=cause.correlation_id,
+        trace_id=cause.trace_id,
+        parent_event_id=cause.event_id,
+    )
+
+
+def of_plan(event: Envelope, plan_id: str, cause: Cause | None, scope: Scope) -> Envelope:
+    """An event that was registered for a plan: it belongs to it, and to what caused the commit."""
+    cause = cause or Cause()
+    made = msgspec.structs.replace(
+        event,
+        plan_id=plan_id,
+        source=event.source or cause.actor,
+        correlation_id=event.correlation_id or cause.correlation_id,
+        trace_id=event.trace_id or cause.trace_id,
+        parent_event_id=event.parent_event_id or cause.event_id,
+    )
+    return place(made, scope)
+
+
+def needs_of_stalled(scope: Scope, plan_id: str, event_id: str) -> Needs:
+    """What must be loaded before a plan is reported as stalled, by an event of that id."""
+    lane = lane_of(scope, plan_id)
+    return Needs(
+        scope,
+        {plan_id: set()},
+        events=[(event_id, Topic.SYSTEM_EVENTS.value, STALLED)],
+        lanes={lane} if lane else set(),
+    )
+
+
+class Report(NamedTuple):
+    """Of which plan, seen at which revision, an event is to tell that it does not move on."""
+
+    scope: Scope
+    plan_id: str
+    revision: int
+    event_id: str
+
+
+def stalled(report: Report, snapshot: Snapshot, *, limits: Limits) -> Decision:
+    """Reports a plan as stalled, once for a revision; nothing, if it has moved on."""
+    scope, plan_id, revision, event_id = report
+    row = snapshot.plans[plan_id].row
+    if row.revision != revision or not row.is_active or row.stalled == revision:
+        return Decision()
+    row.stalled = revision
+    data = {"plan_id": plan_id, "revision": revision, "idle_since": rfc3339(row.updated_at)}
+    event = Envelope(
+        type=STALLED,
+        topic=Topic.SYSTEM_EVENTS.value,
+        id=event_id,
+        data=msgspec.Raw(msgspec.json.encode(data)),
+        tenant_id=scope.tenant_id,
+        user_id=scope.user_id,
+        plan_id=plan_id,
+    )
+    told_row = publish(event, scope, snapshot, limits)
+    return Decision(plans=[PlanChange(row, {}, set(), [], [], [])], events=[told_row] if told_row else [])
+
+
+def is_dropped(kind: str, published_at: int, plan: PlanRow | None) -> bool:
+    """Whether an event is no longer to be handled: it was published before its plan was cancelled."""
+    if plan is None or plan.status != "cancelled" or plan.ended_at is None:
+        return False
+    return published_at <= plan.ended_at and kind not in TOLD
+
+
+def check_wanted(delivery: DeliveryRow, plan: PlanRow | None) -> None:
+    """Raises PlanCancelled if the delivery's plan was cancelled meanwhile."""
+    if is_dropped(delivery.type, delivery.at, plan):
+        raise PlanCancelled(
+            f"plan {delivery.plan_id!r} was cancelled: nothing of this attempt was changed or published",
+            plan_id=delivery.plan_id,
+        )

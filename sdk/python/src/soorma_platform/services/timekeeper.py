@@ -1,0 +1,62 @@
+"""Fires the timers that are due. It may run in every process: a timer fires once, whoever comes first."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from soorma_common.errors import SoormaError
+from soorma_common.limits import Limits
+from soorma_platform.buses.protocol import TIMER_BELL, Bus
+from soorma_platform.engine import timers
+from soorma_platform.engine.rows import TimerRow
+from soorma_platform.logs import Log
+from soorma_platform.metrics import Metrics
+from soorma_platform.stores.protocol import Store
+
+PAGE = 100
+POLL_SECONDS = 1.0
+
+log = Log("soorma.timers")
+
+
+class Timekeeper:
+    """Waits for the next timer, and publishes its event."""
+
+    def __init__(self, store: Store, bus: Bus, limits: Limits, metrics: Metrics) -> None:
+        self._store = store
+        self._bus = bus
+        self._limits = limits
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Goes on until it is cancelled. A failure is logged, and tried again."""
+        with self._bus.bell(TIMER_BELL) as bell:
+            while True:
+                try:
+                    if await self._fire_some():
+                        continue
+                    left = await self._store.next_timer()
+                except SoormaError as error:
+                    log.error("timers wait, the store fails", error=error.message)  # noqa: TRY400 - it says it all
+                    left = POLL_SECONDS
+                await bell.wait(POLL_SECONDS if left is None else min(POLL_SECONDS, max(left, 0.001)))
+
+    async def _fire_some(self) -> bool:
+        due = await self._store.due_timers(PAGE)
+        await asyncio.gather(*(self._fire(timer) for timer in due))
+        return bool(due)
+
+    async def _fire(self, timer: TimerRow) -> None:
+        try:
+            decide = partial(timers.fire, timer.event_id, limits=self._limits)
+            decision = await self._store.transact(
+                timers.needs_of_firing(timer), lambda snapshot: decide(snapshot=snapshot)
+            )
+        except SoormaError as error:
+            log.error(  # noqa: TRY400 - the message says it all
+                "a timer cannot fire", event_id=timer.event_id, plan_id=timer.plan_id, error=error.message
+            )
+            raise
+        for event in decision.events:
+            self._metrics.published.add(event.topic)

@@ -1,0 +1,26 @@
+-- name: next_compensation
+-- The last that was registered and waits.
+SELECT seq, event_id, state, envelope FROM compensations
+WHERE plan = ? AND incarnation = ? AND state = 0 ORDER BY seq DESC LIMIT 1;
+
+-- name: compensation_under_way
+SELECT seq, event_id, state, envelope FROM compensations WHERE plan = ? AND incarnation = ? AND state = 1 LIMIT 1;
+
+-- name: count_compensations
+SELECT count(*) FROM compensations WHERE plan = ? AND incarnation = ?;
+
+-- name: put_compensation
+INSERT INTO compensations (plan, incarnation, seq, event_id, state, envelope) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET state = excluded.state;
+
+-- name: other_deliveries
+-- A dead letter holds it up until it is replayed.
+SELECT (SELECT count(*) FROM deliveries WHERE position = ?1 AND id <> ?2)
+    + (SELECT count(*) FROM dead_letters WHERE position = ?1);
+
+-- name: compensations
+SELECT seq, event_id, state, envelope FROM compensations WHERE plan = ? AND incarnation = ? ORDER BY seq;
+
+-- name: sweep_compensations
+DELETE FROM compensations WHERE (plan, incarnation, seq) IN (
+    SELECT plan, incarnation, seq FROM compensations WHERE plan = ? AND incarnation = ? LIMIT ?);

@@ -1,0 +1,17 @@
+-- name: steps
+SELECT name, occurrence, result FROM steps WHERE group_id = ? AND position = ?;
+
+-- name: step
+SELECT result FROM steps WHERE group_id = ? AND position = ? AND name = ? AND occurrence = ?;
+
+-- name: steps_so_far
+SELECT count(*), coalesce(sum(octet_length(result)), 0) FROM steps WHERE group_id = ? AND position = ?;
+
+-- name: insert_step
+INSERT INTO steps (group_id, position, name, occurrence, at, result) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: remove_steps
+DELETE FROM steps WHERE position = ?;
+
+-- name: abandon_steps
+DELETE FROM steps WHERE group_id NOT IN (SELECT id FROM groups);

@@ -1,0 +1,329 @@
+"""What a store must do with a plan's life: timers, its end, what undoes its work, its purge, its standstill."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from record import ALICE, Record, event, ids, part, put, raw
+
+from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.errors import EventIdConflict, LimitExceeded, PlanCancelled, PlanEnded
+from soorma_common.events import Timer
+from soorma_common.memory import Commit
+from soorma_common.names import Scope
+from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Deadline, Fail
+from soorma_common.values import decode
+from soorma_platform.engine import commits, deliveries, timers
+from soorma_platform.stores.protocol import Claimed, Retention
+
+AT_ONCE = RetryPolicy(first_delay=0, jitter=0)
+DAY = 86_400
+
+
+async def commit(record: Record, made: Commit, scope: Scope = ALICE) -> Any:
+    """A commit as the service makes one of it."""
+    commits.check_commit(made, record.limits)
+    for number, one in enumerate(commits.new_events(made)):
+        one.id = one.id or f"made-{id(made)}-{number}"
+    for number, (_, ending) in enumerate(commits.endings(made)):
+        ending.event_id = ending.event_id or f"end-{id(made)}-{number}"
+    request = commits.Request(scope, made, "f")
+    commits.place_events(request)
+    decision = await record.store.transact(
+        commits.needs(request), lambda snapshot: commits.decide(request, snapshot, record.limits)
+    )
+    assert decision.committed is not None
+    return decision.committed
+
+
+async def do(record: Record, plan: str, *operations: Any, fence: str | None = None) -> Any:
+    return await commit(record, Commit([part(plan, *operations)], fence=fence))
+
+
+async def fire(record: Record) -> list[str]:
+    """Fires what is due; the ids of the events that were published."""
+    fired: list[str] = []
+    for timer in await record.store.due_timers(100):
+        decision = await record.store.transact(
+            timers.needs_of_firing(timer),
+            lambda snapshot, timer=timer: timers.fire(timer.event_id, snapshot, record.limits),  # type: ignore[misc]
+        )
+        fired += [row.event_id for row in decision.events]
+    return fired
+
+
+async def types(record: Record) -> list[str]:
+    return [entry.type for entry in await record.log()]
+
+
+async def settle(record: Record, claimed: Claimed, *operations: Any) -> Any:
+    made = Commit([part(claimed.plan_id or "p", *operations)] if operations else [], fence=claimed.fence)
+    return await commit(record, made, Scope(claimed.tenant_id, claimed.user_id))
+
+
+def later(kind: str, delay: float, *, id: str | None = None, plan: str | None = None) -> Timer:  # noqa: A002
+    return Timer(event(kind, plan, id=id), delay)
+
+
+class LifeSuite:
+    # timers
+
+    @pytest.mark.behaviour("timers.once")
+    async def test_a_timer_publishes_its_event_when_it_is_due(self, record: Record) -> None:
+        await commit(record, Commit(timers=[later("late", 10, id="l"), later("soon", 5, id="s")]))
+        assert await record.log() == []
+        assert await record.store.next_timer() == pytest.approx(5)
+        assert await fire(record) == []
+        record.clock.advance(5)
+        assert await fire(record) == ["s"]
+        record.clock.advance(5)
+        assert await fire(record) == ["l"]
+        assert await fire(record) == []
+        assert (await types(record), await record.store.next_timer()) == (["soon", "late"], None)
+
+    @pytest.mark.behaviour("timers.survive")
+    async def test_a_timer_at_a_time_survives_a_restart(self, record: Record) -> None:
+        at = record.clock() + 60
+        when = msgspec.to_builtins(__import__("datetime").datetime.fromtimestamp(at, __import__("datetime").UTC))
+        await commit(record, Commit(timers=[Timer(event("e", "p", id="1"), at=when)]))
+        await record.reopen()
+        record.clock.advance(59)
+        assert await fire(record) == []
+        record.clock.advance(2)
+        assert await fire(record) == ["1"]
+        (entry,) = await record.log()
+        assert decode(entry.envelope)["plan_id"] == "p"
+
+    @pytest.mark.behaviour("timers.once")
+    async def test_a_timer_fires_once_whoever_fires_it(self, record: Record) -> None:
+        await commit(record, Commit(timers=[later("e", 1, id="1")]))
+        record.clock.advance(1)
+        (due,) = await record.store.due_timers(10)
+        for _ in range(2):
+            await record.store.transact(
+                timers.needs_of_firing(due), lambda snapshot: timers.fire("1", snapshot, record.limits)
+            )
+        assert await types(record) == ["e"]
+
+    @pytest.mark.behaviour("timers.same-id")
+    async def test_setting_a_timer_again_does_nothing(self, record: Record) -> None:
+        for delay in (1, 5):
+            await commit(record, Commit(timers=[later("e", delay, id="1")]))
+        assert len(await record.store.timers(ALICE, None, 0, 9)) == 1
+        with pytest.raises(EventIdConflict):
+            await commit(record, Commit(timers=[later("other", 1, id="1")]))
+        record.clock.advance(1)
+        assert await fire(record) == ["1"]
+        await commit(record, Commit(timers=[later("e", 1, id="1")]))
+        assert await record.store.timers(ALICE, None, 0, 9) == [], "it has fired"
+
+    @pytest.mark.behaviour("timers.cancel")
+    async def test_a_cancelled_timer_never_fires(self, record: Record) -> None:
+        await commit(record, Commit(timers=[later("e", 1, id="1"), later("e", 1, id="2")]))
+        assert (await commit(record, Commit(cancels=["1", "unknown"]))).cancelled == ["1"]
+        assert (await commit(record, Commit(cancels=["1"]))).cancelled == []
+        bob = Scope(ALICE.tenant_id, "bob")
+        assert (await commit(record, Commit(cancels=["2"]), bob)).cancelled == [], "of another user"
+        record.clock.advance(1)
+        assert await fire(record) == ["2"]
+
+    @pytest.mark.behaviour("timers.of-the-commit")
+    async def test_a_refused_commit_sets_no_timer(self, record: Record) -> None:
+        await record.do("p", put("k", 1))
+        made = Commit([part("p", put("k", 2, expected_revision=7))], timers=[later("e", 1)])
+        with pytest.raises(Exception, match="revision"):
+            await commit(record, made)
+        assert await record.store.timers(ALICE, None, 0, 9) == []
+
+    @pytest.mark.behaviour("timers.deadline")
+    async def test_a_deadline_is_taken_back_by_the_end_of_its_plan(self, record: Record) -> None:
+        for plan in ("done", "late"):
+            await do(record, plan, Deadline(later("plan.timed_out", 10)))
+        await do(record, "done", Complete())
+        record.clock.advance(10)
+        await fire(record)
+        told = [(entry.type, decode(entry.envelope)["plan_id"]) for entry in await record.log()]
+        assert told == [("plan.completed", "done"), ("plan.timed_out", "late")]
+
+    # the end
+
+    @pytest.mark.behaviour("plans.end-once")
+    @pytest.mark.parametrize(
+        ("ending", "status", "outcome"),
+        [(Complete(raw({"n": 1})), "completed", {"n": 1}), (Fail("no"), "failed", "no"), (Cancel(), "cancelled", "")],
+    )
+    async def test_a_plan_ends_once_and_an_event_tells(
+        self, record: Record, ending: Any, status: str, outcome: Any
+    ) -> None:
+        member = await record.subscribe("g", f"plan.{status}")
+        await do(record, "p", put("k", 1))
+        await do(record, "p", ending)
+        row = (await record.store.plan(ALICE, "p", set())).row
+        assert (row.status, decode(row.outcome or "null"), row.revision) == (status, outcome, 2)
+        (told,) = await record.claim(member)
+        assert decode(told.envelope)["data"]["status"] == status
+        for again in (Complete(), Fail("late"), Cancel()):
+            with pytest.raises(PlanEnded):
+                await do(record, "p", again)
+        assert await record.get("p", "k") == 1, "its state is still there"
+        assert [plan.plan_id for plan in await record.store.plans(ALICE, "", 9, status)] == ["p"]
+        assert await record.store.plans(ALICE, "", 9, "active") == []
+
+    @pytest.mark.behaviour("plans.new-life")
+    async def test_a_cleanup_begins_a_new_life(self, record: Record) -> None:
+        await do(record, "p", Complete())
+        await do(record, "p", Cleanup())
+        await do(record, "p", put("k", 1))
+        row = (await record.store.plan(ALICE, "p", set())).row
+        assert (row.status, row.ended_at, row.revision) == ("active", None, 3)
+
+    @pytest.mark.behaviour("plans.cancel")
+    async def test_a_cancelled_plan_takes_no_commit_of_its_handlers(self, record: Record) -> None:
+        member = await record.subscribe("g", Subscription("e", retry=AT_ONCE))
+        for _ in range(2):
+            await record.publish("e", "p")
+        (running,) = await record.claim(member)
+        record.clock.advance(1)
+        await do(record, "p", Cancel("enough"))
+        with pytest.raises(PlanCancelled):
+            await settle(record, running, put("k", 1))
+        assert await record.state("p") == {}
+        await record.store.transact(deliveries.needs_of_drop(running.fence, ALICE), deliveries.drop)
+        assert [one.plan_id for one in await record.claim(member)] == ["p"], "the next, for the platform to drop"
+
+    @pytest.mark.behaviour("plans.cancel")
+    async def test_a_failure_in_a_cancelled_plan_is_not_tried_again(self, record: Record) -> None:
+        member = await record.subscribe("g", Subscription("e", retry=AT_ONCE))
+        await record.publish("e", "p")
+        (running,) = await record.claim(member)
+        record.clock.advance(1)
+        await do(record, "p", Cancel())
+        await record.fail(running)
+        assert await record.claim(member) == []
+        assert await record.store.dead_letters(None, None, 0, 9) == []
+
+    # sagas
+
+    @pytest.mark.behaviour("sagas.reverse-order")
+    async def test_a_failed_plan_is_undone_in_reverse_order_one_by_one(self, record: Record) -> None:
+        member = await record.subscribe("g", "undo")
+        for name in "abc":
+            await do(record, "p", put(name, 1), Compensate(event("undo", id=name)))
+        assert await record.claim(member) == []
+        await do(record, "p", Fail("no"))
+        order = []
+        while claimed := await record.claim(member):
+            assert len(claimed) == 1
+            order += ids(claimed)
+            await settle(record, claimed[0], put(f"un{order[-1]}", 1))
+        assert order == ["c", "b", "a"]
+        assert await types(record) == ["plan.failed", "undo", "undo", "undo"]
+
+    @pytest.mark.behaviour("sagas.all-groups")
+    async def test_the_next_waits_for_all_groups_of_the_one_before(self, record: Record) -> None:
+        one, two = await record.subscribe("one", "undo"), await record.subscribe("two", "undo")
+        await do(record, "p", Compensate(event("undo", id="a")), Compensate(event("undo", id="b")))
+        await do(record, "p", Fail("no"))
+        (first,), (second,) = await record.claim(one), await record.claim(two)
+        assert ids([first, second]) == ["b", "b"]
+        await settle(record, first)
+        assert await record.claim(one) == []
+        await settle(record, second)
+        assert ids(await record.claim(one)) == ["a"]
+
+    @pytest.mark.behaviour("sagas.all-groups")
+    async def test_a_compensation_that_was_given_up_holds_up_the_rest(self, record: Record) -> None:
+        once = RetryPolicy(max_attempts=1)
+        one, two = [await record.subscribe(name, Subscription("undo", retry=once)) for name in ("one", "two")]
+        await do(record, "p", Compensate(event("undo", id="a")), Compensate(event("undo", id="b")))
+        await do(record, "p", Fail("no"))
+        (first,), (second,) = await record.claim(one), await record.claim(two)
+        await record.fail(first)
+        await settle(record, second)
+        assert (await record.claim(one), await record.claim(two)) == ([], [])
+        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        await record.store.replay(None, letter.id)
+        (again,) = await record.claim(one)
+        await settle(record, again)
+        assert ids([*await record.claim(one), *await record.claim(two)]) == ["a", "a"]
+
+    @pytest.mark.behaviour("sagas.only-on-failure")
+    async def test_a_plan_that_completes_undoes_nothing(self, record: Record) -> None:
+        await do(record, "p", Compensate(event("undo", id="a")))
+        await do(record, "p", Complete())
+        assert await types(record) == ["plan.completed"]
+        with pytest.raises(PlanEnded):
+            await do(record, "p", Compensate(event("undo", id="b")))
+
+    @pytest.mark.behaviour("sagas.registered-late")
+    async def test_what_is_registered_late_is_undone_too(self, record: Record) -> None:
+        member = await record.subscribe("g", "undo", "work")
+        await record.publish("work", "q")
+        (working,) = await record.claim(member)
+        await do(record, "q", Compensate(event("undo", id="a")))
+        await do(record, "q", Fail("no"))
+        await settle(record, working, put("k", 1), Compensate(event("undo", id="b")))
+        order = []
+        while claimed := await record.claim(member):
+            order += ids(claimed)
+            await settle(record, claimed[0])
+        assert sorted(order) == ["a", "b"]
+
+    @pytest.mark.behaviour("sagas.limits")
+    async def test_compensations_are_limited(self, make_record: Any) -> None:
+        record = await make_record(plan_compensations=2)
+        await do(record, "p", Compensate(event("undo")), Compensate(event("undo")))
+        with pytest.raises(LimitExceeded):
+            await do(record, "p", Compensate(event("undo")))
+
+    # purge and standstill
+
+    @pytest.mark.behaviour("plans.purge")
+    async def test_an_ended_plan_is_purged_after_its_retention(self, record: Record) -> None:
+        member = await record.subscribe("g", Subscription("e", retry=RetryPolicy(max_attempts=1)))
+        await record.publish("e", "p")
+        (claimed,) = await record.claim(member)
+        await record.fail(claimed)
+        await do(record, "p", put("k", 1), Compensate(event("undo")), Deadline(later("late", 90 * DAY)))
+        await do(record, "p", Complete(raw("x")))
+        kept = Retention(plans=100)
+        await record.sweep(kept)
+        assert await record.get("p", "k") == 1
+        record.clock.advance(101)
+        await record.sweep(kept)
+        row = (await record.store.plan(ALICE, "p", set())).row
+        assert (row.status, row.outcome, row.live, row.keys) == ("active", None, False, 0)
+        assert row.revision > 2, "it never goes back"
+        assert await record.store.plans(ALICE, "", 9) == []
+        assert await record.store.timers(ALICE, None, 0, 9) == []
+        assert await record.store.dead_letters(None, None, 0, 9) == []
+        for table in ("entries", "bases", "compensations", "timers", "deliveries", "dead_letters"):
+            assert await self.count_rows(record.store, table) == 0, table  # type: ignore[attr-defined]
+        assert await self.count_rows(record.store, "history") == 1, "that it was purged"  # type: ignore[attr-defined]
+
+    @pytest.mark.behaviour("plans.stalled")
+    async def test_a_plan_that_stands_still_is_reported_once(self, make_record: Any) -> None:
+        record = await make_record(plan_idle_seconds=100)
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "stuck")
+        await record.publish("e", "waiting")
+        await record.publish("e", "timed")
+        await do(record, "manual", put("k", 1))
+        for claimed in await record.claim(member):
+            if claimed.plan_id != "waiting":
+                await settle(record, claimed, put("k", 1))
+        await do(record, "timed", Deadline(later("late", DAY)))
+        record.clock.advance(99)
+        await record.sweep()
+        assert "plan.stalled" not in await types(record)
+        record.clock.advance(2)
+        for _ in range(3):
+            await record.sweep()
+        told = [decode(entry.envelope) for entry in await record.log() if entry.type == "plan.stalled"]
+        assert [one["data"]["plan_id"] for one in told] == ["stuck"]
+        await do(record, "stuck", put("k", 2))
+        record.clock.advance(101)
+        await record.sweep()
+        assert (await types(record)).count("plan.stalled") == 2, "it moved, and stands still again"

@@ -1,0 +1,175 @@
+"""A platform in this process that dies at a boundary of a commit, and is started anew on the same file.
+
+It dies as a process does: the writer's transaction is abandoned where it stands, connections are cut, no answer and no
+frame leaves it any more, and of store, services and bus nothing is used again. What was at work in it and waits is
+ended unheard. Agents and clients live on, and reconnect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Self
+
+import apsw
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from soorma.testing import LocalPlatform
+from soorma_platform.buses.in_process import InProcessBus
+from soorma_platform.stores.sqlite.database import SQL
+
+ANSWER = "the answer"
+_NAMES = {statement: name for name, statement in SQL.items()}
+
+
+class MortalPlatform(LocalPlatform):
+    """A `LocalPlatform` that `crash_platform` lets die, once."""
+
+    _crash: PlatformCrash | None = None
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._process = _Process(self._platform.services)
+        self._network.services = self._process.services
+        return self
+
+    def crash_platform(self, boundary: int | None) -> PlatformCrash:
+        """Kills the platform before the statement of that number that its writer comes to, counted from 1 and from now.
+
+        The answer to a commit counts as a statement of its own, behind the COMMIT. None kills nobody, and counts. It
+        is over when the test moves the time, which it does past the network.
+        """
+        self._crash = PlatformCrash(self, boundary)
+        return self._crash
+
+    async def advance(self, seconds: float, *, settle: bool = True) -> None:
+        """See `LocalPlatform.advance`; nobody dies meanwhile, nor behind it."""
+        if self._crash is not None:
+            await self.settle()
+            self._crash.is_armed = False
+        await super().advance(seconds, settle=settle)
+
+    async def _die_and_restart(self) -> None:
+        platform, store = self._platform, self._platform.store
+        platform.stopping()  # it neither gives back nor writes what its agents had in hand
+        for socket in list(self._network.sockets):
+            socket.close()
+        store._writer._closed = True
+        store._writer._queue.put(None)
+        store._writer._thread.join()
+        for task in platform._background:
+            task.cancel()
+        await asyncio.gather(self._process.kill(), *platform._background, return_exceptions=True)
+        self._leave(store._writing)
+        await store.close()
+        platform.bus = InProcessBus()
+        platform.bus.subscribe(self._note)
+        platform._stopping = False
+        await platform.__aenter__()
+        self._process = _Process(platform.services)
+        self._network.services = self._process.services
+
+    def _leave(self, connection: apsw.Connection) -> None:
+        """What happens to an open transaction: SQLite rolls it back when the file is closed, as when it is opened."""
+
+
+class TornPlatform(MortalPlatform):
+    """A planted fault: what a transaction has written so far stays when the platform dies."""
+
+    def _leave(self, connection: apsw.Connection) -> None:
+        connection.exec_trace = None
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
+class PlatformCrash:
+    """The boundaries that the writer came to, until the platform died; `happened` says whether it did."""
+
+    def __init__(self, platform: MortalPlatform, boundary: int | None) -> None:
+        self.passed: list[str] = []
+        self.happened = False
+        self.is_armed = True
+        self._boundary = boundary
+        self._platform = platform
+        self._loop = asyncio.get_running_loop()
+        store = platform._platform.store
+        self._report = store._writer._report
+        store._writing.exec_trace = self._on_statement
+        self._commit_all = store._writer._commit_all
+        store._writer._report = self._on_answer  # type: ignore[method-assign]
+        store._writer._commit_all = self._on_batch  # type: ignore[method-assign]
+
+    def _on_statement(self, _: object, statement: str, __: object) -> bool:
+        if self._is_over(_NAMES.get(statement.strip(), statement.strip())):
+            raise _Death
+        return True
+
+    def _on_batch(self, batch: Any) -> None:
+        with suppress(_Death):
+            self._commit_all(batch)
+
+    def _on_answer(self, batch: Any) -> None:
+        if not self._is_over(ANSWER):
+            self._report(batch)
+
+    def _is_over(self, where: str) -> bool:
+        if self.is_armed and not self.happened:
+            self.passed.append(where)
+            if len(self.passed) == self._boundary:
+                self.happened = True
+                self._loop.call_soon_threadsafe(self._kill)
+        return self.happened
+
+    def _kill(self) -> None:
+        network = self._platform._network
+        network.begin("the platform starts again", self._platform._die_and_restart(), is_change=True)
+
+
+class _Death(BaseException):
+    """Nothing in the writer catches it, nor rolls back."""
+
+
+class _Process:
+    """The services of one life of the platform, each cut off when it ends."""
+
+    def __init__(self, services: dict[str, ASGIApp]) -> None:
+        self.services: dict[str, ASGIApp] = {name: self._mortal(service) for name, service in services.items()}
+        self._is_dead = False
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def kill(self) -> None:
+        """Whoever is being served hears nothing any more."""
+        self._is_dead = True
+        while self._calls:  # again and again: some wait, in their end too, for what the dead writer had in hand
+            for call in self._calls:
+                call.cancel()
+            await asyncio.sleep(0)
+
+    def _mortal(self, service: ASGIApp) -> ASGIApp:
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_alive(message: Message) -> None:
+                self._check()
+                await send(message)
+
+            self._check()
+            call = asyncio.ensure_future(_awaited(service(scope, receive, send_alive)))
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+            try:
+                await call
+            except asyncio.CancelledError:
+                if self._is_dead and scope["type"] == "websocket":
+                    return  # it was closed already
+                self._check()
+                call.cancel()
+                raise
+
+        return serve
+
+    def _check(self) -> None:
+        if self._is_dead:
+            raise ConnectionResetError("the platform was killed")
+
+
+async def _awaited(work: Any) -> None:
+    await work

@@ -1,0 +1,190 @@
+"""Faults planted into the code, each the kind of mistake that this platform must not make: the simulator finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import apsw
+import pytest
+from msgspec.structs import replace
+
+from simulator.platform import Disk
+from soorma.bus import PlatformOutbox
+from soorma.transaction import HandlerTransaction
+from soorma_common.events import Envelope, decode_envelope
+from soorma_common.limits import Limits
+from soorma_platform.engine import publishing, timers
+from soorma_platform.engine.plans import PlanEditor
+from soorma_platform.engine.rows import Decision, DeliveryRow, NewDelivery, Snapshot, TimerRow
+from soorma_platform.services.timekeeper import Timekeeper
+from soorma_platform.stores.sqlite import deliveries, transactions
+from soorma_platform.stores.sqlite.database import SQL
+
+Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
+
+
+def answer_before_commit(patch: pytest.MonkeyPatch) -> None:
+    """A commit is answered when it is not on the disk yet: a crash takes the last one back."""
+    patch.setattr(Disk, "keeps_the_last_commit", False)
+
+
+def fencing_off(patch: pytest.MonkeyPatch) -> None:
+    """Whoever once had a delivery may still answer it."""
+    _remember_deliveries(patch)
+
+
+def no_read_check(patch: pytest.MonkeyPatch) -> None:
+    """What a handler has read is not checked at its commit."""
+    patch.setattr(PlanEditor, "check_reads", lambda *_: None)
+
+
+def publish_at_once(patch: pytest.MonkeyPatch) -> None:
+    """A handler's events do not wait for its commit."""
+
+    async def send(self: HandlerTransaction, events: list[Envelope]) -> None:
+        outbox: PlatformOutbox = self._outbox
+        await outbox.send(events)
+
+    patch.setattr(HandlerTransaction, "send", send)
+
+
+def lease_never_renewed(patch: pytest.MonkeyPatch) -> None:
+    """That an agent is still at work is heard, and does not prolong its leases."""
+    for query in ("renew", "renew_on_the_way"):
+        patch.setitem(SQL, query, SQL[query].replace("ready_at = ?2", "ready_at = coalesce(ready_at, ?2)"))
+
+
+def compensations_forwards(patch: pytest.MonkeyPatch) -> None:
+    """What was done first is undone first."""
+    patch.setitem(SQL, "next_compensation", SQL["next_compensation"].replace("DESC", "ASC"))
+
+
+def timer_removed_first(patch: pytest.MonkeyPatch) -> None:
+    """A timer goes in one transaction, and its event comes in the next."""
+
+    async def fire(self: Timekeeper, timer: TimerRow) -> None:
+        needs = timers.needs_of_firing(timer)
+        gone = await self._store.transact(needs, lambda snapshot: Decision(unset=_fired(timer, snapshot)))
+        if gone.unset:
+            event = decode_envelope(timer.envelope)
+
+            def publish(snapshot: Snapshot) -> Decision:
+                row = publishing.publish(event, timer.scope, snapshot, self._limits)
+                return Decision(events=[row] if row else [])
+
+            await self._store.transact(needs, publish)
+
+    patch.setattr(Timekeeper, "_fire", fire)
+
+
+def timer_left(patch: pytest.MonkeyPatch) -> None:
+    """A timer that has fired is not removed in that transaction, and its event has a new id each time."""
+    fire = timers.fire
+
+    def again(event_id: str, snapshot: Snapshot, limits: Limits) -> Decision:
+        snapshot.published.clear()
+        return replace(fire(event_id, snapshot, limits), unset=[])
+
+    patch.setattr(timers, "fire", again)
+
+
+def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
+    """Whoever once had a delivery may still record its steps, and its is the last word."""
+    find = transactions.delivery
+    seen = _remember_deliveries(patch, commits_too=False)
+    write = SQL["insert_step"]
+    patch.setitem(SQL, "insert_step", write.replace("INSERT INTO", "INSERT OR REPLACE INTO"))
+    load = transactions.load
+
+    def load_with_old_fences(connection: apsw.Connection, needs: Any, now: int) -> Snapshot:
+        snapshot = load(connection, needs, now)
+        if needs.step is not None:
+            snapshot.delivery = find(connection, needs.fence) or seen.get(needs.fence)
+            snapshot.recorded = None
+        return snapshot
+
+    patch.setattr(transactions, "load", load_with_old_fences)
+
+
+def steps_not_brought_along(patch: pytest.MonkeyPatch) -> None:
+    """A later attempt does not hear of the steps that were recorded."""
+    patch.setattr(deliveries, "recorded", lambda *_: [])
+
+
+def first_answers_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Who sends a change again is not told what came of it: it is made again."""
+    load = transactions.load
+    patch.setattr(transactions, "load", lambda tx, needs, now: load(tx, replace(needs, answer_key=None), now))
+
+
+def lanes_without_order(patch: pytest.MonkeyPatch) -> None:
+    """Each event of a lane is ready at once."""
+    deliver = publishing._deliver
+
+    def at_once(subscriber: Any, lane: str | None, snapshot: Snapshot) -> NewDelivery:
+        return replace(deliver(subscriber, lane, snapshot), ready_at=snapshot.now)
+
+    patch.setattr(publishing, "_deliver", at_once)
+
+
+def settled_apart(patch: pytest.MonkeyPatch) -> None:
+    """A commit's changes are written, and its delivery is settled in a transaction of its own that may never come."""
+    write = transactions.write
+
+    def without_settling(tx: apsw.Connection, needs: Any, decision: Decision, limits: tuple[int, int]) -> Any:
+        return write(tx, needs, replace(decision, settled=None, ready=[]), limits)
+
+    patch.setattr(transactions, "write", without_settling)
+
+
+def revisions_skipped(patch: pytest.MonkeyPatch) -> None:
+    """A plan's revision rises with each operation, whatever the history says."""
+    remember = PlanEditor._remember
+
+    def skip(self: PlanEditor, *args: Any, **more: Any) -> None:
+        remember(self, *args, **more)
+        self.row.revision += len(self.change.history) > 1
+
+    patch.setattr(PlanEditor, "_remember", skip)
+
+
+def _fired(timer: TimerRow, snapshot: Snapshot) -> list[int]:
+    found = snapshot.timers.get(timer.event_id)
+    return [found.id] if found is not None and found.id is not None and found.due_at <= snapshot.now else []
+
+
+def _remember_deliveries(patch: pytest.MonkeyPatch, *, commits_too: bool = True) -> dict[str, DeliveryRow]:
+    """All deliveries by the fences they ever had; commits find them by these."""
+    find, claim = transactions.delivery, deliveries.claim
+    seen: dict[str, DeliveryRow] = {}
+
+    def remembering(connection: apsw.Connection, *how: Any) -> Any:
+        claimed = claim(connection, *how)
+        for one in claimed:
+            if row := find(connection, one.fence):
+                seen[one.fence] = row
+        return claimed
+
+    patch.setattr(deliveries, "claim", remembering)
+    if commits_too:
+        patch.setattr(transactions, "delivery", lambda tx, fence: find(tx, fence) or seen.get(fence))
+    return seen
+
+
+PLANTS: tuple[Plant, ...] = (
+    answer_before_commit,
+    fencing_off,
+    no_read_check,
+    publish_at_once,
+    lease_never_renewed,
+    compensations_forwards,
+    timer_removed_first,
+    timer_left,
+    step_not_fenced,
+    steps_not_brought_along,
+    first_answers_forgotten,
+    lanes_without_order,
+    settled_apart,
+    revisions_skipped,
+)

@@ -1,0 +1,238 @@
+"""The platform of the simulation: the services, engine and SQL as they are, on a record that outlives its process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import apsw
+
+from simulator.network import Network
+from simulator.world import Process, World
+from soorma_common.limits import Limits
+from soorma_platform.engine.rows import Notice
+from soorma_platform.metrics import SECONDS, SIZES, Distribution
+from soorma_platform.runtime import Platform
+from soorma_platform.settings import Settings
+from soorma_platform.stores.sqlite import SqliteStore
+from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, migrate
+from soorma_platform.stores.sqlite.upkeep import Upkeep
+from soorma_platform.stores.sqlite.writer import Writer, _Ticket
+
+LEASE = 3.0
+START = 1_800_000_000.0
+PLACE = Path("the record of the simulation")
+
+
+class _Dies(BaseException):
+    """The process ends at this statement."""
+
+
+@cache
+def empty_record() -> bytes:
+    """A migrated database without a row."""
+    connection = apsw.Connection(":memory:")
+    migrate(connection, PLACE)
+    return connection.serialize("main")
+
+
+class Disk:
+    """What is left when the platform dies: an SQLite database in memory, and what of it would survive a power cut."""
+
+    keeps_the_last_commit: ClassVar[bool] = True
+    """a fault to be planted: a crash takes the last commit along, although it was answered"""
+
+    def __init__(self, ids: Callable[[int], bytes]) -> None:
+        self._ids = ids
+        self._image: bytes | None = None
+        self.connection = self._of(empty_record())
+
+    def _of(self, image: bytes) -> apsw.Connection:
+        connection = apsw.Connection(":memory:")
+        connection.deserialize("main", image)
+        connection.create_scalar_function("randomblob", self._ids, 1)
+        return connection
+
+    def before_commit(self, *, durable: bool, power_cut_planned: bool) -> None:
+        """Keeps what a power cut leaves, if there is to be one."""
+        is_first = power_cut_planned and self._image is None
+        if not self.keeps_the_last_commit if durable else is_first:
+            self._image = self.connection.serialize("main")
+
+    def flush(self) -> None:
+        """All that was committed is durable now."""
+        if self.keeps_the_last_commit:
+            self._image = None
+
+    def lose_power(self) -> None:
+        """All that was not durable is gone."""
+        if self._image is not None:
+            self.connection, self._image = self._of(self._image), None
+
+
+class SimulatedWriter(Writer):
+    """The writer without its thread: batches as the writer makes them, and crashes between any two statements."""
+
+    def __init__(self, machine: Machine, on_commit: Callable[[Notice], None]) -> None:
+        self._machine = machine
+        self._connection = machine.disk.connection
+        self._failures = FailuresNamed(PLACE)
+        self._on_commit = on_commit
+        self._fresh: list[_Ticket] = []
+        self._process = asyncio.get_running_loop()
+        self.failure = None
+        self.batches = Distribution(SIZES)
+        self.seconds = Distribution(SECONDS)
+
+    async def run(self, job: Any, *, durable: bool = True) -> Any:
+        """See `Writer.run`."""
+        ticket = _Ticket(job, self._process.create_future(), durable=durable)
+        if not self._fresh:
+            self._process.call_later(self._machine.world.dice.uniform(0, 0.002), self._write)
+        self._fresh.append(ticket)
+        return await ticket.future
+
+    async def close(self) -> None:
+        """See `Writer.close`."""
+
+    def _write(self) -> None:
+        batch, self._fresh = self._fresh, []
+        machine = self._machine
+        durable = any(ticket.durable for ticket in batch)
+        machine.disk.before_commit(durable=durable, power_cut_planned=machine.power_cut_planned)
+        crash, machine.crash_in_commit = machine.crash_in_commit, None
+        if crash is not None and crash >= 0:
+            self._die_at_statement(crash)
+        changes = self._connection.total_changes()
+        try:
+            self._commit_all(batch)
+        except _Dies:
+            self._connection.exec_trace = None
+            self._connection.execute("ROLLBACK")
+            machine.world.note("platform", "dies between two statements", crash)
+            machine.crash()
+            return
+        finally:
+            self._connection.exec_trace = None
+        if durable and self._connection.total_changes() != changes:
+            machine.disk.flush()
+        if crash is not None:
+            machine.world.note("platform", "dies after the commit, before the answer")
+            machine.crash()
+            return
+        self._process.call_later(machine.world.dice.uniform(0, 0.003), self._report, batch)
+
+    def _flush(self, wanted: bool) -> None:
+        """A database in memory has nothing to flush; see `Disk`."""
+
+    def _die_at_statement(self, number: int) -> None:
+        left = number
+
+        def trace(_: Any, sql: str, __: Any) -> bool:
+            nonlocal left
+            if not sql.lstrip().startswith(("SELECT", "BEGIN", "--")):
+                left -= 1
+                if left < 0:
+                    raise _Dies
+            return True
+
+        self._connection.exec_trace = trace
+
+
+class SimulatedStore(SqliteStore):
+    """The store on the simulated disk, with one connection: nothing runs beside a transaction here."""
+
+    def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], limits: Limits) -> None:
+        self._failures = FailuresNamed(PLACE)
+        self._writing = self._reading = machine.disk.connection
+        self._clock = machine.clock
+        self._history_limits = (limits.history_revisions, limits.history_bytes)
+        self._writer = SimulatedWriter(machine, on_commit)
+        self._upkeep = Upkeep(self.transact, self._writer)
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+
+
+class Machine:
+    """Where the platform runs: it crashes and comes back, and its clock jumps."""
+
+    def __init__(self, world: World, network: Network, ids: Callable[[int], bytes], limits: Limits) -> None:
+        self.world = world
+        self.disk = Disk(ids)
+        self.power_cut_planned = False
+        self.crash_in_commit: int | None = None
+        """die at this statement of the next commit; -1: after it"""
+        self.jumped = 0.0
+        self.settings = Settings(lease=LEASE, limits=limits)
+        self.supervisor = world.process("supervisor")
+        """who starts the platform again, and never dies"""
+        self._network = network
+        self._process: Process | None = None
+        self._boots = 0
+
+    def clock(self) -> float:
+        """The time of day on the platform, in seconds since 1970."""
+        return START + self.world.now + self.jumped
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it can be reached."""
+        return self._network.platform is not None
+
+    def boot(self) -> None:
+        """Starts a process of the platform."""
+        self._boots += 1
+        process = self._process = self.world.process(f"platform {self._boots}")
+        self.world.note(process.name, "starts")
+        process.start(self._serve(process))
+
+    async def _serve(self, process: Process) -> None:
+        platform = self._platform = Platform(self.settings, self.clock)
+        await platform.__aenter__()
+        self._network.connected(process, platform.services)
+
+    def stop(self) -> None:
+        """Tells it to stop: it has time to notice that its connections end, and leaves the agents what they have."""
+        if self._process is not None and self.is_up:
+            self.world.note(self._process.name, "told to stop")
+            self._platform.stopping()
+            self._network.disconnect_platform()
+            self.supervisor.call_later(0.5, self._gone, self._process)
+
+    def _gone(self, process: Process) -> None:
+        if process is self._process:
+            self.crash()
+
+    def crash(self, *, power_cut: bool = False) -> None:
+        """Kills the process, or cuts the power; it starts again after a while."""
+        if self._process is None:
+            return
+        self.world.note(self._process.name, "power cut" if power_cut else "killed")
+        self._process.kill()
+        self._process = None
+        self._network.disconnect_platform()
+        if power_cut or not self.disk.keeps_the_last_commit:
+            self.disk.lose_power()
+        dice = self.world.dice
+        away = dice.uniform(0.05, 0.5) if dice.random() < 0.8 else dice.uniform(0.5, 2 * LEASE)
+        self.supervisor.call_later(away, self.boot)
+
+    def open(self) -> SimpleNamespace:
+        """What stands for the store's class: it opens the record on this disk."""
+
+        async def opened(
+            _: Path, on_commit: Callable[[Notice], None], *, limits: Limits, lease: float, **__: Any
+        ) -> SimulatedStore:
+            connection, now = self.disk.connection, self.clock()
+            with connection:
+                connection.execute(SQL["spare_leases"], (round((now + lease) * 1000),))
+                connection.execute(SQL["spare_subscriptions"], (round(now * 1000),))
+                connection.execute(SQL["forget_replicas"])
+            return SimulatedStore(self, on_commit, limits)
+
+        return SimpleNamespace(open=opened)

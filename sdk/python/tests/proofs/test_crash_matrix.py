@@ -1,0 +1,171 @@
+"""One death in each run, at each place there is: the outcome is that of the run in which nobody dies.
+
+An agent dies at each await of each of its handlers; the platform at each boundary of each commit: before it, between
+its statements, and between COMMIT and the answer. That the agents of example 05 may die anywhere, another test shows
+(`tests/testing/test_example_agents.py`).
+"""
+
+from __future__ import annotations
+
+import runpy
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import fan_out_example
+import pytest
+from depth import at_depth, dice
+from fan_out_example import DEADLINE, TASKS, Effects
+from invariants import check_file
+from outcomes import has_step, outcome
+from platform_crashes import ANSWER, MortalPlatform, PlatformCrash, TornPlatform
+
+from soorma import Worker
+from soorma.testing import Crash
+
+pytestmark = pytest.mark.proof
+EXAMPLE = Path(__file__).parents[4] / "examples" / "05-memory-working"
+HANDLERS = [
+    ("planner", "goal.asked"),
+    ("planner", "goal.undone"),
+    ("worker", "task.asked"),
+    ("worker", "task.undone"),
+    ("collector", "tasks.joined"),
+]
+PARTS = 2
+"""So that two processes share the work."""
+SAMPLE = 3
+"""Of each part."""
+MINUTE = 60.0
+T = TypeVar("T")
+
+
+class Story(NamedTuple):
+    """Agents, and the event with which their work begins."""
+
+    agents: dict[str, Worker]
+    effects: Effects
+    event: dict[str, Any]
+    tasks: tuple[str, ...] = ()
+
+
+def fan_out(ends: str) -> Story:
+    effects = Effects()
+    asked = {"event_type": "goal.asked", "topic": "action-requests", "data": {"ends": ends}, "plan_id": "the goal"}
+    return Story(fan_out_example.agents(effects), effects, asked, TASKS)
+
+
+def example_05() -> Story:
+    agents = {name: runpy.run_path(str(EXAMPLE / f"{name}.py"))[name] for name in ("planner", "worker", "coordinator")}
+    return Story(
+        agents, Effects(), {"event_type": "goal.received", "topic": "action-requests", "data": {"goal": "a post"}}
+    )
+
+
+STORIES: dict[str, Callable[[], Story]] = {
+    "example 05": example_05,
+    "a fan-out that completes": lambda: fan_out("completed"),
+    "a fan-out that fails": lambda: fan_out("failed"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASK_SECONDS", "0")
+
+
+async def play(
+    story: Story, arm: Callable[[MortalPlatform], T], kind: type[MortalPlatform] = MortalPlatform
+) -> tuple[dict[str, list[Any]], T]:
+    """What the story comes to, with what `arm` has prepared."""
+    story.effects.calls.clear()
+    async with kind() as platform:
+        await platform.run(*story.agents.values())
+        await platform.settle()
+        database = platform._platform.settings.database
+        story.effects.is_recorded = partial(has_step, database)
+        armed = arm(platform)
+        await platform.publish(**story.event)
+        await platform.settle()
+        await platform.advance(MINUTE)  # the lease of what was claimed and never sent runs out
+        await platform.advance(DEADLINE)
+        check_file(database, at_rest=True)
+        return outcome(database), armed
+
+
+def nobody_dies(_: MortalPlatform) -> None:
+    """For `play`."""
+
+
+def check_effects(story: Story) -> None:
+    """Each happened, once more at most than there were deaths, and never after its result was recorded."""
+    assert story.effects.calls.keys() == set(story.tasks)
+    assert max(story.effects.calls.values(), default=0) <= 2
+    assert story.effects.needless == []
+
+
+@pytest.mark.behaviour("proofs.crash-matrix")
+@pytest.mark.parametrize("story", STORIES)
+async def test_an_undisturbed_run_is_the_same_each_time(story: str) -> None:
+    (first, _), (second, _) = [await play(STORIES[story](), nobody_dies) for _ in range(2)]
+    assert first == second
+    assert first["plans"]
+    assert first["events"]
+    assert first["actions"]
+    assert not first["left to do"] + first["dead letters"] + first["timers"]
+
+
+@pytest.mark.behaviour("proofs.crash-matrix", "handlers.kill-at-every-await")
+@pytest.mark.parametrize(("name", "event_type"), HANDLERS)
+async def test_an_agent_dies_at_any_await(name: str, event_type: str) -> None:
+    story = fan_out("failed")
+    wanted, _ = await play(story, nobody_dies)
+
+    def dying(at_await: int) -> Callable[[MortalPlatform], Crash]:
+        return lambda platform: platform.crash(story.agents[name], at_await, event_type, restart=True)
+
+    step = at_depth(3, 1)
+    for at_await in count(1 + dice(f"{name} {event_type}").randrange(step), step):
+        found, crash = await play(story, dying(at_await))
+        assert found == wanted, f"{name} died at await {at_await}, {crash.awaits[-1]}"
+        check_effects(story)
+        if not crash.happened:
+            break
+    assert len(crash.awaits) < at_await
+    assert at_await > 3, "its change, and its outcome, sent and answered"
+
+
+@pytest.mark.behaviour("proofs.crash-matrix")
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("name", STORIES)
+async def test_the_platform_dies_at_any_boundary_of_a_commit(name: str, part: int) -> None:
+    story = STORIES[name]()
+    wanted, counted = await play(story, lambda platform: platform.crash_platform(None))
+    assert {"BEGIN IMMEDIATE", "COMMIT", ANSWER} < set(counted.passed)
+    died: Counter[str] = Counter()
+
+    def dying(boundary: int) -> Callable[[MortalPlatform], PlatformCrash]:
+        return lambda platform: platform.crash_platform(boundary)
+
+    everywhere = range(1 + part, len(counted.passed) + 1, PARTS)
+    for boundary in at_depth(sorted(dice(f"{name} {part}").sample(everywhere, SAMPLE)), everywhere):
+        found, crash = await play(story, dying(boundary))
+        assert found == wanted, f"the platform died at boundary {boundary}, {crash.passed[-3:]}"
+        check_effects(story)
+        died[crash.passed[-1]] += crash.happened
+    assert died.total() >= at_depth(1, 0.9 * len(everywhere)), "how many commits there are depends on who meets whom"
+    assert at_depth(set(), {"BEGIN IMMEDIATE", "COMMIT", ANSWER}) <= set(died)
+
+
+@pytest.mark.behaviour("proofs.crash-matrix")
+async def test_a_torn_commit_is_found() -> None:
+    """A planted fault: of the planner's commit, what it has written before the platform dies stays."""
+    story = example_05()
+    wanted, counted = await play(story, lambda platform: platform.crash_platform(None))
+    in_the_middle = counted.passed.index("put_entry") + 2
+    torn = play(story, lambda platform: platform.crash_platform(in_the_middle), TornPlatform)
+    with pytest.raises(AssertionError, match=r"not so: |not as it was"):
+        assert (await torn)[0] == wanted, "not as it was"

@@ -1,0 +1,231 @@
+"""Timers, the life of a plan, what undoes its work, and transactions outside handlers: as an agent author uses them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from soorma import HandlerContext, Worker, WorkflowState
+from soorma.errors import Conflict, HandlerEnded, InvalidRequest, NotFound, PlanEnded
+from soorma.testing import LocalPlatform
+
+FACTS = "business-facts"
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker("worker")
+
+
+@pytest.mark.behaviour("timers.once", "timers.cancel")
+async def test_an_event_for_later_is_published_once_and_can_be_taken_back(soorma_platform: LocalPlatform) -> None:
+    bus = soorma_platform.context.bus
+    await bus.publish("in.a.minute", FACTS, {"n": 1}, delay=60, plan_id="p")
+    await bus.publish("in.an.hour", FACTS, delay=timedelta(hours=1))
+    at = soorma_platform.now + timedelta(minutes=2)
+    dropped = await bus.publish("at.a.time", FACTS, at=at)
+    assert await bus.cancel(dropped) is True
+    assert await bus.cancel(dropped) is False
+    await soorma_platform.advance(59)
+    assert soorma_platform.published() == []
+    await soorma_platform.advance(2)
+    (event,) = soorma_platform.published()
+    assert (event.type, event.data, event.plan_id) == ("in.a.minute", {"n": 1}, "p")
+    await soorma_platform.advance(3600)
+    assert [event.type for event in soorma_platform.published()] == ["in.a.minute", "in.an.hour"]
+
+
+@pytest.mark.behaviour("timers.refused")
+async def test_a_time_without_a_zone_is_refused(soorma_platform: LocalPlatform) -> None:
+    bus = soorma_platform.context.bus
+    for when in ({"at": datetime(2030, 1, 1)}, {"delay": -1}, {"delay": 1, "at": datetime.now(UTC)}):  # noqa: DTZ001
+        with pytest.raises(InvalidRequest):
+            await bus.publish("e", FACTS, **when)
+
+
+@pytest.mark.behaviour("timers.of-the-commit")
+async def test_a_handlers_timers_are_of_its_commit(soorma_platform: LocalPlatform, worker: Worker) -> None:
+    @worker.on_event("start")
+    async def handle(event: Any, context: HandlerContext) -> None:
+        await context.bus.publish("later", FACTS, {"attempt": context.attempt}, delay=5, event_id=f"t{context.attempt}")
+        own = await context.bus.publish("never", FACTS, delay=5)
+        assert await context.bus.cancel(own) is True
+        if context.attempt == 1:
+            raise ValueError("once")
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("start", FACTS, plan_id="p")
+    await soorma_platform.advance(60)
+    assert [event.data for event in soorma_platform.published("later")] == [{"attempt": 2}]
+    assert soorma_platform.published("never") == []
+
+
+@pytest.mark.behaviour("timers.deadline")
+async def test_a_deadline_wakes_who_waits_unless_the_plan_has_ended(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    @worker.on_event("plan.timed_out")
+    async def late(event: Any, context: HandlerContext) -> None:
+        await WorkflowState(context.memory, event.plan_id).fail("too late")
+
+    await soorma_platform.run(worker)
+    for plan in ("slow", "quick"):
+        await soorma_platform.state(plan).deadline(30)
+    await soorma_platform.state("quick").complete({"answer": 42})
+    await soorma_platform.advance(31)
+    slow, quick = [await soorma_platform.state(plan).info() for plan in ("slow", "quick")]
+    assert (slow.status, slow.reason) == ("failed", "too late")
+    assert (quick.status, quick.result) == ("completed", {"answer": 42})
+    assert len(soorma_platform.published("plan.timed_out")) == 1
+
+
+@pytest.mark.behaviour("plans.end-once")
+async def test_a_plan_ends_once(soorma_platform: LocalPlatform) -> None:
+    state = soorma_platform.state("p")
+    with pytest.raises(NotFound):
+        await state.info()
+    await state.set("k", 1)
+    assert (await state.info()).status == "active"
+    await state.complete()
+    with pytest.raises(PlanEnded, match="completed"):
+        await state.fail("late")
+    assert [plan.plan_id async for plan in state.memory.list_plans(status="completed")] == ["p"]
+    assert [plan.plan_id async for plan in state.memory.list_plans(status="active")] == []
+    (told,) = soorma_platform.published("plan.completed")
+    assert (told.plan_id, told.topic) == ("p", "plan-events")
+
+
+@pytest.mark.behaviour("plans.cancel")
+async def test_cancelling_tells_handlers_and_drops_what_waits(soorma_platform: LocalPlatform, worker: Worker) -> None:
+    begun, done = asyncio.Event(), []
+
+    @worker.on_event("work")
+    async def handle(event: Any, context: HandlerContext) -> None:
+        begun.set()
+        assert not context.cancelled
+        await WorkflowState(context.memory, event.plan_id).set("k", event.data)
+        await context.until_cancelled()
+        done.append(context.cancelled)
+
+    await soorma_platform.run(worker)
+    for number in range(3):
+        await soorma_platform.publish("work", FACTS, number, plan_id="p")
+    await begun.wait()
+    await soorma_platform.state("p").cancel("not wanted")
+    await soorma_platform.settle()
+    assert done == [True], "one was at work, the others never begin"
+    assert await soorma_platform.state("p").keys() == []
+    assert soorma_platform.waiting() == []
+
+
+@pytest.mark.behaviour("sagas.reverse-order")
+async def test_a_failed_plan_is_undone_in_reverse_order(soorma_platform: LocalPlatform, worker: Worker) -> None:
+    undone = []
+
+    @worker.on_event("book")
+    async def book(event: Any, context: HandlerContext) -> None:
+        state = WorkflowState(context.memory, event.plan_id)
+        await state.set(event.data, "booked")
+        await state.compensate("unbook", "action-requests", event.data)
+        if event.data == "car":
+            await state.fail("no car")
+
+    @worker.on_event("unbook")
+    async def unbook(event: Any, context: HandlerContext) -> None:
+        undone.append(event.data)
+        await WorkflowState(context.memory, event.plan_id).delete(event.data)
+        if context.attempt == 1 and event.data == "hotel":
+            raise ValueError("tried again, once is once")
+
+    await soorma_platform.run(worker)
+    for what in ("flight", "hotel", "car"):
+        await soorma_platform.publish("book", FACTS, what, plan_id="trip")
+    await soorma_platform.advance(10)
+    assert undone == ["car", "hotel", "hotel", "flight"]
+    assert await soorma_platform.state("trip").keys() == []
+    assert len(soorma_platform.published("unbook")) == 3
+
+
+@pytest.mark.behaviour("transactions.all-or-nothing")
+async def test_a_transaction_outside_a_handler(soorma_platform: LocalPlatform) -> None:
+    state = soorma_platform.state("p")
+    await state.set("stock", 3)
+    async with state.transaction() as tx:
+        left = await tx.increment("stock", -1)
+        await tx.append("sold", "tea")
+        await WorkflowState(tx.memory, "other").set("seen", left)
+        await tx.bus.publish("sold", FACTS, {"left": left})
+        assert await state.get("stock") == 3, "not yet"
+        assert soorma_platform.published() == []
+    assert (await state.get("stock"), await state.get("sold")) == (2, ["tea"])
+    assert [event.data for event in soorma_platform.published()] == [{"left": 2}]
+    assert {change.revision for change in await state.history(after=1)} == {2}, "one commit"
+    with pytest.raises(HandlerEnded):
+        await tx.get("stock")
+
+
+@pytest.mark.behaviour("transactions.all-or-nothing")
+async def test_a_transaction_that_raises_leaves_nothing(soorma_platform: LocalPlatform) -> None:
+    state = soorma_platform.state("p")
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - what is raised ends the block
+        async with state.transaction() as tx:
+            await tx.set("k", 1)
+            await tx.bus.publish("e", FACTS)
+            raise ZeroDivisionError
+    assert (await state.keys(), soorma_platform.published()) == ([], [])
+
+
+@pytest.mark.behaviour("transactions.conflict")
+async def test_a_transaction_in_conflict_is_run_again(soorma_platform: LocalPlatform) -> None:
+    state = soorma_platform.state("p")
+    runs = []
+
+    async def add(tx: Any) -> int:
+        n = await tx.get("n", 0)
+        runs.append(n)
+        if len(runs) == 1:
+            await state.set("n", 10)
+        await tx.set("n", n + 1)
+        return n + 1
+
+    assert await state.transact(add) == 11
+    assert (runs, await state.get("n")) == ([0, 10], 11)
+    with pytest.raises(Conflict):  # noqa: PT012 - raised at the end of the block
+        async with state.transaction() as tx:
+            await tx.get("n")
+            await state.set("n", 0)
+            await tx.set("n", 1)
+
+
+@pytest.mark.behaviour("transactions.conflict")
+async def test_concurrent_transactions_lose_nothing(soorma_platform: LocalPlatform) -> None:
+    state = soorma_platform.state("p")
+
+    async def add(tx: Any) -> None:
+        await tx.set("n", await tx.get("n", 0) + 1)
+
+    await asyncio.gather(*(state.transact(add) for _ in range(8)))
+    assert await state.get("n") == 8
+
+
+@pytest.mark.behaviour("transactions.not-in-a-handler")
+async def test_a_handler_is_a_transaction_already(soorma_platform: LocalPlatform, worker: Worker) -> None:
+    refused = []
+
+    @worker.on_event("e")
+    async def handle(event: Any, context: HandlerContext) -> None:
+        try:
+            WorkflowState(context.memory, "p").transaction()
+        except InvalidRequest as error:
+            refused.append(str(error))
+        async with WorkflowState(context.immediate.memory, "p").transaction() as tx:
+            await tx.set("k", 1)
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("e", FACTS)
+    await soorma_platform.settle()
+    assert "a handler is a transaction already" in refused[0]
+    assert await soorma_platform.state("p").get("k") == 1
