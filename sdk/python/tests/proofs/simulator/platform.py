@@ -165,6 +165,7 @@ class Machine:
         self.world = world
         self.disk = Disk(ids)
         self.power_cut_planned = False
+        self.power_was_cut = False
         self.crash_in_commit: int | None = None
         """die at this statement of the next commit; -1: after it"""
         self.jumped = 0.0
@@ -216,6 +217,7 @@ class Machine:
         self._process.kill()
         self._process = None
         self._network.disconnect_platform()
+        self.power_was_cut |= power_cut
         if power_cut or not self.disk.keeps_the_last_commit:
             self.disk.lose_power()
         dice = self.world.dice
