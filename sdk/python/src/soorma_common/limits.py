@@ -32,12 +32,13 @@ class Limits(msgspec.Struct, frozen=True):
     history_revisions: int = 10_000
     history_bytes: int = 64 * MIB
 
-    def check(self, limit: str, actual: int, what: str) -> None:
-        """Raises LimitExceeded, naming the limit, if `actual` is past it."""
+    def check(self, limit: str, actual: int, what: str, *about: object) -> None:
+        """Raises LimitExceeded, naming the limit, if `actual` is past it; `what` tells of what, `about` fills it in."""
         maximum: int = getattr(self, limit)
         if actual > maximum:
+            told = what.format(*about) if about else what
             raise LimitExceeded(
-                f"{what} would be {actual:,}, and the limit {limit} is {maximum:,}; nothing was changed",
+                f"{told} would be {actual:,}, and the limit {limit} is {maximum:,}; nothing was changed",
                 limit=limit,
                 maximum=maximum,
                 actual=actual,

@@ -8,7 +8,7 @@ splice text, so that a long list is never parsed to grow by one.
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, get_args
 
 import msgspec
 
@@ -106,7 +106,11 @@ class ExpirePlan(Operation, tag="ttl"):
     ttl: Ttl | None
 
 
-class Ending(Operation, kw_only=True):
+class LifeOperation(Operation):
+    """An operation that reaches beyond its plan's keys: it publishes events, or begins with what another plan holds."""
+
+
+class Ending(LifeOperation, kw_only=True):
     """Ends the plan's life, once; an event of the id `event_id` tells of it on plan-events."""
 
     event_id: Name | None = None
@@ -130,19 +134,19 @@ class Cancel(Ending, tag="cancel"):
     reason: str = ""
 
 
-class Deadline(Operation, tag="deadline"):
+class Deadline(LifeOperation, tag="deadline"):
     """Publishes an event later, unless the plan has ended by then."""
 
     timer: TimerBody
 
 
-class Compensate(Operation, tag="compensate"):
+class Compensate(LifeOperation, tag="compensate"):
     """Registers an event that undoes what the commit does, to be published if the plan fails."""
 
     event: Envelope
 
 
-class Fork(Operation, tag="fork"):
+class Fork(LifeOperation, tag="fork"):
     """Begins the plan, which must be unused, with the keys of the user's plan `plan_id` as of `revision` (null: now).
 
     It comes first in its part of the commit. Actions and history are not copied. Result: the revision of that plan.
@@ -154,7 +158,10 @@ class Fork(Operation, tag="fork"):
 
 AnyKeyOperation = Set | Delete | Increment | Append | Extend | Merge | Join
 AnyEnding = Complete | Fail | Cancel
-AnyOperation = AnyKeyOperation | RecordAction | Cleanup | ExpirePlan | AnyEnding | Deadline | Compensate | Fork
+AnyLifeOperation = AnyEnding | Deadline | Compensate | Fork
+AnyOperation = AnyKeyOperation | RecordAction | Cleanup | ExpirePlan | AnyLifeOperation
+
+_TAGS: dict[type[Operation], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(AnyOperation)}
 
 ENDINGS: dict[type[Ending], str] = {Complete: "completed", Fail: "failed", Cancel: "cancelled"}
 """The status that an operation leads to; the event that tells of it is `plan.` and that."""
@@ -221,7 +228,7 @@ def argument(operation: AnyOperation) -> str | None:
 
 def tag(operation: Operation) -> str:
     """The operation's name, as it stands in `op`."""
-    return str(operation.__struct_config__.tag)
+    return _TAGS[type(operation)]
 
 
 def from_history(op: str, key: str, argument: str | None) -> AnyKeyOperation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import time
@@ -153,6 +154,17 @@ def listen(settings: Settings) -> dict[str, socket.socket]:
     return sockets
 
 
+def _settle_memory() -> None:
+    """Spares the garbage collector what lives as long as the process, and has it come less often.
+
+    A commit makes about a hundred objects that are gone with it; collecting after every few of them was a sixth of its
+    cost.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
+
+
 async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
     """Runs the platform until SIGINT or SIGTERM; Unavailable if it cannot start."""
     sockets = listen(settings)
@@ -167,6 +179,7 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
             while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - a server tells by a flag
                 await asyncio.sleep(0.005)
             on_ready()
+            _settle_memory()
             log.info("platform ready", **{name: settings.address(name) for name in sockets})
             await stop.wait()
             platform.stopping()

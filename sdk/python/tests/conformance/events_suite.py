@@ -89,7 +89,7 @@ class EventsSuite:
     async def test_deciding_twice_publishes_the_same_event(self, record: Record) -> None:
         """A store may call `decide` again on a newer snapshot; that must not show in what it wrote."""
         request = commits.Request(ALICE, Commit(events=[event("e", "p", id="1")]), "body")
-        commits.place_events(request)
+        request.prepare(lambda: "another")
 
         def decide_twice(snapshot: Snapshot) -> Decision:
             commits.decide(request, copy.deepcopy(snapshot), record.limits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from soorma_common.names import Scope
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Deadline, Fail
 from soorma_common.values import decode
 from soorma_platform.engine import commits, deliveries, timers
+from soorma_platform.engine.checks import check_commit
 from soorma_platform.stores.protocol import Claimed, Retention
 
 AT_ONCE = RetryPolicy(first_delay=0, jitter=0)
@@ -24,13 +26,9 @@ DAY = 86_400
 
 async def commit(record: Record, made: Commit, scope: Scope = ALICE) -> Any:
     """A commit as the service makes one of it."""
-    commits.check_commit(made, record.limits)
-    for number, one in enumerate(commits.new_events(made)):
-        one.id = one.id or f"made-{id(made)}-{number}"
-    for number, (_, ending) in enumerate(commits.endings(made)):
-        ending.event_id = ending.event_id or f"end-{id(made)}-{number}"
+    check_commit(made, record.limits)
     request = commits.Request(scope, made, "f")
-    commits.place_events(request)
+    request.prepare(lambda: str(uuid4()))
     decision = await record.store.transact(
         commits.needs(request), lambda snapshot: commits.decide(request, snapshot, record.limits)
     )

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Callable
 
 import msgspec
 
-from soorma_common.errors import Fenced, Forbidden, IdempotencyMismatch, InvalidRequest
-from soorma_common.events import Envelope, check_envelope, check_timer
+from soorma_common.errors import Fenced, Forbidden, IdempotencyMismatch
+from soorma_common.events import Envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed, PlanCommitted
-from soorma_common.names import Scope, check_name
+from soorma_common.names import Scope
 from soorma_common.operations import (
-    LONGEST_TTL,
-    AnyEnding,
-    AnyOperation,
-    Append,
-    Cancel,
+    AnyLifeOperation,
     Cleanup,
     Compensate,
-    Complete,
     Deadline,
     Ending,
-    ExpirePlan,
-    Extend,
     Fail,
     Fork,
-    Join,
     KeyOperation,
-    Merge,
-    Operation,
-    RecordAction,
-    Set,
+    LifeOperation,
 )
-from soorma_common.values import check
 from soorma_platform.engine import life, sagas
 from soorma_platform.engine.deliveries import finish, settle
 from soorma_platform.engine.plans import PlanEditor
@@ -44,18 +32,32 @@ from soorma_platform.engine.timers import due_at, set_timer
 MINUTE = 60_000
 
 _NULL = msgspec.Raw(b"null")
-_LAST_REVISION = (1 << 62) - 1
-Kind = TypeVar("Kind", bound=Operation)
 
 
-class Request(msgspec.Struct):
-    """A commit as it came in: whose, under which idempotency key, and a fingerprint of its body."""
+class Request:
+    """A commit as it came in: whose, under which idempotency key, and a fingerprint of its body.
 
-    scope: Scope
-    commit: Commit
-    fingerprint: str
-    idempotency_key: str | None = None
-    keep_answer: int = 15 * MINUTE
+    `of_life` are its operations that reach beyond the keys of their plans, with these plans.
+    """
+
+    __slots__ = ("commit", "fingerprint", "idempotency_key", "keep_answer", "of_life", "scope")
+
+    def __init__(
+        self,
+        scope: Scope,
+        commit: Commit,
+        fingerprint: str,
+        idempotency_key: str | None = None,
+        keep_answer: int = 15 * MINUTE,
+    ) -> None:
+        self.scope = scope
+        self.commit = commit
+        self.fingerprint = fingerprint
+        self.idempotency_key = idempotency_key
+        self.keep_answer = keep_answer
+        self.of_life: list[tuple[str, AnyLifeOperation]] = [
+            (part.plan_id, one) for part in commit.plans for one in part.operations if isinstance(one, LifeOperation)
+        ]
 
     @property
     def answer_key(self) -> str | None:
@@ -64,64 +66,72 @@ class Request(msgspec.Struct):
             return f"fence:{self.commit.fence}"
         return None if self.idempotency_key is None else f"key:{self.idempotency_key}"
 
+    def events(self) -> list[Envelope]:
+        """All that the commit publishes, now or later."""
+        events = [*self.commit.events, *(timer.event for timer in self.commit.timers)]
+        for _, operation in self.of_life:
+            if isinstance(operation, Deadline):
+                events.append(operation.timer.event)
+            elif isinstance(operation, Compensate):
+                events.append(operation.event)
+        return events
 
-def check_commit(commit: Commit, limits: Limits) -> None:
-    """Raises InvalidRequest or LimitExceeded where a commit from outside is not one that can be decided."""
-    operations = sum(len(plan.operations) for plan in commit.plans)
-    limits.check("commit_operations", operations, "the number of the commit's operations")
-    limits.check("plan_keys", sum(len(plan.reads) for plan in commit.plans), "the number of keys the commit relies on")
-    events = len(commit.events) + len(commit.timers) + len(commit.cancels)
-    limits.check("commit_events", events, "the number of the commit's events")
-    names = [check_name("plan_id", plan.plan_id) for plan in commit.plans]
-    if len(set(names)) != len(names):
-        raise InvalidRequest("a plan is named twice in the commit; put its operations into one part")
-    for event in commit.events:
-        check_envelope(event)
-    for timer in commit.timers:
-        check_timer(timer)
-    for event_id in commit.cancels:
-        check_name("event_id", event_id)
-    for plan in commit.plans:
-        for key in plan.reads:
-            check_name("key", key)
-        for number, operation in enumerate(plan.operations):
-            if number and isinstance(operation, Fork):
-                raise InvalidRequest(f"plan {plan.plan_id!r} begins with its fork: no operation goes before that")
-            _check_operation(operation, limits)
+    def prepare(self, new_id: Callable[[], str]) -> None:
+        """Gives all that it publishes its scope and plan, and an id where it has none."""
+        commit, scope = self.commit, self.scope
+        if commit.events:
+            commit.events = [_named(place(event, scope), new_id) for event in commit.events]
+        for timer in commit.timers:
+            timer.event = _named(place(timer.event, scope), new_id)
+        for plan_id, operation in self.of_life:
+            match operation:
+                case Deadline(timer=timer):
+                    timer.event = _named(life.of_plan(timer.event, plan_id, commit.cause, scope), new_id)
+                case Compensate(event=event):
+                    operation.event = _named(life.of_plan(event, plan_id, commit.cause, scope), new_id)
+                case Ending():
+                    operation.event_id = operation.event_id or new_id()
+
+
+def _named(event: Envelope, new_id: Callable[[], str]) -> Envelope:
+    event.id = event.id or new_id()
+    return event
 
 
 def needs(request: Request) -> Needs:
-    """What must be loaded before the commit can be decided. Events must have their ids."""
+    """What must be loaded before a prepared request can be decided."""
     commit = request.commit
     plans: dict[str, set[str]] = {}
-    counted: set[str] = set()
+    needs = Needs(request.scope, plans, set(), request.answer_key, commit.fence)
     for plan in commit.plans:
         keys = plans[plan.plan_id] = set(plan.reads)
         for operation in plan.operations:
             if isinstance(operation, KeyOperation):
                 keys.add(operation.key)
             elif isinstance(operation, Cleanup):
-                counted.add(plan.plan_id)
-    told = [life.told(request.scope, plan_id, ending, commit.cause) for plan_id, ending in endings(commit)]
-    sagas = {plan_id for kind in (Fail, Compensate) for plan_id, _ in _operations(commit, kind)}
-    undoing = [operation.event for _, operation in _operations(commit, Compensate)]
-    timers = [*commit.timers, *(operation.timer for _, operation in _operations(commit, Deadline))]
-    published = [*commit.events, *told]
-    lanes = {lane for event in published if (lane := lane_of(request.scope, event.plan_id))}
-    events = [(event.id or "", event.topic, event.type) for event in (*published, *undoing)]
-    return Needs(
-        request.scope,
-        plans,
-        counted,
-        request.answer_key,
-        commit.fence,
-        events,
-        lanes,
-        timers={timer.event.id or "" for timer in timers} | set(commit.cancels),
-        timed_plans={timer.event.plan_id for timer in timers},
-        sagas=sagas,
-        forks={plan_id: (fork.plan_id, fork.revision) for plan_id, fork in _operations(commit, Fork)},
-    )
+                needs.counted.add(plan.plan_id)
+    if not (commit.events or commit.timers or commit.cancels or request.of_life):
+        return needs
+    timed = list(commit.timers)
+    published = list(commit.events)
+    undoing: list[Envelope] = []
+    for plan_id, operation in request.of_life:
+        match operation:
+            case Ending():
+                published.append(life.told(request.scope, plan_id, operation, commit.cause))
+            case Deadline(timer=timer):
+                timed.append(timer)
+            case Compensate(event=event):
+                undoing.append(event)
+            case Fork(plan_id=source, revision=revision):
+                needs.forks[plan_id] = (source, revision)
+        if isinstance(operation, Fail | Compensate):
+            needs.sagas.add(plan_id)
+    needs.events = [(event.id or "", event.topic, event.type) for event in (*published, *undoing)]
+    needs.lanes = {lane for event in published if (lane := lane_of(request.scope, event.plan_id))}
+    needs.timers = {timer.event.id or "" for timer in timed} | set(commit.cancels)
+    needs.timed_plans = {timer.event.plan_id for timer in timed}
+    return needs
 
 
 def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
@@ -158,44 +168,12 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     if decision.settled is not None:
         finish(decision, decision.settled, snapshot, limits)
     cancelled = _time(decision, request, snapshot, limits)
-    ids = [event.id or "" for event in (*commit.events, *(timer.event for timer in commit.timers))]
+    ids = [event.id or "" for event in commit.events] + [timer.event.id or "" for timer in commit.timers]
     decision.committed = Committed(answers, ids, snapshot.now, cancelled)
     if (key := request.answer_key) is not None:
         expires_at = snapshot.now + request.keep_answer
         decision.answer = StoredAnswer(key, request.fingerprint, decision.committed, expires_at)
     return decision
-
-
-def place_events(request: Request) -> None:
-    """Gives the commit's events, the timed ones too, their scope and plan."""
-    commit, scope = request.commit, request.scope
-    commit.events = [place(event, scope) for event in commit.events]
-    for timer in commit.timers:
-        timer.event = place(timer.event, scope)
-    for plan_id, deadline in _operations(commit, Deadline):
-        deadline.timer.event = life.of_plan(deadline.timer.event, plan_id, commit.cause, scope)
-    for plan_id, compensate in _operations(commit, Compensate):
-        compensate.event = life.of_plan(compensate.event, plan_id, commit.cause, scope)
-
-
-def new_events(commit: Commit) -> list[Envelope]:
-    """All that the commit publishes, now or later: each is to have an id."""
-    return [
-        *commit.events,
-        *(timer.event for timer in commit.timers),
-        *(operation.timer.event for _, operation in _operations(commit, Deadline)),
-        *(operation.event for _, operation in _operations(commit, Compensate)),
-    ]
-
-
-def endings(commit: Commit) -> list[tuple[str, AnyEnding]]:
-    """The operations that end a plan, with the plans."""
-    return [(part.plan_id, one) for part in commit.plans for one in part.operations if isinstance(one, Ending)]
-
-
-def _operations(commit: Commit, kind: type[Kind]) -> list[tuple[str, Kind]]:
-    """The operations of a kind, with the plans they are for."""
-    return [(part.plan_id, one) for part in commit.plans for one in part.operations if isinstance(one, kind)]
 
 
 def _live_on(decision: Decision, editor: PlanEditor, request: Request, snapshot: Snapshot, limits: Limits) -> None:
@@ -258,54 +236,6 @@ def _answer_again(request: Request, first: StoredAnswer) -> Decision:
             f"the idempotency key {request.idempotency_key!r} was used for a request with another body",
         )
     return Decision(replayed=first)
-
-
-def _check_operation(operation: AnyOperation, limits: Limits) -> None:
-    if isinstance(operation, Ending) and operation.event_id is not None:
-        check_name("event_id", operation.event_id)
-    match operation:
-        case Complete(result=value) if value is not msgspec.UNSET:
-            limits.check("value_bytes", len(bytes(value)), "the plan's result, in bytes,")
-            check(value, "the plan's result")
-        case Fail(reason=reason) | Cancel(reason=reason):
-            limits.check("value_bytes", len(reason.encode()), "the reason, in bytes,")
-        case Deadline(timer=timer):
-            check_timer(timer)
-        case Compensate(event=event):
-            check_envelope(event)
-        case KeyOperation(key=key):
-            check_name("key", key)
-            _check_argument(operation, limits)
-        case RecordAction(name=name):
-            check_name("action", name)
-        case ExpirePlan(ttl=ttl):
-            _check_ttl(ttl)
-        case Fork(plan_id=plan_id, revision=revision):
-            check_name("plan_id", plan_id)
-            if revision is not None and not 0 <= revision <= _LAST_REVISION:
-                raise InvalidRequest(f"a revision to fork at is a number from 0 on, not {revision}")
-
-
-def _check_argument(operation: KeyOperation, limits: Limits) -> None:
-    match operation:
-        case Join(arrival=arrival, expect=expect):
-            check_name("arrival", arrival)
-            names = expect if isinstance(expect, list) else []
-            count = len(set(names)) if isinstance(expect, list) else expect
-            if count < 1 or (isinstance(expect, list) and count < len(expect)):
-                raise InvalidRequest(f"join at {operation.key!r} expects at least one, and no name twice: {expect}")
-            for name in names:
-                check_name("expect", name)
-        case Set(value=value) | Append(value=value) | Extend(value=value) | Merge(value=value):
-            limits.check("value_bytes", len(bytes(value)), f"the value for {operation.key!r}, in bytes,")
-            check(value, f"the value for {operation.key!r}")
-    if isinstance(operation, Set):
-        _check_ttl(operation.ttl)
-
-
-def _check_ttl(ttl: float | None) -> None:
-    if ttl is not None and not 0 < ttl <= LONGEST_TTL:
-        raise InvalidRequest(f"ttl must be more than 0 and at most {LONGEST_TTL:.0f} seconds, not {ttl}")
 
 
 def purge(plan_id: str, before: int, snapshot: Snapshot, *, limits: Limits) -> Decision:

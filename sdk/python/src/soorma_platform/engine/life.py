@@ -96,7 +96,9 @@ def stalled(report: Report, snapshot: Snapshot, *, limits: Limits) -> Decision:
         plan_id=plan_id,
     )
     told_row = publish(event, scope, snapshot, limits)
-    return Decision(plans=[PlanChange(row, {}, set(), [], [], [])], events=[told_row] if told_row else [])
+    return Decision(
+        plans=[PlanChange(row, {}, set(), [], [], [], lives_on=False)], events=[told_row] if told_row else []
+    )
 
 
 def is_dropped(kind: str, published_at: int, plan: PlanRow | None) -> bool:

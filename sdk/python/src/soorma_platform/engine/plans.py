@@ -80,6 +80,8 @@ class PlanEditor:
 
     def apply(self, operation: AnyOperation) -> str | None:
         """Applies one operation and returns its result as JSON text, None where it has none."""
+        if isinstance(operation, KeyOperation):
+            return self._apply_to_key(operation)
         match operation:
             case RecordAction(name=name):
                 self._record(name)
@@ -89,6 +91,7 @@ class PlanEditor:
                 return str(count)
             case ExpirePlan(ttl=ttl):
                 self.row.expires_at = None if ttl is None else self._now + round(ttl * 1000)
+                self.change.lives_on = False
                 self._remember(operation, None)
             case Ending():
                 self._end(operation)
@@ -100,8 +103,6 @@ class PlanEditor:
                 self._register(operation, event)
             case Fork():
                 return str(self._fork(operation))
-            case KeyOperation():
-                return self._apply_to_key(operation)
         return None
 
     def _fork(self, operation: Fork) -> int:
@@ -123,6 +124,7 @@ class PlanEditor:
         self._check_active(tag(operation))
         row = self.row
         row.status, row.ended_at, row.outcome = ENDINGS[type(operation)], self._now, argument(operation)
+        self.change.lives_on = False
         self._remember(operation, None)
         self.endings.append(operation)
 
@@ -159,7 +161,7 @@ class PlanEditor:
 
     def _put(self, key: str, operation: AnyKeyOperation, entry: EntryRow | None, value: str) -> None:
         size = _bytes(value)
-        self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
+        self._limits.check("value_bytes", size, "the value of {!r}, in bytes,", key)
         self.row.keys += entry is None
         self._live_keys += entry is None
         self.row.size += size + (_bytes(key) if entry is None else -_bytes(entry.value))
@@ -214,6 +216,7 @@ class PlanEditor:
     def _clear(self, op: str, text: str | None = None) -> None:
         row = self.row
         self.change.cleared.append(row.incarnation)
+        self.change.lives_on = False
         row.incarnation += 1
         row.keys = row.size = row.actions = row.history_size = self._live_keys = 0
         row.expires_at = row.ended_at = row.outcome = None
@@ -234,7 +237,9 @@ class PlanEditor:
         row = self.row
         row.revision = self._before + 1
         row.updated_at = self._now
-        row.live = row.keys > 0 or row.actions > 0 or not row.is_active
+        live = row.keys > 0 or row.actions > 0 or not row.is_active
+        if live is not row.live:
+            row.live, self.change.lives_on = live, False
         if action is None:  # actions are kept, whatever becomes of the rest of the history
             row.history_size += ROW_OVERHEAD + (_bytes(text) if text else 0)
         self.change.history.append(

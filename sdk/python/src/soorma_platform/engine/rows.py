@@ -117,7 +117,11 @@ class Saga(msgspec.Struct):
 
 
 class PlanChange(msgspec.Struct):
-    """What is to be written of a plan; `cleared` are the incarnations to be swept, `bases` values at its horizon."""
+    """What is to be written of a plan; `cleared` are the incarnations to be swept, `bases` values at its horizon.
+
+    `lives_on` where the row differs in its counts, revision and time only, as after most changes: its incarnation and
+    horizon, whether it is live, when it expires, and how far its life has come are as they were.
+    """
 
     row: PlanRow
     puts: dict[str, EntryRow]
@@ -126,6 +130,7 @@ class PlanChange(msgspec.Struct):
     cleared: list[int]
     compensations: list[CompensationRow] = []
     bases: dict[str, str] = {}
+    lives_on: bool = True
 
 
 class SubscriptionRow(msgspec.Struct, frozen=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +13,7 @@ from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed
 from soorma_common.names import Scope
 from soorma_platform.engine import commits, deliveries, steps
+from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.rows import Decision, DeliveryRow
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
@@ -25,6 +25,10 @@ SDK_KEY = "sdk:"
 """Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
 
 log = Log("soorma.commits")
+
+
+def _new_id() -> str:
+    return str(uuid4())
 
 
 def fingerprint(body: bytes) -> str:
@@ -45,18 +49,14 @@ class Committer:
 
     async def commit(self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key."""
-        commits.check_commit(commit, self.limits)
-        events = commits.new_events(commit)
-        if events:
-            await self._check_payloads(scope, events)
-        for event in events:
-            event.id = event.id or str(uuid4())
-        for _, ending in commits.endings(commit):
-            ending.event_id = ending.event_id or str(uuid4())
-        request = commits.Request(scope, commit, fingerprint(body), key)
+        check_commit(commit, self.limits)
+        known_by = "" if commit.fence is None and key is None else fingerprint(body)
+        request = commits.Request(scope, commit, known_by, key)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
-        commits.place_events(request)
+        if events := request.events():
+            await self._check_payloads(scope, events)
+        request.prepare(_new_id)
         decision = await self._decide(request)
         if decision.replayed is not None:
             return decision.replayed.committed
@@ -72,9 +72,10 @@ class Committer:
 
     async def _decide(self, request: commits.Request) -> Decision:
         source = "http" if request.commit.fence is None else "handler"
-        decide = partial(commits.decide, request, limits=self.limits)
         try:
-            decision = await self._store.transact(commits.needs(request), lambda snapshot: decide(snapshot=snapshot))
+            decision = await self._store.transact(
+                commits.needs(request), lambda snapshot: commits.decide(request, snapshot, self.limits)
+            )
         except Conflict:
             self.metrics.conflicts.add(source)
             raise

@@ -127,7 +127,8 @@ class SqliteStore:
 
         def job(connection: apsw.Connection) -> tuple[Decision, Notice]:
             snapshot = transactions.load(connection, needs, self._now())
-            past.load_origins(connection, needs, snapshot)
+            if needs.forks:
+                past.load_origins(connection, needs, snapshot)
             decision = decide(snapshot)
             return decision, transactions.write(connection, needs, decision, self._history_limits)
 
@@ -171,7 +172,7 @@ class SqliteStore:
         """See `Store.plans`."""
         values = (scope.tenant_id, scope.user_id, after, self._now(), status, stalled, limit)
         with self._reads() as connection:
-            return [transactions.to_plan(*row) for row in connection.execute(SQL["live_plans"], values)]
+            return [transactions.to_plan(row) for row in connection.execute(SQL["live_plans"], values)]
 
     async def history(
         self, scope: Scope, plan_id: str, key: str | None, after: int | None, until: int | None, limit: int

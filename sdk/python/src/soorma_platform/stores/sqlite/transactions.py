@@ -163,33 +163,14 @@ def plan_row(connection: apsw.Connection, scope: Scope, plan_id: str, now: int) 
     found = one(connection, "plan", (scope.tenant_id, scope.user_id, plan_id))
     if found is None:
         return PlanRow(plan_id, now, now)
-    return to_plan(plan_id, *found)
+    return to_plan(found)
 
 
-def to_plan(plan_id: str, *columns: Any) -> PlanRow:
+def to_plan(row: tuple[Any, ...]) -> PlanRow:
     """A plan of its columns in the order of the queries."""
-    (
-        id_,
-        revision,
-        incarnation,
-        live,
-        keys,
-        size,
-        actions,
-        horizon,
-        history_size,
-        created,
-        updated,
-        expires,
-        status,
-        ended,
-        outcome,
-        stalled,
-    ) = columns
-    return PlanRow(
-        plan_id, created, updated, id_, revision, incarnation, bool(live), keys, size, actions, horizon, history_size,
-        expires, status, ended, outcome, stalled,
-    )  # fmt: skip
+    plan = PlanRow(*row)
+    plan.live = plan.live == 1
+    return plan
 
 
 def to_history(row: tuple[Any, ...]) -> HistoryRow:
@@ -215,13 +196,15 @@ def write(connection: apsw.Connection, needs: Needs, decision: Decision, history
     for change in decision.plans:
         _write_plan(connection, needs.scope, change, history_limits)
         notice.plans.append((needs.scope, change.row.plan_id))
-    _write_delivery(connection, decision, notice)
+    if decision.settled or decision.retried or decision.dead_letter:
+        _write_delivery(connection, decision, notice)
     for event in decision.events:
         _write_event(connection, event, notice)
     if (step := decision.step) is not None:
         values = (step.group_id, step.position, step.name, step.occurrence, step.at, step.result)
         connection.execute(SQL["insert_step"], values)
-    _write_timers(connection, decision, notice)
+    if decision.timers or decision.unset:
+        _write_timers(connection, decision, notice)
     if decision.answer is not None:
         text = msgspec.json.encode(decision.answer).decode()
         key = (needs.scope.tenant_id, needs.scope.user_id, decision.answer.key)
@@ -241,23 +224,11 @@ def _write_timers(connection: apsw.Connection, decision: Decision, notice: Notic
 
 def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, history_limits: tuple[int, int]) -> None:
     row = change.row
-    state = (
-        row.revision,
-        row.incarnation,
-        row.live,
-        row.keys,
-        row.size,
-        row.actions,
-        row.horizon,
-        row.history_size,
-    )
-    life = (row.expires_at, row.status, row.ended_at, row.outcome, row.stalled)
-    if row.id is None:
-        where = (scope.tenant_id, scope.user_id, row.plan_id)
-        created = (*where, *state, row.created_at, row.updated_at, *life)
-        row.id = one(connection, "insert_plan", created)[0]
+    if row.id is not None and change.lives_on:
+        counts = (row.revision, row.keys, row.size, row.actions, row.history_size, row.updated_at)
+        connection.execute(SQL["count_change"], (*counts, row.id))
     else:
-        connection.execute(SQL["update_plan"], (*state, row.updated_at, *life, row.id))
+        _write_row(connection, scope, row)
     place = (row.id, row.incarnation)
     chore = "purge" if change.history and change.history[0].op == "purge" else "sweep"
     for incarnation in change.cleared:
@@ -283,6 +254,26 @@ def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, h
     kept = row.revision - row.horizon
     if (kept > revisions + TRIM_REVISIONS and kept % TRIM_REVISIONS == 0) or row.history_size > size * 5 // 4:
         connection.execute(SQL["add_chore"], ("trim", *place))
+
+
+def _write_row(connection: apsw.Connection, scope: Scope, row: PlanRow) -> None:
+    state = (
+        row.revision,
+        row.incarnation,
+        row.live,
+        row.keys,
+        row.size,
+        row.actions,
+        row.horizon,
+        row.history_size,
+    )
+    life = (row.expires_at, row.status, row.ended_at, row.outcome, row.stalled)
+    if row.id is None:
+        where = (scope.tenant_id, scope.user_id, row.plan_id)
+        created = (*where, *state, row.created_at, row.updated_at, *life)
+        row.id = one(connection, "insert_plan", created)[0]
+    else:
+        connection.execute(SQL["update_plan"], (*state, row.updated_at, *life, row.id))
 
 
 def _write_delivery(connection: apsw.Connection, decision: Decision, notice: Notice) -> None:

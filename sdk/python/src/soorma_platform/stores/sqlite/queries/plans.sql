@@ -1,12 +1,16 @@
 -- name: plan
-SELECT id, revision, incarnation, live, keys, size, actions, horizon, history_size, created_at, updated_at, expires_at,
-    status, ended_at, outcome, stalled
+SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, size, actions, horizon, history_size,
+    expires_at, status, ended_at, outcome, stalled
 FROM plans WHERE tenant_id = ? AND user_id = ? AND plan_id = ?;
 
 -- name: insert_plan
 INSERT INTO plans (tenant_id, user_id, plan_id, revision, incarnation, live, keys, size, actions, horizon,
     history_size, created_at, updated_at, expires_at, status, ended_at, outcome, stalled)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
+
+-- name: count_change
+-- Of no column with an index: what most changes do, they do without touching one.
+UPDATE plans SET revision = ?, keys = ?, size = ?, actions = ?, history_size = ?, updated_at = ? WHERE id = ?;
 
 -- name: update_plan
 UPDATE plans SET revision = ?, incarnation = ?, live = ?, keys = ?, size = ?, actions = ?, horizon = ?,
@@ -45,7 +49,7 @@ WHERE plan = ?1 AND incarnation = ?2 AND key > ?3 AND (?4 IS NULL OR key >= ?4 A
 ORDER BY key LIMIT ?7;
 
 -- name: live_plans
-SELECT plan_id, id, revision, incarnation, live, keys, size, actions, horizon, history_size, created_at, updated_at,
+SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, size, actions, horizon, history_size,
     expires_at, status, ended_at, outcome, stalled
 FROM plans
 WHERE tenant_id = ?1 AND user_id = ?2 AND plan_id > ?3 AND live AND (expires_at IS NULL OR expires_at > ?4)

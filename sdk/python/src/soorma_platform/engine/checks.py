@@ -1,0 +1,114 @@
+"""What a commit from outside must be, before it is decided."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.errors import InvalidRequest
+from soorma_common.events import check_envelope, check_timer
+from soorma_common.limits import Limits
+from soorma_common.memory import Commit
+from soorma_common.names import check_name
+from soorma_common.operations import (
+    LONGEST_TTL,
+    AnyKeyOperation,
+    AnyOperation,
+    Append,
+    Cancel,
+    Compensate,
+    Complete,
+    Deadline,
+    Ending,
+    ExpirePlan,
+    Extend,
+    Fail,
+    Fork,
+    Join,
+    KeyOperation,
+    Merge,
+    RecordAction,
+    Set,
+)
+from soorma_common.values import check
+
+_LAST_REVISION = (1 << 62) - 1
+_VALUED = (Set, Append, Extend, Merge)
+
+
+def check_commit(commit: Commit, limits: Limits) -> None:
+    """Raises InvalidRequest or LimitExceeded where a commit from outside is not one that can be decided."""
+    operations = sum(len(plan.operations) for plan in commit.plans)
+    limits.check("commit_operations", operations, "the number of the commit's operations")
+    limits.check("plan_keys", sum(len(plan.reads) for plan in commit.plans), "the number of keys the commit relies on")
+    events = len(commit.events) + len(commit.timers) + len(commit.cancels)
+    limits.check("commit_events", events, "the number of the commit's events")
+    names = {check_name("plan_id", plan.plan_id) for plan in commit.plans}
+    if len(names) < len(commit.plans):
+        raise InvalidRequest("a plan is named twice in the commit; put its operations into one part")
+    for event in commit.events:
+        check_envelope(event)
+    for timer in commit.timers:
+        check_timer(timer)
+    for event_id in commit.cancels:
+        check_name("event_id", event_id)
+    for plan in commit.plans:
+        for key in plan.reads:
+            check_name("key", key)
+        for number, operation in enumerate(plan.operations):
+            if number and isinstance(operation, Fork):
+                raise InvalidRequest(f"plan {plan.plan_id!r} begins with its fork: no operation goes before that")
+            _check_operation(operation, limits)
+
+
+def _check_operation(operation: AnyOperation, limits: Limits) -> None:
+    if isinstance(operation, KeyOperation):
+        check_name("key", operation.key)
+        _check_argument(operation, limits)
+        return
+    if isinstance(operation, Ending) and operation.event_id is not None:
+        check_name("event_id", operation.event_id)
+    match operation:
+        case RecordAction(name=name):
+            check_name("action", name)
+        case ExpirePlan(ttl=ttl):
+            _check_ttl(ttl)
+        case Complete(result=value) if value is not msgspec.UNSET:
+            limits.check("value_bytes", len(bytes(value)), "the plan's result, in bytes,")
+            check(value, "the plan's result")
+        case Fail(reason=reason) | Cancel(reason=reason):
+            limits.check("value_bytes", len(reason.encode()), "the reason, in bytes,")
+        case Deadline(timer=timer):
+            check_timer(timer)
+        case Compensate(event=event):
+            check_envelope(event)
+        case Fork(plan_id=plan_id, revision=revision):
+            check_name("plan_id", plan_id)
+            if revision is not None and not 0 <= revision <= _LAST_REVISION:
+                raise InvalidRequest(f"a revision to fork at is a number from 0 on, not {revision}")
+
+
+def _check_argument(operation: AnyKeyOperation, limits: Limits) -> None:
+    if isinstance(operation, _VALUED):
+        value = bytes(operation.value)
+        limits.check("value_bytes", len(value), "the value for {!r}, in bytes,", operation.key)
+        check(value, f"the value for {operation.key!r}")
+    if isinstance(operation, Set):
+        _check_ttl(operation.ttl)
+    elif isinstance(operation, Join):
+        _check_join(operation)
+
+
+def _check_join(join: Join) -> None:
+    expect = join.expect
+    check_name("arrival", join.arrival)
+    names = expect if isinstance(expect, list) else []
+    count = len(set(names)) if isinstance(expect, list) else expect
+    if count < 1 or (isinstance(expect, list) and count < len(expect)):
+        raise InvalidRequest(f"join at {join.key!r} expects at least one, and no name twice: {expect}")
+    for name in names:
+        check_name("expect", name)
+
+
+def _check_ttl(ttl: float | None) -> None:
+    if ttl is not None and not 0 < ttl <= LONGEST_TTL:
+        raise InvalidRequest(f"ttl must be more than 0 and at most {LONGEST_TTL:.0f} seconds, not {ttl}")
