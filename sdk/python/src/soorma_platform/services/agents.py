@@ -12,7 +12,7 @@ from contextlib import suppress
 from uuid import uuid4
 
 import msgspec
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected, WebSocketState
 
 from soorma_common.delivery import (
     AgentFrame,
@@ -54,6 +54,8 @@ SNAPSHOT_KEYS = 100
 log = Log("soorma.agents")
 _frames = msgspec.json.Decoder(AgentFrame)
 _encoder = msgspec.json.Encoder()
+_GONE = (WebSocketDisconnect, WebSocketDisconnected)
+"""The agent has gone: heard of when reading, or known since a frame could not be sent."""
 
 
 class AgentConnection:
@@ -87,7 +89,7 @@ class AgentConnection:
         try:
             self._hello = await self._receive_hello()
             await self._join()
-        except WebSocketDisconnect:
+        except _GONE:
             return  # gone before it said who it is
         except SoormaError as error:
             await self._send(Goodbye(to_problem(error)))
@@ -263,7 +265,7 @@ class AgentConnection:
         while not pump.done():
             try:
                 frame = _frames.decode(await self._socket.receive_bytes())
-            except WebSocketDisconnect:
+            except _GONE:
                 return
             except (ValueError, KeyError) as error:
                 await self._send(Goodbye(to_problem(InvalidRequest(f"this is no frame of an agent: {error}"))))

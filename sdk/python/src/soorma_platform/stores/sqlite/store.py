@@ -200,8 +200,10 @@ class SqliteStore:
 
     async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> str | None:
         """See `Store.value_at`."""
-        with self._reads(together=True) as connection:
-            plan = transactions.plan_row(connection, scope, plan_id, self._now())
+        now = self._now()
+
+        def look(connection: apsw.Connection) -> str | None:
+            plan = transactions.plan_row(connection, scope, plan_id, now)
             check_horizon(f"of plan {plan_id!r} revision", revision, plan.horizon)
             entry = one(connection, "entry", (plan.id, plan.incarnation, key))
             if entry and entry[_REVISION] < revision:
@@ -209,6 +211,8 @@ class SqliteStore:
             base = one(connection, "base", (plan.id, plan.incarnation, key))
             rows = connection.execute(SQL["key_history"], (plan.id, plan.incarnation, revision, seq, key))
             return rebuild(map(transactions.to_history, rows), base[0] if base else None)
+
+        return await self._overview.look(look)  # the key's last change may lie many revisions back
 
     async def values_at(
         self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int
