@@ -73,7 +73,7 @@ class Platform:
         }
         addresses = {name: settings.address(name) for name in settings.ports}
         self.services = {NAME: Gateway(behind, addresses, self.store, metrics), **behind}
-        timekeeper = Timekeeper(self.store, bus, settings.limits, metrics)
+        timekeeper = Timekeeper(self.store, bus, metrics)
         self._background = [asyncio.create_task(self._keep_up()), asyncio.create_task(timekeeper.run())]
         return self
 

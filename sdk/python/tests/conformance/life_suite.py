@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from soorma_common.errors import EventIdConflict, LimitExceeded, PlanCancelled, 
 from soorma_common.events import Timer
 from soorma_common.memory import Commit
 from soorma_common.names import Scope
-from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Deadline, Fail
+from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Deadline, ExpirePlan, Fail
 from soorma_common.values import decode
 from soorma_platform.engine import commits, deliveries, timers
 from soorma_platform.engine.checks import check_commit
@@ -46,7 +47,7 @@ async def fire(record: Record) -> list[str]:
     for timer in await record.store.due_timers(100):
         decision = await record.store.transact(
             timers.needs_of_firing(timer),
-            lambda snapshot, timer=timer: timers.fire(timer.event_id, snapshot, record.limits),  # type: ignore[misc]
+            partial(timers.fire, timer.event_id),
         )
         fired += [row.event_id for row in decision.events]
     return fired
@@ -100,18 +101,52 @@ class LifeSuite:
         record.clock.advance(1)
         (due,) = await record.store.due_timers(10)
         for _ in range(2):
-            await record.store.transact(
-                timers.needs_of_firing(due), lambda snapshot: timers.fire("1", snapshot, record.limits)
-            )
+            await record.store.transact(timers.needs_of_firing(due), partial(timers.fire, "1"))
         assert await types(record) == ["e"]
 
     @pytest.mark.behaviour("timers.same-id")
+    async def test_an_event_that_waits_cannot_be_published_meanwhile(self, record: Record) -> None:
+        await commit(record, Commit(timers=[later("e", 1, id="1")]))
+        for kind in ("e", "other"):
+            with pytest.raises(EventIdConflict, match="cancel that first"):
+                await commit(record, Commit(events=[event(kind, id="1")]))
+        done = await commit(record, Commit(events=[event("other", id="1")], cancels=["1"]))
+        assert (done.cancelled, await types(record)) == (["1"], ["other"])
+        record.clock.advance(1)
+        assert await fire(record) == []
+
+    @pytest.mark.behaviour("timers.size")
+    async def test_what_was_accepted_can_be_published(self, make_record: Any) -> None:
+        """An event grows by what the log adds to it: its time, source and correlation."""
+        record = await make_record(event_bytes=1_000)
+        for what in ("timer", "compensation"):
+            accepted = 0
+            for size in range(700, 1_000):
+                big = event("e", "p", id=f"{what}-{size}", data="x" * size)
+                made = Commit(timers=[Timer(big, 1)]) if what == "timer" else Commit([part("p", Compensate(big))])
+                try:
+                    await commit(record, made)
+                except LimitExceeded:
+                    break
+                accepted += 1
+            assert 0 < accepted < 300
+        record.clock.advance(1)
+        fired = 0
+        while some := await fire(record):
+            fired += len(some)
+        assert await record.store.timers(ALICE, None, 0, 9) == []
+        await do(record, "p", Fail())
+        assert (await types(record)).count("e") == fired + 1, "the last and largest"
+
+    @pytest.mark.behaviour("timers.same-id")
     async def test_setting_a_timer_again_does_nothing(self, record: Record) -> None:
-        for delay in (1, 5):
-            await commit(record, Commit(timers=[later("e", delay, id="1")]))
+        for _ in range(2):
+            await commit(record, Commit(timers=[later("e", 1, id="1")]))
         assert len(await record.store.timers(ALICE, None, 0, 9)) == 1
         with pytest.raises(EventIdConflict):
             await commit(record, Commit(timers=[later("other", 1, id="1")]))
+        with pytest.raises(EventIdConflict):
+            await commit(record, Commit(timers=[later("e", 5, id="1")]))
         record.clock.advance(1)
         assert await fire(record) == ["1"]
         await commit(record, Commit(timers=[later("e", 1, id="1")]))
@@ -144,6 +179,16 @@ class LifeSuite:
         await fire(record)
         told = [(entry.type, decode(entry.envelope)["plan_id"]) for entry in await record.log()]
         assert told == [("plan.completed", "done"), ("plan.timed_out", "late")]
+
+    @pytest.mark.behaviour("timers.deadline")
+    @pytest.mark.parametrize("what", ["cleaned up", "expired"])
+    async def test_a_deadline_is_of_one_life_of_its_plan(self, record: Record, what: str) -> None:
+        await do(record, "p", Deadline(later("plan.timed_out", 10)))
+        await do(record, "p", Cleanup() if what == "cleaned up" else ExpirePlan(1))
+        record.clock.advance(5)
+        await do(record, "p", put("k", 1))
+        record.clock.advance(5)
+        assert await fire(record) == []
 
     # the end
 
@@ -190,6 +235,38 @@ class LifeSuite:
         assert await record.state("p") == {}
         await record.store.transact(deliveries.needs_of_drop(running.fence, ALICE), deliveries.drop)
         assert [one.plan_id for one in await record.claim(member)] == ["p"], "the next, for the platform to drop"
+
+    @pytest.mark.behaviour("plans.cancel")
+    async def test_a_cancel_drops_what_was_published_before_it_and_nothing_else(self, record: Record) -> None:
+        """Whatever the clock says, and whatever becomes of the plan afterwards."""
+        member = await record.subscribe("g", Subscription("e", retry=AT_ONCE, ordered=False))
+        before = await record.publish("e", "p")
+        await commit(record, Commit(timers=[later("e", 1, id="timed", plan="p")]))
+        made = Commit([part("p", Cancel())], events=[event("e", "p", id="with")])
+        await commit(record, made)
+        await do(record, "p", Cleanup())
+        await record.publish("e", "p", id="after")
+        record.clock.advance(1)
+        assert await fire(record) == [], "it was set before the cancel"
+        for claimed in sorted(await record.claim(member), key=lambda one: one.position):
+            if claimed.position == 1:
+                with pytest.raises(PlanCancelled):
+                    await settle(record, claimed, put(before, 1))
+            else:
+                await settle(record, claimed, put(decode(claimed.envelope)["id"], 1))
+        assert set(await record.state("p")) == {"with", "after"}
+
+    @pytest.mark.behaviour("plans.cancel")
+    async def test_a_dead_letter_of_a_cancelled_plan_is_not_replayed(self, record: Record) -> None:
+        member = await record.subscribe("g", Subscription("e", retry=RetryPolicy(max_attempts=1)))
+        await record.publish("e", "p")
+        (claimed,) = await record.claim(member)
+        await record.fail(claimed)
+        await do(record, "p", Cancel())
+        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        with pytest.raises(PlanEnded, match="publish it anew"):
+            await record.store.replay(None, letter.id)
+        assert len(await record.store.dead_letters(None, None, 0, 9)) == 1
 
     @pytest.mark.behaviour("plans.cancel")
     async def test_a_failure_in_a_cancelled_plan_is_not_tried_again(self, record: Record) -> None:
@@ -276,6 +353,42 @@ class LifeSuite:
         with pytest.raises(LimitExceeded):
             await do(record, "p", Compensate(event("undo")))
 
+    @pytest.mark.behaviour("sagas.same-id")
+    async def test_a_compensation_is_registered_once(self, record: Record) -> None:
+        member = await record.subscribe("g", "undo")
+        for number in (1, 2, 2, 1):
+            await do(record, "p", Compensate(event("undo", id=str(number), data=number)))
+        with pytest.raises(EventIdConflict):
+            await do(record, "p", Compensate(event("undo", id="2", data="other")))
+        await record.publish("undo", "q", id="3")
+        await commit(record, Commit(timers=[later("undo", 9, id="4")]))
+        for number in ("3", "4"):
+            with pytest.raises(EventIdConflict):
+                await do(record, "p", Compensate(event("undo", id=number)))
+        await do(record, "p", Fail())
+        undone = [decode(one.envelope)["data"] for one in await self.undo(record, member)]
+        assert undone == [2, 1]
+
+    @pytest.mark.behaviour("sagas.same-id")
+    async def test_an_id_that_was_taken_meanwhile_holds_up_nothing(self, record: Record) -> None:
+        member = await record.subscribe("g", "undo")
+        for number in (1, 2):
+            await do(record, "p", Compensate(event("undo", id=str(number), data=number)))
+        await record.publish("other", id="2")
+        await commit(record, Commit(timers=[later("other", 9, id="1")]))
+        await do(record, "p", Fail())
+        undone = [decode(one.envelope)["data"] for one in await self.undo(record, member)]
+        assert undone == [2, 1]
+
+    async def undo(self, record: Record, member: Any) -> list[Claimed]:
+        undone: list[Claimed] = []
+        while claimed := await record.claim(member):
+            for one in claimed:
+                if one.plan_id == "p":
+                    undone.append(one)
+                await settle(record, one)
+        return undone
+
     # purge and standstill
 
     @pytest.mark.behaviour("plans.purge")
@@ -300,6 +413,64 @@ class LifeSuite:
         for table in ("entries", "bases", "compensations", "timers", "deliveries", "dead_letters"):
             assert await self.count_rows(record.store, table) == 0, table  # type: ignore[attr-defined]
         assert await self.count_rows(record.store, "history") == 1, "that it was purged"  # type: ignore[attr-defined]
+
+    @pytest.mark.behaviour("plans.purge-and-after")
+    async def test_a_purge_leaves_the_next_life_alone(self, record: Record) -> None:
+        """And nothing of the former reaches it, however long the sweeping takes."""
+        member = await record.subscribe("g", Subscription("e", retry=AT_ONCE))
+        kept = Retention(plans=10)
+        for number in range(5):
+            plan = f"p{number}"
+            await record.publish("e", plan, id=f"old-{plan}")
+            await commit(record, Commit(timers=[later("e", 20, id=f"old-timer-{plan}", plan=plan)]))
+            await do(record, plan, put("k", 1), Complete())
+        record.clock.advance(11)
+        await record.store.upkeep(record.limits, kept)  # the purge is committed; most of the sweeping is still to come
+        for number in range(5):
+            plan = f"p{number}"
+            await record.publish("e", plan, id=f"new-{plan}")
+            await commit(record, Commit(timers=[later("e", 9, id=f"new-timer-{plan}", plan=plan)]))
+            await do(record, plan, put("k", 2), Deadline(later("e", 9, id=f"new-deadline-{plan}")))
+        record.clock.advance(9)
+        fired = await fire(record)
+        await record.sweep(kept)
+        assert sorted(fired) == sorted(f"new-{what}-p{number}" for what in ("timer", "deadline") for number in range(5))
+        handled = await record.work_off(member)
+        assert sorted(handled) == sorted([*fired, *(f"new-p{number}" for number in range(5))])
+        assert [await record.get(f"p{number}", "k") for number in range(5)] == [2] * 5
+
+    @pytest.mark.behaviour("plans.stalled")
+    async def test_a_failed_plan_whose_work_is_not_undone_is_reported(self, make_record: Any) -> None:
+        record = await make_record(plan_idle_seconds=100)
+        member = await record.subscribe("g", Subscription("undo", retry=RetryPolicy(max_attempts=1)))
+        await record.publish("begin", "given up")
+        await do(record, "given up", Compensate(event("undo")))
+        await do(record, "given up", Fail())
+        (claimed,) = await record.claim(member)
+        await record.fail(claimed)
+        await record.publish("begin", "untaken")
+        await do(record, "untaken", Compensate(event("nobody's")), Fail())
+        await record.publish("begin", "undone")
+        await do(record, "undone", Fail())
+        record.clock.advance(101)
+        for _ in range(2):
+            await record.sweep()
+        told = [decode(entry.envelope) for entry in await record.log() if entry.type == "plan.stalled"]
+        assert sorted(one["data"]["plan_id"] for one in told) == ["given up", "untaken"]
+        assert len(await record.store.plans(ALICE, "", 9, stalled=True)) == 2
+        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        await record.store.replay(None, letter.id)
+        (again,) = await record.claim(member)
+        await settle(record, again)
+        assert [row.plan_id for row in await record.store.plans(ALICE, "", 9, stalled=True)] == ["untaken"]
+
+    @pytest.mark.behaviour("plans.listed")
+    async def test_a_plan_with_nothing_but_what_undoes_it_is_there(self, record: Record) -> None:
+        await do(record, "a", Compensate(event("undo")))
+        await do(record, "b", Deadline(later("late", 9)))
+        assert [row.plan_id for row in await record.store.plans(ALICE, "", 9)] == ["a", "b"]
+        await do(record, "a", Cleanup())
+        assert [row.plan_id for row in await record.store.plans(ALICE, "", 9)] == ["b"]
 
     @pytest.mark.behaviour("plans.stalled")
     async def test_a_plan_that_stands_still_is_reported_once(self, make_record: Any) -> None:

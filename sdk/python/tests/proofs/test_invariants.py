@@ -26,8 +26,8 @@ CHILD = f"""
     SELECT tenant_id, user_id, 'child', topic, type, '', at, 0, '',
         json_object('source', 'walker', 'parent_event_id', %s) FROM events WHERE position = {EVENT}"""
 TIMER = f"""
-    INSERT INTO timers (tenant_id, user_id, event_id, due_at, while_active, fingerprint, envelope)
-    SELECT tenant_id, user_id, %s, 1, 0, '', json_object('source', 'walker', 'parent_event_id', event_id)
+    INSERT INTO timers (tenant_id, user_id, event_id, due_at, asked, fingerprint, envelope)
+    SELECT tenant_id, user_id, %s, 1, '', '', json_object('source', 'walker', 'parent_event_id', event_id)
     FROM events WHERE position = {EVENT}"""
 ENDED = "(SELECT id FROM plans WHERE status = 'failed' ORDER BY id LIMIT 1)"
 PURGE = f"""
@@ -85,7 +85,7 @@ SPOILT = {
     "nothing was given up": [LETTER],
     "no timer waits": [TIMER % "'later'"],
     "what failed is undone": ["UPDATE compensations SET state = 1"],
-    "nothing is left to sweep": ["INSERT INTO chores VALUES ('sweep', 1, 0)"],
+    "nothing is left to sweep": ["INSERT INTO chores VALUES ('sweep', 1, 0, 0, 0)"],
     "values are those of the history": [f"UPDATE entries SET value = '0' WHERE plan = {PLAN}"],
 }
 

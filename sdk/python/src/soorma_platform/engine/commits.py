@@ -13,6 +13,7 @@ from soorma_common.memory import Cause, Commit, Committed, PlanCommitted
 from soorma_common.names import Scope
 from soorma_common.operations import (
     AnyLifeOperation,
+    Cancel,
     Cleanup,
     Compensate,
     Deadline,
@@ -27,7 +28,7 @@ from soorma_platform.engine.deliveries import finish, settle
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, place, publish
 from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, Snapshot, StoredAnswer
-from soorma_platform.engine.timers import due_at, set_timer
+from soorma_platform.engine.timers import set_timer
 
 MINUTE = 60_000
 
@@ -126,7 +127,11 @@ def needs(request: Request) -> Needs:
             case Fork(plan_id=source, revision=revision):
                 needs.forks[plan_id] = (source, revision)
         if isinstance(operation, Fail | Compensate):
-            needs.sagas.add(plan_id)
+            registered = needs.sagas.setdefault(plan_id, set())
+            if isinstance(operation, Compensate):
+                registered.add(operation.event.id or "")
+        elif isinstance(operation, Cancel):
+            needs.closing.add(plan_id)
     needs.events = [(event.id or "", event.topic, event.type) for event in (*published, *undoing)]
     needs.lanes = {lane for event in published if (lane := lane_of(request.scope, event.plan_id))}
     needs.timers = {timer.event.id or "" for timer in timed} | set(commit.cancels)
@@ -160,14 +165,16 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
             decision.plans.append(editor.change)
             editors.append(editor)
         answers.append(PlanCommitted(part.plan_id, editor.row.revision, results))
+    cancelled = _cancel(decision, request, snapshot)
     for event in commit.events:
         if row := publish(event, request.scope, snapshot, limits):
             decision.events.append(row)
     for editor in editors:
         _live_on(decision, editor, request, snapshot, limits)
     if decision.settled is not None:
-        finish(decision, decision.settled, snapshot, limits)
-    cancelled = _time(decision, request, snapshot, limits)
+        finish(decision, decision.settled, snapshot)
+    _time(decision, request, snapshot, limits)
+    cancelled += _cancel(decision, request, snapshot)  # what this commit has set itself
     ids = [event.id or "" for event in commit.events] + [timer.event.id or "" for timer in commit.timers]
     decision.committed = Committed(answers, ids, snapshot.now, cancelled)
     if (key := request.answer_key) is not None:
@@ -184,24 +191,25 @@ def _live_on(decision: Decision, editor: PlanEditor, request: Request, snapshot:
         if row := publish(life.told(scope, plan_id, ending, cause), scope, snapshot, limits):
             decision.events.append(row)
     for timer in editor.deadlines:
-        due = due_at(timer, snapshot.now)
-        if timed := set_timer(timer.event, due, scope, snapshot, limits, while_active=True):
+        if timed := set_timer(timer, scope, snapshot, limits, incarnation=editor.row.incarnation):
             decision.timers.append(timed)
     if change.compensations:
-        count = len(change.compensations) + snapshot.sagas[plan_id].count
-        limits.check("plan_compensations", count, "the number of the plan's compensations")
+        sagas.register(change, snapshot, limits)
     if editor.row.status == "failed":
-        for moved in sagas.go_on(decision, plan_id, change.compensations, scope, snapshot, limits):
+        for moved in sagas.go_on(decision, editor.row, change.compensations, scope, snapshot):
             if moved not in change.compensations:
                 change.compensations.append(moved)
 
 
-def _time(decision: Decision, request: Request, snapshot: Snapshot, limits: Limits) -> list[str]:
-    """Sets the commit's timers, and takes back those it cancels; the ids of the latter that were still waiting."""
+def _time(decision: Decision, request: Request, snapshot: Snapshot, limits: Limits) -> None:
+    """Sets the commit's timers."""
     for timer in request.commit.timers:
-        due = due_at(timer, snapshot.now)
-        if row := set_timer(timer.event, due, request.scope, snapshot, limits):
+        if row := set_timer(timer, request.scope, snapshot, limits):
             decision.timers.append(row)
+
+
+def _cancel(decision: Decision, request: Request, snapshot: Snapshot) -> list[str]:
+    """Takes back the timers that the commit cancels and that wait; their ids."""
     cancelled = []
     for event_id in request.commit.cancels:
         waiting = snapshot.timers.get(event_id)
@@ -243,6 +251,11 @@ def purge(plan_id: str, before: int, snapshot: Snapshot, *, limits: Limits) -> D
     editor = PlanEditor(snapshot.plans[plan_id], now=snapshot.now, limits=limits, cause=Cause(actor="soorma"))
     editor.purge(before)
     return Decision(plans=[editor.change] if editor.change.history else [])
+
+
+def needs_of_purge(scope: Scope, plan_id: str) -> Needs:
+    """What must be loaded to purge a plan."""
+    return Needs(scope, {plan_id: set()}, closing={plan_id})
 
 
 def needs_of_expiry(scope: Scope, plan_id: str, keys: set[str]) -> Needs:

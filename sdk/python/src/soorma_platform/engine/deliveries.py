@@ -35,15 +35,17 @@ def settle(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> Non
         snapshot.busy.discard((delivery.group_id, delivery.lane))
 
 
-def finish(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot, limits: Limits) -> None:
+def finish(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> None:
     """What follows when a delivery is over: of a failed plan the next compensation is published."""
-    moved = sagas.on_settled(decision, delivery, snapshot, limits)
+    moved = sagas.on_settled(decision, delivery, snapshot)
     if moved and snapshot.delivery_plan is not None:
         change = next((change for change in decision.plans if change.row.plan_id == delivery.plan_id), None)
         if change is None:
             change = PlanChange(snapshot.delivery_plan, {}, set(), [], [], [])
             decision.plans.append(change)
         change.compensations += moved
+        if change.row.stalled:
+            change.row.stalled, change.lives_on = 0, False  # it moves again
 
 
 def drop(snapshot: Snapshot) -> Decision:
@@ -94,7 +96,7 @@ def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
     delivery = snapshot.delivery
     if delivery is None:
         raise Fenced("this delivery was given to another agent before its failure was reported")
-    if is_dropped(delivery.type, delivery.at, snapshot.delivery_plan):
+    if is_dropped(delivery.type, delivery.position, snapshot.delivery_plan):
         return drop(snapshot)
     reason = failure.reason[:LONGEST_REASON]
     if not failure.reject and delivery.attempt < delivery.retry.max_attempts:

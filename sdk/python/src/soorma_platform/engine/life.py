@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from soorma_common.errors import PlanCancelled
-from soorma_common.events import Envelope
+from soorma_common.events import DEAD_LETTERED, Envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 from soorma_common.names import Scope
@@ -15,12 +15,12 @@ from soorma_common.operations import ENDINGS, AnyEnding, Complete, argument
 from soorma_common.times import rfc3339
 from soorma_common.topics import Topic
 from soorma_platform.engine.publishing import lane_of, place, publish
-from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, PlanChange, PlanRow, Snapshot
+from soorma_platform.engine.rows import MOVING, Decision, DeliveryRow, Needs, PlanChange, PlanRow, Snapshot
 
 STALLED = "plan.stalled"
 """Type of the event, on system-events, that tells of a plan that does not move on."""
-TOLD = frozenset(f"plan.{status}" for status in ENDINGS.values())
-"""Types of the events that tell of an end."""
+TOLD = frozenset((*(f"plan.{status}" for status in ENDINGS.values()), STALLED, DEAD_LETTERED))
+"""Types of the events that tell of a plan: they are handled whatever becomes of it."""
 
 
 def told(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause | None) -> Envelope:
@@ -82,7 +82,7 @@ def stalled(report: Report, snapshot: Snapshot, *, limits: Limits) -> Decision:
     """Reports a plan as stalled, once for a revision; nothing, if it has moved on."""
     scope, plan_id, revision, event_id = report
     row = snapshot.plans[plan_id].row
-    if row.revision != revision or not row.is_active or row.stalled == revision:
+    if row.revision != revision or row.status not in MOVING or row.stalled == revision:
         return Decision()
     row.stalled = revision
     data = {"plan_id": plan_id, "revision": revision, "idle_since": rfc3339(row.updated_at)}
@@ -101,16 +101,14 @@ def stalled(report: Report, snapshot: Snapshot, *, limits: Limits) -> Decision:
     )
 
 
-def is_dropped(kind: str, published_at: int, plan: PlanRow | None) -> bool:
-    """Whether an event is no longer to be handled: it was published before its plan was cancelled."""
-    if plan is None or plan.status != "cancelled" or plan.ended_at is None:
-        return False
-    return published_at <= plan.ended_at and kind not in TOLD
+def is_dropped(kind: str, position: int, plan: PlanRow | None) -> bool:
+    """Whether an event of the log is no longer to be handled: its plan was cancelled, or purged, after it."""
+    return plan is not None and position <= plan.past_position and kind not in TOLD
 
 
 def check_wanted(delivery: DeliveryRow, plan: PlanRow | None) -> None:
     """Raises PlanCancelled if the delivery's plan was cancelled meanwhile."""
-    if is_dropped(delivery.type, delivery.at, plan):
+    if is_dropped(delivery.type, delivery.position, plan):
         raise PlanCancelled(
             f"plan {delivery.plan_id!r} was cancelled: nothing of this attempt was changed or published",
             plan_id=delivery.plan_id,

@@ -11,6 +11,7 @@ from soorma_common.operations import (
     AnyEnding,
     AnyKeyOperation,
     AnyOperation,
+    Cancel,
     Cleanup,
     Compensate,
     Deadline,
@@ -48,6 +49,7 @@ class PlanEditor:
         self._expired = state.expired
         self._live_keys = state.live_keys
         self._origin = state.origin
+        self._closing = (state.log_end, state.last_timer)
         self._before = state.row.revision
         row = state.row
         self.change = PlanChange(row, {}, set(), [], [], [])
@@ -97,7 +99,7 @@ class PlanEditor:
                 self._end(operation)
             case Deadline(timer=timer):
                 self._check_active("a deadline is set")
-                self._remember(operation, None)
+                self._arrange(operation)
                 self.deadlines.append(timer)
             case Compensate(event=event):
                 self._register(operation, event)
@@ -125,6 +127,8 @@ class PlanEditor:
         row = self.row
         row.status, row.ended_at, row.outcome = ENDINGS[type(operation)], self._now, argument(operation)
         self.change.lives_on = False
+        if isinstance(operation, Cancel):
+            row.past_position, row.past_timer = self._closing
         self._remember(operation, None)
         self.endings.append(operation)
 
@@ -140,10 +144,15 @@ class PlanEditor:
     def _register(self, operation: Compensate, event: Envelope) -> None:
         if self.row.status in ("completed", "cancelled"):
             self._check_active("a compensation is registered")
-        self._remember(operation, None)
+        self._arrange(operation)
         seq = self.row.revision * SEQ_ROOM + len(self.change.history)
         row = CompensationRow(seq, event.id or "", WAITS, encode_envelope(event))
         self.change.compensations.append(row)
+
+    def _arrange(self, operation: AnyOperation) -> None:
+        self.row.arranged += 1
+        self.change.lives_on = False
+        self._remember(operation, None)
 
     def _apply_to_key(self, operation: AnyKeyOperation) -> str | None:
         key = operation.key
@@ -207,6 +216,8 @@ class PlanEditor:
         ended_at = self.row.ended_at
         if ended_at is not None and ended_at <= before:
             self._clear("purge")
+            self.row.past_position, self.row.past_timer = self._closing
+            self.change.purged = True
 
     def _record(self, name: str) -> None:
         self.row.actions += 1
@@ -218,7 +229,7 @@ class PlanEditor:
         self.change.cleared.append(row.incarnation)
         self.change.lives_on = False
         row.incarnation += 1
-        row.keys = row.size = row.actions = row.history_size = self._live_keys = 0
+        row.keys = row.size = row.actions = row.history_size = row.arranged = self._live_keys = 0
         row.expires_at = row.ended_at = row.outcome = None
         row.status = "active"
         row.horizon = self._before + 1
@@ -237,7 +248,7 @@ class PlanEditor:
         row = self.row
         row.revision = self._before + 1
         row.updated_at = self._now
-        live = row.keys > 0 or row.actions > 0 or not row.is_active
+        live = row.keys > 0 or row.actions > 0 or row.arranged > 0 or not row.is_active
         if live is not row.live:
             row.live, self.change.lives_on = live, False
         if action is None:  # actions are kept, whatever becomes of the rest of the history

@@ -32,13 +32,33 @@ def place(event: Envelope, scope: Scope) -> Envelope:
     return msgspec.structs.replace(event, tenant_id=scope.tenant_id, user_id=scope.user_id, plan_id=plan_of(event))
 
 
-def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits) -> EventRow | None:
+def fingerprint_of(event: Envelope) -> str:
+    """What tells a placed event from another of its id."""
+    return hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
+
+
+def filled(event: Envelope, now: int, limits: Limits | None) -> tuple[Envelope, str]:
+    """The event as it enters the log, with its text; LimitExceeded if it is too large for that.
+
+    Without limits, one that was accepted before is not measured again.
+    """
+    event = msgspec.structs.replace(event)  # a decision may be taken again: what it was asked stays as it was
+    event.time = event.time or rfc3339(now)
+    event.correlation_id = event.correlation_id or event.id
+    event.source = event.source or "soorma"
+    text = encode_envelope(event)
+    if limits is not None:
+        limits.check("event_bytes", len(text.encode()), "event {!r}, in bytes,", event.type)
+    return event, text
+
+
+def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits | None) -> EventRow | None:
     """The log row and deliveries of a placed event; None if just this event is in the log already.
 
-    Raises EventIdConflict if its id was used in this tenant for another content. Marks the lanes it takes
-    as busy in the snapshot, so that a second event of the same commit queues behind it.
+    Raises EventIdConflict if its id was used in this tenant for another content, or waits as a timer. Marks the lanes
+    it takes as busy in the snapshot, so that a second event of the same commit queues behind it.
     """
-    fingerprint = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
+    fingerprint = fingerprint_of(event)
     event_id = event.id or ""  # the service gives every event an id before it asks
     known = snapshot.published.get(event_id)
     if known is not None:
@@ -48,13 +68,14 @@ def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits) -
                 event_id=event.id,
             )
         return None
+    if event_id in snapshot.timers:
+        raise EventIdConflict(
+            f"an event with the id {event_id!r} waits to be published later; cancel that first, or give this one its "
+            "own id",
+            event_id=event_id,
+        )
     snapshot.published[event_id] = fingerprint
-    event = msgspec.structs.replace(event)  # a decision may be taken again: what it was asked stays as it was
-    event.time = event.time or rfc3339(snapshot.now)
-    event.correlation_id = correlation_id = event.correlation_id or event_id
-    event.source = event.source or "soorma"
-    text = encode_envelope(event)
-    limits.check("event_bytes", len(text.encode()), f"event {event.type!r}, in bytes,")
+    event, text = filled(event, snapshot.now, limits)
     lane = lane_of(scope, event.plan_id)
     row = EventRow(
         event_id=event_id,
@@ -63,7 +84,7 @@ def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits) -
         lane=lane,
         topic=event.topic,
         type=event.type,
-        correlation_id=correlation_id,
+        correlation_id=event.correlation_id or event_id,
         at=snapshot.now,
         envelope=text,
         fingerprint=fingerprint,

@@ -11,6 +11,9 @@ from soorma_common.delivery import RetryPolicy
 from soorma_common.memory import Cause, Committed
 from soorma_common.names import Scope
 
+MOVING = ("active", "failed")
+"""Statuses of a plan that has something left to do: a failed one undoes its work."""
+
 
 class PlanRow(msgspec.Struct):
     """A plan. `incarnation` changes when it is cleaned up, so that its old rows can go in bounded steps.
@@ -37,6 +40,12 @@ class PlanRow(msgspec.Struct):
     """its result, or the reason why it has none, as JSON text"""
     stalled: int = 0
     """the revision at which it was reported as stalled"""
+    arranged: int = 0
+    """how many compensations and deadlines were registered for it"""
+    past_position: int = 0
+    """events of the plan up to this position of the log are not handled any more: it was cancelled, or purged"""
+    past_timer: int = 0
+    """timers of the plan up to this row are not fired any more, for the same reason"""
 
     @property
     def is_active(self) -> bool:
@@ -46,7 +55,7 @@ class PlanRow(msgspec.Struct):
     @property
     def is_stalled(self) -> bool:
         """Whether it was reported as stalled, and has not moved since."""
-        return self.is_active and 0 < self.revision == self.stalled
+        return self.status in MOVING and 0 < self.revision == self.stalled
 
 
 class EntryRow(msgspec.Struct):
@@ -90,6 +99,10 @@ class PlanState(msgspec.Struct):
     live_keys: int = 0
     origin: Origin | None = None
     """what it is to begin with, if it is to be a fork"""
+    log_end: int = 0
+    """position of the last event in the log, if what was published for the plan before is to be dropped"""
+    last_timer: int = 0
+    """row of the last timer that was set, likewise"""
 
 
 class CompensationRow(msgspec.Struct):
@@ -114,10 +127,14 @@ class Saga(msgspec.Struct):
     """the one that was published and is not done"""
     count: int = 0
     """how many are registered"""
+    known: dict[str, str] = {}
+    """envelopes, by event id, of those that are registered already and that the commit names again"""
 
 
 class PlanChange(msgspec.Struct):
     """What is to be written of a plan; `cleared` are the incarnations to be swept, `bases` values at its horizon.
+
+    `purged` where its timers, deliveries and dead letters are to be swept too, as far as they are of its past.
 
     `lives_on` where the row differs in its counts, revision and time only, as after most changes: its incarnation and
     horizon, whether it is live, when it expires, and how far its life has come are as they were.
@@ -131,6 +148,7 @@ class PlanChange(msgspec.Struct):
     compensations: list[CompensationRow] = []
     bases: dict[str, str] = {}
     lives_on: bool = True
+    purged: bool = False
 
 
 class SubscriptionRow(msgspec.Struct, frozen=True):
@@ -161,7 +179,6 @@ class DeliveryRow(msgspec.Struct):
     retry: RetryPolicy
     envelope: str
     type: str
-    at: int
     next_in_lane: int | None = None
 
 
@@ -191,13 +208,17 @@ class EventRow(msgspec.Struct):
 
 
 class TimerRow(msgspec.Struct):
-    """An event that is published when it is due, unless its plan has ended by then (`while_active`)."""
+    """An event that is published when it is due; a deadline only in this `incarnation` of its plan, if that is active.
+
+    `asked` is the time as it was asked for: the same event at another time is not the same timer.
+    """
 
     event_id: str
     scope: Scope
     plan_id: str | None
     due_at: int
-    while_active: bool
+    incarnation: int | None
+    asked: str
     fingerprint: str
     envelope: str
     id: int | None = None
@@ -233,7 +254,10 @@ class StoredAnswer(msgspec.Struct):
 
 
 class Needs(msgspec.Struct):
-    """What a decision has to look at. `counted` names the plans whose live keys are to be counted."""
+    """What a decision has to look at. `counted` names the plans whose live keys are to be counted.
+
+    `closing` names those of which all that was published or timed so far is to be dropped.
+    """
 
     scope: Scope
     plans: dict[str, set[str]] = {}
@@ -250,8 +274,9 @@ class Needs(msgspec.Struct):
     """ids of the events about to be timed, cancelled or fired"""
     timed_plans: set[str | None] = set()
     """plans whose timers are to be counted"""
-    sagas: set[str] = set()
-    """plans that may begin to undo their work"""
+    sagas: dict[str, set[str]] = {}
+    """plans that may begin to undo their work, with the ids of compensations about to be registered"""
+    closing: set[str] = set()
     forks: dict[str, tuple[str, int | None]] = {}
     """by plan that is to begin as a fork: of which one, at which revision (None: now)"""
 

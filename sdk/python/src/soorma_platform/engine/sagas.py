@@ -2,41 +2,92 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import msgspec
+
+from soorma_common.errors import EventIdConflict
 from soorma_common.events import decode_envelope
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
-from soorma_platform.engine.publishing import publish
-from soorma_platform.engine.rows import DONE, PUBLISHED, CompensationRow, Decision, DeliveryRow, Saga, Snapshot
+from soorma_platform.engine.publishing import filled, publish
+from soorma_platform.engine.rows import (
+    DONE,
+    PUBLISHED,
+    CompensationRow,
+    Decision,
+    DeliveryRow,
+    PlanChange,
+    PlanRow,
+    Saga,
+    Snapshot,
+)
+
+
+def register(change: PlanChange, snapshot: Snapshot, limits: Limits) -> None:
+    """Checks the compensations that a commit registers, and leaves out those that are registered already.
+
+    What is accepted here must be possible to publish later: LimitExceeded and EventIdConflict are raised now.
+    """
+    saga, fresh = snapshot.sagas[change.row.plan_id], []
+    known = dict(saga.known)
+    for new in change.compensations:
+        before = known.get(new.event_id)
+        if before == new.envelope:
+            continue
+        if before is not None or _is_taken(new, snapshot):
+            raise EventIdConflict(
+                f"an event with the id {new.event_id!r} and other content, or for another purpose, is there already; "
+                "give this compensation its own id",
+                event_id=new.event_id,
+            )
+        filled(decode_envelope(new.envelope), snapshot.now, limits)
+        known[new.event_id] = new.envelope
+        fresh.append(new)
+    change.compensations = fresh
+    limits.check("plan_compensations", saga.count + len(fresh), "the number of the plan's compensations")
+
+
+def _is_taken(new: CompensationRow, snapshot: Snapshot) -> bool:
+    return new.event_id in snapshot.published or new.event_id in snapshot.timers
 
 
 def go_on(
-    decision: Decision, plan_id: str, new: list[CompensationRow], scope: Scope, snapshot: Snapshot, limits: Limits
+    decision: Decision, plan: PlanRow, new: list[CompensationRow], scope: Scope, snapshot: Snapshot
 ) -> list[CompensationRow]:
     """Publishes the next compensation of a failed plan, unless one is under way; those whose state is new.
 
     `new` are those that this commit registers: the last of them comes first.
     """
-    saga = snapshot.sagas.get(plan_id) or Saga(None, None)
+    saga = snapshot.sagas.get(plan.plan_id) or Saga(None, None)
     following = new[-1] if new else saga.following
     if saga.under_way is not None or following is None:
         return []
-    if row := publish(decode_envelope(following.envelope), scope, snapshot, limits):
+    event = decode_envelope(following.envelope)
+    if _is_taken(following, snapshot):  # since it was registered: it is published all the same
+        following.event_id = event.id = _own_id(scope, plan, following)
+    if row := publish(event, scope, snapshot, limits=None):
         decision.events.append(row)
     following.state = PUBLISHED
-    snapshot.sagas[plan_id] = Saga(None, following, saga.count)
+    snapshot.sagas[plan.plan_id] = Saga(None, following, saga.count)
     return [following]
 
 
-def on_settled(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot, limits: Limits) -> list[CompensationRow]:
+def _own_id(scope: Scope, plan: PlanRow, row: CompensationRow) -> str:
+    place = (scope.tenant_id, scope.user_id, plan.plan_id, plan.incarnation, row.seq)
+    return hashlib.blake2b(msgspec.json.encode(place), digest_size=16).hexdigest()
+
+
+def on_settled(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> list[CompensationRow]:
     """The delivery is over: if it was the last of a compensation, that is done, and the next is published."""
-    plan_id = delivery.plan_id
-    saga = snapshot.sagas.get(plan_id) if plan_id is not None else None
-    if plan_id is None or saga is None or saga.under_way is None or saga.under_way.event_id != delivery.event_id:
+    plan = snapshot.delivery_plan
+    saga = snapshot.sagas.get(plan.plan_id) if plan is not None else None
+    if plan is None or saga is None or saga.under_way is None or saga.under_way.event_id != delivery.event_id:
         return []
     if snapshot.other_deliveries:
         return []
     done = saga.under_way
     done.state = DONE
-    snapshot.sagas[plan_id] = Saga(saga.following, None, saga.count)
+    snapshot.sagas[plan.plan_id] = Saga(saga.following, None, saga.count)
     scope = Scope(delivery.tenant_id, delivery.user_id)
-    return [done, *go_on(decision, plan_id, [], scope, snapshot, limits)]
+    return [done, *go_on(decision, plan, [], scope, snapshot)]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 
 import msgspec
 
 from soorma_common.errors import EventIdConflict
-from soorma_common.events import Envelope, Timer, decode_envelope, encode_envelope
+from soorma_common.events import Timer, decode_envelope, encode_envelope
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
-from soorma_platform.engine.publishing import lane_of, publish
-from soorma_platform.engine.rows import Decision, Needs, Snapshot, TimerRow
+from soorma_platform.engine.publishing import filled, fingerprint_of, lane_of, publish
+from soorma_platform.engine.rows import Decision, Needs, PlanRow, Snapshot, TimerRow
 
 
 def due_at(timer: Timer, now: int) -> int:
@@ -23,32 +22,38 @@ def due_at(timer: Timer, now: int) -> int:
 
 
 def set_timer(
-    event: Envelope, due: int, scope: Scope, snapshot: Snapshot, limits: Limits, *, while_active: bool = False
+    timer: Timer, scope: Scope, snapshot: Snapshot, limits: Limits, *, incarnation: int | None = None
 ) -> TimerRow | None:
     """The row of a new timer for a placed event; None if just this one waits already, or has fired.
 
-    Raises EventIdConflict if its id was used in this tenant for another content.
+    With an `incarnation` of its plan it is a deadline. Raises EventIdConflict if its id was used in this tenant for
+    another content, or waits for another time.
     """
-    text = encode_envelope(event)
-    fingerprint = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    event, due = timer.event, due_at(timer, snapshot.now)
+    fingerprint, asked = fingerprint_of(event), _asked(timer)
     event_id = event.id or ""  # the service gives every event an id before it asks
     waiting = snapshot.timers.get(event_id)
     known = waiting.fingerprint if waiting else snapshot.published.get(event_id)
     if known is not None:
-        if known != fingerprint:
+        if known != fingerprint or (waiting and waiting.asked != asked):
             raise EventIdConflict(
-                f"an event with the id {event_id!r} and other content was published or timed before; "
-                "give this one its own id",
+                f"an event with the id {event_id!r} and other content, or for another time, was published or timed "
+                "before; give this one its own id, or cancel that first",
                 event_id=event_id,
             )
         return None
-    limits.check("event_bytes", len(text.encode()), f"event {event.type!r}, in bytes,")
+    filled(event, due, limits)
     count = snapshot.timers_of.get(event.plan_id, 0) + 1
     limits.check("plan_timers", count, "the number of the plan's timers")
     snapshot.timers_of[event.plan_id] = count
-    row = TimerRow(event_id, scope, event.plan_id, due, while_active, fingerprint, text)
+    text = encode_envelope(event)
+    row = TimerRow(event_id, scope, event.plan_id, due, incarnation, asked, fingerprint, text)
     snapshot.timers[event_id] = row
     return row
+
+
+def _asked(timer: Timer) -> str:
+    return f"in {timer.delay or 0} s" if timer.at is msgspec.UNSET else timer.at
 
 
 def needs_of_firing(timer: TimerRow) -> Needs:
@@ -57,22 +62,33 @@ def needs_of_firing(timer: TimerRow) -> Needs:
     lane = lane_of(timer.scope, timer.plan_id)
     return Needs(
         timer.scope,
-        {timer.plan_id: set()} if timer.plan_id is not None and timer.while_active else {},
+        {} if timer.plan_id is None else {timer.plan_id: set()},
         events=[(timer.event_id, event.topic, event.type)],
         lanes={lane} if lane else set(),
         timers={timer.event_id},
     )
 
 
-def fire(event_id: str, snapshot: Snapshot, limits: Limits) -> Decision:
+def fire(event_id: str, snapshot: Snapshot) -> Decision:
     """Publishes the event of a timer that is due, and removes the timer; nothing, if it is gone or not due."""
     timer = snapshot.timers.get(event_id)
     if timer is None or timer.due_at > snapshot.now or timer.id is None:
         return Decision()
     decision = Decision(events=[], unset=[timer.id])
-    plan = snapshot.plans.get(timer.plan_id) if timer.plan_id is not None else None
-    if timer.while_active and plan is not None and not plan.row.is_active:
+    plan = snapshot.plans[timer.plan_id].row if timer.plan_id is not None else None
+    if plan is not None and _is_past(timer, plan, snapshot.now):
         return decision
-    if row := publish(decode_envelope(timer.envelope), timer.scope, snapshot, limits):
+    del snapshot.timers[event_id]
+    if row := publish(decode_envelope(timer.envelope), timer.scope, snapshot, limits=None):
         decision.events.append(row)
     return decision
+
+
+def _is_past(timer: TimerRow, plan: PlanRow, now: int) -> bool:
+    """Whether the plan was cancelled or purged since, or, for a deadline, has ended in any way."""
+    if timer.id is not None and timer.id <= plan.past_timer:
+        return True
+    if timer.incarnation is None:
+        return False
+    has_expired = plan.expires_at is not None and plan.expires_at <= now
+    return has_expired or not plan.is_active or timer.incarnation != plan.incarnation

@@ -133,6 +133,8 @@ class AgentConnection:
         self._in_hand = {claimed.fence: claimed for claimed in kept}
         self._refresh(self._membership.all)
         await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits))
+        if forsaken := [one.fence for one in kept if await self._is_dropped(one)]:
+            await self._send(CancelFrame(forsaken))  # it was away when that was told
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
 
     def _refresh(self, patterns: dict[int, tuple[str, str]]) -> None:
@@ -204,7 +206,7 @@ class AgentConnection:
         self._committer.metrics.deliveries.add(self._hello.agent)
         event = msgspec.Raw(claimed.envelope.encode())
         state = await self._plan_of(claimed)
-        if state and is_dropped(claimed.type, claimed.published_at, state.row):
+        if state and is_dropped(claimed.type, claimed.position, state.row):
             await self._forsake(claimed)
             return
         snapshot = await self._snapshot(claimed, state)
@@ -215,6 +217,10 @@ class AgentConnection:
         scope = Scope(claimed.tenant_id, claimed.user_id)
         await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason, reject=True)
         self._in_hand.pop(claimed.fence, None)
+
+    async def _is_dropped(self, claimed: Claimed) -> bool:
+        state = await self._plan_of(claimed)
+        return state is not None and is_dropped(claimed.type, claimed.position, state.row)
 
     async def _plan_of(self, claimed: Claimed) -> PlanState | None:
         if claimed.plan_id is None:

@@ -6,7 +6,6 @@ import asyncio
 from functools import partial
 
 from soorma_common.errors import SoormaError
-from soorma_common.limits import Limits
 from soorma_platform.buses.protocol import TIMER_BELL, Bus
 from soorma_platform.engine import timers
 from soorma_platform.engine.rows import TimerRow
@@ -23,10 +22,9 @@ log = Log("soorma.timers")
 class Timekeeper:
     """Waits for the next timer, and publishes its event."""
 
-    def __init__(self, store: Store, bus: Bus, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, store: Store, bus: Bus, metrics: Metrics) -> None:
         self._store = store
         self._bus = bus
-        self._limits = limits
         self._metrics = metrics
 
     async def run(self) -> None:
@@ -38,21 +36,20 @@ class Timekeeper:
                         continue
                     left = await self._store.next_timer()
                 except SoormaError as error:
-                    log.error("timers wait, the store fails", error=error.message)  # noqa: TRY400 - it says it all
+                    log.error("timers wait, and are tried again", error=error.message)  # noqa: TRY400 - it says it all
                     left = POLL_SECONDS
                 await bell.wait(POLL_SECONDS if left is None else min(POLL_SECONDS, max(left, 0.001)))
 
     async def _fire_some(self) -> bool:
         due = await self._store.due_timers(PAGE)
-        await asyncio.gather(*(self._fire(timer) for timer in due))
+        fired = await asyncio.gather(*(self._fire(timer) for timer in due), return_exceptions=True)
+        if failures := [one for one in fired if isinstance(one, BaseException)]:
+            raise failures[0]
         return bool(due)
 
     async def _fire(self, timer: TimerRow) -> None:
         try:
-            decide = partial(timers.fire, timer.event_id, limits=self._limits)
-            decision = await self._store.transact(
-                timers.needs_of_firing(timer), lambda snapshot: decide(snapshot=snapshot)
-            )
+            decision = await self._store.transact(timers.needs_of_firing(timer), partial(timers.fire, timer.event_id))
         except SoormaError as error:
             log.error(  # noqa: TRY400 - the message says it all
                 "a timer cannot fire", event_id=timer.event_id, plan_id=timer.plan_id, error=error.message

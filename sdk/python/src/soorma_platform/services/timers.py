@@ -85,5 +85,5 @@ class _Timers:
 
 
 def _info(row: TimerRow) -> TimerInfo:
-    event = decode_envelope(row.envelope)
-    return TimerInfo(row.event_id, rfc3339(row.due_at), event.type, event.topic, row.plan_id, row.while_active)
+    event, is_deadline = decode_envelope(row.envelope), row.incarnation is not None
+    return TimerInfo(row.event_id, rfc3339(row.due_at), event.type, event.topic, row.plan_id, is_deadline)

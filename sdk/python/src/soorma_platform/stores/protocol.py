@@ -41,12 +41,12 @@ class Claimed(msgspec.Struct):
     fence: str
     attempt: int
     subscription_id: int
+    position: int
     tenant_id: str
     user_id: str
     plan_id: str | None
     envelope: str
     type: str
-    published_at: int
     steps: list[RecordedStep] = []
     """results of steps that earlier attempts have recorded"""
 

@@ -13,7 +13,6 @@ from simulator.platform import Disk
 from soorma.bus import PlatformOutbox
 from soorma.transaction import HandlerTransaction
 from soorma_common.events import Envelope, decode_envelope
-from soorma_common.limits import Limits
 from soorma_platform.engine import publishing, timers
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.rows import Decision, DeliveryRow, NewDelivery, Snapshot, TimerRow
@@ -70,7 +69,7 @@ def timer_removed_first(patch: pytest.MonkeyPatch) -> None:
             event = decode_envelope(timer.envelope)
 
             def publish(snapshot: Snapshot) -> Decision:
-                row = publishing.publish(event, timer.scope, snapshot, self._limits)
+                row = publishing.publish(event, timer.scope, snapshot, limits=None)
                 return Decision(events=[row] if row else [])
 
             await self._store.transact(needs, publish)
@@ -82,9 +81,9 @@ def timer_left(patch: pytest.MonkeyPatch) -> None:
     """A timer that has fired is not removed in that transaction, and its event has a new id each time."""
     fire = timers.fire
 
-    def again(event_id: str, snapshot: Snapshot, limits: Limits) -> Decision:
+    def again(event_id: str, snapshot: Snapshot) -> Decision:
         snapshot.published.clear()
-        return replace(fire(event_id, snapshot, limits), unset=[])
+        return replace(fire(event_id, snapshot), unset=[])
 
     patch.setattr(timers, "fire", again)
 

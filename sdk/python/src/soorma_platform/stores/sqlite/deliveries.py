@@ -11,7 +11,10 @@ import apsw
 import msgspec
 
 from soorma_common.delivery import RecordedStep, Subscription
+from soorma_common.errors import PlanEnded
+from soorma_common.names import Scope
 from soorma_common.times import rfc3339
+from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import (
     Claimed,
@@ -24,7 +27,7 @@ from soorma_platform.stores.protocol import (
 )
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.overview import standings
-from soorma_platform.stores.sqlite.transactions import delivery, one, rows_of
+from soorma_platform.stores.sqlite.transactions import delivery, one, plan_row, rows_of
 
 KEEP_REPLAYS = 15 * 60_000
 UNTAKEN_SECONDS = 600
@@ -69,7 +72,7 @@ def claim(
         for row in sorted(rows_of(connection, "claim", (subscription_id, now, until, replica, left))):
             _, fence, attempt, subscription, position = row
             group_id, *event = one(connection, "claimed_event", (subscription, position))
-            taken = Claimed(fence, attempt, subscription, *event)
+            taken = Claimed(fence, attempt, subscription, position, *event)
             taken.steps = recorded(connection, group_id, position)
             claimed.append(taken)
     return claimed
@@ -94,7 +97,7 @@ def resume(connection: apsw.Connection, fences: list[str], until: int, replica: 
     kept = []
     for fence in fences:
         if one(connection, "resume", (fence, until, replica)) and (row := delivery(connection, fence)):
-            place = (row.tenant_id, row.user_id, row.plan_id, row.envelope, row.type, row.at)
+            place = (row.position, row.tenant_id, row.user_id, row.plan_id, row.envelope, row.type)
             kept.append(Claimed(fence, row.attempt, row.subscription_id, *place))
     return kept
 
@@ -123,9 +126,15 @@ def replay(
     row = one(connection, "dead_letter", (dead_letter, tenant_id))
     if row is None:
         return None
+    group_id, subscription_id, position, lane, parked, *scope, plan_id, kind = row
+    if plan_id is not None and is_dropped(kind, position, plan_row(connection, Scope(*scope), plan_id, now)):
+        raise PlanEnded(
+            f"dead letter {dead_letter} is of an earlier life of plan {plan_id!r}, which was cancelled or purged "
+            "since: its event is not handled any more; publish it anew",
+            plan_id=plan_id,
+        )
     if key is not None:
         connection.execute(SQL["put_answer"], (*answer, now + KEEP_REPLAYS, "{}"))
-    group_id, subscription_id, position, lane, parked = row
     connection.execute(SQL["remove_dead_letter"], (dead_letter,))
     if parked:
         connection.execute(SQL["unpark"], (now, position, group_id))

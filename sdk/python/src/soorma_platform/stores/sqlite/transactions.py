@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import apsw
@@ -59,7 +60,10 @@ def load(connection: apsw.Connection, needs: Needs, now: int) -> Snapshot:
     if needs.step is not None and snapshot.delivery is not None:
         _load_step(connection, needs.step, snapshot.delivery, snapshot)
     for plan_id, keys in needs.plans.items():
-        snapshot.plans[plan_id] = plan_state(connection, scope, plan_id, keys, now, plan_id in needs.counted)
+        state = snapshot.plans[plan_id] = plan_state(connection, scope, plan_id, keys, now, plan_id in needs.counted)
+        if plan_id in needs.closing:
+            state.log_end = one(connection, "log_bounds", ())[1]
+            state.last_timer = one(connection, "last_timer", ())[0]
     _load_lives(connection, needs, snapshot)
     if needs.events or snapshot.sagas:
         _load_publishing(connection, needs, snapshot)
@@ -70,8 +74,8 @@ def load(connection: apsw.Connection, needs: Needs, now: int) -> Snapshot:
 
 def _load_lives(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) -> None:
     """The plan of the delivery in hand, and how far plans that have failed, or may, are with undoing their work."""
-    for plan_id in needs.sagas:
-        snapshot.sagas[plan_id] = _saga(connection, snapshot.plans[plan_id].row)
+    for plan_id, registered in needs.sagas.items():
+        snapshot.sagas[plan_id] = _saga(connection, snapshot.plans[plan_id].row, registered)
     row = snapshot.delivery
     if row is None or row.plan_id is None:
         return
@@ -79,17 +83,23 @@ def _load_lives(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) -
     plan = state.row if state else plan_row(connection, needs.scope, row.plan_id, snapshot.now)
     snapshot.delivery_plan = plan
     if plan.status == "failed":
-        snapshot.sagas[row.plan_id] = _saga(connection, plan)
+        if row.plan_id not in snapshot.sagas:
+            snapshot.sagas[row.plan_id] = _saga(connection, plan)
         snapshot.other_deliveries = one(connection, "other_deliveries", (row.position, row.id))[0]
 
 
-def _saga(connection: apsw.Connection, plan: PlanRow) -> Saga:
+def _saga(connection: apsw.Connection, plan: PlanRow, registered: Collection[str] = ()) -> Saga:
     place = (plan.id, plan.incarnation)
     following, under_way = (
         CompensationRow(*row) if (row := one(connection, query, place)) else None
         for query in ("next_compensation", "compensation_under_way")
     )
-    return Saga(following, under_way, one(connection, "count_compensations", place)[0])
+    known = {
+        event_id: row[0]
+        for event_id in registered
+        if (row := one(connection, "registered_compensation", (*place, event_id)))
+    }
+    return Saga(following, under_way, one(connection, "count_compensations", place)[0], known)
 
 
 def _load_timers(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) -> None:
@@ -107,9 +117,9 @@ def _load_timers(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) 
 
 def to_timer(columns: tuple[Any, ...]) -> TimerRow:
     """A timer of its columns in the order of the queries."""
-    id_, event_id, tenant_id, user_id, plan_id, due, while_active, fingerprint, envelope = columns
+    id_, event_id, tenant_id, user_id, plan_id, due, incarnation, asked, fingerprint, envelope = columns
     scope = Scope(tenant_id, user_id)
-    return TimerRow(event_id, scope, plan_id, due, bool(while_active), fingerprint, envelope, id_)
+    return TimerRow(event_id, scope, plan_id, due, incarnation, asked, fingerprint, envelope, id_)
 
 
 def _load_step(connection: apsw.Connection, step: tuple[str, int], row: DeliveryRow, snapshot: Snapshot) -> None:
@@ -127,6 +137,8 @@ def _load_publishing(connection: apsw.Connection, needs: Needs, snapshot: Snapsh
     for event_id, topic, kind in events:
         if found := one(connection, "fingerprint", (tenant, event_id)):
             snapshot.published[event_id] = found[0]
+        elif found := one(connection, "timer", (tenant, event_id)):
+            snapshot.timers[event_id] = to_timer(found)
         if (topic, kind) not in snapshot.subscribers:
             rows = [SubscriptionRow(*row) for row in connection.execute(SQL["subscribers"], (kind, topic, tenant))]
             snapshot.subscribers[topic, kind] = rows
@@ -215,7 +227,7 @@ def write(connection: apsw.Connection, needs: Needs, decision: Decision, history
 def _write_timers(connection: apsw.Connection, decision: Decision, notice: Notice) -> None:
     for timer in decision.timers:
         place = (timer.event_id, timer.scope.tenant_id, timer.scope.user_id, timer.plan_id)
-        values = (*place, timer.due_at, timer.while_active, timer.fingerprint, timer.envelope)
+        values = (*place, timer.due_at, timer.incarnation, timer.asked, timer.fingerprint, timer.envelope)
         connection.execute(SQL["insert_timer"], values)
     for timer_id in decision.unset:
         connection.execute(SQL["remove_timer"], (timer_id,))
@@ -230,9 +242,9 @@ def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, h
     else:
         _write_row(connection, scope, row)
     place = (row.id, row.incarnation)
-    chore = "purge" if change.history and change.history[0].op == "purge" else "sweep"
+    bounds = (row.past_position, row.past_timer) if change.purged else (0, 0)
     for incarnation in change.cleared:
-        connection.execute(SQL["add_chore"], (chore, row.id, incarnation))
+        connection.execute(SQL["add_chore"], ("purge" if change.purged else "sweep", row.id, incarnation, *bounds))
     for key in change.removals:
         connection.execute(SQL["remove_entry"], (*place, key))
     for entry in change.puts.values():
@@ -253,7 +265,7 @@ def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, h
     revisions, size = history_limits
     kept = row.revision - row.horizon
     if (kept > revisions + TRIM_REVISIONS and kept % TRIM_REVISIONS == 0) or row.history_size > size * 5 // 4:
-        connection.execute(SQL["add_chore"], ("trim", *place))
+        connection.execute(SQL["add_chore"], ("trim", *place, 0, 0))
 
 
 def _write_row(connection: apsw.Connection, scope: Scope, row: PlanRow) -> None:
@@ -267,7 +279,10 @@ def _write_row(connection: apsw.Connection, scope: Scope, row: PlanRow) -> None:
         row.horizon,
         row.history_size,
     )
-    life = (row.expires_at, row.status, row.ended_at, row.outcome, row.stalled)
+    life = (
+        row.expires_at, row.status, row.ended_at, row.outcome, row.stalled,
+        row.arranged, row.past_position, row.past_timer,
+    )  # fmt: skip
     if row.id is None:
         where = (scope.tenant_id, scope.user_id, row.plan_id)
         created = (*where, *state, row.created_at, row.updated_at, *life)

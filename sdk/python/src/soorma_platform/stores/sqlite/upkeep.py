@@ -15,7 +15,7 @@ from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine import life
-from soorma_platform.engine.commits import expire, needs_of_expiry, purge
+from soorma_platform.engine.commits import expire, needs_of_expiry, needs_of_purge, purge
 from soorma_platform.engine.history import replay
 from soorma_platform.engine.plans import ROW_OVERHEAD
 from soorma_platform.engine.rows import Decision, HistoryRow, Needs, Notice, Snapshot
@@ -53,7 +53,7 @@ class Upkeep:
 
         def sweep(connection: apsw.Connection) -> tuple[bool, Notice | None]:
             groups: set[int] = set()
-            again = _chores(connection, limits)
+            again = _chores(connection, limits, now, groups)
             again |= _changed(connection, "sweep_answers", (now, STEP)) >= STEP
             again |= registry.sweep(connection, now, STEP)
             again |= self._sweep_log(connection, now - round(retention.events * 1000))
@@ -82,7 +82,7 @@ class Upkeep:
     async def _purge(self, before: int, limits: Limits) -> bool:
         ended = await self._read("ended_plans", (before, STEP))
         for tenant_id, user_id, plan_id in ended:
-            needs = needs_of_expiry(Scope(tenant_id, user_id), plan_id, set())
+            needs = needs_of_purge(Scope(tenant_id, user_id), plan_id)
             await self._transact(needs, partial(purge, plan_id, before, limits=limits))
         return len(ended) >= STEP
 
@@ -97,7 +97,7 @@ class Upkeep:
             decide = partial(life.stalled, report, limits=limits)
             needs = life.needs_of_stalled(scope, plan_id, event_id)
             await self._transact(needs, decide)
-            log.warning("plan stalled, nothing is in flight and it has not ended", tenant_id=tenant_id,
+            log.warning("plan stalled, nothing is in flight and it is not at its end", tenant_id=tenant_id,
                         user_id=user_id, plan_id=plan_id, revision=revision)  # fmt: skip
         if self._plan_cursor >= (await self._read("last_plan", ()))[0][0]:
             self._plan_cursor = 0
@@ -148,33 +148,42 @@ def _abandon(connection: apsw.Connection, subscription_id: int, now: int) -> boo
     """Drops deliveries and dead letters nobody will take; lanes they were in go on. True when none is left."""
     connection.execute(SQL["abandon_dead_letters"], (subscription_id,))
     rows = rows_of(connection, "abandoned_deliveries", (subscription_id, STEP))
-    for delivery_id, _, _ in rows:
-        connection.execute(SQL["remove_delivery"], (delivery_id,))
-    for group_id, lane in {(group_id, lane) for _, group_id, lane in rows if lane is not None}:
-        connection.execute(SQL["lead_next"], (group_id, lane, now))
+    _remove_deliveries(connection, rows, now)
     return len(rows) < STEP
 
 
-def _chores(connection: apsw.Connection, limits: Limits) -> bool:
-    for kind, plan, incarnation in rows_of(connection, "chores", (1,)):
-        done = (
-            _trim(connection, plan, incarnation, limits)
-            if kind == "trim"
-            else _SWEEPS[kind](connection, plan, incarnation)
-        )
+def _chores(connection: apsw.Connection, limits: Limits, now: int, groups: set[int]) -> bool:
+    for kind, plan, incarnation, position, timer in rows_of(connection, "chores", (1,)):
+        if kind == "trim":
+            done = _trim(connection, plan, incarnation, limits)
+        else:
+            done = _sweep_incarnation(connection, plan, incarnation)
+        if kind == "purge":
+            done &= _sweep_past(connection, plan, (position, timer), now, groups)
         if done:
             connection.execute(SQL["remove_chore"], (kind, plan, incarnation))
         return True
     return False
 
 
-def _sweep_purged(connection: apsw.Connection, plan: int, incarnation: int) -> bool:
-    """What is left of a purged plan, beside its events, which have a retention of their own."""
-    swept = [_changed(connection, query, (plan, STEP)) for query in ("sweep_plan_timers", "sweep_plan_dead_letters")]
-    rows = rows_of(connection, "plan_deliveries", (plan, STEP))
+def _sweep_past(connection: apsw.Connection, plan: int, bounds: tuple[int, int], now: int, groups: set[int]) -> bool:
+    """What waits of a purged plan's past; its events have a retention of their own. Lanes go on with what is newer."""
+    position, timer = bounds
+    swept = [
+        _changed(connection, "sweep_plan_timers", (plan, timer, STEP)),
+        _changed(connection, "sweep_plan_dead_letters", (plan, position, STEP)),
+    ]
+    rows = rows_of(connection, "plan_deliveries", (plan, position, STEP))
+    _remove_deliveries(connection, rows, now)
+    groups.update(group_id for _, group_id, _ in rows)
+    return max(*swept, len(rows)) < STEP
+
+
+def _remove_deliveries(connection: apsw.Connection, rows: list[tuple[int, int, str | None]], now: int) -> None:
     for delivery_id, _, _ in rows:
         connection.execute(SQL["remove_delivery"], (delivery_id,))
-    return _sweep_incarnation(connection, plan, incarnation) and max(*swept, len(rows)) < STEP
+    for group_id, lane in {(group_id, lane) for _, group_id, lane in rows if lane is not None}:
+        connection.execute(SQL["lead_next"], (group_id, lane, now))
 
 
 def _sweep_incarnation(connection: apsw.Connection, plan: int, incarnation: int) -> bool:
@@ -241,9 +250,6 @@ def _fold(connection: apsw.Connection, place: tuple[int, int], rows: list[Histor
             values[row.key] = base[0] if base else None
         values[row.key] = replay(row, values[row.key])
     return values
-
-
-_SWEEPS = {"sweep": _sweep_incarnation, "purge": _sweep_purged}
 
 
 def _changed(connection: apsw.Connection, query: str, values: tuple[Any, ...]) -> int:

@@ -12,13 +12,14 @@ CREATE INDEX steps_by_event ON steps (position);
 
 -- Events to be published later.
 CREATE TABLE timers (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant_id TEXT NOT NULL,
     user_id TEXT NOT NULL,
     event_id TEXT NOT NULL,
     plan_id TEXT,
     due_at INTEGER NOT NULL,
-    while_active INTEGER NOT NULL, -- whether the end of the plan takes it back
+    incarnation INTEGER, -- of a deadline: it fires in this one of the plan, unless that has ended
+    asked TEXT NOT NULL, -- the delay or time as it was asked for
     fingerprint TEXT NOT NULL,
     envelope TEXT NOT NULL,
     UNIQUE (tenant_id, event_id)
@@ -31,6 +32,14 @@ ALTER TABLE plans ADD COLUMN status TEXT NOT NULL DEFAULT 'active';
 ALTER TABLE plans ADD COLUMN ended_at INTEGER;
 ALTER TABLE plans ADD COLUMN outcome TEXT;
 ALTER TABLE plans ADD COLUMN stalled INTEGER NOT NULL DEFAULT 0; -- the revision at which it was reported as stalled
+ALTER TABLE plans ADD COLUMN arranged INTEGER NOT NULL DEFAULT 0; -- how many compensations and deadlines it was given
+
+-- Up to where the log and the timers are a past of the plan that is over, as it was cancelled or purged.
+ALTER TABLE plans ADD COLUMN past_position INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE plans ADD COLUMN past_timer INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chores ADD COLUMN position INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chores ADD COLUMN timer INTEGER NOT NULL DEFAULT 0;
+
 CREATE INDEX plans_ended ON plans (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX events_by_plan ON events (tenant_id, user_id, plan_id, position) WHERE plan_id IS NOT NULL;
 
@@ -44,4 +53,5 @@ CREATE TABLE compensations (
     envelope TEXT NOT NULL,
     PRIMARY KEY (plan, incarnation, seq)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX compensations_under_way ON compensations (plan, incarnation, event_id) WHERE state = 1;
+CREATE INDEX compensations_under_way ON compensations (plan, incarnation) WHERE state = 1;
+CREATE UNIQUE INDEX compensations_by_event ON compensations (plan, incarnation, event_id);

@@ -11,7 +11,7 @@ INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at) VAL
 
 -- name: delivery
 SELECT d.id, d.group_id, g.name, d.subscription_id, e.event_id, d.position, e.tenant_id, e.user_id, e.plan_id, d.lane,
-    d.attempt, s.retry, e.envelope, e.type, e.at,
+    d.attempt, s.retry, e.envelope, e.type,
     CASE WHEN d.lane IS NULL THEN NULL ELSE (
         SELECT n.id FROM deliveries n
         WHERE n.group_id = d.group_id AND n.lane = d.lane AND n.id <> d.id
@@ -46,7 +46,7 @@ WHERE id IN (
 RETURNING id, fence, attempt, subscription_id, position;
 
 -- name: claimed_event
-SELECT (SELECT group_id FROM subscriptions WHERE id = ?1), tenant_id, user_id, plan_id, envelope, type, at
+SELECT (SELECT group_id FROM subscriptions WHERE id = ?1), tenant_id, user_id, plan_id, envelope, type
 FROM events WHERE position = ?2;
 
 -- name: is_ready
@@ -152,7 +152,8 @@ WHERE l.id > ?1 AND (?2 IS NULL OR g.name = ?2) AND (?3 IS NULL OR e.tenant_id =
 ORDER BY l.id LIMIT ?4;
 
 -- name: dead_letter
-SELECT l.group_id, l.subscription_id, l.position, l.lane, l.parked FROM dead_letters l
+SELECT l.group_id, l.subscription_id, l.position, l.lane, l.parked, e.tenant_id, e.user_id, e.plan_id, e.type
+FROM dead_letters l
 JOIN events e ON e.position = l.position WHERE l.id = ?1 AND (?2 IS NULL OR e.tenant_id = ?2);
 
 -- name: remove_dead_letter

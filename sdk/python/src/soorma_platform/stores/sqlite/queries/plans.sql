@@ -1,12 +1,12 @@
 -- name: plan
 SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, size, actions, horizon, history_size,
-    expires_at, status, ended_at, outcome, stalled
+    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer
 FROM plans WHERE tenant_id = ? AND user_id = ? AND plan_id = ?;
 
 -- name: insert_plan
 INSERT INTO plans (tenant_id, user_id, plan_id, revision, incarnation, live, keys, size, actions, horizon,
-    history_size, created_at, updated_at, expires_at, status, ended_at, outcome, stalled)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
+    history_size, created_at, updated_at, expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
 
 -- name: count_change
 -- Of no column with an index: what most changes do, they do without touching one.
@@ -14,7 +14,8 @@ UPDATE plans SET revision = ?, keys = ?, size = ?, actions = ?, history_size = ?
 
 -- name: update_plan
 UPDATE plans SET revision = ?, incarnation = ?, live = ?, keys = ?, size = ?, actions = ?, horizon = ?,
-    history_size = ?, updated_at = ?, expires_at = ?, status = ?, ended_at = ?, outcome = ?, stalled = ?
+    history_size = ?, updated_at = ?, expires_at = ?, status = ?, ended_at = ?, outcome = ?, stalled = ?,
+    arranged = ?, past_position = ?, past_timer = ?
 WHERE id = ?;
 
 -- name: entry
@@ -50,10 +51,10 @@ ORDER BY key LIMIT ?7;
 
 -- name: live_plans
 SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, size, actions, horizon, history_size,
-    expires_at, status, ended_at, outcome, stalled
+    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer
 FROM plans
 WHERE tenant_id = ?1 AND user_id = ?2 AND plan_id > ?3 AND live AND (expires_at IS NULL OR expires_at > ?4)
-    AND (?5 IS NULL OR status = ?5) AND (NOT ?6 OR stalled = revision AND status = 'active')
+    AND (?5 IS NULL OR status = ?5) AND (NOT ?6 OR stalled = revision AND status IN ('active', 'failed'))
 ORDER BY plan_id LIMIT ?7;
 
 -- name: insert_history
@@ -109,4 +110,4 @@ SELECT answer FROM answers WHERE tenant_id = ? AND user_id = ? AND key = ? AND e
 INSERT OR REPLACE INTO answers (tenant_id, user_id, key, expires_at, answer) VALUES (?, ?, ?, ?, ?);
 
 -- name: add_chore
-INSERT OR IGNORE INTO chores (kind, plan, incarnation) VALUES (?, ?, ?);
+INSERT OR IGNORE INTO chores (kind, plan, incarnation, position, timer) VALUES (?, ?, ?, ?, ?);

@@ -11,7 +11,10 @@ SELECT count(*) FROM compensations WHERE plan = ? AND incarnation = ?;
 
 -- name: put_compensation
 INSERT INTO compensations (plan, incarnation, seq, event_id, state, envelope) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET state = excluded.state;
+ON CONFLICT DO UPDATE SET state = excluded.state, event_id = excluded.event_id;
+
+-- name: registered_compensation
+SELECT envelope FROM compensations WHERE plan = ? AND incarnation = ? AND event_id = ?;
 
 -- name: other_deliveries
 -- A dead letter holds it up until it is replayed.

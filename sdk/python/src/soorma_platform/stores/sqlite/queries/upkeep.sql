@@ -7,7 +7,7 @@ WHERE e.expires_at <= ? ORDER BY e.expires_at LIMIT ?;
 SELECT tenant_id, user_id, plan_id FROM plans WHERE expires_at <= ? ORDER BY expires_at LIMIT ?;
 
 -- name: chores
-SELECT kind, plan, incarnation FROM chores LIMIT ?;
+SELECT kind, plan, incarnation, position, timer FROM chores LIMIT ?;
 
 -- name: remove_chore
 DELETE FROM chores WHERE kind = ? AND plan = ? AND incarnation = ?;
@@ -91,20 +91,20 @@ SELECT tenant_id, user_id, plan_id FROM plans WHERE ended_at <= ? ORDER BY ended
 DELETE FROM timers WHERE id IN (
     SELECT t.id FROM timers t JOIN plans p
     ON t.tenant_id = p.tenant_id AND t.user_id = p.user_id AND t.plan_id = p.plan_id
-    WHERE p.id = ? LIMIT ?);
+    WHERE p.id = ? AND t.id <= ? LIMIT ?);
 
 -- name: sweep_plan_dead_letters
 DELETE FROM dead_letters WHERE id IN (
     SELECT l.id FROM plans p JOIN events e
     ON e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
     JOIN dead_letters l ON l.position = e.position
-    WHERE p.id = ? LIMIT ?);
+    WHERE p.id = ? AND e.position <= ? LIMIT ?);
 
 -- name: plan_deliveries
 SELECT d.id, d.group_id, d.lane FROM plans p JOIN events e
 ON e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
 JOIN deliveries d ON d.position = e.position
-WHERE p.id = ? LIMIT ?;
+WHERE p.id = ? AND e.position <= ? LIMIT ?;
 
 -- name: last_plan
 SELECT coalesce(max(id), 0) FROM plans;
@@ -112,7 +112,9 @@ SELECT coalesce(max(id), 0) FROM plans;
 -- name: idle_plans
 -- Those of a range of rows that have not moved for a time and have nothing that could move them.
 SELECT p.tenant_id, p.user_id, p.plan_id, p.revision FROM plans p
-WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.status = 'active' AND p.updated_at <= ?3 AND p.stalled <> p.revision
+WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.updated_at <= ?3 AND p.stalled <> p.revision
+    AND (p.status = 'active' OR p.status = 'failed' AND EXISTS (
+        SELECT 1 FROM compensations c WHERE c.plan = p.id AND c.incarnation = p.incarnation AND c.state < 2))
     AND EXISTS (
         SELECT 1 FROM events e WHERE e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id)
     AND NOT EXISTS (
