@@ -40,6 +40,7 @@ class Sizes:
     revisions: tuple[int, ...] = (10, 100, 1_000, 10_000)
     writers: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     contended_writes: int = 3_000
+    earlier_steps: int = 10_000
 
 
 FULL = Sizes()
@@ -59,6 +60,7 @@ QUICK = Sizes(
     open_seconds=1.0,
     rates=(250, 1_000),
     contended_writes=500,
+    earlier_steps=500,
 )
 TINY = Sizes(
     rounds=1,
@@ -80,6 +82,7 @@ TINY = Sizes(
     revisions=(10, 100),
     writers=(1, 4),
     contended_writes=40,
+    earlier_steps=20,
 )
 SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 

@@ -1,10 +1,11 @@
 """`make bench`: measures the platform and the floors beside it, and writes RESULTS.md with plots.
 
     python benchmarks/run.py             all of it, into benchmarks/
-    python benchmarks/run.py --quick     a look in less than a minute, into a temporary folder
+    python benchmarks/run.py --quick     a look in about a minute, into a temporary folder
     python benchmarks/run.py --only sdk  a part of it, into a temporary folder
 
-Linux only: processor time and memory come from /proc.
+All of it takes about 8 minutes. The part `others` needs the environment .venv-others, which `sh tools/run bench` makes;
+without it the results say that the part was not measured. Linux only: processor time and memory come from /proc.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from pathlib import Path
 
 import over_example
 import over_http
+import over_others
 import over_process
 import over_sdk
+import over_transactions
 import results
 from measuring import SIZES, say
 from stage import Stage
@@ -32,6 +35,8 @@ PARTS: dict[str, tuple[Callable[[Stage], None], ...]] = {
     "sdk": (over_sdk.single_calls,),
     "events": (over_sdk.events,),
     "example": (over_example.example,),
+    "handler": (over_transactions.handler,),
+    "others": (over_others.workflows,),
     "process": (over_process.start, over_process.memory),
     "open": (over_http.open_loop,),
     "payloads": (over_http.payloads,),
@@ -45,7 +50,7 @@ def main() -> int:
     """Runs what the command line asks for; 0 if everything could be measured, whatever the figures are."""
     parser = argparse.ArgumentParser(description="Measures the platform beside its floors.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", dest="size", action="store_const", const="quick", help="less than a minute")
+    size.add_argument("--quick", dest="size", action="store_const", const="quick", help="about a minute")
     size.add_argument("--size", choices=SIZES, help="how much to measure (default: full)")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; can be given more than once")
     parser.add_argument("--output", type=Path, help="folder for RESULTS.md and plots/")

@@ -16,14 +16,16 @@ command -v uv >/dev/null || {
 
 # pin FILE [uv arguments]
 pin() {
-    file=requirements/$1
+    file=$1
     shift
-    uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+    uv pip compile --universal --python-version 3.11 --generate-hashes \
         --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
         --quiet --output-file "$file" "$@"
-    echo "sdk/python/$file: $(grep -c == "$file") packages"
+    echo "$file: $(grep -c == "$file") packages"
 }
 
 # The tests' pins are a superset of the others, so that one environment can serve both.
-pin runtime.txt --group build "$@"
-pin test.txt --group test --constraint requirements/runtime.txt "$@"
+pin requirements/runtime.txt pyproject.toml --group build "$@"
+pin requirements/test.txt pyproject.toml --group test --constraint requirements/runtime.txt "$@"
+# What the benchmarks compare with is never in the same environment.
+pin ../../benchmarks/requirements.txt --group bench "$@"

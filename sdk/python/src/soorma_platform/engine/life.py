@@ -110,6 +110,6 @@ def check_wanted(delivery: DeliveryRow, plan: PlanRow | None) -> None:
     """Raises PlanCancelled if the delivery's plan was cancelled meanwhile."""
     if is_dropped(delivery.type, delivery.position, plan):
         raise PlanCancelled(
-            f"plan {delivery.plan_id!r} was cancelled: nothing of this attempt was changed or published",
+            f"plan {delivery.plan_id!r} was cancelled, or purged: nothing of this attempt was changed or published",
             plan_id=delivery.plan_id,
         )

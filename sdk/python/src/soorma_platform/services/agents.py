@@ -151,7 +151,7 @@ class AgentConnection:
         if self._is_stopping():
             return  # the agents live on, and come back to the next process with what they have in hand
         with suppress(SoormaError):  # the leases run out by themselves
-            await self._store.leave(self._replica, list(self._in_hand))
+            await self._store.leave(self._replica)
         log.info("agent gone", agent=self._hello.agent, instance=self._hello.instance, in_hand=len(self._in_hand))
 
     # out

@@ -263,8 +263,11 @@ class Store(Protocol):
         """Notes a connected replica."""
         ...
 
-    async def leave(self, replica: str, fences: list[str]) -> None:
-        """Forgets a replica; what it had in hand may be claimed at once, and still be answered by it until then."""
+    async def leave(self, replica: str) -> None:
+        """Forgets a replica; what it had in hand may be claimed at once, and still be answered by it until then.
+
+        So is what a claim of it that was not waited for puts into its hands just before.
+        """
         ...
 
     async def claim(self, subscription_ids: list[int], limit: int, lease: float, replica: str) -> list[Claimed]:

@@ -102,13 +102,13 @@ def resume(connection: apsw.Connection, fences: list[str], until: int, replica: 
     return kept
 
 
-def let_go(connection: apsw.Connection, query: str, fences: list[str], *values: Any) -> Notice:
-    """Runs a query of (fence, *values) on each delivery that still stands; tells their groups."""
+def give_back(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
+    """Makes deliveries that still stand ready at once, as if they had not been claimed; tells their groups."""
     notice = Notice(groups=set())
     for fence in fences:
         if row := delivery(connection, fence):
             notice.groups.add(row.group_id)
-            connection.execute(SQL[query], (fence, *values))
+            connection.execute(SQL["give_back"], (fence, now))
     return notice
 
 

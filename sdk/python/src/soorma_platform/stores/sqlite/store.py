@@ -285,12 +285,12 @@ class SqliteStore:
         values = (replica, group_id, instance, max_concurrency, self._now())
         await self._execute("insert_replica", values)
 
-    async def leave(self, replica: str, fences: list[str]) -> None:
+    async def leave(self, replica: str) -> None:
         """See `Store.leave`."""
 
         def job(connection: apsw.Connection) -> tuple[None, Notice]:
             connection.execute(SQL["remove_replica"], (replica,))
-            return None, deliveries.let_go(connection, "free", fences, self._now(), replica)
+            return None, Notice(groups={row[0] for row in rows_of(connection, "free", (self._now(), replica))})
 
         await self._writer.run(job)
 
@@ -332,7 +332,7 @@ class SqliteStore:
 
     async def give_back(self, fences: list[str]) -> None:
         """See `Store.give_back`."""
-        await self._writer.run(lambda tx: (None, deliveries.let_go(tx, "give_back", fences, self._now())))
+        await self._writer.run(lambda tx: (None, deliveries.give_back(tx, self._now(), fences)))
 
     async def delivery(self, fence: str) -> DeliveryRow | None:
         """See `Store.delivery`."""

@@ -1,0 +1,85 @@
+"""What the three systems share: the state that a step leaves to the next, and the talk with over_others.py.
+
+Standard library only, for it runs in the environment of each. Each process reads commands from its input and tells
+what it found on its output, one JSON object a line. It ends when its input does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from itertools import pairwise
+from statistics import median
+from typing import Any, TypedDict
+
+STEPS = 3
+
+
+class State(TypedDict):
+    """What a workflow carries along: how many steps it has done, and the result of the last."""
+
+    step: int
+    last: dict[str, Any] | None
+
+
+def start() -> State:
+    """The state of a workflow before its first step."""
+    return {"step": 0, "last": None}
+
+
+def next_state(state: State) -> State:
+    """One step: reads what the one before has left, and adds a result of about 100 bytes of JSON."""
+    before = state["last"]["number"] if state["last"] else 0
+    if before != state["step"]:
+        raise ValueError(f"after {state['step']} steps there is the result of step {before}")
+    number = before + 1
+    return {"step": number, "last": {"number": number, "text": "x" * 72}}
+
+
+def check(state: State) -> None:
+    """Fails unless a workflow has done its steps."""
+    if state["step"] != STEPS:
+        raise ValueError(f"a workflow has ended after {state['step']} steps")
+
+
+class Clock:
+    """Times the steps of one long workflow. A step is done when the next begins: then it is durable in all three."""
+
+    def __init__(self) -> None:
+        self._begun: list[float] = []
+        self._first = self._last = 0
+        self._imported: float | None = None
+        self._ready: float | None = None
+        self._seen = 0
+
+    def measure(self, earlier: int, more: int) -> None:
+        """Times `more` steps after `earlier`; then it tells, and the steps go on."""
+        self._first, self._last = earlier, earlier + more
+
+    def resume(self) -> None:
+        """The imports are done: it tells how long it took from now until the next step was done."""
+        self._imported = time.perf_counter()
+
+    def ready(self) -> None:
+        """The database is open, or what takes its place, and the workflow can be taken up: from now as well."""
+        self._ready = time.perf_counter()
+
+    def begins(self, done: int) -> None:
+        """A step begins, after as many others."""
+        now = time.perf_counter()
+        if self._imported is not None:
+            self._seen += 1
+            if self._seen > 1 and self._ready is not None:
+                tell(imported=now - self._imported, ready=now - self._ready, done=done)
+                self._ready = None
+        elif self._first <= done <= self._last:
+            self._begun.append(now)
+            if done == self._last:
+                tell(p50=median(after - before for before, after in pairwise(self._begun)), done=done)
+
+
+def tell(**what: object) -> None:
+    """A line to whoever started this process."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
