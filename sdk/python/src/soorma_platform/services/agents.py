@@ -129,7 +129,7 @@ class AgentConnection:
             hello.tenant_id or "", hello.agent, hello.subscriptions
         )
         await self._store.join(self._membership.group_id, self._replica, hello.instance, hello.max_concurrency)
-        kept = await self._store.resume(hello.running, self._lease, self._replica)
+        kept = await self._store.resume(hello.running, self._lease, self._replica) if hello.running else []
         self._in_hand = {claimed.fence: claimed for claimed in kept}
         self._refresh(self._membership.all)
         await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits))

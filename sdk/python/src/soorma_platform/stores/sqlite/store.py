@@ -283,7 +283,7 @@ class SqliteStore:
     async def join(self, group_id: int, replica: str, instance: str, max_concurrency: int) -> None:
         """See `Store.join`."""
         values = (replica, group_id, instance, max_concurrency, self._now())
-        await self._execute("insert_replica", values)
+        await self._change(lambda tx: tx.execute(SQL["insert_replica"], values), durable=False)
 
     async def leave(self, replica: str) -> None:
         """See `Store.leave`."""
@@ -328,7 +328,7 @@ class SqliteStore:
 
     async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
         """See `Store.resume`."""
-        return await self._change(lambda tx: deliveries.resume(tx, fences, self._in(lease), replica))
+        return await self._change(lambda tx: deliveries.resume(tx, fences, self._in(lease), replica), durable=False)
 
     async def give_back(self, fences: list[str]) -> None:
         """See `Store.give_back`."""
@@ -448,9 +448,6 @@ class SqliteStore:
         """Runs a change that nobody is told of."""
         value: T = await self._writer.run(lambda connection: (job(connection), None), durable=durable)
         return value
-
-    async def _execute(self, query: str, values: tuple[apsw.SQLiteValue, ...]) -> None:
-        await self._writer.run(lambda connection: (connection.execute(SQL[query], values), None))
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
