@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, TypedDict
 
 STEPS = 3
+WARM_UP = 100
 
 
 class State(TypedDict):
@@ -48,14 +49,16 @@ class Clock:
 
     def __init__(self) -> None:
         self._begun: list[float] = []
+        self._early: list[float] = []
         self._first = self._last = 0
         self._imported: float | None = None
         self._ready: float | None = None
-        self._seen = 0
+        self._seen = self._warm = 0
 
     def measure(self, earlier: int, more: int) -> None:
-        """Times `more` steps after `earlier`; then it tells, and the steps go on."""
+        """Times `more` steps after `earlier`, and as many after the first few; then it tells, and the steps go on."""
         self._first, self._last = earlier, earlier + more
+        self._warm = min(WARM_UP, earlier // 2)
 
     def resume(self) -> None:
         """The imports are done: it tells how long it took from now until the next step was done."""
@@ -76,7 +79,13 @@ class Clock:
         elif self._first <= done <= self._last:
             self._begun.append(now)
             if done == self._last:
-                tell(p50=median(after - before for before, after in pairwise(self._begun)), done=done)
+                tell(p50=_middle(self._begun), first=_middle(self._early), done=done)
+        elif self._warm <= done <= self._warm + self._last - self._first:
+            self._early.append(now)
+
+
+def _middle(begun: list[float]) -> float:
+    return median(after - before for before, after in pairwise(begun))
 
 
 def tell(**what: object) -> None:

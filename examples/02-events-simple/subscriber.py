@@ -7,7 +7,7 @@ import sys
 
 from soorma import Agent
 
-if len(sys.argv) != 2:
+if len(sys.argv) != 2 or not sys.argv[1].strip():
     sys.exit("Give the subscriber a name: python subscriber.py warehouse")
 
 # The name is what counts: agents of one name share the events, each other name gets a copy of its own.

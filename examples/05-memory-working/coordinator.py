@@ -52,6 +52,7 @@ async def handle_task_completion(event, context):
             "history": await state.get_action_history(),
         },
     )
+    await state.complete()  # the plan has ended: nobody takes it for one that is stuck
     print(f"[coordinator] plan {plan_id}: completed", flush=True)
 
 

@@ -255,9 +255,13 @@ class BusClient:
 
 def timer_of(event: Envelope, delay: float | timedelta | None, at: datetime | None) -> Timer:
     """An event that is to be published later; InvalidRequest if it is not said once when."""
+    if at is not None and not isinstance(at, datetime):
+        raise InvalidRequest(f"at= is a datetime with a time zone, as datetime.now(UTC), not {at!r}")
     if at is not None and at.tzinfo is None:
         raise InvalidRequest(f"at= needs a time zone: {at.isoformat()} could be anywhere; use datetime.now(UTC)")
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
+    if seconds is not None and type(seconds) not in (int, float):
+        raise InvalidRequest(f"delay= is a number of seconds, or a timedelta, not {delay!r}")
     when = msgspec.UNSET if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     return check_timer(Timer(event, msgspec.UNSET if seconds is None else seconds, when))
 

@@ -213,6 +213,8 @@ def plain_definition(definition: EventDefinition) -> EventDefinition:
 
 def plain_capabilities(given: Iterable[Any]) -> list[str | Capability]:
     """Capabilities as they are announced: text, or a `Capability` whose schemas are JSON Schemas."""
+    if isinstance(given, str | Capability):
+        raise InvalidRequest(f"a list of capabilities is meant, as [{given!r}], not {given!r}")
     return [one if isinstance(one, str) else _plain_capability(one) for one in given]
 
 

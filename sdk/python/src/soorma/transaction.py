@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from uuid import UUID, uuid5
@@ -12,16 +13,19 @@ from msgspec.structs import replace
 from soorma.bus import PlatformOutbox, trace_of
 from soorma.memory.plans import Applied, PlatformPlans, Stored
 from soorma_common.delivery import PlanSnapshot
-from soorma_common.errors import Conflict, Forbidden, HandlerEnded, InvalidRequest
+from soorma_common.errors import Conflict, Forbidden, HandlerEnded, InvalidRequest, PlanEnded
 from soorma_common.events import Envelope, Event, Timer, encode_envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import (
+    ENDINGS,
     AnyKeyOperation,
     AnyOperation,
     Append,
     Cleanup,
+    Deadline,
+    Ending,
     Extend,
     Fork,
     Join,
@@ -31,11 +35,15 @@ from soorma_common.operations import (
     Set,
     apply,
     result,
+    tag,
 )
 
 Isolation = Literal["reads", "writes"]
 UNCOMMITTED = 0
 """The revision of what the handler has changed and not committed yet."""
+
+in_step: ContextVar[str | None] = ContextVar("soorma_in_step", default=None)
+"""The step whose function this code belongs to, be it in a thread."""
 
 _REQUESTS = UUID("0f2b7c1e-3a55-4f0e-8d39-6c8c2f1d7b40")
 
@@ -195,8 +203,11 @@ class Transaction:
     ) -> Applied:
         """See `Plans.apply`."""
         self.check(scope)
+        self._check_may_change()
         if expected_revision is not None:
-            raise InvalidRequest("a handler's commit is checked against all it read; expected_revision= is not needed")
+            raise InvalidRequest(
+                "the commit is checked against all that was read before it; expected_revision= is not needed"
+            )
         plan = self._plan(plan_id)
         asked = [op.key for op in operations if isinstance(op, KeyOperation) and _reads(op)]
         await self._fetch(plan_id, plan, asked)
@@ -227,12 +238,30 @@ class Transaction:
                 plan.clear()
                 plan.operations.append(operation)
                 return str(count)
+            case Ending() | Deadline():
+                self._check_active(plan_id, plan, operation)
             case Fork(plan_id=source):
                 raise InvalidRequest(
                     f"plan {plan_id!r} begins with its fork of {source!r}: no operation goes before that"
                 )
         plan.operations.append(operation)
         return None
+
+    @staticmethod
+    def _check_active(plan_id: str, plan: _Plan, late: AnyOperation) -> None:
+        """Raises PlanEnded where the plan is ended by an operation before."""
+        status = None
+        for operation in plan.operations:
+            if isinstance(operation, Cleanup):
+                status = None
+            elif isinstance(operation, Ending):
+                status = ENDINGS[type(operation)]
+        if status is not None:
+            raise PlanEnded(
+                f"plan {plan_id!r} was ended before in this transaction, it is {status}: {tag(late)} too late",
+                plan_id=plan_id,
+                plan_status=status,
+            )
 
     async def _past(self, fork: Fork) -> tuple[Fork, dict[str, str]]:
         """A fork of just one revision, and what it begins with."""
@@ -340,26 +369,34 @@ class Transaction:
 
     async def send(self, events: list[Envelope]) -> None:
         """See `Outbox.send`."""
+        self._check_may_change()
         for event in events:
             self.check(Scope(str(event.tenant_id), str(event.user_id)))
             self._limits.check("event_bytes", len(encode_envelope(event).encode()), f"event {event.type!r}, in bytes,")
-        self._limits.check("commit_events", len(self._events) + len(events), "the number of the handler's events")
+        self._limits.check("commit_events", len(self._events) + len(events), "the number of the transaction's events")
         self._events += events
 
     async def set_timer(self, timer: Timer) -> None:
         """See `Outbox.set_timer`."""
+        self._check_may_change()
         event = timer.event
         self.check(Scope(str(event.tenant_id), str(event.user_id)))
         self._limits.check("event_bytes", len(encode_envelope(event).encode()), f"event {event.type!r}, in bytes,")
         self._timers.append(timer)
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
-        """See `Outbox.cancel_timer`: known only of a timer that this attempt has set."""
+        """See `Outbox.cancel_timer`: known only of a timer, or deadline, that this attempt has set."""
         self.check(scope)
+        self._check_may_change()
         own = [timer for timer in self._timers if timer.event.id == event_id]
         if own:
             self._timers.remove(own[0])
             return True
+        for plan in self._plans.values():
+            for operation in plan.operations:
+                if isinstance(operation, Deadline) and operation.timer.event.id == event_id:
+                    plan.operations.remove(operation)
+                    return True
         self._cancels.append(event_id)
         return None
 
@@ -374,13 +411,20 @@ class Transaction:
 
     def check(self, scope: Scope) -> None:
         """See `Plans.check`: HandlerEnded once it is over, Forbidden for another tenant or user than its own."""
-        if self._ended:
+        if self._is_over:
             raise HandlerEnded(f"{self._what} has ended and cannot be used any more; await all that it starts before")
         if scope != self.scope:
             raise Forbidden(
                 f"{self._what} works for tenant {self.scope.tenant_id!r} and user {self.scope.user_id!r}, "
                 f"and not for tenant {scope.tenant_id!r} and user {scope.user_id!r}"
             )
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ended
+
+    def _check_may_change(self) -> None:
+        """Raises InvalidRequest where what is changed would be lost."""
 
     @property
     def _what(self) -> str:
@@ -412,7 +456,7 @@ class Transaction:
 
     def _check_limits(self, operation: AnyOperation) -> None:
         count = 1 + sum(len(plan.operations) for plan in self._plans.values())
-        self._limits.check("commit_operations", count, "the number of the handler's operations")
+        self._limits.check("commit_operations", count, "the number of the transaction's operations")
         match operation:
             case Set(key=key, value=value) | Append(key=key, value=value):
                 self._check_size(key, bytes(value).decode())
@@ -440,6 +484,7 @@ class HandlerTransaction(Transaction):
         self._fence = fence
         self._group = group
         self._requests = 0
+        self._has_returned = False
 
     def commit(self) -> Commit:
         """The commit that the attempt comes to, with the answer to its delivery."""
@@ -463,6 +508,22 @@ class HandlerTransaction(Transaction):
         event.id = event.correlation_id = str(uuid5(_REQUESTS, name))
         await self._outbox.send([event])
         return event
+
+    def returned(self) -> None:
+        """The handler has returned or failed: from now on only what a step's function does goes on, until `end`."""
+        self._has_returned = True
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ended or (self._has_returned and in_step.get() is None)
+
+    def _check_may_change(self) -> None:
+        if (step := in_step.get()) is not None:
+            raise InvalidRequest(
+                f"step {step!r}: a step's function changes nothing through the handler's context, because "
+                "a later attempt gets its result without running it; do it after the step, with what the step has "
+                "returned, or at once, through context.immediate"
+            )
 
     def _arrival(self, operation: AnyOperation) -> AnyOperation:
         if isinstance(operation, Join) and not operation.arrival:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,7 @@ import msgspec
 from soorma.bus import timer_of
 from soorma.memory.claims import Claim
 from soorma.memory.client import Action, Change, MemoryClient, PlanInfo, PlanState, check_ttl, raw
-from soorma.memory.past import MISSING, Difference, StateAt, difference
+from soorma.memory.past import MISSING, Difference, StateAt, check_revision, difference
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, KeyMissing, TimedOut
 from soorma_common.events import Envelope, check_envelope
 from soorma_common.names import check_name
@@ -43,7 +44,10 @@ from soorma_common.values import convert, decode, encode
 if TYPE_CHECKING:
     from soorma.memory.transactions import StateTransaction
 
-MOST_CONFLICTS = 10
+TRANSACT_SECONDS = 30.0
+"""How long `transact` runs its work again: a bound for what can never be committed, not reached by mere crowding."""
+FIRST_WAIT, LONGEST_WAIT = 0.01, 0.5
+"""Seconds that `transact` waits at most after its first conflict, which double with each, and after any."""
 T = TypeVar("T")
 _ANYTHING = object()
 
@@ -144,7 +148,7 @@ class WorkflowState:
         `expect` is how many different arrivals are waited for, or their names. In a handler the arrival is the event in
         hand, so that a redelivery is no second one; elsewhere, and where names are expected, say who arrives.
         """
-        wanted = expect if isinstance(expect, int) else list(expect)
+        wanted = _expected(expect)
         if arrival or not self.memory.collects:
             check_name("arrival", arrival)
         return bool(await self._apply(Join(key=_key(key), arrival=arrival, expect=wanted)))
@@ -160,6 +164,10 @@ class WorkflowState:
         """Takes one of `places` claims of a key (`key`, `key/2`, …); None if all are held for `wait` seconds more."""
         if self.memory.collects:
             raise InvalidRequest("a claim must be seen at once: in a handler, use context.immediate.memory")
+        if type(places) is not int or places < 1:
+            raise InvalidRequest(f"places is a whole number from 1, not {places!r}")
+        if type(wait) not in (int, float) or not wait >= 0:
+            raise InvalidRequest(f"wait is a number of seconds from 0, not {wait!r}")
         names = [_key(key), *(_key(f"{key}/{number}") for number in range(2, places + 1))]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
@@ -229,7 +237,7 @@ class WorkflowState:
         expired. PlanExists unless the new plan was never used, or cleaned up.
         """
         fork = WorkflowState(self.memory, plan_id, self.tenant_id, self.user_id)
-        await fork._apply(Fork(self.plan_id, revision))
+        await fork._apply(Fork(self.plan_id, None if revision is None else check_revision(revision)))
         return fork
 
     async def ttl(self, seconds: float | None) -> None:
@@ -249,7 +257,7 @@ class WorkflowState:
 
         What was registered with `compensate` is published then, the last first, each when the one before was handled.
         """
-        await self._apply(Fail(reason))
+        await self._apply(Fail(_reason(reason)))
 
     async def cancel(self, reason: str = "") -> None:
         """Ends the plan: it is not wanted any more. `plan.cancelled` on plan-events tells so.
@@ -257,7 +265,7 @@ class WorkflowState:
         Events of the plan that wait for handlers, or for another attempt, are dropped. Handlers at work on it are
         told (`context.cancelled`), and their commits refused.
         """
-        await self._apply(Cancel(reason))
+        await self._apply(Cancel(_reason(reason)))
 
     async def deadline(
         self,
@@ -301,17 +309,23 @@ class WorkflowState:
         return StateTransaction(self)
 
     async def transact(self, work: Callable[[StateTransaction], Awaitable[T]]) -> T:
-        """Runs `work` in a transaction and returns what it returns; on a conflict it is run again, up to 10 times."""
-        for last in [False] * MOST_CONFLICTS + [True]:
+        """Runs `work` in a transaction and returns what it returns; on a conflict it is run again, for up to 30 s.
+
+        It waits between the runs, longer each time, so that many at one key get their turns.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, wait = loop.time() + TRANSACT_SECONDS, FIRST_WAIT
+        while True:
             try:
                 async with self.transaction() as tx:
                     outcome = await work(tx)
             except Conflict:
-                if last:
+                if loop.time() >= deadline:
                     raise
             else:
                 return outcome
-        raise AssertionError("the last run returns or raises")
+            await asyncio.sleep(random.uniform(0, wait))  # noqa: S311 - spreads the runs, guards nothing
+            wait = min(2 * wait, LONGEST_WAIT)
 
     async def watch(self, *, after: int | None = None) -> AsyncGenerator[Change, None]:
         """Changes as they are committed, from behind revision `after` (default: now), without a gap."""
@@ -359,6 +373,27 @@ class WorkflowState:
     async def _apply(self, *operations: Any) -> Any:
         results = await self.memory.apply(self.plan_id, list(operations), self.tenant_id, self.user_id)
         return results[0] if results else None
+
+
+def _expected(expect: int | Iterable[str]) -> int | list[str]:
+    """Who is expected at a join; InvalidRequest where nobody could complete it."""
+    if isinstance(expect, str | bytes) or not isinstance(expect, int | Iterable):
+        raise InvalidRequest(f"expect is how many arrivals are waited for, or a list of their names, not {expect!r}")
+    if isinstance(expect, int):
+        if isinstance(expect, bool) or expect < 1:
+            raise InvalidRequest(f"expect is a whole number from 1, not {expect!r}: nobody would complete the join")
+        return expect
+    names = [check_name("arrival", name) for name in expect]
+    if not names or len(set(names)) < len(names):
+        raise InvalidRequest(f"expect names who is waited for, each once, and not {names!r}")
+    return sorted(names) if isinstance(expect, AbstractSet) else names
+
+
+def _reason(reason: str) -> str:
+    if not isinstance(reason, str):
+        raise InvalidRequest(f"reason is a text, not {reason!r}")
+    encode(reason)
+    return reason
 
 
 def _event(event_type: str, topic: str | Topic, data: Any) -> Envelope:

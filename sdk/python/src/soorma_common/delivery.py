@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from soorma_common.errors import InvalidRequest
 from soorma_common.limits import Limits
 from soorma_common.memory import Commit
 
@@ -32,10 +33,31 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
     then: Literal["dead_letter", "park"] = "dead_letter"
 
+    def __post_init__(self) -> None:
+        """InvalidRequest, which names the field and its bounds, where a field is not as it must be."""
+        for name, (least, most) in _BOUNDS.items():
+            value = getattr(self, name)
+            kinds: tuple[type, ...] = (int,) if name == "max_attempts" else (int, float)
+            if type(value) not in kinds or not least <= value <= most:
+                what = "a whole number" if name == "max_attempts" else "a number"
+                raise InvalidRequest(f"{name} of a RetryPolicy is {what} from {least} to {most}, not {value!r}")
+        if self.then not in ("dead_letter", "park"):
+            raise InvalidRequest(f"then of a RetryPolicy is 'dead_letter' or 'park', not {self.then!r}")
+
     def delay(self, attempt: int, draw: float) -> float:
         """Seconds to wait after the failed `attempt` (from 1); `draw` in [-1, 1] spreads it by the jitter."""
         wait = self.first_delay * self.factor ** min(attempt - 1, 64) * (1 + self.jitter * draw)
         return min(wait, self.longest_delay)
+
+
+_BOUNDS = {
+    "max_attempts": (1, 1000),
+    "first_delay": (0, 86_400),
+    "factor": (1, 100),
+    "longest_delay": (0, 86_400),
+    "jitter": (0, 1),
+}
+"""What the fields of a `RetryPolicy` may be; the same as a decoder checks."""
 
 
 class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import Name, check_name
-from soorma_common.times import Time
+from soorma_common.times import RFC_3339, Time
 from soorma_common.topics import TopicName, check_topic
 from soorma_common.values import check, decode
 
@@ -114,10 +114,10 @@ def check_timer(timer: Timer) -> Timer:
 
 def _check_time(text: str) -> None:
     try:
-        moment = datetime.fromisoformat(text)
+        is_time = RFC_3339.fullmatch(text) is not None and datetime.fromisoformat(text).tzinfo is not None
     except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+        is_time = False
+    if not is_time:
         raise InvalidRequest(f"time must be RFC 3339 with a time zone, as 2026-01-31T12:00:00Z, not {text!r}")
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import DEFAULT_TENANT
+from soorma_common.terminal import one_line, plain
 from soorma_common.times import rfc3339
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -68,35 +69,44 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         line = head | fields_of(record) | head
-        if trouble := self.trouble(record):
+        if trouble := _trouble(self, record):
             line["exception"] = trouble
         return _json(line)
 
-    def trouble(self, record: logging.LogRecord) -> str:
-        """The traceback of a record, and the stack it asked for; empty if it has neither."""
-        parts = [self.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
-        if record.stack_info:
-            parts.append(self.formatStack(record.stack_info))
-        return "\n".join(parts)
-
 
 class ConsoleFormatter(logging.Formatter):
-    """A line to be read: local time, level, logger, message, the fields that matter to a person; then a traceback."""
+    """A line to be read: local time, level, logger, message, the fields that matter to a person; then a traceback.
+
+    What would steer the terminal, or begin a line that nobody has logged, is escaped.
+    """
 
     def __init__(self, *, colours: bool = False) -> None:
         super().__init__()
         self._colours = colours
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """See `logging.Formatter.formatMessage`: the line without a traceback, which `format` adds."""
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter.format`."""
+        record.message = record.getMessage()
+        trouble = plain(_trouble(self, record))
+        return f"{self._line(record)}\n{trouble}" if trouble else self._line(record)
+
+    def _line(self, record: logging.LogRecord) -> str:
         moment = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = self._painted(f"{record.levelname.lower():<8}", _COLOURS.get(record.levelname))
-        line = f"{moment}.{int(record.msecs):03d} {level} {record.name}: {record.message}"
+        line = f"{moment}.{int(record.msecs):03d} {level} {record.name}: {one_line(record.message)}"
         told = " ".join(f"{name}={_text(value)}" for name, value in _seen(record).items())
         return f"{line}  {self._painted(told, '2')}" if told else line
 
     def _painted(self, text: str, colour: str | None) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colours and colour else text
+
+
+def _trouble(formatter: logging.Formatter, record: logging.LogRecord) -> str:
+    """The traceback of a record, and the stack it asked for; empty if it has neither."""
+    parts = [formatter.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
+    if record.stack_info:
+        parts.append(formatter.formatStack(record.stack_info))
+    return "\n".join(parts)
 
 
 def _seen(record: logging.LogRecord) -> dict[str, Any]:

@@ -176,8 +176,8 @@ def check_definition(definition: EventDefinition) -> EventDefinition:
     check_topic(definition.topic)
     _check_description(definition.description)
     check_schema_size(f"the schema of event {definition.type!r}", definition.schema)
-    if not 1 <= definition.version <= LARGEST_VERSION:
-        raise InvalidRequest(f"a version is a whole number from 1 on, not {definition.version}")
+    if type(definition.version) is not int or not 1 <= definition.version <= LARGEST_VERSION:
+        raise InvalidRequest(f"a version is a whole number from 1 to {LARGEST_VERSION:,}, not {definition.version!r}")
     if definition.check is not None and definition.check not in MODES:
         raise InvalidRequest(f"check is one of {', '.join(MODES)}, not {definition.check!r}")
     return definition
@@ -224,7 +224,9 @@ def _bound(limit: str, maximum: int, actual: int, what: str) -> None:
         raise exceeds(limit, maximum, actual, what)
 
 
-def _check_description(text: str) -> None:
+def _check_description(text: Any) -> None:
+    if not isinstance(text, str):
+        raise InvalidRequest(f"a description is text, not {text!r}")
     _bound("description_characters", DESCRIPTION_CHARACTERS, len(text), "a description, in characters,")
 
 

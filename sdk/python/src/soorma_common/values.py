@@ -126,11 +126,22 @@ def convert(value: Any, kind: Any) -> Any:
     Raises InvalidValue if it does not fit, with what the model's own validation says.
     """
     try:
-        if hasattr(kind, "model_validate"):
-            return kind.model_validate(value)
-        return msgspec.convert(value, kind)
-    except ValueError as error:  # pydantic's and msgspec's validation errors are ValueErrors
+        return build(value, kind)
+    except (ValueError, NotImplementedError) as error:  # pydantic's and msgspec's validation errors are ValueErrors
         raise InvalidValue(f"the value is no {getattr(kind, '__name__', kind)}: {error}", path="$") from error
+
+
+def build(value: Any, kind: Any) -> Any:
+    """As `convert`, with the errors of the model; TypeError, NotImplementedError: JSON never makes such a kind."""
+    return (
+        kind.model_validate(value) if hasattr(kind, "model_validate") else msgspec.convert(value, kind, dec_hook=_make)
+    )
+
+
+def _make(kind: Any, value: Any) -> Any:
+    if hasattr(kind, "model_validate"):  # pydantic in a list, an object or a union
+        return kind.model_validate(value)
+    raise NotImplementedError(f"JSON never makes a {getattr(kind, '__name__', kind)}")
 
 
 def _surrogate_path(value: Any, path: str) -> str:

@@ -479,11 +479,13 @@ class LifeSuite:
         await record.publish("e", "stuck")
         await record.publish("e", "waiting")
         await record.publish("e", "timed")
+        await record.publish("e", "mortal")
         await do(record, "manual", put("k", 1))
         for claimed in await record.claim(member):
             if claimed.plan_id != "waiting":
                 await settle(record, claimed, put("k", 1))
         await do(record, "timed", Deadline(later("late", DAY)))
+        await do(record, "mortal", put("k", 1), ExpirePlan(DAY))
         record.clock.advance(99)
         await record.sweep()
         assert "plan.stalled" not in await types(record)

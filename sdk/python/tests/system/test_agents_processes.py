@@ -15,7 +15,8 @@ from soorma import Agent, PlatformContext, WorkflowState
 LEASE = 2.0
 
 HANDLER = """
-agent = Worker(os.environ["NAME"], retry=RetryPolicy(first_delay=0), max_concurrency=4)
+drain = float(os.environ.get("DRAIN", "30"))
+agent = Worker(os.environ["NAME"], retry=RetryPolicy(first_delay=0), max_concurrency=4, drain_timeout=drain)
 
 @agent.on_startup
 def begin():
@@ -52,6 +53,18 @@ def thread(event, context):
     time.sleep(float(os.environ["BLOCK"]))
     context.run(WorkflowState(context.memory, "plan").set("thread", context.attempt))
 
+@agent.on_event("pay")
+async def pay(event, context):
+    say("begins", event.data, context.attempt)
+    await asyncio.to_thread(sys.stdin.readline)
+    await context.step("pay", lambda: say("pays", event.data, context.attempt))
+    await WorkflowState(context.memory, "plan").append("done", [event.data, context.attempt, os.environ["ME"]])
+
+@agent.on_event("step")
+async def step(event, context):
+    say("begins", event.data, context.attempt)
+    await context.step("block", time.sleep, float(os.environ["BLOCK"]))
+
 @agent.on_event("quick")
 async def quick(event, context):
     await work(event, context)
@@ -67,10 +80,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProces
         yield platform
 
 
-def replica(running: PlatformProcess, context: PlatformContext, me: str, block: float = 0) -> PythonProcess:
+def replica(running: PlatformProcess, context: PlatformContext, me: str, block: float = 0, **env: str) -> PythonProcess:
     scope = context.memory.scope()
     name = "agent-of-" + scope.tenant_id
-    return PythonProcess(running, HANDLER, NAME=name, SOORMA_TENANT_ID=scope.tenant_id, ME=me, BLOCK=str(block))
+    return PythonProcess(running, HANDLER, NAME=name, SOORMA_TENANT_ID=scope.tenant_id, ME=me, BLOCK=str(block), **env)
 
 
 async def done(state: WorkflowState, count: int, seconds: float = 15) -> list[list[object]]:
@@ -200,6 +213,41 @@ async def test_a_zombie_has_no_effect(running: PlatformProcess, context: Platfor
         await ask(context, "done", "last")
         await heard.until(3)
     assert sorted(str(event["data"]) for event in heard) == ["1", "2", "last"]
+
+
+@pytest.mark.behaviour("steps.fenced")
+async def test_a_zombie_begins_no_step(
+    running: PlatformProcess, context: PlatformContext, state: WorkflowState
+) -> None:
+    with replica(running, context, "one") as one:
+        await one.subscribed()
+        await ask(context, "pay", 1)
+        await one.until("begins 1")
+        one.send(signal.SIGSTOP)
+        with replica(running, context, "two") as two:
+            two.go()
+            await two.subscribed()
+            await two.until("pays 1 2")
+            assert await done(state, 1) == [[1, 2, "two"]]
+            one.go()
+            one.send(signal.SIGCONT)
+            assert "nothing of this attempt is visible" in await one.until("fenced")
+    assert not [line for line in one.lines if line.startswith("pays")]
+    assert not [line for line in one.lines if "Traceback" in line or "ERROR" in line]
+
+
+@pytest.mark.behaviour("agents.drain")
+@pytest.mark.parametrize("kind", ["thread", "step"])
+async def test_a_drain_does_not_wait_for_what_blocks_in_a_thread(
+    running: PlatformProcess, context: PlatformContext, kind: str
+) -> None:
+    with replica(running, context, "one", block=120, DRAIN="0.3") as one:
+        await one.subscribed()
+        await ask(context, kind, 1)
+        await one.until("begins 1")
+        one.send(signal.SIGTERM)
+        assert await asyncio.to_thread(one.wait) == 0, one.lines
+    assert "returned" in one.lines
 
 
 @pytest.mark.behaviour("leases.frozen-agent")

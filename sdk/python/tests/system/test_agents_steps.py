@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 import pydantic
 import pytest
 from platform_process import PlatformProcess
-from running import AT_ONCE, Seen, another, config_of, context_of, eventually, unique
+from running import AT_ONCE, Seen, another, config_of, context_of, eventually, platform_in, unique
 
-from soorma import Agent, HandlerContext, PlatformContext, RetryPolicy, WorkflowState
-from soorma.errors import HandlerEnded, InvalidValue, LimitExceeded
+from soorma import Agent, HandlerContext, PlatformContext, Reject, Retry, RetryPolicy, WorkflowState
+from soorma.agents.steps import StepResults
+from soorma.errors import Conflict, Fenced, HandlerEnded, InvalidRequest, KeyMissing, Unavailable
 
 
 @pytest.fixture
 def retry() -> RetryPolicy:
     return AT_ONCE
+
+
+def gather(into: list[Any]) -> Callable[[Any, HandlerContext], Awaitable[None]]:
+    """A handler that keeps its events."""
+
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        into.append(event)
+
+    return handle
 
 
 @pytest.mark.behaviour("steps.recorded")
@@ -117,6 +132,35 @@ class Invoice(msgspec.Struct):
     total: int
 
 
+class Maker:
+    async def __call__(self) -> Order:
+        return Order("oil", 1)
+
+
+async def make_list() -> list[Quote]:
+    return [Quote(price=1)]
+
+
+async def make_perhaps(price: float) -> Quote | None:
+    return Quote(price=price) if price else None
+
+
+def make_pair() -> tuple[int, Order]:
+    return 1, Order("salt", 2)
+
+
+def make_by_name() -> dict[str, Order]:
+    return {"tea": Order("tea", 3)}
+
+
+def make_later() -> Awaitable[Order]:
+    return Maker()()
+
+
+def make_iterable() -> Iterable[int]:
+    return [1, 2]
+
+
 async def make_quote() -> Quote:
     return Quote(price=2.5)
 
@@ -151,6 +195,69 @@ async def test_results_come_back_as_what_they_were(context: PlatformContext, age
         await context.bus.publish("a", "business-facts")
         await seen.until(1)
     assert seen == [(Quote(price=2.5), Order("tea", 3), Invoice(7), {"a": [1, None]}, Order("milk", 1), None)]
+
+
+@pytest.mark.behaviour("steps.types")
+async def test_what_a_function_declares_is_what_each_attempt_gets(context: PlatformContext, agent: Agent) -> None:
+    seen = Seen()
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        found = (
+            await handler.step("list", make_list),
+            await handler.step("some", make_perhaps, 2),
+            await handler.step("none", make_perhaps, 0),
+            await handler.step("pair", make_pair),
+            await handler.step("names", make_by_name),
+            await handler.step("later", make_later),
+            await handler.step("object", Maker()),
+            await handler.step("method", Maker().__call__),
+            await handler.step("partial", partial(partial(make_perhaps), price=3)),
+            await handler.step("class", Order, "rye", 4),
+            await handler.step("iterable", make_iterable),
+            await handler.step("undeclared", lambda: (1, 2)),
+        )
+        seen.append(found)
+        if handler.attempt == 1:
+            raise ValueError("again")
+
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        await seen.until(2)
+    first, second = seen
+    assert first == second
+    assert list(map(type, first)) == list(map(type, second))
+    assert first == (
+        [Quote(price=1)],
+        Quote(price=2),
+        None,
+        (1, Order("salt", 2)),
+        {"tea": Order("tea", 3)},
+        *[Order("oil", 1)] * 3,
+        Quote(price=3),
+        Order("rye", 4),
+        *[[1, 2]] * 2,
+    )
+
+
+@pytest.mark.behaviour("steps.types")
+async def test_what_is_not_as_declared_is_done_once_and_told(context: PlatformContext, agent: Agent) -> None:
+    calls, letters = Seen(), Seen()
+
+    async def lies() -> list[Order]:
+        calls.append(1)
+        return {"nothing": "of that"}  # type: ignore[return-value]
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        await handler.step("lies", lies)
+
+    agent.on_event("event.dead_lettered")(gather(letters))
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        await letters.until(1)
+    assert calls == [1]
+    assert "the result of step 'lies' is not what its function declares to return" in letters[0].data["reason"]
 
 
 @pytest.mark.behaviour("steps.side-by-side")
@@ -233,22 +340,329 @@ async def test_a_plain_handler_takes_steps_too(context: PlatformContext, agent: 
     assert (calls, seen) == ([1], [True])
 
 
-@pytest.mark.behaviour("steps.limits")
-async def test_what_cannot_be_recorded_fails_the_attempt(context: PlatformContext, agent: Agent) -> None:
-    refused = Seen()
+@pytest.mark.behaviour("steps.plain-functions")
+async def test_an_agent_that_takes_one_event_at_a_time_has_threads_for_many_steps(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
+    tenant_id = context.memory.scope().tenant_id
+    agent = Agent(unique("agent"), config=config_of(running, tenant_id=tenant_id), max_concurrency=1)
+    together, seen = threading.Barrier(32), Seen()
 
     @agent.on_event("a")
     async def handle(event: Any, handler: HandlerContext) -> None:
-        for result in (object(), float("nan"), "x" * (1024 * 1024)):
-            try:
-                await handler.step(f"of {type(result).__name__}", lambda result=result: result)
-            except (InvalidValue, LimitExceeded) as error:
-                refused.append(type(error))
+        seen.append(await asyncio.gather(*(handler.step("block", together.wait, 10) for _ in range(32))))
 
     async with agent:
         await context.bus.publish("a", "business-facts")
-        await refused.until(3)
-    assert refused == [InvalidValue, InvalidValue, LimitExceeded]
+        await seen.until(1)
+    assert sorted(seen[0]) == list(range(32))
+
+
+@pytest.mark.behaviour("steps.unrecordable")
+@pytest.mark.parametrize("result", [object(), {1, 2}, b"bytes", float("nan"), datetime.now(UTC), "x" * 1024 * 1024])
+@pytest.mark.parametrize("swallows", [False, True])
+async def test_a_result_that_cannot_be_recorded_gives_the_event_up(
+    context: PlatformContext, agent: Agent, result: Any, swallows: bool
+) -> None:
+    """The effect was done: another attempt would do it again, whatever the handler makes of the error."""
+    done, letters = Seen(), Seen()
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        try:
+            await handler.step("pay", lambda: done.append(1) or result)
+        except Reject as refused:
+            if not swallows:
+                raise
+            raise ValueError("in other words") from refused
+
+    agent.on_event("event.dead_lettered")(gather(letters))
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        await letters.until(1)
+    assert done == [1]
+    assert letters[0].data["attempts"] == 1
+    assert "the effect of step 'pay' was done, but its result could not be recorded: " in letters[0].data["reason"]
+
+
+@pytest.mark.behaviour("steps.unrecordable")
+async def test_one_step_too_many_gives_the_event_up(tmp_path: Any) -> None:
+    done, letters = Seen(), Seen()
+    with platform_in(tmp_path / "few", SOORMA_LIMIT_DELIVERY_STEPS="2") as platform:
+        agent = Agent(unique("agent"), config=config_of(platform), retry=AT_ONCE)
+
+        @agent.on_event("a")
+        async def handle(event: Any, handler: HandlerContext) -> None:
+            for number in range(3):
+                await handler.step("pay", done.append, number)
+
+        agent.on_event("event.dead_lettered")(gather(letters))
+        async with agent, context_of(platform) as context:
+            await context.bus.publish("a", "business-facts")
+            await letters.until(1)
+    assert done == [0, 1, 2]
+    assert "the limit delivery_steps is 2" in letters[0].data["reason"]
+
+
+@pytest.mark.behaviour("steps.unrecordable")
+async def test_a_conflict_does_not_do_an_unrecorded_effect_again(
+    context: PlatformContext, agent: Agent, state: WorkflowState
+) -> None:
+    done, letters = Seen(), Seen()
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        inside = WorkflowState(handler.memory, "plan")
+        n = await inside.get("n", 0)
+        with suppress(Reject):
+            await handler.step("pay", lambda: done.append(1) or object())
+        await state.set("n", n + 1)
+        await inside.set("n", n)
+
+    agent.on_event("event.dead_lettered")(gather(letters))
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        await letters.until(1)
+    assert done == [1]
+
+
+@pytest.mark.behaviour("steps.side-by-side")
+@pytest.mark.parametrize("fails", [True, False])
+async def test_what_still_runs_when_the_handler_ends_is_recorded(
+    context: PlatformContext, agent: Agent, state: WorkflowState, fails: bool
+) -> None:
+    """One step fails, or nobody awaits the other: it is waited for, and not done again by the next run."""
+    calls, runs = Seen(), Seen()
+
+    async def slow() -> int:
+        await asyncio.sleep(0.2)
+        calls.append("slow")
+        return 7
+
+    async def boom(attempt: int) -> int:
+        if attempt == 1:
+            raise ConnectionError("boom")
+        return 8
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        runs.append(handler.attempt)
+        slowly = asyncio.create_task(handler.step("slow", slow))
+        await asyncio.sleep(0.05)
+        if fails:
+            await asyncio.gather(slowly, handler.step("boom", boom, len(runs)))
+        inside = WorkflowState(handler.memory, "plan")
+        n = await inside.get("n", 0)
+        if len(runs) == 1:
+            await state.set("n", 5)  # a conflict
+        else:
+            await inside.set("found", await slowly)
+        await inside.set("n", n + 1)
+
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        assert await state.wait_for("found") == 7
+    assert (calls, runs) == (["slow"], [1, 2] if fails else [1, 1])
+
+
+@pytest.mark.behaviour("steps.side-by-side")
+async def test_a_handler_that_has_failed_does_nothing_more_while_its_steps_end(
+    context: PlatformContext, agent: Agent, state: WorkflowState
+) -> None:
+    refused, held, let_go = Seen(), asyncio.Event(), asyncio.Event()
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        inside = WorkflowState(handler.memory, "plan")
+
+        async def hold() -> Any:
+            held.set()
+            await let_go.wait()
+            return await inside.get("n", "nothing"), await handler.step("inner", lambda: 1)
+
+        async def goes_on() -> None:
+            await held.wait()
+            await asyncio.sleep(0.05)
+            try:
+                await inside.set("n", 1)
+            except HandlerEnded:
+                refused.append(handler.attempt)
+            let_go.set()
+
+        if handler.attempt == 1:
+            left = [asyncio.create_task(handler.step("hold", hold)), asyncio.create_task(goes_on())]
+            await held.wait()
+            raise ValueError(f"with {len(left)} tasks at work")
+        await inside.set("found", await handler.step("hold", lambda: "again"))
+
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        assert await state.wait_for("found") == ["nothing", 1]
+    assert refused == [1]
+    assert not await state.has("n")
+
+
+@pytest.mark.behaviour("retries.timeout")
+async def test_a_handler_that_took_too_long_waits_for_no_step(context: PlatformContext, agent: Agent) -> None:
+    letters, never = Seen(), asyncio.Event()
+
+    @agent.on_event("a", timeout=0.1, retry=RetryPolicy(max_attempts=1))
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        left = asyncio.create_task(handler.step("for ever", never.wait))
+        await asyncio.shield(left)
+
+    agent.on_event("event.dead_lettered")(gather(letters))
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        await letters.until(1, seconds=5)
+    assert letters[0].data["reason"] == "the handler took longer than its timeout allows: 0.1 s"
+
+
+@pytest.mark.behaviour("steps.retry-and-timeout")
+async def test_the_timeout_of_a_step_is_not_told_as_the_handlers(context: PlatformContext, agent: Agent) -> None:
+    letters = Seen()
+
+    @agent.on_event("a", timeout=60, retry=RetryPolicy(max_attempts=1))
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        if event.data == "step":
+            await handler.step("slow", asyncio.Event().wait, timeout=0.01)
+        raise TimeoutError
+
+    agent.on_event("event.dead_lettered")(gather(letters))
+    async with agent:
+        await context.bus.publish("a", "business-facts", "step")
+        await letters.until(1)
+        await context.bus.publish("a", "business-facts", "own")
+        await letters.until(2)
+    reasons = [letter.data["reason"] for letter in letters]
+    assert reasons == ["TimeoutError: step 'slow' took longer than 0.01 s", "TimeoutError: "]
+
+
+@pytest.mark.behaviour("steps.change-nothing")
+async def test_a_steps_function_changes_nothing_through_the_context(
+    context: PlatformContext, agent: Agent, state: WorkflowState
+) -> None:
+    refused, seen = Seen(), Seen()
+    await state.set("n", 3)
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        inside = WorkflowState(handler.memory, "plan")
+
+        async def tries() -> int:
+            for change in (
+                inside.set("n", 1),
+                inside.record_action("tried"),
+                inside.deadline(5),
+                handler.bus.publish("b", "business-facts"),
+                handler.bus.publish("b", "business-facts", delay=1),
+                handler.bus.cancel("some"),
+            ):
+                try:
+                    await change
+                except InvalidRequest as error:
+                    refused.append(str(error))
+            await WorkflowState(handler.immediate.memory, "plan").set("progress", "half")
+            return await inside.get("n") + await handler.step("inner", lambda: 1)
+
+        def in_a_thread() -> None:
+            handler.run(inside.set("n", 2))
+
+        found = await handler.step("outer", tries)
+        with pytest.raises(InvalidRequest, match="step 'thread'"):
+            await handler.step("thread", in_a_thread)
+        await inside.set("n", 10)
+        seen.append(found)
+
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        await seen.until(1)
+        assert await state.wait_for("n", 10)
+    assert len(refused) == 6
+    for told in refused:
+        assert "do it after the step" in told
+        assert "context.immediate" in told
+    assert seen == [4]
+    assert await state.get_many(["n", "progress"]) == {"n": 10, "progress": "half"}
+
+
+@pytest.mark.behaviour("steps.retry-and-timeout")
+async def test_a_steps_own_policy_retries_every_error_of_its_function(context: PlatformContext, agent: Agent) -> None:
+    tries, seen = Seen(), Seen()
+    raised: list[Exception] = [Unavailable("no"), KeyMissing("no"), Conflict("no"), TimeoutError()]
+
+    async def flaky() -> int:
+        tries.append(1)
+        if raised:
+            raise raised.pop()
+        return 1
+
+    async def steers(how: Exception) -> None:
+        tries.append(how)
+        raise how
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        quick = RetryPolicy(max_attempts=5, first_delay=0.001)
+        await handler.step("flaky", flaky, retry=quick)
+        assert len(tries) == 5
+        for how in (Retry("r"), Reject("r"), Fenced("r"), HandlerEnded("r")):
+            del tries[:]
+            with pytest.raises(type(how)):
+                await handler.step(f"steers {type(how).__name__}", steers, how, retry=quick)
+            assert tries == [how]
+        seen.append(1)
+
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        await seen.until(1)
+
+
+@pytest.mark.behaviour("steps.retry-and-timeout")
+@pytest.mark.parametrize("how", [{"retry": 3}, {"timeout": 0}, {"timeout": -1}, {"timeout": "5"}, {"timeout": True}])
+async def test_what_a_step_is_not_given(context: PlatformContext, agent: Agent, how: dict[str, Any]) -> None:
+    refused, called = Seen(), Seen()
+
+    @agent.on_event("a")
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        try:
+            await handler.step("pay", called.append, 1, **how)
+        except InvalidRequest as error:
+            refused.append(str(error))
+
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        await refused.until(1)
+    assert called == []
+    assert next(iter(how)) in refused[0]
+
+
+@pytest.mark.behaviour("steps.fenced")
+async def test_a_step_that_is_fenced_is_told_in_one_line(
+    context: PlatformContext, agent: Agent, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING, "soorma.agent")
+    ended = Seen()
+
+    async def lost(self: StepResults, name: str, occurrence: int, result: Any) -> str:
+        raise Fenced("it is another agent's by now")
+
+    monkeypatch.setattr(StepResults, "keep", lost)
+
+    @agent.on_event("a", retry=RetryPolicy(max_attempts=1))
+    async def handle(event: Any, handler: HandlerContext) -> None:
+        await handler.step("late", lambda: 1)
+
+    @agent.on_event("event.dead_lettered")
+    async def hear(event: Any, handler: HandlerContext) -> None:
+        ended.append(event)
+
+    async with agent:
+        await context.bus.publish("a", "business-facts")
+        await ended.until(1)
+    (told,) = caplog.records
+    assert (told.levelname, told.exc_info) == ("WARNING", None)
+    assert "fenced, nothing of this attempt is visible: it is another agent's by now" in told.getMessage()
 
 
 @pytest.mark.behaviour("handlers.ended")

@@ -35,7 +35,15 @@ def test_starts_a_platform_that_outlives_the_command(shell: Shell) -> None:
     assert f"A page shows how they are: http://localhost:{GATEWAY_PORT + shell.offset}\n" in said
     assert f"export SOORMA_MEMORY_URL=http://localhost:{MEMORY_PORT + shell.offset}\n" in said
     assert f"export SOORMA_EVENT_SERVICE_URL=http://localhost:{EVENTS_PORT + shell.offset}\n" in said
-    assert "Next:" in said
+    assert "Next: start your agents; `soorma init my-agents` makes some to begin with\n" in said
+
+
+@pytest.mark.behaviour("dev.starts")
+def test_the_next_step_is_an_example_where_there_are_some(shell: Shell) -> None:
+    (shell.folder / "examples" / "05-memory-working").mkdir(parents=True)
+    (shell.folder / "sdk").mkdir()
+    said = shell.soorma("dev", cwd=shell.folder / "sdk").stdout
+    assert f"`python manual_state.py` in {Path('..', 'examples', '05-memory-working')}\n" in said
 
 
 @pytest.mark.behaviour("dev.status-logs-stop")

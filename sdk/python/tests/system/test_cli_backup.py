@@ -107,6 +107,22 @@ def test_a_backup_finds_the_database_that_the_platform_of_this_folder_uses(shell
     assert json.loads(named.stdout)["database"] == str(elsewhere)
 
 
+@pytest.mark.behaviour("backup.named")
+def test_the_variable_goes_before_the_platform_of_this_folder(shell: Shell, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.db"
+    shell.soorma("dev")
+    refused = shell.soorma("backup", "a.db", exits=Exit.DATABASE, SOORMA_DATABASE=str(elsewhere))
+    assert f"there is no database {elsewhere}" in refused.stderr
+    shell.soorma("backup", "a.db")
+    told = shell.soorma("restore", "a.db", "--json", SOORMA_DATABASE=str(elsewhere))
+    assert json.loads(told.stdout)["database"] == str(elsewhere)
+    told = shell.soorma("backup", "b.db", "--json", SOORMA_DATABASE=str(elsewhere))
+    assert json.loads(told.stdout)["database"] == str(elsewhere)
+    checks = json.loads(shell.soorma("doctor", "--json", SOORMA_DATABASE=str(elsewhere)).stdout)["checks"]
+    (database,) = [one["found"] for one in checks if one["check"] == "database"]
+    assert database.startswith(str(elsewhere))
+
+
 @pytest.mark.behaviour("backup.careful")
 def test_a_backup_overwrites_only_when_told(shell: Shell) -> None:
     shell.soorma("dev")

@@ -367,7 +367,7 @@ def publish(terminal: Terminal, *arguments: str, **more: Any) -> str:
 def test_publish_and_tail(terminal: Terminal) -> None:
     with Follower(terminal, "events", "tail") as lines, Follower(terminal, "events", "tail", "--json") as documents:
         first = publish(
-            terminal, "order.placed", "--data", '{"order": 7}', "--plan-id", "plan", "--correlation-id", "flow",
+            terminal, "order.placed", "--data", '{"order": 7}', "--plan", "plan", "--correlation-id", "flow",
             "--subject", "s", "--session-id", "se", "--response-event", "order.done", "--response-topic",
             "action-results", "--source", "me",
         )  # fmt: skip
@@ -476,7 +476,7 @@ async def test_groups_dead_letters_and_replay(terminal: Terminal) -> None:
         numbers = [str(letter["id"]) for letter in letters]
         elsewhere = await run("replay", numbers[0], "--tenant", "another", exits=Exit.NOT_FOUND)
         assert numbers[0] in elsewhere.stderr
-        assert (await run("replay", numbers[0])).stdout == f"Replayed 1: {numbers[0]}\n"
+        assert (await run("replay", numbers[0])).stdout == f"Replayed dead letter {numbers[0]}\n"
         partly = await run_json("replay", numbers[0], numbers[1], exits=Exit.NOT_FOUND)
         assert partly == {"replayed": [int(numbers[1])], "missing": [int(numbers[0])]}
         assert await run_json("replay", "--all", "--group", "other") == {"replayed": [], "missing": []}

@@ -410,6 +410,27 @@ def test_a_large_database_is_read_for_a_while(monkeypatch: pytest.MonkeyPatch, d
     assert record.look(database, None).whole
 
 
+@pytest.mark.behaviour("doctor.privacy")
+def test_what_the_platform_keeps_is_for_its_owner_alone(shell: Shell) -> None:
+    before = os.umask(0o022)
+    try:
+        shell.soorma("dev")
+    finally:
+        os.umask(before)
+    folder = shell.folder / ".soorma"
+    keep(shell, "a plan", "kept")  # so that there is a -wal
+    names = ["soorma.db", "soorma.db-wal", "soorma.db-shm", "platform.log"]
+    modes = {name: (folder / name).stat().st_mode & 0o777 for name in names}
+    assert modes == dict.fromkeys(names, 0o600)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert doctor(shell).of("privacy") == []
+    (folder / "soorma.db").chmod(0o644)
+    assert doctor(shell).of("privacy") == [], "nobody gets into the folder"
+    folder.chmod(0o755)
+    found = doctor(shell).one("privacy")
+    assert (found["state"], found["next"]) == ("warning", f"chmod go= {folder / 'soorma.db'}")
+
+
 @pytest.mark.behaviour("doctor.database")
 def test_a_damaged_database(shell: Shell, database: Path) -> None:
     with database.open("r+b") as file:

@@ -199,6 +199,14 @@ def test_what_it_says(shell: Shell) -> None:
     assert sorted(there) == found["files"]
 
 
+@pytest.mark.behaviour("init.runs")
+def test_without_pytest_it_says_to_install_it_first(shell: Shell, tmp_path: Path) -> None:
+    assert "pip install" not in shell.soorma("init", "one").stdout
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['pytest'] = None\n")
+    said = shell.soorma("init", "two", PYTHONPATH=str(tmp_path)).stdout
+    assert "  cd two\n  pip install pytest\n  python -m pytest\n" in said
+
+
 @pytest.mark.behaviour("init.refused")
 @pytest.mark.parametrize(
     "name", ["", "Word", "1st", "-x", "a--b", "a-", "a b", "a/b", "..", "über", "a\nb", LONGEST + "c", "class", "match",

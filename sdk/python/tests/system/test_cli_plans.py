@@ -74,6 +74,8 @@ def test_what_revisions_differ_in(terminal: Terminal, plan: str) -> None:
         ],
     }
     assert "the same at revisions 4 and 4" in terminal.run("state", "diff", plan, "4").stderr
+    assert "the same at revisions 0 and 0" in terminal.run("state", "diff", plan, "0", "0").stderr
+    assert "nope" in terminal.run("state", "diff", "nope", "0", exits=Exit.NOT_FOUND).stderr
 
 
 @pytest.mark.behaviour("command.time-travel")
@@ -123,6 +125,14 @@ def test_ending_plans_and_listing_them_by_status(terminal: Terminal) -> None:
     assert "completed" in terminal.run("state", "fail", "done", "--reason", "late", exits=Exit.CONFLICT).stderr
     terminal.run("state", "fail", "goes-on", exits=Exit.USAGE)
     terminal.run("state", "complete", "goes-on", "no JSON", exits=Exit.USAGE)
+    for command in (["complete"], ["fail", "--reason", "lost"], ["cancel"]):
+        ending, *more = command
+        refused = terminal.run("state", ending, "tpyo", *more, exits=Exit.NOT_FOUND).stderr
+        assert "there is no plan 'tpyo'" in refused
+        assert "--force" in refused
+        assert (
+            terminal.json("state", ending, f"unwritten-{ending}", *more, "--force")["planId"] == f"unwritten-{ending}"
+        )
     terminal.run("state", "plans", "--status", "lost", exits=Exit.USAGE)
 
 
@@ -130,7 +140,7 @@ def test_ending_plans_and_listing_them_by_status(terminal: Terminal) -> None:
 def test_stalled_plans(terminal: Terminal) -> None:
     for name in ("waits", "ends"):
         terminal.set(name, "k", 1)
-        terminal.run("events", "publish", "begun", "--topic", "business-facts", "--plan-id", name)
+        terminal.run("events", "publish", "begun", "--topic", "business-facts", "--plan", name)
     terminal.set("quiet", "k", 1)
 
     asyncio.run(until_stalled(terminal, ["ends", "waits"]))
@@ -154,7 +164,7 @@ async def until_stalled(terminal: Terminal, plans: list[str]) -> None:
 @pytest.mark.behaviour("command.timers")
 def test_events_for_later(terminal: Terminal) -> None:
     publish = ("events", "publish", "tick", "--topic", "business-facts")
-    soon = terminal.run(*publish, "--delay", "3600", "--plan-id", "p").stdout.strip()
+    soon = terminal.run(*publish, "--delay", "3600", "--plan", "p").stdout.strip()
     at = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
     late = terminal.json(*publish, "--at", at.isoformat())["id"]
     found = terminal.json("events", "timers")["timers"]
@@ -170,7 +180,14 @@ def test_events_for_later(terminal: Terminal) -> None:
 
 @pytest.mark.behaviour("command.timers")
 @pytest.mark.parametrize(
-    "when", [("--delay", "-1"), ("--at", "soon"), ("--at", "2030-01-01T12:00:00"), ("--delay", "1", "--at", "x")]
+    "when",
+    [
+        ("--delay", "-1"),
+        ("--at", "soon"),
+        ("--at", "2030-01-01T12:00:00"),
+        ("--at", "20300101T120000Z"),
+        ("--delay", "1", "--at", "x"),
+    ],
 )
 def test_a_time_that_is_none_is_refused(terminal: Terminal, when: tuple[str, ...]) -> None:
     terminal.run("events", "publish", "tick", "--topic", "business-facts", *when, exits=Exit.USAGE)

@@ -41,7 +41,8 @@ def event(**more: Any) -> dict[str, Any]:
 def published(events: Raw, after: int = 0, **query: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """What this test's tenant has published, as the stream tells it, with positions."""
     asked = "&".join(f"{name}={value}" for name, value in query.items())
-    with events.stream(f"/v1/events/stream?after={after}&tenant_id={events.headers['X-Tenant-ID']}&{asked}") as stream:
+    path = f"/v1/events/stream?after={after}&tenant_id={events.headers['X-Tenant-ID']}"
+    with Raw(events.url).stream(f"{path}&{asked}" if asked else path) as stream:
         assert stream.status == 200
         while True:
             kind, position, data = stream.next()
@@ -94,7 +95,7 @@ def test_a_header_and_the_body_name_the_same_tenant(events: Raw) -> None:
     assert events("POST", PUBLISH, event(tenant_id=ours)).status == 200
     coded = Raw(events.url, "caf%C3%A9%20" + ours, "%25")
     coded("POST", PUBLISH, event(plan_id="p"))
-    with events.stream(f"/v1/events/stream?after=0&tenant_id=caf%C3%A9%20{ours}") as stream:
+    with coded.stream(f"/v1/events/stream?after=0&tenant_id=caf%C3%A9%20{ours}") as stream:
         told = stream.next()[2]
     assert (told["tenant_id"], told["user_id"]) == (f"café {ours}", "%"), "as the memory service reads these headers"
 
@@ -274,6 +275,47 @@ def test_the_stream_is_filtered(events: Raw) -> None:
         assert [f"{one['type']} {one['topic']}" for _, one in (next(told) for _ in expected)] == expected
 
 
+@pytest.mark.behaviour("http.whose-log")
+def test_the_headers_say_whose_log_is_read(events: Raw) -> None:
+    mine, tenant, user = unique("mine"), events.headers["X-Tenant-ID"], events.headers["X-User-ID"]
+    strangers = (unique("tenant"), user), (tenant, unique("user"))
+    for other in strangers:
+        Raw(events.url, *other)("POST", PUBLISH, event(type=unique("other")))
+    events("POST", PUBLISH, event(type=mine))
+    for query in ("", f"&tenant_id={tenant}&user_id={user}", "&tenant_id=&user_id="):
+        with events.stream(f"/v1/events/stream?after=0{query}") as stream:
+            assert stream.next()[2]["type"] == mine, query
+    with Raw(events.url, tenant).stream("/v1/events/stream?after=0") as stream:
+        assert [stream.next()[2]["user_id"] for _ in range(2)] == [strangers[1][1], user]
+    for name, said in (("tenant_id", "X-Tenant-ID"), ("user_id", "X-User-ID")):
+        refused = events("GET", f"/v1/events/stream?{name}=other")
+        assert refused.code == "invalid_request"
+        assert all(word in refused.json["detail"] for word in (name, "'other'", said, repr(events.headers[said])))
+
+
+@pytest.mark.behaviour("http.whose-log")
+async def test_the_header_says_whose_groups_and_dead_letters_are_meant(running: PlatformProcess, events: Raw) -> None:
+    agent = Agent(unique("agent"), config=config_of(running, tenant_id=events.headers["X-Tenant-ID"]))
+
+    @agent.on_event("refused")
+    async def refuse(event: Any, context: Any) -> None:
+        raise Reject("no")
+
+    letters, other = "/v1/events/dead-letters", Raw(events.url, unique("tenant"))
+    async with agent:
+        events("POST", PUBLISH, event(type="refused"))
+        (letter,) = await eventually(lambda: events("GET", letters).json["deadLetters"])
+        assert letter["group"] == agent.name
+        assert other("GET", letters).json["deadLetters"] == []
+        for raw, sees in ((events, True), (other, False), (Raw(events.url), True)):
+            groups = raw("GET", "/v1/events/groups").json["groups"]
+            assert (agent.name in [group["name"] for group in groups]) is sees
+        assert other("POST", f"{letters}/{letter['id']}/replay").code == "not_found"
+        for method, path in (("GET", letters), ("GET", "/v1/events/groups"), ("POST", f"{letters}/1/replay")):
+            assert events(method, f"{path}?tenant_id=other").code == "invalid_request"
+        assert events("POST", f"{letters}/{letter['id']}/replay").status == 200
+
+
 @pytest.mark.behaviour("http.positions")
 def test_positions_that_are_none_are_refused(events: Raw) -> None:
     for value in ("x", "-1", "\xb2", "9" * 5000):
@@ -333,7 +375,7 @@ async def test_groups_tell_who_is_there_and_what_waits(running: PlatformProcess,
     group = await eventually(lambda: None if ours()["replicas"] else ours())
     assert (group["waiting"], group["ready"], group["inHand"]) == (3, 2, 0)
     assert group["oldestAt"] is not None
-    other = events("GET", f"/v1/events/groups?tenant_id={unique('tenant')}").json["groups"]
+    other = Raw(events.url)("GET", f"/v1/events/groups?tenant_id={unique('tenant')}").json["groups"]
     assert agent.name not in [group["name"] for group in other]
 
 
@@ -359,7 +401,7 @@ async def test_dead_letters_have_pages(running: PlatformProcess, events: Raw) ->
     assert (letter["group"], letter["type"], letter["planId"], letter["attempts"]) == (agent.name, "refused", "p", 1)
     assert events("GET", path + "&group=other").json["deadLetters"] == []
     for number in (letter["id"], "x", "%C2%B2", "9" * 30, "-1"):
-        refused = events("POST", f"/v1/events/dead-letters/{number}/replay?tenant_id={unique('tenant')}")
+        refused = Raw(events.url)("POST", f"/v1/events/dead-letters/{number}/replay?tenant_id={unique('tenant')}")
         assert (refused.status, refused.code) == (404, "not_found"), number
 
 
@@ -391,6 +433,7 @@ def test_an_answer_is_asked_for_over_http(events: Raw) -> None:
         [b'{"frame":"hello"}'], [b'{"frame":"hello","agent":"","instance":"i","subscriptions":[{"type":"a"}]}'],
         [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[]}'],
         [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[{"type":"a","topic":"no"}]}'],
+        [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[{"type":"a","retry":{"max_attempts": 0}}]}'],
         [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[{"type":"a"}],"max_concurrency":0}'],
         [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[{"type":"a"}],"tenant_id":"\\u0000"}'],
         [b"[" * 100_000], [b'{"frame":"hello","agent":"\\ud800","instance":"i","subscriptions":[{"type":"a"}]}'],

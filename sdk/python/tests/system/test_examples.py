@@ -194,7 +194,9 @@ def test_what_is_announced_while_they_are_away_waits(events: Terminal) -> None:
 @pytest.mark.behaviour("examples.mistakes")
 def test_programs_without_arguments_or_a_platform_say_so(events: Terminal, platform: PlatformProcess) -> None:
     assert events.run("python publisher.py", code=1) == "Say what is ordered: python publisher.py tea coffee\n"
-    assert "python subscriber.py warehouse" in events.run("python subscriber.py", code=1)
+    for command in ("python subscriber.py", "python subscriber.py ''", "python subscriber.py ' '"):
+        said = events.run(command, code=1)
+        assert said == "Give the subscriber a name: python subscriber.py warehouse\n"
     platform.kill()
     assert platform.events_url in events.run("python publisher.py tea", code=1)
 

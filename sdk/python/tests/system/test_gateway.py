@@ -69,8 +69,23 @@ def test_each_service_answers_and_refuses_as_on_its_own_port(running: PlatformPr
     for service, paths in asked.items():
         own = Raw(getattr(running, f"{service}_url"), **scope_of(gateway))
         for path in paths:
-            here, there = gateway("GET", path), own("GET", path)
+            here, there = gateway("GET", path, Host="localhost"), own("GET", path, Host="localhost")
             assert (here.status, here.json) == (there.status, there.json), path
+
+
+@pytest.mark.behaviour("http.parameters")
+def test_no_endpoint_takes_a_parameter_that_it_does_not_have(running: PlatformProcess, gateway: Raw) -> None:
+    for service in ("gateway", "memory", "events", "registry"):
+        raw = Raw(getattr(running, f"{service}_url"), **scope_of(gateway))
+        for path, methods in raw("GET", "/openapi.json").json["paths"].items():
+            for method, operation in methods.items():
+                answer = raw(method.upper(), f"{re.sub('{.+?}', '1', path)}?limt=3")
+                assert (answer.status, answer.code, answer.json["unknown"]) == (422, "invalid_request", ["limt"]), path
+                known = [one["name"] for one in operation.get("parameters", []) if one.get("in") == "query"]
+                assert all(name in answer.json["detail"] for name in ["'limt'", *known]), path
+    twice = gateway("GET", "/v1/memory/working?limit=3&limit=4")
+    assert (twice.status, twice.code) == (422, "invalid_request")
+    assert "'limit' is in the query more than once" in twice.json["detail"]
 
 
 @pytest.mark.behaviour("gateway.one-entrance")

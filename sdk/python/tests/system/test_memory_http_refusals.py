@@ -346,6 +346,8 @@ def test_a_body_may_not_be_larger_than_32_mib(memory: Raw, plan: str) -> None:
 def test_unknown_paths_and_methods(memory: Raw, method: str, path: str, status: int, code: str) -> None:
     answer = memory(method, path)
     assert (answer.status, answer.code) == (status, code)
+    where = f"at {memory.url.removeprefix('http://')}, which is the memory service"
+    assert f"there is no {method} {path} {where}" in answer.json["detail"]
 
 
 @pytest.mark.behaviour("http.no-such-method")

@@ -280,7 +280,7 @@ async def test_retries_under_kills_double_and_lose_nothing(platform: PlatformPro
 
 def published(platform: PlatformProcess, tenant_id: str, at_least: int) -> list[str]:
     """The data of all events of a tenant, up to a last one that is published here."""
-    raw = Raw(platform.events_url, tenant_id, "u")
+    raw = Raw(platform.events_url, tenant_id)
     raw("POST", "/v1/events/publish", {"type": "last", "topic": "business-facts", "tenant_id": tenant_id})
     found: list[str] = []
     with raw.stream(f"/v1/events/stream?after=0&tenant_id={tenant_id}") as stream:

@@ -29,7 +29,15 @@ from running import (
 )
 
 from soorma import Agent, Capability, ClientConfig, EventDefinition, PlatformContext, RegistryClient, Reject
-from soorma.errors import DefinitionConflict, HandlerEnded, InvalidPayload, InvalidRequest, InvalidValue, Unavailable
+from soorma.errors import (
+    DefinitionConflict,
+    HandlerEnded,
+    InvalidPayload,
+    InvalidRequest,
+    InvalidValue,
+    SoormaError,
+    Unavailable,
+)
 from soorma.registry import AgentInfo
 
 
@@ -299,18 +307,66 @@ async def test_an_agent_is_in_the_registry_again_after_the_platform_has_lost_eve
             assert await context.registry.event("y") is not None
 
 
-@pytest.mark.behaviour("registry.comes-back")
-async def test_a_definition_that_is_refused_keeps_no_agent_from_its_work(
-    agent: Agent, context: PlatformContext, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.behaviour("registry.refused-agents")
+async def test_an_agent_that_the_registry_refuses_does_not_start(agent: Agent, context: PlatformContext) -> None:
     await context.registry.define_event("y", schema={"type": "object"})
-    other = Agent(agent.name, events_produced=[EventDefinition("y", schema=Order)], config=agent._config)
-    seen = _handler(other)
-    async with other:
-        await _announced(context.registry, other.name)
+    no_schema = Capability("c", input_schema={"type": "nonsense"})
+    off: list[tuple[dict[str, Any], type[SoormaError], str]] = [
+        ({"events_produced": [EventDefinition("y", schema=Order)]}, DefinitionConflict, "'y'"),
+        ({"events_consumed": [EventDefinition("z", schema={"type": "nonsense"})]}, InvalidValue, "event 'z'"),
+        ({"capabilities": [no_schema]}, InvalidValue, "capability 'c'"),
+    ]
+    for given, kind, said in off:
+        other = Agent(agent.name, config=agent._config, **given)
+        _handler(other)
+        with pytest.raises(kind, match=said):
+            await other.start()
+        assert await context.registry.get(other.name) is None
+
+
+REFUSED = """
+agent = Worker("refused", capabilities=[Capability("c", input_schema={"type": "nonsense"})])
+
+@agent.on_event("x", topic="business-facts")
+async def handle(event, context): ...
+
+agent.run()
+"""
+
+
+@pytest.mark.behaviour("registry.refused-agents")
+async def test_a_program_whose_agent_is_refused_ends_with_the_reason(running: PlatformProcess) -> None:
+    with PythonProcess(running, "from soorma import Capability" + REFUSED) as process:
+        assert await asyncio.to_thread(process.process.wait, 15) == 1
+        assert "the input schema of capability 'c' is no JSON Schema" in process.lines[-1]
+
+
+@pytest.mark.behaviour("registry.refused-agents")
+async def test_an_agent_that_is_refused_while_it_runs_says_so_once_and_works_on(
+    agent: Agent, context: PlatformContext, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is defined as, and what it is, are no longer taken: as if the registry had become stricter meanwhile."""
+    seen, answers = _handler(agent), Seen()
+    async with agent:
+        await _announced(context.registry, agent.name)
+        presence = agent._presence
+
+        async def refuse(method: str, path: str, body: bytes | None = None) -> None:
+            answers.append(path)
+            raise InvalidValue("it has become too strict", path="$")
+
+        monkeypatch.setattr(presence, "_call", refuse)
+        presence.begin(30)  # as when it has subscribed again
+        await answers.until(1)
         await context.bus.publish("x", "business-facts", 1)
         await seen.until(1)
-    assert "event 'y' is not defined" in caplog.text
+        assert presence._task is not None
+        await eventually(presence._task.done)
+        assert len(answers) == 1
+        monkeypatch.undo()
+        presence.begin(30)
+        await _announced(context.registry, agent.name)
+    assert [record.levelname for record in caplog.records if "too strict" in record.message] == ["ERROR"]
 
 
 @pytest.mark.behaviour("registry.refused")
@@ -318,6 +374,9 @@ def test_what_cannot_be_announced_is_refused_where_it_is_written() -> None:
     for off in ([5], [{"name": "c"}], [Capability("c", input_schema=5)]):
         with pytest.raises(InvalidRequest):
             Agent("a", capabilities=off)  # type: ignore[arg-type]
+    for what in ("capabilities", "events_consumed", "events_produced"):
+        with pytest.raises(InvalidRequest, match=r"list of .+ is meant, as \['abc'\], not 'abc'"):
+            Agent("a", **{what: "abc"})
     with pytest.raises(InvalidRequest):
         Agent("a", events_produced=[EventDefinition("y", "nowhere")])
     with pytest.raises(InvalidValue):
@@ -336,6 +395,10 @@ async def test_events_are_defined_read_and_listed(registry: RegistryClient) -> N
         await registry.define_event("b", version=2)
     assert conflict.value.version == 2
     first = await registry.define_event(Kind.ORDER_MADE, schema=Order)
+    off: list[dict[str, Any]] = [{"version": "1"}, {"version": True}, {"version": 0}, {"description": 5}]
+    for given in off:
+        with pytest.raises(InvalidRequest, match="not "):
+            await registry.define_event("b", **given)
     assert first.topic == "business-facts"
     assert await registry.events() == [made, first]
     assert await registry.events(topic="task-events") == [made]

@@ -50,7 +50,7 @@ async def _check(platform: LocalPlatform) -> None:
     assert completed.correlation_id == "mine"
     state = platform.state(completed.data["plan_id"])
     assert await state.get_action_history() == ACTIONS
-    assert await state.get("status") == "completed"
+    assert await state.get("status") == (await state.info()).status == "completed"
     assert await state.get("current_task_index") == 2
     for task in ("research", "draft", "review"):
         assert await state.get(f"{task}_result") == f"Completed {task} for: a post"

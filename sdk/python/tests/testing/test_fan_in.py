@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -70,6 +71,23 @@ async def test_a_join_of_names(soorma_platform: LocalPlatform) -> None:
         await state.join("number", expect=1, arrival="a")
 
 
+@pytest.mark.behaviour("joins.names")
+@pytest.mark.parametrize("expect", ["law", b"law", 0, -1, True, [], ["a", "a"], ["a", ""], [1], 1.5, None], ids=repr)
+async def test_what_is_not_expected_at_a_join(soorma_platform: LocalPlatform, expect: Any) -> None:
+    state = soorma_platform.state("p")
+    with pytest.raises(InvalidRequest):
+        await state.join("k", expect=expect, arrival="a")
+    assert not await state.has("k")
+
+
+@pytest.mark.behaviour("joins.names")
+async def test_a_set_of_names_is_the_same_everywhere(soorma_platform: LocalPlatform) -> None:
+    state = soorma_platform.state("p")
+    names = {f"name-{number}" for number in range(20)}
+    assert await state.join("k", expect=names, arrival="name-1") is False
+    assert (await state.get("k"))["expect"] == sorted(names)
+
+
 @pytest.mark.behaviour("joins.redelivery")
 async def test_a_redelivery_arrives_once(soorma_platform: LocalPlatform) -> None:
     worker, joined = Worker("worker"), []
@@ -124,6 +142,54 @@ async def test_who_has_lost_a_claim_changes_nothing(soorma_platform: LocalPlatfo
     with pytest.raises(Conflict):
         await late.__aexit__(None, None, None)
     assert await state.get("k") == "held"
+
+
+@pytest.mark.behaviour("claims.fenced")
+async def test_a_claim_is_renewed_while_its_transaction_is_made(soorma_platform: LocalPlatform) -> None:
+    """It counts that it is held at the commit; a renewal under way then is waited for."""
+    state = soorma_platform.state("p")
+    claim = await state.claim("lock", ttl=10)
+    assert claim is not None
+    async with claim.transaction() as tx:
+        await tx.set("done", 1)
+        await claim.renew()
+    async with claim.transaction() as tx:
+        await tx.set("done", 2)
+        renewing = asyncio.create_task(claim.renew())
+        await asyncio.sleep(0)
+    await renewing
+    assert await state.get("done") == 2
+    with pytest.raises(Conflict):  # noqa: PT012 - raised at the end of the block
+        async with claim.transaction() as tx:
+            await tx.set("done", 3)
+            await claim.release()
+    assert await state.get("done") == 2
+
+
+@pytest.mark.behaviour("claims.refused")
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"ttl": ttl} for ttl in (0, -1, math.nan, math.inf, None, "5", True)),
+        *({"wait": wait} for wait in (-1, math.nan, "1", None)),
+        *({"places": places} for places in (0, -1, True, 1.5, "2")),
+    ],
+    ids=str,
+)
+async def test_what_is_no_claim(soorma_platform: LocalPlatform, given: dict[str, Any]) -> None:
+    state = soorma_platform.state("p")
+    with pytest.raises(InvalidRequest, match=next(iter(given))):
+        await state.semaphore("k", **{"places": 2, **given})
+    assert await state.keys() == []
+
+
+@pytest.mark.behaviour("claims.refused")
+@pytest.mark.parametrize("ttl", [0, -1, math.nan, "5"])
+async def test_a_claim_is_not_renewed_for_no_time(soorma_platform: LocalPlatform, ttl: Any) -> None:
+    claim = await soorma_platform.state("p").claim("k")
+    assert claim is not None
+    with pytest.raises(InvalidRequest, match="ttl"):
+        await claim.renew(ttl)
 
 
 @pytest.mark.behaviour("claims.waiting")

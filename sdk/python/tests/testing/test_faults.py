@@ -35,6 +35,17 @@ async def test_a_call_whose_answer_is_lost_takes_effect_once(soorma_platform: Lo
     assert await state.get("count") == 1
 
 
+@pytest.mark.behaviour("testing.refused")
+async def test_a_failure_that_would_never_come_about_is_refused(soorma_platform: LocalPlatform) -> None:
+    counts: list[Any] = [0, -1, 1.5, True, "2", None]
+    for count in counts:
+        with pytest.raises(InvalidRequest, match=f"a whole number from 1 on, not {count!r}"):
+            soorma_platform.fail_next(count)
+    with pytest.raises(InvalidRequest, match=r"there is no service 'memroy'; there are .*memory"):
+        soorma_platform.fail_next(service="memroy")
+    await soorma_platform.state("plan").set("key", "nothing fails")
+
+
 @pytest.mark.behaviour("testing.faults")
 async def test_the_signs_of_life_of_an_agent_fail_only_by_their_name(soorma_platform: LocalPlatform) -> None:
     unnamed = soorma_platform.fail_next(1000, method="PUT")

@@ -46,6 +46,23 @@ async def test_a_time_without_a_zone_is_refused(soorma_platform: LocalPlatform) 
             await bus.publish("e", FACTS, **when)
 
 
+@pytest.mark.behaviour("timers.refused")
+@pytest.mark.parametrize("when", [{"at": "2030-01-01T00:00:00Z"}, {"at": 5}, {"delay": "5"}, {"delay": True}], ids=str)
+async def test_what_is_no_time_is_refused(soorma_platform: LocalPlatform, when: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match=next(iter(when))):
+        await soorma_platform.context.bus.publish("e", FACTS, **when)
+    with pytest.raises(InvalidRequest, match=next(iter(when))):
+        await soorma_platform.state("p").deadline(**when)
+
+
+@pytest.mark.behaviour("plans.end-once")
+@pytest.mark.parametrize("how", ["fail", "cancel"])
+@pytest.mark.parametrize("reason", ["\ud800", 5, None])
+async def test_a_reason_that_is_no_text_is_refused(soorma_platform: LocalPlatform, how: str, reason: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        await getattr(soorma_platform.state("p"), how)(reason)
+
+
 @pytest.mark.behaviour("timers.of-the-commit")
 async def test_a_handlers_timers_are_of_its_commit(soorma_platform: LocalPlatform, worker: Worker) -> None:
     @worker.on_event("start")
@@ -119,6 +136,25 @@ async def test_cancelling_tells_handlers_and_drops_what_waits(soorma_platform: L
     assert done == [True], "one was at work, the others never begin"
     assert await soorma_platform.state("p").keys() == []
     assert soorma_platform.waiting() == []
+
+
+@pytest.mark.behaviour("plans.cancel")
+async def test_an_agent_that_was_away_hears_of_a_cancel(soorma_platform: LocalPlatform, worker: Worker) -> None:
+    begun, told = asyncio.Event(), asyncio.Event()
+
+    @worker.on_event("start")
+    async def handle(event: Any, context: HandlerContext) -> None:
+        begun.set()
+        await context.until_cancelled()
+        told.set()
+
+    await soorma_platform.run(worker)
+    await soorma_platform.context.bus.publish("start", FACTS, plan_id="p")
+    await begun.wait()
+    soorma_platform.disconnect(worker)
+    await WorkflowState(soorma_platform.context.memory, "p").cancel()
+    async with asyncio.timeout(20):
+        await told.wait()
 
 
 @pytest.mark.behaviour("sagas.reverse-order")
@@ -207,8 +243,126 @@ async def test_concurrent_transactions_lose_nothing(soorma_platform: LocalPlatfo
     async def add(tx: Any) -> None:
         await tx.set("n", await tx.get("n", 0) + 1)
 
-    await asyncio.gather(*(state.transact(add) for _ in range(8)))
-    assert await state.get("n") == 8
+    await asyncio.gather(*(state.transact(add) for _ in range(20)))
+    assert await state.get("n") == 20
+
+
+@pytest.mark.behaviour("transactions.conflict")
+async def test_a_transaction_that_can_never_be_committed_ends(
+    soorma_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soorma.workflow.TRANSACT_SECONDS", 0.2)
+    state = soorma_platform.state("p")
+
+    async def hinder(tx: Any) -> None:
+        n = await tx.get("n", 0)
+        await state.increment("n")
+        await tx.set("n", n)
+
+    with pytest.raises(Conflict):
+        await state.transact(hinder)
+
+
+@pytest.mark.behaviour("transactions.plan-of-events")
+async def test_what_a_transaction_publishes_is_of_its_plan(soorma_platform: LocalPlatform) -> None:
+    state = soorma_platform.state("p")
+    async with state.transaction() as tx:
+        await tx.bus.publish("own", FACTS)
+        await tx.bus.publish("in.data", FACTS, {"plan_id": "q"})
+        await tx.bus.publish("other", FACTS, plan_id="q")
+        await tx.bus.publish("later", FACTS, delay=1)
+    await soorma_platform.advance(2)
+    found = {event.type: event.plan_id for event in soorma_platform.published()}
+    assert found == {"own": "p", "in.data": "q", "other": "q", "later": "p"}
+    own = soorma_platform.published()[0]
+    assert (own.correlation_id, own.parent_event_id) == (own.id, None)
+
+
+@pytest.mark.behaviour("transactions.plan-of-events")
+async def test_a_transaction_of_another_user_publishes_for_that_user(soorma_platform: LocalPlatform) -> None:
+    state = WorkflowState(soorma_platform.context.memory, "p", "acme", "ann")
+    async with state.transaction() as tx:
+        await tx.set("k", 1)
+        await tx.bus.publish("own", FACTS)
+    (event,) = soorma_platform.published()
+    assert (event.tenant_id, event.user_id) == ("acme", "ann")
+
+
+@pytest.mark.behaviour("plans.end-once")
+@pytest.mark.parametrize("late", ["complete", "fail", "cancel", "deadline"])
+async def test_a_second_ending_in_a_handler_is_refused_at_the_call(
+    soorma_platform: LocalPlatform, worker: Worker, late: str
+) -> None:
+    refused = []
+
+    @worker.on_event("e")
+    async def handle(event: Any, context: HandlerContext) -> None:
+        state = WorkflowState(context.memory, "p")
+        await state.complete(1)
+        arguments = {"complete": (), "fail": ("why",), "cancel": (), "deadline": (5,)}[late]
+        with pytest.raises(PlanEnded) as told:
+            await getattr(state, late)(*arguments)
+        refused.append(str(told.value))
+        await state.set("k", 1)
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("e", FACTS)
+    await soorma_platform.settle()
+    assert refused == [f"plan 'p' was ended before in this transaction, it is completed: {late} too late"]
+    assert (await soorma_platform.state("p").info()).result == 1
+
+
+@pytest.mark.behaviour("plans.end-once")
+async def test_a_plan_that_was_cleaned_up_can_end_again_in_one_handler(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    @worker.on_event("e")
+    async def handle(event: Any, context: HandlerContext) -> None:
+        state = WorkflowState(context.memory, "p")
+        await state.fail("first")
+        await state.cleanup()
+        await state.complete(2)
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("e", FACTS)
+    await soorma_platform.settle()
+    assert (await soorma_platform.state("p").info()).result == 2
+
+
+@pytest.mark.behaviour("plans.end-once")
+async def test_an_ending_that_comes_too_late_gives_the_event_up_at_once(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    attempts = []
+
+    @worker.on_event("e")
+    async def handle(event: Any, context: HandlerContext) -> None:
+        attempts.append(context.attempt)
+        await WorkflowState(context.memory, "p").fail("too late")
+
+    await soorma_platform.state("p").complete()
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("e", FACTS)
+    await soorma_platform.settle()
+    assert attempts == [1]
+    (letter,) = [event for event in soorma_platform.published() if event.type == "event.dead_lettered"]
+    assert letter.data["reason"].startswith("PlanEnded: plan 'p' has ended before")
+
+
+@pytest.mark.behaviour("timers.cancel")
+async def test_a_handler_takes_its_own_deadline_back(soorma_platform: LocalPlatform, worker: Worker) -> None:
+    answers = []
+
+    @worker.on_event("e")
+    async def handle(event: Any, context: HandlerContext) -> None:
+        deadline = await WorkflowState(context.memory, "p").deadline(5)
+        answers.append(await context.bus.cancel(deadline))
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("e", FACTS)
+    await soorma_platform.advance(10)
+    assert answers == [True]
+    assert [event.type for event in soorma_platform.published()] == ["e"]
 
 
 @pytest.mark.behaviour("transactions.not-in-a-handler")
@@ -227,5 +381,5 @@ async def test_a_handler_is_a_transaction_already(soorma_platform: LocalPlatform
     await soorma_platform.run(worker)
     await soorma_platform.publish("e", FACTS)
     await soorma_platform.settle()
-    assert "a handler is a transaction already" in refused[0]
+    assert "this is a transaction already, a handler's or one of its own" in refused[0]
     assert await soorma_platform.state("p").get("k") == 1

@@ -45,8 +45,18 @@ async def test_time_stands_still_until_it_is_moved() -> None:
             "2030-01-01T00:00:00.000Z", "2030-01-01T00:00:01.500Z",
         ]  # fmt: skip
         assert platform.now == begin + timedelta(seconds=1.5)
-        with pytest.raises(InvalidRequest, match="forward only"):
-            await platform.advance(-1)
+        await platform.advance(timedelta(days=1))
+        assert platform.now == begin + timedelta(days=1, seconds=1.5)
+
+
+@pytest.mark.behaviour("testing.refused")
+async def test_a_time_that_is_none_is_refused(soorma_platform: LocalPlatform) -> None:
+    before = soorma_platform.now
+    off: list[Any] = [-1, timedelta(seconds=-1), "60", None, True, float("nan"), float("inf"), 1e300, 10**400]
+    for time in off:
+        with pytest.raises(InvalidRequest):
+            await soorma_platform.advance(time)
+    assert soorma_platform.now == before
 
 
 @pytest.mark.behaviour("testing.time", "retries.backoff")

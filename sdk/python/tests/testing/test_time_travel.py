@@ -311,3 +311,16 @@ async def test_any_past(soorma_platform: LocalPlatform, steps: list[tuple[str, s
             fork = await state.fork(f"fork-{number}-{revision}", revision)
             assert same(await fork.at(1).all(), values)
             assert same(await fork.get_many(list("abclm")), values)
+
+
+@pytest.mark.behaviour("time-travel.at")
+@pytest.mark.parametrize("revision", [None, -1, True, "1", 1.5])
+async def test_what_is_no_revision_is_refused(soorma_platform: LocalPlatform, revision: Any) -> None:
+    state = await with_past(soorma_platform)
+    with pytest.raises(InvalidRequest, match="revision"):
+        state.at(revision)
+    with pytest.raises(InvalidRequest, match="revision"):
+        await state.restore("a", revision)
+    if revision is not None:
+        with pytest.raises(InvalidRequest, match="revision"):
+            await state.fork("q", revision)

@@ -91,6 +91,7 @@ def test_null_data_is_data() -> None:
         ({"id": 5}, InvalidRequest),
         ({"time": "yesterday"}, InvalidRequest),
         ({"time": "2026-01-31T12:00:00"}, InvalidRequest),
+        ({"time": "20260131T120000Z"}, InvalidRequest),
     ],
 )
 def test_what_is_no_envelope_is_refused(changes: dict[str, Any], error: type[Exception]) -> None:

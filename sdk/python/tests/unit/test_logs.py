@@ -156,6 +156,16 @@ def test_a_field_cannot_forge_a_line() -> None:
     assert "\n" not in ConsoleFormatter().format(record(plan_id="p\n12:00:00.000 error    mine: forged"))
 
 
+@pytest.mark.behaviour("logs.forms")
+def test_a_message_can_neither_forge_a_line_nor_steer_the_terminal() -> None:
+    made = record("event %s", "\x1b[2J\n12:00:00.000 error    mine: forged\r")
+    assert ConsoleFormatter().format(made).endswith("event \\u001b[2J\\n12:00:00.000 error    mine: forged\\u000d")
+    made.exc_info = (ValueError, ValueError("\x1b[2J"), None)
+    said = ConsoleFormatter(colours=True).format(made)
+    assert "\x1b[2J" not in said
+    assert said.endswith("ValueError: \\u001b[2J")
+
+
 def test_colours_are_for_terminals_that_want_them() -> None:
     made = record(level=logging.ERROR)
     assert "\x1b[31m" in formatter("auto", terminal=True, env={}).format(made)

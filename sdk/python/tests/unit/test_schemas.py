@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soorma_common.errors import InvalidValue
+from soorma_common.values import DEEPEST_VALUE
 from soorma_platform.engine.schemas import DRAFT, MOST_PARTS, Cost, cost_of, depth_of
 from soorma_platform.services.schemas import LONGEST_PATH, LONGEST_TEXT, Schema
 
@@ -139,3 +140,46 @@ def test_large_numbers_and_booleans_are_what_they_are() -> None:
     assert whole.misfit(True) is not None
     assert Schema("all", True).misfit("anything") is None
     assert Schema("none", False).misfit("anything") is not None
+
+
+OPTIONAL = {
+    "properties": {
+        "sub": {
+            "anyOf": [{"required": ["x"], "properties": {"x": {"type": "integer"}}, "type": "object"}, {"type": "null"}]
+        }
+    }
+}
+KINDS = {
+    "oneOf": [
+        {"properties": {"kind": {"const": kind}, "of": {"items": {"type": type_}}}, "required": ["kind"]}
+        for kind, type_ in (("words", "string"), ("numbers", "number"))
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "payload", "path", "expected"),
+    [
+        (OPTIONAL, {"sub": {"x": "a"}}, "/sub/x", "integer"),
+        (OPTIONAL, {"sub": {}}, "/sub", "required"),
+        (OPTIONAL, {"sub": 5}, "/sub", "object"),
+        (KINDS, {"kind": "numbers", "of": [1, "a"]}, "/of/1", "number"),
+        (KINDS, {"of": []}, "", "any of the schemas"),
+        ({"oneOf": [{"type": "integer"}, {"minimum": 3}]}, 5, "", "more than one"),
+        ({"anyOf": [{"type": "null"}, {"type": "null"}]}, 5, "", "any of the schemas"),
+    ],
+)
+def test_a_choice_tells_the_deepest_misfit(schema: Any, payload: Any, path: str, expected: str) -> None:
+    misfit = Schema("a schema", schema).misfit(payload)
+    assert misfit is not None
+    assert misfit.path == path
+    assert expected in misfit.expected
+
+
+def test_a_misfit_far_down_a_list_of_choices_is_told() -> None:
+    payload: Any = 5
+    for _ in range(DEEPEST_VALUE):
+        payload = [payload]
+    misfit = Schema("a schema", {"type": "array", "items": {"anyOf": [SELF, {"type": "null"}]}}).misfit(payload)
+    assert misfit is not None
+    assert misfit.path == "/0" * DEEPEST_VALUE

@@ -19,7 +19,7 @@ from uuid import uuid4
 from soorma import logs
 from soorma.agents.attempts import Attempts
 from soorma.agents.connection import Connection
-from soorma.agents.handlers import Handler, HandlerFunction, Handlers, Runner, run_handler, subscription
+from soorma.agents.handlers import Handler, HandlerFunction, Handlers, Runner, check_retry, run_handler, subscription
 from soorma.agents.presence import Presence, announcement, definitions_of, names_of
 from soorma.bus import type_name
 from soorma.calls import Caller
@@ -69,6 +69,7 @@ class Agent:
     ) -> None:
         if max_concurrency < 1:
             raise InvalidRequest(f"max_concurrency must be at least 1, not {max_concurrency}")
+        check_retry(retry)
         self.name = check_name("name", name)
         self.description = description
         self.capabilities = plain_capabilities(capabilities)
@@ -116,6 +117,7 @@ class Agent:
         """
         where = None if topic is None else check_topic(topic)
         kind = check_name("event_type", type_name(event_type))
+        check_retry(retry)
 
         def register(function: F) -> F:
             wanted = subscription(kind, where, ordered=ordered, retry=retry or self._retry)
@@ -157,30 +159,39 @@ class Agent:
             loop.add_signal_handler(number, stop.set)
         await self._begin()
         assert self._running is not None  # noqa: S101 - _begin has just set it
-        waiting = asyncio.create_task(stop.wait())
-        await asyncio.wait({waiting, self._running}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        ends = {asyncio.create_task(event.wait()) for event in (stop, self._presence.refused)}
+        await asyncio.wait({*ends, self._running}, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
         for number in (signal.SIGINT, signal.SIGTERM):  # a second signal ends it at once
             loop.remove_signal_handler(number)
         await self.stop()
 
     async def start(self) -> None:
-        """Starts the agent in this event loop; returns once it is subscribed, Unavailable if that takes too long."""
+        """Starts the agent in this event loop; returns once it is subscribed, Unavailable if that takes too long.
+
+        Raises what the platform or the registry refuses the agent with.
+        """
         await self._begin()
         assert self._running is not None  # noqa: S101 - _begin has just set it
-        subscribed = asyncio.create_task(self._connection.subscribed.wait())
+        ready = asyncio.create_task(self._ready())
         patience = self._config.retry_seconds
-        await asyncio.wait({subscribed, self._running}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        if subscribed.done():
+        await asyncio.wait({ready, self._running}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        ready.cancel()
+        failed = self._running.done() or self._presence.refused.is_set()
+        if not failed and (ready.done() or self._connection.subscribed.is_set()):
             return
-        subscribed.cancel()
-        failed = self._running.done()
         await self.stop()
         if not failed:
             raise Unavailable(
                 f"agent {self.name!r} could not subscribe at {self._config.events_url} within {patience:g} s; "
                 "is `soorma dev` running?"
             )
+
+    async def _ready(self) -> None:
+        """Returns once the agent is subscribed, and the registry has had its say or cannot be reached."""
+        await self._connection.subscribed.wait()
+        await self._presence.tried.wait()
 
     async def _begin(self) -> None:
         if self._running is not None:
@@ -261,6 +272,8 @@ class Agent:
                     await self._own_caller.close()
         if isinstance(outcome, Exception):
             raise outcome
+        if self._presence.refusal is not None:
+            raise self._presence.refusal
 
     @property
     def context(self) -> PlatformContext:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from weakref import WeakValueDictionary
@@ -13,9 +12,10 @@ import msgspec
 
 from soorma import logs
 from soorma.agents.connection import Connection
-from soorma.agents.handlers import Handler, Runner, run_handler
+from soorma.agents.handlers import Handler, Runner, TookTooLong, run_handler
 from soorma.agents.leases import LeaseKeeper
-from soorma.agents.steps import Record, StepResults, Steps
+from soorma.agents.steps import How, Record, StepResults, Steps
+from soorma.agents.threads import Threads
 from soorma.bus import BusClient, PlatformOutbox
 from soorma.calls import Caller
 from soorma.config import ClientConfig
@@ -26,7 +26,7 @@ from soorma.memory.plans import PlatformPlans
 from soorma.registry import RegistryClient
 from soorma.transaction import HandlerTransaction
 from soorma_common.delivery import CommitFrame, Deliver, FailFrame, StepFrame, Welcome
-from soorma_common.errors import Conflict, Fenced, SoormaError
+from soorma_common.errors import Conflict, Fenced, PlanEnded, SoormaError
 from soorma_common.events import Event
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause
@@ -34,6 +34,10 @@ from soorma_common.memory import Cause
 MOST_CONFLICTS = 10
 IN_TURN_AFTER = 2
 """Conflicts after which an agent's handlers of one plan run one after the other."""
+STEP_SECONDS = 30.0
+"""How long steps that still run may take when a handler without a timeout has ended: as long as a drain."""
+STEP_THREADS = 32
+"""For plain functions of steps, at least: an agent that handles one event at a time may take steps side by side."""
 
 log = logging.getLogger("soorma.agent")
 
@@ -63,7 +67,8 @@ class Attempts:
         self._cancelled: dict[str, asyncio.Event] = {}
         self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(max_concurrency, thread_name_prefix="soorma-handler")
+        self._threads = Threads(max_concurrency, "soorma-handler")
+        self._step_threads = Threads(max(max_concurrency, STEP_THREADS), "soorma-step")
         self._leases = LeaseKeeper(caller.transport, self._on_lost)
 
     @property
@@ -110,9 +115,10 @@ class Attempts:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def close(self) -> None:
-        """Ends the renewing of leases; a plain handler that still runs is left to end by itself."""
+        """Ends the renewing of leases; a plain function that still runs ends by itself, or with the process."""
         self._leases.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown()
+        self._step_threads.shutdown()
 
     def _forget(self, fence: str) -> None:
         self._tasks.pop(fence, None)
@@ -131,7 +137,8 @@ class Attempts:
 
     async def _attempt(self, delivery: Deliver, handler: Handler) -> None:
         event = Event.from_json(bytes(delivery.event))
-        about = f"event {event.type} {event.id} (plan {event.plan_id}, attempt {delivery.attempt})"
+        plan = "" if event.plan_id is None else f"plan {event.plan_id}, "
+        about = f"event {event.type} {event.id} ({plan}attempt {delivery.attempt})"
         logs.bind(self._told(event, delivery.attempt))
         log.debug("%s: begins", about)
         try:
@@ -176,13 +183,10 @@ class Attempts:
             if conflicts == IN_TURN_AFTER:  # many at one key would go on disturbing each other
                 await turn.enter_async_context(self._turns.setdefault(event.plan_id, asyncio.Lock()))
             transaction = self._transaction(delivery, handler, event, is_first=conflicts == 0)
-            try:
-                await self._runner(handler, event, self._context(transaction, delivery, event, results), self._threads)
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its attempt
-                await self._fail(delivery, error, about)
+            failed = await self._run(delivery, handler, event, transaction, results)
+            if failed is not None:
+                await self._fail(delivery, failed, about, results.lost)
                 return
-            finally:
-                transaction.end()
             try:
                 await self._commit(delivery, transaction)
             except Conflict as conflict:
@@ -190,13 +194,43 @@ class Attempts:
                 last = conflict
             except Fenced:
                 raise
+            except PlanEnded as error:  # it stays ended: no later attempt can be committed
+                await self._fail(delivery, error, about, f"{type(error).__name__}: {error}")
+                return
             except SoormaError as error:  # a limit, an event id used before: not to be committed as it is
-                await self._fail(delivery, error, about)
+                await self._fail(delivery, error, about, results.lost)
                 return
             else:
                 return
         assert last is not None  # noqa: S101 - the loop has run
-        await self._fail(delivery, last, about)
+        await self._fail(delivery, last, about, results.lost)
+
+    async def _run(
+        self,
+        delivery: Deliver,
+        handler: Handler,
+        event: Event,
+        transaction: HandlerTransaction,
+        results: StepResults,
+    ) -> Exception | None:
+        """Runs the handler once, and waits for steps that it has left running, so that they are recorded.
+
+        Returns what it raised.
+        """
+        steps = Steps(results, lambda: transaction.check(transaction.scope), self._how(delivery.fence))
+        begun = self._loop.time()
+        failed: Exception | None = None
+        try:
+            try:
+                await self._runner(handler, event, self._context(transaction, delivery, event, steps), self._threads)
+            except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its attempt
+                failed = error
+            transaction.returned()
+            if not isinstance(failed, Fenced | TookTooLong):
+                await steps.finish(begun + (handler.timeout or STEP_SECONDS) - self._loop.time())
+        finally:
+            transaction.end()
+        return failed
 
     def _transaction(self, delivery: Deliver, handler: Handler, event: Event, *, is_first: bool) -> HandlerTransaction:
         return HandlerTransaction(
@@ -217,8 +251,11 @@ class Attempts:
 
         return record
 
+    def _how(self, fence: str) -> How:
+        return How(self._step_threads, lambda: self._leases.confirm(fence))
+
     def _context(
-        self, transaction: HandlerTransaction, delivery: Deliver, event: Event, results: StepResults
+        self, transaction: HandlerTransaction, delivery: Deliver, event: Event, steps: Steps
     ) -> HandlerContext:
         scope = transaction.scope
         config = replace(self._config, tenant_id=scope.tenant_id, user_id=scope.user_id)
@@ -235,7 +272,7 @@ class Attempts:
             event=event,
             attempt=delivery.attempt,
             immediate=immediate,
-            steps=Steps(results, lambda: transaction.check(scope)),
+            steps=steps,
             cancelled=self._cancelled[delivery.fence],
         )
 
@@ -248,18 +285,29 @@ class Attempts:
         finally:
             self._committing.discard(delivery.fence)
 
-    async def _fail(self, delivery: Deliver, error: Exception, about: str) -> None:
+    async def _fail(self, delivery: Deliver, error: Exception, about: str, hopeless: str | None) -> None:
+        """Tells the platform that the attempt has failed, and why; no other follows where that is `hopeless`."""
         after = error.after if isinstance(error, Retry) else None
-        reject = isinstance(error, Reject)
-        if isinstance(error, Retry | Reject):
+        reject = hopeless is not None or isinstance(error, Reject)
+        if hopeless is not None:
+            reason = hopeless
+            log.error("%s: given up, nothing of this attempt is visible: %s", about, reason)
+        elif isinstance(error, Retry | Reject):
             reason = error.reason
             log.info("%s: %s: %s", about, type(error).__name__.lower(), reason)
-        elif isinstance(error, TimeoutError) and not str(error):
-            reason = "the handler took longer than its timeout allows"
+        elif isinstance(error, TookTooLong):
+            reason = str(error)
             log.error("%s: %s", about, reason)
         else:
             reason = f"{type(error).__name__}: {error}"
-            log.error("%s: the handler failed, nothing of this attempt is visible", about, exc_info=error)
+            if isinstance(error, Fenced):
+                log.warning("%s: fenced, nothing of this attempt is visible: %s", about, error)
+            else:
+                log.error("%s: the handler failed, nothing of this attempt is visible", about, exc_info=error)
         self._committing.add(delivery.fence)
         frame = FailFrame(self._connection.number(), delivery.fence, reason, after, reject)
-        await self._connection.call(frame)
+        try:
+            await self._connection.call(frame)
+        except Fenced:
+            if not isinstance(error, Fenced):  # it was told above
+                raise

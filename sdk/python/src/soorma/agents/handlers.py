@@ -20,6 +20,10 @@ from soorma_common.events import Event
 HandlerFunction = Callable[[Event, HandlerContext], Any]
 
 
+class TookTooLong(TimeoutError):
+    """An attempt was not over within the handler's own timeout."""
+
+
 @dataclass(frozen=True)
 class Handler:
     """A function, what it subscribes to, and how long (seconds) and how isolated one attempt runs."""
@@ -31,12 +35,18 @@ class Handler:
 
     async def __call__(self, event: Event, context: HandlerContext, threads: Executor) -> None:
         """Runs the function; a plain `def` in one of `threads`, so that it may block."""
-        async with asyncio.timeout(self.timeout):
-            if inspect.iscoroutinefunction(self.function):
-                await self.function(event, context)
-            else:
-                call = partial(copy_context().run, self.function, event, context)
-                await asyncio.get_running_loop().run_in_executor(threads, call)
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                if inspect.iscoroutinefunction(self.function):
+                    await self.function(event, context)
+                else:
+                    call = partial(copy_context().run, self.function, event, context)
+                    await asyncio.get_running_loop().run_in_executor(threads, call)
+        except TimeoutError as error:
+            if limit.expired():
+                raise TookTooLong(f"the handler took longer than its timeout allows: {self.timeout:g} s") from error
+            raise
 
 
 Runner = Callable[[Handler, Event, HandlerContext, Executor], Awaitable[None]]
@@ -76,6 +86,12 @@ class Handlers:
     def subscriptions(self) -> list[Subscription]:
         """What the agent subscribes to."""
         return [handler.subscription for handler in self._handlers.values()]
+
+
+def check_retry(retry: object) -> None:
+    """InvalidRequest unless it is a RetryPolicy, or None."""
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        raise InvalidRequest(f"retry= is a RetryPolicy, as RetryPolicy(max_attempts=3), not {retry!r}")
 
 
 def subscription(event_type: str, topic: str | None, *, ordered: bool, retry: RetryPolicy | None) -> Subscription:

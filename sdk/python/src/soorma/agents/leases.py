@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import msgspec
 
-from soorma.transport import Transport
-from soorma_common.errors import Unavailable
+from soorma.transport import JSON, Transport
+from soorma_common.errors import Fenced, Unavailable
+
+ASK_AGAIN_SECONDS = 1.0
+"""Between two questions whether an event is still this agent's, while the platform cannot be reached."""
 
 log = logging.getLogger("soorma.agent")
 
@@ -21,52 +26,99 @@ class LeaseKeeper:
         self._transport = transport
         self._lost = lost
         self._lock = threading.Lock()
-        self._fences: set[str] = set()
+        self._fences: dict[str, float] = {}
+        """when each was last known to be ours"""
         self._abandoned: set[str] = set()
         self._replica = ""
         self._lease = 30.0
+        self._answered_at = self._current_at = 0.0
+        """of the last renewal, and of the last that did not come late; a process that was frozen is late"""
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, replica: str, lease_seconds: float) -> None:
         """Begins, or goes on under a new replica's name after a reconnection."""
         self._replica, self._lease = replica, lease_seconds
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="soorma-leases", daemon=True)
-            self._thread.start()
+        self._answered_at = self._current_at = self.now()
+        self._begin()
 
     def hold(self, fence: str) -> None:
-        """From now on this fence is renewed."""
+        """From now on this fence is renewed. It was ours when we were last heard of: it may have waited here since."""
         with self._lock:
-            self._fences.add(fence)
+            self._fences[fence] = self._current_at
 
     def drop(self, fence: str) -> None:
         """It is no longer."""
         with self._lock:
-            self._fences.discard(fence)
+            self._fences.pop(fence, None)
 
     def abandon(self, fence: str) -> None:
         """It is named once more and then no longer: what an agent has never named counts as still on its way."""
         with self._lock:
             self._abandoned.add(fence)
 
+    async def confirm(self, fence: str) -> None:
+        """Returns while the fence is ours: asks, if nothing was heard of it for a lease. Fenced if it is not."""
+        while (known := self._fences.get(fence)) is not None and self.now() - known > self._lease:
+            asked_at = self.now()
+            try:
+                status, answer = await self._transport.request(
+                    "events", "POST", "/v1/events/renew", {"Content-Type": JSON}, self._body([fence])
+                )
+            except Unavailable:
+                status, answer = 503, b""
+            if status == 200:
+                self._take(asked_at, [fence], answer)
+            else:
+                await asyncio.sleep(ASK_AGAIN_SECONDS)
+        if known is None:
+            raise Fenced("this delivery was given to another agent, or was settled: no effect of a step is begun")
+
     def stop(self) -> None:
         """Ends the thread."""
         self._stopped.set()
 
+    def now(self) -> float:
+        """Seconds by the clock of this machine."""
+        return time.monotonic()
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="soorma-leases", daemon=True)
+            self._thread.start()
+
     def _run(self) -> None:
         while not self._stopped.wait(self._lease / 3):
-            with self._lock:
-                fences = sorted(self._fences | self._abandoned)
+            began, fences = self.now(), self._named()
             try:
-                body = msgspec.json.encode({"replica": self._replica, "fences": fences})
-                answer = self._transport.request_blocking("events", "/v1/events/renew", body)
+                answer = self._transport.request_blocking("events", "/v1/events/renew", self._body(fences))
             except Unavailable as error:
                 log.warning("leases could not be renewed: %s", error)
                 continue
-            kept = set(msgspec.json.decode(answer)["kept"])
-            with self._lock:
-                self._abandoned.difference_update(fences)
-                gone = [fence for fence in fences if fence not in kept and fence in self._fences]
-            if gone:
-                self._lost(gone)
+            self._renewed(began, fences, answer)
+
+    def _named(self) -> list[str]:
+        with self._lock:
+            return sorted(self._fences.keys() | self._abandoned)
+
+    def _body(self, fences: list[str]) -> bytes:
+        return msgspec.json.encode({"replica": self._replica, "fences": fences})
+
+    def _renewed(self, began: float, fences: list[str], answer: bytes) -> None:
+        """Takes the answer to a renewal of all fences."""
+        if began - self._answered_at <= self._lease:
+            self._current_at = began
+        self._answered_at = began
+        self._abandoned.difference_update(fences)
+        self._take(began, fences, answer)
+
+    def _take(self, began: float, fences: list[str], answer: bytes) -> None:
+        kept = set(msgspec.json.decode(answer)["kept"])
+        with self._lock:
+            ours = [fence for fence in fences if fence in self._fences]
+            gone = [fence for fence in ours if fence not in kept]
+            self._fences.update((fence, began) for fence in ours if fence in kept)
+            for fence in gone:
+                del self._fences[fence]
+        if gone:
+            self._lost(gone)

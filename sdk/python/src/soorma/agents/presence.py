@@ -1,7 +1,8 @@
 """An agent's place in the registry: announced when it is subscribed, kept while it runs, given up when it stops.
 
-It is never in the way of the agent's work: what fails here is logged once and tried again. While a handler blocks the
-event loop, the leases that a thread renews keep the place too.
+A registry that cannot be reached is never in the way of the agent's work: that is logged once and tried again. What it
+refuses for good ends the start of the agent; later on it is logged as an error. While a handler blocks the event loop,
+the leases that a thread renews keep the place too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from soorma.bus import type_name
 from soorma.calls import checked, segment
 from soorma.registry import plain_definition, put_of
 from soorma.transport import JSON, Transport
-from soorma_common.errors import NotFound, SoormaError, Unavailable
+from soorma_common.errors import InvalidRequest, NotFound, SoormaError, Unavailable
 from soorma_common.names import check_name
 from soorma_common.registry import (
     LONGEST_TTL,
@@ -40,6 +41,8 @@ log = logging.getLogger("soorma.agent")
 
 def names_of(events: Iterable[str | Enum | EventDefinition]) -> list[str]:
     """The types of events that an agent is said to take or to publish."""
+    if isinstance(events, str | EventDefinition):
+        raise InvalidRequest(f"a list of event types is meant, as [{events!r}], not {events!r}")
     kinds = (type_name(event.type if isinstance(event, EventDefinition) else event) for event in events)
     return [check_name("event type", kind) for kind in kinds]
 
@@ -58,7 +61,10 @@ def announcement(
 
 
 class Presence:
-    """Announces an instance of an agent with the events it defines, and keeps it announced."""
+    """Announces an instance of an agent with the events it defines, and keeps it announced.
+
+    `tried` is set once the first attempt is over. What was refused for good in it is the `refusal`.
+    """
 
     def __init__(
         self,
@@ -74,6 +80,8 @@ class Presence:
         self._path = f"/v1/registry/agents/{segment(self._name)}/instances/{segment(instance)}"
         self._announcement = announcement
         self._definitions = [(definition, *put_of(definition)) for definition in definitions]
+        self.tried, self.refused = asyncio.Event(), asyncio.Event()
+        self.refusal: SoormaError | None = None
         self._told: set[str] = set()
         self._is_announced = False
         self._news = asyncio.Event()
@@ -87,7 +95,7 @@ class Presence:
         self._announcement.ttl = min(max(lease_seconds, SHORTEST_TTL), LONGEST_TTL)
         self._is_announced = False
         self._news.set()
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run(), name=f"soorma-presence-{self._name}")
 
     def abandon(self) -> None:
@@ -112,11 +120,15 @@ class Presence:
             try:
                 async with asyncio.timeout(ATTEMPT_SECONDS):
                     await self._beat()
-            except (SoormaError, TimeoutError) as error:
-                self._tell(error)
+            except (Unavailable, TimeoutError) as error:
+                self._tell_once(error)
                 pause, delay = delay, min(2 * delay, LONGEST_DELAY)
+            except SoormaError as error:
+                self._refuse(error)
+                return
             else:
                 pause, delay = self._announcement.ttl / 3, FIRST_DELAY
+            self.tried.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._news.wait()
@@ -138,7 +150,9 @@ class Presence:
             except Unavailable:
                 raise
             except SoormaError as error:
-                self._tell_once(f"event {definition.type!r} is not defined: {error}")
+                if not self.tried.is_set():
+                    raise
+                log.error("agent %s: event %r is not defined: %s", self._name, definition.type, error)  # noqa: TRY400
         await self._call("PUT", self._path, msgspec.json.encode(self._announcement))
         self._is_announced = True
         self._told.clear()
@@ -148,11 +162,16 @@ class Presence:
         headers = self._headers if body is None else {**self._headers, "Content-Type": JSON}
         checked(*await self._transport.request("registry", method, path, headers, body))
 
-    def _tell(self, error: Exception) -> None:
-        what = "no answer in time" if isinstance(error, TimeoutError) and not str(error) else str(error)
-        self._tell_once(f"it is not announced, trying again until it works: {what}")
+    def _refuse(self, error: SoormaError) -> None:
+        if self.tried.is_set():
+            log.error("agent %s: the registry refuses it, it is not announced any more: %s", self._name, error)
+        else:
+            self.refusal = error
+            self.refused.set()
+            self.tried.set()
 
-    def _tell_once(self, what: str) -> None:
+    def _tell_once(self, error: Exception) -> None:
+        what = "no answer in time" if isinstance(error, TimeoutError) and not str(error) else str(error)
         if what not in self._told:
             self._told.add(what)
-            log.warning("agent %s: %s", self._name, what)
+            log.warning("agent %s: it is not announced, trying again until it works: %s", self._name, what)

@@ -7,16 +7,20 @@ import inspect
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, get_type_hints
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Executor
+from contextvars import copy_context
+from functools import partial
+from typing import Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
-import msgspec
-
+from soorma.agents.handlers import check_retry
+from soorma.flow import Reject, Retry
+from soorma.transaction import in_step
 from soorma_common.delivery import RecordedStep, RetryPolicy
-from soorma_common.errors import SoormaError
+from soorma_common.errors import Fenced, HandlerEnded, InvalidRequest, InvalidValue, Unavailable
 from soorma_common.limits import Limits
 from soorma_common.names import check_name
-from soorma_common.values import convert, decode, encode
+from soorma_common.values import build, convert, decode, encode
 
 log = logging.getLogger("soorma.agent")
 ONCE = RetryPolicy(max_attempts=1)
@@ -35,25 +39,55 @@ class StepResults:
         self._texts = {(step.name, step.occurrence): bytes(step.result).decode() for step in recorded}
         self._record = record
         self._limits = limits
+        self.lost: str | None = None
+        """Of which step the effect was done and the result cannot be recorded, and why: no other attempt may follow."""
 
     def find(self, name: str, occurrence: int) -> str | None:
-        """The recorded result, as JSON text."""
+        """The recorded result, as JSON text. Rejects the event where one is lost: its effect would be done again."""
+        if self.lost is not None:
+            raise Reject(self.lost)
         return self._texts.get((name, occurrence))
 
-    async def keep(self, name: str, occurrence: int, result: str) -> None:
-        """Records a result; it is durable when this returns."""
-        self._limits.check("step_bytes", len(result.encode()), f"the result of step {name!r}, in bytes,")
-        await self._record(name, occurrence, result)
-        self._texts[name, occurrence] = result
+    async def keep(self, name: str, occurrence: int, result: Any) -> str:
+        """Records a result, and returns it as JSON text; it is durable when this returns.
+
+        Rejects the event where that cannot be: another attempt would do the effect again.
+        """
+        try:
+            text = encode(result)
+            self._limits.check("step_bytes", len(text.encode()), f"the result of step {name!r}, in bytes,")
+            await self._record(name, occurrence, text)
+        except (Fenced, Unavailable):
+            raise
+        except Exception as error:  # of a model that encodes itself, too
+            self.lost = (
+                f"the effect of step {name!r} was done, but its result could not be recorded: {error}. No attempt "
+                "follows, as it would do the effect again. Let the function return what JSON can say and the limits "
+                "allow, as the id of what is stored elsewhere"
+            )
+            raise Reject(self.lost) from error
+        self._texts[name, occurrence] = text
+        return text
+
+
+class How(NamedTuple):
+    """How the functions of an agent's steps are called."""
+
+    threads: Executor
+    """for plain functions"""
+    confirm: Callable[[], Awaitable[None]]
+    """makes sure, before an effect, that the delivery is still this agent's; Fenced if it is not"""
 
 
 class Steps:
     """The steps of one run of a handler: the n-th of a name is the n-th of that name in every run."""
 
-    def __init__(self, results: StepResults, check: Callable[[], None]) -> None:
+    def __init__(self, results: StepResults, check: Callable[[], None], how: How) -> None:
         self._results = results
         self._check = check
+        self._how = how
         self._occurrences: Counter[str] = Counter()
+        self._running: set[asyncio.Future[None]] = set()
 
     async def run(
         self,
@@ -67,53 +101,104 @@ class Steps:
     ) -> Any:
         """The recorded result, or that of the function, which is recorded then."""
         self._check()
+        check_retry(retry)
+        if timeout is not None and (type(timeout) not in (int, float) or not timeout > 0):
+            raise InvalidRequest(f"timeout of step {name!r} is a number of seconds above 0, not {timeout!r}")
         self._occurrences[check_name("step", name)] += 1
         occurrence = self._occurrences[name]
         text = self._results.find(name, occurrence)
         if text is None:
-            text = encode(await _tried(name, function, arguments, retry or ONCE, timeout))
-            self._check()
-            await self._results.keep(name, occurrence, text)
-        value, kind = decode(text), kind or _declared(function)
-        return value if kind is None else convert(value, kind)
+            text = await self._done(name, occurrence, partial(function, *arguments), retry or ONCE, timeout)
+        value = decode(text)
+        return convert(value, kind) if kind is not None else _as_declared(name, value, function)
 
+    async def finish(self, patience: float) -> None:
+        """Waits until the steps that still run have ended and are recorded, for some seconds at most."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=max(patience, 0))
 
-async def _tried(
-    name: str,
-    function: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    retry: RetryPolicy,
-    timeout: float | None,  # noqa: ASYNC109 - of each try
-) -> Any:
-    for attempt in range(1, retry.max_attempts + 1):
+    async def _done(
+        self,
+        name: str,
+        occurrence: int,
+        call: Callable[[], Any],
+        retry: RetryPolicy,
+        timeout: float | None,  # noqa: ASYNC109 - of each try
+    ) -> str:
+        """Does the effect and records its result."""
+        running = asyncio.get_running_loop().create_future()
+        self._running.add(running)
+        outside = in_step.get()
+        in_step.set(name)
         try:
-            async with asyncio.timeout(timeout):
-                return await _called(function, arguments)
-        except SoormaError:
-            raise  # of the platform, or of the author: Retry and Reject are for the handler
-        except Exception as error:
-            if attempt == retry.max_attempts:
-                raise
-            wait = retry.delay(attempt, random.uniform(-1, 1))  # noqa: S311 - spreads retries, guards nothing
-            log.warning("step %s: try %d failed (%s), again in %.1f s", name, attempt, type(error).__name__, wait)
-            await asyncio.sleep(wait)
-    raise AssertionError("a step is tried at least once")
+            result = await self._tried(name, call, retry, timeout)
+            self._check()
+            return await self._results.keep(name, occurrence, result)
+        finally:
+            in_step.set(outside)
+            self._running.discard(running)
+            running.set_result(None)
+
+    async def _tried(
+        self,
+        name: str,
+        call: Callable[[], Any],
+        retry: RetryPolicy,
+        timeout: float | None,  # noqa: ASYNC109 - of each try
+    ) -> Any:
+        attempt = 1
+        while True:
+            try:
+                await self._how.confirm()
+                return await self._in_time(name, call, timeout)
+            except (Retry, Reject, Fenced, HandlerEnded):
+                raise  # these are about the attempt, not about the effect
+            except Exception as error:
+                if attempt >= retry.max_attempts:
+                    raise
+                wait = retry.delay(attempt, random.uniform(-1, 1))  # noqa: S311 - spreads retries, guards nothing
+                log.warning("step %s: try %d failed (%s), again in %.1f s", name, attempt, type(error).__name__, wait)
+                await asyncio.sleep(wait)
+                attempt += 1
+
+    async def _in_time(self, name: str, call: Callable[[], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await self._called(call)
+        except TimeoutError:
+            if limit.expired():
+                raise TimeoutError(f"step {name!r} took longer than {timeout:g} s") from None
+            raise
+
+    async def _called(self, call: Callable[[], Any]) -> Any:
+        """The function's result; a plain one runs in a thread, so that it may block."""
+        if inspect.iscoroutinefunction(call):
+            return await call()
+        running = asyncio.get_running_loop().run_in_executor(self._how.threads, partial(copy_context().run, call))
+        outcome = await running
+        return await outcome if inspect.isawaitable(outcome) else outcome
 
 
-async def _called(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """The function's result; a plain one runs in a thread, so that it may block."""
-    if inspect.iscoroutinefunction(function):
-        return await function(*arguments)
-    outcome = await asyncio.to_thread(function, *arguments)
-    return await outcome if inspect.isawaitable(outcome) else outcome
+def _as_declared(name: str, value: Any, function: Callable[..., Any]) -> Any:
+    """A step's result as what its function declares to return; as plain JSON where that says nothing of JSON."""
+    try:
+        return build(value, _declared(function))
+    except (NameError, NotImplementedError, TypeError):  # a name of another scope, an iterator, no type
+        return value
+    except ValueError as error:
+        raise InvalidValue(
+            f"the result of step {name!r} is not what its function declares to return: {error}", path="$"
+        ) from error
 
 
 def _declared(function: Callable[..., Any]) -> Any:
-    """The model that a function declares to return; None where it declares nothing that JSON does not say itself."""
-    try:
-        kind = get_type_hints(function).get("return")
-    except (NameError, TypeError):  # a name of another scope, or no function: it declares nothing we can read
-        return None
-    is_model = hasattr(kind, "model_validate") or hasattr(kind, "__dataclass_fields__")
-    is_struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
-    return kind if is_model or is_struct else None
+    """What a function, partial or callable object declares to return; Any where it declares nothing."""
+    while isinstance(function, partial):
+        function = function.func
+    if isinstance(function, type):
+        return function
+    kind = get_type_hints(function if inspect.isroutine(function) else type(function).__call__).get("return", Any)
+    if get_origin(kind) in (Awaitable, Coroutine):
+        kind = get_args(kind)[-1]
+    return kind

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from soorma.cli import screen, services
 from soorma.cli.state import Running
 
@@ -15,8 +18,17 @@ def announce(running: Running) -> None:
     if running.foreground:
         screen.say("Next: start your agents in another terminal. Ctrl+C stops the platform.")
     else:
-        screen.say("Next: start your agents, for example `python manual_state.py` in examples/05-memory-working")
+        screen.say(f"Next: {_next()}")
         screen.say("`soorma dev --status` looks at the platform, `--logs -f` follows its log, `--stop` ends it")
+
+
+def _next() -> str:
+    """What can be done here: the examples lie in the repository, not in what is installed."""
+    example = Path("examples", "05-memory-working")
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (place := folder / example).is_dir():
+            return f"start your agents, for example `python manual_state.py` in {os.path.relpath(place)}"
+    return "start your agents; `soorma init my-agents` makes some to begin with"
 
 
 def show_addresses(running: Running) -> None:

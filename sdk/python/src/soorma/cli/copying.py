@@ -27,9 +27,9 @@ MIB = 1 << 20
 
 
 def database_of(given: Path | None) -> Path:
-    """The database that is meant: the one named, else that of the platform which runs in this folder, or would."""
+    """The one named, else that of SOORMA_DATABASE, else that of the platform which runs in this folder, or would."""
     folder = Folder.nearest()
-    named = given or _running_on(folder) or os.environ.get("SOORMA_DATABASE") or folder.database
+    named = given or os.environ.get("SOORMA_DATABASE") or _running_on(folder) or folder.database
     return Path(os.path.abspath(named))  # noqa: PTH100 - no symlink followed
 
 

@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from soorma.cli import screen, shown
+from soorma.cli.exits import CommandError, Exit
 from soorma.cli.given import Json, Plan, Tenant, User, json_of, text_of
 from soorma.cli.reach import Platform, on_platform
 from soorma_common.operations import ENDINGS, AnyEnding, Cancel, Complete, Fail
@@ -16,6 +17,7 @@ from soorma_common.values import encode
 app = typer.Typer()
 
 _Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; - reads standard input.")]
+_Force = Annotated[bool, typer.Option("--force", help="Even if nothing was ever written to it.")]
 
 
 # A negative number is a result, not an option.
@@ -23,29 +25,54 @@ _Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; - reads standar
 def complete(
     plan: Plan,
     result: Annotated[str | None, typer.Argument(metavar="RESULT", help="JSON; - reads standard input.")] = None,
+    force: _Force = False,
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
     content = None if result is None else json_of("RESULT", result, """a text is quoted, as '"text"'""")
     ending = Complete(msgspec.Raw(encode(content).encode()))
-    _end(plan, ending, as_json=as_json, tenant=tenant, user=user)
+    _end(plan, ending, force=force, as_json=as_json, tenant=tenant, user=user)
 
 
 @app.command(
     help="End a plan: its goal will not be reached. What its handlers have registered to undo it is published."
 )
-def fail(plan: Plan, reason: _Reason, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
-    _end(plan, Fail(text_of("--reason", reason)), as_json=as_json, tenant=tenant, user=user)
+def fail(
+    plan: Plan,
+    reason: _Reason,
+    force: _Force = False,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
+) -> None:
+    _end(plan, Fail(text_of("--reason", reason)), force=force, as_json=as_json, tenant=tenant, user=user)
 
 
 @app.command(help="End a plan: it is not wanted any more. What waits for its handlers is dropped.")
-def cancel(plan: Plan, reason: _Reason = "", as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
-    _end(plan, Cancel(text_of("--reason", reason)), as_json=as_json, tenant=tenant, user=user)
+def cancel(
+    plan: Plan,
+    reason: _Reason = "",
+    force: _Force = False,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
+) -> None:
+    _end(plan, Cancel(text_of("--reason", reason)), force=force, as_json=as_json, tenant=tenant, user=user)
 
 
-def _end(plan: str, ending: AnyEnding, *, as_json: bool, tenant: str | None, user: str | None) -> None:
+def _end(plan: str, ending: AnyEnding, *, force: bool, as_json: bool, tenant: str | None, user: str | None) -> None:
     async def change(platform: Platform) -> Any:
+        from soorma.workflow import WorkflowState  # noqa: PLC0415 - --help does without
+
+        if not force and not await WorkflowState(platform.memory, plan).revision():
+            raise CommandError(
+                Exit.NOT_FOUND,
+                screen.plain(
+                    f"there is no plan {plan!r} of this user of this tenant: nothing was ever written to it; "
+                    "--force ends it all the same, where events of it are under way"
+                ),
+            )
         await platform.memory.apply(plan, [ending])
 
     on_platform(tenant, user, change)

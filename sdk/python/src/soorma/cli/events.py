@@ -69,7 +69,7 @@ def publish(
     kind: Annotated[str, typer.Argument(metavar="TYPE", help="What happened, as order.placed.")],
     topic: Annotated[Topic, typer.Option(help="Where it flows.")],
     data: Annotated[str | None, typer.Option(metavar="JSON", help="Its data; - reads standard input.")] = None,
-    plan_id: Annotated[str | None, typer.Option(help="The plan it belongs to.")] = None,
+    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="The plan it belongs to.")] = None,
     correlation_id: Annotated[
         str | None, typer.Option(help="The workflow it belongs to.", show_default="its id")
     ] = None,
@@ -96,7 +96,7 @@ def publish(
     user: User = None,
 ) -> None:
     envelope: dict[str, Any] = {
-        "plan_id": plan_id,
+        "plan_id": plan,
         "correlation_id": correlation_id,
         "event_id": event_id,
         "session_id": session_id,
@@ -183,9 +183,12 @@ def replay(
     if as_json:
         shown.as_document({"replayed": replayed, "missing": missing})
     else:
-        screen.say(f"Replayed {_counted(replayed)}" if replayed else "Replayed none")
+        screen.say(f"Replayed {_listed(replayed)}" if replayed else "Replayed none")
     if missing and not every:  # with --all, another has replayed them meanwhile
-        raise CommandError(Exit.NOT_FOUND, f"there is no dead letter {', '.join(map(str, missing))}")
+        raise CommandError(
+            Exit.NOT_FOUND,
+            f"not replayed: {_listed(missing)}; this tenant has none of that number (see soorma events dead-letters)",
+        )
 
 
 def _tell(position: int, data: bytes, *, cloudevents: bool, as_json: bool) -> None:
@@ -218,8 +221,8 @@ async def _replay(platform: Platform, number: int) -> bool:
     return True
 
 
-def _counted(numbers: list[int]) -> str:
-    return f"{len(numbers)}: {', '.join(map(str, numbers))}"
+def _listed(numbers: list[int]) -> str:
+    return f"dead letter{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
 
 
 def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:

@@ -48,9 +48,9 @@ class Folder:
         return os.path.lexists(self.path)
 
     def make(self) -> None:
-        """Makes it, hidden from version control."""
+        """Makes it, hidden from version control and from other users."""
         with self._writing():
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(0o700, parents=True, exist_ok=True)
             if not self._ignore.exists():
                 self._ignore.write_text("*\n", "ascii")
 
@@ -70,7 +70,10 @@ class Folder:
             found = Running.read(self.state)
         except ValueError as error:
             self._remove_note()
-            screen.note(f"{error}; it was removed")
+            screen.note(
+                f"{error}; it was removed. If its platform still runs, end the process whose number is in "
+                f"{self.database}.lock"
+            )
             return None
         if found and not found.process.is_alive():
             self._remove_note()
@@ -95,7 +98,7 @@ class Folder:
         with self._writing():
             if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
                 self.log.replace(self.old_log)
-            return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            return os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def clean(self) -> list[Path]:
         """Removes store and logs, and the folder if nothing else is in it. Needs the lock."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from enum import StrEnum
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Annotated
@@ -73,7 +74,10 @@ def init(
         screen.say(json.dumps({**words, "type": kind.value, "folder": str(folder), "files": sorted(content)}, indent=2))
         return
     screen.say(f"Made {folder}: {len(content)} files, its README tells what is where.\n\nNext:")
-    screen.say(f"  cd {name}\n  python -m pytest\n  soorma dev --build\n  {STARTS[kind].format(package=package)}")
+    steps = [f"cd {name}", "python -m pytest", "soorma dev --build", STARTS[kind].format(package=package)]
+    if find_spec("pytest") is None:
+        steps.insert(1, "pip install pytest")
+    screen.say("\n".join(f"  {step}" for step in steps))
 
 
 def package_of(name: str) -> str:

@@ -57,6 +57,8 @@ def diff(
     async def ask(platform: Platform) -> tuple[int, list[Difference]]:
         state = _state(platform, plan)
         until = await state.revision() if b is None else b
+        if until == 0:
+            await state.info()  # NotFound: a plan without a beginning is not one that stayed the same
         return until, await state.diff(a, until)
 
     until, found = on_platform(tenant, user, ask)

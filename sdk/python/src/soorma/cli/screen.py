@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from soorma.cli.exits import CommandError, Exit
+from soorma_common.terminal import plain
+
+__all__ = ["complain", "never_fail_to_print", "note", "plain", "say", "say_json", "table"]
 
 PLAIN_WIDTH = 1000
 """Columns when nobody looks: a path must not be broken for a program that reads the output."""
@@ -60,11 +63,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         sys.stdout.flush()
 
 
-def plain(text: str) -> str:
-    """Text of others, with what would steer a terminal escaped; in a JSON string it says the same."""
-    return "".join(one if one.isprintable() or one == "\n" else _escaped(one) for one in text)
-
-
 def never_fail_to_print() -> None:
     """Escapes what the terminal's encoding lacks instead of ending in a traceback."""
     for stream in (sys.stdout, sys.stderr):
@@ -83,8 +81,3 @@ def _reader_may_leave() -> Iterator[None]:
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
         raise CommandError(Exit.OUTPUT_CLOSED, "") from None
-
-
-def _escaped(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from soorma.cli import screen
+from soorma_common.terminal import one_line
 
 LONGEST_CELL = 200
 """Characters of a value in a table or a line; `state get` and --json show all of it."""
@@ -30,7 +31,7 @@ def as_value(value: Any) -> None:
 
 def cell(value: object) -> str:
     """A name or a number; a dash where there is none."""
-    return "-" if value is None or value == "" else _short(screen.plain(str(value)).replace("\n", "\\n"))
+    return "-" if value is None or value == "" else _short(one_line(str(value)))
 
 
 def value(content: Any) -> str:

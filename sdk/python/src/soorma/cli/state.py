@@ -75,5 +75,5 @@ class Running:
             found.process.is_alive()
             found.ports["memory"] + found.ports["events"]
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"{file} cannot be understood: {error}") from error
+            raise ValueError(f"{file} is damaged and cannot be understood ({error})") from error
         return found

@@ -12,6 +12,7 @@ from soorma.cli import screen, shown
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.given import Json, Tenant, User
 from soorma.cli.reach import Platform, on_platform
+from soorma_common.times import RFC_3339
 
 app = typer.Typer()
 
@@ -63,6 +64,8 @@ def moment_of(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is not {hint}", param_hint="--at") from error
     if moment.tzinfo is None:
         raise typer.BadParameter(f"{text!r} could be anywhere: say {hint}", param_hint="--at")
+    if not RFC_3339.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is not RFC 3339: say {hint}", param_hint="--at")
     return moment
 
 

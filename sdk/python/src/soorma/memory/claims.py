@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
-from soorma_common.errors import Conflict
+from soorma.memory.client import check_ttl
+from soorma_common.errors import Conflict, InvalidRequest
 
 if TYPE_CHECKING:
     from soorma.memory.transactions import StateTransaction
@@ -26,11 +30,12 @@ class Claim:
         self.revision = revision
         self._state = state
         self._holder = holder
+        self._changing = asyncio.Lock()
 
     @classmethod
     async def take(cls, state: WorkflowState, key: str, ttl: float) -> Claim | None:
         """The claim of a key; None if another holds it."""
-        holder = str(uuid4())
+        holder, ttl = str(uuid4()), _claim_ttl(ttl)
         try:
             revision = await _set(state, key, holder, ttl, 0)
         except Conflict:
@@ -39,7 +44,9 @@ class Claim:
 
     async def renew(self, ttl: float | None = None) -> None:
         """Holds it for its time to live from now on, or for `ttl` seconds; Conflict if it was lost meanwhile."""
-        self.revision = await _set(self._state, self.key, self._holder, ttl or self.ttl, self.revision)
+        seconds = self.ttl if ttl is None else _claim_ttl(ttl)
+        async with self._changing:
+            self.revision = await _set(self._state, self.key, self._holder, seconds, self.revision)
 
     async def release(self) -> bool:
         """Gives it up; tells whether it was still held."""
@@ -51,10 +58,19 @@ class Claim:
             return False
 
     def transaction(self) -> StateTransaction:
-        """Changes and events that are committed only while the claim is held; Conflict otherwise."""
+        """Changes and events that are committed only while the claim is held; Conflict otherwise.
+
+        It is looked at when the block ends, and may be renewed before that.
+        """
         tx = self._state.transaction()
-        tx.rely_on(self.key, self.revision)
+        tx._claim = self  # noqa: SLF001 - of the same package
         return tx
+
+    @asynccontextmanager
+    async def _settled(self) -> AsyncIterator[int]:
+        """The claim's revision, which does not change by a `renew` as long as this is held."""
+        async with self._changing:
+            yield self.revision
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,6 +79,13 @@ class Claim:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.release()
+
+
+def _claim_ttl(seconds: float | None) -> float:
+    checked = check_ttl(seconds)
+    if checked is None:
+        raise InvalidRequest("a claim ends with its holder at the latest: ttl is a number of seconds, not None")
+    return checked
 
 
 async def _set(state: WorkflowState, key: str, holder: str, ttl: float, expected_revision: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,7 @@ from soorma.transport import HttpTransport
 from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.identity import entry_id
 from soorma_common.names import Scope, check_name
-from soorma_common.operations import AnyOperation, Cleanup, Delete, Set
+from soorma_common.operations import LONGEST_TTL, AnyOperation, Cleanup, Delete, Set
 from soorma_common.values import decode, encode
 
 
@@ -352,8 +351,8 @@ class MemoryClient:
 
 def check_ttl(seconds: float | None) -> float | None:
     """A time to live, if it is a number of seconds more than 0; else InvalidRequest."""
-    if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
-        raise InvalidRequest(f"ttl is a number of seconds more than 0, not {seconds!r}")
+    if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_TTL):
+        raise InvalidRequest(f"ttl is a number of seconds more than 0, at most {LONGEST_TTL:.0f}, not {seconds!r}")
     return seconds
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from soorma_common.errors import KeyMissing
+from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.values import convert, encode
 
 if TYPE_CHECKING:
@@ -41,6 +41,13 @@ class Difference:
         return "removed" if self.after is MISSING else "changed"
 
 
+def check_revision(revision: object) -> int:
+    """A revision of a plan, if it is a whole number from 0; else InvalidRequest."""
+    if type(revision) is not int or revision < 0:
+        raise InvalidRequest(f"a revision is a whole number from 0, as state.revision() tells it, not {revision!r}")
+    return revision
+
+
 class StateAt:
     """A plan's state as it was at a revision: read only, and the same for ever.
 
@@ -50,7 +57,7 @@ class StateAt:
 
     def __init__(self, state: WorkflowState, revision: int) -> None:
         self.state = state
-        self.revision = revision
+        self.revision = check_revision(revision)
 
     async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002 - reads best so
         """The value the key had; `default` where it was missing. With `type`, an instance of that."""

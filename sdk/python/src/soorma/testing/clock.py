@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+from soorma_common.errors import InvalidRequest
 
 _WITHIN = 0.25
 """Of a millisecond: so that whoever cuts and whoever rounds a float finds the same one."""
@@ -17,6 +19,19 @@ class Clock:
 
     def __call__(self) -> float:
         return (self.milliseconds + _WITHIN) / 1000
+
+    def milliseconds_in(self, seconds: float | timedelta) -> int:
+        """The time so much later; InvalidRequest if that is no time, or before now."""
+        later = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+        if type(later) not in (int, float):
+            raise InvalidRequest(f"time is moved by a number of seconds, or a timedelta, not {seconds!r}")
+        if later < 0:
+            raise InvalidRequest(f"time goes forward only, not by {seconds} s")
+        try:
+            self.now + timedelta(seconds=later)
+        except (OverflowError, ValueError) as error:
+            raise InvalidRequest(f"time cannot be moved by {seconds} s: {error}") from error
+        return self.milliseconds + round(1000 * later)
 
     @property
     def now(self) -> datetime:

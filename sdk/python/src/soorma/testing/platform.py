@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any, Self
@@ -160,15 +160,13 @@ class LocalPlatform:
         """The time on the platform, in UTC."""
         return self._clock.now
 
-    async def advance(self, seconds: float, *, settle: bool = True) -> None:
+    async def advance(self, seconds: float | timedelta, *, settle: bool = True) -> None:
         """Moves time on the platform: what becomes due happens, in order, and all settles each time.
 
         With `settle=False` it is one leap, for when a handler cannot go on before the test lets it. Agents at
         work keep their leases, as they do in real time; frozen ones lose them.
         """
-        if seconds < 0:
-            raise InvalidRequest(f"time goes forward only, not by {seconds} s")
-        target = self._clock.milliseconds + round(1000 * seconds)
+        target = self._clock.milliseconds_in(seconds)
         if settle:
             await self.settle()
         while settle and (due := self._settling.next_due(target)) is not None:
@@ -190,6 +188,10 @@ class LocalPlatform:
         lost: bool = False,
     ) -> Failure:
         """Fails the next `count` calls that fit, of anybody; see `Failure`. Clients retry, as they do in an outage."""
+        if type(count) is not int or count < 1:
+            raise InvalidRequest(f"count is how many calls fail, a whole number from 1 on, not {count!r}")
+        if service is not None and service not in self._network.services:
+            raise InvalidRequest(f"there is no service {service!r}; there are {', '.join(self._network.services)}")
         failure = Failure(count, service, method, path, lost)
         self._network.failures.append(failure)
         return failure

@@ -54,9 +54,9 @@ class Committer:
         request = commits.Request(scope, commit, known_by, key)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
+        request.prepare(_new_id)
         if events := request.events():
             await self._check_payloads(scope, events)
-        request.prepare(_new_id)
         decision = await self._decide(request)
         if decision.replayed is not None:
             return decision.replayed.committed

@@ -41,6 +41,7 @@ _TOPIC = http.Text("topic", "Event types of this topic only.", one_of=tuple(Topi
 _AFTER_TYPE = http.Text("after", "From behind this event type: `next` of the page before.")
 _VERSION = http.Number("version", "The version.", least=1, most=LARGEST_VERSION)
 _LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
+_OF_TENANT = http.Header("X-Tenant-ID", "The tenant for whom is asked.", is_required=True)
 _TENANT = http.Header("X-Tenant-ID", "The tenant it belongs to; without the header it belongs to all tenants.")
 
 
@@ -74,18 +75,22 @@ def registry_service(store: Store, payloads: PayloadCheck, metrics: Metrics | No
     return http.Application(
         "registry",
         [
-            Endpoint("GET", agents, faces.agents, AgentPage,
+            Endpoint("GET", agents, faces.agents, AgentPage, scoped=False, headers=(_OF_TENANT,),
                      query=(_NAME, _CAPABILITY, _CONSUMES, _PRODUCES, _AFTER_AGENT, _LIMIT)),
-            Endpoint("GET", f"{agents}/{{name}}", faces.agent, AgentInfo, errors=(NotFound,)),
+            Endpoint("GET", f"{agents}/{{name}}", faces.agent, AgentInfo, scoped=False, headers=(_OF_TENANT,),
+                     errors=(NotFound,)),
             Endpoint("PUT", instance, faces.announce, AgentInfo, Announcement, scoped=False, headers=(_TENANT,),
                      examples={http.JSON: _AN_ANNOUNCEMENT},
                      errors=(InvalidValue, LimitExceeded)),
             Endpoint("POST", f"{instance}/heartbeat", faces.heartbeat, InstanceInfo, scoped=False, headers=(_TENANT,),
                      errors=(NotFound,)),
             Endpoint("DELETE", instance, faces.deregister, Removed, scoped=False, headers=(_TENANT,)),
-            Endpoint("GET", events, faces.events, EventPage, query=(_TYPE, _TOPIC, _AFTER_TYPE, _LIMIT)),
-            Endpoint("GET", f"{events}/{{type}}", faces.event, EventInfo, errors=(NotFound,)),
-            Endpoint("GET", version, faces.event_version, EventInfo, numbers=(_VERSION,), errors=(NotFound,)),
+            Endpoint("GET", events, faces.events, EventPage, scoped=False, headers=(_OF_TENANT,),
+                     query=(_TYPE, _TOPIC, _AFTER_TYPE, _LIMIT)),
+            Endpoint("GET", f"{events}/{{type}}", faces.event, EventInfo, scoped=False, headers=(_OF_TENANT,),
+                     errors=(NotFound,)),
+            Endpoint("GET", version, faces.event_version, EventInfo, scoped=False, headers=(_OF_TENANT,),
+                     numbers=(_VERSION,), errors=(NotFound,)),
             Endpoint("PUT", version, faces.define, EventInfo, DefinitionBody, scoped=False, headers=(_TENANT,),
                      numbers=(_VERSION,), examples={http.JSON: _A_DEFINITION},
                      errors=(DefinitionConflict, InvalidValue, LimitExceeded)),
@@ -114,12 +119,12 @@ class _Registry:
             consumes=_CONSUMES.of(request),
             produces=_PRODUCES.of(request),
         )
-        tenant_id, after = request.scope().tenant_id, _AFTER_AGENT.given(request)
+        tenant_id, after = request.tenant(), _AFTER_AGENT.given(request)
         return http.answer(await self._store.agents(tenant_id, wanted, after, _LIMIT.given(request)))
 
     async def agent(self, request: Request) -> Response:
         """Tells of an agent that is alive and serves the tenant; its own goes before one that serves all."""
-        tenant_id, name = request.scope().tenant_id, request.name("name")
+        tenant_id, name = request.tenant(), request.name("name")
         found = await self._store.agent(tenant_id, name)
         if found is None:
             raise NotFound(f"no agent {name!r} is running for tenant {tenant_id!r}", name=name)
@@ -154,7 +159,7 @@ class _Registry:
         topic = _TOPIC.of(request)
         topic = None if topic is None else check_topic(topic)
         after, limit = _AFTER_TYPE.of(request) or "", _LIMIT.given(request)
-        tenant_id = request.scope().tenant_id
+        tenant_id = request.tenant()
         return http.answer(await self._store.definitions(tenant_id, _TYPE.of(request), topic, after, limit))
 
     async def event(self, request: Request) -> Response:
@@ -166,7 +171,7 @@ class _Registry:
         return await self._event(request, _version(request))
 
     async def _event(self, request: Request, version: int | None) -> Response:
-        tenant_id, event_type = request.scope().tenant_id, request.name("type")
+        tenant_id, event_type = request.tenant(), request.name("type")
         found = await self._store.definition(tenant_id, event_type, version)
         if found is None:
             which = "" if version is None else f" in version {version}"

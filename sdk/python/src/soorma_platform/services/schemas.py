@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from soorma_common.errors import InvalidValue
 from soorma_platform.engine.schemas import Cost, cost_of, depth_of
+
+if TYPE_CHECKING:
+    from jsonschema_rs import ValidationError
 
 BACKTRACKS = 10_000
 """Steps after which a pattern with look-around or back references gives up; others take linear time."""
@@ -51,14 +54,31 @@ class Schema:
             raise InvalidValue(f"{what} is no JSON Schema: at #{path}: {said}", path=f"#{path}") from error
 
     def misfit(self, payload: Any) -> Misfit | None:
-        """The first place where a payload does not fit; None if it does."""
+        """The first place where a payload does not fit, the deepest one of a choice; None if it does."""
         if self._cost.branches > 1 and not self._cost.allows(depth := depth_of(payload)):
             return Misfit("", f"it must be nested less deeply than {depth} levels for its schema to be checked")
         try:
             self._validator.validate(payload)
-        except self._misfit as error:
+        except self._misfit as found:
+            error = _deepest(found)
             return Misfit(_pointer(error.instance_path), _short(error.message))
         return None
+
+
+def _deepest(error: ValidationError) -> ValidationError:
+    """Where no schema of `anyOf` or `oneOf` fits: what the one says that got furthest, or missed least."""
+    while branches := [branch for branch in getattr(error.kind, "context", ()) if branch and not _is_null(branch)]:
+        branches.sort(key=len)
+        found = max((one for branch in branches for one in branch), key=lambda one: len(one.instance_path))
+        if len(branches) > 1 and len(found.instance_path) <= len(error.instance_path):
+            break
+        error = found
+    return error
+
+
+def _is_null(branch: list[ValidationError]) -> bool:
+    """Whether it says only that the value might have been null, as for what is optional."""
+    return list(getattr(branch[0].kind, "types", ())) == ["null"]
 
 
 def _pointer(path: list[str | int]) -> str:

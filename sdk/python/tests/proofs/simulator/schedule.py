@@ -43,6 +43,8 @@ LINE = 160
 class _Absent:
     """Instead of an agent's place in the registry, which is no part of what is proven here."""
 
+    refusal = None
+
     def __init__(self, *_: object) -> None: ...
 
     def begin(self, lease_seconds: float) -> None: ...

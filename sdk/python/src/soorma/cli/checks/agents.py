@@ -22,7 +22,9 @@ MOST_AGENTS = 1000
 
 def announced(scene: Scene) -> Iterator[Finding]:
     """Agents that have announced themselves, and from whom nothing is heard any more."""
-    found = yield from _asked(scene, "registry", "agents", "/v1/registry/agents", limit=MOST_AGENTS)
+    user = scene.environment.get("SOORMA_USER_ID") or DEFAULT_USER
+    headers = {"X-Tenant-ID": quote(_tenant(scene) or DEFAULT_TENANT), "X-User-ID": quote(user)}
+    found = yield from _asked(scene, "registry", "agents", "/v1/registry/agents", headers, limit=MOST_AGENTS)
     if found is None:
         return
     silent = [
@@ -72,14 +74,12 @@ def dead_letters(scene: Scene) -> Iterator[Finding]:
 
 
 def _asked(
-    scene: Scene, service: str, check: str, path: str, **query: object
+    scene: Scene, service: str, check: str, path: str, headers: Mapping[str, str] | None = None, **query: object
 ) -> Generator[Finding, None, Mapping[str, Any] | None]:
     """What the service answers; None if there is none that could be asked."""
     health = scene.answers.get(service)
     if health is None or not speaks_for(health, service):
         return None
-    user = scene.environment.get("SOORMA_USER_ID") or DEFAULT_USER
-    headers = {"X-Tenant-ID": quote(_tenant(scene) or DEFAULT_TENANT), "X-User-ID": quote(user)}
     answer = peek.ask(health.address, path, seconds=PATIENCE_SECONDS, headers=headers, **query)
     if answer.document is not None and answer.status == HTTPStatus.OK:
         return answer.document

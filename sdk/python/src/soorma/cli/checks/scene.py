@@ -46,11 +46,10 @@ class Scene:
 
     @property
     def database(self) -> Path:
-        """The database of the platform that runs here, or would."""
-        if self.running is not None:
-            return Path(self.running.database)
-        elsewhere = self.environment.get("SOORMA_DATABASE")
-        return Path(os.path.abspath(elsewhere)) if elsewhere else self.folder.database  # noqa: PTH100 - as `soorma dev`
+        """That of SOORMA_DATABASE, else that of the platform that runs here, or would."""
+        if elsewhere := self.environment.get("SOORMA_DATABASE"):
+            return Path(os.path.abspath(elsewhere))  # noqa: PTH100 - as `soorma dev`
+        return self.folder.database if self.running is None else Path(self.running.database)
 
     @property
     def place(self) -> Path:

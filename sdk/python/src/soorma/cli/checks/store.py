@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import statistics
 import time
@@ -46,6 +47,15 @@ def folder(scene: Scene) -> Iterator[Finding]:
         )
     else:
         yield ok("folder", str(path) if path.is_dir() else f"{path} is made when a platform starts")
+
+
+def privacy(scene: Scene) -> Iterator[Finding]:
+    """That its owner alone can read it: the platform has no other guard."""
+    name = scene.database.name
+    files = [scene.database.with_name(name + end) for end in ("", "-wal", "-shm")]
+    files += [scene.folder.log, scene.folder.old_log]
+    if open_files := [str(file) for file in files if file.exists() and _others_read(file)]:
+        yield warning("privacy", f"other users can read {', '.join(open_files)}", f"chmod go= {shlex.join(open_files)}")
 
 
 def file_system(scene: Scene) -> Iterator[Finding]:
@@ -163,6 +173,11 @@ def _judged(path: Path, found: record.Look) -> Finding:
     )
 
 
+def _others_read(file: Path) -> bool:
+    """As far as the file and its folder tell."""
+    return bool(file.stat().st_mode & 0o044 and file.parent.stat().st_mode & 0o011)
+
+
 def _unreadable(path: Path, error: apsw.Error) -> Finding:
     match error:
         case apsw.BusyError() | apsw.LockedError():
@@ -213,4 +228,4 @@ def _size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-CHECKS = (folder, file_system, disk, flush, note, sqlite, database, in_use)
+CHECKS = (folder, privacy, file_system, disk, flush, note, sqlite, database, in_use)

@@ -46,6 +46,7 @@ class _Served(NamedTuple):
     """What answers at a place of the table, and what counts there."""
 
     run: Callable[[Request], Awaitable[Response]]
+    query: frozenset[str]
     meter: RouteMeter
 
 
@@ -82,7 +83,8 @@ class Application:
         self._table: Table[_Served] = Table()
         for endpoint in self.endpoints:
             meter = metrics.route(name, endpoint.method, endpoint.path)
-            self._table.add(endpoint.path, endpoint.method, _Served(endpoint.run, meter), endpoint.names)
+            query = frozenset(parameter.name for parameter in endpoint.query)
+            self._table.add(endpoint.path, endpoint.method, _Served(endpoint.run, query, meter), endpoint.names)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answers a request or serves a WebSocket."""
@@ -134,7 +136,8 @@ class Application:
             found = endpoints.get("GET" if request.method == "HEAD" else request.method)
             if found is None:
                 return self._nothing_there(request, endpoints), meter
-            (run, meter), names = found
+            (run, query, meter), names = found
+            request.check_query(query)
             if names:
                 request.names = names_of(names, parts)
             return await run(request), meter
@@ -151,7 +154,8 @@ class Application:
                 "type": f"urn:soorma:problem:{kind.replace('_', '-')}",
                 "title": kind,
                 "status": status,
-                "detail": f"there is no {request.method} {request.path}{self.hint}",
+                "detail": f"there is no {request.method} {request.path} at {request.header('Host')}, "
+                f"which is the {self.name} service{self.hint}",
                 "code": kind,
             }
         )

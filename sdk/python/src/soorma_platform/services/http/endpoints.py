@@ -124,6 +124,7 @@ class Header:
     about: str
     pattern: str | None = None
     word: str | None = None
+    is_required: bool = False
 
     @property
     def schema(self) -> dict[str, Any]:
@@ -135,8 +136,31 @@ class Header:
         return {"type": "string", "pattern": self.pattern}
 
 
-TENANT_ID = Text("tenant_id", "Of this tenant only.")
-USER_ID = Text("user_id", "Of this user only.")
+@dataclass(frozen=True)
+class Owner(Text):
+    """Whose data is read, as the query says or else a `header`; all that there is where neither says it."""
+
+    header: str = ""
+
+    @property
+    def in_header(self) -> Header:
+        """The header, for the documentation."""
+        return Header(self.header, f"{self.about} Where the query says it too, both must say the same.")
+
+    def of(self, request: Request) -> str | None:
+        """What the request says. An empty text in the query says nothing."""
+        asked, sent = super().of(request), request.header_text(self.header)
+        if sent is None:
+            return asked
+        if asked not in (None, check_name(self.header, sent)):
+            raise InvalidRequest(
+                f"{self.name} in the query is {asked!r}, and the header {self.header} is {sent!r}; send one of the two"
+            )
+        return sent
+
+
+TENANT_ID = Owner("tenant_id", "Of this tenant only.", header="X-Tenant-ID")
+USER_ID = Owner("user_id", "Of this user only.", header="X-User-ID")
 EVENTS_OF = Header("X-Tenant-ID", "The tenant whose event types are told; without it those that belong to all tenants.")
 
 

@@ -181,7 +181,9 @@ def _query(parameter: Parameter) -> dict[str, Any]:
 
 
 def _header(header: Header) -> dict[str, Any]:
-    about = {"name": header.name, "in": "header", "description": header.about}
+    about: dict[str, Any] = {"name": header.name, "in": "header", "description": header.about}
+    if header.is_required:
+        about["required"] = True
     return {**about, "schema": header.schema, **_example(header.name)}
 
 
@@ -240,9 +242,9 @@ def _other_answers(endpoint: Endpoint, shared: _Shared) -> dict[str, Any]:
 
 def _errors(endpoint: Endpoint) -> dict[int, list[type[SoormaError]]]:
     """What a request can end with, by status."""
-    kinds: list[type[SoormaError]] = [Forbidden, Unavailable, SoormaError, *endpoint.errors]
+    kinds: list[type[SoormaError]] = [Forbidden, Unavailable, SoormaError, InvalidRequest, *endpoint.errors]
     if endpoint.scoped or endpoint.names or endpoint.query or endpoint.headers or endpoint.body:
-        kinds += [InvalidRequest, InvalidName]
+        kinds.append(InvalidName)
     if endpoint.body:
         kinds += [InvalidValue, LimitExceeded, UnsupportedMediaType]
     found: dict[int, list[type[SoormaError]]] = {}

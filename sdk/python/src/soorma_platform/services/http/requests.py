@@ -68,11 +68,18 @@ class Request:
         if not tenant_id or not user_id:
             given = (("X-Tenant-ID", tenant_id), ("X-User-ID", user_id))
             raise InvalidRequest(
-                "say whose memory is meant: send the headers X-Tenant-ID and X-User-ID "
+                "say whose data is meant: send the headers X-Tenant-ID and X-User-ID "
                 "(soorma dev believes them; anywhere else they must agree with the credential)",
                 missing=[name for name, value in given if not value],
             )
         return _scope(tenant_id, user_id)
+
+    def tenant(self) -> str:
+        """The tenant it means, where the user plays no part; InvalidRequest without the header."""
+        tenant_id = self.header_text("X-Tenant-ID")
+        if not tenant_id:
+            raise InvalidRequest("say which tenant is meant: send the header X-Tenant-ID", missing=["X-Tenant-ID"])
+        return check_name("X-Tenant-ID", tenant_id)
 
     def name(self, name: str) -> str:
         """A name from the path."""
@@ -96,11 +103,20 @@ class Request:
 
     @property
     def query(self) -> dict[str, str]:
-        """What the query says; of a name that is there twice, the last."""
+        """What the query says."""
         if self._query is None:
             text = self._asgi["query_string"].decode("latin-1")
             self._query = _query_of(text) if text else {}
         return self._query
+
+    def check_query(self, known: frozenset[str]) -> None:
+        """InvalidRequest if the query says something that these parameters do not take."""
+        if self._asgi["query_string"] and (unknown := self.query.keys() - known):
+            there = f"there are {', '.join(sorted(known))}" if known else "there is none"
+            raise InvalidRequest(
+                f"{self.method} {self.path} has no query parameter {min(unknown)[:80]!r}; {there}",
+                unknown=sorted(unknown),
+            )
 
     @property
     def media_type(self) -> str:
@@ -155,11 +171,17 @@ def whole(name: str, text: str, least: int = 0, most: int | None = None) -> int:
 
 def _query_of(text: str) -> dict[str, str]:
     try:
-        return dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS))
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the query must be percent-encoded UTF-8: {text[:80]!r}") from error
     except ValueError as error:
         raise InvalidRequest(f"a query has at most {MOST_PARAMETERS} parameters") from error
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InvalidRequest(f"{name[:80]!r} is in the query more than once; say it once")
+        found[name] = value
+    return found
 
 
 @lru_cache(maxsize=4096)

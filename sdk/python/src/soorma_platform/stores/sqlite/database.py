@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,7 @@ from soorma_common.errors import Unavailable
 from soorma_common.starting import DATABASE, IN_USE, NEEDS_MIGRATION, UNWRITABLE
 
 BUSY_MS = 3000
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 _PACKAGE = files("soorma_platform.stores.sqlite")
 
 
@@ -73,7 +75,7 @@ def _named(path: Path, error: apsw.Error) -> Unavailable | None:
 def lock_file(path: Path) -> IO[str]:
     """Holds the lock that makes this process the only platform on the database; Unavailable names the other."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
         handle = path.with_name(f"{path.name}.lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise Unavailable(
@@ -96,7 +98,9 @@ def lock_file(path: Path) -> IO[str]:
 
 
 def connect(path: Path) -> apsw.Connection:
-    """A connection whose commits are durable when they return."""
+    """A connection whose commits are durable when they return. What it makes is readable by its owner alone."""
+    with suppress(OSError):  # SQLite says better what is wrong; it gives -wal and -shm the permissions of the file
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT, PRIVATE_FILE))
     with FailuresNamed(path):
         connection = apsw.Connection(os.fsencode(path).decode())
         connection.set_busy_timeout(BUSY_MS)

@@ -68,7 +68,8 @@ UPDATE deliveries SET ready_at = ?2, replica = ?3 WHERE fence = ?1 AND ready_at 
 RETURNING fence, position;
 
 -- name: free
-UPDATE deliveries SET ready_at = ?1, replica = NULL WHERE replica = ?2 AND ready_at > ?1 RETURNING group_id;
+UPDATE deliveries SET ready_at = min(ready_at, ?1), replica = NULL WHERE replica = ?2 AND ready_at IS NOT NULL
+RETURNING group_id;
 
 -- name: give_back
 UPDATE deliveries SET ready_at = ?2, attempt = attempt - 1, fence = NULL, replica = NULL WHERE fence = ?1;

@@ -113,6 +113,7 @@ SELECT coalesce(max(id), 0) FROM plans;
 -- Those of a range of rows that have not moved for a time and have nothing that could move them.
 SELECT p.tenant_id, p.user_id, p.plan_id, p.revision FROM plans p
 WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.updated_at <= ?3 AND p.stalled <> p.revision
+    AND p.expires_at IS NULL
     AND (p.status = 'active' OR p.status = 'failed' AND EXISTS (
         SELECT 1 FROM compensations c WHERE c.plan = p.id AND c.incarnation = p.incarnation AND c.state < 2))
     AND EXISTS (

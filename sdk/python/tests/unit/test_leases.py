@@ -1,0 +1,122 @@
+"""Whether a fence is ours is asked before an effect, where nothing was heard of it for a lease."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from soorma.agents.leases import LeaseKeeper
+from soorma_common.errors import Fenced, Unavailable
+
+
+class Platform:
+    """The part of a transport that a LeaseKeeper asks by; tells what it was asked."""
+
+    def __init__(self) -> None:
+        self.kept = {"a", "b"}
+        self.asked: list[list[str]] = []
+        self.outages = 0
+
+    async def request(
+        self, service: str, method: str, path: str, headers: Mapping[str, str], body: bytes
+    ) -> tuple[int, bytes]:
+        if self.outages:
+            self.outages -= 1
+            raise Unavailable("not now")
+        fences = json.loads(body)["fences"]
+        self.asked.append(fences)
+        return 200, json.dumps({"kept": [fence for fence in fences if fence in self.kept]}).encode()
+
+
+class Keeper(LeaseKeeper):
+    """Renews when it is told to, by a clock that is set by hand."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.lost: list[str] = []
+        self.time = 100.0
+        self.platform = platform
+        transport: Any = platform
+        super().__init__(transport, self.lost.extend)
+        self.start("replica", 30)
+
+    def _begin(self) -> None:
+        pass
+
+    def now(self) -> float:
+        return self.time
+
+    async def renew(self) -> None:
+        began, fences = self.now(), self._named()
+        status, answer = await self.platform.request("events", "POST", "/renew", {}, self._body(fences))
+        assert status == 200
+        self._renewed(began, fences, answer)
+
+
+@pytest.fixture
+def platform() -> Platform:
+    return Platform()
+
+
+@pytest.fixture
+def keeper(platform: Platform) -> Keeper:
+    return Keeper(platform)
+
+
+async def test_within_a_lease_nobody_is_asked(keeper: Keeper, platform: Platform) -> None:
+    keeper.hold("a")
+    keeper.time += 29
+    await keeper.confirm("a")
+    await keeper.renew()
+    keeper.time += 29
+    await keeper.confirm("a")
+    assert platform.asked == [["a"]]
+
+
+async def test_after_a_lease_it_is_asked_once(keeper: Keeper, platform: Platform) -> None:
+    keeper.hold("a")
+    keeper.time += 31
+    await keeper.confirm("a")
+    await keeper.confirm("a")
+    assert platform.asked == [["a"]]
+
+
+@pytest.mark.parametrize("outages", [0, 2])
+async def test_what_is_not_ours_is_fenced(
+    keeper: Keeper, platform: Platform, monkeypatch: pytest.MonkeyPatch, outages: int
+) -> None:
+    monkeypatch.setattr("soorma.agents.leases.ASK_AGAIN_SECONDS", 0)
+    platform.outages = outages
+    keeper.hold("z")
+    keeper.time += 31
+    with pytest.raises(Fenced):
+        await keeper.confirm("z")
+    assert keeper.lost == ["z"]
+    with pytest.raises(Fenced):
+        await keeper.confirm("z")
+    assert platform.asked == [["z"]]
+
+
+async def test_what_a_renewal_has_found_lost_is_fenced_without_a_question(keeper: Keeper, platform: Platform) -> None:
+    keeper.hold("z")
+    await keeper.renew()
+    with pytest.raises(Fenced):
+        await keeper.confirm("z")
+    assert len(platform.asked) == 1
+
+
+async def test_what_lay_in_the_socket_while_the_process_was_frozen_is_asked_for(
+    keeper: Keeper, platform: Platform
+) -> None:
+    """The renewing thread may be awake first: its renewal comes late, and names none of what still lies there."""
+    keeper.time += 100
+    await keeper.renew()
+    keeper.hold("z")
+    with pytest.raises(Fenced):
+        await keeper.confirm("z")
+    await keeper.renew()
+    keeper.hold("a")
+    await keeper.confirm("a")
+    assert platform.asked == [[], ["z"], []]
