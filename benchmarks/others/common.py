@@ -51,8 +51,7 @@ class Clock:
         self._begun: list[float] = []
         self._early: list[float] = []
         self._first = self._last = 0
-        self._imported: float | None = None
-        self._ready: float | None = None
+        self._resumed: float | None = None
         self._seen = self._warm = 0
 
     def measure(self, earlier: int, more: int) -> None:
@@ -62,20 +61,15 @@ class Clock:
 
     def resume(self) -> None:
         """The imports are done: it tells how long it took from now until the next step was done."""
-        self._imported = time.perf_counter()
-
-    def ready(self) -> None:
-        """The database is open, or what takes its place, and the workflow can be taken up: from now as well."""
-        self._ready = time.perf_counter()
+        self._resumed = time.perf_counter()
 
     def begins(self, done: int) -> None:
         """A step begins, after as many others."""
         now = time.perf_counter()
-        if self._imported is not None:
+        if self._resumed is not None:
             self._seen += 1
-            if self._seen > 1 and self._ready is not None:
-                tell(imported=now - self._imported, ready=now - self._ready, done=done)
-                self._ready = None
+            if self._seen == 2:
+                tell(seconds=now - self._resumed, done=done)
         elif self._first <= done <= self._last:
             self._begun.append(now)
             if done == self._last:

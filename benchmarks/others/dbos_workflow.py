@@ -64,7 +64,6 @@ def timed_step(state: State) -> State:
 @DBOS.workflow()
 def long_workflow() -> State:
     """Steps until it is killed."""
-    clock.ready()
     state = start()
     while True:
         state = timed_step(state)

@@ -123,7 +123,6 @@ async def main() -> None:
         await saver.conn.execute("PRAGMA synchronous=FULL")
         program = Program(saver)
         if again:
-            clock.ready()
             program.run_long(None)
         while line := await asyncio.to_thread(sys.stdin.readline):
             await program.do(json.loads(line))

@@ -62,7 +62,6 @@ async def main() -> None:
         else:
             clock.resume()
             await agent.start()
-            clock.ready()
     os._exit(0)  # whatever it has in hand
 
 

@@ -389,12 +389,14 @@ class SqliteStore:
     async def announce(self, tenant_id: str, name: str, instance: str, announcement: Announcement) -> AgentInfo:
         """See `Store.announce`."""
         return await self._change(
-            lambda tx: registry.announce(tx, self._now(), tenant_id, name, instance, announcement)
+            lambda tx: registry.announce(tx, self._now(), tenant_id, name, instance, announcement), durable=False
         )
 
     async def heartbeat(self, tenant_id: str, name: str, instance: str) -> InstanceInfo | None:
         """See `Store.heartbeat`."""
-        return await self._change(lambda tx: registry.heartbeat(tx, self._now(), tenant_id, name, instance))
+        return await self._change(
+            lambda tx: registry.heartbeat(tx, self._now(), tenant_id, name, instance), durable=False
+        )
 
     async def deregister(self, tenant_id: str, name: str, instance: str) -> bool:
         """See `Store.deregister`."""
