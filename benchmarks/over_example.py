@@ -67,10 +67,10 @@ class Goals:
     async def reach(self, _: int) -> None:
         """One goal, from its publication to the completion of its workflow."""
         name = str(uuid4())
-        self._waiting[name] = asyncio.get_running_loop().create_future()
+        reached = self._waiting[name] = asyncio.get_running_loop().create_future()  # it may be before the answer
         await self._client.publish("goal.received", "action-requests", {"goal": "measure"}, correlation_id=name)
         async with asyncio.timeout(PATIENCE):
-            await self._waiting[name]
+            await reached
 
 
 def example(stage: Stage) -> None:

@@ -103,16 +103,16 @@ def needs(request: Request) -> Needs:
     """What must be loaded before a prepared request can be decided."""
     commit = request.commit
     plans: dict[str, set[str]] = {}
-    needs = Needs(request.scope, plans, set(), request.answer_key, commit.fence)
+    found = Needs(request.scope, plans, set(), request.answer_key, commit.fence)
     for plan in commit.plans:
         keys = plans[plan.plan_id] = set(plan.reads)
         for operation in plan.operations:
             if isinstance(operation, KeyOperation):
                 keys.add(operation.key)
             elif isinstance(operation, Cleanup):
-                needs.counted.add(plan.plan_id)
+                found.counted.add(plan.plan_id)
     if not (commit.events or commit.timers or commit.cancels or request.of_life):
-        return needs
+        return found
     timed = list(commit.timers)
     published = list(commit.events)
     undoing: list[Envelope] = []
@@ -120,23 +120,22 @@ def needs(request: Request) -> Needs:
         match operation:
             case Ending():
                 published.append(life.told(request.scope, plan_id, operation, commit.cause))
+                if isinstance(operation, Fail):
+                    found.sagas.setdefault(plan_id, set())
+                elif isinstance(operation, Cancel):
+                    found.closing.add(plan_id)
             case Deadline(timer=timer):
                 timed.append(timer)
             case Compensate(event=event):
                 undoing.append(event)
+                found.sagas.setdefault(plan_id, set()).add(event.id or "")
             case Fork(plan_id=source, revision=revision):
-                needs.forks[plan_id] = (source, revision)
-        if isinstance(operation, Fail | Compensate):
-            registered = needs.sagas.setdefault(plan_id, set())
-            if isinstance(operation, Compensate):
-                registered.add(operation.event.id or "")
-        elif isinstance(operation, Cancel):
-            needs.closing.add(plan_id)
-    needs.events = [(event.id or "", event.topic, event.type) for event in (*published, *undoing)]
-    needs.lanes = {lane for event in published if (lane := lane_of(request.scope, event.plan_id))}
-    needs.timers = {timer.event.id or "" for timer in timed} | set(commit.cancels)
-    needs.timed_plans = {timer.event.plan_id for timer in timed}
-    return needs
+                found.forks[plan_id] = (source, revision)
+    found.events = [(event.id or "", event.topic, event.type) for event in (*published, *undoing)]
+    found.lanes = {lane for event in published if (lane := lane_of(request.scope, event.plan_id))}
+    found.timers = {timer.event.id or "" for timer in timed} | set(commit.cancels)
+    found.timed_plans = {timer.event.plan_id for timer in timed}
+    return found
 
 
 def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
