@@ -4,7 +4,7 @@
     python benchmarks/run.py --quick     a look in about a minute, into a temporary folder
     python benchmarks/run.py --only sdk  a part of it, into a temporary folder
 
-All of it takes about 8 minutes. The part `others` needs the environment .venv-others, which `sh tools/run bench` makes;
+All of it takes about 5 minutes. The part `others` needs the environment .venv-others, which `sh tools/run bench` makes;
 without it the results say that the part was not measured. Linux only: processor time and memory come from /proc.
 """
 

@@ -122,7 +122,8 @@ class BusClient:
     async def cancel(self, event_id: str, tenant_id: str | None = None, user_id: str | None = None) -> bool | None:
         """Takes back an event that was to be published later; tells whether it was still waiting.
 
-        In a handler it is taken back with the handler's commit, and the answer is None: not known yet.
+        In a handler it is taken back with the handler's commit. Of one that this handler has set, the answer is True
+        then; of any other it is None: not known yet.
         """
         scope = self._config.scope(tenant_id, user_id)
         return await self._outbox.cancel_timer(scope, check_name("event_id", event_id))
