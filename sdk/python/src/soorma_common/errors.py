@@ -110,7 +110,7 @@ class PlanExists(SoormaError):
 
 
 class PlanCancelled(Fenced):
-    """The plan of this event was cancelled, or purged: nothing of this attempt is or will be visible, and none follows."""
+    """The plan of this event was cancelled, or purged: nothing of this attempt is ever visible, and none follows."""
 
     code = "plan_cancelled"
 
