@@ -20,9 +20,13 @@ from soorma_common.values import decode
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 LONGEST_TTL = 10 * 365 * 86_400.0
+LAST_REVISION = (1 << 62) - 1
 
 Ttl: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": LONGEST_TTL})]
 """A time to live in a message, in seconds."""
+
+Revision: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": LAST_REVISION})]
+"""A revision of a plan that is asked for."""
 
 
 class Operation(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, omit_defaults=True):
@@ -153,7 +157,7 @@ class Fork(LifeOperation, tag="fork"):
     """
 
     plan_id: Name
-    revision: int | None = None
+    revision: Revision | None = None
 
 
 AnyKeyOperation = Set | Delete | Increment | Append | Extend | Merge | Join

@@ -372,9 +372,12 @@ def test_an_empty_id_is_not_the_default_one(events: Raw, header: str) -> None:
 
 
 @pytest.mark.behaviour("idempotency.caller")
-def test_an_idempotency_key_must_be_one_even_where_the_events_id_counts(events: Raw) -> None:
+@pytest.mark.parametrize("key", ["", "k" * 300])
+def test_an_idempotency_key_must_be_one_even_where_the_events_id_counts(events: Raw, key: str) -> None:
     event = {"type": "a", "topic": "plan-events", "id": unique("event")}
-    assert refused(events("POST", "/v1/events/publish", event, Idempotency_Key="k" * 300), "invalid_name")
+    timer = {"event": event, "delay": 3600}
+    for path, body in (("/v1/events/publish", event), ("/v1/events/timers", timer)):
+        assert refused(events("POST", path, body, Idempotency_Key=key), "invalid_name"), path
 
 
 @pytest.mark.behaviour("events.cloudevents")

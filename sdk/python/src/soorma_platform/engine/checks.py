@@ -10,6 +10,7 @@ from soorma_common.limits import Limits
 from soorma_common.memory import Commit
 from soorma_common.names import check_name
 from soorma_common.operations import (
+    LAST_REVISION,
     LONGEST_TTL,
     AnyKeyOperation,
     AnyOperation,
@@ -31,7 +32,6 @@ from soorma_common.operations import (
 )
 from soorma_common.values import check
 
-_LAST_REVISION = (1 << 62) - 1
 _VALUED = (Set, Append, Extend, Merge)
 
 
@@ -83,8 +83,8 @@ def _check_operation(operation: AnyOperation, limits: Limits) -> None:
             check_envelope(event)
         case Fork(plan_id=plan_id, revision=revision):
             check_name("plan_id", plan_id)
-            if revision is not None and not 0 <= revision <= _LAST_REVISION:
-                raise InvalidRequest(f"a revision to fork at is a number from 0 on, not {revision}")
+            if revision is not None and not 0 <= revision <= LAST_REVISION:
+                raise InvalidRequest(f"a revision to fork at is a number from 0 to {LAST_REVISION}, not {revision}")
 
 
 def _check_argument(operation: AnyKeyOperation, limits: Limits) -> None:

@@ -64,7 +64,9 @@ class _Timers:
         """Takes an event to be published later, `delay` seconds from now or `at` a time. Durable when answered."""
         scope, body = request.scope(), await request.body()
         timer = check_timer(http.decode(body, _timer))
-        key = None if timer.event.id else request.idempotency_key  # an id says as much
+        key = request.idempotency_key
+        if timer.event.id:
+            key = None  # an id says as much
         done = await self._committer.commit(scope, Commit(timers=[timer]), body=body, key=key)
         return http.answer(Timed(done.events[0]))
 
