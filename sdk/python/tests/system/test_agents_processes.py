@@ -105,6 +105,7 @@ async def test_a_signal_drains(
         await ask(context, "wait", 1)
         await one.until("begins 1")
         one.send(number)
+        await one.until("takes no further events")  # what is published before that may still be its own
         await ask(context, "quick", 2)
         one.go()
         assert await asyncio.to_thread(one.wait) == 0, one.lines

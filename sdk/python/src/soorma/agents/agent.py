@@ -253,6 +253,11 @@ class Agent:
         try:
             await self._connection.drain()
             patience = self._drain_timeout if drain_timeout is None else drain_timeout
+            log.info(
+                "agent %s takes no further events; handlers that it waits for: %d",
+                self.name,
+                len(self._attempts.running),
+            )
             unfinished = await self._attempts.drain(patience)
             if unfinished and not running.done():
                 with suppress(SoormaError, TimeoutError):
