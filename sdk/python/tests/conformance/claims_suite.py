@@ -11,6 +11,7 @@ from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced, Forbidden, WrongType
 from soorma_common.memory import Cause
 from soorma_common.operations import RecordAction
+from soorma_platform.stores.protocol import Claimed
 
 
 class ClaimsSuite:
@@ -39,7 +40,7 @@ class ClaimsSuite:
             (one,) = await record.claim(member)
             assert seen(one).id == str(number)
             await record.settle(one)
-        assert not await record.store.is_ready(list(member.all))
+        assert await record.store.next_ready(list(member.all)) is None
 
     @pytest.mark.behaviour("lanes.side-by-side", "tenants.lanes")
     async def test_lanes_of_plans_users_and_tenants_run_side_by_side(self, record: Record) -> None:
@@ -88,9 +89,13 @@ class ClaimsSuite:
         member = await record.subscribe("g", "e", "f")
         await record.publish("e")
         (of_f,) = [id_ for id_, pattern in member.all.items() if pattern == ("f", "*")]
-        assert not await record.store.is_ready([of_f])
-        assert await record.store.claim([of_f], 9, LEASE, "r1") == []
-        assert await record.store.is_ready(list(member.all))
+        assert await record.store.next_ready([of_f]) is None
+        await record.store.join(member.group_id, "r1", "host", 1)
+        offer = record.offer(member)
+        offer.subscription_ids = [of_f]
+        await record.store.claim(offer)
+        assert offer.take() == []
+        assert await record.store.next_ready(list(member.all)) == 0
 
     @pytest.mark.behaviour("handlers.all-or-nothing", "handlers.several-plans")
     async def test_a_settling_commit_does_everything_at_once(self, record: Record) -> None:
@@ -234,16 +239,75 @@ class ClaimsSuite:
         assert await record.store.renew("r2", [heir.fence], LEASE) == []
 
     @pytest.mark.behaviour("leases.renewed")
-    async def test_silence_is_the_time_since_a_replica_was_heard_of(self, record: Record) -> None:
+    async def test_a_replica_that_is_not_heard_of_gets_nothing(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        assert await record.store.silence("r1") is None
+        offer = record.offer(member)
+
+        async def claimed() -> list[str]:
+            await record.publish("e")
+            await record.store.claim(offer)
+            return ids(offer.take())
+
+        assert await claimed() == []
         await record.store.join(member.group_id, "r1", "host", 1)
-        record.clock.advance(7)
-        assert await record.store.silence("r1") == pytest.approx(7)
+        record.clock.advance(LEASE * 2 / 3)
+        assert len(await claimed()) == 2
+        record.clock.advance(0.001)
+        assert await claimed() == []
         await record.store.renew("r1", [], LEASE)
-        assert await record.store.silence("r1") == pytest.approx(0)
+        assert len(await claimed()) == 2
         await record.store.leave("r1")
-        assert await record.store.silence("r1") is None
+        assert await claimed() == []
+
+    @pytest.mark.behaviour("lanes.max-concurrency")
+    async def test_an_offer_that_stands_is_filled_once_up_to_its_credit(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        offers = [record.offer(member, 2, replica=name) for name in ("r1", "r2")]
+        handled: list[str] = []
+
+        async def taken() -> list[Claimed]:
+            found = []
+            for offer in offers:
+                await record.store.claim(offer)
+                found.append(offer.take())
+                assert len(found[-1]) <= 2
+            return [one for part_of in found for one in part_of]
+
+        with record.store.offered(offers[0]), record.store.offered(offers[1]):
+            for offer in offers:
+                await record.store.join(member.group_id, offer.replica, "host", 2)
+            for number in range(5):
+                await record.publish("e", f"plan {number % 4}", id=str(number))
+            for _ in range(2):
+                first = await taken()
+                handled += ids(first)
+                assert await taken() == [], "none has credit"
+                for one in first:
+                    await record.settle(one)
+                for offer in offers:
+                    offer.granted += 2
+        assert sorted(handled) == ["0", "1", "2", "3", "4"]
+        await record.publish("e")
+        assert [offer.take() for offer in offers] == [[], []], "they stand no longer"
+
+    @pytest.mark.behaviour("events.round-trip")
+    async def test_a_claim_brings_the_plan_and_its_keys_if_they_are_few(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.do("p", put("k", {"x": 1}), put("gone", 1, ttl=5))
+        for number in range(101):
+            await record.do("many", put(f"k{number}", 1))
+        await record.do("large", put("k", "x" * 20_000))
+        record.clock.advance(6)
+        for plan in ("p", "many", "large", "new", None):
+            await record.publish("e", plan)
+        found = {one.plan_id: one for one in await record.claim(member)}
+        assert [(row.key, row.value, row.revision) for row in found["p"].entries or []] == [("k", '{"x":1}', 1)]
+        assert [(found[name].plan.revision, found[name].entries) for name in ("many", "large", "new")] == [
+            (101, None),
+            (1, None),
+            (0, []),
+        ]
+        assert (found[None].plan, found[None].entries) == (None, None)
 
     @pytest.mark.behaviour("leases.closed-socket")
     async def test_what_a_replica_leaves_is_free_at_once(self, record: Record) -> None:
@@ -254,7 +318,7 @@ class ClaimsSuite:
         record.notices.clear()
         await record.store.leave("r1")
         assert {group for notice in record.notices for group in notice.groups} == {member.group_id}
-        assert await record.store.is_ready(list(member.all))
+        assert await record.store.next_ready(list(member.all)) == 0
         (heir,) = await record.claim(member, replica="r2")
         assert heir.attempt == 2
         with pytest.raises(Fenced):
@@ -266,7 +330,7 @@ class ClaimsSuite:
         member = await record.subscribe("g", "e")
         await record.store.join(member.group_id, "r1", "host", 1)
         await record.publish("e", "p")
-        claiming = asyncio.create_task(record.claim(member))
+        claiming = asyncio.create_task(record.store.claim(record.offer(member)))
         await asyncio.sleep(0)
         claiming.cancel()
         await asyncio.gather(claiming, return_exceptions=True)

@@ -53,13 +53,23 @@ class DurabilitySuite:
         await record.close()
         record.clock.advance(3600)
         await record.open()
-        assert await record.store.silence("r1") is None
         record.clock.advance(LEASE - 0.001)
         assert await record.claim(member, replica="r2") == []
         (kept,) = await record.store.resume([one.fence], LEASE, "r2")
         assert kept.attempt == 1
         await record.settle(one, part("p", increment("n")))
         assert await record.get("p", "n") == 1
+
+    @pytest.mark.behaviour("leases.platform-restart")
+    async def test_a_replica_has_to_join_the_new_process(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await record.store.join(member.group_id, "r1", "host", 1)
+        await record.publish("e")
+        await record.reopen()
+        offer = record.offer(member)
+        await record.store.claim(offer)
+        assert offer.take() == []
+        assert len(await record.claim(member)) == 1
 
     @pytest.mark.behaviour("leases.platform-restart")
     async def test_a_lease_that_nobody_comes_back_for_ends_one_period_after_a_restart(self, record: Record) -> None:

@@ -227,10 +227,10 @@ class EventsSuite:
     async def test_groups_can_be_looked_at(self, record: Record) -> None:
         member = await record.subscribe("g", "e", Subscription("f", "plan-events", ordered=False))
         await record.subscribe("confined", "e", tenant="umbrella")
-        await record.store.join(member.group_id, "r1", "host-1", 4)
         for number in range(3):
             await record.publish("e", "p", id=str(number))
         await record.claim(member, 1)
+        await record.store.join(member.group_id, "r1", "host-1", 4)
         (told,) = await record.store.groups("acme")
         assert (told.name, told.tenant_id, told.waiting, told.in_hand, told.ready) == ("g", None, 2, 1, 0)
         assert [(one.type, one.topic, one.ordered) for one in told.subscriptions] == [

@@ -18,7 +18,7 @@ from soorma_common.values import decode, encode
 from soorma_platform.engine import deliveries
 from soorma_platform.engine.rows import Decision, LogEntry, Notice
 from soorma_platform.services.committer import Committer
-from soorma_platform.stores.protocol import Claimed, Membership, Retention, Store
+from soorma_platform.stores.protocol import Claimed, Membership, Offer, Retention, Store
 
 ALICE = Scope("acme", "alice")
 BOB = Scope("acme", "bob")
@@ -201,8 +201,21 @@ class Record:
     async def claim(
         self, member: Membership, limit: int = ALL, lease: float = LEASE, replica: str = "r1"
     ) -> list[Claimed]:
-        """Claims from all subscriptions that the group has."""
-        return await self.store.claim(list(member.all), limit, lease, replica)
+        """Claims from all subscriptions that the group has, by a replica that is connected."""
+        await self.store.join(member.group_id, replica, "host", 1)
+        offer = self.offer(member, limit, lease, replica)
+        claimed: list[Claimed] = []
+        while True:  # at most LARGEST_CLAIM come at once
+            await self.store.claim(offer)
+            if not (more := offer.take()):
+                return claimed
+            claimed += more
+
+    def offer(self, member: Membership, credit: int = ALL, lease: float = LEASE, replica: str = "r1") -> Offer:
+        """An offer to take deliveries of all subscriptions that the group has."""
+        offer = Offer(replica, lease)
+        offer.group_id, offer.granted, offer.subscription_ids = member.group_id, credit, list(member.all)
+        return offer
 
     async def settle(
         self, claimed: Claimed, *parts: PlanCommit, events: Iterable[Envelope] = (), key: str | None = None

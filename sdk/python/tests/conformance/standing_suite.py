@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from record import LEASE, ONCE, PARKING, Record, put
+from record import ONCE, PARKING, Record, put
 
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Unavailable
@@ -51,7 +51,10 @@ class StandingSuite:
         await record.publish("park", "parked")
         for kind in ("once", "park"):
             (wanted,) = [id_ for id_, subscription in member.own.items() if subscription.type == kind]
-            (one,) = await record.store.claim([wanted], 1, LEASE, "r1")
+            offer = record.offer(member, 1)
+            offer.subscription_ids = [wanted]
+            await record.store.claim(offer)
+            (one,) = offer.take()
             await record.fail(one)
         found = await standing(record)
         assert lanes(found) == (2, 1, 1, 1)

@@ -273,9 +273,12 @@ async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(ope
 
     written: list[str] = []
     member = await opened.subscribe("g", "a")
+    await opened.store.join(member.group_id, "r1", "host", 1)
     await opened.publish("a", id="e")
+    offer = opened.offer(member)
     writing.exec_trace = watch
-    (claimed,) = await opened.claim(member)
+    await opened.store.claim(offer)
+    (claimed,) = offer.take()
     await opened.do("p", put("k", 1))
     assert await opened.store.renew("r", [claimed.fence], LEASE) == [claimed.fence]
     await opened.settle(claimed)

@@ -37,19 +37,16 @@ from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.publishing import covers
-from soorma_platform.engine.rows import PlanState
 from soorma_platform.engine.steps import Step
 from soorma_platform.logs import Log
 from soorma_platform.services.committer import Committer, fingerprint
-from soorma_platform.stores.protocol import Claimed, Membership, Store
+from soorma_platform.stores.protocol import Claimed, Membership, Offer, Store
 
 POLL_SECONDS = 1.0
+VAIN_SECONDS = 0.1
+"""Somebody else was quicker, or the agent is not heard of."""
 SEEN_EVERY = 60.0
-LARGEST_CLAIM = 16
 MOST_SUBSCRIPTIONS = 1_000
-SNAPSHOT_BYTES = 16 * 1024
-SNAPSHOT_KEYS = 100
-"""A plan up to this size goes along with its event, so that reads in the handler cost no round trip."""
 
 log = Log("soorma.agents")
 _frames = msgspec.json.Decoder(AgentFrame)
@@ -78,10 +75,10 @@ class AgentConnection:
         self._lease = lease
         self._is_stopping = is_stopping
         self._replica = str(uuid4())
+        self._offer = Offer(self._replica, lease)
         self._in_hand: dict[str, Claimed] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._draining = False
-        self._turn = 0
 
     async def serve(self) -> None:
         """Runs until the agent goes; what it had in hand is free at once then."""
@@ -95,7 +92,7 @@ class AgentConnection:
             await self._send(Goodbye(to_problem(error)))
             await self._socket.close(1008)
             return
-        with self._bus.bell(group_bell(self._membership.group_id)) as self._bell:
+        with self._bus.bell(group_bell(self._membership.group_id)) as self._bell, self._store.offered(self._offer):
             pump = asyncio.create_task(self._pump())
             try:
                 await self._read(pump)
@@ -131,6 +128,8 @@ class AgentConnection:
         await self._store.join(self._membership.group_id, self._replica, hello.instance, hello.max_concurrency)
         kept = await self._store.resume(hello.running, self._lease, self._replica) if hello.running else []
         self._in_hand = {claimed.fence: claimed for claimed in kept}
+        self._offer.group_id = self._membership.group_id
+        self._offer.granted = hello.max_concurrency - len(kept)
         self._refresh(self._membership.all)
         await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits))
         if forsaken := [one.fence for one in kept if await self._is_dropped(one)]:
@@ -146,6 +145,7 @@ class AgentConnection:
             for mine in reversed(own)
             if covers((mine.type, mine.topic), pattern)
         }
+        self._offer.subscription_ids = [] if self._draining else list(self._handlers)
 
     async def _leave(self) -> None:
         if self._is_stopping():
@@ -157,7 +157,7 @@ class AgentConnection:
     # out
 
     async def _pump(self) -> None:
-        """Claims and sends deliveries while the agent has room."""
+        """Sends what was claimed for the agent, and claims what no commit has claimed for it."""
         loop = asyncio.get_running_loop()
         refresh_at, seen_at = 0.0, loop.time() + SEEN_EVERY
         while True:
@@ -168,8 +168,8 @@ class AgentConnection:
                 if loop.time() >= seen_at:
                     await self._store.seen(list(self._membership.own))
                     seen_at = loop.time() + SEEN_EVERY
-                if not await self._deliver_some():
-                    await self._bell.wait(await self._patience())
+                if (wait := await self._deliver_some()) > 0:
+                    await self._bell.wait(wait)
             except SoormaError as error:
                 log.error("deliveries wait, the store fails", agent=self._hello.agent, error=error.message)  # noqa: TRY400
                 await asyncio.sleep(POLL_SECONDS)
@@ -177,26 +177,30 @@ class AgentConnection:
                 log.exception("deliveries wait, the platform has a fault", agent=self._hello.agent)
                 await asyncio.sleep(POLL_SECONDS)
 
-    async def _deliver_some(self) -> bool:
-        room = self._hello.max_concurrency - len(self._in_hand)
-        if self._draining or room <= 0 or not self._handlers:
-            return False
-        ids = list(self._handlers)
-        if not await self._store.is_ready(ids) or await self._is_silent():
-            return False
-        self._turn = (self._turn + 1) % len(ids)
-        ids = ids[self._turn :] + ids[: self._turn]  # so that a busy event type does not starve another
-        claimed = await self._store.claim(ids, min(room, LARGEST_CLAIM), self._lease, self._replica)
+    async def _deliver_some(self) -> float:
+        """Sends what there is; how many seconds to wait for the bell then, or for the next look around."""
+        claimed = self._offer.take()
+        if not claimed:
+            if (wait := await self._patience()) > 0:
+                return wait
+            await self._store.claim(self._offer)
+            claimed = self._offer.take()
+            if not claimed:
+                return VAIN_SECONDS
         for one in claimed:
             self._in_hand[one.fence] = one
         for one in claimed:
             await self._deliver(one)
-        return bool(claimed)
+        ids = self._offer.subscription_ids
+        self._offer.subscription_ids = ids[1:] + ids[:1]  # so that a busy event type does not starve another
+        return 0.0
 
-    async def _is_silent(self) -> bool:
-        """Whether the agent has stopped renewing: a frozen one must not collect what others could do."""
-        silence = await self._store.silence(self._replica)
-        return silence is None or silence > self._lease * 2 / 3
+    async def _patience(self) -> float:
+        """Seconds until something becomes ready by time that the agent has room for; none or less if it is."""
+        if self._draining or self._offer.credit <= 0:
+            return POLL_SECONDS
+        next_ready = await self._store.next_ready(self._offer.subscription_ids)
+        return POLL_SECONDS if next_ready is None else min(POLL_SECONDS, next_ready)
 
     async def _deliver(self, claimed: Claimed) -> None:
         handler = self._handlers[claimed.subscription_id]
@@ -205,27 +209,25 @@ class AgentConnection:
             return
         self._committer.metrics.deliveries.add(self._hello.agent)
         event = msgspec.Raw(claimed.envelope.encode())
-        state = await self._plan_of(claimed)
-        if state and is_dropped(claimed.type, claimed.position, state.row):
+        if await self._is_dropped(claimed):
             await self._forsake(claimed)
             return
-        snapshot = await self._snapshot(claimed, state)
-        await self._send(Deliver(claimed.fence, claimed.attempt, handler, event, snapshot, claimed.steps))
+        await self._send(Deliver(claimed.fence, claimed.attempt, handler, event, _snapshot(claimed), claimed.steps))
 
     async def _give_up(self, claimed: Claimed, attempts: int) -> None:
         reason = f"its handler did not end in {attempts} attempts: each time the agent died or lost its lease"
         scope = Scope(claimed.tenant_id, claimed.user_id)
         await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason, reject=True)
-        self._in_hand.pop(claimed.fence, None)
+        self._drop(claimed.fence)
 
     async def _is_dropped(self, claimed: Claimed) -> bool:
-        state = await self._plan_of(claimed)
-        return state is not None and is_dropped(claimed.type, claimed.position, state.row)
-
-    async def _plan_of(self, claimed: Claimed) -> PlanState | None:
         if claimed.plan_id is None:
-            return None
-        return await self._store.plan(Scope(claimed.tenant_id, claimed.user_id), claimed.plan_id, set())
+            return False
+        plan = claimed.plan
+        if plan is None:
+            scope = Scope(claimed.tenant_id, claimed.user_id)
+            plan = (await self._store.plan(scope, claimed.plan_id, set())).row
+        return is_dropped(claimed.type, claimed.position, plan)
 
     async def _forsake(self, claimed: Claimed) -> None:
         """The plan was cancelled: what waits for its handlers is settled, not handled."""
@@ -235,29 +237,12 @@ class AgentConnection:
     async def cancel(self, scope: Scope, plan_id: str) -> None:
         """A plan was cancelled: the agent is told which of its handlers need not go on."""
         place = (scope.tenant_id, scope.user_id, plan_id)
-        fences = [one.fence for one in self._in_hand.values() if (one.tenant_id, one.user_id, one.plan_id) == place]
+        fences = [one.fence for one in self._in_hand.values() if _place(one) == place]
+        for one in (*self._in_hand.values(), *self._offer.filled):
+            if _place(one) == place:
+                one.plan = None  # as it was when it was claimed: where it was not sent yet, it is looked at anew
         if fences:
             await self._send(CancelFrame(fences))
-
-    async def _snapshot(self, claimed: Claimed, state: PlanState | None) -> PlanSnapshot | None:
-        if claimed.plan_id is None or state is None:
-            return None
-        scope = Scope(claimed.tenant_id, claimed.user_id)
-        if state.row.size > SNAPSHOT_BYTES or state.row.keys > SNAPSHOT_KEYS:
-            return None
-        plan, rows = await self._store.entries(scope, claimed.plan_id, "", "", SNAPSHOT_KEYS)
-        entries = {
-            row.key: SnapshotEntry(row.revision, row.updated_at, row.expires_at, msgspec.Raw(row.value.encode()))
-            for row in rows
-        }
-        return PlanSnapshot(claimed.plan_id, plan.revision, entries)
-
-    async def _patience(self) -> float:
-        """Seconds to wait for the bell: until something becomes ready by time, or the next look around."""
-        if self._draining or len(self._in_hand) >= self._hello.max_concurrency:
-            return POLL_SECONDS
-        next_ready = await self._store.next_ready(list(self._handlers))
-        return POLL_SECONDS if next_ready is None else min(POLL_SECONDS, max(next_ready, 0.001))
 
     async def _send(self, frame: Welcome | Deliver | Answer | CancelFrame | Goodbye) -> None:
         if self._socket.application_state is WebSocketState.CONNECTED:
@@ -279,6 +264,7 @@ class AgentConnection:
                 return
             if isinstance(frame, DrainFrame):
                 self._draining = True
+                self._offer.subscription_ids = []
                 continue
             while len(self._answering) >= most:
                 await asyncio.wait(self._answering, return_when=asyncio.FIRST_COMPLETED)
@@ -308,9 +294,10 @@ class AgentConnection:
             case StepFrame():
                 await self._record_step(frame)
             case ReleaseFrame(fences=fences):
-                mine = [fence for fence in fences if self._in_hand.pop(fence, None)]
+                mine = [fence for fence in fences if fence in self._in_hand]
                 await self._store.give_back(mine)
-                self._bell.ring()
+                for fence in mine:
+                    self._drop(fence)
             case _:
                 raise InvalidRequest("only one hello opens a connection")
         return msgspec.Raw(b"{}")
@@ -373,5 +360,21 @@ class AgentConnection:
             raise
 
     def _drop(self, fence: str) -> None:
-        self._in_hand.pop(fence, None)
-        self._bell.ring()  # there is room again
+        if self._in_hand.pop(fence, None) is not None:
+            self._offer.granted += 1
+            if self._offer.credit <= 1:
+                self._bell.ring()  # there is room again
+
+
+def _place(claimed: Claimed) -> tuple[str, str, str | None]:
+    return claimed.tenant_id, claimed.user_id, claimed.plan_id
+
+
+def _snapshot(claimed: Claimed) -> PlanSnapshot | None:
+    if claimed.plan is None or claimed.entries is None:
+        return None
+    entries = {
+        row.key: SnapshotEntry(row.revision, row.updated_at, row.expires_at, msgspec.Raw(row.value.encode()))
+        for row in claimed.entries
+    }
+    return PlanSnapshot(claimed.plan.plan_id, claimed.plan.revision, entries)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import msgspec
@@ -34,6 +36,11 @@ from soorma_platform.engine.rows import (
 )
 from soorma_platform.metrics import Distribution
 
+LARGEST_CLAIM = 16
+SNAPSHOT_BYTES = 16 * 1024
+SNAPSHOT_KEYS = 100
+"""A plan up to this size goes along with its event, so that reads in the handler cost no round trip."""
+
 
 class Claimed(msgspec.Struct):
     """A delivery in an agent's hands, under `fence`, with its event."""
@@ -49,6 +56,50 @@ class Claimed(msgspec.Struct):
     type: str
     steps: list[RecordedStep] = []
     """results of steps that earlier attempts have recorded"""
+    plan: PlanRow | None = None
+    """its plan as of the claim; None without a plan"""
+    entries: list[EntryRow] | None = None
+    """all live keys of that plan, None where they are more than go along with an event"""
+
+
+class Offer:
+    """A replica that takes deliveries, as many as it has credit for: each claim spends of it.
+
+    Its connection grants and takes, the store spends and fills, each in a thread of its own and neither waiting for the
+    other: `granted` is written by the one only, `spent` by the other.
+    """
+
+    __slots__ = ("_filled", "granted", "group_id", "lease", "replica", "spent", "subscription_ids")
+
+    def __init__(self, replica: str, lease: float) -> None:
+        self.replica = replica
+        self.lease = lease
+        """seconds"""
+        self.group_id = 0
+        self.subscription_ids: list[int] = []
+        """of what it takes deliveries, first of the first"""
+        self.granted = 0
+        self.spent = 0
+        self._filled: deque[Claimed] = deque()
+
+    @property
+    def credit(self) -> int:
+        """How many deliveries it can take now."""
+        return self.granted - self.spent
+
+    @property
+    def filled(self) -> list[Claimed]:
+        """What was claimed for it and not taken yet."""
+        return list(self._filled)
+
+    def fill(self, claimed: list[Claimed]) -> None:
+        """These are in the replica's hands: it is committed."""
+        self.spent += len(claimed)
+        self._filled.extend(claimed)
+
+    def take(self) -> list[Claimed]:
+        """What was claimed for it since the last time."""
+        return [self._filled.popleft() for _ in range(len(self._filled))]
 
 
 class Membership(msgspec.Struct):
@@ -270,20 +321,23 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, subscription_ids: list[int], limit: int, lease: float, replica: str) -> list[Claimed]:
-        """Puts up to `limit` ready deliveries into the replica's hands for `lease` seconds, each under a new fence."""
+    def offered(self, offer: Offer) -> AbstractContextManager[None]:
+        """While this is entered, what a commit makes ready may be claimed for the offer in the same transaction.
+
+        The bell of the offer's group rings then. A store may leave that out: whoever hears the bell calls `claim`.
+        """
         ...
 
-    async def silence(self, replica: str) -> float | None:
-        """Seconds since the replica was heard of; None if it is not noted."""
-        ...
+    async def claim(self, offer: Offer) -> None:
+        """Puts ready deliveries into the replica's hands, as many as it has credit for, each under a new fence.
 
-    async def is_ready(self, subscription_ids: list[int]) -> bool:
-        """Whether a claim would find anything."""
+        They are in `offer.take()` then. At most LARGEST_CLAIM at once, and none for a replica that is not noted, or was
+        not heard of for two thirds of its lease: a frozen agent must not collect what others could do.
+        """
         ...
 
     async def next_ready(self, subscription_ids: list[int]) -> float | None:
-        """Seconds until the next delivery becomes ready by time; None if none will."""
+        """Seconds until the next delivery is ready, none or less if one is; None if none will be by time alone."""
         ...
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:

@@ -20,6 +20,7 @@ from soorma_platform.runtime import Platform
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite import SqliteStore
 from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, migrate
+from soorma_platform.stores.sqlite.offers import Offers
 from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer, _Ticket
 
@@ -77,8 +78,9 @@ class Disk:
 class SimulatedWriter(Writer):
     """The writer without its thread: batches as the writer makes them, and crashes between any two statements."""
 
-    def __init__(self, machine: Machine, on_commit: Callable[[Notice], None]) -> None:
+    def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], offers: Offers) -> None:
         self._machine = machine
+        self._offers = offers
         self._connection = machine.disk.connection
         self._failures = FailuresNamed(PLACE)
         self._on_commit = on_commit
@@ -151,7 +153,8 @@ class SimulatedStore(SqliteStore):
         self._writing = self._reading = machine.disk.connection
         self._clock = machine.clock
         self._history_limits = (limits.history_revisions, limits.history_bytes)
-        self._writer = SimulatedWriter(machine, on_commit)
+        self._offers = Offers(self._now)
+        self._writer = SimulatedWriter(machine, on_commit, self._offers)
         self._upkeep = Upkeep(self.transact, self._writer)
 
     async def close(self) -> None:

@@ -17,17 +17,20 @@ from soorma_common.times import rfc3339
 from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import (
+    SNAPSHOT_BYTES,
+    SNAPSHOT_KEYS,
     Claimed,
     DeadLetterInfo,
     GroupInfo,
     GroupStanding,
     Membership,
+    Offer,
     ReplicaInfo,
     SubscriptionInfo,
 )
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.overview import standings
-from soorma_platform.stores.sqlite.transactions import delivery, one, plan_row, rows_of
+from soorma_platform.stores.sqlite.transactions import delivery, live_entries, one, plan_row, rows_of
 
 KEEP_REPLAYS = 15 * 60_000
 UNTAKEN_SECONDS = 600
@@ -61,21 +64,33 @@ def patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str,
     return {row[0]: (row[1], row[2]) for row in rows_of(connection, "group_subscriptions", (group_id,))}
 
 
-def claim(
-    connection: apsw.Connection, now: int, subscription_ids: list[int], limit: int, until: int, replica: str
-) -> list[Claimed]:
-    """Puts ready deliveries into a replica's hands until `until`, one subscription after the other."""
+def claim(connection: apsw.Connection, now: int, offer: Offer, most: int) -> list[Claimed]:
+    """Puts ready deliveries into a replica's hands, one subscription after the other."""
+    lease = round(offer.lease * 1000)
+    limit = min(offer.credit, most)
+    if limit <= 0 or not one(connection, "is_heard_of", (offer.replica, now - lease * 2 // 3)):
+        return []
     claimed: list[Claimed] = []
-    for subscription_id in subscription_ids:
+    for subscription_id in offer.subscription_ids:
         if (left := limit - len(claimed)) <= 0:
             break
-        for row in sorted(rows_of(connection, "claim", (subscription_id, now, until, replica, left))):
+        for row in sorted(rows_of(connection, "claim", (subscription_id, now, now + lease, offer.replica, left))):
             _, fence, attempt, subscription, position = row
             group_id, *event = one(connection, "claimed_event", (subscription, position))
             taken = Claimed(fence, attempt, subscription, position, *event)
             taken.steps = recorded(connection, group_id, position)
+            _add_plan(connection, now, taken)
             claimed.append(taken)
     return claimed
+
+
+def _add_plan(connection: apsw.Connection, now: int, taken: Claimed) -> None:
+    """The plan goes along, and its keys if they are few."""
+    if taken.plan_id is None:
+        return
+    plan = taken.plan = plan_row(connection, Scope(taken.tenant_id, taken.user_id), taken.plan_id, now)
+    if plan.size <= SNAPSHOT_BYTES and plan.keys <= SNAPSHOT_KEYS:
+        taken.entries = live_entries(connection, plan, now, SNAPSHOT_KEYS)
 
 
 def recorded(connection: apsw.Connection, group_id: int, position: int) -> list[RecordedStep]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -43,14 +43,16 @@ from soorma_platform.stores.protocol import (
     DeadLetterInfo,
     GroupInfo,
     Membership,
+    Offer,
     PastValues,
     Retention,
     Standing,
 )
 from soorma_platform.stores.sqlite import deliveries, past, registry, transactions
 from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, lock_file, migrate
+from soorma_platform.stores.sqlite.offers import Offers
 from soorma_platform.stores.sqlite.overview import Overview, standings
-from soorma_platform.stores.sqlite.transactions import one, page_of, rows_of
+from soorma_platform.stores.sqlite.transactions import behind, is_over, one, page_of, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer
 
@@ -78,7 +80,8 @@ class SqliteStore:
         self._writing, self._reading = connections
         self._clock = clock
         self._history_limits = (limits.history_revisions, limits.history_bytes)
-        self._writer = Writer(self._writing, path, on_commit)
+        self._offers = Offers(self._now)
+        self._writer = Writer(self._writing, path, on_commit, self._offers)
         self._upkeep = Upkeep(self.transact, self._writer)
         self._overview = Overview(path)
 
@@ -148,9 +151,9 @@ class SqliteStore:
         now = self._now()
         with self._reads(together=True) as connection:
             state = transactions.plan_state(connection, scope, plan_id, keys, now)
-        if _expired(state.row.expires_at, now):
+        if is_over(state.row.expires_at, now):
             state.entries.clear()
-        state.entries = {key: row for key, row in state.entries.items() if not _expired(row.expires_at, now)}
+        state.entries = {key: row for key, row in state.entries.items() if not is_over(row.expires_at, now)}
         return state
 
     async def entries(
@@ -160,11 +163,7 @@ class SqliteStore:
         now = self._now()
         with self._reads(together=True) as connection:
             plan = transactions.plan_row(connection, scope, plan_id, now)
-            if plan.id is None or _expired(plan.expires_at, now):
-                return plan, []
-            bounds = (prefix, _behind(prefix)) if prefix else (None, None)
-            rows = connection.execute(SQL["live_entries"], (plan.id, plan.incarnation, after, *bounds, now, limit))
-            return plan, [EntryRow(*row) for row in rows]
+            return plan, transactions.live_entries(connection, plan, now, limit, prefix, after)
 
     async def plans(
         self, scope: Scope, after: str, limit: int, status: str | None = None, *, stalled: bool = False
@@ -193,7 +192,7 @@ class SqliteStore:
         now = self._now()
         with self._reads(together=True) as connection:
             plan = transactions.plan_row(connection, scope, plan_id, now)
-            if _expired(plan.expires_at, now):
+            if is_over(plan.expires_at, now):
                 return []
             rows = connection.execute(SQL["actions"], (plan.id, plan.incarnation, after, limit))
             return [transactions.to_history(row) for row in rows]
@@ -219,7 +218,7 @@ class SqliteStore:
     ) -> PastValues:
         """See `Store.values_at`."""
         now = self._now()
-        least, below = (prefix, _behind(prefix)) if prefix else (None, None)
+        least, below = (prefix, behind(prefix)) if prefix else (None, None)
         keys = past.Range(after, least, below, limit)
 
         def look(connection: apsw.Connection) -> PastValues:
@@ -294,31 +293,20 @@ class SqliteStore:
 
         await self._writer.run(job)
 
-    async def claim(self, subscription_ids: list[int], limit: int, lease: float, replica: str) -> list[Claimed]:
+    def offered(self, offer: Offer) -> AbstractContextManager[None]:
+        """See `Store.offered`."""
+        return self._offers.offered(offer)
+
+    async def claim(self, offer: Offer) -> None:
         """See `Store.claim`."""
-        return await self._change(
-            lambda tx: deliveries.claim(tx, self._now(), subscription_ids, limit, self._in(lease), replica),
-            durable=False,
-        )
-
-    async def silence(self, replica: str) -> float | None:
-        """See `Store.silence`."""
-        with self._reads() as connection:
-            row = one(connection, "replica_heard_at", (replica,))
-        return (self._now() - row[0]) / 1000 if row else None
-
-    async def is_ready(self, subscription_ids: list[int]) -> bool:
-        """See `Store.is_ready`."""
-        now = self._now()
-        with self._reads() as connection:
-            return any(one(connection, "is_ready", (id_, now)) for id_ in subscription_ids)
+        await self._change(lambda _: self._offers.ask(offer), durable=False)
 
     async def next_ready(self, subscription_ids: list[int]) -> float | None:
         """See `Store.next_ready`."""
-        now = self._now()
         with self._reads() as connection:
-            times = [one(connection, "next_ready", (id_, now))[0] for id_ in subscription_ids]
-        return min(((at - now) / 1000 for at in times if at is not None), default=None)
+            times = [one(connection, "next_ready", (id_,))[0] for id_ in subscription_ids]
+        earliest = min((at for at in times if at is not None), default=None)
+        return None if earliest is None else (earliest - self._now()) / 1000
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
         """See `Store.renew`."""
@@ -483,12 +471,3 @@ def _whole_revisions(
         if not rows:
             rows = rows_of(connection, "history", (*place, last - 1, last, key, -1))
     return [transactions.to_history(row) for row in rows]
-
-
-def _expired(expires_at: int | None, now: int) -> bool:
-    return expires_at is not None and expires_at <= now
-
-
-def _behind(prefix: str) -> str:
-    """A text that sorts behind all that begin with the prefix."""
-    return prefix + "\U0010ffff" * 256

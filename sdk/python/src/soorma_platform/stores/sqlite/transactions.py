@@ -178,6 +178,27 @@ def plan_row(connection: apsw.Connection, scope: Scope, plan_id: str, now: int) 
     return to_plan(found)
 
 
+def live_entries(
+    connection: apsw.Connection, plan: PlanRow, now: int, limit: int, prefix: str = "", after: str = ""
+) -> list[EntryRow]:
+    """A plan's live keys in order, from behind `after`; none, if the plan itself has expired."""
+    if plan.id is None or is_over(plan.expires_at, now):
+        return []
+    bounds = (prefix, behind(prefix)) if prefix else (None, None)
+    rows = connection.execute(SQL["live_entries"], (plan.id, plan.incarnation, after, *bounds, now, limit))
+    return [EntryRow(*row) for row in rows]
+
+
+def is_over(expires_at: int | None, now: int) -> bool:
+    """Whether a time to live is over."""
+    return expires_at is not None and expires_at <= now
+
+
+def behind(prefix: str) -> str:
+    """A text that sorts behind all that begin with the prefix."""
+    return prefix + "\U0010ffff" * 256
+
+
 def to_plan(row: tuple[Any, ...]) -> PlanRow:
     """A plan of its columns in the order of the queries."""
     plan = PlanRow(*row)
@@ -305,9 +326,10 @@ def _write_delivery(connection: apsw.Connection, decision: Decision, notice: Not
             connection.execute(SQL["park_delivery"], (dead.reason, row.id))
     if decision.settled is not None:
         connection.execute(SQL["remove_delivery"], (decision.settled.id,))
-        notice.groups.add(decision.settled.group_id)
-    for delivery_id, ready_at in decision.ready:
+    for delivery_id, ready_at in decision.ready:  # of the group that has settled one
         connection.execute(SQL["lead_lane"], (ready_at, delivery_id))
+        if decision.settled is not None:
+            notice.groups.add(decision.settled.group_id)
 
 
 def _write_event(connection: apsw.Connection, event: EventRow, notice: Notice) -> None:

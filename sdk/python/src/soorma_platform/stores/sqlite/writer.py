@@ -16,6 +16,7 @@ from soorma_common.errors import SoormaError, Unavailable
 from soorma_platform.engine.rows import Notice
 from soorma_platform.metrics import SECONDS, SIZES, Distribution
 from soorma_platform.stores.sqlite.database import FailuresNamed
+from soorma_platform.stores.sqlite.offers import Offers
 
 LARGEST_BATCH = 256
 
@@ -47,7 +48,10 @@ class _Ticket:
 class Writer:
     """Runs jobs in order, many to a transaction; each job's caller hears of it once it is durable."""
 
-    def __init__(self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None]) -> None:
+    def __init__(
+        self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None], offers: Offers
+    ) -> None:
+        self._offers = offers
         self._connection = connection
         self._failures = FailuresNamed(path)
         self._flushing = True
@@ -137,15 +141,18 @@ class Writer:
     def _commit(self, batch: list[_Ticket]) -> bool:
         """Whether the batch was committed; if not, each of its tickets holds the error and nothing was written."""
         before = self._connection.total_changes()
+        self._offers.forget()
         try:
             with self._failures:
                 for ticket in batch:
                     self._decide(ticket)
+                claimed = self._offers.claim(self._connection, [one.notice for one in batch if one.notice])
                 self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
             self._roll_back()
             self._fail(batch, error)
             return False
+        self._offers.fill(claimed)
         if self._connection.total_changes() != before:
             self.failure = None
         return True

@@ -49,11 +49,11 @@ RETURNING id, fence, attempt, subscription_id, position;
 SELECT (SELECT group_id FROM subscriptions WHERE id = ?1), tenant_id, user_id, plan_id, envelope, type
 FROM events WHERE position = ?2;
 
--- name: is_ready
-SELECT 1 FROM deliveries WHERE subscription_id = ? AND ready_at <= ? LIMIT 1;
+-- name: is_heard_of
+SELECT 1 FROM replicas WHERE id = ? AND heard_at >= ?;
 
 -- name: next_ready
-SELECT min(ready_at) FROM deliveries WHERE subscription_id = ? AND ready_at > ?;
+SELECT min(ready_at) FROM deliveries WHERE subscription_id = ? AND ready_at IS NOT NULL;
 
 -- name: renew
 UPDATE deliveries SET ready_at = ?2, begun = 1 WHERE fence = ?1 AND ready_at IS NOT NULL
@@ -125,9 +125,6 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?5);
 
 -- name: hear_replica
 UPDATE replicas SET heard_at = ? WHERE id = ?;
-
--- name: replica_heard_at
-SELECT heard_at FROM replicas WHERE id = ?;
 
 -- name: remove_replica
 DELETE FROM replicas WHERE id = ?;
