@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from soorma_common.errors import InvalidRequest
-from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope, check_name
+from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope, check_scope
 
 if TYPE_CHECKING:
     from soorma.transport import Service
@@ -58,9 +59,15 @@ class ClientConfig:
 
     def scope(self, tenant_id: str | None, user_id: str | None) -> Scope:
         """Whose data a call means: what it says, else what is configured, else the default tenant and user."""
+        if tenant_id is None and user_id is None:
+            return self._scope
         tenant = tenant_id if tenant_id is not None else self.tenant_id or DEFAULT_TENANT
         user = user_id if user_id is not None else self.user_id or DEFAULT_USER
-        return Scope(check_name("tenant_id", tenant), check_name("user_id", user))
+        return check_scope(tenant, user)
+
+    @cached_property
+    def _scope(self) -> Scope:
+        return check_scope(self.tenant_id or DEFAULT_TENANT, self.user_id or DEFAULT_USER)
 
 
 def _address(env: Mapping[str, str], name: str, default: str) -> str:

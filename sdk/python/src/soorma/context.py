@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -91,17 +92,22 @@ class HandlerContext(PlatformContext):
         *,
         event: Event,
         attempt: int,
-        immediate: PlatformContext,
+        immediate: Callable[[], PlatformContext],
         steps: StepRunner,
         cancelled: asyncio.Event,
     ) -> None:
         super().__init__(memory, bus, registry)
         self.event = event
         self.attempt = attempt
-        self.immediate = immediate
+        self._immediate = immediate
         self._steps = steps
         self._cancelled = cancelled
         self._loop = asyncio.get_running_loop()
+
+    @cached_property
+    def immediate(self) -> PlatformContext:
+        """The same context, written through."""
+        return self._immediate()
 
     @property
     def tenant_id(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
 from msgspec.structs import replace
@@ -38,6 +38,7 @@ from soorma_common.operations import (
     tag,
 )
 
+T = TypeVar("T", bound=datetime | None)
 Isolation = Literal["reads", "writes"]
 UNCOMMITTED = 0
 """The revision of what the handler has changed and not committed yet."""
@@ -49,12 +50,15 @@ _REQUESTS = UUID("0f2b7c1e-3a55-4f0e-8d39-6c8c2f1d7b40")
 
 
 class _Seen(NamedTuple):
-    """What the platform held when it was read: None and 0 where the key was missing."""
+    """What the platform held when it was read: None and 0 where the key was missing.
+
+    Times that came with the event are in milliseconds until somebody asks for them: most handlers do not.
+    """
 
     text: str | None
     revision: int
-    updated_at: datetime
-    expires_at: datetime | None = None
+    updated_at: datetime | int
+    expires_at: datetime | int | None = None
 
 
 class _Plan:
@@ -69,9 +73,7 @@ class _Plan:
         self.reads: dict[str, int] = {}
         self.cleared = False
         for key, entry in (snapshot.entries if snapshot else {}).items():
-            expires_at = None if entry.expires_at is None else _moment(entry.expires_at)
-            text = bytes(entry.value).decode()
-            self.base[key] = _Seen(text, entry.revision, _moment(entry.updated_at), expires_at)
+            self.base[key] = _Seen(bytes(entry.value).decode(), entry.revision, entry.updated_at, entry.expires_at)
         self.keys = len(self.base)
         self.size = sum(_bytes(key) + _bytes(seen.text) for key, seen in self.base.items())
 
@@ -336,7 +338,7 @@ class Transaction:
             if (text := plan.value(key)) is not None:
                 seen = None if key in plan.changed else plan.base.get(key)
                 found[key] = (
-                    Stored(text, seen.revision, seen.updated_at, seen.expires_at)
+                    Stored(text, seen.revision, _moment(seen.updated_at), _moment(seen.expires_at))
                     if seen
                     else Stored(text, UNCOMMITTED, datetime.now(UTC))
                 )
@@ -372,7 +374,7 @@ class Transaction:
         self._check_may_change()
         for event in events:
             self.check(Scope(str(event.tenant_id), str(event.user_id)))
-            self._limits.check("event_bytes", len(encode_envelope(event).encode()), f"event {event.type!r}, in bytes,")
+            self._limits.check("event_bytes", len(encode_envelope(event).encode()), "event {!r}, in bytes,", event.type)
         self._limits.check("commit_events", len(self._events) + len(events), "the number of the transaction's events")
         self._events += events
 
@@ -381,7 +383,7 @@ class Transaction:
         self._check_may_change()
         event = timer.event
         self.check(Scope(str(event.tenant_id), str(event.user_id)))
-        self._limits.check("event_bytes", len(encode_envelope(event).encode()), f"event {event.type!r}, in bytes,")
+        self._limits.check("event_bytes", len(encode_envelope(event).encode()), "event {!r}, in bytes,", event.type)
         self._timers.append(timer)
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
@@ -472,7 +474,7 @@ class Transaction:
 
     def _check_size(self, key: str, text: str | None) -> None:
         size = 0 if text is None else _bytes(text)
-        self._limits.check("value_bytes", size, f"the value of {key!r}, in bytes,")
+        self._limits.check("value_bytes", size, "the value of {!r}, in bytes,", key)
 
 
 class HandlerTransaction(Transaction):
@@ -535,8 +537,8 @@ class HandlerTransaction(Transaction):
         return f"the handler of event {self._event.get('type')!r}, with its context,"
 
 
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def _moment(time: T | int) -> T | datetime:
+    return datetime.fromtimestamp(time / 1000, UTC) if isinstance(time, int) else time
 
 
 def _bytes(text: str | None) -> int:

@@ -79,7 +79,7 @@ class WorkflowState:
         With `type`, an instance of that pydantic model, dataclass or type; InvalidValue if the value is none.
         """
         try:
-            value = (await self.get_entry(key)).value
+            value = await self.memory.get_value(self.plan_id, key, self.tenant_id, self.user_id)
         except KeyMissing:
             return default
         return value if type is None else convert(value, type)

@@ -80,6 +80,7 @@ TimerBody: TypeAlias = Annotated[
 """A timer in a message: it says once when."""
 
 FIELDS = Envelope.__struct_fields__
+_FIELDS = frozenset(FIELDS)
 _NAMES = tuple(field for field in FIELDS if field not in ("type", "topic", "data", "time", "response_topic"))
 _decoder = msgspec.json.Decoder(Envelope)
 
@@ -145,7 +146,7 @@ class Event(dict[str, Any]):
     __slots__ = ()
 
     def __getattr__(self, name: str) -> Any:
-        if name in FIELDS:
+        if name in _FIELDS:
             return self.get(name)
         raise AttributeError(f"an event has no field {name!r}; its fields are {', '.join(FIELDS)}")
 

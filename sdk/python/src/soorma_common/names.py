@@ -12,6 +12,7 @@ DEFAULT_TENANT = "00000000-0000-0000-0000-000000000000"
 DEFAULT_USER = "00000000-0000-0000-0000-000000000001"
 
 LONGEST_NAME = 255
+_DOTS = (".", "..")
 
 NAME_SCHEMA: dict[str, Any] = {
     "minLength": 1,
@@ -38,11 +39,19 @@ def check_name(what: str, name: object) -> str:
     Refused are `.` and `..` (clients and proxies resolve them away), NUL, and lone surrogates (they are
     no text that UTF-8 can carry).
     """
+    if (
+        type(name) is str
+        and 0 < len(name) <= LONGEST_NAME
+        and name.isascii()
+        and "\0" not in name
+        and name not in _DOTS
+    ):
+        return name  # nearly all are, and each call of a client has several
     if not isinstance(name, str):
         raise InvalidName(f"{what} must be a string, not {type(name).__name__}", name=what)
     if not 1 <= len(name) <= LONGEST_NAME:
         raise InvalidName(f"{what} must have 1 to {LONGEST_NAME} characters, not {len(name)}", name=what)
-    if name in (".", "..") or "\0" in name or not _is_text(name):
+    if name in _DOTS or "\0" in name or not _is_text(name):
         raise InvalidName(f"{what} must not be '.' or '..' nor hold NUL or a lone surrogate: {name!a}", name=what)
     return name
 

@@ -57,7 +57,8 @@ class Attempts:
     ) -> None:
         self._agent = agent
         self._instance = instance
-        self._config = config
+        self._scoped = config
+        """for whom the last event was: the next is often of the same"""
         self._caller = caller
         self._connection = connection
         self._runner = runner
@@ -258,13 +259,18 @@ class Attempts:
         self, transaction: HandlerTransaction, delivery: Deliver, event: Event, steps: Steps
     ) -> HandlerContext:
         scope = transaction.scope
-        config = replace(self._config, tenant_id=scope.tenant_id, user_id=scope.user_id)
-        cause = Cause(self._agent, self._instance, event.id, event.correlation_id, event.trace_id)
-        immediate = PlatformContext(
-            MemoryClient.on(config, self._caller, PlatformPlans(self._caller, cause)),
-            BusClient(config, self._caller, self._agent, cause=event),
-            RegistryClient.on(config, self._caller),
-        )
+        config = self._scoped
+        if (config.tenant_id, config.user_id) != (scope.tenant_id, scope.user_id):
+            config = self._scoped = replace(config, tenant_id=scope.tenant_id, user_id=scope.user_id)
+
+        def immediate() -> PlatformContext:
+            cause = Cause(self._agent, self._instance, event.id, event.correlation_id, event.trace_id)
+            return PlatformContext(
+                MemoryClient.on(config, self._caller, PlatformPlans(self._caller, cause)),
+                BusClient(config, self._caller, self._agent, cause=event),
+                RegistryClient.on(config, self._caller),
+            )
+
         return HandlerContext(
             MemoryClient.on(config, self._caller, transaction),
             BusClient(config, self._caller, self._agent, transaction, event),

@@ -182,10 +182,17 @@ class MemoryClient:
     ) -> PlanState:
         """The key with its value; KeyMissing if there is none."""
         scope = self.scope(tenant_id, user_id)
+        return _plan_state(scope, plan_id, key, await self._read(scope, plan_id, key))
+
+    async def get_value(self, plan_id: str, key: str, tenant_id: str | None = None, user_id: str | None = None) -> Any:
+        """The key's value alone; KeyMissing if there is none."""
+        return decode((await self._read(self.scope(tenant_id, user_id), plan_id, key)).text)
+
+    async def _read(self, scope: Scope, plan_id: str, key: str) -> Stored:
         found = await self._plans.read(scope, check_name("plan_id", plan_id), [check_name("key", key)])
         if key not in found:
             raise KeyMissing(f"plan {plan_id!r} has no key {key!r}", plan_id=plan_id, key=key)
-        return _plan_state(scope, plan_id, key, found[key])
+        return found[key]
 
     async def get_plan_states(
         self, plan_id: str, keys: Iterable[str], tenant_id: str | None = None, user_id: str | None = None
