@@ -7,6 +7,8 @@ import json
 import sys
 import time
 
+import uvloop
+
 from soorma import Event, HandlerContext, Worker
 
 SETTLE_SECONDS = 0.05
@@ -59,4 +61,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `agent.run()` has it
+        runner.run(main())

@@ -13,6 +13,7 @@ import sys
 from importlib.metadata import version
 
 import apsw
+import uvloop
 from common import STEPS, Clock, State, next_state, start, tell
 
 from soorma import Event, HandlerContext, Worker, WorkflowState
@@ -25,14 +26,13 @@ clock = Clock()
 
 
 async def step(event: Event, context: HandlerContext) -> State:
-    """One step in the plan's state."""
-    plan, nothing = WorkflowState(context.memory, str(event.plan_id)), start()
-    before = State(step=await plan.get("step", nothing["step"]), last=await plan.get("last", nothing["last"]))
+    """One step in the plan's state, which is a value as with the other two."""
+    plan = WorkflowState(context.memory, str(event.plan_id))
+    before: State = await plan.get("state", start())
     if role == LONG:
         clock.begins(before["step"])
     after = next_state(before)
-    await plan.set("step", after["step"])
-    await plan.set("last", after["last"])
+    await plan.set("state", after)
     return after
 
 
@@ -66,4 +66,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as `agent.run()` has it
+        runner.run(main())

@@ -147,10 +147,12 @@ class Agent:
 
         Waits for the platform as long as it takes, and comes back by itself when the connection is lost. Where the
         program has not set up logging, `soorma.logs.configure` does; SOORMA_LOG_LEVEL=debug shows each attempt.
+        The event loop is uvloop's, where there is one for the machine; `start` takes the loop it is called in.
         """
         if not logs.is_configured():
             logs.configure(agent=self.name, instance=self.instance)
-        asyncio.run(self._run_until_signalled())
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(self._run_until_signalled())
 
     async def _run_until_signalled(self) -> None:
         stop = asyncio.Event()
@@ -309,6 +311,15 @@ class Agent:
 
 class Worker(Agent):
     """An agent that carries out tasks: what an `Agent` can do, under the name that says what it is for."""
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """It takes a fifth less of the processor for an event; None: that of the standard library."""
+    try:
+        import uvloop  # noqa: PLC0415 - only who runs an agent pays for it
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _called(hook: Hook) -> None:
