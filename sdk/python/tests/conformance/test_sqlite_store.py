@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import apsw
 import pytest
-from record import LEASE, Clock, Record, append, event, increment, part, put
+from record import ALICE, LEASE, Clock, Record, append, event, increment, part, put
 from store_suite import StoreSuite
 
 from soorma_common.errors import Unavailable
 from soorma_common.limits import Limits
 from soorma_common.operations import RecordAction
-from soorma_platform.engine.rows import Notice
+from soorma_platform.engine.rows import Decision, Needs, Notice, Snapshot
 from soorma_platform.stores.protocol import Store
-from soorma_platform.stores.sqlite import SqliteStore, database
+from soorma_platform.stores.sqlite import SqliteStore, database, writer
 
 HOLD = """
 import sqlite3, sys
@@ -40,6 +41,22 @@ class TestSqliteStore(StoreSuite):
     async def count_rows(self, store: Store, table: str) -> int:
         assert isinstance(store, SqliteStore)
         return int(store._reading.execute(f"SELECT count(*) FROM {table}").get)
+
+
+@asynccontextmanager
+async def _held(path: Path) -> AsyncIterator[None]:
+    """Another process writes in the database."""
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HOLD, path, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert await asyncio.wait_for(holder.stdout.readline(), 30) == b"held\n"
+    try:
+        yield
+    finally:
+        holder.stdin.close()
+        await asyncio.wait_for(holder.wait(), 30)
 
 
 async def _open(path: Path) -> SqliteStore:
@@ -99,16 +116,9 @@ async def test_a_file_locked_by_another_process_cannot_be_opened(
 ) -> None:
     monkeypatch.setattr(database, "BUSY_MS", 100)
     path = tmp_path / "record.db"
-    holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", HOLD, path, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert holder.stdout is not None
-    assert holder.stdin is not None
-    assert await asyncio.wait_for(holder.stdout.readline(), 30) == b"held\n"
-    with pytest.raises(Unavailable, match="locked"):
-        await _open(path)
-    holder.stdin.close()
-    await asyncio.wait_for(holder.wait(), 30)
+    async with _held(path):
+        with pytest.raises(Unavailable, match="locked"):
+            await _open(path)
     await (await _open(path)).close()
 
 
@@ -254,6 +264,66 @@ async def test_the_record_is_durable_by_its_settings(opened: Record) -> None:
     writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
     assert writing.pragma("journal_mode") == "wal"
     assert writing.pragma("synchronous") == 2
+    await opened.close()
+
+
+async def _threads(record: Record, plans: list[str]) -> set[int]:
+    """The threads that decide changes of these plans, which are asked for at once."""
+    found = set[int]()
+
+    def decide(_: Snapshot) -> Decision:
+        found.add(threading.get_ident())
+        return Decision()
+
+    await asyncio.gather(*(record.store.transact(Needs(ALICE, {plan: {"k"}}), decide) for plan in plans))
+    return found
+
+
+@pytest.mark.behaviour("durability.alone")
+async def test_a_change_that_comes_alone_is_made_where_it_comes(
+    opened: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "QUICK_SECONDS", 60.0)
+    here = threading.get_ident()
+    assert await _threads(opened, ["p"]) == {here}
+    crowd = await _threads(opened, [f"p{number}" for number in range(8)])
+    assert len(crowd) == 1
+    assert here not in crowd
+    assert await _threads(opened, ["p"]) == crowd, "others were there just now"
+    for _ in range(60):
+        await _threads(opened, ["p"])
+    assert await _threads(opened, ["p"]) == {here}
+    monkeypatch.setattr(writer, "QUICK_SECONDS", 0.0)
+    assert await _threads(opened, ["p"]) == crowd, "the disk is slow"
+    await opened.close()
+
+
+@pytest.mark.behaviour("durability.alone")
+async def test_the_event_loop_does_not_wait_for_another_process(
+    opened: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "QUICK_SECONDS", 60.0)
+    monkeypatch.setattr(database, "BUSY_MS", 60_000)
+    async with _held(tmp_path / "record.db"):
+        change = asyncio.create_task(opened.do("p", put("k", 1)))
+        began = time.monotonic()
+        done, _ = await asyncio.wait([change], timeout=0.2)
+        assert not done
+        assert time.monotonic() - began < 10
+    await asyncio.wait_for(change, 30)
+    await opened.close()
+
+
+@pytest.mark.behaviour("durability.log")
+@pytest.mark.parametrize("quick", [0.0, 60.0], ids=["in the thread", "on the loop"])
+async def test_the_write_ahead_log_does_not_grow_for_ever(
+    opened: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: float
+) -> None:
+    monkeypatch.setattr(writer, "QUICK_SECONDS", quick)
+    monkeypatch.setattr(writer, "LONGEST_LOG", 100)
+    for number in range(200):
+        await opened.do("p", put(f"k{number % 10}", "x" * 20_000))
+    assert (tmp_path / "record.db-wal").stat().st_size < 2_000_000, "of 8 MB that were written"
     await opened.close()
 
 

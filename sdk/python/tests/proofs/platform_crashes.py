@@ -104,9 +104,10 @@ class PlatformCrash:
             raise _Death
         return True
 
-    def _on_batch(self, batch: Any) -> None:
+    def _on_batch(self, batch: Any, *, at_once: bool = False) -> bool:
         with suppress(_Death):
-            self._commit_all(batch)
+            return self._commit_all(batch, at_once=at_once)
+        return True
 
     def _on_answer(self, batch: Any) -> None:
         if not self._is_over(ANSWER):

@@ -87,10 +87,11 @@ class SimulatedWriter(Writer):
         self._fresh: list[_Ticket] = []
         self._process = asyncio.get_running_loop()
         self.failure = None
+        self._under_way = 0
         self.batches = Distribution(SIZES)
         self.seconds = Distribution(SECONDS)
 
-    async def run(self, job: Any, *, durable: bool = True) -> Any:
+    async def run(self, job: Any, *, durable: bool = True, brief: bool = False) -> Any:
         """See `Writer.run`."""
         ticket = _Ticket(job, self._process.create_future(), durable=durable)
         if not self._fresh:

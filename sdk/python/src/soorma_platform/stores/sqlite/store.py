@@ -58,6 +58,7 @@ from soorma_platform.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
 _FAR = 1 << 62
+FEW = 16
 _ENVELOPE = 6
 _ARGUMENT = 4
 _REVISION = 2
@@ -135,7 +136,7 @@ class SqliteStore:
             decision = decide(snapshot)
             return decision, transactions.write(connection, needs, decision, self._history_limits)
 
-        decision: Decision = await self._writer.run(job)
+        decision: Decision = await self._writer.run(job, brief=_is_brief(needs))
         return decision
 
     # plans
@@ -299,7 +300,12 @@ class SqliteStore:
 
     async def claim(self, offer: Offer) -> None:
         """See `Store.claim`."""
-        await self._change(lambda _: self._offers.ask(offer), durable=False)
+
+        def job(_: apsw.Connection) -> tuple[None, None]:
+            self._offers.ask(offer)
+            return None, None
+
+        await self._writer.run(job, durable=False, brief=True)
 
     async def next_ready(self, subscription_ids: list[int]) -> float | None:
         """See `Store.next_ready`."""
@@ -457,6 +463,13 @@ class SqliteStore:
                 yield self._reading
             finally:
                 self._reading.execute("COMMIT")
+
+
+def _is_brief(needs: Needs) -> bool:
+    """Whether it comes to a few rows."""
+    keys = sum(len(keys) for keys in needs.plans.values())
+    looks_around = needs.counted or needs.closing or needs.forks or needs.sagas
+    return keys <= FEW and len(needs.events) <= FEW and not looks_around
 
 
 def _whole_revisions(

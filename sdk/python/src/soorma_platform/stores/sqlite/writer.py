@@ -1,4 +1,8 @@
-"""Group commit: one thread writes, and whoever asks while it waits for the disk shares the next commit."""
+"""Group commit: one thread writes, and whoever asks while it waits for the disk shares the next commit.
+
+Whoever comes alone, while nobody is before him and the disk is quick, is served where he stands: on the event loop. To
+and from the thread takes as long as such a commit, and wins only where several share it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,10 +20,18 @@ import apsw
 from soorma_common.errors import SoormaError, Unavailable
 from soorma_platform.engine.rows import Notice
 from soorma_platform.metrics import SECONDS, SIZES, Distribution
+from soorma_platform.stores.sqlite import database
 from soorma_platform.stores.sqlite.database import FailuresNamed
 from soorma_platform.stores.sqlite.offers import Offers
 
 LARGEST_BATCH = 256
+LONGEST_LOG = 1_000
+"""Pages of the write-ahead log after which they are brought into the database."""
+QUICK_SECONDS = 0.001
+CROWD = 1.25
+"""Jobs of one turn of the event loop from which on they go to the thread, where they share a commit."""
+WEIGHT = 0.1
+"""of the latest in a mean that moves along"""
 
 Job: TypeAlias = Callable[[apsw.Connection], tuple[Any, Notice | None]]
 
@@ -26,12 +39,13 @@ Job: TypeAlias = Callable[[apsw.Connection], tuple[Any, Notice | None]]
 class _Ticket:
     """A job, and what came of it."""
 
-    __slots__ = ("durable", "error", "future", "job", "notice", "value")
+    __slots__ = ("brief", "durable", "error", "future", "job", "notice", "value")
 
-    def __init__(self, job: Job, future: asyncio.Future[Any], *, durable: bool) -> None:
+    def __init__(self, job: Job, future: asyncio.Future[Any], *, durable: bool, brief: bool = False) -> None:
         self.job = job
         self.future = future
         self.durable = durable
+        self.brief = brief
         self.value: Any = None
         self.notice: Notice | None = None
         self.error: BaseException | None = None
@@ -59,6 +73,10 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[list[_Ticket] | None] = queue.SimpleQueue()
         self._fresh: list[_Ticket] = []
+        self._under_way = 0
+        self._seconds, self._crowd = QUICK_SECONDS, 1.0
+        self._is_long = False
+        connection.set_wal_hook(self._on_log)
         self._closed = False
         self.failure: Unavailable | None = None
         """why the last attempt to write failed, until one succeeds"""
@@ -67,15 +85,15 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="soorma-writer", daemon=True)
         self._thread.start()
 
-    async def run(self, job: Job, *, durable: bool = True) -> Any:
+    async def run(self, job: Job, *, durable: bool = True, brief: bool = False) -> Any:
         """The job's value, after it was committed. A job that raises must have written nothing.
 
         One that is not `durable` survives the end of the process, but not that of the machine, unless a durable one
-        comes after it: it does not wait for the disk.
+        comes after it: it does not wait for the disk. One that is `brief` may be run on the event loop.
         """
         if self._closed:
             raise Unavailable("the store is closed")
-        ticket = _Ticket(job, self._loop.create_future(), durable=durable)
+        ticket = _Ticket(job, self._loop.create_future(), durable=durable, brief=brief)
         if not self._fresh:
             self._loop.call_soon(self._hand_over)
         self._fresh.append(ticket)
@@ -83,9 +101,24 @@ class Writer:
 
     def _hand_over(self) -> None:
         """Wakes the thread once for all jobs of one turn of the event loop: waking it costs more than a job."""
-        if self._fresh:
-            self._queue.put(self._fresh)
-            self._fresh = []
+        jobs, self._fresh = self._fresh, []
+        if not jobs:
+            return
+        self._crowd += WEIGHT * (len(jobs) - self._crowd)
+        is_free = self._under_way == 0 and not self._is_long
+        self._under_way += len(jobs)
+        is_for_here = is_free and self._is_calm and len(jobs) == 1 and jobs[0].brief
+        if is_for_here and self._write(jobs, at_once=True):
+            self._report(jobs)
+            if self._is_long:
+                self._queue.put([])
+        else:
+            self._queue.put(jobs)
+
+    @property
+    def _is_calm(self) -> bool:
+        """Whether a commit would hold up the event loop for a moment only, and nobody who could share it."""
+        return self._seconds < QUICK_SECONDS and self._crowd < CROWD and self.failure is None
 
     async def close(self) -> None:
         """Finishes the jobs already accepted."""
@@ -101,23 +134,48 @@ class Writer:
             jobs, last = self._gather(first)
             for start in range(0, len(jobs), LARGEST_BATCH):
                 batch = jobs[start : start + LARGEST_BATCH]
-                began = time.perf_counter()
-                self._commit_all(batch)
-                self.seconds.note(time.perf_counter() - began)
-                self.batches.note(len(batch))
+                self._write(batch)
                 self._loop.call_soon_threadsafe(self._report, batch)
+            if self._is_long:
+                self._shorten_log()
 
-    def _commit_all(self, batch: list[_Ticket]) -> None:
+    def _write(self, batch: list[_Ticket], *, at_once: bool = False) -> bool:
+        """Whether each ticket knows what came of it: not, if it was to be `at_once` and another process writes."""
+        began = time.perf_counter()
+        if not self._commit_all(batch, at_once=at_once):
+            return False
+        took = time.perf_counter() - began
+        self._seconds += WEIGHT * (took - self._seconds)
+        self.seconds.note(took)
+        self.batches.note(len(batch))
+        return True
+
+    def _on_log(self, _: apsw.Connection, __: str, pages: int) -> int:
+        """Hears of the log's length with each commit. While it is long, the event loop leaves all to the thread."""
+        self._is_long = pages >= LONGEST_LOG
+        return apsw.SQLITE_OK
+
+    def _shorten_log(self) -> None:
+        """Behind the answers, and not in the commit that happens to be the thousandth."""
+        with suppress(apsw.Error):  # a disk that is full, for one: the next commit tries again, and says what it is
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._is_long = False
+
+    def _commit_all(self, batch: list[_Ticket], *, at_once: bool = False) -> bool:
         try:
             with self._failures:
                 self._flush(any(ticket.durable for ticket in batch))
+                self._connection.set_busy_timeout(0 if at_once else database.BUSY_MS)
                 self._connection.execute("BEGIN IMMEDIATE")
         except Unavailable as error:
+            if at_once and isinstance(error.__cause__, apsw.BusyError):
+                return False
             self._fail(batch, error)
-            return
+            return True
         if not self._commit(batch) and len(batch) > 1:
             for ticket in batch:  # alone, so that one that cannot be written does not fail the others
                 self._commit_all([ticket])
+        return True
 
     def _gather(self, first: list[_Ticket]) -> tuple[list[_Ticket], bool]:
         """What waits by now, and whether it is the last."""
@@ -182,6 +240,7 @@ class Writer:
                 raise
 
     def _report(self, batch: list[_Ticket]) -> None:
+        self._under_way -= len(batch)
         for ticket in batch:
             if ticket.error is None and ticket.notice is not None:
                 self._on_commit(ticket.notice)
