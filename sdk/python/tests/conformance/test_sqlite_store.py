@@ -110,6 +110,30 @@ async def test_a_crowd_before_a_locked_file_hears_of_it_together(opened: Record,
     assert waited < 2.5, "50 waits of 0.1 s one after the other"
 
 
+@pytest.mark.behaviour("outage.store")
+@pytest.mark.parametrize("quick", [0.0, 60.0], ids=["in the thread", "on the loop"])
+@pytest.mark.parametrize("statement", ["BEGIN IMMEDIATE", "COMMIT"])
+async def test_a_fault_that_nobody_thought_of_is_told_and_over(
+    opened: Record, monkeypatch: pytest.MonkeyPatch, quick: float, statement: str
+) -> None:
+    monkeypatch.setattr(writer, "QUICK_SECONDS", quick)
+    writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
+
+    def fail(_: object, text: str, __: object) -> bool:
+        if text == statement:
+            raise ZeroDivisionError
+        return True
+
+    writing.exec_trace = fail
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(opened.do("p", put("k", 1)), 30)
+    writing.exec_trace = None
+    assert await opened.revision("p") == 0
+    await asyncio.wait_for(opened.do("p", put("k", 2)), 30)
+    assert await opened.get("p", "k") == 2
+    await opened.close()
+
+
 @pytest.mark.behaviour("store.cannot-open")
 async def test_a_file_locked_by_another_process_cannot_be_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -167,7 +167,7 @@ class Writer:
                 self._flush(any(ticket.durable for ticket in batch))
                 self._connection.set_busy_timeout(0 if at_once else database.BUSY_MS)
                 self._connection.execute("BEGIN IMMEDIATE")
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
             if at_once and isinstance(error.__cause__, apsw.BusyError):
                 return False
             self._fail(batch, error)
