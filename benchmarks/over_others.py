@@ -301,7 +301,8 @@ def _report(stage: Stage, found: dict[str, Found]) -> None:
         figure("3-step workflow, one at a time, p50", alone, ms, against(alone), ""),
         figure(f"3-step workflow, {IN_FLIGHT} in flight", rates, lambda rate: f"{rate:,.0f}/s",
                min(nearest.values()), "> 1 ×, both"),
-        figure(f"one more step of a workflow of {earlier} steps, p50", later, ms, against(later), ""),
+        figure(f"one more step of a workflow of {earlier} steps, p50", later, ms, against(later),
+               "< 1 ×, both"),
         figure(f"a workflow of {earlier} steps, taken up by a new process: from its imports to the next step's end",
                again, ms, against(again), "< 1 ×, both"),
     ]  # fmt: skip
@@ -312,12 +313,13 @@ def _report(stage: Stage, found: dict[str, Found]) -> None:
             "client learns of the end. All on SQLite in WAL mode with synchronous=FULL. Soorma with its platform, an "
             "agent for each step and the client in processes of their own. DBOS and LangGraph are libraries and run in "
             "the client's process, which spares them the way between processes and leaves them one interpreter. "
-            'DBOS with plain steps, LangGraph with its async saver and `durability="sync"`: the fastest way of '
+            'DBOS with plain steps, LangGraph with its async saver, `durability="sync"` and uvloop: the fastest way of '
             f"each that is durable at each step. The next two columns: one workflow that has done {earlier} steps, "
-            "with a counter and the last result as its state; on Soorma one plan and one agent, which hands over to "
-            "itself. Its process is killed with -9 and another takes it up. That is timed from when its imports are "
-            "done until the next step is: Soorma's agent connects and subscribes in that time (the platform runs on), "
-            "LangGraph opens its database and loads the last checkpoint, DBOS waits for its queue's turn and replays. "
+            "with a counter and the last result as its state, in one value with each; on Soorma one plan and one "
+            "agent, which hands over to itself, with nothing else on the platform meanwhile. Its process is killed "
+            "with -9 and another takes it up. That is timed from when its imports are done until the next step is: "
+            "Soorma's agent connects and subscribes in that time (the platform runs on), LangGraph opens its database "
+            "and loads the last checkpoint, DBOS waits for its queue's turn and replays. "
             "Were the platform killed together with the agent, an event in hand would wait for its lease, 30 s.",
             ("system", "one, p50", f"{IN_FLIGHT} in flight", "next step, p50 (of its first steps)",
              "taken up", "commits, as their connection says", "processes"),
