@@ -41,6 +41,7 @@ class Sizes:
     writers: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     contended_writes: int = 3_000
     earlier_steps: int = 10_000
+    long_rounds: int = 11
 
 
 FULL = Sizes()
@@ -61,6 +62,7 @@ QUICK = Sizes(
     rates=(250, 1_000),
     contended_writes=500,
     earlier_steps=500,
+    long_rounds=3,
 )
 TINY = Sizes(
     rounds=1,
@@ -83,6 +85,7 @@ TINY = Sizes(
     writers=(1, 4),
     contended_writes=40,
     earlier_steps=20,
+    long_rounds=1,
 )
 SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 

@@ -50,13 +50,13 @@ class Clock:
     def __init__(self) -> None:
         self._begun: list[float] = []
         self._early: list[float] = []
-        self._first = self._last = 0
+        self._first = self._more = 0
         self._resumed: float | None = None
         self._seen = self._warm = 0
 
     def measure(self, earlier: int, more: int) -> None:
-        """Times `more` steps after `earlier`, and as many after the first few; then it tells, and the steps go on."""
-        self._first, self._last = earlier, earlier + more
+        """Times each `more` steps after `earlier`, and as many after the first few. It tells, and the steps go on."""
+        self._first, self._more = earlier, more
         self._warm = min(WARM_UP, earlier // 2)
 
     def resume(self) -> None:
@@ -70,11 +70,12 @@ class Clock:
             self._seen += 1
             if self._seen == 2:
                 tell(seconds=now - self._resumed, done=done)
-        elif self._first <= done <= self._last:
+        elif done >= self._first:
             self._begun.append(now)
-            if done == self._last:
+            if len(self._begun) > self._more:
                 tell(p50=_middle(self._begun), first=_middle(self._early), done=done)
-        elif self._warm <= done <= self._warm + self._last - self._first:
+                self._begun = [now]
+        elif self._warm <= done <= self._warm + self._more:
             self._early.append(now)
 
 

@@ -37,7 +37,6 @@ OTHERS = [
     "3-step workflow, 50 in flight",
     "one more step of a workflow of 20 steps, p50",
     "a workflow of 20 steps, taken up by a new process: from its imports to the next step's end",
-    "of that, from when its database is open (Soorma: subscribed; DBOS: the replay begins)",
 ]
 """Only where `make bench` has made the environment that they need: the tests install nothing."""
 TABLES = {
