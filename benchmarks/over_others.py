@@ -36,7 +36,8 @@ SCRIPTS = Path(__file__).with_name("others")
 AGENTS = ("1", "2", "3")
 IN_FLIGHT = 50
 WATCHED = 40
-TAKEN_UP = 5
+TAKEN_UP = {"Soorma": 11, "DBOS": 3, "LangGraph": 11}
+"""How often: DBOS replays for seconds."""
 PATIENCE = 180.0
 SYSTEMS = ("Soorma", "DBOS", "LangGraph")
 
@@ -220,8 +221,10 @@ async def _long(stage: Stage, found: dict[str, Found]) -> None:
                     program.halt()
                     found[name].next_step.append(told["p50"])
                     done[name] = told["done"]
-        for _ in range(TAKEN_UP):
+        for turn in range(max(TAKEN_UP.values())):
             for name, start in starts.items():
+                if turn >= TAKEN_UP[name]:
+                    continue
                 with start("--again") as program:
                     await program.told()
                     told = await program.ask("resume")
@@ -311,7 +314,7 @@ def _report(stage: Stage, found: dict[str, Found]) -> None:
     here, *others = SYSTEMS
     nearest = {name: ratio_of(zip(found[here].rate, found[name].rate, strict=True)) for name in others}
     behind = {name: ratio_of(zip(found[here].next_step, found[name].next_step, strict=True)) for name in others}
-    slower = {name: ratio_of(zip(found[here].taken_up, found[name].taken_up, strict=True)) for name in others}
+    slower = {name: ratio_of(zip(found[here].taken_up, found[name].taken_up, strict=False)) for name in others}
 
     def figure(what: str, values: dict[str, float], shown: Callable[[float], str], ratio: float, target: str) -> Figure:
         ahead = None if not target else ratio > 1 if target.startswith(">") else ratio < 1
