@@ -64,23 +64,22 @@ _scopes: dict[str, Scope] = {}
 """For whom each case spoke. What is deleted for one tenant or user is there for another as before."""
 
 _revisions: dict[str, int] = {}
-"""The revision that each case was answered with. A deletion asked for again under its idempotency key deletes nothing:
-its answer is the first one, and what was written since has a later revision."""
+"""The revision that each case was answered with, if any. A deletion asked for again under its idempotency key deletes
+nothing: its answer is the first one, and what was written since has a later revision."""
 
 
 @schemathesis.hook
 def after_call(context: Any, case: Any, response: Any) -> None:
     """Notes for whom a case spoke, and the revision it was told."""
     _scopes[case.id] = _scope_of(response.request)
-    if (revision := _revision_in(response)) is not None:
-        _revisions[case.id] = revision
+    _revisions[case.id] = _told(response).get("revision", 0)
 
 
-def _revision_in(response: Any) -> int | None:
+def _told(response: Any) -> dict[str, Any]:
     if not response.headers.get("content-type", [""])[0].startswith("application/json"):
-        return None
+        return {}
     told = response.json()
-    return told.get("revision") if isinstance(told, dict) else None
+    return told if isinstance(told, dict) else {}
 
 
 def _scope_of(request: Any) -> Scope:
@@ -96,15 +95,22 @@ def _belong_together(one: Scope, other: Scope) -> bool:
 def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
     """Whether a failure counts."""
     if isinstance(failure, UseAfterFree):
-        is_own = _belong_together(_scopes[failure.deleted_case_id], _scope_of(response.request))
-        is_later = (_revision_in(response) or 0) > _revisions.get(failure.deleted_case_id, 0)
-        return is_own and not is_later and context.operation.definition.raw["operationId"] not in OF_A_PLAN
+        is_of_a_plan = context.operation.definition.raw["operationId"] in OF_A_PLAN
+        return _is_what_was_deleted(failure.deleted_case_id, response) and not is_of_a_plan
     if not isinstance(failure, RejectedPositiveData):
         return True
     problem = response.json()
     if problem["code"] in BY_STATE or _is_whole(problem["detail"], case.body):
         return False
     return not any(words in problem["detail"] for words in INEXPRESSIBLE)
+
+
+def _is_what_was_deleted(case_id: str, response: Any) -> bool:
+    """And not another's, nor what all tenants have, which shows again behind a tenant's own, nor written since."""
+    scope, told = _scopes[case_id], _told(response)
+    is_shared = scope[0] is not None and told.get("tenantId", scope[0]) is None
+    is_later = told.get("revision", 0) > _revisions[case_id]
+    return _belong_together(scope, _scope_of(response.request)) and not is_shared and not is_later
 
 
 def _is_whole(detail: str, body: Any) -> bool:
