@@ -442,6 +442,8 @@ def test_a_preflight_gets_nothing(memory: Raw, plan: str) -> None:
         ("If-Match", '"' + "9" * 5000 + '"'),
         ("If-None-Match", '"1"'),
         ("Idempotency-Key", "x" * 256),
+        ("Idempotency-Key", '"' + "x" * 254 + '"'),
+        ("Idempotency-Key", '""'),
         ("Idempotency-Key", ""),
     ],
 )

@@ -38,7 +38,7 @@ _KEY = Header(
     "Idempotency-Key",
     "Whoever sends the same key again gets the first answer, for a day. With another request it is refused.",
 )
-_KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 255, "not": {"pattern": r'^\s*"*\.{0,2}"*\s*$'}}
+_KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 255, "not": {"pattern": r'^[ \t]*"*\.{0,2}"*[ \t]*$'}}
 _EXAMPLES = {
     "event_id": "6f1c7e4a-0b5d-4c7e-9a55-0d8f0c2f9b11",
     "instance": "worker-1",

@@ -99,7 +99,7 @@ class Request:
     def idempotency_key(self) -> str | None:
         """The key under which the first answer is kept for whoever asks again (the header Idempotency-Key)."""
         key = self.header("Idempotency-Key")
-        return None if key is None else check_name("Idempotency-Key", key.strip('"'))
+        return None if key is None else check_name("Idempotency-Key", check_name("Idempotency-Key", key).strip('"'))
 
     @property
     def query(self) -> dict[str, str]:
