@@ -59,6 +59,7 @@ from soorma_platform.stores.sqlite.writer import Writer
 T = TypeVar("T")
 _FAR = 1 << 62
 FEW = 16
+"""Keys, and events, of a change up to which the event loop may make it itself."""
 _ENVELOPE = 6
 _ARGUMENT = 4
 _REVISION = 2

@@ -1,7 +1,7 @@
 """Group commit: one thread writes, and whoever asks while it waits for the disk shares the next commit.
 
-Whoever comes alone, while nobody is before him and the disk is quick, is served where he stands: on the event loop. To
-and from the thread takes as long as such a commit, and wins only where several share it.
+A small job that comes alone, while nothing is before it and the disk is quick, is committed on the event loop: the way
+to the thread and back pays only where several share a commit.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ LARGEST_BATCH = 256
 LONGEST_LOG = 1_000
 """Pages of the write-ahead log after which they are brought into the database."""
 QUICK_SECONDS = 0.001
+"""What a commit takes at most, in the mean, while the event loop makes some itself."""
 CROWD = 1.25
 """Jobs of one turn of the event loop from which on they go to the thread, where they share a commit."""
 WEIGHT = 0.1
