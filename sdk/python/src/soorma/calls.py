@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -81,7 +81,7 @@ class Caller:
         query: Mapping[str, Any],
         *,
         for_ever: bool = False,
-    ) -> AsyncIterator[tuple[str, int | None, bytes]]:
+    ) -> AsyncGenerator[tuple[str, int | None, bytes], None]:
         """Server-sent events as (kind, id, data), resumed without a gap when the connection breaks.
 
         Yields ("open", …) each time the stream stands. Unavailable once an outage has lasted as long as retries

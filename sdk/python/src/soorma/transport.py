@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from soorma_common.delivery import LARGEST_FRAME
 from soorma_common.errors import Unavailable
 
 JSON = "application/json"
@@ -21,7 +22,6 @@ Service = Literal["memory", "events", "registry"]
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 75.0
 LARGE_BODY = 512 * 1024
-LARGEST_FRAME = 64 * 1024 * 1024
 
 
 class Socket(Protocol):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from soorma.agents.threads import Threads
+from soorma.callables import check_callable, finish, is_async, name_of
 from soorma.context import HandlerContext
 from soorma.transaction import Isolation
 from soorma_common.delivery import RetryPolicy, Subscription
@@ -18,10 +17,6 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
 
 HandlerFunction = Callable[[Event, HandlerContext], Any]
-
-
-class TookTooLong(TimeoutError):
-    """An attempt was not over within the handler's own timeout."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +27,35 @@ class Handler:
     subscription: Subscription
     timeout: float | None
     isolation: Isolation
+    is_async: bool = field(init=False)
+    """whether it runs on the event loop; a plain function gets a thread, so that it may block"""
 
-    async def __call__(self, event: Event, context: HandlerContext, threads: Executor) -> None:
-        """Runs the function; a plain `def` in one of `threads`, so that it may block."""
-        limit = asyncio.timeout(self.timeout)
-        try:
-            async with limit:
-                if inspect.iscoroutinefunction(self.function):
-                    await self.function(event, context)
-                else:
-                    call = partial(copy_context().run, self.function, event, context)
-                    await asyncio.get_running_loop().run_in_executor(threads, call)
-        except TimeoutError as error:
-            if limit.expired():
-                raise TookTooLong(f"the handler took longer than its timeout allows: {self.timeout:g} s") from error
-            raise
+    def __post_init__(self) -> None:
+        """Raises InvalidRequest where the function cannot be called as a handler."""
+        check_callable(self.function, "a handler", "event", "context")
+        object.__setattr__(self, "is_async", is_async(self.function))
+
+    async def __call__(self, event: Event, context: HandlerContext, threads: Threads) -> None:
+        """Runs the function to its end; a plain one in one of `threads`."""
+        function = self.function
+        if self.is_async:
+            outcome = function(event, context)
+        else:
+            outcome = await threads.run(partial(copy_context().run, function, event, context))
+        value = await finish(outcome, f"handler {name_of(function)!r}")
+        if value is not None:
+            raise InvalidRequest(
+                f"handler {name_of(function)!r} returned a {type(value).__name__}: what a handler returns goes "
+                "nowhere. Answer a request with context.bus.respond(event, …), publish what others are to hear, keep "
+                "the rest in the state"
+            )
 
 
-Runner = Callable[[Handler, Event, HandlerContext, Executor], Awaitable[None]]
+Runner = Callable[[Handler, Event, HandlerContext, Threads], Coroutine[Any, Any, None]]
 """What runs a handler on an event."""
 
 
-async def run_handler(handler: Handler, event: Event, context: HandlerContext, threads: Executor) -> None:
+async def run_handler(handler: Handler, event: Event, context: HandlerContext, threads: Threads) -> None:
     """Runs a handler, and nothing else: what agents do outside tests."""
     await handler(event, context, threads)
 
@@ -71,7 +73,7 @@ class Handlers:
         if place in self._handlers:
             other = self._handlers[place].function
             raise InvalidRequest(
-                f"event {wanted.type!r} on topic {wanted.topic!r} has the handler {other.__qualname__!r} already; "
+                f"event {wanted.type!r} on topic {wanted.topic!r} has the handler {name_of(other)!r} already; "
                 "an event has one handler in an agent",
             )
         self._handlers[place] = handler

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import msgspec
 
+from soorma.awaits import awaited
 from soorma.calls import Caller, segment
 from soorma.config import ClientConfig
 from soorma.memory.plans import Plans, PlatformPlans, Stored
@@ -97,6 +98,7 @@ class PlanInfo:
     stalled: bool = False
 
 
+@awaited
 class MemoryClient:
     """Client of the memory service.
 
