@@ -40,6 +40,8 @@ class ClaimsSuite:
             (one,) = await record.claim(member)
             assert seen(one).id == str(number)
             await record.settle(one)
+        record.clock.advance(LEASE)
+        assert await record.claim(member) == []
         assert await record.store.next_ready(list(member.all)) is None
 
     @pytest.mark.behaviour("lanes.side-by-side", "tenants.lanes")

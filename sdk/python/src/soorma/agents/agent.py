@@ -42,6 +42,9 @@ LONGEST_BLOCK = 5.0
 CLAIM_SECONDS = 1.0
 """Within what time a SystemExit that came out of a task has come out of the handler that awaits it, if one does."""
 
+_PROCESS = uuid4().hex[:8]
+"""With the process's number, a name that no other process has: agents of one process die together."""
+
 log = logging.getLogger("soorma.agent")
 F = TypeVar("F", bound=HandlerFunction)
 Hook = Callable[[], Awaitable[None] | None]
@@ -84,6 +87,7 @@ class Agent:
         self._definitions = definitions_of((*events_consumed, *events_produced))
         self.max_concurrency = max_concurrency
         self.instance = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._process = ""
         config = config or ClientConfig.from_env()
         self._config = replace(config, tenant_id=check_name("tenant_id", tenant_id)) if tenant_id else config
         self._caller = caller
@@ -286,6 +290,7 @@ class Agent:
             self.max_concurrency,
             self.tenant_id,
             self._attempts.running,
+            self._process or f"{os.getpid()}-{_PROCESS}",
         )
 
     def _on_welcome(self, welcome: Welcome) -> None:
@@ -358,6 +363,7 @@ class Agent:
     def _lend(self, caller: Caller | None, runner: Runner = run_handler) -> None:
         """From the next start on it works over a caller of somebody else's, who runs its handlers; None: as ever."""
         self._lent, self._runner = caller, runner
+        self._process = self.instance if caller else ""  # there, each agent dies alone
 
     async def _abandon(self) -> None:
         """Ends as a killed process does: nothing is drained, given back or said, and no hook is called."""

@@ -154,7 +154,7 @@ class SimulatedStore(SqliteStore):
         self._writing = self._reading = machine.disk.connection
         self._clock = machine.clock
         self._history_limits = (limits.history_revisions, limits.history_bytes)
-        self._offers = Offers(self._now)
+        self._offers = Offers(self._now, LEASE)
         self._writer = SimulatedWriter(machine, on_commit, self._offers)
         self._upkeep = Upkeep(self.transact, self._writer)
 
