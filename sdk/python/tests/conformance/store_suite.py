@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from claims_suite import ClaimsSuite
+from deaths_suite import DeathsSuite
 from durability_suite import DurabilitySuite
 from events_suite import EventsSuite
 from expiry_suite import ExpirySuite
@@ -42,6 +43,7 @@ class StoreSuite(
     EventsSuite,
     ClaimsSuite,
     FailuresSuite,
+    DeathsSuite,
     UnseenSuite,
     StandingSuite,
     DurabilitySuite,

@@ -58,13 +58,14 @@ def lapse(connection: apsw.Connection, now: int, lease: int) -> dict[str, Freed]
     return freed
 
 
-def rejoin(connection: apsw.Connection, now: int, agent: tuple[str, str, str], running: Collection[str]) -> set[int]:
+def rejoin(
+    connection: apsw.Connection, now: int, group_id: int, agent: tuple[str, str, str], running: Collection[str]
+) -> set[int]:
     """Gives others what an agent that is back has not received; `agent` is its process, instance and replica.
 
     Returns the groups for which there is something to do.
     """
-    process, instance, replica = agent
     names = msgspec.json.encode(list(running)).decode()
-    rows = rows_of(connection, "return_unreceived", (now, process, instance, replica, names))
-    connection.execute(SQL["forget_former_replicas"], (process, instance, replica))
+    rows = rows_of(connection, "return_unreceived", (now, *agent, names, group_id))
+    connection.execute(SQL["forget_former_replicas"], (*agent, group_id))
     return {group for (group,) in rows}

@@ -299,7 +299,7 @@ class SqliteStore:
             connection.execute(SQL["insert_replica"], values)
             if not process:
                 return None, None
-            return None, Notice(groups=deaths.rejoin(connection, now, (process, instance, replica), running))
+            return None, Notice(groups=deaths.rejoin(connection, now, group_id, (process, instance, replica), running))
 
         await self._writer.run(job, durable=False)
 

@@ -34,14 +34,14 @@ UPDATE deliveries
 SET ready_at = ?1, attempt = attempt - 1, fence = NULL, replica = NULL, deaths = deaths - (died > 0),
     silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
     suspect = CASE WHEN deaths - (died > 0) - cleared >= 2 THEN suspect END, died = 0
-WHERE ready_at IS NOT NULL AND fence NOT IN (SELECT value FROM json_each(?5)) AND id IN (
+WHERE ready_at IS NOT NULL AND group_id = ?6 AND fence NOT IN (SELECT value FROM json_each(?5)) AND id IN (
     SELECT d.id FROM replicas r JOIN deliveries d ON d.replica = r.id
     WHERE r.process = ?2 AND r.instance = ?3 AND r.id <> ?4
     UNION ALL SELECT id FROM deliveries WHERE died_with = ?2 || '/' || ?3 AND died > 0 AND replica IS NULL)
 RETURNING group_id;
 
 -- name: forget_former_replicas
-DELETE FROM replicas WHERE process = ?1 AND instance = ?2 AND id <> ?3;
+DELETE FROM replicas WHERE process = ?1 AND instance = ?2 AND id <> ?3 AND group_id = ?4;
 
 -- name: suspected_groups
 SELECT DISTINCT group_id FROM deliveries WHERE suspect IS NOT NULL;
