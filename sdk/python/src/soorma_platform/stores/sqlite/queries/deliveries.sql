@@ -34,7 +34,8 @@ UPDATE deliveries SET ready_at = ? WHERE id = ?;
 UPDATE deliveries
     -- Whoever answers was not dead, though its connection was lost.
 SET ready_at = ?1, reason = ?2, failures = failures + ?3, attempt = attempt - ?4, fence = NULL, replica = NULL,
-    deaths = deaths - (died > 0), silences = silences - (died = 2), died = 0
+    deaths = deaths - (died > 0), silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
+    suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
 WHERE id = ?5;
 
 -- name: park_delivery
@@ -77,14 +78,15 @@ UPDATE deliveries
     -- It is not dead: its connection was lost.
 SET ready_at = ?2, replica = ?3, deaths = deaths - (died > 0), silences = silences - (died = 2),
     alone = CASE WHEN died THEN 0 ELSE alone END,
-    suspect = CASE WHEN deaths - (died > 0) - cleared >= 2 THEN suspect END, died = 0
+    suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
 WHERE fence = ?1 AND ready_at IS NOT NULL
 RETURNING fence, position;
 
 -- name: give_back
 UPDATE deliveries
 SET ready_at = ?2, attempt = attempt - 1, fence = NULL, replica = NULL,
-    deaths = deaths - (died > 0), silences = silences - (died = 2), died = 0
+    deaths = deaths - (died > 0), silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
+    suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
 WHERE fence = ?1;
 
 -- name: spare_leases
