@@ -258,6 +258,7 @@ class Agent:
             raise InvalidRequest(f"agent {self.name!r} has no handlers; register some with @agent.on_event(…)")
         given = self._lent or self._caller
         self._own_caller = caller_for(self._config) if given is None else None
+        self._process = f"{os.getpid()}-{_PROCESS}" if given is None else uuid4().hex  # in a test each dies alone
         caller = given or self._own_caller
         assert caller is not None  # noqa: S101 - one of the two is there
         for hook in self._startup:
@@ -290,7 +291,7 @@ class Agent:
             self.max_concurrency,
             self.tenant_id,
             self._attempts.running,
-            self._process or f"{os.getpid()}-{_PROCESS}",
+            self._process,
         )
 
     def _on_welcome(self, welcome: Welcome) -> None:
@@ -363,7 +364,6 @@ class Agent:
     def _lend(self, caller: Caller | None, runner: Runner = run_handler) -> None:
         """From the next start on it works over a caller of somebody else's, who runs its handlers; None: as ever."""
         self._lent, self._runner = caller, runner
-        self._process = self.instance if caller else ""  # there, each agent dies alone
 
     async def _abandon(self) -> None:
         """Ends as a killed process does: nothing is drained, given back or said, and no hook is called."""

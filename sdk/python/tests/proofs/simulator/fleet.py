@@ -42,7 +42,7 @@ class Fleet:
     async def _live(self, process: Process, group: str) -> None:
         caller = Caller(SimulatedTransport(self._network, process), PATIENCE)
         agent = Agent(group, config=ClientConfig(retry_seconds=PATIENCE), retry=PERSISTENT, caller=caller)
-        agent.instance = agent._process = process.name
+        agent.instance = process.name
         self._agents[process] = agent
         self._groups[group](agent)
         await agent._begin()
