@@ -142,12 +142,16 @@ AgentFrame = Hello | CommitFrame | FailFrame | StepFrame | ReleaseFrame | DrainF
 
 
 class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
-    """The agent is subscribed; `kept` are the fences of its `running` that still stand."""
+    """The agent is subscribed; `kept` are the fences of its `running` that still stand.
+
+    `unserved` has a line for each subscription of its group that no connected agent handles, and for which events wait.
+    """
 
     replica: str
     kept: list[str]
     lease_seconds: float = LEASE_SECONDS
     limits: Limits = Limits()
+    unserved: list[str] = []
 
 
 class SnapshotEntry(msgspec.Struct, array_like=True):

@@ -302,6 +302,8 @@ class Agent:
             self.name,
             ", ".join(sorted(s.type for s in self._handlers.subscriptions)),
         )
+        for line in welcome.unserved:
+            log.warning("agent %s: %s", self.name, line)
 
     def _on_deliver(self, delivery: Deliver) -> None:
         self._attempts.begin(delivery, self._handlers[delivery.handler])

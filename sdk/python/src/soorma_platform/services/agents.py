@@ -41,7 +41,7 @@ from soorma_platform.engine.publishing import covers
 from soorma_platform.engine.steps import Step
 from soorma_platform.logs import Log
 from soorma_platform.services.committer import Committer, fingerprint
-from soorma_platform.stores.protocol import Claimed, Membership, Offer, Store
+from soorma_platform.stores.protocol import Claimed, Membership, Offer, Store, Unserved
 
 POLL_SECONDS = 1.0
 VAIN_SECONDS = 0.1
@@ -79,6 +79,8 @@ class AgentConnection:
         self._offer = Offer(self._replica, lease)
         self._in_hand: dict[str, Claimed] = {}
         self._unsent: deque[Claimed] = deque()
+        self._survey_due = False
+        self._warned: set[tuple[str, str]] = set()
         self._answering: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -94,7 +96,9 @@ class AgentConnection:
             await self._send(Goodbye(to_problem(error)))
             await self._socket.close(1008)
             return
-        with self._bus.bell(group_bell(self._membership.group_id)) as self._bell, self._store.offered(self._offer):
+        group = self._membership.group_id
+        with self._bus.bell(group_bell(group)) as self._bell, self._store.offered(self._offer):
+            await self._welcome()
             pump = asyncio.create_task(self._pump())
             try:
                 await self._read(pump)
@@ -102,6 +106,9 @@ class AgentConnection:
                 pump.cancel()
                 await asyncio.gather(pump, *self._answering, return_exceptions=True)
                 await self._leave()
+        if not self._is_stopping():
+            with suppress(SoormaError):  # whoever stays looks again
+                await self._store.survey(group)
 
     async def _receive_hello(self) -> Hello:
         try:
@@ -136,10 +143,30 @@ class AgentConnection:
         offer.granted = hello.max_concurrency - len(kept)
         offer.has_suspect = any(claimed.is_suspect for claimed in kept)
         self._refresh(self._membership.all)
-        await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits))
+
+    async def _welcome(self) -> None:
+        hello, kept = self._hello, list(self._in_hand.values())
+        unserved = await self._survey()
+        lines = [_told(one) for one in unserved]
+        await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits, lines))
         if forsaken := [one.fence for one in kept if await self._is_dropped(one)]:
             await self._send(CancelFrame(forsaken))  # it was away when that was told
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
+
+    async def _survey(self) -> list[Unserved]:
+        """What nobody serves in the group now that this replica does, or does no longer."""
+        try:
+            found = await self._store.survey(self._membership.group_id)
+        except SoormaError:
+            self._survey_due = True
+            return []
+        self._survey_due = found.more
+        new = [one for one in found.unserved if (one.type, one.topic) not in self._warned]
+        self._warned.update((one.type, one.topic) for one in new)
+        for one in new:
+            log.warning("events set aside, no connected agent handles them", agent=self._hello.agent,
+                        type=one.type, topic=one.topic, waiting=one.waiting)  # fmt: skip
+        return found.unserved
 
     def _refresh(self, patterns: dict[int, tuple[str, str]]) -> None:
         """Which of the group's subscriptions this replica has a handler for, and which handler."""
@@ -150,7 +177,9 @@ class AgentConnection:
             for mine in reversed(own)
             if covers((mine.type, mine.topic), pattern)
         }
-        self._offer.subscription_ids = [] if self._draining else list(self._handlers)
+        ids = [] if self._draining else list(self._handlers)
+        self._survey_due |= set(ids) != set(self._offer.subscription_ids)
+        self._offer.subscription_ids = ids
 
     async def _leave(self) -> None:
         if self._is_stopping():
@@ -172,6 +201,8 @@ class AgentConnection:
                 if loop.time() >= refresh_at:
                     self._refresh(await self._store.subscription_patterns(self._membership.group_id))
                     refresh_at = loop.time() + POLL_SECONDS
+                    if self._survey_due:
+                        await self._survey()
                 if loop.time() >= seen_at:
                     await self._store.seen(list(self._membership.own))
                     seen_at = loop.time() + SEEN_EVERY
@@ -315,6 +346,7 @@ class AgentConnection:
         self._offer.subscription_ids = []
         with suppress(SoormaError):  # then its end may cost attempts; it must not be kept from ending
             await self._store.drain(self._replica)
+            await self._store.survey(self._membership.group_id)
 
     async def _answer(self, frame: AgentFrame) -> None:
         number = getattr(frame, "number", 0)
@@ -414,6 +446,15 @@ class AgentConnection:
             self._offer.granted += 1
             if self._offer.credit <= 1 or self._offer.has_suspect:
                 self._bell.ring()  # there is room again
+
+
+def _told(one: Unserved) -> str:
+    events = "1 event waits" if one.waiting == 1 else f"{one.waiting} events wait"
+    topic = "any topic" if one.topic == "*" else one.topic
+    return (
+        f"{events} for {one.type!r} on {topic}, which no connected agent of this group handles; start one that does, "
+        f"or end the subscription with soorma events unsubscribe"
+    )
 
 
 def _place(claimed: Claimed) -> tuple[str, str, str | None]:

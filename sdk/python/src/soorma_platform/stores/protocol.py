@@ -145,6 +145,21 @@ class Offer:
         return [self._filled.popleft() for _ in range(len(self._filled))]
 
 
+class Unserved(msgspec.Struct):
+    """A subscription that no connected replica of its group has a handler for, and how many events are set aside."""
+
+    type: str
+    topic: str
+    waiting: int
+
+
+class Survey(msgspec.Struct):
+    """What nobody serves in a group; `more`: there is more to set aside, or to put into its place again."""
+
+    unserved: list[Unserved]
+    more: bool
+
+
 class Membership(msgspec.Struct):
     """A group as a replica joined it: ids of its own subscriptions, and of all that exist in the group."""
 
@@ -164,12 +179,18 @@ class ReplicaInfo(msgspec.Struct, rename="camel"):
 
 
 class SubscriptionInfo(msgspec.Struct, rename="camel"):
-    """A group's subscription, and when a replica with it was last connected."""
+    """A group's subscription, and when a replica with it was last connected.
+
+    `served` unless replicas of the group are connected and none of them has a handler for it: then what waits for it
+    is set aside.
+    """
 
     type: str
     topic: str
     ordered: bool
     seen_at: str
+    served: bool
+    set_aside: int
 
 
 class GroupInfo(msgspec.Struct, rename="camel"):
@@ -432,6 +453,24 @@ class Store(Protocol):
 
     async def delivery(self, fence: str) -> DeliveryRow | None:
         """The delivery under that fence."""
+        ...
+
+    async def survey(self, group_id: int) -> Survey:
+        """Sets aside what no connected replica of the group serves, and puts what one serves again into its place.
+
+        To be called whenever a replica comes, goes, or serves something else. A replica is connected while it is
+        `offered`, and serves the subscriptions of its offer. One step of bounded size.
+        """
+        ...
+
+    async def unsubscribe(
+        self, tenant_id: str | None, group: str, event_type: str, topic: str, *, drop: bool
+    ) -> int | None:
+        """Ends a subscription; how many events had waited for it, None if there is no such one.
+
+        These become dead letters of the group, or are dropped with the dead letters that it has. Conflict while an
+        agent is connected that serves it.
+        """
         ...
 
     async def seen(self, subscription_ids: list[int]) -> None:

@@ -5,13 +5,14 @@ Each takes the connection and the time in milliseconds; those that change someth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import apsw
 import msgspec
 
 from soorma_common.delivery import RecordedStep, Subscription
-from soorma_common.errors import PlanEnded
+from soorma_common.errors import Conflict, PlanEnded
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.deliveries import verdict
@@ -173,12 +174,18 @@ def replay(
     row = one(connection, "dead_letter", (dead_letter, tenant_id))
     if row is None:
         return None
-    group_id, subscription_id, position, lane, parked, *scope, plan_id, kind = row
+    group_id, _, position, lane, parked, *scope, plan_id, kind = row
     if plan_id is not None and is_dropped(kind, position, plan_row(connection, Scope(*scope), plan_id, now)):
         raise PlanEnded(
             f"dead letter {dead_letter} is of an earlier life of plan {plan_id!r}, which was cancelled or purged "
             "since: its event is not handled any more; publish it anew",
             plan_id=plan_id,
+        )
+    subscription = one(connection, "stands_in", (dead_letter,))
+    if subscription is None:
+        raise Conflict(
+            f"dead letter {dead_letter} cannot be replayed: its group has no subscription to {kind!r} any more; start "
+            "an agent that handles it, then replay it"
         )
     if key is not None:
         connection.execute(SQL["put_answer"], (*answer, now + KEEP_REPLAYS, "{}"))
@@ -186,17 +193,33 @@ def replay(
     if parked:
         connection.execute(SQL["unpark"], (now, position, group_id))
     else:
-        connection.execute(SQL["replay_delivery"], (group_id, subscription_id, position, lane, now))
+        connection.execute(SQL["replay_delivery"], (group_id, subscription[0], position, lane, now))
     return Notice(groups={group_id})
 
 
-def groups(connection: apsw.Connection, now: int, tenant_id: str | None) -> list[GroupInfo]:
+def groups(
+    connection: apsw.Connection, now: int, tenant_id: str | None, is_served: Callable[[int, int], bool]
+) -> list[GroupInfo]:
     """The groups that serve a tenant (None: all), with what waits for them."""
     found = standings(connection, now)
-    return [_group_info(connection, now, found[row[0]], row) for row in rows_of(connection, "groups", (tenant_id,))]
+    aside = dict(rows_of(connection, "aside_by_subscription", ()))
+    made = []
+    for row in rows_of(connection, "groups", (tenant_id,)):
+        subscriptions = [
+            SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen), is_served(row[0], id_), aside.get(id_, 0))
+            for id_, kind, topic, ordered, seen in rows_of(connection, "group_subscription_rows", (row[0],))
+        ]
+        made.append(_group_info(connection, now, found[row[0]], row, subscriptions))
+    return made
 
 
-def _group_info(connection: apsw.Connection, now: int, standing: GroupStanding, row: tuple[Any, ...]) -> GroupInfo:
+def _group_info(
+    connection: apsw.Connection,
+    now: int,
+    standing: GroupStanding,
+    row: tuple[Any, ...],
+    subscriptions: list[SubscriptionInfo],
+) -> GroupInfo:
     group_id, tenant_id, name, created_at = row
     oldest = standing.oldest_seconds
     return GroupInfo(
@@ -207,10 +230,7 @@ def _group_info(connection: apsw.Connection, now: int, standing: GroupStanding, 
         standing.ready,
         standing.in_hand,
         None if oldest is None else rfc3339(now - round(oldest * 1000)),
-        [
-            SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen))
-            for kind, topic, ordered, seen in rows_of(connection, "group_subscription_rows", (group_id,))
-        ],
+        subscriptions,
         [
             ReplicaInfo(replica, instance, most, rfc3339(at))
             for replica, instance, most, at in rows_of(connection, "group_replicas", (group_id,))

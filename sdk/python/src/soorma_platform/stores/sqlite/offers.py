@@ -12,8 +12,8 @@ import apsw
 
 from soorma_platform.engine.rows import Notice
 from soorma_platform.engine.suspects import Trial, Turn
-from soorma_platform.stores.protocol import LARGEST_CLAIM, Claimed, Offer
-from soorma_platform.stores.sqlite import deaths, deliveries
+from soorma_platform.stores.protocol import LARGEST_CLAIM, Claimed, Offer, Survey
+from soorma_platform.stores.sqlite import aside, deaths, deliveries
 from soorma_platform.stores.sqlite.transactions import one, rows_of
 
 NEVER = 1 << 62
@@ -33,6 +33,8 @@ class Offers:
         self._lapse_at = 0
         """no lease runs out before this time (ms): until then nobody has to look"""
         self._lost: list[tuple[Offer, list[str]]] = []
+        self._unserved: dict[int, list[int]] = {}
+        """subscriptions of a group that no connected replica serves, while there is one that serves others"""
         self._is_open = False
 
     @contextmanager
@@ -72,6 +74,25 @@ class Offers:
         """Whether any group may have some."""
         return self._trials is None or bool(self._trials)
 
+    def served(self, group: int) -> set[int]:
+        """The subscriptions that the connected replicas of a group serve, unless they are about to stop."""
+        return {id_ for offer in self._standing.get(group, ()) for id_ in offer.subscription_ids}
+
+    def is_served(self, group: int, subscription: int) -> bool:
+        """Whether a subscription has somebody, or no one of its group is there at all."""
+        return subscription not in self._unserved.get(group, ())
+
+    def survey(self, connection: apsw.Connection, group: int) -> Survey:
+        """See `Store.survey`."""
+        served = self.served(group)
+        self._unserved.pop(group, None)
+        if not served:
+            return Survey([], more=False)
+        found, unserved = aside.survey(connection, self._clock(), deliveries.patterns(connection, group), served)
+        if unserved:
+            self._unserved[group] = unserved
+        return found
+
     def forget(self) -> None:
         """A transaction begins: who asked in one that was rolled back asks again in this."""
         self._asked.clear()
@@ -88,6 +109,8 @@ class Offers:
             self._trials = {group: Trial() for (group,) in rows_of(connection, "suspected_groups", ())}
         if now >= self._lapse_at:
             groups |= self._free_lapsed(connection, now)
+        for group in groups & self._unserved.keys():
+            aside.set_aside(connection, now, self._unserved[group])
         shares = dict.fromkeys(self._asked, LARGEST_CLAIM)
         for group in groups:
             offers = self._standing.get(group, ())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import apsw
 import msgspec
@@ -47,8 +47,9 @@ from soorma_platform.stores.protocol import (
     PastValues,
     Retention,
     Standing,
+    Survey,
 )
-from soorma_platform.stores.sqlite import deaths, deliveries, past, registry, transactions
+from soorma_platform.stores.sqlite import aside, deaths, deliveries, past, registry, transactions
 from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, lock_file, migrate
 from soorma_platform.stores.sqlite.offers import NEVER, Offers
 from soorma_platform.stores.sqlite.overview import Overview, standings
@@ -367,6 +368,36 @@ class SqliteStore:
         with self._reads() as connection:
             return transactions.delivery(connection, fence)
 
+    async def survey(self, group_id: int) -> Survey:
+        """See `Store.survey`."""
+
+        def job(connection: apsw.Connection) -> tuple[Survey, Notice]:
+            return self._offers.survey(connection, group_id), Notice(groups={group_id})
+
+        found: Survey = await self._writer.run(job, durable=False)
+        return found
+
+    async def unsubscribe(
+        self, tenant_id: str | None, group: str, event_type: str, topic: str, *, drop: bool
+    ) -> int | None:
+        """See `Store.unsubscribe`."""
+        place = (tenant_id, group, event_type, topic)
+
+        def job(connection: apsw.Connection) -> tuple[Any, Notice | None]:
+            found = one(connection, "find_subscription", place)
+            served = self._offers.served(found[1]) if found else set()
+            step = aside.unsubscribe(connection, self._now(), place, served, drop=drop)
+            return step, step[2] if step else None
+
+        removed, is_last = 0, False
+        while not is_last:
+            step = await self._writer.run(job)
+            if step is None:
+                return None
+            count, is_last, _ = step
+            removed += count
+        return removed
+
     async def seen(self, subscription_ids: list[int]) -> None:
         """See `Store.seen`."""
         values = (msgspec.json.encode(subscription_ids).decode(), self._now())
@@ -380,7 +411,8 @@ class SqliteStore:
     async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
         """See `Store.groups`."""
         now = self._now()
-        return await self._overview.look(lambda connection: deliveries.groups(connection, now, tenant_id))
+        served = self._offers.is_served
+        return await self._overview.look(lambda connection: deliveries.groups(connection, now, tenant_id, served))
 
     async def standing(self) -> Standing:
         """See `Store.standing`."""

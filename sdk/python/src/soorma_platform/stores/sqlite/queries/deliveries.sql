@@ -157,7 +157,7 @@ SELECT id, tenant_id, name, created_at FROM groups
 WHERE ?1 IS NULL OR tenant_id IN ('', ?1) ORDER BY name, tenant_id;
 
 -- name: group_subscription_rows
-SELECT type, topic, ordered, seen_at FROM subscriptions WHERE group_id = ? ORDER BY type, topic;
+SELECT id, type, topic, ordered, seen_at FROM subscriptions WHERE group_id = ? ORDER BY type, topic;
 
 -- name: group_replicas
 SELECT id, instance, max_concurrency, connected_at FROM replicas WHERE group_id = ? ORDER BY connected_at;
