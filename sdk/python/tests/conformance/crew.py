@@ -8,7 +8,7 @@ from itertools import count
 
 from record import LEASE, Record, ids
 
-from soorma_platform.stores.protocol import Claimed, Membership, Offer
+from soorma_platform.stores.protocol import Claimed, Membership
 
 _numbers = count(1)
 
@@ -77,9 +77,6 @@ class Worker:
     async def renew(self) -> list[str]:
         """Says that it is alive; the fences that it still has."""
         return await self._record.store.renew(self.name, list(self.in_hand), LEASE)
-
-    def freeze(self) -> None:
-        """Nothing is heard of it any more, with its connection open."""
 
     async def drain(self) -> None:
         """Says that it is about to stop."""
@@ -183,8 +180,3 @@ def standing(*workers: Worker | Crew) -> Iterator[None]:
                 worker.stop()
             else:
                 worker.disappear()
-
-
-def offers_of(workers: list[Worker]) -> list[Offer]:
-    """Their offers."""
-    return [worker.offer for worker in workers]

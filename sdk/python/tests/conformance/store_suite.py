@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from aside_suite import AsideSuite
 from claims_suite import ClaimsSuite
 from deaths_suite import DeathsSuite
 from durability_suite import DurabilitySuite
@@ -44,6 +45,7 @@ class StoreSuite(
     ClaimsSuite,
     FailuresSuite,
     DeathsSuite,
+    AsideSuite,
     UnseenSuite,
     StandingSuite,
     DurabilitySuite,

@@ -103,6 +103,14 @@ def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
     elif group["ready"] and age > LATE_SECONDS:
         count = len(group["replicas"])
         yield warning("groups", f"{told}, with {count} connected", "start more of it, or raise its max_concurrency")
+    for one in group["subscriptions"]:
+        if one["setAside"] and not one["served"]:
+            name, kind = screen.plain(group["name"]), screen.plain(one["type"])
+            yield warning(
+                "groups",
+                f"{one['setAside']} events of type {kind} wait for {name}, and no connected agent of it handles them",
+                f"start one that does, or end the subscription: soorma events unsubscribe {name} {kind}",
+            )
 
 
 def _age(moment: str) -> float:
