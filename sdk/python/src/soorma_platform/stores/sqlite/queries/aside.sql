@@ -1,5 +1,5 @@
 -- name: set_aside
-UPDATE deliveries SET aside = coalesce(lane, ''), lane = NULL, ready_at = NULL
+UPDATE deliveries SET aside = coalesce(lane, ''), lane = NULL, ready_at = NULL, fence = NULL
 WHERE id IN (
     SELECT id FROM deliveries
     WHERE subscription_id = ?1 AND ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL
