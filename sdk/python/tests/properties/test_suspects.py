@@ -36,8 +36,9 @@ def test_the_verdict(most: int, deaths: int, cleared: int, alone: bool) -> None:
 @pytest.mark.behaviour("retries.suspects-alone")
 @given(st.integers(1, 5), st.integers(1, 300), st.integers(0, 2**31))
 def test_work_and_suspects_both_have_their_time(replicas: int, longest: int, start: int) -> None:
-    """Replicas that always have more to do, in handlers of up to so many seconds: each suspect's time comes, and
-    however many there are, at least a third of the time is left for the work."""
+    """Of replicas that always have more to do, in handlers of so many seconds: each suspect's time comes, and however
+    many there are, time is left for the work.
+    """
     trial, names = Trial(), [f"r{number}" for number in range(replicas)]
     busy_until = {name: start + (1 + index * longest % (longest + 1)) * STEP for index, name in enumerate(names)}
     tested, worked, now = 0, 0, start

@@ -173,7 +173,9 @@ def unsubscribe(
     else:
         waited = found["waited"]
         became = "dropped" if drop else "now dead letters"
-        screen.say(f"Ended; {waited} event{'' if waited == 1 else 's'} had waited for it{f', {became}' if waited else ''}")
+        screen.say(
+            f"Ended; {waited} event{'' if waited == 1 else 's'} had waited for it{f', {became}' if waited else ''}"
+        )
 
 
 @app.command(help="List the events that groups gave up, and why.")

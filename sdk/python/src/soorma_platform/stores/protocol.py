@@ -420,7 +420,7 @@ class Store(Protocol):
         They are in `offer.take()` then. At most LARGEST_CLAIM at once, and none for a replica that is not noted, or was
         not heard of for two thirds of its lease: a frozen agent must not collect what others could do.
 
-        What a replica holds whose lease has run out becomes ready before: its process is dead or frozen, and this counts
+        What a replica holds whose lease has run out becomes ready before: its process is dead or frozen, which counts
         as a death of each. A delivery that has died twice goes to a replica that has nothing else in hand, and gets
         nothing else until it has ended.
         """

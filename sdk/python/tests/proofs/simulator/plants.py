@@ -178,7 +178,9 @@ def suspects_never_tested(patch: pytest.MonkeyPatch) -> None:
 
 def deaths_are_failures(patch: pytest.MonkeyPatch) -> None:
     """An event loses an attempt by the death of its process."""
-    patch.setitem(SQL, "die", SQL["die"].replace("deaths = deaths + 1,", "deaths = deaths + 1, failures = failures + 1,", 1))
+    patch.setitem(
+        SQL, "die", SQL["die"].replace("deaths = deaths + 1,", "deaths = deaths + 1, failures = failures + 1,", 1)
+    )
 
 
 def unsent_forgotten(patch: pytest.MonkeyPatch) -> None:

@@ -248,7 +248,7 @@ class Machine:
         return Watched
 
     def broken_slots(self, *, at_rest: bool = False) -> list[str]:
-        """What is wrong with the room that agents have: it, and what they have in hand, are always as much as they take."""
+        """Agents whose room and what they have in hand are not, together, as much as they take."""
         found = []
         for one in self.connections:
             offer = one._offer

@@ -6,7 +6,8 @@ its place in the lane, in the order of the log. Nothing is set aside while all r
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 import apsw
 
@@ -16,7 +17,7 @@ from soorma_platform.stores.protocol import Survey, Unserved
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.transactions import one, rows_of
 
-STEP = 500
+STEP = RANGE = 500
 """Rows that one transaction may move."""
 GRACE = 5_000
 """Milliseconds in which an agent that has lost its connection may come back for what it was working on."""
@@ -62,32 +63,50 @@ def survey(
     return Survey(found, more), unserved
 
 
-def unsubscribe(
-    connection: apsw.Connection, now: int, place: tuple[str | None, str, str, str], served: Collection[int], *, drop: bool
-) -> tuple[int, bool, Notice] | None:
-    """Ends a subscription in steps: how many deliveries this one has removed, whether it was the last.
+class Ending(NamedTuple):
+    """A subscription that is being ended, in steps that each look at a range of all deliveries."""
 
-    `place` is a tenant (None: any), group, type and topic. None if there is no such subscription.
-    """
+    subscription: int
+    group: int
+    drop: bool
+    cursor: int = 0
+    removed: int = 0
+    is_over: bool = False
+
+
+def ending(
+    connection: apsw.Connection,
+    place: tuple[str | None, str, str, str],
+    served: Callable[[int], Collection[int]],
+    drop: bool,
+) -> Ending | None:
+    """Begins to end a subscription; `place` is a tenant (None: any), group, type and topic. None without such a one."""
     found = one(connection, "find_subscription", place)
     if found is None:
         return None
     subscription, group = found
-    if subscription in served:
+    if subscription in served(group):
         raise Conflict(
             f"an agent of group {place[1]!r} is connected that handles {place[2]!r}; stop it, or remove the handler "
             "and start it again, before the subscription is ended"
         )
-    rows = rows_of(connection, "waiting_deliveries", (subscription, STEP))
-    for id_, _, _ in rows:
-        if not drop:
+    return Ending(subscription, group, drop)
+
+
+def end_some(connection: apsw.Connection, now: int, before: Ending) -> tuple[Ending, Notice]:
+    """The next step. In the last, the subscription itself goes."""
+    rows = rows_of(connection, "waiting_deliveries", (before.subscription, before.cursor, RANGE))
+    for id_, _ in rows:
+        if not before.drop:
             connection.execute(SQL["give_up_unsubscribed"], (id_, "the subscription was ended by hand", now))
         connection.execute(SQL["remove_delivery"], (id_,))
-    for lane in {lane for _, _, lane in rows if lane is not None}:
-        connection.execute(SQL["lead_free_lane"], (group, lane, now))
-    is_last = len(rows) < STEP
-    if is_last:
-        connection.execute(SQL["abandon_dead_letters" if drop else "unpark_letters"], (subscription,))
-        connection.execute(SQL["end_subscription"], (subscription,))
+    for lane in {lane for _, lane in rows if lane is not None}:
+        connection.execute(SQL["lead_free_lane"], (before.group, lane, now))
+    cursor = before.cursor + RANGE
+    is_over = cursor >= one(connection, "last_delivery", ())[0]
+    if is_over:
+        connection.execute(SQL["abandon_dead_letters" if before.drop else "unpark_letters"], (before.subscription,))
+        connection.execute(SQL["end_subscription"], (before.subscription,))
         connection.execute(SQL["remove_empty_groups"])
-    return len(rows), is_last, Notice(groups={group})
+    after = before._replace(cursor=cursor, removed=before.removed + len(rows), is_over=is_over)
+    return after, Notice(groups={before.group})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import apsw
 import msgspec
@@ -382,21 +383,13 @@ class SqliteStore:
     ) -> int | None:
         """See `Store.unsubscribe`."""
         place = (tenant_id, group, event_type, topic)
+        found = await self._change(lambda tx: aside.ending(tx, place, self._offers.served, drop))
+        while found is not None and not found.is_over:
+            found = await self._writer.run(partial(self._end_some, before=found))
+        return None if found is None else found.removed
 
-        def job(connection: apsw.Connection) -> tuple[Any, Notice | None]:
-            found = one(connection, "find_subscription", place)
-            served = self._offers.served(found[1]) if found else set()
-            step = aside.unsubscribe(connection, self._now(), place, served, drop=drop)
-            return step, step[2] if step else None
-
-        removed, is_last = 0, False
-        while not is_last:
-            step = await self._writer.run(job)
-            if step is None:
-                return None
-            count, is_last, _ = step
-            removed += count
-        return removed
+    def _end_some(self, connection: apsw.Connection, before: aside.Ending) -> tuple[aside.Ending, Notice]:
+        return aside.end_some(connection, self._now(), before)
 
     async def seen(self, subscription_ids: list[int]) -> None:
         """See `Store.seen`."""

@@ -40,7 +40,7 @@ WHERE (?1 IS NULL OR g.tenant_id IN ('', ?1)) AND g.name = ?2 AND s.type = ?3 AN
 ORDER BY g.tenant_id DESC LIMIT 1;
 
 -- name: waiting_deliveries
-SELECT id, group_id, lane FROM deliveries WHERE subscription_id = ? LIMIT ?;
+SELECT id, lane FROM deliveries WHERE id > ?2 AND id <= ?2 + ?3 AND subscription_id = ?1;
 
 -- name: give_up_unsubscribed
 INSERT INTO dead_letters (group_id, subscription_id, position, lane, attempts, failures, deaths, reason, at, parked)

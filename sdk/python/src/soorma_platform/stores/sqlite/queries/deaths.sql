@@ -3,7 +3,7 @@ SELECT instance, process, draining, heard_at FROM replicas WHERE id = ?;
 
 -- name: others_in_hand
 -- How many deliveries are in the hands of a process's replicas, or were when it died a moment ago.
-SELECT (SELECT count(*) FROM replicas r JOIN deliveries d ON d.replica = r.id WHERE r.process = ?1)
+SELECT (SELECT count(*) FROM replicas r CROSS JOIN deliveries d ON d.replica = r.id WHERE r.process = ?1)
     + (SELECT count(*) FROM deliveries WHERE died_with >= ?1 || '/' AND died_with < ?1 || '0' AND died > 0);
 
 -- name: first_lapse
@@ -35,7 +35,7 @@ SET ready_at = ?1, attempt = attempt - 1, fence = NULL, replica = NULL, deaths =
     silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
     suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
 WHERE ready_at IS NOT NULL AND group_id = ?6 AND fence NOT IN (SELECT value FROM json_each(?5)) AND id IN (
-    SELECT d.id FROM replicas r JOIN deliveries d ON d.replica = r.id
+    SELECT d.id FROM replicas r CROSS JOIN deliveries d ON d.replica = r.id
     WHERE r.process = ?2 AND r.instance = ?3 AND r.id <> ?4
     UNION ALL SELECT id FROM deliveries WHERE died_with = ?2 || '/' || ?3 AND died > 0 AND replica IS NULL)
 RETURNING group_id;
