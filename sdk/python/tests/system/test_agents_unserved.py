@@ -27,7 +27,9 @@ def handles(agent: Agent, seen: list[Any], *patterns: tuple[str, str | None]) ->
     return agent
 
 
-def soorma(running: PlatformProcess, tenant: str, *words: str, exits: int | None = 0) -> subprocess.CompletedProcess[str]:
+def soorma(
+    running: PlatformProcess, tenant: str, *words: str, exits: int | None = 0
+) -> subprocess.CompletedProcess[str]:
     env = clean_environment(**addresses_of(running), SOORMA_TENANT_ID=tenant, NO_COLOR="1", COLUMNS="200")
     command = [sys.executable, "-P", "-m", "soorma.cli", *words]
     done = subprocess.run(command, env=env, cwd=running.folder, capture_output=True, text=True, timeout=60, check=False)
@@ -68,7 +70,9 @@ async def test_a_version_that_lacks_a_handler_stands_in_nobodys_way(
 
 
 @pytest.mark.behaviour("groups.unsubscribed", "command.dead-letters")
-async def test_a_subscription_is_ended_by_hand(running: PlatformProcess, context: PlatformContext, agent: Agent) -> None:
+async def test_a_subscription_is_ended_by_hand(
+    running: PlatformProcess, context: PlatformContext, agent: Agent
+) -> None:
     tenant, seen = str(agent.tenant_id), Seen()
     async with handles(agent, seen, ("a", None), ("b", None)):
         refused = soorma(running, tenant, "events", "unsubscribe", agent.name, "b", "--yes", exits=Exit.CONFLICT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -106,10 +107,12 @@ def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
     for one in group["subscriptions"]:
         if one["setAside"] and not one["served"]:
             name, kind = screen.plain(group["name"]), screen.plain(one["type"])
+            topic = "" if one["topic"] == "*" else f" --topic {one['topic']}"
+            command = shlex.join(["soorma", "events", "unsubscribe", name, kind])
             yield warning(
                 "groups",
                 f"{one['setAside']} events of type {kind} wait for {name}, and no connected agent of it handles them",
-                f"start one that does, or end the subscription: soorma events unsubscribe {name} {kind}",
+                f"start one that does, or end the subscription: {command}{topic}",
             )
 
 

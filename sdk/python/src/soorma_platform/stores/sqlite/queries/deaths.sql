@@ -31,8 +31,8 @@ RETURNING group_id, fence, suspect;
 -- name: return_unreceived
 UPDATE deliveries
     -- An agent that is back names all that it has. The rest of what it was sent has not reached it.
-SET ready_at = ?1, attempt = attempt - 1, fence = NULL, replica = NULL, deaths = deaths - (died > 0),
-    silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
+SET ready_at = ?1, attempt = attempt - 1, fence = NULL, replica = NULL,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
     suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
 WHERE ready_at IS NOT NULL AND group_id = ?6 AND fence NOT IN (SELECT value FROM json_each(?5)) AND id IN (
     SELECT d.id FROM replicas r CROSS JOIN deliveries d ON d.replica = r.id

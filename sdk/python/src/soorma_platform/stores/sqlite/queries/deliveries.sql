@@ -34,7 +34,8 @@ UPDATE deliveries SET ready_at = ? WHERE id = ?;
 UPDATE deliveries
     -- Whoever answers was not dead, though its connection was lost.
 SET ready_at = ?1, reason = ?2, failures = failures + ?3, attempt = attempt - ?4, fence = NULL, replica = NULL,
-    deaths = deaths - (died > 0), silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
+    alone = CASE WHEN died THEN 0 ELSE alone END,
     suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
 WHERE id = ?5;
 
@@ -76,7 +77,8 @@ UPDATE deliveries SET ready_at = ?2 WHERE replica = ?1 AND NOT begun AND ready_a
 -- name: resume
 UPDATE deliveries
     -- It is not dead: its connection was lost.
-SET ready_at = ?2, replica = ?3, deaths = deaths - (died > 0), silences = silences - (died = 2),
+SET ready_at = ?2, replica = ?3,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
     alone = CASE WHEN died THEN 0 ELSE alone END,
     suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
 WHERE fence = ?1 AND ready_at IS NOT NULL
@@ -85,7 +87,8 @@ RETURNING fence, position;
 -- name: give_back
 UPDATE deliveries
 SET ready_at = ?2, attempt = attempt - 1, fence = NULL, replica = NULL,
-    deaths = deaths - (died > 0), silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
+    alone = CASE WHEN died THEN 0 ELSE alone END,
     suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
 WHERE fence = ?1;
 
