@@ -101,10 +101,12 @@ class Committer:
         *,
         after: float | None = None,
         reject: bool = False,
+        defer: bool = False,
+        unbegun: bool = False,
     ) -> None:
-        """Reports a failed attempt: it is tried again later, or becomes a dead letter."""
+        """Reports a failed attempt: it is tried again later, or becomes a dead letter. See `deliveries.Failure`."""
         draw = random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
-        failure = deliveries.Failure(fence, reason, draw, str(uuid4()), after, reject)
+        failure = deliveries.Failure(fence, reason, draw, str(uuid4()), after, reject, defer, unbegun)
         try:
             decision = await self._store.transact(
                 deliveries.needs_of_failure(failure, scope, plan_id),
@@ -135,6 +137,9 @@ class Committer:
         """Counts it, and logs of what it was; the reason is left out, it may tell what was in the event."""
         if decision.retried is not None:
             row, _, _ = decision.retried
+            if decision.deferred:
+                log.info("event deferred, it is delivered again", **_of_delivery(row))
+                return
             self.metrics.retries.add(row.group)
             log.info("attempt failed, the event is delivered again", **_of_delivery(row))
         elif decision.dead_letter is not None:
@@ -167,6 +172,8 @@ def _of_delivery(row: DeliveryRow) -> dict[str, Any]:
         "event_id": row.event_id,
         "event_type": event.type,
         "attempt": row.attempt,
+        "failures": row.failures,
+        "deaths": row.deaths,
         "correlation_id": event.correlation_id,
         "trace_id": event.trace_id,
     }
