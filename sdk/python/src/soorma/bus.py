@@ -265,8 +265,15 @@ def timer_of(event: Envelope, delay: float | timedelta | None, at: datetime | No
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
     if seconds is not None and type(seconds) not in (int, float):
         raise InvalidRequest(f"delay= is a number of seconds, or a timedelta, not {delay!r}")
-    when = msgspec.UNSET if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    when = msgspec.UNSET if at is None else _in_utc(at)
     return check_timer(Timer(event, msgspec.UNSET if seconds is None else seconds, when))
+
+
+def _in_utc(at: datetime) -> str:
+    try:
+        return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:  # the first or the last day there is, in a time zone that puts it beyond
+        return at.isoformat()
 
 
 _ENVELOPE = frozenset(Envelope.__struct_fields__) - {"type", "topic", "id", "data", "time"}

@@ -14,12 +14,24 @@ Time: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 """A time in RFC 3339 (section 5.6). Whether there is such a day is left to whoever reads it."""
+FIRST_TIME, LAST_TIME = "1970-01-01T00:00:00Z", "9999-12-30T23:59:59Z"
+"""The times that can be asked for: a day before the last one there is, it is a time in all time zones."""
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, without the price of a time zone object
 
 
-def rfc3339(milliseconds: int) -> str:
-    """The time as RFC 3339 text in UTC, with milliseconds."""
-    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+def milliseconds(text: str) -> int:
+    """The milliseconds since 1970 of a time in RFC 3339."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def is_in_range(text: str) -> bool:
+    """Whether a time in RFC 3339 is one that can be asked for."""
+    return milliseconds(FIRST_TIME) <= milliseconds(text) <= milliseconds(LAST_TIME)
+
+
+def rfc3339(time: int) -> str:
+    """A time in ms as RFC 3339 text in UTC, with milliseconds."""
+    return f"{_second(time // 1000)}.{time % 1000:03d}Z"
 
 
 @lru_cache(maxsize=1024)

@@ -161,6 +161,16 @@ class GroupStanding(msgspec.Struct):
     oldest_seconds: float | None
 
 
+class ClockStanding(msgspec.Struct):
+    """How the record's clock stands: how often the system's clock jumped since the platform started, or just before.
+
+    For `settles_in` seconds nothing that has expired is removed; 0 where it is.
+    """
+
+    jumps: int = 0
+    settles_in: float = 0.0
+
+
 class Standing(msgspec.Struct):
     """How the record stands. `sizes` in bytes by file; `batches` and `seconds` of the transactions of this process."""
 
@@ -170,6 +180,7 @@ class Standing(msgspec.Struct):
     sizes: dict[str, int]
     batches: Distribution
     seconds: Distribution
+    clock: ClockStanding
 
 
 class DeadLetterInfo(msgspec.Struct, rename="camel"):
@@ -198,7 +209,7 @@ class PastValues(msgspec.Struct):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long what is no longer needed is kept, in seconds."""
+    """How long what is no longer needed is kept, in seconds in which a platform ran on the record."""
 
     events: float = 7 * 86_400.0
     groups: float = 7 * 86_400.0
@@ -431,7 +442,15 @@ class Store(Protocol):
     # upkeep
 
     async def upkeep(self, limits: Limits, retention: Retention) -> bool:
-        """One bounded step of sweeping what has expired; True if there is more to do."""
+        """One bounded step of sweeping what has expired; True if there is more to do. Looks at the clock first."""
+        ...
+
+    def look_at_clock(self) -> None:
+        """Sees whether the system's clock has jumped. To be called about each second, or time stands still."""
+        ...
+
+    def clock(self) -> ClockStanding:
+        """How the record's clock stands."""
         ...
 
     async def check(self) -> None:

@@ -14,13 +14,16 @@ import apsw
 from simulator.network import Network
 from simulator.world import Process, World
 from soorma_common.limits import Limits
+from soorma_platform.clock import STANDSTILL_SECONDS
 from soorma_platform.engine.rows import Notice
 from soorma_platform.metrics import SECONDS, SIZES, Distribution
 from soorma_platform.runtime import Platform
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite import SqliteStore
-from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, migrate
+from soorma_platform.stores.sqlite.clock import RecordClock
+from soorma_platform.stores.sqlite.database import FailuresNamed, migrate
 from soorma_platform.stores.sqlite.offers import Offers
+from soorma_platform.stores.sqlite.store import begin
 from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer, _Ticket
 
@@ -152,18 +155,21 @@ class SimulatedStore(SqliteStore):
     def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], limits: Limits) -> None:
         self._failures = FailuresNamed(PLACE)
         self._writing = self._reading = machine.disk.connection
-        self._clock = machine.clock
+        self._clock = RecordClock(self._writing, machine)
         self._history_limits = (limits.history_revisions, limits.history_bytes)
-        self._offers = Offers(self._now)
+        self._offers = Offers(self._clock.read)
         self._writer = SimulatedWriter(machine, on_commit, self._offers)
-        self._upkeep = Upkeep(self.transact, self._writer)
+        self._upkeep = Upkeep(self.transact, self._writer, self._clock)
 
     async def close(self) -> None:
         """See `Store.close`."""
 
 
 class Machine:
-    """Where the platform runs: it crashes and comes back, and its clock jumps."""
+    """Where the platform runs: it crashes and comes back, and its clock jumps. Its clocks are those of its platform."""
+
+    boot: str | None = "the only one"
+    standstill = STANDSTILL_SECONDS
 
     def __init__(self, world: World, network: Network, ids: Callable[[int], bytes], limits: Limits) -> None:
         self.world = world
@@ -180,9 +186,15 @@ class Machine:
         self._process: Process | None = None
         self._boots = 0
 
-    def clock(self) -> float:
+    def wall(self) -> float:
         """The time of day on the platform, in seconds since 1970."""
         return START + self.world.now + self.jumped
+
+    def awake(self) -> float:
+        """Seconds of a clock that does not jump."""
+        return self.world.now
+
+    since_boot = awake
 
     @property
     def is_up(self) -> bool:
@@ -197,7 +209,7 @@ class Machine:
         process.start(self._serve(process))
 
     async def _serve(self, process: Process) -> None:
-        platform = self._platform = Platform(self.settings, self.clock)
+        platform = self._platform = Platform(self.settings, self)
         await platform.__aenter__()
         self._network.connected(process, platform.services)
 
@@ -234,11 +246,9 @@ class Machine:
         async def opened(
             _: Path, on_commit: Callable[[Notice], None], *, limits: Limits, lease: float, **__: Any
         ) -> SimulatedStore:
-            connection, now = self.disk.connection, self.clock()
-            with connection:
-                connection.execute(SQL["spare_leases"], (round((now + lease) * 1000),))
-                connection.execute(SQL["spare_subscriptions"], (round(now * 1000),))
-                connection.execute(SQL["forget_replicas"])
-            return SimulatedStore(self, on_commit, limits)
+            with self.disk.connection:
+                opened = SimulatedStore(self, on_commit, limits)
+                begin(self.disk.connection, opened._clock.read(), lease)
+            return opened
 
         return SimpleNamespace(open=opened)

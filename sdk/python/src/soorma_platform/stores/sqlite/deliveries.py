@@ -1,6 +1,6 @@
 """Groups and deliveries as rows: what the store's methods of the same names do inside a transaction.
 
-Each takes the connection and the time in milliseconds; those that change something are run by the writer.
+Each takes the connection and the time, an uptime where it is a number; those that change something are run by the writer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from soorma_common.errors import PlanEnded
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.life import is_dropped
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import (
     SNAPSHOT_BYTES,
@@ -38,15 +39,16 @@ UNTAKEN_SECONDS = 600
 
 
 def subscribe(
-    connection: apsw.Connection, now: int, tenant_id: str, group: str, subscriptions: list[Subscription]
+    connection: apsw.Connection, moment: Moment, tenant_id: str, group: str, subscriptions: list[Subscription]
 ) -> Membership:
     """Makes or refreshes a group; what is new in it takes recent events that nobody took, the named types first."""
-    group_id = one(connection, "upsert_group", (tenant_id, group, now))[0]
+    now = moment.uptime
+    group_id = one(connection, "upsert_group", (tenant_id, group, moment.wall))[0]
     known = set(patterns(connection, group_id).values())
     own: dict[int, Subscription] = {}
     for wanted in subscriptions:
         policy = msgspec.json.encode(wanted.retry).decode()
-        values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, now)
+        values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, moment.wall, now)
         own[one(connection, "upsert_subscription", values)[0]] = wanted
     new = [(own_id, wanted) for own_id, wanted in own.items() if (wanted.type, wanted.topic) not in known]
     since = now - UNTAKEN_SECONDS * 1000
@@ -64,9 +66,9 @@ def patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str,
     return {row[0]: (row[1], row[2]) for row in rows_of(connection, "group_subscriptions", (group_id,))}
 
 
-def claim(connection: apsw.Connection, now: int, offer: Offer, most: int) -> list[Claimed]:
+def claim(connection: apsw.Connection, moment: Moment, offer: Offer, most: int) -> list[Claimed]:
     """Puts ready deliveries into a replica's hands, one subscription after the other."""
-    lease = round(offer.lease * 1000)
+    now, lease = moment.uptime, round(offer.lease * 1000)
     limit = min(offer.credit, most)
     if limit <= 0 or not one(connection, "is_heard_of", (offer.replica, now - lease * 2 // 3)):
         return []
@@ -79,7 +81,7 @@ def claim(connection: apsw.Connection, now: int, offer: Offer, most: int) -> lis
             group_id, *event = one(connection, "claimed_event", (subscription, position))
             taken = Claimed(fence, attempt, subscription, position, *event)
             taken.steps = recorded(connection, group_id, position)
-            _add_plan(connection, now, taken)
+            _add_plan(connection, moment.wall, taken)
             claimed.append(taken)
     return claimed
 
@@ -99,10 +101,10 @@ def recorded(connection: apsw.Connection, group_id: int, position: int) -> list[
     return [RecordedStep(name, occurrence, msgspec.Raw(text.encode())) for name, occurrence, text in rows]
 
 
-def renew(connection: apsw.Connection, now: int, replica: str, fences: list[str], until: int) -> list[str]:
+def renew(connection: apsw.Connection, moment: Moment, replica: str, fences: list[str], until: int) -> list[str]:
     """Prolongs leases, and the replica's place in the registry; the fences that still stand."""
-    connection.execute(SQL["hear_replica"], (now, replica))
-    connection.execute(SQL["hear_agent"], (now, replica))
+    connection.execute(SQL["hear_replica"], (moment.uptime, replica))
+    connection.execute(SQL["hear_agent"], (moment.wall, moment.uptime, replica))
     connection.execute(SQL["renew_on_the_way"], (replica, until))
     return [fence for fence in fences if one(connection, "renew", (fence, until))]
 
@@ -158,13 +160,13 @@ def replay(
     return Notice(groups={group_id})
 
 
-def groups(connection: apsw.Connection, now: int, tenant_id: str | None) -> list[GroupInfo]:
+def groups(connection: apsw.Connection, now: Moment, tenant_id: str | None) -> list[GroupInfo]:
     """The groups that serve a tenant (None: all), with what waits for them."""
-    found = standings(connection, now)
+    found = standings(connection, now.uptime)
     return [_group_info(connection, now, found[row[0]], row) for row in rows_of(connection, "groups", (tenant_id,))]
 
 
-def _group_info(connection: apsw.Connection, now: int, standing: GroupStanding, row: tuple[Any, ...]) -> GroupInfo:
+def _group_info(connection: apsw.Connection, now: Moment, standing: GroupStanding, row: tuple[Any, ...]) -> GroupInfo:
     group_id, tenant_id, name, created_at = row
     oldest = standing.oldest_seconds
     return GroupInfo(
@@ -174,7 +176,7 @@ def _group_info(connection: apsw.Connection, now: int, standing: GroupStanding, 
         standing.events - standing.in_hand,
         standing.ready,
         standing.in_hand,
-        None if oldest is None else rfc3339(now - round(oldest * 1000)),
+        None if oldest is None else rfc3339(now.wall - round(oldest * 1000)),
         [
             SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen))
             for kind, topic, ordered, seen in rows_of(connection, "group_subscription_rows", (group_id,))

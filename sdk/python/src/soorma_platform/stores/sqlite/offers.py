@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import apsw
 
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import LARGEST_CLAIM, Claimed, Offer
 from soorma_platform.stores.sqlite import deliveries
@@ -18,7 +19,7 @@ from soorma_platform.stores.sqlite import deliveries
 class Offers:
     """The offers that stand, by group. They come and go on the event loop; the rest is the writer's thread."""
 
-    def __init__(self, clock: Callable[[], int]) -> None:
+    def __init__(self, clock: Callable[[], Moment]) -> None:
         self._clock = clock
         self._standing: dict[int, tuple[Offer, ...]] = {}
         self._asked: list[Offer] = []

@@ -1,0 +1,184 @@
+"""The clock of a record: it goes on over restarts, and notices when the system's clock jumps.
+
+Readings of the machine's clocks come in and `Moment`s go out, so that a test can hand in clocks of its own. What the
+three times of a moment are for is said in `engine/moments.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from soorma_platform.engine.moments import SETTLING_SECONDS, Moment
+
+JUMP_SECONDS = 2.0
+"""By how much the wall clock may stray from the others before that is a jump: more than any correction by NTP's slewing."""
+REFERENCE_SECONDS = 60.0
+"""How often the wall clock is taken as right again: a clock that is slewed strays less than JUMP_SECONDS in that time."""
+STANDSTILL_SECONDS = 10.0
+"""Between two looks, at most this much counts as uptime: a process that was frozen for longer did not run."""
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_SETTLING = round(1000 * SETTLING_SECONDS)
+_TOLERANCE = round(1000 * JUMP_SECONDS)
+_REFERENCE = round(1000 * REFERENCE_SECONDS)
+_NEVER = -(1 << 62)
+_BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+class Readings(Protocol):
+    """The machine's clocks, in seconds."""
+
+    boot: str | None
+    """names the boot of the machine that `since_boot` counts from; None where that cannot be told"""
+    standstill: float
+    """how much of the time between two looks counts as uptime at most"""
+
+    def wall(self) -> float:
+        """Since 1970 UTC. It may jump."""
+        ...
+
+    def awake(self) -> float:
+        """Since any point, without the time in which the machine slept. It never jumps."""
+        ...
+
+    def since_boot(self) -> float:
+        """Since the machine was booted, with the time in which it slept. It never jumps."""
+        ...
+
+
+class SystemClocks:
+    """The clocks of this machine."""
+
+    standstill = STANDSTILL_SECONDS
+
+    def __init__(self) -> None:
+        self.boot = _boot_id() if _BOOT_CLOCK is not None else None
+
+    def wall(self) -> float:
+        return time.time()
+
+    def awake(self) -> float:
+        return time.monotonic()
+
+    def since_boot(self) -> float:
+        return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
+
+
+def _boot_id() -> str | None:
+    try:
+        return _BOOT_ID.read_text("ascii").strip() or None
+    except OSError:
+        return None
+
+
+class Kept(NamedTuple):
+    """The clock as it is kept in the record: its times, and when that was by the machine's clocks. In milliseconds."""
+
+    uptime: int
+    steady: int
+    wall: int
+    unsettled: int
+    """the uptime since which the clocks have agreed"""
+    boot: str | None = None
+    since_boot: int | None = None
+
+
+class Jump(NamedTuple):
+    """Something happened to the clocks: the wall clock `jumped`, the machine `slept`, or the process `stood still`.
+
+    `seconds` is how far (less than 0: back) or how long.
+    """
+
+    what: str
+    seconds: float
+
+
+class _Look(NamedTuple):
+    awake: int
+    since_boot: int
+    uptime: int
+    steady: int
+    offset: int
+    """of the wall clock from `steady`, while they agree"""
+    reference: int
+    """the uptime at which `offset` was taken"""
+    unsettled: int
+    """the uptime since which they agree"""
+
+
+class Clock:
+    """Tells the time of a record. It has to be looked at about each second, by one thread; any may read it."""
+
+    def __init__(self, readings: Readings, kept: Kept | None = None) -> None:
+        """Begins a new record's time, or goes on with a record's that was `kept`."""
+        self._readings = readings
+        self.jumps = 0
+        """how often the wall clock jumped while this process ran, or just before"""
+        self.noticed: list[Jump] = []
+        """what was noticed and not told yet; whoever tells it empties the list"""
+        wall, awake, since_boot = _ms(readings.wall()), _ms(readings.awake()), _ms(readings.since_boot())
+        if kept is None:
+            self._look = _Look(awake, since_boot, wall, wall, 0, wall, _NEVER)
+            return
+        # Without a boot between, a clock that does not jump tells how long no platform ran: else the wall clock has to.
+        is_same_boot = kept.boot is not None and kept.boot == readings.boot
+        away = max(0, since_boot - (kept.since_boot or 0) if is_same_boot else wall - kept.wall)
+        has_jumped = self._notice("jumped", wall - kept.wall - away)
+        steady = kept.steady + away
+        unsettled = kept.unsettled if is_same_boot and not has_jumped else kept.uptime
+        self._look = _Look(awake, since_boot, kept.uptime, steady, wall - steady, kept.uptime, unsettled)
+
+    def read(self) -> Moment:
+        """The time now."""
+        look = self._look
+        gap = _ms(self._readings.awake()) - look.awake
+        wall, steady = _ms(self._readings.wall()), look.steady + gap
+        uptime = look.uptime + self._ran(gap)
+        agrees = abs(wall - steady - look.offset) <= _TOLERANCE  # or a jump that was not looked at yet would count
+        return Moment(wall, uptime, steady, agrees and uptime - look.unsettled >= _SETTLING)
+
+    def look(self) -> None:
+        """Sees what has become of the machine's clocks since the last look."""
+        look, readings = self._look, self._readings
+        wall, awake, since_boot = _ms(readings.wall()), _ms(readings.awake()), _ms(readings.since_boot())
+        gap = awake - look.awake
+        asleep = max(0, since_boot - look.since_boot - gap)
+        ran = self._ran(gap)
+        uptime, steady = look.uptime + ran, look.steady + gap + asleep
+        strayed = wall - steady - look.offset
+        has_jumped = self._notice("jumped", strayed)
+        has_slept = self._notice("slept", asleep)
+        self._notice("stood still", gap - ran)
+        offset, reference, unsettled = look.offset, look.reference, look.unsettled
+        if has_jumped or has_slept:
+            offset, reference, unsettled = wall - steady, uptime, uptime
+        elif uptime - reference >= _REFERENCE:
+            offset, reference = wall - steady, uptime
+        self._look = _Look(awake, since_boot, uptime, steady, offset, reference, unsettled)
+
+    def _ran(self, gap: int) -> int:
+        return int(min(gap, 1000 * self._readings.standstill))
+
+    def _notice(self, what: str, milliseconds: int) -> bool:
+        if abs(milliseconds) <= _TOLERANCE:
+            return False
+        self.jumps += what == "jumped"
+        self.noticed.append(Jump(what, milliseconds / 1000))
+        return True
+
+    @property
+    def settles_in(self) -> float:
+        """Seconds for which nothing that has expired by the wall clock is removed; 0 where it is."""
+        return max(0, self._look.unsettled + _SETTLING - self.read().uptime) / 1000
+
+    def kept(self) -> Kept:
+        """The clock as it is to be kept in the record."""
+        now, boot = self.read(), self._readings.boot
+        since_boot = None if boot is None else _ms(self._readings.since_boot())
+        return Kept(now.uptime, now.steady, now.wall, self._look.unsettled, boot, since_boot)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

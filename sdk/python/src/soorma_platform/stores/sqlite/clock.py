@@ -1,0 +1,59 @@
+"""The record's clock as a row of it: where it went on from, and how far it has come."""
+
+from __future__ import annotations
+
+import apsw
+
+from soorma_platform.clock import Clock, Kept, Readings
+from soorma_platform.engine.moments import SETTLING_SECONDS
+from soorma_platform.logs import Log
+from soorma_platform.stores.sqlite.database import SQL
+from soorma_platform.stores.sqlite.transactions import one
+
+KEEP_SECONDS = 10.0
+"""How much uptime a process that dies may lose: an idle platform writes one row in that time, without a flush."""
+
+log = Log("soorma.clock")
+
+
+class RecordClock(Clock):
+    """The clock of an open record."""
+
+    def __init__(self, connection: apsw.Connection, readings: Readings) -> None:
+        """Goes on from where the record was left, or begins its time."""
+        row = one(connection, "clock", ())
+        super().__init__(readings, Kept(*row) if row else None)
+        self.is_old = True
+        """whether the row is to be written as soon as may be"""
+        self._kept_at = 0
+        self.keep(connection)
+        self.tell()
+
+    def keep(self, connection: apsw.Connection) -> None:
+        """Writes the row, inside the writer's transaction."""
+        kept = self.kept()
+        connection.execute(SQL["keep_clock"], kept)
+        self._kept_at, self.is_old = kept.uptime, False
+
+    def keep_if_old(self, connection: apsw.Connection) -> None:
+        """Writes the row if it has become old."""
+        if self.is_old or self.read().uptime - self._kept_at >= 1000 * KEEP_SECONDS:
+            self.keep(connection)
+
+    def tell(self) -> bool:
+        """Logs what was noticed since the last time; whether there was anything."""
+        noticed, self.noticed = self.noticed, []
+        for jump in noticed:
+            if jump.what == "jumped":
+                log.warning(
+                    f"the system clock jumped {'ahead' if jump.seconds > 0 else 'back'}; nothing that has expired is "
+                    f"removed for {SETTLING_SECONDS / 60:.0f} minutes, delays and leases are not moved",
+                    seconds=round(jump.seconds, 3),
+                )
+            elif jump.what == "slept":
+                log.info("the machine slept; nothing that has expired is removed for "
+                         f"{SETTLING_SECONDS / 60:.0f} minutes", seconds=round(jump.seconds, 3))  # fmt: skip
+            else:
+                log.warning("the platform stood still; leases and retention do not count that time",
+                            seconds=round(jump.seconds, 3))  # fmt: skip
+        return bool(noticed)
