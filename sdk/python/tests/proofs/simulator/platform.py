@@ -155,7 +155,7 @@ class SimulatedStore(SqliteStore):
     def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], limits: Limits) -> None:
         self._failures = FailuresNamed(PLACE)
         self._writing = self._reading = machine.disk.connection
-        self._clock = RecordClock(self._writing, machine)
+        self._clock = RecordClock(self._writing, machine.clocks)
         self._history_limits = (limits.history_revisions, limits.history_bytes)
         self._offers = Offers(self._clock.read)
         self._writer = SimulatedWriter(machine, on_commit, self._offers)
@@ -165,11 +165,35 @@ class SimulatedStore(SqliteStore):
         """See `Store.close`."""
 
 
-class Machine:
-    """Where the platform runs: it crashes and comes back, and its clock jumps. Its clocks are those of its platform."""
+class Clocks:
+    """The clocks of the platform's machine, of which the wall clock jumps: `soorma_platform.clock.Readings`."""
 
     boot: str | None = "the only one"
-    standstill = STANDSTILL_SECONDS
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.standstill = STANDSTILL_SECONDS
+        self.jumped = 0.0
+        """how far the wall clock is ahead of where it began"""
+        self.read_at: dict[int, tuple[float, float]] = {}
+        """by time of the wall clock (ms): the world's time at which that was read first, and last"""
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        now, told = self._world.now, START + self._world.now + self.jumped
+        first, _ = self.read_at.get(round(told * 1000), (now, now))
+        self.read_at[round(told * 1000)] = (first, now)
+        return told
+
+    def awake(self) -> float:
+        """Seconds of a clock that does not jump."""
+        return self._world.now
+
+    since_boot = awake
+
+
+class Machine:
+    """Where the platform runs: it crashes and comes back, and its clock jumps."""
 
     def __init__(self, world: World, network: Network, ids: Callable[[int], bytes], limits: Limits) -> None:
         self.world = world
@@ -178,23 +202,13 @@ class Machine:
         self.power_was_cut = False
         self.crash_in_commit: int | None = None
         """die at this statement of the next commit; -1: after it"""
-        self.jumped = 0.0
+        self.clocks = Clocks(world)
         self.settings = Settings(lease=LEASE, limits=limits)
         self.supervisor = world.process("supervisor")
         """who starts the platform again, and never dies"""
         self._network = network
         self._process: Process | None = None
         self._boots = 0
-
-    def wall(self) -> float:
-        """The time of day on the platform, in seconds since 1970."""
-        return START + self.world.now + self.jumped
-
-    def awake(self) -> float:
-        """Seconds of a clock that does not jump."""
-        return self.world.now
-
-    since_boot = awake
 
     @property
     def is_up(self) -> bool:
@@ -209,7 +223,7 @@ class Machine:
         process.start(self._serve(process))
 
     async def _serve(self, process: Process) -> None:
-        platform = self._platform = Platform(self.settings, self)
+        platform = self._platform = Platform(self.settings, self.clocks)
         await platform.__aenter__()
         self._network.connected(process, platform.services)
 
