@@ -9,6 +9,8 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from soorma_common.errors import InvalidRequest
+
 Time: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """A time in a message: RFC 3339."""
 
@@ -16,6 +18,7 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 """A time in RFC 3339 (section 5.6). Whether there is such a day is left to whoever reads it."""
 FIRST_TIME, LAST_TIME = "1970-01-01T00:00:00Z", "9999-12-30T23:59:59Z"
 """The times that can be asked for: a day before the last one there is, it is a time in all time zones."""
+LONGEST_TIMEOUT = 10 * 365 * 86_400.0
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, without the price of a time zone object
 
 
@@ -27,6 +30,19 @@ def milliseconds(text: str) -> int:
 def is_in_range(text: str) -> bool:
     """Whether a time in RFC 3339 is one that can be asked for."""
     return milliseconds(FIRST_TIME) <= milliseconds(text) <= milliseconds(LAST_TIME)
+
+
+def check_timeout(name: str, seconds: float | timedelta | None) -> float | None:
+    """How long to wait in seconds (None: for ever), if it is a time; else InvalidRequest."""
+    wait = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    if wait is None or (type(wait) in (int, float) and wait <= LONGEST_TIMEOUT):
+        return wait
+    if type(wait) is float and wait == float("inf"):
+        return None
+    raise InvalidRequest(
+        f"{name} is a number of seconds up to {LONGEST_TIMEOUT:.0f} (10 years), or None: for ever, "
+        f"not {repr(seconds)[:40] if type(seconds) is not int else 'more'}"
+    )
 
 
 def rfc3339(time: int) -> str:

@@ -42,6 +42,10 @@ SNAPSHOT_KEYS = 100
 """A plan up to this size goes along with its event, so that reads in the handler cost no round trip."""
 
 
+CONNECTED_SECONDS = 180.0
+"""For how long a subscription counts as one of a connected replica: the services say so each minute."""
+
+
 class Claimed(msgspec.Struct):
     """A delivery in an agent's hands, under `fence`, with its event."""
 

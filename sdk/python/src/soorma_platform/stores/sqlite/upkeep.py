@@ -20,7 +20,7 @@ from soorma_platform.engine.history import replay
 from soorma_platform.engine.plans import ROW_OVERHEAD
 from soorma_platform.engine.rows import Decision, HistoryRow, Needs, Notice, Snapshot
 from soorma_platform.logs import Log
-from soorma_platform.stores.protocol import Retention
+from soorma_platform.stores.protocol import CONNECTED_SECONDS, Retention
 from soorma_platform.stores.sqlite import registry, transactions
 from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.database import SQL
@@ -62,7 +62,7 @@ class Upkeep:
             again |= _changed(connection, "sweep_answers", (uptime, STEP)) >= STEP
             again |= registry.sweep(connection, uptime, STEP)
             again |= self._sweep_log(connection, uptime - round(retention.events * 1000))
-            again |= self._sweep_subscriptions(connection, uptime, round(retention.groups * 1000), groups)
+            again |= self._sweep_subscriptions(connection, uptime, round(1000 * max(retention.groups, CONNECTED_SECONDS)), groups)
             return again, Notice(groups=groups)
 
         return bool(await self._writer.run(sweep)) or more
