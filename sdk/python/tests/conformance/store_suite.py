@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 from claims_suite import ClaimsSuite
+from clocks_suite import ClocksSuite
 from durability_suite import DurabilitySuite
 from events_suite import EventsSuite
 from expiry_suite import ExpirySuite
@@ -49,6 +50,7 @@ class StoreSuite(
     StepsSuite,
     LifeSuite,
     TimeTravelSuite,
+    ClocksSuite,
     ABC,
 ):
     """All that the record is asked for. A subclass says how its store is opened."""
