@@ -18,11 +18,14 @@ REFERENCE_SECONDS = 60.0
 """How often the wall clock is taken as right again: a clock that is slewed strays less than JUMP_SECONDS in that time."""
 STANDSTILL_SECONDS = 10.0
 """Between two looks, at most this much counts as uptime: a process that was frozen for longer did not run."""
+KEPT_SECONDS = 60.0
+"""How often the clock is to be kept in the record: a process that dies has run on for as long at most."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SETTLING = round(1000 * SETTLING_SECONDS)
 _TOLERANCE = round(1000 * JUMP_SECONDS)
 _REFERENCE = round(1000 * REFERENCE_SECONDS)
+_KEPT = round(1000 * KEPT_SECONDS)
 _NEVER = -(1 << 62)
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -81,6 +84,8 @@ class Kept(NamedTuple):
     wall: int
     unsettled: int
     """the uptime since which the clocks have agreed"""
+    is_closed: bool
+    """whether the platform ended then; one that died ran on for KEPT_SECONDS at most"""
     boot: str | None = None
     since_boot: int | None = None
 
@@ -126,9 +131,10 @@ class Clock:
         is_same_boot = kept.boot is not None and kept.boot == readings.boot
         away = max(0, since_boot - (kept.since_boot or 0) if is_same_boot else wall - kept.wall)
         has_jumped = self._notice("jumped", wall - kept.wall - away)
-        steady = kept.steady + away
-        unsettled = kept.unsettled if is_same_boot and not has_jumped else kept.uptime
-        self._look = _Look(awake, since_boot, kept.uptime, steady, wall - steady, kept.uptime, unsettled)
+        ran_on = 0 if kept.is_closed else min(away, _KEPT)
+        uptime, steady = kept.uptime + ran_on, kept.steady + away
+        unsettled = kept.unsettled if is_same_boot and not has_jumped else uptime
+        self._look = _Look(awake, since_boot, uptime, steady, wall - steady, uptime, unsettled)
 
     def read(self) -> Moment:
         """The time now."""
@@ -173,11 +179,11 @@ class Clock:
         """Seconds for which nothing that has expired by the wall clock is removed; 0 where it is."""
         return max(0, self._look.unsettled + _SETTLING - self.read().uptime) / 1000
 
-    def kept(self) -> Kept:
+    def kept(self, *, is_closed: bool) -> Kept:
         """The clock as it is to be kept in the record."""
         now, boot = self.read(), self._readings.boot
         since_boot = None if boot is None else _ms(self._readings.since_boot())
-        return Kept(now.uptime, now.steady, now.wall, self._look.unsettled, boot, since_boot)
+        return Kept(now.uptime, now.steady, now.wall, self._look.unsettled, is_closed, boot, since_boot)
 
 
 def _ms(seconds: float) -> int:

@@ -285,7 +285,7 @@ class ClocksSuite:
         group = await record.subscribe("g", "e")
         record.clock.advance(9)
         await record.publish("e", id="1")
-        record.store._clock.keep = lambda _: None  # type: ignore[attr-defined]
+        record.store._clock.keep = lambda *_, **__: None  # type: ignore[attr-defined]
         await record.reopen()
         assert await record.work_off(group) == ["1"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soorma_platform.clock import JUMP_SECONDS, STANDSTILL_SECONDS, Clock, Jump, Kept
+from soorma_platform.clock import JUMP_SECONDS, KEPT_SECONDS, STANDSTILL_SECONDS, Clock, Jump, Kept
 from soorma_platform.engine.moments import SETTLING_SECONDS, Moment
 
 HOUR, WEEK, MONTH = 3600.0, 7 * 86_400.0, 30 * 86_400.0
@@ -64,7 +64,7 @@ class Machine:
 
     def restart(self, seconds: float, jump: float = 0.0, *, reboot: bool = False) -> None:
         """Ends the platform, and starts it again after a while in which the wall clock may have jumped."""
-        kept = self.clock.kept()
+        kept = self.clock.kept(is_closed=True)
         self.true += seconds
         self.off += seconds
         self.jumped += jump
@@ -219,10 +219,25 @@ def test_what_sleeps_or_stands_still_does_not_run() -> None:
 def test_a_record_of_before_goes_on_where_it_was_left() -> None:
     machine = Machine()
     left = round(1000 * (START - WEEK))
-    clock = Clock(machine, Kept(left, left, left, left))
+    clock = Clock(machine, Kept(left, left, left, left, True))
     now = clock.read()
     assert (now.uptime, now.steady, now.wall) == (left, round(1000 * START), round(1000 * START))
     assert not now.is_settled
+
+
+@pytest.mark.behaviour("clocks.waiting")
+def test_a_platform_that_died_ran_on_since_its_clock_was_kept() -> None:
+    """Or what it had made ready, or leased, would be of the future."""
+    for ran, away in ((3, 0), (KEPT_SECONDS - 1, 100), (0, 100)):
+        machine = Machine()
+        kept = machine.clock.kept(is_closed=False)
+        machine.run(ran)
+        last = machine.clock.read()
+        machine.true += away
+        machine.clock = Clock(machine, kept)
+        now = machine.clock.read()
+        assert last.uptime <= now.uptime <= last.uptime + 1000 * KEPT_SECONDS
+        assert _since_start(now.steady) == ran + away
 
 
 HAPPENS = st.one_of(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import apsw
 
-from soorma_platform.clock import Clock, Kept, Readings
+from soorma_platform.clock import KEPT_SECONDS, Clock, Kept, Readings
 from soorma_platform.engine.moments import SETTLING_SECONDS
 from soorma_platform.logs import Log
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.transactions import one
-
-KEEP_SECONDS = 10.0
-"""How much uptime a process that dies may lose: an idle platform writes one row in that time, without a flush."""
 
 log = Log("soorma.clock")
 
@@ -29,15 +26,15 @@ class RecordClock(Clock):
         self.keep(connection)
         self.tell()
 
-    def keep(self, connection: apsw.Connection) -> None:
+    def keep(self, connection: apsw.Connection, *, is_closed: bool = False) -> None:
         """Writes the row, inside the writer's transaction."""
-        kept = self.kept()
+        kept = self.kept(is_closed=is_closed)
         connection.execute(SQL["keep_clock"], kept)
         self._kept_at, self.is_old = kept.uptime, False
 
     def keep_if_old(self, connection: apsw.Connection) -> None:
         """Writes the row if it has become old."""
-        if self.is_old or self.read().uptime - self._kept_at >= 1000 * KEEP_SECONDS:
+        if self.is_old or self.read().uptime - self._kept_at >= 1000 * KEPT_SECONDS:
             self.keep(connection)
 
     def tell(self) -> bool:

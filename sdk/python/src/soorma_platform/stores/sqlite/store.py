@@ -125,7 +125,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""
         with suppress(Unavailable):  # it is a little behind then, as after a crash
-            await self._writer.run(lambda connection: (self._clock.keep(connection), None))
+            await self._writer.run(lambda connection: (self._clock.keep(connection, is_closed=True), None))
         await self._writer.close()
         await self._overview.close()
         self._reading.close()

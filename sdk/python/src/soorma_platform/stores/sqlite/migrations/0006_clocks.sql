@@ -10,13 +10,14 @@ CREATE TABLE clock (
     steady INTEGER NOT NULL,
     wall INTEGER NOT NULL,
     unsettled INTEGER NOT NULL, -- the uptime since which the wall clock has gone along with the others
+    is_closed INTEGER NOT NULL, -- whether the platform was ended, and so ran until then and no longer
     boot TEXT,
     since_boot INTEGER
 ) STRICT;
 
 -- A record of before goes on at its last sign of life. A new one is empty: its time begins when it is opened.
-INSERT INTO clock (id, uptime, steady, wall, unsettled)
-SELECT 1, last, last, last, last FROM (
+INSERT INTO clock (id, uptime, steady, wall, unsettled, is_closed)
+SELECT 1, last, last, last, last, 1 FROM (
     SELECT max(coalesce((SELECT at FROM events ORDER BY position DESC LIMIT 1), 0),
         coalesce((SELECT max(seen_at) FROM subscriptions), 0),
         coalesce((SELECT max(updated_at) FROM plans), 0)) AS last)
