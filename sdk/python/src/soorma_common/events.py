@@ -111,7 +111,7 @@ def check_timer(timer: Timer) -> Timer:
         _check_time(timer.at)
         if not is_in_range(timer.at):
             raise InvalidRequest(
-                f"at must be from {FIRST_TIME} to {LAST_TIME}, not {timer.at}; what is never to be published needs no timer"
+                f"at must be from {FIRST_TIME} to {LAST_TIME}, not {timer.at}; what is never to come needs no timer"
             )
     check_envelope(timer.event)
     return timer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -34,14 +35,14 @@ def is_in_range(text: str) -> bool:
 
 def check_timeout(name: str, seconds: float | timedelta | None) -> float | None:
     """How long to wait in seconds (None: for ever), if it is a time; else InvalidRequest."""
-    wait = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
-    if wait is None or (type(wait) in (int, float) and wait <= LONGEST_TIMEOUT):
-        return wait
-    if type(wait) is float and wait == float("inf"):
+    wait: object = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    if wait is None or wait == math.inf:
         return None
+    if isinstance(wait, int | float) and not isinstance(wait, bool) and wait <= LONGEST_TIMEOUT:
+        return wait
+    told = repr(seconds)[:40] if isinstance(wait, bool) or not isinstance(wait, int) else "more"
     raise InvalidRequest(
-        f"{name} is a number of seconds up to {LONGEST_TIMEOUT:.0f} (10 years), or None: for ever, "
-        f"not {repr(seconds)[:40] if type(seconds) is not int else 'more'}"
+        f"{name} is a number of seconds up to {LONGEST_TIMEOUT:.0f} (10 years), or None: for ever, not {told}"
     )
 
 

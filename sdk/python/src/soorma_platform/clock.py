@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 from soorma_platform.engine.moments import SETTLING_SECONDS, Moment
 
 JUMP_SECONDS = 2.0
-"""By how much the wall clock may stray from the others before that is a jump: more than any correction by NTP's slewing."""
+"""By how much the wall clock may stray from the others before that is a jump: more than what NTP corrects by slewing."""
 REFERENCE_SECONDS = 60.0
-"""How often the wall clock is taken as right again: a clock that is slewed strays less than JUMP_SECONDS in that time."""
+"""How often the wall clock is taken as right again: one that is slewed strays less than JUMP_SECONDS in that time."""
 STANDSTILL_SECONDS = 10.0
 """Between two looks, at most this much counts as uptime: a process that was frozen for longer did not run."""
 KEPT_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""What a store must do when the system's clock jumps, the machine sleeps or no platform runs: nothing that is not due."""
+"""What a store must do when the system's clock jumps, the machine sleeps or no platform runs: nothing early."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from soorma_common.memory import Commit
 from soorma_common.operations import Complete, ExpirePlan, RecordAction
 from soorma_common.registry import Announcement
 from soorma_platform.engine import timers
+from soorma_platform.stores.protocol import Retention
 
 HOUR, DAY, WEEK, MONTH = 3600.0, 86_400.0, 7 * 86_400.0, 30 * 86_400.0
 SETTLING = 600.0
@@ -51,8 +52,11 @@ async def _asleep(record: Record, by: float) -> None:
 
 
 JUMPS = {"for good": _running, "for seconds": _for_seconds, "over a restart": _restarted, "in its sleep": _asleep}
-SIZES = {f"{name} {way}": sign * size for name, size in {"an hour": HOUR, "a week": WEEK + HOUR, "two months": 2 * MONTH}.items()
-         for way, sign in {"back": -1, "ahead": 1}.items()}  # fmt: skip
+SIZES = {
+    f"{name} {way}": sign * size
+    for name, size in {"an hour": HOUR, "a week": WEEK + HOUR, "two months": 2 * MONTH}.items()
+    for way, sign in {"back": -1, "ahead": 1}.items()
+}
 
 any_jump = pytest.mark.parametrize("by", SIZES.values(), ids=SIZES)
 whenever = pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
@@ -280,6 +284,20 @@ class ClocksSuite:
         assert await record.state("ended") == {}
 
     @pytest.mark.behaviour("clocks.keeping")
+    async def test_what_is_connected_never_ages(self, record: Record) -> None:
+        """The services say each minute that it is, however soon unused groups are to go."""
+        group, short = await record.subscribe("g", "e"), Retention(groups=1)
+        with record.store.offered(record.offer(group)):
+            for _ in range(3):
+                record.clock.advance(100)
+                await record.sweep(short)
+                await record.store.seen(list(group.own))
+            assert [one.name for one in await record.store.groups(None)] == ["g"]
+            record.clock.advance(181)
+            await record.sweep(short)
+            assert await record.store.groups(None) == [], "whoever takes its events now has no subscription of its own"
+
+    @pytest.mark.behaviour("clocks.keeping")
     async def test_a_crash_makes_nothing_of_the_future(self, record: Record) -> None:
         """The clock is kept now and then: what was written since is not to wait for it to come there again."""
         group = await record.subscribe("g", "e")
@@ -344,19 +362,19 @@ class ClocksSuite:
 
     @pytest.mark.behaviour("clocks.sweeping-waits", "limits.room")
     async def test_what_waits_to_be_removed_takes_no_room(self, make_record: MakeRecord) -> None:
-        record = await make_record(plan_keys=150, plan_bytes=100_000)
-        await record.do("p", *(put(f"k{number}", "x" * 500, ttl=60) for number in range(150)))
+        record = await make_record(plan_keys=20, plan_bytes=12_000)
+        await record.do("p", *(put(f"k{number}", "x" * 500, ttl=60) for number in range(20)))
         record.clock.jump(HOUR)
         record.store.look_at_clock()
-        for number in range(150):
+        for number in range(20):
             await record.do("p", put(f"l{number}" if number % 2 else f"k{number}", "x" * 500))
-        assert len(await record.state("p")) == 150
+        assert len(await record.state("p")) == 20
         with pytest.raises(LimitExceeded):
             await record.do("p", put("one more", 1))
         record.clock.advance(SETTLING + 1)
         await record.sweep()
         row = (await record.store.plan(ALICE, "p", set())).row
-        assert (row.keys, len(await record.state("p"))) == (150, 150)
+        assert (row.keys, len(await record.state("p"))) == (20, 20)
 
     @pytest.mark.behaviour("clocks.sweeping-waits")
     async def test_a_restart_does_not_keep_what_has_expired(self, record: Record) -> None:

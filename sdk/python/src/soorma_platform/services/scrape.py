@@ -129,11 +129,13 @@ def _of_the_record(standing: Standing) -> Iterator[Metric]:
         sizes.add_metric((file,), size)
     yield sizes
     yield CounterMetricFamily(
-        "soorma_clock_jumps", "Jumps of the system's clock since the platform started, or just before.", standing.clock.jumps
+        "soorma_clock_jumps",
+        "Jumps of the system's clock since the platform started.",
+        standing.clock.jumps,
     )
     yield GaugeMetricFamily(
         "soorma_clock_settling_seconds",
-        "Seconds for which nothing that has expired is removed: the system's clock jumped, the machine slept or booted.",
+        "Seconds for which nothing that has expired is removed: the clock jumped, the machine slept or booted.",
         standing.clock.settles_in,
     )
     yield GaugeMetricFamily("soorma_log_end_position", "Position of the newest event.", standing.log_end)

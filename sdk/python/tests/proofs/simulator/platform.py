@@ -159,7 +159,7 @@ class SimulatedStore(SqliteStore):
         self._history_limits = (limits.history_revisions, limits.history_bytes)
         self._offers = Offers(self._clock.read)
         self._writer = SimulatedWriter(machine, on_commit, self._offers)
-        self._upkeep = Upkeep(self.transact, self._writer, self._clock)
+        self._upkeep = Upkeep(self.transact, self._writer, self._clock, self._offers)
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -12,6 +12,14 @@ from soorma_platform.stores.sqlite.transactions import one
 
 log = Log("soorma.clock")
 
+_UNSETTLED = f"nothing that has expired is removed for {SETTLING_SECONDS / 60:.0f} minutes"
+_TOLD = {
+    ("jumped", True): (log.warning, f"the system clock jumped ahead: {_UNSETTLED}; leases and delays are not moved"),
+    ("jumped", False): (log.warning, f"the system clock jumped back: {_UNSETTLED}; leases and delays are not moved"),
+    ("slept", True): (log.info, f"the machine slept: {_UNSETTLED}"),
+    ("stood still", True): (log.warning, "the platform stood still: leases and retention do not count that time"),
+}
+
 
 class RecordClock(Clock):
     """The clock of an open record."""
@@ -41,16 +49,6 @@ class RecordClock(Clock):
         """Logs what was noticed since the last time; whether there was anything."""
         noticed, self.noticed = self.noticed, []
         for jump in noticed:
-            if jump.what == "jumped":
-                log.warning(
-                    f"the system clock jumped {'ahead' if jump.seconds > 0 else 'back'}; nothing that has expired is "
-                    f"removed for {SETTLING_SECONDS / 60:.0f} minutes, delays and leases are not moved",
-                    seconds=round(jump.seconds, 3),
-                )
-            elif jump.what == "slept":
-                log.info("the machine slept; nothing that has expired is removed for "
-                         f"{SETTLING_SECONDS / 60:.0f} minutes", seconds=round(jump.seconds, 3))  # fmt: skip
-            else:
-                log.warning("the platform stood still; leases and retention do not count that time",
-                            seconds=round(jump.seconds, 3))  # fmt: skip
+            tell, message = _TOLD[jump.what, jump.seconds > 0]
+            tell(message, seconds=round(jump.seconds, 3))
         return bool(noticed)

@@ -1,6 +1,7 @@
 """Groups and deliveries as rows: what the store's methods of the same names do inside a transaction.
 
-Each takes the connection and the time, an uptime where it is a number; those that change something are run by the writer.
+Each takes the connection and the time, an uptime where it is a number; those that change something are run by the
+writer.
 """
 
 from __future__ import annotations

@@ -37,6 +37,10 @@ class Offers:
             else:
                 del self._standing[group]
 
+    def served(self) -> set[int]:
+        """The subscriptions of which somebody connected takes deliveries."""
+        return {id_ for offers in list(self._standing.values()) for offer in offers for id_ in offer.subscription_ids}
+
     def ask(self, offer: Offer) -> None:
         """Has an offer filled in the transaction under way, whether anything was made ready or not."""
         self._asked.append(offer)

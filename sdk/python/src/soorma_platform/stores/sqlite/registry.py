@@ -1,6 +1,7 @@
 """Agents and event definitions as rows: what the store's methods of these names do inside a transaction.
 
-Each takes the connection and the moment. The places of instances expire by uptime; those that change something are run by the writer.
+Each takes the connection and the moment; those that change something are run by the writer. The places of instances
+expire by uptime.
 `''` as tenant stands for all tenants.
 """
 
@@ -77,7 +78,9 @@ def _put_traits(connection: apsw.Connection, agent: int, announcement: Announcem
             connection.execute(SQL["add_trait"], (agent, kind, name))
 
 
-def heartbeat(connection: apsw.Connection, now: Moment, tenant_id: str, name: str, instance: str) -> InstanceInfo | None:
+def heartbeat(
+    connection: apsw.Connection, now: Moment, tenant_id: str, name: str, instance: str
+) -> InstanceInfo | None:
     """The instance lives on; None if it is not, or no longer, known as alive."""
     row = one(connection, "hear_instance", (tenant_id, name, instance, now.wall, now.uptime))
     return _instance_info(now, row) if row else None
@@ -136,7 +139,9 @@ def _agent_info(connection: apsw.Connection, now: Moment, row: tuple[Any, ...]) 
         events_consumed=told.events_consumed,
         events_produced=told.events_produced,
         announced_at=rfc3339(announced_at),
-        instances=[_instance_info(now, found) for found in rows_of(connection, "live_instances", (agent_id, now.uptime))],
+        instances=[
+            _instance_info(now, found) for found in rows_of(connection, "live_instances", (agent_id, now.uptime))
+        ],
     )
 
 

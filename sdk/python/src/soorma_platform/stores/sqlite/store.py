@@ -88,7 +88,7 @@ class SqliteStore:
         self._history_limits = (limits.history_revisions, limits.history_bytes)
         self._offers = Offers(clock.read)
         self._writer = Writer(self._writing, path, on_commit, self._offers)
-        self._upkeep = Upkeep(self.transact, self._writer, clock)
+        self._upkeep = Upkeep(self.transact, self._writer, clock, self._offers)
         self._overview = Overview(path)
 
     @classmethod
@@ -125,7 +125,7 @@ class SqliteStore:
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""
         with suppress(Unavailable):  # it is a little behind then, as after a crash
-            await self._writer.run(lambda connection: (self._clock.keep(connection, is_closed=True), None))
+            await self._change(lambda connection: self._clock.keep(connection, is_closed=True), durable=False)
         await self._writer.close()
         await self._overview.close()
         self._reading.close()
@@ -293,7 +293,9 @@ class SqliteStore:
 
     async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
         """See `Store.subscribe`."""
-        return await self._change(lambda tx: deliveries.subscribe(tx, self._clock.read(), tenant_id, group, subscriptions))
+        return await self._change(
+            lambda tx: deliveries.subscribe(tx, self._clock.read(), tenant_id, group, subscriptions)
+        )
 
     async def join(self, group_id: int, replica: str, instance: str, max_concurrency: int) -> None:
         """See `Store.join`."""

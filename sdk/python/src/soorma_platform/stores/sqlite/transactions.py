@@ -37,9 +37,6 @@ from soorma_platform.stores.sqlite.database import SQL
 TRIM_REVISIONS = 1_000
 """How far a history may run past its limit before it is trimmed: trimming in strides costs less."""
 
-MANY_KEYS, MANY_BYTES = 100, 64 * 1024
-"""From which size of a plan on it is looked up how much of it has expired, while that is not swept."""
-
 LARGEST_PAGE = 4 * 1024 * 1024
 """Bytes of text after which a page of rows ends, whatever number of rows was asked for."""
 
@@ -167,10 +164,10 @@ def plan_state(
             if found := one(connection, "entry", (row.id, row.incarnation, key)):
                 state.entries[key] = EntryRow(*found)
         if now.is_settled:
-            for found in rows_of(connection, "expired_entries", (now.wall, row.id, row.incarnation)):
+            for found in rows_of(connection, "expired_entries", (row.id, row.incarnation, now.wall)):
                 state.entries.setdefault(found[0], EntryRow(*found))
                 state.expired.append(found[0])
-        elif row.keys >= MANY_KEYS or row.size >= MANY_BYTES:
+        elif row.keys:
             state.hidden = one(connection, "hidden_entries", (row.id, row.incarnation, now.wall))
         if counted:
             state.live_keys = one(connection, "count_live_entries", (row.id, row.incarnation, now.wall))[0]

@@ -24,6 +24,7 @@ from soorma_platform.stores.protocol import CONNECTED_SECONDS, Retention
 from soorma_platform.stores.sqlite import registry, transactions
 from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.database import SQL
+from soorma_platform.stores.sqlite.offers import Offers
 from soorma_platform.stores.sqlite.transactions import one, rows_of
 from soorma_platform.stores.sqlite.writer import Writer
 
@@ -39,10 +40,11 @@ log = Log("soorma.upkeep")
 class Upkeep:
     """Sweeps in turns; remembers how far it has read the log, and of what it has warned."""
 
-    def __init__(self, transact: Transact, writer: Writer, clock: RecordClock) -> None:
+    def __init__(self, transact: Transact, writer: Writer, clock: RecordClock, offers: Offers) -> None:
         self._transact = transact
         self._writer = writer
         self._clock = clock
+        self._offers = offers
         self._log_cursor = 0
         self._warned: set[int] = set()
         self._plan_cursor = 0
@@ -62,7 +64,7 @@ class Upkeep:
             again |= _changed(connection, "sweep_answers", (uptime, STEP)) >= STEP
             again |= registry.sweep(connection, uptime, STEP)
             again |= self._sweep_log(connection, uptime - round(retention.events * 1000))
-            again |= self._sweep_subscriptions(connection, uptime, round(1000 * max(retention.groups, CONNECTED_SECONDS)), groups)
+            again |= self._sweep_subscriptions(connection, uptime, round(retention.groups * 1000), groups)
             return again, Notice(groups=groups)
 
         return bool(await self._writer.run(sweep)) or more
@@ -128,8 +130,11 @@ class Upkeep:
 
     def _sweep_subscriptions(self, connection: apsw.Connection, now: int, kept: int, groups: set[int]) -> bool:
         again = False
+        served, seen_since = self._offers.served(), now - round(1000 * CONNECTED_SECONDS)
         for row in rows_of(connection, "stale_subscriptions", (now - kept * 6 // 7,)):
             subscription_id, group_id, group, tenant_id, kind, topic, seen_at, seen_uptime = row
+            if subscription_id in served and seen_uptime >= seen_since:
+                continue
             about = {"group": group, "tenant": tenant_id or None, "type": kind, "topic": topic}
             if seen_uptime >= now - kept:
                 if subscription_id not in self._warned:

@@ -33,6 +33,9 @@ UPDATE plans SET updated_uptime = updated_at, ended_uptime = ended_at;
 DROP INDEX plans_ended;
 CREATE INDEX plans_ended ON plans (ended_uptime) WHERE ended_uptime IS NOT NULL;
 
+-- What has expired of one plan may wait for long to be removed: a commit on it looks for that, and at no other plan's.
+CREATE INDEX entries_expiring_of_plan ON entries (plan, incarnation, expires_at) WHERE expires_at IS NOT NULL;
+
 -- Whether `due_at` is of the steady clock, as it is for a delay, or of the wall clock, as for `at=`.
 ALTER TABLE timers ADD COLUMN is_delay INTEGER NOT NULL DEFAULT 0;
 DROP INDEX timers_due;

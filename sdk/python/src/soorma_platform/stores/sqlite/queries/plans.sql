@@ -30,14 +30,12 @@ WHERE p.tenant_id = ? AND p.user_id = ? AND p.plan_id = ? AND e.key = ?
     AND (p.expires_at IS NULL OR p.expires_at > ?5) AND (e.expires_at IS NULL OR e.expires_at > ?5);
 
 -- name: expired_entries
--- The sweeping keeps them few, whatever plan they are of: their own index is the way to them.
-SELECT key, value, revision, updated_at, expires_at FROM entries INDEXED BY entries_expiring
-WHERE expires_at <= ? AND plan = ? AND incarnation = ? LIMIT 1000;
+SELECT key, value, revision, updated_at, expires_at FROM entries INDEXED BY entries_expiring_of_plan
+WHERE plan = ? AND incarnation = ? AND expires_at <= ? LIMIT 1000;
 
 -- name: hidden_entries
--- The plan's own, and no others, so that it is no matter how many have expired elsewhere.
 SELECT count(*), coalesce(sum(octet_length(key) + octet_length(value)), 0)
-FROM entries WHERE plan = ? AND incarnation = ? AND +expires_at <= ?;
+FROM entries INDEXED BY entries_expiring_of_plan WHERE plan = ? AND incarnation = ? AND expires_at <= ?;
 
 -- name: count_live_entries
 SELECT count(*) FROM entries WHERE plan = ? AND incarnation = ? AND (expires_at IS NULL OR expires_at > ?);
