@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from soorma_platform.engine.moments import SETTLING_SECONDS, Moment
 
 JUMP_SECONDS = 2.0
-"""By how much the wall clock may stray from the others before that is a jump: more than what NTP corrects by slewing."""
+"""By how much the wall clock may stray from the others before that is a jump: more than NTP corrects by slewing."""
 REFERENCE_SECONDS = 60.0
 """How often the wall clock is taken as right again: one that is slewed strays less than JUMP_SECONDS in that time."""
 STANDSTILL_SECONDS = 10.0
@@ -26,7 +26,11 @@ _SETTLING = round(1000 * SETTLING_SECONDS)
 _TOLERANCE = round(1000 * JUMP_SECONDS)
 _REFERENCE = round(1000 * REFERENCE_SECONDS)
 _KEPT = round(1000 * KEPT_SECONDS)
-_NEVER = -(1 << 62)
+_ALWAYS = -(1 << 62)
+_LONG = 1e12
+_NAP = 100
+_BETWEEN_SECONDS, _TRIES = 0.05, 5
+_moment = tuple.__new__
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
@@ -55,15 +59,11 @@ class SystemClocks:
     """The clocks of this machine."""
 
     standstill = STANDSTILL_SECONDS
+    wall = staticmethod(time.time)
+    awake = staticmethod(time.monotonic)
 
     def __init__(self) -> None:
         self.boot = _boot_id() if _BOOT_CLOCK is not None else None
-
-    def wall(self) -> float:
-        return time.time()
-
-    def awake(self) -> float:
-        return time.monotonic()
 
     def since_boot(self) -> float:
         return time.monotonic() if _BOOT_CLOCK is None else time.clock_gettime(_BOOT_CLOCK)
@@ -102,15 +102,16 @@ class Jump(NamedTuple):
 
 class _Look(NamedTuple):
     awake: int
-    since_boot: int
+    slept: int
+    """how long the machine slept since its boot"""
     uptime: int
     steady: int
     offset: int
     """of the wall clock from `steady`, while they agree"""
     reference: int
     """the uptime at which `offset` was taken"""
-    unsettled: int
-    """the uptime since which they agree"""
+    settled_from: int
+    """the uptime at which they have agreed for long enough"""
 
 
 class Clock:
@@ -118,14 +119,16 @@ class Clock:
 
     def __init__(self, readings: Readings, kept: Kept | None = None) -> None:
         """Begins a new record's time, or goes on with a record's that was `kept`."""
-        self._readings = readings
+        self._readings, self._wall, self._awake = readings, readings.wall, readings.awake
         self.jumps = 0
         """how often the wall clock jumped while this process ran, or just before"""
         self.noticed: list[Jump] = []
         """what was noticed and not told yet; whoever tells it empties the list"""
-        wall, awake, since_boot = _ms(readings.wall()), _ms(readings.awake()), _ms(readings.since_boot())
+        self._standstill = _ms(min(readings.standstill, _LONG))
+        wall, awake, since_boot = self._readings_now()
+        slept = since_boot - awake
         if kept is None:
-            self._look = _Look(awake, since_boot, wall, wall, 0, wall, _NEVER)
+            self._look = _Look(awake, slept, wall, wall, 0, wall, _ALWAYS)
             return
         # Without a boot between, a clock that does not jump tells how long no platform ran: else the wall clock has to.
         is_same_boot = kept.boot is not None and kept.boot == readings.boot
@@ -134,38 +137,52 @@ class Clock:
         ran_on = 0 if kept.is_closed else min(away, _KEPT)
         uptime, steady = kept.uptime + ran_on, kept.steady + away
         unsettled = kept.unsettled if is_same_boot and not has_jumped else uptime
-        self._look = _Look(awake, since_boot, uptime, steady, wall - steady, uptime, unsettled)
+        self._look = _Look(awake, slept, uptime, steady, wall - steady, uptime, unsettled + _SETTLING)
 
     def read(self) -> Moment:
-        """The time now."""
-        look = self._look
-        gap = _ms(self._readings.awake()) - look.awake
-        wall, steady = _ms(self._readings.wall()), look.steady + gap
-        uptime = look.uptime + self._ran(gap)
-        agrees = abs(wall - steady - look.offset) <= _TOLERANCE  # or a jump that was not looked at yet would count
-        return Moment(wall, uptime, steady, agrees and uptime - look.unsettled >= _SETTLING)
+        """The time now. Each commit asks, so this is written to be quick."""
+        awake, _, uptime, steady, offset, _, settled_from = self._look
+        gap = round(self._awake() * 1000) - awake
+        wall = round(self._wall() * 1000)
+        steady += gap
+        uptime += gap if gap <= self._standstill else self._standstill  # noqa: FURB136 - quicker
+        # It may have jumped since the last look: then it does not count as settled.
+        agrees = -_TOLERANCE <= wall - steady - offset <= _TOLERANCE
+        return _moment(Moment, (wall, uptime, steady, agrees and uptime >= settled_from))
+
+    def wall(self) -> int:
+        """The wall clock's time alone, for readers."""
+        return _ms(self._wall())
 
     def look(self) -> None:
         """Sees what has become of the machine's clocks since the last look."""
-        look, readings = self._look, self._readings
-        wall, awake, since_boot = _ms(readings.wall()), _ms(readings.awake()), _ms(readings.since_boot())
-        gap = awake - look.awake
-        asleep = max(0, since_boot - look.since_boot - gap)
-        ran = self._ran(gap)
-        uptime, steady = look.uptime + ran, look.steady + gap + asleep
-        strayed = wall - steady - look.offset
-        has_jumped = self._notice("jumped", strayed)
+        _, slept, uptime, steady, offset, reference, settled_from = look = self._look
+        wall, awake, since_boot = self._readings_now()
+        self._standstill = _ms(min(self._readings.standstill, _LONG))
+        gap, asleep = awake - look.awake, since_boot - awake - slept
+        if asleep < _NAP:
+            asleep = 0  # what two readings differ by must not add up
+        ran = min(gap, self._standstill)
+        uptime, steady = uptime + ran, steady + gap + asleep
+        has_jumped = self._notice("jumped", wall - steady - offset)
         has_slept = self._notice("slept", asleep)
         self._notice("stood still", gap - ran)
-        offset, reference, unsettled = look.offset, look.reference, look.unsettled
         if has_jumped or has_slept:
-            offset, reference, unsettled = wall - steady, uptime, uptime
-        elif uptime - reference >= _REFERENCE:
+            settled_from = uptime + _SETTLING
+        if has_jumped or has_slept or uptime - reference >= _REFERENCE:
             offset, reference = wall - steady, uptime
-        self._look = _Look(awake, since_boot, uptime, steady, offset, reference, unsettled)
+        self._look = _Look(awake, slept + asleep, uptime, steady, offset, reference, settled_from)
 
-    def _ran(self, gap: int) -> int:
-        return int(min(gap, 1000 * self._readings.standstill))
+    def _readings_now(self) -> tuple[int, int, int]:
+        """Reads all clocks at once: anew, if something came between."""
+        readings = self._readings
+        for _ in range(_TRIES):
+            before = readings.awake()
+            now = readings.wall(), readings.awake(), readings.since_boot()
+            if readings.awake() - before < _BETWEEN_SECONDS:
+                break
+        wall, awake, since_boot = now
+        return _ms(wall), _ms(awake), _ms(since_boot)
 
     def _notice(self, what: str, milliseconds: int) -> bool:
         if abs(milliseconds) <= _TOLERANCE:
@@ -177,13 +194,13 @@ class Clock:
     @property
     def settles_in(self) -> float:
         """Seconds for which nothing that has expired by the wall clock is removed; 0 where it is."""
-        return max(0, self._look.unsettled + _SETTLING - self.read().uptime) / 1000
+        return max(0, self._look.settled_from - self.read().uptime) / 1000
 
     def kept(self, *, is_closed: bool) -> Kept:
         """The clock as it is to be kept in the record."""
         now, boot = self.read(), self._readings.boot
         since_boot = None if boot is None else _ms(self._readings.since_boot())
-        return Kept(now.uptime, now.steady, now.wall, self._look.unsettled, is_closed, boot, since_boot)
+        return Kept(now.uptime, now.steady, now.wall, self._look.settled_from - _SETTLING, is_closed, boot, since_boot)
 
 
 def _ms(seconds: float) -> int:

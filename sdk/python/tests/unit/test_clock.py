@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -186,6 +187,35 @@ def test_a_clock_that_is_slewed_does_not_jump() -> None:
     for second in range(1, 7200):
         machine.jumped = -second * 500e-6
         machine.run(1)
+    assert machine.clock.noticed == []
+    assert machine.clock.read().is_settled
+
+
+@pytest.mark.behaviour("clocks.waiting")
+def test_what_readings_differ_by_does_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, dice = Machine(), Random(1)
+    since_boot = machine.since_boot
+    monkeypatch.setattr(machine, "since_boot", lambda: since_boot() + dice.uniform(0, 0.04))
+    machine.run(SETTLING_SECONDS)
+    assert _since_start(machine.clock.read().steady) == pytest.approx(machine.true, abs=0.1)
+    assert machine.clock.noticed == []
+
+
+@pytest.mark.behaviour("clocks.waiting")
+def test_what_comes_between_two_readings_is_no_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the process is stopped just there."""
+    machine = Machine()
+    wall = machine.wall
+
+    def stopped() -> float:
+        monkeypatch.setattr(machine, "wall", wall)
+        told = wall()
+        machine.true += 5
+        return told
+
+    machine.run(1)
+    machine.wall = stopped  # type: ignore[method-assign]
+    machine.clock.look()
     assert machine.clock.noticed == []
     assert machine.clock.read().is_settled
 

@@ -56,6 +56,8 @@ class Offers:
             offers = self._standing.get(group, ())
             for offer in sorted(offers, key=_busy):
                 shares.setdefault(offer, max(LARGEST_CLAIM // len(offers), 1))
+        if not shares:
+            return []
         now = self._clock()
         found = ((offer, deliveries.claim(connection, now, offer, share)) for offer, share in shares.items())
         return [(offer, claimed) for offer, claimed in found if claimed]

@@ -476,7 +476,7 @@ class SqliteStore:
         return value
 
     def _now(self) -> int:
-        return self._clock.read().wall
+        return self._clock.wall()
 
     def _uptime(self) -> int:
         return self._clock.read().uptime
