@@ -18,6 +18,7 @@ from soorma.config import ClientConfig
 from soorma_common.errors import DeadLettered, InvalidRequest, TimedOut
 from soorma_common.events import DEAD_LETTERED, Envelope, Event, Timer, check_envelope, check_timer, plan_of
 from soorma_common.names import Scope, check_name
+from soorma_common.times import check_timeout
 from soorma_common.topics import Topic, check_topic
 from soorma_common.values import encode
 
@@ -159,7 +160,7 @@ class BusClient:
         response_event: str | Enum,
         topic: str | Topic = Topic.ACTION_REQUESTS,
         response_topic: str | Topic = Topic.ACTION_RESULTS,
-        timeout: float | None = 30.0,  # noqa: ASYNC109 - part of what is asked for
+        timeout: float | timedelta | None = 30.0,  # noqa: ASYNC109 - part of what is asked for
         **envelope: str | None,
     ) -> Event:
         """Publishes a request under a correlation id of its own and awaits the one answer that belongs to it.
@@ -168,6 +169,7 @@ class BusClient:
         up. In a handler it goes out at once, which is refused while there are uncommitted changes; a later
         attempt of the event finds the same answer.
         """
+        wait = check_timeout("timeout", timeout)
         given = {
             "correlation_id": str(uuid4()),
             **envelope,
@@ -175,7 +177,7 @@ class BusClient:
             "response_topic": check_topic(response_topic),
         }
         asked = await self._outbox.send_request(self._event(event_type, topic, data, given))
-        return await self._answer(asked, timeout)
+        return await self._answer(asked, wait)
 
     async def respond(
         self,
@@ -265,8 +267,15 @@ def timer_of(event: Envelope, delay: float | timedelta | None, at: datetime | No
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
     if seconds is not None and type(seconds) not in (int, float):
         raise InvalidRequest(f"delay= is a number of seconds, or a timedelta, not {delay!r}")
-    when = msgspec.UNSET if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    when = msgspec.UNSET if at is None else _in_utc(at)
     return check_timer(Timer(event, msgspec.UNSET if seconds is None else seconds, when))
+
+
+def _in_utc(at: datetime) -> str:
+    try:
+        return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:  # the first or the last day there is, in a time zone that puts it beyond
+        return at.isoformat()
 
 
 _ENVELOPE = frozenset(Envelope.__struct_fields__) - {"type", "topic", "id", "data", "time"}

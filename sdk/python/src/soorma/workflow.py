@@ -40,6 +40,7 @@ from soorma_common.operations import (
     RecordAction,
     Set,
 )
+from soorma_common.times import LONGEST_TIMEOUT, check_timeout
 from soorma_common.topics import Topic, check_topic
 from soorma_common.values import convert, decode, encode
 
@@ -169,8 +170,8 @@ class WorkflowState:
             raise InvalidRequest("a claim must be seen at once: in a handler, use context.immediate.memory")
         if type(places) is not int or places < 1:
             raise InvalidRequest(f"places is a whole number from 1, not {places!r}")
-        if type(wait) not in (int, float) or not wait >= 0:
-            raise InvalidRequest(f"wait is a number of seconds from 0, not {wait!r}")
+        if type(wait) not in (int, float) or not 0 <= wait <= LONGEST_TIMEOUT:
+            raise InvalidRequest(f"wait is a number of seconds from 0 to {LONGEST_TIMEOUT:.0f}, not {wait!r}")
         names = [_key(key), *(_key(f"{key}/{number}") for number in range(2, places + 1))]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait
@@ -344,7 +345,7 @@ class WorkflowState:
         key: str,
         expected: Any | Callable[[Any], bool] = _ANYTHING,
         *,
-        timeout: float | None = 30.0,  # noqa: ASYNC109 - part of what is asked for
+        timeout: float | timedelta | None = 30.0,  # noqa: ASYNC109 - part of what is asked for
     ) -> Any:
         """Waits until the key has the value `expected`, or one for which it returns true, or (without it) any.
 
@@ -353,8 +354,9 @@ class WorkflowState:
         _key(key)
         if callable(expected):
             check_callable(expected, "what wait_for expects", "value")
+        wait = check_timeout("timeout", timeout)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(wait):
                 while True:
                     try:
                         return await self._wait_once(key, expected)

@@ -15,7 +15,7 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import Name, check_name
-from soorma_common.times import RFC_3339, Time
+from soorma_common.times import FIRST_TIME, LAST_TIME, RFC_3339, Time, is_in_range
 from soorma_common.topics import TopicName, check_topic
 from soorma_common.values import check, decode
 
@@ -109,6 +109,10 @@ def check_timer(timer: Timer) -> Timer:
         raise InvalidRequest(f"delay must be from 0 to {LONGEST_DELAY:.0f} seconds, not {timer.delay}")
     if timer.at is not msgspec.UNSET:
         _check_time(timer.at)
+        if not is_in_range(timer.at):
+            raise InvalidRequest(
+                f"at must be from {FIRST_TIME} to {LAST_TIME}, not {timer.at}; what is never to come needs no timer"
+            )
     check_envelope(timer.event)
     return timer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -9,17 +10,45 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from soorma_common.errors import InvalidRequest
+
 Time: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """A time in a message: RFC 3339."""
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 """A time in RFC 3339 (section 5.6). Whether there is such a day is left to whoever reads it."""
+FIRST_TIME, LAST_TIME = "1970-01-01T00:00:00Z", "9999-12-30T23:59:59Z"
+"""The times that can be asked for: a day before the last one there is, it is a time in all time zones."""
+LONGEST_TIMEOUT = 10 * 365 * 86_400.0
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, without the price of a time zone object
 
 
-def rfc3339(milliseconds: int) -> str:
-    """The time as RFC 3339 text in UTC, with milliseconds."""
-    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+def milliseconds(text: str) -> int:
+    """The milliseconds since 1970 of a time in RFC 3339."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
+def is_in_range(text: str) -> bool:
+    """Whether a time in RFC 3339 is one that can be asked for."""
+    return milliseconds(FIRST_TIME) <= milliseconds(text) <= milliseconds(LAST_TIME)
+
+
+def check_timeout(name: str, seconds: float | timedelta | None) -> float | None:
+    """How long to wait in seconds (None: for ever), if it is a time; else InvalidRequest."""
+    wait: object = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    if wait is None or wait == math.inf:
+        return None
+    if isinstance(wait, int | float) and not isinstance(wait, bool) and wait <= LONGEST_TIMEOUT:
+        return wait
+    told = repr(seconds)[:40] if isinstance(wait, bool) or not isinstance(wait, int) else "more"
+    raise InvalidRequest(
+        f"{name} is a number of seconds up to {LONGEST_TIMEOUT:.0f} (10 years), or None: for ever, not {told}"
+    )
+
+
+def rfc3339(time: int) -> str:
+    """A time in ms as RFC 3339 text in UTC, with milliseconds."""
+    return f"{_second(time // 1000)}.{time % 1000:03d}Z"
 
 
 @lru_cache(maxsize=1024)

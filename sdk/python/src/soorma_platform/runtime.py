@@ -6,7 +6,6 @@ import asyncio
 import gc
 import signal
 import socket
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp
 from soorma_common.errors import SoormaError, Unavailable
 from soorma_common.starting import PORT_TAKEN
 from soorma_platform.buses.in_process import InProcessBus
+from soorma_platform.clock import Readings
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.events import event_service
@@ -38,7 +38,7 @@ log = Log("soorma")
 class Platform:
     """A running platform without its sockets: the services as ASGI applications on an open record."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, clock: Readings | None = None) -> None:
         self.settings = settings
         self.bus = InProcessBus()
         self._clock = clock

@@ -84,7 +84,7 @@ class LifeSuite:
 
     @pytest.mark.behaviour("timers.survive")
     async def test_a_timer_at_a_time_survives_a_restart(self, record: Record) -> None:
-        at = record.clock() + 60
+        at = record.clock.wall() + 60
         when = msgspec.to_builtins(__import__("datetime").datetime.fromtimestamp(at, __import__("datetime").UTC))
         await commit(record, Commit(timers=[Timer(event("e", "p", id="1"), at=when)]))
         await record.reopen()

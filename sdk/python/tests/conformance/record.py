@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -32,17 +33,36 @@ LONGEST_UPKEEP = 2_000
 
 
 class Clock:
-    """Seconds since 1970, as the test says."""
+    """A machine's clocks, as the test says: `now` is the wall clock's time. See `soorma_platform.clock.Readings`."""
 
     def __init__(self) -> None:
         self.now = START
+        self.boot: str | None = "first"
+        self.standstill = math.inf
+        self._jumped = self._slept = 0.0
 
-    def __call__(self) -> float:
+    def wall(self) -> float:
         return self.now
+
+    def awake(self) -> float:
+        return self.since_boot() - self._slept
+
+    def since_boot(self) -> float:
+        return self.now - self._jumped
 
     def advance(self, seconds: float) -> None:
         """Lets time pass."""
         self.now += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Sets the wall clock ahead, or back, while no time passes."""
+        self.now += seconds
+        self._jumped += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Lets time pass while the machine sleeps."""
+        self.now += seconds
+        self._slept += seconds
 
 
 OpenStore: TypeAlias = Callable[..., Awaitable[Store]]

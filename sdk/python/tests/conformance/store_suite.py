@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 from aside_suite import AsideSuite
 from claims_suite import ClaimsSuite
+from clocks_suite import ClocksSuite
 from deaths_suite import DeathsSuite
 from durability_suite import DurabilitySuite
 from events_suite import EventsSuite
@@ -53,6 +54,7 @@ class StoreSuite(
     StepsSuite,
     LifeSuite,
     TimeTravelSuite,
+    ClocksSuite,
     ABC,
 ):
     """All that the record is asked for. A subclass says how its store is opened."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -134,7 +133,7 @@ async def test_a_copy_of_a_newer_soorma_is_refused(record: Record, tmp_path: Pat
 
 
 async def _go_on_from(copied: Path, clock: Clock) -> Record:
-    backup.begin_again(copied, round(clock() * 1000))
+    backup.begin_again(copied)
     going_on = _record_of(copied, clock)
     await going_on.open()
     return going_on
@@ -293,5 +292,5 @@ async def test_a_place_where_there_was_none(record: Record, tmp_path: Path) -> N
     place = tmp_path / "new.db"
     assert not backup.put_in_place(place, _copy(tmp_path), tmp_path / "aside.db")
     assert not (tmp_path / "aside.db").exists()
-    backup.begin_again(place, round(time.time() * 1000))
+    backup.begin_again(place)
     assert backup.examine(place, place).plans == 1

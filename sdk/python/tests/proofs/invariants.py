@@ -40,7 +40,7 @@ PLANS = {
     "an end is told once": """
         SELECT p.plan_id, p.status, count(e.position) FROM plans p
         LEFT JOIN events e ON e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
-            AND e.type = 'plan.' || p.status AND e.at = p.ended_at
+            AND e.type = 'plan.' || p.status AND e.at = p.ended_uptime
         WHERE p.ended_at IS NOT NULL AND p.horizon = 0 AND (SELECT position FROM log_horizon) = 0
         GROUP BY p.id HAVING count(e.position) <> 1""",
     "one compensation of a plan is under way at a time": """

@@ -94,6 +94,8 @@ class PlatformProcess:
     As a context manager it is started, and is gone at the end whatever happened.
     """
 
+    program: tuple[str, ...] = ("-m", "soorma_platform")
+
     def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.database = folder / "soorma.db"
@@ -122,7 +124,7 @@ class PlatformProcess:
         )
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "soorma_platform"],
+                [sys.executable, "-P", *self.program],
                 cwd=self.folder,
                 env=env,
                 stdin=subprocess.DEVNULL,

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from soorma import Agent, Reject
 from soorma.cli import record, services
 from soorma.cli.checks import agents as checks
 from soorma.cli.checks import examination, installation, machine, settings, store
+from soorma.cli.checks import platform as platform_checks
 from soorma.cli.checks.finding import Finding, State
 from soorma.cli.checks.scene import Scene
 from soorma.cli.exits import Exit
@@ -309,6 +311,25 @@ def test_a_platform_that_is_reached_through_its_gateway(shell: Shell) -> None:
     assert report.one("addresses")["state"] == "ok"
     assert {one["state"] for one in report.of("health")} == {"ok"}
     assert report.one("groups")["state"] == "ok"
+
+
+@pytest.mark.behaviour("clocks.told")
+@pytest.mark.parametrize(
+    ("store", "state", "told"),
+    [
+        ({}, State.OK, []),
+        ({"clock_jumps": 1}, State.WARNING, ["jumped once"]),
+        ({"clock_jumps": 3, "clock_settles_in": 61}, State.WARNING, ["jumped 3 times", "for 2 min"]),
+        ({"clock_settles_in": 600}, State.OK, ["booted, or slept", "for 10 min"]),
+    ],
+)
+def test_a_clock_that_jumped_is_told(scene: Scene, store: dict[str, int], state: State, told: list[str]) -> None:
+    document = {"service": "memory", "store": {"status": "ok", **store}}
+    answers = {"memory": Answer("", document, 200, formatdate(usegmt=True))}
+    first, *more = platform_checks.clock(replace(scene, answers=answers))
+    assert first.state is State.OK
+    assert [finding.state for finding in more] == [state] * bool(told)
+    assert all(word in more[0].found for word in told)
 
 
 # --- Store ---------------------------------------------------------------------------------

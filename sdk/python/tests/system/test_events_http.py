@@ -212,6 +212,26 @@ def test_a_time_is_a_time(events: Raw) -> None:
         assert (answer.status, answer.code) == (422, "invalid_request"), wrong
 
 
+FAR_TIMES = [
+    {"at": at}
+    for at in ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "9999-12-31T00:00:00Z",
+               "9999-12-31T23:59:59.999999-12:00", "2031-01-02T03:04:05", "12026-01-01T00:00:00Z", 1e12)
+] + [{"delay": delay} for delay in (-1, 315_360_001, 1e300, "60", True, None)]  # fmt: skip
+
+
+@pytest.mark.behaviour("timers.far-times")
+@pytest.mark.parametrize("when", [*FAR_TIMES, {"delay": 315_360_000}, {"at": "9999-12-30T23:59:59Z"}], ids=str)
+def test_a_far_time_is_refused(running: PlatformProcess, events: Raw, when: dict[str, Any]) -> None:
+    timer = {**when, "event": event()}
+    memory = Raw(running.memory_url, events.headers["X-Tenant-ID"], events.headers["X-User-ID"])
+    deadline = {"plans": [{"plan_id": unique("plan"), "operations": [{"op": "deadline", "timer": timer}]}]}
+    for answer in (events("POST", "/v1/events/timers", timer), memory("POST", "/v1/memory/commit", deadline)):
+        if when in FAR_TIMES:
+            assert (answer.status, answer.code) == (422, "invalid_request"), answer.body
+        else:
+            assert answer.status == 200, answer.body
+
+
 @pytest.mark.behaviour("limits.named")
 def test_the_limits_name_themselves(events: Raw) -> None:
     for body, limit in ((event(data="x" * 512 * 1024), "event_bytes"), ([event()] * 1001, "commit_events")):

@@ -85,6 +85,16 @@ async def test_expiry(soorma_platform):
     assert not await state.has("code")
 
 
+async def test_a_jump_of_the_clock(soorma_platform):
+    state = soorma_platform.state("party")
+    await state.set("code", "1234", ttl=3600)
+
+    await soorma_platform.jump(7200)
+    assert not await state.has("code")
+    await soorma_platform.jump(-7200)
+    assert await state.has("code"), "nothing is removed before the clock has been right for ten minutes"
+
+
 async def test_a_lost_answer(soorma_platform):
     state = soorma_platform.state("party")
 

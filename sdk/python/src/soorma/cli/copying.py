@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +85,7 @@ def held(database: Path) -> Iterator[None]:
 
 def put_in_place(partial: Path, database: Path, aside: Path) -> bool:
     """Makes a copy the database, fit to go on from; whether there was one before, which is now called `aside`."""
-    backup.begin_again(partial, round(time.time() * 1000))
+    backup.begin_again(partial)
     return backup.put_in_place(database, partial, aside)
 
 

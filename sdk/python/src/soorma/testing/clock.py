@@ -1,7 +1,8 @@
-"""The platform's clock in a test: it stands still until it is moved."""
+"""The platform's clocks in a test: they stand still until they are moved."""
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -12,28 +13,49 @@ _WITHIN = 0.25
 
 
 class Clock:
-    """Seconds since 1970 UTC, when called."""
+    """The clocks of the machine that the platform of a test runs on: `soorma_platform.clock.Readings`."""
+
+    boot: str | None = "of a test"
+    standstill = math.inf
 
     def __init__(self, now: datetime | None = None) -> None:
         self.milliseconds = round(1000 * (time.time() if now is None else now.timestamp()))
+        """how late it is by the clock that never jumps"""
+        self.jumped = 0
+        """how far ahead of that the wall clock is, in ms"""
 
-    def __call__(self) -> float:
+    def wall(self) -> float:
+        """Seconds since 1970 UTC."""
+        return (self.milliseconds + self.jumped + _WITHIN) / 1000
+
+    def awake(self) -> float:
+        """Seconds of a clock that never jumps."""
         return (self.milliseconds + _WITHIN) / 1000
+
+    since_boot = awake
 
     def milliseconds_in(self, seconds: float | timedelta) -> int:
         """The time so much later; InvalidRequest if that is no time, or before now."""
+        later = self._checked(seconds, "time is moved")
+        if later < 0:
+            raise InvalidRequest(f"time goes forward only, not by {seconds} s; `jump` sets the wall clock back")
+        return self.milliseconds + round(1000 * later)
+
+    def jump(self, seconds: float | timedelta) -> None:
+        """Sets the wall clock ahead, or back; InvalidRequest if that leads to no time."""
+        self.jumped += round(1000 * self._checked(seconds, "the wall clock jumps"))
+
+    def _checked(self, seconds: float | timedelta, what: str) -> float:
         later = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
         if type(later) not in (int, float):
-            raise InvalidRequest(f"time is moved by a number of seconds, or a timedelta, not {seconds!r}")
-        if later < 0:
-            raise InvalidRequest(f"time goes forward only, not by {seconds} s")
+            raise InvalidRequest(f"{what} by a number of seconds, or a timedelta, not {seconds!r}")
         try:
-            self.now + timedelta(seconds=later)
+            _ = self.now + timedelta(seconds=later)
         except (OverflowError, ValueError) as error:
             raise InvalidRequest(f"time cannot be moved by {seconds} s: {error}") from error
-        return self.milliseconds + round(1000 * later)
+        return later
 
     @property
     def now(self) -> datetime:
-        """The time in UTC."""
-        return datetime.fromtimestamp(self.milliseconds / 1000, UTC)
+        """The wall clock's time in UTC."""
+        return datetime.fromtimestamp((self.milliseconds + self.jumped) / 1000, UTC)

@@ -157,8 +157,19 @@ class LocalPlatform:
 
     @property
     def now(self) -> datetime:
-        """The time on the platform, in UTC."""
+        """The time on the platform's wall clock, in UTC."""
         return self._clock.now
+
+    async def jump(self, seconds: float | timedelta) -> None:
+        """Sets the platform's wall clock ahead, or back if less than 0, while no time passes.
+
+        As when a virtual machine is moved, or a clock that was wrong is set. Readers find expired what has expired by
+        the new time, and `at=` timers go by it; leases, delays and retries do not. Nothing that has expired is removed
+        before ten minutes have passed since.
+        """
+        self._clock.jump(seconds)
+        await self._moving.leap(self._clock.milliseconds)
+        await self.settle()
 
     async def advance(self, seconds: float | timedelta, *, settle: bool = True) -> None:
         """Moves time on the platform: what becomes due happens, in order, and all settles each time.

@@ -77,12 +77,14 @@ class Settling:
     def waiting(self) -> list[Waiting]:
         """What will not, the eldest event first."""
         rows = [(row, self._reason(row)) for row in self._record.outstanding()]
-        return [_told(row, reason) for row, reason in rows if reason is not None]
+        return [_told(row, reason, self._clock) for row, reason in rows if reason is not None]
 
     def next_due(self, until: int) -> int | None:
         """The next time (ms) behind now and up to `until` at which a delivery becomes ready or a timer is due."""
-        due = [row.ready_at for row in self._record.outstanding() if self._reason(row) in ("retry", "lease")]
-        return min((at for at in [*due, *self._record.timers()] if at is not None and at <= until), default=None)
+        rows = [row for row in self._record.outstanding() if self._reason(row) in ("retry", "lease")]
+        due = [row.ready_at for row in rows if row.ready_at is not None]
+        due += [self._on_the_clock(*timer) for timer in self._record.timers()]
+        return min((at for at in due if at <= until), default=None)
 
     def _calls(self) -> list[str]:
         found = [f"{task.get_name()} is not over" for task in self._network.changes]
@@ -108,8 +110,13 @@ class Settling:
         return [f"event {row.type!r} {row.event_id} (plan {row.plan_id}) is with {row.group!r}" for row in moving]
 
     def _timers(self) -> list[str]:
-        due = [at for at in self._record.timers() if at <= self._clock.milliseconds]
+        now = self._clock.milliseconds
+        due = [timer for timer in self._record.timers() if self._on_the_clock(*timer) <= now]
         return [f"{len(due)} timers are due"] if due else []
+
+    def _on_the_clock(self, due_at: int, is_delay: bool) -> int:
+        """When a timer is due by the clock that never jumps, unless the wall clock does so again."""
+        return due_at if is_delay else due_at - self._clock.jumped
 
     def _reason(self, row: Outstanding) -> Reason | None:
         """What the delivery waits for; None if it moves."""
@@ -134,8 +141,8 @@ def _takes(socket: LocalSocket, row: Outstanding) -> bool:
     return any(covers((mine.type, mine.topic), row.subscribed) for mine in hello.subscriptions)
 
 
-def _told(row: Outstanding, reason: Reason) -> Waiting:
-    due = row.ready_at if reason in ("retry", "lease") else None
+def _told(row: Outstanding, reason: Reason, clock: Clock) -> Waiting:
+    due = row.ready_at + clock.jumped if reason in ("retry", "lease") and row.ready_at is not None else None
     return Waiting(
         group=row.group,
         type=row.type,

@@ -152,10 +152,10 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     answers: list[PlanCommitted] = []
     editors: list[PlanEditor] = []
     for part in commit.plans:
-        editor = PlanEditor(snapshot.plans[part.plan_id], now=snapshot.now, limits=limits, cause=cause)
+        editor = PlanEditor(snapshot.plans[part.plan_id], moment=snapshot.moment, limits=limits, cause=cause)
         editor.check_reads(part.reads, part.expected_revision)
         if part.operations:
-            editor.sweep()
+            editor.begin()
         results = []
         for operation in part.operations:
             text = editor.apply(operation)
@@ -177,7 +177,7 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     ids = [event.id or "" for event in commit.events] + [timer.event.id or "" for timer in commit.timers]
     decision.committed = Committed(answers, ids, snapshot.now, cancelled)
     if (key := request.answer_key) is not None:
-        expires_at = snapshot.now + request.keep_answer
+        expires_at = snapshot.uptime + request.keep_answer
         decision.answer = StoredAnswer(key, request.fingerprint, decision.committed, expires_at)
     return decision
 
@@ -246,8 +246,8 @@ def _answer_again(request: Request, first: StoredAnswer) -> Decision:
 
 
 def purge(plan_id: str, before: int, snapshot: Snapshot, *, limits: Limits) -> Decision:
-    """Removes everything of a plan that ended before a time; nothing, if it lives again."""
-    editor = PlanEditor(snapshot.plans[plan_id], now=snapshot.now, limits=limits, cause=Cause(actor="soorma"))
+    """Removes everything of a plan that ended before an uptime; nothing, if it lives again."""
+    editor = PlanEditor(snapshot.plans[plan_id], moment=snapshot.moment, limits=limits, cause=Cause(actor="soorma"))
     editor.purge(before)
     return Decision(plans=[editor.change] if editor.change.history else [])
 
@@ -263,8 +263,12 @@ def needs_of_expiry(scope: Scope, plan_id: str, keys: set[str]) -> Needs:
 
 
 def expire(plan_id: str, keys: set[str], snapshot: Snapshot, *, limits: Limits) -> Decision:
-    """Sweeps what has expired of a plan as a commit of its own; nothing, where it was given a new life meanwhile."""
-    editor = PlanEditor(snapshot.plans[plan_id], now=snapshot.now, limits=limits, cause=Cause(actor="soorma"))
-    for key in sorted(keys):
-        editor.expire(key)
+    """Sweeps what has expired of a plan as a commit of its own; nothing, where it was given a new life meanwhile.
+
+    Nor while the wall clock is not settled: it may have jumped since this was asked for.
+    """
+    if not snapshot.moment.is_settled:
+        return Decision()
+    editor = PlanEditor(snapshot.plans[plan_id], moment=snapshot.moment, limits=limits, cause=Cause(actor="soorma"))
+    editor.sweep(keys)
     return Decision(plans=[editor.change] if editor.change.history else [])

@@ -30,7 +30,7 @@ def settle(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> Non
     if delivery.lane is None:
         return
     if delivery.next_in_lane is not None:
-        decision.ready.append((delivery.next_in_lane, snapshot.now))
+        decision.ready.append((delivery.next_in_lane, snapshot.uptime))
     else:
         snapshot.busy.discard((delivery.group_id, delivery.lane))
 
@@ -131,7 +131,7 @@ def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
         wait = backoff(delivery.retry, max(delivery.failures, 1), failure.draw)
         if failure.after is not None:
             wait = round(1000 * min(max(failure.after, 0), LONGEST_WAIT))
-        return Decision(retried=(delivery, snapshot.now + wait, reason), deferred=failure.defer)
+        return Decision(retried=(delivery, snapshot.uptime + wait, reason), deferred=failure.defer)
     return _give_up(delivery, reason, failure.dead_letter_id, snapshot, limits)
 
 

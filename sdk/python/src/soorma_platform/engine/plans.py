@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from soorma_common.errors import Conflict, PlanEnded
 from soorma_common.events import Envelope, Timer, encode_envelope
 from soorma_common.limits import Limits
@@ -27,6 +29,7 @@ from soorma_common.operations import (
     tag,
 )
 from soorma_platform.engine import forks
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import WAITS, CompensationRow, EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
 
 SEQ_ROOM = 10_000
@@ -41,13 +44,15 @@ class PlanEditor:
     The plan's revision rises by one with the first operation that changes anything, whatever their number.
     """
 
-    def __init__(self, state: PlanState, *, now: int, limits: Limits, cause: Cause) -> None:
-        self._now = now
+    def __init__(self, state: PlanState, *, moment: Moment, limits: Limits, cause: Cause) -> None:
+        self._moment = moment
+        self._now = now = moment.wall
         self._limits = limits
         self._cause = cause
         self._entries = state.entries
         self._expired = state.expired
         self._live_keys = state.live_keys
+        self._hidden_keys, self._hidden_bytes = state.hidden
         self._origin = state.origin
         self._closing = (state.log_end, state.last_timer)
         self._before = state.row.revision
@@ -55,8 +60,7 @@ class PlanEditor:
         self.change = PlanChange(row, {}, set(), [], [], [])
         self.endings: list[AnyEnding] = []
         self.deadlines: list[Timer] = []
-        if row.expires_at is not None and row.expires_at <= now:
-            self._clear("expire")
+        self._is_over = row.expires_at is not None and row.expires_at <= now
 
     @property
     def row(self) -> PlanRow:
@@ -125,7 +129,8 @@ class PlanEditor:
     def _end(self, operation: AnyEnding) -> None:
         self._check_active(tag(operation))
         row = self.row
-        row.status, row.ended_at, row.outcome = ENDINGS[type(operation)], self._now, argument(operation)
+        row.status, row.outcome = ENDINGS[type(operation)], argument(operation)
+        row.ended_at, row.ended_uptime = self._now, self._moment.uptime
         self.change.lives_on = False
         if isinstance(operation, Cancel):
             row.past_position, row.past_timer = self._closing
@@ -174,8 +179,8 @@ class PlanEditor:
         self.row.keys += entry is None
         self._live_keys += entry is None
         self.row.size += size + (_bytes(key) if entry is None else -_bytes(entry.value))
-        self._limits.check("plan_keys", self.row.keys, "the number of the plan's keys")
-        self._limits.check("plan_bytes", self.row.size, "the plan's size in bytes")
+        self._limits.check("plan_keys", self.row.keys - self._hidden_keys, "the number of the plan's keys")
+        self._limits.check("plan_bytes", self.row.size - self._hidden_bytes, "the plan's size in bytes")
         expires_at = entry.expires_at if entry else None
         if isinstance(operation, Set):
             expires_at = None if operation.ttl is None else self._now + round(operation.ttl * 1000)
@@ -198,9 +203,15 @@ class PlanEditor:
         self.change.puts.pop(key, None)
         self.change.removals.add(key)
 
-    def sweep(self) -> None:
-        """Sweeps the keys known to have expired: their room is free, and their history ends here."""
-        for key in self._expired:
+    def begin(self) -> None:
+        """Comes before the operations: what is known to have expired makes room for them, and its history ends here."""
+        self.sweep(self._expired)
+
+    def sweep(self, keys: Iterable[str]) -> None:
+        """Sweeps the plan, or those of its keys, if its or their time to live is over."""
+        if self._is_over:
+            self._clear("expire")
+        for key in sorted(keys):
             self.expire(key)
 
     def expire(self, key: str) -> None:
@@ -209,12 +220,15 @@ class PlanEditor:
         if entry is None or entry.expires_at is None or entry.expires_at > self._now:
             return
         self._drop(key)
+        if self._hidden_keys:
+            self._hidden_keys -= 1
+            self._hidden_bytes -= _bytes(key) + _bytes(entry.value)
         self._note("expire", key, None)
 
     def purge(self, before: int) -> None:
-        """Removes everything, if the plan ended before that time."""
-        ended_at = self.row.ended_at
-        if ended_at is not None and ended_at <= before:
+        """Removes everything, if the plan ended before that uptime."""
+        ended = self.row.ended_uptime
+        if ended is not None and ended <= before:
             self._clear("purge")
             self.row.past_position, self.row.past_timer = self._closing
             self.change.purged = True
@@ -230,7 +244,9 @@ class PlanEditor:
         self.change.lives_on = False
         row.incarnation += 1
         row.keys = row.size = row.actions = row.history_size = row.arranged = self._live_keys = 0
-        row.expires_at = row.ended_at = row.outcome = None
+        self._hidden_keys = self._hidden_bytes = 0
+        row.expires_at = row.ended_at = row.ended_uptime = row.outcome = None
+        self._is_over = False
         row.status = "active"
         row.horizon = self._before + 1
         self._entries.clear()
@@ -247,7 +263,7 @@ class PlanEditor:
     def _note(self, op: str, key: str | None, text: str | None, action: int | None = None) -> None:
         row = self.row
         row.revision = self._before + 1
-        row.updated_at = self._now
+        row.updated_at, row.updated_uptime = self._now, self._moment.uptime
         live = row.keys > 0 or row.actions > 0 or row.arranged > 0 or not row.is_active
         if live is not row.live:
             row.live, self.change.lives_on = live, False
@@ -259,7 +275,7 @@ class PlanEditor:
 
     def _live(self, key: str) -> EntryRow | None:
         entry = self._entries.get(key)
-        if entry is None or (entry.expires_at is not None and entry.expires_at <= self._now):
+        if self._is_over or entry is None or (entry.expires_at is not None and entry.expires_at <= self._now):
             return None
         return entry
 

@@ -85,7 +85,7 @@ def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits | 
         topic=event.topic,
         type=event.type,
         correlation_id=event.correlation_id or event_id,
-        at=snapshot.now,
+        at=snapshot.uptime,
         envelope=text,
         fingerprint=fingerprint,
         deliveries=[],
@@ -110,8 +110,8 @@ def covers(pattern: tuple[str, str], other: tuple[str, str]) -> bool:
 
 def _deliver(subscriber: SubscriptionRow, lane: str | None, snapshot: Snapshot) -> NewDelivery:
     if lane is None or not subscriber.ordered:
-        return NewDelivery(subscriber.group_id, subscriber.id, None, snapshot.now)
+        return NewDelivery(subscriber.group_id, subscriber.id, None, snapshot.uptime)
     place_in_line = (subscriber.group_id, lane)
-    ready_at = None if place_in_line in snapshot.busy else snapshot.now
+    ready_at = None if place_in_line in snapshot.busy else snapshot.uptime
     snapshot.busy.add(place_in_line)
     return NewDelivery(subscriber.group_id, subscriber.id, lane, ready_at)

@@ -1,6 +1,7 @@
 """The rows a decision reads and writes: the language between the engine and a store.
 
-Times are integers, milliseconds since 1970 UTC. Values, envelopes and arguments are JSON text.
+Times are integers, milliseconds since 1970 UTC by the wall clock; those whose names end in `uptime`, and a few of which
+it is said, are by that clock (see `engine/moments.py`). Values, envelopes and arguments are JSON text.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import msgspec
 from soorma_common.delivery import RetryPolicy
 from soorma_common.memory import Cause, Committed
 from soorma_common.names import Scope
+from soorma_platform.engine.moments import Moment
 
 MOVING = ("active", "failed")
 """Statuses of a plan that has something left to do: a failed one undoes its work."""
@@ -46,6 +48,8 @@ class PlanRow(msgspec.Struct):
     """events of the plan up to this position of the log are not handled any more: it was cancelled, or purged"""
     past_timer: int = 0
     """timers of the plan up to this row are not fired any more, for the same reason"""
+    updated_uptime: int = 0
+    ended_uptime: int | None = None
 
     @property
     def is_active(self) -> bool:
@@ -96,6 +100,8 @@ class PlanState(msgspec.Struct):
     entries: dict[str, EntryRow]
     expired: list[str] = []
     """keys whose time to live is over and that are to be swept by the next commit; they are in `entries`"""
+    hidden: tuple[int, int] = (0, 0)
+    """how many keys have expired and are not to be swept yet, and their bytes: they do not count for the limits"""
     live_keys: int = 0
     origin: Origin | None = None
     """what it is to begin with, if it is to be a fork"""
@@ -195,7 +201,7 @@ class DeliveryRow(msgspec.Struct):
 
 
 class NewDelivery(msgspec.Struct):
-    """A delivery to be added; `ready_at` is None where it waits behind another of its lane."""
+    """A delivery to be added; `ready_at` (uptime) is None where it waits behind another of its lane."""
 
     group_id: int
     subscription_id: int
@@ -204,7 +210,7 @@ class NewDelivery(msgspec.Struct):
 
 
 class EventRow(msgspec.Struct):
-    """An event to be added to the log, and its deliveries; `lane` is its plan's, None without a plan."""
+    """An event to be added to the log at an uptime, and its deliveries; `lane` is its plan's, None without a plan."""
 
     event_id: str
     scope: Scope
@@ -222,7 +228,8 @@ class EventRow(msgspec.Struct):
 class TimerRow(msgspec.Struct):
     """An event that is published when it is due; a deadline only in this `incarnation` of its plan, if that is active.
 
-    `asked` is the time as it was asked for: the same event at another time is not the same timer.
+    `asked` is the time as it was asked for: the same event at another time is not the same timer. `due_at` is by the
+    steady clock if it `is_delay`, else by the wall clock.
     """
 
     event_id: str
@@ -234,6 +241,11 @@ class TimerRow(msgspec.Struct):
     fingerprint: str
     envelope: str
     id: int | None = None
+    is_delay: bool = False
+
+    def left(self, now: Moment) -> int:
+        """Milliseconds until it is due, less than 0 if it is overdue."""
+        return self.due_at - (now.steady if self.is_delay else now.wall)
 
 
 class StepRow(msgspec.Struct):
@@ -257,7 +269,7 @@ class DeadLetterRow(msgspec.Struct):
 
 
 class StoredAnswer(msgspec.Struct):
-    """The first answer to an idempotency key (or fence), for whoever asks again until `expires_at`."""
+    """The first answer to an idempotency key (or fence), for whoever asks again until the uptime `expires_at`."""
 
     key: str
     fingerprint: str
@@ -294,9 +306,9 @@ class Needs(msgspec.Struct):
 
 
 class Snapshot(msgspec.Struct):
-    """What was found, inside the transaction that will write the decision. `now` is the store's clock."""
+    """What was found, inside the transaction that will write the decision, at a moment of the store's clock."""
 
-    now: int
+    moment: Moment
     plans: dict[str, PlanState] = {}
     answer: StoredAnswer | None = None
     delivery: DeliveryRow | None = None
@@ -321,6 +333,16 @@ class Snapshot(msgspec.Struct):
     sagas: dict[str, Saga] = {}
     """by plan"""
 
+    @property
+    def now(self) -> int:
+        """The wall clock's time, which users see."""
+        return self.moment.wall
+
+    @property
+    def uptime(self) -> int:
+        """The time by which leases, backoff and retention go."""
+        return self.moment.uptime
+
 
 class Decision(msgspec.Struct):
     """What is to be written. An empty one writes nothing."""
@@ -331,9 +353,9 @@ class Decision(msgspec.Struct):
     events: list[EventRow] = []
     settled: DeliveryRow | None = None
     ready: list[tuple[int, int]] = []
-    """(delivery id, ready at) of waiting deliveries that now lead their lane"""
+    """(delivery id, ready at uptime) of waiting deliveries that now lead their lane"""
     retried: tuple[DeliveryRow, int, str] | None = None
-    """a failed delivery, when it is ready again, and why it failed"""
+    """a failed delivery, the uptime at which it is ready again, and why it failed"""
     deferred: bool = False
     """whether that one has not failed, and its attempt does not count"""
     dead_letter: DeadLetterRow | None = None

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import msgspec
 
 from soorma_common.errors import EventIdConflict
 from soorma_common.events import Timer, decode_envelope, encode_envelope
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
+from soorma_common.times import milliseconds
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.publishing import filled, fingerprint_of, lane_of, publish
 from soorma_platform.engine.rows import Decision, Needs, PlanRow, Snapshot, TimerRow
 
 
-def due_at(timer: Timer, now: int) -> int:
-    """When it is due, in ms."""
+def due_at(timer: Timer, now: Moment) -> int:
+    """When it is due, in ms: a time by the wall clock, a delay by the steady clock."""
     if timer.at is not msgspec.UNSET:
-        return round(datetime.fromisoformat(timer.at).timestamp() * 1000)
-    return now + round((timer.delay or 0) * 1000)
+        return milliseconds(timer.at)
+    return now.steady + round((timer.delay or 0) * 1000)
 
 
 def set_timer(
@@ -29,7 +29,7 @@ def set_timer(
     With an `incarnation` of its plan it is a deadline. Raises EventIdConflict if its id was used in this tenant for
     another content, or waits for another time.
     """
-    event, due = timer.event, due_at(timer, snapshot.now)
+    event, due = timer.event, due_at(timer, snapshot.moment)
     fingerprint, asked = fingerprint_of(event), _asked(timer)
     event_id = event.id or ""  # the service gives every event an id before it asks
     waiting = snapshot.timers.get(event_id)
@@ -42,12 +42,13 @@ def set_timer(
                 event_id=event_id,
             )
         return None
-    filled(event, due, limits)
+    filled(event, snapshot.now, limits)
     count = snapshot.timers_of.get(event.plan_id, 0) + 1
     limits.check("plan_timers", count, "the number of the plan's timers")
     snapshot.timers_of[event.plan_id] = count
     text = encode_envelope(event)
-    row = TimerRow(event_id, scope, event.plan_id, due, incarnation, asked, fingerprint, text)
+    is_delay = timer.at is msgspec.UNSET
+    row = TimerRow(event_id, scope, event.plan_id, due, incarnation, asked, fingerprint, text, is_delay=is_delay)
     snapshot.timers[event_id] = row
     return row
 
@@ -72,7 +73,7 @@ def needs_of_firing(timer: TimerRow) -> Needs:
 def fire(event_id: str, snapshot: Snapshot) -> Decision:
     """Publishes the event of a timer that is due, and removes the timer; nothing, if it is gone or not due."""
     timer = snapshot.timers.get(event_id)
-    if timer is None or timer.due_at > snapshot.now or timer.id is None:
+    if timer is None or timer.left(snapshot.moment) > 0 or timer.id is None:
         return Decision()
     decision = Decision(events=[], unset=[timer.id])
     plan = snapshot.plans[timer.plan_id].row if timer.plan_id is not None else None

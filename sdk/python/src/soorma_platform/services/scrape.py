@@ -116,7 +116,7 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
 
 
 def _of_the_record(standing: Standing) -> Iterator[Metric]:
-    from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily  # noqa: PLC0415
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily  # noqa: PLC0415
 
     batches = HistogramMetricFamily("soorma_store_batch_size", "Changes that shared one transaction of the store.")
     _add(batches, (), standing.batches)
@@ -128,6 +128,16 @@ def _of_the_record(standing: Standing) -> Iterator[Metric]:
     for file, size in standing.sizes.items():
         sizes.add_metric((file,), size)
     yield sizes
+    yield CounterMetricFamily(
+        "soorma_clock_jumps",
+        "Jumps of the system's clock since the platform started.",
+        standing.clock.jumps,
+    )
+    yield GaugeMetricFamily(
+        "soorma_clock_settling_seconds",
+        "Seconds for which nothing that has expired is removed: the clock jumped, the machine slept or booted.",
+        standing.clock.settles_in,
+    )
     yield GaugeMetricFamily("soorma_log_end_position", "Position of the newest event.", standing.log_end)
     yield GaugeMetricFamily(
         "soorma_log_horizon_position", "Highest position that was removed from the log.", standing.log_horizon

@@ -20,7 +20,7 @@ log = Log("soorma.timers")
 
 
 class Timekeeper:
-    """Waits for the next timer, and publishes its event."""
+    """Waits for the next timer, and publishes its event. It looks at the clock each second, too."""
 
     def __init__(self, store: Store, bus: Bus, metrics: Metrics) -> None:
         self._store = store
@@ -31,6 +31,7 @@ class Timekeeper:
         """Goes on until it is cancelled. A failure is logged, and tried again."""
         with self._bus.bell(TIMER_BELL) as bell:
             while True:
+                self._store.look_at_clock()
                 try:
                     if await self._fire_some():
                         continue

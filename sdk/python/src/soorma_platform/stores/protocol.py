@@ -42,6 +42,10 @@ SNAPSHOT_KEYS = 100
 """A plan up to this size goes along with its event, so that reads in the handler cost no round trip."""
 
 
+CONNECTED_SECONDS = 180.0
+"""For how long a subscription counts as one of a connected replica: the services say so each minute."""
+
+
 class Claimed(msgspec.Struct):
     """A delivery in an agent's hands, under `fence`, with its event."""
 
@@ -225,6 +229,16 @@ class GroupStanding(msgspec.Struct):
     oldest_seconds: float | None
 
 
+class ClockStanding(msgspec.Struct):
+    """How the record's clock stands: how often the system's clock jumped since the platform started, or just before.
+
+    For `settles_in` seconds nothing that has expired is removed; 0 where it is.
+    """
+
+    jumps: int = 0
+    settles_in: float = 0.0
+
+
 class Standing(msgspec.Struct):
     """How the record stands. `sizes` in bytes by file; `batches` and `seconds` of the transactions of this process."""
 
@@ -234,6 +248,7 @@ class Standing(msgspec.Struct):
     sizes: dict[str, int]
     batches: Distribution
     seconds: Distribution
+    clock: ClockStanding
 
 
 class DeadLetterInfo(msgspec.Struct, rename="camel"):
@@ -266,7 +281,7 @@ class PastValues(msgspec.Struct):
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long what is no longer needed is kept, in seconds."""
+    """How long what is no longer needed is kept, in seconds in which a platform ran on the record."""
 
     events: float = 7 * 86_400.0
     groups: float = 7 * 86_400.0
@@ -545,7 +560,15 @@ class Store(Protocol):
     # upkeep
 
     async def upkeep(self, limits: Limits, retention: Retention) -> bool:
-        """One bounded step of sweeping what has expired; True if there is more to do."""
+        """One bounded step of sweeping what has expired; True if there is more to do. Looks at the clock first."""
+        ...
+
+    def look_at_clock(self) -> None:
+        """Sees whether the system's clock has jumped. To be called about each second, or time stands still."""
+        ...
+
+    def clock(self) -> ClockStanding:
+        """How the record's clock stands."""
         ...
 
     async def check(self) -> None:

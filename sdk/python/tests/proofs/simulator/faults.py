@@ -29,6 +29,7 @@ WEIGHTS = {
 GAP = 80
 """Steps between two faults, on average."""
 MOST = 8
+HOUR, MONTH = 3600.0, 30 * 86_400.0
 
 
 class Faults:
@@ -88,7 +89,7 @@ class Faults:
             case "bad network":
                 self._spoil_network(dice.uniform(0.1, 3))
             case "clock jumps":
-                machine.jumped += dice.uniform(0, 3 * LEASE) if dice.random() < 0.8 else dice.uniform(0, 120)
+                machine.clocks.jumped += dice.choice((-1, 1)) * dice.choice((LEASE, HOUR, MONTH)) * dice.uniform(0, 3)
 
     def _spoil_network(self, seconds: float) -> None:
         dice, network = self._world.dice, self._network

@@ -65,16 +65,19 @@ class Timers(Workload):
             state = record.state(plan)
             self.same(f"handled alarms of {plan}", state.get("rung", 0), len(alarms))
             self.same(f"handled deadlines of {plan}", state.get("late", 0), len(late))
-            wound = self._at(record, plan, "wound")
+            read_at = self.stage.machine.clocks.read_at
+            wound, _ = read_at[self._at(record, plan, "wound")]
             for events, after in ((alarms, "delay"), (late, "deadline")):
-                due = wound + round(1000 * state["wound"][after])
+                due = wound + state["wound"][after] - 0.001  # times are kept in ms
+                early = [read_at[at] for _, at, _ in events if read_at[at][1] < due]
+                self.same(f"{after} of {plan} before its time", early, [])
                 if plan not in self.stopped:
                     self.same(f"{after} of {plan}", len(events), 1)
                     continue
                 ended_at = record.rows("SELECT ended_at FROM plans WHERE plan_id = ?", plan)[0][0]
-                self.same(f"{after} of {plan} after its end", [at for _, at, _ in events if at > ended_at], [])
+                late_ones = [at for _, at, _ in events if read_at[at][0] > read_at[ended_at][1]]
+                self.same(f"{after} of {plan} after its end", late_ones, [])
                 self.same(f"{after} of {plan}, times", len(events) <= 1, True)
-            self.same(f"alarms of {plan} before their time", [at for _, at, _ in events if at < due], [])
 
     def _at(self, record: Record, plan: str, key: str) -> int:
         sql = "SELECT h.at FROM history h JOIN plans p ON p.id = h.plan WHERE p.plan_id = ? AND h.key = ?"

@@ -14,6 +14,7 @@ from soorma.bus import PlatformOutbox
 from soorma.transaction import HandlerTransaction
 from soorma_common.events import Envelope, decode_envelope
 from soorma_platform.engine import publishing, timers
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.rows import Decision, DeliveryRow, NewDelivery, Snapshot, TimerRow
 from soorma_platform.services.agents import AgentConnection
@@ -100,7 +101,7 @@ def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(SQL, "insert_step", write.replace("INSERT INTO", "INSERT OR REPLACE INTO"))
     load = transactions.load
 
-    def load_with_old_fences(connection: apsw.Connection, needs: Any, now: int) -> Snapshot:
+    def load_with_old_fences(connection: apsw.Connection, needs: Any, now: Moment) -> Snapshot:
         snapshot = load(connection, needs, now)
         if needs.step is not None:
             snapshot.delivery = find(connection, needs.fence) or seen.get(needs.fence)
@@ -126,7 +127,7 @@ def lanes_without_order(patch: pytest.MonkeyPatch) -> None:
     deliver = publishing._deliver
 
     def at_once(subscriber: Any, lane: str | None, snapshot: Snapshot) -> NewDelivery:
-        return replace(deliver(subscriber, lane, snapshot), ready_at=snapshot.now)
+        return replace(deliver(subscriber, lane, snapshot), ready_at=snapshot.uptime)
 
     patch.setattr(publishing, "_deliver", at_once)
 

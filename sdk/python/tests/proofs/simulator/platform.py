@@ -14,14 +14,17 @@ import apsw
 from simulator.network import Network
 from simulator.world import Process, World
 from soorma_common.limits import Limits
+from soorma_platform.clock import STANDSTILL_SECONDS
 from soorma_platform.engine.rows import Notice
 from soorma_platform.metrics import SECONDS, SIZES, Distribution
 from soorma_platform.runtime import Platform
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite import SqliteStore
-from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, migrate
+from soorma_platform.stores.sqlite.clock import RecordClock
+from soorma_platform.stores.sqlite.database import FailuresNamed, migrate
 from soorma_platform.stores.sqlite.offers import Offers
+from soorma_platform.stores.sqlite.store import begin
 from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer, _Ticket
 
@@ -153,14 +156,41 @@ class SimulatedStore(SqliteStore):
     def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], limits: Limits) -> None:
         self._failures = FailuresNamed(PLACE)
         self._writing = self._reading = machine.disk.connection
-        self._clock = machine.clock
+        self._clock = RecordClock(self._writing, machine.clocks)
         self._history_limits = (limits.history_revisions, limits.history_bytes)
-        self._offers = Offers(self._now, LEASE)
+        self._offers = Offers(self._clock.read, LEASE)
         self._writer = SimulatedWriter(machine, on_commit, self._offers)
-        self._upkeep = Upkeep(self.transact, self._writer)
+        self._upkeep = Upkeep(self.transact, self._writer, self._clock, self._offers)
 
     async def close(self) -> None:
         """See `Store.close`."""
+
+
+class Clocks:
+    """The clocks of the platform's machine, of which the wall clock jumps: `soorma_platform.clock.Readings`."""
+
+    boot: str | None = "the only one"
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.standstill = STANDSTILL_SECONDS
+        self.jumped = 0.0
+        """how far the wall clock is ahead of where it began"""
+        self.read_at: dict[int, tuple[float, float]] = {}
+        """by time of the wall clock (ms): the world's time at which that was read first, and last"""
+
+    def wall(self) -> float:
+        """Seconds since 1970."""
+        now, told = self._world.now, START + self._world.now + self.jumped
+        first, _ = self.read_at.get(round(told * 1000), (now, now))
+        self.read_at[round(told * 1000)] = (first, now)
+        return told
+
+    def awake(self) -> float:
+        """Seconds of a clock that does not jump."""
+        return self._world.now
+
+    since_boot = awake
 
 
 class Machine:
@@ -173,7 +203,7 @@ class Machine:
         self.power_was_cut = False
         self.crash_in_commit: int | None = None
         """die at this statement of the next commit; -1: after it"""
-        self.jumped = 0.0
+        self.clocks = Clocks(world)
         self.settings = Settings(lease=LEASE, limits=limits)
         self.supervisor = world.process("supervisor")
         """who starts the platform again, and never dies"""
@@ -182,10 +212,6 @@ class Machine:
         self._boots = 0
         self.connections: list[AgentConnection] = []
         """of agents, with the process of the platform that runs now"""
-
-    def clock(self) -> float:
-        """The time of day on the platform, in seconds since 1970."""
-        return START + self.world.now + self.jumped
 
     @property
     def is_up(self) -> bool:
@@ -201,7 +227,7 @@ class Machine:
         process.start(self._serve(process))
 
     async def _serve(self, process: Process) -> None:
-        platform = self._platform = Platform(self.settings, self.clock)
+        platform = self._platform = Platform(self.settings, self.clocks)
         await platform.__aenter__()
         self._network.connected(process, platform.services)
 
@@ -265,11 +291,9 @@ class Machine:
         async def opened(
             _: Path, on_commit: Callable[[Notice], None], *, limits: Limits, lease: float, **__: Any
         ) -> SimulatedStore:
-            connection, now = self.disk.connection, self.clock()
-            with connection:
-                connection.execute(SQL["spare_leases"], (round((now + lease) * 1000),))
-                connection.execute(SQL["spare_subscriptions"], (round(now * 1000),))
-                connection.execute(SQL["forget_replicas"])
-            return SimulatedStore(self, on_commit, limits)
+            with self.disk.connection:
+                opened = SimulatedStore(self, on_commit, limits)
+                begin(self.disk.connection, opened._clock.read(), lease)
+            return opened
 
         return SimpleNamespace(open=opened)

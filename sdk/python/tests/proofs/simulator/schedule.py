@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import uuid
 from collections import Counter
@@ -184,7 +185,8 @@ class _Schedule:
         ended = "SELECT plan_id FROM plans WHERE ended_at IS NOT NULL"
         if not record.rows(ended):
             return
-        self.machine.jumped += RETENTION_IS_OVER
+        self.machine.clocks.standstill = math.inf
+        self.world.now += RETENTION_IS_OVER
         rest = f"{ended} UNION ALL SELECT kind FROM chores"
         purged = self.world.run(lambda: not record.rows(rest), 30)
         if not purged:

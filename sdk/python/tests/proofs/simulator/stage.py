@@ -14,6 +14,7 @@ import msgspec
 from soorma import Agent, PlatformContext, RetryPolicy, WorkflowState
 from soorma.context import HandlerContext
 from soorma_common.events import Event
+from soorma_common.times import milliseconds
 
 if TYPE_CHECKING:
     from simulator.platform import Machine
@@ -84,14 +85,17 @@ class Record:
         return [msgspec.json.decode(row[0]) for row in rows]
 
     def events(self, kind: str, plan_id: str | None = None) -> list[tuple[str, int, Any]]:
-        """(id, time in ms, data) of the events of a type, of one plan or of all, in order."""
+        """(id, time in ms by the wall clock, data) of the events of a type, of one plan or of all, in order."""
         rows = self.rows(
-            "SELECT event_id, at, envelope -> '$.data' FROM events"
+            "SELECT event_id, envelope ->> '$.time', envelope -> '$.data' FROM events"
             " WHERE type = ?1 AND (?2 IS NULL OR plan_id = ?2) ORDER BY position",
             kind,
             plan_id,
         )
-        return [(event_id, at, None if data is None else msgspec.json.decode(data)) for event_id, at, data in rows]
+        return [
+            (event_id, milliseconds(time), None if data is None else msgspec.json.decode(data))
+            for event_id, time, data in rows
+        ]
 
 
 class Workload:

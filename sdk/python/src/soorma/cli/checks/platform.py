@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -63,7 +64,7 @@ def version(scene: Scene) -> Iterator[Finding]:
 
 
 def clock(scene: Scene) -> Iterator[Finding]:
-    """That the platform's clock and this one agree: times to live and retries go by the platform's."""
+    """That the platform's clock and this one agree, and that it has not jumped: times to live go by it."""
     dates = [answer.date for answer in scene.answers.values() if answer.document and answer.date]
     if not dates:
         return
@@ -74,6 +75,23 @@ def clock(scene: Scene) -> Iterator[Finding]:
         )
     else:
         yield ok("clock", "the platform's agrees with this machine's")
+    yield from _jumps(scene)
+
+
+def _jumps(scene: Scene) -> Iterator[Finding]:
+    stores = [answer.document.get("store") for answer in scene.answers.values() if answer.document]
+    told = next((store for store in stores if isinstance(store, dict)), {})
+    jumps, left = told.get("clock_jumps", 0), told.get("clock_settles_in", 0)
+    waits = f"nothing that has expired is removed for {math.ceil(left / 60)} min" if left else ""
+    if jumps:
+        times = "once" if jumps == 1 else f"{jumps} times"
+        yield warning(
+            "clock",
+            f"the platform's jumped {times} since it started{', ' if waits else ''}{waits}",
+            "soorma dev --logs tells when, and how far; see that the machine's time is kept by NTP",
+        )
+    elif waits:
+        yield ok("clock", f"the machine was booted, or slept: {waits}")
 
 
 def _taken(host: str, wanted: dict[str, int]) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
@@ -27,10 +28,15 @@ SocketFace = Callable[[WebSocket], Awaitable[None]]
 
 
 class StoreHealth(msgspec.Struct, omit_defaults=True):
-    """How the record is."""
+    """How the record is. For `clock_settles_in` seconds nothing that has expired is removed: the clock may be wrong.
+
+    `clock_jumps` counts the jumps of the system's clock since the platform started, or just before.
+    """
 
     status: str
     detail: str | None = None
+    clock_jumps: int = 0
+    clock_settles_in: int = 0
 
 
 class Health(msgspec.Struct):
@@ -107,7 +113,9 @@ class Application:
             await self._store.check()
         except SoormaError as error:
             return Health(self.name, "failing", __version__, StoreHealth("failing", error.message))
-        return Health(self.name, "ok", __version__, StoreHealth("ok"))
+        clock = self._store.clock()
+        well = StoreHealth("ok", clock_jumps=clock.jumps, clock_settles_in=math.ceil(clock.settles_in))
+        return Health(self.name, "ok", __version__, well)
 
     async def metrics(self, request: Request) -> Response:
         """What this process has counted, for Prometheus."""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import apsw
 
 from soorma_common.errors import Conflict
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import Survey, Unserved
 from soorma_platform.stores.sqlite.database import SQL
@@ -93,15 +94,15 @@ def ending(
     return Ending(subscription, group, drop)
 
 
-def end_some(connection: apsw.Connection, now: int, before: Ending) -> tuple[Ending, Notice]:
+def end_some(connection: apsw.Connection, now: Moment, before: Ending) -> tuple[Ending, Notice]:
     """The next step. In the last, the subscription itself goes."""
     rows = rows_of(connection, "waiting_deliveries", (before.subscription, before.cursor, RANGE))
     for id_, _ in rows:
         if not before.drop:
-            connection.execute(SQL["give_up_unsubscribed"], (id_, "the subscription was ended by hand", now))
+            connection.execute(SQL["give_up_unsubscribed"], (id_, "the subscription was ended by hand", now.wall))
         connection.execute(SQL["remove_delivery"], (id_,))
     for lane in {lane for _, lane in rows if lane is not None}:
-        connection.execute(SQL["lead_free_lane"], (before.group, lane, now))
+        connection.execute(SQL["lead_free_lane"], (before.group, lane, now.uptime))
     cursor = before.cursor + RANGE
     is_over = cursor >= one(connection, "last_delivery", ())[0]
     if is_over:

@@ -77,8 +77,8 @@ def examine(path: Path, told_as: Path) -> Contents:
         return Contents(schema, *one(connection, "contents", ()))
 
 
-def begin_again(path: Path, now: int) -> None:
-    """Makes a copy fit to go on from, at the time `now` (ms): what happened after it was made may be unknown to it.
+def begin_again(path: Path) -> None:
+    """Makes a copy fit to go on from: what happened after it was made may be unknown to it.
 
     It is brought to the present schema. No handler of before may commit, so deliveries are free again, and the
     attempt in hand does not count. No position of the log is given twice.
@@ -86,7 +86,7 @@ def begin_again(path: Path, now: int) -> None:
     with FailuresNamed(path), closing(connect(path)) as connection:
         migrate(connection, path)
         with connection:
-            connection.execute(SQL["free_all"], (now,))
+            connection.execute(SQL["free_all"])
             connection.execute(SQL["begin_positions"])
             connection.execute(SQL["skip_positions"], (NEVER_GIVEN,))
         connection.pragma("journal_mode", "delete")

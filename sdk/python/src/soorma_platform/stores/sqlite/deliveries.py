@@ -1,6 +1,7 @@
 """Groups and deliveries as rows: what the store's methods of the same names do inside a transaction.
 
-Each takes the connection and the time in milliseconds; those that change something are run by the writer.
+Each takes the connection and the time, an uptime where it is a number; those that change something are run by the
+writer.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.deliveries import verdict
 from soorma_platform.engine.life import is_dropped
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import (
     SNAPSHOT_BYTES,
@@ -40,15 +42,16 @@ UNTAKEN_SECONDS = 600
 
 
 def subscribe(
-    connection: apsw.Connection, now: int, tenant_id: str, group: str, subscriptions: list[Subscription]
+    connection: apsw.Connection, moment: Moment, tenant_id: str, group: str, subscriptions: list[Subscription]
 ) -> Membership:
     """Makes or refreshes a group; what is new in it takes recent events that nobody took, the named types first."""
-    group_id = one(connection, "upsert_group", (tenant_id, group, now))[0]
+    now = moment.uptime
+    group_id = one(connection, "upsert_group", (tenant_id, group, moment.wall))[0]
     known = set(patterns(connection, group_id).values())
     own: dict[int, Subscription] = {}
     for wanted in subscriptions:
         policy = msgspec.json.encode(wanted.retry).decode()
-        values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, now)
+        values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, moment.wall, now)
         own[one(connection, "upsert_subscription", values)[0]] = wanted
     new = [(own_id, wanted) for own_id, wanted in own.items() if (wanted.type, wanted.topic) not in known]
     since = now - UNTAKEN_SECONDS * 1000
@@ -66,9 +69,9 @@ def patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str,
     return {row[0]: (row[1], row[2]) for row in rows_of(connection, "group_subscriptions", (group_id,))}
 
 
-def claim(connection: apsw.Connection, now: int, offer: Offer, most: int) -> list[Claimed]:
+def claim(connection: apsw.Connection, moment: Moment, offer: Offer, most: int) -> list[Claimed]:
     """Puts ready deliveries into a replica's hands, one subscription after the other."""
-    lease = round(offer.lease * 1000)
+    now, lease = moment.uptime, round(offer.lease * 1000)
     limit = min(offer.credit, most)
     if limit <= 0 or not _is_heard_of(connection, now, offer):
         return []
@@ -77,7 +80,7 @@ def claim(connection: apsw.Connection, now: int, offer: Offer, most: int) -> lis
         if (left := limit - len(claimed)) <= 0:
             break
         rows = sorted(rows_of(connection, "claim", (subscription_id, now, now + lease, offer.replica, left)))
-        claimed += [_claimed(connection, now, row) for row in rows]
+        claimed += [_claimed(connection, moment.wall, row) for row in rows]
     return claimed
 
 
@@ -88,15 +91,16 @@ def newest_suspect(connection: apsw.Connection, now: int, offer: Offer) -> int |
     return max(found)[1] if found else None
 
 
-def claim_suspect(connection: apsw.Connection, now: int, offer: Offer) -> list[Claimed]:
+def claim_suspect(connection: apsw.Connection, moment: Moment, offer: Offer) -> list[Claimed]:
     """Puts one suspect into the empty hands of a replica; with the verdict, if it has died of it often enough."""
+    now = moment.uptime
     if offer.credit <= 0 or not _is_heard_of(connection, now, offer):
         return []
     chosen = newest_suspect(connection, now, offer)
     if chosen is None:
         return []
     row = one(connection, "claim_suspect", (chosen, now + round(offer.lease * 1000), offer.replica))
-    taken = _claimed(connection, now, row)
+    taken = _claimed(connection, moment.wall, row)
     taken.is_suspect = True
     if found := delivery(connection, taken.fence):
         taken.verdict = verdict(found)
@@ -132,10 +136,10 @@ def recorded(connection: apsw.Connection, group_id: int, position: int) -> list[
     return [RecordedStep(name, occurrence, msgspec.Raw(text.encode())) for name, occurrence, text in rows]
 
 
-def renew(connection: apsw.Connection, now: int, replica: str, fences: list[str], until: int) -> list[str]:
+def renew(connection: apsw.Connection, moment: Moment, replica: str, fences: list[str], until: int) -> list[str]:
     """Prolongs leases, and the replica's place in the registry; the fences that still stand."""
-    connection.execute(SQL["hear_replica"], (now, replica))
-    connection.execute(SQL["hear_agent"], (now, replica))
+    connection.execute(SQL["hear_replica"], (moment.uptime, replica))
+    connection.execute(SQL["hear_agent"], (moment.wall, moment.uptime, replica))
     connection.execute(SQL["renew_on_the_way"], (replica, until))
     return [fence for fence in fences if one(connection, "renew", (fence, until))]
 
@@ -198,10 +202,10 @@ def replay(
 
 
 def groups(
-    connection: apsw.Connection, now: int, tenant_id: str | None, is_served: Callable[[int, int], bool]
+    connection: apsw.Connection, now: Moment, tenant_id: str | None, is_served: Callable[[int, int], bool]
 ) -> list[GroupInfo]:
     """The groups that serve a tenant (None: all), with what waits for them."""
-    found = standings(connection, now)
+    found = standings(connection, now.uptime)
     aside = dict(rows_of(connection, "aside_by_subscription", ()))
     made = []
     for row in rows_of(connection, "groups", (tenant_id,)):
@@ -215,7 +219,7 @@ def groups(
 
 def _group_info(
     connection: apsw.Connection,
-    now: int,
+    now: Moment,
     standing: GroupStanding,
     row: tuple[Any, ...],
     subscriptions: list[SubscriptionInfo],
@@ -229,7 +233,7 @@ def _group_info(
         standing.events - standing.in_hand,
         standing.ready,
         standing.in_hand,
-        None if oldest is None else rfc3339(now - round(oldest * 1000)),
+        None if oldest is None else rfc3339(now.wall - round(oldest * 1000)),
         subscriptions,
         [
             ReplicaInfo(replica, instance, most, rfc3339(at))

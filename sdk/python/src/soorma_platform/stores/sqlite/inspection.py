@@ -14,7 +14,7 @@ from soorma_platform.stores.sqlite.transactions import rows_of
 class Outstanding(msgspec.Struct, frozen=True):
     """A delivery that is not over.
 
-    `attempt` counts those begun. `ready_at` (ms since 1970 UTC) is None behind another of its lane, and where it is
+    `attempt` counts those begun. `ready_at` (uptime, in ms) is None behind another of its lane, and where it is
     parked; while `replica` has it in hand, under `fence`, it is the end of the lease. `subscribed` is the (type,
     topic) of the subscription it belongs to, and `group_tenant` is '' where the group serves all tenants.
     """
@@ -49,9 +49,9 @@ class Inspection:
         rows = rows_of(self._connection, "outstanding", ())
         return [Outstanding(*(*row[:2], row[2:4], *row[4:-2], bool(row[-2]), bool(row[-1]))) for row in rows]
 
-    def timers(self) -> list[int]:
-        """When each timer is due (ms), the earliest first."""
-        return [row[0] for row in rows_of(self._connection, "timer_times", ())]
+    def timers(self) -> list[tuple[int, bool]]:
+        """When each timer is due (ms), and whether that is a time of the steady clock, as of a delay."""
+        return [(due_at, bool(is_delay)) for due_at, is_delay in rows_of(self._connection, "timer_times", ())]
 
     def groups(self) -> set[int]:
         """The ids of all groups."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import apsw
 
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import Notice
 from soorma_platform.engine.suspects import Trial, Turn
 from soorma_platform.stores.protocol import LARGEST_CLAIM, Claimed, Offer, Survey
@@ -23,7 +24,7 @@ Filled = list[tuple[Offer, list[Claimed]]]
 class Offers:
     """The offers that stand, by group. They come and go on the event loop; the rest is the writer's thread."""
 
-    def __init__(self, clock: Callable[[], int], lease: float = 30.0) -> None:
+    def __init__(self, clock: Callable[[], Moment], lease: float = 30.0) -> None:
         self._clock = clock
         self._lease = round(lease * 1000)
         self._standing: dict[int, tuple[Offer, ...]] = {}
@@ -49,6 +50,10 @@ class Offers:
                 self._standing[group] = left
             else:
                 del self._standing[group]
+
+    def all_served(self) -> set[int]:
+        """The subscriptions of which somebody connected takes deliveries."""
+        return {id_ for offers in list(self._standing.values()) for offer in offers for id_ in offer.subscription_ids}
 
     def ask(self, offer: Offer) -> None:
         """Has an offer filled in the transaction under way, whether anything was made ready or not."""
@@ -88,7 +93,7 @@ class Offers:
         self._unserved.pop(group, None)
         if not served:
             return Survey([], more=False)
-        found, unserved = aside.survey(connection, self._clock(), deliveries.patterns(connection, group), served)
+        found, unserved = aside.survey(connection, self._clock().uptime, deliveries.patterns(connection, group), served)
         if unserved:
             self._unserved[group] = unserved
         return found
@@ -103,7 +108,8 @@ class Offers:
 
     def claim(self, connection: apsw.Connection, notices: Iterable[Notice]) -> Filled:
         """What the transaction claims, now that its jobs are done: for who asked, and in the groups of its notices."""
-        now = self._clock()
+        moment = self._clock()
+        now = moment.uptime
         groups = {group for notice in notices for group in notice.groups}
         if self._trials is None:
             self._trials = {group: Trial() for (group,) in rows_of(connection, "suspected_groups", ())}
@@ -116,7 +122,9 @@ class Offers:
             offers = self._standing.get(group, ())
             for offer in sorted(offers, key=_busy):
                 shares.setdefault(offer, max(LARGEST_CLAIM // len(offers), 1))
-        found = [(offer, self._claim_for(connection, now, offer, share)) for offer, share in shares.items()]
+        if not shares:
+            return []
+        found = [(offer, self._claim_for(connection, moment, offer, share)) for offer, share in shares.items()]
         filled = [(offer, claimed) for offer, claimed in found if claimed]
         if filled:
             self.lease_until(now + min(round(offer.lease * 1000) for offer, _ in filled))
@@ -145,11 +153,11 @@ class Offers:
         for offers in list(self._standing.values()):
             yield from offers
 
-    def _claim_for(self, connection: apsw.Connection, now: int, offer: Offer, share: int) -> list[Claimed]:
+    def _claim_for(self, connection: apsw.Connection, now: Moment, offer: Offer, share: int) -> list[Claimed]:
         trial = self._trials.get(offer.group_id) if self._trials else None
         if trial is None:
             return deliveries.claim(connection, now, offer, share)
-        match self._turn(connection, now, offer, trial):
+        match self._turn(connection, now.uptime, offer, trial):
             case Turn.NOTHING:
                 return []
             case Turn.SUSPECT:
@@ -181,7 +189,7 @@ class Offers:
         if self._trials is not None and one(connection, "has_suspects", (group,)) is None:
             self._trials.pop(group, None)
 
-    def _claim_suspect(self, connection: apsw.Connection, now: int, offer: Offer, trial: Trial) -> list[Claimed]:
+    def _claim_suspect(self, connection: apsw.Connection, now: Moment, offer: Offer, trial: Trial) -> list[Claimed]:
         claimed = deliveries.claim_suspect(connection, now, offer)
         if claimed:
             trial.began()

@@ -62,6 +62,6 @@ class Overview:
                 self._connection.close()
 
 
-def standings(connection: apsw.Connection, now: int) -> dict[int, GroupStanding]:
-    """How each group stands, by its id; `now` in ms."""
-    return {row[0]: GroupStanding(*row[1:]) for row in rows_of(connection, "group_standings", (now,))}
+def standings(connection: apsw.Connection, uptime: int) -> dict[int, GroupStanding]:
+    """How each group stands, by its id."""
+    return {row[0]: GroupStanding(*row[1:]) for row in rows_of(connection, "group_standings", (uptime,))}

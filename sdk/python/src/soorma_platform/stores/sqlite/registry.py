@@ -1,6 +1,7 @@
 """Agents and event definitions as rows: what the store's methods of these names do inside a transaction.
 
-Each takes the connection and the time in milliseconds; those that change something are run by the writer.
+Each takes the connection and the moment; those that change something are run by the writer. The places of instances
+expire by uptime.
 `''` as tenant stands for all tenants.
 """
 
@@ -28,6 +29,7 @@ from soorma_common.registry import (
     exceeds,
 )
 from soorma_common.times import rfc3339
+from soorma_platform.engine.moments import Moment
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.transactions import one, page_of, rows_of
 
@@ -37,23 +39,23 @@ _announcements = msgspec.json.Decoder(Announcement)
 
 
 def announce(
-    connection: apsw.Connection, now: int, tenant_id: str, name: str, instance: str, announcement: Announcement
+    connection: apsw.Connection, now: Moment, tenant_id: str, name: str, instance: str, announcement: Announcement
 ) -> AgentInfo:
     """Notes an instance, and that this is what its agent is now."""
     known = one(connection, "agent_announcement", (tenant_id, name))
     if known is None:
         _check_room(connection, "tenant_agents", MOST_AGENTS, "count_agents", (tenant_id,), "the number of agents")
     else:
-        values = (known[0], instance, now)
+        values = (known[0], instance, now.uptime)
         what = f"the number of running instances of agent {name!r}"
         _check_room(connection, "agent_instances", MOST_INSTANCES, "count_other_instances", values, what)
     text = msgspec.json.encode(announcement).decode()
-    agent = one(connection, "put_agent", (tenant_id, name, now, text))[0]
+    agent = one(connection, "put_agent", (tenant_id, name, now.wall, text))[0]
     if known is None or known[1] != text:
         _put_traits(connection, agent, announcement)
     ttl = round(announcement.ttl * 1000)
-    connection.execute(SQL["put_instance"], (agent, instance, now, now + ttl, ttl))
-    return _agent_info(connection, now, (agent, tenant_id, name, now, text))
+    connection.execute(SQL["put_instance"], (agent, instance, now.wall, now.uptime + ttl, ttl))
+    return _agent_info(connection, now, (agent, tenant_id, name, now.wall, text))
 
 
 def _check_room(
@@ -76,24 +78,26 @@ def _put_traits(connection: apsw.Connection, agent: int, announcement: Announcem
             connection.execute(SQL["add_trait"], (agent, kind, name))
 
 
-def heartbeat(connection: apsw.Connection, now: int, tenant_id: str, name: str, instance: str) -> InstanceInfo | None:
+def heartbeat(
+    connection: apsw.Connection, now: Moment, tenant_id: str, name: str, instance: str
+) -> InstanceInfo | None:
     """The instance lives on; None if it is not, or no longer, known as alive."""
-    row = one(connection, "hear_instance", (tenant_id, name, instance, now))
-    return _instance_info(row) if row else None
+    row = one(connection, "hear_instance", (tenant_id, name, instance, now.wall, now.uptime))
+    return _instance_info(now, row) if row else None
 
 
-def deregister(connection: apsw.Connection, now: int, tenant_id: str, name: str, instance: str) -> bool:
+def deregister(connection: apsw.Connection, now: Moment, tenant_id: str, name: str, instance: str) -> bool:
     """Forgets an instance, and with its last one the agent; whether it was alive."""
-    row = one(connection, "remove_instance", (tenant_id, name, instance, now))
+    row = one(connection, "remove_instance", (tenant_id, name, instance, now.uptime))
     if row is None:
         return False
     _remove_if_empty(connection, row[0])
     return bool(row[1])
 
 
-def sweep(connection: apsw.Connection, now: int, step: int) -> bool:
+def sweep(connection: apsw.Connection, uptime: int, step: int) -> bool:
     """Removes up to `step` instances that have expired, and agents left without one; True if there may be more."""
-    rows = rows_of(connection, "expired_instances", (now, step))
+    rows = rows_of(connection, "expired_instances", (uptime, step))
     for agent, instance in rows:
         connection.execute(SQL["sweep_instance"], (agent, instance))
     for agent in {agent for agent, _ in rows}:
@@ -108,23 +112,23 @@ def _remove_if_empty(connection: apsw.Connection, agent: int) -> None:
 
 
 def agents(
-    connection: apsw.Connection, now: int, tenant_id: str, wanted: AgentFilter, after: int, limit: int
+    connection: apsw.Connection, now: Moment, tenant_id: str, wanted: AgentFilter, after: int, limit: int
 ) -> AgentPage:
     """Agents with a living instance that serve the tenant and have all that is asked for."""
-    values = (tenant_id, after, *msgspec.structs.astuple(wanted), now, limit + 1)
+    values = (tenant_id, after, *msgspec.structs.astuple(wanted), now.uptime, limit + 1)
     rows, more = page_of(connection, "find_agents", values, _ANNOUNCEMENT)
     page = rows[:limit]
     following = page[-1][0] if more or len(rows) > limit else None
     return AgentPage([_agent_info(connection, now, row) for row in page], following)
 
 
-def agent(connection: apsw.Connection, now: int, tenant_id: str, name: str) -> AgentInfo | None:
+def agent(connection: apsw.Connection, now: Moment, tenant_id: str, name: str) -> AgentInfo | None:
     """The agent of that name that serves the tenant, its own before one that serves all."""
-    row = one(connection, "agent", (tenant_id, name, now))
+    row = one(connection, "agent", (tenant_id, name, now.uptime))
     return _agent_info(connection, now, row) if row else None
 
 
-def _agent_info(connection: apsw.Connection, now: int, row: tuple[Any, ...]) -> AgentInfo:
+def _agent_info(connection: apsw.Connection, now: Moment, row: tuple[Any, ...]) -> AgentInfo:
     agent_id, tenant_id, name, announced_at, text = row
     told = _announcements.decode(text)
     return AgentInfo(
@@ -135,19 +139,21 @@ def _agent_info(connection: apsw.Connection, now: int, row: tuple[Any, ...]) -> 
         events_consumed=told.events_consumed,
         events_produced=told.events_produced,
         announced_at=rfc3339(announced_at),
-        instances=[_instance_info(found) for found in rows_of(connection, "live_instances", (agent_id, now))],
+        instances=[
+            _instance_info(now, found) for found in rows_of(connection, "live_instances", (agent_id, now.uptime))
+        ],
     )
 
 
-def _instance_info(row: tuple[Any, ...]) -> InstanceInfo:
+def _instance_info(now: Moment, row: tuple[Any, ...]) -> InstanceInfo:
     instance, announced_at, heard_at, expires_at, ttl = row
-    return InstanceInfo(instance, rfc3339(announced_at), rfc3339(heard_at), rfc3339(expires_at), ttl / 1000)
+    return InstanceInfo(instance, rfc3339(announced_at), rfc3339(heard_at), rfc3339(now.shown(expires_at)), ttl / 1000)
 
 
 # event definitions
 
 
-def define(connection: apsw.Connection, now: int, tenant_id: str, definition: EventDefinition) -> EventInfo:
+def define(connection: apsw.Connection, now: Moment, tenant_id: str, definition: EventDefinition) -> EventInfo:
     """Adds a version of an event type; the same again changes nothing, other content is refused."""
     schema = msgspec.json.encode(definition.schema).decode()
     place = (tenant_id, definition.type, definition.version)
@@ -157,7 +163,7 @@ def define(connection: apsw.Connection, now: int, tenant_id: str, definition: Ev
     if row is None:
         what = "the number of event definitions"
         _check_room(connection, "tenant_definitions", MOST_DEFINITIONS, "count_definitions", (tenant_id,), what)
-        row = (*wanted, now)
+        row = (*wanted, now.wall)
         connection.execute(SQL["insert_definition"], row)
     elif row[:-1] != wanted:
         raise DefinitionConflict(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
@@ -13,6 +12,7 @@ import apsw
 import msgspec
 
 from soorma_common.delivery import Subscription
+from soorma_common.errors import Unavailable
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.registry import (
@@ -25,7 +25,9 @@ from soorma_common.registry import (
     EventPage,
     InstanceInfo,
 )
+from soorma_platform.clock import Readings, SystemClocks
 from soorma_platform.engine.history import BEGINNINGS, check_horizon, check_past, rebuild
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import (
     Decision,
     DeliveryRow,
@@ -41,6 +43,7 @@ from soorma_platform.engine.rows import (
 )
 from soorma_platform.stores.protocol import (
     Claimed,
+    ClockStanding,
     DeadLetterInfo,
     GroupInfo,
     Membership,
@@ -51,6 +54,7 @@ from soorma_platform.stores.protocol import (
     Survey,
 )
 from soorma_platform.stores.sqlite import aside, deaths, deliveries, past, registry, transactions
+from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, lock_file, migrate
 from soorma_platform.stores.sqlite.offers import NEVER, Offers
 from soorma_platform.stores.sqlite.overview import Overview, standings
@@ -77,7 +81,7 @@ class SqliteStore:
         connections: tuple[apsw.Connection, apsw.Connection],
         on_commit: Callable[[Notice], None],
         limits: Limits,
-        clock: Callable[[], float],
+        clock: RecordClock,
         lease: float,
     ) -> None:
         self._failures = FailuresNamed(path)
@@ -85,9 +89,9 @@ class SqliteStore:
         self._writing, self._reading = connections
         self._clock = clock
         self._history_limits = (limits.history_revisions, limits.history_bytes)
-        self._offers = Offers(self._now, lease)
+        self._offers = Offers(clock.read, lease)
         self._writer = Writer(self._writing, path, on_commit, self._offers)
-        self._upkeep = Upkeep(self.transact, self._writer)
+        self._upkeep = Upkeep(self.transact, self._writer, clock, self._offers)
         self._overview = Overview(path)
 
     @classmethod
@@ -97,14 +101,14 @@ class SqliteStore:
         on_commit: Callable[[Notice], None],
         *,
         limits: Limits | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Readings | None = None,
         lease: float = 30.0,
         may_migrate: bool = True,
     ) -> SqliteStore:
         """Opens or makes the database at `path`; `on_commit` hears of every commit, in their order.
 
         Leases that agents held when the last process ended last at least `lease` seconds from now: a restart
-        of the platform is no fault of theirs. Nor does the time without a platform make an unused group older.
+        of the platform is no fault of theirs. `clock` are the machine's, unless it is a test that has them in its hand.
         Raises Unavailable, with what to do, if the file is in use, locked, damaged, of a newer Soorma, or on a
         full or read-only disk.
         """
@@ -113,17 +117,18 @@ class SqliteStore:
             writing = connect(path)
             migrate(writing, path, allowed=may_migrate)
             with FailuresNamed(path):
-                writing.execute(SQL["spare_leases"], (round((clock() + lease) * 1000),))
-                writing.execute(SQL["spare_subscriptions"], (round(clock() * 1000),))
-                writing.execute(SQL["forget_replicas"])
+                own = RecordClock(writing, clock or SystemClocks())
+                begin(writing, own.read(), lease)
             reading = connect(path)
         except BaseException:
             lock.close()
             raise
-        return cls(path, lock, (writing, reading), on_commit, limits or Limits(), clock, lease)
+        return cls(path, lock, (writing, reading), on_commit, limits or Limits(), own, lease)
 
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""
+        with suppress(Unavailable):  # it is a little behind then, as after a crash
+            await self._change(lambda connection: self._clock.keep(connection, is_closed=True), durable=False)
         await self._writer.close()
         await self._overview.close()
         self._reading.close()
@@ -134,7 +139,7 @@ class SqliteStore:
         """See `Store.transact`."""
 
         def job(connection: apsw.Connection) -> tuple[Decision, Notice]:
-            snapshot = transactions.load(connection, needs, self._now())
+            snapshot = transactions.load(connection, needs, self._clock.read())
             if needs.forks:
                 past.load_origins(connection, needs, snapshot)
             decision = decide(snapshot)
@@ -153,12 +158,12 @@ class SqliteStore:
 
     async def plan(self, scope: Scope, plan_id: str, keys: set[str]) -> PlanState:
         """See `Store.plan`."""
-        now = self._now()
+        now = self._clock.read()
         with self._reads(together=True) as connection:
             state = transactions.plan_state(connection, scope, plan_id, keys, now)
-        if is_over(state.row.expires_at, now):
+        if is_over(state.row.expires_at, now.wall):
             state.entries.clear()
-        state.entries = {key: row for key, row in state.entries.items() if not is_over(row.expires_at, now)}
+        state.entries = {key: row for key, row in state.entries.items() if not is_over(row.expires_at, now.wall)}
         return state
 
     async def entries(
@@ -263,14 +268,23 @@ class SqliteStore:
 
     async def due_timers(self, limit: int) -> list[TimerRow]:
         """See `Store.due_timers`."""
+        now = self._clock.read()
         with self._reads() as connection:
-            return [transactions.to_timer(row) for row in rows_of(connection, "due_timers", (self._now(), limit))]
+            rows = [
+                row
+                for is_delay, time in ((True, now.steady), (False, now.wall))
+                for row in rows_of(connection, "due_timers", (is_delay, time, limit))
+            ]
+        due = [transactions.to_timer(row) for row in rows]
+        return sorted(due, key=lambda timer: (timer.left(now), timer.id))[:limit]
 
     async def next_timer(self) -> float | None:
         """See `Store.next_timer`."""
         with self._reads() as connection:
-            due = one(connection, "next_timer", ())[0]
-        return None if due is None else (due - self._now()) / 1000
+            due = one(connection, "next_timer", ())
+        now = self._clock.read()
+        left = [at - time for at, time in zip(due, (now.steady, now.wall), strict=True) if at is not None]
+        return min(left) / 1000 if left else None
 
     async def timers(self, scope: Scope, plan_id: str | None, after: int, limit: int) -> list[TimerRow]:
         """See `Store.timers`."""
@@ -282,7 +296,9 @@ class SqliteStore:
 
     async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
         """See `Store.subscribe`."""
-        return await self._change(lambda tx: deliveries.subscribe(tx, self._now(), tenant_id, group, subscriptions))
+        return await self._change(
+            lambda tx: deliveries.subscribe(tx, self._clock.read(), tenant_id, group, subscriptions)
+        )
 
     async def join(
         self,
@@ -296,12 +312,13 @@ class SqliteStore:
         """See `Store.join`."""
 
         def job(connection: apsw.Connection) -> tuple[None, Notice | None]:
-            now = self._now()
-            values = (replica, group_id, instance, max_concurrency, process or replica, now)
+            now = self._clock.read()
+            values = (replica, group_id, instance, max_concurrency, process or replica, now.wall, now.uptime)
             connection.execute(SQL["insert_replica"], values)
             if not process:
                 return None, None
-            return None, Notice(groups=deaths.rejoin(connection, now, group_id, (process, instance, replica), running))
+            agent = (process, instance, replica)
+            return None, Notice(groups=deaths.rejoin(connection, now.uptime, group_id, agent, running))
 
         await self._writer.run(job, durable=False)
 
@@ -313,7 +330,7 @@ class SqliteStore:
         """See `Store.leave`."""
 
         def job(connection: apsw.Connection) -> tuple[None, Notice]:
-            freed = deaths.free(connection, self._now(), replica, deaths.CLOSED)
+            freed = deaths.free(connection, self._uptime(), replica, deaths.CLOSED)
             connection.execute(SQL["remove_replica"], (replica,))
             self._offers.suspect(freed.suspected)
             return None, Notice(groups=freed.groups)
@@ -340,14 +357,14 @@ class SqliteStore:
             times = [one(connection, query, (id_,))[0] for id_ in subscription_ids for query in queries]
         earliest = min((at for at in times if at is not None), default=NEVER)
         earliest = min(earliest, self._offers.next_lapse)
-        return None if earliest == NEVER else (earliest - self._now()) / 1000
+        return None if earliest == NEVER else (earliest - self._uptime()) / 1000
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
         """See `Store.renew`."""
 
         def job(connection: apsw.Connection) -> list[str]:
             self._offers.lease_until(until := self._in(lease))
-            return deliveries.renew(connection, self._now(), replica, fences, until)
+            return deliveries.renew(connection, self._clock.read(), replica, fences, until)
 
         return await self._change(job, durable=False)
 
@@ -362,7 +379,7 @@ class SqliteStore:
 
     async def give_back(self, fences: list[str]) -> None:
         """See `Store.give_back`."""
-        await self._writer.run(lambda tx: (None, deliveries.give_back(tx, self._now(), fences)))
+        await self._writer.run(lambda tx: (None, deliveries.give_back(tx, self._uptime(), fences)))
 
     async def delivery(self, fence: str) -> DeliveryRow | None:
         """See `Store.delivery`."""
@@ -389,11 +406,12 @@ class SqliteStore:
         return None if found is None else found.removed
 
     def _end_some(self, connection: apsw.Connection, before: aside.Ending) -> tuple[aside.Ending, Notice]:
-        return aside.end_some(connection, self._now(), before)
+        return aside.end_some(connection, self._clock.read(), before)
 
     async def seen(self, subscription_ids: list[int]) -> None:
         """See `Store.seen`."""
-        values = (msgspec.json.encode(subscription_ids).decode(), self._now())
+        now = self._clock.read()
+        values = (msgspec.json.encode(subscription_ids).decode(), now.wall, now.uptime)
         await self._change(lambda tx: tx.execute(SQL["see_subscriptions"], values), durable=False)
 
     async def subscription_patterns(self, group_id: int) -> dict[int, tuple[str, str]]:
@@ -403,19 +421,19 @@ class SqliteStore:
 
     async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
         """See `Store.groups`."""
-        now = self._now()
+        now = self._clock.read()
         served = self._offers.is_served
         return await self._overview.look(lambda connection: deliveries.groups(connection, now, tenant_id, served))
 
     async def standing(self) -> Standing:
         """See `Store.standing`."""
-        now = self._now()
+        uptime = self._uptime()
 
         def look(connection: apsw.Connection) -> Standing:
             horizon, end = one(connection, "log_bounds", ())
-            groups = list(standings(connection, now).values())
-            writer = self._writer
-            return Standing(groups, end, horizon, self._overview.file_sizes(), writer.batches, writer.seconds)
+            groups = list(standings(connection, uptime).values())
+            writer, sizes = self._writer, self._overview.file_sizes()
+            return Standing(groups, end, horizon, sizes, writer.batches, writer.seconds, self.clock())
 
         return await self._overview.look(look)
 
@@ -431,7 +449,7 @@ class SqliteStore:
         """See `Store.replay`."""
 
         def job(connection: apsw.Connection) -> tuple[bool, Notice | None]:
-            notice = deliveries.replay(connection, self._now(), tenant_id, dead_letter, key)
+            notice = deliveries.replay(connection, self._uptime(), tenant_id, dead_letter, key)
             return notice is not None, notice
 
         found: bool = await self._writer.run(job)
@@ -442,32 +460,32 @@ class SqliteStore:
     async def announce(self, tenant_id: str, name: str, instance: str, announcement: Announcement) -> AgentInfo:
         """See `Store.announce`."""
         return await self._change(
-            lambda tx: registry.announce(tx, self._now(), tenant_id, name, instance, announcement), durable=False
+            lambda tx: registry.announce(tx, self._clock.read(), tenant_id, name, instance, announcement), durable=False
         )
 
     async def heartbeat(self, tenant_id: str, name: str, instance: str) -> InstanceInfo | None:
         """See `Store.heartbeat`."""
         return await self._change(
-            lambda tx: registry.heartbeat(tx, self._now(), tenant_id, name, instance), durable=False
+            lambda tx: registry.heartbeat(tx, self._clock.read(), tenant_id, name, instance), durable=False
         )
 
     async def deregister(self, tenant_id: str, name: str, instance: str) -> bool:
         """See `Store.deregister`."""
-        return await self._change(lambda tx: registry.deregister(tx, self._now(), tenant_id, name, instance))
+        return await self._change(lambda tx: registry.deregister(tx, self._clock.read(), tenant_id, name, instance))
 
     async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentPage:
         """See `Store.agents`."""
         with self._reads(together=True) as connection:
-            return registry.agents(connection, self._now(), tenant_id, wanted, after, limit)
+            return registry.agents(connection, self._clock.read(), tenant_id, wanted, after, limit)
 
     async def agent(self, tenant_id: str, name: str) -> AgentInfo | None:
         """See `Store.agent`."""
         with self._reads(together=True) as connection:
-            return registry.agent(connection, self._now(), tenant_id, name)
+            return registry.agent(connection, self._clock.read(), tenant_id, name)
 
     async def define(self, tenant_id: str, definition: EventDefinition) -> EventInfo:
         """See `Store.define`."""
-        return await self._change(lambda tx: registry.define(tx, self._now(), tenant_id, definition))
+        return await self._change(lambda tx: registry.define(tx, self._clock.read(), tenant_id, definition))
 
     async def undefine(self, tenant_id: str, event_type: str, version: int) -> bool:
         """See `Store.undefine`."""
@@ -489,8 +507,19 @@ class SqliteStore:
 
     async def upkeep(self, limits: Limits, retention: Retention) -> bool:
         """See `Store.upkeep`."""
-        more: bool = await self._upkeep.step(self._now(), limits, retention)
+        self.look_at_clock()
+        more: bool = await self._upkeep.step(limits, retention)
         return more
+
+    def look_at_clock(self) -> None:
+        """See `Store.look_at_clock`."""
+        self._clock.look()
+        if self._clock.tell():
+            self._clock.is_old = True
+
+    def clock(self) -> ClockStanding:
+        """See `Store.clock`."""
+        return ClockStanding(self._clock.jumps, self._clock.settles_in)
 
     async def check(self) -> None:
         """See `Store.check`."""
@@ -505,10 +534,13 @@ class SqliteStore:
         return value
 
     def _now(self) -> int:
-        return int(self._clock() * 1000)
+        return self._clock.wall()
+
+    def _uptime(self) -> int:
+        return self._clock.read().uptime
 
     def _in(self, seconds: float) -> int:
-        return round((self._clock() + seconds) * 1000)
+        return self._uptime() + round(seconds * 1000)
 
     @contextmanager
     def _reads(self, *, together: bool = False) -> Iterator[apsw.Connection]:
@@ -522,6 +554,12 @@ class SqliteStore:
                 yield self._reading
             finally:
                 self._reading.execute("COMMIT")
+
+
+def begin(connection: apsw.Connection, now: Moment, lease: float) -> None:
+    """What a platform that starts does to the record of the one before: its agents have a lease to come back."""
+    connection.execute(SQL["spare_leases"], (now.uptime + round(lease * 1000),))
+    connection.execute(SQL["forget_replicas"])
 
 
 def _is_brief(needs: Needs) -> bool:

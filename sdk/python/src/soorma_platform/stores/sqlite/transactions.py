@@ -12,6 +12,7 @@ from soorma_common.delivery import RetryPolicy
 from soorma_common.events import decode_envelope
 from soorma_common.memory import Cause
 from soorma_common.names import Scope
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import (
     CompensationRow,
     Decision,
@@ -46,12 +47,12 @@ _answers = msgspec.json.Decoder(StoredAnswer)
 _policies = msgspec.json.Decoder(RetryPolicy)
 
 
-def load(connection: apsw.Connection, needs: Needs, now: int) -> Snapshot:
+def load(connection: apsw.Connection, needs: Needs, now: Moment) -> Snapshot:
     """What the decision has to look at, as it stands inside the transaction."""
     snapshot = Snapshot(now, plans={}, published={}, subscribers={}, busy=set(), timers={}, timers_of={})
     scope = needs.scope
     if needs.answer_key is not None:
-        row = one(connection, "answer", (scope.tenant_id, scope.user_id, needs.answer_key, now))
+        row = one(connection, "answer", (scope.tenant_id, scope.user_id, needs.answer_key, now.uptime))
         if row is not None:
             snapshot.answer = _answers.decode(row[0])
             return snapshot
@@ -117,9 +118,9 @@ def _load_timers(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) 
 
 def to_timer(columns: tuple[Any, ...]) -> TimerRow:
     """A timer of its columns in the order of the queries."""
-    id_, event_id, tenant_id, user_id, plan_id, due, incarnation, asked, fingerprint, envelope = columns
+    id_, event_id, tenant_id, user_id, plan_id, due, incarnation, asked, fingerprint, envelope, is_delay = columns
     scope = Scope(tenant_id, user_id)
-    return TimerRow(event_id, scope, plan_id, due, incarnation, asked, fingerprint, envelope, id_)
+    return TimerRow(event_id, scope, plan_id, due, incarnation, asked, fingerprint, envelope, id_, bool(is_delay))
 
 
 def _load_step(connection: apsw.Connection, step: tuple[str, int], row: DeliveryRow, snapshot: Snapshot) -> None:
@@ -153,20 +154,23 @@ def _load_publishing(connection: apsw.Connection, needs: Needs, snapshot: Snapsh
 
 
 def plan_state(
-    connection: apsw.Connection, scope: Scope, plan_id: str, keys: set[str], now: int, counted: bool = False
+    connection: apsw.Connection, scope: Scope, plan_id: str, keys: set[str], now: Moment, counted: bool = False
 ) -> PlanState:
     """The plan's row (a new one, of revision 0, if it was never written) and those of the asked keys."""
-    row = plan_row(connection, scope, plan_id, now)
+    row = plan_row(connection, scope, plan_id, now.wall)
     state = PlanState(row, {}, [])
     if row.id is not None:
         for key in keys:
             if found := one(connection, "entry", (row.id, row.incarnation, key)):
                 state.entries[key] = EntryRow(*found)
-        for found in rows_of(connection, "expired_entries", (now, row.id, row.incarnation)):
-            state.entries.setdefault(found[0], EntryRow(*found))
-            state.expired.append(found[0])
+        if now.is_settled:
+            for found in rows_of(connection, "expired_entries", (row.id, row.incarnation, now.wall)):
+                state.entries.setdefault(found[0], EntryRow(*found))
+                state.expired.append(found[0])
+        elif row.keys:
+            state.hidden = one(connection, "hidden_entries", (row.id, row.incarnation, now.wall))
         if counted:
-            state.live_keys = one(connection, "count_live_entries", (row.id, row.incarnation, now))[0]
+            state.live_keys = one(connection, "count_live_entries", (row.id, row.incarnation, now.wall))[0]
     return state
 
 
@@ -248,7 +252,9 @@ def write(connection: apsw.Connection, needs: Needs, decision: Decision, history
 def _write_timers(connection: apsw.Connection, decision: Decision, notice: Notice) -> None:
     for timer in decision.timers:
         place = (timer.event_id, timer.scope.tenant_id, timer.scope.user_id, timer.plan_id)
-        values = (*place, timer.due_at, timer.incarnation, timer.asked, timer.fingerprint, timer.envelope)
+        values = (
+            *place, timer.due_at, timer.incarnation, timer.asked, timer.fingerprint, timer.envelope, timer.is_delay,
+        )  # fmt: skip
         connection.execute(SQL["insert_timer"], values)
     for timer_id in decision.unset:
         connection.execute(SQL["remove_timer"], (timer_id,))
@@ -258,7 +264,7 @@ def _write_timers(connection: apsw.Connection, decision: Decision, notice: Notic
 def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, history_limits: tuple[int, int]) -> None:
     row = change.row
     if row.id is not None and change.lives_on:
-        counts = (row.revision, row.keys, row.size, row.actions, row.history_size, row.updated_at)
+        counts = (row.revision, row.keys, row.size, row.actions, row.history_size, row.updated_at, row.updated_uptime)
         connection.execute(SQL["count_change"], (*counts, row.id))
     else:
         _write_row(connection, scope, row)
@@ -302,7 +308,7 @@ def _write_row(connection: apsw.Connection, scope: Scope, row: PlanRow) -> None:
     )
     life = (
         row.expires_at, row.status, row.ended_at, row.outcome, row.stalled,
-        row.arranged, row.past_position, row.past_timer,
+        row.arranged, row.past_position, row.past_timer, row.updated_uptime, row.ended_uptime,
     )  # fmt: skip
     if row.id is None:
         where = (scope.tenant_id, scope.user_id, row.plan_id)

@@ -20,9 +20,11 @@ from soorma_platform.engine.history import replay
 from soorma_platform.engine.plans import ROW_OVERHEAD
 from soorma_platform.engine.rows import Decision, HistoryRow, Needs, Notice, Snapshot
 from soorma_platform.logs import Log
-from soorma_platform.stores.protocol import Retention
+from soorma_platform.stores.protocol import CONNECTED_SECONDS, Retention
 from soorma_platform.stores.sqlite import registry, transactions
+from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.database import SQL
+from soorma_platform.stores.sqlite.offers import Offers
 from soorma_platform.stores.sqlite.transactions import one, rows_of
 from soorma_platform.stores.sqlite.writer import Writer
 
@@ -38,26 +40,31 @@ log = Log("soorma.upkeep")
 class Upkeep:
     """Sweeps in turns; remembers how far it has read the log, and of what it has warned."""
 
-    def __init__(self, transact: Transact, writer: Writer) -> None:
+    def __init__(self, transact: Transact, writer: Writer, clock: RecordClock, offers: Offers) -> None:
         self._transact = transact
         self._writer = writer
+        self._clock = clock
+        self._offers = offers
         self._log_cursor = 0
         self._warned: set[int] = set()
         self._plan_cursor = 0
 
-    async def step(self, now: int, limits: Limits, retention: Retention) -> bool:
+    async def step(self, limits: Limits, retention: Retention) -> bool:
         """One bounded step of each kind of sweeping; True if any of them may have more to do."""
-        more = await self._expire(now, limits)
-        more |= await self._purge(now - round(retention.plans * 1000), limits)
-        await self._report_stalled(now - limits.plan_idle_seconds * 1000, limits)
+        now = self._clock.read()
+        uptime = now.uptime
+        more = now.is_settled and await self._expire(now.wall, limits)
+        more |= await self._purge(uptime - round(retention.plans * 1000), limits)
+        await self._report_stalled(uptime - limits.plan_idle_seconds * 1000, limits)
 
         def sweep(connection: apsw.Connection) -> tuple[bool, Notice | None]:
             groups: set[int] = set()
-            again = _chores(connection, limits, now, groups)
-            again |= _changed(connection, "sweep_answers", (now, STEP)) >= STEP
-            again |= registry.sweep(connection, now, STEP)
-            again |= self._sweep_log(connection, now - round(retention.events * 1000))
-            again |= self._sweep_subscriptions(connection, now, round(retention.groups * 1000), groups)
+            self._clock.keep_if_old(connection)
+            again = _chores(connection, limits, uptime, groups)
+            again |= _changed(connection, "sweep_answers", (uptime, STEP)) >= STEP
+            again |= registry.sweep(connection, uptime, STEP)
+            again |= self._sweep_log(connection, uptime - round(retention.events * 1000))
+            again |= self._sweep_subscriptions(connection, uptime, round(retention.groups * 1000), groups)
             return again, Notice(groups=groups)
 
         return bool(await self._writer.run(sweep)) or more
@@ -123,10 +130,13 @@ class Upkeep:
 
     def _sweep_subscriptions(self, connection: apsw.Connection, now: int, kept: int, groups: set[int]) -> bool:
         again = False
+        served, seen_since = self._offers.all_served(), now - round(1000 * CONNECTED_SECONDS)
         for row in rows_of(connection, "stale_subscriptions", (now - kept * 6 // 7,)):
-            subscription_id, group_id, group, tenant_id, kind, topic, seen_at = row
+            subscription_id, group_id, group, tenant_id, kind, topic, seen_at, seen_uptime = row
+            if subscription_id in served and seen_uptime >= seen_since:
+                continue
             about = {"group": group, "tenant": tenant_id or None, "type": kind, "topic": topic}
-            if seen_at >= now - kept:
+            if seen_uptime >= now - kept:
                 if subscription_id not in self._warned:
                     self._warned.add(subscription_id)
                     log.warning("subscription unused, soon to be removed", unseen_since=rfc3339(seen_at), **about)

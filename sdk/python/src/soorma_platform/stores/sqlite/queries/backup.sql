@@ -11,7 +11,7 @@ SELECT
 -- What is in hand is ready, as if it had not been begun. What waits, backs off or is parked goes on doing so.
 UPDATE deliveries SET
     attempt = CASE WHEN replica IS NULL THEN attempt ELSE attempt - 1 END,
-    ready_at = CASE WHEN replica IS NULL OR ready_at IS NULL THEN ready_at ELSE ?1 END,
+    ready_at = CASE WHEN replica IS NULL OR ready_at IS NULL THEN ready_at ELSE (SELECT uptime FROM clock) END,
     fence = NULL, replica = NULL, begun = 0
 WHERE fence IS NOT NULL;
 

@@ -97,19 +97,15 @@ UPDATE deliveries SET ready_at = max(ready_at, ?1), replica = ''
     -- No replica of this run has them, so nobody dies if they run out: a power cut may have ended their agents too.
 WHERE fence IS NOT NULL AND replica IS NOT NULL AND ready_at IS NOT NULL;
 
--- name: spare_subscriptions
--- While no platform ran, nobody could be seen: what is unused is as old as it was at the last sign of life.
-UPDATE subscriptions SET seen_at = seen_at + max(0, ?1 - max(
-    (SELECT max(seen_at) FROM subscriptions),
-    coalesce((SELECT at FROM events ORDER BY position DESC LIMIT 1), 0)));
-
 -- name: upsert_group
 INSERT INTO groups (tenant_id, name, created_at) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET name = excluded.name RETURNING id;
 
 -- name: upsert_subscription
-INSERT INTO subscriptions (group_id, type, topic, ordered, retry, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-ON CONFLICT DO UPDATE SET ordered = excluded.ordered, retry = excluded.retry, seen_at = excluded.seen_at
+INSERT INTO subscriptions (group_id, type, topic, ordered, retry, seen_at, seen_uptime)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+ON CONFLICT DO UPDATE SET ordered = excluded.ordered, retry = excluded.retry, seen_at = excluded.seen_at,
+    seen_uptime = excluded.seen_uptime
 RETURNING id;
 
 -- name: group_subscriptions
@@ -137,11 +133,11 @@ UPDATE events SET taken = 1
 WHERE NOT taken AND at >= ?1 AND (?2 = '*' OR type = ?2) AND (?3 = '*' OR topic = ?3) AND (?4 = '' OR tenant_id = ?4);
 
 -- name: see_subscriptions
-UPDATE subscriptions SET seen_at = ?2 WHERE id IN (SELECT value FROM json_each(?1));
+UPDATE subscriptions SET seen_at = ?2, seen_uptime = ?3 WHERE id IN (SELECT value FROM json_each(?1));
 
 -- name: insert_replica
 INSERT OR REPLACE INTO replicas (id, group_id, instance, max_concurrency, process, connected_at, heard_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6);
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
 
 -- name: hear_replica
 UPDATE replicas SET heard_at = ? WHERE id = ?;

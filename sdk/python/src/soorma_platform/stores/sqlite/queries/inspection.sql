@@ -10,7 +10,7 @@ JOIN events e ON e.position = d.position
 ORDER BY d.position, d.id;
 
 -- name: timer_times
-SELECT due_at FROM timers ORDER BY due_at;
+SELECT due_at, is_delay FROM timers ORDER BY due_at;
 
 -- name: group_ids
 SELECT id FROM groups;

@@ -1,5 +1,5 @@
 -- name: group_standings
--- How each group stands. The deliveries are passed over once for all groups, in indexes that hold all that is asked.
+-- How each group stands at an uptime. The deliveries are passed over once for all groups, in indexes that hold all that is asked.
 SELECT g.id, g.name, coalesce(t.events, 0), coalesce(h.ready, 0), coalesce(h.later, 0) - coalesce(i.in_hand, 0),
     coalesce(i.in_hand, 0), coalesce(l.parked, 0), coalesce(r.replicas, 0), coalesce(l.letters, 0),
     max(?1 - e.at, 0) / 1000.0

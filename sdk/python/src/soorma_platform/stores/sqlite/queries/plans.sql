@@ -1,21 +1,23 @@
 -- name: plan
 SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, size, actions, horizon, history_size,
-    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer
+    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer, updated_uptime, ended_uptime
 FROM plans WHERE tenant_id = ? AND user_id = ? AND plan_id = ?;
 
 -- name: insert_plan
 INSERT INTO plans (tenant_id, user_id, plan_id, revision, incarnation, live, keys, size, actions, horizon,
-    history_size, created_at, updated_at, expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
+    history_size, created_at, updated_at, expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer,
+    updated_uptime, ended_uptime)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
 
 -- name: count_change
 -- Of no column with an index: what most changes do, they do without touching one.
-UPDATE plans SET revision = ?, keys = ?, size = ?, actions = ?, history_size = ?, updated_at = ? WHERE id = ?;
+UPDATE plans SET revision = ?, keys = ?, size = ?, actions = ?, history_size = ?, updated_at = ?,
+    updated_uptime = ? WHERE id = ?;
 
 -- name: update_plan
 UPDATE plans SET revision = ?, incarnation = ?, live = ?, keys = ?, size = ?, actions = ?, horizon = ?,
     history_size = ?, updated_at = ?, expires_at = ?, status = ?, ended_at = ?, outcome = ?, stalled = ?,
-    arranged = ?, past_position = ?, past_timer = ?
+    arranged = ?, past_position = ?, past_timer = ?, updated_uptime = ?, ended_uptime = ?
 WHERE id = ?;
 
 -- name: entry
@@ -28,9 +30,12 @@ WHERE p.tenant_id = ? AND p.user_id = ? AND p.plan_id = ? AND e.key = ?
     AND (p.expires_at IS NULL OR p.expires_at > ?5) AND (e.expires_at IS NULL OR e.expires_at > ?5);
 
 -- name: expired_entries
--- The sweeping keeps them few, whatever plan they are of: their own index is the way to them.
-SELECT key, value, revision, updated_at, expires_at FROM entries INDEXED BY entries_expiring
-WHERE expires_at <= ? AND plan = ? AND incarnation = ? LIMIT 1000;
+SELECT key, value, revision, updated_at, expires_at FROM entries INDEXED BY entries_expiring_of_plan
+WHERE plan = ? AND incarnation = ? AND expires_at <= ? LIMIT 1000;
+
+-- name: hidden_entries
+SELECT count(*), coalesce(sum(octet_length(key) + octet_length(value)), 0)
+FROM entries INDEXED BY entries_expiring_of_plan WHERE plan = ? AND incarnation = ? AND expires_at <= ?;
 
 -- name: count_live_entries
 SELECT count(*) FROM entries WHERE plan = ? AND incarnation = ? AND (expires_at IS NULL OR expires_at > ?);
@@ -51,7 +56,7 @@ ORDER BY key LIMIT ?7;
 
 -- name: live_plans
 SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, size, actions, horizon, history_size,
-    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer
+    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer, updated_uptime, ended_uptime
 FROM plans
 WHERE tenant_id = ?1 AND user_id = ?2 AND plan_id > ?3 AND live AND (expires_at IS NULL OR expires_at > ?4)
     AND (?5 IS NULL OR status = ?5) AND (NOT ?6 OR stalled = revision AND status IN ('active', 'failed'))

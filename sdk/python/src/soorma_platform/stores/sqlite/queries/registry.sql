@@ -24,17 +24,17 @@ ON CONFLICT DO UPDATE SET announced_at = excluded.announced_at, heard_at = exclu
     expires_at = excluded.expires_at, ttl = excluded.ttl;
 
 -- name: hear_instance
-UPDATE agent_instances SET heard_at = ?4, expires_at = ?4 + ttl
-WHERE agent = (SELECT id FROM agents WHERE tenant_id = ?1 AND name = ?2) AND instance = ?3 AND expires_at > ?4
+UPDATE agent_instances SET heard_at = ?4, expires_at = ?5 + ttl
+WHERE agent = (SELECT id FROM agents WHERE tenant_id = ?1 AND name = ?2) AND instance = ?3 AND expires_at > ?5
 RETURNING instance, announced_at, heard_at, expires_at, ttl;
 
 -- name: hear_agent
 -- A replica that renews its leases is alive, even if its event loop is blocked.
-UPDATE agent_instances SET heard_at = ?1, expires_at = ?1 + ttl
-WHERE expires_at > ?1 AND (agent, instance) = (
+UPDATE agent_instances SET heard_at = ?1, expires_at = ?2 + ttl
+WHERE expires_at > ?2 AND (agent, instance) = (
     SELECT a.id, r.instance FROM replicas r
     JOIN groups g ON g.id = r.group_id JOIN agents a ON a.tenant_id = g.tenant_id AND a.name = g.name
-    WHERE r.id = ?2);
+    WHERE r.id = ?3);
 
 -- name: remove_instance
 DELETE FROM agent_instances

@@ -1,11 +1,11 @@
 -- name: timer
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
-    envelope FROM timers
+    envelope, is_delay FROM timers
 WHERE tenant_id = ? AND event_id = ?;
 
 -- name: insert_timer
-INSERT INTO timers (event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint, envelope)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO timers (event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint, envelope, is_delay)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: remove_timer
 DELETE FROM timers WHERE id = ?;
@@ -17,14 +17,15 @@ SELECT coalesce(max(id), 0) FROM timers;
 SELECT count(*) FROM timers WHERE tenant_id = ? AND user_id = ? AND plan_id IS ?;
 
 -- name: due_timers
+-- Of one clock.
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
-    envelope FROM timers
-WHERE due_at <= ? ORDER BY due_at, id LIMIT ?;
+    envelope, is_delay FROM timers
+WHERE is_delay = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?;
 
 -- name: next_timer
-SELECT min(due_at) FROM timers;
+SELECT (SELECT min(due_at) FROM timers WHERE is_delay = 1), (SELECT min(due_at) FROM timers WHERE is_delay = 0);
 
 -- name: timers
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
-    envelope FROM timers
+    envelope, is_delay FROM timers
 WHERE tenant_id = ?1 AND user_id = ?2 AND id > ?3 AND (?4 IS NULL OR plan_id = ?4) ORDER BY id LIMIT ?5;

@@ -62,8 +62,8 @@ DELETE FROM events WHERE position = ?;
 UPDATE log_horizon SET position = max(position, ?);
 
 -- name: stale_subscriptions
-SELECT s.id, s.group_id, g.name, g.tenant_id, s.type, s.topic, s.seen_at
-FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_at < ?;
+SELECT s.id, s.group_id, g.name, g.tenant_id, s.type, s.topic, s.seen_at, s.seen_uptime
+FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_uptime < ?;
 
 -- name: abandoned_deliveries
 SELECT id, group_id, lane FROM deliveries WHERE subscription_id = ? LIMIT ?;
@@ -79,7 +79,7 @@ WHERE id = (SELECT id FROM deliveries WHERE group_id = ?1 AND lane = ?2 ORDER BY
         SELECT 1 FROM dead_letters l WHERE l.position = deliveries.position AND l.group_id = ?1 AND l.parked);
 
 -- name: remove_subscription
-DELETE FROM subscriptions WHERE id = ? AND seen_at < ?;
+DELETE FROM subscriptions WHERE id = ? AND seen_uptime < ?;
 
 -- name: remove_empty_groups
 DELETE FROM groups
@@ -87,7 +87,7 @@ WHERE NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.group_id = groups.id)
     AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.group_id = groups.id);
 
 -- name: ended_plans
-SELECT tenant_id, user_id, plan_id FROM plans WHERE ended_at <= ? ORDER BY ended_at LIMIT ?;
+SELECT tenant_id, user_id, plan_id FROM plans WHERE ended_uptime <= ? ORDER BY ended_uptime LIMIT ?;
 
 -- name: sweep_plan_timers
 DELETE FROM timers WHERE id IN (
@@ -114,7 +114,7 @@ SELECT coalesce(max(id), 0) FROM plans;
 -- name: idle_plans
 -- Those of a range of rows that have not moved for a time and have nothing that could move them.
 SELECT p.tenant_id, p.user_id, p.plan_id, p.revision FROM plans p
-WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.updated_at <= ?3 AND p.stalled <> p.revision
+WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.updated_uptime <= ?3 AND p.stalled <> p.revision
     AND p.expires_at IS NULL
     AND (p.status = 'active' OR p.status = 'failed' AND EXISTS (
         SELECT 1 FROM compensations c WHERE c.plan = p.id AND c.incarnation = p.incarnation AND c.state < 2))

@@ -1,0 +1,54 @@
+"""The record's clock as a row of it: where it went on from, and how far it has come."""
+
+from __future__ import annotations
+
+import apsw
+
+from soorma_platform.clock import KEPT_SECONDS, Clock, Kept, Readings
+from soorma_platform.engine.moments import SETTLING_SECONDS
+from soorma_platform.logs import Log
+from soorma_platform.stores.sqlite.database import SQL
+from soorma_platform.stores.sqlite.transactions import one
+
+log = Log("soorma.clock")
+
+_UNSETTLED = f"nothing that has expired is removed for {SETTLING_SECONDS / 60:.0f} minutes"
+_TOLD = {
+    ("jumped", True): (log.warning, f"the system clock jumped ahead: {_UNSETTLED}; leases and delays are not moved"),
+    ("jumped", False): (log.warning, f"the system clock jumped back: {_UNSETTLED}; leases and delays are not moved"),
+    ("slept", True): (log.info, f"the machine slept: {_UNSETTLED}"),
+    ("stood still", True): (log.warning, "the platform stood still: leases and retention do not count that time"),
+}
+
+
+class RecordClock(Clock):
+    """The clock of an open record."""
+
+    def __init__(self, connection: apsw.Connection, readings: Readings) -> None:
+        """Goes on from where the record was left, or begins its time."""
+        row = one(connection, "clock", ())
+        super().__init__(readings, Kept(*row) if row else None)
+        self.is_old = True
+        """whether the row is to be written as soon as may be"""
+        self._kept_at = 0
+        self.keep(connection)
+        self.tell()
+
+    def keep(self, connection: apsw.Connection, *, is_closed: bool = False) -> None:
+        """Writes the row, inside the writer's transaction."""
+        kept = self.kept(is_closed=is_closed)
+        connection.execute(SQL["keep_clock"], kept)
+        self._kept_at, self.is_old = kept.uptime, False
+
+    def keep_if_old(self, connection: apsw.Connection) -> None:
+        """Writes the row if it has become old."""
+        if self.is_old or self.read().uptime - self._kept_at >= 1000 * KEPT_SECONDS:
+            self.keep(connection)
+
+    def tell(self) -> bool:
+        """Logs what was noticed since the last time; whether there was anything."""
+        noticed, self.noticed = self.noticed, []
+        for jump in noticed:
+            tell, message = _TOLD[jump.what, jump.seconds > 0]
+            tell(message, seconds=round(jump.seconds, 3))
+        return bool(noticed)
