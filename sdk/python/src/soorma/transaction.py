@@ -143,6 +143,17 @@ class _Plan:
         """Whether the key's value can be told without asking the platform."""
         return key in self.changed or self.cleared or self.complete or key in self.base
 
+    def join(self, join: Join) -> str | None:
+        """The result of a join, as it seems now. What was read for it is not noted: the commit checks the result."""
+        seen = None if self.cleared else self.base.get(join.key)
+        text = seen.text if seen else None
+        for operation in self.blind.setdefault(join.key, []):
+            text = apply(operation, text)
+        answer = result(join, text, apply(join, text))
+        join.assumed = answer == "true"
+        self.blind[join.key].append(join)
+        return answer
+
     def value(self, key: str) -> str | None:
         """The key's text as the handler sees it; notes that it was read. Only for keys that are known."""
         if key in self.changed:
@@ -331,6 +342,8 @@ class Transaction:
         elif operation.blind and key not in plan.changed:
             plan.blind.setdefault(key, []).append(operation)
             answer = None
+        elif isinstance(operation, Join) and key not in plan.changed and key not in plan.reads:
+            answer = plan.join(operation)
         else:
             before = plan.value(key)
             after = apply(operation, before)

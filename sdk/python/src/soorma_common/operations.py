@@ -88,10 +88,12 @@ class Join(KeyOperation, tag="join"):
     """Notes an arrival at a fan-in. Result: whether all that are expected have arrived by it, true for one only.
 
     `expect` is how many different arrivals are waited for, or their names. Whoever arrives again changes nothing.
+    `assumed` is the result that whoever commits it has relied on: Conflict if it comes out otherwise.
     """
 
     arrival: Name
     expect: int | list[Name]
+    assumed: bool | None = None
 
 
 class RecordAction(Operation, tag="record_action"):

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from soorma_common.errors import Fenced, Forbidden, IdempotencyMismatch
+from soorma_common.errors import Conflict, Fenced, Forbidden, IdempotencyMismatch
 from soorma_common.events import Envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause, Commit, Committed, PlanCommitted
+from soorma_common.memory import Cause, Commit, Committed, PlanCommit, PlanCommitted
 from soorma_common.names import Scope
 from soorma_common.operations import (
     AnyLifeOperation,
@@ -151,9 +151,7 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     cause = commit.cause or Cause()
     answers: list[PlanCommitted] = []
     editors: list[PlanEditor] = []
-    for part in commit.plans:
-        editor = PlanEditor(snapshot.plans[part.plan_id], now=snapshot.now, limits=limits, cause=cause)
-        editor.check_reads(part.reads, part.expected_revision)
+    for part, editor in _editors(commit, snapshot, limits, cause):
         if part.operations:
             editor.sweep()
         results = []
@@ -180,6 +178,22 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
         expires_at = snapshot.now + request.keep_answer
         decision.answer = StoredAnswer(key, request.fingerprint, decision.committed, expires_at)
     return decision
+
+
+def _editors(commit: Commit, snapshot: Snapshot, limits: Limits, cause: Cause) -> list[tuple[PlanCommit, PlanEditor]]:
+    """The parts of a commit with their plans; Conflict, which names all that is stale, unless all is as it was read."""
+    found, conflicts = [], []
+    for part in commit.plans:
+        editor = PlanEditor(snapshot.plans[part.plan_id], now=snapshot.now, limits=limits, cause=cause)
+        found.append((part, editor))
+        try:
+            editor.check_reads(part.reads, part.expected_revision)
+        except Conflict as conflict:
+            conflicts.append(conflict)
+    if conflicts:
+        conflicts[0].details["stale"] = [place for one in conflicts for place in one.details.get("stale", ())]
+        raise conflicts[0]
+    return found
 
 
 def _live_on(decision: Decision, editor: PlanEditor, request: Request, snapshot: Snapshot, limits: Limits) -> None:

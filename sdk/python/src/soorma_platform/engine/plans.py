@@ -18,6 +18,7 @@ from soorma_common.operations import (
     Ending,
     ExpirePlan,
     Fork,
+    Join,
     KeyOperation,
     RecordAction,
     Set,
@@ -26,6 +27,7 @@ from soorma_common.operations import (
     result,
     tag,
 )
+from soorma_common.values import decode
 from soorma_platform.engine import forks
 from soorma_platform.engine.rows import WAITS, CompensationRow, EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
 
@@ -77,8 +79,9 @@ class PlanEditor:
                 expected_revision=expected_revision,
                 current_revision=self._before,
             )
-        for key, revision in reads.items():
-            self._check_revision(key, revision)
+        stale = [key for key, revision in reads.items() if self.revision_of(key) != revision]
+        if stale:
+            raise self._conflict(stale[0], reads[stale[0]], stale)
 
     def apply(self, operation: AnyOperation) -> str | None:
         """Applies one operation and returns its result as JSON text, None where it has none."""
@@ -162,11 +165,25 @@ class PlanEditor:
         entry = self._entries.get(key)
         before = entry.value if entry else None
         after = apply(operation, before)
+        if isinstance(operation, Join):
+            self._check_assumed(operation, before, after)
         if after is None:
             self._remove(key, operation, entry)
         else:
             self._put(key, operation, entry, after)
         return None if operation.blind else result(operation, before, after)
+
+    def _check_assumed(self, join: Join, before: str | None, after: str | None) -> None:
+        """Raises Conflict where who joins has acted as if others were missing, or nobody was, and it is not so now."""
+        if join.assumed is not None and decode(result(join, before, after) or "null") is not join.assumed:
+            plan_id = self.row.plan_id
+            raise Conflict(
+                f"the join at {join.key!r} of plan {plan_id!r} was {'' if join.assumed else 'not '}to be completed by "
+                f"{join.arrival!r} when its handler looked, and others have arrived since",
+                plan_id=plan_id,
+                key=join.key,
+                stale=[(plan_id, join.key)],
+            )
 
     def _put(self, key: str, operation: AnyKeyOperation, entry: EntryRow | None, value: str) -> None:
         size = _bytes(value)
@@ -264,16 +281,20 @@ class PlanEditor:
         return entry
 
     def _check_revision(self, key: str, expected: int) -> None:
-        current = self.revision_of(key)
-        if current != expected:
-            raise Conflict(
-                f"key {key!r} of plan {self.row.plan_id!r} is at revision {current}, not {expected}"
-                f"{' (0: missing)' if 0 in (current, expected) else ''}",
-                plan_id=self.row.plan_id,
-                key=key,
-                expected_revision=expected,
-                current_revision=current,
-            )
+        if self.revision_of(key) != expected:
+            raise self._conflict(key, expected, [key])
+
+    def _conflict(self, key: str, expected: int, stale: list[str]) -> Conflict:
+        current, plan_id = self.revision_of(key), self.row.plan_id
+        return Conflict(
+            f"key {key!r} of plan {plan_id!r} is at revision {current}, not {expected}"
+            f"{' (0: missing)' if 0 in (current, expected) else ''}",
+            plan_id=plan_id,
+            key=key,
+            expected_revision=expected,
+            current_revision=current,
+            stale=[(plan_id, one) for one in stale],
+        )
 
 
 def _bytes(text: str) -> int:

@@ -98,6 +98,7 @@ class AgentConnection:
                 await self._read(pump)
             finally:
                 pump.cancel()
+                self._committer.reservations.leave(self._replica)
                 await asyncio.gather(pump, *self._answering, return_exceptions=True)
                 await self._leave()
 
@@ -297,6 +298,7 @@ class AgentConnection:
                 mine = [fence for fence in fences if fence in self._in_hand]
                 await self._store.give_back(mine)
                 for fence in mine:
+                    self._committer.reservations.release(fence)
                     self._drop(fence)
             case _:
                 raise InvalidRequest("only one hello opens a connection")
@@ -319,7 +321,7 @@ class AgentConnection:
             trace_id=commit.cause.trace_id if commit.cause else None,
         )
         try:
-            done = await self._committer.commit(scope, commit, body=body)
+            done = await self._committer.commit(scope, commit, body=body, replica=self._replica)
         except PlanCancelled:
             await self._committer.drop(scope, commit.fence)
             self._drop(commit.fence)

@@ -12,17 +12,24 @@ from soorma_common.events import Envelope, decode_envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed
 from soorma_common.names import Scope
+from soorma_common.operations import Cleanup, Join, KeyOperation
 from soorma_platform.engine import commits, deliveries, steps
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.rows import Decision, DeliveryRow
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.payloads import PayloadCheck
+from soorma_platform.services.reservations import RESERVED_SECONDS, Reservations, ReservedKey
 from soorma_platform.stores.protocol import Store
 
 DAY = 24 * 3600 * 1000
 SDK_KEY = "sdk:"
 """Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
+
+_IN_SPITE = (
+    "; it was reserved for this handler, so it was changed by a call from outside of handlers or by a blind "
+    "operation, which wait for nobody: let them change another key, or read this one with isolation='writes'"
+)
 
 log = Log("soorma.commits")
 
@@ -46,9 +53,15 @@ class Committer:
         self._payloads = payloads or PayloadCheck(store)
         self.limits = limits
         self.metrics = metrics or Metrics()
+        self.reservations = Reservations(self.metrics)
 
-    async def commit(self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None) -> Committed:
-        """Decides and writes a commit; `body` is what tells it from another under the same idempotency key."""
+    async def commit(
+        self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None, replica: str | None = None
+    ) -> Committed:
+        """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
+
+        That of a handler, which names the `replica` it runs in, takes turns with others at the keys they fight for.
+        """
         check_commit(commit, self.limits)
         known_by = "" if commit.fence is None and key is None else fingerprint(body)
         request = commits.Request(scope, commit, known_by, key)
@@ -57,7 +70,7 @@ class Committer:
         request.prepare(_new_id)
         if events := request.events():
             await self._check_payloads(scope, events)
-        decision = await self._decide(request)
+        decision = await (self._decide(request) if replica is None else self._decide_in_turn(request, replica))
         if decision.replayed is not None:
             return decision.replayed.committed
         assert decision.committed is not None  # noqa: S101 - a decision is either an answer or a first one
@@ -69,6 +82,30 @@ class Committer:
         except InvalidPayload:
             self.metrics.payloads_refused.add()
             raise
+
+    async def _decide_in_turn(self, request: commits.Request, replica: str) -> Decision:
+        """Decides a handler's commit when nobody else has reserved what it changes.
+
+        After a conflict the handler is told when it holds the keys in conflict, and runs again undisturbed.
+        """
+        fence, reservations = request.commit.fence or "", self.reservations
+        if reservations:
+            await reservations.await_turn(fence, replica, _changed(request))
+        try:
+            decision = await self._decide(request)
+        except Conflict as conflict:
+            stale = [ReservedKey(request.scope, *place) for place in conflict.details.pop("stale", ())]
+            was_reserved = bool(stale) and reservations.holds(fence, stale)
+            if stale and await reservations.reserve(fence, replica, stale):
+                conflict.details["reserved_seconds"] = RESERVED_SECONDS
+            if was_reserved:
+                raise Conflict(f"{conflict.message}{_IN_SPITE}", **conflict.details, was_reserved=True) from conflict
+            raise
+        except BaseException:
+            reservations.release(fence)
+            raise
+        reservations.release(fence)
+        return decision
 
     async def _decide(self, request: commits.Request) -> Decision:
         source = "http" if request.commit.fence is None else "handler"
@@ -105,6 +142,7 @@ class Committer:
         """Reports a failed attempt: it is tried again later, or becomes a dead letter."""
         draw = random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
         failure = deliveries.Failure(fence, reason, draw, str(uuid4()), after, reject)
+        self.reservations.release(fence)
         try:
             decision = await self._store.transact(
                 deliveries.needs_of_failure(failure, scope, plan_id),
@@ -125,10 +163,12 @@ class Committer:
             await self._store.transact(needs, lambda snapshot: steps.record(step, snapshot, self.limits))
         except Fenced:
             self.metrics.fenced.add()
+            self.reservations.release(step.fence)
             raise
 
     async def drop(self, scope: Scope, fence: str) -> None:
         """Settles a delivery unhandled, as its plan was cancelled."""
+        self.reservations.release(fence)
         await self._store.transact(deliveries.needs_of_drop(fence, scope), deliveries.drop)
 
     def _note_failure(self, decision: Decision) -> None:
@@ -141,6 +181,22 @@ class Committer:
             row = decision.dead_letter.delivery
             self.metrics.dead_letters.add(row.group)
             log.warning("event given up, it is a dead letter now", **_of_delivery(row))
+
+
+def _changed(request: commits.Request) -> list[ReservedKey]:
+    """The keys whose change by this commit would make others run again in vain."""
+    found = []
+    for part in request.commit.plans:
+        keys = {one.key for one in part.operations if isinstance(one, KeyOperation) and not _is_blind(one, part.reads)}
+        if any(isinstance(one, Cleanup) for one in part.operations):
+            keys.update(part.reads)
+        found += [ReservedKey(request.scope, part.plan_id, key) for key in keys]
+    return found
+
+
+def _is_blind(operation: KeyOperation, reads: dict[str, int]) -> bool:
+    """Whether it changes a key of which its handler knows nothing, or only whether a join is complete."""
+    return operation.key not in reads and (operation.blind or isinstance(operation, Join))
 
 
 def _of(scope: Scope, plan_id: str | None) -> dict[str, Any]:
