@@ -204,6 +204,11 @@ class Transaction:
         """It is over, and must not be used any more."""
         self._ended = True
 
+    def know(self, fresh: list[tuple[str, str, int, int, int | None, str | None]]) -> None:
+        """Takes keys as they came with a conflict: plan, key, revision, times in ms, JSON text."""
+        for plan_id, key, revision, updated_at, expires_at, text in fresh:
+            self._plan(plan_id).base[key] = _Seen(text, revision, updated_at, expires_at)
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing was changed or published."""

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -199,10 +200,12 @@ class Attempts:
 
     async def _run_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
         conflicts = disturbed = 0
+        fresh: list[Any] = []
         results = StepResults(delivery.steps, self._recorder(delivery.fence), self._limits)
         while True:
             transaction = self._transaction(delivery, handler, event, is_first=conflicts == 0)
             given = Event.from_json(bytes(delivery.event)) if conflicts else Event(event)
+            transaction.know(fresh)
             failed = await self._run(delivery, handler, event, given, transaction, results)
             if failed is not None:
                 await self._fail(delivery, failed, about, results.lost)
@@ -215,6 +218,7 @@ class Attempts:
                     await self._fail(delivery, conflict, about, results.lost)
                     return
                 log.info("%s: run again, what it had read was changed meanwhile: %s", about, conflict)
+                fresh = conflict.details.get("fresh", [])
                 if reserved := conflict.details.get("reserved_seconds"):
                     self._leases.reserve(delivery.fence, reserved)
             except Fenced:

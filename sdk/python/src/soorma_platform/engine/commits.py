@@ -27,7 +27,7 @@ from soorma_platform.engine import life, sagas
 from soorma_platform.engine.deliveries import finish, settle
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, place, publish
-from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, Snapshot, StoredAnswer
+from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, PlanState, Snapshot, StoredAnswer
 from soorma_platform.engine.timers import set_timer
 
 MINUTE = 60_000
@@ -151,7 +151,7 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     cause = commit.cause or Cause()
     answers: list[PlanCommitted] = []
     editors: list[PlanEditor] = []
-    for part, editor in _editors(commit, snapshot, limits, cause):
+    for part, editor in _editors(commit, snapshot.plans, snapshot.now, limits, cause):
         if part.operations:
             editor.sweep()
         results = []
@@ -180,11 +180,18 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     return decision
 
 
-def _editors(commit: Commit, snapshot: Snapshot, limits: Limits, cause: Cause) -> list[tuple[PlanCommit, PlanEditor]]:
+def check_reads(commit: Commit, plans: dict[str, PlanState], limits: Limits) -> None:
+    """Raises Conflict unless the plans, of which only what lives is given, are as the commit has read them."""
+    _editors(commit, plans, 0, limits, Cause())
+
+
+def _editors(
+    commit: Commit, plans: dict[str, PlanState], now: int, limits: Limits, cause: Cause
+) -> list[tuple[PlanCommit, PlanEditor]]:
     """The parts of a commit with their plans; Conflict, which names all that is stale, unless all is as it was read."""
     found, conflicts = [], []
     for part in commit.plans:
-        editor = PlanEditor(snapshot.plans[part.plan_id], now=snapshot.now, limits=limits, cause=cause)
+        editor = PlanEditor(plans[part.plan_id], now=now, limits=limits, cause=cause)
         found.append((part, editor))
         try:
             editor.check_reads(part.reads, part.expected_revision)

@@ -321,7 +321,8 @@ class AgentConnection:
             trace_id=commit.cause.trace_id if commit.cause else None,
         )
         try:
-            done = await self._committer.commit(scope, commit, body=body, replica=self._replica)
+            replica = self._replica if claimed else None  # what is settled already takes no turn to be told so
+            done = await self._committer.commit(scope, commit, body=body, replica=replica)
         except PlanCancelled:
             await self._committer.drop(scope, commit.fence)
             self._drop(commit.fence)

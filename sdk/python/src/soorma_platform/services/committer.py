@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 from soorma_common.errors import Conflict, Fenced, InvalidPayload
@@ -22,9 +22,15 @@ from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.services.reservations import RESERVED_SECONDS, Reservations, ReservedKey
 from soorma_platform.stores.protocol import Store
 
+FreshEntry: TypeAlias = tuple[str, str, int, int, int | None, str | None]
+"""A key after a conflict: its plan, its name, revision, times in ms, and value as JSON text; 0 and None if missing."""
+
 DAY = 24 * 3600 * 1000
 SDK_KEY = "sdk:"
 """Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
+
+FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
+"""What goes along with a conflict: the values that are no longer, of so many keys."""
 
 _IN_SPITE = (
     "; it was reserved for this handler, so it was changed by a call from outside of handlers or by a blind "
@@ -89,15 +95,16 @@ class Committer:
         After a conflict the handler is told when it holds the keys in conflict, and runs again undisturbed.
         """
         fence, reservations = request.commit.fence or "", self.reservations
-        if reservations:
-            await reservations.await_turn(fence, replica, _changed(request))
         try:
+            if reservations and await reservations.await_turn(fence, replica, _changed(request)):
+                await self._check_reads(request)
             decision = await self._decide(request)
         except Conflict as conflict:
             stale = [ReservedKey(request.scope, *place) for place in conflict.details.pop("stale", ())]
             was_reserved = bool(stale) and reservations.holds(fence, stale)
             if stale and await reservations.reserve(fence, replica, stale):
                 conflict.details["reserved_seconds"] = RESERVED_SECONDS
+                conflict.details["fresh"] = await self._fresh(request.scope, stale)
             if was_reserved:
                 raise Conflict(f"{conflict.message}{_IN_SPITE}", **conflict.details, was_reserved=True) from conflict
             raise
@@ -106,6 +113,32 @@ class Committer:
             raise
         reservations.release(fence)
         return decision
+
+    async def _check_reads(self, request: commits.Request) -> None:
+        """Raises Conflict where whoever came before has changed what a commit relies on: it need not be decided."""
+        plans = {
+            part.plan_id: await self._store.plan(request.scope, part.plan_id, set(part.reads))
+            for part in request.commit.plans
+        }
+        try:
+            commits.check_reads(request.commit, plans, self.limits)
+        except Conflict:
+            self.metrics.conflicts.add("handler")
+            raise
+
+    async def _fresh(self, scope: Scope, keys: list[ReservedKey]) -> list[FreshEntry]:
+        """The small ones of these keys as they are now: the handler that runs again need not ask for them."""
+        found: list[FreshEntry] = []
+        for plan_id in {key.plan_id for key in keys}:
+            wanted = {key.key for key in keys if key.plan_id == plan_id}
+            entries = (await self._store.plan(scope, plan_id, wanted)).entries
+            for key in wanted:
+                row = entries.get(key)
+                if row is None:
+                    found.append((plan_id, key, 0, 0, None, None))
+                elif len(row.value) <= FRESH_CHARACTERS:
+                    found.append((plan_id, key, row.revision, row.updated_at, row.expires_at, row.value))
+        return found[:MOST_FRESH]
 
     async def _decide(self, request: commits.Request) -> Decision:
         source = "http" if request.commit.fence is None else "handler"

@@ -126,15 +126,16 @@ class Reservations:
         """How many commits wait for their turn."""
         return sum(turn.waiting is not None for turn in self._turns.values())
 
-    async def await_turn(self, fence: str, owner: str, keys: Iterable[ReservedKey]) -> None:
+    async def await_turn(self, fence: str, owner: str, keys: Iterable[ReservedKey]) -> bool:
         """Waits before a commit is decided that would change keys which another delivery has reserved, or waits for.
 
-        It holds them afterwards, unless its owner has gone meanwhile.
+        Whether it has waited. It holds them then, unless its owner has gone meanwhile.
         """
         mine = self._turns.get(fence)
         held = mine.keys if mine is not None and mine.granted else frozenset()
         if taken := [key for key in keys if key not in held and self._lines.is_taken(key)]:
             await self.reserve(fence, owner, taken)
+        return bool(taken)
 
     async def reserve(self, fence: str, owner: str, keys: Iterable[ReservedKey]) -> bool:
         """Waits until a delivery holds these keys, beside those it has asked for before; False if it is let go first.
