@@ -33,6 +33,7 @@ from soorma_common.operations import (
     Join,
     KeyOperation,
     Merge,
+    PlaceOperation,
     RecordAction,
     Set,
     apply,
@@ -283,6 +284,8 @@ class Transaction:
                 plan.clear()
                 plan.operations.append(operation)
                 return str(count)
+            case PlaceOperation(key=key):
+                raise InvalidRequest(f"the place at {key!r} would be seen after the commit only: take it outside of it")
             case Ending() | Deadline():
                 self._check_active(plan_id, plan, operation)
             case Fork(plan_id=source):

@@ -22,6 +22,7 @@ from soorma_common.operations import (
     Fork,
     KeyOperation,
     LifeOperation,
+    PlaceOperation,
 )
 from soorma_platform.engine import life, sagas
 from soorma_platform.engine.deliveries import finish, settle
@@ -109,6 +110,11 @@ def needs(request: Request) -> Needs:
         for operation in plan.operations:
             if isinstance(operation, KeyOperation):
                 keys.add(operation.key)
+            elif isinstance(operation, PlaceOperation):
+                keys.update(operation.all_places())
+                if operation.ticket is not None:
+                    keys.add(operation.ticket)
+                found.lines.setdefault(plan.plan_id, {})[operation.line] = operation.places
             elif isinstance(operation, Cleanup):
                 found.counted.add(plan.plan_id)
     if not (commit.events or commit.timers or commit.cancels or request.of_life):
@@ -158,7 +164,7 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
         for operation in part.operations:
             text = editor.apply(operation)
             results.append(_NULL if text is None else msgspec.Raw(text.encode()))
-        if editor.change.history:
+        if editor.change.history or editor.change.puts:
             decision.plans.append(editor.change)
             editors.append(editor)
         answers.append(PlanCommitted(part.plan_id, editor.row.revision, results))

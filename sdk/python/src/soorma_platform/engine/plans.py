@@ -8,6 +8,7 @@ from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 from soorma_common.operations import (
     ENDINGS,
+    Acquire,
     AnyEnding,
     AnyKeyOperation,
     AnyOperation,
@@ -21,6 +22,7 @@ from soorma_common.operations import (
     Join,
     KeyOperation,
     RecordAction,
+    Release,
     Set,
     apply,
     argument,
@@ -28,7 +30,7 @@ from soorma_common.operations import (
     tag,
 )
 from soorma_common.values import decode
-from soorma_platform.engine import forks
+from soorma_platform.engine import forks, semaphores
 from soorma_platform.engine.rows import WAITS, CompensationRow, EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
 
 SEQ_ROOM = 10_000
@@ -65,6 +67,35 @@ class PlanEditor:
         """The plan as it stands after the operations so far."""
         return self.change.row
 
+    @property
+    def moment(self) -> str:
+        """A text that sorts behind all that it has been for the plan."""
+        return f"{self._before + 1:016}.{len(self.change.history):05}"
+
+    def later(self, seconds: float) -> int:
+        """The time so many seconds from now, in ms."""
+        return self._now + round(seconds * 1000)
+
+    def text(self, key: str) -> str | None:
+        """The key's value as a reader sees it; None when it is missing or has expired."""
+        entry = self._live(key)
+        return entry.value if entry else None
+
+    def keys_from(self, prefix: str) -> list[str]:
+        """Those of the keys that were loaded or made that begin so and that a reader sees, in order."""
+        return sorted(key for key in self._entries if key.startswith(prefix) and self._live(key))
+
+    def prolong(self, key: str, seconds: float, until: int | None = None) -> None:
+        """Lets a key expire so many seconds from now, or at a time before that.
+
+        It stays at its revision: whoever watches or reads it sees nothing else.
+        """
+        if (entry := self._live(key)) is not None:
+            later = self.later(seconds)
+            expires_at = later if until is None else min(later, until)
+            row = EntryRow(key, entry.value, entry.revision, entry.updated_at, expires_at)
+            self._entries[key] = self.change.puts[key] = row
+
     def revision_of(self, key: str) -> int:
         """The key's revision as a reader sees it: 0 when it is missing or has expired."""
         entry = self._live(key)
@@ -88,6 +119,10 @@ class PlanEditor:
         if isinstance(operation, KeyOperation):
             return self._apply_to_key(operation)
         match operation:
+            case Acquire():
+                return semaphores.acquire(self, operation)
+            case Release():
+                return semaphores.release(self, operation)
             case RecordAction(name=name):
                 self._record(name)
             case Cleanup():
