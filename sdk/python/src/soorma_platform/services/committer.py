@@ -33,8 +33,8 @@ FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
 """What goes along with a conflict: the values that are no longer, of so many keys."""
 
 _IN_SPITE = (
-    "; it was reserved for this handler, so it was changed by a call from outside of handlers or by a blind "
-    "operation, which wait for nobody: let them change another key, or read this one with isolation='writes'"
+    "; it was reserved for this handler, so it was changed by a call from outside of handlers, by a blind operation or "
+    "by the answer to a request, which wait for nobody: let them change another key, or use isolation='writes'"
 )
 
 log = Log("soorma.commits")
@@ -94,15 +94,20 @@ class Committer:
 
         After a conflict the handler is told when it holds the keys in conflict, and runs again undisturbed.
         """
-        fence, reservations = request.commit.fence or "", self.reservations
+        commit, reservations = request.commit, self.reservations
+        fence, trace_id = commit.fence or "", commit.cause.trace_id if commit.cause else None
         try:
-            if reservations and await reservations.await_turn(fence, replica, _changed(request)):
-                await self._check_reads(request)
+            if reservations and (changed := _changed(request)):
+                is_asked = reservations.would_wait_for_itself(fence, commit.cause, changed)
+                if not is_asked and await reservations.await_turn(fence, replica, changed, trace_id):
+                    await self._check_reads(request)
             decision = await self._decide(request)
         except Conflict as conflict:
             stale = [ReservedKey(request.scope, *place) for place in conflict.details.pop("stale", ())]
-            was_reserved = bool(stale) and reservations.holds(fence, stale)
-            if stale and await reservations.reserve(fence, replica, stale):
+            if not stale or reservations.would_wait_for_itself(fence, commit.cause, stale):
+                raise
+            was_reserved = reservations.holds(fence, stale)
+            if await reservations.reserve(fence, replica, stale, trace_id):
                 conflict.details["reserved_seconds"] = RESERVED_SECONDS
                 conflict.details["fresh"] = await self._fresh(request.scope, stale)
             if was_reserved:

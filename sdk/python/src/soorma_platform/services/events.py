@@ -295,7 +295,7 @@ class _Events:
         if len(body.fences) > MOST_FENCES:
             raise InvalidRequest(f"at most {MOST_FENCES} leases are renewed at once, not {len(body.fences)}")
         kept = await self._store.renew(body.replica, body.fences, self._lease)
-        self._committer.reservations.renew(kept)
+        self._committer.reservations.renew(kept, lost=set(body.fences).difference(kept))
         return http.answer(Renewed(kept))
 
     async def groups(self, request: Request) -> Response:

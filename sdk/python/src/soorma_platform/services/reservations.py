@@ -13,6 +13,7 @@ from itertools import count
 from operator import attrgetter
 from typing import NamedTuple
 
+from soorma_common.memory import Cause
 from soorma_common.names import Scope
 from soorma_platform.metrics import Metrics
 
@@ -34,12 +35,13 @@ class Turn:
     `age` counts the turns: it stays when the keys become more, so that nobody is overtaken for ever.
     """
 
-    __slots__ = ("age", "fence", "granted", "keys", "owner", "timer", "until", "waiting")
+    __slots__ = ("age", "fence", "granted", "keys", "owner", "timer", "trace_id", "until", "waiting")
 
-    def __init__(self, fence: str, owner: str, age: int) -> None:
+    def __init__(self, fence: str, owner: str, age: int, trace_id: str | None = None) -> None:
         self.fence = fence
         self.owner = owner
         self.age = age
+        self.trace_id = trace_id
         self.keys: frozenset[ReservedKey] = frozenset()
         self.granted = False
         self.until = 0.0
@@ -121,12 +123,19 @@ class Reservations:
     def __bool__(self) -> bool:
         return bool(self._turns)
 
-    @property
-    def waiting(self) -> int:
-        """How many commits wait for their turn."""
-        return sum(turn.waiting is not None for turn in self._turns.values())
+    def would_wait_for_itself(self, fence: str, cause: Cause | None, keys: Iterable[ReservedKey]) -> bool:
+        """Whether another may hold one of these keys that waits for the answer to the very request that is handled.
 
-    async def await_turn(self, fence: str, owner: str, keys: Iterable[ReservedKey]) -> bool:
+        It is then in the same trace, and a request begins a correlation of its own.
+        """
+        if not self._turns or cause is None or cause.trace_id is None or cause.event_id != cause.correlation_id:
+            return False
+        holders = (self._lines.holders.get(key) for key in keys)
+        return any(one is not None and one.fence != fence and one.trace_id == cause.trace_id for one in holders)
+
+    async def await_turn(
+        self, fence: str, owner: str, keys: Iterable[ReservedKey], trace_id: str | None = None
+    ) -> bool:
         """Waits before a commit is decided that would change keys which another delivery has reserved, or waits for.
 
         Whether it has waited. It holds them then, unless its owner has gone meanwhile.
@@ -134,17 +143,17 @@ class Reservations:
         mine = self._turns.get(fence)
         held = mine.keys if mine is not None and mine.granted else frozenset()
         if taken := [key for key in keys if key not in held and self._lines.is_taken(key)]:
-            await self.reserve(fence, owner, taken)
+            await self.reserve(fence, owner, taken, trace_id)
         return bool(taken)
 
-    async def reserve(self, fence: str, owner: str, keys: Iterable[ReservedKey]) -> bool:
+    async def reserve(self, fence: str, owner: str, keys: Iterable[ReservedKey], trace_id: str | None = None) -> bool:
         """Waits until a delivery holds these keys, beside those it has asked for before; False if it is let go first.
 
         To get more keys it gives up those it holds and waits for all of them, in the place that its age gives it.
         """
         turn = self._turns.get(fence)
         if turn is None:
-            turn = self._turns[fence] = Turn(fence, owner, next(self._ages))
+            turn = self._turns[fence] = Turn(fence, owner, next(self._ages), trace_id)
         wanted = turn.keys.union(keys)
         if turn.waiting is not None:
             return await asyncio.shield(turn.waiting)  # sent twice: one of them waits for both
@@ -154,6 +163,7 @@ class Reservations:
             self._prolong(turn)
             return True
         turn.waiting = asyncio.get_running_loop().create_future()
+        self._metrics.commits_waiting += 1
         try:
             return await turn.waiting
         except asyncio.CancelledError:
@@ -161,18 +171,22 @@ class Reservations:
             raise
         finally:
             turn.waiting = None
+            self._metrics.commits_waiting -= 1
 
     def holds(self, fence: str, keys: Iterable[ReservedKey]) -> bool:
         """Whether a delivery holds all of these keys now."""
         turn = self._turns.get(fence)
         return turn is not None and turn.granted and turn.keys.issuperset(keys)
 
-    def renew(self, fences: Iterable[str]) -> None:
-        """The handlers of these deliveries are alive: what they hold lasts from now on."""
-        if self._turns:
-            for fence in fences:
-                if (turn := self._turns.get(fence)) is not None and turn.granted:
-                    self._prolong(turn)
+    def renew(self, fences: Iterable[str], lost: Iterable[str] = ()) -> None:
+        """The handlers of these deliveries are alive: what they hold lasts from now on. What others have is free."""
+        if not self._turns:
+            return
+        for fence in fences:
+            if (turn := self._turns.get(fence)) is not None and turn.granted:
+                self._prolong(turn)
+        for fence in lost:
+            self.release(fence)
 
     def release(self, fence: str) -> None:
         """A delivery has ended, or was given to another agent: its keys and places are free."""
