@@ -25,6 +25,8 @@ def metrics() -> Metrics:
 async def held(metrics: Metrics) -> Reservations:
     """The delivery `first` of the agent `a` holds the key."""
     made = Reservations(metrics)
+    made.join("a")
+    made.join("b")
     assert await made.reserve("first", "a", [KEY])
     return made
 
@@ -77,12 +79,24 @@ async def test_whose_delivery_has_ended_holds_and_waits_no_more(held: Reservatio
     assert held.holds("heir", [KEY])
 
 
+@pytest.mark.behaviour("handlers.turns-end")
+async def test_who_has_gone_takes_no_more_turns(held: Reservations) -> None:
+    held.leave("a")
+    assert await held.reserve("second", "a", [KEY]) is False
+    assert await held.await_turn("second", "a", [KEY]) is None, "nobody has it"
+    assert not held
+    assert await held.reserve("third", "b", [KEY])
+    assert await held.await_turn("second", "a", [KEY]) is False
+
+
 @pytest.mark.behaviour("handlers.turns-end", "metrics.counted")
 async def test_who_is_not_heard_of_loses_all_its_turns_at_once(
     monkeypatch: pytest.MonkeyPatch, metrics: Metrics
 ) -> None:
     monkeypatch.setattr(reservations, "RESERVED_SECONDS", 0.05)
     held = Reservations(metrics)
+    held.join("frozen")
+    held.join("alive")
     assert await held.reserve("first", "frozen", [KEY])
     frozen = [await waiting(held, f"{number}", "frozen") for number in range(20)]
     heir = await waiting(held, "heir", "alive")
@@ -95,6 +109,8 @@ async def test_who_is_not_heard_of_loses_all_its_turns_at_once(
 async def test_who_is_heard_of_keeps_its_turn(monkeypatch: pytest.MonkeyPatch, metrics: Metrics) -> None:
     monkeypatch.setattr(reservations, "RESERVED_SECONDS", 0.5)
     held = Reservations(metrics)
+    held.join("a")
+    held.join("b")
     assert await held.reserve("first", "a", [KEY])
     heir = await waiting(held, "heir", "b")
     loop = asyncio.get_running_loop()
@@ -154,6 +170,7 @@ async def test_who_is_cancelled_leaves_the_line(held: Reservations) -> None:
 )
 async def test_a_request_of_the_holder_does_not_wait_for_it(metrics: Metrics, cause: Cause | None, waits: bool) -> None:
     held = Reservations(metrics)
+    held.join("a")
     assert await held.reserve("first", "a", [KEY], "trace")
     assert held.would_wait_for_itself("second", cause, [KEY]) is not waits
     assert held.would_wait_for_itself("second", cause, [OTHER]) is False

@@ -44,6 +44,11 @@ class Claim:
     def __repr__(self) -> str:
         return f"<Claim {self.key!r} of plan {self._state.plan_id!r}, revision {self.revision}>"
 
+    @classmethod
+    async def take(cls, state: WorkflowState, key: str, ttl: float) -> Claim | None:
+        """The claim of a key; None if another holds it, or waits for it."""
+        return await take(state, key, 1, ttl, 0.0)
+
     async def renew(self, ttl: float | None = None) -> None:
         """Holds it for its time to live from now on, or for `ttl` seconds; Conflict if it was lost meanwhile."""
         seconds = self.ttl if ttl is None else claim_ttl(ttl)

@@ -94,6 +94,7 @@ class AgentConnection:
             return
         with self._bus.bell(group_bell(self._membership.group_id)) as self._bell, self._store.offered(self._offer):
             pump = asyncio.create_task(self._pump())
+            self._committer.reservations.join(self._replica)
             try:
                 await self._read(pump)
             finally:

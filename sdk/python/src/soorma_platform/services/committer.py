@@ -96,15 +96,18 @@ class Committer:
         """
         commit, reservations = request.commit, self.reservations
         fence, trace_id = commit.fence or "", commit.cause.trace_id if commit.cause else None
+        has_turn: bool | None = None
         try:
             if reservations and (changed := _changed(request)):
                 is_asked = reservations.would_wait_for_itself(fence, commit.cause, changed)
-                if not is_asked and await reservations.await_turn(fence, replica, changed, trace_id):
+                if not is_asked:
+                    has_turn = await reservations.await_turn(fence, replica, changed, trace_id)
+                if has_turn:
                     await self._check_reads(request)
             decision = await self._decide(request)
         except Conflict as conflict:
             stale = [ReservedKey(request.scope, *place) for place in conflict.details.pop("stale", ())]
-            if not stale or reservations.would_wait_for_itself(fence, commit.cause, stale):
+            if not stale or has_turn is False or reservations.would_wait_for_itself(fence, commit.cause, stale):
                 raise
             was_reserved = reservations.holds(fence, stale)
             if await reservations.reserve(fence, replica, stale, trace_id):

@@ -118,6 +118,7 @@ class Reservations:
         self._metrics = metrics
         self._lines = Lines()
         self._turns: dict[str, Turn] = {}
+        self._owners: set[str] = set()
         self._ages = count()
 
     def __bool__(self) -> bool:
@@ -135,22 +136,24 @@ class Reservations:
 
     async def await_turn(
         self, fence: str, owner: str, keys: Iterable[ReservedKey], trace_id: str | None = None
-    ) -> bool:
+    ) -> bool | None:
         """Waits before a commit is decided that would change keys which another delivery has reserved, or waits for.
 
-        Whether it has waited. It holds them then, unless its owner has gone meanwhile.
+        Whether it holds them then; None if there was nothing to wait for.
         """
         mine = self._turns.get(fence)
         held = mine.keys if mine is not None and mine.granted else frozenset()
         if taken := [key for key in keys if key not in held and self._lines.is_taken(key)]:
-            await self.reserve(fence, owner, taken, trace_id)
-        return bool(taken)
+            return await self.reserve(fence, owner, taken, trace_id)
+        return None
 
     async def reserve(self, fence: str, owner: str, keys: Iterable[ReservedKey], trace_id: str | None = None) -> bool:
         """Waits until a delivery holds these keys, beside those it has asked for before; False if it is let go first.
 
         To get more keys it gives up those it holds and waits for all of them, in the place that its age gives it.
         """
+        if owner not in self._owners:
+            return False
         turn = self._turns.get(fence)
         if turn is None:
             turn = self._turns[fence] = Turn(fence, owner, next(self._ages), trace_id)
@@ -199,8 +202,16 @@ class Reservations:
             turn.waiting.set_result(False)
         self._begin(self._lines.leave(turn))
 
+    def join(self, owner: str) -> None:
+        """An agent is connected: from now on it may take turns."""
+        self._owners.add(owner)
+
     def leave(self, owner: str) -> None:
-        """An agent has gone, or does not speak any more: its turns are over, and what waits in them is decided now."""
+        """An agent has gone: its turns are over, and what waits in them is decided now."""
+        self._owners.discard(owner)
+        self._let_go(owner)
+
+    def _let_go(self, owner: str) -> None:
         gone = [turn for turn in self._turns.values() if turn.owner == owner]
         for turn in sorted(gone, key=lambda turn: turn.granted):  # who waits goes first, and is not granted in passing
             self.release(turn.fence)
@@ -230,4 +241,4 @@ class Reservations:
             self._watch(turn, left)
             return
         self._metrics.reservations_expired.add()
-        self.leave(turn.owner)  # the other turns of a process that stands still would expire one after the other
+        self._let_go(turn.owner)  # the other turns of a process that stands still would expire one after the other
