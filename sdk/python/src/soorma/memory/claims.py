@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
@@ -12,7 +13,7 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from soorma.memory.client import check_ttl
-from soorma.memory.keeping import LEASE_SECONDS, Keeper
+from soorma.memory.keeping import LEASE_SECONDS, Found, Keeper
 from soorma.transport import Transport
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, SoormaError
 from soorma_common.names import Scope
@@ -92,6 +93,22 @@ class Claim:
         await self.release()
 
 
+@dataclass
+class Wish:
+    """What somebody asks for, until when, and the place that is for it."""
+
+    state: WorkflowState
+    asked: Acquire
+    deadline: float
+    place: asyncio.Future[Found] = field(init=False)
+    asking: asyncio.Task[tuple[Any, int]] | None = None
+
+    def hear(self, found: Found) -> None:
+        """It has a place, or its ticket is gone; a ticket that is still there is no news."""
+        if not self.place.done() and (found is None or "place" in found):
+            self.place.set_result(found)
+
+
 class Line:
     """Those of this client who wait at a semaphore: they hear of their places through one watch."""
 
@@ -102,7 +119,7 @@ class Line:
         self._state = state
         self._key = key
         self._known_by = known_by
-        self._waiting: dict[str, tuple[Acquire, asyncio.Future[dict[str, Any] | None]]] = {}
+        self._waiting: dict[str, Wish] = {}
         self._watching: asyncio.Task[None] | None = None
 
     @classmethod
@@ -115,57 +132,44 @@ class Line:
 
     async def enter(self, state: WorkflowState, asked: Acquire, wait: float) -> Claim | None:
         """The claim of a place, as soon as there is one for whoever asks; None if there is none in `wait` seconds."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait
-        asking: asyncio.Task[tuple[Any, int]] | None = None
+        wish = Wish(state, asked, asyncio.get_running_loop().time() + wait)
         try:
-            while True:
-                future: asyncio.Future[dict[str, Any] | None] = loop.create_future()
-                self._waiting[asked.holder] = (
-                    asked,
-                    future,
-                )  # before it asks: the watch may be quicker than the answer
-                asking = asyncio.create_task(_apply(state, asked))
-                found, revision = await asyncio.shield(asking)
-                if found is None or "place" in found:
-                    break
-                asked = replace(asked, ticket=found["ticket"])
-                self._waiting[asked.holder] = (asked, future)
-                found = await self._wait(state, asked, future, revision, deadline)
-                if found is not None or loop.time() >= deadline:
-                    break
-                asked = replace(asked, ticket=None)  # it was lost with the plan, or in a long pause
+            found = await self._place_for(wish)
         except BaseException:
-            task = loop.create_task(_give_back(state, asked, asking))
+            task = asyncio.create_task(_give_back(wish))
             self._leaving.add(task)
             task.add_done_callback(self._leaving.discard)
             raise
         finally:
             self._leave(asked.holder)
-        return None if found is None else _claim(state, asked, found)
+        return None if found is None else _claim(state, wish.asked, found)
 
-    async def _wait(
-        self,
-        state: WorkflowState,
-        asked: Acquire,
-        future: asyncio.Future[dict[str, Any] | None],
-        revision: int,
-        deadline: float,
-    ) -> dict[str, Any] | None:
+    async def _place_for(self, wish: Wish) -> Found:
+        loop = asyncio.get_running_loop()
+        while True:
+            wish.place = loop.create_future()
+            self._waiting[wish.asked.holder] = wish  # before it asks: the watch may be quicker than the answer
+            wish.asking = asyncio.create_task(_apply(wish.state, wish.asked))
+            found, revision = await asyncio.shield(wish.asking)
+            if found is None or "place" in found:
+                return found
+            wish.asked = replace(wish.asked, ticket=found["ticket"])
+            found = await self._wait(wish, revision)
+            if found is not None or loop.time() >= wish.deadline:
+                return found
+            wish.asked = replace(wish.asked, ticket=None)  # it was lost with the plan, or in a long pause
+
+    async def _wait(self, wish: Wish, revision: int) -> Found:
         """The place that was got, None if there was none in time or the ticket has got lost."""
-
-        def hear(found: dict[str, Any] | None) -> None:
-            if not future.done() and (found is None or "place" in found):
-                future.set_result(found)
-
-        _keeper(state).keep(_transport(state), _scope(state), state.plan_id, asked, hear)
+        state = wish.state
+        _keeper(state).keep(_transport(state), _scope(state), state.plan_id, wish.asked, wish.hear)
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch(revision), name=f"soorma-line-{self._key}")
         try:
-            async with asyncio.timeout_at(deadline):
-                return await future
+            async with asyncio.timeout_at(wish.deadline):
+                return await wish.place
         except TimeoutError:
-            await _release(state, asked)
+            await _release(state, wish.asked)
             return None
 
     def _leave(self, holder: str) -> None:
@@ -191,23 +195,23 @@ class Line:
                     after = None
                     await _keeper(state).renew()
         except SoormaError as error:
-            for _, future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(error)
+            self._watching = None
+            for wish in self._waiting.values():
+                if not wish.place.done():
+                    wish.place.set_exception(error)
 
     async def _hear(self, commit: list[Change]) -> None:
         for change in commit:
             holder = change.argument.get("holder") if isinstance(change.argument, dict) else None
-            asked, future = self._waiting.get(holder or "", (None, None))
-            is_place = asked is not None and change.key is not None and not change.key.startswith(asked.line)
-            if change.op == "set" and is_place and future is not None and not future.done():
-                future.set_result({"place": change.key, "revision": change.revision})
+            wish = self._waiting.get(holder or "")
+            if wish is not None and change.op == "set" and not str(change.key).startswith(wish.asked.line):
+                wish.hear({"place": change.key, "revision": change.revision})
         if any(change.key is None or (change.op == "expire" and change.key.startswith(self._key)) for change in commit):
             await self._hand_over()
 
     async def _hand_over(self) -> None:
         """Has the platform give free places to those who wait, be they of this client or not."""
-        asked = next((asked for asked, future in self._waiting.values() if asked.ticket and not future.done()), None)
+        asked = next((wish.asked for wish in self._waiting.values() if wish.asked.ticket), None)
         if asked is not None:
             await _apply(self._state, replace(asked, ttl=None, renew=True))
 
@@ -242,10 +246,11 @@ def _claim(state: WorkflowState, asked: Acquire, found: dict[str, Any]) -> Claim
     return Claim(state, replace(asked, ticket=None), asked.ttl, found["place"], found["revision"])
 
 
-async def _give_back(state: WorkflowState, asked: Acquire, asking: asyncio.Task[Any] | None) -> None:
+async def _give_back(wish: Wish) -> None:
     """Whoever asked has gone: what it got, or will get, is free again."""
+    state, asked = wish.state, wish.asked
     try:
-        found, _ = await asking if asking is not None else (None, 0)
+        found, _ = (None, 0) if wish.asking is None else await wish.asking
         ticket = found.get("ticket") if found else None
         await _release(state, replace(asked, ticket=ticket or asked.ticket))
     except SoormaError:  # it ends by itself, as that of one who has died

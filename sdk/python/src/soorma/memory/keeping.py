@@ -28,7 +28,9 @@ RENEW_SECONDS = LEASE_SECONDS / 4
 MOST_AT_ONCE = 500
 PATH = "/v1/memory/commit"
 
-Hear: TypeAlias = Callable[[dict[str, Any] | None], None]
+Found: TypeAlias = dict[str, Any] | None
+"""What the platform says of a holder: its `place` and the `revision` of that, its `ticket`, or None."""
+Hear: TypeAlias = Callable[[Found], None]
 log = logging.getLogger("soorma.memory")
 _committed = msgspec.json.Decoder(Committed)
 _keepers: WeakKeyDictionary[Transport, Keeper] = WeakKeyDictionary()
@@ -47,7 +49,7 @@ class Kept:
     transport: Transport
     renewed_at: float
 
-    def tell(self, found: dict[str, Any] | None) -> None:
+    def tell(self, found: Found) -> None:
         """Has it heard in the event loop that it was asked from."""
         with suppress(RuntimeError):  # that has ended
             self.loop.call_soon_threadsafe(self.hear, found)
