@@ -16,6 +16,8 @@ from soorma_common.events import Envelope, decode_envelope
 from soorma_platform.engine import publishing, timers
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.rows import Decision, DeliveryRow, NewDelivery, Snapshot, TimerRow
+from soorma_platform.services import reservations
+from soorma_platform.services.reservations import Reservations
 from soorma_platform.services.timekeeper import Timekeeper
 from soorma_platform.stores.sqlite import deliveries, transactions
 from soorma_platform.stores.sqlite.database import SQL
@@ -52,6 +54,12 @@ def lease_never_renewed(patch: pytest.MonkeyPatch) -> None:
     """That an agent is still at work is heard, and does not prolong its leases."""
     for query in ("renew", "renew_on_the_way"):
         patch.setitem(SQL, query, SQL[query].replace("ready_at = ?2", "ready_at = coalesce(ready_at, ?2)"))
+
+
+def turn_kept(patch: pytest.MonkeyPatch) -> None:
+    """Whoever has reserved a key keeps it, whatever becomes of its handler: others wait for ever."""
+    patch.setattr(Reservations, "release", lambda *_: None)
+    patch.setattr(reservations, "RESERVED_SECONDS", 1e9)
 
 
 def compensations_forwards(patch: pytest.MonkeyPatch) -> None:
@@ -186,4 +194,5 @@ PLANTS: tuple[Plant, ...] = (
     lanes_without_order,
     settled_apart,
     revisions_skipped,
+    turn_kept,
 )
