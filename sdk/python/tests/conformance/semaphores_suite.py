@@ -154,6 +154,16 @@ class SemaphoresSuite:
         assert (await record.store.plan(ALICE, "p", {"k"})).entries["k"].revision == 1
         await record.commit(part("p", reads={"k": 1}))
 
+    @pytest.mark.behaviour("claims.one-holder")
+    @pytest.mark.parametrize("holder", ['"', "\\", "ä", "\u2028", "a b"], ids=ascii)
+    async def test_a_holder_has_any_name(self, record: Record, holder: str) -> None:
+        first = await do(record, acquire(holder, places=1))
+        ticket = (await do(record, acquire(f"{holder}2", places=1)))["ticket"]
+        assert await do(record, renew(holder, places=1)) == first
+        assert await do(record, renew(f"{holder}2", ticket, places=1)) == {"ticket": ticket}
+        assert await do(record, release(holder)) is True
+        assert await taken(record) == {"k": f"{holder}2"}
+
     @pytest.mark.behaviour("claims.first-come")
     async def test_many_wait_and_few_are_looked_at(self, record: Record) -> None:
         await do(record, acquire("a"), acquire("b"))
@@ -181,6 +191,31 @@ class SemaphoresSuite:
         assert (await do(record, acquire("b", wait=False))) is None
         assert await taken_by(record, "k") == "a"
         assert await record.get("p", "k/2") == "a text that names a"
+
+    @pytest.mark.behaviour("claims.first-come")
+    @pytest.mark.parametrize(
+        "odd", [1, "a b", {"holder": "b"}, {"holder": "b", "ttl": 1e308, "lease": -1}, {"holder": 1}, None], ids=str
+    )
+    async def test_what_others_have_put_into_a_line_waits_for_nothing(self, record: Record, odd: Any) -> None:
+        await record.do("p", put("k/waiting/!", odd), put("k/waiting/~", odd))
+        await do(record, acquire("a", places=1))
+        await do(record, acquire("b", places=1))
+        await do(record, release("a"))
+        assert await taken_by(record, "k") == "b"
+        assert await do(record, renew("b", "k/waiting/!", places=1)) == {"place": "k", "revision": 4}
+        assert await record.get("p", "k/waiting/!") == odd
+
+    @pytest.mark.behaviour("claims.one-holder")
+    @pytest.mark.parametrize(
+        "odd", [{"holder": "a"}, {"holder": "a", "until": "late"}, {"holder": "a", "until": -1}], ids=str
+    )
+    async def test_what_others_have_put_at_a_place_is_no_fault(self, record: Record, until: dict[str, Any]) -> None:
+        await record.do("p", put("k", {"holder": "a", **until}, ttl=5))
+        await do(record, renew("a", places=1))
+        await do(record, release("a"))
+        await do(record, acquire("b", places=1))
+        record.clock.advance(LEASE)
+        assert (await do(record, acquire("c", places=1)))["place"] == "k"
 
     @pytest.mark.behaviour("claims.refused")
     @pytest.mark.parametrize(

@@ -32,6 +32,8 @@ from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, PlanState,
 from soorma_platform.engine.timers import set_timer
 
 MINUTE = 60_000
+ODD_TICKETS = 16
+"""Keys that others have put into the line of a semaphore, beyond which it would not move."""
 
 _NULL = msgspec.Raw(b"null")
 
@@ -114,7 +116,7 @@ def needs(request: Request) -> Needs:
                 keys.update(operation.all_places())
                 if operation.ticket is not None:
                     keys.add(operation.ticket)
-                found.lines.setdefault(plan.plan_id, {})[operation.line] = operation.places
+                found.lines.setdefault(plan.plan_id, {})[operation.line] = operation.places + ODD_TICKETS
             elif isinstance(operation, Cleanup):
                 found.counted.add(plan.plan_id)
     if not (commit.events or commit.timers or commit.cancels or request.of_life):

@@ -7,29 +7,33 @@ up or expired is seen in the history and by those who watch, like any change. Pr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import msgspec
 
-from soorma_common.operations import Acquire, Delete, PlaceOperation, Release, Set
+from soorma_common.operations import LAST_REVISION, LONGEST_TTL, Acquire, Delete, PlaceOperation, Release, Set
 
 if TYPE_CHECKING:
     from soorma_platform.engine.plans import PlanEditor
+
+
+T = TypeVar("T")
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_TTL)]
 
 
 class Holding(msgspec.Struct):
     """What a place's key holds: its holder, and when it loses the place though it is alive, in ms."""
 
     holder: str
-    until: int
+    until: Annotated[int, msgspec.Meta(ge=0, le=LAST_REVISION)] | None = None
 
 
 class Ticket(msgspec.Struct):
     """What a ticket's key holds: who waits, and for how many seconds it wants the place, once it gets one."""
 
     holder: str
-    ttl: float
-    lease: float
+    ttl: Seconds
+    lease: Seconds
 
 
 _holdings = msgspec.json.Decoder(Holding)
@@ -67,19 +71,22 @@ def release(editor: PlanEditor, asked: Release) -> str:
 
 def hand_over(editor: PlanEditor, asked: PlaceOperation) -> None:
     """Gives each free place to the ticket that is first in the line."""
-    waiting = editor.keys_from(asked.line)
-    for place in _free(editor, asked)[: len(waiting)]:
-        name = waiting.pop(0)
-        ticket = _tickets.decode(editor.text(name) or "")
+    for place, (name, ticket) in zip(_free(editor, asked), _waiting(editor, asked), strict=False):
         editor.apply(Delete(name))
         _take(editor, place, ticket.holder, ticket.ttl, ticket.lease)
+
+
+def _waiting(editor: PlanEditor, asked: PlaceOperation) -> list[tuple[str, Ticket]]:
+    """The first of those who wait."""
+    found = ((name, _read(_tickets, editor.text(name))) for name in editor.keys_from(asked.line))
+    return [(name, ticket) for name, ticket in found if ticket is not None]
 
 
 def _queue(editor: PlanEditor, asked: Acquire) -> str | None:
     """The ticket of a newcomer; none if it got a place at once, or does not wait for one."""
     ttl = asked.lease if asked.ttl is None else asked.ttl
     free = _free(editor, asked)
-    if free and not editor.keys_from(asked.line):
+    if free and not _waiting(editor, asked):
         _take(editor, free[0], asked.holder, ttl, asked.lease)
         return None
     if not asked.wait:
@@ -98,7 +105,8 @@ def _take(editor: PlanEditor, place: str, holder: str, ttl: float, lease: float)
 def _keep(editor: PlanEditor, place: str, asked: Acquire) -> None:
     """Prolongs a place: anew, where a time is asked for, else as long as its time lasts."""
     if asked.ttl is None:
-        editor.prolong(place, asked.lease, _holdings.decode(editor.text(place) or "").until)
+        holding = _read(_holdings, editor.text(place))
+        editor.prolong(place, asked.lease, holding.until if holding else None)
     else:
         _take(editor, place, asked.holder, asked.ttl, asked.lease)
 
@@ -108,29 +116,25 @@ def _free(editor: PlanEditor, asked: PlaceOperation) -> list[str]:
 
 
 def _place_of(editor: PlanEditor, asked: PlaceOperation) -> str | None:
-    return next((place for place in asked.all_places() if _is_of(editor.text(place), asked.holder)), None)
+    for place in asked.all_places():
+        if (holding := _read(_holdings, editor.text(place))) is not None and holding.holder == asked.holder:
+            return place
+    return None
 
 
 def _ticket_of(editor: PlanEditor, asked: PlaceOperation) -> str | None:
-    ticket = asked.ticket
-    return ticket if ticket is not None and _is_of(editor.text(ticket), asked.holder) else None
+    if asked.ticket is None:
+        return None
+    ticket = _read(_tickets, editor.text(asked.ticket))
+    return asked.ticket if ticket is not None and ticket.holder == asked.holder else None
 
 
-def _is_of(text: str | None, holder: str) -> bool:
-    """Whether a place or a ticket is of this holder; another program may have put anything there."""
-    if text is None or holder not in text:
-        return False
+def _read(decoder: msgspec.json.Decoder[T], text: str | None) -> T | None:
+    """What a place or a ticket holds; None where it is missing, or another program has put something else there."""
     try:
-        return _owned.decode(text).holder == holder
+        return None if text is None else decoder.decode(text)
     except msgspec.MsgspecError:
-        return False
-
-
-class _Owned(msgspec.Struct):
-    holder: str
-
-
-_owned = msgspec.json.Decoder(_Owned)
+        return None
 
 
 def _told(editor: PlanEditor, place: str) -> str:
