@@ -21,7 +21,8 @@ _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 LONGEST_TTL = 10 * 365 * 86_400.0
 LAST_REVISION = (1 << 62) - 1
-MOST_PLACES = 1_000
+MOST_PLACES, MOST_PLACES_AT_ONCE = 1_000, 5_000
+"""Of a semaphore, and of all operations on semaphores in one commit, which looks at each of them."""
 
 Ttl: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": LONGEST_TTL})]
 """A time to live in a message, in seconds."""

@@ -206,9 +206,7 @@ class SemaphoresSuite:
         assert await record.get("p", "k/waiting/!") == odd
 
     @pytest.mark.behaviour("claims.one-holder")
-    @pytest.mark.parametrize(
-        "odd", [{"holder": "a"}, {"holder": "a", "until": "late"}, {"holder": "a", "until": -1}], ids=str
-    )
+    @pytest.mark.parametrize("until", [{}, {"until": "late"}, {"until": -1}, {"until": 1e30}], ids=str)
     async def test_what_others_have_put_at_a_place_is_no_fault(self, record: Record, until: dict[str, Any]) -> None:
         await record.do("p", put("k", {"holder": "a", **until}, ttl=5))
         await do(record, renew("a", places=1))
@@ -237,6 +235,13 @@ class SemaphoresSuite:
         with pytest.raises((InvalidRequest, InvalidName)):
             await record.do("p", Acquire(**how))
         assert await record.get("p", "k") is MISSING
+
+    @pytest.mark.behaviour("claims.refused")
+    async def test_a_commit_looks_at_so_many_places_only(self, record: Record) -> None:
+        await record.do("p", *(acquire(f"h{number}", places=1000) for number in range(5)))
+        with pytest.raises(InvalidRequest, match="5000 places"):
+            await record.do("p", *(renew(f"h{number}", places=1000) for number in range(5)), release("h1"))
+        assert len(await taken(record)) == 5
 
 
 async def taken_by(record: Record, key: str) -> Any:

@@ -20,12 +20,11 @@ from soorma.transport import JSON, Transport
 from soorma_common.errors import Unavailable
 from soorma_common.memory import Commit, Committed, PlanCommit
 from soorma_common.names import Scope
-from soorma_common.operations import Acquire
+from soorma_common.operations import MOST_PLACES_AT_ONCE, Acquire
 
 LEASE_SECONDS = 10.0
 """How long a place, or a ticket, of a process that has died is still its own."""
 RENEW_SECONDS = LEASE_SECONDS / 4
-MOST_AT_ONCE = 500
 PATH = "/v1/memory/commit"
 
 Found: TypeAlias = dict[str, Any] | None
@@ -119,8 +118,9 @@ class Keeper:
         for one in everything:
             places.setdefault((one.scope, one.plan_id), []).append(one)
         for place, kept in places.items():
-            for start in range(0, len(kept), MOST_AT_ONCE):
-                some = kept[start : start + MOST_AT_ONCE]
+            most = max(1, MOST_PLACES_AT_ONCE // max(one.asked.places for one in kept))
+            for start in range(0, len(kept), most):
+                some = kept[start : start + most]
                 operations: list[Any] = [replace(one.asked, renew=True, ttl=None, lease=lease) for one in some]
                 yield place, some, msgspec.json.encode(Commit([PlanCommit(place[1], operations)]))
 

@@ -13,6 +13,7 @@ from soorma_common.operations import (
     LAST_REVISION,
     LONGEST_TTL,
     MOST_PLACES,
+    MOST_PLACES_AT_ONCE,
     Acquire,
     AnyKeyOperation,
     AnyOperation,
@@ -48,6 +49,9 @@ def check_commit(commit: Commit, limits: Limits) -> None:
     limits.check("plan_keys", sum(len(plan.reads) for plan in commit.plans), "the number of keys the commit relies on")
     events = len(commit.events) + len(commit.timers) + len(commit.cancels)
     limits.check("commit_events", events, "the number of the commit's events")
+    places = sum(one.places for plan in commit.plans for one in plan.operations if isinstance(one, PlaceOperation))
+    if places > MOST_PLACES_AT_ONCE:
+        raise InvalidRequest(f"a commit looks at {MOST_PLACES_AT_ONCE} places of semaphores at most, not at {places}")
     names = {check_name("plan_id", plan.plan_id) for plan in commit.plans}
     if len(names) < len(commit.plans):
         raise InvalidRequest("a plan is named twice in the commit; put its operations into one part")

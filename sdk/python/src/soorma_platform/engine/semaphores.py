@@ -116,9 +116,13 @@ def _free(editor: PlanEditor, asked: PlaceOperation) -> list[str]:
 
 
 def _place_of(editor: PlanEditor, asked: PlaceOperation) -> str | None:
+    written = msgspec.json.encode(asked.holder).decode()
     for place in asked.all_places():
-        if (holding := _read(_holdings, editor.text(place))) is not None and holding.holder == asked.holder:
-            return place
+        text = editor.text(place)
+        if text is not None and written in text:  # which is quicker to see than whose it is
+            holding = _read(_holdings, text)
+            if holding is not None and holding.holder == asked.holder:
+                return place
     return None
 
 
