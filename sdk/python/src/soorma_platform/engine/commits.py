@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from soorma_common.errors import Fenced, Forbidden, IdempotencyMismatch
+from soorma_common.errors import Conflict, Fenced, Forbidden, IdempotencyMismatch
 from soorma_common.events import Envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause, Commit, Committed, PlanCommitted
+from soorma_common.memory import Cause, Commit, Committed, PlanCommit, PlanCommitted
 from soorma_common.names import Scope
 from soorma_common.operations import (
     AnyLifeOperation,
@@ -22,15 +22,19 @@ from soorma_common.operations import (
     Fork,
     KeyOperation,
     LifeOperation,
+    PlaceOperation,
 )
 from soorma_platform.engine import life, sagas
 from soorma_platform.engine.deliveries import finish, settle
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, place, publish
-from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, Snapshot, StoredAnswer
+from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, PlanState, Snapshot, StoredAnswer
 from soorma_platform.engine.timers import set_timer
 
 MINUTE = 60_000
+ODD_TICKETS = 16
+"""Keys that others have put into the line of a semaphore, beyond which it would not move."""
 
 _NULL = msgspec.Raw(b"null")
 
@@ -109,6 +113,11 @@ def needs(request: Request) -> Needs:
         for operation in plan.operations:
             if isinstance(operation, KeyOperation):
                 keys.add(operation.key)
+            elif isinstance(operation, PlaceOperation):
+                keys.update(operation.all_places())
+                if operation.ticket is not None:
+                    keys.add(operation.ticket)
+                found.lines.setdefault(plan.plan_id, {})[operation.line] = operation.places + ODD_TICKETS
             elif isinstance(operation, Cleanup):
                 found.counted.add(plan.plan_id)
     if not (commit.events or commit.timers or commit.cancels or request.of_life):
@@ -151,16 +160,14 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     cause = commit.cause or Cause()
     answers: list[PlanCommitted] = []
     editors: list[PlanEditor] = []
-    for part in commit.plans:
-        editor = PlanEditor(snapshot.plans[part.plan_id], moment=snapshot.moment, limits=limits, cause=cause)
-        editor.check_reads(part.reads, part.expected_revision)
+    for part, editor in _editors(commit, snapshot.plans, snapshot.moment, limits, cause):
         if part.operations:
             editor.begin()
         results = []
         for operation in part.operations:
             text = editor.apply(operation)
             results.append(_NULL if text is None else msgspec.Raw(text.encode()))
-        if editor.change.history:
+        if editor.change.history or editor.change.puts:
             decision.plans.append(editor.change)
             editors.append(editor)
         answers.append(PlanCommitted(part.plan_id, editor.row.revision, results))
@@ -180,6 +187,29 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
         expires_at = snapshot.uptime + request.keep_answer
         decision.answer = StoredAnswer(key, request.fingerprint, decision.committed, expires_at)
     return decision
+
+
+def check_reads(commit: Commit, plans: dict[str, PlanState], limits: Limits) -> None:
+    """Raises Conflict unless the plans, of which only what lives is given, are as the commit has read them."""
+    _editors(commit, plans, Moment(0, 0, 0), limits, Cause())
+
+
+def _editors(
+    commit: Commit, plans: dict[str, PlanState], moment: Moment, limits: Limits, cause: Cause
+) -> list[tuple[PlanCommit, PlanEditor]]:
+    """The parts of a commit with their plans; Conflict, which names all that is stale, unless all is as it was read."""
+    found, conflicts = [], []
+    for part in commit.plans:
+        editor = PlanEditor(plans[part.plan_id], moment=moment, limits=limits, cause=cause)
+        found.append((part, editor))
+        try:
+            editor.check_reads(part.reads, part.expected_revision)
+        except Conflict as conflict:
+            conflicts.append(conflict)
+    if conflicts:
+        conflicts[0].details["stale"] = [place for one in conflicts for place in one.details.get("stale", ())]
+        raise conflicts[0]
+    return found
 
 
 def _live_on(decision: Decision, editor: PlanEditor, request: Request, snapshot: Snapshot, limits: Limits) -> None:

@@ -301,6 +301,8 @@ class Needs(msgspec.Struct):
     sagas: dict[str, set[str]] = {}
     """plans that may begin to undo their work, with the ids of compensations about to be registered"""
     closing: set[str] = set()
+    lines: dict[str, dict[str, int]] = {}
+    """by plan: what the keys begin with of which the first live ones are wanted, and how many"""
     forks: dict[str, tuple[str, int | None]] = {}
     """by plan that is to begin as a fork: of which one, at which revision (None: now)"""
 
