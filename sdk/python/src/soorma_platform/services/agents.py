@@ -34,6 +34,7 @@ from soorma_common.errors import Fenced, InvalidRequest, PlanCancelled, SoormaEr
 from soorma_common.memory import Cause
 from soorma_common.names import Scope, check_name
 from soorma_common.topics import check_topic
+from soorma_common.values import compact
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.publishing import covers
@@ -103,8 +104,8 @@ class AgentConnection:
 
     async def _receive_hello(self) -> Hello:
         try:
-            frame = _frames.decode(await self._socket.receive_bytes())
-        except (ValueError, KeyError) as error:
+            frame = _frames.decode(compact(await self._socket.receive_bytes()))
+        except (ValueError, KeyError, RecursionError) as error:
             raise InvalidRequest(f"an agent begins with a hello frame: {error}") from error
         if not isinstance(frame, Hello):
             raise InvalidRequest("an agent begins with a hello frame")
@@ -255,10 +256,10 @@ class AgentConnection:
         most = 2 * self._hello.max_concurrency + 16
         while not pump.done():
             try:
-                frame = _frames.decode(await self._socket.receive_bytes())
+                frame = _frames.decode(compact(await self._socket.receive_bytes()))
             except _GONE:
                 return
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, RecursionError) as error:
                 await self._send(Goodbye(to_problem(InvalidRequest(f"this is no frame of an agent: {error}"))))
                 await self._socket.close(1008)
                 return

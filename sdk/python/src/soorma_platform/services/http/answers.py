@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +20,7 @@ PING_SECONDS = 15.0
 Response = ASGIApp
 """An answer is sent by being called as an ASGI application."""
 
+_BREAK = re.compile(rb"\r\n|\n|\r")
 _encoder = msgspec.json.Encoder()
 
 
@@ -63,6 +65,8 @@ def server_sent(events: AsyncIterator[bytes]) -> StreamingResponse:
 
 
 def sent_event(kind: str, data: bytes, position: int | None = None) -> bytes:
-    """One server-sent event; `data` is JSON, which holds no line break."""
+    """One server-sent event; `data` is JSON. What an earlier version stored with line breaks becomes several lines."""
     identity = b"" if position is None else b"id: %d\n" % position
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(_BREAK.split(data))
     return b"%sevent: %s\ndata: %s\n\n" % (identity, kind.encode(), data)

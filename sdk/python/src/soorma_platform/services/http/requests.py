@@ -13,6 +13,7 @@ from starlette.types import Scope as AsgiScope
 
 from soorma_common.errors import InvalidName, InvalidRequest, LimitExceeded, Unavailable
 from soorma_common.names import Scope, check_name, check_scope
+from soorma_common.values import compact
 
 LARGEST_BODY = 32 * 1024 * 1024
 MOST_PARAMETERS = 100
@@ -124,13 +125,17 @@ class Request:
         return self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
 
     async def body(self) -> bytes:
-        """The body, which must be declared as JSON and be no larger than LARGEST_BODY."""
+        """The body, which must be declared as JSON and be no larger than LARGEST_BODY.
+
+        It comes without whitespace between its tokens: what is stored of it holds no line break then, whatever way it
+        goes on.
+        """
         if self._headers.get(b"content-type") != _PLAIN_JSON:
             self._check_media_type()
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body") and message["type"] == "http.request":
-            return _bounded(body, len(body))
+            return compact(_bounded(body, len(body)))
         return await self._rest_of(body, message["type"])
 
     async def _rest_of(self, first: bytes, kind: str) -> bytes:
@@ -143,7 +148,7 @@ class Request:
             _bounded(b"", size)
         if kind != "http.request":
             raise Unavailable("the client went away before its request was whole")
-        return b"".join(chunks)
+        return compact(b"".join(chunks))
 
     def _check_media_type(self) -> None:
         kind = self.media_type
