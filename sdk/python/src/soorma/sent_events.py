@@ -29,7 +29,10 @@ class Parser:
         self._line: list[bytes] = []
         self._is_first = True
         self._ends_in_return = False
-        self._begin()
+        self._is_begun = False
+        self._kind = ""
+        self._id: int | None = None
+        self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[Message]:
         """The messages that end in this piece."""
@@ -70,11 +73,5 @@ class Parser:
         if self._is_begun:
             kind = (self._kind or "message") if self._data else ""
             message = Message(kind, self._id, b"\n".join(self._data))
-        self._begin()
+        self._is_begun, self._kind, self._id, self._data = False, "", None, []
         return message
-
-    def _begin(self) -> None:
-        self._is_begun = False
-        self._kind = ""
-        self._id: int | None = None
-        self._data: list[bytes] = []

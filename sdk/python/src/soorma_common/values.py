@@ -105,7 +105,8 @@ def _is_too_deep(data: bytes) -> bool:
     bits += b"10" * (-len(bits) % 8 // 2)
     eights = int(bits, 2).to_bytes(len(bits) // 8, "big")
     before = accumulate(map(_LEADS_TO.__getitem__, eights), initial=0)
-    return max(map(add, before, map(_AT_MOST.__getitem__, eights))) > DEEPEST_VALUE
+    deepest: int = max(map(add, before, map(_AT_MOST.__getitem__, eights)))
+    return deepest > DEEPEST_VALUE
 
 
 def _plain(value: Any, path: str, depth: int) -> Any:

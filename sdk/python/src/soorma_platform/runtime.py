@@ -22,6 +22,13 @@ from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.events import event_service
 from soorma_platform.services.gateway import NAME, Gateway
+from soorma_platform.services.http.connections import (
+    IDLE_SECONDS,
+    LARGEST_FRAME,
+    AgentSocket,
+    Connection,
+    measure_room,
+)
 from soorma_platform.services.memory import memory_service
 from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.services.registry import registry_service
@@ -31,6 +38,8 @@ from soorma_platform.stores.sqlite import SqliteStore
 
 UPKEEP_SECONDS = 1.0
 GRACE_SECONDS = 1
+TICKS = 10
+"""of the server, in a second"""
 
 log = Log("soorma")
 
@@ -114,12 +123,12 @@ class _Server(uvicorn.Server):
             access_log=False,
             lifespan="off",
             loop="none",
-            http="httptools",
-            ws="websockets-sansio",
+            http=Connection,
+            ws=AgentSocket,
             ws_ping_interval=None,  # an agent whose handler blocks renews its leases from a thread instead
             ws_per_message_deflate=False,
-            ws_max_size=64 * 1024 * 1024,
-            timeout_keep_alive=75,
+            ws_max_size=LARGEST_FRAME,
+            timeout_keep_alive=round(IDLE_SECONDS),
             timeout_graceful_shutdown=GRACE_SECONDS,
             server_header=False,
             proxy_headers=False,
@@ -128,6 +137,14 @@ class _Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await self._serve(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.look(now)
+        return await super().on_tick(counter)
 
 
 def listen(settings: Settings) -> dict[str, socket.socket]:
@@ -167,6 +184,7 @@ def _settle_memory() -> None:
 
 async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
     """Runs the platform until SIGINT or SIGTERM; Unavailable if it cannot start."""
+    measure_room()
     sockets = listen(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

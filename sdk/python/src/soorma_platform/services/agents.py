@@ -47,6 +47,7 @@ POLL_SECONDS = 1.0
 VAIN_SECONDS = 0.1
 """Somebody else was quicker, or the agent is not heard of."""
 SEEN_EVERY = 60.0
+HELLO_SECONDS = 10.0
 MOST_SUBSCRIPTIONS = 1_000
 
 log = Log("soorma.agents")
@@ -85,8 +86,12 @@ class AgentConnection:
         """Runs until the agent goes; what it had in hand is free at once then."""
         await self._socket.accept()
         try:
-            self._hello = await self._receive_hello()
+            async with asyncio.timeout(HELLO_SECONDS):
+                self._hello = await self._receive_hello()
             await self._join()
+        except TimeoutError:
+            await self._socket.close(1008, f"an agent says hello within {HELLO_SECONDS:.0f} seconds")
+            return
         except _GONE:
             return  # gone before it said who it is
         except SoormaError as error:
@@ -279,6 +284,9 @@ class AgentConnection:
             body = await self._do(frame)
         except SoormaError as error:
             await self._send(Answer(number, problem=to_problem(error)))
+        except (RecursionError, OverflowError) as error:
+            refused = InvalidRequest(f"what the frame says is nested too deeply, or a number too large: {error}")
+            await self._send(Answer(number, problem=to_problem(refused)))
         except Exception as error:
             log.exception("frame failed", agent=self._hello.agent)
             fault = SoormaError(f"the platform has a fault here ({type(error).__name__}); its log tells more")

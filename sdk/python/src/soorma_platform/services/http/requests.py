@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -18,6 +19,18 @@ from soorma_common.values import compact
 LARGEST_BODY = 32 * 1024 * 1024
 MOST_PARAMETERS = 100
 _PLAIN_JSON = b"application/json"
+_SAID_ONCE = (
+    b"host",
+    b"origin",
+    b"content-type",
+    b"content-length",
+    b"x-tenant-id",
+    b"x-user-id",
+    b"idempotency-key",
+    b"if-match",
+    b"if-none-match",
+    b"last-event-id",
+)
 
 _H = "[0-9A-Fa-f]"
 _TAIL = f"%[89ABab]{_H}"
@@ -49,7 +62,8 @@ class UnsupportedMediaType(InvalidRequest):
 class Request:
     """A request on its way through a service.
 
-    `names` are the parts of the path that its endpoint names, decoded. Of a header that is sent twice the last counts.
+    `names` are the parts of the path that its endpoint names, decoded. InvalidRequest names a header that is sent twice
+    though it says who or what is meant.
     """
 
     __slots__ = ("_asgi", "_headers", "_query", "_receive", "method", "names", "path")
@@ -58,6 +72,8 @@ class Request:
         self._asgi = asgi
         self._receive = receive
         self._headers: dict[bytes, bytes] = dict(asgi["headers"])
+        if len(self._headers) != len(asgi["headers"]):
+            _check_once(asgi["headers"])
         self._query: dict[str, str] | None = None
         self.method: str = asgi["method"]
         self.path: str = asgi["raw_path"].decode("latin-1")  # as it was sent: an encoded slash in a name separates not
@@ -154,6 +170,15 @@ class Request:
         kind = self.media_type
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
             raise UnsupportedMediaType(f"send the body as Content-Type: application/json, not {kind or 'undeclared'}")
+
+
+def _check_once(headers: list[tuple[bytes, bytes]]) -> None:
+    """What a request says of itself it says once: of two, one reader believes the first, another the last."""
+    counted = Counter(name for name, _ in headers)
+    if twice := sorted(name.decode("latin-1") for name in _SAID_ONCE if counted[name] > 1):
+        raise InvalidRequest(
+            f"the header {twice[0]} is sent {counted[twice[0].encode()]} times; send it once", repeated=twice
+        )
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
