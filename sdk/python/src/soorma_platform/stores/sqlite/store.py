@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import apsw
 import msgspec
@@ -49,7 +49,8 @@ from soorma_platform.stores.protocol import (
     Standing,
 )
 from soorma_platform.stores.sqlite import deliveries, past, registry, transactions
-from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, lock_file, migrate
+from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, migrate
+from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
 from soorma_platform.stores.sqlite.offers import Offers
 from soorma_platform.stores.sqlite.overview import Overview, standings
 from soorma_platform.stores.sqlite.transactions import behind, is_over, one, page_of, rows_of
@@ -70,13 +71,13 @@ class SqliteStore:
 
     def __init__(
         self,
-        path: Path,
-        lock: IO[str],
+        lock: RecordLock,
         connections: tuple[apsw.Connection, apsw.Connection],
         on_commit: Callable[[Notice], None],
         limits: Limits,
         clock: Callable[[], float],
     ) -> None:
+        path = lock.path
         self._failures = FailuresNamed(path)
         self._lock = lock
         self._writing, self._reading = connections
@@ -106,8 +107,10 @@ class SqliteStore:
         full or read-only disk.
         """
         lock = lock_file(path)
+        path = lock.path
         try:
             writing = connect(path)
+            lock.hold_record()
             migrate(writing, path, allowed=may_migrate)
             with FailuresNamed(path):
                 writing.execute(SQL["spare_leases"], (round((clock() + lease) * 1000),))
@@ -117,7 +120,7 @@ class SqliteStore:
         except BaseException:
             lock.close()
             raise
-        return cls(path, lock, (writing, reading), on_commit, limits or Limits(), clock)
+        return cls(lock, (writing, reading), on_commit, limits or Limits(), clock)
 
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""
