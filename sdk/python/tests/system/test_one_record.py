@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from cli_shell import Shell
-from platform_process import PlatformProcess, clean_environment
+from platform_process import PlatformProcess, PortReservation, clean_environment
 from running import Raw, unique
 
 from soorma.cli.exits import Exit
@@ -56,13 +56,14 @@ WAYS: dict[str, Callable[[Path, Path], Path]] = {
 @pytest.mark.behaviour("store.one-record", "store.one-process")
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps the locks of a file apart from SQLite's")
 def test_another_name_is_the_same_record(platform: PlatformProcess, tmp_path: Path) -> None:
+    reserved = PortReservation()
     for number, (way, name) in enumerate(WAYS.items()):
         folder = _made(tmp_path / str(number))
         other = str(name(platform.database, folder))
         second = subprocess.run(
             [sys.executable, "-P", "-m", "soorma_platform"],
             cwd=folder,
-            env=clean_environment(SOORMA_DATABASE=other, SOORMA_PORT_OFFSET=str(platform.offset + 2)),
+            env=clean_environment(SOORMA_DATABASE=other, SOORMA_PORT_OFFSET=str(reserved.offset)),
             capture_output=True,
             text=True,
             timeout=30,
@@ -70,6 +71,7 @@ def test_another_name_is_the_same_record(platform: PlatformProcess, tmp_path: Pa
         )
         assert second.returncode == IN_USE, (way, second.stderr)
         assert f"in use by another platform (process {platform.pid}" in second.stderr, way
+    reserved.close()
     raw = Raw(platform.memory_url, unique("t"), "u")
     assert raw("PUT", "/v1/memory/working/p/k", {"value": 1}).status == 200
 
@@ -92,7 +94,7 @@ FOREIGN = {
     "view": "CREATE VIEW evil AS SELECT 1",
     "index": "CREATE INDEX evil ON events (type)",
     "virtual table": "CREATE VIRTUAL TABLE evil USING fts5 (a)",
-    "column": "ALTER TABLE plans ADD COLUMN evil",
+    "column": "ALTER TABLE plans ADD COLUMN evil TEXT",
     "missing index": "DROP INDEX timers_due",
 }
 

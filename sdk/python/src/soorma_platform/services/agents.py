@@ -37,7 +37,6 @@ from soorma_common.topics import check_topic
 from soorma_common.values import compact
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.life import is_dropped
-from soorma_platform.engine.publishing import covers
 from soorma_platform.engine.steps import Step
 from soorma_platform.logs import Log
 from soorma_platform.services.committer import Committer, fingerprint
@@ -144,12 +143,16 @@ class AgentConnection:
 
     def _refresh(self, patterns: dict[int, tuple[str, str]]) -> None:
         """Which of the group's subscriptions this replica has a handler for, and which handler."""
-        own = sorted(self._membership.own.values(), key=lambda mine: (mine.type == "*", mine.topic == "*"))
+        own = {(mine.type, mine.topic): mine for mine in self._membership.own.values()}
         self._handlers = {
-            id_: mine
-            for id_, pattern in patterns.items()
-            for mine in reversed(own)
-            if covers((mine.type, mine.topic), pattern)
+            id_: handler
+            for id_, (kind, topic) in patterns.items()
+            if (
+                handler := own.get((kind, topic))
+                or own.get((kind, "*"))
+                or own.get(("*", topic))
+                or own.get(("*", "*"))
+            )
         }
         self._offer.subscription_ids = [] if self._draining else list(self._handlers)
 

@@ -193,6 +193,7 @@ class _Events:
         self._is_stopping = is_stopping
         self._agents: set[AgentConnection] = set()
         self._telling: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Lock()
         bus.subscribe(self._hear)
 
     async def publish(self, request: Request) -> Response:
@@ -235,7 +236,7 @@ class _Events:
         return http.server_sent(self._follow(wanted, after, as_cloudevents=as_cloudevents))
 
     async def _follow(self, wanted: Filter, after: int, *, as_cloudevents: bool) -> AsyncIterator[bytes]:
-        with LogReader(self._store, self._bus, wanted, after) as reader:
+        with LogReader(self._store, self._bus, wanted, after, self._turns) as reader:
             yield b"id: %d\n: reading from here\n\n" % after
             told, silent = after, 0.0
             while True:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from itertools import groupby
 from typing import Annotated
 
 import msgspec
@@ -62,6 +64,7 @@ from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.stores.protocol import Store
 
 LONGEST_PAGE = 1_000
+WATCH_PAGE = 100
 _COLLAPSED = 1_000_000
 
 _LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
@@ -314,16 +317,17 @@ class _Memory:
             yield b"id: %d\n: watching from here\n\n" % after
             while True:
                 try:
-                    _, rows = await self._store.history(scope, plan_id, None, after, None, LONGEST_PAGE)
+                    _, rows = await self._store.history(scope, plan_id, None, after, None, WATCH_PAGE)
                 except SoormaError as error:
                     yield http.sent_event("problem", _encode(to_problem(error)))
                     return
-                for revision in sorted({row.revision for row in rows}):
-                    changes = [_change(row) for row in rows if row.revision == revision]
+                for revision, of_revision in groupby(rows, key=lambda row: row.revision):
+                    changes = [_change(row) for row in of_revision]
                     yield http.sent_event("commit", _encode(CommitSeen(revision, changes)), revision)
                     after = revision
                 if rows:
                     silent = 0.0
+                    await asyncio.sleep(0)  # the others have a turn before the next page
                 elif not await bell.wait(1.0):
                     silent += 1.0
                     if silent >= http.PING_SECONDS:

@@ -28,8 +28,10 @@ from soorma_platform.stores.protocol import (
     ReplicaInfo,
     SubscriptionInfo,
 )
+from soorma_platform.stores.sqlite import taking
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.overview import standings
+from soorma_platform.stores.sqlite.taking import Cursor
 from soorma_platform.stores.sqlite.transactions import delivery, live_entries, one, plan_row, rows_of
 
 KEEP_REPLAYS = 15 * 60_000
@@ -38,25 +40,30 @@ UNTAKEN_SECONDS = 600
 
 
 def subscribe(
-    connection: apsw.Connection, now: int, tenant_id: str, group: str, subscriptions: list[Subscription]
-) -> Membership:
-    """Makes or refreshes a group; what is new in it takes recent events that nobody took, the named types first."""
+    connection: apsw.Connection,
+    now: int,
+    member: tuple[str, str],
+    subscriptions: list[Subscription],
+    start: Cursor | None,
+) -> tuple[Membership, Cursor | None]:
+    """Makes or refreshes a group (tenant, name); what is new in it takes recent events that nobody took.
+
+    Tells from where there is more to take: call it again with that. What is published meanwhile waits behind it.
+    """
+    tenant_id, group = member
     group_id = one(connection, "upsert_group", (tenant_id, group, now))[0]
-    known = set(patterns(connection, group_id).values())
     own: dict[int, Subscription] = {}
     for wanted in subscriptions:
         policy = msgspec.json.encode(wanted.retry).decode()
         values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, now)
         own[one(connection, "upsert_subscription", values)[0]] = wanted
-    new = [(own_id, wanted) for own_id, wanted in own.items() if (wanted.type, wanted.topic) not in known]
-    since = now - UNTAKEN_SECONDS * 1000
-    last = one(connection, "last_delivery", ())[0]
-    for own_id, wanted in sorted(new, key=lambda pair: (pair[1].type == "*", pair[1].topic == "*")):
-        place = (group_id, own_id, wanted.type, wanted.topic, wanted.ordered, now, since, tenant_id)
-        connection.execute(SQL["take_untaken"], place)
-        connection.execute(SQL["mark_taken"], (since, wanted.type, wanted.topic, tenant_id))
-    connection.execute(SQL["lead_taken_lanes"], (group_id, now, last))
-    return Membership(group_id, own, patterns(connection, group_id))
+    membership = Membership(group_id, own, patterns(connection, group_id))
+    new = {id_: own[id_] for (id_,) in rows_of(connection, "joining_subscriptions", (group_id,)) if id_ in own}
+    if not new:
+        return membership, None
+    joining = taking.Joining(group_id, tenant_id, new)
+    since = Cursor(now - UNTAKEN_SECONDS * 1000, 0)
+    return membership, taking.take(connection, joining, now, max(since, start or since))
 
 
 def patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str, str]]:

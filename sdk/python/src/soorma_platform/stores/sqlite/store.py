@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,12 +54,15 @@ from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, 
 from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
 from soorma_platform.stores.sqlite.offers import Offers
 from soorma_platform.stores.sqlite.overview import Overview, standings
+from soorma_platform.stores.sqlite.taking import Cursor
 from soorma_platform.stores.sqlite.transactions import behind, is_over, one, page_of, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
 _FAR = 1 << 62
+LOG_PAGE = 256 * 1024
+"""Bytes of events that are read at once for a reader of the log: who is behind takes turns with all others."""
 FEW = 16
 """Keys, and events, of a change up to which the event loop may make it itself."""
 _ENVELOPE = 6
@@ -175,21 +179,29 @@ class SqliteStore:
     ) -> list[PlanRow]:
         """See `Store.plans`."""
         values = (scope.tenant_id, scope.user_id, after, self._now(), status, stalled, limit)
-        with self._reads() as connection:
-            return [transactions.to_plan(row) for row in connection.execute(SQL["live_plans"], values)]
+        rows = await self._overview.look(lambda connection: rows_of(connection, "live_plans", values))
+        return [transactions.to_plan(row) for row in rows]
 
     async def history(
         self, scope: Scope, plan_id: str, key: str | None, after: int | None, until: int | None, limit: int
     ) -> tuple[PlanRow, list[HistoryRow]]:
         """See `Store.history`."""
-        with self._reads(together=True) as connection:
-            plan = transactions.plan_row(connection, scope, plan_id, self._now())
-            if after is None:
-                after = plan.horizon - 1 if past.is_fork(connection, plan) else plan.horizon
-            rows = _whole_revisions(connection, plan, key, after, _FAR if until is None else until, limit)
-        if rows and rows[0].revision == plan.horizon == after + 1 and rows[0].key is None and rows[0].op in BEGINNINGS:
+        now = self._now()
+
+        def look(connection: apsw.Connection) -> tuple[PlanRow, int, list[HistoryRow]]:
+            plan = transactions.plan_row(connection, scope, plan_id, now)
+            begin = (plan.horizon - 1 if past.is_fork(connection, plan) else plan.horizon) if after is None else after
+            far = _FAR if until is None else until
+            return plan, begin, _whole_revisions(connection, plan, key, begin, far, limit)
+
+        if key is None:
+            with self._reads(together=True) as connection:
+                plan, start, rows = look(connection)
+        else:  # its changes may lie far apart
+            plan, start, rows = await self._overview.look(look)
+        if rows and rows[0].revision == plan.horizon == start + 1 and rows[0].key is None and rows[0].op in BEGINNINGS:
             return plan, rows  # the reader has seen all that there was before everything was removed
-        check_horizon(f"of plan {plan_id!r} revision", after, plan.horizon)
+        check_horizon(f"of plan {plan_id!r} revision", start, plan.horizon)
         return plan, rows
 
     async def actions(self, scope: Scope, plan_id: str, after: int, limit: int) -> list[HistoryRow]:
@@ -240,7 +252,7 @@ class SqliteStore:
         """See `Store.log`."""
         with self._reads(together=True) as connection:
             check_horizon("position", after, one(connection, "log_bounds", ())[0])
-            return [LogEntry(*row) for row in page_of(connection, "log", (after, limit), _ENVELOPE)[0]]
+            return [LogEntry(*row) for row in page_of(connection, "log", (after, limit), _ENVELOPE, LOG_PAGE)[0]]
 
     async def log_end(self) -> int:
         """See `Store.log_end`."""
@@ -275,14 +287,21 @@ class SqliteStore:
     async def timers(self, scope: Scope, plan_id: str | None, after: int, limit: int) -> list[TimerRow]:
         """See `Store.timers`."""
         values = (scope.tenant_id, scope.user_id, after, plan_id, limit)
-        with self._reads() as connection:
-            return [transactions.to_timer(row) for row in rows_of(connection, "timers", values)]
+        rows = await self._overview.look(lambda connection: rows_of(connection, "timers", values))
+        return [transactions.to_timer(row) for row in rows]
 
     # deliveries
 
     async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
         """See `Store.subscribe`."""
-        return await self._change(lambda tx: deliveries.subscribe(tx, self._now(), tenant_id, group, subscriptions))
+        place: Cursor | None = None
+        while True:  # in steps: others have their turns between them
+            membership, place = await self._change(
+                partial(deliveries.subscribe, now=self._now(), member=(tenant_id, group), subscriptions=subscriptions,
+                        start=place)
+            )  # fmt: skip
+            if place is None:
+                return membership
 
     async def join(self, group_id: int, replica: str, instance: str, max_concurrency: int) -> None:
         """See `Store.join`."""
@@ -368,8 +387,8 @@ class SqliteStore:
         self, tenant_id: str | None, group: str | None, after: int, limit: int
     ) -> list[DeadLetterInfo]:
         """See `Store.dead_letters`."""
-        with self._reads() as connection:
-            rows = rows_of(connection, "dead_letters", (after, group, tenant_id, limit))
+        values = (after, group, tenant_id, limit)
+        rows = await self._overview.look(lambda connection: rows_of(connection, "dead_letters", values))
         return [deliveries.dead_letter_info(row) for row in rows]
 
     async def replay(self, tenant_id: str | None, dead_letter: int, key: str | None = None) -> bool:
@@ -402,8 +421,10 @@ class SqliteStore:
 
     async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentPage:
         """See `Store.agents`."""
-        with self._reads(together=True) as connection:
-            return registry.agents(connection, self._now(), tenant_id, wanted, after, limit)
+        now = self._now()
+        return await self._overview.look(
+            lambda connection: registry.agents(connection, now, tenant_id, wanted, after, limit)
+        )
 
     async def agent(self, tenant_id: str, name: str) -> AgentInfo | None:
         """See `Store.agent`."""
@@ -427,8 +448,9 @@ class SqliteStore:
         self, tenant_id: str, event_type: str | None, topic: str | None, after: str, limit: int
     ) -> EventPage:
         """See `Store.definitions`."""
-        with self._reads(together=True) as connection:
-            return registry.definitions(connection, tenant_id, event_type, topic, after, limit)
+        return await self._overview.look(
+            lambda connection: registry.definitions(connection, tenant_id, event_type, topic, after, limit)
+        )
 
     # upkeep
 

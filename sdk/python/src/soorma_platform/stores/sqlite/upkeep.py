@@ -132,7 +132,7 @@ class Upkeep:
                     log.warning("subscription unused, soon to be removed", unseen_since=rfc3339(seen_at), **about)
             elif _abandon(connection, subscription_id, now):
                 connection.execute(SQL["remove_subscription"], (subscription_id, now - kept))
-                connection.execute(SQL["remove_empty_groups"])
+                connection.execute(SQL["remove_empty_group"], (group_id,))
                 log.warning(
                     "subscription removed, with all that waited for it",
                     unseen_since=rfc3339(seen_at),

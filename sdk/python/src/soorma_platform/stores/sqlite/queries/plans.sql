@@ -28,8 +28,7 @@ WHERE p.tenant_id = ? AND p.user_id = ? AND p.plan_id = ? AND e.key = ?
     AND (p.expires_at IS NULL OR p.expires_at > ?5) AND (e.expires_at IS NULL OR e.expires_at > ?5);
 
 -- name: expired_entries
--- The sweeping keeps them few, whatever plan they are of: their own index is the way to them.
-SELECT key, value, revision, updated_at, expires_at FROM entries INDEXED BY entries_expiring
+SELECT key, value, revision, updated_at, expires_at FROM entries INDEXED BY entries_expiring_in_plan
 WHERE expires_at <= ? AND plan = ? AND incarnation = ? LIMIT 1000;
 
 -- name: count_live_entries

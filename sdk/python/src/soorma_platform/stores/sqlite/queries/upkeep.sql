@@ -66,7 +66,14 @@ SELECT s.id, s.group_id, g.name, g.tenant_id, s.type, s.topic, s.seen_at
 FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_at < ?;
 
 -- name: abandoned_deliveries
-SELECT id, group_id, lane FROM deliveries WHERE subscription_id = ? LIMIT ?;
+-- Those that are ready or in hand, and those that wait in lanes of their group.
+SELECT id, group_id, lane FROM (
+    SELECT id, group_id, lane FROM deliveries WHERE subscription_id = ?1 AND ready_at IS NOT NULL
+    UNION ALL
+    SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_in_line
+    WHERE group_id = (SELECT s.group_id FROM subscriptions s WHERE s.id = ?1) AND lane IS NOT NULL
+        AND subscription_id = ?1 AND ready_at IS NULL
+) LIMIT ?2;
 
 -- name: abandon_dead_letters
 DELETE FROM dead_letters WHERE subscription_id = ?;
@@ -81,8 +88,8 @@ WHERE id = (SELECT id FROM deliveries WHERE group_id = ?1 AND lane = ?2 ORDER BY
 -- name: remove_subscription
 DELETE FROM subscriptions WHERE id = ? AND seen_at < ?;
 
--- name: remove_empty_groups
-DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM subscriptions);
+-- name: remove_empty_group
+DELETE FROM groups WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM subscriptions WHERE group_id = ?1);
 
 -- name: ended_plans
 SELECT tenant_id, user_id, plan_id FROM plans WHERE ended_at <= ? ORDER BY ended_at LIMIT ?;
