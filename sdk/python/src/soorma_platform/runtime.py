@@ -66,7 +66,7 @@ class Platform:
             may_migrate=settings.may_migrate,
         )
         metrics = Metrics()
-        payloads = PayloadCheck(self.store, settings.payload_check)
+        payloads = self._payloads = PayloadCheck(self.store, settings.payload_check)
         behind = {
             "registry": registry_service(self.store, payloads, metrics),
             "events": event_service(
@@ -94,6 +94,7 @@ class Platform:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        await self._payloads.close()
         await self.store.close()
 
     def stopping(self) -> None:

@@ -40,30 +40,30 @@ UNTAKEN_SECONDS = 600
 
 
 def subscribe(
-    connection: apsw.Connection,
-    now: int,
-    member: tuple[str, str],
-    subscriptions: list[Subscription],
-    start: Cursor | None,
-) -> tuple[Membership, Cursor | None]:
-    """Makes or refreshes a group (tenant, name); what is new in it takes recent events that nobody took.
-
-    Tells from where there is more to take: call it again with that. What is published meanwhile waits behind it.
-    """
-    tenant_id, group = member
+    connection: apsw.Connection, now: int, tenant_id: str, group: str, subscriptions: list[Subscription]
+) -> Membership:
+    """Makes or refreshes a group. What is new in it is joining: `join` brings it to an end."""
     group_id = one(connection, "upsert_group", (tenant_id, group, now))[0]
     own: dict[int, Subscription] = {}
     for wanted in subscriptions:
         policy = msgspec.json.encode(wanted.retry).decode()
         values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, now)
         own[one(connection, "upsert_subscription", values)[0]] = wanted
-    membership = Membership(group_id, own, patterns(connection, group_id))
-    new = {id_: own[id_] for (id_,) in rows_of(connection, "joining_subscriptions", (group_id,)) if id_ in own}
-    if not new:
-        return membership, None
-    joining = taking.Joining(group_id, tenant_id, new)
+    return Membership(group_id, own, patterns(connection, group_id))
+
+
+def join(
+    connection: apsw.Connection, now: int, tenant_id: str, membership: Membership, place: Cursor | None
+) -> Cursor | None:
+    """One step in which what is new in a group takes recent events that nobody took; from where to go on then.
+
+    None once it has taken all. What is published meanwhile waits behind it.
+    """
+    ids = rows_of(connection, "joining_subscriptions", (membership.group_id,))
+    new = {id_: membership.own[id_] for (id_,) in ids if id_ in membership.own}
     since = Cursor(now - UNTAKEN_SECONDS * 1000, 0)
-    return membership, taking.take(connection, joining, now, max(since, start or since))
+    joining = taking.Joining(membership.group_id, tenant_id, new)
+    return taking.take(connection, joining, now, max(since, place or since)) if new else None
 
 
 def patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str, str]]:

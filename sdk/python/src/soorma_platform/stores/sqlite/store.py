@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -294,14 +293,17 @@ class SqliteStore:
 
     async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
         """See `Store.subscribe`."""
+        membership: Membership = await self._change(
+            lambda tx: deliveries.subscribe(tx, self._now(), tenant_id, group, subscriptions)
+        )
         place: Cursor | None = None
-        while True:  # in steps: others have their turns between them
-            membership, place = await self._change(
-                partial(deliveries.subscribe, now=self._now(), member=(tenant_id, group), subscriptions=subscriptions,
-                        start=place)
-            )  # fmt: skip
-            if place is None:
-                return membership
+
+        def step(connection: apsw.Connection) -> Cursor | None:
+            return deliveries.join(connection, self._now(), tenant_id, membership, place)
+
+        while (place := await self._change(step)) is not None:
+            pass  # others have their turns between two steps
+        return membership
 
     async def join(self, group_id: int, replica: str, instance: str, max_concurrency: int) -> None:
         """See `Store.join`."""

@@ -14,8 +14,8 @@ STEP = 500
 """Events that are looked at in one transaction."""
 STEP_BYTES = 2 * 1024 * 1024
 """of events that are marked as taken in one, for which they are written anew"""
-FEW = 16
-"""Types that are looked up one by one; with more of them all events that wait are passed over."""
+LEAST = 8
+"""of each type, where there are many"""
 
 
 class Cursor(NamedTuple):
@@ -63,14 +63,18 @@ def take(connection: apsw.Connection, joining: Joining, now: int, start: Cursor)
 
 
 def _waiting(connection: apsw.Connection, joining: Joining, start: Cursor) -> tuple[list[tuple[Any, ...]], bool]:
-    """The next events that may be wanted, and whether there are no others."""
+    """The next events that may be wanted, in order, and whether there are no others."""
     kinds = {wanted.type for wanted in joining.subscriptions.values()}
-    if "*" in kinds or len(kinds) > FEW:
+    if "*" in kinds:
         rows = rows_of(connection, "untaken", (*start, STEP))
         return rows, len(rows) < STEP
-    found = [rows_of(connection, "untaken_of_type", (*start, STEP, kind)) for kind in kinds]
+    most = max(STEP // len(kinds), LEAST)
+    found = [rows_of(connection, "untaken_of_type", (*start, most, kind)) for kind in kinds]
     rows = sorted(row for of_kind in found for row in of_kind)
-    return rows[:STEP], len(rows) < STEP
+    if cut := [of_kind[-1][:2] for of_kind in found if len(of_kind) == most]:  # behind these there may be others
+        end = min(cut)
+        return [row for row in rows if row[:2] <= end], False
+    return rows, True
 
 
 def _take_one(
