@@ -7,19 +7,20 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from soorma_common.errors import SoormaError, Unavailable
-from soorma_common.starting import PORT_TAKEN
+from soorma_common.starting import DATABASE, PORT_TAKEN
 from soorma_platform.buses.in_process import InProcessBus
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
+from soorma_platform.sampler import LoopSampler
 from soorma_platform.services.events import event_service
 from soorma_platform.services.gateway import NAME, Gateway
 from soorma_platform.services.http.connections import (
@@ -53,6 +54,8 @@ class Platform:
         self._clock = clock
         self.services: dict[str, ASGIApp] = {}
         self._stopping = False
+        self._hopeless: asyncio.Event = asyncio.Event()
+        self.end_reason = ""
 
     async def __aenter__(self) -> Self:
         settings = self.settings
@@ -65,7 +68,7 @@ class Platform:
             lease=settings.lease,
             may_migrate=settings.may_migrate,
         )
-        metrics = Metrics()
+        metrics = self.metrics = Metrics()
         payloads = self._payloads = PayloadCheck(self.store, settings.payload_check)
         behind = {
             "registry": registry_service(self.store, payloads, metrics),
@@ -101,8 +104,15 @@ class Platform:
         """From now on agents that lose their connection keep what they have in hand, for the next process."""
         self._stopping = True
 
+    async def hopeless(self) -> None:
+        """Waits until the record cannot be kept any more; `end_reason` says why then."""
+        await self._hopeless.wait()
+
     async def _keep_up(self) -> None:
         while True:
+            if reason := self.store.hopeless():
+                self.end_reason = reason
+                self._hopeless.set()
             try:
                 more = await self.store.upkeep(self.settings.limits, self.settings.retention)
             except SoormaError as error:
@@ -199,8 +209,12 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
                 await asyncio.sleep(0.005)
             on_ready()
             _settle_memory()
+            sampler = LoopSampler(platform.metrics)
             log.info("platform ready", **{name: settings.address(name) for name in sockets})
-            await stop.wait()
+            await _first_of(stop.wait(), platform.hopeless())
+            sampler.stop()
+            if platform.end_reason:
+                log.error("the platform ends: its record cannot be kept", reason=platform.end_reason)
             platform.stopping()
             for server, _ in servers:
                 server.should_exit = True
@@ -208,4 +222,14 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
     finally:
         for listener in sockets.values():
             listener.close()
+    if platform.end_reason:
+        raise Unavailable(platform.end_reason, exit_status=DATABASE)
     log.info("platform stopped")
+
+
+async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Waits for the first of several, and gives up the others."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()

@@ -170,6 +170,7 @@ class Standing(msgspec.Struct):
     sizes: dict[str, int]
     batches: Distribution
     seconds: Distribution
+    held: Distribution
 
 
 class DeadLetterInfo(msgspec.Struct, rename="camel"):
@@ -436,6 +437,10 @@ class Store(Protocol):
 
     async def check(self) -> None:
         """Raises Unavailable if the record cannot be read."""
+        ...
+
+    def hopeless(self) -> str | None:
+        """Why the record cannot be kept any more, whatever is waited for; None while it can."""
         ...
 
     async def close(self) -> None:

@@ -51,6 +51,10 @@ class FailuresNamed:
             raise named from error
 
 
+PASSING = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError)
+"""What may end by itself, or by somebody's help, while the platform runs."""
+
+
 def _named(path: Path, error: apsw.Error) -> Unavailable | None:
     match error:
         case apsw.BusyError() | apsw.LockedError():
@@ -65,6 +69,8 @@ def _named(path: Path, error: apsw.Error) -> Unavailable | None:
             what = f"reading or writing {path} failed: {error}; check the disk"
         case apsw.NoMemError():
             what = f"SQLite has no memory left for the database {path}; end what uses the machine's memory"
+        case apsw.InternalError() | apsw.ProtocolError():
+            what = f"SQLite has failed on the database {path}: {error}"
         case apsw.ConnectionClosedError():
             return Unavailable(f"the database {path} is closed, the platform is stopping")
         case _:

@@ -63,7 +63,7 @@ class RecordLock:
     def _open(self) -> IO[str]:
         try:
             self.path.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-            return self._beside.open("a+", encoding="utf-8")
+            return open(self._beside, "a+", encoding="utf-8", opener=_private)
         except OSError as error:
             raise Unavailable(
                 f"the folder of the database {self.path} cannot be written: {error.strerror}", exit_status=UNWRITABLE
@@ -92,6 +92,10 @@ class RecordLock:
             os.close(descriptor)
             return None
         return descriptor
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, PRIVATE_FILE)
 
 
 def lock_file(path: Path) -> RecordLock:

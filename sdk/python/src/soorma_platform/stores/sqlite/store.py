@@ -12,6 +12,7 @@ import apsw
 import msgspec
 
 from soorma_common.delivery import Subscription
+from soorma_common.errors import Unavailable
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.registry import (
@@ -56,6 +57,7 @@ from soorma_platform.stores.sqlite.overview import Overview, standings
 from soorma_platform.stores.sqlite.taking import Cursor
 from soorma_platform.stores.sqlite.transactions import behind, is_over, one, page_of, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
+from soorma_platform.stores.sqlite.vitals import BEAT_SECONDS, HOPELESS_SECONDS, SILENT_SECONDS, Vitals
 from soorma_platform.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
@@ -90,6 +92,8 @@ class SqliteStore:
         self._writer = Writer(self._writing, path, on_commit, self._offers)
         self._upkeep = Upkeep(self.transact, self._writer)
         self._overview = Overview(path)
+        self._vitals = Vitals(path)
+        self._path = path
 
     @classmethod
     async def open(
@@ -381,7 +385,8 @@ class SqliteStore:
             horizon, end = one(connection, "log_bounds", ())
             groups = list(standings(connection, now).values())
             writer = self._writer
-            return Standing(groups, end, horizon, self._overview.file_sizes(), writer.batches, writer.seconds)
+            sizes = self._overview.file_sizes()
+            return Standing(groups, end, horizon, sizes, writer.batches, writer.seconds, writer.held)
 
         return await self._overview.look(look)
 
@@ -458,15 +463,29 @@ class SqliteStore:
 
     async def upkeep(self, limits: Limits, retention: Retention) -> bool:
         """See `Store.upkeep`."""
+        if self._silent() > BEAT_SECONDS:
+            await self._change(lambda tx: tx.execute(SQL["beat"]), durable=False)
         more: bool = await self._upkeep.step(self._now(), limits, retention)
         return more
 
     async def check(self) -> None:
         """See `Store.check`."""
+        if lost := self._vitals.lost():
+            raise Unavailable(lost)
         if self._writer.failure is not None:
             raise self._writer.failure
+        if (seconds := self._silent()) > SILENT_SECONDS:
+            raise Unavailable(f"no change of the database {self._path} has got through for {seconds:.0f} seconds")
         with self._reads() as connection:
             one(connection, "log_bounds", ())
+
+    def hopeless(self) -> str | None:
+        """See `Store.hopeless`."""
+        return self._vitals.lost() or self._writer.hopeless(HOPELESS_SECONDS)
+
+    def _silent(self) -> float:
+        """Seconds since the last change got through."""
+        return time.monotonic() - self._writer.written_at
 
     async def _change(self, job: Callable[[apsw.Connection], T], *, durable: bool = True) -> T:
         """Runs a change that nobody is told of."""

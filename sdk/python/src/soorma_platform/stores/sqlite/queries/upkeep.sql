@@ -132,3 +132,7 @@ WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.updated_at <= ?3 AND p.stalled <
         WHERE e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
             AND (d.ready_at IS NOT NULL OR EXISTS (
                 SELECT 1 FROM deliveries o WHERE o.group_id = d.group_id AND o.lane = d.lane AND o.ready_at IS NOT NULL)));
+
+-- name: beat
+-- A change that changes nothing: that it gets through says that others would.
+UPDATE log_horizon SET position = position;
