@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +17,7 @@ from soorma_common.errors import SoormaError, to_problem
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 PING_SECONDS = 15.0
+LARGE = 1024 * 1024
 
 Response = ASGIApp
 """An answer is sent by being called as an ASGI application."""
@@ -46,6 +48,13 @@ class Answer:
 def answer(content: Any, tag: bytes = b"") -> Answer:
     """A JSON answer of anything msgspec can encode."""
     return Answer(_encoder.encode(content), tag=tag)
+
+
+async def large_answer(content: Any, size: int) -> Answer:
+    """As `answer`, of content that holds about `size` bytes: much of it is encoded in a thread."""
+    if size < LARGE:
+        return answer(content)
+    return Answer(await asyncio.to_thread(_encoder.encode, content))
 
 
 def problem(error: SoormaError, status: int | None = None) -> Answer:

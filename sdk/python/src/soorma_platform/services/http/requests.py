@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
 from functools import lru_cache
@@ -17,6 +18,7 @@ from soorma_common.names import Scope, check_name, check_scope
 from soorma_common.values import compact
 
 LARGEST_BODY = 32 * 1024 * 1024
+LARGE = 1024 * 1024
 MOST_PARAMETERS = 100
 _PLAIN_JSON = b"application/json"
 _SAID_ONCE = (
@@ -164,7 +166,14 @@ class Request:
             _bounded(b"", size)
         if kind != "http.request":
             raise Unavailable("the client went away before its request was whole")
-        return compact(b"".join(chunks))
+        body = b"".join(chunks)
+        chunks.clear()
+        if size > LARGE:  # each step over all of it is a turn of its own
+            await asyncio.sleep(0)
+            body = compact(body)
+            await asyncio.sleep(0)
+            return body
+        return compact(body)
 
     def _check_media_type(self) -> None:
         kind = self.media_type
