@@ -12,6 +12,18 @@ SELECT kind, plan, incarnation, position, timer FROM chores LIMIT ?;
 -- name: remove_chore
 DELETE FROM chores WHERE kind = ? AND plan = ? AND incarnation = ?;
 
+-- name: sizes_of_entries
+SELECT octet_length(value) FROM entries WHERE plan = ? AND incarnation = ? LIMIT ?;
+
+-- name: sizes_of_history
+SELECT octet_length(argument) FROM history WHERE plan = ? AND incarnation = ? LIMIT ?;
+
+-- name: sizes_of_bases
+SELECT octet_length(value) FROM bases WHERE plan = ? AND incarnation = ? LIMIT ?;
+
+-- name: sizes_of_compensations
+SELECT octet_length(envelope) FROM compensations WHERE plan = ? AND incarnation = ? LIMIT ?;
+
 -- name: sweep_entries
 DELETE FROM entries WHERE (plan, incarnation, key) IN (
     SELECT plan, incarnation, key FROM entries WHERE plan = ? AND incarnation = ? LIMIT ?);
