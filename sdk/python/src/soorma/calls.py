@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
+from soorma.sent_events import Parser
 from soorma.transport import Service, Transport
 from soorma_common.errors import SoormaError, Unavailable, from_problem
 from soorma_common.names import Scope
@@ -18,6 +20,7 @@ from soorma_common.names import Scope
 FIRST_DELAY = 0.05
 LONGEST_DELAY = 1.0
 SHORTEST_TRY = 1.0
+log = logging.getLogger("soorma.calls")
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
@@ -84,8 +87,9 @@ class Caller:
     ) -> AsyncGenerator[tuple[str, int | None, bytes], None]:
         """Server-sent events as (kind, id, data), resumed without a gap when the connection breaks.
 
-        Yields ("open", …) each time the stream stands. Unavailable once an outage has lasted as long as retries
-        may; with `for_ever` only if the stream never stood.
+        Yields ("open", …) each time the stream stands. A message that is broken is logged with its position and
+        passed over: one that cannot be read must not keep a reader from those behind it. Unavailable once an outage
+        has lasted as long as retries may; with `for_ever` only if the stream never stood.
         """
         headers = scope_headers(scope)
         path = with_query(path, query)
@@ -99,6 +103,8 @@ class Caller:
                     async for kind, identity, data in _sent_events(pieces):
                         if identity is not None:
                             headers["Last-Event-ID"] = str(identity)
+                        if kind not in ("", "open") and not _is_whole(path, kind, identity, data):
+                            continue
                         if kind == "problem":
                             raise from_problem(_any.decode(data))
                         if kind:
@@ -117,26 +123,28 @@ class Caller:
 
 
 async def _sent_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, int | None, bytes]]:
-    buffer = bytearray()
+    """The messages of a stream, behind one that says that it stands."""
+    parser = Parser()
     is_open = False
     async for piece in pieces:
-        buffer += piece
-        while (end := buffer.find(b"\n\n")) >= 0:
-            block = bytes(buffer[:end])
-            del buffer[: end + 2]
-            kind, identity, data = "", None, b""
-            for line in block.split(b"\n"):
-                name, _, value = line.partition(b": ")
-                if name == b"event":
-                    kind = value.decode()
-                elif name == b"id":
-                    identity = int(value)
-                elif name == b"data":
-                    data = value
+        for message in parser.feed(piece):
             if not is_open:
                 is_open = True
-                yield "open", identity, b""
-            yield kind, identity, data
+                yield "open", message.id, b""
+            yield message
+
+
+def _is_whole(path: str, kind: str, identity: int | None, data: bytes) -> bool:
+    """Whether a message holds a JSON object, as all of the platform's do. One that does not is logged."""
+    try:
+        if isinstance(_any.decode(data), dict):
+            return True
+        why = "it is no JSON object"
+    except (ValueError, RecursionError) as error:
+        why = str(error)
+    where = "without a position" if identity is None else f"at position {identity}"
+    log.warning("passed over a broken message %s of %s (%s): %s: %.200r", where, path, kind, why, data)
+    return False
 
 
 def scope_headers(scope: Scope | None) -> dict[str, str]:

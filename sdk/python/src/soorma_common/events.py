@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -119,8 +119,10 @@ def check_timer(timer: Timer) -> Timer:
 
 def _check_time(text: str) -> None:
     try:
-        is_time = RFC_3339.fullmatch(text) is not None and datetime.fromisoformat(text).tzinfo is not None
-    except ValueError:
+        moment = datetime.fromisoformat(text)
+        is_time = RFC_3339.fullmatch(text) is not None and moment.tzinfo is not None
+        moment.astimezone(UTC)
+    except (ValueError, OverflowError):  # beyond the years 1 to 9999, as they are in UTC
         is_time = False
     if not is_time:
         raise InvalidRequest(f"time must be RFC 3339 with a time zone, as 2026-01-31T12:00:00Z, not {text!r}")

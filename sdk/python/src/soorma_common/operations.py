@@ -15,7 +15,7 @@ import msgspec
 from soorma_common.errors import InvalidRequest, InvalidValue, WrongType
 from soorma_common.events import Envelope, TimerBody
 from soorma_common.names import Name
-from soorma_common.values import decode
+from soorma_common.values import LARGEST_INTEGER_BITS, decode
 
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -307,6 +307,8 @@ def _increment(key: str, by: float, current: str | None) -> str:
         total = math.inf
     if isinstance(total, float) and not math.isfinite(total):
         raise InvalidValue(f"increment would take {key!r} beyond what a double can hold", key=key, path="$")
+    if isinstance(total, int) and total.bit_length() > LARGEST_INTEGER_BITS:
+        raise InvalidValue(f"increment would take {key!r} beyond {LARGEST_INTEGER_BITS} bits", key=key, path="$")
     return msgspec.json.encode(total).decode()
 
 

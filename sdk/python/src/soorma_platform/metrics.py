@@ -16,6 +16,8 @@ from soorma_common.topics import Topic
 Labels: TypeAlias = tuple[str, ...]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+HOLDS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0)
+"""Bounds in seconds for how long the event loop or the writer is held at a time."""
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _STATUSES = 6
 _SOURCES = (("http",), ("handler",))
@@ -85,6 +87,8 @@ class Metrics:
     def __init__(self) -> None:
         self.routes: dict[Labels, RouteMeter] = {}
         """by (service, method, route)"""
+        self.loop_held = Distribution(HOLDS)
+        """processor seconds, each time that the event loop was held for some"""
         self.commits = Counter("soorma_commits", "Commits written.", "source", known=_SOURCES)
         self.conflicts = Counter(
             "soorma_conflicts", "Commits refused because what they rely on was changed.", "source", known=_SOURCES

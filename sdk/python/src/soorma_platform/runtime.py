@@ -6,22 +6,30 @@ import asyncio
 import gc
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from soorma_common.errors import SoormaError, Unavailable
-from soorma_common.starting import PORT_TAKEN
+from soorma_common.starting import DATABASE, PORT_TAKEN
 from soorma_platform.buses.in_process import InProcessBus
 from soorma_platform.clock import Readings
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
+from soorma_platform.sampler import LoopSampler
 from soorma_platform.services.events import event_service
 from soorma_platform.services.gateway import NAME, Gateway
+from soorma_platform.services.http.connections import (
+    IDLE_SECONDS,
+    LARGEST_FRAME,
+    AgentSocket,
+    Connection,
+    measure_room,
+)
 from soorma_platform.services.memory import memory_service
 from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.services.registry import registry_service
@@ -31,6 +39,8 @@ from soorma_platform.stores.sqlite import SqliteStore
 
 UPKEEP_SECONDS = 1.0
 GRACE_SECONDS = 1
+TICKS = 10
+"""of the server, in a second"""
 
 log = Log("soorma")
 
@@ -44,6 +54,8 @@ class Platform:
         self._clock = clock
         self.services: dict[str, ASGIApp] = {}
         self._stopping = False
+        self._hopeless: asyncio.Event = asyncio.Event()
+        self.end_reason = ""
 
     async def __aenter__(self) -> Self:
         settings = self.settings
@@ -56,8 +68,8 @@ class Platform:
             lease=settings.lease,
             may_migrate=settings.may_migrate,
         )
-        metrics = Metrics()
-        payloads = PayloadCheck(self.store, settings.payload_check)
+        metrics = self.metrics = Metrics()
+        payloads = self._payloads = PayloadCheck(self.store, settings.payload_check)
         behind = {
             "registry": registry_service(self.store, payloads, metrics),
             "events": event_service(
@@ -85,14 +97,22 @@ class Platform:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+        await self._payloads.close()
         await self.store.close()
 
     def stopping(self) -> None:
         """From now on agents that lose their connection keep what they have in hand, for the next process."""
         self._stopping = True
 
+    async def hopeless(self) -> None:
+        """Waits until the record cannot be kept any more; `end_reason` says why then."""
+        await self._hopeless.wait()
+
     async def _keep_up(self) -> None:
         while True:
+            if reason := self.store.hopeless():
+                self.end_reason = reason
+                self._hopeless.set()
             try:
                 more = await self.store.upkeep(self.settings.limits, self.settings.retention)
             except SoormaError as error:
@@ -114,12 +134,12 @@ class _Server(uvicorn.Server):
             access_log=False,
             lifespan="off",
             loop="none",
-            http="httptools",
-            ws="websockets-sansio",
+            http=Connection,
+            ws=AgentSocket,
             ws_ping_interval=None,  # an agent whose handler blocks renews its leases from a thread instead
             ws_per_message_deflate=False,
-            ws_max_size=64 * 1024 * 1024,
-            timeout_keep_alive=75,
+            ws_max_size=LARGEST_FRAME,
+            timeout_keep_alive=round(IDLE_SECONDS),
             timeout_graceful_shutdown=GRACE_SECONDS,
             server_header=False,
             proxy_headers=False,
@@ -128,6 +148,14 @@ class _Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await self._serve(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection):
+                    connection.look(now)
+        return await super().on_tick(counter)
 
 
 def listen(settings: Settings) -> dict[str, socket.socket]:
@@ -167,6 +195,7 @@ def _settle_memory() -> None:
 
 async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
     """Runs the platform until SIGINT or SIGTERM; Unavailable if it cannot start."""
+    measure_room()
     sockets = listen(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -180,8 +209,12 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
                 await asyncio.sleep(0.005)
             on_ready()
             _settle_memory()
+            sampler = LoopSampler(platform.metrics)
             log.info("platform ready", **{name: settings.address(name) for name in sockets})
-            await stop.wait()
+            await _first_of(stop.wait(), platform.hopeless())
+            sampler.stop()
+            if platform.end_reason:
+                log.error("the platform ends: its record cannot be kept", reason=platform.end_reason)
             platform.stopping()
             for server, _ in servers:
                 server.should_exit = True
@@ -189,4 +222,14 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
     finally:
         for listener in sockets.values():
             listener.close()
+    if platform.end_reason:
+        raise Unavailable(platform.end_reason, exit_status=DATABASE)
     log.info("platform stopped")
+
+
+async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Waits for the first of several, and gives up the others."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()

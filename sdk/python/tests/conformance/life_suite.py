@@ -27,7 +27,7 @@ DAY = 86_400
 
 async def commit(record: Record, made: Commit, scope: Scope = ALICE) -> Any:
     """A commit as the service makes one of it."""
-    check_commit(made, record.limits)
+    list(check_commit(made, record.limits))
     request = commits.Request(scope, made, "f")
     request.prepare(lambda: str(uuid4()))
     decision = await record.store.transact(

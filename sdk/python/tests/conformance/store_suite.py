@@ -19,6 +19,7 @@ from expiry_suite import ExpirySuite
 from failures_suite import FailuresSuite
 from history_suite import HistorySuite
 from idempotency_suite import IdempotencySuite
+from joining_suite import JoiningSuite
 from life_suite import LifeSuite
 from limits_suite import LimitsSuite
 from plans_suite import PlansSuite
@@ -53,6 +54,7 @@ class StoreSuite(
     DurabilitySuite,
     RegistrySuite,
     StepsSuite,
+    JoiningSuite,
     LifeSuite,
     TimeTravelSuite,
     ClocksSuite,

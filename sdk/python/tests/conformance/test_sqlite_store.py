@@ -380,3 +380,21 @@ async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(ope
     soft, full = 1, 2
     assert flushed == [("deliveries", soft), ("history", full), ("deliveries", soft), ("answers", full)]
     await opened.close()
+
+
+@pytest.mark.behaviour("store.without-memory", "outage.store")
+async def test_a_store_without_memory_writes_again_when_there_is_some(opened: Record) -> None:
+    await opened.do("p", put("k", "before"))
+    apsw.hard_heap_limit(1)
+    try:
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="no memory"):
+                await opened.do("p", put("k", "x" * 500_000), put("other", 1))
+        with pytest.raises(Unavailable, match="no memory"):
+            await opened.store.check()
+    finally:
+        apsw.hard_heap_limit(0)
+    assert await opened.get("p", "k") == "before"
+    await opened.do("p", put("k", "after"))
+    await opened.store.check()
+    assert await opened.get("p", "k") == "after"

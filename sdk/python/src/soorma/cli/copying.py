@@ -17,7 +17,7 @@ from soorma_common.errors import SoormaError
 from soorma_common.starting import exit_status
 from soorma_platform.stores.sqlite import backup
 from soorma_platform.stores.sqlite.backup import Contents, flush
-from soorma_platform.stores.sqlite.database import lock_file
+from soorma_platform.stores.sqlite.locking import lock_file
 
 __all__ = ["are_one", "as_document", "as_row", "beside", "copy", "database_of", "failures_told", "flush", "held",
            "put_in_place", "size"]  # fmt: skip
@@ -80,11 +80,12 @@ def held(database: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.close()
+        lock.close(leave=False)
 
 
-def put_in_place(partial: Path, database: Path, aside: Path) -> bool:
-    """Makes a copy the database, fit to go on from; whether there was one before, which is now called `aside`."""
+def put_in_place(partial: Path, database: Path, aside: Path, source: Path) -> bool:
+    """Makes a copy of `source` the database, fit to go on from; whether there was one before, now called `aside`."""
+    backup.check_schema(partial, source)
     backup.begin_again(partial)
     return backup.put_in_place(database, partial, aside)
 

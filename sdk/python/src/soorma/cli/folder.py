@@ -103,7 +103,8 @@ class Folder:
     def clean(self) -> list[Path]:
         """Removes store and logs, and the folder if nothing else is in it. Needs the lock."""
         store = [self.database.with_name(self.database.name + end) for end in ("", "-wal", "-shm", ".lock")]
-        self._refuse_if_held(store[-1])
+        held = self.database.resolve()  # where its lock lies, if it is a link
+        self._refuse_if_held(held.with_name(f"{held.name}.lock"))
         removed = []
         for file in (*store, self.log, self.old_log, self.state, self._ignore, self._lock):
             with self._writing(), suppress(FileNotFoundError):

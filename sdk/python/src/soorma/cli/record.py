@@ -44,6 +44,7 @@ def known_schema() -> int:
 
 def holder(database: Path) -> Process | None:
     """The platform that has the database, by the number in its lock file; nothing is tried, so nobody is disturbed."""
+    database = database.resolve()  # its lock lies beside it, not beside a link to it
     lock = database.with_name(f"{database.name}.lock")
     try:
         number = int(lock.read_text("ascii"))

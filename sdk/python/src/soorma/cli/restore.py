@@ -49,11 +49,11 @@ def restore(
     source, target = file.absolute(), copying.database_of(database)
     if copying.are_one(source, target):
         raise CommandError(Exit.USAGE, f"{source} is the database itself; name a backup")
-    place = target.resolve()  # the lock lies beside the name that a platform is given, the files where they are
+    place = target.resolve()  # the lock lies beside the file, as a platform's does, and not beside a link to it
     aside = place.with_name(f"{place.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
     with copying.failures_told(), copying.held(target), copying.beside(place) as partial:
         contents = copying.copy(source, partial)
-        kept = copying.put_in_place(partial, place, aside)
+        kept = copying.put_in_place(partial, place, aside, source)
     seconds = round(time.monotonic() - began, 3)
     if as_json:
         places = {"file": str(source), "database": str(target), "kept": str(aside) if kept else None}

@@ -12,7 +12,8 @@ from uvicorn.loops.auto import auto_loop_factory
 from soorma_platform import logs
 from soorma_platform.runtime import run
 from soorma_platform.settings import Settings
-from soorma_platform.stores.sqlite.database import connect, lock_file, migrate, migrations
+from soorma_platform.stores.sqlite.database import connect, migrate, migrations
+from soorma_platform.stores.sqlite.locking import lock_file
 
 
 class Prepared(NamedTuple):
@@ -38,8 +39,9 @@ def prepare(database: Path) -> Prepared:
     """Makes the database or brings it up to date; SoormaError if that cannot be."""
     lock = lock_file(database)
     try:
-        connection = connect(database)
+        connection = connect(lock.path)
         try:
+            lock.hold_record()
             steps = migrate(connection, database)
         finally:
             connection.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from soorma_common.errors import InvalidRequest
@@ -42,8 +44,11 @@ TICKET_CHARACTERS = 22
 _VALUED = (Set, Append, Extend, Merge)
 
 
-def check_commit(commit: Commit, limits: Limits) -> None:
-    """Raises InvalidRequest or LimitExceeded where a commit from outside is not one that can be decided."""
+def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
+    """Raises InvalidRequest or LimitExceeded where a commit from outside is not one that can be decided.
+
+    Yields after each of its parts, so that whoever checks one of many mebibytes can let others have a turn.
+    """
     operations = sum(len(plan.operations) for plan in commit.plans)
     limits.check("commit_operations", operations, "the number of the commit's operations")
     limits.check("plan_keys", sum(len(plan.reads) for plan in commit.plans), "the number of keys the commit relies on")
@@ -57,8 +62,10 @@ def check_commit(commit: Commit, limits: Limits) -> None:
         raise InvalidRequest("a plan is named twice in the commit; put its operations into one part")
     for event in commit.events:
         check_envelope(event)
+        yield
     for timer in commit.timers:
         check_timer(timer)
+        yield
     for event_id in commit.cancels:
         check_name("event_id", event_id)
     for plan in commit.plans:
@@ -68,6 +75,7 @@ def check_commit(commit: Commit, limits: Limits) -> None:
             if number and isinstance(operation, Fork):
                 raise InvalidRequest(f"plan {plan.plan_id!r} begins with its fork: no operation goes before that")
             _check_operation(operation, limits)
+            yield
 
 
 def _check_operation(operation: AnyOperation, limits: Limits) -> None:

@@ -35,9 +35,9 @@ from soorma_common.errors import Fenced, InvalidRequest, PlanCancelled, SoormaEr
 from soorma_common.memory import Cause
 from soorma_common.names import Scope, check_name
 from soorma_common.topics import check_topic
+from soorma_common.values import compact
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.life import is_dropped
-from soorma_platform.engine.publishing import covers
 from soorma_platform.engine.steps import Step
 from soorma_platform.logs import Log
 from soorma_platform.services.committer import Committer, fingerprint
@@ -47,6 +47,7 @@ POLL_SECONDS = 1.0
 VAIN_SECONDS = 0.1
 """Somebody else was quicker, or the agent is not heard of."""
 SEEN_EVERY = 60.0
+HELLO_SECONDS = 10.0
 MOST_SUBSCRIPTIONS = 1_000
 
 log = Log("soorma.agents")
@@ -88,8 +89,12 @@ class AgentConnection:
         """Runs until the agent goes; what it had in hand is free at once then."""
         await self._socket.accept()
         try:
-            self._hello = await self._receive_hello()
+            async with asyncio.timeout(HELLO_SECONDS):
+                self._hello = await self._receive_hello()
             await self._join()
+        except TimeoutError:
+            await self._socket.close(1008, f"an agent says hello within {HELLO_SECONDS:.0f} seconds")
+            return
         except _GONE:
             return  # gone before it said who it is
         except SoormaError as error:
@@ -114,8 +119,8 @@ class AgentConnection:
 
     async def _receive_hello(self) -> Hello:
         try:
-            frame = _frames.decode(await self._socket.receive_bytes())
-        except (ValueError, KeyError) as error:
+            frame = _frames.decode(compact(await self._socket.receive_bytes()))
+        except (ValueError, KeyError, RecursionError) as error:
             raise InvalidRequest(f"an agent begins with a hello frame: {error}") from error
         if not isinstance(frame, Hello):
             raise InvalidRequest("an agent begins with a hello frame")
@@ -172,12 +177,16 @@ class AgentConnection:
 
     def _refresh(self, patterns: dict[int, tuple[str, str]]) -> None:
         """Which of the group's subscriptions this replica has a handler for, and which handler."""
-        own = sorted(self._membership.own.values(), key=lambda mine: (mine.type == "*", mine.topic == "*"))
+        own = {(mine.type, mine.topic): mine for mine in self._membership.own.values()}
         self._handlers = {
-            id_: mine
-            for id_, pattern in patterns.items()
-            for mine in reversed(own)
-            if covers((mine.type, mine.topic), pattern)
+            id_: handler
+            for id_, (kind, topic) in patterns.items()
+            if (
+                handler := own.get((kind, topic))
+                or own.get((kind, "*"))
+                or own.get(("*", topic))
+                or own.get(("*", "*"))
+            )
         }
         ids = [] if self._draining else list(self._handlers)
         self._survey_due |= set(ids) != set(self._offer.subscription_ids)
@@ -327,10 +336,10 @@ class AgentConnection:
         most = 2 * self._hello.max_concurrency + 16
         while not pump.done():
             try:
-                frame = _frames.decode(await self._socket.receive_bytes())
+                frame = _frames.decode(compact(await self._socket.receive_bytes()))
             except _GONE:
                 return
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, RecursionError) as error:
                 await self._send(Goodbye(to_problem(InvalidRequest(f"this is no frame of an agent: {error}"))))
                 await self._socket.close(1008)
                 return
@@ -356,6 +365,9 @@ class AgentConnection:
             body = await self._do(frame)
         except SoormaError as error:
             await self._send(Answer(number, problem=to_problem(error)))
+        except (RecursionError, OverflowError) as error:
+            refused = InvalidRequest(f"what the frame says is nested too deeply, or a number too large: {error}")
+            await self._send(Answer(number, problem=to_problem(refused)))
         except Exception as error:
             log.exception("frame failed", agent=self._hello.agent)
             fault = SoormaError(f"the platform has a fault here ({type(error).__name__}); its log tells more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable
 from inspect import getdoc
@@ -13,7 +14,7 @@ from soorma_common import __version__
 from soorma_common.delivery import AgentFrame, ServiceFrame
 from soorma_common.events import CloudEvent, Envelope
 from soorma_common.names import check_name
-from soorma_common.registry import EventInfo
+from soorma_common.registry import EventInfo, EventPage
 from soorma_common.topics import Topic
 from soorma_platform.services.http import Answer, Request
 from soorma_platform.services.http.openapi import LICENSE, SCHEMAS, Types
@@ -57,6 +58,10 @@ async def answer(store: Store, request: Request) -> Answer:
 async def document(store: Store, tenant_id: str, host: str) -> bytes:
     """The document as JSON text, with the event types that are registered for a tenant ('': for all of them)."""
     page = await store.definitions(tenant_id, None, None, "", MOST_TYPES)
+    return await asyncio.to_thread(_document, page, host)
+
+
+def _document(page: EventPage, host: str) -> bytes:
     about = _ABOUT
     if page.next is not None:
         about += f"\nOf the registered event types these are the first {MOST_TYPES:,}; GET /v1/registry/events has all."

@@ -27,7 +27,6 @@ from soorma_common.events import (
     CloudEvent,
     Envelope,
     Event,
-    check_envelope,
     decode_envelope,
     from_cloudevent,
     to_cloudevent,
@@ -206,6 +205,7 @@ class _Events:
         self._is_stopping = is_stopping
         self._agents: set[AgentConnection] = set()
         self._telling: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Lock()
         bus.subscribe(self._hear)
 
     async def publish(self, request: Request) -> Response:
@@ -248,7 +248,7 @@ class _Events:
         return http.server_sent(self._follow(wanted, after, as_cloudevents=as_cloudevents))
 
     async def _follow(self, wanted: Filter, after: int, *, as_cloudevents: bool) -> AsyncIterator[bytes]:
-        with LogReader(self._store, self._bus, wanted, after) as reader:
+        with LogReader(self._store, self._bus, wanted, after, self._turns) as reader:
             yield b"id: %d\n: reading from here\n\n" % after
             told, silent = after, 0.0
             while True:
@@ -383,7 +383,7 @@ def _published(kind: str, body: bytes) -> tuple[list[Envelope], bool]:
         events = http.decode(body, _batch)
         if not events:
             raise InvalidRequest("a batch holds at least one event")
-        return [check_envelope(event) for event in events], True
+        return events, True  # each is checked with the commit that they are
     return [decode_envelope(body)], False
 
 

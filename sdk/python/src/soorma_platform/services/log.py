@@ -17,6 +17,8 @@ from soorma_platform.engine.rows import LogEntry
 from soorma_platform.stores.protocol import Store
 
 PAGE = 500
+MOST_NEWS = 100
+"""Events of one commit up to which each reader looks at them at once: it looks before anybody else has a turn."""
 LARGEST_QUEUE = 4 * 1024 * 1024
 """Bytes of events that may wait in memory for one reader."""
 
@@ -42,10 +44,14 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 class LogReader:
-    """A cursor over the log. Use it as a context manager; `position` is how far it has read."""
+    """A cursor over the log. Use it as a context manager; `position` is how far it has read.
 
-    def __init__(self, store: Store, bus: Bus, wanted: Filter, after: int) -> None:
+    Readers that share `turns` read from the store one at a time.
+    """
+
+    def __init__(self, store: Store, bus: Bus, wanted: Filter, after: int, turns: asyncio.Lock | None = None) -> None:
         self.position = after
+        self._turns = turns or asyncio.Lock()
         self._store = store
         self._bus = bus
         self._wanted = wanted
@@ -83,14 +89,20 @@ class LogReader:
 
     async def _catch_up(self) -> list[LogEntry]:
         """What the next pages of the store hold; nothing once the cursor has reached the end, and is live."""
-        while page := await self._store.log(self.position, PAGE):
+        while page := await self._page():
             self.position = page[-1].position
             if found := [entry for entry in page if self._wanted.takes(entry)]:
                 return found
-            await asyncio.sleep(0)  # a long way of events that nobody wants must not hold up the others
         self._heard = self.position
         self._live = True
         return []
+
+    async def _page(self) -> list[LogEntry]:
+        """The next page. However many readers are behind, one of them reads in a turn of the event loop."""
+        async with self._turns:
+            page = await self._store.log(self.position, PAGE)
+            await asyncio.sleep(0)
+            return page
 
     def _drain(self) -> list[LogEntry]:
         entries = list(self._queue)
@@ -111,8 +123,11 @@ class LogReader:
     def _receive(self, entries: list[LogEntry]) -> None:
         if not self._live:
             return
-        if entries[0].position != self._heard + 1 or self._queued_bytes > LARGEST_QUEUE:
-            self._live = False  # news was lost, or waits for a consumer that is slow: the store has it all
+        is_much = len(entries) > MOST_NEWS or self._queued_bytes > LARGEST_QUEUE
+        if is_much or entries[0].position != self._heard + 1:
+            self._live = (
+                False  # news was lost, is more than a turn's worth, or waits for a slow consumer: read the store
+            )
             self._woken.set()
             return
         self._heard = entries[-1].position

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from itertools import groupby
 from typing import Annotated
 
 import msgspec
@@ -62,6 +64,7 @@ from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.stores.protocol import Store
 
 LONGEST_PAGE = 1_000
+WATCH_PAGE = 100
 _COLLAPSED = 1_000_000
 
 _LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
@@ -234,7 +237,8 @@ class _Memory:
             raise InvalidRequest(f"at most {LONGEST_PAGE} keys can be read at once, not {len(keys)}")
         state = await self._store.plan(scope, plan_id, {check_name("key", key) for key in keys})
         entries = {key: _entry(scope, plan_id, row) for key, row in state.entries.items()}
-        return http.answer(Entries(plan_id, state.row.revision, entries))
+        size = sum(len(row.value) for row in state.entries.values())
+        return await http.large_answer(Entries(plan_id, state.row.revision, entries), size)
 
     async def entries(self, request: Request) -> Response:
         """Lists the keys of a plan, in order, as they are or as they were at a revision."""
@@ -249,7 +253,8 @@ class _Memory:
         if _VALUES.of(request) == "false":
             return http.answer(KeyPage(plan_id, plan.revision, [row.key for row in page], following))
         entries = [_entry(scope, plan_id, row) for row in page]
-        return http.answer(EntryPage(plan_id, plan.revision, entries, following))
+        size = sum(len(row.value) for row in page)
+        return await http.large_answer(EntryPage(plan_id, plan.revision, entries, following), size)
 
     async def _entries_at(self, request: Request, scope: Scope, plan_id: str, revision: int) -> Response:
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
@@ -257,7 +262,8 @@ class _Memory:
         if _VALUES.of(request) == "false":
             return http.answer(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
         entries = [PastEntry(key, msgspec.Raw(text.encode())) for key, text in page.values]
-        return http.answer(PastPage(plan_id, revision, entries, page.next))
+        size = sum(len(text) for _, text in page.values)
+        return await http.large_answer(PastPage(plan_id, revision, entries, page.next), size)
 
     async def plans(self, request: Request) -> Response:
         """Lists the plans of a user that hold something, by id."""
@@ -284,7 +290,8 @@ class _Memory:
         plan, rows = await self._store.history(scope, plan_id, _KEY.of(request), after, None, limit)
         following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
         changes = [_change(row) for row in rows]
-        return http.answer(ChangePage(plan_id, plan.revision, plan.horizon, changes, following))
+        size = sum(len(row.argument or "") for row in rows)
+        return await http.large_answer(ChangePage(plan_id, plan.revision, plan.horizon, changes, following), size)
 
     async def actions(self, request: Request) -> Response:
         """Tells the recorded actions of a plan, in order."""
@@ -314,16 +321,17 @@ class _Memory:
             yield b"id: %d\n: watching from here\n\n" % after
             while True:
                 try:
-                    _, rows = await self._store.history(scope, plan_id, None, after, None, LONGEST_PAGE)
+                    _, rows = await self._store.history(scope, plan_id, None, after, None, WATCH_PAGE)
                 except SoormaError as error:
                     yield http.sent_event("problem", _encode(to_problem(error)))
                     return
-                for revision in sorted({row.revision for row in rows}):
-                    changes = [_change(row) for row in rows if row.revision == revision]
+                for revision, of_revision in groupby(rows, key=lambda row: row.revision):
+                    changes = [_change(row) for row in of_revision]
                     yield http.sent_event("commit", _encode(CommitSeen(revision, changes)), revision)
                     after = revision
                 if rows:
                     silent = 0.0
+                    await asyncio.sleep(0)  # the others have a turn before the next page
                 elif not await bell.wait(1.0):
                     silent += 1.0
                     if silent >= http.PING_SECONDS:

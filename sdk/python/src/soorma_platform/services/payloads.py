@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from soorma_common.errors import InvalidPayload
 from soorma_common.events import Envelope
 from soorma_common.registry import LARGEST_VERSION, EventInfo, Mode
-from soorma_common.values import decode
 from soorma_platform.logs import Log
-from soorma_platform.services.schemas import Misfit, Schema
+from soorma_platform.services.checking import Apart, Check
+from soorma_platform.services.schemas import Misfit
 from soorma_platform.stores.protocol import Store
 
 FRESH_SECONDS = 1.0
 """How long a definition is taken as it was read: another process may have changed it since."""
+
+TURN_SECONDS = 0.01
+"""How long the events of one commit are checked until others have a turn."""
 
 LONGEST_VERSION = len(str(LARGEST_VERSION))
 MOST_RULES = 4_096
@@ -31,13 +35,13 @@ class Rule(msgspec.Struct, frozen=True):
     type: str
     version: int
     mode: Mode
-    schema: Schema | None
+    schema: Check | None
 
-    def misfit(self, event: Envelope) -> Misfit | None:
+    async def misfit(self, event: Envelope) -> Misfit | None:
         """Where the event's payload does not fit. An event without data has the payload null."""
         if self.schema is None:
             return Misfit("", f"event {self.type!r} has no version {self.version}")
-        return self.schema.misfit(None if event.data is msgspec.UNSET else decode(bytes(event.data)))
+        return await self.schema.misfit(b"null" if event.data is msgspec.UNSET else bytes(event.data))
 
 
 _Place: TypeAlias = tuple[str, str, str | None]
@@ -48,23 +52,37 @@ class PayloadCheck:
     """Checks payloads, each against the definition of its type in its tenant, in the mode of that definition.
 
     What is not defined is not checked, and costs a look into a table. Definitions are read again after a second.
+    Close it at the end.
     """
 
     def __init__(self, store: Store, mode: Mode = "enforce") -> None:
         self._store = store
         self._mode = mode
         self._rules: dict[_Place, tuple[float, Rule | None]] = {}
-        self._schemas: dict[bytes, Schema] = {}
+        self._schemas: dict[bytes, Check] = {}
+        self._apart = Apart()
 
     async def check(self, tenant_id: str, events: list[Envelope]) -> None:
         """InvalidPayload if a payload must fit its schema and does not; nothing of the events is published then."""
+        since = time.monotonic()
         for index, event in enumerate(events):
+            if time.monotonic() - since > TURN_SECONDS:
+                await asyncio.sleep(0)
+                since = time.monotonic()
             place = (tenant_id, event.type, event.payload_schema_name)
             until, rule = self._rules.get(place, (0.0, None))
             if time.monotonic() >= until:
                 rule = await self._read(place)
-            if rule is not None and (misfit := rule.misfit(event)) is not None:
+            if rule is not None and (misfit := await rule.misfit(event)) is not None:
                 self._tell(rule, event, misfit, tenant_id, f"event {index + 1} of {len(events)}, " * (len(events) > 1))
+
+    async def check_schema(self, what: str, schema: Any) -> None:
+        """InvalidValue if this is no schema that payloads can be checked against."""
+        await Check(what, schema, self._apart).make()
+
+    async def close(self) -> None:
+        """Ends what checks apart."""
+        await self._apart.close()
 
     def forget(self) -> None:
         """Definitions have changed: they are read again."""
@@ -122,10 +140,10 @@ class PayloadCheck:
         mode = newest.check or self._mode
         return None if mode == "off" else Rule(newest.type, version, mode, None)
 
-    def _schema(self, found: EventInfo) -> Schema:
+    def _schema(self, found: EventInfo) -> Check:
         text = msgspec.json.encode(found.schema)
         if (schema := self._schemas.pop(text, None)) is None:
-            schema = Schema(f"the schema of event {found.type!r}", found.schema)
+            schema = Check(f"the schema of event {found.type!r}", found.schema, self._apart)
             while len(self._schemas) >= MOST_SCHEMAS:
                 del self._schemas[next(iter(self._schemas))]
         self._schemas[text] = schema  # the latest used stand at the end

@@ -26,7 +26,6 @@ from soorma_platform.metrics import Metrics
 from soorma_platform.services import http
 from soorma_platform.services.http import Endpoint, Request, Response
 from soorma_platform.services.payloads import PayloadCheck
-from soorma_platform.services.schemas import Schema
 from soorma_platform.stores.protocol import Store
 
 LONGEST_PAGE = 1_000
@@ -138,8 +137,15 @@ class _Registry:
         tenant_id, name, instance = _tenant(request), request.name("name"), request.name("instance")
         announcement = check_announcement(http.decode(await request.body(), _announcement))
         for capability in announcement.capabilities:
-            _check_schemas(capability)
+            await self._check_schemas(capability)
         return http.answer(await self._store.announce(tenant_id, name, instance, announcement))
+
+    async def _check_schemas(self, capability: str | Capability) -> None:
+        if isinstance(capability, str):
+            return
+        for what, schema in (("input", capability.input_schema), ("output", capability.output_schema)):
+            if schema is not None:
+                await self._payloads.check_schema(f"the {what} schema of capability {capability.name!r}", schema)
 
     async def heartbeat(self, request: Request) -> Response:
         """Says that an instance lives on. 404 if it is not known, or has expired: announce it again."""
@@ -185,7 +191,7 @@ class _Registry:
         wanted = EventDefinition(event_type, body.topic, version, body.description, body.schema, body.check)
         check_definition(wanted)
         if wanted.schema is not None:
-            Schema(f"the schema of event {event_type!r}", wanted.schema)
+            await self._payloads.check_schema(f"the schema of event {event_type!r}", wanted.schema)
         found = await self._store.define(tenant_id, wanted)
         self._payloads.forget()
         return http.answer(found)
@@ -205,11 +211,3 @@ def _tenant(request: Request) -> str:
 
 def _version(request: Request) -> int:
     return http.whole("version", request.names["version"], 1, LARGEST_VERSION)
-
-
-def _check_schemas(capability: str | Capability) -> None:
-    if isinstance(capability, str):
-        return
-    for what, schema in (("input", capability.input_schema), ("output", capability.output_schema)):
-        if schema is not None:
-            Schema(f"the {what} schema of capability {capability.name!r}", schema)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 BACKTRACKS = 10_000
 """Steps after which a pattern with look-around or back references gives up; others take linear time."""
 
+FEW_STATES = 64 * 1024
+"""Bytes that a pattern may compile to where it is matched on the event loop."""
+
 LONGEST_TEXT = 300
 LONGEST_PATH = 1_000
 
@@ -27,17 +30,21 @@ class Misfit(msgspec.Struct, frozen=True):
 
 
 class Schema:
-    """A schema, ready to check payloads. InvalidValue if it is none, or one that could take for ever."""
+    """A schema, ready to check payloads. InvalidValue if it is none, or one that could take for ever.
 
-    def __init__(self, what: str, schema: Any) -> None:
+    With `is_linear` its patterns must take a time that grows with the text alone, and have few states.
+    """
+
+    def __init__(self, what: str, schema: Any, *, is_linear: bool = False) -> None:
         from jsonschema_rs import (  # noqa: PLC0415 - 20 ms, for those who use schemas
             Draft202012Validator,
             FancyRegexOptions,
+            RegexOptions,
             ValidationError,
         )
 
         try:
-            self._cost: Cost = cost_of(schema)
+            self.cost: Cost = cost_of(schema)
         except InvalidValue as error:
             raise InvalidValue(f"{what} cannot be used: {error.message}", path=error.path) from error
         self._misfit = ValidationError
@@ -46,7 +53,9 @@ class Schema:
                 schema,
                 offline=True,
                 mask="it",
-                pattern_options=FancyRegexOptions(backtrack_limit=BACKTRACKS),
+                pattern_options=RegexOptions(size_limit=FEW_STATES)
+                if is_linear
+                else FancyRegexOptions(backtrack_limit=BACKTRACKS),
             )
         except (ValidationError, ValueError) as error:
             path = _pointer(getattr(error, "instance_path", []))
@@ -55,7 +64,7 @@ class Schema:
 
     def misfit(self, payload: Any) -> Misfit | None:
         """The first place where a payload does not fit, the deepest one of a choice; None if it does."""
-        if self._cost.branches > 1 and not self._cost.allows(depth := depth_of(payload)):
+        if self.cost.branches > 1 and not self.cost.allows(depth := depth_of(payload)):
             return Misfit("", f"it must be nested less deeply than {depth} levels for its schema to be checked")
         try:
             self._validator.validate(payload)

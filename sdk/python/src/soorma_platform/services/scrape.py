@@ -113,6 +113,11 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
             _add(seconds, labels, meter.seconds)
     yield requests
     yield seconds
+    held = HistogramMetricFamily(
+        "soorma_loop_held_seconds", "Processor seconds for which the event loop was held at a time, from 0.01 on."
+    )
+    _add(held, (), metrics.loop_held)
+    yield held
     for counter in metrics.counters:
         family = CounterMetricFamily(counter.name, counter.about, labels=counter.labels)
         for labels, value in counter.values().items():
@@ -131,6 +136,11 @@ def _of_the_record(standing: Standing) -> Iterator[Metric]:
     seconds = HistogramMetricFamily("soorma_store_transaction_seconds", "Seconds that a transaction of the store took.")
     _add(seconds, (), standing.seconds)
     yield seconds
+    held = HistogramMetricFamily(
+        "soorma_store_transaction_cpu_seconds", "Processor seconds that a transaction of the store took."
+    )
+    _add(held, (), standing.held)
+    yield held
     sizes = GaugeMetricFamily("soorma_database_bytes", "Size of a file of the database.", labels=("file",))
     for file, size in standing.sizes.items():
         sizes.add_metric((file,), size)

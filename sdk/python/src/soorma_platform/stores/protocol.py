@@ -249,6 +249,7 @@ class Standing(msgspec.Struct):
     batches: Distribution
     seconds: Distribution
     clock: ClockStanding
+    held: Distribution
 
 
 class DeadLetterInfo(msgspec.Struct, rename="camel"):
@@ -573,6 +574,10 @@ class Store(Protocol):
 
     async def check(self) -> None:
         """Raises Unavailable if the record cannot be read."""
+        ...
+
+    def hopeless(self) -> str | None:
+        """Why the record cannot be kept any more, whatever is waited for; None while it can."""
         ...
 
     async def close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,10 +17,12 @@ from soorma_common.errors import SoormaError, to_problem
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 PING_SECONDS = 15.0
+LARGE = 1024 * 1024
 
 Response = ASGIApp
 """An answer is sent by being called as an ASGI application."""
 
+_BREAK = re.compile(rb"\r\n|\n|\r")
 _encoder = msgspec.json.Encoder()
 
 
@@ -46,6 +50,13 @@ def answer(content: Any, tag: bytes = b"") -> Answer:
     return Answer(_encoder.encode(content), tag=tag)
 
 
+async def large_answer(content: Any, size: int) -> Answer:
+    """As `answer`, of content that holds about `size` bytes: much of it is encoded in a thread."""
+    if size < LARGE:
+        return answer(content)
+    return Answer(await asyncio.to_thread(_encoder.encode, content))
+
+
 def problem(error: SoormaError, status: int | None = None) -> Answer:
     """The problem document of an error."""
     return problem_document({**to_problem(error), "status": status or error.status})
@@ -63,6 +74,8 @@ def server_sent(events: AsyncIterator[bytes]) -> StreamingResponse:
 
 
 def sent_event(kind: str, data: bytes, position: int | None = None) -> bytes:
-    """One server-sent event; `data` is JSON, which holds no line break."""
+    """One server-sent event; `data` is JSON. What an earlier version stored with line breaks becomes several lines."""
     identity = b"" if position is None else b"id: %d\n" % position
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(_BREAK.split(data))
     return b"%sevent: %s\ndata: %s\n\n" % (identity, kind.encode(), data)

@@ -13,7 +13,7 @@ from starlette.types import Scope as AsgiScope
 from starlette.websockets import WebSocket
 
 from soorma_common import __version__
-from soorma_common.errors import Forbidden, SoormaError
+from soorma_common.errors import Forbidden, InvalidRequest, SoormaError
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics, RouteMeter
 from soorma_platform.services.http.answers import Answer, Response, problem, problem_document
@@ -138,8 +138,8 @@ class Application:
         meter = self._nowhere
         if why := refusal(scope["headers"]):
             return problem(Forbidden(why)), meter
-        request = Request(scope, receive)
         try:
+            request = Request(scope, receive)
             endpoints, parts = self._table.find(request.path)
             found = endpoints.get("GET" if request.method == "HEAD" else request.method)
             if found is None:
@@ -151,8 +151,12 @@ class Application:
             return await run(request), meter
         except SoormaError as error:
             return problem(error), meter
+        except (RecursionError, OverflowError) as error:
+            return problem(
+                InvalidRequest(f"what the request says is nested too deeply, or a number too large: {error}")
+            ), meter
         except Exception:
-            log.exception("request failed", method=request.method, path=request.path)
+            log.exception("request failed", method=scope["method"], path=scope["path"])
             return problem_document(_FAULT), meter
 
     def _nothing_there(self, request: Request, endpoints: Mapping[str, object]) -> Response:

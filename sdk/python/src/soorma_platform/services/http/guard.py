@@ -17,6 +17,8 @@ def refusal(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     host, origin = b"", b""
     for name, value in headers:
         if name == b"host":
+            if host:
+                return "the header Host is there twice; which of them is meant is not to be guessed"
             host = value
         elif name == b"origin":
             origin = value

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections import Counter
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -13,10 +15,24 @@ from starlette.types import Scope as AsgiScope
 
 from soorma_common.errors import InvalidName, InvalidRequest, LimitExceeded, Unavailable
 from soorma_common.names import Scope, check_name, check_scope
+from soorma_common.values import compact
 
 LARGEST_BODY = 32 * 1024 * 1024
+LARGE = 1024 * 1024
 MOST_PARAMETERS = 100
 _PLAIN_JSON = b"application/json"
+_SAID_ONCE = (
+    b"host",
+    b"origin",
+    b"content-type",
+    b"content-length",
+    b"x-tenant-id",
+    b"x-user-id",
+    b"idempotency-key",
+    b"if-match",
+    b"if-none-match",
+    b"last-event-id",
+)
 
 _H = "[0-9A-Fa-f]"
 _TAIL = f"%[89ABab]{_H}"
@@ -48,7 +64,8 @@ class UnsupportedMediaType(InvalidRequest):
 class Request:
     """A request on its way through a service.
 
-    `names` are the parts of the path that its endpoint names, decoded. Of a header that is sent twice the last counts.
+    `names` are the parts of the path that its endpoint names, decoded. InvalidRequest names a header that is sent twice
+    though it says who or what is meant.
     """
 
     __slots__ = ("_asgi", "_headers", "_query", "_receive", "method", "names", "path")
@@ -57,6 +74,8 @@ class Request:
         self._asgi = asgi
         self._receive = receive
         self._headers: dict[bytes, bytes] = dict(asgi["headers"])
+        if len(self._headers) != len(asgi["headers"]):
+            _check_once(asgi["headers"])
         self._query: dict[str, str] | None = None
         self.method: str = asgi["method"]
         self.path: str = asgi["raw_path"].decode("latin-1")  # as it was sent: an encoded slash in a name separates not
@@ -124,13 +143,17 @@ class Request:
         return self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
 
     async def body(self) -> bytes:
-        """The body, which must be declared as JSON and be no larger than LARGEST_BODY."""
+        """The body, which must be declared as JSON and be no larger than LARGEST_BODY.
+
+        It comes without whitespace between its tokens: what is stored of it holds no line break then, whatever way it
+        goes on.
+        """
         if self._headers.get(b"content-type") != _PLAIN_JSON:
             self._check_media_type()
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body") and message["type"] == "http.request":
-            return _bounded(body, len(body))
+            return compact(_bounded(body, len(body)))
         return await self._rest_of(body, message["type"])
 
     async def _rest_of(self, first: bytes, kind: str) -> bytes:
@@ -143,12 +166,28 @@ class Request:
             _bounded(b"", size)
         if kind != "http.request":
             raise Unavailable("the client went away before its request was whole")
-        return b"".join(chunks)
+        body = b"".join(chunks)
+        chunks.clear()
+        if size > LARGE:  # each step over all of it is a turn of its own
+            await asyncio.sleep(0)
+            body = compact(body)
+            await asyncio.sleep(0)
+            return body
+        return compact(body)
 
     def _check_media_type(self) -> None:
         kind = self.media_type
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
             raise UnsupportedMediaType(f"send the body as Content-Type: application/json, not {kind or 'undeclared'}")
+
+
+def _check_once(headers: list[tuple[bytes, bytes]]) -> None:
+    """What a request says of itself it says once: of two, one reader believes the first, another the last."""
+    counted = Counter(name for name, _ in headers)
+    if twice := sorted(name.decode("latin-1") for name in _SAID_ONCE if counted[name] > 1):
+        raise InvalidRequest(
+            f"the header {twice[0]} is sent {counted[twice[0].encode()]} times; send it once", repeated=twice
+        )
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:

@@ -108,6 +108,6 @@ def end_some(connection: apsw.Connection, now: Moment, before: Ending) -> tuple[
     if is_over:
         connection.execute(SQL["abandon_dead_letters" if before.drop else "unpark_letters"], (before.subscription,))
         connection.execute(SQL["end_subscription"], (before.subscription,))
-        connection.execute(SQL["remove_empty_groups"])
+        connection.execute(SQL["remove_empty_group"], (before.group,))
     after = before._replace(cursor=cursor, removed=before.removed + len(rows), is_over=is_over)
     return after, Notice(groups={before.group})

@@ -77,6 +77,31 @@ def examine(path: Path, told_as: Path) -> Contents:
         return Contents(schema, *one(connection, "contents", ()))
 
 
+def check_schema(path: Path, told_as: Path) -> None:
+    """Unavailable if a copy holds anything but what the migrations make, as a trigger that changes what is written."""
+    with (
+        FailuresNamed(told_as),
+        closing(_reader(path, told_as)) as connection,
+        closing(apsw.Connection(":memory:")) as own,
+    ):
+        for step in migrations()[: int(connection.pragma("user_version"))]:
+            own.execute(step)
+        ours, found = _objects(own), _objects(connection)
+    if foreign := sorted(found.items() - ours.items()):
+        (kind, name), _ = foreign[0]
+        what = "is not as Soorma makes it" if (kind, name) in ours else "is not Soorma's"
+        raise _unfit(told_as, f"holds the {kind} {name!r}, which {what}; remove it there, or take another backup")
+    if missing := sorted(ours.items() - found.items()):
+        (kind, name), _ = missing[0]
+        raise _unfit(told_as, f"lacks the {kind} {name!r}, which a record has; take another backup")
+
+
+def _objects(connection: apsw.Connection) -> dict[tuple[str, str], str]:
+    """All tables, indexes, triggers and views by their kind and name, but those that SQLite keeps for itself."""
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
+    return {(kind, name): " ".join(sql.split()) for kind, name, sql in rows}
+
+
 def begin_again(path: Path) -> None:
     """Makes a copy fit to go on from: what happened after it was made may be unknown to it.
 

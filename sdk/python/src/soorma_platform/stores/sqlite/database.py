@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
-from typing import IO
 
 import apsw
 
 from soorma_common.errors import Unavailable
-from soorma_common.starting import DATABASE, IN_USE, NEEDS_MIGRATION, UNWRITABLE
+from soorma_common.starting import DATABASE, NEEDS_MIGRATION
+from soorma_platform.stores.sqlite.locking import PRIVATE_FILE
 
 BUSY_MS = 3000
-PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 _PACKAGE = files("soorma_platform.stores.sqlite")
 
 
@@ -53,6 +51,10 @@ class FailuresNamed:
             raise named from error
 
 
+PASSING = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError)
+"""What may end by itself, or by somebody's help, while the platform runs."""
+
+
 def _named(path: Path, error: apsw.Error) -> Unavailable | None:
     match error:
         case apsw.BusyError() | apsw.LockedError():
@@ -65,6 +67,10 @@ def _named(path: Path, error: apsw.Error) -> Unavailable | None:
             what = f"the database {path} cannot be opened for writing: {error}"
         case apsw.IOError():
             what = f"reading or writing {path} failed: {error}; check the disk"
+        case apsw.NoMemError():
+            what = f"SQLite has no memory left for the database {path}; end what uses the machine's memory"
+        case apsw.InternalError() | apsw.ProtocolError():
+            what = f"SQLite has failed on the database {path}: {error}"
         case apsw.ConnectionClosedError():
             return Unavailable(f"the database {path} is closed, the platform is stopping")
         case _:
@@ -72,35 +78,12 @@ def _named(path: Path, error: apsw.Error) -> Unavailable | None:
     return Unavailable(what, exit_status=DATABASE)
 
 
-def lock_file(path: Path) -> IO[str]:
-    """Holds the lock that makes this process the only platform on the database; Unavailable names the other."""
-    try:
-        path.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-        handle = path.with_name(f"{path.name}.lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise Unavailable(
-            f"the folder of the database {path} cannot be written: {error.strerror}", exit_status=UNWRITABLE
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        handle.seek(0)
-        holder = handle.read().strip() or "unknown"
-        handle.close()
-        raise Unavailable(
-            f"the database {path} is in use by another platform (process {holder}); stop that one first",
-            exit_status=IN_USE,
-        ) from None
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
-    return handle
-
-
 def connect(path: Path) -> apsw.Connection:
     """A connection whose commits are durable when they return. What it makes is readable by its owner alone."""
-    with suppress(OSError):  # SQLite says better what is wrong; it gives -wal and -shm the permissions of the file
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT, PRIVATE_FILE))
+    # To close a descriptor of a file gives up all locks that SQLite has on it in this process: only where it is new.
+    # SQLite says better what is wrong with it, and gives -wal and -shm its permissions.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
     with FailuresNamed(path):
         connection = apsw.Connection(os.fsencode(path).decode())
         connection.set_busy_timeout(BUSY_MS)

@@ -32,8 +32,10 @@ from soorma_platform.stores.protocol import (
     ReplicaInfo,
     SubscriptionInfo,
 )
+from soorma_platform.stores.sqlite import taking
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.overview import standings
+from soorma_platform.stores.sqlite.taking import Cursor
 from soorma_platform.stores.sqlite.transactions import delivery, live_entries, one, plan_row, rows_of
 
 KEEP_REPLAYS = 15 * 60_000
@@ -44,24 +46,29 @@ UNTAKEN_SECONDS = 600
 def subscribe(
     connection: apsw.Connection, moment: Moment, tenant_id: str, group: str, subscriptions: list[Subscription]
 ) -> Membership:
-    """Makes or refreshes a group; what is new in it takes recent events that nobody took, the named types first."""
+    """Makes or refreshes a group. What is new in it is joining: `join` brings it to an end."""
     now = moment.uptime
     group_id = one(connection, "upsert_group", (tenant_id, group, moment.wall))[0]
-    known = set(patterns(connection, group_id).values())
     own: dict[int, Subscription] = {}
     for wanted in subscriptions:
         policy = msgspec.json.encode(wanted.retry).decode()
         values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, moment.wall, now)
         own[one(connection, "upsert_subscription", values)[0]] = wanted
-    new = [(own_id, wanted) for own_id, wanted in own.items() if (wanted.type, wanted.topic) not in known]
-    since = now - UNTAKEN_SECONDS * 1000
-    last = one(connection, "last_delivery", ())[0]
-    for own_id, wanted in sorted(new, key=lambda pair: (pair[1].type == "*", pair[1].topic == "*")):
-        place = (group_id, own_id, wanted.type, wanted.topic, wanted.ordered, now, since, tenant_id)
-        connection.execute(SQL["take_untaken"], place)
-        connection.execute(SQL["mark_taken"], (since, wanted.type, wanted.topic, tenant_id))
-    connection.execute(SQL["lead_taken_lanes"], (group_id, now, last))
     return Membership(group_id, own, patterns(connection, group_id))
+
+
+def join(
+    connection: apsw.Connection, now: int, tenant_id: str, membership: Membership, place: Cursor | None
+) -> Cursor | None:
+    """One step in which what is new in a group takes recent events that nobody took; from where to go on then.
+
+    None once it has taken all. What is published meanwhile waits behind it.
+    """
+    ids = rows_of(connection, "joining_subscriptions", (membership.group_id,))
+    new = {id_: membership.own[id_] for (id_,) in ids if id_ in membership.own}
+    since = Cursor(now - UNTAKEN_SECONDS * 1000, 0)
+    joining = taking.Joining(membership.group_id, tenant_id, new)
+    return taking.take(connection, joining, now, max(since, place or since)) if new else None
 
 
 def patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str, str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import apsw
 import msgspec
@@ -55,15 +56,20 @@ from soorma_platform.stores.protocol import (
 )
 from soorma_platform.stores.sqlite import aside, deaths, deliveries, past, registry, transactions
 from soorma_platform.stores.sqlite.clock import RecordClock
-from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, lock_file, migrate
+from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, migrate
+from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
 from soorma_platform.stores.sqlite.offers import NEVER, Offers
 from soorma_platform.stores.sqlite.overview import Overview, standings
+from soorma_platform.stores.sqlite.taking import Cursor
 from soorma_platform.stores.sqlite.transactions import behind, is_over, one, page_of, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
+from soorma_platform.stores.sqlite.vitals import BEAT_SECONDS, HOPELESS_SECONDS, SILENT_SECONDS, Vitals
 from soorma_platform.stores.sqlite.writer import Writer
 
 T = TypeVar("T")
 _FAR = 1 << 62
+LOG_PAGE = 256 * 1024
+"""Bytes of events that are read at once for a reader of the log: who is behind takes turns with all others."""
 FEW = 16
 """Keys, and events, of a change up to which the event loop may make it itself."""
 _ENVELOPE = 6
@@ -76,14 +82,14 @@ class SqliteStore:
 
     def __init__(
         self,
-        path: Path,
-        lock: IO[str],
+        lock: RecordLock,
         connections: tuple[apsw.Connection, apsw.Connection],
         on_commit: Callable[[Notice], None],
         limits: Limits,
         clock: RecordClock,
         lease: float,
     ) -> None:
+        path = lock.path
         self._failures = FailuresNamed(path)
         self._lock = lock
         self._writing, self._reading = connections
@@ -93,6 +99,8 @@ class SqliteStore:
         self._writer = Writer(self._writing, path, on_commit, self._offers)
         self._upkeep = Upkeep(self.transact, self._writer, clock, self._offers)
         self._overview = Overview(path)
+        self._vitals = Vitals(path)
+        self._path = path
 
     @classmethod
     async def open(
@@ -113,8 +121,10 @@ class SqliteStore:
         full or read-only disk.
         """
         lock = lock_file(path)
+        path = lock.path
         try:
             writing = connect(path)
+            lock.hold_record()
             migrate(writing, path, allowed=may_migrate)
             with FailuresNamed(path):
                 own = RecordClock(writing, clock or SystemClocks())
@@ -123,7 +133,7 @@ class SqliteStore:
         except BaseException:
             lock.close()
             raise
-        return cls(path, lock, (writing, reading), on_commit, limits or Limits(), own, lease)
+        return cls(lock, (writing, reading), on_commit, limits or Limits(), own, lease)
 
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""
@@ -180,21 +190,29 @@ class SqliteStore:
     ) -> list[PlanRow]:
         """See `Store.plans`."""
         values = (scope.tenant_id, scope.user_id, after, self._now(), status, stalled, limit)
-        with self._reads() as connection:
-            return [transactions.to_plan(row) for row in connection.execute(SQL["live_plans"], values)]
+        rows = await self._overview.look(lambda connection: rows_of(connection, "live_plans", values))
+        return [transactions.to_plan(row) for row in rows]
 
     async def history(
         self, scope: Scope, plan_id: str, key: str | None, after: int | None, until: int | None, limit: int
     ) -> tuple[PlanRow, list[HistoryRow]]:
         """See `Store.history`."""
-        with self._reads(together=True) as connection:
-            plan = transactions.plan_row(connection, scope, plan_id, self._now())
-            if after is None:
-                after = plan.horizon - 1 if past.is_fork(connection, plan) else plan.horizon
-            rows = _whole_revisions(connection, plan, key, after, _FAR if until is None else until, limit)
-        if rows and rows[0].revision == plan.horizon == after + 1 and rows[0].key is None and rows[0].op in BEGINNINGS:
+        now = self._now()
+
+        def look(connection: apsw.Connection) -> tuple[PlanRow, int, list[HistoryRow]]:
+            plan = transactions.plan_row(connection, scope, plan_id, now)
+            begin = (plan.horizon - 1 if past.is_fork(connection, plan) else plan.horizon) if after is None else after
+            far = _FAR if until is None else until
+            return plan, begin, _whole_revisions(connection, plan, key, begin, far, limit)
+
+        if key is None:
+            with self._reads(together=True) as connection:
+                plan, start, rows = look(connection)
+        else:  # its changes may lie far apart
+            plan, start, rows = await self._overview.look(look)
+        if rows and rows[0].revision == plan.horizon == start + 1 and rows[0].key is None and rows[0].op in BEGINNINGS:
             return plan, rows  # the reader has seen all that there was before everything was removed
-        check_horizon(f"of plan {plan_id!r} revision", after, plan.horizon)
+        check_horizon(f"of plan {plan_id!r} revision", start, plan.horizon)
         return plan, rows
 
     async def actions(self, scope: Scope, plan_id: str, after: int, limit: int) -> list[HistoryRow]:
@@ -245,7 +263,7 @@ class SqliteStore:
         """See `Store.log`."""
         with self._reads(together=True) as connection:
             check_horizon("position", after, one(connection, "log_bounds", ())[0])
-            return [LogEntry(*row) for row in page_of(connection, "log", (after, limit), _ENVELOPE)[0]]
+            return [LogEntry(*row) for row in page_of(connection, "log", (after, limit), _ENVELOPE, LOG_PAGE)[0]]
 
     async def log_end(self) -> int:
         """See `Store.log_end`."""
@@ -289,16 +307,24 @@ class SqliteStore:
     async def timers(self, scope: Scope, plan_id: str | None, after: int, limit: int) -> list[TimerRow]:
         """See `Store.timers`."""
         values = (scope.tenant_id, scope.user_id, after, plan_id, limit)
-        with self._reads() as connection:
-            return [transactions.to_timer(row) for row in rows_of(connection, "timers", values)]
+        rows = await self._overview.look(lambda connection: rows_of(connection, "timers", values))
+        return [transactions.to_timer(row) for row in rows]
 
     # deliveries
 
     async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
         """See `Store.subscribe`."""
-        return await self._change(
+        membership: Membership = await self._change(
             lambda tx: deliveries.subscribe(tx, self._clock.read(), tenant_id, group, subscriptions)
         )
+        place: Cursor | None = None
+
+        def step(connection: apsw.Connection) -> Cursor | None:
+            return deliveries.join(connection, self._uptime(), tenant_id, membership, place)
+
+        while (place := await self._change(step)) is not None:
+            pass  # others have their turns between two steps
+        return membership
 
     async def join(
         self,
@@ -433,7 +459,8 @@ class SqliteStore:
             horizon, end = one(connection, "log_bounds", ())
             groups = list(standings(connection, uptime).values())
             writer, sizes = self._writer, self._overview.file_sizes()
-            return Standing(groups, end, horizon, sizes, writer.batches, writer.seconds, self.clock())
+            clock = self.clock()
+            return Standing(groups, end, horizon, sizes, writer.batches, writer.seconds, clock, writer.held)
 
         return await self._overview.look(look)
 
@@ -441,8 +468,8 @@ class SqliteStore:
         self, tenant_id: str | None, group: str | None, after: int, limit: int
     ) -> list[DeadLetterInfo]:
         """See `Store.dead_letters`."""
-        with self._reads() as connection:
-            rows = rows_of(connection, "dead_letters", (after, group, tenant_id, limit))
+        values = (after, group, tenant_id, limit)
+        rows = await self._overview.look(lambda connection: rows_of(connection, "dead_letters", values))
         return [deliveries.dead_letter_info(row) for row in rows]
 
     async def replay(self, tenant_id: str | None, dead_letter: int, key: str | None = None) -> bool:
@@ -475,8 +502,10 @@ class SqliteStore:
 
     async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentPage:
         """See `Store.agents`."""
-        with self._reads(together=True) as connection:
-            return registry.agents(connection, self._clock.read(), tenant_id, wanted, after, limit)
+        now = self._clock.read()
+        return await self._overview.look(
+            lambda connection: registry.agents(connection, now, tenant_id, wanted, after, limit)
+        )
 
     async def agent(self, tenant_id: str, name: str) -> AgentInfo | None:
         """See `Store.agent`."""
@@ -500,14 +529,17 @@ class SqliteStore:
         self, tenant_id: str, event_type: str | None, topic: str | None, after: str, limit: int
     ) -> EventPage:
         """See `Store.definitions`."""
-        with self._reads(together=True) as connection:
-            return registry.definitions(connection, tenant_id, event_type, topic, after, limit)
+        return await self._overview.look(
+            lambda connection: registry.definitions(connection, tenant_id, event_type, topic, after, limit)
+        )
 
     # upkeep
 
     async def upkeep(self, limits: Limits, retention: Retention) -> bool:
         """See `Store.upkeep`."""
         self.look_at_clock()
+        if self._silent() > BEAT_SECONDS:
+            await self._change(lambda tx: tx.execute(SQL["beat"]), durable=False)
         more: bool = await self._upkeep.step(limits, retention)
         return more
 
@@ -523,10 +555,22 @@ class SqliteStore:
 
     async def check(self) -> None:
         """See `Store.check`."""
+        if lost := self._vitals.lost():
+            raise Unavailable(lost)
         if self._writer.failure is not None:
             raise self._writer.failure
+        if (seconds := self._silent()) > SILENT_SECONDS:
+            raise Unavailable(f"no change of the database {self._path} has got through for {seconds:.0f} seconds")
         with self._reads() as connection:
             one(connection, "log_bounds", ())
+
+    def hopeless(self) -> str | None:
+        """See `Store.hopeless`."""
+        return self._vitals.lost() or self._writer.hopeless(HOPELESS_SECONDS)
+
+    def _silent(self) -> float:
+        """Seconds since the last change got through."""
+        return time.monotonic() - self._writer.written_at
 
     async def _change(self, job: Callable[[apsw.Connection], T], *, durable: bool = True) -> T:
         """Runs a change that nobody is told of."""

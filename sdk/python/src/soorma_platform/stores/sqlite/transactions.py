@@ -389,14 +389,14 @@ def one(connection: apsw.Connection, name: str, values: tuple[Any, ...]) -> Any:
 
 
 def page_of(
-    connection: apsw.Connection, name: str, values: tuple[Any, ...], text_column: int
+    connection: apsw.Connection, name: str, values: tuple[Any, ...], text_column: int, most: int = LARGEST_PAGE
 ) -> tuple[list[tuple[Any, ...]], bool]:
-    """Rows of a named query until LARGEST_PAGE bytes of a text column are reached, and whether there were more."""
+    """Rows of a named query until `most` bytes of a text column are reached, and whether there were more."""
     cursor = connection.execute(SQL[name], values)
     rows: list[tuple[Any, ...]] = []
     size = 0
     for row in cursor:
-        if size > LARGEST_PAGE:
+        if size > most:
             cursor.close()
             return rows, True
         rows.append(row)

@@ -25,14 +25,18 @@ from soorma_platform.stores.sqlite import registry, transactions
 from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.offers import Offers
-from soorma_platform.stores.sqlite.transactions import one, rows_of
+from soorma_platform.stores.sqlite.transactions import one, page_of, rows_of
 from soorma_platform.stores.sqlite.writer import Writer
 
 Transact = Callable[[Needs, Callable[[Snapshot], Decision]], Awaitable[Decision]]
 STEP = 500
 """Rows one step may touch: small enough that nobody waits for it."""
 
+STEP_BYTES = 2 * 1024 * 1024
+"""of texts that one step may touch"""
+
 _FAR = 1 << 62
+_ARGUMENT = 4
 
 log = Log("soorma.upkeep")
 
@@ -142,7 +146,7 @@ class Upkeep:
                     log.warning("subscription unused, soon to be removed", unseen_since=rfc3339(seen_at), **about)
             elif _abandon(connection, subscription_id, now):
                 connection.execute(SQL["remove_subscription"], (subscription_id, now - kept))
-                connection.execute(SQL["remove_empty_groups"])
+                connection.execute(SQL["remove_empty_group"], (group_id,))
                 log.warning(
                     "subscription removed, with all that waited for it",
                     unseen_since=rfc3339(seen_at),
@@ -197,9 +201,22 @@ def _remove_deliveries(connection: apsw.Connection, rows: list[tuple[int, int, s
 
 
 def _sweep_incarnation(connection: apsw.Connection, plan: int, incarnation: int) -> bool:
-    swept = [_changed(connection, query, (plan, incarnation, STEP)) for query in
-             ("sweep_entries", "sweep_history", "sweep_bases", "sweep_compensations")]  # fmt: skip
-    return max(swept) < STEP
+    is_done = True
+    for what in ("entries", "history", "bases", "compensations"):
+        count, is_all = _lightest(rows_of(connection, f"sizes_of_{what}", (plan, incarnation, STEP)))
+        connection.execute(SQL[f"sweep_{what}"], (plan, incarnation, count))
+        is_done &= is_all
+    return is_done
+
+
+def _lightest(sizes: list[tuple[int | None]]) -> tuple[int, bool]:
+    """How many rows of these sizes are removed at once, one at least, and whether these are all."""
+    total = 0
+    for count, (size,) in enumerate(sizes, 1):
+        total += size or 0
+        if total > STEP_BYTES:
+            return count, False
+    return len(sizes), len(sizes) < STEP
 
 
 def _trim(connection: apsw.Connection, plan: int, incarnation: int, limits: Limits) -> bool:
@@ -243,8 +260,8 @@ def _surplus(
 
 
 def _oldest(connection: apsw.Connection, place: tuple[int, int]) -> list[HistoryRow]:
-    rows = rows_of(connection, "oldest_history", (*place, _FAR, STEP))
-    if len(rows) == STEP:
+    rows, more = page_of(connection, "oldest_history", (*place, _FAR, STEP), _ARGUMENT, STEP_BYTES)
+    if more or len(rows) == STEP:
         last = rows[-1][0]
         rows = [row for row in rows if row[0] < last] or rows_of(connection, "oldest_history", (*place, last, -1))
     return [transactions.to_history(row) for row in rows]

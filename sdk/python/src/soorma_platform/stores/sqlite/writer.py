@@ -19,7 +19,8 @@ import apsw
 
 from soorma_common.errors import SoormaError, Unavailable
 from soorma_platform.engine.rows import Notice
-from soorma_platform.metrics import SECONDS, SIZES, Distribution
+from soorma_platform.logs import Log
+from soorma_platform.metrics import HOLDS, SECONDS, SIZES, Distribution
 from soorma_platform.stores.sqlite import database
 from soorma_platform.stores.sqlite.database import FailuresNamed
 from soorma_platform.stores.sqlite.offers import Offers
@@ -31,9 +32,12 @@ QUICK_SECONDS = 0.001
 """What a commit takes at most, in the mean, while the event loop makes some itself."""
 CROWD = 1.25
 """Jobs of one turn of the event loop from which on they go to the thread, where they share a commit."""
+LONG = 0.15
+"""Processor seconds of a transaction from which on the log tells of it."""
 WEIGHT = 0.1
 """of the latest in a mean that moves along"""
 
+log = Log("soorma.store")
 Job: TypeAlias = Callable[[apsw.Connection], tuple[Any, Notice | None]]
 
 
@@ -81,8 +85,12 @@ class Writer:
         self._closed = False
         self.failure: Unavailable | None = None
         """why the last attempt to write failed, until one succeeds"""
+        self.failing_since = 0.0
+        self.written_at = time.monotonic()
         self.batches = Distribution(SIZES)
         self.seconds = Distribution(SECONDS)
+        self.held = Distribution(HOLDS)
+        """processor seconds of each transaction"""
         self._thread = threading.Thread(target=self._run, name="soorma-writer", daemon=True)
         self._thread.start()
 
@@ -121,6 +129,15 @@ class Writer:
         """Whether a commit would hold up the event loop for a moment only, and nobody who could share it."""
         return self._seconds < QUICK_SECONDS and self._crowd < CROWD and self.failure is None
 
+    def hopeless(self, seconds: float) -> str | None:
+        """Why no change will be made any more: the thread has ended, or what fails has done so for so long."""
+        if not self._thread.is_alive() and not self._closed:
+            return "the thread that writes has ended; the log tells why"
+        failure = self.failure
+        if failure is None or isinstance(failure.__cause__, database.PASSING):
+            return None
+        return failure.message if time.monotonic() - self.failing_since > seconds else None
+
     async def close(self) -> None:
         """Finishes the jobs already accepted."""
         if not self._closed:
@@ -142,10 +159,13 @@ class Writer:
 
     def _write(self, batch: list[_Ticket], *, at_once: bool = False) -> bool:
         """Whether each ticket knows what came of it: not, if it was to be `at_once` and another process writes."""
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.thread_time()
         if not self._commit_all(batch, at_once=at_once):
             return False
-        took = time.perf_counter() - began
+        took, held = time.perf_counter() - began, time.thread_time() - worked
+        self.held.note(held)
+        if held > LONG:
+            log.warning("the writer was held: all changes had to wait", seconds=round(held, 3), changes=len(batch))
         self._seconds += WEIGHT * (took - self._seconds)
         self.seconds.note(took)
         self.batches.note(len(batch))
@@ -165,6 +185,7 @@ class Writer:
     def _commit_all(self, batch: list[_Ticket], *, at_once: bool = False) -> bool:
         try:
             with self._failures:
+                self._roll_back()  # what could not be rolled back before, as without memory
                 self._flush(any(ticket.durable for ticket in batch))
                 self._connection.set_busy_timeout(0 if at_once else database.BUSY_MS)
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -208,16 +229,20 @@ class Writer:
                 claimed = self._offers.claim(self._connection, [one.notice for one in batch if one.notice])
                 self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
-            self._roll_back()
+            with suppress(apsw.Error):  # it is tried again before the next
+                self._roll_back()
             self._fail(batch, error)
             return False
         self._offers.fill(claimed)
         if self._connection.total_changes() != before:
             self.failure = None
+            self.written_at = time.monotonic()
         return True
 
     def _fail(self, batch: list[_Ticket], error: Exception) -> None:
         if isinstance(error, Unavailable):
+            if self.failure is None:
+                self.failing_since = time.monotonic()
             self.failure = error
         for ticket in batch:
             ticket.error, ticket.notice = error, None

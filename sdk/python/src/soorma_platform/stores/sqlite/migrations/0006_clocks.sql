@@ -25,6 +25,7 @@ WHERE last > 0;
 
 ALTER TABLE subscriptions ADD COLUMN seen_uptime INTEGER NOT NULL DEFAULT 0;
 UPDATE subscriptions SET seen_uptime = seen_at;
+CREATE INDEX subscriptions_by_age ON subscriptions (seen_uptime);
 
 -- When a plan last changed, and when it ended.
 ALTER TABLE plans ADD COLUMN updated_uptime INTEGER NOT NULL DEFAULT 0;

@@ -1,7 +1,7 @@
 -- name: subscribers
 SELECT s.id, s.group_id, g.name, s.type, s.topic, s.ordered
 FROM subscriptions s JOIN groups g ON g.id = s.group_id
-WHERE s.type IN (?1, '*') AND s.topic IN (?2, '*') AND g.tenant_id IN ('', ?3);
+WHERE s.type IN (?1, '*') AND s.topic IN (?2, '*') AND g.tenant_id IN ('', ?3) AND NOT s.joining;
 
 -- name: lane_is_busy
 SELECT 1 FROM deliveries WHERE group_id = ? AND lane = ? LIMIT 1;
@@ -102,8 +102,9 @@ INSERT INTO groups (tenant_id, name, created_at) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET name = excluded.name RETURNING id;
 
 -- name: upsert_subscription
-INSERT INTO subscriptions (group_id, type, topic, ordered, retry, seen_at, seen_uptime)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+-- A new one is joining.
+INSERT INTO subscriptions (group_id, type, topic, ordered, retry, seen_at, seen_uptime, joining)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)
 ON CONFLICT DO UPDATE SET ordered = excluded.ordered, retry = excluded.retry, seen_at = excluded.seen_at,
     seen_uptime = excluded.seen_uptime
 RETURNING id;
@@ -111,26 +112,26 @@ RETURNING id;
 -- name: group_subscriptions
 SELECT id, type, topic FROM subscriptions WHERE group_id = ?;
 
--- name: take_untaken
-INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at)
-SELECT ?1, ?2, position, CASE WHEN ?5 THEN lane END, CASE WHEN ?5 AND lane IS NOT NULL THEN NULL ELSE ?6 END
-FROM events
-WHERE NOT taken AND at >= ?7 AND (?3 = '*' OR type = ?3) AND (?4 = '*' OR topic = ?4) AND (?8 = '' OR tenant_id = ?8)
-ORDER BY position;
+-- name: joining_subscriptions
+SELECT id FROM subscriptions WHERE group_id = ? AND joining;
 
--- name: last_delivery
-SELECT coalesce(max(id), 0) FROM deliveries;
+-- name: joined
+UPDATE subscriptions SET joining = 0 WHERE id = ?;
 
--- name: lead_taken_lanes
--- Of what was just taken the eldest of each lane leads it, unless the lane was there before.
-UPDATE deliveries SET ready_at = ?2
-WHERE id > ?3 AND group_id = ?1 AND lane IS NOT NULL AND NOT EXISTS (
-    SELECT 1 FROM deliveries d
-    WHERE d.group_id = ?1 AND d.lane = deliveries.lane AND (d.position < deliveries.position OR d.id <= ?3));
+-- name: untaken
+SELECT at, position, lane, type, topic, tenant_id, octet_length(envelope) FROM events INDEXED BY events_untaken
+WHERE NOT taken AND at >= ?1 AND (at > ?1 OR position > ?2) ORDER BY at, position LIMIT ?3;
+
+-- name: untaken_of_type
+SELECT at, position, lane, type, topic, tenant_id, octet_length(envelope) FROM events INDEXED BY events_untaken_by_type
+WHERE NOT taken AND type = ?4 AND at >= ?1 AND (at > ?1 OR position > ?2) ORDER BY at, position LIMIT ?3;
+
+-- name: insert_taken
+INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING;
 
 -- name: mark_taken
-UPDATE events SET taken = 1
-WHERE NOT taken AND at >= ?1 AND (?2 = '*' OR type = ?2) AND (?3 = '*' OR topic = ?3) AND (?4 = '' OR tenant_id = ?4);
+UPDATE events SET taken = 1 WHERE position = ?;
 
 -- name: see_subscriptions
 UPDATE subscriptions SET seen_at = ?2, seen_uptime = ?3 WHERE id IN (SELECT value FROM json_each(?1));

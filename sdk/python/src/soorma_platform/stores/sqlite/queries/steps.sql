@@ -12,6 +12,3 @@ INSERT INTO steps (group_id, position, name, occurrence, at, result) VALUES (?, 
 
 -- name: remove_steps
 DELETE FROM steps WHERE position = ?;
-
--- name: abandon_steps
-DELETE FROM steps WHERE group_id NOT IN (SELECT id FROM groups);

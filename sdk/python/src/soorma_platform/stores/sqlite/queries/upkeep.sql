@@ -12,6 +12,18 @@ SELECT kind, plan, incarnation, position, timer FROM chores LIMIT ?;
 -- name: remove_chore
 DELETE FROM chores WHERE kind = ? AND plan = ? AND incarnation = ?;
 
+-- name: sizes_of_entries
+SELECT octet_length(value) FROM entries WHERE plan = ? AND incarnation = ? LIMIT ?;
+
+-- name: sizes_of_history
+SELECT octet_length(argument) FROM history WHERE plan = ? AND incarnation = ? LIMIT ?;
+
+-- name: sizes_of_bases
+SELECT octet_length(value) FROM bases WHERE plan = ? AND incarnation = ? LIMIT ?;
+
+-- name: sizes_of_compensations
+SELECT octet_length(envelope) FROM compensations WHERE plan = ? AND incarnation = ? LIMIT ?;
+
 -- name: sweep_entries
 DELETE FROM entries WHERE (plan, incarnation, key) IN (
     SELECT plan, incarnation, key FROM entries WHERE plan = ? AND incarnation = ? LIMIT ?);
@@ -66,7 +78,14 @@ SELECT s.id, s.group_id, g.name, g.tenant_id, s.type, s.topic, s.seen_at, s.seen
 FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_uptime < ?;
 
 -- name: abandoned_deliveries
-SELECT id, group_id, lane FROM deliveries WHERE subscription_id = ? LIMIT ?;
+-- Those that are ready or in hand, and those that wait in lanes of their group.
+SELECT id, group_id, lane FROM (
+    SELECT id, group_id, lane FROM deliveries WHERE subscription_id = ?1 AND ready_at IS NOT NULL
+    UNION ALL
+    SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_in_line
+    WHERE group_id = (SELECT s.group_id FROM subscriptions s WHERE s.id = ?1) AND lane IS NOT NULL
+        AND subscription_id = ?1 AND ready_at IS NULL
+) LIMIT ?2;
 
 -- name: abandon_dead_letters
 DELETE FROM dead_letters WHERE subscription_id = ?;
@@ -81,10 +100,9 @@ WHERE id = (SELECT id FROM deliveries WHERE group_id = ?1 AND lane = ?2 ORDER BY
 -- name: remove_subscription
 DELETE FROM subscriptions WHERE id = ? AND seen_uptime < ?;
 
--- name: remove_empty_groups
-DELETE FROM groups
-WHERE NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.group_id = groups.id)
-    AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.group_id = groups.id);
+-- name: remove_empty_group
+DELETE FROM groups WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM subscriptions WHERE group_id = ?1)
+    AND NOT EXISTS (SELECT 1 FROM dead_letters WHERE group_id = ?1);
 
 -- name: ended_plans
 SELECT tenant_id, user_id, plan_id FROM plans WHERE ended_uptime <= ? ORDER BY ended_uptime LIMIT ?;
@@ -127,3 +145,7 @@ WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.updated_uptime <= ?3 AND p.stall
         WHERE e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
             AND (d.ready_at IS NOT NULL OR EXISTS (
                 SELECT 1 FROM deliveries o WHERE o.group_id = d.group_id AND o.lane = d.lane AND o.ready_at IS NOT NULL)));
+
+-- name: beat
+-- A change that changes nothing: that it gets through says that others would.
+UPDATE log_horizon SET position = position;
