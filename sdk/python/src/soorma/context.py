@@ -9,11 +9,10 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from soorma.bus import BusClient
-from soorma.calls import Caller
+from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
 from soorma.memory.client import MemoryClient
 from soorma.registry import RegistryClient
-from soorma.transport import HttpTransport
 from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
@@ -165,6 +164,4 @@ class HandlerContext(PlatformContext):
         raise InvalidRequest("context.run is for plain def handlers; here, await the call")
 
 
-def caller_for(config: ClientConfig) -> Caller:
-    """Connections to the platform that a configuration names."""
-    return Caller(HttpTransport(config.addresses), config.retry_seconds)
+__all__ = ["HandlerContext", "PlatformContext", "StepRunner", "caller_for"]

@@ -12,9 +12,8 @@ from typing import Any, Self, TypeVar
 import msgspec
 
 from soorma.bus import type_name
-from soorma.calls import Caller, segment
+from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
-from soorma.transport import HttpTransport
 from soorma_common import registry as wire
 from soorma_common.errors import InvalidRequest, NotFound
 from soorma_common.names import Scope, check_name
@@ -80,7 +79,7 @@ class RegistryClient:
 
     def __init__(self, *, config: ClientConfig | None = None) -> None:
         config = config or ClientConfig.from_env()
-        self._connect(config, Caller(HttpTransport(config.addresses), config.retry_seconds), None)
+        self._connect(config, caller_for(config), None)
 
     @classmethod
     def on(cls, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None = None) -> RegistryClient:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from soorma.cli import screen, services
-from soorma.cli.state import Running
+from soorma.local import Running
 
 
 def announce(running: Running) -> None:

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
-from soorma.cli.state import Running
+from soorma.local import Running
 
 LOOK_SECONDS = 0.1
 CHUNK = 1 << 16

@@ -7,13 +7,13 @@ import json
 from soorma.cli import screen, services
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
-from soorma.cli.state import Running
+from soorma.local import Running
 
 
 def status(folder: Folder, *, as_json: bool) -> Exit:
     """Shows it; the exit code tells whether it runs and is well."""
     running = _alive(folder)
-    health = running.health() if running else {}
+    health = services.health_of(running) if running else {}
     if as_json:
         screen.say(json.dumps(_document(folder, running, health), indent=2))
     elif running:

@@ -8,7 +8,7 @@ from pathlib import Path
 from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
-from soorma.cli.state import Running
+from soorma.local import Running
 
 
 def stop(folder: Folder, *, clean: bool, seconds: float) -> None:
