@@ -67,10 +67,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'soorma' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker is to find a name that is not there
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        if name.startswith("_"):
+            raise AttributeError(f"module 'soorma' has no attribute {name!r}")
+        from soorma import hints  # noqa: PLC0415 - only who needs a hint pays for it
+
+        raise hints.missing_name("soorma", name, __all__, hints.caller())
 
 
 def __dir__() -> list[str]:

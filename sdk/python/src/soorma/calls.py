@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
+from soorma.local import shown
 from soorma.transport import HttpTransport, Service, Transport
 from soorma_common.errors import SoormaError, Unavailable, from_problem
 from soorma_common.names import Scope
@@ -46,7 +47,7 @@ class Caller:
     ) -> None:
         self.transport = transport
         self._retry_seconds = retry_seconds
-        self._addresses = addresses or {}
+        self._addresses = {service: shown(address) for service, address in (addresses or {}).items()}
         self.is_silent = False
 
     async def call(

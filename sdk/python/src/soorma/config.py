@@ -25,7 +25,7 @@ _complaints: set[str] = set()
 """What was wrong with notes of platforms, to say it once."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ClientConfig:
     """The addresses of the services, whose data is meant where a call does not say, and how long to retry.
 
@@ -39,7 +39,7 @@ class ClientConfig:
     user_id: str | None = None
     retry_seconds: float = 10.0
     registry_url: str = REGISTRY_URL
-    origin: str = field(default="", compare=False, repr=False)
+    origin: str = field(default="", compare=False)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> ClientConfig:
@@ -64,6 +64,11 @@ class ClientConfig:
             registry_url=_address(env, here, "SOORMA_REGISTRY_URL", REGISTRY_URL),
             origin=origin,
         )
+
+    def __repr__(self) -> str:
+        shown = {name: local.shown(getattr(self, name)) for name in ("memory_url", "events_url", "registry_url")}
+        shown |= {name: getattr(self, name) for name in ("tenant_id", "user_id", "retry_seconds")}
+        return f"ClientConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def addresses(self) -> dict[Service, str]:

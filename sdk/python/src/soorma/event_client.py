@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from soorma.bus import BusClient, type_name
-from soorma.calls import Caller
+from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
-from soorma.context import caller_for
+from soorma.local import shown
 from soorma_common.errors import InvalidRequest, SoormaError
 from soorma_common.events import Event
 from soorma_common.names import check_name
@@ -116,7 +116,7 @@ class EventClient:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "connected" if self._reading is not None else "not connected"
-        return f"EventClient({self.agent_id!r}, {self._config.events_url}, {state})"
+        return f"EventClient({self.agent_id!r}, {shown(self._config.events_url)}, {state})"
 
     async def publish(
         self,

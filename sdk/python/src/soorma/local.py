@@ -46,6 +46,13 @@ def address(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def shown(url: str) -> str:
+    """The address without a password that may be in it, for logs and messages."""
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
 def variables(host: str, ports: Mapping[str, int]) -> dict[str, str]:
     """The environment with which the SDK finds this platform from anywhere."""
     return {name: address(host, ports[service]) for service, name in VARIABLES.items() if service in ports}

@@ -14,6 +14,7 @@ import msgspec
 from soorma.bus import type_name
 from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
+from soorma.local import shown
 from soorma_common import registry as wire
 from soorma_common.errors import InvalidRequest, NotFound
 from soorma_common.names import Scope, check_name
@@ -89,9 +90,13 @@ class RegistryClient:
         return client
 
     def _connect(self, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None) -> None:
+        self._config = config
         self._caller = caller
         self._scope = config.scope(None, None)
         self._guard = guard
+
+    def __repr__(self) -> str:
+        return f"RegistryClient({shown(self._config.registry_url)})"
 
     async def close(self) -> None:
         """Closes the client's connections."""

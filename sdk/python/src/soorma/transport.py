@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from soorma.local import shown
 from soorma_common.errors import InvalidRequest, Unavailable
 
 JSON = "application/json"
@@ -79,6 +80,7 @@ class HttpTransport:
 
     def __init__(self, addresses: Mapping[Service, str], origin: str = "") -> None:
         self._addresses = addresses
+        self._shown = {service: shown(address) for service, address in addresses.items()}
         self._origin = origin
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self._lives: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
@@ -123,7 +125,7 @@ class HttpTransport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(service, error) from error
         try:
-            yield _HttpSocket(socket, self._addresses[service])
+            yield _HttpSocket(socket, self._shown[service])
         finally:
             await socket.close()
 
@@ -158,12 +160,12 @@ class HttpTransport:
                 asyncio.run_coroutine_threadsafe(_closed(life), loop)
 
     async def _begin(self) -> aiohttp.ClientSession:
-        """Opens a session for the running loop, tied to a generator: `asyncio.run` and its like close those at the end."""
+        """Opens a session for the running loop, tied to a generator: `asyncio.run` closes those at its end."""
         if self._closed:
             raise InvalidRequest("this client is closed: make a new one, or close it after its last call")
         if self._origin and self._origin not in _origins:
             _origins.add(self._origin)
-            log.info("uses the platform %s: events at %s", self._origin, self._addresses["events"])
+            log.info("uses the platform %s: events at %s", self._origin, self._shown["events"])
         for gone in [each for each in list(self._lives) if each.is_closed()]:  # without closing its generators
             self._sessions.pop(gone, None)
             self._lives.pop(gone, None)
@@ -191,7 +193,7 @@ class HttpTransport:
         refused = getattr(error, "os_error", None)  # aiohttp wraps it in words that help nobody
         what = getattr(refused, "strerror", None) or str(error) or type(error).__name__
         return Unavailable(
-            f"the {service} service at {self._addresses[service]} cannot be reached: {what}. "
+            f"the {service} service at {self._shown[service]} cannot be reached: {what}. "
             "Is `soorma dev` running? `soorma dev --status` tells",
             service=service,
         )

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from soorma.context import HandlerContext
@@ -64,11 +65,14 @@ class Handlers:
     def __init__(self) -> None:
         self._handlers: dict[tuple[str, str], Handler] = {}
 
-    def add(self, handler: Handler) -> None:
-        """Takes a handler; InvalidRequest if its type and topic have one already."""
+    def add(self, handler: Handler, *, replace: bool = False) -> None:
+        """Takes a handler; InvalidRequest if its type and topic have another one already.
+
+        With `replace`, a function that is defined anew takes the place of its former self, as in a notebook.
+        """
         wanted = handler.subscription
         place = (wanted.type, wanted.topic)
-        if place in self._handlers:
+        if place in self._handlers and not (replace and _is_anew(self._handlers[place].function, handler.function)):
             other = self._handlers[place].function
             raise InvalidRequest(
                 f"event {wanted.type!r} on topic {wanted.topic!r} has the handler {other.__qualname__!r} already; "
@@ -86,6 +90,16 @@ class Handlers:
     def subscriptions(self) -> list[Subscription]:
         """What the agent subscribes to."""
         return [handler.subscription for handler in self._handlers.values()]
+
+
+def _is_anew(before: HandlerFunction, now: HandlerFunction) -> bool:
+    """Whether a function is another one defined again: of one name, and not at two places of one file."""
+    names = [(getattr(each, "__module__", None), getattr(each, "__qualname__", None)) for each in (before, now)]
+    if names[0] != names[1] or names[0][1] is None:
+        return False
+    places = [getattr(inspect.unwrap(each), "__code__", None) for each in (before, now)]
+    a, b = (None if code is None else (code.co_filename, code.co_firstlineno) for code in places)
+    return a is None or b is None or a == b or a[0] != b[0] or not Path(a[0]).is_file()
 
 
 def check_retry(retry: object) -> None:

@@ -18,6 +18,7 @@ class Home(NamedTuple):
 
 HOMES = {
     "init": Home("soorma.cli.init", "Make a project in a new folder: agents, a test that passes, and the next steps."),
+    "run": Home("soorma.cli.run.command", "Run agents, each in a process of its own, until Ctrl+C."),
     "events": Home(
         "soorma.cli.events", "Follow and publish events; look at groups and dead letters, and replay these."
     ),

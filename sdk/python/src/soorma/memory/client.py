@@ -12,6 +12,7 @@ import msgspec
 
 from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
+from soorma.local import shown
 from soorma.memory.plans import Plans, PlatformPlans, Stored
 from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.identity import entry_id
@@ -130,6 +131,9 @@ class MemoryClient:
         self._config = config
         self._caller = caller
         self._plans: Plans = plans or PlatformPlans(caller)
+
+    def __repr__(self) -> str:
+        return f"MemoryClient({shown(self._config.memory_url)})"
 
     async def close(self) -> None:
         """Closes the client's connections."""
