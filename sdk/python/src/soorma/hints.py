@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from difflib import get_close_matches
 from dis import opmap
 from types import FrameType
@@ -46,12 +45,12 @@ DECORATORS = {
 """Attributes of an agent, and what to use."""
 
 
-def missing_name(module: str, name: str, known: list[str], frame: FrameType | None) -> Exception:
+def missing_name(module: str, name: str, known: list[str], frame: FrameType) -> Exception:
     """The error of a name that the package lacks, with what to use; ImportError where `frame` imports it by name."""
     hint = NAMES.get(name) or _nearest(name, known)
     said = f"{module} has no {name!r}" + (f": {hint}" if hint else "")
     # `from soorma import X` would replace an AttributeError by an ImportError of its own, without the hint.
-    is_import = frame is not None and frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
+    is_import = frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
     return ImportError(said, name=name, path=None) if hint and is_import else AttributeError(said, name=name)
 
 
@@ -60,11 +59,6 @@ def missing_attribute(owner: object, name: str) -> AttributeError:
     hint = DECORATORS.get(name) or _nearest(name, [each for each in dir(type(owner)) if not each.startswith("_")])
     said = f"{type(owner).__name__!r} object has no attribute {name!r}"
     return AttributeError(said + (f": {hint}" if hint else ""), name=name, obj=owner)
-
-
-def caller() -> FrameType:
-    """The frame that asked the function that calls this one."""
-    return sys._getframe(2)  # noqa: SLF001 - `inspect` is slow to import
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -11,6 +11,7 @@ import typer
 from soorma.cli import endings, past, screen, shown
 from soorma.cli.given import Json, JsonLines, Key, Plan, Tenant, User, json_of, text_of
 from soorma.cli.reach import Platform, on_platform, until_interrupted
+from soorma.cli.tables import Column
 from soorma_common.names import check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete
 from soorma_common.values import decode
@@ -22,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 app.add_typer(past.app)
@@ -71,7 +73,16 @@ def list_plans(
         screen.note(f"this user of this tenant has no {'such ' if status or stalled else ''}plans")
     else:
         screen.table(
-            ("Plan", "Status", "Keys", "Actions", "Bytes", "Revision", "Updated", "Expires"),
+            (
+                Column("Plan", 0),
+                Column("Status", 1),
+                Column("Keys", 3),
+                Column("Actions", 3),
+                Column("Bytes", 5),
+                Column("Revision", 4),
+                Column("Updated", 2),
+                Column("Expires", 6),
+            ),
             [_plan_row(plan) for plan in found["plans"]],
         )
 
@@ -94,7 +105,14 @@ def list_keys(
         screen.note(f"plan {shown.cell(plan)} has no such keys for this user of this tenant")
     else:
         screen.table(
-            ("Key", "Value", "Revision", "Updated", "Expires"), [_entry_row(entry) for entry in found["entries"]]
+            (
+                Column("Key", 0),
+                Column("Value", 0, is_text=True),
+                Column("Revision", 2),
+                Column("Updated", 3),
+                Column("Expires", 4),
+            ),
+            [_entry_row(entry) for entry in found["entries"]],
         )
 
 
@@ -206,7 +224,15 @@ def history(
         screen.note(f"plan {shown.cell(plan)} has no such changes for this user of this tenant")
     else:
         screen.table(
-            ("Revision", "Time", "Operation", "Key", "Argument", "Agent", "Event"),
+            (
+                Column("Revision", 0),
+                Column("Time", 3),
+                Column("Operation", 0),
+                Column("Key", 0),
+                Column("Argument", 1, is_text=True),
+                Column("Agent", 2),
+                Column("Event", 4),
+            ),
             [_change_row(change) for change in found["changes"]],
         )
 
@@ -223,7 +249,8 @@ def actions(plan: Plan, as_json: Json = False, tenant: Tenant = None, user: User
         screen.note(f"plan {shown.cell(plan)} has no actions for this user of this tenant")
     else:
         screen.table(
-            ("Number", "Time", "Action", "Agent", "Event"), [_action_row(action) for action in found["actions"]]
+            (Column("Number", 0), Column("Time", 2), Column("Action", 0), Column("Agent", 1), Column("Event", 3)),
+            [_action_row(action) for action in found["actions"]],
         )
 
 

@@ -7,6 +7,7 @@ import json
 from soorma.cli import screen, services
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
+from soorma.cli.tables import Column
 from soorma.local import Running
 
 
@@ -18,7 +19,14 @@ def status(folder: Folder, *, as_json: bool) -> Exit:
         screen.say(json.dumps(_document(folder, running, health), indent=2))
     elif running:
         screen.table(
-            ("Service", "Address", "Health", "Pid", "Since", "Database"),
+            (
+                Column("Service", 0),
+                Column("Address", 0),
+                Column("Health", 0, is_text=True),
+                Column("Pid", 1),
+                Column("Since", 2),
+                Column("Database", 3),
+            ),
             [_row(running, service, state) for service, state in health.items()],
         )
     if running is None:

@@ -12,9 +12,10 @@ from soorma.cli import screen, shown
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.given import Json, Tenant, User
 from soorma.cli.reach import Platform, on_platform
+from soorma.cli.tables import Column
 from soorma_common.times import RFC_3339
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command(help="List the events that wait to be published, in the order they were set.")
@@ -33,7 +34,10 @@ def timers(
     elif not found["timers"]:
         screen.note("no event of this user of this tenant waits to be published")
     else:
-        screen.table(("Id", "Due", "Type", "Topic", "Plan"), [_timer_row(timer) for timer in found["timers"]])
+        screen.table(
+            (Column("Id", 0), Column("Due"), Column("Type"), Column("Topic", 3), Column("Plan", 2)),
+            [_timer_row(timer) for timer in found["timers"]],
+        )
 
 
 @app.command(help="Take back an event that waits to be published.")

@@ -15,7 +15,7 @@ from soorma.cli.reach import config_for
 from soorma.cli.run.targets import Wanted, parse
 from soorma_common.errors import SoormaError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 LOOK_SECONDS = 1.0
 
@@ -26,11 +26,12 @@ is only one. An agent that dies is started again, after a growing pause of 0.5 t
 what they have in hand; a second one ends them at once. They use the platform that the SOORMA_… variables name, else \
 that of this folder.
 
-[bold]Examples[/bold]
-  soorma run planner worker coordinator    three agents, one log
-  soorma run app.agents:writer --reload    start it again whenever a Python file changes
-  soorma run agents/worker.py:worker
-  soorma run planner 'worker*3'            three processes share the worker's events
+\b
+Examples:
+  soorma run planner worker coordinator   three agents, one log
+  soorma run app.agents:writer --reload   again whenever a Python file changes
+  soorma run agents/worker.py:worker      an agent in a file
+  soorma run planner 'worker*3'           three processes share the events
 """
 
 

@@ -26,7 +26,7 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 SETTLED_SECONDS = 10.0
 """An agent that has lived so long was well: its next death is the first again."""
 
-OTHERS_SECONDS = 1.0
+OTHERS_SECONDS = 5.0
 """When one agent cannot be loaded at the start, the others are waited for so long, to tell all mistakes at once."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -111,12 +111,12 @@ class Supervisor:
         if self._failure is not None:
             return
         self._failure = CommandError(Exit.AGENT, reason)
-        spoken = [keeper.process.has_spoken.wait() for keeper in self._keepers if keeper.process is not None]
+        started = [(keeper.wanted, keeper.process) for keeper in self._keepers if keeper.process is not None]
         with suppress(TimeoutError):
             async with asyncio.timeout(OTHERS_SECONDS):
-                await asyncio.gather(*spoken)
-        broken = [keeper.process.word.get("broken") for keeper in self._keepers if keeper.process is not None]
-        self._failure = CommandError(Exit.AGENT, "\n".join(dict.fromkeys([reason, *filter(None, broken)])))
+                await asyncio.gather(*(process.has_spoken.wait() for _, process in started))
+        told = [f"{wanted.target}: {process.word['broken']}" for wanted, process in started if "broken" in process.word]
+        self._failure = CommandError(Exit.AGENT, "\n".join(dict.fromkeys([reason, *told])))
         self.end()
 
     def end(self) -> None:
