@@ -65,7 +65,7 @@ def agents(
 def _row(agent: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         shown.cell(agent["name"]),
-        shown.cell(agent["description"]),
+        shown.text(agent["description"]),
         shown.cell(", ".join(capability["name"] for capability in agent["capabilities"])),
         shown.cell(", ".join(agent["eventsConsumed"])),
         shown.cell(", ".join(agent["eventsProduced"])),

@@ -9,7 +9,7 @@ import typer
 
 from soorma.cli import screen, shown, timers
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.given import Json, JsonLines, Tenant, User, json_of
+from soorma.cli.given import Json, JsonLines, Limit, Tenant, User, json_of
 from soorma.cli.reach import Platform, on_platform, until_interrupted
 from soorma.cli.tables import Column
 from soorma_common.errors import NotFound
@@ -159,14 +159,16 @@ def groups(as_json: Json = False, tenant: Tenant = None, user: User = None) -> N
         )
 
 
-@app.command(help="List the events that groups gave up, and why.")
-def dead_letters(group: _Group = None, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
+@app.command(help="List the events that groups gave up, and why, the last first.")
+def dead_letters(
+    group: _Group = None, limit: Limit = None, as_json: Json = False, tenant: Tenant = None, user: User = None
+) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
         return await _dead_letters(platform, group)
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        shown.as_document({**found, "deadLetters": shown.some(found["deadLetters"], "id", limit)})
     elif not found["deadLetters"]:
         screen.note("there are no dead letters")
     else:
@@ -182,7 +184,7 @@ def dead_letters(group: _Group = None, as_json: Json = False, tenant: Tenant = N
                 Column("Time", 3),
                 Column("Parked", 5),
             ),
-            [_dead_letter_row(letter) for letter in found["deadLetters"]],
+            [_dead_letter_row(letter) for letter in shown.newest(found["deadLetters"], "id", limit)],
         )
 
 
@@ -262,7 +264,7 @@ def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:
         str(group["ready"]),
         str(group["inHand"]),
         shown.moment(group["oldestAt"]),
-        shown.cell(takes),
+        shown.text(takes),
         str(len(group["replicas"])),
     )
 
@@ -270,7 +272,8 @@ def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:
 def _dead_letter_row(letter: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(letter["id"]),
-        *(shown.cell(letter[name]) for name in ("group", "type", "topic", "planId", "attempts", "reason")),
+        *(shown.cell(letter[name]) for name in ("group", "type", "topic", "planId", "attempts")),
+        shown.text(letter["reason"]),
         shown.moment(letter["at"]),
         "yes" if letter["parked"] else "no",
     )

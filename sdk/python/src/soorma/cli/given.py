@@ -38,6 +38,11 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON each, for programs.")]
 
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, metavar="N", help="So many only.", show_default="100; with --json all"),
+]
+
 STANDARD_INPUT = "-"
 
 
