@@ -82,7 +82,8 @@ def soorma(
 def dev(
     build: Annotated[bool, typer.Option("--build", help="Prepare or migrate the store first; start after it.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the platform; fine if none runs.")] = False,
-    clean: Annotated[bool, typer.Option("--clean", help="With --stop: remove store and logs.")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="With --stop: remove store and logs; asks first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --clean: remove without asking.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show how it is.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --status: print JSON for programs.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Print its log.")] = False,
@@ -106,6 +107,7 @@ def dev(
     _exclude({"--stop": stop, "--status": status, "--logs": logs, "--build": build})
     _exclude({"--stop": stop, "--status": status, "--logs": logs, "--foreground": foreground})
     _need("--clean", clean, "--stop", stop)
+    _need("--yes", yes, "--clean", clean)
     _need("--json", as_json, "--status", status)
     _need("--follow", follow, "--logs", logs)
     from soorma.cli import dev as noun  # noqa: PLC0415 - `soorma version` does without these
@@ -115,7 +117,7 @@ def dev(
 
     folder = Folder.nearest()
     if stop:
-        stopping.stop(folder, clean=clean, seconds=timeout)
+        stopping.stop(folder, clean=clean, ask=not yes, seconds=timeout)
     elif status:
         raise typer.Exit(looking.status(folder, as_json=as_json))
     elif logs:

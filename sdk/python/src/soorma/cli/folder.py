@@ -73,7 +73,9 @@ class Folder:
             return None
         if found and not found.process.is_alive():
             self._remove_note()
-            screen.note(f"the platform of process {found.pid} was gone; its state was cleaned up")
+            screen.note(
+                f"the platform of process {found.pid} had ended without a word; its note was removed, its data is kept"
+            )
             return None
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import stat
 import sys
@@ -108,6 +109,7 @@ class Platform:
 
 def on_platform(tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]) -> T:
     """Does the work on the platform that is meant; CommandError, in one line, if that fails."""
+    _hear_the_sdk()
     try:
         return asyncio.run(_work(tenant, user, work))
     except SoormaError as error:
@@ -128,6 +130,18 @@ def until_interrupted(
         on_platform(tenant, user, follow)
     except KeyboardInterrupt:
         return
+
+
+def _hear_the_sdk() -> None:
+    """What the SDK would log of an outage is for the person who waits."""
+    log = logging.getLogger("soorma")
+    if not log.handlers:
+        log.addHandler(_Notes(logging.WARNING))
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        screen.note(screen.plain(record.getMessage()))
 
 
 @asynccontextmanager

@@ -75,7 +75,7 @@ def newest(rows: list[dict[str, Any]], name: str, limit: int | None) -> list[dic
 def first(rows: list[dict[str, Any]], limit: int | None, which: str) -> list[dict[str, Any]]:
     """As many rows as a person is shown at once, or has asked for; a note where there are more."""
     most = MOST_ROWS if limit is None else limit
-    if len(rows) > most:
+    if limit is None and len(rows) > most:
         screen.note(f"the {which} {most} of {len(rows)}; --limit {len(rows)} shows all")
     return rows[:most]
 
