@@ -50,7 +50,7 @@ COMMANDS = {
     '-H "Content-Type: application/json" -d \'{"value": "a blog post"}\'': TOUR,
     'curl http://localhost:8083/v1/memory/working/plan-1/goal -H "X-Tenant-ID: acme" -H "X-User-ID: ann"': TOUR,
     'curl -X POST http://localhost:8082/v1/events/publish -H "Content-Type: application/json" '
-    '-d \'{"type": "order.placed", "topic": "business-facts", "data": {"order": 7}}\'': TOUR,
+    '-d \'{"type": "tea.ordered", "topic": "business-facts", "data": {"order": 7}}\'': TOUR,
     "curl http://localhost:8082/v1/events/groups": TOUR,
     "soorma events groups": TOUR,
     "soorma events dead-letters": TOUR,
@@ -67,6 +67,7 @@ COMMANDS = {
     # what makes an environment; its parts are what every test here stands on
     "python3 -m venv .venv": "test_the_shell_commands_of_an_environment",
     ". .venv/bin/activate": "test_the_shell_commands_of_an_environment",
+    ". ../../.venv/bin/activate": "test_the_shell_commands_of_an_environment",
     # the other examples, each on a platform of its own
     "cd examples/01-hello-world": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
     "python client.py Ada": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
@@ -74,6 +75,9 @@ COMMANDS = {
     "python publisher.py tea coffee": "system/test_examples.py::test_each_name_gets_a_copy_as_the_page_shows_it",
     "python publisher.py salt pepper sugar flour": "system/test_examples.py::test_replicas_share",
     "python publisher.py milk": "system/test_examples.py::test_what_is_announced_while_they_are_away_waits",
+    "soorma run worker": "system/test_cli_run.py::test_the_examples_run",
+    "soorma run subscriber:warehouse subscriber:accounts": "system/test_cli_run.py::test_the_examples_run",
+    "soorma run planner worker coordinator": "system/test_cli_run.py::test_the_examples_run",
     # elsewhere, because they take long, or run this very test
     "make demo": "system/test_demo.py::test_it_shows_the_workflow",
     "make demo-crash": "system/test_demo.py::test_kills_change_nothing_but_the_attempts",

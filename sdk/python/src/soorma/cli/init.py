@@ -49,7 +49,10 @@ DESCRIPTIONS = {
     Kind.WORKER: "Counts the words of texts",
     Kind.WORKFLOW: "Splits goals into tasks, and carries them out",
 }
-STARTS = {Kind.WORKER: "python -m {package}.worker", Kind.WORKFLOW: "python -m {package}"}
+STARTS = {
+    Kind.WORKER: "soorma run {package}.worker",
+    Kind.WORKFLOW: "soorma run {package}.planner {package}.worker {package}.coordinator",
+}
 
 _HELP = """Make a project in a new folder: agents, a test that passes, and the next steps.
 
