@@ -18,7 +18,7 @@ import types
 from typing import Any
 from uuid import uuid4
 
-from doc_pages import Block, preamble_of
+from doc_pages import Block
 
 from soorma import Event, PlatformContext, Reject, Worker, WorkflowState, errors
 from soorma.calls import Caller
@@ -60,10 +60,10 @@ class Stage:
         raise AssertionError("the stream ended")
 
 
-async def run_chain(chain: list[Block], stage: Stage) -> None:
+async def run_chain(chain: list[Block], stage: Stage, preamble: Block | None) -> None:
     """Runs blocks one after another, in one namespace, which begins with what the page's preamble defines."""
     names: dict[str, Any] = {"__name__": MODULE.__name__}
-    if preamble := preamble_of(chain[0].page):
+    if preamble is not None:
         await execute(preamble.code, names, preamble, preamble.line)
     for block in chain:
         await _hidden(block.setup, names, block, stage)

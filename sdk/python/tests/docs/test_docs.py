@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 from doc_blocks import Stage, execute, run_chain
-from doc_pages import LANGUAGES, ROOT, Block, Page, blocks, chains, pages
+from doc_pages import LANGUAGES, ROOT, Block, Page, blocks, chains, pages, preamble_of
 from doc_tour import Tour
 from platform_process import PlatformProcess, clean_environment
 
@@ -161,7 +161,7 @@ async def test_code_runs(chain: list[Block], running: PlatformProcess, monkeypat
     caller = caller_for(ClientConfig.from_env())
     try:
         async with PlatformContext.from_env("documentation") as context, asyncio.timeout(40):
-            await run_chain(chain, Stage(context, caller, tenant_id))
+            await run_chain(chain, Stage(context, caller, tenant_id), preamble_of(chain[0].page))
     finally:
         await caller.close()
 
@@ -197,6 +197,45 @@ async def test_the_checks_of_blocks_can_fail() -> None:
             await execute(wrong, {}, block(wrong), 1)
     for right in ("1 + 1  # -> 2", "n = 2  # -> 2", "len(1)  # raises TypeError", "if True:\n    1 + 1  # -> 2"):
         await execute(right, {}, block(right), 1)
+
+
+@pytest.mark.behaviour("docs.self-sufficient")
+async def test_a_block_sees_what_its_reader_sees(running: PlatformProcess) -> None:
+    """Hidden code may use what the test has, the block itself may not: it defines that, or the page's preamble does."""
+    context = PlatformContext.on(ClientConfig(running.memory_url, running.events_url), "documentation")
+    async with context:
+        stage = Stage(context, caller_for(ClientConfig()), "docs")
+        for name in stage.names():
+            hidden = Block(ROOT / "LICENSE.md", 1, "python", "", then=name)
+            await run_chain([hidden], stage, preamble=None)
+            with pytest.raises(NameError):
+                await run_chain([Block(ROOT / "LICENSE.md", 1, "python", name)], stage, preamble=None)
+
+
+@pytest.mark.behaviour("docs.self-sufficient")
+def test_blocks_publish_nothing_that_the_examples_take() -> None:
+    """Whoever tries a page and then starts an example within ten minutes would find the page's events there."""
+    sources = [path.read_text("utf-8") for path in (ROOT / "examples").rglob("*.py")]
+    taken = {kind for source in sources for kind in re.findall(r'\.on_event\("([^"]+)"', source)}
+    assert {"order.placed", "goal.received", "task.assigned", "greeting.requested"} <= taken
+    for block in blocks("python", "bash"):
+        if not block.page.is_relative_to(ROOT / "examples") and not block.excerpt_of:
+            assert not taken & set(published(block)), f"{block.name} publishes what an example takes"
+
+
+def published(block: Block) -> Iterator[str]:
+    """The types that a block publishes when it is run, not when an agent of it is at work."""
+    if block.language == "bash":
+        yield from re.findall(r'"type": "([^"]+)"', block.code)
+        return
+    waiting: list[ast.AST] = list(ast.parse(block.code).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("publish", "announce", "request"):
+            yield from (each.value for each in node.args[:1] if isinstance(each, ast.Constant))
 
 
 # --- Commands ------------------------------------------------------------------------------

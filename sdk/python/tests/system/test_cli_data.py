@@ -23,8 +23,8 @@ from running import WAIT, config_of, eventually, unique
 from soorma import PlatformContext, Reject, Worker, WorkflowState
 from soorma.cli import app, nouns, reach, services
 from soorma.cli.exits import Exit
-from soorma.cli.state import Running
 from soorma.config import EVENTS_URL, MEMORY_URL
+from soorma.local import Running
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
 
 SOORMA = [sys.executable, "-P", "-m", "soorma.cli"]
