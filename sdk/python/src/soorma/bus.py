@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import msgspec
 
+from soorma.awaits import awaited
 from soorma.calls import Caller, segment
 from soorma.config import ClientConfig
 from soorma.local import shown
@@ -73,6 +74,7 @@ class PlatformOutbox:
         return event
 
 
+@awaited
 class BusClient:
     """Publishes events and awaits answers.
 

@@ -123,7 +123,7 @@ class Caller:
         query: Mapping[str, Any],
         *,
         for_ever: bool = False,
-    ) -> AsyncIterator[tuple[str, int | None, bytes]]:
+    ) -> AsyncGenerator[tuple[str, int | None, bytes], None]:
         """Server-sent events as (kind, id, data), resumed without a gap when the connection breaks.
 
         Yields ("open", …) each time the stream stands. Unavailable once an outage has lasted as long as retries

@@ -8,6 +8,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+from soorma.awaits import awaited
 from soorma.bus import BusClient
 from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
@@ -77,6 +78,7 @@ class StepRunner(Protocol):
         ...
 
 
+@awaited
 class HandlerContext(PlatformContext):
     """The platform as a handler sees it: what is done through `memory` and `bus` is committed when it returns.
 
@@ -100,6 +102,7 @@ class HandlerContext(PlatformContext):
     ) -> None:
         super().__init__(memory, bus, registry)
         self.event = event
+        self._ids = (event["tenant_id"], event["user_id"], event.plan_id)  # whatever the handler makes of its event
         self.attempt = attempt
         self._immediate = immediate
         self._steps = steps
@@ -119,17 +122,17 @@ class HandlerContext(PlatformContext):
     @property
     def tenant_id(self) -> str:
         """The event's tenant."""
-        return str(self.event["tenant_id"])
+        return str(self._ids[0])
 
     @property
     def user_id(self) -> str:
         """The event's user."""
-        return str(self.event["user_id"])
+        return str(self._ids[1])
 
     @property
     def plan_id(self) -> str | None:
         """The plan the event belongs to."""
-        plan_id: str | None = self.event.plan_id
+        plan_id: str | None = self._ids[2]
         return plan_id
 
     @property
@@ -172,7 +175,10 @@ class HandlerContext(PlatformContext):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+            from soorma.agents.threads import waiting  # noqa: PLC0415 - which needs this module
+
+            with waiting():
+                return asyncio.run_coroutine_threadsafe(call, self._loop).result()
         call.close()
         raise InvalidRequest("context.run is for plain def handlers; here, await the call")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from soorma.bus import BusClient, type_name
+from soorma.callables import call, check_callable
 from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
 from soorma.local import shown
@@ -50,7 +51,7 @@ class EventClient:
         self._work_over(caller_for(self._config))
         self._closed = False
         self._listeners: list[tuple[str | None, str | None, Listener]] = []
-        self._reading: asyncio.Task[None] | None = None
+        self._reading: _Reading | None = None
 
     def _work_over(self, caller: Caller) -> None:
         """From now on its calls go over that caller; `soorma.testing` puts one of its own here."""
@@ -65,6 +66,7 @@ class EventClient:
         )
 
         def register(listener: L) -> L:
+            check_callable(listener, "a listener", "event")
             self._listeners.append((None if kind == "*" else kind, where, listener))
             return listener
 
@@ -72,6 +74,7 @@ class EventClient:
 
     def on_all_events(self, listener: L) -> L:
         """Registers a function of the event, plain or async, for all events of the connected topics."""
+        check_callable(listener, "a listener", "event")
         self._listeners.append((None, None, listener))
         return listener
 
@@ -85,26 +88,32 @@ class EventClient:
         names = [check_topic(topic) for topic in topics]
         if not names:
             raise InvalidRequest("name at least one topic to listen to")
-        is_open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reading = asyncio.create_task(self._read(names, is_open), name=f"soorma-client-{self.agent_id}")
+        reading = self._reading = _Reading()
+        reading.task = asyncio.create_task(self._read(names, reading), name=f"soorma-client-{self.agent_id}")
         try:
-            await is_open
+            await reading.is_open
         except BaseException:
             await self._stop_listening()
             raise
 
     async def disconnect(self) -> None:
-        """Stops listening and closes the client; from here on it refuses all but `connect`, which opens it again."""
-        await self._stop_listening()
+        """Stops listening and closes the client; from here on it refuses all but `connect`, which opens it again.
+
+        No listener is called any more. One that disconnects its own client runs on to its end.
+        """
         self._closed = True
+        await self._stop_listening()
         await self._caller.close()
 
     async def _stop_listening(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError, SoormaError):
-                await self._reading
-            self._reading = None
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.is_over = True
+            is_inside = reading.is_handing_out and _listening.get() is reading
+            if not is_inside and reading.task is not None:
+                reading.task.cancel()
+                with suppress(asyncio.CancelledError, SoormaError):
+                    await reading.task
 
     @property
     def _open_bus(self) -> BusClient:
@@ -151,29 +160,56 @@ class EventClient:
     ) -> None:
         await self.disconnect()
 
-    async def _read(self, topics: list[str], is_open: asyncio.Future[None]) -> None:
+    async def _read(self, topics: list[str], reading: _Reading) -> None:
         query = {"topics": ",".join(topics), "tenant_id": self.tenant_id}
+        _listening.set(reading)
         try:
-            await self._follow(query, is_open)
+            await self._follow(query, reading)
         except SoormaError as error:
-            if is_open.done():
+            if reading.is_open.done():
+                if reading.is_over:
+                    return
                 log.exception("client %s has stopped listening", self.agent_id)
                 raise
-            is_open.set_exception(error)
+            reading.is_open.set_exception(error)
 
-    async def _follow(self, query: Mapping[str, Any], is_open: asyncio.Future[None]) -> None:
-        async for kind, _, data in self._caller.follow("events", "/v1/events/stream", None, query, for_ever=True):
-            if kind == "open" and not is_open.done():
-                is_open.set_result(None)
-            elif kind == "event":
-                await self._hand_out(Event.from_json(data))
+    async def _follow(self, query: Mapping[str, Any], reading: _Reading) -> None:
+        stream = self._caller.follow("events", "/v1/events/stream", None, query, for_ever=True)
+        async with aclosing(stream):
+            async for kind, _, data in stream:
+                if kind == "open" and not reading.is_open.done():
+                    reading.is_open.set_result(None)
+                elif kind == "event":
+                    reading.is_handing_out = True
+                    await self._hand_out(data, reading)
+                    reading.is_handing_out = False
+                if reading.is_over:
+                    return
 
-    async def _hand_out(self, event: Event) -> None:
-        for kind, topic, listener in self._listeners:
+    async def _hand_out(self, data: bytes, reading: _Reading) -> None:
+        event = Event.from_json(data)
+        for kind, topic, listener in list(self._listeners):
             if kind in (None, event.type) and topic in (None, event.topic):
                 try:
-                    outcome = listener(event)
-                    if inspect.isawaitable(outcome):
-                        await outcome
+                    await call(listener, Event.from_json(data))  # each its own: one may change what it is given
+                except asyncio.CancelledError:
+                    if reading.is_over:
+                        raise
+                    log.exception("a listener was cancelled on event %s %s", event.type, event.id)
                 except Exception:
                     log.exception("a listener failed on event %s %s", event.type, event.id)
+                if reading.is_over:
+                    return
+
+
+class _Reading:
+    """Reading of events from a `connect` to its `disconnect`."""
+
+    def __init__(self) -> None:
+        self.is_open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_handing_out = self.is_over = False
+        self.task: asyncio.Task[None] | None = None
+
+
+_listening: ContextVar[_Reading | None] = ContextVar("soorma_listening", default=None)
+"""The reading whose listener this code belongs to, in whatever task that the listener has started."""

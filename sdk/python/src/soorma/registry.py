@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from soorma.awaits import awaited
 from soorma.bus import type_name
 from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
@@ -71,6 +72,7 @@ class EventInfo:
     versions: list[int]
 
 
+@awaited
 class RegistryClient:
     """Client of the registry, for one tenant: that of SOORMA_TENANT_ID, else the default one; in a handler its event's.
 

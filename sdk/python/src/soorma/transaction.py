@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID, uuid5
 
+import msgspec
 from msgspec.structs import replace
 
 from soorma.bus import PlatformOutbox, trace_of
@@ -40,6 +42,8 @@ from soorma_common.operations import (
 
 T = TypeVar("T", bound=datetime | None)
 Isolation = Literal["reads", "writes"]
+_OVERHEAD = 100
+"""Bytes that an operation counts for beside its value."""
 UNCOMMITTED = 0
 """The revision of what the handler has changed and not committed yet."""
 
@@ -102,6 +106,27 @@ class _Plan:
             keys, size = keys + 1, size + _bytes(key) + _bytes(text)
         return keys, size
 
+    def superseded(self, key: str) -> list[AnyOperation]:
+        """What an earlier `set` gave the key, and was done to that since: another `set` makes it void.
+
+        So a handler that writes a growing draft again and again commits the last, and sends no more than that.
+        """
+        if key not in self.changed:
+            return []
+        for place in range(len(self.operations) - 1, -1, -1):
+            operation = self.operations[place]
+            if isinstance(operation, Set) and operation.key == key:
+                return [one for one in self.operations[place:] if isinstance(one, KeyOperation) and one.key == key]
+            if not isinstance(operation, KeyOperation | RecordAction):
+                return []  # what came before that may matter to it
+        return []
+
+    def append(self, operation: AnyOperation, void: list[AnyOperation]) -> None:
+        """Adds an operation, and takes out those that it makes void."""
+        if void:
+            self.operations = [one for one in self.operations if not any(one is other for other in void)]
+        self.operations.append(operation)
+
     def clear(self) -> None:
         """Nothing is there any more."""
         self.changed.clear()
@@ -160,6 +185,8 @@ class Transaction:
         self._events: list[Envelope] = []
         self._timers: list[Timer] = []
         self._cancels: list[str] = []
+        self._size = 0
+        """bytes of the commit so far"""
         self._ended = False
 
     def end(self) -> None:
@@ -293,6 +320,8 @@ class Transaction:
         key = operation.key
         if operation.expected_revision is not None:
             self._check_revision(plan_id, plan, operation)
+        void = plan.superseded(key) if isinstance(operation, Set) else []
+        size = self._size_with(operation, void)
         if isinstance(operation, Set):
             after = apply(operation, None)
             self._check_plan(plan, key, after)
@@ -309,7 +338,8 @@ class Transaction:
             self._check_plan(plan, key, after)
             plan.put(key, after)
             answer = None if operation.blind else result(operation, before, after)
-        plan.operations.append(operation)
+        plan.append(operation, void)
+        self._size = size
         return answer
 
     @staticmethod
@@ -376,6 +406,8 @@ class Transaction:
             self.check(Scope(str(event.tenant_id), str(event.user_id)))
             self._limits.check("event_bytes", len(encode_envelope(event).encode()), "event {!r}, in bytes,", event.type)
         self._limits.check("commit_events", len(self._events) + len(events), "the number of the transaction's events")
+        for event in events:
+            self._size = self._size_with(event)
         self._events += events
 
     async def set_timer(self, timer: Timer) -> None:
@@ -384,6 +416,7 @@ class Transaction:
         event = timer.event
         self.check(Scope(str(event.tenant_id), str(event.user_id)))
         self._limits.check("event_bytes", len(encode_envelope(event).encode()), "event {!r}, in bytes,", event.type)
+        self._size = self._size_with(event)
         self._timers.append(timer)
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
@@ -455,6 +488,12 @@ class Transaction:
         if plan.complete:
             return [key for key, seen in plan.base.items() if seen.text is not None]
         return await self._platform.keys(self.scope, plan_id, "")
+
+    def _size_with(self, more: Any, void: Iterable[Any] = ()) -> int:
+        """Bytes of the commit with one more operation or event, without some; LimitExceeded where that is too much."""
+        size = self._size + _weight(more) - sum(map(_weight, void))
+        self._limits.check("commit_bytes", size, "the transaction's operations and events, in bytes,")
+        return size
 
     def _check_limits(self, operation: AnyOperation) -> None:
         count = 1 + sum(len(plan.operations) for plan in self._plans.values())
@@ -543,6 +582,14 @@ def _moment(time: T | int) -> T | datetime:
 
 def _bytes(text: str | None) -> int:
     return 0 if text is None else len(text) if text.isascii() else len(text.encode())
+
+
+def _weight(sent: Any) -> int:
+    """Bytes that an operation or event takes in a commit, near enough: those of its values, which may be large."""
+    value = getattr(sent, "data" if isinstance(sent, Envelope) else "value", None)
+    if isinstance(value, msgspec.Raw):
+        return _OVERHEAD + len(bytes(value))
+    return _OVERHEAD + len(msgspec.json.encode(sent))
 
 
 def _reads(operation: AnyKeyOperation) -> bool:

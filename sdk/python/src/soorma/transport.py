@@ -15,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from soorma.local import shown
+from soorma_common.delivery import LARGEST_FRAME
 from soorma_common.errors import InvalidRequest, Unavailable
 
 JSON = "application/json"
@@ -23,7 +24,6 @@ Service = Literal["memory", "events", "registry"]
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 75.0
 LARGE_BODY = 512 * 1024
-LARGEST_FRAME = 64 * 1024 * 1024
 
 log = logging.getLogger("soorma.transport")
 _origins: set[str] = set()

@@ -13,7 +13,9 @@ from uuid import uuid4
 
 import msgspec
 
+from soorma.awaits import awaited
 from soorma.bus import timer_of
+from soorma.callables import call, check_callable
 from soorma.memory.claims import Claim
 from soorma.memory.client import Action, Change, MemoryClient, PlanInfo, PlanState, check_ttl, raw
 from soorma.memory.past import MISSING, Difference, StateAt, check_revision, difference
@@ -52,6 +54,7 @@ T = TypeVar("T")
 _ANYTHING = object()
 
 
+@awaited
 class WorkflowState:
     """The state of one plan, shared by all agents that work on it.
 
@@ -317,12 +320,13 @@ class WorkflowState:
 
         It waits between the runs, longer each time, so that many at one key get their turns.
         """
+        check_callable(work, "the work of a transaction", "tx")
         loop = asyncio.get_running_loop()
         deadline, wait = loop.time() + TRANSACT_SECONDS, FIRST_WAIT
         while True:
             try:
                 async with self.transaction() as tx:
-                    outcome = await work(tx)
+                    outcome: T = await call(work, tx)
             except Conflict:
                 if loop.time() >= deadline:
                     raise
@@ -351,6 +355,8 @@ class WorkflowState:
         Returns that value; TimedOut after `timeout` seconds (None: never). Sees committed values only.
         """
         _key(key)
+        if callable(expected):
+            check_callable(expected, "what wait_for expects", "value")
         try:
             async with asyncio.timeout(timeout):
                 while True:
@@ -370,7 +376,7 @@ class WorkflowState:
                 if commit and not any(change.key in (key, None) for change in commit):
                     continue
                 found = await self.memory.get_committed(self.plan_id, key, self.tenant_id, self.user_id)
-                if found is not None and _fits(found.value, expected):
+                if found is not None and await _fits(found.value, expected):
                     return found.value
         raise AssertionError("a watch ends only by an error")
 
@@ -405,11 +411,11 @@ def _event(event_type: str, topic: str | Topic, data: Any) -> Envelope:
     return check_envelope(Envelope(event_type, check_topic(topic), str(uuid4()), data=content))
 
 
-def _fits(value: Any, expected: Any) -> bool:
+async def _fits(value: Any, expected: Any) -> bool:
     if expected is _ANYTHING:
         return True
     if callable(expected):
-        return bool(expected(value))
+        return bool(await call(expected, value))
     return bool(value == decode(encode(expected)))
 
 

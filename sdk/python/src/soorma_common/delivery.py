@@ -17,6 +17,9 @@ from soorma_common.memory import Commit
 LEASE_SECONDS = 30.0
 """How long a delivery stays with an agent that is not heard of; agents renew three times as often."""
 
+LARGEST_FRAME = 32 * 1024 * 1024
+"""Bytes of the largest message on an agent's connection, either way."""
+
 
 class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often and when a failed delivery is tried again.

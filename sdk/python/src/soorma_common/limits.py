@@ -25,6 +25,7 @@ class Limits(msgspec.Struct, frozen=True):
     plan_compensations: int = 1_000
     commit_operations: int = 1_000
     commit_events: int = 1_000
+    commit_bytes: int = 30 * MIB
     event_bytes: int = 512 * 1024
     step_bytes: int = MIB
     delivery_steps: int = 1_000

@@ -62,7 +62,8 @@ def _line(path: str, name: str, member: Any) -> str | None:
     if not callable(function):
         return None
     parameters = [_plain(parameter) for parameter in inspect.signature(function).parameters.values()]
-    kind = "async " if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function) else ""
+    written = inspect.unwrap(function)
+    kind = "async " if inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written) else ""
     return f"{kind}{path}.{name}{inspect.Signature(parameters)}"
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import math
 import os
-import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,11 +16,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
 from soorma import hints, logs
+from soorma.agents import forks, loops
 from soorma.agents.attempts import Attempts
 from soorma.agents.connection import Connection
 from soorma.agents.handlers import Handler, HandlerFunction, Handlers, Runner, check_retry, run_handler, subscription
+from soorma.agents.loops import LoopFactory
 from soorma.agents.presence import Presence, announcement, definitions_of, names_of
+from soorma.agents.signals import Signals
 from soorma.bus import type_name
+from soorma.callables import call, check_callable
 from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import PlatformContext, caller_for
@@ -36,6 +38,10 @@ from soorma_common.topics import Topic, check_topic
 
 HANDLER_SECONDS = 3600.0
 DRAIN_SECONDS = 30.0
+LONGEST_BLOCK = 5.0
+"""Seconds for which a handler may block the event loop of an agent that is to stop, beyond the time to drain."""
+CLAIM_SECONDS = 1.0
+"""Within what time a SystemExit that came out of a task has come out of the handler that awaits it, if one does."""
 
 log = logging.getLogger("soorma.agent")
 F = TypeVar("F", bound=HandlerFunction)
@@ -92,6 +98,10 @@ class Agent:
         self._own_caller: Caller | None = None
         self._lent: Caller | None = None
         self._runner: Runner = run_handler
+        self._exit: BaseException | None = None
+        """why the agent has ended itself"""
+        self._halt: Callable[[], object] = self._stop_soon
+        """ends the agent in order, from the event loop"""
 
     @property
     def tenant_id(self) -> str | None:
@@ -133,44 +143,86 @@ class Agent:
 
     def on_startup(self, hook: H) -> H:
         """Registers a function, plain or async, that is called before the first event is taken."""
+        check_callable(hook, "a start-up hook")
         self._startup.append(hook)
         return hook
 
     def on_shutdown(self, hook: H) -> H:
         """Registers a function, plain or async, that is called after the last handler has ended."""
+        check_callable(hook, "a shutdown hook")
         self._shutdown.append(hook)
         return hook
 
     # its life
 
-    def run(self) -> None:
+    def run(self, *, loop_factory: LoopFactory | None = None) -> None:
         """Runs the agent until SIGINT or SIGTERM; then handlers in hand are finished, and it returns.
 
         Waits for the platform as long as it takes, and comes back by itself when the connection is lost. Where the
         program has not set up logging, `soorma.logs.configure` does; SOORMA_LOG_LEVEL=debug shows each attempt.
-        The event loop is uvloop's, where there is one for the machine; `start` takes the loop it is called in.
+        A second signal ends the process at once.
+
+        The event loop is what `loop_factory` makes, as `asyncio.new_event_loop`. Without one it is that of the policy
+        that the program has set, else uvloop's. `start` takes the loop it is called in.
         InvalidRequest in a thread other than the main one and where a loop runs already: use `start` and `stop` there.
         """
         _refuse_run_here(self.name)
         if not logs.is_configured():
             logs.configure(agent=self.name, instance=self.instance)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(self._run_until_signalled())
+        loops.run(self._run_until_signalled(), self._on_exit, loop_factory)
+        if self._exit is not None:
+            raise self._exit
 
     async def _run_until_signalled(self) -> None:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        await self._begin()
-        assert self._running is not None  # noqa: S101 - _begin has just set it
-        ends = {asyncio.create_task(event.wait()) for event in (stop, self._presence.refused)}
-        await asyncio.wait({*ends, self._running}, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
-        for number in (signal.SIGINT, signal.SIGTERM):  # a second signal ends it at once
-            loop.remove_signal_handler(number)
-        await self.stop()
+        self._halt = stop.set
+        with Signals(stop, self._drain_timeout + LONGEST_BLOCK) as signals:
+            if not await self._begins_before(stop):
+                return
+            signals.started()
+            assert self._running is not None  # noqa: S101 - `_begin` has set it
+            ends = {asyncio.create_task(event.wait()) for event in (stop, self._presence.refused)}
+            await asyncio.wait({*ends, self._running}, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+            signals.reacts()
+            await self.stop()
+
+    async def _begins_before(self, stop: asyncio.Event) -> bool:
+        """Starts the agent; False if it was to stop before it had started."""
+        beginning, stopping = asyncio.create_task(self._begin()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({beginning, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not beginning.done():
+                beginning.cancel()
+                await asyncio.wait({beginning})
+                return False
+            await beginning
+        finally:
+            stopping.cancel()
+            if self._running is None and self._own_caller is not None:
+                await self._own_caller.close()
+        return True
+
+    def _on_exit(self, error: BaseException) -> None:
+        """A task has raised SystemExit or the like. One of a handler fails that; any other ends the agent, in order."""
+
+        def look() -> None:
+            if not any(error is one for one in self._attempts.exits):
+                self._exit = error
+                self._halt()
+
+        if self._running is None:
+            self._exit = error
+            self._halt()
+        else:
+            self._loop.call_later(CLAIM_SECONDS, look)
+
+    def _on_exhausted(self, reason: str) -> None:
+        """Ends the agent, as only a new process helps."""
+        log.critical("agent %s ends: %s", self.name, reason)
+        self._exit = SoormaError(f"agent {self.name!r} ended itself: {reason}")
+        self._halt()
 
     async def start(self) -> None:
         """Starts the agent in this event loop; returns once it is subscribed, Unavailable if that takes too long.
@@ -208,17 +260,26 @@ class Agent:
         caller = given or self._own_caller
         assert caller is not None  # noqa: S101 - one of the two is there
         for hook in self._startup:
-            await _called(hook)
+            await call(hook)
         self._connection = Connection(
             caller.transport, self._hello, self._on_welcome, self._on_deliver, self._on_cancel
         )
         self._attempts = Attempts(
-            self.name, self.instance, self._config, caller, self._connection, self.max_concurrency, self._runner
+            self.name,
+            self.instance,
+            self._config,
+            caller,
+            self._connection,
+            self.max_concurrency,
+            self._on_exhausted,
+            self._runner,
         )
         told = announcement(self.description, self.capabilities, self.events_consumed, self.events_produced)
         place = (self.name, self.instance)
         self._presence = Presence(caller.transport, self.tenant_id, place, told, self._definitions)
         self._running = asyncio.create_task(self._connection.run(), name=f"soorma-agent-{self.name}")
+        self._loop = asyncio.get_running_loop()
+        forks.enter(self._loop)
 
     def _hello(self) -> Hello:
         return Hello(
@@ -272,11 +333,12 @@ class Agent:
             running.cancel()
             outcome = (await asyncio.gather(running, return_exceptions=True))[0]
             self._running = None
+            forks.leave(self._loop)
             self._attempts.close()
             await leaving
             try:
                 for hook in self._shutdown:
-                    await _called(hook)
+                    await call(hook)
             finally:
                 if self._own_caller is not None:
                     await self._own_caller.close()
@@ -290,6 +352,10 @@ class Agent:
         """The platform outside handlers, for hooks and background work: each call takes effect at once."""
         return PlatformContext.on(self._config, self.name, self._lent or self._caller or self._own_caller)
 
+    def _stop_soon(self) -> None:
+        """Stops an agent that was started with `start`."""
+        self._stopping = asyncio.ensure_future(self.stop())
+
     # as `soorma.testing` has it
 
     def _lend(self, caller: Caller | None, runner: Runner = run_handler) -> None:
@@ -301,6 +367,7 @@ class Agent:
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
+            forks.leave(self._loop)
             self._presence.abandon()
             await asyncio.gather(running, self._attempts.abandon(), return_exceptions=True)
 
@@ -336,18 +403,3 @@ def _refuse_run_here(name: str) -> None:
         raise InvalidRequest(
             f"agent {name!r} cannot run() in a thread, where no signal arrives: start an event loop in it, {instead}"
         )
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """It takes a fifth less of the processor for an event; None: that of the standard library."""
-    try:
-        import uvloop  # noqa: PLC0415 - only who runs an agent pays for it
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-async def _called(hook: Hook) -> None:
-    outcome = hook()
-    if inspect.isawaitable(outcome):
-        await outcome

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
@@ -12,10 +15,12 @@ import msgspec
 
 from soorma import logs
 from soorma.agents.connection import Connection
-from soorma.agents.handlers import Handler, Runner, TookTooLong, run_handler
+from soorma.agents.handlers import Handler, Runner, run_handler
 from soorma.agents.leases import LeaseKeeper
+from soorma.agents.runs import Run, TookTooLong
 from soorma.agents.steps import How, Record, StepResults, Steps
 from soorma.agents.threads import Threads
+from soorma.awaits import unawaited, watch_calls
 from soorma.bus import BusClient, PlatformOutbox
 from soorma.calls import Caller
 from soorma.config import ClientConfig
@@ -25,11 +30,12 @@ from soorma.memory.client import MemoryClient
 from soorma.memory.plans import PlatformPlans
 from soorma.registry import RegistryClient
 from soorma.transaction import HandlerTransaction
-from soorma_common.delivery import CommitFrame, Deliver, FailFrame, StepFrame, Welcome
-from soorma_common.errors import Conflict, Fenced, PlanEnded, SoormaError
+from soorma_common.delivery import LEASE_SECONDS, CommitFrame, Deliver, FailFrame, StepFrame, Welcome
+from soorma_common.errors import Conflict, Fenced, InvalidRequest, PlanEnded, SoormaError
 from soorma_common.events import Event
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause
+from soorma_common.reasons import reason_of
 
 MOST_CONFLICTS = 10
 IN_TURN_AFTER = 2
@@ -41,9 +47,16 @@ STEP_THREADS = 32
 
 log = logging.getLogger("soorma.agent")
 
+in_hand: ContextVar[asyncio.Task[None] | None] = ContextVar("soorma_attempt", default=None)
+"""The attempt that this code belongs to, in whatever task of it."""
+
 
 class Attempts:
-    """Runs handlers, one task each, and tells the platform what came of them."""
+    """Runs handlers, one task each, and tells the platform what came of them.
+
+    An attempt is ended from outside by `drain`, `abandon` and a lost fence alone. Any other end of its handler, be it a
+    cancellation, is the handler's own: it fails the attempt, and the platform hears of it.
+    """
 
     def __init__(
         self,
@@ -53,6 +66,7 @@ class Attempts:
         caller: Caller,
         connection: Connection,
         max_concurrency: int,
+        exhausted: Callable[[str], None],
         runner: Runner = run_handler,
     ) -> None:
         self._agent = agent
@@ -62,14 +76,20 @@ class Attempts:
         self._caller = caller
         self._connection = connection
         self._runner = runner
-        self._limits = Limits()
+        self._limits, self._lease_seconds = Limits(), LEASE_SECONDS
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._committing: set[str] = set()
+        self._ended: set[str] = set()
+        """fences of attempts that the agent itself has ended"""
+        self.exits: deque[BaseException] = deque(maxlen=100)
+        """the last exceptions by which attempts have failed that are no `Exception`, as SystemExit"""
+        self._lost: set[str] = set()
+        """of these, those that were given to another agent"""
         self._cancelled: dict[str, asyncio.Event] = {}
         self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
         self._loop = asyncio.get_running_loop()
-        self._threads = Threads(max_concurrency, "soorma-handler")
-        self._step_threads = Threads(max(max_concurrency, STEP_THREADS), "soorma-step")
+        self._threads = Threads(max_concurrency, "soorma-handler", exhausted)
+        self._step_threads = Threads(max(max_concurrency, STEP_THREADS), "soorma-step", exhausted)
         self._leases = LeaseKeeper(caller.transport, self._on_lost)
 
     @property
@@ -79,7 +99,7 @@ class Attempts:
 
     def resume(self, welcome: Welcome) -> None:
         """After a reconnection: attempts that were given to somebody else meanwhile are ended."""
-        self._limits = welcome.limits
+        self._limits, self._lease_seconds = welcome.limits, welcome.lease_seconds
         self._leases.start(welcome.replica, welcome.lease_seconds)
         self._cancel_lost([fence for fence in self._tasks if fence not in welcome.kept])
 
@@ -102,29 +122,36 @@ class Attempts:
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=timeout)
         unfinished = dict(self._tasks)
-        for task in unfinished.values():
-            task.cancel()
+        for fence in unfinished:
+            self._end(fence)
         await asyncio.gather(*unfinished.values(), return_exceptions=True)
         return list(unfinished)
 
     async def abandon(self) -> None:
         """Ends all of them where they are, without a word to the platform."""
         tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
+        for fence in list(self._tasks):
+            self._end(fence)
         self.close()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def close(self) -> None:
         """Ends the renewing of leases; a plain function that still runs ends by itself, or with the process."""
         self._leases.stop()
-        self._threads.shutdown()
-        self._step_threads.shutdown()
+        self._threads.close()
+        self._step_threads.close()
+
+    def _end(self, fence: str) -> None:
+        """Ends an attempt from outside: what becomes of it, the platform knows already."""
+        self._ended.add(fence)
+        self._tasks[fence].cancel()
 
     def _forget(self, fence: str) -> None:
         self._tasks.pop(fence, None)
         self._cancelled.pop(fence, None)
         self._committing.discard(fence)
+        self._ended.discard(fence)
+        self._lost.discard(fence)
         self._leases.drop(fence)
 
     def _on_lost(self, fences: list[str]) -> None:
@@ -132,11 +159,12 @@ class Attempts:
 
     def _cancel_lost(self, fences: list[str]) -> None:
         for fence in fences:
-            task = self._tasks.get(fence)
-            if task is not None and fence not in self._committing:  # a commit under way gets its answer
-                task.cancel("fenced")
+            if fence in self._tasks and fence not in self._committing:  # a commit under way gets its answer
+                self._lost.add(fence)
+                self._end(fence)
 
     async def _attempt(self, delivery: Deliver, handler: Handler) -> None:
+        in_hand.set(asyncio.current_task())
         event = Event.from_json(bytes(delivery.event))
         plan = "" if event.plan_id is None else f"plan {event.plan_id}, "
         about = f"event {event.type} {event.id} ({plan}attempt {delivery.attempt})"
@@ -146,8 +174,8 @@ class Attempts:
             await self._attempt_until_committed(delivery, handler, event, about)
         except Fenced as error:
             log.warning("%s: fenced, nothing of this attempt is visible: %s", about, error)
-        except asyncio.CancelledError as cancelled:
-            if "fenced" in cancelled.args:
+        except asyncio.CancelledError:
+            if delivery.fence in self._lost:
                 log.warning("%s: fenced, it was given to another agent: nothing of this attempt is visible", about)
             raise
         except Exception:
@@ -184,7 +212,8 @@ class Attempts:
             if conflicts == IN_TURN_AFTER:  # many at one key would go on disturbing each other
                 await turn.enter_async_context(self._turns.setdefault(event.plan_id, asyncio.Lock()))
             transaction = self._transaction(delivery, handler, event, is_first=conflicts == 0)
-            failed = await self._run(delivery, handler, event, transaction, results)
+            given = Event.from_json(bytes(delivery.event)) if conflicts else Event(event)
+            failed = await self._run(delivery, handler, event, given, transaction, results)
             if failed is not None:
                 await self._fail(delivery, failed, about, results.lost)
                 return
@@ -211,27 +240,47 @@ class Attempts:
         delivery: Deliver,
         handler: Handler,
         event: Event,
+        given: Event,
         transaction: HandlerTransaction,
         results: StepResults,
-    ) -> Exception | None:
+    ) -> BaseException | None:
         """Runs the handler once, and waits for steps that it has left running, so that they are recorded.
 
-        Returns what it raised.
+        Returns what it raised. The handler may change the event that it is `given`: `event` has the ids as published.
         """
         steps = Steps(results, lambda: transaction.check(transaction.scope), self._how(delivery.fence))
         begun = self._loop.time()
-        failed: Exception | None = None
+        calls = watch_calls()
+        context = self._context(transaction, delivery, event, given, steps)
         try:
-            try:
-                await self._runner(handler, event, self._context(transaction, delivery, event, steps), self._threads)
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises fails its attempt
-                failed = error
+            failed = await self._ended_by_itself(handler, given, context, delivery.fence)
+            if failed is not None and not isinstance(failed, Exception):
+                self.exits.append(failed)
+            missed = unawaited(calls)
+            if failed is None and missed:
+                failed = InvalidRequest(f"{', '.join(missed)}: called without `await`, so that it was never done")
             transaction.returned()
-            if not isinstance(failed, Fenced | TookTooLong):
+            if isinstance(failed, TookTooLong):
+                await steps.finish(self._lease_seconds * 0.8)  # within a lease the platform hears how it ended
+            elif not isinstance(failed, Fenced):
                 await steps.finish(begun + (handler.timeout or STEP_SECONDS) - self._loop.time())
         finally:
+            steps.cancel()
             transaction.end()
         return failed
+
+    async def _ended_by_itself(
+        self, handler: Handler, event: Event, context: HandlerContext, fence: str
+    ) -> BaseException | None:
+        """Runs the handler to its end; a cancellation that is not the agent's fails the attempt like an exception."""
+        run = Run(self._runner(handler, event, context, self._threads), handler.timeout)
+        try:
+            return await run.ended()
+        except asyncio.CancelledError as error:
+            if fence in self._ended:
+                raise
+            _uncancel()
+            return error
 
     def _transaction(self, delivery: Deliver, handler: Handler, event: Event, *, is_first: bool) -> HandlerTransaction:
         return HandlerTransaction(
@@ -256,7 +305,7 @@ class Attempts:
         return How(self._step_threads, lambda: self._leases.confirm(fence))
 
     def _context(
-        self, transaction: HandlerTransaction, delivery: Deliver, event: Event, steps: Steps
+        self, transaction: HandlerTransaction, delivery: Deliver, event: Event, given: Event, steps: Steps
     ) -> HandlerContext:
         scope = transaction.scope
         config = self._scoped
@@ -275,7 +324,7 @@ class Attempts:
             MemoryClient.on(config, self._caller, transaction),
             BusClient(config, self._caller, self._agent, transaction, event),
             RegistryClient.on(config, self._caller, transaction.check),
-            event=event,
+            event=given,
             attempt=delivery.attempt,
             immediate=immediate,
             steps=steps,
@@ -287,11 +336,11 @@ class Attempts:
         self._committing.add(delivery.fence)
         try:
             frame = CommitFrame(self._connection.number(), scope.tenant_id, scope.user_id, transaction.commit())
-            await self._connection.call(frame)
+            await self._answer(delivery.fence, frame)
         finally:
             self._committing.discard(delivery.fence)
 
-    async def _fail(self, delivery: Deliver, error: Exception, about: str, hopeless: str | None) -> None:
+    async def _fail(self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None) -> None:
         """Tells the platform that the attempt has failed, and why; no other follows where that is `hopeless`."""
         after = error.after if isinstance(error, Retry) else None
         reject = hopeless is not None or isinstance(error, Reject)
@@ -305,15 +354,47 @@ class Attempts:
             reason = str(error)
             log.error("%s: %s", about, reason)
         else:
-            reason = f"{type(error).__name__}: {error}"
+            reason = reason_of(error)
             if isinstance(error, Fenced):
                 log.warning("%s: fenced, nothing of this attempt is visible: %s", about, error)
             else:
                 log.error("%s: the handler failed, nothing of this attempt is visible", about, exc_info=error)
         self._committing.add(delivery.fence)
-        frame = FailFrame(self._connection.number(), delivery.fence, reason, after, reject)
         try:
-            await self._connection.call(frame)
+            await self._report(delivery.fence, reason, after, reject)
         except Fenced:
             if not isinstance(error, Fenced):  # it was told above
                 raise
+
+    async def _report(self, fence: str, reason: str, after: float | None, reject: bool) -> None:
+        """Sends a failure; if the platform refuses its text, one without it: no attempt stays unanswered."""
+        try:
+            await self._answer(fence, FailFrame(self._connection.number(), fence, reason, after, reject))
+        except Fenced:
+            raise
+        except Exception as error:
+            log.exception("a failure could not be reported as it is; it is reported without its reason")
+            reason = f"its failure could not be reported: {reason_of(error)}"
+            await self._answer(fence, FailFrame(self._connection.number(), fence, reason, None, reject))
+
+    async def _answer(self, fence: str, frame: CommitFrame | FailFrame) -> None:
+        """Sends how an attempt ended, and waits until the platform has it, whoever cancels this but the agent itself.
+
+        Sending it again is safe: the platform answers a fence the second time as it did the first.
+        """
+        while True:
+            try:
+                await self._connection.call(frame)
+            except asyncio.CancelledError:
+                if fence in self._ended:
+                    raise
+                _uncancel()
+            else:
+                return
+
+
+def _uncancel() -> None:
+    """Forgets that somebody cancelled this task, as the handler's own code may do with all tasks that it finds."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -12,6 +12,7 @@ import msgspec
 
 from soorma.transport import Socket, Transport
 from soorma_common.delivery import (
+    LARGEST_FRAME,
     AgentFrame,
     Answer,
     CancelFrame,
@@ -26,7 +27,7 @@ from soorma_common.delivery import (
     StepFrame,
     Welcome,
 )
-from soorma_common.errors import SoormaError, Unavailable, from_problem
+from soorma_common.errors import InvalidValue, LimitExceeded, SoormaError, Unavailable, from_problem
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 3.0
@@ -53,7 +54,7 @@ class Connection:
         self._on_deliver = on_deliver
         self._on_cancel = on_cancel
         self._socket: Socket | None = None
-        self._pending: dict[int, tuple[AgentFrame, asyncio.Future[msgspec.Raw]]] = {}
+        self._pending: dict[int, tuple[bytes, asyncio.Future[msgspec.Raw]]] = {}
         self._last_number = 0
         self.subscribed = asyncio.Event()
 
@@ -82,7 +83,7 @@ class Connection:
             delay = min(2 * delay, LONGEST_DELAY)
 
     async def _open(self, socket: Socket) -> None:
-        await socket.send(_encoder.encode(self._hello()))
+        await socket.send(_encode(self._hello()))
         welcome = _frames.decode(await socket.receive())
         if isinstance(welcome, Goodbye):
             raise from_problem(welcome.problem or {})
@@ -90,8 +91,8 @@ class Connection:
             raise SoormaError("what answered is no event service of Soorma; check SOORMA_EVENT_SERVICE_URL")
         self._on_welcome(welcome)
         self._socket = socket
-        for frame, _ in list(self._pending.values()):
-            await socket.send(_encoder.encode(frame))
+        for message, _ in list(self._pending.values()):
+            await socket.send(message)
         self.subscribed.set()
 
     async def _take(self, frame: ServiceFrame) -> None:
@@ -116,20 +117,41 @@ class Connection:
         return self._last_number
 
     async def call(self, frame: CommitFrame | FailFrame | StepFrame | ReleaseFrame) -> msgspec.Raw:
-        """Sends a numbered frame and returns its answer, through as many reconnections as it takes."""
+        """Sends a numbered frame and returns its answer, through as many reconnections as it takes.
+
+        A frame that cannot be sent at all raises here, before anything waits for it: InvalidValue where it is no JSON,
+        LimitExceeded where it is too large. Were it sent, the connection would break at it again and again.
+        """
+        message = _encode(frame)
         future: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
-        self._pending[frame.number] = (frame, future)
+        self._pending[frame.number] = (message, future)
         try:
-            await self._send(frame)
+            await self._send(message)
             return await future
         finally:
             self._pending.pop(frame.number, None)
 
     async def drain(self) -> None:
         """Asks for no further deliveries."""
-        await self._send(DrainFrame())
+        await self._send(_encode(DrainFrame()))
 
-    async def _send(self, frame: AgentFrame) -> None:
+    async def _send(self, message: bytes) -> None:
         if self._socket is not None:
             with suppress(Unavailable):  # it is sent again when the connection is back
-                await self._socket.send(_encoder.encode(frame))
+                await self._socket.send(message)
+
+
+def _encode(frame: AgentFrame) -> bytes:
+    try:
+        message = _encoder.encode(frame)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidValue(f"what the handler sends cannot be said in JSON: {error}", path="$") from error
+    if len(message) > LARGEST_FRAME:
+        raise LimitExceeded(
+            f"what the handler sends would be {len(message):,} bytes, and the limit frame_bytes is {LARGEST_FRAME:,}; "
+            "nothing was changed. Commit in smaller parts: let the handler publish an event for each",
+            limit="frame_bytes",
+            maximum=LARGEST_FRAME,
+            actual=len(message),
+        )
+    return message

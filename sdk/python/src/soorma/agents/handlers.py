@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from soorma.agents.threads import Threads
+from soorma.callables import check_callable, finish, is_async, name_of
 from soorma.context import HandlerContext
 from soorma.transaction import Isolation
 from soorma_common.delivery import RetryPolicy, Subscription
@@ -19,10 +19,6 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
 
 HandlerFunction = Callable[[Event, HandlerContext], Any]
-
-
-class TookTooLong(TimeoutError):
-    """An attempt was not over within the handler's own timeout."""
 
 
 @dataclass(frozen=True)
@@ -33,28 +29,35 @@ class Handler:
     subscription: Subscription
     timeout: float | None
     isolation: Isolation
+    is_async: bool = field(init=False)
+    """whether it runs on the event loop; a plain function gets a thread, so that it may block"""
 
-    async def __call__(self, event: Event, context: HandlerContext, threads: Executor) -> None:
-        """Runs the function; a plain `def` in one of `threads`, so that it may block."""
-        limit = asyncio.timeout(self.timeout)
-        try:
-            async with limit:
-                if inspect.iscoroutinefunction(self.function):
-                    await self.function(event, context)
-                else:
-                    call = partial(copy_context().run, self.function, event, context)
-                    await asyncio.get_running_loop().run_in_executor(threads, call)
-        except TimeoutError as error:
-            if limit.expired():
-                raise TookTooLong(f"the handler took longer than its timeout allows: {self.timeout:g} s") from error
-            raise
+    def __post_init__(self) -> None:
+        """Raises InvalidRequest where the function cannot be called as a handler."""
+        check_callable(self.function, "a handler", "event", "context")
+        object.__setattr__(self, "is_async", is_async(self.function))
+
+    async def __call__(self, event: Event, context: HandlerContext, threads: Threads) -> None:
+        """Runs the function to its end; a plain one in one of `threads`."""
+        function = self.function
+        if self.is_async:
+            outcome = function(event, context)
+        else:
+            outcome = await threads.run(partial(copy_context().run, function, event, context))
+        value = await finish(outcome, f"handler {name_of(function)!r}")
+        if value is not None:
+            raise InvalidRequest(
+                f"handler {name_of(function)!r} returned a {type(value).__name__}: what a handler returns goes "
+                "nowhere. Answer a request with context.bus.respond(event, …), publish what others are to hear, keep "
+                "the rest in the state"
+            )
 
 
-Runner = Callable[[Handler, Event, HandlerContext, Executor], Awaitable[None]]
+Runner = Callable[[Handler, Event, HandlerContext, Threads], Coroutine[Any, Any, None]]
 """What runs a handler on an event."""
 
 
-async def run_handler(handler: Handler, event: Event, context: HandlerContext, threads: Executor) -> None:
+async def run_handler(handler: Handler, event: Event, context: HandlerContext, threads: Threads) -> None:
     """Runs a handler, and nothing else: what agents do outside tests."""
     await handler(event, context, threads)
 
@@ -75,7 +78,7 @@ class Handlers:
         if place in self._handlers and not (replace and _is_anew(self._handlers[place].function, handler.function)):
             other = self._handlers[place].function
             raise InvalidRequest(
-                f"event {wanted.type!r} on topic {wanted.topic!r} has the handler {other.__qualname__!r} already; "
+                f"event {wanted.type!r} on topic {wanted.topic!r} has the handler {name_of(other)!r} already; "
                 "an event has one handler in an agent",
             )
         self._handlers[place] = handler
@@ -93,13 +96,12 @@ class Handlers:
 
 
 def _is_anew(before: HandlerFunction, now: HandlerFunction) -> bool:
-    """Whether a function is another one defined again: of one name, and not at two places of one file."""
-    names = [(getattr(each, "__module__", None), getattr(each, "__qualname__", None)) for each in (before, now)]
-    if names[0] != names[1] or names[0][1] is None:
+    """Whether a function of a notebook or a console, which no file holds, is defined again under its name."""
+    name = getattr(now, "__qualname__", "<locals>")
+    if "<locals>" in name or name != getattr(before, "__qualname__", None) or before.__module__ != now.__module__:
         return False
     places = [getattr(inspect.unwrap(each), "__code__", None) for each in (before, now)]
-    a, b = (None if code is None else (code.co_filename, code.co_firstlineno) for code in places)
-    return a is None or b is None or a == b or a[0] != b[0] or not Path(a[0]).is_file()
+    return all(place is not None and not Path(place.co_filename).is_file() for place in places)
 
 
 def check_retry(retry: object) -> None:

@@ -8,12 +8,13 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Executor
 from contextvars import copy_context
 from functools import partial
 from typing import Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
 
 from soorma.agents.handlers import check_retry
+from soorma.agents.threads import Threads, TimeIsOver
+from soorma.callables import finish, is_async, is_generator, name_of
 from soorma.flow import Reject, Retry
 from soorma.transaction import in_step
 from soorma_common.delivery import RecordedStep, RetryPolicy
@@ -24,6 +25,19 @@ from soorma_common.values import build, convert, decode, encode
 
 log = logging.getLogger("soorma.agent")
 ONCE = RetryPolicy(max_attempts=1)
+STUBBORN_SECONDS = 5.0
+"""How long the function of a step may go on after it was cancelled."""
+
+_Outcome = tuple[str, BaseException | None]
+
+
+class _Effect(NamedTuple):
+    """What a step does: a call, how often it is tried, and how long (seconds) each try may take."""
+
+    name: str
+    call: Callable[[], Any]
+    retry: RetryPolicy
+    timeout: float | None
 
 
 class Record(Protocol):
@@ -73,21 +87,25 @@ class StepResults:
 class How(NamedTuple):
     """How the functions of an agent's steps are called."""
 
-    threads: Executor
+    threads: Threads
     """for plain functions"""
     confirm: Callable[[], Awaitable[None]]
     """makes sure, before an effect, that the delivery is still this agent's; Fenced if it is not"""
 
 
 class Steps:
-    """The steps of one run of a handler: the n-th of a name is the n-th of that name in every run."""
+    """The steps of one run of a handler: the n-th of a name is the n-th of that name in every run.
+
+    An effect that has begun goes on to its end and is recorded, whatever becomes of the code that awaits it: each has a
+    task of its own.
+    """
 
     def __init__(self, results: StepResults, check: Callable[[], None], how: How) -> None:
         self._results = results
         self._check = check
         self._how = how
         self._occurrences: Counter[str] = Counter()
-        self._running: set[asyncio.Future[None]] = set()
+        self._running: set[asyncio.Task[_Outcome]] = set()
 
     async def run(
         self,
@@ -104,80 +122,85 @@ class Steps:
         check_retry(retry)
         if timeout is not None and (type(timeout) not in (int, float) or not timeout > 0):
             raise InvalidRequest(f"timeout of step {name!r} is a number of seconds above 0, not {timeout!r}")
+        if is_generator(function):
+            raise InvalidRequest(f"step {name!r}: {name_of(function)} is a generator, of which nothing would run")
         self._occurrences[check_name("step", name)] += 1
         occurrence = self._occurrences[name]
         text = self._results.find(name, occurrence)
         if text is None:
-            text = await self._done(name, occurrence, partial(function, *arguments), retry or ONCE, timeout)
+            effect = _Effect(name, partial(function, *arguments), retry or ONCE, timeout)
+            text = await self._done(effect, occurrence)
         value = decode(text)
         return convert(value, kind) if kind is not None else _as_declared(name, value, function)
 
     async def finish(self, patience: float) -> None:
-        """Waits until the steps that still run have ended and are recorded, for some seconds at most."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=max(patience, 0))
+        """Waits until the steps that still run have ended and are recorded, for some seconds at most.
 
-    async def _done(
-        self,
-        name: str,
-        occurrence: int,
-        call: Callable[[], Any],
-        retry: RetryPolicy,
-        timeout: float | None,  # noqa: ASYNC109 - of each try
-    ) -> str:
-        """Does the effect and records its result."""
-        running = asyncio.get_running_loop().create_future()
-        self._running.add(running)
-        outside = in_step.get()
-        in_step.set(name)
+        Those that have not ended by then are cancelled: async functions end, threads are abandoned.
+        """
+        if not self._running:
+            return
+        _, late = await asyncio.wait(self._running, timeout=max(patience, 0))
+        self.cancel()
+        if late:
+            await asyncio.wait(late, timeout=STUBBORN_SECONDS)
+
+    def cancel(self) -> None:
+        """Ends the steps that still run, unrecorded."""
+        for task in self._running:
+            task.cancel()
+
+    async def _done(self, effect: _Effect, occurrence: int) -> str:
+        """Does the effect and records its result, to the end even if this is cancelled."""
+        task = asyncio.create_task(self._to_the_end(effect, occurrence))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        text, error = await asyncio.shield(task)
+        if error is not None:
+            raise error
+        return text
+
+    async def _to_the_end(self, effect: _Effect, occurrence: int) -> _Outcome:
+        """The result's text, or what the function raised: handed over, as asyncio would end the process for some."""
+        in_step.set(effect.name)
         try:
-            result = await self._tried(name, call, retry, timeout)
+            result = await self._tried(effect)
             self._check()
-            return await self._results.keep(name, occurrence, result)
-        finally:
-            in_step.set(outside)
-            self._running.discard(running)
-            running.set_result(None)
+            return await self._results.keep(effect.name, occurrence, result), None
+        except BaseException as error:  # noqa: BLE001 - it is raised where the step is awaited
+            return "", error
 
-    async def _tried(
-        self,
-        name: str,
-        call: Callable[[], Any],
-        retry: RetryPolicy,
-        timeout: float | None,  # noqa: ASYNC109 - of each try
-    ) -> Any:
-        attempt = 1
+    async def _tried(self, effect: _Effect) -> Any:
+        attempt, retry = 1, effect.retry
         while True:
             try:
                 await self._how.confirm()
-                return await self._in_time(name, call, timeout)
+                return await self._called(effect)
             except (Retry, Reject, Fenced, HandlerEnded):
                 raise  # these are about the attempt, not about the effect
             except Exception as error:
                 if attempt >= retry.max_attempts:
                     raise
                 wait = retry.delay(attempt, random.uniform(-1, 1))  # noqa: S311 - spreads retries, guards nothing
-                log.warning("step %s: try %d failed (%s), again in %.1f s", name, attempt, type(error).__name__, wait)
+                cause = type(error).__name__
+                log.warning("step %s: try %d failed (%s), again in %.1f s", effect.name, attempt, cause, wait)
                 await asyncio.sleep(wait)
                 attempt += 1
 
-    async def _in_time(self, name: str, call: Callable[[], Any], timeout: float | None) -> Any:  # noqa: ASYNC109
-        limit = asyncio.timeout(timeout)
-        try:
-            async with limit:
-                return await self._called(call)
-        except TimeoutError:
-            if limit.expired():
-                raise TimeoutError(f"step {name!r} took longer than {timeout:g} s") from None
-            raise
-
-    async def _called(self, call: Callable[[], Any]) -> Any:
+    async def _called(self, effect: _Effect) -> Any:
         """The function's result; a plain one runs in a thread, so that it may block."""
-        if inspect.iscoroutinefunction(call):
-            return await call()
-        running = asyncio.get_running_loop().run_in_executor(self._how.threads, partial(copy_context().run, call))
-        outcome = await running
-        return await outcome if inspect.isawaitable(outcome) else outcome
+        call, limit = effect.call, asyncio.timeout(effect.timeout)
+        try:
+            if is_async(call):
+                async with limit:
+                    return await finish(call(), f"step {effect.name!r}")
+            outcome = await self._how.threads.run(partial(copy_context().run, call), effect.timeout)
+            async with limit:
+                return await finish(outcome, f"step {effect.name!r}")
+        except (TimeoutError, TimeIsOver) as error:
+            if isinstance(error, TimeIsOver) or limit.expired():
+                raise TimeoutError(f"step {effect.name!r} took longer than {effect.timeout:g} s") from None
+            raise
 
 
 def _as_declared(name: str, value: Any, function: Callable[..., Any]) -> Any:

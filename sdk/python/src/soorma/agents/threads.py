@@ -1,61 +1,216 @@
-"""Threads for plain functions."""
+"""Threads for plain functions, which may block.
+
+The standard pool cannot do three things that an agent needs: give a thread up whose function does not return, and
+replace it; let a function that waits for another of the same pool make room for it; and hand over any exception, a
+`StopIteration` too, which a future of asyncio refuses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, Future
-from functools import partial
-from queue import Empty, SimpleQueue
-from threading import Semaphore, Thread
-from typing import ParamSpec, TypeVar
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, TypeVar
 
-P = ParamSpec("P")
+from soorma.agents import forks
+from soorma_common.reasons import reason_of
+
+ABANDONED_FOR_EACH = 4
+"""Abandoned threads for each one of the pool at which it is exhausted: what they hold, they never give back."""
+
+
 T = TypeVar("T")
 
 
-class Threads(Executor):
-    """Runs functions in `most` threads at most. The end of the process does not wait for what blocks in them."""
+class TimeIsOver(Exception):
+    """A function did not return in the time that it was given."""
 
-    def __init__(self, most: int, name: str) -> None:
+
+class Job:
+    """A function to be run in a thread, and the futures of who waits for it on the event loop."""
+
+    def __init__(self, call: Callable[[], Any], *, is_timed: bool) -> None:
+        self.call = call
+        self.loop = asyncio.get_running_loop()
+        self.began: asyncio.Future[None] | None = self.loop.create_future() if is_timed else None
+        self.over: asyncio.Future[tuple[Any, BaseException | None]] = self.loop.create_future()
+        self.is_running = self.is_waiting = self.is_abandoned = False
+
+    def tell_began(self) -> None:
+        """Wakes whoever measures the time of the function; called in its thread."""
+        if self.began is not None:
+            self._settle(self.began, None)
+
+    def tell_over(self, outcome: Any, error: BaseException | None) -> None:
+        """Hands over what came of the function; called in its thread."""
+        self._settle(self.over, (outcome, error))
+
+    def _settle(self, future: asyncio.Future[T], result: T) -> None:
+        def settle() -> None:
+            if not future.done():
+                future.set_result(result)
+
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(settle)
+
+
+class _Here(threading.local):
+    """What the thread that looks at it belongs to."""
+
+    pool: Threads | None = None
+    job: Job | None = None
+
+
+_here = _Here()
+
+
+class Threads:
+    """Runs functions in `most` threads at most; those that wait for others, or were abandoned, do not count.
+
+    The end of the process waits for none of them. `exhausted` is called on the event loop, once, with a reason, when
+    so many threads were abandoned that only a new process helps.
+    """
+
+    def __init__(self, most: int, name: str, exhausted: Callable[[str], None]) -> None:
         self._most = most
         self._name = name
-        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._idle = Semaphore(0)
-        self._count = 0
+        self._exhausted = exhausted
+        self._lock = threading.Lock()  # over all below; held for a few assignments, never while a function runs
+        self._work: deque[Job] = deque()
+        self._wake = threading.Condition(self._lock)
+        self._idle = self._busy = self._abandoned = self._made = 0
+        self._is_closed = False
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """See `Executor.submit`."""
-        future: Future[T] = Future()
-        self._work.put(partial(_do, future, partial(fn, *args, **kwargs)))
-        if not self._idle.acquire(blocking=False) and self._count < self._most:
-            self._count += 1
-            Thread(target=self._run, name=f"{self._name}-{self._count}", daemon=True).start()
-        return future
+    async def run(self, call: Callable[[], Any], timeout: float | None = None) -> Any:  # noqa: ASYNC109 - of the function
+        """Runs a function in a thread and returns what it returns; raises what it raises, any BaseException too.
 
-    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        `timeout` in seconds counts from the start of the function, not from the call: a function that waits for a
+        thread does not age. When it is over (TimeIsOver), or the caller is cancelled, the thread is abandoned: its
+        function goes on, but what comes of it is lost.
+        """
+        job = Job(call, is_timed=timeout is not None)
+        self._submit(job)
+        limit = asyncio.timeout(timeout)
+        try:
+            if job.began is not None:
+                await job.began
+            async with limit:
+                outcome, error = await job.over
+        except BaseException as ended:
+            self._abandon(job)
+            if isinstance(ended, TimeoutError) and limit.expired():
+                raise TimeIsOver from ended
+            raise
+        if isinstance(error, StopIteration):  # which a coroutine cannot raise
+            raise RuntimeError(f"the function ended with {reason_of(error)}") from error  # noqa: TRY004
+        if error is not None:
+            raise error
+        return outcome
+
+    def close(self) -> None:
         """Ends the threads, each when it has nothing to do; waits for none."""
-        for _ in range(self._count):
-            self._work.put(None)
+        with self._lock:
+            self._is_closed = True
+            self._wake.notify_all()
 
-    def _run(self) -> None:
-        while True:
-            try:
-                work = self._work.get_nowait()
-            except Empty:
-                self._idle.release()
-                work = self._work.get()
-            if work is None:
+    def _submit(self, job: Job) -> None:
+        with self._lock:
+            self._work.append(job)
+            self._staff()
+
+    def _staff(self) -> None:
+        """Sees to threads for the work that may be done now; called under the lock."""
+        room = min(len(self._work), self._most - self._busy)
+        if room <= 0:
+            return
+        self._wake.notify(min(room, self._idle))
+        for _ in range(room - self._idle):
+            self._made += 1
+            threading.Thread(target=self._serve, name=f"{self._name}-{self._made}", daemon=True).start()
+            self._idle += 1  # it is about to look for work, as those are that wait
+
+    def _serve(self) -> None:
+        _here.pool = self
+        while (job := self._next()) is not None:
+            _here.job = job
+            outcome, error = _outcome(job)
+            forks.end_child()
+            stays = self._done(job)
+            job.tell_over(outcome, error)
+            _here.job = job = outcome = error = None  # or what they hold stays until the next
+            if not stays:
                 return
-            work()
-            del work  # or what it holds stays until the next
+
+    def _next(self) -> Job | None:
+        """Waits for work and takes it; None when the pool is closed."""
+        with self._lock:
+            while not (self._work and self._busy < self._most):
+                if self._is_closed:
+                    self._idle -= 1
+                    return None
+                self._wake.wait()
+            self._idle -= 1
+            self._busy += 1
+            job = self._work.popleft()
+            job.is_running = True
+        job.tell_began()
+        return job
+
+    def _done(self, job: Job) -> bool:
+        """Notes that a function has ended; tells whether its thread goes on working."""
+        with self._lock:
+            job.is_running = False
+            if job.is_abandoned:
+                self._abandoned -= 1  # another has taken its place
+                return False
+            self._busy -= 1
+            self._idle += 1
+            self._staff()
+            return True
+
+    def _abandon(self, job: Job) -> None:
+        with self._lock:
+            if not job.is_running:
+                if job in self._work:
+                    self._work.remove(job)
+                return
+            job.is_abandoned = True
+            self._busy -= not job.is_waiting
+            self._abandoned += 1
+            self._staff()
+            count = self._abandoned
+        if count == ABANDONED_FOR_EACH * self._most:
+            self._exhausted(
+                f"{count} threads are stuck in functions whose time was over; give what they call time-outs of its own"
+            )
+
+    @contextmanager
+    def aside(self, job: Job) -> Iterator[None]:
+        """Frees the place of a job while its function waits for something that may need a thread itself."""
+        with self._lock:
+            job.is_waiting = True
+            self._busy -= not job.is_abandoned
+            self._staff()
+        try:
+            yield
+        finally:
+            with self._lock:
+                job.is_waiting = False
+                self._busy += not job.is_abandoned  # at once, room or not: others may wait for this function
 
 
-def _do(future: Future[T], call: Callable[[], T]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Marks that this thread waits for another function: if it is of a pool, it makes room for that."""
+    pool, job = _here.pool, _here.job
+    with nullcontext() if pool is None or job is None else pool.aside(job):
+        yield
+
+
+def _outcome(job: Job) -> tuple[Any, BaseException | None]:
     try:
-        outcome = call()
-    except BaseException as error:  # noqa: BLE001 - it is of who waits for the future
-        future.set_exception(error)
-    else:
-        future.set_result(outcome)
+        return job.call(), None
+    except BaseException as error:  # noqa: BLE001 - it is raised again where the function is waited for
+        return None, error

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import msgspec
 
+from soorma.awaits import awaited
 from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
 from soorma.local import shown
@@ -97,6 +98,7 @@ class PlanInfo:
     stalled: bool = False
 
 
+@awaited
 class MemoryClient:
     """Client of the memory service.
 

@@ -18,7 +18,9 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
+from soorma.agents.attempts import in_hand
 from soorma.agents.handlers import Handler
 from soorma_common.events import Event
 
@@ -84,12 +86,12 @@ class Attempt:
     ) -> None:
         self.event = event
         self.is_dead = False
-        self.task = asyncio.current_task()
+        self.task = in_hand.get()
         self._handler = handler
         self._trace = trace
         self._die = die
         self._never = never
-        self._is_plain = not inspect.iscoroutinefunction(handler.function)
+        self._is_plain = not handler.is_async
 
     @property
     def name(self) -> str:
@@ -99,7 +101,8 @@ class Attempt:
 
     async def run(self, work: Coroutine[Any, Any, None], graveyard: set[Coroutine[Any, Any, Any]]) -> None:
         """Steps the handler to its end, or to its death; what is left of it then goes to the graveyard."""
-        _current.set(self)
+        if self.task is not None:
+            _attempts[self.task] = self
         await _Stepped(work, self, graveyard)
 
     def suspends(self, coroutine: Coroutine[Any, Any, None]) -> bool:
@@ -125,18 +128,19 @@ class Attempt:
         await self._never()
 
 
-_current: ContextVar[Attempt | None] = ContextVar("soorma_testing_attempt", default=None)
+_attempts: WeakKeyDictionary[asyncio.Task[None], Attempt] = WeakKeyDictionary()
 _inside: ContextVar[bool] = ContextVar("soorma_testing_inside", default=False)
 
 
 def current() -> Attempt | None:
     """The attempt that this code belongs to, if it does."""
-    return _current.get()
+    task = in_hand.get()
+    return None if task is None else _attempts.get(task)
 
 
 async def counted(what: str, call: Coroutine[Any, Any, T]) -> T:
     """Awaits a call that counts as one, whatever it does inside."""
-    attempt = _current.get()
+    attempt = current()
     if attempt is None or _inside.get():
         return await call
     if attempt.dies_at(what):
@@ -196,7 +200,7 @@ class _Stepped:
 def _place(coroutine: Any) -> str:
     """Where the handler waits."""
     while inspect.iscoroutine(coroutine) and (frame := coroutine.cr_frame) is not None:
-        if not frame.f_globals.get("__name__", "").startswith(("soorma.agents.", "asyncio.")):
+        if not frame.f_globals.get("__name__", "").startswith(("soorma.agents.", "soorma.callables", "asyncio.")):
             return f"{frame.f_code.co_name}, line {frame.f_lineno}"
         coroutine = coroutine.cr_await
     return "an unknown place"

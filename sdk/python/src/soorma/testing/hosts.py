@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Executor
 from typing import Any
 
 from soorma.agents import Agent
 from soorma.agents.handlers import Handler
+from soorma.agents.threads import Threads
 from soorma.calls import Caller
 from soorma.context import HandlerContext
 from soorma.testing.attempts import Attempt, Trace, current
@@ -70,7 +70,7 @@ class Host:
         await self.agent._abandon()  # noqa: SLF001
         self.agent._lend(None)  # noqa: SLF001
 
-    async def _run(self, handler: Handler, event: Event, context: HandlerContext, threads: Executor) -> None:
+    async def _run(self, handler: Handler, event: Event, context: HandlerContext, threads: Threads) -> None:
         attempt = current()
         if attempt not in self.attempts:  # or it runs again, on a conflict
             attempt = Attempt(handler, event, self._arm(self.agent, event), self.die, self._network.never)

@@ -1,0 +1,65 @@
+"""Processes that a handler forks: they must be children of the agent, and not a second agent.
+
+A forked child has copies of the agent's signal handlers, of its event loop and of its open sockets. It may do what
+the handler forked it for, but if it comes back from there, its frames would mix with those of its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+
+STATUS = 70
+"""Exit status of a child that came back to the agent: EX_SOFTWARE of sysexits.h."""
+
+_loops: list[asyncio.AbstractEventLoop] = []
+"""those on which agents run in this process, one for each agent"""
+_agents_process = 0
+"""the process in which they were started"""
+
+
+def enter(loop: asyncio.AbstractEventLoop) -> None:
+    """Notes that an agent runs on this loop from now on: children of its process are not to be agents."""
+    global _agents_process  # noqa: PLW0603 - of the process, as forks are
+    if _agents_process != os.getpid():
+        _loops.clear()
+        _agents_process = os.getpid()
+    _loops.append(loop)
+
+
+def leave(loop: asyncio.AbstractEventLoop) -> None:
+    """Notes that an agent has ended."""
+    if loop in _loops:
+        _loops.remove(loop)
+
+
+def end_child() -> None:
+    """Ends the process if it is a child that has come back from a handler, hook or step; else does nothing."""
+    if _loops and _agents_process != os.getpid():
+        sys.stderr.write(
+            f"soorma: process {os.getpid()}, a forked child of an agent, came back from the function that had forked "
+            "it, and was ended; end it there with os._exit(0)\n"
+        )
+        sys.stderr.flush()
+        os._exit(STATUS)
+
+
+def _in_child() -> None:
+    """Right after a fork, in the child."""
+    if not _loops:
+        return
+    # The agent's handlers write into a pipe that its event loop reads, and the pipe is shared: without this, whoever
+    # ends the child ends the agent, and not the child.
+    with suppress(ValueError):  # not in the main thread of the child
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for loop in _loops:  # should the child await: the loop is a copy, but shares its parent's poll and sockets
+        with suppress(RuntimeError):
+            loop.call_soon(end_child)
+
+
+os.register_at_fork(after_in_child=_in_child)
