@@ -39,6 +39,7 @@ class AgentProcess:
         self._reading = asyncio.create_task(_read(output_end, take))
         self._hearing = asyncio.create_task(_read(words_end, self._hear))
         self._ending: asyncio.Task[None] | None = None
+        self._is_gone = False
 
     @classmethod
     async def start(cls, wanted: Wanted, guard: int, environment: Mapping[str, str], take: Take) -> AgentProcess:
@@ -74,6 +75,7 @@ class AgentProcess:
         """Waits until it is gone and was heard out; its exit status, or the negative signal that ended it."""
         status = await self._process.wait()
         self.kill()  # what it has left behind in its group
+        self._is_gone = True
         if self._ending is not None:
             self._ending.cancel()
         await asyncio.wait({self._reading, self._hearing}, timeout=LAST_WORDS_SECONDS)
@@ -93,7 +95,9 @@ class AgentProcess:
             self._ending = asyncio.create_task(self._kill_late())
 
     def kill(self) -> None:
-        """Kills its whole group."""
+        """Kills its whole group, unless it is gone: its number may be another's by then."""
+        if self._is_gone:
+            return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 

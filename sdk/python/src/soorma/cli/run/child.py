@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TypedDict
 
 from soorma.cli.run.targets import Target
@@ -30,7 +31,8 @@ class Word(TypedDict, total=False):
 
 def main(guard: int, words: int, place: str, attribute: str) -> int:
     """Runs the agent until it is told to end; the exit status."""
-    os.write(guard, b"+%d\n" % os.getpid())
+    with suppress(BrokenPipeError):  # somebody has killed the guard
+        os.write(guard, b"+%d\n" % os.getpid())
     os.close(guard)
     os.set_inheritable(words, False)
     sys.argv = [place]

@@ -50,7 +50,7 @@ class Supervisor:
         """Says `first` and runs them; CommandError if one cannot be loaded at the start, or nobody reads the log."""
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 loop.add_signal_handler(number, self._on_signal, number)
         for line in first:
             await self.say(line)
@@ -96,7 +96,8 @@ class Supervisor:
 
     def gone(self, process: AgentProcess) -> None:
         """Signs a process off that has ended."""
-        os.write(self._guard, b"-%d\n" % process.pid)
+        with suppress(BrokenPipeError):  # somebody has killed the guard
+            os.write(self._guard, b"-%d\n" % process.pid)
 
     def is_ending(self) -> bool:
         """Whether all are to end."""
@@ -163,7 +164,11 @@ class Keeper:
         """Runs the agent, again and again, until all are to end."""
         while not self._supervisor.is_ending():
             self._changed.clear()
-            self.process = process = await self._supervisor.start(self.wanted)
+            try:
+                self.process = process = await self._supervisor.start(self.wanted)
+            except OSError as error:
+                await self._rest(f"cannot be started: {error.strerror or error}")
+                continue
             if self._changed.is_set():  # meanwhile
                 process.end()
             try:
