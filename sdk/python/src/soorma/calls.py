@@ -75,28 +75,19 @@ class Caller:
         path = with_query(path, query)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry_seconds
-        silence = loop.call_later(SILENCE_SECONDS + patience, self.tell_silence, service, deadline + patience)
-        try:
-            return await self._until(deadline, patience, service, method, path, headers, body)
-        finally:
-            silence.cancel()
-
-    async def _until(
-        self,
-        deadline: float,
-        patience: float,
-        service: Service,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        body: bytes | None,
-    ) -> bytes:
-        """The body of the first answer, tried until the deadline."""
-        loop, delay = asyncio.get_running_loop(), FIRST_DELAY
+        delay, tell_at = FIRST_DELAY, loop.time() + SILENCE_SECONDS + patience
         while True:
+            over = max(deadline, loop.time() + SHORTEST_TRY) + patience
             try:
-                async with asyncio.timeout(max(deadline - loop.time(), SHORTEST_TRY) + patience):
-                    answer = await self.transport.request(service, method, path, headers, body)
+                # The limit is set when there is something to tell: one timer is enough for an answer that comes.
+                async with asyncio.timeout(None) as limit:
+                    timer = loop.call_at(
+                        min(max(tell_at, loop.time()), over), self._wait_on, limit, over, service, deadline + patience
+                    )
+                    try:
+                        answer = await self.transport.request(service, method, path, headers, body)
+                    finally:
+                        timer.cancel()
                 if self.is_silent:
                     self.tell_answer(service)
                 return checked(*answer)
@@ -106,8 +97,23 @@ class Caller:
                     raise Unavailable(f"the {service} service is there, but gave no answer in time") from error
                 if left <= 0:
                     raise
-                await asyncio.sleep(min(left, delay * random.uniform(0.5, 1)))  # noqa: S311 - spreads retries
+                pause = min(left, delay * random.uniform(0.5, 1))  # noqa: S311 - spreads retries
+                await self._pause(pause, tell_at - patience, service, deadline)
                 delay = min(2 * delay, LONGEST_DELAY)
+
+    def _wait_on(self, limit: asyncio.Timeout, over: float, service: Service, deadline: float) -> None:
+        """Tells of the silence, and goes on waiting until `over`."""
+        self.tell_silence(service, deadline)
+        limit.reschedule(over)
+
+    async def _pause(self, seconds: float, tell_at: float, service: Service, deadline: float) -> None:
+        """Waits between two tries, and tells of the silence in between if its time comes."""
+        before = max(tell_at - asyncio.get_running_loop().time(), 0)
+        if before < seconds:
+            await asyncio.sleep(before)
+            self.tell_silence(service, deadline)
+            seconds -= before
+        await asyncio.sleep(seconds)
 
     async def read(
         self, service: Service, path: str, scope: Scope | None, *, patience: float = 0.0, **query: Any
@@ -180,7 +186,7 @@ class Caller:
 
     def tell_silence(self, service: Service, deadline: float) -> None:
         """Logs that a service does not answer, what is done about it and until when: once for an outage."""
-        if self.is_silent:
+        if self.is_silent or deadline <= asyncio.get_running_loop().time():
             return
         self.is_silent = True
         where = f" at {self._addresses[service]}" if service in self._addresses else ""
