@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from soorma_common.errors import InvalidRequest, InvalidValue, LimitExceeded
+from soorma_common.models import codec_of
 from soorma_common.names import Name, check_name
 from soorma_common.topics import Topic, TopicName, check_topic
 from soorma_common.values import check
@@ -208,14 +209,12 @@ def exceeds(limit: str, maximum: int, actual: int, what: str) -> LimitExceeded:
 
 
 def schema_of(kind: Any) -> Any:
-    """The JSON Schema of a pydantic model, dataclass or msgspec struct; a schema, or None, as it is."""
+    """The JSON Schema of a type's values as they are sent, by the names of the fields; a schema, or None, as it is."""
     if kind is None or isinstance(kind, dict | bool):
         return kind
-    if hasattr(kind, "model_json_schema"):  # pydantic, without importing it
-        return kind.model_json_schema()
     try:
-        return msgspec.json.schema(kind)
-    except (TypeError, ValueError) as error:
+        return codec_of(kind).schema()
+    except (InvalidRequest, TypeError, ValueError) as error:
         raise InvalidValue(f"{kind!r} is no JSON Schema and has none: {error}", path="$") from error
 
 
