@@ -101,7 +101,7 @@ def _codec_of(kind: Any) -> Codec:
     try:
         return MsgspecCodec(kind)
     except InvalidRequest:
-        if any(map(is_pydantic, _classes_in(kind, set()))):  # a union of models, for one
+        if _holds_pydantic(kind):  # a union of models, for one
             return _pydantic_codec(kind)
         raise
 
@@ -232,6 +232,13 @@ def _is_said_to_pydantic(kind: Any) -> bool:
     return get_origin(kind) is Annotated and any(
         type(said).__module__.split(".")[0] == "pydantic" for said in kind.__metadata__
     )
+
+
+def _holds_pydantic(kind: Any) -> bool:
+    try:
+        return any(map(is_pydantic, _classes_in(kind, set())))
+    except (NameError, TypeError, AttributeError):  # a name that is not there, which was told already
+        return False
 
 
 def _classes_in(kind: Any, seen: set[int]) -> Iterator[type]:
