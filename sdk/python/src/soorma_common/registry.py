@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
 from soorma_common.errors import InvalidRequest, InvalidValue, LimitExceeded
 from soorma_common.models import codec_of
 from soorma_common.names import Name, check_name
-from soorma_common.topics import Topic, TopicName, check_topic
+from soorma_common.topics import Topic, TopicLike, TopicName, check_topic
 from soorma_common.values import check
+
+if TYPE_CHECKING:
+    DefinedTopic: TypeAlias = TopicLike
+else:  # a decoder takes any text: check_topic says more than it would
+    DefinedTopic: TypeAlias = str
 
 Mode: TypeAlias = Literal["off", "warn", "enforce"]
 """What becomes of a payload that does not fit its schema: nothing, a line in the log, a refusal."""
@@ -114,7 +119,7 @@ class EventDefinition(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     type: str
-    topic: str = Topic.BUSINESS_FACTS.value
+    topic: DefinedTopic = Topic.BUSINESS_FACTS.value
     version: Version = 1
     description: str = ""
     schema: Any = None

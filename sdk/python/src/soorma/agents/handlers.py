@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from soorma.agents.threads import Threads
 from soorma.callables import check_callable, finish, is_async, name_of
@@ -16,7 +15,7 @@ from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
 
-HandlerFunction = Callable[[Event, HandlerContext], Any]
+HandlerFunction = Callable[[Event, HandlerContext], Awaitable[None] | None]
 
 
 @dataclass(frozen=True)
