@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Literal
 
+import pydantic
 from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from soorma_common.errors import InvalidRequest
 from soorma_common.models import name_of
 
-BY_NAME: dict[str, Any] = {"by_alias": False, "by_name": True}
-BY_EITHER: dict[str, Any] = {"by_alias": True, "by_name": True}
+CAN_READ_BY_NAME = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)
+"""An older pydantic reads by aliases alone, unless the model says otherwise: others with aliases are refused then."""
+BY_NAME: dict[str, Any] = {"by_alias": False, "by_name": True} if CAN_READ_BY_NAME else {}
+BY_EITHER: dict[str, Any] = {"by_alias": True, "by_name": True} if CAN_READ_BY_NAME else {}
 """How a model is read: by the names of its fields, and by aliases where these cannot be taken for another field."""
 
 _SURE = frozenset(
@@ -34,25 +37,26 @@ class PydanticCodec:
     def __init__(self, kind: Any) -> None:
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
-            self._adapter.rebuild(raise_errors=True)
+            if hasattr(self._adapter, "rebuild"):
+                self._adapter.rebuild(raise_errors=True)
             nodes = list(_nodes(self._adapter.core_schema))
         except (PydanticUserError, NameError, TypeError) as error:
             said = str(error).partition("\n")[0]
             raise InvalidRequest(f"the type {name_of(kind)} cannot be read from JSON: {said}") from error
         self._is_open = bool(getattr(kind, "__pydantic_generic_metadata__", {}).get("parameters"))
-        self._is_sure = all(map(_is_sure, nodes))
-        self._parts = {node["cls"] for node in nodes if node["type"] in ("model", "dataclass")} - {kind}
+        self._is_sure = CAN_READ_BY_NAME and all(map(_is_sure, nodes))
+        self._classes = {node["cls"] for node in nodes if node["type"] in ("model", "dataclass")}
         self._names = BY_NAME if any(map(_is_ambiguous, nodes)) else BY_EITHER
 
     def plain(self, value: Any) -> Any:
         """JSON types of a value, by the names of its fields and without what it computes."""
-        return self._dump(value, "none")
+        return self._dump(value, warnings=False)
 
     def written(self, value: Any) -> tuple[Any, bool]:
         """JSON types of a value, and whether the schema alone says that it comes back."""
-        if self._is_sure and not any(part.__subclasses__() for part in self._parts):
+        if self._is_sure and not any(part.__subclasses__() for part in self._classes):
             with suppress(ValueError):  # a field holds something else than it declares
-                return self._dump(value, "error"), True
+                return self._dump(value, warnings="error"), True
         return self.plain(value), self._is_open
 
     def decode(self, text: str | bytes) -> Any:
@@ -63,7 +67,7 @@ class PydanticCodec:
         """The JSON Schema of the plain form."""
         return self._adapter.json_schema(by_alias=False)
 
-    def _dump(self, value: Any, warnings: Literal["none", "error"]) -> Any:
+    def _dump(self, value: Any, *, warnings: Literal[False, "error"]) -> Any:
         return self._adapter.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings=warnings)
 
 

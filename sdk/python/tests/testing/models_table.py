@@ -129,6 +129,10 @@ class Tree(BaseModel):
     leaves: list[Tree] = []
 
 
+class Bush(Tree):
+    height: int = 1
+
+
 class Root(RootModel[list[Alias]]):
     pass
 
@@ -336,6 +340,7 @@ REFUSED: dict[str, typing.Any] = {
     "a serializer that its field cannot read": Worded(at=NOW),
     "a union that takes the first": Either(of=Other(n=1)),
     "a derived class in a field of its base": Holds(one=More(n=1)),
+    "a derived class in a tree": Tree(leaves=[Bush(height=2)]),
     "keys that JSON has not": Keyed(by={(1, 2): "a"}),
     "bytes that are no text": Text(raw=b"\xff"),
     "infinity": Number64(x=float("inf")),

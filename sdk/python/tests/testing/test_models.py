@@ -150,6 +150,16 @@ async def test_the_platform_takes_an_object_as_the_schema_of_its_class_says(soor
             await soorma_platform.publish(name, "business-facts", 5.5)
 
 
+@pytest.mark.behaviour("events.data-as")
+def test_a_payload_is_read_as_a_type() -> None:
+    for value in OBJECTS.values():
+        assert Event(data=decode(encode(value))).data_as(type(value)) == value
+    assert Event(data={"pageNo": 2}).data_as(Alias) == HIT
+    assert Event().data_as(Alias | None) is None
+    with pytest.raises(InvalidValue, match="Alias"):
+        Event(data={}).data_as(Alias)
+
+
 # results of steps
 
 

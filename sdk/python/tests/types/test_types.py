@@ -68,6 +68,7 @@ def pyright(*files: Path) -> dict[str, Findings]:
     return found
 
 
+@pytest.mark.behaviour("api.types")
 def test_thirty_mistakes_at_least_are_planted() -> None:
     assert len(marks("mypy")) >= 29
     assert marks("mypy").keys() == marks("pyright").keys()
