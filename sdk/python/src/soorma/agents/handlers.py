@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from soorma.agents.threads import Threads
 from soorma.callables import check_callable, finish, is_async, name_of
