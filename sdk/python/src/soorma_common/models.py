@@ -190,7 +190,7 @@ def fields_of(value: Any) -> dict[str, Any] | None:
         return {name: getattr(value, name, None) for name in names}
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(kind)}
-    return {**getattr(value, "__dict__", {}), **(getattr(value, "__pydantic_extra__", None) or {})}
+    return {name: getattr(value, name, None) for name in kind.model_fields} | (value.__pydantic_extra__ or {})
 
 
 def _plain_part(value: Any) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import pathlib
 import typing
 import uuid
@@ -242,6 +243,12 @@ class Hidden(BaseModel):
 
 class Loose(BaseModel):
     of: typing.Any
+
+
+class Remembers(Loose):
+    @functools.cached_property
+    def cached(self) -> int:
+        return 1
 
 
 class Rounded(BaseModel):

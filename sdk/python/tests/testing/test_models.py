@@ -28,6 +28,7 @@ from models_table import (
     More,
     One,
     Other,
+    Remembers,
     Root,
 )
 from pydantic import ConfigDict, Field
@@ -75,6 +76,9 @@ async def test_what_would_not_come_back_is_refused_before_it_is_stored(soorma_pl
 def test_what_looks_like_a_loss_and_is_none_is_taken() -> None:
     assert decode(encode(Hidden(n=1))) == {"n": 1}
     assert decode(encode(Loose(of=(1, (2, None))))) == {"of": [1, [2, None]]}
+    read = Remembers(of=1)
+    assert read.cached == 1
+    assert decode(encode(read)) == {"of": 1}
     assert decode_as(encode(Incomparable(1)), Incomparable).n == 1
     assert decode(encode(Box(One(n=1)))) == {"item": {"n": 1}}
 
@@ -208,7 +212,14 @@ async def _check_same(platform: LocalPlatform, table: dict[str, tuple[Any, Any]]
 
 @pytest.mark.behaviour("steps.types")
 async def test_a_declared_result_is_the_same_in_each_attempt(soorma_platform: LocalPlatform) -> None:
-    derived = {"of a derived class": (One, More(n=1, m=2)), "one of two alike": (One | Other, Other(n=1))}
+    more = More(n=1, m=2)
+    derived = {
+        "of a derived class": (One, more),
+        "one of two alike": (One | Other, Other(n=1)),
+        "derived ones in a list": (list[One], [One(n=1), more]),
+        "an object where anything may be": (dict[str, Any], {"of": more}),
+        "in a plain list": (list, [HIT]),
+    }
     marks = [{"soorma:class": "x:Y", "value": 1}, {"soorma:class": 1}, {"a": "soorma:class"}]
     alike = {f"like a mark {number}": (dict[str, Any], value) for number, value in enumerate(marks)}
     await _check_same(soorma_platform, {**EACH, **DECLARED, **derived, **alike})
@@ -246,7 +257,9 @@ async def test_an_undeclared_object_of_a_class_that_nobody_finds_is_told_and_not
 @pytest.mark.behaviour("steps.types")
 async def test_type_says_how_a_result_is_read(soorma_platform: LocalPlatform) -> None:
     make, calls = _returns({"page_no": 2}, None)
-    assert await _twice(soorma_platform, {"make": make}, type=Root | Alias) == {"make": [HIT, HIT]}
+    other, _ = _returns(Other(n=1), Other)
+    seen = await _twice(soorma_platform, {"make": make, "other": other}, type=Root | Alias | One)
+    assert seen == {"make": [HIT, HIT], "other": [One(n=1)] * 2}
     assert calls == [1]
 
 

@@ -30,8 +30,8 @@ from soorma_common.values import DEEPEST_VALUE, convert, decode, decode_as, enco
 UNDECLARED = object()
 """Stands for the type of a result of which nothing is declared."""
 MARK, VALUE = "soorma:class", "value"
-PLAIN = ""
-"""In place of a class: the value is an object of JSON that has the name of the mark itself."""
+PLAIN, ALL = "", "*"
+"""In place of a class. PLAIN: JSON that has a mark's name of its own. ALL: it is marked, although a type is declared."""
 _MARKED = f'{{"{MARK}":'
 _STREAMS = (Iterator, Generator, AsyncIterator, AsyncIterable, AsyncGenerator)
 _FIX = (
@@ -64,11 +64,11 @@ def encode_result(result: Any, kind: Any) -> str:
         return encode(_marked(result, 0))
     try:
         text = encode(codec_of(kind).plain(result))
-        is_whole = not is_object(result) or _is_whole(result, decode_as(text, kind))
+        is_whole = not _may_stay(result, kind) or difference(result, decode_as(text, kind)) is None
     except (ValueError, TypeError):  # it is not what is declared: recorded as it is, and told when it is read
         text, is_whole = encode(result), True
-    if not is_whole:  # of a class that is derived from the declared one, or of another in a union
-        return encode(_marked(result, 0))
+    if not is_whole:  # of a class that is derived from the declared one, another one of a union, one where any may be
+        return encode({MARK: ALL, VALUE: _marked(result, 0)})
     return encode({MARK: PLAIN, VALUE: decode(text)}) if text.startswith(_MARKED) else text
 
 
@@ -76,8 +76,8 @@ def decode_result(step: str, text: str, kind: Any) -> Any:
     """The result of a step. InvalidValue: it is not what is declared, or its class is not to be found."""
     try:
         if kind is UNDECLARED:
-            return _unmarked(decode(text), kind) if MARK in text else decode(text)
-        return _unmarked(decode(text), kind) if text.startswith(_MARKED) else decode_as(text, kind)
+            return _unmarked(decode(text)) if MARK in text else decode(text)
+        return _unwrapped(decode(text), kind) if text.startswith(_MARKED) else decode_as(text, kind)
     except InvalidValue as error:
         declared = "" if kind is UNDECLARED else "is not what its function declares to return: "
         raise InvalidValue(f"the result of step {step!r} {declared}{error}", path="$") from error
@@ -152,8 +152,18 @@ def _told(function: Any) -> str:
 # objects whose type nobody declares
 
 
-def _is_whole(before: Any, after: Any) -> bool:
-    return type(before) is type(after) and difference(before, after) is None
+def _may_stay(result: Any, kind: Any) -> bool:
+    """Whether a result holds objects that need not be made others of the declared type."""
+    if not is_object(result):
+        return _holds_objects(result, 0)
+    parts = [part for part in (kind, *get_args(kind)) if isinstance(get_origin(part) or part, type)]
+    return any(isinstance(result, get_origin(part) or part) for part in parts)
+
+
+def _holds_objects(value: Any, depth: int) -> bool:
+    if isinstance(value, dict | list | tuple) and depth <= DEEPEST_VALUE:
+        return any(_holds_objects(part, depth + 1) for part in (value.values() if isinstance(value, dict) else value))
+    return is_object(value)
 
 
 def _marked(value: Any, depth: int) -> Any:
@@ -171,29 +181,46 @@ def _marked(value: Any, depth: int) -> Any:
     return value
 
 
-def _unmarked(value: Any, kind: Any) -> Any:
-    """The value with an object in place of each that is marked; a declared type stands in for a class that is gone."""
+def _unmarked(value: Any) -> Any:
+    """The value with an object in place of each that is marked."""
     if isinstance(value, list):
-        return [_unmarked(part, UNDECLARED) for part in value]
+        return [_unmarked(part) for part in value]
     if not isinstance(value, dict):
         return value
     if MARK not in value:
-        return _unmarked_parts(value)
+        return {name: _unmarked(part) for name, part in value.items()}
     place, plain = value[MARK], value[VALUE]
+    if place == ALL:
+        return _unmarked(plain)
     if place == PLAIN:
-        return _unmarked_parts(plain) if kind is UNDECLARED else convert(plain, kind)
+        return {name: _unmarked(part) for name, part in plain.items()}
     found = _class_at(place)
-    if found is None and kind is UNDECLARED:
+    if found is None:
         raise InvalidValue(
             f"holds an object of the class {place!r}, which is not found under that name, so that no other attempt "
             "could read it; let the function declare what it returns, or say type= at the step",
             path="$",
         )
-    return convert(plain, kind if found is None else found)
+    return convert(plain, found)
 
 
-def _unmarked_parts(parts: dict[str, Any]) -> dict[str, Any]:
-    return {name: _unmarked(part, UNDECLARED) for name, part in parts.items()}
+def _unwrapped(value: dict[str, Any], kind: Any) -> Any:
+    """A marked result where a type is declared, which counts where there are no classes, or not any more."""
+    if value[MARK] == PLAIN:
+        return convert(value[VALUE], kind)
+    try:
+        return _unmarked(value)
+    except InvalidValue:
+        return convert(_stripped(value), kind)
+
+
+def _stripped(value: Any) -> Any:
+    """The value without its marks."""
+    if isinstance(value, list):
+        return [_stripped(part) for part in value]
+    if isinstance(value, dict):
+        return _stripped(value[VALUE]) if MARK in value else {name: _stripped(part) for name, part in value.items()}
+    return value
 
 
 def _class_at(place: str) -> Any:
