@@ -31,7 +31,7 @@ UNDECLARED = object()
 """Stands for the type of a result of which nothing is declared."""
 MARK, VALUE = "soorma:class", "value"
 PLAIN, ALL = "", "*"
-"""In place of a class. PLAIN: JSON that has a mark's name of its own. ALL: it is marked, although a type is declared."""
+"""In place of a class. PLAIN: JSON that has a name like the mark. ALL: it is marked, although a type is declared."""
 _MARKED = f'{{"{MARK}":'
 _STREAMS = (Iterator, Generator, AsyncIterator, AsyncIterable, AsyncGenerator)
 _FIX = (
