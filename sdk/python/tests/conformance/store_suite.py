@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import pytest
 from claims_suite import ClaimsSuite
 from durability_suite import DurabilitySuite
+from endings_suite import EndingsSuite
 from events_suite import EventsSuite
 from expiry_suite import ExpirySuite
 from failures_suite import FailuresSuite
@@ -48,6 +49,7 @@ class StoreSuite(
     RegistrySuite,
     StepsSuite,
     LifeSuite,
+    EndingsSuite,
     TimeTravelSuite,
     ABC,
 ):

@@ -5,11 +5,13 @@ Times are integers, milliseconds since 1970 UTC. Values, envelopes and arguments
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
 from soorma_common.delivery import RetryPolicy
 from soorma_common.memory import Cause, Committed
-from soorma_common.names import Scope
+from soorma_common.names import PlanStatus, Scope
 
 MOVING = ("active", "failed")
 """Statuses of a plan that has something left to do: a failed one undoes its work."""
@@ -46,11 +48,20 @@ class PlanRow(msgspec.Struct):
     """events of the plan up to this position of the log are not handled any more: it was cancelled, or purged"""
     past_timer: int = 0
     """timers of the plan up to this row are not fired any more, for the same reason"""
+    end_position: int = 0
+    """events of the plan up to this position of the log were published before it ended"""
+    ended_by: int | None = None
+    """the group whose handler ended it"""
 
     @property
     def is_active(self) -> bool:
         """Whether it has not ended."""
         return self.status == "active"
+
+    def life(self, now: int) -> PlanStatus:
+        """Its status as a reader sees it; `missing` where nothing of it is there."""
+        has_expired = self.expires_at is not None and self.expires_at <= now
+        return cast("PlanStatus", self.status) if self.live and not has_expired else "missing"
 
     @property
     def is_stalled(self) -> bool:
@@ -179,6 +190,8 @@ class DeliveryRow(msgspec.Struct):
     retry: RetryPolicy
     envelope: str
     type: str
+    outlives: bool = False
+    ended_plans: bool = False
     next_in_lane: int | None = None
 
 
@@ -192,7 +205,10 @@ class NewDelivery(msgspec.Struct):
 
 
 class EventRow(msgspec.Struct):
-    """An event to be added to the log, and its deliveries; `lane` is its plan's, None without a plan."""
+    """An event to be added to the log, and its deliveries; `lane` is its plan's, None without a plan.
+
+    It `outlives` its plan where it is to be handled though that has ended.
+    """
 
     event_id: str
     scope: Scope
@@ -205,6 +221,7 @@ class EventRow(msgspec.Struct):
     envelope: str
     fingerprint: str
     deliveries: list[NewDelivery]
+    outlives: bool = False
 
 
 class TimerRow(msgspec.Struct):
@@ -222,6 +239,7 @@ class TimerRow(msgspec.Struct):
     fingerprint: str
     envelope: str
     id: int | None = None
+    outlives: bool = False
 
 
 class StepRow(msgspec.Struct):
@@ -233,6 +251,16 @@ class StepRow(msgspec.Struct):
     occurrence: int
     at: int
     result: str
+
+
+class Waiter(msgspec.Struct, frozen=True):
+    """A delivery in hand whose handler waits for the response to a request, or for what depends on it."""
+
+    event_id: str
+    type: str
+    group_id: int
+    group: str
+    lane: str | None
 
 
 class DeadLetterRow(msgspec.Struct):
@@ -277,6 +305,8 @@ class Needs(msgspec.Struct):
     sagas: dict[str, set[str]] = {}
     """plans that may begin to undo their work, with the ids of compensations about to be registered"""
     closing: set[str] = set()
+    asked_by: tuple[str, str] | None = None
+    """(event id, agent) of the handler that waits for the response to the request about to be published"""
     forks: dict[str, tuple[str, int | None]] = {}
     """by plan that is to begin as a fork: of which one, at which revision (None: now)"""
 
@@ -308,6 +338,10 @@ class Snapshot(msgspec.Struct):
     """count of a plan's timers"""
     sagas: dict[str, Saga] = {}
     """by plan"""
+    waiters: list[Waiter] = []
+    """who waits for the response to the request about to be published"""
+    places: dict[int, int] = {}
+    """by group of a waiter, how many events its connected replicas handle at once"""
 
 
 class Decision(msgspec.Struct):
@@ -322,6 +356,8 @@ class Decision(msgspec.Struct):
     """(delivery id, ready at) of waiting deliveries that now lead their lane"""
     retried: tuple[DeliveryRow, int, str] | None = None
     """a failed delivery, when it is ready again, and why it failed"""
+    deferred: bool = False
+    """whether that was put off, so that the attempt does not count"""
     dead_letter: DeadLetterRow | None = None
     step: StepRow | None = None
     timers: list[TimerRow] = []

@@ -47,11 +47,16 @@ class Committer:
         self.limits = limits
         self.metrics = metrics or Metrics()
 
-    async def commit(self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None) -> Committed:
-        """Decides and writes a commit; `body` is what tells it from another under the same idempotency key."""
+    async def commit(
+        self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None, awaited: bool = False
+    ) -> Committed:
+        """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
+
+        `awaited` where it publishes a request whose sender waits for the response.
+        """
         check_commit(commit, self.limits)
         known_by = "" if commit.fence is None and key is None else fingerprint(body)
-        request = commits.Request(scope, commit, known_by, key)
+        request = commits.Request(scope, commit, known_by, key, awaited=awaited)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
         request.prepare(_new_id)
@@ -101,10 +106,17 @@ class Committer:
         *,
         after: float | None = None,
         reject: bool = False,
+        defer: bool = False,
+        fail_plan: bool = False,
     ) -> None:
-        """Reports a failed attempt: it is tried again later, or becomes a dead letter."""
+        """Reports a failed attempt: it is tried again later, or becomes a dead letter and, if so asked, fails its plan.
+
+        With `defer` it has not failed, and does not count.
+        """
         draw = random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
-        failure = deliveries.Failure(fence, reason, draw, str(uuid4()), after, reject)
+        failure = deliveries.Failure(
+            fence, reason, draw, str(uuid4()), after, reject, defer, fail_plan, ending_id=str(uuid4())
+        )
         try:
             decision = await self._store.transact(
                 deliveries.needs_of_failure(failure, scope, plan_id),
@@ -128,13 +140,19 @@ class Committer:
             raise
 
     async def drop(self, scope: Scope, fence: str) -> None:
-        """Settles a delivery unhandled, as its plan was cancelled."""
-        await self._store.transact(deliveries.needs_of_drop(fence, scope), deliveries.drop)
+        """Settles a delivery unhandled, as its plan has ended."""
+        decision = await self._store.transact(deliveries.needs_of_drop(fence, scope), deliveries.drop)
+        if (row := decision.settled) is not None:
+            self.metrics.dropped.add(row.group)
+            log.info("event dropped, its plan has ended", **_of_delivery(row))
 
     def _note_failure(self, decision: Decision) -> None:
         """Counts it, and logs of what it was; the reason is left out, it may tell what was in the event."""
         if decision.retried is not None:
             row, _, _ = decision.retried
+            if decision.deferred:
+                log.info("event put off by its handler", **_of_delivery(row))
+                return
             self.metrics.retries.add(row.group)
             log.info("attempt failed, the event is delivered again", **_of_delivery(row))
         elif decision.dead_letter is not None:

@@ -11,10 +11,9 @@ import apsw
 import msgspec
 
 from soorma_common.delivery import RecordedStep, Subscription
-from soorma_common.errors import PlanEnded
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
-from soorma_platform.engine.life import is_dropped
+from soorma_platform.engine.life import Letter, check_replay, is_unwanted
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import (
     SNAPSHOT_BYTES,
@@ -46,7 +45,7 @@ def subscribe(
     own: dict[int, Subscription] = {}
     for wanted in subscriptions:
         policy = msgspec.json.encode(wanted.retry).decode()
-        values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, now)
+        values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, now, wanted.ended_plans)
         own[one(connection, "upsert_subscription", values)[0]] = wanted
     new = [(own_id, wanted) for own_id, wanted in own.items() if (wanted.type, wanted.topic) not in known]
     since = now - UNTAKEN_SECONDS * 1000
@@ -76,19 +75,22 @@ def claim(connection: apsw.Connection, now: int, offer: Offer, most: int) -> lis
             break
         for row in sorted(rows_of(connection, "claim", (subscription_id, now, now + lease, offer.replica, left))):
             _, fence, attempt, subscription, position = row
-            group_id, *event = one(connection, "claimed_event", (subscription, position))
+            group_id, *event, outlives = one(connection, "claimed_event", (subscription, position))
             taken = Claimed(fence, attempt, subscription, position, *event)
+            taken.outlives = outlives == 1
             taken.steps = recorded(connection, group_id, position)
-            _add_plan(connection, now, taken)
+            _add_plan(connection, now, taken, group_id)
             claimed.append(taken)
     return claimed
 
 
-def _add_plan(connection: apsw.Connection, now: int, taken: Claimed) -> None:
+def _add_plan(connection: apsw.Connection, now: int, taken: Claimed, group_id: int) -> None:
     """The plan goes along, and its keys if they are few."""
     if taken.plan_id is None:
         return
     plan = taken.plan = plan_row(connection, Scope(taken.tenant_id, taken.user_id), taken.plan_id, now)
+    taken.is_late = is_unwanted(taken, plan, group_id, now)
+    taken.status = plan.life(now)
     if plan.size <= SNAPSHOT_BYTES and plan.keys <= SNAPSHOT_KEYS:
         taken.entries = live_entries(connection, plan, now, SNAPSHOT_KEYS)
 
@@ -141,13 +143,11 @@ def replay(
     row = one(connection, "dead_letter", (dead_letter, tenant_id))
     if row is None:
         return None
-    group_id, subscription_id, position, lane, parked, *scope, plan_id, kind = row
-    if plan_id is not None and is_dropped(kind, position, plan_row(connection, Scope(*scope), plan_id, now)):
-        raise PlanEnded(
-            f"dead letter {dead_letter} is of an earlier life of plan {plan_id!r}, which was cancelled or purged "
-            "since: its event is not handled any more; publish it anew",
-            plan_id=plan_id,
-        )
+    group_id, subscription_id, position, lane, parked, *scope, plan_id, kind, outlives, ended_plans = row
+    if plan_id is not None:
+        plan = plan_row(connection, Scope(*scope), plan_id, now)
+        letter = Letter(kind, position, bool(outlives))
+        check_replay(dead_letter, letter, plan, group_id, now, takes_ended=bool(ended_plans))
     if key is not None:
         connection.execute(SQL["put_answer"], (*answer, now + KEEP_REPLAYS, "{}"))
     connection.execute(SQL["remove_dead_letter"], (dead_letter,))

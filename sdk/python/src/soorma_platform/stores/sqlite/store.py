@@ -155,6 +155,7 @@ class SqliteStore:
             state = transactions.plan_state(connection, scope, plan_id, keys, now)
         if is_over(state.row.expires_at, now):
             state.entries.clear()
+            state.row.live = False
         state.entries = {key: row for key, row in state.entries.items() if not is_over(row.expires_at, now)}
         return state
 

@@ -1,11 +1,11 @@
 -- name: timer
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
-    envelope FROM timers
+    envelope, outlives FROM timers
 WHERE tenant_id = ? AND event_id = ?;
 
 -- name: insert_timer
-INSERT INTO timers (event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint, envelope)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO timers (event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint, envelope, outlives)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: remove_timer
 DELETE FROM timers WHERE id = ?;
@@ -18,7 +18,7 @@ SELECT count(*) FROM timers WHERE tenant_id = ? AND user_id = ? AND plan_id IS ?
 
 -- name: due_timers
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
-    envelope FROM timers
+    envelope, outlives FROM timers
 WHERE due_at <= ? ORDER BY due_at, id LIMIT ?;
 
 -- name: next_timer
@@ -26,5 +26,5 @@ SELECT min(due_at) FROM timers;
 
 -- name: timers
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
-    envelope FROM timers
+    envelope, outlives FROM timers
 WHERE tenant_id = ?1 AND user_id = ?2 AND id > ?3 AND (?4 IS NULL OR plan_id = ?4) ORDER BY id LIMIT ?5;
