@@ -23,11 +23,14 @@ LARGEST_FRAME = 32 * 1024 * 1024
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often and when a failed delivery is tried again.
+    """How often and when a delivery is tried again that has failed, or whose process has died.
 
-    Attempt n+1 waits `first_delay` x `factor`^(n-1) seconds, give or take the share `jitter`, and at most
-    `longest_delay`. After `max_attempts` the event becomes a dead letter and its lane goes on, or, with
-    `then="park"`, waits until the dead letter is replayed.
+    After failure n the next attempt waits `first_delay` x `factor`^(n-1) seconds, give or take the share `jitter`, and
+    at most `longest_delay`. After `max_attempts` failures the event becomes a dead letter and its lane goes on, or,
+    with `then="park"`, waits until the dead letter is replayed.
+
+    Deaths of processes are counted apart: an event is given up after `max_deaths` of them, if the process that died
+    last had nothing else in hand. Until then it may have been another event's fault.
     """
 
     max_attempts: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
@@ -36,14 +39,15 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     longest_delay: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
     jitter: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.2
     then: Literal["dead_letter", "park"] = "dead_letter"
+    max_deaths: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
 
     def __post_init__(self) -> None:
         """InvalidRequest, which names the field and its bounds, where a field is not as it must be."""
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
-            kinds: tuple[type, ...] = (int,) if name == "max_attempts" else (int, float)
+            kinds: tuple[type, ...] = (int,) if name in _COUNTS else (int, float)
             if type(value) not in kinds or not least <= value <= most:
-                what = "a whole number" if name == "max_attempts" else "a number"
+                what = "a whole number" if name in _COUNTS else "a number"
                 raise InvalidRequest(f"{name} of a RetryPolicy is {what} from {least} to {most}, not {value!r}")
         if self.then not in ("dead_letter", "park"):
             raise InvalidRequest(f"then of a RetryPolicy is 'dead_letter' or 'park', not {self.then!r}")
@@ -54,8 +58,10 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return min(wait, self.longest_delay)
 
 
+_COUNTS = ("max_attempts", "max_deaths")
 _BOUNDS = {
     "max_attempts": (1, 1000),
+    "max_deaths": (1, 1000),
     "first_delay": (0, 86_400),
     "factor": (1, 100),
     "longest_delay": (0, 86_400),
@@ -78,7 +84,11 @@ class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_fields=True):
-    """Opens a connection; `running` names the fences the agent is still working on."""
+    """Opens a connection; `running` names the fences the agent is still working on.
+
+    `process` is a name that no other process has, now or later. Agents of one process die together. One that comes
+    back under its `process` and `instance` has not died, and has received no delivery that `running` does not name.
+    """
 
     agent: str
     instance: str
@@ -86,6 +96,7 @@ class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_field
     max_concurrency: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 32
     tenant_id: str | None = None
     running: list[str] = []
+    process: str = ""
 
 
 class CommitFrame(msgspec.Struct, tag_field="frame", tag="commit", forbid_unknown_fields=True):
@@ -138,12 +149,16 @@ AgentFrame = Hello | CommitFrame | FailFrame | StepFrame | ReleaseFrame | DrainF
 
 
 class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
-    """The agent is subscribed; `kept` are the fences of its `running` that still stand."""
+    """The agent is subscribed; `kept` are the fences of its `running` that still stand.
+
+    `unserved` has a line for each subscription of its group that no connected agent handles, and for which events wait.
+    """
 
     replica: str
     kept: list[str]
     lease_seconds: float = LEASE_SECONDS
     limits: Limits = Limits()
+    unserved: list[str] = []
 
 
 class SnapshotEntry(msgspec.Struct, array_like=True):
@@ -176,7 +191,7 @@ class RecordedStep(msgspec.Struct, array_like=True):
 
 
 class Deliver(msgspec.Struct, tag_field="frame", tag="deliver", omit_defaults=True):
-    """An event to handle, for the `attempt`-th time, under a fence."""
+    """An event to handle, for the `attempt`-th time, under a fence. Attempts that were given back do not count."""
 
     fence: str
     attempt: int

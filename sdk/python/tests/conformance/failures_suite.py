@@ -99,7 +99,8 @@ class FailuresSuite:
         (letter,) = await record.store.dead_letters(None, None, 0, 9)
         assert (letter.group, letter.event_id, letter.type, letter.topic) == ("g", "1", "e", "business-facts")
         assert (letter.tenant_id, letter.user_id, letter.plan_id) == ("acme", "alice", "p")
-        assert (letter.attempts, letter.reason, letter.parked) == (1, "no luck", False)
+        assert (letter.attempts, letter.failures, letter.deaths) == (1, 1, 0)
+        assert (letter.reason, letter.parked) == ("no luck", False)
         assert decode(bytes(letter.event))["data"] == {"x": 1}
         (told,) = await record.claim(watching)
         found = seen(told)
@@ -107,7 +108,8 @@ class FailuresSuite:
         assert (found.correlation_id, found.session_id, found.trace_id) == ("goal", "s", "t")
         assert (found.plan_id, found.parent_event_id) == ("p", "1")
         assert found.data == {
-            "event_id": "1", "type": "e", "topic": "business-facts", "group": "g", "attempts": 1, "reason": "no luck",
+            "event_id": "1", "type": "e", "topic": "business-facts", "group": "g", "attempts": 1, "failures": 1,
+            "deaths": 0, "reason": "no luck",
         }  # fmt: skip
 
     @pytest.mark.behaviour("deadletters.reject")
@@ -127,18 +129,6 @@ class FailuresSuite:
         (one,) = await record.claim(member)
         await record.fail(one)
         assert await record.work_off(member) == ["1", "2"]
-
-    @pytest.mark.behaviour("retries.lost-leases")
-    async def test_lost_leases_count_as_attempts(self, record: Record) -> None:
-        member = await record.subscribe("g", "e")
-        await record.publish("e", "p")
-        for attempt in range(1, 8):
-            (one,) = await record.claim(member)
-            assert one.attempt == attempt
-            record.clock.advance(LEASE)
-        (one,) = await record.claim(member)
-        await record.fail(one)
-        assert len(await record.store.dead_letters(None, None, 0, 9)) == 1
 
     @pytest.mark.behaviour("deadletters.no-loop")
     async def test_dead_letters_do_not_feed_themselves(self, record: Record) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
+from aside_suite import AsideSuite
 from claims_suite import ClaimsSuite
+from deaths_suite import DeathsSuite
 from durability_suite import DurabilitySuite
 from endings_suite import EndingsSuite
 from events_suite import EventsSuite
@@ -43,6 +45,8 @@ class StoreSuite(
     EventsSuite,
     ClaimsSuite,
     FailuresSuite,
+    DeathsSuite,
+    AsideSuite,
     UnseenSuite,
     StandingSuite,
     DurabilitySuite,

@@ -23,7 +23,8 @@ PAUSE = 0.02
 
 AGENT = """
 role = os.environ["ROLE"]
-agent = Worker(role, retry=RetryPolicy(max_attempts=1000, first_delay=0.05, factor=1), max_concurrency=4)
+persistent = RetryPolicy(max_attempts=1000, max_deaths=1000, first_delay=0.05, factor=1)
+agent = Worker(role, retry=persistent, max_concurrency=4)
 
 async def pause():
     await asyncio.sleep(float(os.environ["PAUSE"]))

@@ -87,6 +87,16 @@ DELIVERIES = {
         SELECT t.event_id FROM timers t JOIN events e ON e.tenant_id = t.tenant_id AND e.event_id = t.event_id""",
 }
 
+ATTEMPTS = {
+    "attempts are failures, deaths and those that ended without either": """
+        SELECT id, attempt, failures, deaths, silences, cleared FROM deliveries
+        WHERE failures + deaths > attempt OR silences > deaths OR cleared > deaths OR failures < 0 OR silences < 0""",
+    "what is suspected has died": "SELECT id, deaths FROM deliveries WHERE suspect IS NOT NULL AND deaths <= cleared",
+    "what was set aside is in no lane and in nobody's hands": """
+        SELECT id, lane, replica, ready_at FROM deliveries
+        WHERE aside IS NOT NULL AND (lane IS NOT NULL OR replica IS NOT NULL OR ready_at IS NOT NULL)""",
+}
+
 CAUSES = {
     "no event is without its cause": """
         SELECT c.type, c.event_id, c.envelope ->> '$.parent_event_id' FROM events c
@@ -149,7 +159,7 @@ PURGED = {
             AND NOT EXISTS (SELECT 1 FROM chores c WHERE c.plan = p.id AND c.kind = 'purge')""",
 }
 
-ALWAYS = {**PLANS, **DELIVERIES, **CAUSES, **PURGED}
+ALWAYS = {**PLANS, **DELIVERIES, **ATTEMPTS, **CAUSES, **PURGED}
 
 AT_REST = {
     "nobody has anything left to do": """
@@ -183,6 +193,11 @@ def broken(connection: apsw.Connection, *, at_rest: bool = False, handlers_only:
     queries = {**ALWAYS, **(HANDLERS_ONLY if handlers_only else {}), **(AT_REST if at_rest else {})}
     found = [f"not so: {name}: {row}" for name, query in queries.items() for row in connection.execute(query)]
     return found + rebuilt_otherwise(connection)
+
+
+def broken_attempts(connection: apsw.Connection) -> list[str]:
+    """What is wrong with the counts of deliveries, a line each."""
+    return [f"not so: {name}: {row}" for name, query in ATTEMPTS.items() for row in connection.execute(query)]
 
 
 def rebuilt_otherwise(connection: apsw.Connection) -> list[str]:

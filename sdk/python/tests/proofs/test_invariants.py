@@ -60,6 +60,12 @@ SPOILT = {
     "what waits in a lane is in nobody's hands": [DELIVERY, "UPDATE deliveries SET ready_at = NULL"],
     "who has a delivery has a fence": [DELIVERY, "UPDATE deliveries SET fence = NULL"],
     "a delivery is of an event, a group and a subscription": [DELIVERY, "UPDATE deliveries SET position = 0"],
+    "attempts are failures, deaths and those that ended without either": [
+        DELIVERY,
+        "UPDATE deliveries SET failures = 1",
+    ],
+    "what is suspected has died": [DELIVERY, "UPDATE deliveries SET suspect = 1"],
+    "what was set aside is in no lane and in nobody's hands": [DELIVERY, "UPDATE deliveries SET aside = lane"],
     "a dead letter is of an event": [LETTER, "UPDATE dead_letters SET position = 0"],
     "what was given up is not delivered": [DELIVERY, LETTER],
     "a recorded step is of an event": ["INSERT INTO steps VALUES (1, 0, 'charge', 1, 1, '1')"],

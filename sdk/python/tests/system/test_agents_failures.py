@@ -53,7 +53,7 @@ async def test_retries_back_off_and_end_in_a_dead_letter(
     assert 0.15 <= times[1] - times[0] <= 0.24 + 1
     assert 0.31 <= times[2] - times[1] <= 0.48 + 1
     expected = {"event_id": event_id, "type": "a", "topic": "action-requests", "group": agent.name, "attempts": 3}
-    assert notice.data == {**expected, "reason": "ValueError: no good"}
+    assert notice.data == {**expected, "failures": 3, "deaths": 0, "reason": "ValueError: no good"}
     assert (notice.plan_id, notice.session_id, notice.parent_event_id) == ("p", "s", event_id)
     letter = dead_letters(running, agent)[0]
     assert (letter["attempts"], letter["reason"], letter["eventId"]) == (3, "ValueError: no good", event_id)

@@ -422,12 +422,14 @@ async def test_a_plain_handler_dies_at_its_calls(soorma_platform: LocalPlatform)
 async def test_an_agent_that_always_dies_ends_in_a_dead_letter(soorma_platform: LocalPlatform) -> None:
     worker = _steps([])
     await soorma_platform.run(worker)
-    for _ in range(5):
-        soorma_platform.crash(worker, 1, restart=True)
+    crashes = [soorma_platform.crash(worker, 1, restart=True) for _ in range(3)]
     await soorma_platform.publish("work", "action-requests", plan_id="plan")
     await soorma_platform.settle()
+    await soorma_platform.advance(10)
+    assert all(crash.happened for crash in crashes)
     (letter,) = await soorma_platform.dead_letters()
-    assert "5 attempts" in letter.reason
+    assert letter.reason == "3 processes died while handling it, the last one with nothing else in hand"
+    assert (letter.attempts, letter.failures, letter.deaths) == (3, 0, 3)
     assert isinstance(soorma_platform.crash(worker, 1), Crash)
 
 

@@ -15,6 +15,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_attempts": 1001}, "from 1 to 1000, not 1001"),
     ({"max_attempts": 2.5}, "max_attempts"),
     ({"max_attempts": True}, "max_attempts"),
+    ({"max_deaths": 0}, "max_deaths of a RetryPolicy is a whole number from 1 to 1000, not 0"),
+    ({"max_deaths": 1001}, "from 1 to 1000, not 1001"),
+    ({"max_deaths": 1.0}, "max_deaths of a RetryPolicy is a whole number"),
     ({"first_delay": -1}, "first_delay of a RetryPolicy is a number from 0 to 86400, not -1"),
     ({"first_delay": float("nan")}, "first_delay"),
     ({"first_delay": "1"}, "first_delay"),
@@ -39,7 +42,14 @@ def test_it_is_refused_on_the_wire(given: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "fine", [{"max_attempts": 1000}, {"first_delay": 0, "factor": 1, "jitter": 0}, {"then": "park"}]
+    "fine",
+    [
+        {"max_attempts": 1000},
+        {"max_deaths": 1},
+        {"max_deaths": 1000},
+        {"first_delay": 0, "factor": 1, "jitter": 0},
+        {"then": "park"},
+    ],
 )
 def test_a_policy_comes_back_from_the_wire(fine: dict[str, Any]) -> None:
     policy = RetryPolicy(**fine)

@@ -42,6 +42,9 @@ LONGEST_BLOCK = 5.0
 CLAIM_SECONDS = 1.0
 """Within what time a SystemExit that came out of a task has come out of the handler that awaits it, if one does."""
 
+_PROCESS = uuid4().hex[:8]
+"""With the process's number, a name that no other process has: agents of one process die together."""
+
 log = logging.getLogger("soorma.agent")
 F = TypeVar("F", bound=HandlerFunction)
 Hook = Callable[[], Awaitable[None] | None]
@@ -84,6 +87,7 @@ class Agent:
         self._definitions = definitions_of((*events_consumed, *events_produced))
         self.max_concurrency = max_concurrency
         self.instance = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._process = ""
         config = config or ClientConfig.from_env()
         self._config = replace(config, tenant_id=check_name("tenant_id", tenant_id)) if tenant_id else config
         self._caller = caller
@@ -256,6 +260,7 @@ class Agent:
             raise InvalidRequest(f"agent {self.name!r} has no handlers; register some with @agent.on_event(…)")
         given = self._lent or self._caller
         self._own_caller = caller_for(self._config) if given is None else None
+        self._process = f"{os.getpid()}-{_PROCESS}" if given is None else uuid4().hex  # in a test each dies alone
         caller = given or self._own_caller
         assert caller is not None  # noqa: S101 - one of the two is there
         for hook in self._startup:
@@ -288,6 +293,7 @@ class Agent:
             self.max_concurrency,
             self.tenant_id,
             self._attempts.running,
+            self._process,
         )
 
     def _on_welcome(self, welcome: Welcome) -> None:
@@ -298,6 +304,8 @@ class Agent:
             self.name,
             ", ".join(sorted(s.type for s in self._handlers.subscriptions)),
         )
+        for line in welcome.unserved:
+            log.warning("agent %s: %s", self.name, line)
 
     def _on_deliver(self, delivery: Deliver) -> None:
         self._attempts.begin(delivery, self._handlers[delivery.handler])

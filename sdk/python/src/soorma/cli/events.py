@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -141,6 +142,42 @@ def groups(as_json: Json = False, tenant: Tenant = None, user: User = None) -> N
         )
 
 
+@app.command(help="End a group's subscription: it takes no further events of that type.")
+def unsubscribe(
+    group: Annotated[str, typer.Argument(help="The group, which has the name of its agent.")],
+    kind: Annotated[str, typer.Argument(metavar="TYPE", help="The type of the subscription; * is one of its own.")],
+    topic: Annotated[
+        Topic | None, typer.Option(help="The topic of the subscription.", show_default="one to any topic")
+    ] = None,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Drop what waits for it. Otherwise that becomes dead letters.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
+) -> None:
+    place = f"{kind!r} on {topic.value if topic else 'any topic'}"
+    fate = "are dropped, with its dead letters" if drop else "become dead letters, which can be replayed"
+    if not yes and not typer.confirm(f"End the subscription of {group} to {place}? Events that wait for it {fate}."):
+        raise typer.Abort
+
+    async def end(platform: Platform) -> Any:
+        path = f"/v1/events/groups/{quote(group, safe='')}/subscriptions/{quote(kind, safe='')}"
+        query = {"topic": topic.value if topic else "*", "waiting": "drop" if drop else "dead-letters"}
+        return await platform.delete("events", path, tenant_id=platform.scope.tenant_id, **query)
+
+    found = on_platform(tenant, user, end)
+    if as_json:
+        shown.as_document(found)
+    else:
+        waited = found["waited"]
+        became = "dropped" if drop else "now dead letters"
+        screen.say(
+            f"Ended; {waited} event{'' if waited == 1 else 's'} had waited for it{f', {became}' if waited else ''}"
+        )
+
+
 @app.command(help="List the events that groups gave up, and why.")
 def dead_letters(group: _Group = None, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
@@ -226,7 +263,7 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:
-    takes = ", ".join(f"{one['type']} on {one['topic']}" for one in group["subscriptions"])
+    takes = ", ".join(_subscription(one) for one in group["subscriptions"])
     return (
         shown.cell(group["name"]),
         shown.cell(group["tenantId"]),
@@ -237,6 +274,13 @@ def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:
         shown.cell(takes),
         str(len(group["replicas"])),
     )
+
+
+def _subscription(one: Mapping[str, Any]) -> str:
+    told = f"{one['type']} on {one['topic']}"
+    if one["served"] and not one["setAside"]:
+        return told
+    return f"{told} (no connected agent handles it: {one['setAside']} set aside)"
 
 
 def _dead_letter_row(letter: Mapping[str, Any]) -> tuple[str, ...]:

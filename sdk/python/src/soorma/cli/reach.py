@@ -27,6 +27,7 @@ from soorma_common.errors import (
     Unavailable,
 )
 from soorma_common.names import check_name
+from soorma_common.values import decode
 
 if TYPE_CHECKING:
     from soorma.bus import BusClient
@@ -83,6 +84,10 @@ class Platform:
     async def post(self, service: Service, path: str, **query: Any) -> None:
         """A POST that has no body."""
         await self._caller.call(service, "POST", path, scope=self.scope, query=query)
+
+    async def delete(self, service: Service, path: str, **query: Any) -> Any:
+        """The answer to a DELETE."""
+        return decode(await self._caller.call(service, "DELETE", path, scope=self.scope, query=query))
 
     async def whole(self, service: Service, path: str, rows: str, **query: Any) -> dict[str, Any]:
         """The answer to a GET of all pages as one: its first page's facts with the `rows` of all."""

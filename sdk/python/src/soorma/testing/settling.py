@@ -116,6 +116,8 @@ class Settling:
         live = [socket for socket in self._network.sockets if socket.is_live]
         if row.is_parked:
             return "parked"
+        if row.is_aside:
+            return None if any(_takes(socket, row) for socket in live) else "agent"
         if row.ready_at is None:
             return "turn"
         if row.replica is not None and any(socket.replica == row.replica for socket in live):

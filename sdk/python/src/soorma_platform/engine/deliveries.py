@@ -1,4 +1,4 @@
-"""The delivery rules: who is next in a lane, when a failure is tried again, when it is given up.
+"""The delivery rules: who is next in a lane, when a failure is tried again, when a delivery is given up.
 
 A lane is the events of one plan for one group. Only its head has a time it is ready at; while it is in
 an agent's hands that time is the end of its lease, so an agent that vanishes gives it back by itself.
@@ -64,16 +64,38 @@ def needs_of_drop(fence: str, scope: Scope) -> Needs:
     return Needs(scope, fence=fence)
 
 
-def backoff(policy: RetryPolicy, attempt: int, draw: float) -> int:
-    """Milliseconds to wait after the failed `attempt` (from 1); `draw` in [-1, 1] spreads it by the jitter."""
-    return round(1000 * policy.delay(attempt, draw))
+def backoff(policy: RetryPolicy, failures: int, draw: float) -> int:
+    """Milliseconds to wait after so many failures (from 1); `draw` in [-1, 1] spreads it by the jitter."""
+    return round(1000 * policy.delay(failures, draw))
+
+
+def verdict(delivery: DeliveryRow) -> str | None:
+    """The reason to give a delivery up for the processes that died of it; None while that may be another's fault."""
+    if not delivery.died_alone or delivery.deaths - delivery.cleared < delivery.retry.max_deaths:
+        return None
+    return f"{_deaths(delivery.deaths, delivery.silences)}, {_last(delivery.deaths)} with nothing else in hand"
+
+
+def _deaths(deaths: int, silences: int) -> str:
+    processes = "1 process" if deaths == 1 else f"{deaths} processes"
+    if not silences:
+        return f"{processes} died while handling it"
+    if silences == deaths:
+        return f"{processes} gave no sign of life for a lease while handling it"
+    died = deaths - silences
+    return f"{processes} ended while handling it ({died} died, {silences} gave no sign of life for a lease)"
+
+
+def _last(deaths: int) -> str:
+    return "this one" if deaths == 1 else "the last one"
 
 
 class Failure(msgspec.Struct):
     """A failed attempt: why, when the handler wants it again, whether it gives it up, a draw for the jitter.
 
     `dead_letter_id` is the id of the event to be published if this is the end. With `defer` it has not failed, and the
-    attempt does not count. With `fail_plan` it ends its plan, which an event of the id `ending_id` tells.
+    attempt does not count. With `fail_plan` it ends its plan, which an event of the id `ending_id` tells. With `unbegun` it
+    is given up before its handler was run.
     """
 
     fence: str
@@ -83,6 +105,7 @@ class Failure(msgspec.Struct):
     after: float | None = None
     reject: bool = False
     defer: bool = False
+    unbegun: bool = False
     fail_plan: bool = False
     ending_id: str = ""
 
@@ -110,8 +133,12 @@ def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
     if is_dropped(delivery.type, delivery.position, snapshot.delivery_plan):
         return drop(snapshot)
     reason = failure.reason[:LONGEST_REASON]
-    if failure.defer or (not failure.reject and delivery.attempt < delivery.retry.max_attempts):
-        wait = backoff(delivery.retry, delivery.attempt, failure.draw)
+    if failure.unbegun:
+        delivery.attempt -= 1
+    elif not failure.defer:
+        delivery.failures += 1
+    if failure.defer or (not failure.reject and delivery.failures < delivery.retry.max_attempts):
+        wait = backoff(delivery.retry, max(delivery.failures, 1), failure.draw)
         if failure.after is not None:
             wait = round(1000 * min(max(failure.after, 0), LONGEST_WAIT))
         return Decision(retried=(delivery, snapshot.now + wait, reason), deferred=failure.defer)
@@ -161,6 +188,8 @@ def _notice(failed: Envelope, delivery: DeliveryRow, reason: str, event_id: str)
         "topic": failed.topic,
         "group": delivery.group,
         "attempts": delivery.attempt,
+        "failures": delivery.failures,
+        "deaths": delivery.deaths,
         "reason": reason,
     }
     return Envelope(

@@ -192,6 +192,18 @@ class DeliveryRow(msgspec.Struct):
     type: str
     outlives: bool = False
     ended_plans: bool = False
+    failures: int = 0
+    deaths: int = 0
+    """of processes that had it in hand"""
+    silences: int = 0
+    """how many of these gave no sign of life, the others closed their connection"""
+    cleared: int = 0
+    """how many of these were another event's fault"""
+    died_alone: bool = False
+    """whether the process that died last had nothing else in hand"""
+    cohort: str | None = None
+    """the process that died last with more than this in hand"""
+    is_suspect: bool = False
     next_in_lane: int | None = None
 
 
@@ -357,7 +369,7 @@ class Decision(msgspec.Struct):
     retried: tuple[DeliveryRow, int, str] | None = None
     """a failed delivery, when it is ready again, and why it failed"""
     deferred: bool = False
-    """whether that was put off, so that the attempt does not count"""
+    """whether that one has not failed, and its attempt does not count"""
     dead_letter: DeadLetterRow | None = None
     step: StepRow | None = None
     timers: list[TimerRow] = []

@@ -7,6 +7,7 @@ while as much is being worked on. So neither end fills its memory, and a slow ag
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
@@ -40,7 +41,7 @@ from soorma_platform.engine.publishing import covers
 from soorma_platform.engine.steps import Step
 from soorma_platform.logs import Log
 from soorma_platform.services.committer import Committer, fingerprint
-from soorma_platform.stores.protocol import Claimed, Membership, Offer, Store
+from soorma_platform.stores.protocol import Claimed, Membership, Offer, Store, Unserved
 
 POLL_SECONDS = 1.0
 VAIN_SECONDS = 0.1
@@ -77,6 +78,9 @@ class AgentConnection:
         self._replica = str(uuid4())
         self._offer = Offer(self._replica, lease)
         self._in_hand: dict[str, Claimed] = {}
+        self._unsent: deque[Claimed] = deque()
+        self._survey_due = False
+        self._warned: set[tuple[str, str]] = set()
         self._answering: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -92,7 +96,9 @@ class AgentConnection:
             await self._send(Goodbye(to_problem(error)))
             await self._socket.close(1008)
             return
-        with self._bus.bell(group_bell(self._membership.group_id)) as self._bell, self._store.offered(self._offer):
+        group = self._membership.group_id
+        with self._bus.bell(group_bell(group)) as self._bell, self._store.offered(self._offer):
+            await self._welcome()
             pump = asyncio.create_task(self._pump())
             try:
                 await self._read(pump)
@@ -100,6 +106,9 @@ class AgentConnection:
                 pump.cancel()
                 await asyncio.gather(pump, *self._answering, return_exceptions=True)
                 await self._leave()
+        if not self._is_stopping():
+            with suppress(SoormaError):  # whoever stays looks again
+                await self._store.survey(group)
 
     async def _receive_hello(self) -> Hello:
         try:
@@ -125,16 +134,39 @@ class AgentConnection:
         self._membership: Membership = await self._store.subscribe(
             hello.tenant_id or "", hello.agent, hello.subscriptions
         )
-        await self._store.join(self._membership.group_id, self._replica, hello.instance, hello.max_concurrency)
+        place = (self._membership.group_id, self._replica, hello.instance, hello.max_concurrency)
+        await self._store.join(*place, hello.process, hello.running)
         kept = await self._store.resume(hello.running, self._lease, self._replica) if hello.running else []
         self._in_hand = {claimed.fence: claimed for claimed in kept}
-        self._offer.group_id = self._membership.group_id
-        self._offer.granted = hello.max_concurrency - len(kept)
+        offer = self._offer = Offer(self._replica, self._lease, hello.max_concurrency, hello.process)
+        offer.group_id = self._membership.group_id
+        offer.granted = hello.max_concurrency - len(kept)
+        offer.has_suspect = any(claimed.is_suspect for claimed in kept)
         self._refresh(self._membership.all)
-        await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits))
+
+    async def _welcome(self) -> None:
+        hello, kept = self._hello, list(self._in_hand.values())
+        unserved = await self._survey()
+        lines = [_told(one) for one in unserved]
+        await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits, lines))
         if forsaken := [one.fence for one in kept if await self._is_dropped(one)]:
             await self._send(CancelFrame(forsaken))  # it was away when that was told
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
+
+    async def _survey(self) -> list[Unserved]:
+        """What nobody serves in the group now that this replica does, or does no longer."""
+        try:
+            found = await self._store.survey(self._membership.group_id)
+        except SoormaError:
+            self._survey_due = True
+            return []
+        self._survey_due = found.more
+        new = [one for one in found.unserved if (one.type, one.topic) not in self._warned]
+        self._warned.update((one.type, one.topic) for one in new)
+        for one in new:
+            log.warning("events set aside, no connected agent handles them", agent=self._hello.agent,
+                        type=one.type, topic=one.topic, waiting=one.waiting)  # fmt: skip
+        return found.unserved
 
     def _refresh(self, patterns: dict[int, tuple[str, str]]) -> None:
         """Which of the group's subscriptions this replica has a handler for, and which handler."""
@@ -145,12 +177,16 @@ class AgentConnection:
             for mine in reversed(own)
             if covers((mine.type, mine.topic), pattern)
         }
-        self._offer.subscription_ids = [] if self._draining else list(self._handlers)
+        ids = [] if self._draining else list(self._handlers)
+        self._survey_due |= set(ids) != set(self._offer.subscription_ids)
+        self._offer.subscription_ids = ids
 
     async def _leave(self) -> None:
         if self._is_stopping():
             return  # the agents live on, and come back to the next process with what they have in hand
         with suppress(SoormaError):  # the leases run out by themselves
+            if unsent := [claimed.fence for claimed in (*self._unsent, *self._offer.take())]:
+                await self._store.give_back(unsent)  # these cannot have killed it
             await self._store.leave(self._replica)
         log.info("agent gone", agent=self._hello.agent, instance=self._hello.instance, in_hand=len(self._in_hand))
 
@@ -165,6 +201,8 @@ class AgentConnection:
                 if loop.time() >= refresh_at:
                     self._refresh(await self._store.subscription_patterns(self._membership.group_id))
                     refresh_at = loop.time() + POLL_SECONDS
+                    if self._survey_due:
+                        await self._survey()
                 if loop.time() >= seen_at:
                     await self._store.seen(list(self._membership.own))
                     seen_at = loop.time() + SEEN_EVERY
@@ -179,33 +217,64 @@ class AgentConnection:
 
     async def _deliver_some(self) -> float:
         """Sends what there is; how many seconds to wait for the bell then, or for the next look around."""
-        claimed = self._offer.take()
-        if not claimed:
+        self._take_filled()
+        if not self._unsent:
             if (wait := await self._patience()) > 0:
                 return wait
             await self._store.claim(self._offer)
-            claimed = self._offer.take()
-            if not claimed:
+            self._take_filled()
+            if not self._unsent:
                 return VAIN_SECONDS
-        for one in claimed:
-            self._in_hand[one.fence] = one
-        for one in claimed:
-            await self._deliver(one)
+        while self._unsent:
+            if self._unsent[0].fence in self._in_hand:  # else it was given to another, while an earlier one was sent
+                await self._deliver_or_fail(self._unsent[0])
+            self._unsent.popleft()  # not before: if the store fails, it is the first to be sent when that is over
+            self._drop_lost()
         ids = self._offer.subscription_ids
         self._offer.subscription_ids = ids[1:] + ids[:1]  # so that a busy event type does not starve another
         return 0.0
 
+    def _take_filled(self) -> None:
+        """What the store has put into the agent's hands since, and what it has taken from them."""
+        for one in self._offer.take():
+            self._in_hand[one.fence] = one
+            self._unsent.append(one)
+        self._drop_lost()
+
+    def _drop_lost(self) -> None:
+        for fence in self._offer.lost():
+            self._drop(fence)
+
     async def _patience(self) -> float:
-        """Seconds until something becomes ready by time that the agent has room for; none or less if it is."""
-        if self._draining or self._offer.credit <= 0:
-            return POLL_SECONDS
-        next_ready = await self._store.next_ready(self._offer.subscription_ids)
+        """Seconds until something becomes ready by time that the agent has room for; none or less if it is.
+
+        If it has no room, until a lease runs out: that of an attempt of its own which has ended without a word, maybe.
+        """
+        ids = self._offer.subscription_ids if self._offer.credit > 0 else []
+        next_ready = await self._store.next_ready(ids)
         return POLL_SECONDS if next_ready is None else min(POLL_SECONDS, next_ready)
 
+    async def _deliver_or_fail(self, claimed: Claimed) -> None:
+        """An event that the platform itself cannot deliver fails, and stands in the way of no other."""
+        try:
+            await self._deliver(claimed)
+        except SoormaError:
+            raise
+        except Exception as error:
+            log.exception("event not delivered, the platform has a fault", agent=self._hello.agent)
+            scope = Scope(claimed.tenant_id, claimed.user_id)
+            reason = f"the platform could not deliver it ({type(error).__name__}); its log tells more"
+            await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason)
+            self._drop(claimed.fence)
+
     async def _deliver(self, claimed: Claimed) -> None:
-        handler = self._handlers[claimed.subscription_id]
-        if claimed.attempt > handler.retry.max_attempts:
-            await self._give_up(claimed, handler.retry.max_attempts)
+        handler = self._handlers.get(claimed.subscription_id)
+        if handler is None or self._draining:  # its subscription has ended, or the agent stops: nothing of it has begun
+            await self._store.give_back([claimed.fence])
+            self._drop(claimed.fence)
+            return
+        if claimed.verdict is not None:
+            await self._give_up(claimed, claimed.verdict)
             return
         self._committer.metrics.deliveries.add(self._hello.agent)
         event = msgspec.Raw(claimed.envelope.encode())
@@ -214,10 +283,11 @@ class AgentConnection:
             return
         await self._send(Deliver(claimed.fence, claimed.attempt, handler, event, _snapshot(claimed), claimed.steps))
 
-    async def _give_up(self, claimed: Claimed, attempts: int) -> None:
-        reason = f"its handler did not end in {attempts} attempts: each time the agent died or lost its lease"
+    async def _give_up(self, claimed: Claimed, reason: str) -> None:
+        """Makes a dead letter of what processes die of, without another attempt."""
         scope = Scope(claimed.tenant_id, claimed.user_id)
-        await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason, reject=True)
+        with suppress(Fenced):  # the lease ran out meanwhile: whoever has it now will do so
+            await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason, reject=True, unbegun=True)
         self._drop(claimed.fence)
 
     async def _is_dropped(self, claimed: Claimed) -> bool:
@@ -263,14 +333,20 @@ class AgentConnection:
                 await self._socket.close(1008)
                 return
             if isinstance(frame, DrainFrame):
-                self._draining = True
-                self._offer.subscription_ids = []
+                await self._drain()
                 continue
             while len(self._answering) >= most:
                 await asyncio.wait(self._answering, return_when=asyncio.FIRST_COMPLETED)
             task = asyncio.create_task(self._answer(frame))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
+
+    async def _drain(self) -> None:
+        self._draining = True
+        self._offer.subscription_ids = []
+        with suppress(SoormaError):  # then its end may cost attempts; it must not be kept from ending
+            await self._store.drain(self._replica)
+            await self._store.survey(self._membership.group_id)
 
     async def _answer(self, frame: AgentFrame) -> None:
         number = getattr(frame, "number", 0)
@@ -369,8 +445,17 @@ class AgentConnection:
     def _drop(self, fence: str) -> None:
         if self._in_hand.pop(fence, None) is not None:
             self._offer.granted += 1
-            if self._offer.credit <= 1:
+            if self._offer.credit <= 1 or self._offer.has_suspect:
                 self._bell.ring()  # there is room again
+
+
+def _told(one: Unserved) -> str:
+    events = "1 event waits" if one.waiting == 1 else f"{one.waiting} events wait"
+    topic = "any topic" if one.topic == "*" else one.topic
+    return (
+        f"{events} for {one.type!r} on {topic}, which no connected agent of this group handles; start one that does, "
+        f"or end the subscription with soorma events unsubscribe"
+    )
 
 
 def _place(claimed: Claimed) -> tuple[str, str, str | None]:

@@ -107,15 +107,13 @@ class Committer:
         after: float | None = None,
         reject: bool = False,
         defer: bool = False,
+        unbegun: bool = False,
         fail_plan: bool = False,
     ) -> None:
-        """Reports a failed attempt: it is tried again later, or becomes a dead letter and, if so asked, fails its plan.
-
-        With `defer` it has not failed, and does not count.
-        """
+        """Reports a failed attempt: it is tried again later, or becomes a dead letter. See `deliveries.Failure`."""
         draw = random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
         failure = deliveries.Failure(
-            fence, reason, draw, str(uuid4()), after, reject, defer, fail_plan, ending_id=str(uuid4())
+            fence, reason, draw, str(uuid4()), after, reject, defer, unbegun, fail_plan, ending_id=str(uuid4())
         )
         try:
             decision = await self._store.transact(
@@ -151,7 +149,7 @@ class Committer:
         if decision.retried is not None:
             row, _, _ = decision.retried
             if decision.deferred:
-                log.info("event put off by its handler", **_of_delivery(row))
+                log.info("event deferred, it is delivered again", **_of_delivery(row))
                 return
             self.metrics.retries.add(row.group)
             log.info("attempt failed, the event is delivered again", **_of_delivery(row))
@@ -185,6 +183,8 @@ def _of_delivery(row: DeliveryRow) -> dict[str, Any]:
         "event_id": row.event_id,
         "event_type": event.type,
         "attempt": row.attempt,
+        "failures": row.failures,
+        "deaths": row.deaths,
         "correlation_id": event.correlation_id,
         "trace_id": event.trace_id,
     }

@@ -10,6 +10,7 @@ import msgspec
 from starlette.websockets import WebSocket
 
 from soorma_common.errors import (
+    Conflict,
     EventIdConflict,
     HistoryGone,
     IdempotencyMismatch,
@@ -100,6 +101,12 @@ class DeadLetterPage(msgspec.Struct, rename="camel"):
     next: int | None
 
 
+class Unsubscribed(msgspec.Struct):
+    """How many events had waited for a subscription that was ended."""
+
+    waited: int
+
+
 class Replayed(msgspec.Struct):
     """The number of the dead letter that was given to its group again."""
 
@@ -130,6 +137,8 @@ _GROUP = http.Text("group", "Of this group only.")
 _AFTER_LETTER = http.Number("after", "From behind this dead letter: `next` of the page before.", default=0)
 _LIMIT = http.Number("limit", "How many at most.", least=1, most=100, default=100)
 _NUMBER = http.Number("number", "The dead letter.")
+_TOPIC = http.Word("topic", "The topic of the subscription; * for any.", ("*", *Topic))
+_WAITING = http.Word("waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop"))
 _LAST_ID = http.Header("Last-Event-ID", "Resume behind this position.", r"^[0-9]{1,18}$")
 _SCOPE = (
     http.Header("X-Tenant-ID", "The tenant of events that name none."),
@@ -169,10 +178,14 @@ def event_service(
                      errors=(NotFound,)),
             Endpoint("GET", "/v1/events/groups", faces.groups, Groups, scoped=False, query=(TENANT_ID,),
                      headers=(TENANT_ID.in_header,)),
+            Endpoint("DELETE", "/v1/events/groups/{group}/subscriptions/{type}", faces.unsubscribe, Unsubscribed,
+                     scoped=False, query=(TENANT_ID, _TOPIC, _WAITING), headers=(TENANT_ID.in_header,),
+                     errors=(NotFound, Conflict)),
             Endpoint("GET", letters, faces.dead_letters, DeadLetterPage, scoped=False,
                      query=(TENANT_ID, _GROUP, _AFTER_LETTER, _LIMIT), headers=(TENANT_ID.in_header,)),
             Endpoint("POST", f"{letters}/{{number}}/replay", faces.replay, Replayed, scoped=False, query=(TENANT_ID,),
-                     headers=(TENANT_ID.in_header,), numbers=(_NUMBER,), errors=(NotFound, PlanEnded), idempotent=True),
+                     headers=(TENANT_ID.in_header,), numbers=(_NUMBER,), errors=(NotFound, PlanEnded, Conflict),
+                     idempotent=True),
             *timer_endpoints(store, committer),
             Endpoint("POST", "/v1/events/renew", faces.renew, Renewed, RenewBody, scoped=False),
             Endpoint("GET", "/asyncapi.json", faces.asyncapi, dict[str, Any], scoped=False, headers=(http.EVENTS_OF,)),
@@ -306,6 +319,19 @@ class _Events:
     async def groups(self, request: Request) -> Response:
         """Lists the groups that take events, and what waits for them."""
         return http.answer(Groups(await self._store.groups(TENANT_ID.of(request))))
+
+    async def unsubscribe(self, request: Request) -> Response:
+        """Ends a group's subscription to a type, unless an agent is connected that handles it.
+
+        The events that wait for it become dead letters of the group; with `waiting=drop` they are dropped, and so are
+        the dead letters that it has.
+        """
+        group, kind, topic = request.name("group"), request.name("type"), _TOPIC.of(request)
+        drop = _WAITING.of(request) == "drop"
+        waited = await self._store.unsubscribe(TENANT_ID.of(request), group, kind, topic, drop=drop)
+        if waited is None:
+            raise NotFound(f"group {group!r} has no subscription to {kind!r} on topic {topic!r}")
+        return http.answer(Unsubscribed(waited))
 
     async def dead_letters(self, request: Request) -> Response:
         """Lists the events that groups gave up, and why."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -66,32 +66,66 @@ class Claimed(msgspec.Struct):
     """whether it is handled though its plan has ended"""
     is_late: bool = False
     """whether only a handler that takes events of plans that have ended takes it"""
+    is_suspect: bool = False
+    """whether processes died with it: its replica gets nothing else until it has ended"""
+    verdict: str | None = None
+    """the reason to give it up, unhandled, for the processes that died of it"""
 
 
 class Offer:
     """A replica that takes deliveries, as many as it has credit for: each claim spends of it.
 
     Its connection grants and takes, the store spends and fills, each in a thread of its own and neither waiting for the
-    other: `granted` is written by the one only, `spent` by the other.
+    other: `granted` is written by the one only, `spent` by the other. What the store gives to somebody else, as nothing
+    was heard of the replica, it says in `lost`; the connection grants for it then.
     """
 
-    __slots__ = ("_filled", "granted", "group_id", "lease", "replica", "spent", "subscription_ids")
+    __slots__ = (
+        "_filled",
+        "_lost",
+        "granted",
+        "group_id",
+        "has_suspect",
+        "lease",
+        "most",
+        "process",
+        "replica",
+        "spent",
+        "subscription_ids",
+    )
 
-    def __init__(self, replica: str, lease: float) -> None:
+    def __init__(self, replica: str, lease: float, most: int = 0, process: str = "") -> None:
         self.replica = replica
         self.lease = lease
         """seconds"""
+        self.most = most
+        """its credit while it has nothing in hand"""
+        self.process = process or replica
+        """replicas of one process die together"""
+        self.has_suspect = False
+        """whether it has been given one, which it may have handled since"""
         self.group_id = 0
         self.subscription_ids: list[int] = []
         """of what it takes deliveries, first of the first"""
         self.granted = 0
         self.spent = 0
         self._filled: deque[Claimed] = deque()
+        self._lost: deque[str] = deque()
 
     @property
     def credit(self) -> int:
         """How many deliveries it can take now."""
         return self.granted - self.spent
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in its hands."""
+        return self.credit >= self.most
+
+    @property
+    def is_testing(self) -> bool:
+        """Whether it has a suspect in hand."""
+        return self.has_suspect and not self.is_idle
 
     @property
     def filled(self) -> list[Claimed]:
@@ -100,12 +134,36 @@ class Offer:
 
     def fill(self, claimed: list[Claimed]) -> None:
         """These are in the replica's hands: it is committed."""
+        self.has_suspect = any(one.is_suspect for one in claimed) or self.is_testing
         self.spent += len(claimed)
         self._filled.extend(claimed)
+
+    def lose(self, fences: list[str]) -> None:
+        """These are in the replica's hands no more: it is committed."""
+        self._lost.extend(fences)
+
+    def lost(self) -> list[str]:
+        """The fences that were taken from it since the last time."""
+        return [self._lost.popleft() for _ in range(len(self._lost))]
 
     def take(self) -> list[Claimed]:
         """What was claimed for it since the last time."""
         return [self._filled.popleft() for _ in range(len(self._filled))]
+
+
+class Unserved(msgspec.Struct):
+    """A subscription that no connected replica of its group has a handler for, and how many events are set aside."""
+
+    type: str
+    topic: str
+    waiting: int
+
+
+class Survey(msgspec.Struct):
+    """What nobody serves in a group; `more`: there is more to set aside, or to put into its place again."""
+
+    unserved: list[Unserved]
+    more: bool
 
 
 class Membership(msgspec.Struct):
@@ -127,12 +185,18 @@ class ReplicaInfo(msgspec.Struct, rename="camel"):
 
 
 class SubscriptionInfo(msgspec.Struct, rename="camel"):
-    """A group's subscription, and when a replica with it was last connected."""
+    """A group's subscription, and when a replica with it was last connected.
+
+    `served` unless replicas of the group are connected and none of them has a handler for it: then what waits for it
+    is set aside.
+    """
 
     type: str
     topic: str
     ordered: bool
     seen_at: str
+    served: bool
+    set_aside: int
 
 
 class GroupInfo(msgspec.Struct, rename="camel"):
@@ -190,6 +254,10 @@ class DeadLetterInfo(msgspec.Struct, rename="camel"):
     user_id: str
     plan_id: str | None
     attempts: int
+    """begun and not given back"""
+    failures: int
+    deaths: int
+    """of processes that had it in hand"""
     reason: str
     at: str
     parked: bool
@@ -316,14 +384,32 @@ class Store(Protocol):
         """Makes or refreshes a group ('' as tenant: of all tenants) and gives it recent events nobody took."""
         ...
 
-    async def join(self, group_id: int, replica: str, instance: str, max_concurrency: int) -> None:
-        """Notes a connected replica."""
+    async def join(
+        self,
+        group_id: int,
+        replica: str,
+        instance: str,
+        max_concurrency: int,
+        process: str = "",
+        running: Collection[str] = (),
+    ) -> None:
+        """Notes a connected replica.
+
+        If it names its `process`, and was connected before, what it was sent and is not `running` is given to others at
+        once, as if it had not been claimed: that was lost on the way.
+        """
+        ...
+
+    async def drain(self, replica: str) -> None:
+        """Notes that a replica is about to stop: from now on its end costs no delivery anything."""
         ...
 
     async def leave(self, replica: str) -> None:
         """Forgets a replica; what it had in hand may be claimed at once, and still be answered by it until then.
 
-        So is what a claim of it that was not waited for puts into its hands just before.
+        So is what a claim of it that was not waited for puts into its hands just before. Unless it was draining, its
+        process has died, as far as can be known: this counts as a death of each delivery, until `resume` shows that
+        the connection was lost and nothing else.
         """
         ...
 
@@ -339,11 +425,18 @@ class Store(Protocol):
 
         They are in `offer.take()` then. At most LARGEST_CLAIM at once, and none for a replica that is not noted, or was
         not heard of for two thirds of its lease: a frozen agent must not collect what others could do.
+
+        What a replica holds whose lease has run out becomes ready before: its process is dead or frozen, which counts
+        as a death of each. A delivery that has died twice goes to a replica that has nothing else in hand, and gets
+        nothing else until it has ended.
         """
         ...
 
     async def next_ready(self, subscription_ids: list[int]) -> float | None:
-        """Seconds until the next delivery is ready, none or less if one is; None if none will be by time alone."""
+        """Seconds until the next delivery may be ready, none or less if one is; None if none will be by time alone.
+
+        A lease that runs out counts, whosever it is.
+        """
         ...
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
@@ -354,7 +447,10 @@ class Store(Protocol):
         ...
 
     async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
-        """Leaves deliveries with an agent that reconnected; returns those whose fences still stand."""
+        """Leaves deliveries with an agent that reconnected; returns those whose fences still stand.
+
+        If its end was counted as a death of them, that is taken back.
+        """
         ...
 
     async def give_back(self, fences: list[str]) -> None:
@@ -363,6 +459,24 @@ class Store(Protocol):
 
     async def delivery(self, fence: str) -> DeliveryRow | None:
         """The delivery under that fence."""
+        ...
+
+    async def survey(self, group_id: int) -> Survey:
+        """Sets aside what no connected replica of the group serves, and puts what one serves again into its place.
+
+        To be called whenever a replica comes, goes, or serves something else. A replica is connected while it is
+        `offered`, and serves the subscriptions of its offer. One step of bounded size.
+        """
+        ...
+
+    async def unsubscribe(
+        self, tenant_id: str | None, group: str, event_type: str, topic: str, *, drop: bool
+    ) -> int | None:
+        """Ends a subscription; how many events had waited for it, None if there is no such one.
+
+        These become dead letters of the group, or are dropped with the dead letters that it has. Conflict while an
+        agent is connected that serves it.
+        """
         ...
 
     async def seen(self, subscription_ids: list[int]) -> None:

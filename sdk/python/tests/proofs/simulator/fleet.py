@@ -44,6 +44,7 @@ class Fleet:
         agent = Agent(group, config=ClientConfig(retry_seconds=PATIENCE), retry=PERSISTENT, caller=caller)
         agent.instance = process.name
         self._agents[process] = agent
+        self._world.on_end.append(lambda: _let_go(agent))
         self._groups[group](agent)
         await agent._begin()
 
@@ -87,6 +88,12 @@ class Fleet:
     def _thaw(self, process: Process) -> None:
         self._world.note(process.name, "wakes up")
         process.thaw()
+
+
+def _let_go(agent: Agent) -> None:
+    """Its attempts end when they are cancelled, as they do when their agent ends them."""
+    if agent._running is not None:
+        agent._attempts._ended.update(agent._attempts._tasks)
 
 
 def _is_at_work(process: Process) -> bool:

@@ -16,9 +16,12 @@ from soorma_common.events import Envelope, decode_envelope
 from soorma_platform.engine import publishing, timers
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.rows import Decision, DeliveryRow, NewDelivery, Snapshot, TimerRow
+from soorma_platform.services.agents import AgentConnection
 from soorma_platform.services.timekeeper import Timekeeper
+from soorma_platform.stores.protocol import Claimed, Offer
 from soorma_platform.stores.sqlite import deliveries, transactions
 from soorma_platform.stores.sqlite.database import SQL
+from soorma_platform.stores.sqlite.offers import Offers
 
 Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
@@ -92,6 +95,7 @@ def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
     """Whoever once had a delivery may still record its steps, and its is the last word."""
     find = transactions.delivery
     seen = _remember_deliveries(patch, commits_too=False)
+    patch.setattr(Offer, "lost", lambda _: [])  # nor does its connection hear that it has it no more
     write = SQL["insert_step"]
     patch.setitem(SQL, "insert_step", write.replace("INSERT INTO", "INSERT OR REPLACE INTO"))
     load = transactions.load
@@ -148,6 +152,48 @@ def revisions_skipped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PlanEditor, "_remember", skip)
 
 
+def slot_never_granted(patch: pytest.MonkeyPatch) -> None:
+    """An attempt that has ended leaves no room for another."""
+
+    def drop(self: AgentConnection, fence: str) -> None:
+        self._in_hand.pop(fence, None)
+
+    patch.setattr(AgentConnection, "_drop", drop)
+
+
+def slot_kept(patch: pytest.MonkeyPatch) -> None:
+    """What was taken from a silent agent goes on taking its room."""
+    patch.setattr(Offer, "lost", lambda _: [])
+
+
+def silence_unnoticed(patch: pytest.MonkeyPatch) -> None:
+    """That a lease has run out is noticed by nobody."""
+    patch.setattr(Offers, "_free_lapsed", lambda *_: set())
+
+
+def suspects_never_tested(patch: pytest.MonkeyPatch) -> None:
+    """What has died twice is kept back for a replica that never comes."""
+    patch.setattr(deliveries, "claim_suspect", lambda *_: [])
+
+
+def deaths_are_failures(patch: pytest.MonkeyPatch) -> None:
+    """An event loses an attempt by the death of its process."""
+    patch.setitem(
+        SQL, "die", SQL["die"].replace("deaths = deaths + 1,", "deaths = deaths + 1, failures = failures + 1,", 1)
+    )
+
+
+def unsent_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What was claimed for an agent and not sent yet is forgotten now and then; its lease is prolonged for ever."""
+    take = Offer.take
+
+    def forget(self: Offer) -> list[Claimed]:
+        taken = take(self)
+        return taken[:1]
+
+    patch.setattr(Offer, "take", forget)
+
+
 def _fired(timer: TimerRow, snapshot: Snapshot) -> list[int]:
     found = snapshot.timers.get(timer.event_id)
     return [found.id] if found is not None and found.id is not None and found.due_at <= snapshot.now else []
@@ -155,17 +201,16 @@ def _fired(timer: TimerRow, snapshot: Snapshot) -> list[int]:
 
 def _remember_deliveries(patch: pytest.MonkeyPatch, *, commits_too: bool = True) -> dict[str, DeliveryRow]:
     """All deliveries by the fences they ever had; commits find them by these."""
-    find, claim = transactions.delivery, deliveries.claim
+    find, claimed = transactions.delivery, deliveries._claimed
     seen: dict[str, DeliveryRow] = {}
 
     def remembering(connection: apsw.Connection, *how: Any) -> Any:
-        claimed = claim(connection, *how)
-        for one in claimed:
-            if row := find(connection, one.fence):
-                seen[one.fence] = row
-        return claimed
+        one = claimed(connection, *how)
+        if row := find(connection, one.fence):
+            seen[one.fence] = row
+        return one
 
-    patch.setattr(deliveries, "claim", remembering)
+    patch.setattr(deliveries, "_claimed", remembering)
     if commits_too:
         patch.setattr(transactions, "delivery", lambda tx, fence: find(tx, fence) or seen.get(fence))
     return seen
@@ -186,4 +231,10 @@ PLANTS: tuple[Plant, ...] = (
     lanes_without_order,
     settled_apart,
     revisions_skipped,
+    slot_never_granted,
+    slot_kept,
+    silence_unnoticed,
+    suspects_never_tested,
+    deaths_are_failures,
+    unsent_forgotten,
 )

@@ -17,6 +17,7 @@ from soorma_common.limits import Limits
 from soorma_platform.engine.rows import Notice
 from soorma_platform.metrics import SECONDS, SIZES, Distribution
 from soorma_platform.runtime import Platform
+from soorma_platform.services.agents import AgentConnection
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite import SqliteStore
 from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, migrate
@@ -154,7 +155,7 @@ class SimulatedStore(SqliteStore):
         self._writing = self._reading = machine.disk.connection
         self._clock = machine.clock
         self._history_limits = (limits.history_revisions, limits.history_bytes)
-        self._offers = Offers(self._now)
+        self._offers = Offers(self._now, LEASE)
         self._writer = SimulatedWriter(machine, on_commit, self._offers)
         self._upkeep = Upkeep(self.transact, self._writer)
 
@@ -179,6 +180,8 @@ class Machine:
         self._network = network
         self._process: Process | None = None
         self._boots = 0
+        self.connections: list[AgentConnection] = []
+        """of agents, with the process of the platform that runs now"""
 
     def clock(self) -> float:
         """The time of day on the platform, in seconds since 1970."""
@@ -192,6 +195,7 @@ class Machine:
     def boot(self) -> None:
         """Starts a process of the platform."""
         self._boots += 1
+        self.connections.clear()
         process = self._process = self.world.process(f"platform {self._boots}")
         self.world.note(process.name, "starts")
         process.start(self._serve(process))
@@ -227,6 +231,33 @@ class Machine:
         dice = self.world.dice
         away = dice.uniform(0.05, 0.5) if dice.random() < 0.8 else dice.uniform(0.5, 2 * LEASE)
         self.supervisor.call_later(away, self.boot)
+
+    def serving(self) -> type[AgentConnection]:
+        """What stands for the class of the agents' connections: each is looked at."""
+        machine = self
+
+        class Watched(AgentConnection):
+            async def serve(self) -> None:
+                machine.connections.append(self)
+                try:
+                    await super().serve()
+                finally:
+                    if self in machine.connections:
+                        machine.connections.remove(self)
+
+        return Watched
+
+    def broken_slots(self, *, at_rest: bool = False) -> list[str]:
+        """Agents whose room and what they have in hand are not, together, as much as they take."""
+        found = []
+        for one in self.connections:
+            offer = one._offer
+            held = len(one._in_hand) + len(offer.filled)
+            if offer.group_id and offer.most and offer.credit + held != offer.most:
+                found.append(f"{one._hello.instance} has {held} in hand and room for {offer.credit} of {offer.most}")
+            elif at_rest and held and not one._draining:
+                found.append(f"{one._hello.instance} is thought to have in hand what is over: {held}")
+        return found
 
     def open(self) -> SimpleNamespace:
         """What stands for the store's class: it opens the record on this disk."""

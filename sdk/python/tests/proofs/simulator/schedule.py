@@ -19,11 +19,12 @@ import soorma.agents.agent
 import soorma.agents.attempts
 import soorma_platform.buses.in_process
 import soorma_platform.runtime
+import soorma_platform.services.events
 from simulator.faults import Faults
 from simulator.fleet import PATIENCE, Fleet
 from simulator.leases import SimulatedLeases
 from simulator.network import Network, SimulatedTransport
-from simulator.platform import Machine
+from simulator.platform import LEASE, Machine
 from simulator.stage import Record, Stage, Workload
 from simulator.workloads import WORKLOADS
 from simulator.world import World
@@ -148,9 +149,17 @@ class _Schedule:
         if self.world.now < self._looked_at + 0.2:
             return False
         self._looked_at = self.world.now
+        self._look_at_attempts()
         record = Record(self.machine.disk.connection)
         left = "SELECT 1 FROM deliveries UNION ALL SELECT 1 FROM timers UNION ALL SELECT 1 FROM chores"
         return self.machine.is_up and not record.rows(f"{left} LIMIT 1")
+
+    def _look_at_attempts(self) -> None:
+        """While it runs: no agent has lost room, no event an attempt."""
+        broken = invariants.broken_attempts(self.machine.disk.connection)
+        if self.machine.is_up:
+            broken += self.machine.broken_slots()
+        self.outcome.wrong += broken[: max(0, 5 - len(self.outcome.wrong))]
 
     def _judge(self, finished: bool) -> None:
         connection, wrong = self.machine.disk.connection, self.outcome.wrong
@@ -164,6 +173,9 @@ class _Schedule:
                 load.wrong.append(f"{load.name}: so much is missing that it cannot be judged: {error!r}")
             wrong += load.wrong
         wrong += self.world.faults_of_code
+        if finished:
+            self.world.run(lambda: not self.machine.broken_slots(at_rest=True), 2 * LEASE)
+            wrong += self.machine.broken_slots(at_rest=True)
         self.outcome.record = connection.serialize("main")
 
     def _purge(self) -> None:
@@ -188,6 +200,7 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
     replaced: list[tuple[object, str, object]] = [
         (uuid, "os", SimpleNamespace(urandom=ids.randbytes)),
         (soorma_platform.runtime, "SqliteStore", machine.open()),
+        (soorma_platform.services.events, "AgentConnection", machine.serving()),
         (soorma_platform.buses.in_process, "bells", lambda notice: _in_some_order(bells(notice), machine.world)),
         (soorma.agents.attempts, "LeaseKeeper", SimulatedLeases),
         (soorma.agents.agent, "Presence", _Absent),

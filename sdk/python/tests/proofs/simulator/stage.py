@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from simulator.platform import Machine
     from simulator.world import World
 
-PERSISTENT = RetryPolicy(max_attempts=1000, first_delay=0.05, factor=1.2, longest_delay=1)
+PERSISTENT = RetryPolicy(max_attempts=1000, first_delay=0.05, factor=1.2, longest_delay=1, max_deaths=1000)
 REQUESTS, RESULTS, FACTS = "action-requests", "action-results", "business-facts"
 Drive: TypeAlias = Callable[[PlatformContext], Coroutine[Any, Any, None]]
 

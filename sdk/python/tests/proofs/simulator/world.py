@@ -30,6 +30,8 @@ class World:
         self.dice = Random(f"{seed} schedule")
         self.trace: deque[tuple[float, str, str, Any]] = deque(maxlen=TRACED)
         self.before_step: Callable[[], None] | None = None
+        self.on_end: list[Callable[[], None]] = []
+        """called before all tasks are cancelled: what minds who cancels it must know that this is the end"""
         self.faults_of_code: list[str] = []
         """exceptions that nobody has caught: there should be none"""
         self._serials = count()
@@ -81,6 +83,8 @@ class World:
         for process in self._processes:
             process.is_dead, process.is_ending = False, True
             process.thaw()
+        for call in self.on_end:
+            call()
         for _ in range(20):
             tasks = [task for process in self._processes for task in process.tasks]
             if not tasks:

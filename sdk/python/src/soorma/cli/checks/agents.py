@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -103,6 +104,16 @@ def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
     elif group["ready"] and age > LATE_SECONDS:
         count = len(group["replicas"])
         yield warning("groups", f"{told}, with {count} connected", "start more of it, or raise its max_concurrency")
+    for one in group["subscriptions"]:
+        if one["setAside"] and not one["served"]:
+            name, kind = screen.plain(group["name"]), screen.plain(one["type"])
+            topic = "" if one["topic"] == "*" else f" --topic {one['topic']}"
+            command = shlex.join(["soorma", "events", "unsubscribe", name, kind])
+            yield warning(
+                "groups",
+                f"{one['setAside']} events of type {kind} wait for {name}, and no connected agent of it handles them",
+                f"start one that does, or end the subscription: {command}{topic}",
+            )
 
 
 def _age(moment: str) -> float:

@@ -5,14 +5,17 @@ Each takes the connection and the time in milliseconds; those that change someth
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import apsw
 import msgspec
 
 from soorma_common.delivery import RecordedStep, Subscription
+from soorma_common.errors import Conflict
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
+from soorma_platform.engine.deliveries import verdict
 from soorma_platform.engine.life import Letter, check_replay, is_unwanted
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import (
@@ -67,21 +70,52 @@ def claim(connection: apsw.Connection, now: int, offer: Offer, most: int) -> lis
     """Puts ready deliveries into a replica's hands, one subscription after the other."""
     lease = round(offer.lease * 1000)
     limit = min(offer.credit, most)
-    if limit <= 0 or not one(connection, "is_heard_of", (offer.replica, now - lease * 2 // 3)):
+    if limit <= 0 or not _is_heard_of(connection, now, offer):
         return []
     claimed: list[Claimed] = []
     for subscription_id in offer.subscription_ids:
         if (left := limit - len(claimed)) <= 0:
             break
-        for row in sorted(rows_of(connection, "claim", (subscription_id, now, now + lease, offer.replica, left))):
-            _, fence, attempt, subscription, position = row
-            group_id, *event, outlives = one(connection, "claimed_event", (subscription, position))
-            taken = Claimed(fence, attempt, subscription, position, *event)
-            taken.outlives = outlives == 1
-            taken.steps = recorded(connection, group_id, position)
-            _add_plan(connection, now, taken, group_id)
-            claimed.append(taken)
+        rows = sorted(rows_of(connection, "claim", (subscription_id, now, now + lease, offer.replica, left)))
+        claimed += [_claimed(connection, now, row) for row in rows]
     return claimed
+
+
+def newest_suspect(connection: apsw.Connection, now: int, offer: Offer) -> int | None:
+    """The suspect to test next: what began last before a crash is the likelier culprit. None if none is ready."""
+    places = ((subscription, now) for subscription in offer.subscription_ids)
+    found = [row for place in places if (row := one(connection, "newest_suspect", place))]
+    return max(found)[1] if found else None
+
+
+def claim_suspect(connection: apsw.Connection, now: int, offer: Offer) -> list[Claimed]:
+    """Puts one suspect into the empty hands of a replica; with the verdict, if it has died of it often enough."""
+    if offer.credit <= 0 or not _is_heard_of(connection, now, offer):
+        return []
+    chosen = newest_suspect(connection, now, offer)
+    if chosen is None:
+        return []
+    row = one(connection, "claim_suspect", (chosen, now + round(offer.lease * 1000), offer.replica))
+    taken = _claimed(connection, now, row)
+    taken.is_suspect = True
+    if found := delivery(connection, taken.fence):
+        taken.verdict = verdict(found)
+    return [taken]
+
+
+def _is_heard_of(connection: apsw.Connection, now: int, offer: Offer) -> bool:
+    lease = round(offer.lease * 1000)
+    return one(connection, "is_heard_of", (offer.replica, now - lease * 2 // 3)) is not None
+
+
+def _claimed(connection: apsw.Connection, now: int, row: tuple[Any, ...]) -> Claimed:
+    _, fence, attempt, subscription, position = row
+    group_id, *event, outlives = one(connection, "claimed_event", (subscription, position))
+    taken = Claimed(fence, attempt, subscription, position, *event)
+    taken.outlives = outlives == 1
+    taken.steps = recorded(connection, group_id, position)
+    _add_plan(connection, now, taken, group_id)
+    return taken
 
 
 def _add_plan(connection: apsw.Connection, now: int, taken: Claimed, group_id: int) -> None:
@@ -115,7 +149,7 @@ def resume(connection: apsw.Connection, fences: list[str], until: int, replica: 
     for fence in fences:
         if one(connection, "resume", (fence, until, replica)) and (row := delivery(connection, fence)):
             place = (row.position, row.tenant_id, row.user_id, row.plan_id, row.envelope, row.type)
-            kept.append(Claimed(fence, row.attempt, row.subscription_id, *place))
+            kept.append(Claimed(fence, row.attempt, row.subscription_id, *place, is_suspect=row.is_suspect))
     return kept
 
 
@@ -143,28 +177,50 @@ def replay(
     row = one(connection, "dead_letter", (dead_letter, tenant_id))
     if row is None:
         return None
-    group_id, subscription_id, position, lane, parked, *scope, plan_id, kind, outlives, ended_plans = row
+    group_id, _, position, lane, parked, *scope, plan_id, kind, outlives, ended_plans = row
     if plan_id is not None:
         plan = plan_row(connection, Scope(*scope), plan_id, now)
         letter = Letter(kind, position, bool(outlives))
         check_replay(dead_letter, letter, plan, group_id, now, takes_ended=bool(ended_plans))
+    subscription = one(connection, "stands_in", (dead_letter,))
+    if subscription is None:
+        raise Conflict(
+            f"dead letter {dead_letter} cannot be replayed: its group has no subscription to {kind!r} any more; start "
+            "an agent that handles it, then replay it"
+        )
     if key is not None:
         connection.execute(SQL["put_answer"], (*answer, now + KEEP_REPLAYS, "{}"))
     connection.execute(SQL["remove_dead_letter"], (dead_letter,))
     if parked:
         connection.execute(SQL["unpark"], (now, position, group_id))
     else:
-        connection.execute(SQL["replay_delivery"], (group_id, subscription_id, position, lane, now))
+        connection.execute(SQL["replay_delivery"], (group_id, subscription[0], position, lane, now))
     return Notice(groups={group_id})
 
 
-def groups(connection: apsw.Connection, now: int, tenant_id: str | None) -> list[GroupInfo]:
+def groups(
+    connection: apsw.Connection, now: int, tenant_id: str | None, is_served: Callable[[int, int], bool]
+) -> list[GroupInfo]:
     """The groups that serve a tenant (None: all), with what waits for them."""
     found = standings(connection, now)
-    return [_group_info(connection, now, found[row[0]], row) for row in rows_of(connection, "groups", (tenant_id,))]
+    aside = dict(rows_of(connection, "aside_by_subscription", ()))
+    made = []
+    for row in rows_of(connection, "groups", (tenant_id,)):
+        subscriptions = [
+            SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen), is_served(row[0], id_), aside.get(id_, 0))
+            for id_, kind, topic, ordered, seen in rows_of(connection, "group_subscription_rows", (row[0],))
+        ]
+        made.append(_group_info(connection, now, found[row[0]], row, subscriptions))
+    return made
 
 
-def _group_info(connection: apsw.Connection, now: int, standing: GroupStanding, row: tuple[Any, ...]) -> GroupInfo:
+def _group_info(
+    connection: apsw.Connection,
+    now: int,
+    standing: GroupStanding,
+    row: tuple[Any, ...],
+    subscriptions: list[SubscriptionInfo],
+) -> GroupInfo:
     group_id, tenant_id, name, created_at = row
     oldest = standing.oldest_seconds
     return GroupInfo(
@@ -175,10 +231,7 @@ def _group_info(connection: apsw.Connection, now: int, standing: GroupStanding, 
         standing.ready,
         standing.in_hand,
         None if oldest is None else rfc3339(now - round(oldest * 1000)),
-        [
-            SubscriptionInfo(kind, topic, bool(ordered), rfc3339(seen))
-            for kind, topic, ordered, seen in rows_of(connection, "group_subscription_rows", (group_id,))
-        ],
+        subscriptions,
         [
             ReplicaInfo(replica, instance, most, rfc3339(at))
             for replica, instance, most, at in rows_of(connection, "group_replicas", (group_id,))
@@ -188,7 +241,8 @@ def _group_info(connection: apsw.Connection, now: int, standing: GroupStanding, 
 
 def dead_letter_info(row: tuple[Any, ...]) -> DeadLetterInfo:
     """A dead letter of its columns in the order of the query."""
-    number, group, event_id, kind, topic, tenant_id, user_id, plan_id, attempts, reason, at, parked, envelope = row
+    number, group, event_id, kind, topic, tenant_id, user_id, plan_id, attempts, *told = row
+    failures, deaths, reason, at, parked, envelope = told
     return DeadLetterInfo(
         id=number,
         group=group,
@@ -199,6 +253,8 @@ def dead_letter_info(row: tuple[Any, ...]) -> DeadLetterInfo:
         user_id=user_id,
         plan_id=plan_id,
         attempts=attempts,
+        failures=failures,
+        deaths=deaths,
         reason=reason,
         at=rfc3339(at),
         parked=bool(parked),

@@ -34,6 +34,8 @@ class Outstanding(msgspec.Struct, frozen=True):
     replica: str | None
     reason: str | None
     is_parked: bool
+    is_aside: bool
+    """no connected replica has a handler for it"""
 
 
 class Inspection:
@@ -45,7 +47,7 @@ class Inspection:
     def outstanding(self) -> list[Outstanding]:
         """All deliveries that are not over, the eldest event first."""
         rows = rows_of(self._connection, "outstanding", ())
-        return [Outstanding(*(*row[:2], row[2:4], *row[4:-1], bool(row[-1]))) for row in rows]
+        return [Outstanding(*(*row[:2], row[2:4], *row[4:-2], bool(row[-2]), bool(row[-1]))) for row in rows]
 
     def timers(self) -> list[int]:
         """When each timer is due (ms), the earliest first."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -47,10 +48,11 @@ from soorma_platform.stores.protocol import (
     PastValues,
     Retention,
     Standing,
+    Survey,
 )
-from soorma_platform.stores.sqlite import deliveries, past, registry, transactions
+from soorma_platform.stores.sqlite import aside, deaths, deliveries, past, registry, transactions
 from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, lock_file, migrate
-from soorma_platform.stores.sqlite.offers import Offers
+from soorma_platform.stores.sqlite.offers import NEVER, Offers
 from soorma_platform.stores.sqlite.overview import Overview, standings
 from soorma_platform.stores.sqlite.transactions import behind, is_over, one, page_of, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
@@ -76,13 +78,14 @@ class SqliteStore:
         on_commit: Callable[[Notice], None],
         limits: Limits,
         clock: Callable[[], float],
+        lease: float,
     ) -> None:
         self._failures = FailuresNamed(path)
         self._lock = lock
         self._writing, self._reading = connections
         self._clock = clock
         self._history_limits = (limits.history_revisions, limits.history_bytes)
-        self._offers = Offers(self._now)
+        self._offers = Offers(self._now, lease)
         self._writer = Writer(self._writing, path, on_commit, self._offers)
         self._upkeep = Upkeep(self.transact, self._writer)
         self._overview = Overview(path)
@@ -117,7 +120,7 @@ class SqliteStore:
         except BaseException:
             lock.close()
             raise
-        return cls(path, lock, (writing, reading), on_commit, limits or Limits(), clock)
+        return cls(path, lock, (writing, reading), on_commit, limits or Limits(), clock, lease)
 
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""
@@ -282,17 +285,39 @@ class SqliteStore:
         """See `Store.subscribe`."""
         return await self._change(lambda tx: deliveries.subscribe(tx, self._now(), tenant_id, group, subscriptions))
 
-    async def join(self, group_id: int, replica: str, instance: str, max_concurrency: int) -> None:
+    async def join(
+        self,
+        group_id: int,
+        replica: str,
+        instance: str,
+        max_concurrency: int,
+        process: str = "",
+        running: Collection[str] = (),
+    ) -> None:
         """See `Store.join`."""
-        values = (replica, group_id, instance, max_concurrency, self._now())
-        await self._change(lambda tx: tx.execute(SQL["insert_replica"], values), durable=False)
+
+        def job(connection: apsw.Connection) -> tuple[None, Notice | None]:
+            now = self._now()
+            values = (replica, group_id, instance, max_concurrency, process or replica, now)
+            connection.execute(SQL["insert_replica"], values)
+            if not process:
+                return None, None
+            return None, Notice(groups=deaths.rejoin(connection, now, group_id, (process, instance, replica), running))
+
+        await self._writer.run(job, durable=False)
+
+    async def drain(self, replica: str) -> None:
+        """See `Store.drain`."""
+        await self._change(lambda tx: tx.execute(SQL["drain_replica"], (replica,)), durable=False)
 
     async def leave(self, replica: str) -> None:
         """See `Store.leave`."""
 
         def job(connection: apsw.Connection) -> tuple[None, Notice]:
+            freed = deaths.free(connection, self._now(), replica, deaths.CLOSED)
             connection.execute(SQL["remove_replica"], (replica,))
-            return None, Notice(groups={row[0] for row in rows_of(connection, "free", (self._now(), replica))})
+            self._offers.suspect(freed.suspected)
+            return None, Notice(groups=freed.groups)
 
         await self._writer.run(job)
 
@@ -311,20 +336,30 @@ class SqliteStore:
 
     async def next_ready(self, subscription_ids: list[int]) -> float | None:
         """See `Store.next_ready`."""
+        queries = ("next_ready", "next_suspect") if self._offers.has_suspects else ("next_ready",)
         with self._reads() as connection:
-            times = [one(connection, "next_ready", (id_,))[0] for id_ in subscription_ids]
-        earliest = min((at for at in times if at is not None), default=None)
-        return None if earliest is None else (earliest - self._now()) / 1000
+            times = [one(connection, query, (id_,))[0] for id_ in subscription_ids for query in queries]
+        earliest = min((at for at in times if at is not None), default=NEVER)
+        earliest = min(earliest, self._offers.next_lapse)
+        return None if earliest == NEVER else (earliest - self._now()) / 1000
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
         """See `Store.renew`."""
-        return await self._change(
-            lambda tx: deliveries.renew(tx, self._now(), replica, fences, self._in(lease)), durable=False
-        )
+
+        def job(connection: apsw.Connection) -> list[str]:
+            self._offers.lease_until(until := self._in(lease))
+            return deliveries.renew(connection, self._now(), replica, fences, until)
+
+        return await self._change(job, durable=False)
 
     async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
         """See `Store.resume`."""
-        return await self._change(lambda tx: deliveries.resume(tx, fences, self._in(lease), replica), durable=False)
+
+        def job(connection: apsw.Connection) -> list[Claimed]:
+            self._offers.lease_until(until := self._in(lease))
+            return deliveries.resume(connection, fences, until, replica)
+
+        return await self._change(job, durable=False)
 
     async def give_back(self, fences: list[str]) -> None:
         """See `Store.give_back`."""
@@ -334,6 +369,28 @@ class SqliteStore:
         """See `Store.delivery`."""
         with self._reads() as connection:
             return transactions.delivery(connection, fence)
+
+    async def survey(self, group_id: int) -> Survey:
+        """See `Store.survey`."""
+
+        def job(connection: apsw.Connection) -> tuple[Survey, Notice]:
+            return self._offers.survey(connection, group_id), Notice(groups={group_id})
+
+        found: Survey = await self._writer.run(job, durable=False)
+        return found
+
+    async def unsubscribe(
+        self, tenant_id: str | None, group: str, event_type: str, topic: str, *, drop: bool
+    ) -> int | None:
+        """See `Store.unsubscribe`."""
+        place = (tenant_id, group, event_type, topic)
+        found = await self._change(lambda tx: aside.ending(tx, place, self._offers.served, drop))
+        while found is not None and not found.is_over:
+            found = await self._writer.run(partial(self._end_some, before=found))
+        return None if found is None else found.removed
+
+    def _end_some(self, connection: apsw.Connection, before: aside.Ending) -> tuple[aside.Ending, Notice]:
+        return aside.end_some(connection, self._now(), before)
 
     async def seen(self, subscription_ids: list[int]) -> None:
         """See `Store.seen`."""
@@ -348,7 +405,8 @@ class SqliteStore:
     async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
         """See `Store.groups`."""
         now = self._now()
-        return await self._overview.look(lambda connection: deliveries.groups(connection, now, tenant_id))
+        served = self._offers.is_served
+        return await self._overview.look(lambda connection: deliveries.groups(connection, now, tenant_id, served))
 
     async def standing(self) -> Standing:
         """See `Store.standing`."""

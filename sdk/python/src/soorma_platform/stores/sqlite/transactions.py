@@ -346,13 +346,19 @@ def _write_row(connection: apsw.Connection, scope: Scope, row: PlanRow) -> None:
 def _write_delivery(connection: apsw.Connection, decision: Decision, notice: Notice) -> None:
     if decision.retried is not None:
         row, ready_at, reason = decision.retried
-        connection.execute(SQL["retry_delivery"], (ready_at, reason, decision.deferred, row.id))
+        failed = not decision.deferred
+        connection.execute(SQL["retry_delivery"], (ready_at, reason, failed, not failed, row.id))
+        if row.is_suspect and failed:
+            _exonerate(connection, row)
         notice.groups.add(row.group_id)
     if (dead := decision.dead_letter) is not None:
         row = dead.delivery
         place = (row.group_id, row.subscription_id, row.position, row.lane)
-        values = (*place, row.attempt, dead.reason, dead.at, dead.parked)
+        values = (*place, row.attempt, row.failures, row.deaths, dead.reason, dead.at, dead.parked)
         connection.execute(SQL["insert_dead_letter"], values)
+        if row.is_suspect:
+            _exonerate(connection, row)
+            notice.groups.add(row.group_id)
         if dead.parked:
             connection.execute(SQL["park_delivery"], (dead.reason, row.id))
     if decision.settled is not None:
@@ -361,6 +367,12 @@ def _write_delivery(connection: apsw.Connection, decision: Decision, notice: Not
         connection.execute(SQL["lead_lane"], (ready_at, delivery_id))
         if decision.settled is not None:
             notice.groups.add(decision.settled.group_id)
+
+
+def _exonerate(connection: apsw.Connection, culprit: DeliveryRow) -> None:
+    """A suspect has failed alone: those that died with it run side by side again."""
+    if culprit.cohort is not None:
+        connection.execute(SQL["exonerate"], (culprit.group_id, culprit.cohort, culprit.id))
 
 
 def _write_event(connection: apsw.Connection, event: EventRow, notice: Notice) -> None:

@@ -11,7 +11,9 @@ INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at) VAL
 
 -- name: delivery
 SELECT d.id, d.group_id, g.name, d.subscription_id, e.event_id, d.position, e.tenant_id, e.user_id, e.plan_id, d.lane,
-    d.attempt, s.retry, e.envelope, e.type, e.outlives, s.ended_plans,
+    d.attempt, s.retry, e.envelope, e.type, e.outlives, s.ended_plans, d.failures, d.deaths - (d.died > 0),
+    d.silences - (d.died = 2), d.cleared, d.alone, d.cohort,
+    d.suspect IS NOT NULL,
     CASE WHEN d.lane IS NULL THEN NULL ELSE (
         SELECT n.id FROM deliveries n
         WHERE n.group_id = d.group_id AND n.lane = d.lane AND n.id <> d.id
@@ -39,20 +41,27 @@ DELETE FROM deliveries WHERE id = ?;
 UPDATE deliveries SET ready_at = ? WHERE id = ?;
 
 -- name: retry_delivery
-UPDATE deliveries SET ready_at = ?, reason = ?, attempt = attempt - ?, fence = NULL, replica = NULL WHERE id = ?;
+UPDATE deliveries
+    -- Whoever answers was not dead, though its connection was lost.
+SET ready_at = ?1, reason = ?2, failures = failures + ?3, attempt = attempt - ?4, fence = NULL, replica = NULL,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
+    alone = CASE WHEN died THEN 0 ELSE alone END,
+    suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
+WHERE id = ?5;
 
 -- name: park_delivery
-UPDATE deliveries SET ready_at = NULL, reason = ?, fence = NULL, replica = NULL WHERE id = ?;
+UPDATE deliveries SET ready_at = NULL, reason = ?, fence = NULL, replica = NULL, suspect = NULL WHERE id = ?;
 
 -- name: insert_dead_letter
-INSERT INTO dead_letters (group_id, subscription_id, position, lane, attempts, reason, at, parked)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO dead_letters (group_id, subscription_id, position, lane, attempts, failures, deaths, reason, at, parked)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: claim
 UPDATE deliveries
-SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = ?3, replica = ?4, begun = 0
+SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = ?3, replica = ?4, begun = 0, died = 0
 WHERE id IN (
-    SELECT id FROM deliveries WHERE subscription_id = ?1 AND ready_at <= ?2 ORDER BY ready_at, id LIMIT ?5)
+    SELECT id FROM deliveries WHERE subscription_id = ?1 AND ready_at <= ?2 AND replica IS NULL AND suspect IS NULL
+    ORDER BY ready_at, id LIMIT ?5)
 RETURNING id, fence, attempt, subscription_id, position;
 
 -- name: claimed_event
@@ -64,10 +73,12 @@ FROM events WHERE position = ?2;
 SELECT 1 FROM replicas WHERE id = ? AND heard_at >= ?;
 
 -- name: next_ready
-SELECT min(ready_at) FROM deliveries WHERE subscription_id = ? AND ready_at IS NOT NULL;
+SELECT min(ready_at) FROM deliveries
+WHERE subscription_id = ? AND ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL;
 
 -- name: renew
-UPDATE deliveries SET ready_at = ?2, begun = 1 WHERE fence = ?1 AND ready_at IS NOT NULL
+UPDATE deliveries SET ready_at = ?2, begun = 1 WHERE fence = ?1 AND ready_at IS NOT NULL AND died < 2
+    -- What was taken from an agent that gave no sign of life is not its any more, even if nobody else has it yet.
 RETURNING fence;
 
 -- name: renew_on_the_way
@@ -75,18 +86,27 @@ RETURNING fence;
 UPDATE deliveries SET ready_at = ?2 WHERE replica = ?1 AND NOT begun AND ready_at IS NOT NULL;
 
 -- name: resume
-UPDATE deliveries SET ready_at = ?2, replica = ?3 WHERE fence = ?1 AND ready_at IS NOT NULL
+UPDATE deliveries
+    -- It is not dead: its connection was lost.
+SET ready_at = ?2, replica = ?3,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
+    alone = CASE WHEN died THEN 0 ELSE alone END,
+    suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
+WHERE fence = ?1 AND ready_at IS NOT NULL
 RETURNING fence, position;
 
--- name: free
-UPDATE deliveries SET ready_at = min(ready_at, ?1), replica = NULL WHERE replica = ?2 AND ready_at IS NOT NULL
-RETURNING group_id;
-
 -- name: give_back
-UPDATE deliveries SET ready_at = ?2, attempt = attempt - 1, fence = NULL, replica = NULL WHERE fence = ?1;
+UPDATE deliveries
+SET ready_at = ?2, attempt = attempt - 1, fence = NULL, replica = NULL,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
+    alone = CASE WHEN died THEN 0 ELSE alone END,
+    suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
+WHERE fence = ?1;
 
 -- name: spare_leases
-UPDATE deliveries SET ready_at = max(ready_at, ?1) WHERE fence IS NOT NULL AND replica IS NOT NULL AND ready_at IS NOT NULL;
+UPDATE deliveries SET ready_at = max(ready_at, ?1), replica = ''
+    -- No replica of this run has them, so nobody dies if they run out: a power cut may have ended their agents too.
+WHERE fence IS NOT NULL AND replica IS NOT NULL AND ready_at IS NOT NULL;
 
 -- name: spare_subscriptions
 -- While no platform ran, nobody could be seen: what is unused is as old as it was at the last sign of life.
@@ -133,11 +153,14 @@ WHERE NOT taken AND at >= ?1 AND (?2 = '*' OR type = ?2) AND (?3 = '*' OR topic 
 UPDATE subscriptions SET seen_at = ?2 WHERE id IN (SELECT value FROM json_each(?1));
 
 -- name: insert_replica
-INSERT OR REPLACE INTO replicas (id, group_id, instance, max_concurrency, connected_at, heard_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?5);
+INSERT OR REPLACE INTO replicas (id, group_id, instance, max_concurrency, process, connected_at, heard_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6);
 
 -- name: hear_replica
 UPDATE replicas SET heard_at = ? WHERE id = ?;
+
+-- name: drain_replica
+UPDATE replicas SET draining = 1 WHERE id = ?;
 
 -- name: remove_replica
 DELETE FROM replicas WHERE id = ?;
@@ -150,14 +173,14 @@ SELECT id, tenant_id, name, created_at FROM groups
 WHERE ?1 IS NULL OR tenant_id IN ('', ?1) ORDER BY name, tenant_id;
 
 -- name: group_subscription_rows
-SELECT type, topic, ordered, seen_at FROM subscriptions WHERE group_id = ? ORDER BY type, topic;
+SELECT id, type, topic, ordered, seen_at FROM subscriptions WHERE group_id = ? ORDER BY type, topic;
 
 -- name: group_replicas
 SELECT id, instance, max_concurrency, connected_at FROM replicas WHERE group_id = ? ORDER BY connected_at;
 
 -- name: dead_letters
-SELECT l.id, g.name, e.event_id, e.type, e.topic, e.tenant_id, e.user_id, e.plan_id, l.attempts, l.reason, l.at, l.parked,
-    e.envelope
+SELECT l.id, g.name, e.event_id, e.type, e.topic, e.tenant_id, e.user_id, e.plan_id, l.attempts, l.failures, l.deaths,
+    l.reason, l.at, l.parked, e.envelope
 FROM dead_letters l JOIN groups g ON g.id = l.group_id JOIN events e ON e.position = l.position
 WHERE l.id > ?1 AND (?2 IS NULL OR g.name = ?2) AND (?3 IS NULL OR e.tenant_id = ?3)
 ORDER BY l.id LIMIT ?4;
@@ -167,13 +190,16 @@ SELECT l.group_id, l.subscription_id, l.position, l.lane, l.parked, e.tenant_id,
     s.ended_plans
 FROM dead_letters l
 JOIN events e ON e.position = l.position
-JOIN subscriptions s ON s.id = l.subscription_id WHERE l.id = ?1 AND (?2 IS NULL OR e.tenant_id = ?2);
+LEFT JOIN subscriptions s ON s.id = l.subscription_id WHERE l.id = ?1 AND (?2 IS NULL OR e.tenant_id = ?2);
 
 -- name: remove_dead_letter
 DELETE FROM dead_letters WHERE id = ?;
 
 -- name: unpark
-UPDATE deliveries SET ready_at = ?, attempt = 0, reason = NULL WHERE position = ? AND group_id = ?;
+UPDATE deliveries
+SET ready_at = ?, attempt = 0, failures = 0, deaths = 0, silences = 0, cleared = 0, alone = 0, cohort = NULL,
+    suspect = NULL, reason = NULL
+WHERE position = ? AND group_id = ?;
 
 -- name: replay_delivery
 INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at)

@@ -13,7 +13,13 @@ LEFT JOIN (
     FROM (
         SELECT subscription_id, count(*) FILTER (WHERE ready_at <= ?1) AS ready,
             count(*) FILTER (WHERE ready_at > ?1) AS later
-        FROM deliveries WHERE ready_at IS NOT NULL GROUP BY subscription_id
+        FROM (
+            SELECT subscription_id, ready_at FROM deliveries
+            WHERE ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL
+            UNION ALL SELECT subscription_id, ready_at FROM deliveries WHERE replica IS NOT NULL
+            UNION ALL SELECT subscription_id, ready_at FROM deliveries
+            WHERE suspect IS NOT NULL AND ready_at IS NOT NULL AND replica IS NULL)
+        GROUP BY subscription_id
     ) d JOIN subscriptions s ON s.id = d.subscription_id
     GROUP BY s.group_id
 ) h ON h.group_id = g.id

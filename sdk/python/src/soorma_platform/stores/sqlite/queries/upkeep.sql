@@ -82,7 +82,9 @@ WHERE id = (SELECT id FROM deliveries WHERE group_id = ?1 AND lane = ?2 ORDER BY
 DELETE FROM subscriptions WHERE id = ? AND seen_at < ?;
 
 -- name: remove_empty_groups
-DELETE FROM groups WHERE id NOT IN (SELECT group_id FROM subscriptions);
+DELETE FROM groups
+WHERE NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.group_id = groups.id)
+    AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.group_id = groups.id);
 
 -- name: ended_plans
 SELECT tenant_id, user_id, plan_id FROM plans WHERE ended_at <= ? ORDER BY ended_at LIMIT ?;

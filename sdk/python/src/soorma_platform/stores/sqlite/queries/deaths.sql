@@ -1,0 +1,72 @@
+-- name: replica
+SELECT instance, process, draining, heard_at FROM replicas WHERE id = ?;
+
+-- name: others_in_hand
+-- How many deliveries are in the hands of a process's replicas, or were when it died a moment ago.
+SELECT (SELECT count(*) FROM replicas r CROSS JOIN deliveries d ON d.replica = r.id WHERE r.process = ?1)
+    + (SELECT count(*) FROM deliveries WHERE died_with >= ?1 || '/' AND died_with < ?1 || '0' AND died > 0);
+
+-- name: first_lapse
+SELECT min(ready_at) FROM deliveries WHERE replica IS NOT NULL;
+
+-- name: lapsed_replicas
+SELECT DISTINCT replica FROM deliveries WHERE replica IS NOT NULL AND ready_at <= ?;
+
+-- name: free
+UPDATE deliveries SET ready_at = min(ready_at, ?1), replica = NULL
+    -- It ends, and no process has died of it.
+WHERE replica = ?2 AND ready_at IS NOT NULL AND (?3 IS NULL OR ready_at <= ?3)
+RETURNING group_id, fence, NULL;
+
+-- name: die
+UPDATE deliveries
+SET deaths = deaths + 1, silences = silences + (?4 = 2), died = ?4, died_with = ?5 || '/' || ?6, alone = ?7,
+    cohort = CASE WHEN ?7 THEN cohort ELSE ?5 END, replica = NULL, reason = ?8,
+    suspect = CASE WHEN deaths + 1 - cleared >= min(2, coalesce((
+        SELECT s.retry ->> '$.max_deaths' FROM subscriptions s WHERE s.id = deliveries.subscription_id), 2)) THEN 1 END,
+    ready_at = ?1 + CASE WHEN deaths = cleared THEN 0 ELSE min(?9 << min(deaths - cleared - 1, 8), ?10) END
+WHERE replica = ?2 AND ready_at IS NOT NULL AND (?3 IS NULL OR ready_at <= ?3)
+RETURNING group_id, fence, suspect;
+
+-- name: return_unreceived
+UPDATE deliveries
+    -- An agent that is back names all that it has. The rest of what it was sent has not reached it.
+SET ready_at = ?1, attempt = attempt - 1, fence = NULL, replica = NULL,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
+    suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
+WHERE ready_at IS NOT NULL AND group_id = ?6 AND fence NOT IN (SELECT value FROM json_each(?5)) AND id IN (
+    SELECT d.id FROM replicas r CROSS JOIN deliveries d ON d.replica = r.id
+    WHERE r.process = ?2 AND r.instance = ?3 AND r.id <> ?4
+    UNION ALL SELECT id FROM deliveries WHERE died_with = ?2 || '/' || ?3 AND died > 0 AND replica IS NULL)
+RETURNING group_id;
+
+-- name: forget_former_replicas
+DELETE FROM replicas WHERE process = ?1 AND instance = ?2 AND id <> ?3 AND group_id = ?4;
+
+-- name: suspected_groups
+SELECT DISTINCT group_id FROM deliveries WHERE suspect IS NOT NULL;
+
+-- name: next_suspect
+SELECT min(ready_at) FROM deliveries
+WHERE subscription_id = ? AND suspect IS NOT NULL AND replica IS NULL;
+
+-- name: has_suspects
+SELECT 1 FROM subscriptions s JOIN deliveries d ON d.subscription_id = s.id AND d.suspect IS NOT NULL
+WHERE s.group_id = ? LIMIT 1;
+
+-- name: newest_suspect
+SELECT position, id FROM deliveries
+WHERE subscription_id = ?1 AND suspect IS NOT NULL AND replica IS NULL AND ready_at <= ?2
+ORDER BY position DESC LIMIT 1;
+
+-- name: claim_suspect
+UPDATE deliveries
+SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = ?2, replica = ?3, begun = 0, died = 0
+WHERE id = ?1
+RETURNING id, fence, attempt, subscription_id, position;
+
+-- name: exonerate
+-- What died with a culprit did not do it.
+UPDATE deliveries SET suspect = NULL, cleared = deaths
+WHERE group_id = ?1 AND cohort = ?2 AND id <> ?3 AND suspect IS NOT NULL
+RETURNING id;

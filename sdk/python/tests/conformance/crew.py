@@ -1,0 +1,182 @@
+"""Agent processes on a store, without their code: they take, handle, die and freeze as a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import count
+
+from record import LEASE, Record, ids
+
+from soorma_platform.stores.protocol import Claimed, Membership
+
+_numbers = count(1)
+
+
+class Worker:
+    """A replica in a process of its own."""
+
+    def __init__(self, record: Record, member: Membership, most: int, process: str = "") -> None:
+        self.name = f"replica {next(_numbers)}"
+        self.process = process or f"process of {self.name}"
+        self.offer = record.offer(member, most, replica=self.name)
+        self.offer.most, self.offer.process = most, self.process
+        self.in_hand: dict[str, Claimed] = {}
+        self.given_up: list[str] = []
+        self._record = record
+        self._member = member
+        self._stack = ExitStack()
+
+    async def start(self, running: list[str] | None = None) -> Worker:
+        """Connects; `running` are fences that it had before."""
+        store, place = self._record.store, (self._member.group_id, self.name, "host", self.offer.most)
+        await store.join(*place, self.process, running or [])
+        for claimed in await store.resume(running or [], LEASE, self.name):
+            self.in_hand[claimed.fence] = claimed
+            self.offer.granted -= 1
+            self.offer.has_suspect |= claimed.is_suspect
+        self._stack.enter_context(store.offered(self.offer))
+        return self
+
+    async def take(self) -> list[str]:
+        """Takes what the store has for it, and gives up what is condemned; the ids of the new ones, sorted."""
+        await self._record.store.claim(self.offer)
+        self.hear()
+        new = self.offer.take()
+        for claimed in new:
+            if claimed.verdict is None:
+                self.in_hand[claimed.fence] = claimed
+                continue
+            await self._record.fail(claimed, claimed.verdict, reject=True, unbegun=True)
+            self.given_up += ids([claimed])
+            self.offer.granted += 1
+        return sorted(ids(one for one in new if one.verdict is None))
+
+    def hear(self) -> list[str]:
+        """What was taken from it; the ids of the events."""
+        lost = [self.in_hand.pop(fence) for fence in self.offer.lost() if fence in self.in_hand]
+        self.offer.granted += len(lost)
+        return ids(lost)
+
+    async def settle(self, id_: str | None = None) -> None:
+        """One handler returns, or all."""
+        for claimed in [one for one in self.in_hand.values() if id_ in (None, *ids([one]))]:
+            await self._record.settle(claimed)
+            self._done(claimed)
+
+    async def fail(self, id_: str, **how: object) -> None:
+        """A handler fails."""
+        claimed = next(one for one in self.in_hand.values() if ids([one]) == [id_])
+        await self._record.fail(claimed, **how)  # type: ignore[arg-type]
+        self._done(claimed)
+
+    def _done(self, claimed: Claimed) -> None:
+        del self.in_hand[claimed.fence]
+        self.offer.granted += 1
+
+    async def renew(self) -> list[str]:
+        """Says that it is alive; the fences that it still has."""
+        return await self._record.store.renew(self.name, list(self.in_hand), LEASE)
+
+    async def drain(self) -> None:
+        """Says that it is about to stop."""
+        self.offer.subscription_ids = []
+        await self._record.store.drain(self.name)
+
+    async def die(self) -> None:
+        """Its connection closes."""
+        self._stack.close()
+        await self._record.store.leave(self.name)
+
+    def disappear(self) -> None:
+        """For the end of a test."""
+        self._stack.close()
+
+    @property
+    def slots(self) -> int:
+        """Credit, and what is in hand: always as many as it takes."""
+        return self.offer.credit + len(self.in_hand) + len(self.offer.filled)
+
+
+class Crew:
+    """Some replicas of a group that are replaced when they die. Time passes in ticks."""
+
+    def __init__(self, record: Record, member: Membership, size: int, most: int) -> None:
+        self._record = record
+        self._member = member
+        self._most = most
+        self.workers: list[Worker] = []
+        self.size = size
+        self.deaths = 0
+        self.handled: list[str] = []
+        self.given_up: list[str] = []
+
+    async def work(
+        self, kills: Callable[[str], str | None], seconds: float = 0.1, *, longest: float, restart: float = 0.5
+    ) -> float:
+        """Handles events, each in so many seconds, until none is left; how long that took.
+
+        `kills` says of an event how it ends its process: "closed", "silent", or not.
+        """
+        began, back_at = self._record.clock.now, 0.0
+        busy_until: dict[str, float] = {}
+        while self._record.clock.now - began < longest:
+            now = self._record.clock.now
+            if len(self.workers) < self.size and now >= back_at:
+                self.workers.append(await Worker(self._record, self._member, self._most).start())
+            for worker in list(self.workers):
+                if await self._tick(worker, busy_until, kills, seconds):
+                    self.workers.remove(worker)
+                    self.deaths += 1
+                    back_at = now + restart
+            if not await self._left():
+                return self._record.clock.now - began
+            self._record.clock.advance(0.05)
+        raise AssertionError(f"not done in {longest} s: {await self._left()} left")
+
+    async def _tick(
+        self, worker: Worker, busy_until: dict[str, float], kills: Callable[[str], str | None], seconds: float
+    ) -> bool:
+        """Whether the worker has died."""
+        now = self._record.clock.now
+        if self._record.clock.now % 10 < 0.05:
+            await worker.renew()
+        given_up = len(worker.given_up)
+        await worker.take()
+        self.given_up += worker.given_up[given_up:]
+        for fence, claimed in list(worker.in_hand.items()):
+            if busy_until.setdefault(fence, now + seconds) > now:
+                continue
+            (id_,) = ids([claimed])
+            how = kills(id_)
+            if how == "closed":
+                await worker.die()
+                return True
+            if how == "silent":
+                worker.disappear()  # a fresh one is started in its stead; its replica row stays as it is
+                return True
+            self.handled.append(id_)
+            await worker.settle(id_)
+        return False
+
+    async def _left(self) -> int:
+        (group,) = [one for one in await self._record.store.groups(None) if one.name == "g"]
+        return group.waiting + group.in_hand
+
+    def stop(self) -> None:
+        """For the end of a test."""
+        for worker in self.workers:
+            worker.disappear()
+
+
+@contextmanager
+def standing(*workers: Worker | Crew) -> Iterator[None]:
+    """Ends them with the test."""
+    try:
+        yield
+    finally:
+        for worker in workers:
+            if isinstance(worker, Crew):
+                worker.stop()
+            else:
+                worker.disappear()

@@ -1,0 +1,143 @@
+"""Processes that die in each way there is, with other events in flight: only the culprit is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from platform_process import PlatformProcess
+from running import PythonProcess, eventually, platform_in
+
+from soorma import PlatformContext
+
+LEASE = 2.0
+IN_FLIGHT = 32
+
+AGENT = """
+import ctypes, signal
+agent = Worker(os.environ["NAME"], retry=RetryPolicy(max_attempts=1))
+
+def freeze():
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+WAYS = {
+    "os._exit": lambda: os._exit(1),
+    "kill -9": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "SIGTERM without a handler": lambda: (signal.signal(signal.SIGTERM, signal.SIG_DFL), os.kill(os.getpid(), 15)),
+    "abort": os.abort,
+    "segmentation fault": lambda: ctypes.string_at(0),
+    "freeze": freeze,
+}
+
+@agent.on_event("work", topic="action-requests")
+async def work(event, context):
+    await asyncio.sleep(0.1)
+    if event.data["way"]:
+        say("dies", context.attempt)
+        WAYS[event.data["way"]]()
+    await context.bus.publish("worked", "action-results", event.data)
+
+@agent.on_event("deploy", topic="action-requests")
+async def deploy(event, context):
+    say("begins", context.attempt)
+    await asyncio.sleep(0.1 if os.environ.get("LAST") else 60)
+    await context.bus.publish("worked", "action-results", event.data)
+
+agent.run()
+"""
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
+    with platform_in(tmp_path_factory.mktemp("deaths"), SOORMA_LEASE_SECONDS=str(LEASE)) as platform:
+        yield platform
+
+
+class Supervisor:
+    """Starts an agent again whenever it has died, and beside it when it stands still."""
+
+    def __init__(self, running: PlatformProcess, context: PlatformContext, stack: ExitStack) -> None:
+        tenant = context.memory.scope().tenant_id
+        self._make = lambda: PythonProcess(running, AGENT, NAME=f"agent-of-{tenant}", SOORMA_TENANT_ID=tenant)
+        self._stack = stack
+        self.agents: list[PythonProcess] = []
+
+    def look(self) -> None:
+        if not self.agents or self._is_over(self.agents[-1]):
+            self.agents.append(self._stack.enter_context(self._make()))
+
+    @staticmethod
+    def _is_over(agent: PythonProcess) -> bool:
+        return agent.process.poll() is not None or any(line.startswith("dies") for line in agent.lines)
+
+
+async def letters(context: PlatformContext) -> list[dict[str, Any]]:
+    scope = context.memory.scope()
+    query = {"tenant_id": scope.tenant_id}
+    found = await context.memory._caller.read("events", "/v1/events/dead-letters", scope, **query)
+    return list(found["deadLetters"])
+
+
+async def waiting(context: PlatformContext) -> int:
+    scope = context.memory.scope()
+    found = await context.memory._caller.read("events", "/v1/events/groups", scope, tenant_id=scope.tenant_id)
+    return sum(group["waiting"] + group["inHand"] for group in found["groups"] if group["tenantId"] == scope.tenant_id)
+
+
+@pytest.mark.behaviour("retries.one-culprit", "retries.max-deaths", "deadletters.numbers")
+@pytest.mark.parametrize(
+    "way", ["os._exit", "kill -9", "SIGTERM without a handler", "abort", "segmentation fault", "freeze"]
+)
+@pytest.mark.timeout(120)
+async def test_however_a_process_dies_only_the_culprit_is_given_up(
+    running: PlatformProcess, context: PlatformContext, way: str
+) -> None:
+    with ExitStack() as stack:
+        supervisor = Supervisor(running, context, stack)
+        supervisor.look()
+        await supervisor.agents[0].subscribed()
+        for number in range(IN_FLIGHT):
+            culprit = number == IN_FLIGHT // 2
+            data = {"number": number, "way": way if culprit else ""}
+            await context.bus.publish("work", "action-requests", data, plan_id=f"p{number}")
+
+        async def is_over() -> bool:
+            supervisor.look()
+            return await waiting(context) == 0
+
+        await eventually(is_over, 90)
+        (letter,) = await letters(context)
+        assert letter["event"]["data"]["number"] == IN_FLIGHT // 2
+        assert (letter["failures"], letter["deaths"]) == (0, 3)
+        assert letter["attempts"] == 3
+        what = "gave no sign of life for a lease" if way == "freeze" else "died"
+        assert letter["reason"] == f"3 processes {what} while handling it, the last one with nothing else in hand"
+
+
+@pytest.mark.behaviour("leases.draining-costs-nothing")
+@pytest.mark.timeout(120)
+async def test_ten_deployments_that_are_cut_short_cost_nothing(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
+    tenant = context.memory.scope().tenant_id
+    known = {"NAME": f"agent-of-{tenant}", "SOORMA_TENANT_ID": tenant}
+    await context.bus.publish("deploy", "action-requests", {}, plan_id="p")
+    for attempt in range(1, 11):
+        with PythonProcess(running, AGENT, **known) as agent:
+            await agent.until(f"begins {attempt}")
+            agent.send(signal.SIGTERM)
+            await agent.until("takes no further events")
+            agent.send(signal.SIGKILL)
+            await asyncio.to_thread(agent.wait)
+    with PythonProcess(running, AGENT, LAST="yes", **known) as agent:
+        await agent.until("begins 11")
+
+        async def is_done() -> bool:
+            return await waiting(context) == 0
+
+        await eventually(is_done, 20)
+    assert await letters(context) == []
