@@ -35,6 +35,7 @@ from soorma_common.operations import (
     Join,
     KeyOperation,
     Merge,
+    PlaceOperation,
     RecordAction,
     Set,
     apply,
@@ -148,6 +149,17 @@ class _Plan:
         """Whether the key's value can be told without asking the platform."""
         return key in self.changed or self.cleared or self.complete or key in self.base
 
+    def join(self, join: Join) -> str | None:
+        """The result of a join, as it seems now. What was read for it is not noted: the commit checks the result."""
+        seen = None if self.cleared else self.base.get(join.key)
+        text = seen.text if seen else None
+        for operation in self.blind.setdefault(join.key, []):
+            text = apply(operation, text)
+        answer = result(join, text, apply(join, text))
+        join.assumed = answer == "true"
+        self.blind[join.key].append(join)
+        return answer
+
     def value(self, key: str) -> str | None:
         """The key's text as the handler sees it; notes that it was read. Only for keys that are known."""
         if key in self.changed:
@@ -197,6 +209,11 @@ class Transaction:
     def end(self) -> None:
         """It is over, and must not be used any more."""
         self._ended = True
+
+    def know(self, fresh: list[tuple[str, str, int, int, int | None, str | None]]) -> None:
+        """Takes keys as they came with a conflict: plan, key, revision, times in ms, JSON text."""
+        for plan_id, key, revision, updated_at, expires_at, text in fresh:
+            self._plan(plan_id).base[key] = _Seen(text, revision, updated_at, expires_at)
 
     @property
     def is_empty(self) -> bool:
@@ -279,6 +296,8 @@ class Transaction:
                 plan.clear()
                 plan.operations.append(operation)
                 return str(count)
+            case PlaceOperation(key=key):
+                raise InvalidRequest(f"the place at {key!r} would be seen after the commit only: take it outside of it")
             case Ending():
                 if not may_apply(plan_id, plan.operations, plan.life, operation):
                     return "false"
@@ -343,6 +362,8 @@ class Transaction:
         elif operation.blind and key not in plan.changed:
             plan.blind.setdefault(key, []).append(operation)
             answer = None
+        elif isinstance(operation, Join) and key not in plan.changed and key not in plan.reads:
+            answer = plan.join(operation)
         else:
             before = plan.value(key)
             after = apply(operation, before)

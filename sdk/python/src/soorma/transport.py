@@ -55,7 +55,9 @@ class Transport(Protocol):
         """A WebSocket."""
         ...
 
-    def request_blocking(self, service: Service, path: str, body: bytes) -> bytes:
+    def request_blocking(
+        self, service: Service, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> bytes:
         """POSTs from a thread of its own, without the event loop, which a handler may be blocking."""
         ...
 
@@ -112,13 +114,15 @@ class HttpTransport:
         finally:
             await socket.close()
 
-    def request_blocking(self, service: Service, path: str, body: bytes) -> bytes:
+    def request_blocking(
+        self, service: Service, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> bytes:
         """See `Transport.request_blocking`."""
         parts = urlsplit(self._addresses[service])
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_SECONDS)
         try:
-            connection.request("POST", parts.path + path, body, {"Content-Type": JSON})
+            connection.request("POST", parts.path + path, body, {"Content-Type": JSON, **(headers or {})})
             answer = connection.getresponse()
             content = answer.read()
             if answer.status >= 400:

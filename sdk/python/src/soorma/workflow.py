@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
@@ -16,7 +16,7 @@ import msgspec
 from soorma.awaits import awaited
 from soorma.bus import timer_of
 from soorma.callables import call, check_callable
-from soorma.memory.claims import Claim
+from soorma.memory.claims import Claim, take
 from soorma.memory.client import Action, Change, MemoryClient, PlanInfo, PlanState, check_ttl, raw
 from soorma.memory.past import MISSING, Difference, StateAt, check_revision, difference
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, KeyMissing, TimedOut
@@ -156,41 +156,20 @@ class WorkflowState:
     async def claim(self, key: str, ttl: float = 30.0, *, wait: float = 0.0) -> Claim | None:
         """Holds a key for `ttl` seconds, renewable; None if another holds it for longer than `wait` seconds more.
 
+        It is released too when this process dies, after 10 seconds. Whoever has waited longest gets it next.
+
         Not in a handler, where nothing is visible before its commit: there, with `context.immediate.memory`.
         """
         return await self.semaphore(key, 1, ttl, wait=wait)
 
     async def semaphore(self, key: str, places: int, ttl: float = 30.0, *, wait: float = 0.0) -> Claim | None:
-        """Takes one of `places` claims of a key (`key`, `key/2`, …); None if all are held for `wait` seconds more."""
+        """Takes one of `places` claims of a key (`key`, `key/2`, …); None if none is to be had in `wait` seconds.
+
+        Whoever has waited longest gets the next.
+        """
         if self.memory.collects:
             raise InvalidRequest("a claim must be seen at once: in a handler, use context.immediate.memory")
-        if type(places) is not int or places < 1:
-            raise InvalidRequest(f"places is a whole number from 1, not {places!r}")
-        if type(wait) not in (int, float) or not wait >= 0:
-            raise InvalidRequest(f"wait is a number of seconds from 0, not {wait!r}")
-        names = [_key(key), *(_key(f"{key}/{number}") for number in range(2, places + 1))]
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait
-        while True:
-            for name in random.sample(names, len(names)):
-                if claim := await Claim.take(self, name, ttl):
-                    return claim
-            left = deadline - loop.time()
-            if left <= 0:
-                return None
-            await self._wait_for_a_place(names, left)
-
-    async def _wait_for_a_place(self, names: list[str], seconds: float) -> None:
-        """Returns when one of the keys was given up or has expired, or after some seconds."""
-        stream = self.memory.watch_plan(self.plan_id, self.tenant_id, self.user_id)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds), aclosing(stream):
-                async for commit in stream:
-                    gone = any(change.key in names and change.op in ("delete", "expire") for change in commit)
-                    if gone or any(change.key is None for change in commit):
-                        return
-                    if not commit and len(await self.get_many(names)) < len(names):
-                        return
+        return await take(self, _key(key), places, ttl, wait)
 
     async def record_action(self, name: str) -> None:
         """Adds an action to the plan's action history; costs the same however long that is."""

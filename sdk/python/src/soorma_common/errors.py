@@ -208,9 +208,13 @@ def _tree(kind: type[SoormaError]) -> dict[str, type[SoormaError]]:
 BY_CODE: dict[str, type[SoormaError]] = _tree(SoormaError)
 
 
+_KEPT = {"exit_status", "stale"}
+"""Details that are for this process alone."""
+
+
 def to_problem(error: SoormaError) -> dict[str, Any]:
     """The problem document (RFC 9457) of an error: its extension members are the error's details."""
-    told = {name: value for name, value in error.details.items() if name != "exit_status"}
+    told = {name: value for name, value in error.details.items() if name not in _KEPT}
     return {
         **told,
         "type": f"urn:soorma:problem:{error.code.replace('_', '-')}",

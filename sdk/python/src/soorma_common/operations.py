@@ -21,6 +21,8 @@ _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 LONGEST_TTL = 10 * 365 * 86_400.0
 LAST_REVISION = (1 << 62) - 1
+MOST_PLACES, MOST_PLACES_AT_ONCE = 1_000, 5_000
+"""Of a semaphore, and of all operations on semaphores in one commit, which looks at each of them."""
 
 Ttl: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": LONGEST_TTL})]
 """A time to live in a message, in seconds."""
@@ -88,10 +90,50 @@ class Join(KeyOperation, tag="join"):
     """Notes an arrival at a fan-in. Result: whether all that are expected have arrived by it, true for one only.
 
     `expect` is how many different arrivals are waited for, or their names. Whoever arrives again changes nothing.
+    `assumed` is the result that whoever commits it has relied on: Conflict if it comes out otherwise.
     """
 
     arrival: Name
     expect: int | list[Name]
+    assumed: bool | None = None
+
+
+class PlaceOperation(Operation, kw_only=True):
+    """An operation on a semaphore: `places` keys (`key`, `key/2`, …), and a line of tickets (`key/waiting/…`).
+
+    `holder` is a name that nobody else has; `ticket` is the one that it waits with, if it does.
+    """
+
+    key: Name
+    holder: Name
+    places: Annotated[int, msgspec.Meta(ge=1, le=MOST_PLACES)] = 1
+    ticket: Name | None = None
+
+    @property
+    def line(self) -> str:
+        """What the keys of its tickets begin with."""
+        return f"{self.key}/waiting/"
+
+    def all_places(self) -> list[str]:
+        """The keys of its places."""
+        return [self.key, *(f"{self.key}/{number}" for number in range(2, self.places + 1))]
+
+
+class Acquire(PlaceOperation, tag="acquire", kw_only=True):
+    """Takes a place that is free and for which nobody waits, else, with `wait`, a ticket; or keeps what the holder has.
+
+    A place is held for `ttl` seconds, a ticket for ever, if it is `renew`ed within each `lease` seconds. `renew` takes
+    nothing new; with a `ttl` it begins anew. Result: the `place` with its `revision`, a `ticket`, or null.
+    """
+
+    lease: Ttl
+    ttl: Ttl | None = None
+    wait: bool = False
+    renew: bool = False
+
+
+class Release(PlaceOperation, tag="release", kw_only=True):
+    """Gives up a place, or a ticket. Whoever waits first gets the place. Result: whether it was held."""
 
 
 class RecordAction(Operation, tag="record_action"):
@@ -165,9 +207,10 @@ class Fork(LifeOperation, tag="fork"):
 
 
 AnyKeyOperation = Set | Delete | Increment | Append | Extend | Merge | Join
+AnyPlaceOperation = Acquire | Release
 AnyEnding = Complete | Fail | Cancel
 AnyLifeOperation = AnyEnding | Deadline | Compensate | Fork
-AnyOperation = AnyKeyOperation | RecordAction | Cleanup | ExpirePlan | AnyLifeOperation
+AnyOperation = AnyKeyOperation | AnyPlaceOperation | RecordAction | Cleanup | ExpirePlan | AnyLifeOperation
 
 _TAGS: dict[type[Operation], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(AnyOperation)}
 

@@ -89,6 +89,12 @@ class Metrics:
         self.conflicts = Counter(
             "soorma_conflicts", "Commits refused because what they rely on was changed.", "source", known=_SOURCES
         )
+        self.commits_waiting = 0
+        """commits of handlers that wait for their turn at a key"""
+        self.reservations = Counter("soorma_reservations", "Turns at keys that handlers have fought for.", known=[()])
+        self.reservations_expired = Counter(
+            "soorma_reservations_expired", "Turns that ended because their handlers were not heard of.", known=[()]
+        )
         self.fenced = Counter(
             "soorma_fenced", "Commits and failures refused because their delivery was given to another.", known=[()]
         )
@@ -109,6 +115,8 @@ class Metrics:
         return (
             self.commits,
             self.conflicts,
+            self.reservations,
+            self.reservations_expired,
             self.fenced,
             self.published,
             self.payloads_refused,

@@ -24,6 +24,7 @@ from limits_suite import LimitsSuite
 from plans_suite import PlansSuite
 from record import LEASE, Clock, Record
 from registry_suite import RegistrySuite
+from semaphores_suite import SemaphoresSuite
 from standing_suite import StandingSuite
 from steps_suite import StepsSuite
 from time_travel_suite import TimeTravelSuite
@@ -55,6 +56,7 @@ class StoreSuite(
     LifeSuite,
     EndingsSuite,
     TimeTravelSuite,
+    SemaphoresSuite,
     ABC,
 ):
     """All that the record is asked for. A subclass says how its store is opened."""

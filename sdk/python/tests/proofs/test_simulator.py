@@ -35,6 +35,7 @@ FOCUS = {
     "steps_not_brought_along": "payments",
     "timer_left": "timers",
     "timer_removed_first": "timers",
+    "turn_kept": "counters",
 }
 """Workloads in which some mistakes show soonest; others show in any."""
 DIGEST = """

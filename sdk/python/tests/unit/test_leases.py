@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -120,3 +122,39 @@ async def test_what_lay_in_the_socket_while_the_process_was_frozen_is_asked_for(
     keeper.hold("a")
     await keeper.confirm("a")
     assert platform.asked == [[], ["z"], []]
+
+
+@pytest.mark.behaviour("handlers.turns-end")
+def test_a_reservation_has_leases_renewed_sooner(platform: Platform) -> None:
+    keeper = Keeper(platform)
+    keeper.hold("a")
+    keeper.hold("b")
+    assert keeper._interval == 10
+    keeper.reserve("a", 5)
+    keeper.reserve("of nobody", 1)
+    assert keeper._interval == pytest.approx(5 / 3)
+    keeper.drop("a")
+    assert keeper._interval == 10
+
+
+@pytest.mark.behaviour("handlers.turns-end")
+def test_a_reservation_brings_the_next_renewal_forward_and_never_puts_it_off(platform: Platform) -> None:
+    """The real thread, by its own clock: with a lease of an hour, only a reservation has it renew at all."""
+    renewed = threading.Event()
+
+    class Transport:
+        def request_blocking(self, *_: Any) -> bytes:
+            renewed.set()
+            return b'{"kept": ["a"]}'
+
+    transport: Any = Transport()
+    keeper = LeaseKeeper(transport, lambda _: None)
+    keeper.start("replica", 3600)
+    keeper.hold("a")
+    assert not renewed.wait(0.05)
+    deadline = time.monotonic() + 20
+    while not renewed.is_set() and time.monotonic() < deadline:
+        keeper.reserve("a", 0.3)  # again and again, as where many fight for a key
+        time.sleep(0.01)
+    keeper.stop()
+    assert renewed.is_set()

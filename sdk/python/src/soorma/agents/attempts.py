@@ -6,11 +6,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from weakref import WeakValueDictionary
+from typing import Any
 
 import msgspec
 
@@ -38,9 +37,10 @@ from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 from soorma_common.reasons import reason_of
 
-MOST_CONFLICTS = 10
-IN_TURN_AFTER = 2
-"""Conflicts after which an agent's handlers of one plan run one after the other."""
+MOST_DISTURBED = 10
+"""Conflicts under a reservation after which an attempt has failed: what it reads is changed by those who never wait."""
+MOST_CONFLICTS = 100
+"""Conflicts of any kind after which it has: each run has read other keys, or its reservations were lost."""
 STEP_SECONDS = 30.0
 """How long steps that still run may take when a handler without a timeout has ended: as long as a drain."""
 STEP_THREADS = 32
@@ -87,7 +87,6 @@ class Attempts:
         self._lost: set[str] = set()
         """of these, those that were given to another agent"""
         self._cancelled: dict[str, asyncio.Event] = {}
-        self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
         self._loop = asyncio.get_running_loop()
         self._threads = Threads(max_concurrency, "soorma-handler", exhausted)
         self._step_threads = Threads(max(max_concurrency, STEP_THREADS), "soorma-step", exhausted)
@@ -172,7 +171,7 @@ class Attempts:
         logs.bind(self._told(event, delivery.attempt))
         log.debug("%s: begins", about)
         try:
-            await self._attempt_until_committed(delivery, handler, event, about)
+            await self._run_until_committed(delivery, handler, event, about)
         except Fenced as error:
             log.warning("%s: fenced, nothing of this attempt is visible: %s", about, error)
         except asyncio.CancelledError:
@@ -200,20 +199,14 @@ class Attempts:
             "trace_id": event.get("trace_id"),
         }
 
-    async def _attempt_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
-        async with AsyncExitStack() as turn:
-            await self._run_until_committed(delivery, handler, event, about, turn)
-
-    async def _run_until_committed(
-        self, delivery: Deliver, handler: Handler, event: Event, about: str, turn: AsyncExitStack
-    ) -> None:
-        last: SoormaError | None = None
+    async def _run_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
+        conflicts = disturbed = 0
+        fresh: list[Any] = []
         results = StepResults(delivery.steps, self._recorder(delivery.fence), self._limits)
-        for conflicts in range(MOST_CONFLICTS + 1):
-            if conflicts == IN_TURN_AFTER:  # many at one key would go on disturbing each other
-                await turn.enter_async_context(self._turns.setdefault(event.plan_id, asyncio.Lock()))
+        while True:
             transaction = self._transaction(delivery, handler, event, results, is_first=conflicts == 0)
             given = Event.from_json(bytes(delivery.event)) if conflicts else Event(event)
+            transaction.know(fresh)
             failed = await self._run(delivery, handler, event, given, transaction, results)
             if failed is not None:
                 await self._fail(delivery, failed, about, results.lost)
@@ -221,8 +214,14 @@ class Attempts:
             try:
                 await self._commit(delivery, transaction)
             except Conflict as conflict:
+                conflicts, disturbed = conflicts + 1, disturbed + bool(conflict.details.get("was_reserved"))
+                if conflicts > MOST_CONFLICTS or disturbed >= MOST_DISTURBED:
+                    await self._fail(delivery, conflict, about, results.lost)
+                    return
                 log.info("%s: run again, what it had read was changed meanwhile: %s", about, conflict)
-                last = conflict
+                fresh = conflict.details.get("fresh", [])
+                if reserved := conflict.details.get("reserved_seconds"):
+                    self._leases.reserve(delivery.fence, reserved)
             except Fenced:
                 raise
             except SoormaError as error:  # a limit, an event id used before: not to be committed as it is
@@ -230,8 +229,6 @@ class Attempts:
                 return
             else:
                 return
-        assert last is not None  # noqa: S101 - the loop has run
-        await self._fail(delivery, last, about, results.lost)
 
     async def _run(
         self,

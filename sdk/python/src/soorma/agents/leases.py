@@ -20,7 +20,7 @@ log = logging.getLogger("soorma.agent")
 
 
 class LeaseKeeper:
-    """Renews the fences in hand three times per lease, and tells which have gone to somebody else."""
+    """Renews the fences in hand three times per lease, or reservation, and tells which have gone to somebody else."""
 
     def __init__(self, transport: Transport, lost: Callable[[list[str]], None]) -> None:
         self._transport = transport
@@ -29,11 +29,14 @@ class LeaseKeeper:
         self._fences: dict[str, float] = {}
         """when each was last known to be ours"""
         self._abandoned: set[str] = set()
+        self._reserved: dict[str, float] = {}
+        """seconds that what a handler has reserved lasts without a renewal"""
         self._replica = ""
         self._lease = 30.0
         self._answered_at = self._current_at = 0.0
         """of the last renewal, and of the last that did not come late; a process that was frozen is late"""
         self._stopped = threading.Event()
+        self._sooner = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, replica: str, lease_seconds: float) -> None:
@@ -51,6 +54,14 @@ class LeaseKeeper:
         """It is no longer."""
         with self._lock:
             self._fences.pop(fence, None)
+            self._reserved.pop(fence, None)
+
+    def reserve(self, fence: str, seconds: float) -> None:
+        """Its handler runs with keys reserved, which are free again after so many seconds without a renewal."""
+        with self._lock:
+            if fence in self._fences:
+                self._reserved[fence] = seconds
+        self._sooner.set()
 
     def abandon(self, fence: str) -> None:
         """It is named once more and then no longer: what an agent has never named counts as still on its way."""
@@ -77,6 +88,7 @@ class LeaseKeeper:
     def stop(self) -> None:
         """Ends the thread."""
         self._stopped.set()
+        self._sooner.set()
 
     def now(self) -> float:
         """Seconds by the clock of this machine."""
@@ -87,8 +99,22 @@ class LeaseKeeper:
             self._thread = threading.Thread(target=self._run, name="soorma-leases", daemon=True)
             self._thread.start()
 
+    @property
+    def _interval(self) -> float:
+        """Seconds from one renewal to the next."""
+        with self._lock:
+            return min([self._lease, *self._reserved.values()]) / 3
+
+    def _waits(self, since: float) -> bool:
+        """Waits until the next renewal is due, which a reservation brings forward; False at the end."""
+        while not self._stopped.is_set() and (left := since + self._interval - self.now()) > 0:
+            self._sooner.wait(left)
+            self._sooner.clear()
+        return not self._stopped.is_set()
+
     def _run(self) -> None:
-        while not self._stopped.wait(self._lease / 3):
+        began = self.now()
+        while self._waits(began):
             began, fences = self.now(), self._named()
             try:
                 answer = self._transport.request_blocking("events", "/v1/events/renew", self._body(fences))
@@ -120,5 +146,6 @@ class LeaseKeeper:
             self._fences.update((fence, began) for fence in ours if fence in kept)
             for fence in gone:
                 del self._fences[fence]
+                self._reserved.pop(fence, None)
         if gone:
             self._lost(gone)

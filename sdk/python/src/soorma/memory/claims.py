@@ -1,18 +1,27 @@
-"""Claims: a key that one holder has for a time, and what is done under it, fenced by its revision."""
+"""Claims: a place that one holder has for a time, what is done under it, and the line of those who wait for one."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
+from msgspec.structs import replace
+
 from soorma.memory.client import check_ttl
-from soorma_common.errors import Conflict, InvalidRequest
+from soorma.memory.keeping import LEASE_SECONDS, Found, Keeper
+from soorma.transport import Transport
+from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, SoormaError
+from soorma_common.names import Scope
+from soorma_common.operations import MOST_PLACES, Acquire, AnyOperation, Release
+from soorma_common.values import decode
 
 if TYPE_CHECKING:
+    from soorma.memory.client import Change
     from soorma.memory.transactions import StateTransaction
     from soorma.workflow import WorkflowState
 
@@ -20,42 +29,45 @@ if TYPE_CHECKING:
 class Claim:
     """A key of a plan that is held until it is released or its time to live (`ttl`, seconds) is over.
 
-    Whoever comes late is refused by the `revision`: `async with claim.transaction() as tx` commits only while the
-    claim is held. Use it as a context manager, and it is released at the end.
+    It is free too when its holder's process has died, after 10 seconds. Whoever comes late is refused by the
+    `revision`: `async with claim.transaction() as tx` commits only while the claim is held. Use it as a context
+    manager, and it is released at the end.
     """
 
-    def __init__(self, state: WorkflowState, key: str, ttl: float, revision: int, holder: str) -> None:
+    def __init__(self, state: WorkflowState, asked: Acquire, ttl: float, key: str, revision: int) -> None:
         self.key = key
         self.ttl = ttl
         self.revision = revision
         self._state = state
-        self._holder = holder
+        self._asked = asked
         self._changing = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Claim {self.key!r} of plan {self._state.plan_id!r}, revision {self.revision}>"
 
     @classmethod
     async def take(cls, state: WorkflowState, key: str, ttl: float) -> Claim | None:
-        """The claim of a key; None if another holds it."""
-        holder, ttl = str(uuid4()), _claim_ttl(ttl)
-        try:
-            revision = await _set(state, key, holder, ttl, 0)
-        except Conflict:
-            return None
-        return cls(state, key, ttl, revision, holder)
+        """The claim of a key; None if another holds it, or waits for it."""
+        return await take(state, key, 1, ttl, 0.0)
 
     async def renew(self, ttl: float | None = None) -> None:
         """Holds it for its time to live from now on, or for `ttl` seconds; Conflict if it was lost meanwhile."""
-        seconds = self.ttl if ttl is None else _claim_ttl(ttl)
+        seconds = self.ttl if ttl is None else claim_ttl(ttl)
         async with self._changing:
-            self.revision = await _set(self._state, self.key, self._holder, seconds, self.revision)
+            found, _ = await _apply(self._state, replace(self._asked, ttl=seconds, renew=True))
+            if found is None or found.get("place") != self.key:
+                raise Conflict(
+                    f"the claim of {self.key!r} in plan {self._state.plan_id!r} was lost: its time was over, or it was "
+                    "released; claim it again",
+                    plan_id=self._state.plan_id,
+                    key=self.key,
+                    expected_revision=self.revision,
+                )
+            self.revision = found["revision"]
 
     async def release(self) -> bool:
-        """Gives it up; tells whether it was still held."""
-        state = self._state
-        place = (state.plan_id, self.key, state.tenant_id, state.user_id)
-        try:
-            return await state.memory.delete_plan_state(*place, expected_revision=self.revision)
-        except Conflict:
-            return False
+        """Gives it up, to whoever waits first; tells whether it was still held."""
+        return await _release(self._state, self._asked)
 
     def transaction(self) -> StateTransaction:
         """Changes and events that are committed only while the claim is held; Conflict otherwise.
@@ -81,13 +93,192 @@ class Claim:
         await self.release()
 
 
-def _claim_ttl(seconds: float | None) -> float:
+@dataclass
+class Wish:
+    """What somebody asks for, until when, and the place that is for it."""
+
+    state: WorkflowState
+    asked: Acquire
+    deadline: float
+    place: asyncio.Future[Found] = field(init=False)
+    asking: asyncio.Task[tuple[Any, int]] | None = None
+
+    def hear(self, found: Found) -> None:
+        """It has a place, or its ticket is gone; a ticket that is still there is no news."""
+        if not self.place.done() and (found is None or "place" in found):
+            self.place.set_result(found)
+
+
+class Line:
+    """Those of this client who wait at a semaphore: they hear of their places through one watch."""
+
+    _lines: dict[tuple[Any, ...], Line] = {}  # noqa: RUF012 - while somebody waits
+    _leaving: set[asyncio.Task[Any]] = set()  # noqa: RUF012 - what was cancelled is still given back
+
+    def __init__(self, state: WorkflowState, key: str, known_by: tuple[Any, ...]) -> None:
+        self._state = state
+        self._key = key
+        self._known_by = known_by
+        self._waiting: dict[str, Wish] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    @classmethod
+    def of(cls, state: WorkflowState, key: str) -> Line:
+        """The one at this key."""
+        known_by = (asyncio.get_running_loop(), _transport(state), _scope(state), state.plan_id, key)
+        if (line := cls._lines.get(known_by)) is None:
+            line = cls._lines[known_by] = cls(state, key, known_by)
+        return line
+
+    async def enter(self, state: WorkflowState, asked: Acquire, wait: float) -> Claim | None:
+        """The claim of a place, as soon as there is one for whoever asks; None if there is none in `wait` seconds."""
+        wish = Wish(state, asked, asyncio.get_running_loop().time() + wait)
+        try:
+            found = await self._place_for(wish)
+        except BaseException:
+            task = asyncio.create_task(_give_back(wish))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+            raise
+        finally:
+            self._leave(asked.holder)
+        return None if found is None else _claim(state, wish.asked, found)
+
+    async def _place_for(self, wish: Wish) -> Found:
+        loop = asyncio.get_running_loop()
+        while True:
+            wish.place = loop.create_future()
+            self._waiting[wish.asked.holder] = wish  # before it asks: the watch may be quicker than the answer
+            wish.asking = asyncio.create_task(_apply(wish.state, wish.asked))
+            found, revision = await asyncio.shield(wish.asking)
+            if found is None or "place" in found:
+                return found
+            wish.asked = replace(wish.asked, ticket=found["ticket"])
+            found = await self._wait(wish, revision)
+            if found is not None or loop.time() >= wish.deadline:
+                return found
+            wish.asked = replace(wish.asked, ticket=None)  # it was lost with the plan, or in a long pause
+
+    async def _wait(self, wish: Wish, revision: int) -> Found:
+        """The place that was got, None if there was none in time or the ticket has got lost."""
+        state = wish.state
+        _keeper(state).keep(_transport(state), _scope(state), state.plan_id, wish.asked, wish.hear)
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(revision), name=f"soorma-line-{self._key}")
+        try:
+            async with asyncio.timeout_at(wish.deadline):
+                return await wish.place
+        except TimeoutError:
+            await _release(state, wish.asked)
+            return None
+
+    def _leave(self, holder: str) -> None:
+        del self._waiting[holder]
+        if self._waiting:
+            return
+        self._lines.pop(self._known_by, None)
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+
+    async def _watch(self, after: int | None) -> None:
+        """Tells those who wait when they have got a place; when one has expired, it has it handed over."""
+        state = self._state
+        try:
+            while True:
+                stream = state.memory.watch_plan(state.plan_id, state.tenant_id, state.user_id, after=after)
+                try:
+                    async with aclosing(stream):
+                        async for commit in stream:
+                            await self._hear(commit)
+                except HistoryGone:  # cleaned up while we looked, with all tickets: each is looked for anew
+                    after = None
+                    await _keeper(state).renew()
+        except SoormaError as error:
+            self._watching = None
+            for wish in self._waiting.values():
+                if not wish.place.done():
+                    wish.place.set_exception(error)
+
+    async def _hear(self, commit: list[Change]) -> None:
+        for change in commit:
+            holder = change.argument.get("holder") if isinstance(change.argument, dict) else None
+            wish = self._waiting.get(holder or "")
+            if wish is not None and change.op == "set" and not str(change.key).startswith(wish.asked.line):
+                wish.hear({"place": change.key, "revision": change.revision})
+        if any(change.key is None or (change.op == "expire" and change.key.startswith(self._key)) for change in commit):
+            await self._hand_over()
+
+    async def _hand_over(self) -> None:
+        """Has the platform give free places to those who wait, be they of this client or not."""
+        asked = next((wish.asked for wish in self._waiting.values() if wish.asked.ticket), None)
+        if asked is not None:
+            await _apply(self._state, replace(asked, ttl=None, renew=True))
+
+
+def claim_ttl(seconds: float | None) -> float:
+    """The time to live of a claim, if it is one; else InvalidRequest."""
     checked = check_ttl(seconds)
     if checked is None:
         raise InvalidRequest("a claim ends with its holder at the latest: ttl is a number of seconds, not None")
     return checked
 
 
-async def _set(state: WorkflowState, key: str, holder: str, ttl: float, expected_revision: int) -> int:
-    place = (state.plan_id, key, {"holder": holder}, state.tenant_id, state.user_id)
-    return (await state.memory.set_plan_state(*place, ttl=ttl, expected_revision=expected_revision)).revision
+async def take(state: WorkflowState, key: str, places: int, ttl: float, wait: float) -> Claim | None:
+    """The claim of one of the places of a key; None if all are held, or waited for, for `wait` seconds more."""
+    if type(places) is not int or not 1 <= places <= MOST_PLACES:
+        raise InvalidRequest(f"places is a whole number from 1 to {MOST_PLACES}, not {places!r}")
+    if type(wait) not in (int, float) or not wait >= 0:
+        raise InvalidRequest(f"wait is a number of seconds from 0, not {wait!r}")
+    seconds = claim_ttl(ttl)
+    holder = str(uuid4())
+    asked = Acquire(key=key, holder=holder, places=places, ttl=seconds, lease=LEASE_SECONDS, wait=wait > 0)
+    if wait > 0:
+        return await Line.of(state, key).enter(state, asked, wait)
+    found, _ = await _apply(state, asked)
+    return None if found is None else _claim(state, asked, found)
+
+
+def _claim(state: WorkflowState, asked: Acquire, found: dict[str, Any]) -> Claim:
+    if asked.ttl is None:
+        raise AssertionError("a claim was asked for some seconds")
+    _keeper(state).keep(_transport(state), _scope(state), state.plan_id, replace(asked, ticket=None), lambda _: None)
+    return Claim(state, replace(asked, ticket=None), asked.ttl, found["place"], found["revision"])
+
+
+async def _give_back(wish: Wish) -> None:
+    """Whoever asked has gone: what it got, or will get, is free again."""
+    state, asked = wish.state, wish.asked
+    try:
+        found, _ = (None, 0) if wish.asking is None else await wish.asking
+        ticket = found.get("ticket") if found else None
+        await _release(state, replace(asked, ticket=ticket or asked.ticket))
+    except SoormaError:  # it ends by itself, as that of one who has died
+        _keeper(state).drop(asked.holder)
+
+
+async def _release(state: WorkflowState, asked: Acquire) -> bool:
+    _keeper(state).drop(asked.holder)
+    given_up = Release(key=asked.key, holder=asked.holder, places=asked.places, ticket=asked.ticket)
+    held, _ = await _apply(state, given_up)
+    return bool(held)
+
+
+async def _apply(state: WorkflowState, operation: AnyOperation) -> tuple[Any, int]:
+    """The result of an operation, and the plan's revision after it."""
+    plans = state.memory._plans  # noqa: SLF001 - of the same package
+    done = await plans.apply(_scope(state), state.plan_id, [operation])
+    text = done.results[0]
+    return None if text is None else decode(text), done.revision
+
+
+def _scope(state: WorkflowState) -> Scope:
+    return Scope(state.tenant_id, state.user_id)
+
+
+def _keeper(state: WorkflowState) -> Keeper:
+    return Keeper.of(_transport(state))
+
+
+def _transport(state: WorkflowState) -> Transport:
+    return state.memory._caller.transport  # noqa: SLF001 - of the same package

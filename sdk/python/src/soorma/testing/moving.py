@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from soorma.agents import Agent
+from soorma.memory.keeping import LEASE_SECONDS, Keeper
 from soorma.testing.clock import Clock
 from soorma.testing.hosts import Host
 from soorma.testing.network import Network
@@ -41,12 +42,15 @@ class Moving:
 
     async def _renew(self, lease: float) -> None:
         """Says for each agent that is not frozen what it would have said by itself."""
-        rows = self._record.outstanding()
+        rows, settings = self._record.outstanding(), self._platform.settings
         for socket in self._network.sockets:
             if socket.is_live and socket.replica and (hello := socket.hello):
                 fences = [row.fence for row in rows if row.replica == socket.replica and row.fence]
                 await self._platform.store.renew(socket.replica, fences, lease)
                 await self._platform.store.subscribe(hello.tenant_id or "", hello.agent, hello.subscriptions)
+        for transport in list(self._network.transports):
+            if not transport.is_frozen and not transport.is_dead:
+                await Keeper.of(transport).renew(lease - settings.lease + LEASE_SECONDS)
 
     def _announce(self) -> None:
         """A place in the registry cannot be renewed in advance, only taken again."""

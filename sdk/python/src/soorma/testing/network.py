@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import msgspec
 from starlette.types import ASGIApp
@@ -32,6 +33,7 @@ class Network:
         self.services = services
         self.failures: list[Failure] = []
         self.sockets: list[LocalSocket] = []
+        self.transports: WeakSet[LocalTransport] = WeakSet()
         self.activity = 0
         self.changes: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
@@ -97,6 +99,7 @@ class LocalTransport:
         self._loop = asyncio.get_running_loop()
         self._thawed = asyncio.Event()
         self._exchanges: set[Exchange] = set()
+        network.transports.add(self)
 
     async def request(
         self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
@@ -176,12 +179,16 @@ class LocalTransport:
             if not self.is_dead:
                 await asyncio.wait({socket.serving})
 
-    def request_blocking(self, service: Service, path: str, body: bytes) -> bytes:
+    def request_blocking(
+        self, service: Service, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> bytes:
         """See `Transport.request_blocking`. The event loop has to answer: blocked, it is as good as an outage."""
-        headers = {"Content-Type": "application/json"}
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        work = self.request(service, "POST", path, sent, body)
         try:
-            asked = asyncio.run_coroutine_threadsafe(self.request(service, "POST", path, headers, body), self._loop)
+            asked = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError as error:
+            work.close()
             raise Unavailable(f"the platform of this test has ended: {error}") from error
         try:
             status, content = asked.result(BLOCKING_SECONDS)

@@ -12,8 +12,12 @@ from soorma_common.names import check_name
 from soorma_common.operations import (
     LAST_REVISION,
     LONGEST_TTL,
+    MOST_PLACES,
+    MOST_PLACES_AT_ONCE,
+    Acquire,
     AnyKeyOperation,
     AnyOperation,
+    AnyPlaceOperation,
     Append,
     Cancel,
     Compensate,
@@ -27,11 +31,14 @@ from soorma_common.operations import (
     Join,
     KeyOperation,
     Merge,
+    PlaceOperation,
     RecordAction,
     Set,
 )
 from soorma_common.values import check
 
+TICKET_CHARACTERS = 22
+"""Those of `PlanEditor.moment`."""
 _VALUED = (Set, Append, Extend, Merge)
 
 
@@ -42,6 +49,9 @@ def check_commit(commit: Commit, limits: Limits) -> None:
     limits.check("plan_keys", sum(len(plan.reads) for plan in commit.plans), "the number of keys the commit relies on")
     events = len(commit.events) + len(commit.timers) + len(commit.cancels)
     limits.check("commit_events", events, "the number of the commit's events")
+    places = sum(one.places for plan in commit.plans for one in plan.operations if isinstance(one, PlaceOperation))
+    if places > MOST_PLACES_AT_ONCE:
+        raise InvalidRequest(f"a commit looks at {MOST_PLACES_AT_ONCE} places of semaphores at most, not at {places}")
     names = {check_name("plan_id", plan.plan_id) for plan in commit.plans}
     if len(names) < len(commit.plans):
         raise InvalidRequest("a plan is named twice in the commit; put its operations into one part")
@@ -64,6 +74,9 @@ def _check_operation(operation: AnyOperation, limits: Limits) -> None:
     if isinstance(operation, KeyOperation):
         check_name("key", operation.key)
         _check_argument(operation, limits)
+        return
+    if isinstance(operation, PlaceOperation):
+        _check_places(operation)
         return
     if isinstance(operation, Ending) and operation.event_id is not None:
         check_name("event_id", operation.event_id)
@@ -107,6 +120,23 @@ def _check_join(join: Join) -> None:
         raise InvalidRequest(f"join at {join.key!r} expects at least one, and no name twice: {expect}")
     for name in names:
         check_name("expect", name)
+
+
+def _check_places(operation: AnyPlaceOperation) -> None:
+    check_name("key", operation.key)
+    check_name("key", f"{operation.line}{'0' * TICKET_CHARACTERS}")
+    check_name("holder", operation.holder)
+    if not 1 <= operation.places <= MOST_PLACES:
+        raise InvalidRequest(f"a semaphore has 1 to {MOST_PLACES} places, not {operation.places}")
+    if operation.ticket is not None and not operation.ticket.startswith(operation.line):
+        raise InvalidRequest(f"a ticket for {operation.key!r} begins with {operation.line!r}: {operation.ticket!r}")
+    if operation.ticket is not None:
+        check_name("ticket", operation.ticket)
+    if isinstance(operation, Acquire):
+        _check_ttl(operation.ttl)
+        _check_ttl(operation.lease)
+        if operation.ttl is None and not operation.renew:
+            raise InvalidRequest(f"a place at {operation.key!r} is taken for a time: ttl is a number of seconds")
 
 
 def _check_ttl(ttl: float | None) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from soorma_common.errors import Fenced, Forbidden, IdempotencyMismatch
+from soorma_common.errors import Conflict, Fenced, Forbidden, IdempotencyMismatch
 from soorma_common.events import Envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause, Commit, Committed, PlanCommitted
+from soorma_common.memory import Cause, Commit, Committed, PlanCommit, PlanCommitted
 from soorma_common.names import Scope
 from soorma_common.operations import (
     AnyLifeOperation,
@@ -21,16 +21,19 @@ from soorma_common.operations import (
     Fork,
     KeyOperation,
     LifeOperation,
+    PlaceOperation,
 )
 from soorma_platform.engine import endings, life, sagas
 from soorma_platform.engine.deliveries import finish, settle
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, place, publish
 from soorma_platform.engine.requests import check_answerable
-from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, Snapshot, StoredAnswer
+from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, PlanState, Snapshot, StoredAnswer
 from soorma_platform.engine.timers import set_timer
 
 MINUTE = 60_000
+ODD_TICKETS = 16
+"""Keys that others have put into the line of a semaphore, beyond which it would not move."""
 
 _NULL = msgspec.Raw(b"null")
 
@@ -113,6 +116,11 @@ def needs(request: Request) -> Needs:
         for operation in plan.operations:
             if isinstance(operation, KeyOperation):
                 keys.add(operation.key)
+            elif isinstance(operation, PlaceOperation):
+                keys.update(operation.all_places())
+                if operation.ticket is not None:
+                    keys.add(operation.ticket)
+                found.lines.setdefault(plan.plan_id, {})[operation.line] = operation.places + ODD_TICKETS
             elif isinstance(operation, Cleanup):
                 found.counted.add(plan.plan_id)
     if request.awaited and (parent := commit.events[0].parent_event_id) is not None:
@@ -157,17 +165,14 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     group = None if decision.settled is None else decision.settled.group_id
     answers: list[PlanCommitted] = []
     editors: list[PlanEditor] = []
-    for part in commit.plans:
-        editor = PlanEditor(snapshot.plans[part.plan_id], now=snapshot.now, limits=limits, cause=cause, group_id=group)
-        editor.check_reads(part.reads, part.expected_revision)
-        editor.check_status(part.expected_status)
+    for part, editor in _editors(commit, snapshot.plans, snapshot.now, limits, cause, group):
         if part.operations:
             editor.sweep()
         results = []
         for operation in part.operations:
             text = editor.apply(operation)
             results.append(_NULL if text is None else msgspec.Raw(text.encode()))
-        if editor.change.history:
+        if editor.change.history or editor.change.puts:
             decision.plans.append(editor.change)
             editors.append(editor)
         answers.append(PlanCommitted(part.plan_id, editor.row.revision, results))
@@ -194,6 +199,35 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
         expires_at = snapshot.now + request.keep_answer
         decision.answer = StoredAnswer(key, request.fingerprint, decision.committed, expires_at)
     return decision
+
+
+def check_reads(commit: Commit, plans: dict[str, PlanState], limits: Limits) -> None:
+    """Raises Conflict unless the plans, of which only what lives is given, are as the commit has read them."""
+    _editors(commit, plans, 0, limits, Cause())
+
+
+def _editors(
+    commit: Commit,
+    plans: dict[str, PlanState],
+    now: int,
+    limits: Limits,
+    cause: Cause,
+    group: int | None = None,
+) -> list[tuple[PlanCommit, PlanEditor]]:
+    """The parts of a commit with their plans; Conflict, which names all that is stale, unless all is as it was read."""
+    found, conflicts = [], []
+    for part in commit.plans:
+        editor = PlanEditor(plans[part.plan_id], now=now, limits=limits, cause=cause, group_id=group)
+        found.append((part, editor))
+        try:
+            editor.check_reads(part.reads, part.expected_revision)
+            editor.check_status(part.expected_status)
+        except Conflict as conflict:
+            conflicts.append(conflict)
+    if conflicts:
+        conflicts[0].details["stale"] = [place for one in conflicts for place in one.details.get("stale", ())]
+        raise conflicts[0]
+    return found
 
 
 def _live_on(decision: Decision, editor: PlanEditor, request: Request, snapshot: Snapshot, limits: Limits) -> None:

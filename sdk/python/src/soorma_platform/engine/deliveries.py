@@ -94,8 +94,8 @@ class Failure(msgspec.Struct):
     """A failed attempt: why, when the handler wants it again, whether it gives it up, a draw for the jitter.
 
     `dead_letter_id` is the id of the event to be published if this is the end. With `defer` it has not failed, and the
-    attempt does not count. With `fail_plan` it ends its plan, which an event of the id `ending_id` tells. With `unbegun` it
-    is given up before its handler was run.
+    attempt does not count. With `unbegun` it is given up before its handler was run. With `fail_plan` it ends its
+    plan, which an event of the id `ending_id` tells.
     """
 
     fence: str

@@ -8,6 +8,7 @@ from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 from soorma_common.operations import (
     ENDINGS,
+    Acquire,
     AnyEnding,
     AnyKeyOperation,
     AnyOperation,
@@ -18,15 +19,18 @@ from soorma_common.operations import (
     Ending,
     ExpirePlan,
     Fork,
+    Join,
     KeyOperation,
     RecordAction,
+    Release,
     Set,
     apply,
     argument,
     result,
     tag,
 )
-from soorma_platform.engine import forks
+from soorma_common.values import decode
+from soorma_platform.engine import forks, semaphores
 from soorma_platform.engine.rows import WAITS, CompensationRow, EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
 
 SEQ_ROOM = 10_000
@@ -66,6 +70,35 @@ class PlanEditor:
         """The plan as it stands after the operations so far."""
         return self.change.row
 
+    @property
+    def moment(self) -> str:
+        """A text that sorts behind all that it has been for the plan."""
+        return f"{self._before + 1:016}.{len(self.change.history):05}"
+
+    def later(self, seconds: float) -> int:
+        """The time so many seconds from now, in ms."""
+        return self._now + round(seconds * 1000)
+
+    def text(self, key: str) -> str | None:
+        """The key's value as a reader sees it; None when it is missing or has expired."""
+        entry = self._live(key)
+        return entry.value if entry else None
+
+    def keys_from(self, prefix: str) -> list[str]:
+        """Those of the keys that were loaded or made that begin so and that a reader sees, in order."""
+        return sorted(key for key in self._entries if key.startswith(prefix) and self._live(key))
+
+    def prolong(self, key: str, seconds: float, until: int | None = None) -> None:
+        """Lets a key expire so many seconds from now, or at a time before that.
+
+        It stays at its revision: whoever watches or reads it sees nothing else.
+        """
+        if (entry := self._live(key)) is not None:
+            later = self.later(seconds)
+            expires_at = later if until is None else min(later, until)
+            row = EntryRow(key, entry.value, entry.revision, entry.updated_at, expires_at)
+            self._entries[key] = self.change.puts[key] = row
+
     def revision_of(self, key: str) -> int:
         """The key's revision as a reader sees it: 0 when it is missing or has expired."""
         entry = self._live(key)
@@ -80,8 +113,9 @@ class PlanEditor:
                 expected_revision=expected_revision,
                 current_revision=self._before,
             )
-        for key, revision in reads.items():
-            self._check_revision(key, revision)
+        stale = [key for key, revision in reads.items() if self.revision_of(key) != revision]
+        if stale:
+            raise self._conflict(stale[0], reads[stale[0]], stale)
 
     def check_status(self, expected: str | None) -> None:
         """Raises Conflict where the plan's life has not come just as far as was seen."""
@@ -98,6 +132,10 @@ class PlanEditor:
         if isinstance(operation, KeyOperation):
             return self._apply_to_key(operation)
         match operation:
+            case Acquire():
+                return semaphores.acquire(self, operation)
+            case Release():
+                return semaphores.release(self, operation)
             case RecordAction(name=name):
                 self._record(name)
             case Cleanup():
@@ -179,11 +217,25 @@ class PlanEditor:
         entry = self._entries.get(key)
         before = entry.value if entry else None
         after = apply(operation, before)
+        if isinstance(operation, Join):
+            self._check_assumed(operation, before, after)
         if after is None:
             self._remove(key, operation, entry)
         else:
             self._put(key, operation, entry, after)
         return None if operation.blind else result(operation, before, after)
+
+    def _check_assumed(self, join: Join, before: str | None, after: str | None) -> None:
+        """Raises Conflict where who joins has acted as if others were missing, or nobody was, and it is not so now."""
+        if join.assumed is not None and decode(result(join, before, after) or "null") is not join.assumed:
+            plan_id = self.row.plan_id
+            raise Conflict(
+                f"the join at {join.key!r} of plan {plan_id!r} was {'' if join.assumed else 'not '}to be completed by "
+                f"{join.arrival!r} when its handler looked, and others have arrived since",
+                plan_id=plan_id,
+                key=join.key,
+                stale=[(plan_id, join.key)],
+            )
 
     def _put(self, key: str, operation: AnyKeyOperation, entry: EntryRow | None, value: str) -> None:
         size = _bytes(value)
@@ -281,16 +333,20 @@ class PlanEditor:
         return entry
 
     def _check_revision(self, key: str, expected: int) -> None:
-        current = self.revision_of(key)
-        if current != expected:
-            raise Conflict(
-                f"key {key!r} of plan {self.row.plan_id!r} is at revision {current}, not {expected}"
-                f"{' (0: missing)' if 0 in (current, expected) else ''}",
-                plan_id=self.row.plan_id,
-                key=key,
-                expected_revision=expected,
-                current_revision=current,
-            )
+        if self.revision_of(key) != expected:
+            raise self._conflict(key, expected, [key])
+
+    def _conflict(self, key: str, expected: int, stale: list[str]) -> Conflict:
+        current, plan_id = self.revision_of(key), self.row.plan_id
+        return Conflict(
+            f"key {key!r} of plan {plan_id!r} is at revision {current}, not {expected}"
+            f"{' (0: missing)' if 0 in (current, expected) else ''}",
+            plan_id=plan_id,
+            key=key,
+            expected_revision=expected,
+            current_revision=current,
+            stale=[(plan_id, one) for one in stale],
+        )
 
 
 def _bytes(text: str) -> int:

@@ -319,6 +319,8 @@ class Needs(msgspec.Struct):
     closing: set[str] = set()
     asked_by: tuple[str, str] | None = None
     """(event id, agent) of the handler that waits for the response to the request about to be published"""
+    lines: dict[str, dict[str, int]] = {}
+    """by plan: what the keys begin with of which the first live ones are wanted, and how many"""
     forks: dict[str, tuple[str, int | None]] = {}
     """by plan that is to begin as a fork: of which one, at which revision (None: now)"""
 

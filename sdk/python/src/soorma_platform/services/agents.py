@@ -100,10 +100,12 @@ class AgentConnection:
         with self._bus.bell(group_bell(group)) as self._bell, self._store.offered(self._offer):
             await self._welcome()
             pump = asyncio.create_task(self._pump())
+            self._committer.reservations.join(self._replica)
             try:
                 await self._read(pump)
             finally:
                 pump.cancel()
+                self._committer.reservations.leave(self._replica)
                 await asyncio.gather(pump, *self._answering, return_exceptions=True)
                 await self._leave()
         if not self._is_stopping():
@@ -373,6 +375,7 @@ class AgentConnection:
                 mine = [fence for fence in fences if fence in self._in_hand]
                 await self._store.give_back(mine)
                 for fence in mine:
+                    self._committer.reservations.release(fence)
                     self._drop(fence)
             case _:
                 raise InvalidRequest("only one hello opens a connection")
@@ -395,7 +398,8 @@ class AgentConnection:
             trace_id=commit.cause.trace_id if commit.cause else None,
         )
         try:
-            done = await self._committer.commit(scope, commit, body=body)
+            replica = self._replica if claimed else None  # what is settled already takes no turn to be told so
+            done = await self._committer.commit(scope, commit, body=body, replica=replica)
         except PlanCancelled:
             await self._committer.drop(scope, commit.fence)
             self._drop(commit.fence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 from soorma_common.errors import Conflict, Fenced, InvalidPayload
@@ -12,17 +12,30 @@ from soorma_common.events import Envelope, decode_envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed
 from soorma_common.names import Scope
+from soorma_common.operations import Cleanup, Join, KeyOperation
 from soorma_platform.engine import commits, deliveries, steps
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.rows import Decision, DeliveryRow
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.payloads import PayloadCheck
+from soorma_platform.services.reservations import RESERVED_SECONDS, Reservations, ReservedKey
 from soorma_platform.stores.protocol import Store
+
+FreshEntry: TypeAlias = tuple[str, str, int, int, int | None, str | None]
+"""A key after a conflict: its plan, its name, revision, times in ms, and value as JSON text; 0 and None if missing."""
 
 DAY = 24 * 3600 * 1000
 SDK_KEY = "sdk:"
 """Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
+
+FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
+"""What goes along with a conflict: the values that are no longer, of so many keys."""
+
+_IN_SPITE = (
+    "; it was reserved for this handler, so it was changed by a call from outside of handlers, by a blind operation or "
+    "by the answer to a request, which wait for nobody: let them change another key, or use isolation='writes'"
+)
 
 log = Log("soorma.commits")
 
@@ -46,13 +59,22 @@ class Committer:
         self._payloads = payloads or PayloadCheck(store)
         self.limits = limits
         self.metrics = metrics or Metrics()
+        self.reservations = Reservations(self.metrics)
 
     async def commit(
-        self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None, awaited: bool = False
+        self,
+        scope: Scope,
+        commit: Commit,
+        *,
+        body: bytes,
+        key: str | None = None,
+        awaited: bool = False,
+        replica: str | None = None,
     ) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
 
-        `awaited` where it publishes a request whose sender waits for the response.
+        `awaited` where it publishes a request whose sender waits for the response. That of a handler, which names the
+        `replica` it runs in, takes turns with others at the keys they fight for.
         """
         check_commit(commit, self.limits)
         known_by = "" if commit.fence is None and key is None else fingerprint(body)
@@ -62,7 +84,7 @@ class Committer:
         request.prepare(_new_id)
         if events := request.events():
             await self._check_payloads(scope, events)
-        decision = await self._decide(request)
+        decision = await (self._decide(request) if replica is None else self._decide_in_turn(request, replica))
         if decision.replayed is not None:
             return decision.replayed.committed
         assert decision.committed is not None  # noqa: S101 - a decision is either an answer or a first one
@@ -74,6 +96,65 @@ class Committer:
         except InvalidPayload:
             self.metrics.payloads_refused.add()
             raise
+
+    async def _decide_in_turn(self, request: commits.Request, replica: str) -> Decision:
+        """Decides a handler's commit when nobody else has reserved what it changes.
+
+        After a conflict the handler is told when it holds the keys in conflict, and runs again undisturbed.
+        """
+        commit, reservations = request.commit, self.reservations
+        fence, trace_id = commit.fence or "", commit.cause.trace_id if commit.cause else None
+        has_turn: bool | None = None
+        try:
+            if reservations and (changed := _changed(request)):
+                is_asked = reservations.would_wait_for_itself(fence, commit.cause, changed)
+                if not is_asked:
+                    has_turn = await reservations.await_turn(fence, replica, changed, trace_id)
+                if has_turn:
+                    await self._check_reads(request)
+            decision = await self._decide(request)
+        except Conflict as conflict:
+            stale = [ReservedKey(request.scope, *place) for place in conflict.details.pop("stale", ())]
+            if not stale or has_turn is False or reservations.would_wait_for_itself(fence, commit.cause, stale):
+                raise
+            was_reserved = reservations.holds(fence, stale)
+            if await reservations.reserve(fence, replica, stale, trace_id):
+                conflict.details["reserved_seconds"] = RESERVED_SECONDS
+                conflict.details["fresh"] = await self._fresh(request.scope, stale)
+            if was_reserved:
+                raise Conflict(f"{conflict.message}{_IN_SPITE}", **conflict.details, was_reserved=True) from conflict
+            raise
+        except BaseException:
+            reservations.release(fence)
+            raise
+        reservations.release(fence)
+        return decision
+
+    async def _check_reads(self, request: commits.Request) -> None:
+        """Raises Conflict where whoever came before has changed what a commit relies on: it need not be decided."""
+        plans = {
+            part.plan_id: await self._store.plan(request.scope, part.plan_id, set(part.reads))
+            for part in request.commit.plans
+        }
+        try:
+            commits.check_reads(request.commit, plans, self.limits)
+        except Conflict:
+            self.metrics.conflicts.add("handler")
+            raise
+
+    async def _fresh(self, scope: Scope, keys: list[ReservedKey]) -> list[FreshEntry]:
+        """The small ones of these keys as they are now: the handler that runs again need not ask for them."""
+        found: list[FreshEntry] = []
+        for plan_id in {key.plan_id for key in keys}:
+            wanted = {key.key for key in keys if key.plan_id == plan_id}
+            entries = (await self._store.plan(scope, plan_id, wanted)).entries
+            for key in wanted:
+                row = entries.get(key)
+                if row is None:
+                    found.append((plan_id, key, 0, 0, None, None))
+                elif len(row.value) <= FRESH_CHARACTERS:
+                    found.append((plan_id, key, row.revision, row.updated_at, row.expires_at, row.value))
+        return found[:MOST_FRESH]
 
     async def _decide(self, request: commits.Request) -> Decision:
         source = "http" if request.commit.fence is None else "handler"
@@ -115,6 +196,7 @@ class Committer:
         failure = deliveries.Failure(
             fence, reason, draw, str(uuid4()), after, reject, defer, unbegun, fail_plan, ending_id=str(uuid4())
         )
+        self.reservations.release(fence)
         try:
             decision = await self._store.transact(
                 deliveries.needs_of_failure(failure, scope, plan_id),
@@ -135,10 +217,12 @@ class Committer:
             await self._store.transact(needs, lambda snapshot: steps.record(step, snapshot, self.limits))
         except Fenced:
             self.metrics.fenced.add()
+            self.reservations.release(step.fence)
             raise
 
     async def drop(self, scope: Scope, fence: str) -> None:
         """Settles a delivery unhandled, as its plan has ended."""
+        self.reservations.release(fence)
         decision = await self._store.transact(deliveries.needs_of_drop(fence, scope), deliveries.drop)
         if (row := decision.settled) is not None:
             self.metrics.dropped.add(row.group)
@@ -157,6 +241,22 @@ class Committer:
             row = decision.dead_letter.delivery
             self.metrics.dead_letters.add(row.group)
             log.warning("event given up, it is a dead letter now", **_of_delivery(row))
+
+
+def _changed(request: commits.Request) -> list[ReservedKey]:
+    """The keys whose change by this commit would make others run again in vain."""
+    found = []
+    for part in request.commit.plans:
+        keys = {one.key for one in part.operations if isinstance(one, KeyOperation) and not _is_blind(one, part.reads)}
+        if any(isinstance(one, Cleanup) for one in part.operations):
+            keys.update(part.reads)
+        found += [ReservedKey(request.scope, part.plan_id, key) for key in keys]
+    return found
+
+
+def _is_blind(operation: KeyOperation, reads: dict[str, int]) -> bool:
+    """Whether it changes a key of which its handler knows nothing, or only whether a join is complete."""
+    return operation.key not in reads and (operation.blind or isinstance(operation, Join))
 
 
 def _of(scope: Scope, plan_id: str | None) -> dict[str, Any]:

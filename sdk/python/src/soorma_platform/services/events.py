@@ -314,7 +314,9 @@ class _Events:
         body = http.decode(await request.body(), _renew_body)
         if len(body.fences) > MOST_FENCES:
             raise InvalidRequest(f"at most {MOST_FENCES} leases are renewed at once, not {len(body.fences)}")
-        return http.answer(Renewed(await self._store.renew(body.replica, body.fences, self._lease)))
+        kept = await self._store.renew(body.replica, body.fences, self._lease)
+        self._committer.reservations.renew(kept, lost=set(body.fences).difference(kept))
+        return http.answer(Renewed(kept))
 
     async def groups(self, request: Request) -> Response:
         """Lists the groups that take events, and what waits for them."""

@@ -89,7 +89,12 @@ class _Collected:
 
 
 def _counted(metrics: Metrics) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, InfoMetricFamily  # noqa: PLC0415
+    from prometheus_client.core import (  # noqa: PLC0415
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        InfoMetricFamily,
+    )
 
     yield InfoMetricFamily("soorma_build", "The version of Soorma.", {"version": __version__})
     requests = CounterMetricFamily(
@@ -113,6 +118,8 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
         for labels, value in counter.values().items():
             family.add_metric(labels, value)
         yield family
+    about = "Commits of handlers that wait for their turn at a key."
+    yield GaugeMetricFamily("soorma_commits_waiting", about, metrics.commits_waiting)
 
 
 def _of_the_record(standing: Standing) -> Iterator[Metric]:

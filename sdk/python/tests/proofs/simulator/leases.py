@@ -9,7 +9,7 @@ from soorma_common.errors import Unavailable
 
 
 class SimulatedLeases(LeaseKeeper):
-    """Renews the fences in hand three times per lease."""
+    """Renews the fences in hand three times per lease, or per reservation."""
 
     _renewing: asyncio.Task[None] | None = None
 
@@ -27,8 +27,10 @@ class SimulatedLeases(LeaseKeeper):
             self._renewing = asyncio.get_running_loop().create_task(self._renew())
 
     async def _renew(self) -> None:
+        began = self.now()
         while True:
-            await asyncio.sleep(self._lease / 3)
+            while (left := began + self._interval - self.now()) > 0:  # noqa: ASYNC110 - time passes by sleeping
+                await asyncio.sleep(min(left, 1.0))  # something may be reserved meanwhile
             began, fences = self.now(), self._named()
             headers = {"Content-Type": "application/json"}
             try:

@@ -243,7 +243,9 @@ class SimulatedTransport:
         finally:
             link.cut()
 
-    def request_blocking(self, service: Service, path: str, body: bytes) -> bytes:
+    def request_blocking(
+        self, service: Service, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> bytes:
         """There are no threads in the simulation: see `leases.SimulatedLeases`."""
         raise NotImplementedError
 

@@ -16,7 +16,9 @@ from soorma_common.events import Envelope, decode_envelope
 from soorma_platform.engine import publishing, timers
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.rows import Decision, DeliveryRow, NewDelivery, Snapshot, TimerRow
+from soorma_platform.services import reservations
 from soorma_platform.services.agents import AgentConnection
+from soorma_platform.services.reservations import Reservations
 from soorma_platform.services.timekeeper import Timekeeper
 from soorma_platform.stores.protocol import Claimed, Offer
 from soorma_platform.stores.sqlite import deliveries, transactions
@@ -55,6 +57,12 @@ def lease_never_renewed(patch: pytest.MonkeyPatch) -> None:
     """That an agent is still at work is heard, and does not prolong its leases."""
     for query in ("renew", "renew_on_the_way"):
         patch.setitem(SQL, query, SQL[query].replace("ready_at = ?2", "ready_at = coalesce(ready_at, ?2)"))
+
+
+def turn_kept(patch: pytest.MonkeyPatch) -> None:
+    """Whoever has reserved a key keeps it, whatever becomes of its handler: others wait for ever."""
+    patch.setattr(Reservations, "release", lambda *_: None)
+    patch.setattr(reservations, "RESERVED_SECONDS", 1e9)
 
 
 def compensations_forwards(patch: pytest.MonkeyPatch) -> None:
@@ -237,4 +245,5 @@ PLANTS: tuple[Plant, ...] = (
     suspects_never_tested,
     deaths_are_failures,
     unsent_forgotten,
+    turn_kept,
 )

@@ -65,6 +65,9 @@ def load(connection: apsw.Connection, needs: Needs, now: int) -> Snapshot:
         _load_step(connection, needs.step, snapshot.delivery, snapshot)
     for plan_id, keys in needs.plans.items():
         state = snapshot.plans[plan_id] = plan_state(connection, scope, plan_id, keys, now, plan_id in needs.counted)
+        for prefix, count in needs.lines.get(plan_id, {}).items():
+            rows = live_entries(connection, state.row, now, count, prefix)
+            state.entries.update((row.key, row) for row in rows)
         if plan_id in needs.closing:
             state.log_end = one(connection, "log_bounds", ())[1]
             state.last_timer = one(connection, "last_timer", ())[0]
@@ -314,6 +317,8 @@ def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, h
             why.actor, why.instance, why.event_id, why.correlation_id, why.trace_id, past.argument,
         )  # fmt: skip
         connection.execute(SQL["insert_history"], values)
+    if not change.history:
+        return
     revisions, size = history_limits
     kept = row.revision - row.horizon
     if (kept > revisions + TRIM_REVISIONS and kept % TRIM_REVISIONS == 0) or row.history_size > size * 5 // 4:

@@ -1,0 +1,145 @@
+"""Keeping places of semaphores, and tickets for them, from a thread: as long as this process lives, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
+
+import msgspec
+from msgspec.structs import replace
+
+from soorma.calls import scope_headers
+from soorma.transport import JSON, Transport
+from soorma_common.errors import Unavailable
+from soorma_common.memory import Commit, Committed, PlanCommit
+from soorma_common.names import Scope
+from soorma_common.operations import MOST_PLACES_AT_ONCE, Acquire
+
+LEASE_SECONDS = 10.0
+"""How long a place, or a ticket, of a process that has died is still its own."""
+RENEW_SECONDS = LEASE_SECONDS / 4
+PATH = "/v1/memory/commit"
+
+Found: TypeAlias = dict[str, Any] | None
+"""What the platform says of a holder: its `place` and the `revision` of that, its `ticket`, or None."""
+Hear: TypeAlias = Callable[[Found], None]
+log = logging.getLogger("soorma.memory")
+_committed = msgspec.json.Decoder(Committed)
+_keepers: WeakKeyDictionary[Transport, Keeper] = WeakKeyDictionary()
+_making = threading.Lock()
+
+
+@dataclass
+class Kept:
+    """What a holder has, and who is told what the platform says of it: a place, a ticket, or None."""
+
+    scope: Scope
+    plan_id: str
+    asked: Acquire
+    hear: Hear
+    loop: asyncio.AbstractEventLoop
+    transport: Transport
+    renewed_at: float
+
+    def tell(self, found: Found) -> None:
+        """Has it heard in the event loop that it was asked from."""
+        with suppress(RuntimeError):  # that has ended
+            self.loop.call_soon_threadsafe(self.hear, found)
+
+
+class Keeper:
+    """Renews all that the holders of one transport have. Its thread lives while there is any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: dict[str, Kept] = {}
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def of(cls, transport: Transport) -> Keeper:
+        """The one of this transport."""
+        with _making:
+            if (keeper := _keepers.get(transport)) is None:
+                keeper = _keepers[transport] = cls()
+            return keeper
+
+    def keep(self, transport: Transport, scope: Scope, plan_id: str, asked: Acquire, hear: Hear) -> None:
+        """From now on what the holder has is renewed; `hear` is called, in the event loop, with what it is."""
+        loop = asyncio.get_running_loop()
+
+        with self._lock:
+            self._kept[asked.holder] = Kept(scope, plan_id, asked, hear, loop, transport, time.monotonic())
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="soorma-claims", daemon=True)
+                self._thread.start()
+
+    def drop(self, holder: str) -> None:
+        """What the holder has is not renewed any more."""
+        with self._lock:
+            self._kept.pop(holder, None)
+
+    async def renew(self, lease: float = LEASE_SECONDS) -> None:
+        """Renews everything now, for so many seconds."""
+        for (scope, _), kept, body in self._requests(lease):
+            status, answer = await kept[0].transport.request("memory", "POST", PATH, _headers(scope), body)
+            if status == 200:
+                self._take(kept, answer)
+
+    def _run(self) -> None:
+        while self._goes_on(wait=RENEW_SECONDS):
+            for (scope, plan_id), kept, body in self._requests(LEASE_SECONDS):
+                try:
+                    answer = kept[0].transport.request_blocking("memory", PATH, body, _headers(scope))
+                except Unavailable as error:
+                    log.warning("claims of plan %s could not be renewed: %s", plan_id, error)
+                    self._lapse(kept)
+                else:
+                    self._take(kept, answer)
+
+    def _goes_on(self, wait: float) -> bool:
+        time.sleep(wait)
+        with self._lock:
+            self._kept = {holder: one for holder, one in self._kept.items() if not one.loop.is_closed()}
+            if not self._kept:
+                self._thread = None
+            return bool(self._kept)
+
+    def _requests(self, lease: float) -> Iterator[tuple[tuple[Scope, str], list[Kept], bytes]]:
+        with self._lock:
+            everything = list(self._kept.values())
+        places: dict[tuple[Scope, str], list[Kept]] = {}
+        for one in everything:
+            places.setdefault((one.scope, one.plan_id), []).append(one)
+        for place, kept in places.items():
+            most = max(1, MOST_PLACES_AT_ONCE // max(one.asked.places for one in kept))
+            for start in range(0, len(kept), most):
+                some = kept[start : start + most]
+                operations: list[Any] = [replace(one.asked, renew=True, ttl=None, lease=lease) for one in some]
+                yield place, some, msgspec.json.encode(Commit([PlanCommit(place[1], operations)]))
+
+    def _take(self, kept: list[Kept], answer: bytes) -> None:
+        results = _committed.decode(answer).plans[0].results
+        for one, result in zip(kept, results, strict=True):
+            found = msgspec.json.decode(result)
+            one.renewed_at = time.monotonic()
+            if found is None:
+                self.drop(one.asked.holder)
+            one.tell(found)
+
+    def _lapse(self, kept: list[Kept]) -> None:
+        """What could not be renewed for longer than it lasts is somebody else's by now, or will be told to be so."""
+        for one in kept:
+            if time.monotonic() - one.renewed_at > 2 * LEASE_SECONDS:
+                self.drop(one.asked.holder)
+                one.tell(None)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {**scope_headers(scope), "Content-Type": JSON}

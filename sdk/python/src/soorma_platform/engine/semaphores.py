@@ -1,0 +1,145 @@
+"""Semaphores: a few places at a key, and a line of tickets in which whoever comes late waits, first come, first served.
+
+A place is the key, or `key/2` and so on; a ticket is a key `key/waiting/…`, named so that the eldest comes first. Both
+are ordinary keys with a time to live, which is short and prolonged by a holder that is alive. So what is taken, given
+up or expired is seen in the history and by those who watch, like any change. Prolonging alone is not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
+
+import msgspec
+
+from soorma_common.operations import LAST_REVISION, LONGEST_TTL, Acquire, Delete, PlaceOperation, Release, Set
+
+if TYPE_CHECKING:
+    from soorma_platform.engine.plans import PlanEditor
+
+
+T = TypeVar("T")
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_TTL)]
+
+
+class Holding(msgspec.Struct):
+    """What a place's key holds: its holder, and when it loses the place though it is alive, in ms."""
+
+    holder: str
+    until: Annotated[int, msgspec.Meta(ge=0, le=LAST_REVISION)] | None = None
+
+
+class Ticket(msgspec.Struct):
+    """What a ticket's key holds: who waits, and for how many seconds it wants the place, once it gets one."""
+
+    holder: str
+    ttl: Seconds
+    lease: Seconds
+
+
+_holdings = msgspec.json.Decoder(Holding)
+_tickets = msgspec.json.Decoder(Ticket)
+
+
+def acquire(editor: PlanEditor, asked: Acquire) -> str | None:
+    """Takes a place or a ticket, or keeps what the holder has, and hands free places to those who wait.
+
+    Returns the place and its revision, or the ticket, as JSON text; None where the holder has neither.
+    """
+    own = _place_of(editor, asked)
+    if own is not None:
+        _keep(editor, own, asked)
+        return _told(editor, own)
+    ticket = _ticket_of(editor, asked)
+    if ticket is not None:
+        editor.prolong(ticket, asked.lease)
+    hand_over(editor, asked)
+    if ticket is None and not asked.renew:
+        ticket = _queue(editor, asked)
+    if (own := _place_of(editor, asked)) is not None:
+        return _told(editor, own)
+    return None if ticket is None else msgspec.json.encode({"ticket": ticket}).decode()
+
+
+def release(editor: PlanEditor, asked: Release) -> str:
+    """Gives up a place, or the wish for one, and hands free places to those who wait; whether it was held."""
+    own = _place_of(editor, asked)
+    if (left := own or _ticket_of(editor, asked)) is not None:
+        editor.apply(Delete(left))
+    hand_over(editor, asked)
+    return "false" if own is None else "true"
+
+
+def hand_over(editor: PlanEditor, asked: PlaceOperation) -> None:
+    """Gives each free place to the ticket that is first in the line."""
+    for place, (name, ticket) in zip(_free(editor, asked), _waiting(editor, asked), strict=False):
+        editor.apply(Delete(name))
+        _take(editor, place, ticket.holder, ticket.ttl, ticket.lease)
+
+
+def _waiting(editor: PlanEditor, asked: PlaceOperation) -> list[tuple[str, Ticket]]:
+    """The first of those who wait."""
+    found = ((name, _read(_tickets, editor.text(name))) for name in editor.keys_from(asked.line))
+    return [(name, ticket) for name, ticket in found if ticket is not None]
+
+
+def _queue(editor: PlanEditor, asked: Acquire) -> str | None:
+    """The ticket of a newcomer; none if it got a place at once, or does not wait for one."""
+    ttl = asked.lease if asked.ttl is None else asked.ttl
+    free = _free(editor, asked)
+    if free and not _waiting(editor, asked):
+        _take(editor, free[0], asked.holder, ttl, asked.lease)
+        return None
+    if not asked.wait:
+        return None
+    name = f"{asked.line}{editor.moment}"
+    value = msgspec.json.encode(Ticket(asked.holder, ttl, asked.lease))
+    editor.apply(Set(key=name, value=msgspec.Raw(value), ttl=asked.lease))
+    return name
+
+
+def _take(editor: PlanEditor, place: str, holder: str, ttl: float, lease: float) -> None:
+    value = msgspec.json.encode(Holding(holder, editor.later(ttl)))
+    editor.apply(Set(key=place, value=msgspec.Raw(value), ttl=min(ttl, lease)))
+
+
+def _keep(editor: PlanEditor, place: str, asked: Acquire) -> None:
+    """Prolongs a place: anew, where a time is asked for, else as long as its time lasts."""
+    if asked.ttl is None:
+        holding = _read(_holdings, editor.text(place))
+        editor.prolong(place, asked.lease, holding.until if holding else None)
+    else:
+        _take(editor, place, asked.holder, asked.ttl, asked.lease)
+
+
+def _free(editor: PlanEditor, asked: PlaceOperation) -> list[str]:
+    return [place for place in asked.all_places() if editor.text(place) is None]
+
+
+def _place_of(editor: PlanEditor, asked: PlaceOperation) -> str | None:
+    written = msgspec.json.encode(asked.holder).decode()
+    for place in asked.all_places():
+        text = editor.text(place)
+        if text is not None and written in text:  # which is quicker to see than whose it is
+            holding = _read(_holdings, text)
+            if holding is not None and holding.holder == asked.holder:
+                return place
+    return None
+
+
+def _ticket_of(editor: PlanEditor, asked: PlaceOperation) -> str | None:
+    if asked.ticket is None:
+        return None
+    ticket = _read(_tickets, editor.text(asked.ticket))
+    return asked.ticket if ticket is not None and ticket.holder == asked.holder else None
+
+
+def _read(decoder: msgspec.json.Decoder[T], text: str | None) -> T | None:
+    """What a place or a ticket holds; None where it is missing, or another program has put something else there."""
+    try:
+        return None if text is None else decoder.decode(text)
+    except msgspec.MsgspecError:
+        return None
+
+
+def _told(editor: PlanEditor, place: str) -> str:
+    return msgspec.json.encode({"place": place, "revision": editor.revision_of(place)}).decode()
