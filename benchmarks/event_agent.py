@@ -9,7 +9,7 @@ import time
 
 import uvloop
 
-from soorma import Event, HandlerContext, Worker
+from soorma import Event, HandlerContext, Topic, Worker
 
 SETTLE_SECONDS = 0.05
 QUIET_SECONDS = 20.0
@@ -54,7 +54,7 @@ async def tell_of(series: str, count: int) -> None:
 
 async def main() -> None:
     """Serves until it is killed."""
-    agent.on_event(sys.argv[1], topic=sys.argv[2])(handle)
+    agent.on_event(sys.argv[1], topic=Topic(sys.argv[2]))(handle)
     async with agent:
         tell(ready=True)
         await asyncio.Event().wait()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from soorma import Event, HandlerContext, PlatformContext, Worker, WorkflowState
 
-TOPIC = "action-requests"
-RESULTS = "action-results"
+TOPIC: Final = "action-requests"
+RESULTS: Final = "action-results"
 READS = 2
 WRITES = 6
 

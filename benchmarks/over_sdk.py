@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import uvloop
 from measuring import FULL_COMMIT, READ, Figure, ms, percentile, ratio_of, rounds, say, times
@@ -22,7 +22,7 @@ from soorma import PlatformContext, WorkflowState
 from soorma.transport import HttpTransport
 
 EVENT = "bench.ping"
-TOPIC = "task-events"
+TOPIC: Final = "task-events"
 IN_FLIGHT = 32
 BATCH = 100
 PATIENCE = 60.0

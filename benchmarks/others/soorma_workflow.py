@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from importlib.metadata import version
+from typing import Final
 
 import apsw
 import uvloop
@@ -18,7 +19,7 @@ from common import STEPS, Clock, State, next_state, start, tell
 
 from soorma import Event, HandlerContext, Worker, WorkflowState
 
-TOPIC = "action-requests"
+TOPIC: Final = "action-requests"
 LONG = "long"
 role = sys.argv[1]
 agent = Worker(f"step-{role}")

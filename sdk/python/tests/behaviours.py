@@ -27,7 +27,7 @@ TESTS = Path(__file__).parent
 MANIFEST = TESTS / "behaviours.toml"
 ROOT = TESTS.parents[2]
 PAGE = ROOT / "docs" / "BEHAVIOURS.md"
-NAMING = {"conformance", "docs", "proofs", "properties", "system", "testing"}
+NAMING = {"conformance", "docs", "proofs", "properties", "system", "testing", "types"}
 """The directories in which every test names a row. Tests of units may."""
 
 STANDARD = re.compile(

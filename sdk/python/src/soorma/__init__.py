@@ -69,10 +69,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'soorma' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker knows the names from above, and finds any other
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'soorma' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Required, TypedDict, Unpack
 from uuid import uuid4
 
 import msgspec
@@ -19,10 +19,49 @@ from soorma.config import ClientConfig
 from soorma_common.errors import DeadLettered, InvalidRequest, TimedOut
 from soorma_common.events import DEAD_LETTERED, Envelope, Event, Timer, check_envelope, check_timer, plan_of
 from soorma_common.names import Scope, check_name
-from soorma_common.topics import Topic, check_topic
+from soorma_common.topics import Topic, TopicLike, check_topic
 from soorma_common.values import encode
 
 LONGEST_POLL = 30
+
+
+class EventFields(TypedDict, total=False):
+    """Fields of any event that can be given where it is published; the others fill themselves in."""
+
+    tenant_id: str | None
+    user_id: str | None
+    session_id: str | None
+    plan_id: str | None
+    correlation_id: str | None
+    subject: str | None
+    source: str | None
+    trace_id: str | None
+    parent_event_id: str | None
+    payload_schema_name: str | None
+    event_id: str | None
+
+
+class EnvelopeFields(EventFields, total=False):
+    """Those fields, and where an answer to the event goes."""
+
+    response_event: str | None
+    response_topic: TopicLike | None
+
+
+class PublishOptions(EnvelopeFields, total=False):
+    """What `publish` takes by name."""
+
+    delay: float | timedelta | None
+    at: datetime | None
+
+
+class RequestOptions(EventFields, total=False):
+    """What `request` takes by name."""
+
+    response_event: Required[str | Enum]
+    topic: TopicLike
+    response_topic: TopicLike
+    timeout: float | None
 
 
 class Outbox(Protocol):
@@ -110,12 +149,12 @@ class BusClient:
     async def publish(
         self,
         event_type: str | Enum,
-        topic: str | Topic,
+        topic: TopicLike,
         data: Any = None,
         *,
         delay: float | timedelta | None = None,
         at: datetime | None = None,
-        **envelope: str | None,
+        **envelope: Unpack[EnvelopeFields],
     ) -> str:
         """Publishes an event and returns its id: now, `delay` seconds after the commit, or `at` a time.
 
@@ -156,8 +195,8 @@ class BusClient:
         self,
         event_type: str | Enum,
         data: Any = None,
-        topic: str | Topic = Topic.BUSINESS_FACTS,
-        **envelope: Any,
+        topic: TopicLike = Topic.BUSINESS_FACTS,
+        **envelope: Unpack[PublishOptions],
     ) -> str:
         """Publishes a fact for whom it may concern; returns its id."""
         return await self.publish(event_type, topic, data, **envelope)
@@ -168,10 +207,10 @@ class BusClient:
         data: Any = None,
         *,
         response_event: str | Enum,
-        topic: str | Topic = Topic.ACTION_REQUESTS,
-        response_topic: str | Topic = Topic.ACTION_RESULTS,
+        topic: TopicLike = Topic.ACTION_REQUESTS,
+        response_topic: TopicLike = Topic.ACTION_RESULTS,
         timeout: float | None = 30.0,  # noqa: ASYNC109 - part of what is asked for
-        **envelope: str | None,
+        **envelope: Unpack[EventFields],
     ) -> Event:
         """Publishes a request under a correlation id of its own and awaits the one answer that belongs to it.
 
@@ -195,8 +234,8 @@ class BusClient:
         data: Any = None,
         *,
         event_type: str | Enum | None = None,
-        topic: str | Topic | None = None,
-        **envelope: Any,
+        topic: TopicLike | None = None,
+        **envelope: Unpack[PublishOptions],
     ) -> str:
         """Answers a request: its response event, on its response topic, under its correlation id."""
         kind = event_type or request.get("response_event")
@@ -251,9 +290,7 @@ class BusClient:
             return None
         return None if found is None else Event(found)
 
-    def _event(
-        self, event_type: str | Enum, topic: str | Topic, data: Any, envelope: Mapping[str, str | None]
-    ) -> Envelope:
+    def _event(self, event_type: str | Enum, topic: TopicLike, data: Any, envelope: Mapping[str, Any]) -> Envelope:
         given = {name: value for name, value in envelope.items() if value is not None}
         identity = given.pop("event_id", None) or str(uuid4())
         if unknown := given.keys() - _ENVELOPE:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
 from soorma.awaits import awaited
 from soorma.bus import BusClient
@@ -19,7 +19,11 @@ from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class PlatformContext:
@@ -57,6 +61,13 @@ class PlatformContext:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class StepOptions(TypedDict, total=False):
+    """How a step is done, beside its function."""
+
+    retry: RetryPolicy | None
+    timeout: float | None
 
 
 class StepRunner(Protocol):
@@ -138,11 +149,38 @@ class HandlerContext(PlatformContext):
         """Waits until the event's plan is cancelled."""
         await self._cancelled.wait()
 
+    @overload
     async def step(
         self,
         name: str,
-        function: Callable[..., Any],
-        *arguments: Any,
+        function: Callable[[*Arguments], Awaitable[T]],
+        *arguments: *Arguments,
+        type: None = None,
+        **how: Unpack[StepOptions],
+    ) -> T: ...
+    @overload
+    async def step(
+        self,
+        name: str,
+        function: Callable[[*Arguments], T],
+        *arguments: *Arguments,
+        type: None = None,
+        **how: Unpack[StepOptions],
+    ) -> T: ...
+    @overload
+    async def step(
+        self,
+        name: str,
+        function: Callable[[*Arguments], Any],
+        *arguments: *Arguments,
+        type: TypeForm[T],
+        **how: Unpack[StepOptions],
+    ) -> T: ...
+    async def step(
+        self,
+        name: str,
+        function: Callable[[*Arguments], Any],
+        *arguments: *Arguments,
         retry: RetryPolicy | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - of each try
         type: Any = None,  # noqa: A002 - reads best so

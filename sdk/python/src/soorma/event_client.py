@@ -11,9 +11,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
-from soorma.bus import BusClient, type_name
+from soorma.bus import BusClient, EnvelopeFields, RequestOptions, type_name
 from soorma.callables import call, check_callable
 from soorma.calls import Caller
 from soorma.config import ClientConfig
@@ -21,7 +21,7 @@ from soorma.context import caller_for
 from soorma_common.errors import InvalidRequest, SoormaError
 from soorma_common.events import Event
 from soorma_common.names import check_name
-from soorma_common.topics import Topic, check_topic
+from soorma_common.topics import TopicLike, check_topic
 
 log = logging.getLogger("soorma.client")
 Listener = Callable[[Event], Any]
@@ -57,7 +57,7 @@ class EventClient:
         self._caller = caller
         self._bus = BusClient(self._config, caller, self.source)
 
-    def on_event(self, event_type: str | Enum, topic: str | Topic | None = None) -> Callable[[L], L]:
+    def on_event(self, event_type: str | Enum, topic: TopicLike | None = None) -> Callable[[L], L]:
         """Registers a function of the event, plain or async, for a type and, if given, a topic."""
         kind, where = (
             check_name("event_type", type_name(event_type)),
@@ -77,7 +77,7 @@ class EventClient:
         self._listeners.append((None, None, listener))
         return listener
 
-    async def connect(self, topics: Iterable[str | Topic]) -> None:
+    async def connect(self, topics: Iterable[TopicLike]) -> None:
         """Listens to topics; returns once nothing published from here on can be missed."""
         if self._reading is not None:
             raise InvalidRequest("the client is connected already; disconnect it first")
@@ -110,12 +110,12 @@ class EventClient:
     async def publish(
         self,
         event_type: str | Enum,
-        topic: str | Topic,
+        topic: TopicLike,
         data: Any = None,
         *,
         delay: float | timedelta | None = None,
         at: datetime | None = None,
-        **envelope: str | None,
+        **envelope: Unpack[EnvelopeFields],
     ) -> str:
         """Publishes an event, now or later, and returns its id; see `BusClient.publish`."""
         return await self._bus.publish(event_type, topic, data, delay=delay, at=at, **envelope)
@@ -128,7 +128,7 @@ class EventClient:
         """Publishes events as one; see `BusClient.publish_many`."""
         return await self._bus.publish_many(events)
 
-    async def request(self, event_type: str | Enum, data: Any = None, **arguments: Any) -> Event:
+    async def request(self, event_type: str | Enum, data: Any = None, **arguments: Unpack[RequestOptions]) -> Event:
         """Publishes a request and awaits its answer; see `BusClient.request`."""
         return await self._bus.request(event_type, data, **arguments)
 
@@ -140,7 +140,7 @@ class EventClient:
     ) -> None:
         await self.disconnect()
 
-    async def _read(self, topics: list[str], reading: _Reading) -> None:
+    async def _read(self, topics: Iterable[str], reading: _Reading) -> None:
         query = {"topics": ",".join(topics), "tenant_id": self.tenant_id}
         _listening.set(reading)
         try:

@@ -20,7 +20,7 @@ from soorma_common import registry as wire
 from soorma_common.errors import InvalidRequest, NotFound
 from soorma_common.names import Scope, check_name
 from soorma_common.registry import Capability, DefinitionBody, EventDefinition, Mode, check_definition, schema_of
-from soorma_common.topics import Topic, check_topic
+from soorma_common.topics import Topic, TopicLike, check_topic
 
 PAGE = 1_000
 T = TypeVar("T")
@@ -146,7 +146,7 @@ class RegistryClient:
     async def define_event(
         self,
         event: EventDefinition | str | Enum,
-        topic: str | Topic = Topic.BUSINESS_FACTS,
+        topic: TopicLike = Topic.BUSINESS_FACTS,
         *,
         schema: Any = None,
         version: int = 1,
@@ -177,7 +177,7 @@ class RegistryClient:
         except NotFound:
             return None
 
-    async def events(self, *, topic: str | Topic | None = None) -> list[EventInfo]:
+    async def events(self, *, topic: TopicLike | None = None) -> list[EventInfo]:
         """The event types that are defined for the tenant, by name, each in its newest version."""
         where = None if topic is None else check_topic(topic)
         found: list[wire.EventInfo] = []

@@ -567,8 +567,8 @@ class Results(Protocol):
         """The recorded one, None if there is none."""
         ...
 
-    async def keep(self, name: str, occurrence: int, result: Any) -> str:
-        """Records one; it is durable when this returns."""
+    async def keep(self, name: str, occurrence: int, result: Any, kind: Any) -> str:
+        """Records one, to be read as `kind`; it is durable when this returns."""
         ...
 
 
@@ -608,7 +608,7 @@ class HandlerTransaction(Transaction):
         if text is None:
             response = await self._outbox.request(event, response_of)
             self.check(self.scope)
-            text = await self._results.keep(step, 1, response)
+            text = await self._results.keep(step, 1, dict(response), dict[str, Any])
         return Event.from_json(text)
 
     def returned(self) -> None:

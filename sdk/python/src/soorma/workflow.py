@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from uuid import uuid4
 
 import msgspec
@@ -37,10 +37,12 @@ from soorma_common.operations import (
     RecordAction,
     Set,
 )
-from soorma_common.topics import Topic, check_topic
+from soorma_common.topics import Topic, TopicLike, check_topic
 from soorma_common.values import convert, decode, encode
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from soorma.memory.transactions import StateTransaction
 
 TRANSACT_SECONDS = 30.0
@@ -48,6 +50,7 @@ TRANSACT_SECONDS = 30.0
 FIRST_WAIT, LONGEST_WAIT = 0.01, 0.5
 """Seconds that `transact` waits at most after its first conflict, which double with each, and after any."""
 T = TypeVar("T")
+D = TypeVar("D")
 _ANYTHING = object()
 
 
@@ -61,7 +64,7 @@ class WorkflowState:
     """
 
     def __init__(
-        self, memory: MemoryClient, plan_id: str, tenant_id: str | None = None, user_id: str | None = None
+        self, memory: MemoryClient, plan_id: str | None, tenant_id: str | None = None, user_id: str | None = None
     ) -> None:
         scope = memory.scope(tenant_id, user_id)
         self.memory = memory
@@ -73,6 +76,12 @@ class WorkflowState:
         """Gives a key a value, for `ttl` seconds if given (without, an earlier time to live ends)."""
         await self._apply(Set(key=_key(key), value=raw(encode(value)), ttl=check_ttl(ttl)))
 
+    @overload
+    async def get(self, key: str, default: Any = None, *, type: None = None) -> Any: ...
+    @overload
+    async def get(self, key: str, default: None = None, *, type: TypeForm[T]) -> T | None: ...
+    @overload
+    async def get(self, key: str, default: D, *, type: TypeForm[T]) -> T | D: ...
     async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002 - reads best so
         """The value of a key; `default` only where the key is missing, a stored null is None.
 
@@ -105,6 +114,14 @@ class WorkflowState:
         """Removes a key; tells whether there was one."""
         return bool(await self._apply(Delete(key=_key(key))))
 
+    @overload
+    async def increment(self, key: str, by: int = 1, *, blind: Literal[False] = False) -> int: ...
+    @overload
+    async def increment(self, key: str, by: float, *, blind: Literal[False] = False) -> float: ...
+    @overload
+    async def increment(self, key: str, by: float = 1, *, blind: Literal[True]) -> None: ...
+    @overload
+    async def increment(self, key: str, by: float = 1, *, blind: bool) -> int | float | None: ...
     async def increment(self, key: str, by: float = 1, *, blind: bool = False) -> Any:
         """Adds to a number (missing: 0) and returns the new one; WrongType if the key holds no number.
 
@@ -115,14 +132,34 @@ class WorkflowState:
         encode(by)
         return await self._apply(Increment(key=_key(key), by=by, blind=blind))
 
+    @overload
+    async def append(self, key: str, value: Any, *, blind: Literal[False] = False) -> list[Any]: ...
+    @overload
+    async def append(self, key: str, value: Any, *, blind: Literal[True]) -> None: ...
+    @overload
+    async def append(self, key: str, value: Any, *, blind: bool) -> list[Any] | None: ...
     async def append(self, key: str, value: Any, *, blind: bool = False) -> Any:
         """Adds one item to a list (missing: an empty one) and returns the new list; WrongType if it is none."""
         return await self._apply(Append(key=_key(key), value=raw(encode(value)), blind=blind))
 
+    @overload
+    async def extend(self, key: str, values: Iterable[Any], *, blind: Literal[False] = False) -> list[Any]: ...
+    @overload
+    async def extend(self, key: str, values: Iterable[Any], *, blind: Literal[True]) -> None: ...
+    @overload
+    async def extend(self, key: str, values: Iterable[Any], *, blind: bool) -> list[Any] | None: ...
     async def extend(self, key: str, values: Iterable[Any], *, blind: bool = False) -> Any:
         """Adds items to a list (missing: an empty one) and returns the new list; WrongType if it is none."""
         return await self._apply(Extend(key=_key(key), value=raw(encode(list(values))), blind=blind))
 
+    @overload
+    async def update_dict(
+        self, key: str, fields: Mapping[str, Any], *, blind: Literal[False] = False
+    ) -> dict[str, Any]: ...
+    @overload
+    async def update_dict(self, key: str, fields: Mapping[str, Any], *, blind: Literal[True]) -> None: ...
+    @overload
+    async def update_dict(self, key: str, fields: Mapping[str, Any], *, blind: bool) -> dict[str, Any] | None: ...
     async def update_dict(self, key: str, fields: Mapping[str, Any], *, blind: bool = False) -> Any:
         """Sets fields of an object (missing: {}), nulls too, and returns the new object; WrongType if it is none."""
         return await self._apply(Merge(key=_key(key), value=raw(encode(dict(fields))), blind=blind))
@@ -260,7 +297,7 @@ class WorkflowState:
         *,
         at: datetime | None = None,
         event_type: str = "plan.timed_out",
-        topic: str | Topic = Topic.PLAN_EVENTS,
+        topic: TopicLike = Topic.PLAN_EVENTS,
         data: Any = None,
     ) -> str:
         """Publishes an event `delay` seconds from now, or `at` a time, unless the plan has ended by then.
@@ -271,7 +308,7 @@ class WorkflowState:
         await self._apply(Deadline(timer_of(event, delay, at)))
         return str(event.id)
 
-    async def compensate(self, event_type: str, topic: str | Topic, data: Any = None) -> str:
+    async def compensate(self, event_type: str, topic: TopicLike, data: Any = None) -> str:
         """Registers an event that undoes what is committed together with it, to be published if the plan fails.
 
         Compensations are published in reverse order, each when all handlers of the one before have ended. Returns
@@ -379,7 +416,7 @@ def _expected(expect: int | Iterable[str]) -> int | list[str]:
     return sorted(names) if isinstance(expect, AbstractSet) else names
 
 
-def _event(event_type: str, topic: str | Topic, data: Any) -> Envelope:
+def _event(event_type: str, topic: TopicLike, data: Any) -> Envelope:
     content = msgspec.UNSET if data is None else raw(encode(data))
     return check_envelope(Envelope(event_type, check_topic(topic), str(uuid4()), data=content))
 

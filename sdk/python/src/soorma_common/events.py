@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -17,7 +17,10 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.names import Name, check_name
 from soorma_common.times import RFC_3339, Time
 from soorma_common.topics import TopicName, check_topic
-from soorma_common.values import check, decode
+from soorma_common.values import check, convert, decode
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm
 
 LONGEST_DELAY = 10 * 365 * 86_400.0
 
@@ -136,19 +139,47 @@ def encode_envelope(event: Envelope) -> str:
     return msgspec.json.encode(event).decode()
 
 
+T = TypeVar("T")
+
+
 class Event(dict[str, Any]):
     """An event as a handler gets it: a dict, JSON-serialisable, whose envelope fields are attributes too.
 
     `event["type"]` and `event.type` are the same; a field that is unset is absent from the dict and None
-    as an attribute.
+    as an attribute. The platform sets those that are declared without None.
     """
 
     __slots__ = ()
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _FIELDS:
-            return self.get(name)
-        raise AttributeError(f"an event has no field {name!r}; its fields are {', '.join(FIELDS)}")
+    type: str
+    topic: str
+    id: str
+    source: str
+    time: str
+    data: Any
+    subject: str | None
+    tenant_id: str
+    user_id: str
+    session_id: str | None
+    plan_id: str | None
+    correlation_id: str
+    response_event: str | None
+    response_topic: str | None
+    trace_id: str
+    parent_event_id: str | None
+    payload_schema_name: str | None
+
+    if not TYPE_CHECKING:  # a checker knows the fields from above, and finds any other name
+
+        def __getattr__(self, name):  # noqa: ANN001, ANN204
+            if name in _FIELDS:
+                return self.get(name)
+            raise AttributeError(f"an event has no field {name!r}; its fields are {', '.join(FIELDS)}")
+
+    def data_as(self, kind: TypeForm[T]) -> T:
+        """The payload as an instance of a pydantic model, dataclass or other type; InvalidValue if it is none."""
+        value: T = convert(self.get("data"), kind)
+        return value
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Event:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
 from soorma_common.errors import InvalidRequest, InvalidValue, LimitExceeded
+from soorma_common.models import codec_of
 from soorma_common.names import Name, check_name
-from soorma_common.topics import Topic, TopicName, check_topic
+from soorma_common.topics import Topic, TopicLike, TopicName, check_topic
 from soorma_common.values import check
+
+if TYPE_CHECKING:
+    DefinedTopic: TypeAlias = TopicLike
+else:  # a decoder takes any text: check_topic says more than it would
+    DefinedTopic: TypeAlias = str
 
 Mode: TypeAlias = Literal["off", "warn", "enforce"]
 """What becomes of a payload that does not fit its schema: nothing, a line in the log, a refusal."""
@@ -113,7 +119,7 @@ class EventDefinition(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     type: str
-    topic: str = Topic.BUSINESS_FACTS.value
+    topic: DefinedTopic = Topic.BUSINESS_FACTS.value
     version: Version = 1
     description: str = ""
     schema: Any = None
@@ -208,14 +214,12 @@ def exceeds(limit: str, maximum: int, actual: int, what: str) -> LimitExceeded:
 
 
 def schema_of(kind: Any) -> Any:
-    """The JSON Schema of a pydantic model, dataclass or msgspec struct; a schema, or None, as it is."""
+    """The JSON Schema of a type's values as they are sent, by the names of the fields; a schema, or None, as it is."""
     if kind is None or isinstance(kind, dict | bool):
         return kind
-    if hasattr(kind, "model_json_schema"):  # pydantic, without importing it
-        return kind.model_json_schema()
     try:
-        return msgspec.json.schema(kind)
-    except (TypeError, ValueError) as error:
+        return codec_of(kind).schema()
+    except (InvalidRequest, TypeError, ValueError) as error:
         raise InvalidValue(f"{kind!r} is no JSON Schema and has none: {error}", path="$") from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -23,15 +23,28 @@ class Topic(StrEnum):
     TASK_EVENTS = "task-events"
 
 
+TopicText: TypeAlias = Literal[
+    "business-facts",
+    "action-requests",
+    "action-results",
+    "billing-events",
+    "notification-events",
+    "system-events",
+    "plan-events",
+    "task-events",
+]
+TopicLike: TypeAlias = Topic | TopicText
+"""A topic as authors write it, so that a type checker finds one that is misspelt."""
+
 _NAMES = frozenset(topic.value for topic in Topic)
 
 TopicName: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [topic.value for topic in Topic]})]
 """A topic in a message. It is checked by `check_topic`, which says more than a decoder."""
 
 
-def check_topic(topic: object) -> str:
+def check_topic(topic: object) -> TopicText:
     """`topic` as a plain string; InvalidName, with the eight names, if it is none of them."""
     name = topic.value if isinstance(topic, Topic) else topic
     if not isinstance(name, str) or name not in _NAMES:
         raise InvalidName(f"there is no topic {name!r}; the topics are {', '.join(sorted(_NAMES))}", name="topic")
-    return name
+    return cast("TopicText", name)

@@ -6,13 +6,13 @@ as they went in. What JSON cannot say is refused before it is sent, with its pat
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
 import msgspec
 
 from soorma_common.errors import InvalidValue
+from soorma_common.models import codec_of, is_object, name_of, plain_of
 
 DEEPEST_VALUE = 128
 """Levels of nesting a value may have: both ends decode by recursion."""
@@ -21,7 +21,8 @@ LARGEST_INTEGER_BITS = 14_000
 """Python reads and writes integers of up to 4,300 digits unless told otherwise."""
 
 _decoder = msgspec.json.Decoder()
-_PLAIN = (str, bool, int, type(None))
+_encoder = msgspec.json.Encoder()
+_PLAIN = frozenset([str, bool, type(None)])
 
 
 def encode(value: Any) -> str:
@@ -74,9 +75,11 @@ def _depth_exceeds(text: str) -> bool:
 
 def _plain(value: Any, path: str, depth: int) -> Any:
     kind = type(value)
-    if kind is int and value.bit_length() > LARGEST_INTEGER_BITS:
-        raise InvalidValue(f"{path} is an integer of more than {LARGEST_INTEGER_BITS} bits", path=path)
     if kind in _PLAIN:
+        return value
+    if kind is int:
+        if value.bit_length() > LARGEST_INTEGER_BITS:
+            raise InvalidValue(f"{path} is an integer of more than {LARGEST_INTEGER_BITS} bits", path=path)
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -89,10 +92,23 @@ def _plain(value: Any, path: str, depth: int) -> Any:
     if depth >= DEEPEST_VALUE:
         raise InvalidValue(f"{path} is nested deeper than {DEEPEST_VALUE} levels", path=path)
     if isinstance(value, dict):
-        return {_key(name, path): _plain(part, f"{path}.{name}", depth + 1) for name, part in value.items()}
+        return {
+            name if type(name) is str else _key(name, path): part  # most parts are plain: no call for each, no path
+            if type(part) in _PLAIN
+            else _plain(part, f"{path}.{name}", depth + 1)
+            for name, part in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_plain(part, f"{path}[{index}]", depth + 1) for index, part in enumerate(value)]
-    return _plain(_model(value, path), path, depth)
+        return [
+            part if type(part) in _PLAIN else _plain(part, f"{path}[{index}]", depth + 1)
+            for index, part in enumerate(value)
+        ]
+    if is_object(value):
+        return _plain(plain_of(value, path), path, depth)
+    raise InvalidValue(
+        f"{path} is a {kind.__name__}, which JSON cannot say; turn it into text, numbers, lists or objects",
+        path=path,
+    )
 
 
 def _key(name: Any, path: str) -> str:
@@ -101,47 +117,22 @@ def _key(name: Any, path: str) -> str:
     return name
 
 
-def _model(value: Any, path: str) -> Any:
-    """The plain form of an object that knows its own fields."""
-    if not isinstance(value, type):
-        if hasattr(value, "model_dump"):  # pydantic, without importing it
-            return value.model_dump(mode="json")
-        if dataclasses.is_dataclass(value) or isinstance(value, msgspec.Struct):
-            return msgspec.to_builtins(value, builtin_types=(), str_keys=False, enc_hook=_no_json)
-    raise InvalidValue(
-        f"{path} is a {type(value).__name__}, which JSON cannot say; turn it into text, numbers, lists or objects",
-        path=path,
-    )
+def decode_as(text: str | bytes, kind: Any) -> Any:
+    """The value of JSON text as an instance of a type: a pydantic model, dataclass, msgspec struct or plain type.
 
-
-def _no_json(value: Any) -> Any:
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    raise InvalidValue(f"a field is a {type(value).__name__}, which JSON cannot say", path="$")
+    Raises InvalidRequest if JSON never makes such a type, InvalidValue, with what its own validation says, if the
+    value is none.
+    """
+    codec = codec_of(kind)
+    try:
+        return codec.decode(text)
+    except (ValueError, TypeError) as error:  # pydantic's and msgspec's validation errors are ValueErrors
+        raise InvalidValue(f"the value is no {name_of(kind)}: {error}", path="$") from error
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """A decoded value as an instance of `kind`: a pydantic model, dataclass, msgspec struct or plain type.
-
-    Raises InvalidValue if it does not fit, with what the model's own validation says.
-    """
-    try:
-        return build(value, kind)
-    except (ValueError, NotImplementedError) as error:  # pydantic's and msgspec's validation errors are ValueErrors
-        raise InvalidValue(f"the value is no {getattr(kind, '__name__', kind)}: {error}", path="$") from error
-
-
-def build(value: Any, kind: Any) -> Any:
-    """As `convert`, with the errors of the model; TypeError, NotImplementedError: JSON never makes such a kind."""
-    return (
-        kind.model_validate(value) if hasattr(kind, "model_validate") else msgspec.convert(value, kind, dec_hook=_make)
-    )
-
-
-def _make(kind: Any, value: Any) -> Any:
-    if hasattr(kind, "model_validate"):  # pydantic in a list, an object or a union
-        return kind.model_validate(value)
-    raise NotImplementedError(f"JSON never makes a {getattr(kind, '__name__', kind)}")
+    """A decoded value as an instance of a type; see `decode_as` for the errors."""
+    return decode_as(_encoder.encode(value), kind)
 
 
 def _surrogate_path(value: Any, path: str) -> str:

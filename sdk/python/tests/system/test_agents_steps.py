@@ -645,7 +645,7 @@ async def test_a_step_that_is_fenced_is_told_in_one_line(
     caplog.set_level(logging.WARNING, "soorma.agent")
     ended = Seen()
 
-    async def lost(self: StepResults, name: str, occurrence: int, result: Any) -> str:
+    async def lost(self: StepResults, *result: Any) -> str:
         raise Fenced("it is another agent's by now")
 
     monkeypatch.setattr(StepResults, "keep", lost)

@@ -69,6 +69,7 @@ def test_an_event_is_a_dict_with_attributes() -> None:
         _ = event.tenant
     assert event.copy() == event
     assert isinstance(event, dict)
+    assert set(Event.__annotations__) == set(FIELDS), "what a type checker knows of"
 
 
 def test_null_data_is_data() -> None:

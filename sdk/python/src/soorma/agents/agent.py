@@ -33,7 +33,7 @@ from soorma_common.delivery import Deliver, Hello, ReleaseFrame, RetryPolicy, We
 from soorma_common.errors import InvalidRequest, SoormaError, Unavailable
 from soorma_common.names import check_name
 from soorma_common.registry import Capability, EventDefinition
-from soorma_common.topics import Topic, check_topic
+from soorma_common.topics import TopicLike, check_topic
 
 HANDLER_SECONDS = 3600.0
 DRAIN_SECONDS = 30.0
@@ -116,7 +116,7 @@ class Agent:
     def on_event(
         self,
         event_type: str | Enum,
-        topic: str | Topic | None = None,
+        topic: TopicLike | None = None,
         *,
         ordered: bool = True,
         retry: RetryPolicy | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
 
-HandlerFunction = Callable[[Event, HandlerContext], Any]
+HandlerFunction = Callable[[Event, HandlerContext], Awaitable[None] | None]
 
 
 @dataclass(frozen=True)

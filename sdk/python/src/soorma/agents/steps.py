@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Any, NamedTuple, Protocol, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, Protocol
 
 from soorma.agents.handlers import check_retry
+from soorma.agents.results import decode_result, encode_result, kind_of
 from soorma.agents.threads import Threads, TimeIsOver
 from soorma.callables import check_callable, finish, is_async, is_generator, name_of
 from soorma.flow import Flow, Reject
 from soorma.transaction import in_step
 from soorma_common.delivery import RecordedStep, RetryPolicy
-from soorma_common.errors import Fenced, HandlerEnded, InvalidRequest, InvalidValue, Unavailable
+from soorma_common.errors import Fenced, HandlerEnded, InvalidRequest, Unavailable
 from soorma_common.limits import Limits
 from soorma_common.names import check_name
-from soorma_common.values import build, convert, decode, encode
 
 log = logging.getLogger("soorma.agent")
 ONCE = RetryPolicy(max_attempts=1)
@@ -32,12 +31,13 @@ _Outcome = tuple[str, BaseException | None]
 
 
 class _Effect(NamedTuple):
-    """What a step does: a call, how often it is tried, and how long (seconds) each try may take."""
+    """What a step does: a call, how often it is tried, how long (seconds) each try may take, and what it returns."""
 
     name: str
     call: Callable[[], Any]
     retry: RetryPolicy
     timeout: float | None
+    kind: Any
     check: Callable[[Any], Any] | None
 
 
@@ -63,13 +63,13 @@ class StepResults:
             raise Reject(self.lost)
         return self._texts.get((name, occurrence))
 
-    async def keep(self, name: str, occurrence: int, result: Any) -> str:
-        """Records a result, and returns it as JSON text; it is durable when this returns.
+    async def keep(self, name: str, occurrence: int, result: Any, kind: Any) -> str:
+        """Records a result, to be read as `kind`, and returns it as JSON text; it is durable when this returns.
 
         Rejects the event where that cannot be: another attempt would do the effect again.
         """
         try:
-            text = encode(result)
+            text = encode_result(result, kind)
             self._limits.check("step_bytes", len(text.encode()), f"the result of step {name!r}, in bytes,")
             await self._record(name, occurrence, text)
         except (Fenced, Unavailable):
@@ -128,14 +128,14 @@ class Steps:
             raise InvalidRequest(f"timeout of step {name!r} is a number of seconds above 0, not {timeout!r}")
         if is_generator(function):
             raise InvalidRequest(f"step {name!r}: {name_of(function)} is a generator, of which nothing would run")
+        kind = kind_of(name, function, kind)
         self._occurrences[check_name("step", name)] += 1
         occurrence = self._occurrences[name]
         text = self._results.find(name, occurrence)
         if text is None:
-            effect = _Effect(name, partial(function, *arguments), retry or ONCE, timeout, check)
+            effect = _Effect(name, partial(function, *arguments), retry or ONCE, timeout, kind, check)
             text = await self._done(effect, occurrence)
-        value = decode(text)
-        return convert(value, kind) if kind is not None else _as_declared(name, value, function)
+        return decode_result(name, text, kind)
 
     async def finish(self, patience: float) -> None:
         """Waits until the steps that still run have ended and are recorded, for some seconds at most.
@@ -170,7 +170,7 @@ class Steps:
         try:
             result = await self._tried(effect)
             self._check()
-            return await self._results.keep(effect.name, occurrence, result), None
+            return await self._results.keep(effect.name, occurrence, result, effect.kind), None
         except BaseException as error:  # noqa: BLE001 - it is raised where the step is awaited
             return "", error
 
@@ -214,27 +214,3 @@ class Steps:
             if isinstance(error, TimeIsOver) or limit.expired():
                 raise TimeoutError(f"step {effect.name!r} took longer than {effect.timeout:g} s") from None
             raise
-
-
-def _as_declared(name: str, value: Any, function: Callable[..., Any]) -> Any:
-    """A step's result as what its function declares to return; as plain JSON where that says nothing of JSON."""
-    try:
-        return build(value, _declared(function))
-    except (NameError, NotImplementedError, TypeError):  # a name of another scope, an iterator, no type
-        return value
-    except ValueError as error:
-        raise InvalidValue(
-            f"the result of step {name!r} is not what its function declares to return: {error}", path="$"
-        ) from error
-
-
-def _declared(function: Callable[..., Any]) -> Any:
-    """What a function, partial or callable object declares to return; Any where it declares nothing."""
-    while isinstance(function, partial):
-        function = function.func
-    if isinstance(function, type):
-        return function
-    kind = get_type_hints(function if inspect.isroutine(function) else type(function).__call__).get("return", Any)
-    if get_origin(kind) in (Awaitable, Coroutine):
-        kind = get_args(kind)[-1]
-    return kind

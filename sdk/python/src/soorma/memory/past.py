@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
 from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.values import convert, encode
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm
+
     from soorma.workflow import WorkflowState
+
+
+T = TypeVar("T")
+D = TypeVar("D")
 
 
 class Missing(Enum):
@@ -59,6 +65,12 @@ class StateAt:
         self.state = state
         self.revision = check_revision(revision)
 
+    @overload
+    async def get(self, key: str, default: Any = None, *, type: None = None) -> Any: ...
+    @overload
+    async def get(self, key: str, default: None = None, *, type: TypeForm[T]) -> T | None: ...
+    @overload
+    async def get(self, key: str, default: D, *, type: TypeForm[T]) -> T | D: ...
     async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002 - reads best so
         """The value the key had; `default` where it was missing. With `type`, an instance of that."""
         state = self.state

@@ -9,10 +9,10 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from soorma.agents import Agent
-from soorma.bus import type_name
+from soorma.bus import PublishOptions, type_name
 from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import PlatformContext
@@ -27,7 +27,7 @@ from soorma.testing.settling import Settling, Waiting
 from soorma.workflow import WorkflowState
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
-from soorma_common.topics import Topic, check_topic
+from soorma_common.topics import TopicLike, check_topic
 from soorma_platform.engine.rows import LogEntry
 from soorma_platform.runtime import Platform
 from soorma_platform.settings import Settings
@@ -117,7 +117,9 @@ class LocalPlatform:
 
     # events and state
 
-    async def publish(self, event_type: str | Enum, topic: str | Topic, data: Any = None, **envelope: Any) -> str:
+    async def publish(
+        self, event_type: str | Enum, topic: TopicLike, data: Any = None, **envelope: Unpack[PublishOptions]
+    ) -> str:
         """Publishes an event and returns its id; see `BusClient.publish`."""
         return await self.context.bus.publish(event_type, topic, data, **envelope)
 
@@ -125,7 +127,7 @@ class LocalPlatform:
         """The state of a plan, as it is committed."""
         return WorkflowState(self.context.memory, plan_id, tenant_id, user_id)
 
-    def published(self, event_type: str | Enum | None = None, topic: str | Topic | None = None) -> list[Event]:
+    def published(self, event_type: str | Enum | None = None, topic: TopicLike | None = None) -> list[Event]:
         """All events published so far, in order, those of the test too; of a type and a topic, if given."""
         kind = None if event_type is None else type_name(event_type)
         where = None if topic is None else check_topic(topic)

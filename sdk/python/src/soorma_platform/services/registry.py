@@ -182,7 +182,9 @@ class _Registry:
         """Defines a version of an event type. The same again is fine; other content needs another version."""
         tenant_id, event_type, version = _tenant(request), request.name("type"), _version(request)
         body = http.decode(await request.body(), _definition)
-        wanted = EventDefinition(event_type, body.topic, version, body.description, body.schema, body.check)
+        wanted = EventDefinition(
+            event_type, check_topic(body.topic), version, body.description, body.schema, body.check
+        )
         check_definition(wanted)
         if wanted.schema is not None:
             Schema(f"the schema of event {event_type!r}", wanted.schema)

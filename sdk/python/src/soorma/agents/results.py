@@ -1,0 +1,230 @@
+"""Results of steps as they are recorded: as the function declares, else each object under the name of its class.
+
+Every attempt must see the same result, and a later one has only its JSON text. Where a function declares what it
+returns, that says how to read it. Where it does not, an object in the result is recorded with the place of its class,
+`{"soorma:class": "shop.orders:Receipt", "value": {…}}`, and is read as that. Only a class that is found there, and
+whose objects are read from JSON, is ever used: a record names no code to run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
+from functools import partial, reduce
+from typing import Any, NoReturn, TypeVar, get_args, get_origin
+
+from soorma_common.errors import InvalidRequest, InvalidValue
+from soorma_common.models import codec_of, difference, is_object, knows_fields, name_of
+from soorma_common.values import DEEPEST_VALUE, convert, decode, decode_as, encode
+
+UNDECLARED = object()
+"""Stands for the type of a result of which nothing is declared."""
+MARK, VALUE = "soorma:class", "value"
+PLAIN, ALL = "", "*"
+"""In place of a class. PLAIN: JSON that has a name like the mark. ALL: it is marked, although a type is declared."""
+_MARKED = f'{{"{MARK}":'
+_STREAMS = (Iterator, Generator, AsyncIterator, AsyncIterable, AsyncGenerator)
+_FIX = (
+    "import its names at run time, not under `if TYPE_CHECKING:`, and define its classes where others can import them; "
+    "or say the type at the step, with type="
+)
+
+
+def kind_of(step: str, function: Callable[..., Any], asked: Any) -> Any:
+    """The type that a step's result is read as: the one asked for, else the declared one, else UNDECLARED.
+
+    Raises InvalidRequest, before anything is done, if it cannot be resolved or JSON cannot hold it.
+    """
+    if asked is not None:
+        codec_of(asked)
+        return asked
+    kind = _declared(step, function)
+    if kind is UNDECLARED or not _says_something(kind):
+        return UNDECLARED
+    try:
+        codec_of(kind)
+    except InvalidRequest as error:
+        raise InvalidRequest(f"step {step!r}: {_told(function)} declares to return {name_of(kind)}. {error}") from error
+    return kind
+
+
+def encode_result(result: Any, kind: Any) -> str:
+    """JSON text of a result, from which `decode_result` makes it again."""
+    if kind is UNDECLARED:
+        return encode(_marked(result, 0))
+    try:
+        text = encode(codec_of(kind).plain(result))
+        is_whole = not _may_stay(result, kind) or difference(result, decode_as(text, kind)) is None
+    except (ValueError, TypeError):  # it is not what is declared: recorded as it is, and told when it is read
+        text, is_whole = encode(result), True
+    if not is_whole:  # of a class that is derived from the declared one, another one of a union, one where any may be
+        return encode({MARK: ALL, VALUE: _marked(result, 0)})
+    return encode({MARK: PLAIN, VALUE: decode(text)}) if text.startswith(_MARKED) else text
+
+
+def decode_result(step: str, text: str, kind: Any) -> Any:
+    """The result of a step. InvalidValue: it is not what is declared, or its class is not to be found."""
+    try:
+        if kind is UNDECLARED:
+            return _unmarked(decode(text)) if MARK in text else decode(text)
+        return _unwrapped(decode(text), kind) if text.startswith(_MARKED) else decode_as(text, kind)
+    except InvalidValue as error:
+        declared = "" if kind is UNDECLARED else "is not what its function declares to return: "
+        raise InvalidValue(f"the result of step {step!r} {declared}{error}", path="$") from error
+
+
+# what a function declares
+
+
+def _declared(step: str, function: Callable[..., Any]) -> Any:
+    """What a function, partial, class or callable object declares to return."""
+    while isinstance(function, partial):
+        function = function.func
+    if isinstance(function, type):
+        return function
+    routine = inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)
+    routine = getattr(routine, "__func__", routine)
+    kind = getattr(routine, "__annotations__", {}).get("return", UNDECLARED)
+    if isinstance(kind, str):
+        kind = _evaluated(step, routine, kind)
+    while get_origin(kind) in (Awaitable, Coroutine):
+        kind = get_args(kind)[-1]
+    if isinstance(kind, str):
+        kind = _evaluated(step, routine, kind)
+    return kind
+
+
+def _evaluated(step: str, routine: Any, annotation: str) -> Any:
+    """An annotation as it was meant where it was written; InvalidRequest if a name in it is not there at run time."""
+    code = getattr(routine, "__code__", None)
+    names = dict(vars(sys.modules.get(routine.__module__, object())) if code is None else routine.__globals__)
+    names.update({one.__name__: one for one in getattr(routine, "__type_params__", ())})
+    for name, cell in zip(code.co_freevars if code else (), getattr(routine, "__closure__", None) or (), strict=False):
+        try:
+            names[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    try:
+        return eval(annotation, names)  # noqa: S307 - the author's own annotation, as typing.get_type_hints does it
+    except Exception as error:
+        raise InvalidRequest(
+            f"step {step!r}: what {_told(routine)} declares to return, {annotation!r}, cannot be resolved: {error}; "
+            f"{_FIX}"
+        ) from error
+
+
+def _says_something(kind: Any) -> bool:
+    """Whether an annotation says how to read JSON: an abstract one and a type variable do not."""
+    origin = get_origin(kind) or kind
+    if origin in _STREAMS:
+        return True  # which is refused
+    if isinstance(kind, TypeVar) or kind in (Any, NoReturn, object):
+        return False
+    if getattr(kind, "__module__", "") == "typing" and getattr(kind, "_name", "") in ("Self", "Never"):
+        return False
+    is_abstract = inspect.isabstract(origin) or getattr(origin, "_is_protocol", False)
+    return not is_abstract or knows_fields(origin) or _is_read_by_msgspec(kind)
+
+
+def _is_read_by_msgspec(kind: Any) -> bool:
+    """Whether JSON makes an abstract type, as Sequence and Mapping."""
+    try:
+        codec_of(kind)
+    except InvalidRequest:
+        return False
+    return True
+
+
+def _told(function: Any) -> str:
+    return str(getattr(function, "__qualname__", function))
+
+
+# objects whose type nobody declares
+
+
+def _may_stay(result: Any, kind: Any) -> bool:
+    """Whether a result holds objects that need not be made others of the declared type."""
+    if not is_object(result):
+        return _holds_objects(result, 0)
+    parts = [part for part in (kind, *get_args(kind)) if isinstance(get_origin(part) or part, type)]
+    return any(isinstance(result, get_origin(part) or part) for part in parts)
+
+
+def _holds_objects(value: Any, depth: int) -> bool:
+    if isinstance(value, dict | list | tuple) and depth <= DEEPEST_VALUE:
+        return any(_holds_objects(part, depth + 1) for part in (value.values() if isinstance(value, dict) else value))
+    return is_object(value)
+
+
+def _marked(value: Any, depth: int) -> Any:
+    """The value with each object in it under the name of its class."""
+    if depth > DEEPEST_VALUE:
+        return value  # it is refused as too deep when it is encoded
+    if isinstance(value, dict):
+        plain = {name: _marked(part, depth + 1) for name, part in value.items()}
+        return {MARK: PLAIN, VALUE: plain} if MARK in value else plain
+    if isinstance(value, list | tuple):
+        return [_marked(part, depth + 1) for part in value]
+    if is_object(value):
+        kind = type(value)
+        return {MARK: f"{kind.__module__}:{kind.__qualname__}", VALUE: value}
+    return value
+
+
+def _unmarked(value: Any) -> Any:
+    """The value with an object in place of each that is marked."""
+    if isinstance(value, list):
+        return [_unmarked(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if MARK not in value:
+        return {name: _unmarked(part) for name, part in value.items()}
+    place, plain = value[MARK], value[VALUE]
+    if place == ALL:
+        return _unmarked(plain)
+    if place == PLAIN:
+        return {name: _unmarked(part) for name, part in plain.items()}
+    found = _class_at(place)
+    if found is None:
+        raise InvalidValue(
+            f"holds an object of the class {place!r}, which is not found under that name, so that no other attempt "
+            "could read it; let the function declare what it returns, or say type= at the step",
+            path="$",
+        )
+    return convert(plain, found)
+
+
+def _unwrapped(value: dict[str, Any], kind: Any) -> Any:
+    """A marked result where a type is declared, which counts where there are no classes, or not any more."""
+    if value[MARK] == PLAIN:
+        return convert(value[VALUE], kind)
+    try:
+        return _unmarked(value)
+    except InvalidValue:
+        return convert(_stripped(value), kind)
+
+
+def _stripped(value: Any) -> Any:
+    """The value without its marks."""
+    if isinstance(value, list):
+        return [_stripped(part) for part in value]
+    if isinstance(value, dict):
+        return _stripped(value[VALUE]) if MARK in value else {name: _stripped(part) for name, part in value.items()}
+    return value
+
+
+def _class_at(place: str) -> Any:
+    """The class at `module:name`, if that module is imported, has it, and its objects are read from JSON."""
+    module, _, name = place.partition(":")
+    found: Any = reduce(lambda outer, part: getattr(outer, part, None), name.split("."), sys.modules.get(module))
+    return found if knows_fields(found) else None
