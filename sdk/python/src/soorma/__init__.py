@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from soorma.config import ClientConfig
     from soorma.context import HandlerContext, PlatformContext
     from soorma.event_client import EventClient
-    from soorma.flow import Reject, Retry
+    from soorma.flow import Defer, Reject, Retry
     from soorma.memory.client import MemoryClient
     from soorma.registry import RegistryClient
     from soorma.workflow import WorkflowState
@@ -37,6 +37,7 @@ _HOMES = {
     "MemoryClient": "soorma.memory.client",
     "PlatformContext": "soorma.context",
     "RegistryClient": "soorma.registry",
+    "Defer": "soorma.flow",
     "Reject": "soorma.flow",
     "Retry": "soorma.flow",
     "RetryPolicy": "soorma_common.delivery",
@@ -50,6 +51,7 @@ __all__ = [
     "Agent",
     "Capability",
     "ClientConfig",
+    "Defer",
     "Event",
     "EventClient",
     "EventDefinition",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol, Required, TypedDict, Unpack
 from uuid import uuid4
 
@@ -80,38 +81,48 @@ class Outbox(Protocol):
         """Takes a timed event back; whether it was still waiting, None where that is not known yet."""
         ...
 
-    async def send_request(self, event: Envelope) -> Envelope:
-        """Publishes at once an event whose answer will be awaited; returns it as it was published."""
+    async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
+        """Publishes an event at once and returns its response, which `response_of` the published event awaits."""
         ...
 
 
 class PlatformOutbox:
-    """Publishes to the platform: accepted events are durable when `send` returns."""
+    """Publishes to the platform: accepted events are durable when `send` returns.
 
-    def __init__(self, caller: Caller) -> None:
+    `check_scope` raises where it must not be used for a tenant and user.
+    """
+
+    def __init__(self, caller: Caller, check_scope: Callable[[Scope], None] | None = None) -> None:
         self._caller = caller
+        self._check_scope = check_scope or _any_scope
 
     async def send(self, events: list[Envelope]) -> None:
         """See `Outbox.send`."""
+        for event in events:
+            self._check_scope(_scope_of(event))
         body = msgspec.json.encode(events[0] if len(events) == 1 else events)
         await self._caller.call("events", "POST", "/v1/events/publish", body=body)
 
     async def set_timer(self, timer: Timer) -> None:
         """See `Outbox.set_timer`."""
         body = msgspec.json.encode(timer)
-        scope = Scope(str(timer.event.tenant_id), str(timer.event.user_id))
+        scope = _scope_of(timer.event)
+        self._check_scope(scope)
         await self._caller.call("events", "POST", "/v1/events/timers", scope=scope, body=body)
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool:
         """See `Outbox.cancel_timer`."""
+        self._check_scope(scope)
         path = f"/v1/events/timers/{segment(event_id)}"
         answer = await self._caller.call("events", "DELETE", path, scope=scope)
         return bool(msgspec.json.decode(answer)["cancelled"])
 
-    async def send_request(self, event: Envelope) -> Envelope:
-        """See `Outbox.send_request`."""
-        await self.send([event])
-        return event
+    async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
+        """See `Outbox.request`. ReentrantRequest where only those could respond who wait for this one."""
+        self._check_scope(_scope_of(event))
+        body = msgspec.json.encode(event)
+        await self._caller.call("events", "POST", "/v1/events/publish", body=body, query={"awaited": "true"})
+        return await response_of(event)
 
 
 @awaited
@@ -209,8 +220,9 @@ class BusClient:
         """Publishes a request under a correlation id of its own and awaits the one answer that belongs to it.
 
         Raises TimedOut after `timeout` seconds (None: never), DeadLettered as soon as a group gives the request
-        up. In a handler it goes out at once, which is refused while there are uncommitted changes; a later
-        attempt of the event finds the same answer.
+        up. In a handler it goes out at once, though the handler's changes are not committed yet, and its response is
+        recorded: a later attempt that asks the same gets the same response, and nobody is asked again.
+        ReentrantRequest where those who would respond wait for this handler themselves.
         """
         wait = check_timeout("timeout", timeout)
         given = {
@@ -219,8 +231,8 @@ class BusClient:
             "response_event": _name(response_event),
             "response_topic": check_topic(response_topic),
         }
-        asked = await self._outbox.send_request(self._event(event_type, topic, data, given))
-        return await self._answer(asked, wait)
+        asked = self._event(event_type, topic, data, given)
+        return await self._outbox.request(asked, partial(self._answer, timeout=wait))
 
     async def respond(
         self,
@@ -249,7 +261,7 @@ class BusClient:
         while True:
             left = LONGEST_POLL if deadline is None else deadline - loop.time()
             if left <= 0:
-                raise TimedOut(f"no {asked.response_event!r} came within {timeout} s", event_id=asked.id)
+                raise TimedOut(self._late(asked, timeout), event_id=asked.id)
             found = await self._poll(path, scope, left)
             if found is None:
                 continue
@@ -261,6 +273,17 @@ class BusClient:
                     **told,
                 )
             return found
+
+    def _late(self, asked: Envelope, timeout: float | None) -> str:
+        text = (
+            f"no {asked.response_event!r} came within {timeout} s in response to {asked.type!r}: does an agent take it?"
+        )
+        if self._cause is None:
+            return text
+        return (
+            f"{text} While this handler waits, it keeps its place: {self._source!r} handles no other event of its "
+            "plan, and one less at a time"
+        )
 
     async def _poll(self, path: str, scope: Scope, left: float) -> Event | None:
         seconds = max(1, min(LONGEST_POLL, round(left)))
@@ -297,6 +320,14 @@ class BusClient:
                 setattr(event, field, self._cause.get(field))
         event.parent_event_id = event.parent_event_id or self._cause.get("id")
         event.plan_id = plan_of(event) or self._cause.get("plan_id")
+
+
+def _scope_of(event: Envelope) -> Scope:
+    return Scope(str(event.tenant_id), str(event.user_id))
+
+
+def _any_scope(_: Scope) -> None:
+    """Who may publish for whom is decided on the platform."""
 
 
 def timer_of(event: Envelope, delay: float | timedelta | None, at: datetime | None) -> Timer:

@@ -84,6 +84,7 @@ class StepRunner(Protocol):
         retry: RetryPolicy | None,
         timeout: float | None,  # noqa: ASYNC109 - of each try
         kind: Any,
+        check: Callable[[Any], Any] | None = None,
     ) -> Any:
         """The recorded result, or that of the function, which is recorded then."""
         ...
@@ -190,6 +191,7 @@ class HandlerContext(PlatformContext):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - of each try
         type: Any = None,  # noqa: A002 - reads best so
+        check: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Calls a function for an outward or expensive effect, and records its result the moment it is there.
 
@@ -200,13 +202,16 @@ class HandlerContext(PlatformContext):
         model, dataclass or msgspec struct; it comes back as what the function declares to return, or as `type`, and
         else as plain JSON. `retry` says how often and when it is tried again within this attempt (default: once),
         `timeout` in seconds how long one try may take. Fenced, if the event was given to another agent meanwhile.
+
+        `check` is called with what the function returned, before that is recorded: as `json.loads` for what a model
+        says. Where it raises, or returns False, this try has failed, and nothing is recorded.
         """
         if asyncio.get_running_loop() is not self._loop:
             raise InvalidRequest(
                 f"step {name!r} was called in another event loop than the agent's: await it in the handler, "
                 "or in a plain def handler say context.run(context.step(…))"
             )
-        return await self._steps.run(name, function, arguments, retry=retry, timeout=timeout, kind=type)
+        return await self._steps.run(name, function, arguments, retry=retry, timeout=timeout, kind=type, check=check)
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """Runs a call of this context from a plain `def` handler and waits: `context.run(state.get("goal"))`."""

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from uuid import UUID, uuid5
 
 import msgspec
 from msgspec.structs import replace
 
 from soorma.bus import PlatformOutbox, trace_of
+from soorma.life import LOOKS, Life, may_apply, own_status, told
 from soorma.memory.plans import Applied, PlatformPlans, Stored
 from soorma_common.delivery import PlanSnapshot
-from soorma_common.errors import Conflict, Forbidden, HandlerEnded, InvalidRequest, PlanEnded
+from soorma_common.errors import Conflict, Forbidden, HandlerEnded, InvalidRequest, NotFound
 from soorma_common.events import Envelope, Event, Timer, encode_envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import (
-    ENDINGS,
     AnyKeyOperation,
     AnyOperation,
     Append,
     Cleanup,
+    Compensate,
     Deadline,
     Ending,
     Extend,
@@ -38,7 +40,6 @@ from soorma_common.operations import (
     Set,
     apply,
     result,
-    tag,
 )
 
 T = TypeVar("T", bound=datetime | None)
@@ -77,19 +78,23 @@ class _Plan:
         self.operations: list[AnyOperation] = []
         self.reads: dict[str, int] = {}
         self.cleared = False
+        self.life = Life(snapshot.status if snapshot is not None else None)
         for key, entry in (snapshot.entries if snapshot else {}).items():
             self.base[key] = _Seen(bytes(entry.value).decode(), entry.revision, entry.updated_at, entry.expires_at)
         self.keys = len(self.base)
         self.size = sum(_bytes(key) + _bytes(seen.text) for key, seen in self.base.items())
 
-    def copy(self) -> _Plan:
-        """The view as it is now, to go back to."""
-        twin = _Plan(None)
-        twin.__dict__.update(self.__dict__)
+    def saved(self) -> dict[str, Any]:
+        """The view as it is now, for `restore`."""
+        state = dict(self.__dict__)
         for name in ("base", "changed", "operations", "reads"):
-            setattr(twin, name, getattr(self, name).copy())
-        twin.blind = {key: list(pending) for key, pending in self.blind.items()}
-        return twin
+            state[name] = state[name].copy()
+        state["blind"] = {key: list(pending) for key, pending in self.blind.items()}
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Goes back to what was saved, in place: other tasks of the handler hold this view while they read."""
+        self.__dict__.update(state)
 
     def put(self, key: str, text: str | None) -> None:
         """The key's text from now on, None: missing."""
@@ -229,8 +234,11 @@ class Transaction:
                 if self._isolation == "writes":
                     written = {op.key for op in plan.operations if isinstance(op, KeyOperation)}
                     reads = {key: revision for key, revision in reads.items() if key in written}
-                if plan.operations or reads:
-                    parts.append(PlanCommit(plan_id, plan.operations, reads))
+                status = plan.life.seen
+                if self._isolation == "writes" and not any(isinstance(op, LOOKS) for op in plan.operations):
+                    status = None
+                if plan.operations or reads or status:
+                    parts.append(PlanCommit(plan_id, plan.operations, reads, expected_status=status))
         return Commit(parts, self._events, timers=self._timers, cancels=self._cancels)
 
     # as Plans
@@ -259,14 +267,18 @@ class Transaction:
         await self._fetch(plan_id, plan, asked)
         if any(isinstance(op, Cleanup) for op in operations):
             await self._fetch(plan_id, plan, [*await self._all_keys(plan_id, plan), *plan.blind])
+        if any(isinstance(op, LOOKS) for op in operations):
+            await self._learn_life(plan_id, plan)
         pasts = [await self._past(op) for op in operations[:1] if isinstance(op, Fork)]
         self.check(scope)
-        before = plan.copy() if len(operations) > 1 else plan
-        try:
+        before, size = plan.saved() if len(operations) > 1 else None, self._size
+        try:  # without an await: what is undone is of this call alone
             results: list[str | None] = [self._begin(plan, past) for past in pasts]
             results += [self._apply_one(plan_id, plan, self._arrival(op)) for op in operations[len(pasts) :]]
         except BaseException:
-            self._plans[plan_id] = before  # all of them or none
+            if before is not None:
+                plan.restore(before)  # all of them or none
+                self._size = size
             raise
         return Applied(results, UNCOMMITTED, datetime.now(UTC))
 
@@ -286,8 +298,13 @@ class Transaction:
                 return str(count)
             case PlaceOperation(key=key):
                 raise InvalidRequest(f"the place at {key!r} would be seen after the commit only: take it outside of it")
-            case Ending() | Deadline():
-                self._check_active(plan_id, plan, operation)
+            case Ending():
+                if not may_apply(plan_id, plan.operations, plan.life, operation):
+                    return "false"
+                plan.operations.append(operation)
+                return "true"
+            case Deadline() | Compensate():
+                may_apply(plan_id, plan.operations, plan.life, operation)
             case Fork(plan_id=source):
                 raise InvalidRequest(
                     f"plan {plan_id!r} begins with its fork of {source!r}: no operation goes before that"
@@ -295,21 +312,16 @@ class Transaction:
         plan.operations.append(operation)
         return None
 
-    @staticmethod
-    def _check_active(plan_id: str, plan: _Plan, late: AnyOperation) -> None:
-        """Raises PlanEnded where the plan is ended by an operation before."""
-        status = None
-        for operation in plan.operations:
-            if isinstance(operation, Cleanup):
-                status = None
-            elif isinstance(operation, Ending):
-                status = ENDINGS[type(operation)]
-        if status is not None:
-            raise PlanEnded(
-                f"plan {plan_id!r} was ended before in this transaction, it is {status}: {tag(late)} too late",
-                plan_id=plan_id,
-                plan_status=status,
-            )
+    async def _learn_life(self, plan_id: str, plan: _Plan) -> None:
+        """Learns how far the plan's life has come, unless that is known or its own operations say it."""
+        if plan.life.known is None and own_status(plan.operations) is None:
+            plan.life.learn(await self._row(plan_id))
+
+    async def _row(self, plan_id: str) -> dict[str, Any] | None:
+        try:
+            return await self._platform.plan(self.scope, plan_id)
+        except NotFound:
+            return None
 
     async def _past(self, fork: Fork) -> tuple[Fork, dict[str, str]]:
         """A fork of just one revision, and what it begins with."""
@@ -408,6 +420,17 @@ class Transaction:
         names.update(key for key in plan.blind if key.startswith(prefix))
         return sorted(names)
 
+    async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
+        """See `Plans.plan`: its status is relied on, and is that which the transaction gives it."""
+        self.check(scope)
+        plan = self._plan(plan_id)
+        row = await self._row(plan_id)
+        self.check(scope)
+        if own_status(plan.operations) is None:
+            plan.life.learn(row)
+            plan.life.look()
+        return told(plan_id, row, plan.operations)
+
     async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
         """See `Plans.actions`."""
         self.check(scope)
@@ -424,7 +447,7 @@ class Transaction:
         """See `Outbox.send`."""
         self._check_may_change()
         for event in events:
-            self.check(Scope(str(event.tenant_id), str(event.user_id)))
+            self.check(_scope_of(event))
             self._limits.check("event_bytes", len(encode_envelope(event).encode()), "event {!r}, in bytes,", event.type)
         self._limits.check("commit_events", len(self._events) + len(events), "the number of the transaction's events")
         for event in events:
@@ -435,7 +458,7 @@ class Transaction:
         """See `Outbox.set_timer`."""
         self._check_may_change()
         event = timer.event
-        self.check(Scope(str(event.tenant_id), str(event.user_id)))
+        self.check(_scope_of(event))
         self._limits.check("event_bytes", len(encode_envelope(event).encode()), "event {!r}, in bytes,", event.type)
         self._size = self._size_with(event)
         self._timers.append(timer)
@@ -456,8 +479,12 @@ class Transaction:
         self._cancels.append(event_id)
         return None
 
-    async def send_request(self, event: Envelope) -> Envelope:
-        """See `Outbox.send_request`."""
+    async def request(
+        self,
+        event: Envelope,
+        response_of: Callable[[Envelope], Awaitable[Event]],  # noqa: ARG002 - nobody asks
+    ) -> Event:
+        """See `Outbox.request`."""
         raise InvalidRequest(
             f"request {event.type!r} would be published at once and waited for, inside a transaction that is not "
             "committed yet: ask before it begins"
@@ -469,11 +496,7 @@ class Transaction:
         """See `Plans.check`: HandlerEnded once it is over, Forbidden for another tenant or user than its own."""
         if self._is_over:
             raise HandlerEnded(f"{self._what} has ended and cannot be used any more; await all that it starts before")
-        if scope != self.scope:
-            raise Forbidden(
-                f"{self._what} works for tenant {self.scope.tenant_id!r} and user {self.scope.user_id!r}, "
-                f"and not for tenant {scope.tenant_id!r} and user {scope.user_id!r}"
-            )
+        check_confined(self._what, self.scope, scope)
 
     @property
     def _is_over(self) -> bool:
@@ -537,15 +560,28 @@ class Transaction:
         self._limits.check("value_bytes", size, "the value of {!r}, in bytes,", key)
 
 
+class Results(Protocol):
+    """The recorded results of a delivery's steps, as JSON text."""
+
+    def find(self, name: str, occurrence: int) -> str | None:
+        """The recorded one, None if there is none."""
+        ...
+
+    async def keep(self, name: str, occurrence: int, result: Any, kind: Any) -> str:
+        """Records one, to be read as `kind`; it is durable when this returns."""
+        ...
+
+
 class HandlerTransaction(Transaction):
     """One attempt of a handler, in the scope of its event: its commit answers the delivery."""
 
-    def __init__(self, event: Event, fence: str, group: str, **how: Any) -> None:
+    def __init__(self, event: Event, fence: str, group: str, results: Results, **how: Any) -> None:
         super().__init__(Scope(event["tenant_id"], event["user_id"]), **how)
+        self._results = results
         self._event = event
         self._fence = fence
         self._group = group
-        self._requests = 0
+        self._asked: Counter[str] = Counter()
         self._has_returned = False
 
     def commit(self) -> Commit:
@@ -554,22 +590,26 @@ class HandlerTransaction(Transaction):
         cause = Cause(event_id=event.id, correlation_id=event.correlation_id, trace_id=event.trace_id)
         return replace(super().commit(), fence=self._fence, cause=cause)
 
-    async def send_request(self, event: Envelope) -> Envelope:
-        """See `Outbox.send_request`. Its id is derived from the delivery, so a later attempt asks the same question."""
-        self.check(Scope(str(event.tenant_id), str(event.user_id)))
-        if not self.is_empty:
-            raise InvalidRequest(
-                "a request is published at once, but this handler has changes that are not committed yet: "
-                "ask first and change then, or publish the request without waiting and handle its answer"
-            )
-        self._requests += 1
+    async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
+        """See `Outbox.request`: a step of the handler, under an id that is derived from the delivery and the question.
+
+        So tasks that ask side by side each get their own response, in whatever order they ask in a later attempt.
+        """
+        self.check(_scope_of(event))
         event.trace_id = self._event.trace_id or trace_of(str(self._event.id))
         event.id = event.correlation_id = ""
         content = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
-        name = f"{self._group}\0{self._event.id}\0{self._requests}\0{content}"
+        content += in_step.get() or ""  # the function of a step asks again in each try, and is not run again later
+        self._asked[content] += 1
+        name = f"{self._group}\0{self._event.id}\0{self._asked[content]}\0{content}"
         event.id = event.correlation_id = str(uuid5(_REQUESTS, name))
-        await self._outbox.send([event])
-        return event
+        step = f"request {event.id}"
+        text = self._results.find(step, 1)
+        if text is None:
+            response = await self._outbox.request(event, response_of)
+            self.check(self.scope)
+            text = await self._results.keep(step, 1, dict(response), dict[str, Any])
+        return Event.from_json(text)
 
     def returned(self) -> None:
         """The handler has returned or failed: from now on only what a step's function does goes on, until `end`."""
@@ -595,6 +635,19 @@ class HandlerTransaction(Transaction):
     @property
     def _what(self) -> str:
         return f"the handler of event {self._event.get('type')!r}, with its context,"
+
+
+def _scope_of(event: Envelope) -> Scope:
+    return Scope(str(event.tenant_id), str(event.user_id))
+
+
+def check_confined(what: str, own: Scope, other: Scope) -> None:
+    """Raises Forbidden where something names another tenant or user than those it works for."""
+    if other != own:
+        raise Forbidden(
+            f"{what} works for tenant {own.tenant_id!r} and user {own.user_id!r}, "
+            f"and not for tenant {other.tenant_id!r} and user {other.user_id!r}"
+        )
 
 
 def _moment(time: T | int) -> T | datetime:

@@ -24,15 +24,12 @@ from soorma_common.events import Envelope, check_envelope
 from soorma_common.names import check_name
 from soorma_common.operations import (
     Append,
-    Cancel,
     Cleanup,
     Compensate,
-    Complete,
     Deadline,
     Delete,
     ExpirePlan,
     Extend,
-    Fail,
     Fork,
     Increment,
     Join,
@@ -271,27 +268,35 @@ class WorkflowState:
         await self._apply(ExpirePlan(check_ttl(seconds)))
 
     async def info(self) -> PlanInfo:
-        """What the platform tells of the plan: status, revision, sizes, times, result or reason. NotFound: nothing."""
+        """What the platform tells of the plan: status, revision, sizes, times, result or reason. NotFound: nothing.
+
+        In a handler the status is checked at the commit, like a key that was read, and shows an end of its own. The
+        rest is as it was last committed, and not checked.
+        """
         return await self.memory.get_plan(self.plan_id, self.tenant_id, self.user_id)
 
-    async def complete(self, result: Any = None) -> None:
-        """Ends the plan: its goal is reached. `plan.completed` on plan-events tells so; PlanEnded if it has ended."""
-        await self._apply(Complete(raw(encode(result))))
+    async def complete(self, result: Any = None, *, if_active: bool = False) -> bool:
+        """Ends the plan: its goal is reached. `plan.completed` on plan-events tells so.
 
-    async def fail(self, reason: str) -> None:
-        """Ends the plan: its goal will not be reached. `plan.failed` on plan-events tells so.
+        Returns True. Where the plan has ended before, raises PlanEnded, or returns False with `if_active=True`. In a
+        handler that is true at its commit: if another ends the plan until then, the handler runs again.
+        """
+        return await self.memory.complete_plan(self.plan_id, result, self.tenant_id, self.user_id, if_active=if_active)
+
+    async def fail(self, reason: str, *, if_active: bool = False) -> bool:
+        """Ends the plan, like `complete`: its goal will not be reached. `plan.failed` on plan-events tells so.
 
         What was registered with `compensate` is published then, the last first, each when the one before was handled.
         """
-        await self._apply(Fail(_reason(reason)))
+        return await self.memory.fail_plan(self.plan_id, reason, self.tenant_id, self.user_id, if_active=if_active)
 
-    async def cancel(self, reason: str = "") -> None:
-        """Ends the plan: it is not wanted any more. `plan.cancelled` on plan-events tells so.
+    async def cancel(self, reason: str = "", *, if_active: bool = False) -> bool:
+        """Ends the plan, like `complete`: it is not wanted any more. `plan.cancelled` on plan-events tells so.
 
         Events of the plan that wait for handlers, or for another attempt, are dropped. Handlers at work on it are
         told (`context.cancelled`), and their commits refused.
         """
-        await self._apply(Cancel(_reason(reason)))
+        return await self.memory.cancel_plan(self.plan_id, reason, self.tenant_id, self.user_id, if_active=if_active)
 
     async def deadline(
         self,
@@ -417,13 +422,6 @@ def _expected(expect: int | Iterable[str]) -> int | list[str]:
     if not names or len(set(names)) < len(names):
         raise InvalidRequest(f"expect names who is waited for, each once, and not {names!r}")
     return sorted(names) if isinstance(expect, AbstractSet) else names
-
-
-def _reason(reason: str) -> str:
-    if not isinstance(reason, str):
-        raise InvalidRequest(f"reason is a text, not {reason!r}")
-    encode(reason)
-    return reason
 
 
 def _event(event_type: str, topic: TopicLike, data: Any) -> Envelope:

@@ -13,6 +13,7 @@ import msgspec
 from soorma_common.errors import InvalidRequest
 from soorma_common.limits import Limits
 from soorma_common.memory import Commit
+from soorma_common.names import PlanStatus
 
 LEASE_SECONDS = 30.0
 """How long a delivery stays with an agent that is not heard of; agents renew three times as often."""
@@ -70,12 +71,16 @@ _BOUNDS = {
 
 
 class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which events a handler takes: a type and a topic, `*` for any; `ordered` keeps a plan's events in line."""
+    """Which events a handler takes: a type and a topic, `*` for any; `ordered` keeps a plan's events in line.
+
+    `ended_plans` takes events of plans that have ended, too.
+    """
 
     type: str
     topic: str = "*"
     ordered: bool = True
     retry: RetryPolicy = RetryPolicy()
+    ended_plans: bool = False
 
 
 class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_fields=True):
@@ -106,7 +111,8 @@ class CommitFrame(msgspec.Struct, tag_field="frame", tag="commit", forbid_unknow
 class FailFrame(msgspec.Struct, tag_field="frame", tag="fail", forbid_unknown_fields=True):
     """The handler failed; `after` in seconds overrides the backoff, `reject` gives up at once.
 
-    With `defer` it has not failed, but is to be run again `after` that time: this costs no attempt.
+    `defer` puts the event off for `after` seconds without costing an attempt. `fail_plan` ends the event's plan as
+    failed with it, where it is given up.
     """
 
     number: int
@@ -115,6 +121,7 @@ class FailFrame(msgspec.Struct, tag_field="frame", tag="fail", forbid_unknown_fi
     after: float | None = None
     reject: bool = False
     defer: bool = False
+    fail_plan: bool = False
 
 
 class StepFrame(msgspec.Struct, tag_field="frame", tag="step", forbid_unknown_fields=True):
@@ -164,11 +171,15 @@ class SnapshotEntry(msgspec.Struct, array_like=True):
 
 
 class PlanSnapshot(msgspec.Struct):
-    """The whole small state of a plan, by key. What is not in it is missing."""
+    """The whole small state of a plan, by key. What is not in it is missing.
+
+    `status` is how far its life has come, `missing` where nothing of it is there.
+    """
 
     plan_id: str
     revision: int
     entries: dict[str, SnapshotEntry]
+    status: PlanStatus = "missing"
 
 
 class RecordedStep(msgspec.Struct, array_like=True):

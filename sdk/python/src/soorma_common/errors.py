@@ -58,6 +58,13 @@ class InvalidPayload(InvalidValue):
     code = "invalid_payload"
 
 
+class ReentrantRequest(InvalidRequest):
+    """All who take a request wait for its response themselves: `group` does, in its handler of event `event_id`."""
+
+    code = "reentrant_request"
+    status = 409
+
+
 class Forbidden(SoormaError):
     """The caller may not touch that tenant, user or plan."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from soorma_common.events import Envelope, TimerBody
-from soorma_common.names import Name
+from soorma_common.names import Name, PlanStatus
 from soorma_common.operations import AnyOperation
 
 
@@ -13,13 +13,15 @@ class PlanCommit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     """The part of a commit that touches one plan.
 
     `reads` maps keys to the revisions they were read at (0: missing); `expected_revision` is that of the
-    plan. Where one differs at commit, the whole commit is refused with Conflict.
+    plan, `expected_status` its status, or `missing` where nothing is there. Where one differs at commit, the whole
+    commit is refused with Conflict.
     """
 
     plan_id: Name
     operations: list[AnyOperation] = []
     reads: dict[Name, int] = {}
     expected_revision: int | None = None
+    expected_status: PlanStatus | None = None
 
 
 class Cause(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):

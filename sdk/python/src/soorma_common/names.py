@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -24,6 +24,9 @@ NAME_SCHEMA: dict[str, Any] = {
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema=NAME_SCHEMA)]
 """A name in a message. It is checked by `check_name`, which says more than a decoder."""
+
+PlanStatus: TypeAlias = Literal["missing", "active", "completed", "failed", "cancelled"]
+"""How far a plan's life has come; missing where nothing of it is there."""
 
 
 class Scope(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest, InvalidValue, WrongType
 from soorma_common.events import Envelope, TimerBody
-from soorma_common.names import Name
+from soorma_common.names import Name, PlanStatus
 from soorma_common.values import LARGEST_INTEGER_BITS, decode
 
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -157,9 +157,13 @@ class LifeOperation(Operation):
 
 
 class Ending(LifeOperation, kw_only=True):
-    """Ends the plan's life, once; an event of the id `event_id` tells of it on plan-events."""
+    """Ends the plan's life, once; an event of the id `event_id` tells of it on plan-events.
+
+    Result: whether the plan was ended by it. With `if_active` a plan that has ended before is left as it is.
+    """
 
     event_id: Name | None = None
+    if_active: bool = False
 
 
 class Complete(Ending, tag="complete"):
@@ -210,7 +214,7 @@ AnyOperation = AnyKeyOperation | AnyPlaceOperation | RecordAction | Cleanup | Ex
 
 _TAGS: dict[type[Operation], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(AnyOperation)}
 
-ENDINGS: dict[type[Ending], str] = {Complete: "completed", Fail: "failed", Cancel: "cancelled"}
+ENDINGS: dict[type[Ending], PlanStatus] = {Complete: "completed", Fail: "failed", Cancel: "cancelled"}
 """The status that an operation leads to; the event that tells of it is `plan.` and that."""
 
 

@@ -14,6 +14,7 @@ from claims_suite import ClaimsSuite
 from clocks_suite import ClocksSuite
 from deaths_suite import DeathsSuite
 from durability_suite import DurabilitySuite
+from endings_suite import EndingsSuite
 from events_suite import EventsSuite
 from expiry_suite import ExpirySuite
 from failures_suite import FailuresSuite
@@ -56,6 +57,7 @@ class StoreSuite(
     StepsSuite,
     JoiningSuite,
     LifeSuite,
+    EndingsSuite,
     TimeTravelSuite,
     ClocksSuite,
     SemaphoresSuite,

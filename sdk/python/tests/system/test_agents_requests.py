@@ -113,26 +113,26 @@ async def test_a_later_attempt_finds_the_same_answer(
     assert len(responder) == 2
 
 
-@pytest.mark.behaviour("requests.ask-first")
-async def test_a_request_with_uncommitted_changes_says_what_to_do(
+@pytest.mark.behaviour("requests.after-changes")
+async def test_a_request_after_changes_goes_out_and_these_stay_uncommitted(
     context: PlatformContext, agent: Agent, responder: Seen
 ) -> None:
-    done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    state, seen = WorkflowState(context.memory, "plan"), Seen()
 
     @agent.on_event("a")
     async def handle(event: Any, handler: HandlerContext) -> None:
-        await WorkflowState(handler.memory, "plan").get("k")
-        answer = await handler.bus.request("ask", response_event="answered", timeout=10)
-        await WorkflowState(handler.memory, "plan").set("k", answer.data)
-        try:
-            await handler.bus.request("ask", response_event="answered", timeout=10)
-        except InvalidRequest as error:
-            done.set_result(str(error))
+        inside = WorkflowState(handler.memory, "plan")
+        tokens = await inside.increment("tokens", 10)
+        answer = await handler.bus.request("ask", tokens, response_event="answered", timeout=10)
+        seen.append((await state.get("tokens"), await inside.get("tokens"), answer.data))
+        await inside.increment("tokens", 5)
+        if handler.attempt == 1:
+            raise ValueError("once more")
 
-    async with agent, asyncio.timeout(15):
+    async with agent:
         await context.bus.publish("a", "business-facts")
-        assert "ask first" in await done
-        await WorkflowState(context.memory, "plan").wait_for("k", timeout=10)
+        assert await state.wait_for("tokens", timeout=10) == 15
+    assert seen == [(None, 10, {"you said": 10})] * 2
     assert len(responder) == 1
 
 

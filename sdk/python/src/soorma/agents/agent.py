@@ -123,19 +123,21 @@ class Agent:
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         isolation: Isolation = "reads",
+        ended_plans: bool = False,
     ) -> Callable[[F], F]:
         """Registers a handler, `async def` or plain `def`, of (event, context), for a type (`*`: all) and topic (any).
 
         Events of one plan are handled one at a time and in order, unless `ordered=False`. `retry` says how often
         a failed one is tried again, `timeout` (seconds, math.inf: for ever) how long one attempt may take.
-        `isolation="writes"` checks at the commit only those reads whose keys are written too.
+        `isolation="writes"` checks at the commit only those reads whose keys are written too. `ended_plans=True` takes
+        events of plans that have ended, too.
         """
         where = None if topic is None else check_topic(topic)
         kind = check_name("event_type", type_name(event_type))
         check_retry(retry)
 
         def register(function: F) -> F:
-            wanted = subscription(kind, where, ordered=ordered, retry=retry or self._retry)
+            wanted = subscription(kind, where, ordered=ordered, retry=retry or self._retry, ended_plans=ended_plans)
             limit = timeout if timeout is not None else self._handler_timeout
             limit = None if limit is None or math.isinf(limit) else limit
             self._handlers.add(Handler(function, wanted, limit, isolation), replace=self._running is None)

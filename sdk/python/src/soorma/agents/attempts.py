@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -24,13 +25,13 @@ from soorma.bus import BusClient, PlatformOutbox
 from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import HandlerContext, PlatformContext
-from soorma.flow import Reject, Retry
+from soorma.flow import Defer, Flow, Reject, Retry, is_hopeless, steering
 from soorma.memory.client import MemoryClient
 from soorma.memory.plans import PlatformPlans
 from soorma.registry import RegistryClient
-from soorma.transaction import HandlerTransaction
+from soorma.transaction import HandlerTransaction, check_confined
 from soorma_common.delivery import LEASE_SECONDS, CommitFrame, Deliver, FailFrame, StepFrame, Welcome
-from soorma_common.errors import Conflict, Fenced, InvalidRequest, PlanEnded, SoormaError
+from soorma_common.errors import Conflict, Fenced, InvalidRequest, SoormaError
 from soorma_common.events import Event
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause
@@ -203,7 +204,7 @@ class Attempts:
         fresh: list[Any] = []
         results = StepResults(delivery.steps, self._recorder(delivery.fence), self._limits)
         while True:
-            transaction = self._transaction(delivery, handler, event, is_first=conflicts == 0)
+            transaction = self._transaction(delivery, handler, event, results, is_first=conflicts == 0)
             given = Event.from_json(bytes(delivery.event)) if conflicts else Event(event)
             transaction.know(fresh)
             failed = await self._run(delivery, handler, event, given, transaction, results)
@@ -223,9 +224,6 @@ class Attempts:
                     self._leases.reserve(delivery.fence, reserved)
             except Fenced:
                 raise
-            except PlanEnded as error:  # it stays ended: no later attempt can be committed
-                await self._fail(delivery, error, about, f"{type(error).__name__}: {error}")
-                return
             except SoormaError as error:  # a limit, an event id used before: not to be committed as it is
                 await self._fail(delivery, error, about, results.lost)
                 return
@@ -279,11 +277,14 @@ class Attempts:
             _uncancel()
             return error
 
-    def _transaction(self, delivery: Deliver, handler: Handler, event: Event, *, is_first: bool) -> HandlerTransaction:
+    def _transaction(
+        self, delivery: Deliver, handler: Handler, event: Event, results: StepResults, *, is_first: bool
+    ) -> HandlerTransaction:
         return HandlerTransaction(
             event,
             delivery.fence,
             self._agent,
+            results,
             snapshot=delivery.plan if is_first else None,  # it was of the time of the delivery
             limits=self._limits,
             isolation=handler.isolation,
@@ -311,9 +312,11 @@ class Attempts:
 
         def immediate() -> PlatformContext:
             cause = Cause(self._agent, self._instance, event.id, event.correlation_id, event.trace_id)
+            confined = partial(check_confined, f"the handler of event {event.type!r}, in context.immediate,", scope)
+            outbox = PlatformOutbox(self._caller, confined)
             return PlatformContext(
-                MemoryClient.on(config, self._caller, PlatformPlans(self._caller, cause)),
-                BusClient(config, self._caller, self._agent, cause=event),
+                MemoryClient.on(config, self._caller, PlatformPlans(self._caller, cause, confined)),
+                BusClient(config, self._caller, self._agent, outbox, event),
                 RegistryClient.on(config, self._caller),
             )
 
@@ -339,12 +342,17 @@ class Attempts:
 
     async def _fail(self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None) -> None:
         """Tells the platform that the attempt has failed, and why; no other follows where that is `hopeless`."""
-        after = error.after if isinstance(error, Retry) else None
+        error = steering(error)
+        after = error.after if isinstance(error, Retry | Defer) else None
+        fail_plan = isinstance(error, Reject) and error.fail_plan
+        if hopeless is None and is_hopeless(error):
+            hopeless = reason_of(error)
         reject = hopeless is not None or isinstance(error, Reject)
         if hopeless is not None:
             reason = hopeless
-            log.error("%s: given up, nothing of this attempt is visible: %s", about, reason)
-        elif isinstance(error, Retry | Reject):
+            shown = None if isinstance(error, Reject) else error
+            log.error("%s: given up, nothing of this attempt is visible: %s", about, reason, exc_info=shown)
+        elif isinstance(error, Flow):
             reason = error.reason
             log.info("%s: %s: %s", about, type(error).__name__.lower(), reason)
         elif isinstance(error, TookTooLong):
@@ -357,22 +365,25 @@ class Attempts:
             else:
                 log.error("%s: the handler failed, nothing of this attempt is visible", about, exc_info=error)
         self._committing.add(delivery.fence)
+        number, defer = self._connection.number(), isinstance(error, Defer) and not reject
+        frame = FailFrame(number, delivery.fence, reason, after, reject, defer=defer, fail_plan=fail_plan)
         try:
-            await self._report(delivery.fence, reason, after, reject)
+            await self._report(frame)
         except Fenced:
             if not isinstance(error, Fenced):  # it was told above
                 raise
 
-    async def _report(self, fence: str, reason: str, after: float | None, reject: bool) -> None:
+    async def _report(self, frame: FailFrame) -> None:
         """Sends a failure; if the platform refuses its text, one without it: no attempt stays unanswered."""
+        fence = frame.fence
         try:
-            await self._answer(fence, FailFrame(self._connection.number(), fence, reason, after, reject))
+            await self._answer(fence, frame)
         except Fenced:
             raise
         except Exception as error:
             log.exception("a failure could not be reported as it is; it is reported without its reason")
             reason = f"its failure could not be reported: {reason_of(error)}"
-            await self._answer(fence, FailFrame(self._connection.number(), fence, reason, None, reject))
+            await self._answer(fence, FailFrame(self._connection.number(), fence, reason, None, frame.reject))
 
     async def _answer(self, fence: str, frame: CommitFrame | FailFrame) -> None:
         """Sends how an attempt ended, and waits until the platform has it, whoever cancels this but the agent itself.

@@ -110,6 +110,8 @@ def check_retry(retry: object) -> None:
         raise InvalidRequest(f"retry= is a RetryPolicy, as RetryPolicy(max_attempts=3), not {retry!r}")
 
 
-def subscription(event_type: str, topic: str | None, *, ordered: bool, retry: RetryPolicy | None) -> Subscription:
+def subscription(
+    event_type: str, topic: str | None, *, ordered: bool, retry: RetryPolicy | None, ended_plans: bool = False
+) -> Subscription:
     """The subscription of a handler; without a topic it takes the type from any."""
-    return Subscription(event_type, topic or "*", ordered, retry or RetryPolicy())
+    return Subscription(event_type, topic or "*", ordered, retry or RetryPolicy(), ended_plans)

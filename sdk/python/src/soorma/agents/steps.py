@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, Protocol
 from soorma.agents.handlers import check_retry
 from soorma.agents.results import decode_result, encode_result, kind_of
 from soorma.agents.threads import Threads, TimeIsOver
-from soorma.callables import finish, is_async, is_generator, name_of
-from soorma.flow import Reject, Retry
+from soorma.callables import check_callable, finish, is_async, is_generator, name_of
+from soorma.flow import Flow, Reject
 from soorma.transaction import in_step
 from soorma_common.delivery import RecordedStep, RetryPolicy
 from soorma_common.errors import Fenced, HandlerEnded, InvalidRequest, Unavailable
@@ -38,6 +38,7 @@ class _Effect(NamedTuple):
     retry: RetryPolicy
     timeout: float | None
     kind: Any
+    check: Callable[[Any], Any] | None
 
 
 class Record(Protocol):
@@ -116,10 +117,13 @@ class Steps:
         retry: RetryPolicy | None,
         timeout: float | None,  # noqa: ASYNC109 - of each try
         kind: Any,
+        check: Callable[[Any], Any] | None = None,
     ) -> Any:
         """The recorded result, or that of the function, which is recorded then."""
         self._check()
         check_retry(retry)
+        if check is not None:
+            check_callable(check, f"the check of step {name!r}", "result")
         if timeout is not None and (type(timeout) not in (int, float) or not timeout > 0):
             raise InvalidRequest(f"timeout of step {name!r} is a number of seconds above 0, not {timeout!r}")
         if is_generator(function):
@@ -129,7 +133,7 @@ class Steps:
         occurrence = self._occurrences[name]
         text = self._results.find(name, occurrence)
         if text is None:
-            effect = _Effect(name, partial(function, *arguments), retry or ONCE, timeout, kind)
+            effect = _Effect(name, partial(function, *arguments), retry or ONCE, timeout, kind, check)
             text = await self._done(effect, occurrence)
         return decode_result(name, text, kind)
 
@@ -175,8 +179,8 @@ class Steps:
         while True:
             try:
                 await self._how.confirm()
-                return await self._called(effect)
-            except (Retry, Reject, Fenced, HandlerEnded):
+                return await self._checked(effect)
+            except (Flow, Fenced, HandlerEnded):
                 raise  # these are about the attempt, not about the effect
             except Exception as error:
                 if attempt >= retry.max_attempts:
@@ -186,6 +190,15 @@ class Steps:
                 log.warning("step %s: try %d failed (%s), again in %.1f s", effect.name, attempt, cause, wait)
                 await asyncio.sleep(wait)
                 attempt += 1
+
+    async def _checked(self, effect: _Effect) -> Any:
+        """The function's result, if the check lets it pass: it raises, or returns False, where that is not so."""
+        result = await self._called(effect)
+        if effect.check is None:
+            return result
+        if await self._called(effect._replace(call=partial(effect.check, result))) is False:
+            raise ValueError(f"the check of step {effect.name!r} refused its result; nothing was recorded")
+        return result
 
     async def _called(self, effect: _Effect) -> Any:
         """The function's result; a plain one runs in a thread, so that it may block."""

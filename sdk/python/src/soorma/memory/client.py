@@ -14,11 +14,12 @@ from soorma.awaits import awaited
 from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
 from soorma.local import shown
+from soorma.memory.endings import cancellation, completion, failure
 from soorma.memory.plans import Plans, PlatformPlans, Stored
 from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.identity import entry_id
 from soorma_common.names import Scope, check_name
-from soorma_common.operations import LONGEST_TTL, AnyOperation, Cleanup, Delete, Set
+from soorma_common.operations import LONGEST_TTL, AnyEnding, AnyOperation, Cleanup, Delete, Set
 from soorma_common.values import decode, encode
 
 
@@ -234,6 +235,45 @@ class MemoryClient:
         """Removes everything of a plan; returns how many keys it had."""
         return int((await self.apply(plan_id, [Cleanup()], tenant_id, user_id))[0])
 
+    async def complete_plan(
+        self,
+        plan_id: str,
+        result: Any = None,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        if_active: bool = False,
+    ) -> bool:
+        """Ends a plan as completed; returns True. PlanEnded, or with `if_active` False, where it has ended before."""
+        return await self._end(plan_id, completion(result, if_active=if_active), tenant_id, user_id)
+
+    async def fail_plan(
+        self,
+        plan_id: str,
+        reason: str,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        if_active: bool = False,
+    ) -> bool:
+        """Ends a plan as failed, like `complete_plan`; its compensations are published."""
+        return await self._end(plan_id, failure(reason, if_active=if_active), tenant_id, user_id)
+
+    async def cancel_plan(
+        self,
+        plan_id: str,
+        reason: str = "",
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+        *,
+        if_active: bool = False,
+    ) -> bool:
+        """Ends a plan as cancelled, like `complete_plan`; what waits for its handlers is dropped."""
+        return await self._end(plan_id, cancellation(reason, if_active=if_active), tenant_id, user_id)
+
+    async def _end(self, plan_id: str, ending: AnyEnding, tenant_id: str | None, user_id: str | None) -> bool:
+        return bool((await self.apply(plan_id, [ending], tenant_id, user_id))[0])
+
     async def list_keys(
         self, plan_id: str, prefix: str = "", tenant_id: str | None = None, user_id: str | None = None
     ) -> list[str]:
@@ -242,8 +282,8 @@ class MemoryClient:
 
     async def get_plan(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> PlanInfo:
         """A plan's status, revision, sizes and times; NotFound where there is nothing of it."""
-        path = f"/v1/memory/plans/{segment(check_name('plan_id', plan_id))}"
-        return _plan_info(await self._caller.read("memory", path, self.scope(tenant_id, user_id)))
+        scope = self.scope(tenant_id, user_id)
+        return _plan_info(await self._plans.plan(scope, check_name("plan_id", plan_id)))
 
     async def list_plans(
         self,

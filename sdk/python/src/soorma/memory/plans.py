@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -67,17 +68,27 @@ class Plans(Protocol):
         """All keys with that prefix, in order."""
         ...
 
+    async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
+        """The plan as the platform tells of it; NotFound where there is nothing of it."""
+        ...
+
     async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
         """All actions in order, as the platform tells them; of an uncommitted one the name alone."""
         ...
 
 
 class PlatformPlans:
-    """Plans on the platform: each `apply` is a commit of its own, durable when it returns."""
+    """Plans on the platform: each `apply` is a commit of its own, durable when it returns.
 
-    def __init__(self, caller: Caller, cause: Cause | None = None) -> None:
+    `check_scope` raises where it must not be used for a tenant and user.
+    """
+
+    def __init__(
+        self, caller: Caller, cause: Cause | None = None, check_scope: Callable[[Scope], None] | None = None
+    ) -> None:
         self._caller = caller
         self._cause = cause
+        self._check_scope = check_scope
 
     @property
     def collects(self) -> bool:
@@ -85,7 +96,9 @@ class PlatformPlans:
         return False
 
     def check(self, scope: Scope) -> None:
-        """See `Plans.check`: who may use it for whom is decided on the platform."""
+        """Raises what `check_scope` raises; without one, who may use it for whom is decided on the platform."""
+        if self._check_scope is not None:
+            self._check_scope(scope)
 
     async def apply(
         self,
@@ -149,6 +162,11 @@ class PlatformPlans:
         path = f"/v1/memory/working/{segment(plan_id)}"
         page = await self._caller.read("memory", path, scope, limit=1, values="false")
         return int(page["revision"])
+
+    async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
+        """See `Plans.plan`."""
+        found: dict[str, Any] = await self._caller.read("memory", f"/v1/memory/plans/{segment(plan_id)}", scope)
+        return found
 
     async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
         """See `Plans.actions`."""

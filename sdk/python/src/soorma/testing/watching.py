@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from soorma.bus import Outbox
 from soorma.context import HandlerContext, StepRunner
 from soorma.memory.plans import Applied, Plans, Stored
 from soorma.testing.attempts import counted
-from soorma_common.events import Envelope, Timer
+from soorma_common.events import Envelope, Event, Timer
 from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
@@ -45,6 +46,9 @@ class _WatchedPlans:
     async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
         return await counted("keys", self._plans.keys(scope, plan_id, prefix))
 
+    async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
+        return await counted("info", self._plans.plan(scope, plan_id))
+
     async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
         return await counted("actions", self._plans.actions(scope, plan_id))
 
@@ -64,8 +68,8 @@ class _WatchedOutbox:
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
         return await counted(f"cancel {event_id!r}", self._outbox.cancel_timer(scope, event_id))
 
-    async def send_request(self, event: Envelope) -> Envelope:
-        return await counted(f"request {event.type!r}", self._outbox.send_request(event))
+    async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
+        return await counted(f"request {event.type!r}", self._outbox.request(event, response_of))
 
 
 class _WatchedSteps:

@@ -13,7 +13,6 @@ from soorma_common.memory import Cause, Commit, Committed, PlanCommit, PlanCommi
 from soorma_common.names import Scope
 from soorma_common.operations import (
     AnyLifeOperation,
-    Cancel,
     Cleanup,
     Compensate,
     Deadline,
@@ -24,11 +23,12 @@ from soorma_common.operations import (
     LifeOperation,
     PlaceOperation,
 )
-from soorma_platform.engine import life, sagas
+from soorma_platform.engine import endings, life, sagas
 from soorma_platform.engine.deliveries import finish, settle
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, place, publish
+from soorma_platform.engine.requests import check_answerable
 from soorma_platform.engine.rows import Decision, DeliveryRow, Needs, PlanState, Snapshot, StoredAnswer
 from soorma_platform.engine.timers import set_timer
 
@@ -42,10 +42,11 @@ _NULL = msgspec.Raw(b"null")
 class Request:
     """A commit as it came in: whose, under which idempotency key, and a fingerprint of its body.
 
-    `of_life` are its operations that reach beyond the keys of their plans, with these plans.
+    `of_life` are its operations that reach beyond the keys of their plans, with these plans. `awaited`: what it
+    publishes is a request whose sender waits for the response.
     """
 
-    __slots__ = ("commit", "fingerprint", "idempotency_key", "keep_answer", "of_life", "scope")
+    __slots__ = ("awaited", "commit", "fingerprint", "idempotency_key", "keep_answer", "of_life", "scope")
 
     def __init__(
         self,
@@ -54,7 +55,10 @@ class Request:
         fingerprint: str,
         idempotency_key: str | None = None,
         keep_answer: int = 15 * MINUTE,
+        *,
+        awaited: bool = False,
     ) -> None:
+        self.awaited = awaited
         self.scope = scope
         self.commit = commit
         self.fingerprint = fingerprint
@@ -120,6 +124,8 @@ def needs(request: Request) -> Needs:
                 found.lines.setdefault(plan.plan_id, {})[operation.line] = operation.places + ODD_TICKETS
             elif isinstance(operation, Cleanup):
                 found.counted.add(plan.plan_id)
+    if request.awaited and (parent := commit.events[0].parent_event_id) is not None:
+        found.asked_by = (parent, commit.events[0].source or "")
     if not (commit.events or commit.timers or commit.cancels or request.of_life):
         return found
     timed = list(commit.timers)
@@ -129,10 +135,9 @@ def needs(request: Request) -> Needs:
         match operation:
             case Ending():
                 published.append(life.told(request.scope, plan_id, operation, commit.cause))
+                found.closing.add(plan_id)
                 if isinstance(operation, Fail):
                     found.sagas.setdefault(plan_id, set())
-                elif isinstance(operation, Cancel):
-                    found.closing.add(plan_id)
             case Deadline(timer=timer):
                 timed.append(timer)
             case Compensate(event=event):
@@ -158,9 +163,10 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
         life.check_wanted(delivery, snapshot.delivery_plan)
         settle(decision, delivery, snapshot)
     cause = commit.cause or Cause()
+    group = None if decision.settled is None else decision.settled.group_id
     answers: list[PlanCommitted] = []
     editors: list[PlanEditor] = []
-    for part, editor in _editors(commit, snapshot.plans, snapshot.moment, limits, cause):
+    for part, editor in _editors(commit, snapshot.plans, snapshot.moment, limits, cause, group):
         if part.operations:
             editor.begin()
         results = []
@@ -172,14 +178,21 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
             editors.append(editor)
         answers.append(PlanCommitted(part.plan_id, editor.row.revision, results))
     cancelled = _cancel(decision, request, snapshot)
+    ended = {editor.row.plan_id for editor in editors if editor.endings}
     for event in commit.events:
-        if row := publish(event, request.scope, snapshot, limits):
+        if request.awaited:
+            check_answerable(event, request.scope, snapshot)
+        survives = request.awaited or life.outlives(event, ended, decision.settled)
+        if row := publish(event, request.scope, snapshot, limits, outlives=survives):
             decision.events.append(row)
     for editor in editors:
         _live_on(decision, editor, request, snapshot, limits)
     if decision.settled is not None:
         finish(decision, decision.settled, snapshot)
-    _time(decision, request, snapshot, limits)
+    for timer in commit.timers:
+        survives = life.outlives(timer.event, ended, decision.settled)
+        if timed := set_timer(timer, request.scope, snapshot, limits, outlives=survives):
+            decision.timers.append(timed)
     cancelled += _cancel(decision, request, snapshot)  # what this commit has set itself
     ids = [event.id or "" for event in commit.events] + [timer.event.id or "" for timer in commit.timers]
     decision.committed = Committed(answers, ids, snapshot.now, cancelled)
@@ -195,15 +208,21 @@ def check_reads(commit: Commit, plans: dict[str, PlanState], limits: Limits) -> 
 
 
 def _editors(
-    commit: Commit, plans: dict[str, PlanState], moment: Moment, limits: Limits, cause: Cause
+    commit: Commit,
+    plans: dict[str, PlanState],
+    moment: Moment,
+    limits: Limits,
+    cause: Cause,
+    group: int | None = None,
 ) -> list[tuple[PlanCommit, PlanEditor]]:
     """The parts of a commit with their plans; Conflict, which names all that is stale, unless all is as it was read."""
     found, conflicts = [], []
     for part in commit.plans:
-        editor = PlanEditor(plans[part.plan_id], moment=moment, limits=limits, cause=cause)
+        editor = PlanEditor(plans[part.plan_id], moment=moment, limits=limits, cause=cause, group_id=group)
         found.append((part, editor))
         try:
             editor.check_reads(part.reads, part.expected_revision)
+            editor.check_status(part.expected_status)
         except Conflict as conflict:
             conflicts.append(conflict)
     if conflicts:
@@ -214,27 +233,14 @@ def _editors(
 
 def _live_on(decision: Decision, editor: PlanEditor, request: Request, snapshot: Snapshot, limits: Limits) -> None:
     """What follows of the end of a plan, and of what was registered for it."""
-    scope, cause = request.scope, request.commit.cause
-    plan_id, change = editor.row.plan_id, editor.change
-    for ending in editor.endings:
-        if row := publish(life.told(scope, plan_id, ending, cause), scope, snapshot, limits):
-            decision.events.append(row)
+    scope, change = request.scope, editor.change
+    endings.tell(decision, editor, scope, snapshot, limits)
     for timer in editor.deadlines:
         if timed := set_timer(timer, scope, snapshot, limits, incarnation=editor.row.incarnation):
             decision.timers.append(timed)
     if change.compensations:
         sagas.register(change, snapshot, limits)
-    if editor.row.status == "failed":
-        for moved in sagas.go_on(decision, editor.row, change.compensations, scope, snapshot):
-            if moved not in change.compensations:
-                change.compensations.append(moved)
-
-
-def _time(decision: Decision, request: Request, snapshot: Snapshot, limits: Limits) -> None:
-    """Sets the commit's timers."""
-    for timer in request.commit.timers:
-        if row := set_timer(timer, request.scope, snapshot, limits):
-            decision.timers.append(row)
+    endings.undo(decision, editor, scope, snapshot)
 
 
 def _cancel(decision: Decision, request: Request, snapshot: Snapshot) -> list[str]:

@@ -12,10 +12,13 @@ from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import Fenced
 from soorma_common.events import DEAD_LETTERED, Envelope, decode_envelope
 from soorma_common.limits import Limits
+from soorma_common.memory import Cause
 from soorma_common.names import Scope
+from soorma_common.operations import Fail
 from soorma_common.topics import Topic
-from soorma_platform.engine import sagas
-from soorma_platform.engine.life import is_dropped
+from soorma_platform.engine import endings, sagas
+from soorma_platform.engine.life import FAILED, is_dropped
+from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, publish
 from soorma_platform.engine.rows import DeadLetterRow, Decision, DeliveryRow, Needs, PlanChange, Snapshot
 
@@ -91,7 +94,8 @@ class Failure(msgspec.Struct):
     """A failed attempt: why, when the handler wants it again, whether it gives it up, a draw for the jitter.
 
     `dead_letter_id` is the id of the event to be published if this is the end. With `defer` it has not failed, and the
-    attempt does not count. With `unbegun` it is given up before its handler was run.
+    attempt does not count. With `unbegun` it is given up before its handler was run. With `fail_plan` it ends its
+    plan, which an event of the id `ending_id` tells.
     """
 
     fence: str
@@ -102,17 +106,23 @@ class Failure(msgspec.Struct):
     reject: bool = False
     defer: bool = False
     unbegun: bool = False
+    fail_plan: bool = False
+    ending_id: str = ""
 
 
 def needs_of_failure(failure: Failure, scope: Scope, plan_id: str | None) -> Needs:
     """What must be loaded before a failure is decided: a dead letter publishes an event."""
     lane = lane_of(scope, plan_id)
-    return Needs(
+    needs = Needs(
         scope,
         fence=failure.fence,
         events=[(failure.dead_letter_id, Topic.SYSTEM_EVENTS.value, DEAD_LETTERED)],
         lanes={lane} if lane else set(),
     )
+    if failure.fail_plan and plan_id is not None:
+        needs.plans, needs.sagas, needs.closing = {plan_id: set()}, {plan_id: set()}, {plan_id}
+        needs.events.append((failure.ending_id, Topic.PLAN_EVENTS.value, FAILED))
+    return needs
 
 
 def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
@@ -132,23 +142,43 @@ def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
         if failure.after is not None:
             wait = round(1000 * min(max(failure.after, 0), LONGEST_WAIT))
         return Decision(retried=(delivery, snapshot.uptime + wait, reason), deferred=failure.defer)
-    return _give_up(delivery, reason, failure.dead_letter_id, snapshot, limits)
+    return _give_up(delivery, reason, failure, snapshot, limits)
 
 
-def _give_up(delivery: DeliveryRow, reason: str, dead_letter_id: str, snapshot: Snapshot, limits: Limits) -> Decision:
-    decision = Decision(ready=[], events=[])
-    parked = delivery.retry.then == "park"
+def _give_up(delivery: DeliveryRow, reason: str, failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
+    decision = Decision(ready=[], events=[], plans=[])
+    parked = delivery.retry.then == "park" and not failure.fail_plan
+    if failure.fail_plan and delivery.plan_id is None:
+        reason = f"{reason} (fail_plan=True: the event belongs to no plan that could fail)"
     decision.dead_letter = DeadLetterRow(delivery, reason, snapshot.now, parked)
     if not parked:
         settle(decision, delivery, snapshot)
     failed = decode_envelope(delivery.envelope)
+    if failure.fail_plan and delivery.plan_id is not None:
+        _fail_plan(decision, delivery, failed, Fail(reason, event_id=failure.ending_id), snapshot, limits)
     if failed.type == DEAD_LETTERED:
         return decision  # or a group that fails on dead letters would feed itself for ever
     scope = Scope(delivery.tenant_id, delivery.user_id)
-    notice = _notice(failed, delivery, reason, dead_letter_id)
-    if row := publish(notice, scope, snapshot, limits):
+    notice = _notice(failed, delivery, reason, failure.dead_letter_id)
+    if row := publish(notice, scope, snapshot, limits, outlives=True):
         decision.events.append(row)
     return decision
+
+
+def _fail_plan(
+    decision: Decision, delivery: DeliveryRow, failed: Envelope, ending: Fail, snapshot: Snapshot, limits: Limits
+) -> None:
+    """The plan of an event that is given up ends with it, unless it has ended before."""
+    state = snapshot.plans[delivery.plan_id or ""]
+    cause = Cause(delivery.group, event_id=failed.id, correlation_id=failed.correlation_id, trace_id=failed.trace_id)
+    editor = PlanEditor(state, moment=snapshot.moment, limits=limits, cause=cause, group_id=delivery.group_id)
+    ending.if_active = True
+    editor.apply(ending)
+    if editor.endings:
+        decision.plans.append(editor.change)
+        scope = Scope(delivery.tenant_id, delivery.user_id)
+        endings.tell(decision, editor, scope, snapshot, limits)
+        endings.undo(decision, editor, scope, snapshot)
 
 
 def _notice(failed: Envelope, delivery: DeliveryRow, reason: str, event_id: str) -> Envelope:

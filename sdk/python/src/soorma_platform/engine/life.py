@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple, Protocol
 
 import msgspec
 
-from soorma_common.errors import PlanCancelled
+from soorma_common.errors import PlanCancelled, PlanEnded
 from soorma_common.events import DEAD_LETTERED, Envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 from soorma_common.names import Scope
-from soorma_common.operations import ENDINGS, AnyEnding, Complete, argument
+from soorma_common.operations import ENDINGS, AnyEnding, Complete, Fail, argument
 from soorma_common.times import rfc3339
 from soorma_common.topics import Topic
 from soorma_platform.engine.publishing import lane_of, place, publish
 from soorma_platform.engine.rows import MOVING, Decision, DeliveryRow, Needs, PlanChange, PlanRow, Snapshot
 
+FAILED = f"plan.{ENDINGS[Fail]}"
 STALLED = "plan.stalled"
 """Type of the event, on system-events, that tells of a plan that does not move on."""
 TOLD = frozenset((*(f"plan.{status}" for status in ENDINGS.values()), STALLED, DEAD_LETTERED))
 """Types of the events that tell of a plan: they are handled whatever becomes of it."""
+
+
+class Handed(Protocol):
+    """An event that is about to be handed to a handler."""
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def outlives(self) -> bool: ...
 
 
 def told(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause | None) -> Envelope:
@@ -104,6 +119,59 @@ def stalled(report: Report, snapshot: Snapshot, *, limits: Limits) -> Decision:
 def is_dropped(kind: str, position: int, plan: PlanRow | None) -> bool:
     """Whether an event of the log is no longer to be handled: its plan was cancelled, or purged, after it."""
     return plan is not None and position <= plan.past_position and kind not in TOLD
+
+
+def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) -> bool:
+    """Whether an event comes too late for a handler that takes no events of plans that have ended.
+
+    Nobody works on for a plan that has failed or was cancelled. For one that was completed, others than the group that
+    did so still handle what was published before: who sees an event does not depend on who was quicker.
+    """
+    if plan is None or event.outlives or event.type in TOLD or plan.life(now) in ("missing", "active"):
+        return False
+    return plan.status != "completed" or event.position > plan.end_position or group_id == plan.ended_by
+
+
+def outlives(event: Envelope, ended: Collection[str], delivery: DeliveryRow | None) -> bool:
+    """Whether an event of a commit is handled though its plan has ended.
+
+    That is one published with the end, and what follows from an event that was itself handled after the end.
+    """
+    if event.plan_id is None:
+        return False
+    if event.plan_id in ended:
+        return True
+    return (
+        delivery is not None
+        and delivery.plan_id == event.plan_id
+        and (delivery.outlives or delivery.ended_plans or delivery.type in TOLD)
+    )
+
+
+class Letter(NamedTuple):
+    """The event of a dead letter."""
+
+    type: str
+    position: int
+    outlives: bool
+
+
+def check_replay(number: int, letter: Letter, plan: PlanRow, group_id: int, now: int, *, takes_ended: bool) -> None:
+    """Raises PlanEnded where a dead letter would not be handled if it were delivered again."""
+    plan_id = plan.plan_id
+    if is_dropped(letter.type, letter.position, plan):
+        raise PlanEnded(
+            f"dead letter {number} is of an earlier life of plan {plan_id!r}, which was cancelled or purged "
+            "since: its event is not handled any more; publish it anew",
+            plan_id=plan_id,
+        )
+    if not takes_ended and is_unwanted(letter, plan, group_id, now):
+        raise PlanEnded(
+            f"dead letter {number} is of plan {plan_id!r}, which is {plan.status}: its handler takes no events of "
+            "plans that have ended; let it, with on_event(…, ended_plans=True), or publish the event for another plan",
+            plan_id=plan_id,
+            plan_status=plan.status,
+        )
 
 
 def check_wanted(delivery: DeliveryRow, plan: PlanRow | None) -> None:

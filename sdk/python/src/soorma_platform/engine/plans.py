@@ -48,11 +48,14 @@ class PlanEditor:
     The plan's revision rises by one with the first operation that changes anything, whatever their number.
     """
 
-    def __init__(self, state: PlanState, *, moment: Moment, limits: Limits, cause: Cause) -> None:
+    def __init__(
+        self, state: PlanState, *, moment: Moment, limits: Limits, cause: Cause, group_id: int | None = None
+    ) -> None:
         self._moment = moment
         self._now = now = moment.wall
         self._limits = limits
-        self._cause = cause
+        self.cause = cause
+        self._group_id = group_id
         self._entries = state.entries
         self._expired = state.expired
         self._live_keys = state.live_keys
@@ -118,6 +121,16 @@ class PlanEditor:
         if stale:
             raise self._conflict(stale[0], reads[stale[0]], stale)
 
+    def check_status(self, expected: str | None) -> None:
+        """Raises Conflict where the plan's life has not come just as far as was seen."""
+        if expected is not None and expected != (current := self.row.life(self._now)):
+            raise Conflict(
+                f"plan {self.row.plan_id!r} is {current}, not {expected}",
+                plan_id=self.row.plan_id,
+                expected_status=expected,
+                current_status=current,
+            )
+
     def apply(self, operation: AnyOperation) -> str | None:
         """Applies one operation and returns its result as JSON text, None where it has none."""
         if isinstance(operation, KeyOperation):
@@ -138,7 +151,7 @@ class PlanEditor:
                 self.change.lives_on = False
                 self._remember(operation, None)
             case Ending():
-                self._end(operation)
+                return "true" if self._end(operation) else "false"
             case Deadline(timer=timer):
                 self._check_active("a deadline is set")
                 self._arrange(operation)
@@ -164,16 +177,20 @@ class PlanEditor:
         self._limits.check("plan_bytes", self.row.size, "the plan's size in bytes")
         return origin.revision
 
-    def _end(self, operation: AnyEnding) -> None:
-        self._check_active(tag(operation))
+    def _end(self, operation: AnyEnding) -> bool:
         row = self.row
+        if operation.if_active and not row.is_active:
+            return False
+        self._check_active(tag(operation))
         row.status, row.outcome = ENDINGS[type(operation)], argument(operation)
         row.ended_at, row.ended_uptime = self._now, self._moment.uptime
+        row.end_position, row.ended_by = self._closing[0], self._group_id
         self.change.lives_on = False
         if isinstance(operation, Cancel):
             row.past_position, row.past_timer = self._closing
         self._remember(operation, None)
         self.endings.append(operation)
+        return True
 
     def _check_active(self, what: str) -> None:
         row = self.row
@@ -297,7 +314,7 @@ class PlanEditor:
         row.incarnation += 1
         row.keys = row.size = row.actions = row.history_size = row.arranged = self._live_keys = 0
         self._hidden_keys = self._hidden_bytes = 0
-        row.expires_at = row.ended_at = row.ended_uptime = row.outcome = None
+        row.expires_at = row.ended_at = row.ended_uptime = row.outcome = row.ended_by = None
         self._is_over = False
         row.status = "active"
         row.horizon = self._before + 1
@@ -322,7 +339,7 @@ class PlanEditor:
         if action is None:  # actions are kept, whatever becomes of the rest of the history
             row.history_size += ROW_OVERHEAD + (_bytes(text) if text else 0)
         self.change.history.append(
-            HistoryRow(row.revision, len(self.change.history), op, key, text, self._now, self._cause, action)
+            HistoryRow(row.revision, len(self.change.history), op, key, text, self._now, self.cause, action)
         )
 
     def _live(self, key: str) -> EntryRow | None:

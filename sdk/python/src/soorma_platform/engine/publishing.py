@@ -52,8 +52,12 @@ def filled(event: Envelope, now: int, limits: Limits | None) -> tuple[Envelope, 
     return event, text
 
 
-def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits | None) -> EventRow | None:
+def publish(
+    event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits | None, *, outlives: bool = False
+) -> EventRow | None:
     """The log row and deliveries of a placed event; None if just this event is in the log already.
+
+    It is handled though its plan has ended if it `outlives` that.
 
     Raises EventIdConflict if its id was used in this tenant for another content, or waits as a timer. Marks the lanes
     it takes as busy in the snapshot, so that a second event of the same commit queues behind it.
@@ -89,6 +93,7 @@ def publish(event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits | 
         envelope=text,
         fingerprint=fingerprint,
         deliveries=[],
+        outlives=outlives,
     )
     for subscriber in one_per_group(snapshot.subscribers.get((event.topic, event.type), [])):
         row.deliveries.append(_deliver(subscriber, lane, snapshot))

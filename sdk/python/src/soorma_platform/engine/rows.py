@@ -6,11 +6,13 @@ it is said, are by that clock (see `engine/moments.py`). Values, envelopes and a
 
 from __future__ import annotations
 
+from typing import cast
+
 import msgspec
 
 from soorma_common.delivery import RetryPolicy
 from soorma_common.memory import Cause, Committed
-from soorma_common.names import Scope
+from soorma_common.names import PlanStatus, Scope
 from soorma_platform.engine.moments import Moment
 
 MOVING = ("active", "failed")
@@ -50,11 +52,20 @@ class PlanRow(msgspec.Struct):
     """timers of the plan up to this row are not fired any more, for the same reason"""
     updated_uptime: int = 0
     ended_uptime: int | None = None
+    end_position: int = 0
+    """events of the plan up to this position of the log were published before it ended"""
+    ended_by: int | None = None
+    """the group whose handler ended it"""
 
     @property
     def is_active(self) -> bool:
         """Whether it has not ended."""
         return self.status == "active"
+
+    def life(self, now: int) -> PlanStatus:
+        """Its status as a reader sees it; `missing` where nothing of it is there."""
+        has_expired = self.expires_at is not None and self.expires_at <= now
+        return cast("PlanStatus", self.status) if self.live and not has_expired else "missing"
 
     @property
     def is_stalled(self) -> bool:
@@ -185,6 +196,8 @@ class DeliveryRow(msgspec.Struct):
     retry: RetryPolicy
     envelope: str
     type: str
+    outlives: bool = False
+    ended_plans: bool = False
     failures: int = 0
     deaths: int = 0
     """of processes that had it in hand"""
@@ -210,7 +223,10 @@ class NewDelivery(msgspec.Struct):
 
 
 class EventRow(msgspec.Struct):
-    """An event to be added to the log at an uptime, and its deliveries; `lane` is its plan's, None without a plan."""
+    """An event to be added to the log at an uptime, and its deliveries; `lane` is its plan's, None without a plan.
+
+    It `outlives` its plan where it is to be handled though that has ended.
+    """
 
     event_id: str
     scope: Scope
@@ -223,6 +239,7 @@ class EventRow(msgspec.Struct):
     envelope: str
     fingerprint: str
     deliveries: list[NewDelivery]
+    outlives: bool = False
 
 
 class TimerRow(msgspec.Struct):
@@ -242,6 +259,7 @@ class TimerRow(msgspec.Struct):
     envelope: str
     id: int | None = None
     is_delay: bool = False
+    outlives: bool = False
 
     def left(self, now: Moment) -> int:
         """Milliseconds until it is due, less than 0 if it is overdue."""
@@ -257,6 +275,16 @@ class StepRow(msgspec.Struct):
     occurrence: int
     at: int
     result: str
+
+
+class Waiter(msgspec.Struct, frozen=True):
+    """A delivery in hand whose handler waits for the response to a request, or for what depends on it."""
+
+    event_id: str
+    type: str
+    group_id: int
+    group: str
+    lane: str | None
 
 
 class DeadLetterRow(msgspec.Struct):
@@ -301,6 +329,8 @@ class Needs(msgspec.Struct):
     sagas: dict[str, set[str]] = {}
     """plans that may begin to undo their work, with the ids of compensations about to be registered"""
     closing: set[str] = set()
+    asked_by: tuple[str, str] | None = None
+    """(event id, agent) of the handler that waits for the response to the request about to be published"""
     lines: dict[str, dict[str, int]] = {}
     """by plan: what the keys begin with of which the first live ones are wanted, and how many"""
     forks: dict[str, tuple[str, int | None]] = {}
@@ -334,6 +364,10 @@ class Snapshot(msgspec.Struct):
     """count of a plan's timers"""
     sagas: dict[str, Saga] = {}
     """by plan"""
+    waiters: list[Waiter] = []
+    """who waits for the response to the request about to be published"""
+    places: dict[int, int] = {}
+    """by group of a waiter, how many events its connected replicas handle at once"""
 
     @property
     def now(self) -> int:

@@ -66,7 +66,7 @@ def go_on(
     event = decode_envelope(following.envelope)
     if _is_taken(following, snapshot):  # since it was registered: it is published all the same
         following.event_id = event.id = _own_id(scope, plan, following)
-    if row := publish(event, scope, snapshot, limits=None):
+    if row := publish(event, scope, snapshot, limits=None, outlives=True):
         decision.events.append(row)
     following.state = PUBLISHED
     snapshot.sagas[plan.plan_id] = Saga(None, following, saga.count)

@@ -22,12 +22,18 @@ def due_at(timer: Timer, now: Moment) -> int:
 
 
 def set_timer(
-    timer: Timer, scope: Scope, snapshot: Snapshot, limits: Limits, *, incarnation: int | None = None
+    timer: Timer,
+    scope: Scope,
+    snapshot: Snapshot,
+    limits: Limits,
+    *,
+    incarnation: int | None = None,
+    outlives: bool = False,
 ) -> TimerRow | None:
     """The row of a new timer for a placed event; None if just this one waits already, or has fired.
 
-    With an `incarnation` of its plan it is a deadline. Raises EventIdConflict if its id was used in this tenant for
-    another content, or waits for another time.
+    With an `incarnation` of its plan it is a deadline; its event may `outlive` that. Raises EventIdConflict if its id
+    was used in this tenant for another content, or waits for another time.
     """
     event, due = timer.event, due_at(timer, snapshot.moment)
     fingerprint, asked = fingerprint_of(event), _asked(timer)
@@ -48,7 +54,8 @@ def set_timer(
     snapshot.timers_of[event.plan_id] = count
     text = encode_envelope(event)
     is_delay = timer.at is msgspec.UNSET
-    row = TimerRow(event_id, scope, event.plan_id, due, incarnation, asked, fingerprint, text, is_delay=is_delay)
+    place = (event_id, scope, event.plan_id)
+    row = TimerRow(*place, due, incarnation, asked, fingerprint, text, is_delay=is_delay, outlives=outlives)
     snapshot.timers[event_id] = row
     return row
 
@@ -80,7 +87,8 @@ def fire(event_id: str, snapshot: Snapshot) -> Decision:
     if plan is not None and _is_past(timer, plan, snapshot.now):
         return decision
     del snapshot.timers[event_id]
-    if row := publish(decode_envelope(timer.envelope), timer.scope, snapshot, limits=None):
+    event = decode_envelope(timer.envelope)
+    if row := publish(event, timer.scope, snapshot, limits=None, outlives=timer.outlives):
         decision.events.append(row)
     return decision
 

@@ -289,7 +289,7 @@ class AgentConnection:
             return
         self._committer.metrics.deliveries.add(self._hello.agent)
         event = msgspec.Raw(claimed.envelope.encode())
-        if await self._is_dropped(claimed):
+        if (claimed.is_late and not handler.ended_plans) or await self._is_dropped(claimed):
             await self._forsake(claimed)
             return
         await self._send(Deliver(claimed.fence, claimed.attempt, handler, event, _snapshot(claimed), claimed.steps))
@@ -311,7 +311,7 @@ class AgentConnection:
         return is_dropped(claimed.type, claimed.position, plan)
 
     async def _forsake(self, claimed: Claimed) -> None:
-        """The plan was cancelled: what waits for its handlers is settled, not handled."""
+        """The plan has ended: what waits for its handlers is settled, not handled."""
         await self._committer.drop(Scope(claimed.tenant_id, claimed.user_id), claimed.fence)
         self._drop(claimed.fence)
 
@@ -442,6 +442,7 @@ class AgentConnection:
                 after=frame.after,
                 reject=frame.reject,
                 defer=frame.defer,
+                fail_plan=frame.fail_plan,
             )
         finally:
             self._drop(frame.fence)
@@ -484,4 +485,4 @@ def _snapshot(claimed: Claimed) -> PlanSnapshot | None:
         row.key: SnapshotEntry(row.revision, row.updated_at, row.expires_at, msgspec.Raw(row.value.encode()))
         for row in claimed.entries
     }
-    return PlanSnapshot(claimed.plan.plan_id, claimed.plan.revision, entries)
+    return PlanSnapshot(claimed.plan.plan_id, claimed.plan.revision, entries, claimed.status)

@@ -72,11 +72,19 @@ class Committer:
         self.reservations = Reservations(self.metrics)
 
     async def commit(
-        self, scope: Scope, commit: Commit, *, body: bytes, key: str | None = None, replica: str | None = None
+        self,
+        scope: Scope,
+        commit: Commit,
+        *,
+        body: bytes,
+        key: str | None = None,
+        awaited: bool = False,
+        replica: str | None = None,
     ) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
 
-        That of a handler, which names the `replica` it runs in, takes turns with others at the keys they fight for.
+        `awaited` where it publishes a request whose sender waits for the response. That of a handler, which names the
+        `replica` it runs in, takes turns with others at the keys they fight for.
         """
         if len(body) > LARGE_BODY:
             await asyncio.sleep(0)  # to decode it took a turn
@@ -86,7 +94,7 @@ class Committer:
                 await asyncio.sleep(0)
                 since = time.monotonic()
         known_by = "" if commit.fence is None and key is None else await fingerprint_of(body)
-        request = commits.Request(scope, commit, known_by, key)
+        request = commits.Request(scope, commit, known_by, key, awaited=awaited)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
         request.prepare(_new_id)
@@ -197,10 +205,13 @@ class Committer:
         reject: bool = False,
         defer: bool = False,
         unbegun: bool = False,
+        fail_plan: bool = False,
     ) -> None:
         """Reports a failed attempt: it is tried again later, or becomes a dead letter. See `deliveries.Failure`."""
         draw = random.uniform(-1, 1)  # noqa: S311 - spreads retries, guards nothing
-        failure = deliveries.Failure(fence, reason, draw, str(uuid4()), after, reject, defer, unbegun)
+        failure = deliveries.Failure(
+            fence, reason, draw, str(uuid4()), after, reject, defer, unbegun, fail_plan, ending_id=str(uuid4())
+        )
         self.reservations.release(fence)
         try:
             decision = await self._store.transact(
@@ -226,9 +237,12 @@ class Committer:
             raise
 
     async def drop(self, scope: Scope, fence: str) -> None:
-        """Settles a delivery unhandled, as its plan was cancelled."""
+        """Settles a delivery unhandled, as its plan has ended."""
         self.reservations.release(fence)
-        await self._store.transact(deliveries.needs_of_drop(fence, scope), deliveries.drop)
+        decision = await self._store.transact(deliveries.needs_of_drop(fence, scope), deliveries.drop)
+        if (row := decision.settled) is not None:
+            self.metrics.dropped.add(row.group)
+            log.info("event dropped, its plan has ended", **_of_delivery(row))
 
     def _note_failure(self, decision: Decision) -> None:
         """Counts it, and logs of what it was; the reason is left out, it may tell what was in the event."""

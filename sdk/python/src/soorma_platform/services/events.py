@@ -19,6 +19,7 @@ from soorma_common.errors import (
     LimitExceeded,
     NotFound,
     PlanEnded,
+    ReentrantRequest,
     SoormaError,
     to_problem,
 )
@@ -130,6 +131,7 @@ _CORRELATION = http.Text("correlation_id", "Of this correlation id only.")
 _FROM_NOW = http.Number("after", "From behind this position of the log; without it from now on.")
 _FORMAT = http.Word("format", "How each event is told.", ("envelope", "cloudevents"))
 _TIMEOUT = http.Number("timeout", "Seconds to wait.", most=LONGEST_WAIT, default=30)
+_AWAITED = http.Word("awaited", "Whether the sender waits for the response to this request.", ("false", "true"))
 _GROUP = http.Text("group", "Of this group only.")
 _AFTER_LETTER = http.Number("after", "From behind this dead letter: `next` of the page before.", default=0)
 _LIMIT = http.Number("limit", "How many at most.", least=1, most=100, default=100)
@@ -164,9 +166,9 @@ def event_service(
         "events",
         [
             Endpoint("POST", "/v1/events/publish", faces.publish, Published | PublishedBatch, _BODIES,
-                     scoped=False, headers=_SCOPE, idempotent=True, examples=_EXAMPLES,
+                     scoped=False, query=(_AWAITED,), headers=_SCOPE, idempotent=True, examples=_EXAMPLES,
                      gives={"event_id": "$response.body#/id"},
-                     errors=(EventIdConflict, InvalidPayload, LimitExceeded, IdempotencyMismatch)),
+                     errors=(EventIdConflict, InvalidPayload, LimitExceeded, IdempotencyMismatch, ReentrantRequest)),
             Endpoint("GET", "/v1/events/stream", faces.stream, Envelope | CloudEvent, scoped=False,
                      streams=True,
                      query=(TENANT_ID, USER_ID, _TOPICS, _TYPES, _CORRELATION, _FROM_NOW, _FORMAT),
@@ -211,7 +213,9 @@ class _Events:
     async def publish(self, request: Request) -> Response:
         """Publishes an event, or a list of them as one. Durable when it is answered.
 
-        CloudEvents too, as application/cloudevents+json and application/cloudevents-batch+json.
+        CloudEvents too, as application/cloudevents+json and application/cloudevents-batch+json. A request whose sender
+        waits for the response says `awaited=true`: it is handled though its plan has ended, and refused where all who
+        take it wait for its response themselves.
         """
         body = await request.body()
         events, is_batch = _published(request.media_type, body)
@@ -222,7 +226,10 @@ class _Events:
         key = request.idempotency_key
         if all(event.id for event in events):
             key = None  # an id says as much
-        done = await self._committer.commit(scopes.pop(), commit, body=body, key=key)
+        awaited = _AWAITED.of(request) == "true"
+        if awaited and (is_batch or events[0].response_event is None):
+            raise InvalidRequest("awaited=true is for one event that names its response_event")
+        done = await self._committer.commit(scopes.pop(), commit, body=body, key=key, awaited=awaited)
         return http.answer(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
 
     async def stream(self, request: Request) -> Response:

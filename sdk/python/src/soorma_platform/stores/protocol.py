@@ -11,7 +11,7 @@ import msgspec
 
 from soorma_common.delivery import RecordedStep, Subscription
 from soorma_common.limits import Limits
-from soorma_common.names import Scope
+from soorma_common.names import PlanStatus, Scope
 from soorma_common.registry import (
     AgentFilter,
     AgentInfo,
@@ -64,6 +64,12 @@ class Claimed(msgspec.Struct):
     """its plan as of the claim; None without a plan"""
     entries: list[EntryRow] | None = None
     """all live keys of that plan, None where they are more than go along with an event"""
+    status: PlanStatus = "missing"
+    """how far the plan's life had come at the claim"""
+    outlives: bool = False
+    """whether it is handled though its plan has ended"""
+    is_late: bool = False
+    """whether only a handler that takes events of plans that have ended takes it"""
     is_suspect: bool = False
     """whether processes died with it: its replica gets nothing else until it has ended"""
     verdict: str | None = None

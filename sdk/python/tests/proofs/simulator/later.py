@@ -44,7 +44,7 @@ class Timers(Workload):
             await state.complete()
 
         for kind, function in {"wind": wind, "alarm": ring, "too.late": late, "stop": stop}.items():
-            agent.on_event(kind)(function)
+            agent.on_event(kind, ended_plans=True)(function)  # one may ring while the plan is being stopped
 
     async def drive(self, context: PlatformContext) -> None:
         dice = self.stage.dice

@@ -13,11 +13,11 @@ import apsw
 import msgspec
 
 from soorma_common.delivery import RecordedStep, Subscription
-from soorma_common.errors import Conflict, PlanEnded
+from soorma_common.errors import Conflict
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.deliveries import verdict
-from soorma_platform.engine.life import is_dropped
+from soorma_platform.engine.life import Letter, check_replay, is_unwanted
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import Notice
 from soorma_platform.stores.protocol import (
@@ -52,7 +52,8 @@ def subscribe(
     own: dict[int, Subscription] = {}
     for wanted in subscriptions:
         policy = msgspec.json.encode(wanted.retry).decode()
-        values = (group_id, wanted.type, wanted.topic, wanted.ordered, policy, moment.wall, now)
+        kept = (wanted.type, wanted.topic, wanted.ordered, policy, moment.wall, now, wanted.ended_plans)
+        values = (group_id, *kept)
         own[one(connection, "upsert_subscription", values)[0]] = wanted
     return Membership(group_id, own, patterns(connection, group_id))
 
@@ -121,18 +122,21 @@ def _is_heard_of(connection: apsw.Connection, now: int, offer: Offer) -> bool:
 
 def _claimed(connection: apsw.Connection, now: int, row: tuple[Any, ...]) -> Claimed:
     _, fence, attempt, subscription, position = row
-    group_id, *event = one(connection, "claimed_event", (subscription, position))
+    group_id, *event, outlives = one(connection, "claimed_event", (subscription, position))
     taken = Claimed(fence, attempt, subscription, position, *event)
+    taken.outlives = outlives == 1
     taken.steps = recorded(connection, group_id, position)
-    _add_plan(connection, now, taken)
+    _add_plan(connection, now, taken, group_id)
     return taken
 
 
-def _add_plan(connection: apsw.Connection, now: int, taken: Claimed) -> None:
+def _add_plan(connection: apsw.Connection, now: int, taken: Claimed, group_id: int) -> None:
     """The plan goes along, and its keys if they are few."""
     if taken.plan_id is None:
         return
     plan = taken.plan = plan_row(connection, Scope(taken.tenant_id, taken.user_id), taken.plan_id, now)
+    taken.is_late = is_unwanted(taken, plan, group_id, now)
+    taken.status = plan.life(now)
     if plan.size <= SNAPSHOT_BYTES and plan.keys <= SNAPSHOT_KEYS:
         taken.entries = live_entries(connection, plan, now, SNAPSHOT_KEYS)
 
@@ -172,9 +176,10 @@ def give_back(connection: apsw.Connection, now: int, fences: list[str]) -> Notic
 
 
 def replay(
-    connection: apsw.Connection, now: int, tenant_id: str | None, dead_letter: int, key: str | None
+    connection: apsw.Connection, moment: Moment, tenant_id: str | None, dead_letter: int, key: str | None
 ) -> Notice | None:
     """Delivers a dead letter again, under a key once; None if there is none of that id."""
+    now = moment.uptime
     answer = (
         "",
         "",
@@ -185,13 +190,11 @@ def replay(
     row = one(connection, "dead_letter", (dead_letter, tenant_id))
     if row is None:
         return None
-    group_id, _, position, lane, parked, *scope, plan_id, kind = row
-    if plan_id is not None and is_dropped(kind, position, plan_row(connection, Scope(*scope), plan_id, now)):
-        raise PlanEnded(
-            f"dead letter {dead_letter} is of an earlier life of plan {plan_id!r}, which was cancelled or purged "
-            "since: its event is not handled any more; publish it anew",
-            plan_id=plan_id,
-        )
+    group_id, _, position, lane, parked, *scope, plan_id, kind, outlives, ended_plans = row
+    if plan_id is not None:
+        plan = plan_row(connection, Scope(*scope), plan_id, moment.wall)
+        letter = Letter(kind, position, bool(outlives))
+        check_replay(dead_letter, letter, plan, group_id, moment.wall, takes_ended=bool(ended_plans))
     subscription = one(connection, "stands_in", (dead_letter,))
     if subscription is None:
         raise Conflict(

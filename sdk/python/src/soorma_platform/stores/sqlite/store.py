@@ -173,6 +173,7 @@ class SqliteStore:
             state = transactions.plan_state(connection, scope, plan_id, keys, now)
         if is_over(state.row.expires_at, now.wall):
             state.entries.clear()
+            state.row.live = False
         state.entries = {key: row for key, row in state.entries.items() if not is_over(row.expires_at, now.wall)}
         return state
 
@@ -476,7 +477,7 @@ class SqliteStore:
         """See `Store.replay`."""
 
         def job(connection: apsw.Connection) -> tuple[bool, Notice | None]:
-            notice = deliveries.replay(connection, self._uptime(), tenant_id, dead_letter, key)
+            notice = deliveries.replay(connection, self._clock.read(), tenant_id, dead_letter, key)
             return notice is not None, notice
 
         found: bool = await self._writer.run(job)

@@ -13,6 +13,7 @@ from soorma_common.events import decode_envelope
 from soorma_common.memory import Cause
 from soorma_common.names import Scope
 from soorma_platform.engine.moments import Moment
+from soorma_platform.engine.requests import MOST_LINKS
 from soorma_platform.engine.rows import (
     CompensationRow,
     Decision,
@@ -31,6 +32,7 @@ from soorma_platform.engine.rows import (
     StoredAnswer,
     SubscriptionRow,
     TimerRow,
+    Waiter,
 )
 from soorma_platform.stores.sqlite.database import SQL
 
@@ -40,6 +42,8 @@ TRIM_REVISIONS = 1_000
 LARGEST_PAGE = 4 * 1024 * 1024
 """Bytes of text after which a page of rows ends, whatever number of rows was asked for."""
 
+_EVENT = 6
+"""column of an event's envelope"""
 _POLICY = 11
 """column of a delivery's retry policy"""
 
@@ -73,7 +77,26 @@ def load(connection: apsw.Connection, needs: Needs, now: Moment) -> Snapshot:
         _load_publishing(connection, needs, snapshot)
     if needs.timers:
         _load_timers(connection, needs, snapshot)
+    if needs.asked_by is not None:
+        _load_waiters(connection, needs.scope, needs.asked_by, snapshot)
     return snapshot
+
+
+def _load_waiters(connection: apsw.Connection, scope: Scope, asked_by: tuple[str, str], snapshot: Snapshot) -> None:
+    """Who waits for a response: the handler that asks, and, where it handles a request itself, who asked that."""
+    snapshot.waiters, snapshot.places = [], {}
+    for _ in range(MOST_LINKS):
+        event_id, agent = asked_by
+        snapshot.waiters += [
+            Waiter(*row) for row in rows_of(connection, "in_hand_of", (scope.tenant_id, event_id, agent))
+        ]
+        found = one(connection, "event", (scope.tenant_id, event_id))
+        event = decode_envelope(found[_EVENT]) if found else None
+        if event is None or event.response_event is None or event.parent_event_id is None:
+            break
+        asked_by = (event.parent_event_id, event.source or "")
+    for waiter in snapshot.waiters:
+        snapshot.places[waiter.group_id] = one(connection, "places", (waiter.group_id,))[0]
 
 
 def _load_lives(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) -> None:
@@ -121,9 +144,10 @@ def _load_timers(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) 
 
 def to_timer(columns: tuple[Any, ...]) -> TimerRow:
     """A timer of its columns in the order of the queries."""
-    id_, event_id, tenant_id, user_id, plan_id, due, incarnation, asked, fingerprint, envelope, is_delay = columns
+    id_, event_id, tenant_id, user_id, plan_id, due, incarnation, asked, fingerprint, envelope, *kind = columns
     scope = Scope(tenant_id, user_id)
-    return TimerRow(event_id, scope, plan_id, due, incarnation, asked, fingerprint, envelope, id_, bool(is_delay))
+    place = (event_id, scope, plan_id)
+    return TimerRow(*place, due, incarnation, asked, fingerprint, envelope, id_, *map(bool, kind))
 
 
 def _load_step(connection: apsw.Connection, step: tuple[str, int], row: DeliveryRow, snapshot: Snapshot) -> None:
@@ -257,6 +281,7 @@ def _write_timers(connection: apsw.Connection, decision: Decision, notice: Notic
         place = (timer.event_id, timer.scope.tenant_id, timer.scope.user_id, timer.plan_id)
         values = (
             *place, timer.due_at, timer.incarnation, timer.asked, timer.fingerprint, timer.envelope, timer.is_delay,
+            timer.outlives,
         )  # fmt: skip
         connection.execute(SQL["insert_timer"], values)
     for timer_id in decision.unset:
@@ -314,6 +339,7 @@ def _write_row(connection: apsw.Connection, scope: Scope, row: PlanRow) -> None:
     life = (
         row.expires_at, row.status, row.ended_at, row.outcome, row.stalled,
         row.arranged, row.past_position, row.past_timer, row.updated_uptime, row.ended_uptime,
+        row.end_position, row.ended_by,
     )  # fmt: skip
     if row.id is None:
         where = (scope.tenant_id, scope.user_id, row.plan_id)
@@ -360,6 +386,7 @@ def _write_event(connection: apsw.Connection, event: EventRow, notice: Notice) -
     values = (
         scope.tenant_id, scope.user_id, event.event_id, event.plan_id, event.lane, event.topic, event.type,
         event.correlation_id, event.at, bool(event.deliveries), event.fingerprint, event.envelope,
+        event.outlives,
     )  # fmt: skip
     position = one(connection, "insert_event", values)[0]
     for new in event.deliveries:

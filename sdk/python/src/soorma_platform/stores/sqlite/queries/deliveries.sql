@@ -11,8 +11,8 @@ INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at) VAL
 
 -- name: delivery
 SELECT d.id, d.group_id, g.name, d.subscription_id, e.event_id, d.position, e.tenant_id, e.user_id, e.plan_id, d.lane,
-    d.attempt, s.retry, e.envelope, e.type, d.failures, d.deaths - (d.died > 0), d.silences - (d.died = 2),
-    d.cleared, d.alone, d.cohort,
+    d.attempt, s.retry, e.envelope, e.type, e.outlives, s.ended_plans, d.failures, d.deaths - (d.died > 0),
+    d.silences - (d.died = 2), d.cleared, d.alone, d.cohort,
     d.suspect IS NOT NULL,
     CASE WHEN d.lane IS NULL THEN NULL ELSE (
         SELECT n.id FROM deliveries n
@@ -23,6 +23,16 @@ JOIN events e ON e.position = d.position
 JOIN groups g ON g.id = d.group_id
 JOIN subscriptions s ON s.id = d.subscription_id
 WHERE d.fence = ?;
+
+-- name: in_hand_of
+SELECT e.event_id, e.type, d.group_id, g.name, d.lane
+FROM events e
+JOIN deliveries d ON d.position = e.position
+JOIN groups g ON g.id = d.group_id
+WHERE e.tenant_id = ? AND e.event_id = ? AND g.name = ? AND d.fence IS NOT NULL;
+
+-- name: places
+SELECT coalesce(sum(max_concurrency), 0) FROM replicas WHERE group_id = ?;
 
 -- name: remove_delivery
 DELETE FROM deliveries WHERE id = ?;
@@ -55,7 +65,8 @@ WHERE id IN (
 RETURNING id, fence, attempt, subscription_id, position;
 
 -- name: claimed_event
-SELECT (SELECT group_id FROM subscriptions WHERE id = ?1), tenant_id, user_id, plan_id, envelope, type
+SELECT (SELECT group_id FROM subscriptions WHERE id = ?1), tenant_id, user_id, plan_id, envelope, type,
+    outlives
 FROM events WHERE position = ?2;
 
 -- name: is_heard_of
@@ -103,10 +114,10 @@ ON CONFLICT DO UPDATE SET name = excluded.name RETURNING id;
 
 -- name: upsert_subscription
 -- A new one is joining.
-INSERT INTO subscriptions (group_id, type, topic, ordered, retry, seen_at, seen_uptime, joining)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)
+INSERT INTO subscriptions (group_id, type, topic, ordered, retry, seen_at, seen_uptime, ended_plans, joining)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)
 ON CONFLICT DO UPDATE SET ordered = excluded.ordered, retry = excluded.retry, seen_at = excluded.seen_at,
-    seen_uptime = excluded.seen_uptime
+    seen_uptime = excluded.seen_uptime, ended_plans = excluded.ended_plans
 RETURNING id;
 
 -- name: group_subscriptions
@@ -170,9 +181,11 @@ WHERE l.id > ?1 AND (?2 IS NULL OR g.name = ?2) AND (?3 IS NULL OR e.tenant_id =
 ORDER BY l.id LIMIT ?4;
 
 -- name: dead_letter
-SELECT l.group_id, l.subscription_id, l.position, l.lane, l.parked, e.tenant_id, e.user_id, e.plan_id, e.type
+SELECT l.group_id, l.subscription_id, l.position, l.lane, l.parked, e.tenant_id, e.user_id, e.plan_id, e.type, e.outlives,
+    s.ended_plans
 FROM dead_letters l
-JOIN events e ON e.position = l.position WHERE l.id = ?1 AND (?2 IS NULL OR e.tenant_id = ?2);
+JOIN events e ON e.position = l.position
+LEFT JOIN subscriptions s ON s.id = l.subscription_id WHERE l.id = ?1 AND (?2 IS NULL OR e.tenant_id = ?2);
 
 -- name: remove_dead_letter
 DELETE FROM dead_letters WHERE id = ?;

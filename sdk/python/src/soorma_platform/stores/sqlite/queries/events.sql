@@ -3,8 +3,8 @@ SELECT fingerprint FROM events WHERE tenant_id = ? AND event_id = ?;
 
 -- name: insert_event
 INSERT INTO events (tenant_id, user_id, event_id, plan_id, lane, topic, type, correlation_id, at, taken, fingerprint,
-    envelope)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING position;
+    envelope, outlives)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING position;
 
 -- name: log
 SELECT position, tenant_id, user_id, topic, type, correlation_id, envelope

@@ -1,13 +1,14 @@
 -- name: plan
 SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, size, actions, horizon, history_size,
-    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer, updated_uptime, ended_uptime
+    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer, updated_uptime, ended_uptime,
+    end_position, ended_by
 FROM plans WHERE tenant_id = ? AND user_id = ? AND plan_id = ?;
 
 -- name: insert_plan
 INSERT INTO plans (tenant_id, user_id, plan_id, revision, incarnation, live, keys, size, actions, horizon,
     history_size, created_at, updated_at, expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer,
-    updated_uptime, ended_uptime)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
+    updated_uptime, ended_uptime, end_position, ended_by)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
 
 -- name: count_change
 -- Of no column with an index: what most changes do, they do without touching one.
@@ -17,7 +18,8 @@ UPDATE plans SET revision = ?, keys = ?, size = ?, actions = ?, history_size = ?
 -- name: update_plan
 UPDATE plans SET revision = ?, incarnation = ?, live = ?, keys = ?, size = ?, actions = ?, horizon = ?,
     history_size = ?, updated_at = ?, expires_at = ?, status = ?, ended_at = ?, outcome = ?, stalled = ?,
-    arranged = ?, past_position = ?, past_timer = ?, updated_uptime = ?, ended_uptime = ?
+    arranged = ?, past_position = ?, past_timer = ?, updated_uptime = ?, ended_uptime = ?, end_position = ?,
+    ended_by = ?
 WHERE id = ?;
 
 -- name: entry
@@ -56,7 +58,8 @@ ORDER BY key LIMIT ?7;
 
 -- name: live_plans
 SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, size, actions, horizon, history_size,
-    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer, updated_uptime, ended_uptime
+    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer, updated_uptime, ended_uptime,
+    end_position, ended_by
 FROM plans
 WHERE tenant_id = ?1 AND user_id = ?2 AND plan_id > ?3 AND live AND (expires_at IS NULL OR expires_at > ?4)
     AND (?5 IS NULL OR status = ?5) AND (NOT ?6 OR stalled = revision AND status IN ('active', 'failed'))

@@ -1,11 +1,12 @@
 -- name: timer
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
-    envelope, is_delay FROM timers
+    envelope, is_delay, outlives FROM timers
 WHERE tenant_id = ? AND event_id = ?;
 
 -- name: insert_timer
-INSERT INTO timers (event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint, envelope, is_delay)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO timers (event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint, envelope, is_delay,
+    outlives)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: remove_timer
 DELETE FROM timers WHERE id = ?;
@@ -19,7 +20,7 @@ SELECT count(*) FROM timers WHERE tenant_id = ? AND user_id = ? AND plan_id IS ?
 -- name: due_timers
 -- Of one clock.
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
-    envelope, is_delay FROM timers
+    envelope, is_delay, outlives FROM timers
 WHERE is_delay = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?;
 
 -- name: next_timer
@@ -27,5 +28,5 @@ SELECT (SELECT min(due_at) FROM timers WHERE is_delay = 1), (SELECT min(due_at) 
 
 -- name: timers
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
-    envelope, is_delay FROM timers
+    envelope, is_delay, outlives FROM timers
 WHERE tenant_id = ?1 AND user_id = ?2 AND id > ?3 AND (?4 IS NULL OR plan_id = ?4) ORDER BY id LIMIT ?5;
