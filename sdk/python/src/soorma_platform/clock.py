@@ -176,13 +176,13 @@ class Clock:
     def _readings_now(self) -> tuple[int, int, int]:
         """Reads all clocks at once: anew, if something came between."""
         readings = self._readings
-        for _ in range(_TRIES):
+        left = _TRIES
+        while True:
             before = readings.awake()
-            now = readings.wall(), readings.awake(), readings.since_boot()
-            if readings.awake() - before < _BETWEEN_SECONDS:
-                break
-        wall, awake, since_boot = now
-        return _ms(wall), _ms(awake), _ms(since_boot)
+            wall, awake, since_boot = readings.wall(), readings.awake(), readings.since_boot()
+            left -= 1
+            if readings.awake() - before < _BETWEEN_SECONDS or not left:
+                return _ms(wall), _ms(awake), _ms(since_boot)
 
     def _notice(self, what: str, milliseconds: int) -> bool:
         if abs(milliseconds) <= _TOLERANCE:

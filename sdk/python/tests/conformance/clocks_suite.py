@@ -193,6 +193,13 @@ class ClocksSuite:
         record.clock.advance(1)
         assert await record.store.agent("acme", "a") is None
 
+    @pytest.mark.behaviour("clocks.waiting")
+    async def test_a_clock_that_strays_a_little_is_not_seen(self, record: Record) -> None:
+        made = await record.store.announce("acme", "a", "i1", Announcement(ttl=60))
+        for _ in range(5):
+            record.clock.jump(0.001)
+            assert await record.store.agent("acme", "a") == made
+
     # keeping
 
     @pytest.mark.behaviour("clocks.keeping")

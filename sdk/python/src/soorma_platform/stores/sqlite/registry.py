@@ -33,6 +33,8 @@ from soorma_platform.engine.moments import Moment
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.transactions import one, page_of, rows_of
 
+SAME_MS = 1_000
+"""Within this, a place ends when it was last said to: two looks tell the same, unless the wall clock has jumped."""
 _ANNOUNCEMENT = 4
 _SCHEMA = 5
 _announcements = msgspec.json.Decoder(Announcement)
@@ -147,7 +149,10 @@ def _agent_info(connection: apsw.Connection, now: Moment, row: tuple[Any, ...]) 
 
 def _instance_info(now: Moment, row: tuple[Any, ...]) -> InstanceInfo:
     instance, announced_at, heard_at, expires_at, ttl = row
-    return InstanceInfo(instance, rfc3339(announced_at), rfc3339(heard_at), rfc3339(now.shown(expires_at)), ttl / 1000)
+    until = now.shown(expires_at)
+    if abs(until - heard_at - ttl) < SAME_MS:
+        until = heard_at + ttl
+    return InstanceInfo(instance, rfc3339(announced_at), rfc3339(heard_at), rfc3339(until), ttl / 1000)
 
 
 # event definitions
