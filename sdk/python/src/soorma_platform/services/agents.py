@@ -427,8 +427,12 @@ class AgentConnection:
                 reject=frame.reject,
                 defer=frame.defer,
             )
-        finally:
+        except Fenced:
             self._drop(frame.fence)
+            raise
+        self._drop(
+            frame.fence
+        )  # if the store failed it is in hand still: the agent says it again, or its lease runs out
 
     async def _record_step(self, frame: StepFrame) -> None:
         claimed = self._in_hand.get(frame.fence)
