@@ -134,6 +134,24 @@ class AsideSuite:
             await publish(record, "b4 a5")
             assert await old.work() == ["a5"]
 
+    @pytest.mark.behaviour("groups.unserved-aside", "retries.suspects-alone")
+    async def test_a_suspect_that_nobody_serves_is_set_aside_and_comes_back_as_one(self, record: Record) -> None:
+        member = await subscribe(record, "a", "b")
+        await publish(record, "b1 a2")
+        for _ in range(2):
+            dying = Version(record, member, "b").worker
+            assert await (await dying.start()).take() == ["b1"]
+            await dying.die()
+            record.clock.advance(10)
+        old = await Version(record, member, "a").start()
+        assert await old.work() == ["a2"]
+        await old.stop()
+        await publish(record, "a3", plan="q")
+        new = await Version(record, member, "a", "b").start()
+        with standing(new.worker):
+            assert await new.worker.take() == ["b1"], "alone"
+            assert await new.worker.take() == []
+
     @pytest.mark.behaviour("groups.unserved-told")
     async def test_it_is_told(self, record: Record) -> None:
         member = await subscribe(record, "a", "b")

@@ -19,7 +19,8 @@ IN_FLIGHT = 32
 
 AGENT = """
 import ctypes, signal
-agent = Worker(os.environ["NAME"], retry=RetryPolicy(max_attempts=1))
+most = int(os.environ.get("MOST", "32"))
+agent = Worker(os.environ["NAME"], retry=RetryPolicy(max_attempts=1), max_concurrency=most)
 
 def freeze():
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -46,6 +47,11 @@ async def deploy(event, context):
     say("begins", context.attempt)
     await asyncio.sleep(0.1 if os.environ.get("LAST") else 60)
     await context.bus.publish("worked", "action-results", event.data)
+
+@agent.on_event("hold", topic="action-requests", ordered=False)
+async def hold(event, context):
+    say("holds", event.data)
+    await asyncio.sleep(600)
 
 agent.run()
 """
@@ -116,6 +122,26 @@ async def test_however_a_process_dies_only_the_culprit_is_given_up(
         assert letter["attempts"] == 3
         what = "gave no sign of life for a lease" if way == "freeze" else "died"
         assert letter["reason"] == f"3 processes {what} while handling it, the last one with nothing else in hand"
+
+
+@pytest.mark.behaviour("leases.slot-back")
+async def test_an_agent_that_was_frozen_and_fenced_takes_the_next_event(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
+    tenant = context.memory.scope().tenant_id
+    known = {"NAME": f"agent-of-{tenant}", "SOORMA_TENANT_ID": tenant, "MOST": "1"}
+    with PythonProcess(running, AGENT, **known) as one, PythonProcess(running, AGENT, **known) as two:
+        await one.subscribed()
+        await two.subscribed()
+        await context.bus.publish("hold", "action-requests", "first")
+        await eventually(lambda: "holds first" in (*one.lines, *two.lines))
+        frozen, other = (one, two) if "holds first" in one.lines else (two, one)
+        frozen.send(signal.SIGSTOP)
+        await other.until("holds first")
+        frozen.send(signal.SIGCONT)
+        await frozen.until("fenced")
+        await context.bus.publish("hold", "action-requests", "second")
+        await frozen.until("holds second")
 
 
 @pytest.mark.behaviour("leases.draining-costs-nothing")

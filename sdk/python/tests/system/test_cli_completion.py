@@ -70,7 +70,7 @@ def test_bash_completes_commands() -> None:
 @pytest.mark.behaviour("completion.shells")
 def test_bash_completes_what_is_below_a_command() -> None:
     assert set(in_bash("events", "")) == {
-        "tail", "publish", "groups", "dead-letters", "replay", "timers", "cancel",
+        "tail", "publish", "groups", "unsubscribe", "dead-letters", "replay", "timers", "cancel",
     }  # fmt: skip
     assert in_bash("state", "wa") == ["watch"]
 

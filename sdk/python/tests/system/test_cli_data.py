@@ -640,6 +640,7 @@ COMMANDS = [
     ("events", "tail"),
     ("events", "publish", "a", "--topic", "business-facts"),
     ("events", "groups"),
+    ("events", "unsubscribe", "group", "type", "--yes"),
     ("events", "dead-letters"),
     ("events", "replay", "1"),
     ("events", "timers"),

@@ -444,8 +444,12 @@ class AgentConnection:
                 defer=frame.defer,
                 fail_plan=frame.fail_plan,
             )
-        finally:
+        except Fenced:
             self._drop(frame.fence)
+            raise
+        self._drop(
+            frame.fence
+        )  # if the store failed it is in hand still: the agent says it again, or its lease runs out
 
     async def _record_step(self, frame: StepFrame) -> None:
         claimed = self._in_hand.get(frame.fence)

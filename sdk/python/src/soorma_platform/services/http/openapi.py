@@ -41,6 +41,7 @@ _KEY = Header(
 _KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 255, "not": {"pattern": r'^[ \t]*"*\.{0,2}"*[ \t]*$'}}
 _EXAMPLES = {
     "event_id": "6f1c7e4a-0b5d-4c7e-9a55-0d8f0c2f9b11",
+    "group": "worker",
     "instance": "worker-1",
     "key": "goal",
     "name": "worker",

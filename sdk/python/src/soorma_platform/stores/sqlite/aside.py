@@ -29,10 +29,11 @@ def set_aside(connection: apsw.Connection, now: int, subscriptions: Collection[i
     """Sets aside what heads a lane in a subscription that nobody serves; True if there may be more."""
     left = STEP
     for subscription in subscriptions:
-        while left > 0 and (rows := rows_of(connection, "set_aside", (subscription, now - GRACE, left))):
-            left -= len(rows)
-            for group, lane in {(group, lane) for group, lane in rows if lane}:
-                connection.execute(SQL["lead_free_lane"], (group, lane, now))
+        for query in ("set_aside", "set_aside_suspects"):
+            while left > 0 and (rows := rows_of(connection, query, (subscription, now - GRACE, left))):
+                left -= len(rows)
+                for group, lane in {(group, lane) for group, lane in rows if lane}:
+                    connection.execute(SQL["lead_free_lane"], (group, lane, now))
     return any(one(connection, "to_set_aside", (subscription,)) for subscription in subscriptions)
 
 

@@ -7,9 +7,21 @@ WHERE id IN (
     LIMIT ?3)
 RETURNING group_id, aside;
 
+-- name: set_aside_suspects
+UPDATE deliveries SET aside = coalesce(lane, ''), lane = NULL, ready_at = NULL, fence = NULL
+WHERE id IN (
+    SELECT id FROM deliveries
+    WHERE subscription_id = ?1 AND suspect IS NOT NULL AND ready_at IS NOT NULL AND replica IS NULL
+        AND (fence IS NULL OR ready_at <= ?2)
+    LIMIT ?3)
+RETURNING group_id, aside;
+
 -- name: to_set_aside
 SELECT 1 FROM deliveries
-WHERE subscription_id = ? AND ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL LIMIT 1;
+WHERE subscription_id = ?1 AND ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL
+UNION ALL SELECT 1 FROM deliveries
+WHERE subscription_id = ?1 AND suspect IS NOT NULL AND ready_at IS NOT NULL AND replica IS NULL
+LIMIT 1;
 
 -- name: take_back
 UPDATE deliveries SET lane = nullif(aside, ''), ready_at = CASE aside WHEN '' THEN ?2 END, aside = NULL
