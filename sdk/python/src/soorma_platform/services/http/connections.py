@@ -28,6 +28,9 @@ STALL_SECONDS = 10.0
 BODY_SECONDS = 60.0
 """From the headers until the body is whole: 32 MiB need half a megabyte a second."""
 IDLE_SECONDS = 75.0
+LINGER_SECONDS = 2.0
+MOST_PASSED_OVER = 1024 * 1024
+"""How long, and for how many bytes, the rest of a refused request is read and thrown away."""
 LARGEST_FRAME = 64 * 1024 * 1024
 """Bytes of a WebSocket message, as the SDK knows it."""
 MOST_DESCRIPTORS = 65_536
@@ -45,6 +48,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._is_over = False
         self._is_head = False
         self._is_body = False
         self._has_come_on = False
@@ -61,7 +65,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Reads on. What brings no request further, as a header that does not end, is bounded."""
-        if self.transport.is_closing():
+        if self._is_over or self.transport.is_closing():
+            self._pass_over(data)
             return
         self._heard = self.loop.time()
         self._has_come_on = False
@@ -70,11 +75,13 @@ class Connection(HttpToolsProtocol):
             self._vain_bytes = 0
             return
         self._vain_bytes += len(data)
-        if self._vain_bytes > LARGEST_HEAD and not self.transport.is_closing():
+        if self._vain_bytes > LARGEST_HEAD and not self._is_over:
             self._end(*_TOO_LARGE)
 
     def look(self, now: float) -> None:
         """Ends a request that has been coming for too long, and a connection that nobody uses."""
+        if self._is_over:
+            return
         if self._is_head and now - self._since > HEAD_SECONDS:
             self._end(
                 408, "request_timeout", f"the headers of a request must be whole after {HEAD_SECONDS:.0f} seconds"
@@ -136,7 +143,8 @@ class Connection(HttpToolsProtocol):
     def _end(self, status: int, code: str, detail: str) -> None:
         """Closes the connection, with a problem document where no answer has begun."""
         self._is_head = self._is_body = False
-        if self._is_unused or not self.cycle.response_started:
+        has_begun = not self._is_unused and self.cycle.response_started
+        if not has_begun:
             title = HTTPStatus(status).phrase
             kind = f"urn:soorma:problem:{code.replace('_', '-')}"
             document = {"type": kind, "title": title, "status": status, "detail": detail, "code": code}
@@ -145,7 +153,22 @@ class Connection(HttpToolsProtocol):
                 body
             )
             self.transport.write(STATUS_LINE[status] + head + body)
-        self.transport.close()
+        if has_begun or status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self.transport.close()
+            return
+        if not self._is_unused:  # whoever waits for the rest of it waits in vain
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        # What is closed while more of the request comes in is reset, and the answer with it: so wait for a moment.
+        self._is_over, self._vain_bytes = True, 0
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _pass_over(self, data: bytes) -> None:
+        self._vain_bytes += len(data)
+        if self._vain_bytes > MOST_PASSED_OVER:
+            self.transport.close()
 
 
 _TOO_LARGE = (

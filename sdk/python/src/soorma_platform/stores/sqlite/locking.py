@@ -38,8 +38,9 @@ class RecordLock:
         """Gives it back; without `leave` the file beside the record is gone then, unless it was there before."""
         if not leave and not self._was_there:
             self._beside.unlink(missing_ok=True)
-        if self._record is not None:
-            os.close(self._record)
+        record, self._record = self._record, None
+        if record is not None:
+            os.close(record)
         self._handle.close()
 
     def _hold(self) -> IO[str]:
