@@ -1,7 +1,7 @@
 """How long it takes where many want one thing: handlers that change one key, and holders of a semaphore.
 
 Each figure is the best of three, as it is about Soorma and not about what else the machine does. `make prove` asks for
-what is promised; `make test`, which runs beside much else, for no more than an order of magnitude: a stampede is beyond it.
+what is promised; `make test`, which runs beside much else, for the order of magnitude: a stampede is beyond it.
 """
 
 from __future__ import annotations
