@@ -1,6 +1,7 @@
 """How long it takes where many want one thing: handlers that change one key, and holders of a semaphore.
 
-Each figure is the best of three, as it is about Soorma and not about what else the machine does.
+Each figure is the best of three, as it is about Soorma and not about what else the machine does. `make prove` asks for
+what is promised; `make test`, which runs beside much else, for the order of magnitude: a stampede is beyond it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
 import pytest
+from depth import at_depth
 from platform_process import PlatformProcess
 from running import PythonProcess, Raw, context_of, unique
 
 from soorma import PlatformContext, WorkflowState
 
+pytestmark = pytest.mark.proof
+
+TURNS_WITHIN, PLACES_WITHIN = at_depth((10.0, 10.0), (1.8, 1.3))
+"""Times the ideal."""
 HANDLERS, HANDLER_SECONDS = 200, 0.02
 HOLDERS, HOLDER_SECONDS, PLACES = 133, 0.05, 3
 
@@ -55,12 +61,12 @@ async def test_handlers_of_one_key_take_little_longer_than_one_after_the_other(
         for agent in agents:
             await agent.subscribed()
         async with context_of(platform) as context:
-            rounds = await measure(lambda: _add(context), 1.8 * ideal)
+            rounds = await measure(lambda: _add(context), TURNS_WITHIN * ideal)
             commits = HANDLERS * len(rounds)
         runs = sum(agent.lines.count("runs") for agent in agents)
         letters = Raw(platform.events_url)("GET", f"/v1/events/dead-letters?group={name}").json["deadLetters"]
     took = min(rounds)
-    assert took <= 1.8 * ideal, f"{took / ideal:.2f} of the ideal"
+    assert took <= TURNS_WITHIN * ideal, f"{took / ideal:.2f} of the ideal"
     assert runs <= 2.5 * commits
     assert letters == []
 
@@ -80,8 +86,8 @@ async def _add(context: PlatformContext) -> float:
 async def test_holders_of_a_semaphore_take_little_longer_than_their_places_would(platform: PlatformProcess) -> None:
     ideal = HOLDERS * HOLDER_SECONDS / PLACES
     async with context_of(platform) as context:
-        took = min(await measure(lambda: _hold(context), 1.3 * ideal))
-    assert took <= 1.3 * ideal, f"{took / ideal:.2f} of the ideal"
+        took = min(await measure(lambda: _hold(context), PLACES_WITHIN * ideal))
+    assert took <= PLACES_WITHIN * ideal, f"{took / ideal:.2f} of the ideal"
 
 
 async def _hold(context: PlatformContext) -> float:
