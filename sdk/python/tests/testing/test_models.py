@@ -273,6 +273,7 @@ UNRESOLVABLE = {
 }
 PROGRAM = """
 from __future__ import annotations
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from models_table import Alias, Foreign, Frozen, Incomparable
@@ -298,6 +299,10 @@ def outer():
         return Here(pageNo=2)
     return inner
 closure = outer()
+@functools.wraps(make)
+async def wrapped(*arguments):
+    return await make(*arguments)
+partial = functools.partial(functools.partial(make), None)
 """
 
 
@@ -307,7 +312,7 @@ def _program(annotation: str) -> dict[str, Any]:
     return names
 
 
-WAYS = ("make", "plain", "caller", "method")
+WAYS = ("make", "plain", "caller", "method", "wrapped", "partial")
 
 
 @pytest.mark.behaviour("steps.types-first")

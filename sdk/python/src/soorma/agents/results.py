@@ -92,9 +92,10 @@ def _declared(step: str, function: Callable[..., Any]) -> Any:
         function = function.func
     if isinstance(function, type):
         return function
-    routine = inspect.unwrap(function if inspect.isroutine(function) else type(function).__call__)
+    outermost = function if inspect.isroutine(function) else type(function).__call__
+    kind = getattr(outermost, "__annotations__", {}).get("return", UNDECLARED)
+    routine = inspect.unwrap(outermost)  # where a decorator's copy of the annotations was written
     routine = getattr(routine, "__func__", routine)
-    kind = getattr(routine, "__annotations__", {}).get("return", UNDECLARED)
     if isinstance(kind, str):
         kind = _evaluated(step, routine, kind)
     while get_origin(kind) in (Awaitable, Coroutine):
