@@ -15,6 +15,7 @@ import msgspec
 from soorma.awaits import awaited
 from soorma.calls import Caller, segment
 from soorma.config import ClientConfig
+from soorma.local import shown
 from soorma_common.errors import DeadLettered, InvalidRequest, TimedOut
 from soorma_common.events import DEAD_LETTERED, Envelope, Event, Timer, check_envelope, check_timer, plan_of
 from soorma_common.names import Scope, check_name
@@ -95,6 +96,9 @@ class BusClient:
         self._source = source
         self._outbox: Outbox = outbox or PlatformOutbox(caller)
         self._cause = cause
+
+    def __repr__(self) -> str:
+        return f"BusClient({shown(self._config.events_url)})"
 
     async def publish(
         self,

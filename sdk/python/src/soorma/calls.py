@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import msgspec
 
-from soorma.transport import Service, Transport
+from soorma.local import shown
+from soorma.transport import HttpTransport, Service, Transport
 from soorma_common.errors import SoormaError, Unavailable, from_problem
 from soorma_common.names import Scope
+
+if TYPE_CHECKING:
+    from soorma.config import ClientConfig
 
 FIRST_DELAY = 0.05
 LONGEST_DELAY = 1.0
 SHORTEST_TRY = 1.0
+SILENCE_SECONDS = 1.0
+"""After so long without an answer the log says what is being tried: a person must not wait in front of nothing."""
+
+MOST_SECONDS = 86400.0
+"""A deadline further away than that is none that a person waits for."""
+
+log = logging.getLogger("soorma.calls")
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 class Caller:
-    """Makes calls over a transport; a call that cannot get through is retried for `retry_seconds`."""
+    """Makes calls over a transport; a call that cannot get through is retried for `retry_seconds`.
 
-    def __init__(self, transport: Transport, retry_seconds: float) -> None:
+    `addresses` are those of the services, for what the log says of an outage.
+    """
+
+    def __init__(
+        self, transport: Transport, retry_seconds: float, addresses: Mapping[Service, str] | None = None
+    ) -> None:
         self.transport = transport
         self._retry_seconds = retry_seconds
+        self._addresses = {service: shown(address) for service, address in (addresses or {}).items()}
+        self.is_silent = False
 
     async def call(
         self,
@@ -53,19 +75,45 @@ class Caller:
         path = with_query(path, query)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry_seconds
-        delay = FIRST_DELAY
+        delay, tell_at = FIRST_DELAY, loop.time() + SILENCE_SECONDS + patience
         while True:
+            over = max(deadline, loop.time() + SHORTEST_TRY) + patience
             try:
-                async with asyncio.timeout(max(deadline - loop.time(), SHORTEST_TRY) + patience):
-                    return checked(*await self.transport.request(service, method, path, headers, body))
+                # The limit is set when there is something to tell: one timer is enough for an answer that comes.
+                async with asyncio.timeout(None) as limit:
+                    timer = loop.call_at(
+                        min(max(tell_at, loop.time()), over), self._wait_on, limit, over, service, deadline + patience
+                    )
+                    try:
+                        answer = await self.transport.request(service, method, path, headers, body)
+                    finally:
+                        timer.cancel()
+                if self.is_silent:
+                    self.tell_answer(service)
+                return checked(*answer)
             except (Unavailable, TimeoutError) as error:
                 left = deadline - loop.time()
                 if left <= 0 and not isinstance(error, Unavailable):
                     raise Unavailable(f"the {service} service is there, but gave no answer in time") from error
                 if left <= 0:
                     raise
-                await asyncio.sleep(min(left, delay * random.uniform(0.5, 1)))  # noqa: S311 - spreads retries
+                pause = min(left, delay * random.uniform(0.5, 1))  # noqa: S311 - spreads retries
+                await self._pause(pause, tell_at - patience, service, deadline)
                 delay = min(2 * delay, LONGEST_DELAY)
+
+    def _wait_on(self, limit: asyncio.Timeout, over: float, service: Service, deadline: float) -> None:
+        """Tells of the silence, and goes on waiting until `over`."""
+        self.tell_silence(service, deadline)
+        limit.reschedule(over)
+
+    async def _pause(self, seconds: float, tell_at: float, service: Service, deadline: float) -> None:
+        """Waits between two tries, and tells of the silence in between if its time comes."""
+        before = max(tell_at - asyncio.get_running_loop().time(), 0)
+        if before < seconds:
+            await asyncio.sleep(before)
+            self.tell_silence(service, deadline)
+            seconds -= before
+        await asyncio.sleep(seconds)
 
     async def read(
         self, service: Service, path: str, scope: Scope | None, *, patience: float = 0.0, **query: Any
@@ -87,16 +135,36 @@ class Caller:
         Yields ("open", …) each time the stream stands. Unavailable once an outage has lasted as long as retries
         may; with `for_ever` only if the stream never stood.
         """
+        silence = _Silence(self, service)
+        try:
+            async with aclosing(self._follow(service, path, scope, query, silence, for_ever=for_ever)) as sent:
+                async for each in sent:
+                    yield each
+        finally:
+            silence.end()
+
+    async def _follow(
+        self,
+        service: Service,
+        path: str,
+        scope: Scope | None,
+        query: Mapping[str, Any],
+        silence: _Silence,
+        *,
+        for_ever: bool,
+    ) -> AsyncGenerator[tuple[str, int | None, bytes], None]:
         headers = scope_headers(scope)
         path = with_query(path, query)
         loop = asyncio.get_running_loop()
         delay, deadline, stood = FIRST_DELAY, loop.time() + self._retry_seconds, False
+        silence.begin(deadline)
         while True:
             try:
                 async with self.transport.stream(service, path, headers) as (status, pieces):
                     if status >= 400:
                         checked(status, b"".join([piece async for piece in pieces]))
                     async for kind, identity, data in _sent_events(pieces):
+                        silence.is_broken()
                         if identity is not None:
                             headers["Last-Event-ID"] = str(identity)
                         if kind == "problem":
@@ -108,12 +176,66 @@ class Caller:
             except Unavailable:
                 if loop.time() >= deadline and not (for_ever and stood):
                     raise
+            silence.begin(math.inf if for_ever and stood else deadline)
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spreads retries
             delay = min(2 * delay, LONGEST_DELAY)
 
     async def close(self) -> None:
         """Closes the transport."""
         await self.transport.close()
+
+    def tell_silence(self, service: Service, deadline: float) -> None:
+        """Logs that a service does not answer, what is done about it and until when: once for an outage."""
+        if self.is_silent or deadline <= asyncio.get_running_loop().time():
+            return
+        self.is_silent = True
+        where = f" at {self._addresses[service]}" if service in self._addresses else ""
+        log.warning("no answer from the %s service%s; trying %s", service, where, _until(deadline))
+
+    def tell_answer(self, service: Service) -> None:
+        """Logs that the silence is over."""
+        self.is_silent = False
+        log.info("the %s service answers again", service)
+
+
+class _Silence:
+    """Has the log told when a service gives no sign of life for a while: nobody waits in front of nothing."""
+
+    def __init__(self, caller: Caller, service: Service) -> None:
+        self._caller = caller
+        self._service = service
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, deadline: float) -> None:
+        """Notes that the service is silent from here on, unless that was noted before."""
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(SILENCE_SECONDS, self._caller.tell_silence, self._service, deadline)
+
+    def is_broken(self) -> None:
+        """Notes that the service has said something."""
+        self.end()
+        if self._caller.is_silent:
+            self._caller.tell_answer(self._service)
+
+    def end(self) -> None:
+        """Stops waiting for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _until(deadline: float) -> str:
+    """How long it will be tried, for a person."""
+    left = deadline - asyncio.get_running_loop().time()
+    if left > MOST_SECONDS:
+        return "until it comes"
+    return f"for another {max(left, 0):.0f} s, until {time.strftime('%H:%M:%S', time.localtime(time.time() + left))}"
+
+
+def caller_for(config: ClientConfig) -> Caller:
+    """Connections to the platform that a configuration names."""
+    return Caller(HttpTransport(config.addresses, config.origin), config.retry_seconds, config.addresses)
 
 
 async def _sent_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, int | None, bytes]]:

@@ -1,13 +1,15 @@
-"""Where the platform is and for whom a client speaks: environment variables with defaults on this machine."""
+"""Where the platform is and for whom a client speaks: the environment, else the folder's platform, else defaults."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from soorma import local
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope, check_scope
 
@@ -18,12 +20,17 @@ MEMORY_URL = "http://localhost:8083"
 EVENTS_URL = "http://localhost:8082"
 REGISTRY_URL = "http://localhost:8081"
 
+log = logging.getLogger("soorma.config")
+_complaints: set[str] = set()
+"""What was wrong with notes of platforms, to say it once."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ClientConfig:
     """The addresses of the services, whose data is meant where a call does not say, and how long to retry.
 
-    `tenant_id` confines agents and readers to that tenant; None lets them serve all.
+    `tenant_id` confines agents and readers to that tenant; None lets them serve all. `origin` tells the log where
+    the addresses come from; it is empty where the program names them itself.
     """
 
     memory_url: str = MEMORY_URL
@@ -32,25 +39,36 @@ class ClientConfig:
     user_id: str | None = None
     retry_seconds: float = 10.0
     registry_url: str = REGISTRY_URL
+    origin: str = field(default="", compare=False)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> ClientConfig:
         """Reads SOORMA_MEMORY_URL, SOORMA_EVENT_SERVICE_URL, SOORMA_REGISTRY_URL, SOORMA_TENANT_ID, SOORMA_USER_ID
         and SOORMA_RETRY_SECONDS.
+
+        An address that is not set there is that of the platform that `soorma dev` runs for the current folder or for
+        one above it, else the default one. InvalidRequest if a variable has no sense.
         """
         retry = env.get("SOORMA_RETRY_SECONDS", "").strip() or "10"
         try:
             retry_seconds = float(retry)
         except ValueError:
             raise InvalidRequest(f"SOORMA_RETRY_SECONDS must be a number of seconds, not {retry!r}") from None
+        here, origin = _platform(env)
         return cls(
-            memory_url=_address(env, "SOORMA_MEMORY_URL", MEMORY_URL),
-            events_url=_address(env, "SOORMA_EVENT_SERVICE_URL", EVENTS_URL),
+            memory_url=_address(env, here, "SOORMA_MEMORY_URL", MEMORY_URL),
+            events_url=_address(env, here, "SOORMA_EVENT_SERVICE_URL", EVENTS_URL),
             tenant_id=env.get("SOORMA_TENANT_ID") or None,
             user_id=env.get("SOORMA_USER_ID") or None,
             retry_seconds=retry_seconds,
-            registry_url=_address(env, "SOORMA_REGISTRY_URL", REGISTRY_URL),
+            registry_url=_address(env, here, "SOORMA_REGISTRY_URL", REGISTRY_URL),
+            origin=origin,
         )
+
+    def __repr__(self) -> str:
+        shown = {name: local.shown(getattr(self, name)) for name in ("memory_url", "events_url", "registry_url")}
+        shown |= {name: getattr(self, name) for name in ("tenant_id", "user_id", "retry_seconds")}
+        return f"ClientConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
     def addresses(self) -> dict[Service, str]:
@@ -70,8 +88,24 @@ class ClientConfig:
         return check_scope(self.tenant_id or DEFAULT_TENANT, self.user_id or DEFAULT_USER)
 
 
-def _address(env: Mapping[str, str], name: str, default: str) -> str:
-    address = (env.get(name) or default).rstrip("/")
+def _platform(env: Mapping[str, str]) -> tuple[Mapping[str, str], str]:
+    """The addresses of the folder's platform, for what the environment does not name; and where the choice is from."""
+    if all(env.get(name) for name in local.VARIABLES.values()):
+        return {}, "that the environment names"
+    found = local.platform_here()
+    if found.trouble and found.trouble not in _complaints:
+        _complaints.add(found.trouble)
+        log.warning("%s; the default addresses are used", found.trouble)
+    named = [name for name in local.VARIABLES.values() if env.get(name)]
+    if named:
+        return found.addresses, f"that {', '.join(named)} and this folder name"
+    if found.addresses:
+        return found.addresses, f"that soorma dev runs for {found.root}"
+    return {}, "at the default addresses"
+
+
+def _address(env: Mapping[str, str], here: Mapping[str, str], name: str, default: str) -> str:
+    address = (env.get(name) or here.get(name) or default).rstrip("/")
     if not address.startswith(("http://", "https://")):
         raise InvalidRequest(f"{name} must begin with http:// or https://, not {address!r}")
     return address

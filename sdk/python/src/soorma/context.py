@@ -10,11 +10,10 @@ from typing import Any, Protocol, Self, TypeVar
 
 from soorma.awaits import awaited
 from soorma.bus import BusClient
-from soorma.calls import Caller
+from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
 from soorma.memory.client import MemoryClient
 from soorma.registry import RegistryClient
-from soorma.transport import HttpTransport
 from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
@@ -44,6 +43,9 @@ class PlatformContext:
         own = caller or caller_for(config)
         registry = RegistryClient.on(config, own)
         return cls(MemoryClient.on(config, own), BusClient(config, own, source), registry, None if caller else own)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.memory!r}, {self.bus!r}, {self.registry!r})"
 
     async def close(self) -> None:
         """Closes the connections that are its own."""
@@ -107,6 +109,11 @@ class HandlerContext(PlatformContext):
         self._cancelled = cancelled
         self._loop = asyncio.get_running_loop()
 
+    def __repr__(self) -> str:
+        event = self.event
+        about = f"event {event['type']!r} {event['id']}, plan {self.plan_id!r}, attempt {self.attempt}"
+        return f"HandlerContext({about}, tenant_id={self.tenant_id!r}, user_id={self.user_id!r})"
+
     @cached_property
     def immediate(self) -> PlatformContext:
         """The same context, written through."""
@@ -156,6 +163,11 @@ class HandlerContext(PlatformContext):
         else as plain JSON. `retry` says how often and when it is tried again within this attempt (default: once),
         `timeout` in seconds how long one try may take. Fenced, if the event was given to another agent meanwhile.
         """
+        if asyncio.get_running_loop() is not self._loop:
+            raise InvalidRequest(
+                f"step {name!r} was called in another event loop than the agent's: await it in the handler, "
+                "or in a plain def handler say context.run(context.step(…))"
+            )
         return await self._steps.run(name, function, arguments, retry=retry, timeout=timeout, kind=type)
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
@@ -171,6 +183,4 @@ class HandlerContext(PlatformContext):
         raise InvalidRequest("context.run is for plain def handlers; here, await the call")
 
 
-def caller_for(config: ClientConfig) -> Caller:
-    """Connections to the platform that a configuration names."""
-    return Caller(HttpTransport(config.addresses), config.retry_seconds)
+__all__ = ["HandlerContext", "PlatformContext", "StepRunner", "caller_for"]

@@ -15,9 +15,9 @@ from typing import Any, Self, TypeVar
 
 from soorma.bus import BusClient, type_name
 from soorma.callables import call, check_callable
-from soorma.calls import Caller
+from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
-from soorma.context import caller_for
+from soorma.local import shown
 from soorma_common.errors import InvalidRequest, SoormaError
 from soorma_common.events import Event
 from soorma_common.names import check_name
@@ -48,7 +48,8 @@ class EventClient:
         config = config or ClientConfig.from_env()
         self.tenant_id = tenant_id or config.tenant_id
         self._config = replace(config, tenant_id=self.tenant_id)
-        self._work_over(caller_for(config))
+        self._work_over(caller_for(self._config))
+        self._closed = False
         self._listeners: list[tuple[str | None, str | None, Listener]] = []
         self._reading: _Reading | None = None
 
@@ -81,6 +82,9 @@ class EventClient:
         """Listens to topics; returns once nothing published from here on can be missed."""
         if self._reading is not None:
             raise InvalidRequest("the client is connected already; disconnect it first")
+        if self._closed:
+            self._work_over(caller_for(self._config))
+            self._closed = False
         names = [check_topic(topic) for topic in topics]
         if not names:
             raise InvalidRequest("name at least one topic to listen to")
@@ -89,14 +93,19 @@ class EventClient:
         try:
             await reading.is_open
         except BaseException:
-            await self.disconnect()
+            await self._stop_listening()
             raise
 
     async def disconnect(self) -> None:
-        """Stops listening and closes the client's connections; publishing afterwards opens them again.
+        """Stops listening and closes the client; from here on it refuses all but `connect`, which opens it again.
 
         No listener is called any more. One that disconnects its own client runs on to its end.
         """
+        self._closed = True
+        await self._stop_listening()
+        await self._caller.close()
+
+    async def _stop_listening(self) -> None:
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.is_over = True
@@ -105,7 +114,18 @@ class EventClient:
                 reading.task.cancel()
                 with suppress(asyncio.CancelledError, SoormaError):
                     await reading.task
-        await self._caller.close()
+
+    @property
+    def _open_bus(self) -> BusClient:
+        if self._closed:
+            raise InvalidRequest(
+                f"client {self.agent_id!r} is closed; connect(…) opens it again, or make another with EventClient(…)"
+            )
+        return self._bus
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "connected" if self._reading is not None else "not connected"
+        return f"EventClient({self.agent_id!r}, {shown(self._config.events_url)}, {state})"
 
     async def publish(
         self,
@@ -118,19 +138,19 @@ class EventClient:
         **envelope: str | None,
     ) -> str:
         """Publishes an event, now or later, and returns its id; see `BusClient.publish`."""
-        return await self._bus.publish(event_type, topic, data, delay=delay, at=at, **envelope)
+        return await self._open_bus.publish(event_type, topic, data, delay=delay, at=at, **envelope)
 
     async def cancel(self, event_id: str) -> bool:
         """Takes back an event that was to be published later; tells whether it was still waiting."""
-        return bool(await self._bus.cancel(event_id))
+        return bool(await self._open_bus.cancel(event_id))
 
     async def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
         """Publishes events as one; see `BusClient.publish_many`."""
-        return await self._bus.publish_many(events)
+        return await self._open_bus.publish_many(events)
 
     async def request(self, event_type: str | Enum, data: Any = None, **arguments: Any) -> Event:
         """Publishes a request and awaits its answer; see `BusClient.request`."""
-        return await self._bus.request(event_type, data, **arguments)
+        return await self._open_bus.request(event_type, data, **arguments)
 
     async def __aenter__(self) -> Self:
         return self

@@ -13,9 +13,9 @@ import msgspec
 
 from soorma.awaits import awaited
 from soorma.bus import type_name
-from soorma.calls import Caller, segment
+from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
-from soorma.transport import HttpTransport
+from soorma.local import shown
 from soorma_common import registry as wire
 from soorma_common.errors import InvalidRequest, NotFound
 from soorma_common.names import Scope, check_name
@@ -82,7 +82,7 @@ class RegistryClient:
 
     def __init__(self, *, config: ClientConfig | None = None) -> None:
         config = config or ClientConfig.from_env()
-        self._connect(config, Caller(HttpTransport(config.addresses), config.retry_seconds), None)
+        self._connect(config, caller_for(config), None)
 
     @classmethod
     def on(cls, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None = None) -> RegistryClient:
@@ -92,9 +92,13 @@ class RegistryClient:
         return client
 
     def _connect(self, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None) -> None:
+        self._config = config
         self._caller = caller
         self._scope = config.scope(None, None)
         self._guard = guard
+
+    def __repr__(self) -> str:
+        return f"RegistryClient({shown(self._config.registry_url)})"
 
     async def close(self) -> None:
         """Closes the client's connections."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import http.client
 import io
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
@@ -13,8 +14,9 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from soorma.local import shown
 from soorma_common.delivery import LARGEST_FRAME
-from soorma_common.errors import Unavailable
+from soorma_common.errors import InvalidRequest, Unavailable
 
 JSON = "application/json"
 Service = Literal["memory", "events", "registry"]
@@ -22,6 +24,10 @@ Service = Literal["memory", "events", "registry"]
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 75.0
 LARGE_BODY = 512 * 1024
+
+log = logging.getLogger("soorma.transport")
+_origins: set[str] = set()
+"""Of the platforms that this process talks to, to tell each once."""
 
 
 class Socket(Protocol):
@@ -65,12 +71,20 @@ class Transport(Protocol):
 
 
 class HttpTransport:
-    """The platform over HTTP and WebSocket, at the address of each service."""
+    """The platform over HTTP and WebSocket, at the address of each service.
 
-    def __init__(self, addresses: Mapping[Service, str]) -> None:
+    It may be used from several event loops. Each has a session of its own, which is closed with the transport or with
+    the loop, whichever is first: so a client at the top of a module survives many `asyncio.run`. Once closed it stays
+    closed.
+    """
+
+    def __init__(self, addresses: Mapping[Service, str], origin: str = "") -> None:
         self._addresses = addresses
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._shown = {service: shown(address) for service, address in addresses.items()}
+        self._origin = origin
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._lives: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+        self._closed = False
 
     async def request(
         self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
@@ -79,7 +93,8 @@ class HttpTransport:
         url = self._addresses[service] + path
         try:
             data = body if body is None or len(body) < LARGE_BODY else io.BytesIO(body)  # aiohttp sends it in pieces
-            async with self._open().request(method, _encoded(url), headers=headers, data=data) as answer:
+            session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
+            async with session.request(method, _encoded(url), headers=headers, data=data) as answer:
                 return answer.status, await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(service, error) from error
@@ -91,8 +106,9 @@ class HttpTransport:
         """See `Transport.stream`."""
         url = self._addresses[service] + path
         patience = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=60.0)
+        session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
         try:
-            async with self._open().get(_encoded(url), headers=headers, timeout=patience) as answer:
+            async with session.get(_encoded(url), headers=headers, timeout=patience) as answer:
                 yield answer.status, answer.content.iter_any()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, Unavailable):
@@ -103,12 +119,13 @@ class HttpTransport:
     async def connect(self, service: Service, path: str) -> AsyncIterator[Socket]:
         """See `Transport.connect`."""
         url = self._addresses[service] + path
+        session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
         try:
-            socket = await self._open().ws_connect(_encoded(url), max_msg_size=LARGEST_FRAME, compress=0)
+            socket = await session.ws_connect(_encoded(url), max_msg_size=LARGEST_FRAME, compress=0)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(service, error) from error
         try:
-            yield _HttpSocket(socket, self._addresses[service])
+            yield _HttpSocket(socket, self._shown[service])
         finally:
             await socket.close()
 
@@ -133,25 +150,50 @@ class HttpTransport:
             connection.close()
 
     async def close(self) -> None:
-        """See `Transport.close`."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Closes the sessions of all loops, and refuses every call from here on."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, life in list(self._lives.items()):
+            if loop is here:
+                await life.aclose()
+            elif not loop.is_closed():
+                asyncio.run_coroutine_threadsafe(_closed(life), loop)
 
-    def _open(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if self._session is None or self._session.closed or self._loop is not loop:
-            patience = aiohttp.ClientTimeout(total=READ_SECONDS, sock_connect=CONNECT_SECONDS)
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=patience)
-            self._loop = loop
-        return self._session
+    async def _begin(self) -> aiohttp.ClientSession:
+        """Opens a session for the running loop, tied to a generator: `asyncio.run` closes those at its end."""
+        if self._closed:
+            raise InvalidRequest("this client is closed: make a new one, or close it after its last call")
+        if self._origin and self._origin not in _origins:
+            _origins.add(self._origin)
+            log.info("uses the platform %s: events at %s", self._origin, self._shown["events"])
+        for gone in [each for each in list(self._lives) if each.is_closed()]:  # without closing its generators
+            self._sessions.pop(gone, None)
+            self._lives.pop(gone, None)
+        loop, patience = (
+            asyncio.get_running_loop(),
+            aiohttp.ClientTimeout(total=READ_SECONDS, sock_connect=CONNECT_SECONDS),
+        )
+        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30), timeout=patience)
+        self._sessions[loop] = session
+        self._lives[loop] = life = self._life(loop, session)
+        await anext(life)
+        return session
+
+    async def _life(
+        self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession
+    ) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self._sessions.pop(loop, None)
+            self._lives.pop(loop, None)
+            await session.close()
 
     def _unreachable(self, service: Service, error: Exception) -> Unavailable:
         refused = getattr(error, "os_error", None)  # aiohttp wraps it in words that help nobody
         what = getattr(refused, "strerror", None) or str(error) or type(error).__name__
         return Unavailable(
-            f"the {service} service at {self._addresses[service]} cannot be reached: {what}. "
+            f"the {service} service at {self._shown[service]} cannot be reached: {what}. "
             "Is `soorma dev` running? `soorma dev --status` tells",
             service=service,
         )
@@ -174,6 +216,10 @@ class _HttpSocket:
             raise Unavailable(f"the connection to {self._address} was closed", close_code=self._socket.close_code)
         data: bytes = message.data
         return data
+
+
+async def _closed(life: AsyncGenerator[None, None]) -> None:
+    await life.aclose()
 
 
 def _encoded(url: str) -> URL:

@@ -72,6 +72,10 @@ class WorkflowState:
         self.tenant_id = scope.tenant_id
         self.user_id = scope.user_id
 
+    def __repr__(self) -> str:
+        kind = " in a handler or transaction" if self.memory.collects else ""
+        return f"WorkflowState({self.plan_id!r}, tenant_id={self.tenant_id!r}, user_id={self.user_id!r}){kind}"
+
     async def set(self, key: str, value: Any, *, ttl: float | None = None) -> None:
         """Gives a key a value, for `ttl` seconds if given (without, an earlier time to live ends)."""
         await self._apply(Set(key=_key(key), value=raw(encode(value)), ttl=check_ttl(ttl)))

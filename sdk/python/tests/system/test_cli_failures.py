@@ -17,7 +17,8 @@ import pytest
 from cli_shell import SECONDS, Shell, eventually, is_gone, keep, kept, locked_database, read_until
 from platform_process import MEMORY_PORT
 
-from soorma.cli import ports, processes
+from soorma import local
+from soorma.cli import ports
 from soorma.cli.exits import Exit
 
 
@@ -25,11 +26,11 @@ from soorma.cli.exits import Exit
 def test_a_process_is_known_again_without_proc() -> None:
     """Where there is no /proc, ps tells when a process was born, and that a zombie is no process."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        born = processes._born_elsewhere(child.pid)
+        born = local._born_elsewhere(child.pid)
         assert born
-        assert processes._born_elsewhere(child.pid) == born
+        assert local._born_elsewhere(child.pid) == born
         child.kill()
-        eventually(lambda: processes._born_elsewhere(child.pid) is None)
+        eventually(lambda: local._born_elsewhere(child.pid) is None)
 
 
 @pytest.mark.behaviour("dev.crash")
@@ -43,7 +44,7 @@ def test_kill_9_and_again(shell: Shell) -> None:
 
     again = shell.soorma("dev")
 
-    assert f"process {first} was gone" in again.stderr
+    assert f"process {first} had ended" in again.stderr
     assert shell.pid() != first
     assert kept(shell, "a plan") == "acknowledged"
 
@@ -59,7 +60,7 @@ def test_a_pid_given_to_another_process_is_recognised(shell: Shell) -> None:
     shell.state.write_text(json.dumps({**note, "pid": bystander.pid}))
 
     shell.soorma("dev", "--status", exits=Exit.NOT_RUNNING)
-    assert "was gone" in shell.soorma("dev", "--stop").stderr
+    assert "had ended without a word" in shell.soorma("dev", "--stop").stderr
     assert bystander.poll() is None, "it was not the platform"
 
 

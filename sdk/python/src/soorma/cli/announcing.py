@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from soorma.cli import screen, services
-from soorma.cli.state import Running
+from soorma.local import Running
 
 
 def announce(running: Running) -> None:
@@ -36,5 +36,5 @@ def show_addresses(running: Running) -> None:
     screen.table(("Service", "Address"), [(service, running.address(service)) for service in running.ports])
     lines = services.exports(running.host, running.ports)
     if lines:
-        screen.say("Where your agents run, say first:")
+        screen.say("Agents that are started in this folder find it by themselves. Elsewhere, say first:")
         screen.say("\n".join(f"  {line}" for line in lines) + "\n")

@@ -13,7 +13,7 @@ from typing import Any
 from soorma.cli import shown
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
-from soorma.cli.state import Running
+from soorma.local import Running
 from soorma_common.errors import SoormaError
 from soorma_common.starting import exit_status
 from soorma_platform.stores.sqlite import backup

@@ -12,7 +12,7 @@ from soorma.cli.build import build
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
 from soorma.cli.launch import Wanted
-from soorma.cli.state import Running
+from soorma.local import Running
 from soorma_common.errors import SoormaError
 from soorma_common.starting import exit_status
 

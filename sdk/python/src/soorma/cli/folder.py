@@ -11,9 +11,8 @@ from pathlib import Path
 
 from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.state import Running
+from soorma.local import FOLDER, NOTE, Running, root_of
 
-NAME = ".soorma"
 LOCK_SECONDS = 90.0
 LARGEST_LOG = 10 * 1024 * 1024
 
@@ -23,8 +22,8 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.path = root / NAME
-        self.state = self.path / "platform.json"
+        self.path = root / FOLDER
+        self.state = self.path / NOTE
         self.log = self.path / "platform.log"
         self.old_log = self.path / "platform.log.1"
         self.database = self.path / "soorma.db"
@@ -38,10 +37,7 @@ class Folder:
             here = Path.cwd()
         except OSError as error:
             raise CommandError(Exit.FAILED, "the current folder is gone; change to another") from error
-        for root in (here, *here.parents):
-            if os.path.lexists(root / NAME):
-                return cls(root)
-        return cls(here)
+        return cls(root_of(here) or here)
 
     def exists(self) -> bool:
         """Whether anything was ever started here."""
@@ -77,7 +73,9 @@ class Folder:
             return None
         if found and not found.process.is_alive():
             self._remove_note()
-            screen.note(f"the platform of process {found.pid} was gone; its state was cleaned up")
+            screen.note(
+                f"the platform of process {found.pid} had ended without a word; its note was removed, its data is kept"
+            )
             return None
         return found
 

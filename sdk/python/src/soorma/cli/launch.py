@@ -15,7 +15,7 @@ from soorma.cli import ports, services
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
 from soorma.cli.processes import working_folder
-from soorma.cli.state import Running
+from soorma.local import Running
 
 LOOK_SECONDS = 0.03
 END_SECONDS = 10.0
@@ -95,7 +95,7 @@ def what_is_wrong(running: Running, seconds: float, is_alive: Callable[[], bool]
     until = time.monotonic() + seconds
     while is_alive():
         left = max(until - time.monotonic(), LOOK_SECONDS)
-        states = running.health(min(left, services.HEALTH_SECONDS))
+        states = services.health_of(running, min(left, services.HEALTH_SECONDS))
         unwell = services.unwell(states)
         if not unwell and not ports.belong_to(running.pid, running.host, running.ports.values()):
             unwell = "another platform answers on its ports"  # it was quicker, and this one is about to end

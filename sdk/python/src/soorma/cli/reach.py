@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import stat
 import sys
@@ -11,10 +12,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from soorma.cli import screen, services
+from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.folder import Folder
-from soorma.cli.state import Running
 from soorma_common.errors import (
     Conflict,
     EventIdConflict,
@@ -110,6 +109,7 @@ class Platform:
 
 def on_platform(tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]) -> T:
     """Does the work on the platform that is meant; CommandError, in one line, if that fails."""
+    _hear_the_sdk()
     try:
         return asyncio.run(_work(tenant, user, work))
     except SoormaError as error:
@@ -130,6 +130,18 @@ def until_interrupted(
         on_platform(tenant, user, follow)
     except KeyboardInterrupt:
         return
+
+
+def _hear_the_sdk() -> None:
+    """What the SDK would log of an outage is for the person who waits."""
+    log = logging.getLogger("soorma")
+    if not log.handlers:
+        log.addHandler(_Notes(logging.WARNING))
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        screen.note(screen.plain(record.getMessage()))
 
 
 @asynccontextmanager
@@ -169,31 +181,16 @@ async def _work(tenant: str | None, user: str | None, work: Callable[[Platform],
 
 
 def config_for(tenant: str | None, user: str | None) -> ClientConfig:
-    """Where the platform is: as the environment says, else where that of this folder runs, else where it would."""
+    """Where the platform is, found as the SDK finds it, for the tenant and user that the command line names."""
     from soorma.config import ClientConfig  # noqa: PLC0415
 
-    env = {"SOORMA_RETRY_SECONDS": PATIENCE_SECONDS, **_of_this_folder()}
+    env = {"SOORMA_RETRY_SECONDS": PATIENCE_SECONDS}
     env |= {name: value for name, value in os.environ.items() if name.startswith("SOORMA_") and value}
     if tenant is not None:
         env["SOORMA_TENANT_ID"] = check_name("tenant_id", tenant)
     if user is not None:
         env["SOORMA_USER_ID"] = check_name("user_id", user)
     return ClientConfig.from_env(env)
-
-
-def _of_this_folder() -> dict[str, str]:
-    """The addresses of the platform that was started in this folder; none where the environment has them all."""
-    if all(os.environ.get(name) for name in services.VARIABLES.values()):
-        return {}
-    note = Folder.nearest().state
-    try:
-        running = Running.read(note)
-    except (OSError, ValueError) as error:
-        screen.note(f"{error}; looking at the default addresses")
-        return {}
-    if running is None or not running.process.is_alive():
-        return {}
-    return services.variables(running.host, running.ports)
 
 
 def exit_of(error: SoormaError) -> Exit:

@@ -6,37 +6,29 @@ import json
 import os
 from collections.abc import Mapping
 
-PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
-"""The services and their ports before the offset, as the platform has them in its settings."""
+from soorma.local import PORTS, VARIABLES, Running, address, ports_at, variables
 
-VARIABLES = {
-    "memory": "SOORMA_MEMORY_URL",
-    "events": "SOORMA_EVENT_SERVICE_URL",
-    "registry": "SOORMA_REGISTRY_URL",
-}
-"""Where the SDK looks for the address of a service; without it, on localhost at the service's port."""
+__all__ = [
+    "HEALTH_SECONDS",
+    "MOST_OFFSET",
+    "OK",
+    "PORTS",
+    "VARIABLES",
+    "address",
+    "ask",
+    "exports",
+    "health",
+    "health_of",
+    "health_of_all",
+    "ports_at",
+    "unwell",
+    "variables",
+]
 
 MOST_OFFSET = 65535 - max(PORTS.values())
 HEALTH_SECONDS = 2.0
 LARGEST_ANSWER = 65536
 OK = "ok"
-
-
-def ports_at(offset: int) -> dict[str, int]:
-    """The port of each service."""
-    return {service: port + offset for service, port in PORTS.items()}
-
-
-def address(host: str, port: int) -> str:
-    """The base address of a service, written as the documentation writes it where it can be."""
-    if host == "127.0.0.1":
-        host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def variables(host: str, ports: Mapping[str, int]) -> dict[str, str]:
-    """The environment with which the SDK finds this platform."""
-    return {name: address(host, ports[service]) for service, name in VARIABLES.items() if service in ports}
 
 
 def exports(host: str, ports: Mapping[str, int]) -> list[str]:
@@ -89,6 +81,11 @@ def health_of_all(host: str, ports: Mapping[str, int], seconds: float = HEALTH_S
     with ThreadPoolExecutor(len(ports)) as pool:
         states = pool.map(lambda service: health(host, ports[service], service, seconds), ports)
         return dict(zip(ports, states, strict=True))
+
+
+def health_of(running: Running, seconds: float = HEALTH_SECONDS) -> dict[str, str]:
+    """The health of each service of a platform that was started in a folder."""
+    return health_of_all(running.host, running.ports, seconds)
 
 
 def unwell(states: Mapping[str, str]) -> str:

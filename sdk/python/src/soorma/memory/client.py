@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -11,10 +11,10 @@ from typing import Any, Self
 import msgspec
 
 from soorma.awaits import awaited
-from soorma.calls import Caller, segment
+from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
+from soorma.local import shown
 from soorma.memory.plans import Plans, PlatformPlans, Stored
-from soorma.transport import HttpTransport
 from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.identity import entry_id
 from soorma_common.names import Scope, check_name
@@ -116,10 +116,11 @@ class MemoryClient:
         retry_seconds: float | None = None,
     ) -> None:
         config = config or ClientConfig.from_env()
-        address = (base_url or config.memory_url).rstrip("/")
-        transport = HttpTransport({**config.addresses, "memory": address})
-        patience = config.retry_seconds if retry_seconds is None else retry_seconds
-        self._connect(config, Caller(transport, patience))
+        if base_url is not None:
+            config = replace(config, memory_url=base_url.rstrip("/"), origin="")
+        if retry_seconds is not None:
+            config = replace(config, retry_seconds=retry_seconds)
+        self._connect(config, caller_for(config))
 
     @classmethod
     def on(cls, config: ClientConfig, caller: Caller, plans: Plans | None = None) -> MemoryClient:
@@ -132,6 +133,9 @@ class MemoryClient:
         self._config = config
         self._caller = caller
         self._plans: Plans = plans or PlatformPlans(caller)
+
+    def __repr__(self) -> str:
+        return f"MemoryClient({shown(self._config.memory_url)})"
 
     async def close(self) -> None:
         """Closes the client's connections."""

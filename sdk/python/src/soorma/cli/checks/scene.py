@@ -11,7 +11,7 @@ from pathlib import Path
 from soorma.cli import peek, services
 from soorma.cli.folder import Folder
 from soorma.cli.peek import Answer
-from soorma.cli.state import Running
+from soorma.local import Running
 from soorma_common.errors import SoormaError
 from soorma_platform.settings import Settings
 

@@ -9,8 +9,8 @@ from typing import Any
 from soorma.cli import services
 from soorma.cli.checks.finding import Finding, ok, problem, warning
 from soorma.cli.checks.scene import GATEWAY, Scene
-from soorma.cli.state import Running
 from soorma.config import ClientConfig
+from soorma.local import Running
 from soorma_common.errors import SoormaError
 from soorma_platform.settings import Settings
 
@@ -62,7 +62,7 @@ def values(scene: Scene) -> Iterator[Finding]:
 
 
 def addresses(scene: Scene) -> Iterator[Finding]:
-    """The SDK finds a platform by these variables alone, wherever it is started."""
+    """The variables win over the platform that the SDK would find in this folder."""
     if scene.running is None:
         return
     wrong = dict(_astray(scene, scene.running))
@@ -70,7 +70,7 @@ def addresses(scene: Scene) -> Iterator[Finding]:
         yield warning(
             "addresses",
             f"agents that are started here miss this folder's platform: they look at {', '.join(wrong.values())}",
-            "say first: export " + " ".join(f"{name}={here}" for name, here in wrong),
+            f"say first: unset {' '.join(name for name, _ in wrong)}",
         )
     else:
         yield ok("addresses", "agents that are started here find this folder's platform")
@@ -80,9 +80,9 @@ def _astray(scene: Scene, running: Running) -> Iterator[tuple[tuple[str, str], s
     """Each variable that is off, with the address it should have, and the one at which the SDK would look."""
     here = services.variables(running.host, running.ports)
     gateway = _plain(running.address(GATEWAY)) if GATEWAY in running.ports else ""
-    for service, name in services.VARIABLES.items():
-        used = scene.environment.get(name) or services.address("127.0.0.1", services.PORTS[service])
-        if _plain(used) not in (_plain(here[name]), gateway):
+    for name in services.VARIABLES.values():
+        used = scene.environment.get(name)
+        if used and _plain(used) not in (_plain(here[name]), gateway):
             yield (name, here[name]), used
 
 

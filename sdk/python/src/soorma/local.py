@@ -1,0 +1,253 @@
+"""The platform that `soorma dev` runs for a folder: the note that it leaves there, and how clients find it.
+
+The command and the SDK look at the same note, so that a program talks to the platform of the folder it is started in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = ".soorma"
+NOTE = "platform.json"
+LARGEST_NOTE = 64 * 1024
+LOOK_SECONDS = 0.02
+
+PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
+"""The services and their ports before the offset, as the platform has them in its settings."""
+
+VARIABLES = {
+    "memory": "SOORMA_MEMORY_URL",
+    "events": "SOORMA_EVENT_SERVICE_URL",
+    "registry": "SOORMA_REGISTRY_URL",
+}
+"""Where the SDK looks for the address of a service; without it, in the folder's note, then on localhost."""
+
+
+# --- Addresses -----------------------------------------------------------------------------
+
+
+def ports_at(offset: int) -> dict[str, int]:
+    """The port of each service."""
+    return {service: port + offset for service, port in PORTS.items()}
+
+
+def address(host: str, port: int) -> str:
+    """The base address of a service, written as the documentation writes it where it can be."""
+    if host == "127.0.0.1":
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def shown(url: str) -> str:
+    """The address without a password that may be in it, for logs and messages."""
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def variables(host: str, ports: Mapping[str, int]) -> dict[str, str]:
+    """The environment with which the SDK finds this platform from anywhere."""
+    return {name: address(host, ports[service]) for service, name in VARIABLES.items() if service in ports}
+
+
+# --- The process ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process; `born` tells it from a later one that was given the same number, also after a reboot."""
+
+    pid: int
+    born: str
+
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process that has this number now."""
+        return cls(pid, _born(pid) or "")
+
+    def is_alive(self) -> bool:
+        """Whether it runs; one that has ended but was not yet collected by its parent does not."""
+        born = _born(self.pid)
+        return bool(born) and self.born in ("", born)
+
+    def ended_within(self, seconds: float) -> bool:
+        """Waits until it has ended, at most so long."""
+        until = time.monotonic() + seconds
+        while self.is_alive():
+            if time.monotonic() > until:
+                return False
+            time.sleep(LOOK_SECONDS)
+        return True
+
+    def end(self, patience: float) -> bool:
+        """Asks it to end, kills it after `patience` seconds; whether it went when asked.
+
+        PermissionError if it is another user's.
+        """
+        if self._signal(signal.SIGTERM) and not self.ended_within(patience):
+            self._signal(signal.SIGKILL)
+            self.ended_within(patience)
+            return False
+        return True
+
+    def _signal(self, number: signal.Signals) -> bool:
+        if not self.is_alive():
+            return False
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+# --- The note ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Running:
+    """A platform that was started: its process, where it listens, and its database."""
+
+    pid: int
+    born: str
+    host: str
+    port_offset: int
+    ports: dict[str, int]
+    started_at: str
+    database: str
+    foreground: bool
+
+    @classmethod
+    def now(cls, pid: int, host: str, offset: int, database: Path, *, foreground: bool = False) -> Running:
+        """The note of a platform that starts at this moment."""
+        return cls(
+            pid=pid,
+            born=Process.of(pid).born,
+            host=host,
+            port_offset=offset,
+            ports=ports_at(offset),
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            database=str(database),
+            foreground=foreground,
+        )
+
+    @property
+    def process(self) -> Process:
+        """Its process."""
+        return Process(self.pid, self.born)
+
+    def address(self, service: str) -> str:
+        """The base address of a service."""
+        return address(self.host, self.ports[service])
+
+    def since(self) -> str:
+        """When it was started, in this place's time."""
+        return datetime.fromisoformat(self.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+    def write(self, file: Path) -> None:
+        """Leaves the note; a reader sees the old one or the new one, never a half."""
+        draft = file.with_name(f"{file.name}.{os.getpid()}")
+        draft.write_text(json.dumps(asdict(self), indent=2) + "\n", "ascii")
+        draft.replace(file)
+
+    @classmethod
+    def read(cls, file: Path) -> Running | None:
+        """The note, or None if there is none. ValueError if it cannot be understood."""
+        try:
+            with file.open(encoding="utf-8") as opened:
+                text = opened.read(LARGEST_NOTE)
+        except FileNotFoundError:
+            return None
+        try:
+            found = cls(**json.loads(text))
+            found.since()
+            found.process.is_alive()
+            found.ports["memory"] + found.ports["events"]
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"{file} is damaged and cannot be understood ({error})") from error
+        return found
+
+
+# --- Finding it ----------------------------------------------------------------------------
+
+
+def root_of(here: Path) -> Path | None:
+    """The folder itself, or the nearest above it, that has a `.soorma`."""
+    return next((root for root in (here, *here.parents) if os.path.lexists(root / FOLDER)), None)
+
+
+class Found(NamedTuple):
+    """The addresses of a folder's platform by variable, in which folder it was found, and what is wrong with its note.
+
+    Without a platform that runs there are no addresses; without trouble it is empty.
+    """
+
+    addresses: dict[str, str]
+    root: Path | None = None
+    trouble: str = ""
+
+
+def platform_here() -> Found:
+    """The platform that runs for the current folder or for the nearest above that has a `.soorma`."""
+    try:
+        root = root_of(Path.cwd())
+    except OSError:  # the current folder is gone, or may not be looked at
+        root = None
+    if root is None:
+        return Found({})
+    note = root / FOLDER / NOTE
+    try:
+        if (stranger := _stranger(note)) is not None:
+            return Found({}, root, f"{note} belongs to another user ({stranger}) and is not believed")
+        running = Running.read(note)
+    except (OSError, ValueError) as error:
+        return Found({}, root, str(error))
+    if running is None or not running.process.is_alive():
+        return Found({}, root)
+    return Found(variables(running.host, running.ports), root)
+
+
+def _stranger(note: Path) -> int | None:
+    """The owner of the note, if that is another user: whoever can write above us must not read what we store."""
+    try:
+        owner = note.stat().st_uid
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return None if os.geteuid() in (0, owner) or owner == 0 else owner
+
+
+def _born(pid: int) -> str | None:
+    """A text that no other process of this number has; None if there is none alive."""
+    if Path("/proc/self/stat").exists():
+        return _born_linux(pid)
+    return _born_elsewhere(pid)
+
+
+def _born_linux(pid: int) -> str | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = stat.rpartition(")")[2].split()  # proc(5): the name before may hold anything
+    return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+
+
+def _born_elsewhere(pid: int) -> str | None:
+    import subprocess  # noqa: PLC0415 - Linux does without
+
+    told = subprocess.run(  # noqa: S603
+        ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)],  # noqa: S607 - where it lies differs
+        env={**os.environ, "LC_ALL": "C"},
+        capture_output=True,
+        check=False,
+        text=True,
+    ).stdout.split(maxsplit=1)
+    return None if len(told) < 2 or told[0].startswith("Z") else " ".join(told[1].split())
