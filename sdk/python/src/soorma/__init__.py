@@ -5,6 +5,7 @@
 Names are loaded when they are first used, so that the command line need not pay for what it does not use.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +68,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'soorma' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker is to find a name that is not there
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        asker = sys._getframe(1)  # noqa: SLF001 - `inspect` is slow to import
+        if name.startswith("_") or asker.f_code.co_filename.startswith("<frozen importlib"):  # looks for a submodule
+            raise AttributeError(f"module 'soorma' has no attribute {name!r}")
+        raise import_module("soorma.hints").missing_name("soorma", name, __all__, asker)
 
 
 def __dir__() -> list[str]:

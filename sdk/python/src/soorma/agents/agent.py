@@ -7,14 +7,15 @@ import logging
 import math
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
-from soorma import logs
+from soorma import hints, logs
 from soorma.agents import forks, loops
 from soorma.agents.attempts import Attempts
 from soorma.agents.connection import Connection
@@ -133,7 +134,7 @@ class Agent:
             wanted = subscription(kind, where, ordered=ordered, retry=retry or self._retry)
             limit = timeout if timeout is not None else self._handler_timeout
             limit = None if limit is None or math.isinf(limit) else limit
-            self._handlers.add(Handler(function, wanted, limit, isolation))
+            self._handlers.add(Handler(function, wanted, limit, isolation), replace=self._running is None)
             if kind != "*" and kind not in self.events_consumed:
                 self.events_consumed.append(kind)
             return function
@@ -163,7 +164,9 @@ class Agent:
 
         The event loop is what `loop_factory` makes, as `asyncio.new_event_loop`. Without one it is that of the policy
         that the program has set, else uvloop's. `start` takes the loop it is called in.
+        InvalidRequest in a thread other than the main one and where a loop runs already: use `start` and `stop` there.
         """
+        _refuse_run_here(self.name)
         if not logs.is_configured():
             logs.configure(agent=self.name, instance=self.instance)
         loops.run(self._run_until_signalled(), self._on_exit, loop_factory)
@@ -368,6 +371,17 @@ class Agent:
             self._presence.abandon()
             await asyncio.gather(running, self._attempts.abandon(), return_exceptions=True)
 
+    def __repr__(self) -> str:
+        where = f", tenant_id={self.tenant_id!r}" if self.tenant_id is not None else ""
+        kinds = ", ".join(sorted(handler.type for handler in self._handlers.subscriptions)) or "no events yet"
+        state = "running" if self._running is not None else "not running"
+        return f"{type(self).__name__}({self.name!r}{where}, takes {kinds}, {state})"
+
+    if not TYPE_CHECKING:  # a type checker is to find an attribute that is not there
+
+        def __getattr__(self, name: str) -> Any:
+            raise hints.missing_attribute(self, name)
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
@@ -378,3 +392,14 @@ class Agent:
 
 class Worker(Agent):
     """An agent that carries out tasks: what an `Agent` can do, under the name that says what it is for."""
+
+
+def _refuse_run_here(name: str) -> None:
+    """InvalidRequest where `run` cannot work: in a loop that runs, and in a thread that gets no signals."""
+    instead = "await agent.start() there, and await agent.stop() at the end"
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - asked without an exception to suppress
+        raise InvalidRequest(f"agent {name!r} cannot run() in an event loop that runs already: {instead}")
+    if threading.current_thread() is not threading.main_thread():
+        raise InvalidRequest(
+            f"agent {name!r} cannot run() in a thread, where no signal arrives: start an event loop in it, {instead}"
+        )

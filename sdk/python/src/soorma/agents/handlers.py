@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from soorma.agents.threads import Threads
@@ -66,11 +68,14 @@ class Handlers:
     def __init__(self) -> None:
         self._handlers: dict[tuple[str, str], Handler] = {}
 
-    def add(self, handler: Handler) -> None:
-        """Takes a handler; InvalidRequest if its type and topic have one already."""
+    def add(self, handler: Handler, *, replace: bool = False) -> None:
+        """Takes a handler; InvalidRequest if its type and topic have another one already.
+
+        With `replace`, a function that is defined anew takes the place of its former self, as in a notebook.
+        """
         wanted = handler.subscription
         place = (wanted.type, wanted.topic)
-        if place in self._handlers:
+        if place in self._handlers and not (replace and _is_anew(self._handlers[place].function, handler.function)):
             other = self._handlers[place].function
             raise InvalidRequest(
                 f"event {wanted.type!r} on topic {wanted.topic!r} has the handler {name_of(other)!r} already; "
@@ -88,6 +93,15 @@ class Handlers:
     def subscriptions(self) -> list[Subscription]:
         """What the agent subscribes to."""
         return [handler.subscription for handler in self._handlers.values()]
+
+
+def _is_anew(before: HandlerFunction, now: HandlerFunction) -> bool:
+    """Whether a function of a notebook or a console, which no file holds, is defined again under its name."""
+    name = getattr(now, "__qualname__", "<locals>")
+    if "<locals>" in name or name != getattr(before, "__qualname__", None) or before.__module__ != now.__module__:
+        return False
+    places = [getattr(inspect.unwrap(each), "__code__", None) for each in (before, now)]
+    return all(place is not None and not Path(place.co_filename).is_file() for place in places)
 
 
 def check_retry(retry: object) -> None:
