@@ -44,10 +44,10 @@ def check_format(name: str) -> str:
 
 
 def formatter(name: str, *, terminal: bool, env: Mapping[str, str]) -> logging.Formatter:
-    """The formatter of that name for a stream that is a terminal or not; NO_COLOR in `env` is heard."""
+    """The formatter of that name for a stream that is a terminal or not; `env` may hold NO_COLOR or FORCE_COLOR."""
     if name == "json" or (name == "auto" and not terminal):
         return JsonFormatter()
-    return ConsoleFormatter(colours=terminal and not env.get("NO_COLOR"))
+    return ConsoleFormatter(colours=bool(terminal or env.get("FORCE_COLOR")) and not env.get("NO_COLOR"))
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

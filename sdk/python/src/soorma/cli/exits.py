@@ -41,6 +41,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 17, "the platform cannot be reached, or cannot work now"
     GONE = 18, "it lies before the oldest revision or position that is kept"
     PROBLEMS = 19, "soorma doctor has found a problem"
+    AGENT = 20, "an agent of soorma run cannot be loaded; the message says what is wrong, and where"
     INTERRUPTED = 130, "interrupted with Ctrl+C"
     OUTPUT_CLOSED = 141, "whoever read the output has closed it"
 

@@ -18,6 +18,7 @@ class Home(NamedTuple):
 
 HOMES = {
     "init": Home("soorma.cli.init", "Make a project in a new folder: agents, a test that passes, and the next steps."),
+    "run": Home("soorma.cli.run.command", "Run agents, each in a process of its own, until Ctrl+C."),
     "events": Home(
         "soorma.cli.events", "Follow and publish events; look at groups and dead letters, and replay these."
     ),
@@ -43,7 +44,7 @@ class Nouns(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         for name, home in HOMES.items():
-            self.add_command(TyperCommand(name, help=home.help), name)
+            self.add_command(TyperCommand(name, help=home.help, short_help=home.help, rich_markup_mode=None), name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments name, in place of the line that stood for it; UsageError without one."""

@@ -1,0 +1,1 @@
+"""`soorma run`: a folder's agents, each in a process of its own, looked after by one."""
