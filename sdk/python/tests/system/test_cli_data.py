@@ -23,8 +23,8 @@ from running import WAIT, config_of, eventually, unique
 from soorma import PlatformContext, Reject, Worker, WorkflowState
 from soorma.cli import app, nouns, reach, services
 from soorma.cli.exits import Exit
-from soorma.cli.state import Running
 from soorma.config import EVENTS_URL, MEMORY_URL
+from soorma.local import Running
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
 
 SOORMA = [sys.executable, "-P", "-m", "soorma.cli"]
@@ -190,7 +190,12 @@ def test_values_come_back_as_they_went_in(terminal: Terminal) -> None:
     entries = terminal.json("state", "list", "plan")["entries"]
     assert [entry["value"] for entry in entries] == [json.loads(text) for text in VALUES]
     found = terminal.json("state", "get", "plan", "key2")
-    assert (found["planId"], found["key"], found["revision"], found["tenantId"]) == ("plan", "key2", 2, terminal.tenant)
+    assert (found["plan_id"], found["key"], found["revision"], found["tenant_id"]) == (
+        "plan",
+        "key2",
+        2,
+        terminal.tenant,
+    )
     assert found["value"] == -7
 
 
@@ -221,7 +226,7 @@ def test_standard_input_that_is_no_text_is_refused(terminal: Terminal) -> None:
 @pytest.mark.behaviour("command.values")
 def test_names_that_need_care(terminal: Terminal) -> None:
     for plan, key in (("a/b c", "ü?&#%2F"), ("…", "-"), ("p", "x\x1b[2Jy")):
-        assert terminal.json("state", "set", plan, key, "1")["planId"] == plan
+        assert terminal.json("state", "set", plan, key, "1")["plan_id"] == plan
         assert terminal.json("state", "list", plan)["entries"][0]["key"] == key
         assert terminal.run("state", "get", plan, key).stdout == "1\n"
     listed = terminal.run("state", "list", "p").stdout
@@ -241,16 +246,16 @@ def test_list_and_plans(terminal: Terminal) -> None:
     assert second[4] == "-"
     assert rows(terminal.run("state", "list", "plan-b").stdout)[1][4] > time.strftime("%Y")
     found = terminal.json("state", "list", "plan-a", "--prefix", "sec")
-    assert found["planId"] == "plan-a"
+    assert found["plan_id"] == "plan-a"
     assert found["revision"] == 2
     assert [(entry["key"], entry["value"]) for entry in found["entries"]] == [("second", "y" * 1000)]
 
     assert [row[:3] for row in rows(terminal.run("state", "plans").stdout)] == [
         ["Plan", "Status", "Keys"],
-        ["plan-a", "active", "2"],
         ["plan-b", "active", "1"],
-    ]
-    assert [plan["planId"] for plan in terminal.json("state", "plans")["plans"]] == ["plan-a", "plan-b"]
+        ["plan-a", "active", "2"],
+    ], "the newest first"
+    assert [plan["plan_id"] for plan in terminal.json("state", "plans")["plans"]] == ["plan-a", "plan-b"]
 
 
 @pytest.mark.behaviour("command.lists")
@@ -288,9 +293,9 @@ def test_delete(terminal: Terminal) -> None:
     done = terminal.run("state", "delete", "plan", "a", "nope")
     assert done.stdout == "Deleted 1 key of plan plan\n"
     assert "there was no key nope" in done.stderr
-    assert terminal.json("state", "delete", "plan", "b", "a") == {"planId": "plan", "deleted": 1, "missing": ["a"]}
+    assert terminal.json("state", "delete", "plan", "b", "a") == {"plan_id": "plan", "deleted": 1, "missing": ["a"]}
     assert [entry["key"] for entry in terminal.json("state", "list", "plan")["entries"]] == ["c", "d"]
-    assert terminal.json("state", "delete", "plan", "--all") == {"planId": "plan", "deleted": 2, "missing": []}
+    assert terminal.json("state", "delete", "plan", "--all") == {"plan_id": "plan", "deleted": 2, "missing": []}
     assert terminal.json("state", "plans")["plans"] == []
     for wrong in (["plan"], ["plan", "a", "--all"], ["plan", "a", "b", "--if-revision", "1"]):
         terminal.run("state", "delete", *wrong, exits=Exit.USAGE)
@@ -305,9 +310,9 @@ def test_history_and_values_of_the_past(terminal: Terminal) -> None:
     heading, *changes = rows(terminal.run("state", "history", "plan").stdout)
     assert heading == ["Revision", "Time", "Operation", "Key", "Argument", "Agent", "Event"]
     assert [(row[0], row[2], row[3], row[4]) for row in changes] == [
-        ("1", "set", "a", '"old"'),
-        ("2", "set", "b", "1"),
         ("3", "set", "a", '"new"'),
+        ("2", "set", "b", "1"),
+        ("1", "set", "a", '"old"'),
     ]
     found = terminal.json("state", "history", "plan", "--key", "a", "--after", "1")
     assert [(change["revision"], change["argument"]) for change in found["changes"]] == [(3, "new")]
@@ -332,7 +337,7 @@ async def test_actions(terminal: Terminal) -> None:
         await state.record_action("research.completed")
     heading, *found = rows((await asyncio.to_thread(terminal.process, "state", "actions", "plan")).stdout)
     assert heading == ["Number", "Time", "Action", "Agent", "Event"]
-    assert [(row[0], row[2]) for row in found] == [("1", "research.started"), ("2", "research.completed")]
+    assert [(row[0], row[2]) for row in found] == [("2", "research.completed"), ("1", "research.started")]
     assert (await asyncio.to_thread(terminal.process, "state", "actions", "other")).stdout == ""
 
 
@@ -464,12 +469,20 @@ async def test_groups_dead_letters_and_replay(terminal: Terminal) -> None:
         (found,) = (await run_json("groups"))["groups"]
         assert (found["name"], found["waiting"]) == ("refuser", 0)
 
-        letters = (await run_json("dead-letters", "--group", "refuser"))["deadLetters"]
+        letters = (await run_json("dead-letters", "--group", "refuser"))["dead_letters"]
         assert sorted(letter["event"]["data"] for letter in letters) == list(range(count))
-        assert (await run_json("dead-letters", "--group", "other"))["deadLetters"] == []
-        heading, first, *others = rows((await run("dead-letters")).stdout)
+        assert (await run_json("dead-letters", "--group", "other"))["dead_letters"] == []
+        heading, first, *others = rows((await run("dead-letters", "--limit", str(count))).stdout)
         assert heading[:4] == ["Id", "Group", "Type", "Topic"]
-        assert first[:7] == [str(letters[0]["id"]), "refuser", "task", "action-requests", "-", "1", "not\\ntoday"]
+        assert first[:7] == [
+            str(max(letter["id"] for letter in letters)),
+            "refuser",
+            "task",
+            "action-requests",
+            "-",
+            "1",
+            "not\\ntoday",
+        ]
         assert len(others) == count - 1
 
         accepting = True
@@ -484,11 +497,11 @@ async def test_groups_dead_letters_and_replay(terminal: Terminal) -> None:
         assert everything == {"replayed": [int(number) for number in numbers[2:]], "missing": []}
         await eventually(lambda: len(seen) == count)
         assert sorted(seen) == list(range(count))
-        assert (await run_json("dead-letters"))["deadLetters"] == []
+        assert (await run_json("dead-letters"))["dead_letters"] == []
 
 
 async def _has_dead_letters(run_json: Any, count: int) -> bool:
-    return len((await run_json("dead-letters"))["deadLetters"]) == count
+    return len((await run_json("dead-letters"))["dead_letters"]) == count
 
 
 # --- Following ---------------------------------------------------------------------------------
@@ -514,7 +527,8 @@ def test_followers_lose_and_double_nothing_when_the_platform_is_killed(
         for follower in (events, commits):
             said, notes = follower.end()
             assert said == ""
-            assert set(notes.splitlines()) == {"note: the stream stands again; nothing was lost"}
+            said = {line for line in notes.splitlines() if not line.startswith("note: no answer from the ")}
+            assert said == {"note: the stream stands again; nothing was lost"}
 
 
 @pytest.mark.behaviour("command.follow")
@@ -583,11 +597,11 @@ def test_another_tenant_or_user_sees_nothing(terminal: Terminal) -> None:
 def test_whose_data_is_meant(terminal: Terminal) -> None:
     terminal.run("state", "set", "plan", "key", "1", "--tenant", "a tenant", "--user", "a user")
     found = terminal.json("state", "get", "plan", "key", SOORMA_TENANT_ID="a tenant", SOORMA_USER_ID="a user")
-    assert (found["tenantId"], found["userId"]) == ("a tenant", "a user")
+    assert (found["tenant_id"], found["user_id"]) == ("a tenant", "a user")
     done = terminal.json("state", "set", unique("plan"), "key", "1", SOORMA_TENANT_ID="", SOORMA_USER_ID="")
-    assert (done["tenantId"], done["userId"]) == (DEFAULT_TENANT, DEFAULT_USER)
+    assert (done["tenant_id"], done["user_id"]) == (DEFAULT_TENANT, DEFAULT_USER)
     told = terminal.process("state", "get", "--help").stdout
-    for part in (DEFAULT_TENANT, DEFAULT_USER, "SOORMA_TENANT_ID", "SOORMA_USER_ID"):
+    for part in ("(…0000)", "(…0001)", "SOORMA_TENANT_ID", "SOORMA_USER_ID"):
         assert part in told
 
 
@@ -735,15 +749,16 @@ print("IMPORTED", *sys.modules)
     assert not {"soorma_platform", *unwanted} & set(imported)
 
 
+def listed(help_text: str) -> list[str]:
+    """The commands that a help lists."""
+    return re.findall(r"^  ([a-z][a-z-]*) ", help_text.partition("\nCommands:\n")[2], flags=re.MULTILINE)
+
+
 @pytest.mark.behaviour("command.complete-help")
 def test_help_and_readme_name_every_command(terminal: Terminal) -> None:
     told = terminal.process("--help").stdout
     assert all(noun in told for noun in nouns.HOMES)
-    found = {
-        f"{noun} {name}"
-        for noun in nouns.HOMES
-        for name in re.findall(r"^│ ([a-z][a-z-]*) ", terminal.process(noun, "--help").stdout, flags=re.MULTILINE)
-    }
+    found = {f"{noun} {name}" for noun in nouns.HOMES for name in listed(terminal.process(noun, "--help").stdout)}
     assert found == {" ".join(command[:2]) for command in COMMANDS}
     section = README.read_text("utf-8").partition("\n## The command\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `soorma ([a-z]+ [a-z-]+)", section, flags=re.MULTILINE)) == found

@@ -46,10 +46,10 @@ def plan(terminal: Terminal) -> str:
 def test_a_plan_as_it_was(terminal: Terminal, plan: str) -> None:
     assert rows(terminal.run("state", "at", plan, "2").stdout) == [["Key", "Value"], ["a", "[1]"], ["b", "null"]]
     assert terminal.json("state", "at", plan, "1") == {
-        "planId": plan, "at": 1, "entries": [{"key": "a", "value": [1]}],
+        "plan_id": plan, "at": 1, "entries": [{"key": "a", "value": [1]}],
     }  # fmt: skip
     assert terminal.run("state", "at", plan, "2", "b").stdout == "null\n"
-    assert terminal.json("state", "at", plan, "4", "b") == {"planId": plan, "at": 4, "key": "b", "value": {"x": 1}}
+    assert terminal.json("state", "at", plan, "4", "b") == {"plan_id": plan, "at": 4, "key": "b", "value": {"x": 1}}
     terminal.run("state", "at", plan, "1", "b", exits=Exit.NOT_FOUND)
     assert "revision 4" in terminal.run("state", "at", plan, "5", exits=Exit.NOT_FOUND).stderr
     assert "no keys at revision 0" in terminal.run("state", "at", plan, "0").stderr
@@ -65,7 +65,7 @@ def test_what_revisions_differ_in(terminal: Terminal, plan: str) -> None:
         ["b", "added", "-", '{"x":1}'],
     ]
     assert terminal.json("state", "diff", plan, "2") == {
-        "planId": plan,
+        "plan_id": plan,
         "from": 2,
         "to": 4,
         "changes": [
@@ -82,7 +82,7 @@ def test_what_revisions_differ_in(terminal: Terminal, plan: str) -> None:
 def test_restoring_a_key(terminal: Terminal, plan: str) -> None:
     assert terminal.run("state", "restore", plan, "a", "1").stdout == "Set a of plan p to what it was at revision 1\n"
     assert terminal.json("state", "restore", plan, "b", "1") == {
-        "planId": plan, "key": "b", "at": 1, "wasThere": False,
+        "plan_id": plan, "key": "b", "at": 1, "was_there": False,
     }  # fmt: skip
     assert terminal.json("state", "at", plan, "6")["entries"] == [{"key": "a", "value": [1]}]
     assert "it was missing" in terminal.run("state", "restore", plan, "b", "1").stdout
@@ -94,7 +94,7 @@ def test_forking_a_plan(terminal: Terminal, plan: str) -> None:
     said = terminal.run("state", "fork", plan, "new", "--at", "2").stdout
     assert said == "Plan new begins with the keys of plan p at revision 2\n"
     assert [entry["value"] for entry in terminal.json("state", "list", "new")["entries"]] == [[1], None]
-    assert terminal.json("state", "fork", plan, "newer") == {"planId": "newer", "from": plan, "at": 4}
+    assert terminal.json("state", "fork", plan, "newer") == {"plan_id": "newer", "from": plan, "at": 4}
     told = rows(terminal.run("state", "history", "newer").stdout)[1]
     assert (told[0], told[2:]) == ("1", ["fork", "-", '{"plan_id":"p","revision":4}', "-", "-"])
     terminal.run("state", "fork", plan, "new", exits=Exit.CONFLICT)
@@ -111,9 +111,9 @@ def test_ending_plans_and_listing_them_by_status(terminal: Terminal) -> None:
     for name in ("done", "lost", "off", "goes-on"):
         terminal.set(name, "k", 1)
     assert terminal.run("state", "complete", "done", "-7").stdout == "Plan done is completed\n"
-    assert terminal.json("state", "fail", "lost", "--reason", "no luck") == {"planId": "lost", "status": "failed"}
+    assert terminal.json("state", "fail", "lost", "--reason", "no luck") == {"plan_id": "lost", "status": "failed"}
     assert terminal.run("state", "cancel", "off", "--reason", "-", stdin=b"not now").stdout == "Plan off is cancelled\n"
-    found = {one["planId"]: one for one in terminal.json("state", "plans")["plans"]}
+    found = {one["plan_id"]: one for one in terminal.json("state", "plans")["plans"]}
     assert (found["done"]["result"], found["lost"]["reason"], found["off"]["reason"]) == (-7, "no luck", "not now")
     listed = rows(terminal.run("state", "plans").stdout)
     assert listed[0][:3] == ["Plan", "Status", "Keys"]
@@ -121,7 +121,7 @@ def test_ending_plans_and_listing_them_by_status(terminal: Terminal) -> None:
         "done": "completed", "lost": "failed", "off": "cancelled", "goes-on": "active",
     }  # fmt: skip
     for status, name in (("completed", "done"), ("failed", "lost"), ("cancelled", "off"), ("active", "goes-on")):
-        assert [one["planId"] for one in terminal.json("state", "plans", "--status", status)["plans"]] == [name]
+        assert [one["plan_id"] for one in terminal.json("state", "plans", "--status", status)["plans"]] == [name]
     assert "completed" in terminal.run("state", "fail", "done", "--reason", "late", exits=Exit.CONFLICT).stderr
     terminal.run("state", "fail", "goes-on", exits=Exit.USAGE)
     terminal.run("state", "complete", "goes-on", "no JSON", exits=Exit.USAGE)
@@ -131,7 +131,7 @@ def test_ending_plans_and_listing_them_by_status(terminal: Terminal) -> None:
         assert "there is no plan 'tpyo'" in refused
         assert "--force" in refused
         assert (
-            terminal.json("state", ending, f"unwritten-{ending}", *more, "--force")["planId"] == f"unwritten-{ending}"
+            terminal.json("state", ending, f"unwritten-{ending}", *more, "--force")["plan_id"] == f"unwritten-{ending}"
         )
     terminal.run("state", "plans", "--status", "lost", exits=Exit.USAGE)
 
@@ -146,7 +146,7 @@ def test_stalled_plans(terminal: Terminal) -> None:
     asyncio.run(until_stalled(terminal, ["ends", "waits"]))
     assert rows(terminal.run("state", "plans", "--stalled").stdout)[1][:2] == ["ends", "stalled"]
     terminal.run("state", "complete", "ends")
-    assert [one["planId"] for one in terminal.json("state", "plans", "--stalled")["plans"]] == ["waits"]
+    assert [one["plan_id"] for one in terminal.json("state", "plans", "--stalled")["plans"]] == ["waits"]
 
 
 async def until_stalled(terminal: Terminal, plans: list[str]) -> None:
@@ -169,7 +169,7 @@ def test_events_for_later(terminal: Terminal) -> None:
     late = terminal.json(*publish, "--at", at.isoformat())["id"]
     found = terminal.json("events", "timers")["timers"]
     assert [one["id"] for one in found] == [soon, late]
-    assert datetime.fromisoformat(found[1]["dueAt"]) == at
+    assert datetime.fromisoformat(found[1]["due_at"]) == at
     assert [one["id"] for one in terminal.json("events", "timers", "--plan", "p")["timers"]] == [soon]
     assert rows(terminal.run("events", "timers").stdout)[0] == ["Id", "Due", "Type", "Topic", "Plan"]
     assert terminal.run("events", "cancel", soon).stdout == f"Event {soon} will not be published\n"

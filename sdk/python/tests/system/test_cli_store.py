@@ -61,7 +61,7 @@ def test_clean_starts_from_nothing(shell: Shell) -> None:
     shell.soorma("dev")
     keep(shell, "a plan", "gone")
 
-    said = shell.soorma("dev", "--stop", "--clean").stdout
+    said = shell.soorma("dev", "--stop", "--clean", "--yes").stdout
 
     assert f"Removed {shell.folder / '.soorma' / 'soorma.db'}\n" in said
     assert f"Removed {shell.folder / '.soorma' / 'platform.log'}\n" in said
@@ -77,7 +77,7 @@ def test_clean_keeps_what_is_not_the_platforms(shell: Shell, tmp_path: Path) -> 
     mine = shell.folder / ".soorma" / "mine.txt"
     mine.write_text("mine")
 
-    done = shell.soorma("dev", "--stop", "--clean", SOORMA_DATABASE=str(elsewhere))
+    done = shell.soorma("dev", "--stop", "--clean", "--yes", SOORMA_DATABASE=str(elsewhere))
 
     assert f"{elsewhere} lies elsewhere and was kept" in done.stderr
     assert elsewhere.exists()
@@ -89,7 +89,7 @@ def test_clean_leaves_a_store_alone_that_another_platform_uses(shell: Shell) -> 
     serving = shell.spawn("serve")
     read_until(serving, "platform ready")
 
-    refused = shell.soorma("dev", "--stop", "--clean", exits=Exit.RUNNING_ELSEWHERE)
+    refused = shell.soorma("dev", "--stop", "--clean", "--yes", exits=Exit.RUNNING_ELSEWHERE)
 
     assert f"process {serving.pid}" in refused.stderr
     assert shell.is_up()

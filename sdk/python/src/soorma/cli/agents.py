@@ -11,8 +11,9 @@ from soorma.cli import screen, shown
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.given import Json, Tenant, User
 from soorma.cli.reach import Platform, on_platform
+from soorma.cli.tables import Column
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 PAGE = 1000
 
@@ -41,7 +42,15 @@ def agents(
         shown.as_document(found)
     elif found["agents"]:
         screen.table(
-            ("Agent", "Description", "Capabilities", "Consumes", "Produces", "Instances", "Last heard"),
+            (
+                Column("Agent", 0),
+                Column("Description", 4, is_text=True),
+                Column("Capabilities", 2, is_text=True),
+                Column("Consumes", 1, is_text=True),
+                Column("Produces", 3, is_text=True),
+                Column("Instances", 1),
+                Column("Last heard", 5),
+            ),
             [_row(agent) for agent in found["agents"]],
         )
     elif name is None:
@@ -56,7 +65,7 @@ def agents(
 def _row(agent: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         shown.cell(agent["name"]),
-        shown.cell(agent["description"]),
+        shown.text(agent["description"]),
         shown.cell(", ".join(capability["name"] for capability in agent["capabilities"])),
         shown.cell(", ".join(agent["eventsConsumed"])),
         shown.cell(", ".join(agent["eventsProduced"])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import typer
@@ -21,10 +22,12 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
 )
 
-_EXIT_CODES = "\n".join(f"{code.value:>5}  {code.meaning}" for code in Exit)
+_EXIT_CODES = "\n".join(
+    fill(code.meaning, 76, initial_indent=f"{code.value:>5}  ", subsequent_indent=" " * 7) for code in Exit
+)
 
 DEV_HELP = f"""Start the platform on this machine, or look after the one that runs.
 
@@ -32,20 +35,23 @@ Without an option: starts all services in one process that outlives the shell, w
 healthy, prints their addresses and ends. The state (database, log) is in .soorma of this folder, or of the \
 nearest folder above that has one.
 
-[bold]Examples[/bold]
+\b
+Examples:
   soorma dev --build              prepare or migrate the store, then start
-  soorma dev --port-offset 100    every service 100 higher: the gateway on 8180, memory on 8183
+  soorma dev --port-offset 100    all ports 100 higher: the gateway on 8180
   soorma dev --status             how is it? (--json for programs)
   soorma dev --logs -f            what is it saying?
-  soorma dev --stop --clean       stop it and start from nothing next time
+  soorma dev --stop --clean       stop it, and remove all that it holds
 
-[bold]Environment[/bold]
+\b
+Environment:
   SOORMA_PORT_OFFSET              as --port-offset
   SOORMA_DATABASE                 a database elsewhere than in .soorma
   SOORMA_HOST                     another loopback address than 127.0.0.1
   SOORMA_LOG_LEVEL                debug, info, warning or error
 
-[bold]Exit codes[/bold]
+\b
+Exit codes:
 {_EXIT_CODES}
 """
 
@@ -54,7 +60,8 @@ SERVE_HELP = """Run the services in the foreground, until SIGINT or SIGTERM, for
 Without names: all services. The embedded database has one process, so a part of them is refused. Settings \
 come from SOORMA_... variables too; options win. Exit codes are those of soorma dev --help.
 
-[bold]Examples[/bold]
+\b
+Examples:
   soorma serve
   soorma serve --port-offset 100 --database /var/lib/soorma/soorma.db
 """
@@ -75,7 +82,8 @@ def soorma(
 def dev(
     build: Annotated[bool, typer.Option("--build", help="Prepare or migrate the store first; start after it.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the platform; fine if none runs.")] = False,
-    clean: Annotated[bool, typer.Option("--clean", help="With --stop: remove store and logs.")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="With --stop: remove store and logs; asks first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --clean: remove without asking.")] = False,
     status: Annotated[bool, typer.Option("--status", help="Show how it is.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --status: print JSON for programs.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Print its log.")] = False,
@@ -86,17 +94,20 @@ def dev(
         typer.Option(
             min=0,
             max=MOST_OFFSET,
+            metavar="N",
             envvar="SOORMA_PORT_OFFSET",
             help="Add this to all ports; remembered for --status and --stop.",
         ),
     ] = 0,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds it may take to start, or to stop before it is killed.")
+        float,
+        typer.Option(min=0.1, metavar="SECONDS", help="How long it may take to start, or to stop before it is killed."),
     ] = 30.0,
 ) -> None:
     _exclude({"--stop": stop, "--status": status, "--logs": logs, "--build": build})
     _exclude({"--stop": stop, "--status": status, "--logs": logs, "--foreground": foreground})
     _need("--clean", clean, "--stop", stop)
+    _need("--yes", yes, "--clean", clean)
     _need("--json", as_json, "--status", status)
     _need("--follow", follow, "--logs", logs)
     from soorma.cli import dev as noun  # noqa: PLC0415 - `soorma version` does without these
@@ -106,7 +117,7 @@ def dev(
 
     folder = Folder.nearest()
     if stop:
-        stopping.stop(folder, clean=clean, seconds=timeout)
+        stopping.stop(folder, clean=clean, ask=not yes, seconds=timeout)
     elif status:
         raise typer.Exit(looking.status(folder, as_json=as_json))
     elif logs:
@@ -121,11 +132,15 @@ def serve(
     services: Annotated[
         list[str] | None, typer.Argument(metavar="SERVICE", help="gateway, registry, events, memory; all if left out.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Loopback address to listen on.", show_default="127.0.0.1")] = None,
-    port_offset: Annotated[
-        int | None, typer.Option(min=0, max=MOST_OFFSET, help="Add this to all ports.", show_default="0")
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Loopback address to listen on.", show_default="127.0.0.1")
     ] = None,
-    database: Annotated[Path | None, typer.Option(help="The database file.", show_default="that of soorma dev")] = None,
+    port_offset: Annotated[
+        int | None, typer.Option(min=0, max=MOST_OFFSET, metavar="N", help="Add this to all ports.", show_default="0")
+    ] = None,
+    database: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The database file.", show_default="that of soorma dev")
+    ] = None,
 ) -> None:
     from soorma.cli import serve as noun  # noqa: PLC0415 - imports the platform
 

@@ -13,7 +13,7 @@ from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.given import Json
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 POLITENESS = 10
 """By how much the platform goes before a backup where both want the processor."""
@@ -23,7 +23,8 @@ HELP = """Copy the record into one file, while the platform runs or not.
 The copy is of the moment at which it begins. It is looked through before it gets its name, so a FILE that is \
 there is whole. Nobody has to wait: agents and clients go on meanwhile.
 
-[bold]Examples[/bold]
+\b
+Examples:
   soorma backup before-the-change.db
   soorma backup --force /backups/soorma.db
 """

@@ -16,7 +16,7 @@ from typer._completion_shared import get_completion_script  # option would insta
 
 from soorma.cli import screen
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 VARIABLE = "_SOORMA_COMPLETE"
 """Set by the scripts when a shell asks what could come next."""
@@ -33,15 +33,15 @@ class Shell(StrEnum):
 STEPS = {
     Shell.BASH: 'add to ~/.bashrc: eval "$(soorma completion bash)"',
     Shell.ZSH: 'add to ~/.zshrc, after compinit: eval "$(soorma completion zsh)"',
-    Shell.FISH: "say once: soorma completion fish > ~/.config/fish/completions/soorma.fish",
+    Shell.FISH: "say once: soorma completion fish >~/.config/fish/completions/soorma.fish",
 }
 """How every new shell comes to have it."""
 
 _HELP = "\n".join(
     [
         "Print the script with which your shell completes commands, options and choices.\n",
-        "[bold]To have it in every new shell[/bold]",
-        *(f"  {shell.value:<6}{step}" for shell, step in STEPS.items()),
+        "\b\nTo have it in every new shell:",
+        *(f"{shell.value:<5}{step}" for shell, step in STEPS.items()),
     ]
 )
 

@@ -20,7 +20,7 @@ from soorma.cli.exits import Exit
 from soorma.cli.given import Json
 from soorma_common import __version__
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 COLOURS = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}
 SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key", re.IGNORECASE)

@@ -14,7 +14,7 @@ from soorma.cli.reach import Platform, on_platform
 from soorma_common.operations import ENDINGS, AnyEnding, Cancel, Complete, Fail
 from soorma_common.values import encode
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 _Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; - reads standard input.")]
 _Force = Annotated[bool, typer.Option("--force", help="Even if nothing was ever written to it.")]

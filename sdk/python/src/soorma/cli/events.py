@@ -9,8 +9,9 @@ import typer
 
 from soorma.cli import screen, shown, timers
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.given import Json, JsonLines, Tenant, User, json_of
+from soorma.cli.given import Json, JsonLines, Limit, Tenant, User, json_of
 from soorma.cli.reach import Platform, on_platform, until_interrupted
+from soorma.cli.tables import Column
 from soorma_common.errors import NotFound
 from soorma_common.topics import Topic
 from soorma_common.values import decode
@@ -22,21 +23,28 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 app.add_typer(timers.app)
 
-_Group = Annotated[str | None, typer.Option("--group", help="Of this group only.")]
-_Topics = Annotated[list[Topic] | None, typer.Option("--topic", help="Of this topic only; can be repeated.")]
-_Types = Annotated[list[str] | None, typer.Option("--type", help="Of this type only; can be repeated.")]
+_TOPICS = "\b\nTopics:\n" + "\n".join(f"  {topic}" for topic in Topic)
+_Group = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Of this group only.")]
+_Topics = Annotated[
+    list[Topic] | None, typer.Option("--topic", metavar="TOPIC", help="Of this topic only; can be repeated.")
+]
+_Types = Annotated[list[str] | None, typer.Option("--type", metavar="TYPE", help="Of this type only; can be repeated.")]
 
 
-@app.command(help="Print events as they are published, until Ctrl+C; none is lost or told twice if it reconnects.")
+@app.command(
+    help="Print events as they are published, until Ctrl+C; none is lost or told twice if it reconnects.",
+    epilog=_TOPICS,
+)
 def tail(
     topic: _Topics = None,
     kind: _Types = None,
     after: Annotated[
-        int | None, typer.Option(min=0, help="Begin behind this position of the log.", show_default="now")
+        int | None, typer.Option(min=0, metavar="N", help="Begin behind this position of the log.", show_default="now")
     ] = None,
     cloudevents: Annotated[bool, typer.Option("--cloudevents", help="Print each as a CloudEvent, in JSON.")] = False,
     as_json: JsonLines = False,
@@ -64,26 +72,27 @@ def tail(
     until_interrupted(tenant, user, lines)
 
 
-@app.command(help="Publish an event; prints its id. It is durable then.")
+@app.command(help="Publish an event; prints its id. It is durable then.", epilog=_TOPICS)
 def publish(
     kind: Annotated[str, typer.Argument(metavar="TYPE", help="What happened, as order.placed.")],
-    topic: Annotated[Topic, typer.Option(help="Where it flows.")],
+    topic: Annotated[Topic, typer.Option(metavar="TOPIC", help="Where it flows.")],
     data: Annotated[str | None, typer.Option(metavar="JSON", help="Its data; - reads standard input.")] = None,
     plan: Annotated[str | None, typer.Option(metavar="PLAN", help="The plan it belongs to.")] = None,
     correlation_id: Annotated[
-        str | None, typer.Option(help="The workflow it belongs to.", show_default="its id")
+        str | None, typer.Option(metavar="ID", help="The workflow it belongs to.", show_default="its id")
     ] = None,
     event_id: Annotated[
-        str | None, typer.Option(help="Its id: publishing the same again does nothing.", show_default="a new one")
+        str | None,
+        typer.Option(metavar="ID", help="Its id: publishing the same again does nothing.", show_default="a new one"),
     ] = None,
-    session_id: Annotated[str | None, typer.Option(help="The session it belongs to.")] = None,
-    subject: Annotated[str | None, typer.Option(help="What it is about.")] = None,
-    source: Annotated[str | None, typer.Option(help="Who says so.", show_default="soorma-cli")] = None,
-    response_event: Annotated[str | None, typer.Option(help="The type of the answer it asks for.")] = None,
-    response_topic: Annotated[Topic | None, typer.Option(help="The topic of that answer.")] = None,
-    trace_id: Annotated[str | None, typer.Option(help="The trace it belongs to.")] = None,
-    parent_event_id: Annotated[str | None, typer.Option(help="The event that led to it.")] = None,
-    payload_schema_name: Annotated[str | None, typer.Option(help="The schema of its data.")] = None,
+    session_id: Annotated[str | None, typer.Option(metavar="ID", help="The session it belongs to.")] = None,
+    subject: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is about.")] = None,
+    source: Annotated[str | None, typer.Option(metavar="NAME", help="Who says so.", show_default="soorma-cli")] = None,
+    response_event: Annotated[str | None, typer.Option(metavar="TYPE", help="The type of the answer.")] = None,
+    response_topic: Annotated[Topic | None, typer.Option(metavar="TOPIC", help="The topic of that answer.")] = None,
+    trace_id: Annotated[str | None, typer.Option(metavar="ID", help="The trace it belongs to.")] = None,
+    parent_event_id: Annotated[str | None, typer.Option(metavar="ID", help="The event that led to it.")] = None,
+    payload_schema_name: Annotated[str | None, typer.Option(metavar="NAME", help="The schema of its data.")] = None,
     delay: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Publish it that much later.", show_default="now")
     ] = None,
@@ -136,25 +145,46 @@ def groups(as_json: Json = False, tenant: Tenant = None, user: User = None) -> N
         screen.note("no agent of this tenant has subscribed yet")
     else:
         screen.table(
-            ("Group", "Tenant", "Waiting", "Ready", "In hand", "Oldest", "Takes", "Replicas"),
+            (
+                Column("Group", 0),
+                Column("Tenant", 4),
+                Column("Waiting", 1),
+                Column("Ready", 2),
+                Column("In hand", 2),
+                Column("Oldest", 3),
+                Column("Takes", 1, is_text=True),
+                Column("Replicas", 1),
+            ),
             [_group_row(group) for group in found["groups"]],
         )
 
 
-@app.command(help="List the events that groups gave up, and why.")
-def dead_letters(group: _Group = None, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
+@app.command(help="List the events that groups gave up, and why, the last first.")
+def dead_letters(
+    group: _Group = None, limit: Limit = None, as_json: Json = False, tenant: Tenant = None, user: User = None
+) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
         return await _dead_letters(platform, group)
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        shown.as_document({**found, "deadLetters": shown.some(found["deadLetters"], "id", limit)})
     elif not found["deadLetters"]:
         screen.note("there are no dead letters")
     else:
         screen.table(
-            ("Id", "Group", "Type", "Topic", "Plan", "Attempts", "Reason", "Time", "Parked"),
-            [_dead_letter_row(letter) for letter in found["deadLetters"]],
+            (
+                Column("Id", 0),
+                Column("Group", 1),
+                Column("Type", 1),
+                Column("Topic", 6),
+                Column("Plan", 4),
+                Column("Attempts", 2),
+                Column("Reason", 0, is_text=True),
+                Column("Time", 3),
+                Column("Parked", 5),
+            ),
+            [_dead_letter_row(letter) for letter in shown.newest(found["deadLetters"], "id", limit)],
         )
 
 
@@ -234,7 +264,7 @@ def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:
         str(group["ready"]),
         str(group["inHand"]),
         shown.moment(group["oldestAt"]),
-        shown.cell(takes),
+        shown.text(takes),
         str(len(group["replicas"])),
     )
 
@@ -242,7 +272,8 @@ def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:
 def _dead_letter_row(letter: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(letter["id"]),
-        *(shown.cell(letter[name]) for name in ("group", "type", "topic", "planId", "attempts", "reason")),
+        *(shown.cell(letter[name]) for name in ("group", "type", "topic", "planId", "attempts")),
+        shown.text(letter["reason"]),
         shown.moment(letter["at"]),
         "yes" if letter["parked"] else "no",
     )

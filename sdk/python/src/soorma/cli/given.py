@@ -15,16 +15,33 @@ from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
 
 Tenant = Annotated[
     str | None,
-    typer.Option("--tenant", envvar="SOORMA_TENANT_ID", show_default=DEFAULT_TENANT, help="Whose data: the tenant."),
+    typer.Option(
+        "--tenant",
+        metavar="ID",
+        envvar="SOORMA_TENANT_ID",
+        show_default=f"…{DEFAULT_TENANT[-4:]}",
+        help="Whose data: the tenant.",
+    ),
 ]
 User = Annotated[
     str | None,
-    typer.Option("--user", envvar="SOORMA_USER_ID", show_default=DEFAULT_USER, help="Whose data: the tenant's user."),
+    typer.Option(
+        "--user",
+        metavar="ID",
+        envvar="SOORMA_USER_ID",
+        show_default=f"…{DEFAULT_USER[-4:]}",
+        help="Whose data: the tenant's user.",
+    ),
 ]
 Plan = Annotated[str, typer.Argument(metavar="PLAN", help="The plan's id.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The key.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
 JsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON each, for programs.")]
+
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, metavar="N", help="So many only.", show_default="100; with --json all"),
+]
 
 STANDARD_INPUT = "-"
 

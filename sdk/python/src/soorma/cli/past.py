@@ -9,11 +9,12 @@ import typer
 from soorma.cli import screen, shown
 from soorma.cli.given import Json, Key, Plan, Tenant, User
 from soorma.cli.reach import Platform, on_platform
+from soorma.cli.tables import Column
 
 if TYPE_CHECKING:
     from soorma.workflow import Difference, WorkflowState
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 _Revision = Annotated[int, typer.Argument(metavar="REVISION", min=0, help="The plan's revision.")]
 
@@ -42,7 +43,10 @@ def at(
     elif not found:
         screen.note(f"plan {shown.cell(plan)} had no keys at revision {revision} for this user of this tenant")
     else:
-        screen.table(("Key", "Value"), [(shown.cell(name), shown.value(value)) for name, value in found.items()])
+        screen.table(
+            (Column("Key", 0), Column("Value", 0, is_text=True)),
+            [(shown.cell(name), shown.value(value)) for name, value in found.items()],
+        )
 
 
 @app.command(help="List the keys that two revisions of a plan differ in, with their values before and after.")
@@ -67,7 +71,15 @@ def diff(
     elif not found:
         screen.note(f"the keys of plan {shown.cell(plan)} are the same at revisions {a} and {until}")
     else:
-        screen.table(("Key", "Change", "Before", "After"), [_difference_row(one) for one in found])
+        screen.table(
+            (
+                Column("Key", 0),
+                Column("Change", 1),
+                Column("Before", 0, is_text=True),
+                Column("After", 0, is_text=True),
+            ),
+            [_difference_row(one) for one in found],
+        )
 
 
 @app.command(help="Give a key the value that it had at a revision, or remove it if it was missing then.")

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from soorma.cli import endings, past, screen, shown
-from soorma.cli.given import Json, JsonLines, Key, Plan, Tenant, User, json_of, text_of
+from soorma.cli.given import Json, JsonLines, Key, Limit, Plan, Tenant, User, json_of, text_of
 from soorma.cli.reach import Platform, on_platform, until_interrupted
+from soorma.cli.tables import Column
 from soorma_common.names import check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete
 from soorma_common.values import decode
@@ -22,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 app.add_typer(past.app)
@@ -50,12 +52,13 @@ _AfterNow = Annotated[
 ]
 
 
-@app.command("plans", help="List the user's plans.")
+@app.command("plans", help="List the user's plans, those changed last first.")
 def list_plans(
     status: Annotated[Status | None, typer.Option(help="Those of this status only.", show_default="all")] = None,
     stalled: Annotated[
         bool, typer.Option("--stalled", help="Those only that wait for nothing, and have not ended.")
     ] = False,
+    limit: Limit = None,
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
@@ -66,13 +69,22 @@ def list_plans(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        shown.as_document({**found, "plans": shown.some(found["plans"], "updatedAt", limit)})
     elif not found["plans"]:
         screen.note(f"this user of this tenant has no {'such ' if status or stalled else ''}plans")
     else:
         screen.table(
-            ("Plan", "Status", "Keys", "Actions", "Bytes", "Revision", "Updated", "Expires"),
-            [_plan_row(plan) for plan in found["plans"]],
+            (
+                Column("Plan", 0),
+                Column("Status", 1),
+                Column("Keys", 3),
+                Column("Actions", 3),
+                Column("Bytes", 5),
+                Column("Revision", 4),
+                Column("Updated", 2),
+                Column("Expires", 6),
+            ),
+            [_plan_row(plan) for plan in shown.newest(found["plans"], "updatedAt", limit)],
         )
 
 
@@ -94,7 +106,14 @@ def list_keys(
         screen.note(f"plan {shown.cell(plan)} has no such keys for this user of this tenant")
     else:
         screen.table(
-            ("Key", "Value", "Revision", "Updated", "Expires"), [_entry_row(entry) for entry in found["entries"]]
+            (
+                Column("Key", 0),
+                Column("Value", 0, is_text=True),
+                Column("Revision", 2),
+                Column("Updated", 3),
+                Column("Expires", 4),
+            ),
+            [_entry_row(entry) for entry in found["entries"]],
         )
 
 
@@ -187,11 +206,12 @@ def delete(
             screen.note(f"there was no key {shown.cell(key)}")
 
 
-@app.command(help="List the changes of a plan.")
+@app.command(help="List the changes of a plan, the last first.")
 def history(
     plan: Plan,
     key: Annotated[str | None, typer.Option(help="Those of this key only.")] = None,
     after: _After = None,
+    limit: Limit = None,
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
@@ -201,29 +221,38 @@ def history(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        shown.as_document({**found, "changes": shown.some(found["changes"], "revision", limit)})
     elif not found["changes"]:
         screen.note(f"plan {shown.cell(plan)} has no such changes for this user of this tenant")
     else:
         screen.table(
-            ("Revision", "Time", "Operation", "Key", "Argument", "Agent", "Event"),
-            [_change_row(change) for change in found["changes"]],
+            (
+                Column("Revision", 0),
+                Column("Time", 3),
+                Column("Operation", 0),
+                Column("Key", 0),
+                Column("Argument", 1, is_text=True),
+                Column("Agent", 2),
+                Column("Event", 4),
+            ),
+            [_change_row(change) for change in shown.newest(found["changes"], "revision", limit)],
         )
 
 
-@app.command(help="List the actions that agents have recorded in a plan.")
-def actions(plan: Plan, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
+@app.command(help="List the actions that agents have recorded in a plan, the last first.")
+def actions(plan: Plan, limit: Limit = None, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
         return await platform.whole("memory", _path("actions", plan), "actions", limit=PAGE)
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        shown.as_document({**found, "actions": shown.some(found["actions"], "number", limit)})
     elif not found["actions"]:
         screen.note(f"plan {shown.cell(plan)} has no actions for this user of this tenant")
     else:
         screen.table(
-            ("Number", "Time", "Action", "Agent", "Event"), [_action_row(action) for action in found["actions"]]
+            (Column("Number", 0), Column("Time", 2), Column("Action", 0), Column("Agent", 1), Column("Event", 3)),
+            [_action_row(action) for action in shown.newest(found["actions"], "number", limit)],
         )
 
 
@@ -240,7 +269,7 @@ def watch(
     async def lines(platform: Platform) -> AsyncGenerator[None, None]:
         async for _, data in platform.follow("memory", _path("watch", plan), after=after):
             if as_json:
-                screen.say_json(data)
+                shown.as_line(decode(data))
             else:
                 for change in decode(data)["changes"]:
                     screen.say("  ".join(_change_row(change)))

@@ -13,14 +13,15 @@ from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.given import Json
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 HELP = """Put the record of a backup in place of the present one. No platform may run on it meanwhile.
 
 FILE stays as it is, and so does the present database: it gets another name beside the new one. What was done after \
 the backup was made is not in the record any more. Deliveries that were in hand are handed out again.
 
-[bold]Examples[/bold]
+\b
+Examples:
   soorma dev --stop
   soorma restore before-the-change.db
   soorma dev

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from soorma.cli.exits import CommandError, Exit
+from soorma.cli.tables import Column, draw
 from soorma_common.terminal import plain
 
 __all__ = ["complain", "never_fail_to_print", "note", "plain", "say", "say_json", "table"]
-
-PLAIN_WIDTH = 1000
-"""Columns when nobody looks: a path must not be broken for a program that reads the output."""
 
 
 def say(text: str = "") -> None:
@@ -43,24 +42,14 @@ def complain(text: str) -> None:
     sys.stderr.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Rows under their headings; wide ones are folded on a terminal, never cut."""
-    from rich import box  # noqa: PLC0415 - commands without a table do without
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    console = Console(width=width, markup=False, highlight=False, emoji=False)
-    grid = Table(*columns, box=box.SIMPLE, pad_edge=False)
-    for column in grid.columns:
-        column.overflow = "fold"
-    for row in rows:
-        grid.add_row(*row)
-    with console.capture() as drawn:
-        console.print(grid)
-    with _reader_may_leave():
-        sys.stdout.write(drawn.get())
-        sys.stdout.flush()
+def table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]]) -> None:
+    """Prints rows under their headings, fitted to the terminal; where nobody looks, they are whole."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    known = [Column(column) if isinstance(column, str) else column for column in columns]
+    drawn = draw(known, list(rows), width)
+    say("\n".join(("", *drawn.lines, "")))
+    if drawn.left_out:
+        note(f"no room for {', '.join(drawn.left_out)}; a wider terminal or --json shows all")
 
 
 def never_fail_to_print() -> None:

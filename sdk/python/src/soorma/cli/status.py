@@ -7,18 +7,26 @@ import json
 from soorma.cli import screen, services
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
-from soorma.cli.state import Running
+from soorma.cli.tables import Column
+from soorma.local import Running
 
 
 def status(folder: Folder, *, as_json: bool) -> Exit:
     """Shows it; the exit code tells whether it runs and is well."""
     running = _alive(folder)
-    health = running.health() if running else {}
+    health = services.health_of(running) if running else {}
     if as_json:
         screen.say(json.dumps(_document(folder, running, health), indent=2))
     elif running:
         screen.table(
-            ("Service", "Address", "Health", "Pid", "Since", "Database"),
+            (
+                Column("Service", 0),
+                Column("Address", 0),
+                Column("Health", 0, is_text=True),
+                Column("Pid", 1),
+                Column("Since", 2),
+                Column("Database", 3),
+            ),
             [_row(running, service, state) for service, state in health.items()],
         )
     if running is None:

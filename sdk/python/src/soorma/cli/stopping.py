@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.folder import Folder
-from soorma.cli.state import Running
+from soorma.local import Running
 
 
-def stop(folder: Folder, *, clean: bool, seconds: float) -> None:
-    """Stops the platform of this folder, killing it after `seconds`; with `clean` removes store and logs too."""
+def stop(folder: Folder, *, clean: bool, ask: bool, seconds: float) -> None:
+    """Stops the platform of this folder, killing it after `seconds`; with `clean` removes store and logs too.
+
+    With `ask` a person is asked before anything is stopped or removed.
+    """
     if not folder.exists():
         screen.say(f"Nothing runs here, and nothing was ever started in {folder.root}.")
         return
+    if clean and ask:
+        _ask(folder)
     with folder.lock():
         running = folder.running()
         if running is None:
@@ -25,6 +31,17 @@ def stop(folder: Folder, *, clean: bool, seconds: float) -> None:
             folder.forget(running.pid)
         if clean:
             _clean(folder, running)
+
+
+def _ask(folder: Folder) -> None:
+    """CommandError unless a person at the terminal says yes."""
+    what = f"all that the platform of {folder.root} has stored: plans, events, their history and its log"
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CommandError(Exit.USAGE, f"--clean removes {what}; say --yes where nobody can be asked")
+    sys.stdout.write(f"This removes {what}.\nRemove it? [y/N] ")
+    sys.stdout.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError(Exit.FAILED, "nothing was stopped or removed")
 
 
 def _end(running: Running, seconds: float) -> None:

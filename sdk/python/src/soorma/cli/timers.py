@@ -10,16 +10,18 @@ import typer
 
 from soorma.cli import screen, shown
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.given import Json, Tenant, User
+from soorma.cli.given import Json, Limit, Tenant, User
 from soorma.cli.reach import Platform, on_platform
+from soorma.cli.tables import Column
 from soorma_common.times import RFC_3339
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 
 @app.command(help="List the events that wait to be published, in the order they were set.")
 def timers(
     plan: Annotated[str | None, typer.Option(metavar="PLAN", help="Of this plan only.")] = None,
+    limit: Limit = None,
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
@@ -29,11 +31,14 @@ def timers(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        shown.as_document({**found, "timers": found["timers"][:limit]})
     elif not found["timers"]:
         screen.note("no event of this user of this tenant waits to be published")
     else:
-        screen.table(("Id", "Due", "Type", "Topic", "Plan"), [_timer_row(timer) for timer in found["timers"]])
+        screen.table(
+            (Column("Id", 0), Column("Due"), Column("Type"), Column("Topic", 3), Column("Plan", 2)),
+            [_timer_row(timer) for timer in shown.first(found["timers"], limit, "first")],
+        )
 
 
 @app.command(help="Take back an event that waits to be published.")
