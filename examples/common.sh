@@ -40,15 +40,17 @@ or
 check_platform() {
     "$python" - <<'END' || die "the platform is needed. In the root of the repository, $root, run
   $soorma_command dev --build"
-import json, os, sys, urllib.request
+import json, sys, urllib.request
 
+from soorma import ClientConfig, SoormaError
+
+try:
+    config = ClientConfig.from_env()
+except SoormaError as error:
+    sys.exit(str(error))
 healthy = True
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-for service, variable, default in (
-    ("memory", "SOORMA_MEMORY_URL", "http://localhost:8083"),
-    ("events", "SOORMA_EVENT_SERVICE_URL", "http://localhost:8082"),
-):
-    url = (os.environ.get(variable) or default).rstrip("/")
+for service, url in (("memory", config.memory_url), ("events", config.events_url)):
     try:
         with direct.open(f"{url}/health", timeout=5) as answer:
             if json.load(answer)["service"] == service:
@@ -82,8 +84,10 @@ await_subscriptions() {
     "$python" - "${pids[@]}" <<'END' &
 import json, os, socket, sys, time, urllib.request
 
+from soorma import ClientConfig
+
 wanted = {f"{socket.gethostname()}:{pid}" for pid in sys.argv[1:]}
-url = (os.environ.get("SOORMA_EVENT_SERVICE_URL") or "http://localhost:8082").rstrip("/")
+url = ClientConfig.from_env().events_url
 direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 until = time.monotonic() + 30
 while time.monotonic() < until:

@@ -21,5 +21,7 @@ if __name__ == "__main__":
         sys.exit("Say what is ordered: python publisher.py tea coffee")
     try:
         asyncio.run(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit("Interrupted")
     except SoormaError as error:
         sys.exit(f"Nothing more was announced: {error}")

@@ -62,5 +62,7 @@ if __name__ == "__main__":
         sys.exit('Say what is to be done: python client.py "Write a blog post about Docker"')
     try:
         sys.exit(asyncio.run(main(sys.argv[1])))
+    except KeyboardInterrupt:
+        sys.exit("Interrupted; what was submitted goes on without this client")
     except SoormaError as error:
         sys.exit(f"The goal was not submitted: {error}")

@@ -58,5 +58,7 @@ async def store_and_retrieve(memory: MemoryClient) -> None:
 if __name__ == "__main__":
     try:
         asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit("Interrupted")
     except SoormaError as error:
         sys.exit(str(error))

@@ -35,14 +35,13 @@ class Stage:
     def __init__(self, context: PlatformContext, caller: Caller, tenant_id: str) -> None:
         self.context = context
         self.tenant_id = tenant_id
-        self.plan_id = f"plan-{uuid4().hex[:8]}"
+        self.plan_id = "plan-1"
         self.state = WorkflowState(context.memory, self.plan_id)
         self._caller = caller
 
     def names(self) -> dict[str, Any]:
-        """The names that a block finds."""
+        """The names that the hidden code of a page finds; what a reader sees does without."""
         return {
-            "__name__": MODULE.__name__,
             "stage": self,
             "context": self.context,
             "memory": self.context.memory,
@@ -61,29 +60,37 @@ class Stage:
         raise AssertionError("the stream ended")
 
 
-async def run_chain(chain: list[Block], stage: Stage) -> None:
-    """Runs blocks one after another, in one namespace."""
-    names = stage.names()
+async def run_chain(chain: list[Block], stage: Stage, preamble: Block | None) -> None:
+    """Runs blocks one after another, in one namespace, which begins with what the page's preamble defines."""
+    names: dict[str, Any] = {"__name__": MODULE.__name__}
+    if preamble is not None:
+        await execute(preamble.code, names, preamble, preamble.line)
     for block in chain:
+        await _hidden(block.setup, names, block, stage)
         if block.handler is None:
-            await execute(block.setup, names, block)
             await execute(block.code, names, block, block.line)
         else:
             await _in_handler(block, names, stage)
-        await execute(block.then, names, block)
+        await _hidden(block.then, names, block, stage)
+
+
+async def _hidden(code: str, names: dict[str, Any], block: Block, stage: Stage) -> None:
+    """Runs what a reader does not see: it knows the stage's names, and adds its own to the block's."""
+    seen = {**stage.names(), **names}
+    await execute(code, seen, block)
+    names.update({name: value for name, value in seen.items() if name in names or name not in stage.names()})
 
 
 async def _in_handler(block: Block, names: dict[str, Any], stage: Stage) -> None:
-    """The block as a handler's body: `event`, `context` and `state` are those of the handler."""
+    """The block as a handler's body: `event` and `context` are those of the handler, `state` is that of its plan."""
     agent = Worker(f"reader-{uuid4().hex[:8]}")
     kind = f"read-{uuid4().hex[:8]}"
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @agent.on_event(kind)
     async def handle(event: Any, context: Any) -> None:
-        inner = {**names, "event": event, "context": context, "state": WorkflowState(context.memory, stage.plan_id)}
+        inner = {**names, "event": event, "context": context, "state": WorkflowState(context.memory, event.plan_id)}
         try:
-            await execute(block.setup, inner, block)
             await execute(block.code, inner, block, block.line)
         except BaseException as error:
             if not done.done():

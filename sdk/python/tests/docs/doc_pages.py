@@ -4,12 +4,13 @@ An HTML comment before a block says how it is to be read, and is not shown to re
 
     <!-- doc: setup            code that runs before the block, up to the end of the comment
     <!-- doc: then             behind a block: code that runs after it
+    <!-- doc: preamble -->     the block runs before each other Python block of the page, and defines what they use
     <!-- doc: continues -->    the block goes on where the Python block before it has ended
     <!-- doc: handler {…} -->  the block is the body of a handler; the JSON is its event's data
     <!-- doc: excerpt of F --> the block is part of the file F; a line `# …` stands for what is left out
     <!-- doc: output of C -->  the block shows lines that the command C prints
 
-Without one, a Python block runs by itself.
+Without one, a Python block runs by itself. What it names, it defines, or the page's preamble does: a reader sees both.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Block:
     setup: str = ""
     then: str = ""
     continues: bool = False
+    is_preamble: bool = False
     handler: dict[str, Any] | None = None
     excerpt_of: str = ""
     output_of: str = ""
@@ -126,7 +128,7 @@ def chains() -> list[list[Block]]:
     found: list[list[Block]] = []
     for page in pages().values():
         for block in page.blocks:
-            if block.language != "python" or block.excerpt_of:
+            if block.language != "python" or block.excerpt_of or block.is_preamble:
                 continue
             if block.continues:
                 assert found, f"{block.name} continues nothing"
@@ -135,6 +137,13 @@ def chains() -> list[list[Block]]:
             else:
                 found.append([block])
     return found
+
+
+def preamble_of(page: Path) -> Block | None:
+    """The block that runs before each other of the page."""
+    found = [block for block in pages()[page].blocks if block.is_preamble]
+    assert len(found) < 2, f"{page} has several preambles"
+    return found[0] if found else None
 
 
 def read(path: Path) -> Page:
@@ -191,6 +200,8 @@ def _describe(block: Block, said: list[tuple[str, str]]) -> None:
         match word:
             case "setup":
                 block.setup += rest + "\n"
+            case "preamble":
+                block.is_preamble = True
             case "continues":
                 block.continues = True
             case "handler":

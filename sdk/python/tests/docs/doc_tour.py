@@ -70,7 +70,7 @@ class Tour:
             self.stop_agents()
         finally:
             self.cwd = self.root
-            self.run("soorma dev --stop --clean")
+            self.run("soorma dev --stop --clean --yes")
             self._ports.close()
 
     def run(self, command: str) -> str:

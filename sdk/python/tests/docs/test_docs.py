@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 from doc_blocks import Stage, execute, run_chain
-from doc_pages import LANGUAGES, ROOT, Block, Page, blocks, chains, pages
+from doc_pages import LANGUAGES, ROOT, Block, Page, blocks, chains, pages, preamble_of
 from doc_tour import Tour
 from platform_process import PlatformProcess, clean_environment
 
@@ -50,7 +50,7 @@ COMMANDS = {
     '-H "Content-Type: application/json" -d \'{"value": "a blog post"}\'': TOUR,
     'curl http://localhost:8083/v1/memory/working/plan-1/goal -H "X-Tenant-ID: acme" -H "X-User-ID: ann"': TOUR,
     'curl -X POST http://localhost:8082/v1/events/publish -H "Content-Type: application/json" '
-    '-d \'{"type": "order.placed", "topic": "business-facts", "data": {"order": 7}}\'': TOUR,
+    '-d \'{"type": "tea.ordered", "topic": "business-facts", "data": {"order": 7}}\'': TOUR,
     "curl http://localhost:8082/v1/events/groups": TOUR,
     "soorma events groups": TOUR,
     "soorma events dead-letters": TOUR,
@@ -67,6 +67,7 @@ COMMANDS = {
     # what makes an environment; its parts are what every test here stands on
     "python3 -m venv .venv": "test_the_shell_commands_of_an_environment",
     ". .venv/bin/activate": "test_the_shell_commands_of_an_environment",
+    ". ../../.venv/bin/activate": "test_the_shell_commands_of_an_environment",
     # the other examples, each on a platform of its own
     "cd examples/01-hello-world": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
     "python client.py Ada": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
@@ -74,6 +75,9 @@ COMMANDS = {
     "python publisher.py tea coffee": "system/test_examples.py::test_each_name_gets_a_copy_as_the_page_shows_it",
     "python publisher.py salt pepper sugar flour": "system/test_examples.py::test_replicas_share",
     "python publisher.py milk": "system/test_examples.py::test_what_is_announced_while_they_are_away_waits",
+    "soorma run worker": "system/test_cli_run.py::test_the_examples_run",
+    "soorma run subscriber:warehouse subscriber:accounts": "system/test_cli_run.py::test_the_examples_run",
+    "soorma run planner worker coordinator": "system/test_cli_run.py::test_the_examples_run",
     # elsewhere, because they take long, or run this very test
     "make demo": "system/test_demo.py::test_it_shows_the_workflow",
     "make demo-crash": "system/test_demo.py::test_kills_change_nothing_but_the_attempts",
@@ -157,7 +161,7 @@ async def test_code_runs(chain: list[Block], running: PlatformProcess, monkeypat
     caller = caller_for(ClientConfig.from_env())
     try:
         async with PlatformContext.from_env("documentation") as context, asyncio.timeout(40):
-            await run_chain(chain, Stage(context, caller, tenant_id))
+            await run_chain(chain, Stage(context, caller, tenant_id), preamble_of(chain[0].page))
     finally:
         await caller.close()
 
@@ -193,6 +197,45 @@ async def test_the_checks_of_blocks_can_fail() -> None:
             await execute(wrong, {}, block(wrong), 1)
     for right in ("1 + 1  # -> 2", "n = 2  # -> 2", "len(1)  # raises TypeError", "if True:\n    1 + 1  # -> 2"):
         await execute(right, {}, block(right), 1)
+
+
+@pytest.mark.behaviour("docs.self-sufficient")
+async def test_a_block_sees_what_its_reader_sees(running: PlatformProcess) -> None:
+    """Hidden code may use what the test has, the block itself may not: it defines that, or the page's preamble does."""
+    context = PlatformContext.on(ClientConfig(running.memory_url, running.events_url), "documentation")
+    async with context:
+        stage = Stage(context, caller_for(ClientConfig()), "docs")
+        for name in stage.names():
+            hidden = Block(ROOT / "LICENSE.md", 1, "python", "", then=name)
+            await run_chain([hidden], stage, preamble=None)
+            with pytest.raises(NameError):
+                await run_chain([Block(ROOT / "LICENSE.md", 1, "python", name)], stage, preamble=None)
+
+
+@pytest.mark.behaviour("docs.self-sufficient")
+def test_blocks_publish_nothing_that_the_examples_take() -> None:
+    """Whoever tries a page and then starts an example within ten minutes would find the page's events there."""
+    sources = [path.read_text("utf-8") for path in (ROOT / "examples").rglob("*.py")]
+    taken = {kind for source in sources for kind in re.findall(r'\.on_event\("([^"]+)"', source)}
+    assert {"order.placed", "goal.received", "task.assigned", "greeting.requested"} <= taken
+    for block in blocks("python", "bash"):
+        if not block.page.is_relative_to(ROOT / "examples") and not block.excerpt_of:
+            assert not taken & set(published(block)), f"{block.name} publishes what an example takes"
+
+
+def published(block: Block) -> Iterator[str]:
+    """The types that a block publishes when it is run, not when an agent of it is at work."""
+    if block.language == "bash":
+        yield from re.findall(r'"type": "([^"]+)"', block.code)
+        return
+    waiting: list[ast.AST] = list(ast.parse(block.code).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        waiting += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("publish", "announce", "request"):
+            yield from (each.value for each in node.args[:1] if isinstance(each, ast.Constant))
 
 
 # --- Commands ------------------------------------------------------------------------------

@@ -83,7 +83,8 @@ def test_its_own_test_notices_a_change(shell: Shell, kind: str) -> None:
 @pytest.mark.behaviour("init.runs")
 def test_a_worker_runs_as_its_readme_says(shell: Shell) -> None:
     project = made(shell, "worker")
-    start, worker, client = commands_of(project, "Run")
+    start, worker, activate, client = commands_of(project, "Run")
+    assert activate == ". .venv/bin/activate"
     shell.folder = project
 
     assert start == "soorma dev --build"
@@ -100,11 +101,13 @@ def test_a_worker_runs_as_its_readme_says(shell: Shell) -> None:
 @pytest.mark.behaviour("init.runs")
 def test_a_workflow_runs_as_its_readme_says(shell: Shell) -> None:
     project = made(shell, "workflow")
-    start, agents, client = commands_of(project, "Run")
+    start, agents, activate, client = commands_of(project, "Run")
+    assert activate == ". .venv/bin/activate"
     shell.folder = project
 
     shell.soorma(*start.split()[1:])
-    running = shell.spawn(*agents.split()[1:], program=["python"])
+    assert agents.startswith("soorma run ")
+    running = shell.spawn("-m", "my_project", program=["python"])  # short for it
     read_until(running, "Ctrl+C ends them")
     done = subprocess.run(
         client, shell=True, cwd=project, env=shell.env, capture_output=True, text=True, check=False, timeout=SECONDS
@@ -190,7 +193,7 @@ def test_the_templates_are_in_the_wheel(tmp_path: Path) -> None:
 def test_what_it_says(shell: Shell) -> None:
     said = shell.soorma("init", "word-counter").stdout
     assert f"Made {shell.folder / 'word-counter'}" in said
-    for line in ("cd word-counter", "python -m pytest", "soorma dev --build", "python -m word_counter.worker"):
+    for line in ("cd word-counter", "python -m pytest", "soorma dev --build", "soorma run word_counter.worker"):
         assert f"  {line}\n" in said
     found = json.loads(shell.soorma("init", "other", "--type", "workflow", "--json").stdout)
     assert found["package"] == "other"

@@ -24,7 +24,7 @@ from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.given import Json
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 LONGEST_NAME = 60
 NAME = re.compile(r"[a-z]([a-z0-9]|[-_.](?=[a-z0-9]))*")
@@ -49,13 +49,17 @@ DESCRIPTIONS = {
     Kind.WORKER: "Counts the words of texts",
     Kind.WORKFLOW: "Splits goals into tasks, and carries them out",
 }
-STARTS = {Kind.WORKER: "python -m {package}.worker", Kind.WORKFLOW: "python -m {package}"}
+STARTS = {
+    Kind.WORKER: "soorma run {package}.worker",
+    Kind.WORKFLOW: "soorma run {package}.planner {package}.worker {package}.coordinator",
+}
 
 _HELP = """Make a project in a new folder: agents, a test that passes, and the next steps.
 
-[bold]Examples[/bold]
-  soorma init word-counter                one worker with state, and a client that asks it
-  soorma init blog-writer --type workflow planner, worker and coordinator, and a client
+\b
+Examples:
+  soorma init word-counter                 one worker with state, a client
+  soorma init blog-writer --type workflow  planner, worker, coordinator
 """
 
 
