@@ -252,9 +252,9 @@ def test_list_and_plans(terminal: Terminal) -> None:
 
     assert [row[:3] for row in rows(terminal.run("state", "plans").stdout)] == [
         ["Plan", "Status", "Keys"],
-        ["plan-a", "active", "2"],
         ["plan-b", "active", "1"],
-    ]
+        ["plan-a", "active", "2"],
+    ], "the newest first"
     assert [plan["plan_id"] for plan in terminal.json("state", "plans")["plans"]] == ["plan-a", "plan-b"]
 
 
@@ -310,9 +310,9 @@ def test_history_and_values_of_the_past(terminal: Terminal) -> None:
     heading, *changes = rows(terminal.run("state", "history", "plan").stdout)
     assert heading == ["Revision", "Time", "Operation", "Key", "Argument", "Agent", "Event"]
     assert [(row[0], row[2], row[3], row[4]) for row in changes] == [
-        ("1", "set", "a", '"old"'),
-        ("2", "set", "b", "1"),
         ("3", "set", "a", '"new"'),
+        ("2", "set", "b", "1"),
+        ("1", "set", "a", '"old"'),
     ]
     found = terminal.json("state", "history", "plan", "--key", "a", "--after", "1")
     assert [(change["revision"], change["argument"]) for change in found["changes"]] == [(3, "new")]
@@ -337,7 +337,7 @@ async def test_actions(terminal: Terminal) -> None:
         await state.record_action("research.completed")
     heading, *found = rows((await asyncio.to_thread(terminal.process, "state", "actions", "plan")).stdout)
     assert heading == ["Number", "Time", "Action", "Agent", "Event"]
-    assert [(row[0], row[2]) for row in found] == [("1", "research.started"), ("2", "research.completed")]
+    assert [(row[0], row[2]) for row in found] == [("2", "research.completed"), ("1", "research.started")]
     assert (await asyncio.to_thread(terminal.process, "state", "actions", "other")).stdout == ""
 
 
@@ -472,9 +472,17 @@ async def test_groups_dead_letters_and_replay(terminal: Terminal) -> None:
         letters = (await run_json("dead-letters", "--group", "refuser"))["dead_letters"]
         assert sorted(letter["event"]["data"] for letter in letters) == list(range(count))
         assert (await run_json("dead-letters", "--group", "other"))["dead_letters"] == []
-        heading, first, *others = rows((await run("dead-letters")).stdout)
+        heading, first, *others = rows((await run("dead-letters", "--limit", str(count))).stdout)
         assert heading[:4] == ["Id", "Group", "Type", "Topic"]
-        assert first[:7] == [str(letters[0]["id"]), "refuser", "task", "action-requests", "-", "1", "not\\ntoday"]
+        assert first[:7] == [
+            str(max(letter["id"] for letter in letters)),
+            "refuser",
+            "task",
+            "action-requests",
+            "-",
+            "1",
+            "not\\ntoday",
+        ]
         assert len(others) == count - 1
 
         accepting = True
@@ -519,7 +527,8 @@ def test_followers_lose_and_double_nothing_when_the_platform_is_killed(
         for follower in (events, commits):
             said, notes = follower.end()
             assert said == ""
-            assert set(notes.splitlines()) == {"note: the stream stands again; nothing was lost"}
+            said = {line for line in notes.splitlines() if not line.startswith("note: no answer from the ")}
+            assert said == {"note: the stream stands again; nothing was lost"}
 
 
 @pytest.mark.behaviour("command.follow")
@@ -592,7 +601,7 @@ def test_whose_data_is_meant(terminal: Terminal) -> None:
     done = terminal.json("state", "set", unique("plan"), "key", "1", SOORMA_TENANT_ID="", SOORMA_USER_ID="")
     assert (done["tenant_id"], done["user_id"]) == (DEFAULT_TENANT, DEFAULT_USER)
     told = terminal.process("state", "get", "--help").stdout
-    for part in (DEFAULT_TENANT, DEFAULT_USER, "SOORMA_TENANT_ID", "SOORMA_USER_ID"):
+    for part in ("(…0000)", "(…0001)", "SOORMA_TENANT_ID", "SOORMA_USER_ID"):
         assert part in told
 
 
@@ -741,15 +750,16 @@ print("IMPORTED", *sys.modules)
     assert not {"soorma_platform", *unwanted} & set(imported)
 
 
+def listed(help_text: str) -> list[str]:
+    """The commands that a help lists."""
+    return re.findall(r"^  ([a-z][a-z-]*) ", help_text.partition("\nCommands:\n")[2], flags=re.MULTILINE)
+
+
 @pytest.mark.behaviour("command.complete-help")
 def test_help_and_readme_name_every_command(terminal: Terminal) -> None:
     told = terminal.process("--help").stdout
     assert all(noun in told for noun in nouns.HOMES)
-    found = {
-        f"{noun} {name}"
-        for noun in nouns.HOMES
-        for name in re.findall(r"^│ ([a-z][a-z-]*) ", terminal.process(noun, "--help").stdout, flags=re.MULTILINE)
-    }
+    found = {f"{noun} {name}" for noun in nouns.HOMES for name in listed(terminal.process(noun, "--help").stdout)}
     assert found == {" ".join(command[:2]) for command in COMMANDS}
     section = README.read_text("utf-8").partition("\n## The command\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `soorma ([a-z]+ [a-z-]+)", section, flags=re.MULTILINE)) == found
