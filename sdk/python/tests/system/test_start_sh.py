@@ -68,7 +68,12 @@ class StartScript:
 
     def finish(self) -> int:
         """Waits until it and all that writes to its terminal has ended."""
-        code = self.process.wait(SECONDS)
+        try:
+            code = self.process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            while not self._lines.empty():
+                self.output += f"{self._lines.get()}\n"
+            raise AssertionError(f"it did not end; its agents are {self.agents()}, it said:\n{self.output}") from None
         while (line := self._lines.get(timeout=SECONDS)) is not None:
             self.output += line + "\n"
         return code
