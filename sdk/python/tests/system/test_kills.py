@@ -30,6 +30,8 @@ PAUSE = 0.04
 GOALS, KILLS = at_depth((1, 30), (200, 100))
 """At least so many of each."""
 GOALS_AT_ONCE = 8
+MOST_DEATHS = 3
+"""of one event, which has five attempts"""
 PLATFORM_KILL_EVERY = 8
 SECONDS = at_depth(100, 300)
 ACTIONS = [
@@ -57,8 +59,8 @@ class Fleet:
     def kill_one(self, dice: random.Random) -> list[str]:
         """Kills a replica inside a handler and starts another; the attempts that were cut short."""
         deadline = time.monotonic() + 30
-        while not (busy := [index for index, agent in enumerate(self.agents) if agent.unfinished()]):
-            assert time.monotonic() < deadline, "no handler has run for 30 s"
+        while not (busy := [index for index, agent in enumerate(self.agents) if _may_die(agent.unfinished())]):
+            assert time.monotonic() < deadline, "no handler that may be killed has run for 30 s"
             time.sleep(0.002)
         index = dice.choice(busy)
         cut_short = self.agents[index].kill()
@@ -68,6 +70,14 @@ class Fleet:
     def stop(self) -> None:
         for agent in self.agents:
             agent.stop()
+
+
+def _may_die(attempts: list[str]) -> bool:
+    """Whether something runs, and nothing that is close to its last attempt: it would be given up, and rightly so.
+
+    How often the same event is hit depends on how soon the next process is there, and so on the machine.
+    """
+    return bool(attempts) and all(int(attempt.rpartition(" ")[2]) <= MOST_DEATHS for attempt in attempts)
 
 
 @pytest.fixture
@@ -149,7 +159,7 @@ async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet:
     platform_kills = 0
     async with asyncio.timeout(SECONDS):
         while len(kills) < KILLS:
-            await asyncio.sleep(dice.uniform(0.2, 1.2))  # more often, and an event could use up its attempts
+            await asyncio.sleep(dice.uniform(0.2, 1.2))
             cut_short = await asyncio.to_thread(fleet.kill_one, dice)
             if cut_short:
                 kills.append(cut_short[0])

@@ -166,6 +166,16 @@ def test_signals_stop_the_three(start: Start, number: signal.Signals) -> None:
 
 
 @pytest.mark.behaviour("document.start-sh")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_they_start_leaves_none_behind(start: Start, number: signal.Signals) -> None:
+    script = start()
+    script.read_until("Starting planner, worker and coordinator")
+    script.process.send_signal(number)
+    assert script.finish() == 0  # its terminal is closed: nobody who could write to it is left
+    assert script.agents() == {}
+
+
+@pytest.mark.behaviour("document.start-sh")
 def test_a_lost_agent_is_named_and_ends_the_others(start: Start) -> None:
     script = start()
     script.read_until("Ctrl+C stops them.")
