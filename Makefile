@@ -7,7 +7,7 @@ help:
 demo demo-crash venv clean:
 	@sh tools/run $@
 
-test prove bench:
+test prove lowest bench:
 	@sh tools/run $@ $(ARGS)
 
-.PHONY: help demo demo-crash test prove bench venv clean
+.PHONY: help demo demo-crash test prove lowest bench venv clean

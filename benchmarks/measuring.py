@@ -87,7 +87,31 @@ TINY = Sizes(
     earlier_steps=20,
     long_rounds=1,
 )
-SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
+PAIRED = Sizes(
+    rounds=1,
+    cpu_requests=1_500,
+    sdk_calls=100,
+    paced_events=60,
+    events=800,
+    goals=10,
+    goals_in_flight=80,
+    starts=2,
+    plans=2_000,
+    ladder_rounds=1,
+    open_rounds=1,
+    ladder_calls=80,
+    open_seconds=1.0,
+    rates=(250, 1_000),
+    payloads=(100, 4_096, 65_536),
+    plan_keys=(10, 1_000),
+    revisions=(10, 1_000),
+    writers=(1, 8, 64),
+    contended_writes=600,
+    earlier_steps=200,
+    long_rounds=3,
+)
+"""One of many rounds of a comparison: a side takes about half a minute for it."""
+SIZES = {"full": FULL, "quick": QUICK, "paired": PAIRED, "tiny": TINY}
 
 
 @dataclass(frozen=True)
@@ -128,8 +152,9 @@ class Plot:
 
 @dataclass
 class Report:
-    """What a run has found."""
+    """What a run has found. `numbers` are the product's own, without floors, for a comparison of two checkouts."""
 
+    numbers: dict[str, float] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)

@@ -82,6 +82,10 @@ def example(stage: Stage) -> None:
     latency, rate = median(one["p50"] for one in found), median(one["rate"] for one in found)
     alone = ratio_of((one["p50"], floor) for one, floor in zip(found, hop, strict=True))
     share = ratio_of((one["rate"], one["bare rate"] / HOPS) for one in found)
+    stage.report.numbers |= {
+        "example 05, one goal, p50, s": latency,
+        f"example 05, {IN_FLIGHT} goals in flight, /s": rate,
+    }
     stage.report.figures += [
         Figure("example 05, one goal, p50", f"{ms(latency)} (p99 {ms(median(one['p99'] for one in found))})",
                f"{HOPS} × (bare PUT + bare FULL commit): {ms(median(hop))}", times(alone), "≤ 50 ms",

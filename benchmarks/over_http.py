@@ -49,6 +49,8 @@ def cost_per_request(stage: Stage) -> None:
     targets = (("get", "GET of a key", 2.2, READ), ("put", "durable PUT of a key", 5.0, FULL_COMMIT))
     for name, what, target, durability in targets:
         ratio = ratio_of(zip(cost[name], cost[f"bare {name}"], strict=True))
+        stage.report.numbers[f"server CPU per request: {what}, s"] = median(cost[name])
+        stage.report.numbers[f"{what}, {CONNECTIONS} connections, /s"] = median(speed[name])
         stage.report.figures.append(
             Figure(
                 f"server CPU per request: {what}, {CONNECTIONS} connections",
@@ -79,6 +81,9 @@ def open_loop(stage: Stage) -> None:
             for name, run in kinds.items():
                 taken = run(requests=round(rate * seconds), connections=64, rate=rate, first=turn * 1_000_000)
                 found.setdefault((name, rate), []).extend(taken.latencies)
+    stage.report.numbers |= {
+        f"{name} at {rate:,}/s, p50, s": median(values) for (name, rate), values in found.items() if name != "bare GET"
+    }
     shares = (0.5, 0.99, 0.999)
     rows = [
         (name, f"{rate:,}", f"{len(values):,}", *(ms(percentile(values, share)) for share in shares),
@@ -170,6 +175,8 @@ def contention(stage: Stage) -> None:
         waits = [latency for result in shared for latency in result.latencies]
         one_key.append(median(one for one, _ in pairs))
         own_keys.append(median(two for _, two in pairs))
+        stage.report.numbers[f"{writers} writers on one key, /s"] = one_key[-1]
+        stage.report.numbers[f"{writers} writers on own keys, /s"] = own_keys[-1]
         rows.append(
             (str(writers), f"{one_key[-1]:,.0f}/s", ms(percentile(waits, 0.5)), ms(percentile(waits, 0.99)),
              f"{own_keys[-1]:,.0f}/s", times(ratio_of(pairs)))
@@ -214,6 +221,7 @@ class _Ladder:
                 typical, floor = (median(side) for side in zip(*pairs, strict=True))
                 cells += [ms(typical), ms(floor), times(ratio_of(pairs))]
                 lines.setdefault(call, []).append(typical * 1e3)
+                self._stage.report.numbers[f"{self._title}: {call} at {label}, p50, s"] = typical
                 lines.setdefault(f"{call}, floor", []).append(floor * 1e3)
             rows.append(tuple(cells))
         columns = [self._x, *(text for call in floors for text in (call, "floor", "ratio"))]

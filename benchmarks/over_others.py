@@ -171,6 +171,26 @@ def workflows(stage: Stage) -> None:
     _report(stage, found)
 
 
+def alone(stage: Stage) -> None:
+    """The same on Soorma alone, for a comparison of two checkouts of it."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found = runner.run(_alone(stage))
+    stage.report.numbers |= {
+        "3-step workflow, p50, s": median(found.p50),
+        f"3-step workflow, {IN_FLIGHT} in flight, /s": median(found.rate),
+        f"one more step of a workflow of {stage.sizes.earlier_steps:,} steps, p50, s": median(found.next_step),
+        "a workflow taken up by a new process, s": median(found.taken_up),
+    }
+
+
+async def _alone(stage: Stage) -> Found:
+    found = {SYSTEMS[0]: Found("")}
+    async with _here(stage, "flight", found[SYSTEMS[0]]) as here:
+        await _in_turns(stage, {SYSTEMS[0]: here}, found)
+    await _long(stage, found)
+    return found[SYSTEMS[0]]
+
+
 async def _workflows(stage: Stage) -> dict[str, Found]:
     found: dict[str, Found] = {}
     async with AsyncExitStack() as held:
@@ -191,7 +211,7 @@ async def _workflows(stage: Stage) -> dict[str, Found]:
 async def _in_turns(stage: Stage, running: dict[str, System], found: dict[str, Found]) -> None:
     """Workflows one at a time and in flight; each system by turns, the others idle."""
     sizes = stage.sizes
-    say(f"others: a workflow of 3 steps on {', '.join(SYSTEMS)}")
+    say(f"others: a workflow of 3 steps on {', '.join(running)}")
     for system in running.values():  # until its write-ahead log has its size
         await system.seconds(sizes.goals_in_flight, IN_FLIGHT)
     for _ in rounds(sizes.ladder_rounds, 25):
@@ -204,8 +224,8 @@ async def _long(stage: Stage, found: dict[str, Found]) -> None:
     """One workflow of many steps: what the next costs, and what it costs to take it up again in another process."""
     sizes = stage.sizes
     with ExitStack() as held:
-        starts = {name: _starter(stage, name, held) for name in SYSTEMS}
-        done = dict.fromkeys(SYSTEMS, 0)
+        starts = {name: _starter(stage, name, held) for name in SYSTEMS if name in found}
+        done = dict.fromkeys(starts, 0)
         with ExitStack() as running:
             programs = {name: running.enter_context(start()) for name, start in starts.items()}
             for name, program in reversed(programs.items()):  # Soorma last: what its agent has in hand has a lease

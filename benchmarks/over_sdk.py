@@ -80,6 +80,7 @@ def single_calls(stage: Stage) -> None:
     ):
         pairs = [(one[name], sum(one[part] for part in parts)) for one in found]
         ratio = ratio_of(pairs)
+        stage.report.numbers[f"SDK {name}, p50, s"] = median(one[name] for one in found)
         shown = " + ".join(ms(median(one[part] for one in found)) for part in parts)
         stage.report.figures.append(
             Figure(
@@ -169,6 +170,7 @@ def events(stage: Stage) -> None:
     for name, what in (("turns", "each when the one before was handled"), ("paced", f"one every {PACE * 1e3:.0f} ms")):
         latency, slow = (median(one[f"{name} p{share}"] for one in found) for share in (50, 99))
         ratio = ratio_of((one[f"{name} p50"], one["bare put"] + one["commit"]) for one in found)
+        stage.report.numbers[f"publish to handler, {what}, p50, s"] = latency
         figures.append(
             Figure(f"publish → handler, {what}, p50", f"{ms(latency)} (p99 {ms(slow)})",
                    f"bare PUT + bare FULL commit: {floor}", times(ratio), "≤ 2 ms", latency <= 0.002, FULL_COMMIT)
@@ -181,6 +183,7 @@ def events(stage: Stage) -> None:
     ):
         rate = median(one[name] for one in found)
         share = ratio_of((one[name], one["bare rate"]) for one in found)
+        stage.report.numbers[f"events, {what}, /s"] = rate
         figures.append(
             Figure(
                 f"events handled by one agent, {what}", f"{rate:,.0f}/s",

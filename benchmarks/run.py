@@ -3,6 +3,7 @@
     python benchmarks/run.py             all of it, into benchmarks/
     python benchmarks/run.py --quick     a look in about a minute, into a temporary folder
     python benchmarks/run.py --only sdk  a part of it, into a temporary folder
+    python benchmarks/run.py --against REV  this checkout against another, in alternating rounds: about 20 minutes
 
 All of it takes about 5 minutes. The part `others` needs the environment .venv-others, which `sh tools/run bench` makes;
 without it the results say that the part was not measured. Linux only: processor time and memory come from /proc.
@@ -17,33 +18,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-import over_example
-import over_http
-import over_others
-import over_process
-import over_sdk
-import over_transactions
+import compare
 import results
 from measuring import SIZES, say
-from stage import Stage
-
-PARTS: dict[str, tuple[Callable[[Stage], None], ...]] = {
-    "cpu": (over_http.cost_per_request,),
-    "sdk": (over_sdk.single_calls,),
-    "events": (over_sdk.events,),
-    "example": (over_example.example,),
-    "handler": (over_transactions.handler,),
-    "others": (over_others.workflows,),
-    "process": (over_process.start, over_process.memory),
-    "open": (over_http.open_loop,),
-    "payloads": (over_http.payloads,),
-    "plans": (over_http.plan_sizes,),
-    "history": (over_http.histories,),
-    "contention": (over_http.contention,),
-}
+from parts import PARTS
+from stage import ROOT, Stage
 
 
 def main() -> int:
@@ -51,18 +32,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measures the platform beside its floors.")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", dest="size", action="store_const", const="quick", help="about a minute")
-    size.add_argument("--size", choices=SIZES, help="how much to measure (default: full)")
+    size.add_argument("--size", choices=[*SIZES], help="how much to measure (default: full)")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; can be given more than once")
     parser.add_argument("--output", type=Path, help="folder for RESULTS.md and plots/")
+    other = parser.add_argument_group("comparison")
+    other.add_argument("--against", metavar="REV", help="compare with a revision, or with a checkout that has a .venv")
+    other.add_argument("--new", type=Path, default=ROOT, help="the checkout to compare (default: this one)")
+    other.add_argument("--rounds", type=int, default=compare.ROUNDS, help="default: %(default)s")
+    other.add_argument("--json", type=Path, metavar="FILE", help="where to write all that the comparison has measured")
     options = parser.parse_args()
     chosen = options.size or "full"
     logging.basicConfig(level=logging.WARNING)
     if not Path("/proc/self/stat").exists():
         return _refuse("make bench reads /proc and so runs on Linux only")
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
+    if options.against:
+        return _compare(options)
+
     whole = chosen == "full" and not options.only
     output = options.output or (Path(__file__).parent if whole else Path(tempfile.mkdtemp(prefix="soorma-results-")))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
     started, before = time.monotonic(), _load()
     with tempfile.TemporaryDirectory(prefix="soorma-bench-") as folder:
         with Stage(Path(folder), SIZES[chosen]) as stage:
@@ -76,6 +65,20 @@ def main() -> int:
     print(results.summary(stage.report))
     print(f"\nTaken in {seconds:.0f} s. Tables and plots: {written}")
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """1 if a figure of this checkout is worse than that of the other."""
+    with compare.checkout_of(options.against, ROOT) as old:
+        parts = options.only or list(PARTS)
+        series = compare.measured(old, options.new, parts, rounds=options.rounds, size=options.size or "paired")
+    found = compare.compared(series)
+    print(compare.table(found))
+    if options.json:
+        options.json.write_text(compare.as_json(found, series), "utf-8")
+    worse = [one.what for one in found if one.is_worse]
+    print(f"\n{len(found)} figures, {options.rounds} rounds; worse: {', '.join(worse) or 'none'}")
+    return 1 if worse else 0
 
 
 def _load() -> str:

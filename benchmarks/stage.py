@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,9 @@ from measuring import Report, Sizes
 from soorma import ClientConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLE = ROOT / "examples" / "05-memory-working"
+MEASURED = Path(os.environ.get("BENCH_CHECKOUT") or ROOT)
+"""The checkout that is measured: a comparison measures two, with the same benchmarks."""
+EXAMPLE = MEASURED / "examples" / "05-memory-working"
 sys.path.insert(0, str(ROOT / "sdk" / "python" / "tests" / "system"))
 
 from platform_process import PlatformProcess, clean_environment  # noqa: E402 - of the tests, which are not installed

@@ -4,6 +4,7 @@
 root=$(CDPATH='' cd -- ../.. && pwd -P)
 pids=()
 helper=''
+subscribed=''
 
 say() { printf '%s\n' "$*"; }
 
@@ -130,7 +131,12 @@ stop() {
     kill -TERM "${pids[@]}" 2>/dev/null
     for pid in "${pids[@]}"; do
         while kill -0 "$pid" 2>/dev/null; do
-            wait "$pid" 2>/dev/null
+            if [ -n "$subscribed" ]; then
+                wait "$pid" 2>/dev/null
+            else
+                sleep 0.1
+                kill -TERM "$pid" 2>/dev/null # a process that is only just becoming an agent has lost the first
+            fi
         done
     done
 }
@@ -150,6 +156,7 @@ begin() {
         check_agents
         die "$names could not subscribe within 30 s; their own words are above"
     fi
+    subscribed=yes
 }
 
 # Goes on until Ctrl+C, or until an agent ends.

@@ -4,13 +4,14 @@
 #
 #   sh tools/pin.sh [--upgrade | --upgrade-package NAME]
 #
-# One file serves every platform and every Python >= 3.11. Needs uv (`pip install uv`).
+# One file serves every platform and every Python >= 3.11. Needs uv, which the environment of the tests has.
 
 set -eu
 cd -- "$(CDPATH='' cd -- "$(dirname -- "$0")/../sdk/python" && pwd -P)"
 
+PATH=$PATH:$PWD/../../.venv/bin
 command -v uv >/dev/null || {
-    echo 'tools/pin.sh: needs uv: pip install uv' >&2
+    echo 'tools/pin.sh: needs uv: pip install uv, or make the environment of the tests' >&2
     exit 1
 }
 
@@ -27,5 +28,7 @@ pin() {
 # The tests' pins are a superset of the others, so that one environment can serve both.
 pin requirements/runtime.txt pyproject.toml --group build "$@"
 pin requirements/test.txt pyproject.toml --group test --constraint requirements/runtime.txt "$@"
+# The oldest of what the ranges take. Always anew: a pin that stayed would hide a bound that was lowered.
+pin requirements/lowest.txt pyproject.toml --group lowest --resolution lowest-direct --upgrade
 # What the benchmarks compare with is never in the same environment.
 pin ../../benchmarks/requirements.txt --group bench "$@"

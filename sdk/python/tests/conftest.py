@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -22,6 +23,7 @@ WHOLE_SECONDS = 900
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """One seed for the order of the tests (pytest-randomly), for Hypothesis and for our own dice."""
+    _let_children_hear_signals()
     given = getattr(config.option, "randomly_seed", None)
     if "SOORMA_SEED" not in os.environ:  # the workers of pytest-xdist inherit it
         os.environ["SOORMA_SEED"] = str(given if isinstance(given, int) else SystemRandom().getrandbits(32))
@@ -29,6 +31,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.hypothesis_seed = str(seed())
     if getattr(config.option, "timeout", None) is None:
         config.option.timeout = at_depth(None, WHOLE_SECONDS)
+
+
+def _let_children_hear_signals() -> None:
+    """Under `nohup`, or in the background of a script, SIGHUP or SIGINT is ignored, and programs inherit that.
+
+    A shell cannot even trap a signal that it was started without. A handler is not inherited: this process goes on
+    ignoring the signal, and what it starts finds it as in a terminal.
+    """
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_report_header() -> str:

@@ -333,7 +333,7 @@ class ClaimsSuite:
         await record.store.join(member.group_id, "r1", "host", 1)
         await record.publish("e", "p", id="1")
         claiming = asyncio.create_task(record.store.claim(record.offer(member)))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # it has asked the store, and waits for the answer
         claiming.cancel()
         await asyncio.gather(claiming, return_exceptions=True)
         await record.store.leave("r1")

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -121,10 +122,18 @@ class Tour:
         try:
             said, _ = agents.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            agents.kill()
+            for pid in [*_children_of(agents.pid), agents.pid]:  # without the script, nobody would end its agents
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             agents.communicate()
             raise
         assert agents.returncode == 0, said
 
     def _moved(self, command: str) -> str:
         return re.sub(r"localhost:(808\d)\b", lambda port: f"localhost:{int(port[1]) + self._ports.offset}", command)
+
+
+def _children_of(parent: int) -> list[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
+    pairs = [map(int, line.split()) for line in listed.stdout.splitlines()]
+    return [pid for pid, of in pairs if of == parent]

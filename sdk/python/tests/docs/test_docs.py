@@ -86,6 +86,9 @@ COMMANDS = {
     'make test ARGS="-k increment"': "test_the_tasks_are_there",
     "sh tools/run test -k increment": "test_the_tasks_are_there",
     "sh tools/pin.sh": "test_the_tasks_are_there",
+    "make lowest": "test_the_tasks_are_there",
+    "make bench": "test_the_tasks_are_there",
+    'make bench ARGS="--against REV"': "system/test_benchmarks.py::test_two_checkouts_are_measured_by_turns",
 }
 """How each command of a page is checked: in the tour, or by the test named. `make` itself is looked at in
 test_the_tasks_are_there. What is not here fails."""

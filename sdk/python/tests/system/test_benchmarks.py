@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from platform_process import clean_environment
 
 ROOT = Path(__file__).parents[4]
-RUN = ROOT / "benchmarks" / "run.py"
+BENCHMARKS = ROOT / "benchmarks"
+RUN = BENCHMARKS / "run.py"
+sys.path.insert(0, str(BENCHMARKS))
+
+import compare  # noqa: E402 - of the benchmarks, which are not installed
+
 FIGURES = [
     "server CPU per request: GET of a key, 32 connections",
     "server CPU per request: durable PUT of a key, 32 connections",
@@ -31,6 +38,8 @@ FIGURES = [
     "platform, resident memory after start",
     "platform, resident memory with 100 plans of 10 keys",
 ]
+SECONDS = 240
+"""A run starts some 20 processes, one after the other: 25 s on a quiet machine, and eight times that on a busy one."""
 UNJUDGED = ("a handler of", "3-step workflow, one at a time")
 OTHERS = [
     "3-step workflow, one at a time, p50",
@@ -55,20 +64,27 @@ def rows_of(section: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-@pytest.mark.behaviour("costs.bench")
-def test_a_run_measures_everything(tmp_path: Path) -> None:
-    output, temporary = tmp_path / "output", tmp_path / "temporary"
+def bench(temporary: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
+    """A run, which has cleaned up behind itself."""
     temporary.mkdir()
     done = subprocess.run(
-        [sys.executable, RUN, "--size", "tiny", "--output", output],
+        [sys.executable, RUN, "--size", "tiny", *options],
         env=clean_environment(TMPDIR=str(temporary)),
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=SECONDS,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
     assert list(temporary.iterdir()) == []
+    return done
+
+
+@pytest.mark.behaviour("costs.bench")
+@pytest.mark.timeout(SECONDS + 20)
+def test_a_run_measures_everything(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    done = bench(tmp_path / "temporary", "--output", output)
+    assert done.returncode == 0, done.stdout + done.stderr
 
     results = (output / "RESULTS.md").read_text("utf-8")
     assert "A **tiny** run" in results
@@ -97,3 +113,72 @@ def test_a_run_measures_everything(tmp_path: Path) -> None:
     for name, plot in plots.items():
         assert plot.findall("{*}polyline"), name
         assert f"](plots/{name}.svg)" in results
+
+
+# --- Two checkouts -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """This one once more, as a folder of its own with its environment."""
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "examples").symlink_to(ROOT / "examples")
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@pytest.mark.behaviour("costs.compared")
+@pytest.mark.timeout(SECONDS + 20)
+def test_two_checkouts_are_measured_by_turns(tmp_path: Path, checkout: Path) -> None:
+    told = tmp_path / "told.json"
+    parts = ("--only", "sdk", "--only", "contention")
+    done = bench(
+        tmp_path / "temporary", "--against", checkout, "--new", checkout, "--rounds", "2", "--json", told, *parts
+    )
+    assert done.returncode in {0, 1}, done.stdout + done.stderr
+    document = json.loads(told.read_text("utf-8"))
+    names = [figure["what"] for figure in document["figures"]]
+    writers = [f"{number} writers on {whose}, /s" for number in (1, 4) for whose in ("one key", "own keys")]
+    assert names == ["SDK get, p50, s", "SDK set, p50, s", *writers]
+    for series in ("old", "new", "old again"):
+        assert [list(one) for one in document["series"][series]] == [names] * 2
+        assert all(number > 0 for one in document["series"][series] for number in one.values())
+    assert (done.returncode == 1) == any(figure["worse"] for figure in document["figures"])
+    assert all(name in done.stdout for name in names)
+
+
+def series(old: list[float], new: list[float], again: list[float], what: str) -> dict[str, Any]:
+    return {name: [{what: one} for one in values] for name, values in
+            (("old", old), ("new", new), ("old again", again))}  # fmt: skip
+
+
+NINE = [1.0, 1.01, 0.99, 1.02, 0.98, 1.0, 1.03, 0.97, 1.0]
+EQUAL = [1.0] * 9
+
+
+@pytest.mark.behaviour("costs.compared")
+@pytest.mark.parametrize(
+    ("new", "what", "is_worse"),
+    [
+        (NINE, "a, s", False),
+        ([1.03 * one for one in NINE], "a, s", False),
+        ([1.08 * one for one in NINE], "a, s", True),
+        ([0.5 * one for one in NINE], "a, s", False),
+        ([1.08 * one for one in NINE], "a, /s", False),
+        ([0.92 * one for one in NINE], "a, /s", True),
+        ([*[1.0] * 5, *[2.0] * 4], "a, s", False),  # the median counts, not what disturbed some rounds
+        ([*[1.0] * 4, *[2.0] * 5], "a, MiB", True),
+    ],
+)
+def test_worse_is_more_than_equal_ones_differ(new: list[float], what: str, is_worse: bool) -> None:
+    (found,) = compare.compared(series(EQUAL, new, NINE, what))
+    assert found.is_worse is is_worse, found
+    assert found.lowest <= 1 <= found.highest < 1.02
+
+
+@pytest.mark.behaviour("costs.compared")
+def test_a_noisy_figure_needs_more_to_be_worse() -> None:
+    noisy = [1.0, 1.3, 0.8, 1.4, 0.7, 1.0, 1.5, 0.6, 1.0]
+    (found,) = compare.compared(series(EQUAL, [1.2] * 9, noisy, "a, s"))
+    assert not found.is_worse, found

@@ -67,6 +67,21 @@ def doctor(shell: Shell, *options: str, exits: Exit = Exit.OK, cwd: Path | None 
     return Report(shell.soorma("doctor", "--json", *options, exits=exits, cwd=cwd, **env).stdout)
 
 
+def doctor_where_nothing_runs(shell: Shell) -> Report:
+    """As on a machine whose default ports are free: those of this one may be in use, here they are the shell's."""
+    program = f"""
+import sys
+from soorma.cli import main, services
+services.PORTS.update({{name: port + {shell.offset} for name, port in services.PORTS.items()}})
+sys.exit(main())
+"""
+    shell.env["SOORMA_PORT_OFFSET"] = "0"
+    child = shell.spawn("-c", program, "doctor", "--json", program=[sys.executable])
+    said = child.communicate(timeout=SECONDS)[0]
+    assert child.returncode == Exit.OK, said
+    return Report(said)
+
+
 def here(shell: Shell) -> dict[str, str]:
     """What a person exports to reach the platform of the shell's folder."""
     return services.variables("127.0.0.1", services.ports_at(shell.offset))
@@ -82,7 +97,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.behaviour("doctor.well")
 def test_a_fresh_folder_has_no_problem_and_stays_as_it_is(shell: Shell) -> None:
-    report = doctor(shell)
+    report = doctor_where_nothing_runs(shell)
 
     assert report.worse("problem") == []
     assert report.document["counts"]["problem"] == 0
@@ -567,7 +582,7 @@ server.serve_forever()
 def test_a_platform_of_another_version_and_time(shell: Shell) -> None:
     port = 8083 + shell.offset
     shell.python(OTHER_PLATFORM.replace("PORT", str(port)))
-    report = doctor(shell, exits=Exit.PROBLEMS, SOORMA_MEMORY_URL=f"http://localhost:{port}")
+    report = doctor(shell, exits=Exit.PROBLEMS, **here(shell))
     assert report.one("version")["state"] == "warning"
     assert "0.0.1" in report.one("version")["found"]
     assert report.one("clock", "platform")["state"] == "warning"

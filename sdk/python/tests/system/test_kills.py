@@ -20,7 +20,7 @@ from depth import at_depth
 from platform_process import PlatformProcess
 from proofs.invariants import check_file
 
-from soorma import ClientConfig, EventClient, MemoryClient, WorkflowState
+from soorma import ClientConfig, Event, EventClient, MemoryClient, WorkflowState
 from soorma.calls import Caller
 from soorma.context import caller_for
 
@@ -29,7 +29,7 @@ REPLICAS = 2
 PAUSE = 0.04
 GOALS, KILLS = at_depth((1, 30), (200, 100))
 """At least so many of each."""
-PLATFORM_KILL_EVERY = 8
+GOALS_AT_ONCE = 8
 SECONDS = at_depth(100, 300)
 ACTIONS = [
     "planning.started",
@@ -57,7 +57,7 @@ class Fleet:
         """Kills a replica inside a handler and starts another; the attempts that were cut short."""
         deadline = time.monotonic() + 30
         while not (busy := [index for index, agent in enumerate(self.agents) if _may_die(agent.unfinished())]):
-            assert time.monotonic() < deadline, "no handler has run for 30 s"
+            assert time.monotonic() < deadline, "no handler that may be killed has run for 30 s"
             time.sleep(0.002)
         index = dice.choice(busy)
         cut_short = self.agents[index].kill()
@@ -92,8 +92,20 @@ def fleet(platform: PlatformProcess, tmp_path: Path) -> Iterator[Fleet]:
 
 
 async def submit(config: ClientConfig, goals: list[str], enough: asyncio.Event) -> None:
+    """A few goals at a time: at a fixed rate, a slow machine would fall behind, and have them all to do at the end."""
+    room = asyncio.Semaphore(GOALS_AT_ONCE)
+    reached: set[str] = set()
     async with EventClient("submitter", config=config) as client:
+
+        @client.on_event("workflow.completed", topic="action-results")
+        def completed(event: Event) -> None:
+            if event.correlation_id not in reached:
+                reached.add(str(event.correlation_id))
+                room.release()
+
+        await client.connect(["action-results"])
         while not enough.is_set() or len(goals) < GOALS:
+            await room.acquire()
             goal = f"goal {len(goals)}"
             goals.append(await client.publish("goal.received", "action-requests", {"goal": goal}))
             await asyncio.sleep(0.25)
@@ -141,7 +153,7 @@ async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet:
     platform_kills = 0
     async with asyncio.timeout(SECONDS):
         while len(kills) < KILLS:
-            await asyncio.sleep(dice.uniform(0.2, 1.2))  # more often, and an event could use up its attempts
+            await asyncio.sleep(dice.uniform(0.2, 1.2))
             cut_short = await asyncio.to_thread(fleet.kill_one, dice)
             if cut_short:
                 kills.append(cut_short[0])

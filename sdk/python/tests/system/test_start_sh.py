@@ -68,7 +68,12 @@ class StartScript:
 
     def finish(self) -> int:
         """Waits until it and all that writes to its terminal has ended."""
-        code = self.process.wait(SECONDS)
+        try:
+            code = self.process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            while not self._lines.empty():
+                self.output += f"{self._lines.get()}\n"
+            raise AssertionError(f"it did not end; its agents are {self.agents()}, it said:\n{self.output}") from None
         while (line := self._lines.get(timeout=SECONDS)) is not None:
             self.output += line + "\n"
         return code
@@ -158,6 +163,16 @@ def test_signals_stop_the_three(start: Start, number: signal.Signals) -> None:
     script.process.send_signal(number)
     assert script.finish() == 0
     assert not any(map(is_running, agents.values()))
+
+
+@pytest.mark.behaviour("document.start-sh")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_they_start_leaves_none_behind(start: Start, number: signal.Signals) -> None:
+    script = start()
+    script.read_until("Starting planner, worker and coordinator")
+    script.process.send_signal(number)
+    assert script.finish() == 0  # its terminal is closed: nobody who could write to it is left
+    assert script.agents() == {}
 
 
 @pytest.mark.behaviour("document.start-sh")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from uuid import uuid4
 
 import msgspec
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from soorma_common.delivery import (
     AgentFrame,
@@ -53,8 +53,6 @@ MOST_SUBSCRIPTIONS = 1_000
 log = Log("soorma.agents")
 _frames = msgspec.json.Decoder(AgentFrame)
 _encoder = msgspec.json.Encoder()
-_GONE = (WebSocketDisconnect, WebSocketDisconnected)
-"""The agent has gone: heard of when reading, or known since a frame could not be sent."""
 
 
 class AgentConnection:
@@ -95,7 +93,7 @@ class AgentConnection:
         except TimeoutError:
             await self._socket.close(1008, f"an agent says hello within {HELLO_SECONDS:.0f} seconds")
             return
-        except _GONE:
+        except WebSocketDisconnect:
             return  # gone before it said who it is
         except SoormaError as error:
             await self._send(Goodbye(to_problem(error)))
@@ -326,18 +324,22 @@ class AgentConnection:
             await self._send(CancelFrame(fences))
 
     async def _send(self, frame: Welcome | Deliver | Answer | CancelFrame | Goodbye) -> None:
-        if self._socket.application_state is WebSocketState.CONNECTED:
+        if self._is_open():
             with suppress(WebSocketDisconnect, RuntimeError):  # the reader notices, and ends the connection
                 await self._socket.send_bytes(_encoder.encode(frame))
+
+    def _is_open(self) -> bool:
+        """False once the agent has gone or the connection was closed here: heard of when reading, or when sending."""
+        return self._socket.application_state is WebSocketState.CONNECTED
 
     # in
 
     async def _read(self, pump: asyncio.Task[None]) -> None:
         most = 2 * self._hello.max_concurrency + 16
-        while not pump.done():
+        while not pump.done() and self._is_open():
             try:
                 frame = _frames.decode(compact(await self._socket.receive_bytes()))
-            except _GONE:
+            except WebSocketDisconnect:
                 return
             except (ValueError, KeyError, RecursionError) as error:
                 await self._send(Goodbye(to_problem(InvalidRequest(f"this is no frame of an agent: {error}"))))

@@ -89,8 +89,14 @@ def _settings() -> tuple[Settings | None, str]:
 
 
 def _answers(running: Running | None) -> dict[str, Answer]:
-    """Of every service at the address where it is looked for in this folder, all asked at once."""
-    addresses = {service: _address(service, running) for service in services.PORTS}
+    """Of every service at the address where it is looked for in this folder, all asked at once.
+
+    Where the environment names another platform, the gateway at its usual port is not that platform's.
+    """
+    elsewhere = running is None and any(os.environ.get(name) for name in services.VARIABLES.values())
+    addresses = {
+        service: _address(service, running) for service in (services.VARIABLES if elsewhere else services.PORTS)
+    }
     with ThreadPoolExecutor(len(addresses)) as pool:
         answers = pool.map(lambda address: peek.ask(address, "/health", seconds=PATIENCE_SECONDS), addresses.values())
         return dict(zip(addresses, answers, strict=True))

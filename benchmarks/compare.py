@@ -1,0 +1,158 @@
+"""`make bench ARGS="--against REV"`: the product's own figures of two checkouts, in alternating rounds of one run.
+
+In each round every part is measured three times: on an old checkout, on this one, and on the old one again, the old
+ones in turns the first. So whatever the machine does in the meantime falls on all of them alike, and the two series of
+the same old checkout show how far apart equal things are in this run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from types import TracebackType
+from typing import Self
+
+from measuring import say
+
+HERE = Path(__file__).resolve().parent
+ROUNDS = 9
+MARGIN = 0.03
+"""By how much a ratio may be above those of equal checkouts."""
+NEW, OLD, OLD_AGAIN = "new", "old", "old again"
+
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A figure: the medians of both, and ratios of which more than 1 is worse, whatever the figure counts.
+
+    `lowest` and `highest` bound the middle half of the ratios of old against old.
+    """
+
+    what: str
+    old: float
+    new: float
+    ratio: float
+    lowest: float
+    highest: float
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is worse by more than the margin beyond what equal checkouts differ by."""
+        return self.ratio > max(self.highest, 1.0) + MARGIN
+
+
+class Side:
+    """A checkout that is measured, by its own Python and in a process of its own, with the benchmarks of this one."""
+
+    def __init__(self, checkout: Path, size: str) -> None:
+        python = checkout / ".venv" / "bin" / "python"
+        env = {**os.environ, "BENCH_CHECKOUT": str(checkout)}
+        command = [str(python), str(HERE / "side.py"), size]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+
+    def do(self, what: str) -> Numbers:
+        """Has it begin or end a round, or measure a part: RuntimeError if it cannot; its own words are above."""
+        assert self._process.stdin is not None  # noqa: S101 - both are pipes
+        assert self._process.stdout is not None  # noqa: S101
+        self._process.stdin.write(f"{what}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a side has ended at: {what}")
+        numbers: Numbers = json.loads(line)
+        return numbers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._process.communicate()  # at the end of its input it ends
+        else:
+            self._process.terminate()
+            self._process.communicate()
+
+
+@contextmanager
+def checkout_of(against: str, root: Path) -> Iterator[Path]:
+    """The folder of a checkout with its environment: one that is there, or a revision in a scratch folder."""
+    if Path(against).is_dir():
+        yield Path(against).resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="soorma-old-") as scratch:
+        say(f"{against}: a checkout and an environment of its own in {scratch}")
+        archive = subprocess.run(["git", "-C", root, "archive", against], stdout=subprocess.PIPE, check=True)
+        subprocess.run(["tar", "-x", "-C", scratch], input=archive.stdout, check=True)
+        env = {**os.environ, "PYTHON": sys.executable}
+        subprocess.run(["sh", "tools/run", "venv"], cwd=scratch, check=True, stdout=subprocess.DEVNULL, env=env)
+        yield Path(scratch)
+
+
+def measured(old: Path, new: Path, parts: Sequence[str], *, rounds: int, size: str) -> dict[str, list[Numbers]]:
+    """The numbers of each series, a dictionary for each round."""
+    found: dict[str, list[Numbers]] = {OLD: [], NEW: [], OLD_AGAIN: []}
+    with ExitStack() as held:
+        sides = {name: held.enter_context(Side(new if name == NEW else old, size)) for name in found}
+        for turn in range(rounds):
+            say(f"round {turn + 1} of {rounds}")
+            order = [OLD, NEW, OLD_AGAIN] if turn % 2 == 0 else [OLD_AGAIN, NEW, OLD]
+            for name in order:
+                sides[name].do("begin")
+                found[name].append({})
+            for part in parts:
+                for name in order:
+                    found[name][-1] |= sides[name].do(part)
+            for name in order:
+                sides[name].do("end")
+    return found
+
+
+def compared(found: dict[str, list[Numbers]]) -> list[Compared]:
+    """Every figure that both checkouts have."""
+    names = [name for name in found[OLD][0] if name in found[NEW][0]]
+    return [
+        _compared(name, *([one[name] for one in found[series]] for series in (OLD, NEW, OLD_AGAIN))) for name in names
+    ]
+
+
+def _compared(what: str, old: list[float], new: list[float], again: list[float]) -> Compared:
+    """The new one is taken against the mean of the two old ones around it."""
+    ratios = [_worse_by(what, one, (a + b) / 2) for one, a, b in zip(new, old, again, strict=True)]
+    equal = [_worse_by(what, b, a) for a, b in zip(old, again, strict=True)]
+    lowest, _, highest = quantiles(equal, n=4, method="inclusive") if len(equal) > 1 else equal * 3
+    return Compared(what, median([*old, *again]), median(new), median(ratios), lowest, highest)
+
+
+def _worse_by(what: str, value: float, reference: float) -> float:
+    """Of rates, more is better; of times and of memory, less is."""
+    return reference / value if what.endswith("/s") else value / reference
+
+
+def table(found: Sequence[Compared]) -> str:
+    """For a terminal: what is worse last."""
+    width = max(len(one.what) for one in found)
+    lines = [f"{'':{width}}  {'old':>10}  {'new':>10}  new/old, >1 is worse (old/old)"]
+    lines += [
+        f"{one.what:{width}}  {one.old:10.4g}  {one.new:10.4g}  {one.ratio:5.3f} "
+        f"({one.lowest:.3f} to {one.highest:.3f}){'  WORSE' if one.is_worse else ''}"
+        for one in sorted(found, key=lambda one: one.is_worse)
+    ]
+    return "\n".join(lines)
+
+
+def as_json(found: Sequence[Compared], series: dict[str, list[Numbers]]) -> str:
+    """Everything, for a program."""
+    figures = [{**asdict(one), "worse": one.is_worse} for one in found]
+    return json.dumps({"margin": MARGIN, "rounds": len(series[NEW]), "figures": figures, "series": series}, indent=1)
