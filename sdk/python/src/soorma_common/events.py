@@ -98,7 +98,7 @@ def check_envelope(event: Envelope) -> Envelope:
         if (value := getattr(event, field)) is not None:
             check_name(field, value)
     if event.time is not None:
-        _check_time(event.time)
+        _check_time("time", event.time)
     if event.data is not msgspec.UNSET:
         check(event.data, "data")
     return event
@@ -111,7 +111,7 @@ def check_timer(timer: Timer) -> Timer:
     if timer.delay is not msgspec.UNSET and not 0 <= timer.delay <= LONGEST_DELAY:
         raise InvalidRequest(f"delay must be from 0 to {LONGEST_DELAY:.0f} seconds, not {timer.delay}")
     if timer.at is not msgspec.UNSET:
-        _check_time(timer.at)
+        _check_time("at", timer.at)
         if not is_in_range(timer.at):
             raise InvalidRequest(
                 f"at must be from {FIRST_TIME} to {LAST_TIME}, not {timer.at}; what is never to come needs no timer"
@@ -120,7 +120,7 @@ def check_timer(timer: Timer) -> Timer:
     return timer
 
 
-def _check_time(text: str) -> None:
+def _check_time(name: str, text: str) -> None:
     try:
         moment = datetime.fromisoformat(text)
         is_time = RFC_3339.fullmatch(text) is not None and moment.tzinfo is not None
@@ -128,7 +128,7 @@ def _check_time(text: str) -> None:
     except (ValueError, OverflowError):  # beyond the years 1 to 9999, as they are in UTC
         is_time = False
     if not is_time:
-        raise InvalidRequest(f"time must be RFC 3339 with a time zone, as 2026-01-31T12:00:00Z, not {text!r}")
+        raise InvalidRequest(f"{name} must be RFC 3339 with a time zone, as 2026-01-31T12:00:00Z, not {text!r}")
 
 
 def plan_of(event: Envelope) -> str | None:

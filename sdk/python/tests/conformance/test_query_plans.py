@@ -19,10 +19,11 @@ TESTS = "only tests and soorma.testing use it, on small records"
 
 ALLOWED: dict[str, str] = {
     "contents": COPY,
-    "spare_subscriptions": START,
+    "suspected_groups": START,
     "group_standings": APART,
     "groups": APART,
     "group_replicas": APART,
+    "aside_by_subscription": APART,
     "find_agents": APART,
     "newest_definitions": APART,
     "timers": APART,
@@ -31,6 +32,9 @@ ALLOWED: dict[str, str] = {
     "timer_times": TESTS,
     "group_ids": TESTS,
     "chores": "its LIMIT is 1: it takes the first row that comes",
+    "exonerate": "suspects are what two dead processes had in hand",
+    "find_subscription": "it sorts the groups of one name: one of the tenant, and one of all",
+    "stands_in": "it sorts the subscriptions of one group, of which there are at most 1,000",
     "live_instances": "it sorts the instances of one agent, of which there are at most 1,000",
 }
 

@@ -23,6 +23,7 @@ CREATE INDEX deliveries_died ON deliveries (died_with) WHERE died_with IS NOT NU
 
 ALTER TABLE replicas ADD COLUMN process TEXT NOT NULL DEFAULT '';
 ALTER TABLE replicas ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX replicas_by_process ON replicas (process);
 
 ALTER TABLE dead_letters ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE dead_letters ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;

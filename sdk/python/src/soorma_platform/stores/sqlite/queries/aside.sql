@@ -54,6 +54,9 @@ ORDER BY g.tenant_id DESC LIMIT 1;
 -- name: waiting_deliveries
 SELECT id, lane FROM deliveries WHERE id > ?2 AND id <= ?2 + ?3 AND subscription_id = ?1;
 
+-- name: last_delivery
+SELECT coalesce(max(id), 0) FROM deliveries;
+
 -- name: give_up_unsubscribed
 INSERT INTO dead_letters (group_id, subscription_id, position, lane, attempts, failures, deaths, reason, at, parked)
 SELECT group_id, subscription_id, position, coalesce(lane, nullif(aside, '')), attempt, failures, deaths, ?2, ?3, 0

@@ -78,9 +78,19 @@ SELECT s.id, s.group_id, g.name, g.tenant_id, s.type, s.topic, s.seen_at, s.seen
 FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_uptime < ?;
 
 -- name: abandoned_deliveries
--- Those that are ready or in hand, and those that wait in lanes of their group.
+-- Those that are ready, suspects, set aside or in hand, and those that wait in lanes of their group.
 SELECT id, group_id, lane FROM (
-    SELECT id, group_id, lane FROM deliveries WHERE subscription_id = ?1 AND ready_at IS NOT NULL
+    SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_ready
+    WHERE subscription_id = ?1 AND ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL
+    UNION ALL
+    SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_suspect
+    WHERE subscription_id = ?1 AND suspect IS NOT NULL AND ready_at IS NOT NULL AND replica IS NULL
+    UNION ALL
+    SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_aside
+    WHERE subscription_id = ?1 AND aside IS NOT NULL
+    UNION ALL
+    SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_in_hand
+    WHERE replica IS NOT NULL AND subscription_id = ?1
     UNION ALL
     SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_in_line
     WHERE group_id = (SELECT s.group_id FROM subscriptions s WHERE s.id = ?1) AND lane IS NOT NULL
