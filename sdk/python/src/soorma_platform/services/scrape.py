@@ -114,7 +114,7 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
     yield requests
     yield seconds
     held = HistogramMetricFamily(
-        "soorma_loop_held_seconds", "Processor seconds for which the event loop was held at a time, from 0.01 on."
+        "soorma_loop_held_seconds", "Processor seconds for which the event loop was held at a time, from 0.02 on."
     )
     _add(held, (), metrics.loop_held)
     yield held
