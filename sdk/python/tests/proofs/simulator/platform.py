@@ -16,7 +16,7 @@ from simulator.world import Process, World
 from soorma_common.limits import Limits
 from soorma_platform.clock import STANDSTILL_SECONDS
 from soorma_platform.engine.rows import Notice
-from soorma_platform.metrics import SECONDS, SIZES, Distribution
+from soorma_platform.metrics import HOLDS, SECONDS, SIZES, Distribution
 from soorma_platform.runtime import Platform
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.settings import Settings
@@ -94,6 +94,8 @@ class SimulatedWriter(Writer):
         self._under_way = 0
         self.batches = Distribution(SIZES)
         self.seconds = Distribution(SECONDS)
+        self.held = Distribution(HOLDS)
+        self.written_at = 0.0
 
     async def run(self, job: Any, *, durable: bool = True, brief: bool = False) -> Any:
         """See `Writer.run`."""
@@ -161,6 +163,10 @@ class SimulatedStore(SqliteStore):
         self._offers = Offers(self._clock.read, LEASE)
         self._writer = SimulatedWriter(machine, on_commit, self._offers)
         self._upkeep = Upkeep(self.transact, self._writer, self._clock, self._offers)
+
+    def _silent(self) -> float:
+        """See `SqliteStore`. A simulated disk is there and writes, or the process is dead."""
+        return 0.0
 
     async def close(self) -> None:
         """See `Store.close`."""
