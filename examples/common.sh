@@ -127,6 +127,8 @@ check_agents() {
 stop() {
     trap 'kill -KILL "${pids[@]}" 2>/dev/null' INT TERM HUP
     [ -z "$helper" ] || kill "$helper" 2>/dev/null
+    # A signal may have come between the start of an agent and the noting of its number: the shell knows them all.
+    [ -n "$subscribed" ] || pids=($(jobs -p))
     [ ${#pids[@]} -gt 0 ] || return
     kill -TERM "${pids[@]}" 2>/dev/null
     for pid in "${pids[@]}"; do

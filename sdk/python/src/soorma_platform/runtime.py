@@ -110,10 +110,10 @@ class Platform:
 
     async def _keep_up(self) -> None:
         while True:
-            if reason := self.store.hopeless():
-                self.end_reason = reason
-                self._hopeless.set()
             try:
+                if reason := self.store.hopeless():
+                    self.end_reason = reason
+                    self._hopeless.set()
                 more = await self.store.upkeep(self.settings.limits, self.settings.retention)
             except SoormaError as error:
                 log.error("upkeep failed", error=error.message)  # noqa: TRY400 - the message says it all

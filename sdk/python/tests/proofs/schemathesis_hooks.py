@@ -34,6 +34,7 @@ INEXPRESSIBLE = (
     "and not to be joined by",
     "a timer says when",
     "send one of the two",
+    "awaited=true is for one event",
 )
 """What a document cannot say: that parts of a body or of the headers have something in common, or have not; and what
 makes a JSON Schema one, and one that is checked in a bounded time."""

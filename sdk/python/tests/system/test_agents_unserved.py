@@ -57,7 +57,7 @@ async def test_a_version_that_lacks_a_handler_stands_in_nobodys_way(
             await context.bus.publish(kind, "action-requests", number, plan_id="p")
         assert await second.until(2) == [2, 4]
         (group,) = json.loads(soorma(running, tenant, "events", "groups", "--json").stdout)["groups"]
-        about = {one["type"]: (one["served"], one["setAside"]) for one in group["subscriptions"]}
+        about = {one["type"]: (one["served"], one["set_aside"]) for one in group["subscriptions"]}
         assert about == {"a": (True, 0), pattern[0]: (False, 2)}
         assert "no connected agent handles it: 2 set aside" in soorma(running, tenant, "events", "groups").stdout
         assert "events unsubscribe" in soorma(running, tenant, "doctor", exits=None).stdout

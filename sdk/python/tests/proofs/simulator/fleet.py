@@ -92,8 +92,9 @@ class Fleet:
 
 def _let_go(agent: Agent) -> None:
     """Its attempts end when they are cancelled, as they do when their agent ends them."""
-    if agent._running is not None:
-        agent._attempts._ended.update(agent._attempts._tasks)
+    attempts = getattr(agent, "_attempts", None)  # there is none before it has begun
+    if attempts is not None:
+        attempts._ended.update(attempts._tasks)
 
 
 def _is_at_work(process: Process) -> bool:

@@ -164,8 +164,11 @@ class SimulatedStore(SqliteStore):
         self._writer = SimulatedWriter(machine, on_commit, self._offers)
         self._upkeep = Upkeep(self.transact, self._writer, self._clock, self._offers)
 
+    def hopeless(self) -> str | None:
+        """See `Store.hopeless`. A simulated disk is there and writes, or the process is dead."""
+        return None
+
     def _silent(self) -> float:
-        """See `SqliteStore`. A simulated disk is there and writes, or the process is dead."""
         return 0.0
 
     async def close(self) -> None:

@@ -142,8 +142,9 @@ class _Schedule:
         process.start(use())
 
     def _are_subscribed(self, groups: int) -> bool:
-        """Whether each group is there: one that comes later gets only what no other has taken."""
-        return Record(self.machine.disk.connection).rows("SELECT count(*) FROM groups") == [(groups,)]
+        """Whether each group is there and has joined: one that comes later gets only what no other has taken."""
+        found = "SELECT count(DISTINCT group_id), count(*) FILTER (WHERE joining) FROM subscriptions"
+        return Record(self.machine.disk.connection).rows(found) == [(groups, 0)]
 
     def _is_done(self) -> bool:
         """Looks now and then: a look costs as much as a step."""

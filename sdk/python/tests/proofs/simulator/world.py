@@ -83,9 +83,9 @@ class World:
         for process in self._processes:
             process.is_dead, process.is_ending = False, True
             process.thaw()
-        for call in self.on_end:
-            call()
         for _ in range(20):
+            for call in self.on_end:  # each time: what was on its way may begin something else
+                call()
             tasks = [task for process in self._processes for task in process.tasks]
             if not tasks:
                 return
