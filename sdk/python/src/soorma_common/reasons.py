@@ -19,27 +19,44 @@ def reason_of(about: object) -> str:
     """
     if about is None:
         return NO_REASON
-    if not isinstance(about, BaseException):
+    if not _is_a(about, BaseException):
         return _text(about)
-    name, text = type(about).__name__, _text(about)
-    if isinstance(about, BaseExceptionGroup):
-        text = "; ".join([text, *(reason_of(one) for one in leaves_of(about)[:MOST_LEAVES])])
+    name, text = _name(about), _text(about)
+    if _is_a(about, BaseExceptionGroup):
+        text = "; ".join([text, *(reason_of(one) for one in leaves_of(about)[:MOST_LEAVES])])  # type: ignore[arg-type]
     return _cut(f"{name}: {text}" if text else name)
 
 
 def leaves_of(group: BaseExceptionGroup[Any]) -> list[Any]:
-    """Returns the exceptions in a group and in the groups in it, in order."""
+    """Returns the exceptions in a group and in the groups in it, in order, however deep."""
     found: list[Any] = []
-    for one in group.exceptions:
-        found += leaves_of(one) if isinstance(one, BaseExceptionGroup) else [one]
+    left: list[Any] = [group]
+    while left:
+        one = left.pop()
+        if _is_a(one, BaseExceptionGroup):
+            left += reversed(one.exceptions)
+        else:
+            found.append(one)
     return found
+
+
+def _is_a(about: object, kind: type) -> bool:
+    """As `isinstance`, but asks nothing of the object, whose attributes may raise."""
+    return issubclass(type(about), kind)
+
+
+def _name(about: object) -> str:
+    try:
+        return str(type.__dict__["__name__"].__get__(type(about)))
+    except BaseException:  # noqa: BLE001 - of somebody's metaclass
+        return "an object"
 
 
 def _text(about: object) -> str:
     try:
         text = str(about)
-    except Exception as error:  # noqa: BLE001 - of somebody's `__str__`
-        text = f"a {type(about).__name__} without text (its __str__ raised {type(error).__name__})"
+    except BaseException as error:  # noqa: BLE001 - of somebody's `__str__`, which must not end the agent
+        text = f"a {_name(about)} without text (its __str__ raised {_name(error)})"
     return _cut(text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0"))
 
 

@@ -14,6 +14,7 @@ from typing import Any, Self
 import uvicorn
 from starlette.types import ASGIApp
 
+from soorma_common.delivery import LARGEST_FRAME
 from soorma_common.errors import SoormaError, Unavailable
 from soorma_common.starting import DATABASE, PORT_TAKEN
 from soorma_platform.buses.in_process import InProcessBus
@@ -25,7 +26,6 @@ from soorma_platform.services.events import event_service
 from soorma_platform.services.gateway import NAME, Gateway
 from soorma_platform.services.http.connections import (
     IDLE_SECONDS,
-    LARGEST_FRAME,
     AgentSocket,
     Connection,
     measure_room,

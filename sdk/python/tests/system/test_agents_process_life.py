@@ -191,6 +191,23 @@ async def test_an_agent_with_too_many_stuck_threads_ends_with_the_reason(
         assert agent.wait() == 1
 
 
+@pytest.mark.behaviour("agents.signals", "handlers.any-end")
+async def test_a_handler_that_catches_everything_does_not_keep_the_process(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
+    extra = (
+        "import soorma.agents.runs as r, soorma.agents.loops as l\nr.STUBBORN_SECONDS = l.LAST_SECONDS = 0.5\n"
+        "@worker.on_event('stubborn', timeout=0.2)\nasync def stubborn(event, context):\n    while True:\n"
+        "        try: await asyncio.sleep(0.05)\n        except BaseException: pass"
+    )
+    with PythonProcess(running, _program(extra), NAME=unique("agent")) as agent:
+        await agent.subscribed()
+        await context.bus.publish("stubborn", "business-facts")
+        await agent.until("goes on although it was cancelled")
+        agent.send(signal.SIGTERM)
+        assert agent.wait() == 1
+
+
 @pytest.mark.parametrize("factory", ["asyncio.new_event_loop", None])
 @pytest.mark.behaviour("agents.event-loop")
 def test_the_event_loop_is_the_programs_choice(running: PlatformProcess, factory: str | None) -> None:

@@ -20,6 +20,8 @@ import pytest
 from platform_process import PlatformProcess
 from running import Raw, platform_in, unique
 
+from soorma_common.delivery import LARGEST_FRAME
+
 HEAD = (
     "PUT /v1/memory/working/edge/k HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: mine\r\nX-User-ID: u\r\n"
     "Content-Type: application/json\r\nConnection: close\r\n"
@@ -400,7 +402,7 @@ async def test_any_number_and_depth_in_a_frame_is_answered(running: PlatformProc
 @pytest.mark.behaviour("http.largest-frame")
 @pytest.mark.parametrize("pieces", [1, 3])
 async def test_a_message_that_is_too_large_names_the_limit(running: PlatformProcess, pieces: int) -> None:
-    size = 64 * 1024 * 1024 + 1
+    size = LARGEST_FRAME + 1
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(f"{running.events_url}/v1/events/connect") as connection,
@@ -415,7 +417,7 @@ async def test_a_message_that_is_too_large_names_the_limit(running: PlatformProc
             pass
         told = await connection.receive(timeout=30)
         assert (told.type, told.data) == (aiohttp.WSMsgType.CLOSE, 1009)
-        assert "frame_bytes is 67,108,864" in str(told.extra)
+        assert f"frame_bytes is {LARGEST_FRAME:,}" in str(told.extra)
 
 
 async def _frame(connection: aiohttp.ClientWebSocketResponse, content: bytes, *, first: bool, last: bool) -> None:

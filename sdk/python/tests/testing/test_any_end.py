@@ -9,14 +9,24 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import pytest
 
 from soorma import RetryPolicy, Worker, WorkflowState
+from soorma.errors import LimitExceeded
 from soorma.testing import LocalPlatform
 
 TWICE = RetryPolicy(max_attempts=2, first_delay=0.1)
+
+
+@dataclass
+class Answer:
+    """What a model is to say."""
+
+    text: str
+    score: float
 
 
 class Odd(BaseException):
@@ -181,6 +191,147 @@ async def test_any_end_of_a_plain_function_fails_its_attempt(
 ) -> None:
     error, reason = PLAIN_ENDS[end]
     await _check(soorma_platform, _ending(where, _plain(error)), reason)
+
+
+class Broken(Exception):
+    """Nothing of it can be looked at."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class Untold(Exception):
+    """Its text ends the program."""
+
+    def __str__(self) -> str:
+        raise SystemExit("in its text")
+
+
+class Nameless(type):
+    """A class without a name."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no name")
+
+
+class Unnamed(Exception, metaclass=Nameless):
+    """Of such a class."""
+
+
+def _nested(depth: int) -> Exception:
+    error: Exception = ValueError("the innermost")
+    for _ in range(depth):
+        error = ExceptionGroup("again", [error])
+    return error
+
+
+HOSTILE: dict[str, tuple[Callable[[], BaseException], str]] = {
+    "attributes that raise": (Broken, "Broken"),
+    "a text that exits": (Untold, "Untold: a Untold without text (its __str__ raised SystemExit)"),
+    "a class without a name": (Unnamed, "Unnamed"),
+    "groups in groups": (lambda: _nested(1200), "ExceptionGroup: again (1 sub-exception); ValueError: the innermost"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.behaviour("handlers.any-end")
+async def test_an_exception_that_cannot_be_looked_at_fails_its_attempt(
+    soorma_platform: LocalPlatform, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    caplog.set_level(logging.CRITICAL + 1, "soorma.agent")  # the test's own formatter would stumble over it
+    make, reason = HOSTILE[what]
+    await _check(soorma_platform, _ending("handler", _raising(make())), reason)
+
+
+@pytest.mark.behaviour("limits.commit-bytes")
+async def test_an_answer_to_a_handler_holds_no_results(soorma_platform: LocalPlatform) -> None:
+    worker = Worker("worker", retry=RetryPolicy(max_attempts=1))
+    await soorma_platform.state("plan").set("log", ["x" * 10] * 50_000)
+
+    @worker.on_event("go", "action-requests")
+    async def handle(event: Any, context: Any) -> None:
+        for number in range(100):
+            await WorkflowState(context.memory, "plan").append("log", number)
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("go", "action-requests", plan_id="plan")
+    await soorma_platform.settle()
+    assert len(await soorma_platform.state("plan").get("log")) == 50_100
+    assert not await soorma_platform.dead_letters()
+
+
+@pytest.mark.behaviour("limits.commit-bytes")
+async def test_a_commit_that_works_on_too_much_is_refused(soorma_platform: LocalPlatform) -> None:
+    state = soorma_platform.state("plan")
+    await state.set("large", {f"field {number}": "x" * 100 for number in range(8_000)})
+
+    async def update(times: int, *, blind: bool) -> None:
+        async with state.transaction() as tx:
+            for number in range(times):
+                await tx.update_dict("large", {"n": number}, blind=blind)
+
+    with pytest.raises(LimitExceeded, match="commit_work_bytes"):
+        await update(40, blind=True)
+    with pytest.raises(LimitExceeded, match="result_bytes"):
+        await update(20, blind=False)
+    assert "n" not in await state.get("large")
+
+
+@pytest.mark.behaviour("agents.hooks-checked")
+async def test_all_shutdown_hooks_are_called_whatever_one_raises(soorma_platform: LocalPlatform) -> None:
+    worker, called = Worker("worker"), []
+    worker.on_event("go")(_nothing)
+
+    @worker.on_shutdown
+    def fails() -> None:
+        called.append("first")
+        raise ValueError("cannot flush")
+
+    worker.on_shutdown(lambda: called.append("second"))
+    await soorma_platform.run(worker)
+    with pytest.raises(ValueError, match="cannot flush"):
+        await soorma_platform.stop(worker)
+    assert called == ["first", "second"]
+
+
+async def _nothing(event: Any, context: Any) -> None:
+    """Handles nothing."""
+
+
+@pytest.mark.behaviour("steps.types-first", "steps.to-the-end")
+async def test_a_result_that_is_not_as_declared_is_not_recorded(soorma_platform: LocalPlatform) -> None:
+    worker, answers = Worker("worker", retry=RetryPolicy(first_delay=0)), [{"text": "hi"}, {"text": "hi", "score": 1.5}]
+
+    async def ask() -> Answer:
+        return answers.pop(0)  # type: ignore[return-value]
+
+    @worker.on_event("go", "action-requests")
+    async def handle(event: Any, context: Any) -> None:
+        answer = await context.step("ask", ask, retry=RetryPolicy(max_attempts=2, first_delay=0))
+        await WorkflowState(context.memory, "plan").set("score", answer.score)
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("go", "action-requests", plan_id="plan")
+    await soorma_platform.settle()
+    assert await soorma_platform.state("plan").get("score") == 1.5
+
+
+@pytest.mark.behaviour("claims.first-come")
+async def test_a_claim_that_nobody_waits_for_any_more_is_free_again(soorma_platform: LocalPlatform) -> None:
+    state = soorma_platform.state("plan")
+    for number in range(8):
+        taking = asyncio.create_task(state.claim("claim", ttl=600))
+        for _ in range(number):
+            await asyncio.sleep(0)
+        taking.cancel()
+        with suppress(asyncio.CancelledError):
+            claim = await taking
+            assert claim is not None
+            await claim.release()
+        again = await state.claim("claim", ttl=600, wait=5)
+        assert again is not None
+        await again.release()
 
 
 @pytest.mark.behaviour("handlers.any-end")

@@ -347,8 +347,7 @@ class Agent:
             self._attempts.close()
             await leaving
             try:
-                for hook in self._shutdown:
-                    await call(hook)
+                await self._shut_down()
             finally:
                 if self._own_caller is not None:
                     await self._own_caller.close()
@@ -361,6 +360,19 @@ class Agent:
     def context(self) -> PlatformContext:
         """The platform outside handlers, for hooks and background work: each call takes effect at once."""
         return PlatformContext.on(self._config, self.name, self._lent or self._caller or self._own_caller)
+
+    async def _shut_down(self) -> None:
+        """Calls all shutdown hooks, whatever one of them raises; what the first has raised is raised then."""
+        failures: list[BaseException] = []
+        for hook in self._shutdown:
+            try:
+                await call(hook)
+            except BaseException as error:
+                failures.append(error)
+                if len(failures) > 1:
+                    log.exception("agent %s: a shutdown hook failed as well", self.name)
+        if failures:
+            raise failures[0]
 
     def _stop_soon(self) -> None:
         """Stops an agent that was started with `start`."""

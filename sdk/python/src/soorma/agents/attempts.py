@@ -249,15 +249,15 @@ class Attempts:
         context = self._context(transaction, delivery, event, given, steps)
         try:
             failed = await self._ended_by_itself(handler, given, context, delivery.fence)
-            if failed is not None and not isinstance(failed, Exception):
+            if failed is not None and not issubclass(type(failed), Exception):
                 self.exits.append(failed)
             missed = unawaited(calls)
             if failed is None and missed:
                 failed = InvalidRequest(f"{', '.join(missed)}: called without `await`, so that it was never done")
             transaction.returned()
-            if isinstance(failed, TookTooLong):
+            if issubclass(type(failed), TookTooLong):  # not isinstance, which asks the exception what it is
                 await steps.finish(self._lease_seconds * 0.8)  # within a lease the platform hears how it ended
-            elif not isinstance(failed, Fenced):
+            elif not issubclass(type(failed), Fenced):
                 await steps.finish(begun + (handler.timeout or STEP_SECONDS) - self._loop.time())
         finally:
             steps.cancel()
@@ -342,6 +342,21 @@ class Attempts:
 
     async def _fail(self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None) -> None:
         """Tells the platform that the attempt has failed, and why; no other follows where that is `hopeless`."""
+        try:
+            frame = self._failure(delivery, error, about, hopeless)
+        except Exception:  # noqa: BLE001 - of the exception's own code
+            # What was raised cannot even be looked at: its attributes raise, or it is nested too deeply to be logged.
+            log.error("%s: the handler failed with %s", about, reason_of(error))  # noqa: TRY400 - it may not be shown
+            frame = FailFrame(self._connection.number(), delivery.fence, reason_of(error))
+        self._committing.add(delivery.fence)
+        try:
+            await self._report(frame)
+        except Fenced:
+            if not issubclass(type(error), Fenced):  # it was told before
+                raise
+
+    def _failure(self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None) -> FailFrame:
+        """Logs a failure, and says what is to become of its event."""
         error = steering(error)
         after = error.after if isinstance(error, Retry | Defer) else None
         fail_plan = isinstance(error, Reject) and error.fail_plan
@@ -364,14 +379,8 @@ class Attempts:
                 log.warning("%s: fenced, nothing of this attempt is visible: %s", about, error)
             else:
                 log.error("%s: the handler failed, nothing of this attempt is visible", about, exc_info=error)
-        self._committing.add(delivery.fence)
         number, defer = self._connection.number(), isinstance(error, Defer) and not reject
-        frame = FailFrame(number, delivery.fence, reason, after, reject, defer=defer, fail_plan=fail_plan)
-        try:
-            await self._report(frame)
-        except Fenced:
-            if not isinstance(error, Fenced):  # it was told above
-                raise
+        return FailFrame(number, delivery.fence, reason, after, reject, defer=defer, fail_plan=fail_plan)
 
     async def _report(self, frame: FailFrame) -> None:
         """Sends a failure; if the platform refuses its text, one without it: no attempt stays unanswered."""

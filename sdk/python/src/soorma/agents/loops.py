@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import logging
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from soorma_common.errors import InvalidRequest
+
+log = logging.getLogger("soorma.agent")
+
+STUBBORN_STATUS = 1
+"""Exit status of a process whose tasks did not let themselves be cancelled."""
 LAST_SECONDS = 5.0
 """How long tasks that are cancelled at the end may take."""
+
+importing = False
+"""whether `soorma run` imports the modules of its agents, which it runs itself"""
+_left: list[asyncio.Task[Any]] = []
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -22,6 +35,11 @@ def run(
     asyncio ends the loop when a task raises SystemExit or KeyboardInterrupt. Here it goes on: whoever awaits that task
     gets the exception, and `on_exit` decides what else follows. What `main` itself raises is raised.
     """
+    if importing:
+        main.close()
+        raise InvalidRequest(
+            'this module runs its agent when it is imported; keep that behind `if __name__ == "__main__":`'
+        )
     loop = (loop_factory or _factory())()
     asyncio.set_event_loop(loop)
     task = loop.create_task(main)
@@ -68,5 +86,18 @@ async def _cancel_tasks() -> None:
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=LAST_SECONDS)
+    if not tasks:
+        return
+    _, left = await asyncio.wait(tasks, timeout=LAST_SECONDS)
+    if left:
+        log.error("%d tasks go on although they were cancelled; the process ends without them", len(left))
+        _left.extend(left)  # a coroutine that catches whatever comes would go round for ever when it is collected
+        atexit.register(_end, STUBBORN_STATUS)
+
+
+def _end(status: int) -> None:
+    """Ends the process before the tasks that are left are collected."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)

@@ -27,6 +27,11 @@ from soorma_common.errors import InvalidRequest, InvalidValue
 from soorma_common.models import codec_of, difference, is_object, knows_fields, name_of
 from soorma_common.values import DEEPEST_VALUE, convert, decode, decode_as, encode
 
+
+class NotAsDeclared(InvalidValue):
+    """A function did not return what it declares to return: the try has failed, and nothing of it is recorded."""
+
+
 UNDECLARED = object()
 """Stands for the type of a result of which nothing is declared."""
 MARK, VALUE = "soorma:class", "value"
@@ -64,12 +69,27 @@ def encode_result(result: Any, kind: Any) -> str:
         return encode(_marked(result, 0))
     try:
         text = encode(codec_of(kind).plain(result))
-        is_whole = not _may_stay(result, kind) or difference(result, decode_as(text, kind)) is None
-    except (ValueError, TypeError):  # it is not what is declared: recorded as it is, and told when it is read
-        text, is_whole = encode(result), True
+    except (ValueError, TypeError):
+        text = encode(result)
+    try:
+        read = decode_as(text, kind)
+    except (ValueError, TypeError) as error:  # recorded, it would fail this and every later attempt
+        raise NotAsDeclared(f"it is not what its function declares to return: {error}", path="$") from error
+    is_whole = not _may_stay(result, kind) or difference(result, read) is None
     if not is_whole:  # of a class that is derived from the declared one, another one of a union, one where any may be
         return encode({MARK: ALL, VALUE: _marked(result, 0)})
     return encode({MARK: PLAIN, VALUE: decode(text)}) if text.startswith(_MARKED) else text
+
+
+def check_declared(step: str, result: Any, kind: Any) -> None:
+    """Raises NotAsDeclared where a result is not what its function declares to return, before it is recorded."""
+    try:
+        if kind is not UNDECLARED:
+            encode_result(result, kind)
+    except NotAsDeclared as error:
+        raise NotAsDeclared(f"the result of step {step!r}: {error}; nothing was recorded", path="$") from error
+    except Exception:  # noqa: BLE001 - what cannot be recorded at all is told when it is to be
+        return
 
 
 def decode_result(step: str, text: str, kind: Any) -> Any:

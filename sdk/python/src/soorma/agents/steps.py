@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from soorma.agents.handlers import check_retry
-from soorma.agents.results import decode_result, encode_result, kind_of
+from soorma.agents.results import check_declared, decode_result, encode_result, kind_of
 from soorma.agents.threads import Threads, TimeIsOver
 from soorma.callables import check_callable, finish, is_async, is_generator, name_of
 from soorma.flow import Flow, Reject
@@ -194,6 +194,7 @@ class Steps:
     async def _checked(self, effect: _Effect) -> Any:
         """The function's result, if the check lets it pass: it raises, or returns False, where that is not so."""
         result = await self._called(effect)
+        check_declared(effect.name, result, effect.kind)
         if effect.check is None:
             return result
         if await self._called(effect._replace(call=partial(effect.check, result))) is False:

@@ -233,10 +233,7 @@ async def take(state: WorkflowState, key: str, places: int, ttl: float, wait: fl
     seconds = claim_ttl(ttl)
     holder = str(uuid4())
     asked = Acquire(key=key, holder=holder, places=places, ttl=seconds, lease=LEASE_SECONDS, wait=wait > 0)
-    if wait > 0:
-        return await Line.of(state, key).enter(state, asked, wait)
-    found, _ = await _apply(state, asked)
-    return None if found is None else _claim(state, asked, found)
+    return await Line.of(state, key).enter(state, asked, wait)
 
 
 def _claim(state: WorkflowState, asked: Acquire, found: dict[str, Any]) -> Claim:

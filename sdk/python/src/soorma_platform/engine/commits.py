@@ -166,13 +166,19 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
     group = None if decision.settled is None else decision.settled.group_id
     answers: list[PlanCommitted] = []
     editors: list[PlanEditor] = []
+    told = 0
     for part, editor in _editors(commit, snapshot.plans, snapshot.moment, limits, cause, group):
         if part.operations:
             editor.begin()
         results = []
         for operation in part.operations:
             text = editor.apply(operation)
-            results.append(_NULL if text is None else msgspec.Raw(text.encode()))
+            if text is None or commit.fence is not None:  # a handler has seen its results before, and reads no others
+                results.append(_NULL)
+                continue
+            told += len(text)
+            limits.check("result_bytes", told, "the results of the commit, in bytes (`blind` asks for none),")
+            results.append(msgspec.Raw(text.encode()))
         if editor.change.history or editor.change.puts:
             decision.plans.append(editor.change)
             editors.append(editor)

@@ -115,9 +115,18 @@ class AgentConnection:
             with suppress(SoormaError):  # whoever stays looks again
                 await self._store.survey(group)
 
+    async def _receive_frame(self) -> bytes:
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"], message.get("reason"))
+        frame: bytes | None = message.get("bytes")
+        if frame is None:
+            raise ValueError("it is text, and frames are binary")
+        return frame
+
     async def _receive_hello(self) -> Hello:
         try:
-            frame = _frames.decode(compact(await self._socket.receive_bytes()))
+            frame = _frames.decode(compact(await self._receive_frame()))
         except (ValueError, KeyError, RecursionError) as error:
             raise InvalidRequest(f"an agent begins with a hello frame: {error}") from error
         if not isinstance(frame, Hello):
@@ -338,7 +347,7 @@ class AgentConnection:
         most = 2 * self._hello.max_concurrency + 16
         while not pump.done() and self._is_open():
             try:
-                frame = _frames.decode(compact(await self._socket.receive_bytes()))
+                frame = _frames.decode(compact(await self._receive_frame()))
             except WebSocketDisconnect:
                 return
             except (ValueError, KeyError, RecursionError) as error:

@@ -13,7 +13,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from soorma.agents import Agent
+from soorma.agents import Agent, loops
 from soorma.cli.run.targets import Target
 
 _OURS = str(Path(__file__).parents[2])
@@ -26,7 +26,11 @@ class Broken(Exception):
 
 def load(target: Target) -> Agent:
     """The agent that the target names; Broken if it cannot be had."""
-    module = _from_file(target) if target.is_file else _from_name(target)
+    loops.importing = True  # a program that runs its agent by itself would do so here, and never come back
+    try:
+        module = _from_file(target) if target.is_file else _from_name(target)
+    finally:
+        loops.importing = False
     return _named(module, target) if target.attribute else _only(module, target)
 
 

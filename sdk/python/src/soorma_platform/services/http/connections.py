@@ -16,6 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import CloseCode
 from websockets.server import ServerProtocol
 
+from soorma_common.delivery import LARGEST_FRAME
 from soorma_platform.logs import Log
 
 LARGEST_HEAD = 64 * 1024
@@ -31,8 +32,6 @@ IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
 MOST_PASSED_OVER = 1024 * 1024
 """How long, and for how many bytes, the rest of a refused request is read and thrown away."""
-LARGEST_FRAME = 64 * 1024 * 1024
-"""Bytes of a WebSocket message, as the SDK knows it."""
 MOST_DESCRIPTORS = 65_536
 TOLD_EVERY = 60.0
 
