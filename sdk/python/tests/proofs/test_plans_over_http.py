@@ -68,6 +68,8 @@ class PlansOverHttp(RuleBasedStateMachine):
         request = partial(self.memory, "POST", "/v1/memory/commit", body=msgspec.json.encode(Commit(plans=parts)))
         answer = self._send(request, keyed=data.draw(st.booleans()))
         try:
+            for part in parts:  # what is stale is told first, of all plans: what follows was meant for other values
+                self.plans[part.plan_id].check(part)
             changed = {part.plan_id: self.plans[part.plan_id].changed_by(part) for part in parts}
         except (Conflict, WrongType) as refusal:
             problem = (refusal.status, refusal.code)

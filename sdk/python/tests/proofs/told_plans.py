@@ -50,6 +50,10 @@ class ToldPlan(Plan):
         """The key's revision, 0 without the key."""
         return self.keys[key].revision if key in self.keys else 0
 
+    def check(self, part: PlanCommit) -> None:
+        """Raises Conflict unless the plan is as a part of a commit has read it."""
+        Change(copy.deepcopy(self), 0.0).check(part)
+
     def changed_by(self, part: PlanCommit) -> tuple[ToldPlan, list[Any]]:
         """The plan after a part of a commit, and the results of its operations. Conflict or WrongType refuse it."""
         after = copy.deepcopy(self)

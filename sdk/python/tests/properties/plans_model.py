@@ -72,12 +72,16 @@ class Change:
         if self.changed:
             plan.clear()
 
-    def run(self, part: PlanCommit) -> list[Any]:
-        """The results of the commit's operations."""
+    def check(self, part: PlanCommit) -> None:
+        """Raises Conflict unless the plan is as the commit has read it."""
         if part.expected_revision not in (None, self.plan.revision):
             raise Conflict("plan")
         for key, revision in part.reads.items():
             self._expect(key, revision)
+
+    def run(self, part: PlanCommit) -> list[Any]:
+        """The results of the commit's operations."""
+        self.check(part)
         if part.operations:
             self.changed |= forget_expired(self.plan, self.now)
         results = [self._apply(operation) for operation in part.operations]
