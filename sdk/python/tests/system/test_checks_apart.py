@@ -43,7 +43,7 @@ def slowest_of_others(raw: Raw) -> Iterator[list[float]]:
     over = threading.Event()
 
     def ask() -> None:
-        while not over.is_set():
+        while not over.is_set() or len(took) <= 3:  # a check may be over before we have asked
             began = time.monotonic()
             assert raw.is_healthy()
             took.append(time.monotonic() - began)
