@@ -28,6 +28,10 @@ class Client:
     def __init__(self, platform: PlatformProcess, session: aiohttp.ClientSession) -> None:
         self.platform = platform
         self._session = session
+        self.be_somebody_else()
+
+    def be_somebody_else(self) -> None:
+        """Goes on in a new tenant."""
         self._headers = {"X-Tenant-ID": unique("tenant"), "X-User-ID": "u", "Content-Type": "application/json"}
 
     @property
@@ -201,7 +205,9 @@ async def _watched(client: Client) -> None:
         await answer.content.readuntil(b"id: 30\nevent: commit")
 
 
-SMALL_BODIES: dict[str, Callable[[Client], Awaitable[None]]] = {
+Body = Callable[[Client], Awaitable[None]]
+
+SMALL_BODIES: dict[str, Body] = {
     "values": _values, "grown values": _grown, "operations": _operations, "events": _events, "listings": _listings,
     "pages": _pages, "cleaned up": _cleaned, "definitions": _definitions, "readers": _readers,
     "all readers": _all_readers, "subscriptions": _subscriptions, "watched": _watched,
@@ -209,26 +215,24 @@ SMALL_BODIES: dict[str, Callable[[Client], Awaitable[None]]] = {
 """Bodies up to 1 MiB, each after those before it."""
 
 
-async def _largest(client: Client) -> float:
+async def _largest(client: Client) -> None:
     text = "x" * (MIB - 200)
     operations = [operation("set", f"k{number}", text) for number in range(15)]
     await client.commit({"plan_id": "large", "operations": operations}, {"plan_id": "other", "operations": operations})
-    return 30
 
 
-async def _largest_lists(client: Client) -> float:
+async def _largest_lists(client: Client) -> None:
     body = b'{"plans":[{"plan_id":"%s","operations":[' % unique("p").encode()
     parts = [b'{"op":"set","key":"k%d","value":%s}' % (number, LISTS) for number in range(14)]
     await client("POST", "/v1/memory/commit", body + b",".join(parts) + b"]}]}")
-    return 14
 
 
-async def _largest_events(client: Client) -> float:
+async def _largest_events(client: Client) -> None:
     await client.publish([{**EVENT, "data": "x" * 500_000} for _ in range(60)])
-    return 29
 
 
-LARGE_BODIES = {"values": _largest, "lists": _largest_lists, "events": _largest_events}
+LARGE_BODIES = {"values": (30, _largest), "lists": (14, _largest_lists), "events": (29, _largest_events)}
+"""With their mebibytes."""
 
 
 Held = dict[str, dict[float, int]]
@@ -245,21 +249,32 @@ def _beyond(before: Held, after: Held, **seconds: float) -> dict[str, dict[float
     return found
 
 
+async def _beyond_each_time(client: Client, body: Body, **seconds: float) -> Held:
+    """Who was held for longer than it may be, three times in a row: what follows from the code does so each time,
+    and what follows from a busy machine, whose processor seconds are longer, does not.
+    """
+    beyond: Held = {}
+    for _ in range(3):
+        client.be_somebody_else()
+        await client.publish([EVENT] * 1000)
+        if body is _listings:
+            await _operations(client)
+        before = await client.held()
+        await body(client)
+        if not (beyond := _beyond(before, await client.held(), **seconds)):
+            break
+    return beyond
+
+
 @pytest.mark.behaviour("metrics.held")
 @pytest.mark.parametrize("what", SMALL_BODIES)
 async def test_nothing_holds_up_the_others(client: Client, what: str) -> None:
-    await client.publish([EVENT] * 1000)
-    if what == "listings":
-        await _operations(client)
-    before = await client.held()
-    await SMALL_BODIES[what](client)
-    assert _beyond(before, await client.held(), loop=BUDGET, writer=BUDGET) == {}
+    assert await _beyond_each_time(client, SMALL_BODIES[what], loop=BUDGET, writer=BUDGET) == {}
 
 
 @pytest.mark.behaviour("metrics.held")
 @pytest.mark.parametrize("what", LARGE_BODIES)
 async def test_a_large_body_takes_little_more(client: Client, what: str) -> None:
-    before = await client.held()
-    mebibytes = await LARGE_BODIES[what](client)
+    mebibytes, body = LARGE_BODIES[what]
     loop, writer = BUDGET + EACH_MIB * (mebibytes - 1), BUDGET + WRITTEN_MIB * (mebibytes - 1)
-    assert _beyond(before, await client.held(), loop=loop, writer=writer) == {}
+    assert await _beyond_each_time(client, body, loop=loop, writer=writer) == {}
