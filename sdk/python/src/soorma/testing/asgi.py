@@ -46,7 +46,8 @@ class Exchange:
     def __init__(self, service: str, body: bytes | None) -> None:
         self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._service = service
-        self._body = body
+        self._body: bytes | None = body or b""
+        self._is_cut = asyncio.Event()
         self._pieces: asyncio.Queue[bytes | Unavailable | None] = asyncio.Queue()
 
     async def run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
@@ -78,11 +79,15 @@ class Exchange:
 
     def cut(self) -> None:
         """The connection is lost."""
+        self._is_cut.set()
         self._pieces.put_nowait(lost(self._service))
 
     async def _receive(self) -> Message:
-        body, self._body = self._body or b"", None
-        return {"type": "http.request", "body": body, "more_body": False}
+        body, self._body = self._body, None
+        if body is not None:
+            return {"type": "http.request", "body": body, "more_body": False}
+        await self._is_cut.wait()  # as a server does: who streams listens here for the client, over and over
+        return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
