@@ -36,6 +36,7 @@ INEXPRESSIBLE = (
     "send one of the two",
     "awaited=true is for one event",
     "at must be from",
+    "a ticket for",
 )
 """What a document cannot say: that parts of a body or of the headers have something in common, or have not; and what
 makes a JSON Schema one, and one that is checked in a bounded time."""

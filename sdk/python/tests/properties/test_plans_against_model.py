@@ -109,6 +109,8 @@ class PlansMachine(RuleBasedStateMachine):
         after = {plan: copy.deepcopy(self.model[made.scope, plan]) for plan in made.operations}
         wanted: Any
         try:
+            for one in parts:  # what is stale is told first, of all plans: what follows was meant for other values
+                Change(copy.deepcopy(after[one.plan_id]), self.now).check(one)
             wanted = [Change(after[one.plan_id], self.now).run(one) for one in parts]
         except (Conflict, WrongType) as error:
             wanted = type(error)

@@ -286,6 +286,8 @@ class Machine:
         """Agents whose room and what they have in hand are not, together, as much as they take."""
         found = []
         for one in self.connections:
+            if not one._is_open():
+                continue  # its end may cut off a claim half-way, and gives back all that the agent has
             offer = one._offer
             held = len(one._in_hand) + len(offer.filled)
             if offer.group_id and offer.most and offer.credit + held != offer.most:
