@@ -82,6 +82,7 @@ class AgentConnection:
         self._warned: set[tuple[str, str]] = set()
         self._answering: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._is_welcome = False
 
     async def serve(self) -> None:
         """Runs until the agent goes; what it had in hand is free at once then."""
@@ -163,6 +164,7 @@ class AgentConnection:
         unserved = await self._survey()
         lines = [_told(one) for one in unserved]
         await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits, lines))
+        self._is_welcome = True
         if forsaken := [one.fence for one in kept if await self._is_dropped(one)]:
             await self._send(CancelFrame(forsaken))  # it was away when that was told
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
@@ -329,7 +331,7 @@ class AgentConnection:
         for one in (*self._in_hand.values(), *self._offer.filled):
             if _place(one) == place:
                 one.plan = None  # as it was when it was claimed: where it was not sent yet, it is looked at anew
-        if fences:
+        if fences and self._is_welcome:  # else its welcome is first, and tells it then
             await self._send(CancelFrame(fences))
 
     async def _send(self, frame: Welcome | Deliver | Answer | CancelFrame | Goodbye) -> None:
