@@ -667,31 +667,22 @@ async def test_a_step_that_is_fenced_is_told_in_one_line(
 
 
 @pytest.mark.behaviour("handlers.ended")
-async def test_no_step_after_the_handler(context: PlatformContext, agent: Agent) -> None:
+async def test_no_step_after_the_handler(context: PlatformContext, agent: Agent, state: WorkflowState) -> None:
     left: list[HandlerContext] = []
-    called = Seen()
+    called: list[int] = []
 
     @agent.on_event("a")
     async def handle(event: Any, handler: HandlerContext) -> None:
         left.append(handler)
+        await WorkflowState(handler.memory, "plan").set("k", 1)
 
     async with agent:
         await context.bus.publish("a", "business-facts")
-        await eventually(lambda: _there(left))
-        await eventually(lambda: _refused(left[0], called))
+        # What a handler set is there when it is committed: only then has the handler ended.
+        await state.wait_for("k")
+        with pytest.raises(HandlerEnded):
+            await left[0].step("late", lambda: called.append(1))
     assert called == []
-
-
-async def _there(left: list[HandlerContext]) -> bool:
-    return bool(left)
-
-
-async def _refused(handler: HandlerContext, called: Seen) -> bool:
-    try:
-        await handler.step("late", lambda: called.append(1))
-    except HandlerEnded:
-        return True
-    return False
 
 
 @pytest.mark.behaviour("steps.survive")
