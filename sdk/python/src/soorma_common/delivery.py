@@ -199,6 +199,8 @@ class Deliver(msgspec.Struct, tag_field="frame", tag="deliver", omit_defaults=Tr
     event: msgspec.Raw
     plan: PlanSnapshot | None = None
     steps: list[RecordedStep] = []
+    lease_seconds: float | None = None
+    """shorter than Welcome's, where a process that had this event gave no sign of life"""
 
 
 class Answer(msgspec.Struct, tag_field="frame", tag="answer", omit_defaults=True):

@@ -106,6 +106,7 @@ class Crew:
         self._member = member
         self._most = most
         self.workers: list[Worker] = []
+        self._frozen: list[Worker] = []
         self.size = size
         self.deaths = 0
         self.handled: list[str] = []
@@ -124,6 +125,8 @@ class Crew:
             now = self._record.clock.now
             if len(self.workers) < self.size and now >= back_at:
                 self.workers.append(await Worker(self._record, self._member, self._most).start())
+            for worker in self._frozen:
+                await worker.take()
             for worker in list(self.workers):
                 if await self._tick(worker, busy_until, kills, seconds):
                     self.workers.remove(worker)
@@ -139,7 +142,7 @@ class Crew:
     ) -> bool:
         """Whether the worker has died."""
         now = self._record.clock.now
-        if self._record.clock.now % 10 < 0.05:
+        if self._record.clock.now % 3 < 0.05:  # three times in the shortest lease that there is with LEASE
             await worker.renew()
         given_up = len(worker.given_up)
         await worker.take()
@@ -153,7 +156,7 @@ class Crew:
                 await worker.die()
                 return True
             if how == "silent":
-                worker.disappear()  # a fresh one is started in its stead; its replica row stays as it is
+                self._frozen.append(worker)  # the platform goes on sending to it
                 return True
             self.handled.append(id_)
             await worker.settle(id_)
@@ -165,7 +168,7 @@ class Crew:
 
     def stop(self) -> None:
         """For the end of a test."""
-        for worker in self.workers:
+        for worker in (*self.workers, *self._frozen):
             worker.disappear()
 
 

@@ -109,8 +109,7 @@ class DeathsSuite:
         everything = await fill(record, 32)
         crew = Crew(record, member, size, 32)
         with standing(crew):
-            longest = 60.0 if how == "closed" else 60.0 + 3 * LEASE
-            await crew.work(lambda id_: how if id_ == culprit else None, longest=longest)
+            await crew.work(lambda id_: how if id_ == culprit else None, longest=60)
         assert [letter[0] for letter in await letters(record)] == [culprit]
         assert sorted(crew.handled) == [id_ for id_ in everything if id_ != culprit]
         assert crew.deaths <= 4
@@ -369,6 +368,50 @@ class DeathsSuite:
             assert await worker.take() == ["001"]
             assert worker.slots == 2
             assert sorted(one.attempt for one in worker.in_hand.values()) == [1, 2]
+
+    @pytest.mark.behaviour("leases.shorter-after-silence")
+    async def test_an_event_with_which_a_process_went_silent_has_a_shorter_lease(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await fill(record, 1)
+        frozen = await Worker(record, member, 2).start()
+        await frozen.take()
+        await end(frozen, "silent", record)
+        await fill(record, 1, first=1)
+        second = await Worker(record, member, 2).start()
+        assert await second.take() == ["000", "001"]
+        assert {claimed.lease for claimed in second.in_hand.values()} == {LEASE, LEASE / 3}
+        for _ in range(4):
+            record.clock.advance(LEASE / 3 - 1)
+            assert len(await second.renew()) == 2
+        record.clock.advance(LEASE / 3 - 1)
+        third = await Worker(record, member, 2).start()
+        with standing(second, third):
+            assert await third.take() == []
+            record.clock.advance(1)
+            assert await third.take() == [], "it is a suspect now, which has a pause"
+            record.clock.advance(1)
+            await third.renew()
+            assert await third.take() == ["000"]
+            assert second.hear() == ["000"]
+            assert len(await second.renew()) == 1, "the other event has its whole lease"
+
+    @pytest.mark.behaviour("leases.shorter-after-silence")
+    async def test_who_comes_back_has_the_shorter_lease_again(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await fill(record, 1)
+        frozen = await Worker(record, member, 1).start()
+        await frozen.take()
+        await end(frozen, "silent", record)
+        cut_off = await Worker(record, member, 1).start()
+        await cut_off.take()
+        await cut_off.die()
+        back = await Worker(record, member, 1, cut_off.process).start(list(cut_off.in_hand))
+        await back.renew()
+        record.clock.advance(LEASE / 3)
+        other = await Worker(record, member, 1).start()
+        with standing(back, other):
+            await other.take()
+            assert back.hear() == ["000"]
 
     @pytest.mark.behaviour("leases.fence")
     async def test_a_frozen_agents_answer_is_refused_once_another_has_the_event(self, record: Record) -> None:

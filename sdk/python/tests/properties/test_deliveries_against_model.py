@@ -53,6 +53,8 @@ class Waiting:
     deaths: int = 0
     cleared: int = 0
     died: bool = False
+    silences: int = 0
+    was_silent: bool = False
     alone: bool = False
     cohort: str | None = None
     process: str = ""
@@ -65,9 +67,14 @@ class Waiting:
     def free(self, now: float) -> None:
         self.holder, self.free_at = None, min(self.free_at, now)
 
-    def die(self, now: float, alone: bool, process: str) -> None:
+    @property
+    def lease(self) -> float:
+        return LEASE / 3 if self.silences else LEASE
+
+    def die(self, now: float, alone: bool, process: str, silent: bool) -> None:
         charged = self.deaths - self.cleared
         self.holder, self.died, self.alone = None, True, alone
+        self.silences, self.was_silent = self.silences + silent, silent
         self.free_at = now + (min(250 << (charged - 1), 5000) / 1000 if charged else 0)
         self.cohort = self.cohort if alone else process
         self.deaths += 1
@@ -78,6 +85,7 @@ class Waiting:
             self.suspect &= self.deaths - 1 - self.cleared >= 2
             self.deaths, self.died, self.alone = self.deaths - 1, False, False
             self.cleared = min(self.cleared, self.deaths)
+            self.silences -= self.was_silent
 
 
 class DeliveriesMachine(RuleBasedStateMachine):
@@ -153,8 +161,8 @@ class DeliveriesMachine(RuleBasedStateMachine):
         for one, id_ in zip(claimed, ids(claimed), strict=True):
             row = claimable[id_]
             row.attempt += 1
-            row.fence, row.free_at, row.holder, row.died = one.fence, self.now + LEASE, group, False
-            assert one.attempt == row.attempt
+            row.fence, row.free_at, row.holder, row.died = one.fence, self.now + row.lease, group, False
+            assert (one.attempt, one.lease) == (row.attempt, row.lease)
             assert (one.verdict is not None, one.is_suspect) == (row.is_condemned, row.suspect)
             self.claims.append((group, one))
         self.heard[group] = self.now
@@ -231,7 +239,7 @@ class DeliveriesMachine(RuleBasedStateMachine):
             row.live()
             row.attempt, row.fence, row.holder, row.free_at = row.attempt - 1, "", None, self.now + 1
 
-    @rule(seconds=st.sampled_from([0.5, 1.0, LEASE]))
+    @rule(seconds=st.sampled_from([0.5, 1.0, LEASE / 3, LEASE]))
     def let_time_pass(self, seconds: float) -> None:
         self.record.clock.advance(seconds)
         self.run(self.record.store.seen([]))  # the next transaction notices what leases have run out
@@ -245,9 +253,9 @@ class DeliveriesMachine(RuleBasedStateMachine):
     def _silence(self, group: str, lapsed: list[Waiting]) -> None:
         heard = self.heard.get(group)
         if heard is not None and heard <= self.now - LEASE:
-            self._die(group, self._in_hand(group))
+            self._die(group, self._in_hand(group), silent=True)
         elif heard is not None:
-            self._die(group, [row for row in lapsed if row.holder == group])
+            self._die(group, [row for row in lapsed if row.holder == group], silent=True)
         else:
             for row in lapsed:
                 row.free(self.now)
@@ -255,18 +263,18 @@ class DeliveriesMachine(RuleBasedStateMachine):
     def _in_hand(self, group: str) -> list[Waiting]:
         return [row for row in self.waiting[group] if row.holder == group]
 
-    def _die(self, group: str, rows: list[Waiting]) -> None:
+    def _die(self, group: str, rows: list[Waiting], *, silent: bool) -> None:
         before = [row for row in self.waiting[group] if row.died and row.process == group]
         alone = len(self._in_hand(group)) + len(before) == 1
         for row in rows:
-            row.die(self.now, alone, group)
+            row.die(self.now, alone, group, silent)
             row.process = group
 
     @rule(group=st.sampled_from(list(SUBSCRIPTIONS)))
     def leave(self, group: str) -> None:
         self.run(self.record.store.leave(group))
         if self.heard.pop(group, None) is not None:
-            self._die(group, self._in_hand(group))
+            self._die(group, self._in_hand(group), silent=False)
         else:
             for row in self._in_hand(group):
                 row.free(self.now)
@@ -359,7 +367,7 @@ STEPS: list[tuple[int, Callable[[DeliveriesMachine, Random], None]]] = [
     (8, lambda it, dice: it.claim(dice.choice(GROUPS), dice.randint(1, 4))),
     (8, lambda it, dice: it.settle(dice.randint(0, 50), follow_up=dice.random() < 0.2)),
     (4, lambda it, dice: it.fail(dice.randint(0, 50), reject=dice.random() < 0.2)),
-    (4, lambda it, dice: it.let_time_pass(dice.choice([0.5, 1.0, 1.0, LEASE]))),
+    (4, lambda it, dice: it.let_time_pass(dice.choice([0.5, 1.0, 1.0, LEASE / 3, LEASE]))),
     (2, lambda it, dice: it.leave(dice.choice(GROUPS))),
     (1, lambda it, dice: it.defer(dice.randint(0, 50))),
     (1, lambda it, dice: it.come_back(dice.choice(GROUPS))),
@@ -372,7 +380,7 @@ DEADLY: list[tuple[int, Callable[[DeliveriesMachine, Random], None]]] = [
     (2, lambda it, dice: it.publish(["a"], ALICE, dice.choice(["p", "q", None]))),
     (8, lambda it, dice: it.claim("first", dice.choice([1, 1, 3]))),
     (5, lambda it, _: it.leave("first")),
-    (5, lambda it, dice: it.let_time_pass(dice.choice([1.0, 1.0, LEASE]))),
+    (5, lambda it, dice: it.let_time_pass(dice.choice([1.0, 1.0, LEASE / 3, LEASE]))),
     (2, lambda it, dice: it.fail(dice.randint(0, 50), reject=False)),
     (1, lambda it, _: it.come_back("first")),
     (1, lambda it, dice: it.settle(dice.randint(0, 50), follow_up=False)),

@@ -6,11 +6,14 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
+from depth import at_depth
 from platform_process import PlatformProcess
-from running import PythonProcess, eventually, platform_in
+from running import PythonProcess, context_of, eventually, platform_in
 
 from soorma import PlatformContext
 
@@ -102,6 +105,21 @@ async def waiting(context: PlatformContext) -> int:
 async def test_however_a_process_dies_only_the_culprit_is_given_up(
     running: PlatformProcess, context: PlatformContext, way: str
 ) -> None:
+    await find_culprit(running, context, way, 90)
+
+
+@pytest.mark.proof
+@pytest.mark.behaviour("leases.shorter-after-silence")
+@pytest.mark.timeout(120)
+async def test_what_freezes_its_process_is_found_within_a_minute(tmp_path: Path) -> None:
+    """At default settings, in full depth."""
+    with platform_in(tmp_path, **at_depth({"SOORMA_LEASE_SECONDS": "6"}, {})) as running:
+        async with context_of(running) as context:
+            assert await find_culprit(running, context, "freeze", 60) < 60
+
+
+async def find_culprit(running: PlatformProcess, context: PlatformContext, way: str, longest: float) -> float:
+    """Seconds from the first death until all is done: the culprit is the only dead letter."""
     with ExitStack() as stack:
         supervisor = Supervisor(running, context, stack)
         supervisor.look()
@@ -110,18 +128,22 @@ async def test_however_a_process_dies_only_the_culprit_is_given_up(
             culprit = number == IN_FLIGHT // 2
             data = {"number": number, "way": way if culprit else ""}
             await context.bus.publish("work", "action-requests", data, plan_id=f"p{number}")
+        await supervisor.agents[0].until("dies 1")
+        began = monotonic()
 
         async def is_over() -> bool:
             supervisor.look()
             return await waiting(context) == 0
 
-        await eventually(is_over, 90)
+        await eventually(is_over, longest)
+        took = monotonic() - began
         (letter,) = await letters(context)
         assert letter["event"]["data"]["number"] == IN_FLIGHT // 2
         assert (letter["failures"], letter["deaths"]) == (0, 3)
         assert letter["attempts"] == 3
         what = "gave no sign of life for a lease" if way == "freeze" else "died"
         assert letter["reason"] == f"3 processes {what} while handling it, the last one with nothing else in hand"
+        return took
 
 
 @pytest.mark.behaviour("leases.slot-back")

@@ -137,6 +137,54 @@ def test_a_reservation_has_leases_renewed_sooner(platform: Platform) -> None:
     assert keeper._interval == 10
 
 
+@pytest.mark.behaviour("leases.shorter-after-silence")
+async def test_a_short_lease_is_renewed_as_much_more_often(keeper: Keeper, platform: Platform) -> None:
+    keeper.hold("a")
+    keeper.hold("b", 6)
+    assert keeper._interval == 2
+    keeper.time += 7
+    await keeper.confirm("a")
+    await keeper.confirm("b")
+    assert platform.asked == [["b"]], "a short lease may have run out by now"
+    keeper.drop("b")
+    assert keeper._interval == 10
+    keeper.hold("z", 6)
+    await keeper.renew()
+    assert keeper._interval == 10, "it is another's"
+
+
+class Sleepy(Keeper):
+    """Sleeps longer than it wants to."""
+
+    def __init__(self, platform: Platform, late: float) -> None:
+        super().__init__(platform)
+        self.late = late
+        sooner: Any = self
+        self._sooner = sooner
+
+    def wait(self, seconds: float) -> None:
+        self.time += seconds + self.late
+
+    def clear(self) -> None:
+        pass
+
+
+@pytest.mark.behaviour("leases.late-told")
+@pytest.mark.parametrize("late", [0, 9, 11, 42])
+def test_a_late_renewal_says_what_may_have_held_it_up(
+    platform: Platform, late: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = Sleepy(platform, late)
+    assert keeper._waits(keeper.now())
+    told = [record.getMessage() for record in caplog.records]
+    if late < 10:  # the next renewal is not late by that
+        assert told == []
+    else:
+        assert len(told) == 1
+        assert told[0].startswith(f"leases are renewed {late}.0 s late: ")
+        assert "without a renewal for 30 s goes to another process; run such a call in a process of its own" in told[0]
+
+
 @pytest.mark.behaviour("handlers.turns-end")
 def test_a_reservation_brings_the_next_renewal_forward_and_never_puts_it_off(platform: Platform) -> None:
     """The real thread, by its own clock: with a lease of an hour, only a reservation has it renew at all."""

@@ -105,7 +105,7 @@ class Attempts:
 
     def begin(self, delivery: Deliver, handler: Handler) -> None:
         """Starts an attempt."""
-        self._leases.hold(delivery.fence)
+        self._leases.hold(delivery.fence, delivery.lease_seconds)
         self._cancelled[delivery.fence] = asyncio.Event()
         task = asyncio.create_task(self._attempt(delivery, handler), name=f"soorma-handler-{delivery.fence}")
         self._tasks[delivery.fence] = task

@@ -28,6 +28,8 @@ class LeaseKeeper:
         self._lock = threading.Lock()
         self._fences: dict[str, float] = {}
         """when each was last known to be ours"""
+        self._short: dict[str, float] = {}
+        """seconds of the leases that are shorter than the others"""
         self._abandoned: set[str] = set()
         self._reserved: dict[str, float] = {}
         """seconds that what a handler has reserved lasts without a renewal"""
@@ -45,16 +47,26 @@ class LeaseKeeper:
         self._answered_at = self._current_at = self.now()
         self._begin()
 
-    def hold(self, fence: str) -> None:
-        """From now on this fence is renewed. It was ours when we were last heard of: it may have waited here since."""
+    def hold(self, fence: str, lease_seconds: float | None = None) -> None:
+        """From now on this fence is renewed, which may have a shorter lease than the others.
+
+        It was ours when we were last heard of: it may have waited here since.
+        """
         with self._lock:
             self._fences[fence] = self._current_at
+            if lease_seconds is not None:
+                self._short[fence] = lease_seconds
+        if lease_seconds is not None:
+            self._sooner.set()
 
     def drop(self, fence: str) -> None:
         """It is no longer."""
         with self._lock:
-            self._fences.pop(fence, None)
-            self._reserved.pop(fence, None)
+            self._remove(fence)
+
+    def _remove(self, fence: str) -> None:
+        for known in (self._fences, self._short, self._reserved):
+            known.pop(fence, None)
 
     def reserve(self, fence: str, seconds: float) -> None:
         """Its handler runs with keys reserved, which are free again after so many seconds without a renewal."""
@@ -70,7 +82,8 @@ class LeaseKeeper:
 
     async def confirm(self, fence: str) -> None:
         """Returns while the fence is ours: asks, if nothing was heard of it for a lease. Fenced if it is not."""
-        while (known := self._fences.get(fence)) is not None and self.now() - known > self._lease:
+        lease = self._short.get(fence, self._lease)
+        while (known := self._fences.get(fence)) is not None and self.now() - known > lease:
             asked_at = self.now()
             try:
                 status, answer = await self._transport.request(
@@ -103,14 +116,26 @@ class LeaseKeeper:
     def _interval(self) -> float:
         """Seconds from one renewal to the next."""
         with self._lock:
-            return min([self._lease, *self._reserved.values()]) / 3
+            return min([self._lease, *self._short.values(), *self._reserved.values()]) / 3
 
     def _waits(self, since: float) -> bool:
         """Waits until the next renewal is due, which a reservation brings forward; False at the end."""
         while not self._stopped.is_set() and (left := since + self._interval - self.now()) > 0:
+            due = self.now() + left
             self._sooner.wait(left)
             self._sooner.clear()
+            self._tell_late(self.now() - due)
         return not self._stopped.is_set()
+
+    def _tell_late(self, seconds: float) -> None:
+        """Says that this thread did not run when a renewal was due: if a lease is lost by that, its reason is here."""
+        if seconds > self._interval:
+            log.warning(
+                "leases are renewed %.1f s late: a call kept the interpreter to itself (a regular expression, or C "
+                "code that holds its lock), or the process or the machine stood still. An event without a renewal for "
+                "%.0f s goes to another process; run such a call in a process of its own",
+                seconds, self._lease,
+            )  # fmt: skip
 
     def _run(self) -> None:
         began = self.now()
@@ -145,7 +170,6 @@ class LeaseKeeper:
             gone = [fence for fence in ours if fence not in kept]
             self._fences.update((fence, began) for fence in ours if fence in kept)
             for fence in gone:
-                del self._fences[fence]
-                self._reserved.pop(fence, None)
+                self._remove(fence)
         if gone:
             self._lost(gone)

@@ -10,6 +10,7 @@ from soorma.testing.clock import Clock
 from soorma.testing.hosts import Host
 from soorma.testing.network import Network
 from soorma_platform.engine.rows import Notice
+from soorma_platform.engine.suspects import LEASE_SHARE
 from soorma_platform.runtime import Platform
 from soorma_platform.stores.sqlite.inspection import Inspection
 
@@ -30,7 +31,7 @@ class Moving:
         """Makes it that time (ms): leases are renewed, what has expired is swept, and everybody looks again."""
         store, settings = self._platform.store, self._platform.settings
         seconds = (to - self._clock.milliseconds) / 1000
-        await self._renew(seconds + settings.lease)
+        await self._renew(LEASE_SHARE * seconds + settings.lease)  # the shorter leases, too, last until then
         self._clock.milliseconds = to
         await self._renew(settings.lease)
         if seconds >= settings.lease:

@@ -17,6 +17,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 250, 5_000
 """Milliseconds between the death of a suspect and its next delivery: a crash loop must not spin, and a connection
 that was only lost must have time to come back."""
 
+LEASE_SHARE, SHORTEST_LEASE = 3, 5_000
+"""What of its lease is left to an event with which a process went silent, and milliseconds that are always left: a
+machine that stutters is not frozen."""
+
+
+def short_lease(lease: int) -> int:
+    """Milliseconds that an event keeps which one process did not give a sign of life with: it is found out sooner."""
+    return max(lease // LEASE_SHARE, min(lease, SHORTEST_LEASE))
+
 
 class Turn(Enum):
     """What a replica may take now."""

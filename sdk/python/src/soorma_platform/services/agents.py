@@ -301,7 +301,9 @@ class AgentConnection:
         if (claimed.is_late and not handler.ended_plans) or await self._is_dropped(claimed):
             await self._forsake(claimed)
             return
-        await self._send(Deliver(claimed.fence, claimed.attempt, handler, event, _snapshot(claimed), claimed.steps))
+        lease = claimed.lease if claimed.lease < self._lease else None
+        frame = Deliver(claimed.fence, claimed.attempt, handler, event, _snapshot(claimed), claimed.steps, lease)
+        await self._send(frame)
 
     async def _give_up(self, claimed: Claimed, reason: str) -> None:
         """Makes a dead letter of what processes die of, without another attempt."""

@@ -58,6 +58,8 @@ class Claimed(msgspec.Struct):
     plan_id: str | None
     envelope: str
     type: str
+    lease: float = 0.0
+    """seconds for which it is the agent's from the claim on"""
     steps: list[RecordedStep] = []
     """results of steps that earlier attempts have recorded"""
     plan: PlanRow | None = None
@@ -443,7 +445,8 @@ class Store(Protocol):
         not heard of for two thirds of its lease: a frozen agent must not collect what others could do.
 
         What a replica holds whose lease has run out becomes ready before: its process is dead or frozen, which counts
-        as a death of each. A delivery that has died twice goes to a replica that has nothing else in hand, and gets
+        as a death of each. An event with which a process went silent once has a shorter lease from then on
+        (`engine.suspects`). A delivery that has died twice goes to a replica that has nothing else in hand, and gets
         nothing else until it has ended.
         """
         ...

@@ -54,10 +54,16 @@ def publish_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(HandlerTransaction, "send", send)
 
 
+def _reword(patch: pytest.MonkeyPatch, query: str, old: str, new: str) -> None:
+    assert old in SQL[query], f"{query} does not say {old!r} any more: nothing would be planted"
+    patch.setitem(SQL, query, SQL[query].replace(old, new))
+
+
 def lease_never_renewed(patch: pytest.MonkeyPatch) -> None:
     """That an agent is still at work is heard, and does not prolong its leases."""
     for query in ("renew", "renew_on_the_way"):
-        patch.setitem(SQL, query, SQL[query].replace("ready_at = ?2", "ready_at = coalesce(ready_at, ?2)"))
+        ends = "CASE WHEN silences THEN ?3 ELSE ?2 END"
+        _reword(patch, query, f"ready_at = {ends}", f"ready_at = coalesce(ready_at, {ends})")
 
 
 def turn_kept(patch: pytest.MonkeyPatch) -> None:
@@ -68,7 +74,7 @@ def turn_kept(patch: pytest.MonkeyPatch) -> None:
 
 def compensations_forwards(patch: pytest.MonkeyPatch) -> None:
     """What was done first is undone first."""
-    patch.setitem(SQL, "next_compensation", SQL["next_compensation"].replace("DESC", "ASC"))
+    _reword(patch, "next_compensation", "DESC", "ASC")
 
 
 def timer_removed_first(patch: pytest.MonkeyPatch) -> None:
@@ -105,8 +111,7 @@ def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
     find = transactions.delivery
     seen = _remember_deliveries(patch, commits_too=False)
     patch.setattr(Offer, "lost", lambda _: [])  # nor does its connection hear that it has it no more
-    write = SQL["insert_step"]
-    patch.setitem(SQL, "insert_step", write.replace("INSERT INTO", "INSERT OR REPLACE INTO"))
+    _reword(patch, "insert_step", "INSERT INTO", "INSERT OR REPLACE INTO")
     load = transactions.load
 
     def load_with_old_fences(connection: apsw.Connection, needs: Any, now: Moment) -> Snapshot:
@@ -187,9 +192,7 @@ def suspects_never_tested(patch: pytest.MonkeyPatch) -> None:
 
 def deaths_are_failures(patch: pytest.MonkeyPatch) -> None:
     """An event loses an attempt by the death of its process."""
-    patch.setitem(
-        SQL, "die", SQL["die"].replace("deaths = deaths + 1,", "deaths = deaths + 1, failures = failures + 1,", 1)
-    )
+    _reword(patch, "die", "deaths = deaths + 1,", "deaths = deaths + 1, failures = failures + 1,")
 
 
 def unsent_forgotten(patch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from soorma_platform.engine.suspects import FIRST_PAUSE, LONGEST_PAUSE
+from soorma_platform.engine.suspects import FIRST_PAUSE, LONGEST_PAUSE, short_lease
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.transactions import one, rows_of
 
@@ -29,6 +29,8 @@ class Freed(NamedTuple):
     groups: set[int]
     suspected: set[int]
     """groups that have suspects now"""
+    is_silent: bool = False
+    """whether the replica is connected and was not heard of for the shortest of its leases"""
 
 
 def free(connection: apsw.Connection, now: int, replica: str, how: int, lapsed: int | None = None) -> Freed:
@@ -53,8 +55,12 @@ def lapse(connection: apsw.Connection, now: int, lease: int) -> dict[str, Freed]
     freed = {}
     for (replica,) in rows_of(connection, "lapsed_replicas", (now,)):
         row = None if replica == FORMER else one(connection, "replica", (replica,))
-        is_silent = row is None or row[3] <= now - lease
-        freed[replica] = free(connection, now, replica, SILENT, None if is_silent and row else now)
+        if row is None:
+            freed[replica] = free(connection, now, replica, SILENT, now)
+        else:
+            since = now - row[3]
+            found = free(connection, now, replica, SILENT, None if since >= lease else now)
+            freed[replica] = found._replace(is_silent=since >= short_lease(lease))
     return freed
 
 

@@ -20,6 +20,7 @@ from soorma_platform.engine.deliveries import verdict
 from soorma_platform.engine.life import Letter, check_replay, is_unwanted
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import Notice
+from soorma_platform.engine.suspects import short_lease
 from soorma_platform.stores.protocol import (
     SNAPSHOT_BYTES,
     SNAPSHOT_KEYS,
@@ -79,7 +80,7 @@ def patterns(connection: apsw.Connection, group_id: int) -> dict[int, tuple[str,
 
 def claim(connection: apsw.Connection, moment: Moment, offer: Offer, most: int) -> list[Claimed]:
     """Puts ready deliveries into a replica's hands, one subscription after the other."""
-    now, lease = moment.uptime, round(offer.lease * 1000)
+    now = moment.uptime
     limit = min(offer.credit, most)
     if limit <= 0 or not _is_heard_of(connection, now, offer):
         return []
@@ -87,8 +88,10 @@ def claim(connection: apsw.Connection, moment: Moment, offer: Offer, most: int) 
     for subscription_id in offer.subscription_ids:
         if (left := limit - len(claimed)) <= 0:
             break
-        rows = sorted(rows_of(connection, "claim", (subscription_id, now, now + lease, offer.replica, left)))
-        claimed += [_claimed(connection, moment.wall, row) for row in rows]
+        rows = sorted(
+            rows_of(connection, "claim", (subscription_id, now, *lease_ends(now, offer.lease), offer.replica, left))
+        )
+        claimed += [_claimed(connection, moment, offer, row) for row in rows]
     return claimed
 
 
@@ -107,8 +110,8 @@ def claim_suspect(connection: apsw.Connection, moment: Moment, offer: Offer) -> 
     chosen = newest_suspect(connection, now, offer)
     if chosen is None:
         return []
-    row = one(connection, "claim_suspect", (chosen, now + round(offer.lease * 1000), offer.replica))
-    taken = _claimed(connection, moment.wall, row)
+    row = one(connection, "claim_suspect", (chosen, *lease_ends(now, offer.lease), offer.replica))
+    taken = _claimed(connection, moment, offer, row)
     taken.is_suspect = True
     if found := delivery(connection, taken.fence):
         taken.verdict = verdict(found)
@@ -120,13 +123,19 @@ def _is_heard_of(connection: apsw.Connection, now: int, offer: Offer) -> bool:
     return one(connection, "is_heard_of", (offer.replica, now - lease * 2 // 3)) is not None
 
 
-def _claimed(connection: apsw.Connection, now: int, row: tuple[Any, ...]) -> Claimed:
-    _, fence, attempt, subscription, position = row
+def lease_ends(now: int, lease: float) -> tuple[int, int]:
+    """When a lease of so many seconds ends, and when it does for an event with which a process went silent; in ms."""
+    return now + (whole := round(lease * 1000)), now + short_lease(whole)
+
+
+def _claimed(connection: apsw.Connection, moment: Moment, offer: Offer, row: tuple[Any, ...]) -> Claimed:
+    _, fence, attempt, subscription, position, until = row
     group_id, *event, outlives = one(connection, "claimed_event", (subscription, position))
     taken = Claimed(fence, attempt, subscription, position, *event)
     taken.outlives = outlives == 1
+    taken.lease = min((until - moment.uptime) / 1000, offer.lease)
     taken.steps = recorded(connection, group_id, position)
-    _add_plan(connection, now, taken, group_id)
+    _add_plan(connection, moment.wall, taken, group_id)
     return taken
 
 
@@ -147,12 +156,14 @@ def recorded(connection: apsw.Connection, group_id: int, position: int) -> list[
     return [RecordedStep(name, occurrence, msgspec.Raw(text.encode())) for name, occurrence, text in rows]
 
 
-def renew(connection: apsw.Connection, moment: Moment, replica: str, fences: list[str], until: int) -> list[str]:
-    """Prolongs leases, and the replica's place in the registry; the fences that still stand."""
+def renew(
+    connection: apsw.Connection, moment: Moment, replica: str, fences: list[str], ends: tuple[int, int]
+) -> list[str]:
+    """Prolongs leases to their `lease_ends`, and the replica's place in the registry; the fences that still stand."""
     connection.execute(SQL["hear_replica"], (moment.uptime, replica))
     connection.execute(SQL["hear_agent"], (moment.wall, moment.uptime, replica))
-    connection.execute(SQL["renew_on_the_way"], (replica, until))
-    return [fence for fence in fences if one(connection, "renew", (fence, until))]
+    connection.execute(SQL["renew_on_the_way"], (replica, *ends))
+    return [fence for fence in fences if one(connection, "renew", (fence, *ends))]
 
 
 def resume(connection: apsw.Connection, fences: list[str], until: int, replica: str) -> list[Claimed]:

@@ -36,6 +36,8 @@ class Offers:
         self._lost: list[tuple[Offer, list[str]]] = []
         self._unserved: dict[int, list[int]] = {}
         """subscriptions of a group that no connected replica serves, while there is one that serves others"""
+        self._silent: set[str] = set()
+        """replicas from which something was taken as they gave no sign of life, until they give one"""
         self._is_open = False
 
     @contextmanager
@@ -46,6 +48,7 @@ class Offers:
         try:
             yield
         finally:
+            self._silent.discard(offer.replica)
             if left := tuple(one for one in self._standing[group] if one is not offer):
                 self._standing[group] = left
             else:
@@ -58,6 +61,10 @@ class Offers:
     def ask(self, offer: Offer) -> None:
         """Has an offer filled in the transaction under way, whether anything was made ready or not."""
         self._asked.append(offer)
+
+    def heard(self, replica: str) -> None:
+        """A replica gave a sign of life."""
+        self._silent.discard(replica)
 
     def lease_until(self, at: int) -> None:
         """A lease was given or prolonged up to a time (ms)."""
@@ -127,7 +134,7 @@ class Offers:
         found = [(offer, self._claim_for(connection, moment, offer, share)) for offer, share in shares.items()]
         filled = [(offer, claimed) for offer, claimed in found if claimed]
         if filled:
-            self.lease_until(now + min(round(offer.lease * 1000) for offer, _ in filled))
+            self.lease_until(now + round(min(one.lease for _, claimed in filled for one in claimed) * 1000))
         return filled
 
     def fill(self, filled: Filled) -> None:
@@ -144,6 +151,8 @@ class Offers:
         for replica, freed in deaths.lapse(connection, now, self._lease).items():
             self.suspect(freed.suspected)
             groups |= freed.groups
+            if freed.is_silent:
+                self._silent.add(replica)
             self._lost += [(offer, freed.fences) for offer in self._offers() if offer.replica == replica]
         first = one(connection, "first_lapse", ())[0]
         self._lapse_at = NEVER if first is None else first
@@ -154,6 +163,8 @@ class Offers:
             yield from offers
 
     def _claim_for(self, connection: apsw.Connection, now: Moment, offer: Offer, share: int) -> list[Claimed]:
+        if offer.replica in self._silent:
+            return []  # whoever is frozen has empty hands, and must not be tested with a suspect
         trial = self._trials.get(offer.group_id) if self._trials else None
         if trial is None:
             return deliveries.claim(connection, now, offer, share)

@@ -342,6 +342,7 @@ class SqliteStore:
             now = self._clock.read()
             values = (replica, group_id, instance, max_concurrency, process or replica, now.wall, now.uptime)
             connection.execute(SQL["insert_replica"], values)
+            self._offers.heard(replica)
             if not process:
                 return None, None
             agent = (process, instance, replica)
@@ -390,8 +391,11 @@ class SqliteStore:
         """See `Store.renew`."""
 
         def job(connection: apsw.Connection) -> list[str]:
-            self._offers.lease_until(until := self._in(lease))
-            return deliveries.renew(connection, self._clock.read(), replica, fences, until)
+            moment = self._clock.read()
+            ends = deliveries.lease_ends(moment.uptime, lease)
+            self._offers.lease_until(min(ends))
+            self._offers.heard(replica)
+            return deliveries.renew(connection, moment, replica, fences, ends)
 
         return await self._change(job, durable=False)
 

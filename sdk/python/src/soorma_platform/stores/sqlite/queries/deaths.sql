@@ -61,9 +61,10 @@ ORDER BY position DESC LIMIT 1;
 
 -- name: claim_suspect
 UPDATE deliveries
-SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = ?2, replica = ?3, begun = 0, died = 0
+SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END,
+    replica = ?4, begun = 0, died = 0
 WHERE id = ?1
-RETURNING id, fence, attempt, subscription_id, position;
+RETURNING id, fence, attempt, subscription_id, position, ready_at;
 
 -- name: exonerate
 -- What died with a culprit did not do it.

@@ -58,11 +58,12 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: claim
 UPDATE deliveries
-SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = ?3, replica = ?4, begun = 0, died = 0
+SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = CASE WHEN silences THEN ?4 ELSE ?3 END,
+    replica = ?5, begun = 0, died = 0
 WHERE id IN (
     SELECT id FROM deliveries WHERE subscription_id = ?1 AND ready_at <= ?2 AND replica IS NULL AND suspect IS NULL
-    ORDER BY ready_at, id LIMIT ?5)
-RETURNING id, fence, attempt, subscription_id, position;
+    ORDER BY ready_at, id LIMIT ?6)
+RETURNING id, fence, attempt, subscription_id, position, ready_at;
 
 -- name: claimed_event
 SELECT (SELECT group_id FROM subscriptions WHERE id = ?1), tenant_id, user_id, plan_id, envelope, type,
@@ -77,13 +78,15 @@ SELECT min(ready_at) FROM deliveries
 WHERE subscription_id = ? AND ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL;
 
 -- name: renew
-UPDATE deliveries SET ready_at = ?2, begun = 1 WHERE fence = ?1 AND ready_at IS NOT NULL AND died < 2
+UPDATE deliveries SET ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END, begun = 1
+WHERE fence = ?1 AND ready_at IS NOT NULL AND died < 2
     -- What was taken from an agent that gave no sign of life is not its any more, even if nobody else has it yet.
 RETURNING fence;
 
 -- name: renew_on_the_way
 -- What was sent to an agent that is heard of, and that it has not named yet, waits for it in the socket.
-UPDATE deliveries SET ready_at = ?2 WHERE replica = ?1 AND NOT begun AND ready_at IS NOT NULL;
+UPDATE deliveries SET ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END
+WHERE replica = ?1 AND NOT begun AND ready_at IS NOT NULL;
 
 -- name: resume
 UPDATE deliveries
