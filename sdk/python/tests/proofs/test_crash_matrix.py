@@ -24,7 +24,10 @@ from outcomes import has_step, outcome
 from platform_crashes import ANSWER, MortalPlatform, PlatformCrash, TornPlatform
 
 from soorma import Worker
+from soorma.agents.attempts import Attempts
 from soorma.testing import Crash
+from soorma_common.delivery import Welcome
+from soorma_platform.services.agents import AgentConnection
 
 pytestmark = pytest.mark.proof
 EXAMPLE = Path(__file__).parents[4] / "examples" / "05-memory-working"
@@ -93,11 +96,22 @@ async def play(
         await platform.advance(MINUTE)  # the lease of what was claimed and never sent runs out
         await platform.advance(DEADLINE)
         check_file(database, at_rest=True)
+        check_hands(platform, story)
         return outcome(database), armed
 
 
 def nobody_dies(_: MortalPlatform) -> None:
     """For `play`."""
+
+
+def check_hands(platform: MortalPlatform, story: Story) -> None:
+    """Every attempt has ended, and its slot is free: for the platform that delivers, and in each agent."""
+    standing = platform._platform.store._offers._standing
+    offers = [offer for group in standing.values() for offer in group]
+    assert len(offers) == len(story.agents)
+    assert [offer.credit for offer in offers] == [offer.most for offer in offers], "a slot of an attempt that has ended"
+    left = {name: agent._attempts.running for name, agent in story.agents.items()}
+    assert not any(left.values()), f"attempts without an end: {left}"
 
 
 def check_effects(story: Story) -> None:
@@ -169,3 +183,47 @@ async def test_a_torn_commit_is_found() -> None:
     torn = play(story, lambda platform: platform.crash_platform(in_the_middle), TornPlatform)
     with pytest.raises(AssertionError, match=r"not so: |not as it was"):
         assert (await torn)[0] == wanted, "not as it was"
+
+
+def slot_kept(patch: pytest.MonkeyPatch) -> None:
+    """The platform gives no slot back for what an agent was at work on when it came back."""
+    drop = AgentConnection._drop
+
+    def forget(self: AgentConnection, fence: str) -> None:
+        if fence in self._hello.running:
+            self._in_hand.pop(fence, None)
+        else:
+            drop(self, fence)
+
+    patch.setattr(AgentConnection, "_drop", forget)
+
+
+def attempt_kept(patch: pytest.MonkeyPatch) -> None:
+    """An agent does not forget an attempt with which it came back."""
+    resume, forget = Attempts.resume, Attempts._forget
+    came_back: set[str] = set()
+
+    def notice(self: Attempts, welcome: Welcome) -> None:
+        came_back.update(self.running)
+        resume(self, welcome)
+
+    def keep(self: Attempts, fence: str) -> None:
+        if fence not in came_back:
+            forget(self, fence)
+
+    patch.setattr(Attempts, "resume", notice)
+    patch.setattr(Attempts, "_forget", keep)
+
+
+@pytest.mark.behaviour("proofs.crash-matrix")
+@pytest.mark.parametrize("plant", [slot_kept, attempt_kept])
+async def test_an_attempt_without_an_end_is_found(
+    monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    """Planted faults, where the platform dies in a commit that the agent sends again to the next one."""
+    story = example_05()
+    _, counted = await play(story, lambda platform: platform.crash_platform(None))
+    boundary = counted.passed.index("remove_delivery") + 1
+    plant(monkeypatch)
+    with pytest.raises(AssertionError, match=r"a slot of an attempt|attempts without an end"):
+        await play(story, lambda platform: platform.crash_platform(boundary))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import resource
 import time
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -51,7 +51,8 @@ class Connection(HttpToolsProtocol):
         self._is_head = False
         self._is_body = False
         self._has_come_on = False
-        self._head_bytes = 0
+        self._trailer_bytes = 0
+        self._chunk_bytes = 0
         self._vain_bytes = 0
         self._since = self._heard = self.loop.time()
         self._why: tuple[int, str, str] | None = None
@@ -69,6 +70,7 @@ class Connection(HttpToolsProtocol):
             return
         self._heard = self.loop.time()
         self._has_come_on = False
+        self._chunk_bytes = len(data)
         super().data_received(data)
         if self._has_come_on:
             self._vain_bytes = 0
@@ -101,28 +103,37 @@ class Connection(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._is_head, self._is_body = True, False
-        self._head_bytes = 0
         self._since = self._heard
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header. One that comes behind the body is part of a trailer, and says nothing (RFC 9110, 6.5.1)."""
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > LARGEST_HEAD or len(self.headers) >= MOST_HEADERS:
-            self._why = _TOO_LARGE
-            raise _Beyond
-        if self._is_head:
-            super().on_header(name, value)
+        # What uvicorn does with one is said again here: each request has some, and a call for each would show.
+        if self._is_head and len(self.headers) < MOST_HEADERS:
+            name = name.lower()
+            if name == b"expect":
+                self.expect_100_continue = value.lower() == b"100-continue"
+            self.headers.append((name, value))
+            return
+        self._trailer_bytes += len(name) + len(value)
+        if self._is_head or self._trailer_bytes > LARGEST_HEAD:
+            self._refuse_as_too_large()
 
     def on_headers_complete(self) -> None:
-        """The headers are whole; those of another request must not be counted with them."""
-        if len(self.url) > LARGEST_HEAD:
-            self._why = _TOO_LARGE
-            raise _Beyond
+        """The headers are whole."""
+        # A head that came in less than that is not counted: nearly none is longer.
+        if self._vain_bytes + self._chunk_bytes > LARGEST_HEAD:
+            lengths = (len(name) + len(value) for name, value in self.headers)
+            if len(self.url) + sum(lengths) > LARGEST_HEAD:
+                self._refuse_as_too_large()
         self._is_head, self._is_body = False, True
-        self._head_bytes = 0
+        self._trailer_bytes = 0
         self._has_come_on = True
         self._since = self._heard
         super().on_headers_complete()
+
+    def _refuse_as_too_large(self) -> NoReturn:
+        self._why = _TOO_LARGE
+        raise _Beyond
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
