@@ -87,7 +87,8 @@ class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_field
     """Opens a connection; `running` names the fences the agent is still working on.
 
     `process` is a name that no other process has, now or later. Agents of one process die together. One that comes
-    back under its `process` and `instance` has not died, and has received no delivery that `running` does not name.
+    back under its `process` and `instance` has not died, and has received no delivery that `running` does not name. Its
+    `connection` counts: the hello of an earlier one that comes late is refused.
     """
 
     agent: str
@@ -97,6 +98,7 @@ class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_field
     tenant_id: str | None = None
     running: list[str] = []
     process: str = ""
+    connection: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class CommitFrame(msgspec.Struct, tag_field="frame", tag="commit", forbid_unknown_fields=True):

@@ -27,10 +27,10 @@ class Worker:
         self._member = member
         self._stack = ExitStack()
 
-    async def start(self, running: list[str] | None = None) -> Worker:
-        """Connects; `running` are fences that it had before."""
+    async def start(self, running: list[str] | None = None, number: int = 0) -> Worker:
+        """Connects, for the `number`-th time; `running` are fences that it had before."""
         store, place = self._record.store, (self._member.group_id, self.name, "host", self.offer.most)
-        await store.join(*place, self.process, running or [])
+        await store.join(*place, self.process, running or [], number)
         for claimed in await store.resume(running or [], LEASE, self.name):
             self.in_hand[claimed.fence] = claimed
             self.offer.granted -= 1

@@ -290,6 +290,25 @@ class DeathsSuite:
             assert [one.attempt for one in again.in_hand.values()] == [1, 1]
             assert await worker.take() == [], "the connection that was lost takes nothing more"
 
+    @pytest.mark.behaviour("leases.reconnect")
+    async def test_what_an_earlier_connection_says_late_does_not_count(self, record: Record) -> None:
+        member = await record.subscribe("g", "e")
+        await fill(record, 2)
+        worker = await Worker(record, member, 2).start(number=2)
+        await worker.take()
+        late = Worker(record, member, 2, worker.process)
+        with pytest.raises(Fenced):
+            await late.start(number=1)
+        with standing(worker):
+            await worker.settle("000")
+            await fill(record, 1, first=2)
+            assert await worker.take() == ["002"], "it is heard of, and has what it had"
+            await worker.settle()
+        assert worker.slots == 2
+        again = await Worker(record, member, 2, worker.process).start(number=3)
+        with standing(again):
+            assert again.slots == 2
+
     @pytest.mark.behaviour("retries.restart")
     async def test_what_was_in_hand_when_the_platform_ended_has_not_died(self, record: Record) -> None:
         member = await record.subscribe("g", Subscription("e", retry=RetryPolicy(max_deaths=1)))

@@ -39,31 +39,8 @@ from soorma_platform.stores.protocol import Store
 MakeRecord: TypeAlias = Callable[..., Awaitable[Record]]
 
 
-class StoreSuite(
-    PlansSuite,
-    HistorySuite,
-    ExpirySuite,
-    LimitsSuite,
-    IdempotencySuite,
-    EventsSuite,
-    ClaimsSuite,
-    FailuresSuite,
-    DeathsSuite,
-    AsideSuite,
-    UnseenSuite,
-    StandingSuite,
-    DurabilitySuite,
-    RegistrySuite,
-    StepsSuite,
-    JoiningSuite,
-    LifeSuite,
-    EndingsSuite,
-    TimeTravelSuite,
-    ClocksSuite,
-    SemaphoresSuite,
-    ABC,
-):
-    """All that the record is asked for. A subclass says how its store is opened."""
+class Opened(ABC):
+    """What the suites ask for. A subclass says how its store is opened."""
 
     @abstractmethod
     async def open_store(
@@ -90,3 +67,36 @@ class StoreSuite(
     async def record(self, make_record: MakeRecord) -> Record:
         """An open record of the default limits."""
         return await make_record()
+
+
+class ValuesSuite(
+    PlansSuite,
+    HistorySuite,
+    ExpirySuite,
+    LimitsSuite,
+    DurabilitySuite,
+    LifeSuite,
+    TimeTravelSuite,
+    ClocksSuite,
+    SemaphoresSuite,
+):
+    """All that concerns the values of plans."""
+
+
+class StoreSuite(
+    ValuesSuite,
+    IdempotencySuite,
+    EventsSuite,
+    ClaimsSuite,
+    FailuresSuite,
+    DeathsSuite,
+    AsideSuite,
+    UnseenSuite,
+    StandingSuite,
+    RegistrySuite,
+    StepsSuite,
+    JoiningSuite,
+    EndingsSuite,
+    Opened,
+):
+    """All that the record is asked for."""

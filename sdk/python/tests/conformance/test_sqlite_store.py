@@ -14,14 +14,14 @@ from pathlib import Path
 import apsw
 import pytest
 from record import ALICE, LEASE, Clock, Record, append, event, increment, part, put
-from store_suite import StoreSuite
+from store_suite import Opened, StoreSuite, ValuesSuite
 
 from soorma_common.errors import Unavailable
 from soorma_common.limits import Limits
 from soorma_common.operations import RecordAction
 from soorma_platform.engine.rows import Decision, Needs, Notice, Snapshot
 from soorma_platform.stores.protocol import Store
-from soorma_platform.stores.sqlite import SqliteStore, database, writer
+from soorma_platform.stores.sqlite import SqliteStore, database, transactions, writer
 
 HOLD = """
 import sqlite3, sys
@@ -32,7 +32,7 @@ sys.stdin.read()
 """
 
 
-class TestSqliteStore(StoreSuite):
+class OpenedSqlite(Opened):
     async def open_store(
         self, place: Path, on_commit: Callable[[Notice], None], *, limits: Limits, clock: Clock, lease: float
     ) -> Store:
@@ -41,6 +41,28 @@ class TestSqliteStore(StoreSuite):
     async def count_rows(self, store: Store, table: str) -> int:
         assert isinstance(store, SqliteStore)
         return int(store._reading.execute(f"SELECT count(*) FROM {table}").get)
+
+
+class TestSqliteStore(OpenedSqlite, StoreSuite):
+    pass
+
+
+class TestSqliteStoreOfLargeValues(OpenedSqlite, ValuesSuite):
+    @pytest.fixture(autouse=True)
+    def _every_value_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(transactions, "LARGE", 0)
+
+
+@pytest.mark.behaviour("memory.large-values-once")
+async def test_a_large_value_is_written_once(opened: Record, tmp_path: Path) -> None:
+    mebibyte = 1 << 20
+    for turn in range(2):
+        values = [put(f"k{n}", str(turn) * (mebibyte - 10)) for n in range(15)]
+        await opened.commit(part("p", *values))
+    assert await opened.state("p") == {f"k{n}": "1" * (mebibyte - 10) for n in range(15)}
+    await opened.close()
+    size = (tmp_path / "record.db").stat().st_size
+    assert size < 31 * mebibyte, "two values of each key are in the history, and none is in the plan"
 
 
 @asynccontextmanager

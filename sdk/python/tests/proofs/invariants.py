@@ -28,7 +28,7 @@ PLANS = {
         WHERE h.revision > p.horizon GROUP BY p.id, h.revision HAVING count(*) <> max(h.seq) + 1""",
     "the sums of a plan are those of its rows": """
         SELECT p.plan_id, p.keys, p.size, p.actions FROM plans p
-        LEFT JOIN entries e ON e.plan = p.id AND e.incarnation = p.incarnation
+        LEFT JOIN held e ON e.plan = p.id AND e.incarnation = p.incarnation
         GROUP BY p.id
         HAVING p.keys <> count(e.key) OR p.size <> coalesce(sum(octet_length(e.key) + octet_length(e.value)), 0)
             OR p.actions <> (
@@ -185,7 +185,7 @@ _BASES = """
     SELECT b.plan, b.key, b.value FROM bases b JOIN plans p ON p.id = b.plan AND p.incarnation = b.incarnation"""
 _ENTRIES = """
     SELECT p.id, p.plan_id, p.horizon, e.key, e.value, e.revision
-    FROM entries e JOIN plans p ON p.id = e.plan AND p.incarnation = e.incarnation"""
+    FROM held e JOIN plans p ON p.id = e.plan AND p.incarnation = e.incarnation"""
 
 
 def broken(connection: apsw.Connection, *, at_rest: bool = False, handlers_only: bool = True) -> list[str]:

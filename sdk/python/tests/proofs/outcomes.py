@@ -13,7 +13,7 @@ import apsw
 _QUERIES = {
     "plans": "SELECT plan_id, status, outcome FROM plans",
     "values": """
-        SELECT p.plan_id, e.key, e.value FROM entries e
+        SELECT p.plan_id, e.key, e.value FROM held e
         JOIN plans p ON p.id = e.plan AND p.incarnation = e.incarnation""",
     "changes": """
         SELECT p.plan_id, h.op, h.key, CASE WHEN h.op NOT IN ('deadline', 'compensate') THEN h.argument END,

@@ -37,6 +37,7 @@ INEXPRESSIBLE = (
     "awaited=true is for one event",
     "at must be from",
     "a ticket for",
+    "is taken for a time",
     "key must have 1 to 255 characters",  # what is longer itself is refused by the schema: this is a semaphore's place
 )
 """What a document cannot say: that parts of a body or of the headers have something in common, or have not; and what

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -24,7 +25,7 @@ from soorma_common.memory import PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Delete, ExpirePlan, RecordAction
 from soorma_common.values import decode
-from soorma_platform.stores.sqlite import SqliteStore
+from soorma_platform.stores.sqlite import SqliteStore, transactions
 
 pytestmark = pytest.mark.behaviour("proofs.model")
 
@@ -241,9 +242,15 @@ def _any_commit(dice: Random) -> MadeCommit:
 @settings(
     max_examples=max(5, settings.default.max_examples // 6), phases=[Phase.reuse, Phase.generate]
 )  # a seed does not shrink
-@given(st.integers(0, 2**32))
-def test_a_long_life_against_the_model(seed: int) -> None:
+@pytest.mark.parametrize("large", [transactions.LARGE, 100, 0])  # so that none, some or all values are
+@given(seed=st.integers(0, 2**32))
+def test_a_long_life_against_the_model(large: int, seed: int) -> None:
     dice, machine = Random(seed), PlansMachine()
+    with patch.object(transactions, "LARGE", large):
+        _live(machine, dice)
+
+
+def _live(machine: PlansMachine, dice: Random) -> None:
     try:
         for _ in range(120):
             machine.commit([_any_commit(dice)], pause=0.0)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from itertools import count
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
@@ -89,6 +90,7 @@ class Agent:
         self.max_concurrency = max_concurrency
         self.instance = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._process = ""
+        self._connections = count(1)
         config = config or ClientConfig.from_env()
         self._config = replace(config, tenant_id=check_name("tenant_id", tenant_id)) if tenant_id else config
         self._caller = caller
@@ -297,6 +299,7 @@ class Agent:
             self.tenant_id,
             self._attempts.running,
             self._process,
+            next(self._connections),
         )
 
     def _on_welcome(self, welcome: Welcome) -> None:

@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from weakref import WeakKeyDictionary
 
 STATUS = 70
 """Exit status of a child that came back to the agent: EX_SOFTWARE of sysexits.h."""
 
-_loops: list[asyncio.AbstractEventLoop] = []
-"""those on which agents run in this process, one for each agent"""
+_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+"""on which loops agents run in this process, and how many; a loop that is thrown away with its agents is not kept"""
 _agents_process = 0
 """the process in which they were started"""
 
@@ -27,13 +28,16 @@ def enter(loop: asyncio.AbstractEventLoop) -> None:
     if _agents_process != os.getpid():
         _loops.clear()
         _agents_process = os.getpid()
-    _loops.append(loop)
+    _loops[loop] = _loops.get(loop, 0) + 1
 
 
 def leave(loop: asyncio.AbstractEventLoop) -> None:
     """Notes that an agent has ended."""
-    if loop in _loops:
-        _loops.remove(loop)
+    left = _loops.get(loop, 0) - 1
+    if left > 0:
+        _loops[loop] = left
+    else:
+        _loops.pop(loop, None)
 
 
 def end_child() -> None:
@@ -57,7 +61,7 @@ def _in_child() -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    for loop in _loops:  # should the child await: the loop is a copy, but shares its parent's poll and sockets
+    for loop in list(_loops):  # should the child await: the loop is a copy, but shares its parent's poll and sockets
         with suppress(RuntimeError):
             loop.call_soon(end_child)
 

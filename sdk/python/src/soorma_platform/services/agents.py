@@ -150,7 +150,7 @@ class AgentConnection:
             hello.tenant_id or "", hello.agent, hello.subscriptions
         )
         place = (self._membership.group_id, self._replica, hello.instance, hello.max_concurrency)
-        await self._store.join(*place, hello.process, hello.running)
+        await self._store.join(*place, hello.process, hello.running, hello.connection)
         kept = await self._store.resume(hello.running, self._lease, self._replica) if hello.running else []
         self._in_hand = {claimed.fence: claimed for claimed in kept}
         offer = self._offer = Offer(self._replica, self._lease, hello.max_concurrency, hello.process)

@@ -410,8 +410,9 @@ class Store(Protocol):
         max_concurrency: int,
         process: str = "",
         running: Collection[str] = (),
+        number: int = 0,
     ) -> None:
-        """Notes a connected replica.
+        """Notes a connected replica, the `number`-th connection of its agent: Fenced if a later one is there.
 
         If it names its `process`, and was connected before, what it was sent and is not `running` is given to others at
         once, as if it had not been claimed: that was lost on the way.

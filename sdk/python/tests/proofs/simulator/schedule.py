@@ -91,6 +91,7 @@ def run(seed: int, workloads: tuple[type[Workload], ...] = ()) -> Outcome:
         finally:
             schedule.outcome.trace = [_line(*entry) for entry in world.trace] if schedule.outcome.wrong else []
             world.end()
+            schedule.machine.disk.close()
     return schedule.outcome
 
 

@@ -65,7 +65,7 @@ class Record:
     def state(self, plan_id: str) -> dict[str, Any]:
         """Keys and values of a plan."""
         rows = self.rows(
-            "SELECT e.key, e.value FROM plans p JOIN entries e ON e.plan = p.id AND e.incarnation = p.incarnation"
+            "SELECT e.key, e.value FROM plans p JOIN held e ON e.plan = p.id AND e.incarnation = p.incarnation"
             " WHERE p.plan_id = ?",
             plan_id,
         )

@@ -13,7 +13,7 @@ import apsw
 import msgspec
 
 from soorma_common.delivery import Subscription
-from soorma_common.errors import Unavailable
+from soorma_common.errors import Fenced, Unavailable
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.registry import (
@@ -335,12 +335,15 @@ class SqliteStore:
         max_concurrency: int,
         process: str = "",
         running: Collection[str] = (),
+        number: int = 0,
     ) -> None:
         """See `Store.join`."""
 
         def job(connection: apsw.Connection) -> tuple[None, Notice | None]:
             now = self._clock.read()
-            values = (replica, group_id, instance, max_concurrency, process or replica, now.wall, now.uptime)
+            if process and one(connection, "is_outdated", (process, instance, group_id, number)):
+                raise Fenced("this agent has connected again since: what its earlier connection says does not count")
+            values = (replica, group_id, instance, max_concurrency, process or replica, now.wall, now.uptime, number)
             connection.execute(SQL["insert_replica"], values)
             self._offers.heard(replica)
             if not process:

@@ -39,6 +39,11 @@ from soorma_platform.stores.sqlite.database import SQL
 TRIM_REVISIONS = 1_000
 """How far a history may run past its limit before it is trimmed: trimming in strides costs less."""
 
+LARGE = 16 * 1024
+"""Characters from which on a value is written once, into the history: below, looking there costs more than it saves."""
+IN_BASES = -1
+"""Stands for the seq of a value that is no history row's: it is in the bases."""
+
 LARGEST_PAGE = 4 * 1024 * 1024
 """Bytes of text after which a page of rows ends, whatever number of rows was asked for."""
 
@@ -303,7 +308,9 @@ def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, h
     for key in change.removals:
         connection.execute(SQL["remove_entry"], (*place, key))
     for entry in change.puts.values():
-        stored = (*place, entry.key, entry.value, entry.revision, entry.updated_at, entry.expires_at)
+        seq = _written_elsewhere(entry, change) if len(entry.value) >= LARGE else None
+        held = (entry.value if seq is None else "", seq)
+        stored = (*place, entry.key, *held, entry.revision, entry.updated_at, entry.expires_at)
         connection.execute(SQL["put_entry"], stored)
     for key, value in change.bases.items():
         connection.execute(SQL["put_base"], (*place, key, value))
@@ -323,6 +330,17 @@ def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, h
     kept = row.revision - row.horizon
     if (kept > revisions + TRIM_REVISIONS and kept % TRIM_REVISIONS == 0) or row.history_size > size * 5 // 4:
         connection.execute(SQL["add_chore"], ("trim", *place, 0, 0))
+
+
+def _written_elsewhere(entry: EntryRow, change: PlanChange) -> int | None:
+    """The seq of the history row by which this change writes the value, or IN_BASES; None if no other row has it."""
+    if entry.revision != change.row.revision:
+        return None
+    if change.bases.get(entry.key) == entry.value:
+        return IN_BASES
+    rows = (past for past in reversed(change.history) if past.key == entry.key)
+    last = next(rows, None)
+    return last.seq if last is not None and last.op == "set" and last.argument == entry.value else None
 
 
 def _write_row(connection: apsw.Connection, scope: Scope, row: PlanRow) -> None:

@@ -151,8 +151,11 @@ UPDATE events SET taken = 1 WHERE position = ?;
 UPDATE subscriptions SET seen_at = ?2, seen_uptime = ?3 WHERE id IN (SELECT value FROM json_each(?1));
 
 -- name: insert_replica
-INSERT OR REPLACE INTO replicas (id, group_id, instance, max_concurrency, process, connected_at, heard_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7);
+INSERT OR REPLACE INTO replicas (id, group_id, instance, max_concurrency, process, connected_at, heard_at, connection)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: is_outdated
+SELECT 1 FROM replicas WHERE process = ? AND instance = ? AND group_id = ? AND connection > ?;
 
 -- name: hear_replica
 UPDATE replicas SET heard_at = ? WHERE id = ?;

@@ -23,35 +23,40 @@ UPDATE plans SET revision = ?, incarnation = ?, live = ?, keys = ?, size = ?, ac
 WHERE id = ?;
 
 -- name: entry
-SELECT key, value, revision, updated_at, expires_at FROM entries WHERE plan = ? AND incarnation = ? AND key = ?;
+SELECT key, value, revision, updated_at, expires_at FROM held WHERE plan = ? AND incarnation = ? AND key = ?;
 
 -- name: live_entry
 SELECT e.key, e.value, e.revision, e.updated_at, e.expires_at
-FROM plans p JOIN entries e ON e.plan = p.id AND e.incarnation = p.incarnation
+FROM plans p JOIN held e ON e.plan = p.id AND e.incarnation = p.incarnation
 WHERE p.tenant_id = ? AND p.user_id = ? AND p.plan_id = ? AND e.key = ?
     AND (p.expires_at IS NULL OR p.expires_at > ?5) AND (e.expires_at IS NULL OR e.expires_at > ?5);
 
 -- name: expired_entries
-SELECT key, value, revision, updated_at, expires_at FROM entries INDEXED BY entries_expiring_of_plan
-WHERE plan = ? AND incarnation = ? AND expires_at <= ? LIMIT 1000;
+SELECT e.key, e.value, e.revision, e.updated_at, e.expires_at
+FROM entries x INDEXED BY entries_expiring_of_plan
+CROSS JOIN held e ON e.plan = x.plan AND e.incarnation = x.incarnation AND e.key = x.key
+WHERE x.plan = ? AND x.incarnation = ? AND x.expires_at <= ? LIMIT 1000;
 
 -- name: hidden_entries
-SELECT count(*), coalesce(sum(octet_length(key) + octet_length(value)), 0)
-FROM entries INDEXED BY entries_expiring_of_plan WHERE plan = ? AND incarnation = ? AND expires_at <= ?;
+SELECT count(*), coalesce(sum(octet_length(e.key) + octet_length(e.value)), 0)
+FROM entries x INDEXED BY entries_expiring_of_plan
+CROSS JOIN held e ON e.plan = x.plan AND e.incarnation = x.incarnation AND e.key = x.key
+WHERE x.plan = ? AND x.incarnation = ? AND x.expires_at <= ?;
 
 -- name: count_live_entries
 SELECT count(*) FROM entries WHERE plan = ? AND incarnation = ? AND (expires_at IS NULL OR expires_at > ?);
 
 -- name: put_entry
-INSERT INTO entries (plan, incarnation, key, value, revision, updated_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET value = excluded.value, revision = excluded.revision, updated_at = excluded.updated_at,
-    expires_at = excluded.expires_at;
+INSERT INTO entries (plan, incarnation, key, value, seq, revision, updated_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET value = excluded.value, seq = excluded.seq, revision = excluded.revision,
+    updated_at = excluded.updated_at, expires_at = excluded.expires_at;
 
 -- name: remove_entry
 DELETE FROM entries WHERE plan = ? AND incarnation = ? AND key = ?;
 
 -- name: live_entries
-SELECT key, value, revision, updated_at, expires_at FROM entries
+SELECT key, value, revision, updated_at, expires_at FROM held
 WHERE plan = ?1 AND incarnation = ?2 AND key > ?3 AND (?4 IS NULL OR key >= ?4 AND key < ?5)
     AND (expires_at IS NULL OR expires_at > ?6)
 ORDER BY key LIMIT ?7;
@@ -88,7 +93,7 @@ SELECT value FROM bases WHERE plan = ? AND incarnation = ? AND key = ?;
 
 -- name: unchanged_entries
 -- Those that have kept their values since a revision.
-SELECT key, value, revision, updated_at, expires_at FROM entries
+SELECT key, value, revision, updated_at, expires_at FROM held
 WHERE plan = ?1 AND incarnation = ?2 AND revision <= ?3 AND key > ?4 AND (?5 IS NULL OR key >= ?5 AND key < ?6)
 ORDER BY key LIMIT ?7;
 

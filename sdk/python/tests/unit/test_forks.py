@@ -1,0 +1,33 @@
+"""Which event loops have agents is remembered without keeping the loops."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from weakref import ref
+
+from soorma.agents import forks
+
+
+def test_a_loop_that_is_thrown_away_with_its_agents_is_not_kept() -> None:
+    loop = asyncio.new_event_loop()
+    forks.enter(loop)
+    forks.enter(loop)
+    known = ref(loop)
+    loop.close()
+    del loop
+    gc.collect()
+    assert known() is None
+
+
+def test_a_loop_is_known_until_its_last_agent_has_ended() -> None:
+    loop = asyncio.new_event_loop()
+    before = len(forks._loops)
+    forks.enter(loop)
+    forks.enter(loop)
+    forks.leave(loop)
+    assert len(forks._loops) == before + 1
+    forks.leave(loop)
+    forks.leave(loop)
+    assert len(forks._loops) == before
+    loop.close()
