@@ -90,6 +90,8 @@ def check(raw: bytes | bytearray | memoryview | msgspec.Raw, where: str = "value
 
 def _may_be_beyond_numbers(data: bytes) -> bool:
     """Whether there are numbers, or text, of so many digits that a number could be beyond a double, or be refused."""
+    if len(data) < len(_MANY_DIGITS) and b"e" not in data and b"E" not in data:
+        return False  # as most values are; to look at each of its digits costs more than all the rest
     digits = data.translate(_DIGITS, b"+")
     return b"e000" in digits or _MANY_DIGITS in digits
 

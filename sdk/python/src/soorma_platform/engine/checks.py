@@ -54,9 +54,7 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
     limits.check("plan_keys", sum(len(plan.reads) for plan in commit.plans), "the number of keys the commit relies on")
     events = len(commit.events) + len(commit.timers) + len(commit.cancels)
     limits.check("commit_events", events, "the number of the commit's events")
-    places = sum(one.places for plan in commit.plans for one in plan.operations if isinstance(one, PlaceOperation))
-    if places > MOST_PLACES_AT_ONCE:
-        raise InvalidRequest(f"a commit looks at {MOST_PLACES_AT_ONCE} places of semaphores at most, not at {places}")
+    places = 0
     names = {check_name("plan_id", plan.plan_id) for plan in commit.plans}
     if len(names) < len(commit.plans):
         raise InvalidRequest("a plan is named twice in the commit; put its operations into one part")
@@ -75,6 +73,10 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
             if number and isinstance(operation, Fork):
                 raise InvalidRequest(f"plan {plan.plan_id!r} begins with its fork: no operation goes before that")
             _check_operation(operation, limits)
+            if isinstance(operation, PlaceOperation):
+                places += operation.places
+                if places > MOST_PLACES_AT_ONCE:
+                    raise InvalidRequest(f"a commit looks at {MOST_PLACES_AT_ONCE} places of semaphores at most")
             yield
 
 

@@ -228,7 +228,8 @@ def _editors(
         found.append((part, editor))
         try:
             editor.check_reads(part.reads, part.expected_revision)
-            editor.check_status(part.expected_status)
+            if part.expected_status is not None:
+                editor.check_status(part.expected_status)
         except Conflict as conflict:
             conflicts.append(conflict)
     if conflicts:

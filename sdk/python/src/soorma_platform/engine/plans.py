@@ -43,6 +43,7 @@ SEQ_ROOM = 10_000
 """More than the operations of a commit: so compensations are numbered in the order they were registered."""
 SPLICE = 16
 """How much less of the processor a value costs that is extended than one that is read."""
+_READ_NOTHING, _SPLICED = (Set, Delete), (Append, Extend)  # a union made at each check would show
 ROW_OVERHEAD = 100
 """Bytes a history row counts for beside its argument."""
 
@@ -227,9 +228,9 @@ class PlanEditor:
         self.expire(key)
         entry = self._entries.get(key)
         before = entry.value if entry else None
-        if before is not None and not isinstance(operation, Set | Delete):
+        if before is not None and not isinstance(operation, _READ_NOTHING):
             # An object is read and written again for a few fields; a list is spliced, which costs a part of that.
-            self._work += len(before) // (SPLICE if isinstance(operation, Append | Extend) else 1)
+            self._work += len(before) // (SPLICE if isinstance(operation, _SPLICED) else 1)
             self._limits.check("commit_work_bytes", self._work, "the values that the commit works on, in bytes,")
         after = apply(operation, before)
         if isinstance(operation, Join):

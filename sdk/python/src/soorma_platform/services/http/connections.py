@@ -5,10 +5,11 @@ uvicorn reads requests; it takes whatever comes. Here are the bounds, and answer
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import time
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -43,18 +44,19 @@ class _Beyond(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of a client, with bounds. Whoever serves calls `look` every second."""
+    """A connection of a client, with bounds. Whoever serves calls `look` every second.
+
+    What is done here is done for each request: so most is worked out by `look`, from what uvicorn knows. `scope` is new
+    with each request, and the `cycle` of that scope is there when its headers are whole.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._is_over = False
-        self._is_head = False
-        self._is_body = False
-        self._has_come_on = False
-        self._trailer_bytes = 0
-        self._chunk_bytes = 0
-        self._vain_bytes = 0
+        self._chunks = self._chunks_seen = 0
+        self._vain_bytes = self._bytes = 0
+        self._brought_body = False
         self._since = self._heard = self.loop.time()
+        self._was: tuple[object, ...] = ()
         self._why: tuple[int, str, str] | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -65,86 +67,83 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Reads on. What brings no request further, as a header that does not end, is bounded."""
-        if self._is_over or self.transport.is_closing():
-            self._pass_over(data)
-            return
-        self._heard = self.loop.time()
-        self._has_come_on = False
-        self._chunk_bytes = len(data)
-        super().data_received(data)
-        if self._has_come_on:
+        cycle = self.cycle
+        self._chunks += 1
+        self._bytes = self._vain_bytes + len(data)
+        HttpToolsProtocol.data_received(self, data)
+        if self.cycle is not cycle or self._brought_body:
             self._vain_bytes = 0
-            return
-        self._vain_bytes += len(data)
-        if self._vain_bytes > LARGEST_HEAD and not self._is_over:
+            self._brought_body = False
+        elif self._bytes > LARGEST_HEAD:
             self._end(*_TOO_LARGE)
+        else:
+            self._vain_bytes = self._bytes
 
     def look(self, now: float) -> None:
         """Ends a request that has been coming for too long, and a connection that nobody uses."""
-        if self._is_over:
-            return
-        if self._is_head and now - self._since > HEAD_SECONDS:
+        is_head, is_body = self._is_head, self._is_body
+        was = (self.scope, is_head, is_body)
+        if was != self._was:
+            self._was, self._since = was, now
+        if self._chunks != self._chunks_seen:
+            self._chunks_seen, self._heard = self._chunks, now
+        if is_head and now - self._since > HEAD_SECONDS:
             self._end(
                 408, "request_timeout", f"the headers of a request must be whole after {HEAD_SECONDS:.0f} seconds"
             )
-        elif self._is_body and now - self._since > BODY_SECONDS:
+        elif is_body and now - self._since > BODY_SECONDS:
             self._end(408, "request_timeout", f"the body of a request must be whole after {BODY_SECONDS:.0f} seconds")
-        elif self._is_body and now - self._heard > STALL_SECONDS and not self.flow.read_paused:
+        elif is_body and now - self._heard > STALL_SECONDS and not self.flow.read_paused:
             self._end(408, "request_timeout", f"the body of a request must not pause for {STALL_SECONDS:.0f} seconds")
-        elif not self._is_head and self._is_unused and now - self._heard > IDLE_SECONDS:
+        elif not is_head and self._is_unused and now - self._heard > IDLE_SECONDS:
             self.transport.close()
 
     @property
+    def _is_head(self) -> bool:
+        """Whether a request has begun whose headers are not whole."""
+        scope: Any = self.scope  # None before the first request, as is the cycle
+        cycle: Any = self.cycle
+        return scope is not None and (cycle is None or cycle.scope is not scope)
+
+    @property
+    def _is_body(self) -> bool:
+        """Whether a body is not whole."""
+        cycle: Any = self.cycle
+        return cycle is not None and cycle.more_body and not self._is_head
+
+    @property
     def _is_unused(self) -> bool:
-        cycle: Any = self.cycle  # None before the first request
+        cycle: Any = self.cycle
         return cycle is None or cycle.response_complete
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self._is_head, self._is_body = True, False
-        self._since = self._heard
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header. One that comes behind the body is part of a trailer, and says nothing (RFC 9110, 6.5.1)."""
-        # What uvicorn does with one is said again here: each request has some, and a call for each would show.
-        if self._is_head and len(self.headers) < MOST_HEADERS:
-            name = name.lower()
-            if name == b"expect":
-                self.expect_100_continue = value.lower() == b"100-continue"
-            self.headers.append((name, value))
-            return
-        self._trailer_bytes += len(name) + len(value)
-        if self._is_head or self._trailer_bytes > LARGEST_HEAD:
-            self._refuse_as_too_large()
-
     def on_headers_complete(self) -> None:
-        """The headers are whole."""
-        # A head that came in less than that is not counted: nearly none is longer.
-        if self._vain_bytes + self._chunk_bytes > LARGEST_HEAD:
-            lengths = (len(name) + len(value) for name, value in self.headers)
-            if len(self.url) + sum(lengths) > LARGEST_HEAD:
-                self._refuse_as_too_large()
-        self._is_head, self._is_body = False, True
-        self._trailer_bytes = 0
-        self._has_come_on = True
-        self._since = self._heard
-        super().on_headers_complete()
+        """The headers are whole. What comes behind the body is a trailer, and says nothing (RFC 9110, 6.5.1)."""
+        # Bytes are counted where the head may have been long: nearly none is.
+        if len(self.headers) > MOST_HEADERS or (self._bytes > LARGEST_HEAD and self._is_too_long):
+            self._why = _TOO_LARGE
+            raise _Beyond
+        HttpToolsProtocol.on_headers_complete(self)
+        if self.parser.should_upgrade():
+            self.scope["headers"] = self.headers.copy()  # uvicorn looks at its own again
+        else:
+            self.headers = []
 
-    def _refuse_as_too_large(self) -> NoReturn:
-        self._why = _TOO_LARGE
-        raise _Beyond
+    @property
+    def _is_too_long(self) -> bool:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > LARGEST_HEAD
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
-        self._has_come_on = True
-        super().on_body(body)
+        self._brought_body = True
+        HttpToolsProtocol.on_body(self, body)
 
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        self._has_come_on = True
-        self._is_body = False
-        super().on_message_complete()
+    def on_response_complete(self) -> None:
+        """An answer was sent. `look` ends a connection that nobody uses: to set a timer for each request would show."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it never says which part it was
         """Answers what is no request, or beyond a bound."""
@@ -152,7 +151,6 @@ class Connection(HttpToolsProtocol):
 
     def _end(self, status: int, code: str, detail: str) -> None:
         """Closes the connection, with a problem document where no answer has begun."""
-        self._is_head = self._is_body = False
         has_begun = not self._is_unused and self.cycle.response_started
         if not has_begun:
             title = HTTPStatus(status).phrase
@@ -170,15 +168,30 @@ class Connection(HttpToolsProtocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         # What is closed while more of the request comes in is reset, and the answer with it: so wait for a moment.
-        self._is_over, self._vain_bytes = True, 0
         if self.transport.can_write_eof():
             self.transport.write_eof()
+        self.connections.discard(self)
+        self.transport.set_protocol(_Remainder(self))
         self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
-    def _pass_over(self, data: bytes) -> None:
-        self._vain_bytes += len(data)
-        if self._vain_bytes > MOST_PASSED_OVER:
-            self.transport.close()
+
+class _Remainder(asyncio.Protocol):
+    """Reads the rest of a refused request, and throws it away."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._bytes > MOST_PASSED_OVER:
+            self._connection.transport.close()
+
+    def eof_received(self) -> None:
+        pass
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connection.connection_lost(error)
 
 
 _TOO_LARGE = (
