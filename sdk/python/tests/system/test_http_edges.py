@@ -242,6 +242,18 @@ def test_a_platform_without_descriptors_refuses_and_recovers(short: PlatformProc
     assert "ulimit -n" in told[0]["message"]
 
 
+@pytest.mark.behaviour("http.garbage")
+def test_garbage_is_told_once_a_minute(tmp_path: Path) -> None:
+    with platform_in(tmp_path) as platform:
+        for _ in range(50):
+            status, _ = exchange(platform.memory_url, "no request\r\n\r\n")
+            assert status == 400
+        lines = [json.loads(line) for line in platform.log.read_text().splitlines()]
+    told = [line for line in lines if line["level"] == "warning"]
+    assert [line["message"] for line in told] == ["clients send what is no request of HTTP/1.1, or beyond a bound"]
+    assert told[0]["requests"] == 1
+
+
 # numbers and depth
 
 ODD = ["-1", "-0", "1e400", "-1e400", "1e308", "9" * 19, "9" * 5000, "-" + "9" * 400, str(2**63), str(2**64), "1.5",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import socket
@@ -52,6 +53,13 @@ def sent(memory: Raw, data: bytes, *, seconds: float = 10) -> bytes:
             while piece := connection.recv(65536):
                 received += piece
         return received
+
+
+def head(plan: str, headers: str) -> bytes:
+    """What comes before the body of a PUT."""
+    path = path_of(plan, "k")
+    known = "Host: localhost\r\nX-Tenant-ID: t\r\nX-User-ID: u\r\nContent-Type: application/json"
+    return f"PUT {path} HTTP/1.1\r\n{known}\r\n{headers}\r\n".encode()
 
 
 # names and identity
@@ -316,11 +324,11 @@ def test_limits_can_be_configured(tmp_path_factory: pytest.TempPathFactory) -> N
 @pytest.mark.behaviour("limits.bounded-reads")
 def test_a_body_may_not_be_larger_than_32_mib(memory: Raw, plan: str) -> None:
     body = b'{"value": "' + b"x" * (33 * MIB) + b'"}'
-    head = (
-        f"PUT {path_of(plan, 'k')} HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: t\r\nX-User-ID: u\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    )
-    assert b" 413 " in sent(memory, head.encode() + body).split(b"\r\n", 1)[0]
+    answer = sent(memory, head(plan, f"Content-Length: {len(body)}\r\nConnection: close\r\n") + body)
+    assert b" 413 " in answer.split(b"\r\n", 1)[0]
+    in_chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    answer = sent(memory, head(plan, "Transfer-Encoding: chunked\r\nConnection: close\r\n") + in_chunks)
+    assert b" 413 " in answer.split(b"\r\n", 1)[0]
 
 
 # whoever is not meant
@@ -409,6 +417,32 @@ def test_a_body_must_be_declared_as_json(memory: Raw, plan: str, kind: str | Non
     commits = memory("POST", "/v1/memory/commit", body=b"{}", Content_Type=kind)
     assert commits.status == 415
     assert memory("GET", path_of(plan)).json["revision"] == 0
+
+
+@pytest.mark.behaviour("http.unpacked")
+@pytest.mark.parametrize(
+    "header", ["Content-Encoding: gzip", "Content-Encoding: br", "Transfer-Encoding: gzip, chunked"]
+)
+def test_a_packed_body_is_refused(memory: Raw, plan: str, header: str) -> None:
+    body = gzip.compress(b'{"value": 1}')
+    length = "" if "chunked" in header else f"Content-Length: {len(body)}\r\n"
+    if not length:
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    answer = sent(memory, head(plan, f"{length}{header}\r\n") + body)
+    assert b" 415 " in answer.split(b"\r\n", 1)[0]
+    assert f"not packed as '{header}'".encode() in answer
+
+
+@pytest.mark.behaviour("http.unpacked")
+def test_what_is_not_packed_may_say_so(memory: Raw, plan: str) -> None:
+    assert memory("PUT", path_of(plan, "k"), {"value": 1}, Content_Encoding="identity").status == 200
+
+
+@pytest.mark.behaviour("http.unpacked")
+def test_a_body_that_is_announced_as_too_large_is_refused_at_once(memory: Raw, plan: str) -> None:
+    answer = sent(memory, head(plan, f"Content-Length: {10**15}\r\n") + b"{")
+    assert b" 413 " in answer.split(b"\r\n", 1)[0]
+    assert b"request_bytes" in answer
 
 
 @pytest.mark.behaviour("security.declared-as-json")

@@ -6,6 +6,7 @@ uvicorn reads requests; it takes whatever comes. Here are the bounds, and answer
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import time
 from http import HTTPStatus
@@ -147,6 +148,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it never says which part it was
         """Answers what is no request, or beyond a bound."""
+        _malformed.note()
         self._end(*(self._why or (400, "bad_request", "this is no request of HTTP/1.1, or says two things at once")))
 
     def _end(self, status: int, code: str, detail: str) -> None:
@@ -214,6 +216,30 @@ class _Protocol(ServerProtocol):
         if code == CloseCode.MESSAGE_TOO_BIG:
             reason = f"the limit frame_bytes is {LARGEST_FRAME:,}: nothing of this message was read"
         super().fail(code, reason)
+
+
+class _Malformed(logging.Filter):
+    """Says once a minute that clients send what is no request; uvicorn would say so each time, and fill the log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._count = 0
+        self._told = -TOLD_EVERY
+
+    def note(self) -> None:
+        self._count += 1
+        now = time.monotonic()
+        if now - self._told > TOLD_EVERY:
+            log.warning("clients send what is no request of HTTP/1.1, or beyond a bound", requests=self._count)
+            self._told, self._count = now, 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno != logging.WARNING or record.msg not in _OF_CLIENTS
+
+
+_OF_CLIENTS = ("Invalid HTTP request received.", "Unsupported upgrade request.")
+_malformed = _Malformed()
+logging.getLogger("uvicorn.error").addFilter(_malformed)
 
 
 class _Room:

@@ -20,7 +20,9 @@ from soorma_common.values import compact
 LARGEST_BODY = 32 * 1024 * 1024
 LARGE = 1024 * 1024
 MOST_PARAMETERS = 100
+_MANY_DIGITS = len(str(LARGEST_BODY))
 _PLAIN_JSON = b"application/json"
+_PLAIN_CODINGS = {b"content-encoding": (b"", b"identity"), b"transfer-encoding": (b"", b"chunked")}
 _SAID_ONCE = (
     b"host",
     b"origin",
@@ -55,7 +57,7 @@ T = TypeVar("T")
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body is not declared as JSON."""
+    """The body is not declared as JSON, or as something that would have to be unpacked."""
 
     code = "unsupported_media_type"
     status = 415
@@ -148,8 +150,13 @@ class Request:
         It comes without whitespace between its tokens: what is stored of it holds no line break then, whatever way it
         goes on.
         """
-        if self._headers.get(b"content-type") != _PLAIN_JSON:
+        headers = self._headers
+        if headers.get(b"content-type") != _PLAIN_JSON:
             self._check_media_type()
+        if b"content-encoding" in headers or b"transfer-encoding" in headers:
+            self._check_codings()
+        if len(length := headers.get(b"content-length", b"")) >= _MANY_DIGITS:
+            _bounded(b"", int(length))  # before any of it has come
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body") and message["type"] == "http.request":
@@ -179,6 +186,13 @@ class Request:
         kind = self.media_type
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
             raise UnsupportedMediaType(f"send the body as Content-Type: application/json, not {kind or 'undeclared'}")
+
+    def _check_codings(self) -> None:
+        for name, plain in _PLAIN_CODINGS.items():
+            coding = self._headers.get(name, b"").strip().lower()
+            if coding not in plain:
+                said = f"{name.decode().title()}: {coding[:40].decode('latin-1')}"
+                raise UnsupportedMediaType(f"send the body as it is, not packed as {said!r}")
 
 
 def _check_once(headers: list[tuple[bytes, bytes]]) -> None:

@@ -12,5 +12,9 @@ SELECT e.plan, e.incarnation, e.key, e.revision, e.updated_at, e.expires_at,
     ) END AS value
 FROM entries e;
 
+-- By tenant and user first: whoever follows a correlation must not have to pass over what others call the same.
+DROP INDEX events_by_correlation;
+CREATE INDEX events_by_correlation ON events (tenant_id, user_id, correlation_id, position);
+
 -- The how-manieth connection of its agent it is. What an earlier one says late must not count.
 ALTER TABLE replicas ADD COLUMN connection INTEGER NOT NULL DEFAULT 0;
