@@ -41,6 +41,7 @@ from soorma_common.operations import (
     apply,
     result,
 )
+from soorma_common.values import encode
 
 T = TypeVar("T", bound=datetime | None)
 Isolation = Literal["reads", "writes"]
@@ -567,8 +568,8 @@ class Results(Protocol):
         """The recorded one, None if there is none."""
         ...
 
-    async def keep(self, name: str, occurrence: int, result: Any, kind: Any) -> str:
-        """Records one, to be read as `kind`; it is durable when this returns."""
+    async def keep(self, name: str, occurrence: int, text: str) -> str:
+        """Records one and returns it; it is durable then."""
         ...
 
 
@@ -608,7 +609,7 @@ class HandlerTransaction(Transaction):
         if text is None:
             response = await self._outbox.request(event, response_of)
             self.check(self.scope)
-            text = await self._results.keep(step, 1, dict(response), dict[str, Any])
+            text = await self._results.keep(step, 1, encode(dict(response)))
         return Event.from_json(text)
 
     def returned(self) -> None:

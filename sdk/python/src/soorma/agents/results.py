@@ -21,7 +21,7 @@ from collections.abc import (
     Iterator,
 )
 from functools import partial, reduce
-from typing import Any, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin
 
 from soorma_common.errors import InvalidRequest, InvalidValue
 from soorma_common.models import codec_of, difference, is_object, knows_fields, name_of
@@ -81,15 +81,21 @@ def encode_result(result: Any, kind: Any) -> str:
     return encode({MARK: PLAIN, VALUE: decode(text)}) if text.startswith(_MARKED) else text
 
 
-def check_declared(step: str, result: Any, kind: Any) -> None:
-    """Raises NotAsDeclared where a result is not what its function declares to return, before it is recorded."""
+class Encoded(NamedTuple):
+    """A result as it is to be recorded, or why it cannot be: its effect is done, so that is told as such."""
+
+    text: str
+    failure: Exception | None = None
+
+
+def encoded(step: str, result: Any, kind: Any) -> Encoded:
+    """The result of a step's function; NotAsDeclared where it is not what that declares to return."""
     try:
-        if kind is not UNDECLARED:
-            encode_result(result, kind)
+        return Encoded(encode_result(result, kind))
     except NotAsDeclared as error:
         raise NotAsDeclared(f"the result of step {step!r}: {error}; nothing was recorded", path="$") from error
-    except Exception:  # noqa: BLE001 - what cannot be recorded at all is told when it is to be
-        return
+    except Exception as error:  # noqa: BLE001 - of a model that encodes itself, too
+        return Encoded("", error)
 
 
 def decode_result(step: str, text: str, kind: Any) -> Any:

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from soorma.agents.handlers import check_retry
-from soorma.agents.results import check_declared, decode_result, encode_result, kind_of
+from soorma.agents.results import Encoded, decode_result, encoded, kind_of
 from soorma.agents.threads import Threads, TimeIsOver
 from soorma.callables import check_callable, finish, is_async, is_generator, name_of
 from soorma.flow import Flow, Reject
@@ -63,26 +63,26 @@ class StepResults:
             raise Reject(self.lost)
         return self._texts.get((name, occurrence))
 
-    async def keep(self, name: str, occurrence: int, result: Any, kind: Any) -> str:
-        """Records a result, to be read as `kind`, and returns it as JSON text; it is durable when this returns.
-
-        Rejects the event where that cannot be: another attempt would do the effect again.
-        """
+    async def keep(self, name: str, occurrence: int, text: str) -> str:
+        """Records a result and returns it; it is durable then. Rejects the event where that cannot be."""
         try:
-            text = encode_result(result, kind)
             self._limits.check("step_bytes", len(text.encode()), f"the result of step {name!r}, in bytes,")
             await self._record(name, occurrence, text)
         except (Fenced, Unavailable):
             raise
-        except Exception as error:  # of a model that encodes itself, too
-            self.lost = (
-                f"the effect of step {name!r} was done, but its result could not be recorded: {error}. No attempt "
-                "follows, as it would do the effect again. Let the function return what JSON can say and the limits "
-                "allow, as the id of what is stored elsewhere"
-            )
-            raise Reject(self.lost) from error
+        except Exception as error:  # noqa: BLE001 - whatever it is, the effect is done
+            self.lose(name, error)
         self._texts[name, occurrence] = text
         return text
+
+    def lose(self, name: str, error: Exception) -> NoReturn:
+        """Rejects the event, as a result cannot be recorded: another attempt would do the effect again."""
+        self.lost = (
+            f"the effect of step {name!r} was done, but its result could not be recorded: {error}. No attempt "
+            "follows, as it would do the effect again. Let the function return what JSON can say and the limits "
+            "allow, as the id of what is stored elsewhere"
+        )
+        raise Reject(self.lost) from error
 
 
 class How(NamedTuple):
@@ -170,11 +170,13 @@ class Steps:
         try:
             result = await self._tried(effect)
             self._check()
-            return await self._results.keep(effect.name, occurrence, result, effect.kind), None
+            if result.failure is not None:
+                self._results.lose(effect.name, result.failure)
+            return await self._results.keep(effect.name, occurrence, result.text), None
         except BaseException as error:  # noqa: BLE001 - it is raised where the step is awaited
             return "", error
 
-    async def _tried(self, effect: _Effect) -> Any:
+    async def _tried(self, effect: _Effect) -> Encoded:
         attempt, retry = 1, effect.retry
         while True:
             try:
@@ -191,15 +193,15 @@ class Steps:
                 await asyncio.sleep(wait)
                 attempt += 1
 
-    async def _checked(self, effect: _Effect) -> Any:
+    async def _checked(self, effect: _Effect) -> Encoded:
         """The function's result, if the check lets it pass: it raises, or returns False, where that is not so."""
         result = await self._called(effect)
-        check_declared(effect.name, result, effect.kind)
+        as_recorded = encoded(effect.name, result, effect.kind)
         if effect.check is None:
-            return result
+            return as_recorded
         if await self._called(effect._replace(call=partial(effect.check, result))) is False:
             raise ValueError(f"the check of step {effect.name!r} refused its result; nothing was recorded")
-        return result
+        return as_recorded
 
     async def _called(self, effect: _Effect) -> Any:
         """The function's result; a plain one runs in a thread, so that it may block."""
