@@ -164,7 +164,7 @@ class Attempts:
                 self._end(fence)
 
     async def _attempt(self, delivery: Deliver, handler: Handler) -> None:
-        in_hand.set(asyncio.current_task())
+        in_hand.set(self._tasks[delivery.fence])
         event = Event.from_json(bytes(delivery.event))
         plan = "" if event.plan_id is None else f"plan {event.plan_id}, "
         about = f"event {event.type} {event.id} ({plan}attempt {delivery.attempt})"

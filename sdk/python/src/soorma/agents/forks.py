@@ -18,16 +18,16 @@ STATUS = 70
 
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
 """on which loops agents run in this process, and how many; a loop that is thrown away with its agents is not kept"""
-_agents_process = 0
-"""the process in which they were started"""
+_is_child = False
+"""whether this process was forked by one on whose loops agents run; asking for a process id takes a system call"""
 
 
 def enter(loop: asyncio.AbstractEventLoop) -> None:
     """Notes that an agent runs on this loop from now on: children of its process are not to be agents."""
-    global _agents_process  # noqa: PLW0603 - of the process, as forks are
-    if _agents_process != os.getpid():
+    global _is_child  # noqa: PLW0603 - of the process, as forks are
+    if _is_child:
         _loops.clear()
-        _agents_process = os.getpid()
+        _is_child = False
     _loops[loop] = _loops.get(loop, 0) + 1
 
 
@@ -42,7 +42,7 @@ def leave(loop: asyncio.AbstractEventLoop) -> None:
 
 def end_child() -> None:
     """Ends the process if it is a child that has come back from a handler, hook or step; else does nothing."""
-    if _loops and _agents_process != os.getpid():
+    if _is_child:
         sys.stderr.write(
             f"soorma: process {os.getpid()}, a forked child of an agent, came back from the function that had forked "
             "it, and was ended; end it there with os._exit(0)\n"
@@ -53,8 +53,10 @@ def end_child() -> None:
 
 def _in_child() -> None:
     """Right after a fork, in the child."""
+    global _is_child  # noqa: PLW0603
     if not _loops:
         return
+    _is_child = True
     # The agent's handlers write into a pipe that its event loop reads, and the pipe is shared: without this, whoever
     # ends the child ends the agent, and not the child.
     with suppress(ValueError):  # not in the main thread of the child
