@@ -196,9 +196,10 @@ def plan_state(
             if found := one(connection, "entry", (row.id, row.incarnation, key)):
                 state.entries[key] = EntryRow(*found)
         if now.is_settled:
-            for found in rows_of(connection, "expired_entries", (row.id, row.incarnation, now.wall)):
-                state.entries.setdefault(found[0], EntryRow(*found))
-                state.expired.append(found[0])
+            for (key,) in rows_of(connection, "expired_keys_of_plan", (row.id, row.incarnation, now.wall)):
+                if key not in state.entries:
+                    state.entries[key] = EntryRow(*one(connection, "entry", (row.id, row.incarnation, key)))
+                state.expired.append(key)
         elif row.keys:
             state.hidden = one(connection, "hidden_entries", (row.id, row.incarnation, now.wall))
         if counted:
