@@ -152,6 +152,22 @@ def test_as_much_as_may_be_is_taken(running: PlatformProcess) -> None:
 
 
 @pytest.mark.behaviour("http.bounded-requests")
+async def test_what_was_answered_before_its_body_had_come_is_over_with_it(running: PlatformProcess) -> None:
+    parts = urlsplit(running.memory_url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(b"PUT /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 404 " in head
+    await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r")[0]))
+    writer.write(b"12345")
+    with pytest.raises(TimeoutError):  # nobody asks for a body that is there
+        await asyncio.wait_for(reader.read(1), 13)
+    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert b" 200 " in await reader.readline() + await reader.read()
+    writer.close()
+
+
+@pytest.mark.behaviour("http.bounded-requests")
 async def test_half_a_request_ends(running: PlatformProcess) -> None:
     """All of them at once, as each takes its ten seconds."""
     drip = "PUT /v1/memory/working/edge/k HTTP/1.1\r\nX"

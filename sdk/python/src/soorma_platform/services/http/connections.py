@@ -57,7 +57,8 @@ class Connection(HttpToolsProtocol):
         self._vain_bytes = self._bytes = 0
         self._brought_body = False
         self._since = self._heard = self.loop.time()
-        self._was: tuple[object, ...] = ()
+        self._scope_seen: object = None
+        self._was_head = False
         self._why: tuple[int, str, str] | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -83,9 +84,8 @@ class Connection(HttpToolsProtocol):
     def look(self, now: float) -> None:
         """Ends a request that has been coming for too long, and a connection that nobody uses."""
         is_head, is_body = self._is_head, self._is_body
-        was = (self.scope, is_head, is_body)
-        if was != self._was:
-            self._was, self._since = was, now
+        if self.scope is not self._scope_seen or is_head is not self._was_head:  # the next may say just the same
+            self._scope_seen, self._was_head, self._since = self.scope, is_head, now
         if self._chunks != self._chunks_seen:
             self._chunks_seen, self._heard = self._chunks, now
         if is_head and now - self._since > HEAD_SECONDS:
@@ -137,6 +137,13 @@ class Connection(HttpToolsProtocol):
         """A piece of the body."""
         self._brought_body = True
         HttpToolsProtocol.on_body(self, body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole; one that was answered before is, too, of which uvicorn takes no notice."""
+        HttpToolsProtocol.on_message_complete(self)
+        cycle: Any = self.cycle
+        if cycle is not None:
+            cycle.more_body = False
 
     def on_response_complete(self) -> None:
         """An answer was sent. `look` ends a connection that nobody uses: to set a timer for each request would show."""
