@@ -28,6 +28,7 @@ from soorma_platform.services.http.connections import (
     IDLE_SECONDS,
     AgentSocket,
     Connection,
+    State,
     measure_room,
 )
 from soorma_platform.services.memory import memory_service
@@ -39,8 +40,8 @@ from soorma_platform.stores.sqlite import SqliteStore
 
 UPKEEP_SECONDS = 1.0
 GRACE_SECONDS = 1
-TICKS = 10
-"""of the server, in a second"""
+TICK_SECONDS = 1.0
+"""How often a server looks at its connections, and at the date that answers bear."""
 
 log = Log("soorma")
 
@@ -125,9 +126,9 @@ class Platform:
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the process's signals to the runtime."""
+    """A server that leaves the process's signals to the runtime, and wakes once a second, not ten times."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, touch: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -145,17 +146,25 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
         )
         super().__init__(config)
+        self.server_state = State(touch)
+        self._end = asyncio.Event()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await self._serve(sockets)
 
-    async def on_tick(self, counter: int) -> bool:
-        if counter % TICKS == 0:
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection):
                     connection.look(now)
-        return await super().on_tick(counter)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._end.wait(), TICK_SECONDS)
+
+    def end(self) -> None:
+        """Ends it as soon as what it has begun is over, or a grace period is."""
+        self.should_exit = True
+        self._end.set()
 
 
 def listen(settings: Settings) -> dict[str, socket.socket]:
@@ -203,13 +212,15 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
         loop.add_signal_handler(number, stop.set)
     try:
         async with Platform(settings) as platform:
-            servers = [(_Server(platform.services[name]), listener) for name, listener in sockets.items()]
+            sampler = LoopSampler(platform.metrics)
+            servers = [
+                (_Server(platform.services[name], sampler.touch), listener) for name, listener in sockets.items()
+            ]
             running = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
             while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - a server tells by a flag
                 await asyncio.sleep(0.005)
             on_ready()
             _settle_memory()
-            sampler = LoopSampler(platform.metrics)
             log.info("platform ready", **{name: settings.address(name) for name in sockets})
             await _first_of(stop.wait(), platform.hopeless())
             sampler.stop()
@@ -217,7 +228,7 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
                 log.error("the platform ends: its record cannot be kept", reason=platform.end_reason)
             platform.stopping()
             for server, _ in servers:
-                server.should_exit = True
+                server.end()
             await asyncio.gather(*running)
     finally:
         for listener in sockets.values():

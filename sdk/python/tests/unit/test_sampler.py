@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from soorma_platform.metrics import Metrics
-from soorma_platform.sampler import LoopSampler
+from soorma_platform.sampler import LOOKS, PERIOD, LoopSampler
 
 
 def works(seconds: float) -> None:
@@ -30,6 +30,7 @@ async def held_by(work: Callable[[float], None], seconds: float, times: int = 1)
     """How often the loop was held, by the bounds of the metric."""
     metrics = Metrics()
     sampler = LoopSampler(metrics)
+    sampler.touch()
     await asyncio.sleep(0.05)
     before = list(metrics.loop_held.counts)
     for _ in range(times):
@@ -65,8 +66,28 @@ async def test_what_the_thread_does_not_do_itself_is_not_counted(work: Callable[
 @pytest.mark.behaviour("metrics.held")
 async def test_it_can_be_stopped() -> None:
     metrics = Metrics()
-    LoopSampler(metrics).stop()
+    sampler = LoopSampler(metrics)
+    sampler.touch()
+    sampler.stop()
+    sampler.touch()
     await asyncio.sleep(0.03)
     works(0.1)
     await asyncio.sleep(0.03)
     assert sum(metrics.loop_held.counts) == 0
+
+
+@pytest.mark.behaviour("metrics.held")
+async def test_it_looks_as_long_as_something_comes_in() -> None:
+    metrics = Metrics()
+    sampler = LoopSampler(metrics)
+    works(0.1)
+    await asyncio.sleep(0.05)
+    assert sum(metrics.loop_held.counts) == 0, "nobody was there to wait"
+    for _ in range(3):
+        sampler.touch()
+        await asyncio.sleep((LOOKS + 10) * PERIOD)  # it has ended by now
+        sampler.touch()
+        works(0.1)
+        await asyncio.sleep(0.05)
+    sampler.stop()
+    assert sum(metrics.loop_held.counts) >= 3

@@ -9,12 +9,15 @@ import asyncio
 import logging
 import resource
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.frames import CloseCode
 from websockets.server import ServerProtocol
 
@@ -40,6 +43,14 @@ TOLD_EVERY = 60.0
 log = Log("soorma.http")
 
 
+class State(ServerState):
+    """What the connections of a server share. `touch` is called for whatever comes in."""
+
+    def __init__(self, touch: Callable[[], None]) -> None:
+        super().__init__()
+        self.touch = touch
+
+
 class _Beyond(Exception):
     """What was read is beyond a bound."""
 
@@ -51,8 +62,9 @@ class Connection(HttpToolsProtocol):
     with each request, and the `cycle` of that scope is there when its headers are whole.
     """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, config: Config, server_state: State, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._touch = server_state.touch
         self._chunks = self._chunks_seen = 0
         self._vain_bytes = self._bytes = 0
         self._brought_body = False
@@ -69,6 +81,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Reads on. What brings no request further, as a header that does not end, is bounded."""
+        self._touch()
         cycle = self.cycle
         self._chunks += 1
         self._bytes = self._vain_bytes + len(data)
@@ -213,9 +226,15 @@ _TOO_LARGE = (
 class AgentSocket(WebSocketsSansIOProtocol):
     """A WebSocket that names the limit when it is closed for a message that is too large (1009)."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, config: Config, server_state: State, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._touch = server_state.touch
         self.conn = _Protocol(extensions=[], max_size=LARGEST_FRAME, logger=self.logger)
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on."""
+        self._touch()
+        super().data_received(data)
 
 
 class _Protocol(ServerProtocol):
