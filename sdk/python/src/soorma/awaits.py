@@ -32,10 +32,16 @@ def watch_calls() -> list[Coroutine[Any, Any, Any]]:
 
 def unawaited(calls: list[Coroutine[Any, Any, Any]]) -> list[str]:
     """Returns the names of the calls that have not begun, and closes them, so that they never will."""
-    missed = [call for call in calls if inspect.getcoroutinestate(call) == inspect.CORO_CREATED]
+    missed = [call for call in calls if _is_unbegun(call)]
     for call in missed:
         call.close()
     return [name_of(call) for call in missed]
+
+
+def _is_unbegun(call: Coroutine[Any, Any, Any]) -> bool:
+    # Nearly all have ended, and have no frame any more: to ask for more than that costs five times as much.
+    has_frame = getattr(call, "cr_frame", None) is not None
+    return has_frame and inspect.getcoroutinestate(call) == inspect.CORO_CREATED
 
 
 def awaited(cls: type[T]) -> type[T]:
@@ -52,7 +58,7 @@ def _noting(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., 
         made = function(*arguments, **options)
         if (calls := _calls.get()) is not None:
             if len(calls) >= _SOME:
-                calls[:] = [one for one in calls if inspect.getcoroutinestate(one) == inspect.CORO_CREATED]
+                calls[:] = [one for one in calls if _is_unbegun(one)]
             calls.append(made)
         return made
 

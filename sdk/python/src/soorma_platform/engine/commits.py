@@ -192,7 +192,8 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
         if row := publish(event, request.scope, snapshot, limits, outlives=survives):
             decision.events.append(row)
     for editor in editors:
-        _live_on(decision, editor, request, snapshot, limits)
+        if request.of_life or editor.row.status == "failed":
+            _live_on(decision, editor, request, snapshot, limits)
     if decision.settled is not None:
         finish(decision, decision.settled, snapshot)
     for timer in commit.timers:

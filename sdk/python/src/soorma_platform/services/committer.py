@@ -80,19 +80,21 @@ class Committer:
         key: str | None = None,
         awaited: bool = False,
         replica: str | None = None,
+        is_large: bool = False,
     ) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
+
+        A large one is checked in turns with what others ask for: one of a large body, or that says that it `is_large`.
 
         `awaited` where it publishes a request whose sender waits for the response. That of a handler, which names the
         `replica` it runs in, takes turns with others at the keys they fight for.
         """
-        if len(body) > LARGE_BODY:
+        if is_large or len(body) > LARGE_BODY:
             await asyncio.sleep(0)  # to decode it took a turn
-        since = time.monotonic()
-        for _ in check_commit(commit, self.limits):
-            if time.monotonic() - since > TURN_SECONDS:
-                await asyncio.sleep(0)
-                since = time.monotonic()
+            await self._check_in_turns(commit)
+        else:
+            for _ in check_commit(commit, self.limits):
+                pass
         known_by = "" if commit.fence is None and key is None else await fingerprint_of(body)
         request = commits.Request(scope, commit, known_by, key, awaited=awaited)
         if key is not None and not key.startswith(SDK_KEY):
@@ -112,6 +114,14 @@ class Committer:
         except InvalidPayload:
             self.metrics.payloads_refused.add()
             raise
+
+    async def _check_in_turns(self, commit: Commit) -> None:
+        """Checks a large commit, and lets others have a turn in between."""
+        since = time.monotonic()
+        for _ in check_commit(commit, self.limits):
+            if time.monotonic() - since > TURN_SECONDS:
+                await asyncio.sleep(0)
+                since = time.monotonic()
 
     async def _decide_in_turn(self, request: commits.Request, replica: str) -> Decision:
         """Decides a handler's commit when nobody else has reserved what it changes.

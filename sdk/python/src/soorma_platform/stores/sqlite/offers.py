@@ -115,9 +115,11 @@ class Offers:
 
     def claim(self, connection: apsw.Connection, notices: Iterable[Notice]) -> Filled:
         """What the transaction claims, now that its jobs are done: for who asked, and in the groups of its notices."""
+        groups = {group for notice in notices for group in notice.groups}
+        if not (groups or self._asked) and self._trials is not None and self._lapse_at == NEVER:
+            return []  # no agent is concerned: what is written is memory alone
         moment = self._clock()
         now = moment.uptime
-        groups = {group for notice in notices for group in notice.groups}
         if self._trials is None:
             self._trials = {group: Trial() for (group,) in rows_of(connection, "suspected_groups", ())}
         if now >= self._lapse_at:
