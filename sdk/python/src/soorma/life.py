@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from soorma_common.errors import NotFound, PlanEnded
+from soorma_common.json_text import decode
 from soorma_common.names import PlanStatus
 from soorma_common.operations import (
     ENDINGS,
@@ -19,7 +20,6 @@ from soorma_common.operations import (
     argument,
     tag,
 )
-from soorma_common.values import decode
 
 LOOKS = Ending | Deadline | Compensate
 """Operations whose outcome depends on whether the plan has ended."""

@@ -21,6 +21,7 @@ from soorma.memory.client import Action, Change, MemoryClient, PlanInfo, PlanSta
 from soorma.memory.past import MISSING, Difference, StateAt, check_revision, difference
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, KeyMissing, TimedOut
 from soorma_common.events import Envelope, check_envelope
+from soorma_common.json_text import decode
 from soorma_common.names import check_name
 from soorma_common.operations import (
     Append,
@@ -39,7 +40,7 @@ from soorma_common.operations import (
 )
 from soorma_common.times import LONGEST_TIMEOUT, check_timeout
 from soorma_common.topics import Topic, TopicLike, check_topic
-from soorma_common.values import convert, decode, encode
+from soorma_common.values import convert, encode
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm

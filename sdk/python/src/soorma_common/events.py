@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 import msgspec
 
 from soorma_common.errors import InvalidRequest
+from soorma_common.json_text import check, decode
 from soorma_common.names import Name, check_name
 from soorma_common.times import FIRST_TIME, LAST_TIME, RFC_3339, Time, is_in_range
 from soorma_common.topics import TopicName, check_topic
-from soorma_common.values import check, convert, decode
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -184,6 +184,8 @@ class Event(dict[str, Any]):
 
     def data_as(self, kind: TypeForm[T]) -> T:
         """The payload as an instance of a pydantic model, dataclass or other type; InvalidValue if it is none."""
+        from soorma_common.values import convert  # noqa: PLC0415 - the platform reads no objects, and starts without
+
         value: T = convert(self.get("data"), kind)
         return value
 

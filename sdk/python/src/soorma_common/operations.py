@@ -14,8 +14,8 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest, InvalidValue, WrongType
 from soorma_common.events import Envelope, TimerBody
+from soorma_common.json_text import LARGEST_INTEGER_BITS, decode
 from soorma_common.names import Name, PlanStatus
-from soorma_common.values import LARGEST_INTEGER_BITS, decode
 
 _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 

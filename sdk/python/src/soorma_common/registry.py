@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from soorma_common.errors import InvalidRequest, InvalidValue, LimitExceeded
-from soorma_common.models import codec_of
+from soorma_common.json_text import check
 from soorma_common.names import Name, check_name
 from soorma_common.topics import Topic, TopicLike, TopicName, check_topic
-from soorma_common.values import check
 
 if TYPE_CHECKING:
     DefinedTopic: TypeAlias = TopicLike
@@ -218,6 +217,8 @@ def schema_of(kind: Any) -> Any:
     if kind is None or isinstance(kind, dict | bool):
         return kind
     try:
+        from soorma_common.models import codec_of  # noqa: PLC0415 - the platform reads no types, and starts without
+
         return codec_of(kind).schema()
     except (InvalidRequest, TypeError, ValueError) as error:
         raise InvalidValue(f"{kind!r} is no JSON Schema and has none: {error}", path="$") from error

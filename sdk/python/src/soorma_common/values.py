@@ -1,38 +1,19 @@
-"""Values as JSON text.
+"""Python values as JSON text and back. What JSON cannot say is refused before it is sent, with its path in the value.
 
-A value is any JSON. It is kept as the text it came as, so key order, big integers and unicode come back
-as they went in. What JSON cannot say is refused before it is sent, with its path in the value.
+Text that comes from outside is checked, and read, in `json_text`.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import accumulate
-from operator import add
 from typing import Any
 
 import msgspec
 
 from soorma_common.errors import InvalidValue
+from soorma_common.json_text import DEEPEST_VALUE, LARGEST_INTEGER_BITS
 from soorma_common.models import codec_of, is_object, name_of, plain_of
 
-DEEPEST_VALUE = 128
-"""Levels of nesting a value may have: both ends decode by recursion."""
-
-LARGEST_INTEGER_BITS = 14_000
-"""Python reads and writes integers of up to 4,300 digits unless told otherwise."""
-
-_decoder = msgspec.json.Decoder()
-_raw_decoder = msgspec.json.Decoder(msgspec.Raw)
-_DIGITS = bytes.maketrans(b"123456789E", b"000000000e")
-_MANY_DIGITS = b"0" * 200
-_BRACKETS = bytes.maketrans(b"[{]}", b"1100")
-_ALL_ELSE = bytes(one for one in range(256) if one not in b"[]{}")
-_SHORT = 4096
-"""Bytes up to which text is quickly copied."""
-_STEPS = [[1 if byte >> bit & 1 else -1 for bit in range(7, -1, -1)] for byte in range(256)]
-_LEADS_TO = [sum(steps) for steps in _STEPS]
-_AT_MOST = [max(accumulate(steps)) for steps in _STEPS]
 _encoder = msgspec.json.Encoder()
 _PLAIN = frozenset([str, bool, type(None)])
 
@@ -52,72 +33,6 @@ def encode(value: Any) -> str:
     except UnicodeEncodeError:
         path = _surrogate_path(_plain(value, "$", 0), "$")
         raise InvalidValue(f"{path} holds a lone surrogate, which is no text", path=path) from None
-
-
-def decode(text: str | bytes) -> Any:
-    """A fresh Python value of JSON text that `encode` or `check` has let pass."""
-    return _decoder.decode(text)
-
-
-def compact(text: bytes) -> bytes:
-    """The same JSON without whitespace between its tokens, so that it holds no line break; other text as it is.
-
-    Strings, numbers and the order of keys stay as they are written.
-    """
-    if _has_no_blank(text):
-        return text  # as is what the SDK sends
-    try:
-        return msgspec.json.format(text, indent=-1)
-    except (ValueError, RecursionError):
-        return text  # whoever decodes it says what is wrong with it
-
-
-def _has_no_blank(text: bytes) -> bool:
-    if len(text) < _SHORT:  # one look, at the price of a copy, costs a fifth of four
-        return text.split(None, 1) == [text]
-    return not (b" " in text or b"\n" in text or b"\t" in text or b"\r" in text)
-
-
-def check(raw: bytes | bytearray | memoryview | msgspec.Raw, where: str = "value") -> str:
-    """The text of raw JSON from outside, after all of it was read once; InvalidValue if it is not strict JSON.
-
-    It is read without making a Python object of each part: a megabyte of empty lists takes 2 ms so, and else 25 ms.
-    """
-    data = bytes(raw)
-    try:
-        _raw_decoder.decode(data)
-        text = data.decode()
-        if _may_be_beyond_numbers(data):
-            _decoder.decode(data)
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise InvalidValue(f"{where} is not JSON that can be kept: {error}", path=where) from error
-    if len(data) > DEEPEST_VALUE and _is_too_deep(data):
-        raise InvalidValue(f"{where} is nested deeper than {DEEPEST_VALUE} levels", path=where)
-    return text
-
-
-def _may_be_beyond_numbers(data: bytes) -> bool:
-    """Whether there are numbers, or text, of so many digits that a number could be beyond a double, or be refused."""
-    if len(data) < len(_MANY_DIGITS) and b"e" not in data and b"E" not in data:
-        return False  # as most values are; to look at each of its digits costs more than all the rest
-    digits = data.translate(_DIGITS, b"+")
-    return b"e000" in digits or _MANY_DIGITS in digits
-
-
-def _is_too_deep(data: bytes) -> bool:
-    """Whether it is nested deeper than DEEPEST_VALUE levels. It is strict JSON.
-
-    Eight brackets are looked at at once: as the bits of a byte, of which a table knows how deep they lead.
-    """
-    if data.count(b"[") + data.count(b"{") <= DEEPEST_VALUE:
-        return False
-    outside = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
-    bits = outside.translate(_BRACKETS, _ALL_ELSE)
-    bits += b"10" * (-len(bits) % 8 // 2)
-    eights = int(bits, 2).to_bytes(len(bits) // 8, "big")
-    before = accumulate(map(_LEADS_TO.__getitem__, eights), initial=0)
-    deepest: int = max(map(add, before, map(_AT_MOST.__getitem__, eights)))
-    return deepest > DEEPEST_VALUE
 
 
 def _plain(value: Any, path: str, depth: int) -> Any:

@@ -14,9 +14,9 @@ from record import ALICE, PARKING, Record, event, ids, part, put, raw
 from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import Conflict, PlanEnded, ReentrantRequest
 from soorma_common.events import Timer
+from soorma_common.json_text import decode
 from soorma_common.memory import Commit, PlanCommit
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Ending, ExpirePlan, Fail
-from soorma_common.values import decode
 from soorma_platform.engine import commits, timers
 from soorma_platform.engine.rows import EventRow
 from soorma_platform.stores.protocol import Claimed, Membership, Retention

@@ -9,7 +9,7 @@ from record import ALICE, BOB, LEASE, ONCE, PARKING, STRANGER, Record, event, id
 from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import Fenced
 from soorma_common.events import DEAD_LETTERED
-from soorma_common.values import decode
+from soorma_common.json_text import decode
 
 EVER = 9_999
 

@@ -22,9 +22,9 @@ from record import (
 )
 
 from soorma_common.errors import HistoryGone
+from soorma_common.json_text import decode
 from soorma_common.memory import Cause
 from soorma_common.operations import Cleanup, ExpirePlan, RecordAction
-from soorma_common.values import decode
 
 LIFE = [
     # operations of a commit, and the key's value after it

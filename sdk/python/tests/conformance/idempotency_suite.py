@@ -8,8 +8,8 @@ import pytest
 from record import ALICE, BOB, STRANGER, Record, append, delete, event, extend, increment, merge, part, put
 
 from soorma_common.errors import Conflict, IdempotencyMismatch
+from soorma_common.json_text import decode
 from soorma_common.operations import Cleanup, RecordAction
-from soorma_common.values import decode
 
 MINUTE = 60.0
 

@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.events import Envelope, Event, plan_of
+from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed, PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import Append, Delete, Extend, Increment, Merge, Set
-from soorma_common.values import decode, encode
+from soorma_common.values import encode
 from soorma_platform.engine import deliveries
 from soorma_platform.engine.rows import Decision, LogEntry, Notice
 from soorma_platform.services.committer import Committer

@@ -9,9 +9,9 @@ import pytest
 from record import ALICE, ALL, BOB, MISSING, Record, append, delete, event, increment, merge, part, put
 
 from soorma_common.errors import HistoryGone, InvalidRequest, LimitExceeded, NotFound, PlanExists
+from soorma_common.json_text import decode
 from soorma_common.memory import Cause
 from soorma_common.operations import Cleanup, Complete, ExpirePlan, Fork, RecordAction
-from soorma_common.values import decode
 
 LIFE: list[list[Any]] = [
     [put("a", 1), put("b", [1]), put("c/1", None)],

@@ -16,7 +16,7 @@ from running import PythonProcess, config_of
 
 from soorma import EventClient
 from soorma.context import caller_for
-from soorma_common.values import decode
+from soorma_common.json_text import decode
 
 STALLED_SECONDS = 60.0
 PAUSE = 0.02

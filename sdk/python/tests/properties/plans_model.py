@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from soorma_common.errors import Conflict, WrongType
+from soorma_common.json_text import decode
 from soorma_common.memory import PlanCommit
 from soorma_common.operations import (
     Append,
@@ -20,7 +21,6 @@ from soorma_common.operations import (
     RecordAction,
     Set,
 )
-from soorma_common.values import decode
 
 
 @dataclass

@@ -20,11 +20,11 @@ from plans_model import Change, Plan, sweep
 from record import ALICE, ALL, BOB, LEASE, STRANGER, Clock, Record, append, extend, increment, merge, part, put
 
 from soorma_common.errors import Conflict, HistoryGone, SoormaError, WrongType
+from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memory import PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Delete, ExpirePlan, RecordAction
-from soorma_common.values import decode
 from soorma_platform.stores.sqlite import SqliteStore, transactions
 
 pytestmark = pytest.mark.behaviour("proofs.model")

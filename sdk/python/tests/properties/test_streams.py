@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from soorma.sent_events import Message, Parser
-from soorma_common.values import check, compact, decode
+from soorma_common.json_text import check, compact, decode
 from soorma_platform.services.http import sent_event
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)

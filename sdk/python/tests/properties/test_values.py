@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from soorma_common.errors import InvalidValue, WrongType
+from soorma_common.json_text import DEEPEST_VALUE, check, decode
 from soorma_common.memory import Cause
 from soorma_common.operations import (
     AnyKeyOperation,
@@ -27,7 +28,7 @@ from soorma_common.operations import (
     result,
     tag,
 )
-from soorma_common.values import DEEPEST_VALUE, check, decode, encode
+from soorma_common.values import encode
 from soorma_platform.engine.history import rebuild
 from soorma_platform.engine.rows import HistoryRow
 

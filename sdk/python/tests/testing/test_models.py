@@ -36,8 +36,9 @@ from pydantic import ConfigDict, Field
 from soorma import Event, EventDefinition, HandlerContext, RetryPolicy, Worker
 from soorma.errors import InvalidPayload, InvalidRequest, InvalidValue
 from soorma.testing import LocalPlatform
+from soorma_common.json_text import decode
 from soorma_common.registry import schema_of
-from soorma_common.values import decode, decode_as, encode
+from soorma_common.values import decode_as, encode
 
 EACH = {**{name: (type(value), value) for name, value in OBJECTS.items()}, **TYPED}
 each = pytest.mark.parametrize(("kind", "value"), EACH.values(), ids=EACH)

@@ -24,8 +24,9 @@ from functools import partial, reduce
 from typing import Any, NamedTuple, NoReturn, TypeVar, get_args, get_origin
 
 from soorma_common.errors import InvalidRequest, InvalidValue
+from soorma_common.json_text import DEEPEST_VALUE, decode
 from soorma_common.models import codec_of, difference, is_object, knows_fields, name_of
-from soorma_common.values import DEEPEST_VALUE, convert, decode, decode_as, encode
+from soorma_common.values import convert, decode_as, encode
 
 
 class NotAsDeclared(InvalidValue):

@@ -14,8 +14,8 @@ from soorma.cli.given import Json, JsonLines, Limit, Tenant, User, json_of
 from soorma.cli.reach import Platform, on_platform, until_interrupted
 from soorma.cli.tables import Column
 from soorma_common.errors import NotFound
+from soorma_common.json_text import decode
 from soorma_common.topics import Topic
-from soorma_common.values import decode
 
 app = typer.Typer(
     name="events",

@@ -9,7 +9,7 @@ import typer
 
 from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
-from soorma_common import values
+from soorma_common import json_text
 from soorma_common.errors import InvalidValue
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
 
@@ -60,6 +60,6 @@ def json_of(what: str, argument: str, hint: str) -> Any:
     """The value that a JSON text says. A word that is no JSON is refused: a typing error must not become data."""
     text = text_of(what, argument)
     try:
-        return values.decode(values.check(text.encode(errors="surrogateescape"), what))
+        return json_text.decode(json_text.check(text.encode(errors="surrogateescape"), what))
     except InvalidValue as error:
         raise CommandError(Exit.USAGE, screen.plain(f"{error.message}; {hint}")) from error

@@ -12,9 +12,9 @@ from soorma.cli import endings, past, screen, shown
 from soorma.cli.given import Json, JsonLines, Key, Limit, Plan, Tenant, User, json_of, text_of
 from soorma.cli.reach import Platform, on_platform, until_interrupted
 from soorma.cli.tables import Column
+from soorma_common.json_text import decode
 from soorma_common.names import check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete
-from soorma_common.values import decode
 
 app = typer.Typer(
     name="state",

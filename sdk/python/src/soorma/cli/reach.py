@@ -25,8 +25,8 @@ from soorma_common.errors import (
     SoormaError,
     Unavailable,
 )
+from soorma_common.json_text import decode
 from soorma_common.names import check_name
-from soorma_common.values import decode
 
 if TYPE_CHECKING:
     from soorma.bus import BusClient

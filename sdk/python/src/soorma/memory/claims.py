@@ -16,9 +16,9 @@ from soorma.memory.client import check_ttl
 from soorma.memory.keeping import LEASE_SECONDS, Found, Keeper
 from soorma.transport import Transport
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, SoormaError
+from soorma_common.json_text import decode
 from soorma_common.names import Scope
 from soorma_common.operations import MOST_PLACES, Acquire, AnyOperation, Release
-from soorma_common.values import decode
 
 if TYPE_CHECKING:
     from soorma.memory.client import Change

@@ -18,9 +18,10 @@ from soorma.memory.endings import cancellation, completion, failure
 from soorma.memory.plans import Plans, PlatformPlans, Stored
 from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.identity import entry_id
+from soorma_common.json_text import decode
 from soorma_common.names import Scope, check_name
 from soorma_common.operations import LONGEST_TTL, AnyEnding, AnyOperation, Cleanup, Delete, Set
-from soorma_common.values import decode, encode
+from soorma_common.values import encode
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import check_envelope, check_timer
+from soorma_common.json_text import check
 from soorma_common.limits import Limits
 from soorma_common.memory import Commit
 from soorma_common.names import check_name
@@ -37,7 +38,6 @@ from soorma_common.operations import (
     RecordAction,
     Set,
 )
-from soorma_common.values import check
 
 TICKET_CHARACTERS = 22
 """Those of `PlanEditor.moment`."""

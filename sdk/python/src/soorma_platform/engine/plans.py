@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from soorma_common.errors import Conflict, PlanEnded
 from soorma_common.events import Envelope, Timer, encode_envelope
+from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 from soorma_common.operations import (
@@ -34,7 +35,6 @@ from soorma_common.operations import (
     result,
     tag,
 )
-from soorma_common.values import decode
 from soorma_platform.engine import forks, semaphores
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import WAITS, CompensationRow, EntryRow, HistoryRow, PlanChange, PlanRow, PlanState

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
+
+import msgspec
 
 from soorma_common.errors import InvalidValue
 
@@ -36,8 +37,7 @@ _REFUSED = {
 }
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """How much work a schema can be: its `parts` with all references written out, and how often it `branches`.
 
     For a payload of depth d it takes at most about parts x branches^d steps.
@@ -61,13 +61,12 @@ def cost_of(schema: Any) -> Cost:
     return Cost(walk.parts, walk.branches())
 
 
-@dataclass
-class _Entry:
+class _Entry(msgspec.Struct):
     """A reference that is being followed, and where beneath it a reference leads back up."""
 
     target: str
     place: tuple[str, ...]
-    returns: list[tuple[str, ...]] = field(default_factory=list)
+    returns: list[tuple[str, ...]] = []
 
 
 class _Walk:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from soorma_common.errors import Fenced
+from soorma_common.json_text import check
 from soorma_common.limits import Limits
 from soorma_common.names import Scope, check_name
-from soorma_common.values import check
 from soorma_platform.engine.rows import Decision, Needs, Snapshot, StepRow
 
 

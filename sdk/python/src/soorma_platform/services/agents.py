@@ -32,10 +32,10 @@ from soorma_common.delivery import (
     Welcome,
 )
 from soorma_common.errors import Fenced, InvalidRequest, PlanCancelled, SoormaError, to_problem
+from soorma_common.json_text import compact
 from soorma_common.memory import Cause
 from soorma_common.names import Scope, check_name
 from soorma_common.topics import check_topic
-from soorma_common.values import compact
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.steps import Step

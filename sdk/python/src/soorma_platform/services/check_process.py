@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from soorma_common.errors import InvalidValue
-from soorma_common.values import decode
+from soorma_common.json_text import decode
 from soorma_platform.services.schemas import Misfit, Schema
 
 MOST_SCHEMAS = 128

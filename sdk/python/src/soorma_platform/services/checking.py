@@ -19,7 +19,7 @@ from typing import IO, Any
 import msgspec
 
 from soorma_common.errors import InvalidValue, Unavailable
-from soorma_common.values import compact, decode
+from soorma_common.json_text import compact, decode
 from soorma_platform.engine.schemas import depth_of
 from soorma_platform.logs import Log
 from soorma_platform.services.check_process import Answer, Question

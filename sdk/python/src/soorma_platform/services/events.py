@@ -32,11 +32,11 @@ from soorma_common.events import (
     from_cloudevent,
     to_cloudevent,
 )
+from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memory import Commit
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope, check_name, check_scope
 from soorma_common.topics import Topic, check_topic
-from soorma_common.values import decode
 from soorma_platform.buses.protocol import Bus, correlation_bell
 from soorma_platform.engine.rows import LogEntry
 from soorma_platform.metrics import Metrics

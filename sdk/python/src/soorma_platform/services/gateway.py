@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
-from importlib.resources import files
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -137,7 +137,7 @@ def _store(state: http.StoreHealth) -> str:
 @cache
 def _template() -> tuple[Template, bytes]:
     """The page, and the policy that allows what is in it and nothing else."""
-    text = files(__package__).joinpath("gateway.html").read_text("utf-8")
+    text = Path(__file__).with_name("gateway.html").read_text("utf-8")
     sources = {kind: b64encode(sha256(part.encode()).digest()).decode() for kind, part in _PART.findall(text)}
     policy = (
         f"default-src 'none'; style-src 'sha256-{sources['style']}'; script-src 'sha256-{sources['script']}'; "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 from soorma_common.errors import InvalidRequest, SoormaError
 from soorma_common.names import NAME_SCHEMA, check_name
@@ -19,8 +20,7 @@ LARGEST_NUMBER = 10**18 - 1
 NO_COMMA = "^[^,\\u0000]*$"
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """A parameter of the query, None where it is not given."""
 
     name: str
@@ -32,8 +32,7 @@ class Parameter:
         return {"type": "string"}
 
 
-@dataclass(frozen=True)
-class Number(Parameter):
+class Number(Parameter, frozen=True):
     """A whole number within bounds."""
 
     least: int = 0
@@ -58,8 +57,7 @@ class Number(Parameter):
         return default if value is None else value
 
 
-@dataclass(frozen=True)
-class Text(Parameter):
+class Text(Parameter, frozen=True):
     """Any text; `is_name` where it must be a name (1 to 255 characters), or even `one_of` some, which `run` checks."""
 
     is_name: bool = True
@@ -78,8 +76,7 @@ class Text(Parameter):
         return check_name(self.name, text) if self.is_name and text is not None else text
 
 
-@dataclass(frozen=True)
-class Word(Parameter):
+class Word(Parameter, frozen=True):
     """One of a few words; the first is the default."""
 
     words: tuple[str, ...] = ()
@@ -97,11 +94,10 @@ class Word(Parameter):
         return word
 
 
-@dataclass(frozen=True)
-class Names(Parameter):
+class Names(Parameter, frozen=True):
     """Names, separated by commas."""
 
-    check: Callable[[str], str] = field(default=lambda name: check_name("name", name))
+    check: Callable[[str], str] = lambda name: check_name("name", name)
     one_of: tuple[str, ...] = ()
 
     @property
@@ -116,8 +112,7 @@ class Names(Parameter):
         return frozenset(self.check(name) for name in text.split(",")) if text else None
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(msgspec.Struct, frozen=True):
     """A header that an endpoint reads: one word, a text of some pattern, or else a name (`Request.header_text`)."""
 
     name: str
@@ -136,8 +131,7 @@ class Header:
         return {"type": "string", "pattern": self.pattern}
 
 
-@dataclass(frozen=True)
-class Owner(Text):
+class Owner(Text, frozen=True):
     """Whose data is read, as the query says or else a `header`; all that there is where neither says it."""
 
     header: str = ""
@@ -164,8 +158,7 @@ USER_ID = Owner("user_id", "Of this user only.", header="X-User-ID")
 EVENTS_OF = Header("X-Tenant-ID", "The tenant whose event types are told; without it those that belong to all tenants.")
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """A method and a path, and what answers them. `run`'s docstring is what the documentation says.
 
     `answers` and `body` are the types of the JSON on both sides, None where there is no body; where it may be of
@@ -195,11 +188,11 @@ class Endpoint:
     """of its answer"""
     numbers: tuple[Number, ...] = ()
     """names in its path that are numbers"""
-    gives: Mapping[str, str] = field(default_factory=dict)
+    gives: Mapping[str, str] = msgspec.field(default_factory=dict)
     """names in the paths of other endpoints, and where in its answer they are (as an OpenAPI link says it)"""
-    also: Mapping[int, Any] = field(default_factory=dict)
+    also: Mapping[int, Any] = msgspec.field(default_factory=dict)
     """types of the JSON that it answers with other statuses, where that is no problem document"""
-    examples: Mapping[str, Any] = field(default_factory=dict)
+    examples: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """a body of each media type"""
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 
 import apsw
@@ -15,7 +14,7 @@ from soorma_common.starting import DATABASE, NEEDS_MIGRATION
 from soorma_platform.stores.sqlite.locking import PRIVATE_FILE
 
 BUSY_MS = 3000
-_PACKAGE = files("soorma_platform.stores.sqlite")
+_PACKAGE = Path(__file__).parent
 
 
 def _named_queries() -> dict[str, str]:

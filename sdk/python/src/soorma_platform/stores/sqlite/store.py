@@ -315,16 +315,17 @@ class SqliteStore:
 
     async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
         """See `Store.subscribe`."""
-        membership: Membership = await self._change(
-            lambda tx: deliveries.subscribe(tx, self._clock.read(), tenant_id, group, subscriptions)
-        )
-        place: Cursor | None = None
 
-        def step(connection: apsw.Connection) -> Cursor | None:
-            return deliveries.join(connection, self._uptime(), tenant_id, membership, place)
+        def begin(connection: apsw.Connection) -> tuple[Membership, Cursor | None]:
+            membership = deliveries.subscribe(connection, self._clock.read(), tenant_id, group, subscriptions)
+            return membership, deliveries.join(connection, self._uptime(), tenant_id, membership, None)
 
-        while (place := await self._change(step)) is not None:
-            pass  # others have their turns between two steps
+        place: Cursor | None
+        membership, place = await self._change(begin)  # for nearly all, one flush of the disk is enough
+        while place is not None:  # others have their turns between two steps
+            place = await self._change(
+                partial(deliveries.join, now=self._uptime(), tenant_id=tenant_id, membership=membership, place=place)
+            )
         return membership
 
     async def join(
