@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 import apsw
@@ -53,7 +54,8 @@ _POLICY = 11
 """column of a delivery's retry policy"""
 
 _answers = msgspec.json.Decoder(StoredAnswer)
-_policies = msgspec.json.Decoder(RetryPolicy)
+_policy_of = lru_cache(maxsize=1024)(msgspec.json.Decoder(RetryPolicy).decode)
+"""A policy checks itself when it is made, and each commit of a handler asks for one of a few."""
 
 
 def load(connection: apsw.Connection, needs: Needs, now: Moment) -> Snapshot:
@@ -256,7 +258,7 @@ def delivery(connection: apsw.Connection, fence: str) -> DeliveryRow | None:
     if row is None:
         return None
     columns: list[Any] = list(row)
-    columns[_POLICY] = _policies.decode(columns[_POLICY])
+    columns[_POLICY] = _policy_of(columns[_POLICY])
     return DeliveryRow(*columns)
 
 
