@@ -58,6 +58,24 @@ def exchange(url: str, *pieces: str | bytes) -> tuple[int, bytes]:
 
 @pytest.mark.behaviour("http.said-once")
 @pytest.mark.parametrize(
+    ("target", "header", "status"),
+    [
+        ("http://localhost", "localhost", 200),
+        ("http://127.0.0.1:8083", "evil.example", 200),
+        ("http://[::1]:8083", "evil.example", 200),
+        ("http://evil.example", "localhost", 403),
+        ("http://evil.example:8083", "localhost", 403),
+        ("//evil.example", "localhost", 404),
+        ("http://localhost@evil.example", "localhost", 403),
+    ],
+)
+def test_the_host_is_that_of_the_target(running: PlatformProcess, target: str, header: str, status: int) -> None:
+    head = HEAD.replace("PUT /", f"PUT {target}/").replace("Host: localhost", f"Host: {header}")
+    assert exchange(running.memory_url, head + WHOLE)[0] == status
+
+
+@pytest.mark.behaviour("http.said-once")
+@pytest.mark.parametrize(
     "trailer",
     ["X-Tenant-ID: other", "Origin: http://evil.example", "Host: evil.example", "Content-Type: text/plain",
      'If-Match: "77"', "Idempotency-Key: one", "X-User-ID: other", "Expect: 100-continue"],

@@ -10,10 +10,12 @@ import logging
 import resource
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from httptools import HttpParserInvalidURLError, parse_url
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -136,11 +138,22 @@ class Connection(HttpToolsProtocol):
         if len(self.headers) > MOST_HEADERS or (self._bytes > LARGEST_HEAD and self._is_too_long):
             self._why = _TOO_LARGE
             raise _Beyond
+        if not self.url.startswith(b"/"):
+            self._take_host_of_target()
         HttpToolsProtocol.on_headers_complete(self)
         if self.parser.should_upgrade():
             self.scope["headers"] = self.headers.copy()  # uvicorn looks at its own again
         else:
             self.headers = []
+
+    def _take_host_of_target(self) -> None:
+        """A target that names a host (`GET http://host/path`) says more than the header Host (RFC 9112, 3.2.2)."""
+        with suppress(HttpParserInvalidURLError):  # uvicorn finds it next, and says so
+            target = parse_url(self.url)
+            if target.host:
+                host = b"[%b]" % target.host if b":" in target.host else target.host
+                place = b"%b:%d" % (host, target.port) if target.port else host
+                self.headers[:] = [(name, place if name == b"host" else value) for name, value in self.headers]
 
     @property
     def _is_too_long(self) -> bool:
