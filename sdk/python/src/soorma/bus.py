@@ -97,28 +97,25 @@ class PlatformOutbox:
         self._check_scope = check_scope or _any_scope
 
     async def send(self, events: list[Envelope]) -> None:
-        """See `Outbox.send`."""
         for event in events:
             self._check_scope(_scope_of(event))
         body = msgspec.json.encode(events[0] if len(events) == 1 else events)
         await self._caller.call("events", "POST", "/v1/events/publish", body=body)
 
     async def set_timer(self, timer: Timer) -> None:
-        """See `Outbox.set_timer`."""
         body = msgspec.json.encode(timer)
         scope = _scope_of(timer.event)
         self._check_scope(scope)
         await self._caller.call("events", "POST", "/v1/events/timers", scope=scope, body=body)
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool:
-        """See `Outbox.cancel_timer`."""
         self._check_scope(scope)
         path = f"/v1/events/timers/{segment(event_id)}"
         answer = await self._caller.call("events", "DELETE", path, scope=scope)
         return bool(msgspec.json.decode(answer)["cancelled"])
 
     async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
-        """See `Outbox.request`. ReentrantRequest where only those could respond who wait for this one."""
+        """Asks, and waits; ReentrantRequest where only those could respond who wait for this request."""
         self._check_scope(_scope_of(event))
         body = msgspec.json.encode(event)
         await self._caller.call("events", "POST", "/v1/events/publish", body=body, query={"awaited": "true"})

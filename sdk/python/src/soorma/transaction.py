@@ -246,7 +246,6 @@ class Transaction:
 
     @property
     def collects(self) -> bool:
-        """See `Plans.collects`."""
         return True
 
     async def apply(
@@ -256,7 +255,6 @@ class Transaction:
         operations: list[AnyOperation],
         expected_revision: int | None = None,
     ) -> Applied:
-        """See `Plans.apply`."""
         self.check(scope)
         self._check_may_change()
         if expected_revision is not None:
@@ -392,7 +390,6 @@ class Transaction:
         operation.expected_revision = None  # what was read is checked at the commit
 
     async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
-        """See `Plans.read`."""
         self.check(scope)
         plan = self._plan(plan_id)
         await self._fetch(plan_id, plan, keys)
@@ -409,7 +406,6 @@ class Transaction:
         return found
 
     async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
-        """See `Plans.keys`."""
         self.check(scope)
         plan = self._plan(plan_id)
         names = {key for key in await self._all_keys(plan_id, plan) if key.startswith(prefix)}
@@ -422,7 +418,7 @@ class Transaction:
         return sorted(names)
 
     async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
-        """See `Plans.plan`: its status is relied on, and is that which the transaction gives it."""
+        """Returns the plan, with the status that the transaction gives it; the commit relies on the one it had."""
         self.check(scope)
         plan = self._plan(plan_id)
         row = await self._row(plan_id)
@@ -433,7 +429,6 @@ class Transaction:
         return told(plan_id, row, plan.operations)
 
     async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
-        """See `Plans.actions`."""
         self.check(scope)
         plan = self._plan(plan_id)
         rows = [] if plan.cleared else await self._platform.actions(scope, plan_id)
@@ -445,7 +440,6 @@ class Transaction:
     # as Outbox
 
     async def send(self, events: list[Envelope]) -> None:
-        """See `Outbox.send`."""
         self._check_may_change()
         for event in events:
             self.check(_scope_of(event))
@@ -456,7 +450,6 @@ class Transaction:
         self._events += events
 
     async def set_timer(self, timer: Timer) -> None:
-        """See `Outbox.set_timer`."""
         self._check_may_change()
         event = timer.event
         self.check(_scope_of(event))
@@ -465,7 +458,7 @@ class Transaction:
         self._timers.append(timer)
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
-        """See `Outbox.cancel_timer`: known only of a timer, or deadline, that this attempt has set."""
+        """Takes a timer back; None where it is not one of this attempt: then nobody knows before the commit."""
         self.check(scope)
         self._check_may_change()
         own = [timer for timer in self._timers if timer.event.id == event_id]
@@ -485,7 +478,6 @@ class Transaction:
         event: Envelope,
         response_of: Callable[[Envelope], Awaitable[Event]],  # noqa: ARG002 - nobody asks
     ) -> Event:
-        """See `Outbox.request`."""
         raise InvalidRequest(
             f"request {event.type!r} would be published at once and waited for, inside a transaction that is not "
             "committed yet: ask before it begins"
@@ -494,7 +486,7 @@ class Transaction:
     # inside
 
     def check(self, scope: Scope) -> None:
-        """See `Plans.check`: HandlerEnded once it is over, Forbidden for another tenant or user than its own."""
+        """Raises HandlerEnded once it is over, and Forbidden for a tenant or user other than its own."""
         if self._is_over:
             raise HandlerEnded(f"{self._what} has ended and cannot be used any more; await all that it starts before")
         if scope != self.scope:  # each call comes here: the sentence is made where there is something to say
@@ -593,7 +585,7 @@ class HandlerTransaction(Transaction):
         return replace(super().commit(), fence=self._fence, cause=cause)
 
     async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
-        """See `Outbox.request`: a step of the handler, under an id that is derived from the delivery and the question.
+        """Asks in a step of the handler, under an id that is derived from the delivery and the question.
 
         So tasks that ask side by side each get their own response, in whatever order they ask in a later attempt.
         """

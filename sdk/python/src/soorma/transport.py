@@ -91,7 +91,6 @@ class HttpTransport:
     async def request(
         self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, bytes]:
-        """See `Transport.request`."""
         url = self._addresses[service] + path
         try:
             data = body if body is None or len(body) < LARGE_BODY else io.BytesIO(body)  # aiohttp sends it in pieces
@@ -105,7 +104,6 @@ class HttpTransport:
     async def stream(
         self, service: Service, path: str, headers: Mapping[str, str]
     ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
-        """See `Transport.stream`."""
         url = self._addresses[service] + path
         patience = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=60.0)
         session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
@@ -119,7 +117,6 @@ class HttpTransport:
 
     @asynccontextmanager
     async def connect(self, service: Service, path: str) -> AsyncIterator[Socket]:
-        """See `Transport.connect`."""
         url = self._addresses[service] + path
         session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
         try:
@@ -134,7 +131,6 @@ class HttpTransport:
     def request_blocking(
         self, service: Service, path: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """See `Transport.request_blocking`."""
         parts = urlsplit(self._addresses[service])
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_SECONDS)

@@ -61,7 +61,6 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, fields, `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter.format`."""
         head = {
             "time": rfc3339(int(record.created * 1000)),
             "level": record.levelname.lower(),
@@ -85,7 +84,6 @@ class ConsoleFormatter(logging.Formatter):
         self._colours = colours
 
     def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter.format`."""
         record.message = record.getMessage()
         trouble = plain(_trouble(self, record))
         return f"{self._line(record)}\n{trouble}" if trouble else self._line(record)

@@ -43,7 +43,7 @@ class MortalPlatform(LocalPlatform):
         return self._crash
 
     async def advance(self, seconds: float, *, settle: bool = True) -> None:
-        """See `LocalPlatform.advance`; nobody dies meanwhile, nor behind it."""
+        """Moves the clock; nobody dies meanwhile, nor behind it."""
         if self._crash is not None:
             await self.settle()
             self._crash.is_armed = False

@@ -43,6 +43,5 @@ def run(key: Key, request: Request) -> tuple[Key, Result]:
 
 
 def step(key: Key, call: Call) -> Key | None:
-    """See `linearizability.Step`."""
     after, result = run(key, call.request)
     return after if not call.answered or call.result == result else None

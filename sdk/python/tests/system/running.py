@@ -304,7 +304,7 @@ class PythonProcess:
                 self._news.wait(left)
 
     async def until(self, text: str, count: int = 1, seconds: float = WAIT) -> str:
-        """See `until_blocking`; the event loop goes on meanwhile."""
+        """Waits for a condition; the event loop goes on meanwhile."""
         return await asyncio.to_thread(self.until_blocking, text, count, seconds)
 
     async def subscribed(self, count: int = 1) -> Self:

@@ -92,7 +92,6 @@ class PlatformPlans:
 
     @property
     def collects(self) -> bool:
-        """See `Plans.collects`."""
         return False
 
     def check(self, scope: Scope) -> None:
@@ -107,7 +106,6 @@ class PlatformPlans:
         operations: list[AnyOperation],
         expected_revision: int | None = None,
     ) -> Applied:
-        """See `Plans.apply`."""
         part = PlanCommit(plan_id, operations, expected_revision=expected_revision)
         body = msgspec.json.encode(Commit([part], cause=self._cause))
         answer = await self._caller.call("memory", "POST", "/v1/memory/commit", scope=scope, body=body)
@@ -116,7 +114,6 @@ class PlatformPlans:
         return Applied(results, done.plans[0].revision, datetime.fromtimestamp(done.at / 1000).astimezone())
 
     async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
-        """See `Plans.read`."""
         if len(keys) == 1:
             try:
                 path = f"/v1/memory/working/{segment(plan_id)}/{segment(keys[0])}"
@@ -133,7 +130,7 @@ class PlatformPlans:
         return found
 
     async def keys(self, scope: Scope, plan_id: str, prefix: str, revision: int | None = None) -> list[str]:
-        """See `Plans.keys`; with a revision, those that there were then."""
+        """Lists the keys; with a revision, those that there were then."""
         path = f"/v1/memory/working/{segment(plan_id)}"
         wanted: dict[str, Any] = {"prefix": prefix, "values": "false", "limit": 1000, "revision": revision}
         after: str | None = ""
@@ -164,12 +161,10 @@ class PlatformPlans:
         return int(page["revision"])
 
     async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
-        """See `Plans.plan`."""
         found: dict[str, Any] = await self._caller.read("memory", f"/v1/memory/plans/{segment(plan_id)}", scope)
         return found
 
     async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
-        """See `Plans.actions`."""
         path = f"/v1/memory/actions/{segment(plan_id)}"
         after: int | None = 0
         found: list[dict[str, Any]] = []

@@ -39,7 +39,6 @@ class Host:
         return self.transport.is_dead
 
     async def start(self) -> None:
-        """See `Agent.start`."""
         self.agent._lend(self._caller, self._run)  # noqa: SLF001 - the seam that is there for this package
         try:
             await self.agent.start()
@@ -48,7 +47,7 @@ class Host:
             raise
 
     async def stop(self, patience: float | None) -> None:
-        """See `Agent.stop`; `patience` in seconds, None: what the agent says."""
+        """Stops the agent; `patience` is in seconds, None means the agent's own."""
         try:
             await self.agent.stop(drain_timeout=patience)
         finally:

@@ -104,7 +104,6 @@ class LocalTransport:
     async def request(
         self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, bytes]:
-        """See `Transport.request`."""
         return await counted(f"{method} {path}", self._request(service, method, path, headers, body))
 
     async def _request(
@@ -126,7 +125,6 @@ class LocalTransport:
     async def stream(
         self, service: Service, path: str, headers: Mapping[str, str]
     ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
-        """See `Transport.stream`."""
         exchange = Exchange(service, None)
         task = await counted(f"GET {path}", self._open(exchange, service, path, headers))
         self._exchanges.add(exchange)
@@ -160,7 +158,6 @@ class LocalTransport:
 
     @asynccontextmanager
     async def connect(self, service: Service, path: str) -> AsyncIterator[LocalSocket]:
-        """See `Transport.connect`."""
         await self.passes()
         if failure := failure_of(self._network.failures, service, "GET", path):
             raise failure.error(service, "GET", path)
@@ -182,7 +179,7 @@ class LocalTransport:
     def request_blocking(
         self, service: Service, path: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """See `Transport.request_blocking`. The event loop has to answer: blocked, it is as good as an outage."""
+        """Asks from a thread. The event loop has to answer: blocked, it is as good as an outage."""
         sent = {"Content-Type": "application/json", **(headers or {})}
         work = self.request(service, "POST", path, sent, body)
         try:
@@ -200,7 +197,7 @@ class LocalTransport:
         return content
 
     async def close(self) -> None:
-        """See `Transport.close`: there is nothing to close."""
+        """Does nothing: there is nothing to close."""
 
     async def passes(self) -> None:
         """Returns when something from or to this client can pass: not while it is frozen, never when it is dead."""
@@ -251,7 +248,7 @@ class LocalSocket(SocketPipe):
         self._network = network
 
     async def send(self, frame: bytes) -> None:
-        """See `Socket.send`. Sending an attempt's outcome, and waiting for the answer, are awaits of the attempt."""
+        """Sends a frame. Sending an attempt's outcome, and waiting for the answer, are awaits of the attempt."""
         await self._transport.passes()
         if self.hello is None:
             hello = _agent_frames.decode(frame)
@@ -265,7 +262,6 @@ class LocalSocket(SocketPipe):
             await attempt.reach("its outcome is answered")
 
     async def receive(self) -> bytes:
-        """See `Socket.receive`."""
         try:
             return await self.take()
         finally:

@@ -22,8 +22,6 @@ def watch(context: HandlerContext) -> None:
 
 
 class _WatchedPlans:
-    """See `soorma.memory.plans.Plans`."""
-
     def __init__(self, plans: Plans) -> None:
         self._plans = plans
 
@@ -54,8 +52,6 @@ class _WatchedPlans:
 
 
 class _WatchedOutbox:
-    """See `soorma.bus.Outbox`."""
-
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
 
@@ -73,8 +69,6 @@ class _WatchedOutbox:
 
 
 class _WatchedSteps:
-    """See `soorma.context.StepRunner`."""
-
     def __init__(self, steps: StepRunner) -> None:
         self._steps = steps
 

@@ -12,8 +12,6 @@ from soorma_platform.engine.rows import LogEntry, Notice
 
 
 class InProcessBell:
-    """See `Bell`."""
-
     def __init__(self, name: str, doors: dict[str, deque[InProcessBell]]) -> None:
         self._name = name
         self._doors = doors
@@ -30,11 +28,9 @@ class InProcessBell:
             del self._doors[self._name]
 
     def ring(self) -> None:
-        """See `Bell.ring`."""
         self._rung.set()
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - a bell is waited at for a time
-        """See `Bell.wait`."""
         try:
             async with asyncio.timeout(timeout):
                 await self._rung.wait()
@@ -45,14 +41,11 @@ class InProcessBell:
 
 
 class InProcessBus:
-    """See `Bus`."""
-
     def __init__(self) -> None:
         self._doors: dict[str, deque[InProcessBell]] = defaultdict(deque)
         self._subscribers: list[Callable[[list[LogEntry]], None]] = []
 
     def notify(self, notice: Notice) -> None:
-        """See `Bus.notify`."""
         for name in bells(notice):
             if waiting := self._doors.get(name):
                 for bell in waiting:
@@ -63,10 +56,8 @@ class InProcessBus:
                 receive(notice.entries)
 
     def bell(self, name: str) -> InProcessBell:
-        """See `Bus.bell`."""
         return InProcessBell(name, self._doors)
 
     def subscribe(self, receive: Callable[[list[LogEntry]], None]) -> Callable[[], None]:
-        """See `Bus.subscribe`."""
         self._subscribers.append(receive)
         return lambda: self._subscribers.remove(receive)

@@ -14,12 +14,11 @@ class SimulatedLeases(LeaseKeeper):
     _renewing: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
-        """See `LeaseKeeper.stop`."""
         if self._renewing is not None:
             self._renewing.cancel()
 
     def now(self) -> float:
-        """See `LeaseKeeper.now`: the time of the simulation."""
+        """Returns the time of the simulation."""
         return asyncio.get_running_loop().time()
 
     def _begin(self) -> None:

@@ -211,7 +211,6 @@ class SimulatedTransport:
     async def request(
         self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
     ) -> tuple[int, bytes]:
-        """See `Transport.request`."""
         if self._process.is_ending:
             raise lost(service)
         call = _Call(self._process, service, method, path)
@@ -227,7 +226,6 @@ class SimulatedTransport:
 
     @asynccontextmanager
     async def connect(self, service: Service, path: str) -> AsyncIterator[_Socket]:
-        """See `Transport.connect`."""
         network, server = self._network, self._network.platform
         await asyncio.sleep(network.latency())
         if server is None or server is not network.platform or self._process.is_ending:
@@ -250,4 +248,4 @@ class SimulatedTransport:
         raise NotImplementedError
 
     async def close(self) -> None:
-        """See `Transport.close`."""
+        pass

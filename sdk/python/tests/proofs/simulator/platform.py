@@ -104,7 +104,6 @@ class SimulatedWriter(Writer):
         self.written_at = 0.0
 
     async def run(self, job: Any, *, durable: bool = True, brief: bool = False) -> Any:
-        """See `Writer.run`."""
         ticket = _Ticket(job, self._process.create_future(), durable=durable)
         if not self._fresh:
             self._process.call_later(self._machine.world.dice.uniform(0, 0.002), self._write)
@@ -112,7 +111,7 @@ class SimulatedWriter(Writer):
         return await ticket.future
 
     async def close(self) -> None:
-        """See `Writer.close`."""
+        pass
 
     def _write(self) -> None:
         batch, self._fresh = self._fresh, []
@@ -171,14 +170,14 @@ class SimulatedStore(SqliteStore):
         self._upkeep = Upkeep(self.transact, self._writer, self._clock, self._offers)
 
     def hopeless(self) -> str | None:
-        """See `Store.hopeless`. A simulated disk is there and writes, or the process is dead."""
+        """Says nothing: a simulated disk is there and writes, or the process is dead."""
         return None
 
     def _silent(self) -> float:
         return 0.0
 
     async def close(self) -> None:
-        """See `Store.close`."""
+        pass
 
 
 class Clocks:

@@ -42,7 +42,6 @@ class Offers:
 
     @contextmanager
     def offered(self, offer: Offer) -> Iterator[None]:
-        """See `Store.offered`."""
         group = offer.group_id
         self._standing[group] = (*self._standing.get(group, ()), offer)
         try:
@@ -95,7 +94,6 @@ class Offers:
         return subscription not in self._unserved.get(group, ())
 
     def survey(self, connection: apsw.Connection, group: int) -> Survey:
-        """See `Store.survey`."""
         served = self.served(group)
         self._unserved.pop(group, None)
         if not served:

@@ -146,8 +146,6 @@ class SqliteStore:
         self._lock.close()
 
     async def transact(self, needs: Needs, decide: Callable[[Snapshot], Decision]) -> Decision:
-        """See `Store.transact`."""
-
         def job(connection: apsw.Connection) -> tuple[Decision, Notice]:
             snapshot = transactions.load(connection, needs, self._clock.read())
             if needs.forks:
@@ -161,13 +159,11 @@ class SqliteStore:
     # plans
 
     async def entry(self, scope: Scope, plan_id: str, key: str) -> EntryRow | None:
-        """See `Store.entry`."""
         with self._failures:
             row = one(self._reading, "live_entry", (scope.tenant_id, scope.user_id, plan_id, key, self._now()))
         return EntryRow(*row) if row else None
 
     async def plan(self, scope: Scope, plan_id: str, keys: set[str]) -> PlanState:
-        """See `Store.plan`."""
         now = self._clock.read()
         with self._reads(together=True) as connection:
             state = transactions.plan_state(connection, scope, plan_id, keys, now)
@@ -180,7 +176,6 @@ class SqliteStore:
     async def entries(
         self, scope: Scope, plan_id: str, prefix: str, after: str, limit: int
     ) -> tuple[PlanRow, list[EntryRow]]:
-        """See `Store.entries`."""
         now = self._now()
         with self._reads(together=True) as connection:
             plan = transactions.plan_row(connection, scope, plan_id, now)
@@ -189,7 +184,6 @@ class SqliteStore:
     async def plans(
         self, scope: Scope, after: str, limit: int, status: str | None = None, *, stalled: bool = False
     ) -> list[PlanRow]:
-        """See `Store.plans`."""
         values = (scope.tenant_id, scope.user_id, after, self._now(), status, stalled, limit)
         rows = await self._overview.look(lambda connection: rows_of(connection, "live_plans", values))
         return [transactions.to_plan(row) for row in rows]
@@ -197,7 +191,6 @@ class SqliteStore:
     async def history(
         self, scope: Scope, plan_id: str, key: str | None, after: int | None, until: int | None, limit: int
     ) -> tuple[PlanRow, list[HistoryRow]]:
-        """See `Store.history`."""
         now = self._now()
 
         def look(connection: apsw.Connection) -> tuple[PlanRow, int, list[HistoryRow]]:
@@ -217,7 +210,6 @@ class SqliteStore:
         return plan, rows
 
     async def actions(self, scope: Scope, plan_id: str, after: int, limit: int) -> list[HistoryRow]:
-        """See `Store.actions`."""
         now = self._now()
         with self._reads(together=True) as connection:
             plan = transactions.plan_row(connection, scope, plan_id, now)
@@ -227,7 +219,6 @@ class SqliteStore:
             return [transactions.to_history(row) for row in rows]
 
     async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> str | None:
-        """See `Store.value_at`."""
         now = self._now()
 
         def look(connection: apsw.Connection) -> str | None:
@@ -245,7 +236,6 @@ class SqliteStore:
     async def values_at(
         self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int
     ) -> PastValues:
-        """See `Store.values_at`."""
         now = self._now()
         least, below = (prefix, behind(prefix)) if prefix else (None, None)
         keys = past.Range(after, least, below, limit)
@@ -261,24 +251,20 @@ class SqliteStore:
     # the log
 
     async def log(self, after: int, limit: int) -> list[LogEntry]:
-        """See `Store.log`."""
         with self._reads(together=True) as connection:
             check_horizon("position", after, one(connection, "log_bounds", ())[0])
             return [LogEntry(*row) for row in page_of(connection, "log", (after, limit), _ENVELOPE, LOG_PAGE)[0]]
 
     async def log_end(self) -> int:
-        """See `Store.log_end`."""
         with self._reads() as connection:
             return int(one(connection, "log_bounds", ())[1])
 
     async def event(self, tenant_id: str, event_id: str) -> LogEntry | None:
-        """See `Store.event`."""
         with self._reads() as connection:
             row = one(connection, "event", (tenant_id, event_id))
         return LogEntry(*row) if row else None
 
     async def correlated(self, scope: Scope, correlation_id: str, after: int, limit: int) -> list[LogEntry]:
-        """See `Store.correlated`."""
         values = (correlation_id, after, scope.tenant_id, scope.user_id, limit)
         with self._reads() as connection:
             return [LogEntry(*row) for row in page_of(connection, "correlated", values, _ENVELOPE)[0]]
@@ -286,7 +272,6 @@ class SqliteStore:
     # timers
 
     async def due_timers(self, limit: int) -> list[TimerRow]:
-        """See `Store.due_timers`."""
         now = self._clock.read()
         with self._reads() as connection:
             rows = [
@@ -298,7 +283,6 @@ class SqliteStore:
         return sorted(due, key=lambda timer: (timer.left(now), timer.id))[:limit]
 
     async def next_timer(self) -> float | None:
-        """See `Store.next_timer`."""
         with self._reads() as connection:
             due = one(connection, "next_timer", ())
         now = self._clock.read()
@@ -306,7 +290,6 @@ class SqliteStore:
         return min(left) / 1000 if left else None
 
     async def timers(self, scope: Scope, plan_id: str | None, after: int, limit: int) -> list[TimerRow]:
-        """See `Store.timers`."""
         values = (scope.tenant_id, scope.user_id, after, plan_id, limit)
         rows = await self._overview.look(lambda connection: rows_of(connection, "timers", values))
         return [transactions.to_timer(row) for row in rows]
@@ -314,8 +297,6 @@ class SqliteStore:
     # deliveries
 
     async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
-        """See `Store.subscribe`."""
-
         def begin(connection: apsw.Connection) -> tuple[Membership, Cursor | None]:
             membership = deliveries.subscribe(connection, self._clock.read(), tenant_id, group, subscriptions)
             return membership, deliveries.join(connection, self._uptime(), tenant_id, membership, None)
@@ -338,8 +319,6 @@ class SqliteStore:
         running: Collection[str] = (),
         number: int = 0,
     ) -> None:
-        """See `Store.join`."""
-
         def job(connection: apsw.Connection) -> tuple[None, Notice | None]:
             now = self._clock.read()
             if process and one(connection, "is_outdated", (process, instance, group_id, number)):
@@ -355,12 +334,9 @@ class SqliteStore:
         await self._writer.run(job, durable=False)
 
     async def drain(self, replica: str) -> None:
-        """See `Store.drain`."""
         await self._change(lambda tx: tx.execute(SQL["drain_replica"], (replica,)), durable=False)
 
     async def leave(self, replica: str) -> None:
-        """See `Store.leave`."""
-
         def job(connection: apsw.Connection) -> tuple[None, Notice]:
             freed = deaths.free(connection, self._uptime(), replica, deaths.CLOSED)
             connection.execute(SQL["remove_replica"], (replica,))
@@ -370,12 +346,9 @@ class SqliteStore:
         await self._writer.run(job)
 
     def offered(self, offer: Offer) -> AbstractContextManager[None]:
-        """See `Store.offered`."""
         return self._offers.offered(offer)
 
     async def claim(self, offer: Offer) -> None:
-        """See `Store.claim`."""
-
         def job(_: apsw.Connection) -> tuple[None, None]:
             self._offers.ask(offer)
             return None, None
@@ -383,7 +356,6 @@ class SqliteStore:
         await self._writer.run(job, durable=False, brief=True)
 
     async def next_ready(self, subscription_ids: list[int]) -> float | None:
-        """See `Store.next_ready`."""
         queries = ("next_ready", "next_suspect") if self._offers.has_suspects else ("next_ready",)
         with self._reads() as connection:
             times = [one(connection, query, (id_,))[0] for id_ in subscription_ids for query in queries]
@@ -392,8 +364,6 @@ class SqliteStore:
         return None if earliest == NEVER else (earliest - self._uptime()) / 1000
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
-        """See `Store.renew`."""
-
         def job(connection: apsw.Connection) -> list[str]:
             moment = self._clock.read()
             ends = deliveries.lease_ends(moment.uptime, lease)
@@ -404,8 +374,6 @@ class SqliteStore:
         return await self._change(job, durable=False)
 
     async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
-        """See `Store.resume`."""
-
         def job(connection: apsw.Connection) -> list[Claimed]:
             self._offers.lease_until(until := self._in(lease))
             return deliveries.resume(connection, fences, until, replica)
@@ -413,17 +381,13 @@ class SqliteStore:
         return await self._change(job, durable=False)
 
     async def give_back(self, fences: list[str]) -> None:
-        """See `Store.give_back`."""
         await self._writer.run(lambda tx: (None, deliveries.give_back(tx, self._uptime(), fences)))
 
     async def delivery(self, fence: str) -> DeliveryRow | None:
-        """See `Store.delivery`."""
         with self._reads() as connection:
             return transactions.delivery(connection, fence)
 
     async def survey(self, group_id: int) -> Survey:
-        """See `Store.survey`."""
-
         def job(connection: apsw.Connection) -> tuple[Survey, Notice]:
             return self._offers.survey(connection, group_id), Notice(groups={group_id})
 
@@ -433,7 +397,6 @@ class SqliteStore:
     async def unsubscribe(
         self, tenant_id: str | None, group: str, event_type: str, topic: str, *, drop: bool
     ) -> int | None:
-        """See `Store.unsubscribe`."""
         place = (tenant_id, group, event_type, topic)
         found = await self._change(lambda tx: aside.ending(tx, place, self._offers.served, drop))
         while found is not None and not found.is_over:
@@ -444,24 +407,20 @@ class SqliteStore:
         return aside.end_some(connection, self._clock.read(), before)
 
     async def seen(self, subscription_ids: list[int]) -> None:
-        """See `Store.seen`."""
         now = self._clock.read()
         values = (msgspec.json.encode(subscription_ids).decode(), now.wall, now.uptime)
         await self._change(lambda tx: tx.execute(SQL["see_subscriptions"], values), durable=False)
 
     async def subscription_patterns(self, group_id: int) -> dict[int, tuple[str, str]]:
-        """See `Store.subscription_patterns`."""
         with self._reads() as connection:
             return deliveries.patterns(connection, group_id)
 
     async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
-        """See `Store.groups`."""
         now = self._clock.read()
         served = self._offers.is_served
         return await self._overview.look(lambda connection: deliveries.groups(connection, now, tenant_id, served))
 
     async def standing(self) -> Standing:
-        """See `Store.standing`."""
         uptime = self._uptime()
 
         def look(connection: apsw.Connection) -> Standing:
@@ -476,14 +435,11 @@ class SqliteStore:
     async def dead_letters(
         self, tenant_id: str | None, group: str | None, after: int, limit: int
     ) -> list[DeadLetterInfo]:
-        """See `Store.dead_letters`."""
         values = (after, group, tenant_id, limit)
         rows = await self._overview.look(lambda connection: rows_of(connection, "dead_letters", values))
         return [deliveries.dead_letter_info(row) for row in rows]
 
     async def replay(self, tenant_id: str | None, dead_letter: int, key: str | None = None) -> bool:
-        """See `Store.replay`."""
-
         def job(connection: apsw.Connection) -> tuple[bool, Notice | None]:
             notice = deliveries.replay(connection, self._clock.read(), tenant_id, dead_letter, key)
             return notice is not None, notice
@@ -494,50 +450,41 @@ class SqliteStore:
     # the registry
 
     async def announce(self, tenant_id: str, name: str, instance: str, announcement: Announcement) -> AgentInfo:
-        """See `Store.announce`."""
         return await self._change(
             lambda tx: registry.announce(tx, self._clock.read(), tenant_id, name, instance, announcement), durable=False
         )
 
     async def heartbeat(self, tenant_id: str, name: str, instance: str) -> InstanceInfo | None:
-        """See `Store.heartbeat`."""
         return await self._change(
             lambda tx: registry.heartbeat(tx, self._clock.read(), tenant_id, name, instance), durable=False
         )
 
     async def deregister(self, tenant_id: str, name: str, instance: str) -> bool:
-        """See `Store.deregister`."""
         return await self._change(lambda tx: registry.deregister(tx, self._clock.read(), tenant_id, name, instance))
 
     async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentPage:
-        """See `Store.agents`."""
         now = self._clock.read()
         return await self._overview.look(
             lambda connection: registry.agents(connection, now, tenant_id, wanted, after, limit)
         )
 
     async def agent(self, tenant_id: str, name: str) -> AgentInfo | None:
-        """See `Store.agent`."""
         with self._reads(together=True) as connection:
             return registry.agent(connection, self._clock.read(), tenant_id, name)
 
     async def define(self, tenant_id: str, definition: EventDefinition) -> EventInfo:
-        """See `Store.define`."""
         return await self._change(lambda tx: registry.define(tx, self._clock.read(), tenant_id, definition))
 
     async def undefine(self, tenant_id: str, event_type: str, version: int) -> bool:
-        """See `Store.undefine`."""
         return await self._change(lambda tx: registry.undefine(tx, tenant_id, event_type, version))
 
     async def definition(self, tenant_id: str, event_type: str, version: int | None) -> EventInfo | None:
-        """See `Store.definition`."""
         with self._reads(together=True) as connection:
             return registry.definition(connection, tenant_id, event_type, version)
 
     async def definitions(
         self, tenant_id: str, event_type: str | None, topic: str | None, after: str, limit: int
     ) -> EventPage:
-        """See `Store.definitions`."""
         return await self._overview.look(
             lambda connection: registry.definitions(connection, tenant_id, event_type, topic, after, limit)
         )
@@ -545,7 +492,6 @@ class SqliteStore:
     # upkeep
 
     async def upkeep(self, limits: Limits, retention: Retention) -> bool:
-        """See `Store.upkeep`."""
         self.look_at_clock()
         if self._silent() > BEAT_SECONDS:
             await self._change(lambda tx: tx.execute(SQL["beat"]), durable=False)
@@ -553,17 +499,14 @@ class SqliteStore:
         return more
 
     def look_at_clock(self) -> None:
-        """See `Store.look_at_clock`."""
         self._clock.look()
         if self._clock.tell():
             self._clock.is_old = True
 
     def clock(self) -> ClockStanding:
-        """See `Store.clock`."""
         return ClockStanding(self._clock.jumps, self._clock.settles_in)
 
     async def check(self) -> None:
-        """See `Store.check`."""
         if lost := self._vitals.lost():
             raise Unavailable(lost)
         if self._writer.failure is not None:
@@ -574,7 +517,6 @@ class SqliteStore:
             one(connection, "log_bounds", ())
 
     def hopeless(self) -> str | None:
-        """See `Store.hopeless`."""
         return self._vitals.lost() or self._writer.hopeless(HOPELESS_SECONDS)
 
     def _silent(self) -> float:
