@@ -164,6 +164,18 @@ def test_what_does_not_end_costs_nobody_anything(running: PlatformProcess, place
 
 
 @pytest.mark.behaviour("http.bounded-requests")
+@pytest.mark.parametrize("many", [70_000, 100_000, 200_000])
+def test_what_is_too_long_and_malformed_is_refused_once(tmp_path: Path, many: int) -> None:
+    with platform_in(tmp_path) as platform:
+        for _ in range(10):
+            head = f"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: {'a' * many}\r\nno header\r\n\r\n"
+            status, answer = exchange(platform.memory_url, head)
+            assert status in (400, 431)
+            assert answer.count(b"HTTP/1.1 ") == 1
+        assert "Traceback" not in platform.log.read_text()
+
+
+@pytest.mark.behaviour("http.bounded-requests")
 def test_as_much_as_may_be_is_taken(running: PlatformProcess) -> None:
     many = "\r\n".join(f"X-{n}: {'b' * 400}" for n in range(120))
     assert exchange(running.memory_url, f"{HEAD}{many}\r\n{WHOLE}")[0] == 200

@@ -74,6 +74,7 @@ class Connection(HttpToolsProtocol):
         self._scope_seen: object = None
         self._was_head = False
         self._why: tuple[int, str, str] | None = None
+        self._has_ended = False
 
     def connection_made(self, transport: Any) -> None:
         """Takes the connection, unless there is only room left for what the platform itself needs."""
@@ -186,6 +187,9 @@ class Connection(HttpToolsProtocol):
 
     def _end(self, status: int, code: str, detail: str) -> None:
         """Closes the connection, with a problem document where no answer has begun."""
+        if self._has_ended:  # what is beyond a bound may be malformed, too: it is refused once
+            return
+        self._has_ended = True
         has_begun = not self._is_unused and self.cycle.response_started
         if not has_begun:
             title = HTTPStatus(status).phrase
