@@ -7,6 +7,7 @@ its statements, and between COMMIT and the answer. That the agents of example 05
 
 from __future__ import annotations
 
+import asyncio
 import runpy
 from collections import Counter
 from collections.abc import Callable
@@ -207,9 +208,10 @@ def attempt_kept(patch: pytest.MonkeyPatch) -> None:
         came_back.update(self.running)
         resume(self, welcome)
 
-    def keep(self: Attempts, fence: str) -> None:
-        if fence not in came_back:
-            forget(self, fence)
+    def keep(self: Attempts, fence: str, task: asyncio.Task[None]) -> None:
+        forget(self, fence, task)
+        if fence in came_back:
+            self._tasks[fence] = task
 
     patch.setattr(Attempts, "resume", notice)
     patch.setattr(Attempts, "_forget", keep)

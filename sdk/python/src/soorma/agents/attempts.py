@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import replace
 from functools import partial
@@ -45,6 +44,8 @@ MOST_CONFLICTS = 100
 """Conflicts of any kind after which it has: each run has read other keys, or its reservations were lost."""
 STEP_SECONDS = 30.0
 """How long steps that still run may take when a handler without a timeout has ended: as long as a drain."""
+LOOK_SECONDS = 1.0
+"""How often a drain looks who is left."""
 STEP_THREADS = 32
 """For plain functions of steps, at least: an agent that handles one event at a time may take steps side by side."""
 
@@ -116,8 +117,6 @@ class Attempts:
         self._limits, self._lease_seconds = Limits(), LEASE_SECONDS
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._over: dict[str, asyncio.Future[None]] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._committing: set[str] = set()
         self._ended: set[str] = set()
         """fences of attempts that the agent itself has ended"""
@@ -152,7 +151,6 @@ class Attempts:
     def _start(self, fence: str, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
         task = asyncio.create_task(work, name=f"soorma-handler-{fence}", context=context)
         self._tasks[fence] = task
-        self._idle.clear()
         task.add_done_callback(partial(self._forget, fence))
 
     def cancel(self, fences: list[str]) -> None:
@@ -163,13 +161,11 @@ class Attempts:
 
     async def drain(self, timeout: float) -> list[str]:  # noqa: ASYNC109 - a bound, then they are cancelled
         """Waits for attempts to end; the fences of those that did not, which are cancelled."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
+        await self._all_over(timeout)
         unfinished = list(self._tasks)
         for fence in unfinished:
             self._end(fence)
-        await self._idle.wait()
+        await self._all_over(runs.STUBBORN_SECONDS)
         return unfinished
 
     async def abandon(self) -> None:
@@ -177,7 +173,15 @@ class Attempts:
         for fence in list(self._tasks):
             self._end(fence)
         self.close()
-        await self._idle.wait()
+        await self._all_over(runs.STUBBORN_SECONDS)
+
+    async def _all_over(self, seconds: float) -> None:
+        """Waits until no attempt runs, so long at most. Who tells of a handler left behind comes in its place."""
+        until = self._loop.time() + seconds
+        while running := [task for task in self._tasks.values() if not task.done()]:
+            if (left := until - self._loop.time()) <= 0:
+                return
+            await asyncio.wait(running, timeout=min(left, LOOK_SECONDS))
 
     def close(self) -> None:
         """Ends the renewing of leases; a plain function that still runs ends by itself, or with the process."""
@@ -206,8 +210,6 @@ class Attempts:
             return  # its handler was left behind, and another task has told of it
         del self._tasks[fence]
         self._over.pop(fence).set_result(None)
-        if not self._tasks:
-            self._idle.set()
         self._cancelled.pop(fence, None)
         self._committing.discard(fence)
         self._ended.discard(fence)
