@@ -624,7 +624,7 @@ def test_the_platform_of_the_folder_is_found(terminal: Terminal) -> None:
 
 @pytest.mark.behaviour("command.whose")
 def test_the_default_addresses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in clean_environment().keys() ^ os.environ.keys():
@@ -638,7 +638,7 @@ def test_the_default_addresses(
         note.write_text(text)
         config = reach.config_for(None, None)
         assert (config.memory_url, config.events_url) == (MEMORY_URL, EVENTS_URL)
-    assert "cannot be understood" in capsys.readouterr().err
+    assert "cannot be understood" in caplog.text
     monkeypatch.setenv("SOORMA_MEMORY_URL", "http://localhost:1")
     assert reach.config_for(None, None).memory_url == "http://localhost:1"
 
