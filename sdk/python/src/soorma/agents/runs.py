@@ -39,7 +39,9 @@ class Run:
         error: BaseException | None = None
         try:
             await work
-        except BaseException as raised:  # noqa: BLE001 - any end of a handler is one
+        except BaseException as raised:
+            if issubclass(type(raised), GeneratorExit) and asyncio.current_task(self._loop) is not self._task:
+                raise  # no end of the handler's: its task is thrown away, with the event loop
             error = raised
         if self._timer is not None:
             self._timer.cancel()
