@@ -7,7 +7,6 @@ its statements, and between COMMIT and the answer. That the agents of example 05
 
 from __future__ import annotations
 
-import asyncio
 import runpy
 from collections import Counter
 from collections.abc import Callable
@@ -208,10 +207,9 @@ def attempt_kept(patch: pytest.MonkeyPatch) -> None:
         came_back.update(self.running)
         resume(self, welcome)
 
-    def keep(self: Attempts, fence: str, task: asyncio.Task[None]) -> None:
-        forget(self, fence, task)
-        if fence in came_back:
-            self._tasks[fence] = task
+    def keep(self: Attempts, fence: str) -> None:
+        if fence not in came_back:
+            forget(self, fence)
 
     patch.setattr(Attempts, "resume", notice)
     patch.setattr(Attempts, "_forget", keep)

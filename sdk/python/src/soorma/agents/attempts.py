@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from soorma import logs
-from soorma.agents import runs
 from soorma.agents.connection import Connection
 from soorma.agents.handlers import Handler, Runner, run_handler
 from soorma.agents.leases import LeaseKeeper
-from soorma.agents.runs import Run, TookTooLong, forget_cancellation
+from soorma.agents.runs import Run, TookTooLong
 from soorma.agents.steps import How, Record, StepResults, Steps
 from soorma.agents.threads import Threads
 from soorma.awaits import unawaited, watch_calls
@@ -44,49 +43,13 @@ MOST_CONFLICTS = 100
 """Conflicts of any kind after which it has: each run has read other keys, or its reservations were lost."""
 STEP_SECONDS = 30.0
 """How long steps that still run may take when a handler without a timeout has ended: as long as a drain."""
-LOOK_SECONDS = 1.0
-"""How often a drain looks who is left."""
 STEP_THREADS = 32
 """For plain functions of steps, at least: an agent that handles one event at a time may take steps side by side."""
 
 log = logging.getLogger("soorma.agent")
 
-in_hand: ContextVar[asyncio.Future[None] | None] = ContextVar("soorma_attempt", default=None)
-"""The attempt that this code belongs to, in whatever task of it; it is done when the attempt is over."""
-
-
-class _Attempt:
-    """An attempt, through all runs of its handler: after a conflict it runs again."""
-
-    __slots__ = ("about", "conflicts", "context", "delivery", "disturbed", "event", "fresh", "handler", "results")
-
-    def __init__(self, delivery: Deliver, handler: Handler, event: Event, about: str, results: StepResults) -> None:
-        self.delivery = delivery
-        self.handler = handler
-        self.event = event
-        self.about = about
-        self.results = results
-        self.context = copy_context()
-        """in which each run begins, whatever an earlier one has set"""
-        self.conflicts = self.disturbed = 0
-        self.fresh: list[Any] = []
-        """values that are known since the last conflict"""
-
-
-class _Going(NamedTuple):
-    """A run of a handler, and what belongs to it alone."""
-
-    attempt: _Attempt
-    task: asyncio.Task[None]
-    transaction: HandlerTransaction
-    steps: Steps
-    calls: list[Coroutine[Any, Any, Any]]
-    begun: float
-
-    def close(self) -> None:
-        """Ends what its handler may use."""
-        self.steps.cancel()
-        self.transaction.end()
+in_hand: ContextVar[asyncio.Task[None] | None] = ContextVar("soorma_attempt", default=None)
+"""The attempt that this code belongs to, in whatever task of it."""
 
 
 class Attempts:
@@ -116,7 +79,6 @@ class Attempts:
         self._runner = runner
         self._limits, self._lease_seconds = Limits(), LEASE_SECONDS
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._over: dict[str, asyncio.Future[None]] = {}
         self._committing: set[str] = set()
         self._ended: set[str] = set()
         """fences of attempts that the agent itself has ended"""
@@ -145,13 +107,9 @@ class Attempts:
         """Starts an attempt."""
         self._leases.hold(delivery.fence, delivery.lease_seconds)
         self._cancelled[delivery.fence] = asyncio.Event()
-        self._over[delivery.fence] = self._loop.create_future()
-        self._start(delivery.fence, self._attempt(delivery, handler))
-
-    def _start(self, fence: str, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
-        task = asyncio.create_task(work, name=f"soorma-handler-{fence}", context=context)
-        self._tasks[fence] = task
-        task.add_done_callback(partial(self._forget, fence))
+        task = asyncio.create_task(self._attempt(delivery, handler), name=f"soorma-handler-{delivery.fence}")
+        self._tasks[delivery.fence] = task
+        task.add_done_callback(lambda _: self._forget(delivery.fence))
 
     def cancel(self, fences: list[str]) -> None:
         """Tells the handlers at work on these deliveries that their plan was cancelled."""
@@ -161,27 +119,21 @@ class Attempts:
 
     async def drain(self, timeout: float) -> list[str]:  # noqa: ASYNC109 - a bound, then they are cancelled
         """Waits for attempts to end; the fences of those that did not, which are cancelled."""
-        await self._all_over(timeout)
-        unfinished = list(self._tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        unfinished = dict(self._tasks)
         for fence in unfinished:
             self._end(fence)
-        await self._all_over(runs.STUBBORN_SECONDS)
-        return unfinished
+        await asyncio.gather(*unfinished.values(), return_exceptions=True)
+        return list(unfinished)
 
     async def abandon(self) -> None:
         """Ends all of them where they are, without a word to the platform."""
+        tasks = list(self._tasks.values())
         for fence in list(self._tasks):
             self._end(fence)
         self.close()
-        await self._all_over(runs.STUBBORN_SECONDS)
-
-    async def _all_over(self, seconds: float) -> None:
-        """Waits until no attempt runs, so long at most. Who tells of a handler left behind comes in its place."""
-        until = self._loop.time() + seconds
-        while running := [task for task in self._tasks.values() if not task.done()]:
-            if (left := until - self._loop.time()) <= 0:
-                return
-            await asyncio.wait(running, timeout=min(left, LOOK_SECONDS))
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def close(self) -> None:
         """Ends the renewing of leases; a plain function that still runs ends by itself, or with the process."""
@@ -191,25 +143,11 @@ class Attempts:
 
     def _end(self, fence: str) -> None:
         """Ends an attempt from outside: what becomes of it, the platform knows already."""
-        task = self._tasks[fence]
         self._ended.add(fence)
-        task.cancel()
-        self._loop.call_later(runs.STUBBORN_SECONDS, self._give_up, fence, task)
+        self._tasks[fence].cancel()
 
-    def _is_ended(self, fence: str, task: asyncio.Task[None]) -> bool:
-        """Whether the agent has ended the attempt that this task is."""
-        return fence in self._ended or self._tasks.get(fence) is not task
-
-    def _give_up(self, fence: str, task: asyncio.Task[None]) -> None:
-        if not task.done():
-            log.error("a handler goes on although it was cancelled; what catches CancelledError must raise it again")
-            self._forget(fence, task)
-
-    def _forget(self, fence: str, task: asyncio.Task[None]) -> None:
-        if self._tasks.get(fence) is not task:
-            return  # its handler was left behind, and another task has told of it
-        del self._tasks[fence]
-        self._over.pop(fence).set_result(None)
+    def _forget(self, fence: str) -> None:
+        self._tasks.pop(fence, None)
         self._cancelled.pop(fence, None)
         self._committing.discard(fence)
         self._ended.discard(fence)
@@ -226,29 +164,22 @@ class Attempts:
                 self._end(fence)
 
     async def _attempt(self, delivery: Deliver, handler: Handler) -> None:
-        in_hand.set(self._over[delivery.fence])
+        in_hand.set(self._tasks[delivery.fence])
         event = Event.from_json(bytes(delivery.event))
         plan = "" if event.plan_id is None else f"plan {event.plan_id}, "
         about = f"event {event.type} {event.id} ({plan}attempt {delivery.attempt})"
         logs.bind(self._told(event, delivery.attempt))
         log.debug("%s: begins", about)
-        results = StepResults(delivery.steps, self._recorder(delivery.fence), self._limits)
-        attempt = _Attempt(delivery, handler, event, about, results)
-        await self._told_of(attempt, self._run(attempt))
-
-    async def _told_of(self, attempt: _Attempt, work: Coroutine[Any, Any, None]) -> None:
-        """Does the work of an attempt, and logs what keeps the platform from hearing of its end."""
-        about, fence = attempt.about, attempt.delivery.fence
         try:
-            await work
+            await self._run_until_committed(delivery, handler, event, about)
         except Fenced as error:
             log.warning("%s: fenced, nothing of this attempt is visible: %s", about, error)
         except asyncio.CancelledError:
-            if fence in self._lost:
+            if delivery.fence in self._lost:
                 log.warning("%s: fenced, it was given to another agent: nothing of this attempt is visible", about)
             raise
         except Exception:
-            self._leases.abandon(fence)
+            self._leases.abandon(delivery.fence)
             log.exception("%s: could not be answered, it is delivered again when its lease has run out", about)
         else:
             log.debug("%s: ended", about)
@@ -268,95 +199,95 @@ class Attempts:
             "trace_id": event.get("trace_id"),
         }
 
-    async def _run(self, attempt: _Attempt) -> None:
-        """Runs the handler, and tells the platform what came of it."""
-        delivery, handler = attempt.delivery, attempt.handler
-        task = self._tasks[delivery.fence]
-        transaction = self._transaction(attempt)
-        transaction.know(attempt.fresh)
-        # The handler may change the event that it is given: the attempt's has the ids as published.
-        given = Event.from_json(bytes(delivery.event)) if attempt.conflicts else Event(attempt.event)
-        steps = Steps(attempt.results, lambda: transaction.check(transaction.scope), self._how(delivery.fence))
-        going = _Going(attempt, task, transaction, steps, watch_calls(), self._loop.time())
-        run = Run(task, handler.timeout, partial(self._leave_behind, going))
-        context = self._context(transaction, delivery, attempt.event, given, steps)
-        try:
-            error = await run.ended(self._runner(handler, given, context, self._threads))
-            if run.is_left:
+    async def _run_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
+        conflicts = disturbed = 0
+        fresh: list[Any] = []
+        results = StepResults(delivery.steps, self._recorder(delivery.fence), self._limits)
+        while True:
+            transaction = self._transaction(delivery, handler, event, results, is_first=conflicts == 0)
+            given = Event.from_json(bytes(delivery.event)) if conflicts else Event(event)
+            transaction.know(fresh)
+            failed = await self._run(delivery, handler, event, given, transaction, results)
+            if failed is not None:
+                await self._fail(delivery, failed, about, results.lost)
                 return
-            if self._is_ended(delivery.fence, task):
-                raise asyncio.CancelledError
-            await forget_cancellation(task)
-            failed = await self._ended_with(going, error)
+            try:
+                await self._commit(delivery, transaction)
+            except Conflict as conflict:
+                conflicts, disturbed = conflicts + 1, disturbed + bool(conflict.details.get("was_reserved"))
+                if conflicts > MOST_CONFLICTS or disturbed >= MOST_DISTURBED:
+                    await self._fail(delivery, conflict, about, results.lost)
+                    return
+                log.info("%s: run again, what it had read was changed meanwhile: %s", about, conflict)
+                fresh = conflict.details.get("fresh", [])
+                if reserved := conflict.details.get("reserved_seconds"):
+                    self._leases.reserve(delivery.fence, reserved)
+            except Fenced:
+                raise
+            except SoormaError as error:  # a limit, an event id used before: not to be committed as it is
+                await self._fail(delivery, error, about, results.lost)
+                return
+            else:
+                return
+
+    async def _run(
+        self,
+        delivery: Deliver,
+        handler: Handler,
+        event: Event,
+        given: Event,
+        transaction: HandlerTransaction,
+        results: StepResults,
+    ) -> BaseException | None:
+        """Runs the handler once, and waits for steps that it has left running, so that they are recorded.
+
+        Returns what it raised. The handler may change the event that it is `given`: `event` has the ids as published.
+        """
+        steps = Steps(results, lambda: transaction.check(transaction.scope), self._how(delivery.fence))
+        begun = self._loop.time()
+        calls = watch_calls()
+        context = self._context(transaction, delivery, event, given, steps)
+        try:
+            failed = await self._ended_by_itself(handler, given, context, delivery.fence)
+            if failed is not None and not issubclass(type(failed), Exception):
+                self.exits.append(failed)
+            missed = unawaited(calls)
+            if failed is None and missed:
+                failed = InvalidRequest(f"{', '.join(missed)}: called without `await`, so that it was never done")
+            transaction.returned()
+            if issubclass(type(failed), TookTooLong):  # not isinstance, which asks the exception what it is
+                await steps.finish(self._lease_seconds * 0.8)  # within a lease the platform hears how it ended
+            elif not issubclass(type(failed), Fenced):
+                await steps.finish(begun + (handler.timeout or STEP_SECONDS) - self._loop.time())
         finally:
-            if not run.is_left:
-                going.close()
-        if failed is None:
-            await self._commit_or_run_again(attempt, transaction)
-        else:
-            await self._fail(attempt, failed)
-
-    async def _commit_or_run_again(self, attempt: _Attempt, transaction: HandlerTransaction) -> None:
-        fence = attempt.delivery.fence
-        try:
-            await self._commit(attempt.delivery, transaction)
-        except Conflict as conflict:
-            attempt.conflicts += 1
-            attempt.disturbed += bool(conflict.details.get("was_reserved"))
-            if attempt.conflicts > MOST_CONFLICTS or attempt.disturbed >= MOST_DISTURBED:
-                await self._fail(attempt, conflict)
-                return
-            log.info("%s: run again, what it had read was changed meanwhile: %s", attempt.about, conflict)
-            attempt.fresh = conflict.details.get("fresh", [])
-            if reserved := conflict.details.get("reserved_seconds"):
-                self._leases.reserve(fence, reserved)
-            self._start(fence, self._told_of(attempt, self._run(attempt)), attempt.context.copy())
-        except Fenced:
-            raise
-        except SoormaError as error:  # a limit, an event id used before: not to be committed as it is
-            await self._fail(attempt, error)
-
-    async def _ended_with(self, going: _Going, failed: BaseException | None) -> BaseException | None:
-        """Waits for steps that a handler has left running, so that they are recorded; with what it has failed then."""
-        if failed is not None and not issubclass(type(failed), Exception):
-            self.exits.append(failed)
-        missed = unawaited(going.calls)
-        if failed is None and missed:
-            failed = InvalidRequest(f"{', '.join(missed)}: called without `await`, so that it was never done")
-        going.transaction.returned()
-        if issubclass(type(failed), TookTooLong):  # not isinstance, which asks the exception what it is
-            await going.steps.finish(self._lease_seconds * 0.8)  # within a lease the platform hears how it ended
-        elif not issubclass(type(failed), Fenced):
-            until = going.begun + (going.attempt.handler.timeout or STEP_SECONDS)
-            await going.steps.finish(until - self._loop.time())
+            steps.cancel()
+            transaction.end()
         return failed
 
-    def _leave_behind(self, going: _Going, error: TookTooLong) -> None:
-        """Tells the platform of an attempt whose handler goes on, from a task of its own."""
-        attempt = going.attempt
-        fence = attempt.delivery.fence
-        if self._is_ended(fence, going.task):
-            going.close()
-        else:
-            self._start(fence, self._told_of(attempt, self._fail_without(going, error)))
-
-    async def _fail_without(self, going: _Going, error: TookTooLong) -> None:
+    async def _ended_by_itself(
+        self, handler: Handler, event: Event, context: HandlerContext, fence: str
+    ) -> BaseException | None:
+        """Runs the handler to its end; a cancellation that is not the agent's fails the attempt like an exception."""
+        run = Run(self._runner(handler, event, context, self._threads), handler.timeout)
         try:
-            failed = await self._ended_with(going, error)
-        finally:
-            going.close()
-        await self._fail(going.attempt, failed or error)
+            return await run.ended()
+        except asyncio.CancelledError as error:
+            if fence in self._ended:
+                raise
+            _uncancel()
+            return error
 
-    def _transaction(self, attempt: _Attempt) -> HandlerTransaction:
-        delivery = attempt.delivery
+    def _transaction(
+        self, delivery: Deliver, handler: Handler, event: Event, results: StepResults, *, is_first: bool
+    ) -> HandlerTransaction:
         return HandlerTransaction(
-            attempt.event,
+            event,
             delivery.fence,
             self._agent,
-            attempt.results,
-            snapshot=None if attempt.conflicts else delivery.plan,  # it was of the time of the delivery
+            results,
+            snapshot=delivery.plan if is_first else None,  # it was of the time of the delivery
             limits=self._limits,
-            isolation=attempt.handler.isolation,
+            isolation=handler.isolation,
             plans=PlatformPlans(self._caller),
             outbox=PlatformOutbox(self._caller),
         )
@@ -409,9 +340,8 @@ class Attempts:
         finally:
             self._committing.discard(delivery.fence)
 
-    async def _fail(self, attempt: _Attempt, error: BaseException) -> None:
-        """Tells the platform that the attempt has failed, and why; no other follows where a step's result is lost."""
-        delivery, about, hopeless = attempt.delivery, attempt.about, attempt.results.lost
+    async def _fail(self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None) -> None:
+        """Tells the platform that the attempt has failed, and why; no other follows where that is `hopeless`."""
         try:
             frame = self._failure(delivery, error, about, hopeless)
         except Exception:  # noqa: BLE001 - of the exception's own code
@@ -473,8 +403,15 @@ class Attempts:
             try:
                 await self._connection.call(frame)
             except asyncio.CancelledError:
-                if fence in self._ended or (task := asyncio.current_task()) is None:
+                if fence in self._ended:
                     raise
-                await forget_cancellation(task)
+                _uncancel()
             else:
                 return
+
+
+def _uncancel() -> None:
+    """Forgets that somebody cancelled this task, as the handler's own code may do with all tasks that it finds."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -1,10 +1,10 @@
-"""Runs of handlers: each ends in some way, or is left behind, whatever it does with its task."""
+"""Runs of handlers. Each has a task of its own: whatever cancels that task cancels nothing of the agent's."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+import logging
+from collections.abc import Coroutine
 from typing import Any
 
 from soorma.agents import forks
@@ -12,64 +12,74 @@ from soorma.agents import forks
 STUBBORN_SECONDS = 5.0
 """How long a handler may go on after it was cancelled, to clean up; then it is left behind."""
 
+log = logging.getLogger("soorma.agent")
+
 
 class TookTooLong(TimeoutError):
     """An attempt was not over within the handler's own timeout."""
 
 
 class Run:
-    """One run of a handler, in this task, which awaits `ended`.
+    """One run of a handler: it ends in whatever way, or is left behind, and `ended` tells how.
 
     A handler that is cancelled by its own code, by a library or by somebody who cancels all tasks, and one that raises
-    SystemExit, ends like any other: with an exception that fails its attempt. `timeout` is in seconds. A handler that
-    goes on although its time is over keeps its task: it `is_left` then, and `leave` is called with the reason.
+    SystemExit, ends like any other: with an exception that fails its attempt. `timeout` is in seconds.
     """
 
-    def __init__(self, task: asyncio.Task[Any], timeout: float | None, leave: Callable[[TookTooLong], None]) -> None:
-        self._loop = task.get_loop()
+    def __init__(self, work: Coroutine[Any, Any, None], timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
         self._timeout = timeout
-        self._leave = leave
         self._is_late = False
-        self.is_left = False
-        self._task = task
-        self._timer = None if timeout is None else self._loop.call_later(timeout, self._expire)
+        self._work = work
+        self._over: asyncio.Future[BaseException | None] = loop.create_future()
+        self._task = loop.create_task(self._follow())
+        self._timer = None if timeout is None else loop.call_later(timeout, self._expire)
 
-    async def ended(self, work: Coroutine[Any, Any, None]) -> BaseException | None:
-        """Returns what the handler raised, None if it returned. Nothing that it raises gets further than here."""
-        error: BaseException | None = None
+    async def ended(self) -> BaseException | None:
+        """Returns what the handler raised, None if it returned. Cancelling this ends the handler."""
         try:
-            await work
-        except BaseException as raised:
-            if issubclass(type(raised), GeneratorExit) and asyncio.current_task(self._loop) is not self._task:
-                raise  # no end of the handler's: its task is thrown away, with the event loop
-            error = raised
-        if self._timer is not None:
-            self._timer.cancel()
-        forks.end_child()
+            error = await self._over
+        except asyncio.CancelledError:
+            await self._end()
+            raise
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
         if error is None or not self._is_late or isinstance(error, TookTooLong):
             return error
         late = TookTooLong(f"the handler took longer than its timeout allows: {self._timeout:g} s")
         late.__cause__ = error
         return late
 
+    async def _follow(self) -> None:
+        """Runs the handler and tells how it ended. Nothing is raised out of here: asyncio would end the process."""
+        error: BaseException | None = None
+        try:
+            await self._work
+        except BaseException as raised:  # noqa: BLE001 - any end of a handler is one
+            error = raised
+        forks.end_child()
+        if not self._over.done():
+            self._over.set_result(error)
+
     def _expire(self) -> None:
         self._is_late = True
         self._task.cancel()
-        self._timer = self._loop.call_later(STUBBORN_SECONDS, self._leave_behind)
+        self._timer = asyncio.get_running_loop().call_later(STUBBORN_SECONDS, self._leave_behind)
 
     def _leave_behind(self) -> None:
-        self.is_left = True
-        self._leave(
-            TookTooLong(
-                f"the handler took longer than its timeout allows, {self._timeout:g} s, and goes on although it "
-                "was cancelled: what catches CancelledError must raise it again"
+        if not self._over.done():
+            self._over.set_result(
+                TookTooLong(
+                    f"the handler took longer than its timeout allows, {self._timeout:g} s, and goes on although it "
+                    "was cancelled: what catches CancelledError must raise it again"
+                )
             )
-        )
 
-
-async def forget_cancellation(task: asyncio.Task[Any]) -> None:
-    """Forgets that somebody cancelled this task, as a handler's own code may do with all tasks that it finds."""
-    while task.cancelling():
-        with suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)  # one that was asked for in the last step comes with the next
-        task.uncancel()
+    async def _end(self) -> None:
+        """Cancels the handler, and waits until it has cleaned up, but not for ever."""
+        self._task.cancel()
+        await asyncio.wait({self._task}, timeout=STUBBORN_SECONDS)
+        if not self._task.done():
+            log.error("a handler goes on although it was cancelled; what catches CancelledError must raise it again")
+        self._work.close()  # it may not have begun

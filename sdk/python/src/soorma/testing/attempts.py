@@ -86,7 +86,7 @@ class Attempt:
     ) -> None:
         self.event = event
         self.is_dead = False
-        self.over = in_hand.get()
+        self.task = in_hand.get()
         self._handler = handler
         self._trace = trace
         self._die = die
@@ -101,8 +101,8 @@ class Attempt:
 
     async def run(self, work: Coroutine[Any, Any, None], graveyard: set[Coroutine[Any, Any, Any]]) -> None:
         """Steps the handler to its end, or to its death; what is left of it then goes to the graveyard."""
-        if self.over is not None:
-            _attempts[self.over] = self
+        if self.task is not None:
+            _attempts[self.task] = self
         await _Stepped(work, self, graveyard)
 
     def suspends(self, coroutine: Coroutine[Any, Any, None]) -> bool:
@@ -118,7 +118,7 @@ class Attempt:
 
     def dies_at(self, what: str) -> bool:
         """Notes an await; True if the agent has died at it."""
-        is_over = self.over is None or self.over.done()  # what a handler has left running is none of it
+        is_over = self.task is None or self.task.done()  # what a handler has left running is none of it
         if not (self.is_dead or is_over) and self._trace.reach(what):
             self._die(self._trace.restart)
         return self.is_dead
@@ -128,14 +128,14 @@ class Attempt:
         await self._never()
 
 
-_attempts: WeakKeyDictionary[asyncio.Future[None], Attempt] = WeakKeyDictionary()
+_attempts: WeakKeyDictionary[asyncio.Task[None], Attempt] = WeakKeyDictionary()
 _inside: ContextVar[bool] = ContextVar("soorma_testing_inside", default=False)
 
 
 def current() -> Attempt | None:
     """The attempt that this code belongs to, if it does."""
-    over = in_hand.get()
-    return None if over is None else _attempts.get(over)
+    task = in_hand.get()
+    return None if task is None else _attempts.get(task)
 
 
 async def counted(what: str, call: Coroutine[Any, Any, T]) -> T:

@@ -80,8 +80,8 @@ class Host:
 
     def _keep(self, attempt: Attempt) -> None:
         self.attempts.add(attempt)
-        assert attempt.over is not None  # noqa: S101 - handlers run in attempts
-        attempt.over.add_done_callback(lambda _: self._forget(attempt))
+        assert attempt.task is not None  # noqa: S101 - handlers run in tasks
+        attempt.task.add_done_callback(lambda _: self._forget(attempt))
 
     def _forget(self, attempt: Attempt) -> None:
         self.attempts.discard(attempt)
