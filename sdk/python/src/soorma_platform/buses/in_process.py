@@ -12,6 +12,8 @@ from soorma_platform.engine.rows import LogEntry, Notice
 
 
 class InProcessBell:
+    """A bell for those who wait in this process."""
+
     def __init__(self, name: str, doors: dict[str, deque[InProcessBell]]) -> None:
         self._name = name
         self._doors = doors
@@ -41,6 +43,8 @@ class InProcessBell:
 
 
 class InProcessBus:
+    """A bus whose bells and readers are all in this process."""
+
     def __init__(self) -> None:
         self._doors: dict[str, deque[InProcessBell]] = defaultdict(deque)
         self._subscribers: list[Callable[[list[LogEntry]], None]] = []
