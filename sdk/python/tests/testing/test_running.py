@@ -8,9 +8,11 @@ import socket
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import apsw
 import pytest
 
 from soorma import EventClient, Reject, Worker, WorkflowState
@@ -195,6 +197,18 @@ async def test_listeners_have_heard_of_all_that_is_settled(soorma_platform: Loca
     await soorma_platform.settle()
     assert sorted(heard) == ["other: count", "other: counted", "page: count", "page: counted"]
     assert made_elsewhere._caller is not before
+
+
+@pytest.mark.behaviour("testing.settles")
+async def test_what_the_record_has_already_is_told_before_it_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(connection: apsw.Connection) -> None:  # the machine is busy just then: the thread has committed, and waits
+        connection.set_profile(lambda sql, _: time.sleep(0.05) if sql == "COMMIT" else None)
+
+    monkeypatch.setattr(apsw, "connection_hooks", [*apsw.connection_hooks, slow])
+    async with LocalPlatform(now=datetime(2026, 1, 1, tzinfo=UTC)) as platform:
+        await platform.publish("due", "business-facts", at=datetime(1970, 1, 1, tzinfo=UTC))
+        await platform.settle()
+        assert len(platform.published("due")) == 1
 
 
 @pytest.mark.behaviour("testing.as-written")

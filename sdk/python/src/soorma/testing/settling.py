@@ -14,6 +14,7 @@ from soorma.testing.hosts import Host
 from soorma.testing.network import LocalSocket, Network
 from soorma_common.errors import TimedOut
 from soorma_platform.engine.publishing import covers
+from soorma_platform.stores.sqlite import SqliteStore
 from soorma_platform.stores.sqlite.inspection import Inspection, Outstanding
 
 LOOK_AGAIN_SECONDS = 0.02
@@ -48,8 +49,11 @@ class Waiting:
 class Settling:
     """Tells what moves and what waits, and when nothing moves any more."""
 
-    def __init__(self, network: Network, hosts: Mapping[Agent, Host], record: Inspection, clock: Clock) -> None:
+    def __init__(
+        self, network: Network, hosts: Mapping[Agent, Host], store: SqliteStore, record: Inspection, clock: Clock
+    ) -> None:
         self._network = network
+        self._store = store
         self._hosts = hosts
         self._record = record
         self._clock = clock
@@ -72,7 +76,7 @@ class Settling:
 
     def moving(self) -> list[str]:
         """What will go on by itself, in words."""
-        return self._calls() or self._agents() or self._deliveries() or self._timers()
+        return self._calls() or self._writes() or self._agents() or self._deliveries() or self._timers()
 
     def waiting(self) -> list[Waiting]:
         """What will not, the eldest event first."""
@@ -94,6 +98,10 @@ class Settling:
             elif socket.is_live and not socket.is_drained:
                 found.append("an agent and the platform exchange frames")
         return found
+
+    def _writes(self) -> list[str]:
+        """What the platform changes by itself: the record may have it already, while nobody has been told."""
+        return ["the platform writes"] if self._store.is_writing else []
 
     def _agents(self) -> list[str]:
         found = []

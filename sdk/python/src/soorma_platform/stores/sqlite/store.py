@@ -145,6 +145,11 @@ class SqliteStore:
         self._writing.close()
         self._lock.close()
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a change is under way: accepted, and those whom it concerns not told yet."""
+        return self._writer.is_busy
+
     async def transact(self, needs: Needs, decide: Callable[[Snapshot], Decision]) -> Decision:
         def job(connection: apsw.Connection) -> tuple[Decision, Notice]:
             snapshot = transactions.load(connection, needs, self._clock.read())

@@ -108,6 +108,11 @@ class Writer:
         self._fresh.append(ticket)
         return await ticket.future
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is accepted and not reported yet."""
+        return bool(self._fresh) or self._under_way > 0
+
     def _hand_over(self) -> None:
         """Wakes the thread once for all jobs of one turn of the event loop: waking it costs more than a job."""
         jobs, self._fresh = self._fresh, []
