@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
+from types import CoroutineType
 from typing import Any, TypeVar
 
 from soorma.callables import name_of
@@ -20,28 +21,27 @@ T = TypeVar("T")
 _SOME = 64
 """Calls of a handler after which those that have begun are forgotten, so that a long one keeps few."""
 
-_calls: ContextVar[list[Coroutine[Any, Any, Any]] | None] = ContextVar("soorma_calls", default=None)
+_calls: ContextVar[list[CoroutineType[Any, Any, Any]] | None] = ContextVar("soorma_calls", default=None)
 
 
-def watch_calls() -> list[Coroutine[Any, Any, Any]]:
+def watch_calls() -> list[CoroutineType[Any, Any, Any]]:
     """Begins a list of the calls that are made from here on, in this task and in those that it starts."""
-    calls: list[Coroutine[Any, Any, Any]] = []
+    calls: list[CoroutineType[Any, Any, Any]] = []
     _calls.set(calls)
     return calls
 
 
-def unawaited(calls: list[Coroutine[Any, Any, Any]]) -> list[str]:
+def unawaited(calls: list[CoroutineType[Any, Any, Any]]) -> list[str]:
     """Returns the names of the calls that have not begun, and closes them, so that they never will."""
-    missed = [call for call in calls if _is_unbegun(call)]
+    # Nearly all have ended, and have no frame any more: to ask for more than that costs five times as much.
+    missed = [call for call in calls if call.cr_frame is not None and _is_unbegun(call)]
     for call in missed:
         call.close()
     return [name_of(call) for call in missed]
 
 
-def _is_unbegun(call: Coroutine[Any, Any, Any]) -> bool:
-    # Nearly all have ended, and have no frame any more: to ask for more than that costs five times as much.
-    has_frame = getattr(call, "cr_frame", None) is not None
-    return has_frame and inspect.getcoroutinestate(call) == inspect.CORO_CREATED
+def _is_unbegun(call: CoroutineType[Any, Any, Any]) -> bool:
+    return inspect.getcoroutinestate(call) == inspect.CORO_CREATED
 
 
 def awaited(cls: type[T]) -> type[T]:
@@ -52,9 +52,9 @@ def awaited(cls: type[T]) -> type[T]:
     return cls
 
 
-def _noting(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
+def _noting(function: Callable[..., CoroutineType[Any, Any, Any]]) -> Callable[..., CoroutineType[Any, Any, Any]]:
     @wraps(function)
-    def call(*arguments: Any, **options: Any) -> Coroutine[Any, Any, Any]:
+    def call(*arguments: Any, **options: Any) -> CoroutineType[Any, Any, Any]:
         made = function(*arguments, **options)
         if (calls := _calls.get()) is not None:
             if len(calls) >= _SOME:

@@ -80,10 +80,12 @@ class _Plan:
         self.reads: dict[str, int] = {}
         self.cleared = False
         self.life = Life(snapshot.status if snapshot is not None else None)
+        texts: list[bytes] = []
         for key, entry in (snapshot.entries if snapshot else {}).items():
-            self.base[key] = _Seen(bytes(entry.value).decode(), entry.revision, entry.updated_at, entry.expires_at)
+            texts.append(text := bytes(entry.value))
+            self.base[key] = _Seen(text.decode(), entry.revision, entry.updated_at, entry.expires_at)
         self.keys = len(self.base)
-        self.size = sum(_bytes(key) + _bytes(seen.text) for key, seen in self.base.items())
+        self.size = sum(map(_bytes, self.base)) + sum(map(len, texts))
 
     def saved(self) -> dict[str, Any]:
         """The view as it is now, for `restore`."""
@@ -262,11 +264,21 @@ class Transaction:
                 "the commit is checked against all that was read before it; expected_revision= is not needed"
             )
         plan = self._plan(plan_id)
-        asked = [op.key for op in operations if isinstance(op, KeyOperation) and _reads(op)]
-        await self._fetch(plan_id, plan, asked)
-        if any(isinstance(op, Cleanup) for op in operations):
+        asked: list[str] = []
+        clears = looks = False
+        for op in operations:
+            if isinstance(op, KeyOperation):
+                if _reads(op):
+                    asked.append(op.key)
+            elif isinstance(op, Cleanup):
+                clears = True
+            else:
+                looks = looks or isinstance(op, LOOKS)
+        if asked:
+            await self._fetch(plan_id, plan, asked)
+        if clears:
             await self._fetch(plan_id, plan, [*await self._all_keys(plan_id, plan), *plan.blind])
-        if any(isinstance(op, LOOKS) for op in operations):
+        if looks:
             await self._learn_life(plan_id, plan)
         pasts = [await self._past(op) for op in operations[:1] if isinstance(op, Fork)]
         self.check(scope)
@@ -366,7 +378,7 @@ class Transaction:
         else:
             before = plan.value(key)
             after = apply(operation, before)
-            self._check_size(key, after)
+            self._check_size(key, _bytes(after))
             self._check_plan(plan, key, after)
             plan.put(key, after)
             answer = None if operation.blind else result(operation, before, after)
@@ -538,9 +550,9 @@ class Transaction:
         self._limits.check("commit_operations", count, "the number of the transaction's operations")
         match operation:
             case Set(key=key, value=value) | Append(key=key, value=value):
-                self._check_size(key, bytes(value).decode())
+                self._check_size(key, len(bytes(value)))
             case Extend(key=key, value=value) | Merge(key=key, value=value):
-                self._check_size(key, bytes(value).decode())
+                self._check_size(key, len(bytes(value)))
 
     def _check_plan(self, plan: _Plan, key: str, text: str | None) -> None:
         if text is None or not plan.totals_known:
@@ -549,8 +561,7 @@ class Transaction:
         self._limits.check("plan_keys", keys, "the number of the plan's keys")
         self._limits.check("plan_bytes", size, "the plan's size in bytes")
 
-    def _check_size(self, key: str, text: str | None) -> None:
-        size = 0 if text is None else _bytes(text)
+    def _check_size(self, key: str, size: int) -> None:
         self._limits.check("value_bytes", size, "the value of {!r}, in bytes,", key)
 
 

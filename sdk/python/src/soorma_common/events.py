@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -85,6 +86,7 @@ TimerBody: TypeAlias = Annotated[
 FIELDS = Envelope.__struct_fields__
 _FIELDS = frozenset(FIELDS)
 _NAMES = tuple(field for field in FIELDS if field not in ("type", "topic", "data", "time", "response_topic"))
+_names = attrgetter(*_NAMES)
 _decoder = msgspec.json.Decoder(Envelope)
 
 
@@ -94,8 +96,8 @@ def check_envelope(event: Envelope) -> Envelope:
     check_topic(event.topic)
     if event.response_topic is not None:
         check_topic(event.response_topic)
-    for field in _NAMES:
-        if (value := getattr(event, field)) is not None:
+    for field, value in zip(_NAMES, _names(event), strict=True):
+        if value is not None:
             check_name(field, value)
     if event.time is not None:
         _check_time("time", event.time)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -61,6 +62,14 @@ def check_name(what: str, name: object) -> str:
 
 def check_scope(tenant_id: object, user_id: object) -> Scope:
     """The scope of two checked names."""
+    if type(tenant_id) is str and type(user_id) is str:
+        return _scope(tenant_id, user_id)
+    return Scope(check_name("tenant_id", tenant_id), check_name("user_id", user_id))
+
+
+@lru_cache(maxsize=1024)
+def _scope(tenant_id: str, user_id: str) -> Scope:
+    """The same, kept: each call of a client has a scope, and most are of a few."""
     return Scope(check_name("tenant_id", tenant_id), check_name("user_id", user_id))
 
 

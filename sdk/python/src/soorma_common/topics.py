@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal, TypeAlias, cast
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -36,7 +36,7 @@ TopicText: TypeAlias = Literal[
 TopicLike: TypeAlias = Topic | TopicText
 """A topic as authors write it, so that a type checker finds one that is misspelt."""
 
-_NAMES = frozenset(topic.value for topic in Topic)
+_TEXTS: dict[str, TopicText] = {text: text for text in get_args(TopicText)}
 
 TopicName: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [topic.value for topic in Topic]})]
 """A topic in a message. It is checked by `check_topic`, which says more than a decoder."""
@@ -44,7 +44,7 @@ TopicName: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [t
 
 def check_topic(topic: object) -> TopicText:
     """`topic` as a plain string; InvalidName, with the eight names, if it is none of them."""
-    name = topic.value if isinstance(topic, Topic) else topic
-    if not isinstance(name, str) or name not in _NAMES:
-        raise InvalidName(f"there is no topic {name!r}; the topics are {', '.join(sorted(_NAMES))}", name="topic")
-    return cast("TopicText", name)
+    text = _TEXTS.get(topic) if isinstance(topic, str) else None
+    if text is None:
+        raise InvalidName(f"there is no topic {topic!r}; the topics are {', '.join(sorted(_TEXTS))}", name="topic")
+    return text

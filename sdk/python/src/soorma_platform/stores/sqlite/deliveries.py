@@ -130,11 +130,11 @@ def lease_ends(now: int, lease: float) -> tuple[int, int]:
 
 def _claimed(connection: apsw.Connection, moment: Moment, offer: Offer, row: tuple[Any, ...]) -> Claimed:
     _, fence, attempt, subscription, position, until = row
-    group_id, *event, outlives = one(connection, "claimed_event", (subscription, position))
+    group_id, has_steps, *event, outlives = one(connection, "claimed_event", (subscription, position))
     taken = Claimed(fence, attempt, subscription, position, *event)
     taken.outlives = outlives == 1
     taken.lease = min((until - moment.uptime) / 1000, offer.lease)
-    taken.steps = recorded(connection, group_id, position)
+    taken.steps = recorded(connection, group_id, position) if has_steps else []
     _add_plan(connection, moment.wall, taken, group_id)
     return taken
 

@@ -62,13 +62,13 @@ def load(connection: apsw.Connection, needs: Needs, now: Moment) -> Snapshot:
     """What the decision has to look at, as it stands inside the transaction."""
     snapshot = Snapshot(now, plans={}, published={}, subscribers={}, busy=set(), timers={}, timers_of={})
     scope = needs.scope
-    if needs.answer_key is not None:
+    if needs.fence is not None:
+        snapshot.delivery = delivery(connection, needs.fence)
+    if needs.answer_key is not None and snapshot.delivery is None:  # a fence that stands has not been answered
         row = one(connection, "answer", (scope.tenant_id, scope.user_id, needs.answer_key, now.uptime))
         if row is not None:
             snapshot.answer = _answers.decode(row[0])
             return snapshot
-    if needs.fence is not None:
-        snapshot.delivery = delivery(connection, needs.fence)
     if needs.step is not None and snapshot.delivery is not None:
         _load_step(connection, needs.step, snapshot.delivery, snapshot)
     for plan_id, keys in needs.plans.items():
@@ -139,11 +139,7 @@ def _saga(connection: apsw.Connection, plan: PlanRow, registered: Collection[str
 def _load_timers(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) -> None:
     scope = needs.scope
     for event_id in needs.timers:
-        place = (scope.tenant_id, event_id)
-        if found := one(connection, "timer", place):
-            snapshot.timers[event_id] = to_timer(found)
-        elif found := one(connection, "fingerprint", place):
-            snapshot.published[event_id] = found[0]
+        _load_known(connection, scope.tenant_id, event_id, snapshot)
     for plan_id in needs.timed_plans:
         count = one(connection, "count_timers", (scope.tenant_id, scope.user_id, plan_id))
         snapshot.timers_of[plan_id] = count[0]
@@ -170,10 +166,7 @@ def _load_publishing(connection: apsw.Connection, needs: Needs, snapshot: Snapsh
     undoing = [decode_envelope(saga.following.envelope) for saga in snapshot.sagas.values() if saga.following]
     events = [*needs.events, *((event.id or "", event.topic, event.type) for event in undoing)]
     for event_id, topic, kind in events:
-        if found := one(connection, "fingerprint", (tenant, event_id)):
-            snapshot.published[event_id] = found[0]
-        elif found := one(connection, "timer", (tenant, event_id)):
-            snapshot.timers[event_id] = to_timer(found)
+        _load_known(connection, tenant, event_id, snapshot)
         if (topic, kind) not in snapshot.subscribers:
             rows = [SubscriptionRow(*row) for row in connection.execute(SQL["subscribers"], (kind, topic, tenant))]
             snapshot.subscribers[topic, kind] = rows
@@ -185,6 +178,18 @@ def _load_publishing(connection: apsw.Connection, needs: Needs, snapshot: Snapsh
         for lane in lanes:
             if one(connection, "lane_is_busy", (group, lane)):
                 snapshot.busy.add((group, lane))
+
+
+def _load_known(connection: apsw.Connection, tenant_id: str, event_id: str, snapshot: Snapshot) -> None:
+    """What an event id stands for already: mostly nothing."""
+    place = (tenant_id, event_id)
+    if (known := one(connection, "known_event", place)) is None:
+        return
+    (fingerprint,) = known
+    if fingerprint is None:
+        snapshot.timers[event_id] = to_timer(one(connection, "timer", place))
+    else:
+        snapshot.published[event_id] = fingerprint
 
 
 def plan_state(
@@ -310,29 +315,33 @@ def _write_plan(connection: apsw.Connection, scope: Scope, change: PlanChange, h
         connection.execute(SQL["add_chore"], ("purge" if change.purged else "sweep", row.id, incarnation, *bounds))
     for key in change.removals:
         connection.execute(SQL["remove_entry"], (*place, key))
+    puts = []
     for entry in change.puts.values():
         seq = _written_elsewhere(entry, change) if len(entry.value) >= LARGE else None
         held = (entry.value if seq is None else "", seq)
-        stored = (*place, entry.key, *held, entry.revision, entry.updated_at, entry.expires_at)
-        connection.execute(SQL["put_entry"], stored)
+        puts.append((*place, entry.key, *held, entry.revision, entry.updated_at, entry.expires_at))
+    if puts:
+        connection.executemany(SQL["put_entry"], puts)
     for key, value in change.bases.items():
         connection.execute(SQL["put_base"], (*place, key, value))
     for undo in change.compensations:
         place_of = (*place, undo.seq, undo.event_id, undo.state, undo.envelope)
         connection.execute(SQL["put_compensation"], place_of)
-    for past in change.history:
-        why = past.cause
-        values = (
-            *place, past.revision, past.seq, past.op, past.key, past.at, past.action,
-            why.actor, why.instance, why.event_id, why.correlation_id, why.trace_id, past.argument,
-        )  # fmt: skip
-        connection.execute(SQL["insert_history"], values)
     if not change.history:
         return
+    connection.executemany(SQL["insert_history"], [(*place, *_history_values(past)) for past in change.history])
     revisions, size = history_limits
     kept = row.revision - row.horizon
     if (kept > revisions + TRIM_REVISIONS and kept % TRIM_REVISIONS == 0) or row.history_size > size * 5 // 4:
         connection.execute(SQL["add_chore"], ("trim", *place, 0, 0))
+
+
+def _history_values(past: HistoryRow) -> tuple[Any, ...]:
+    why = past.cause
+    return (
+        past.revision, past.seq, past.op, past.key, past.at, past.action,
+        why.actor, why.instance, why.event_id, why.correlation_id, why.trace_id, past.argument,
+    )  # fmt: skip
 
 
 def _written_elsewhere(entry: EntryRow, change: PlanChange) -> int | None:

@@ -66,9 +66,9 @@ WHERE id IN (
 RETURNING id, fence, attempt, subscription_id, position, ready_at;
 
 -- name: claimed_event
-SELECT (SELECT group_id FROM subscriptions WHERE id = ?1), tenant_id, user_id, plan_id, envelope, type,
-    outlives
-FROM events WHERE position = ?2;
+SELECT s.group_id, EXISTS (SELECT 1 FROM steps WHERE group_id = s.group_id AND position = e.position),
+    e.tenant_id, e.user_id, e.plan_id, e.envelope, e.type, e.outlives
+FROM subscriptions s JOIN events e ON e.position = ?2 WHERE s.id = ?1;
 
 -- name: is_heard_of
 SELECT 1 FROM replicas WHERE id = ? AND heard_at >= ?;

@@ -1,5 +1,8 @@
--- name: fingerprint
-SELECT fingerprint FROM events WHERE tenant_id = ? AND event_id = ?;
+-- name: known_event
+-- The fingerprint of what was published under an id; NULL of what waits for its time.
+SELECT fingerprint FROM events WHERE tenant_id = ?1 AND event_id = ?2
+UNION ALL SELECT NULL FROM timers WHERE tenant_id = ?1 AND event_id = ?2
+LIMIT 1;
 
 -- name: insert_event
 INSERT INTO events (tenant_id, user_id, event_id, plan_id, lane, topic, type, correlation_id, at, taken, fingerprint,
