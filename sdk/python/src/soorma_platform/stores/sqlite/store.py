@@ -565,7 +565,7 @@ def begin(connection: apsw.Connection, now: Moment, lease: float) -> None:
 def _is_brief(needs: Needs) -> bool:
     """Whether it comes to a few rows."""
     keys = sum(len(keys) for keys in needs.plans.values())
-    looks_around = needs.counted or needs.closing or needs.forks or needs.sagas
+    looks_around = needs.counted or needs.forks or needs.sagas
     return keys <= FEW and len(needs.events) <= FEW and not looks_around
 
 

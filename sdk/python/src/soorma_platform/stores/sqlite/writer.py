@@ -28,7 +28,7 @@ from soorma_platform.stores.sqlite.offers import Offers
 LARGEST_BATCH = 256
 LONGEST_LOG = 1_000
 """Pages of the write-ahead log after which they are brought into the database."""
-QUICK_SECONDS = 0.001
+QUICK_SECONDS = 0.002
 """What a commit takes at most, in the mean, while the event loop makes some itself."""
 CROWD = 1.25
 """Jobs of one turn of the event loop from which on they go to the thread, where they share a commit."""
