@@ -40,7 +40,7 @@ from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.steps import Step
 from soorma_platform.logs import Log
-from soorma_platform.services.committer import LARGE_BODY, Committer, fingerprint
+from soorma_platform.services.committer import Committer
 from soorma_platform.stores.protocol import Claimed, Membership, Offer, Store, Unserved
 
 POLL_SECONDS = 1.0
@@ -416,8 +416,7 @@ class AgentConnection:
         scope = Scope(frame.tenant_id, frame.user_id)
         if claimed and (claimed.tenant_id, claimed.user_id) != (scope.tenant_id, scope.user_id):
             raise InvalidRequest("the commit names another tenant or user than its delivery")
-        said = _encoder.encode(commit)
-        body = fingerprint(said).encode()
+        body = _encoder.encode(commit)
         commit.cause = Cause(
             actor=self._hello.agent,
             instance=self._hello.instance,
@@ -427,8 +426,7 @@ class AgentConnection:
         )
         try:
             replica = self._replica if claimed else None  # what is settled already takes no turn to be told so
-            is_large = len(said) > LARGE_BODY
-            done = await self._committer.commit(scope, commit, body=body, replica=replica, is_large=is_large)
+            done = await self._committer.commit(scope, commit, body=body, replica=replica)
         except PlanCancelled:
             await self._committer.drop(scope, commit.fence)
             self._drop(commit.fence)

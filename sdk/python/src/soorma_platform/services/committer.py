@@ -49,14 +49,14 @@ def _new_id() -> str:
     return str(uuid4())
 
 
-def fingerprint(body: bytes) -> str:
+def _fingerprint(body: bytes) -> str:
     """A short text that two bodies share only if they are the same."""
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-async def fingerprint_of(body: bytes) -> str:
+async def _fingerprint_of(body: bytes) -> str:
     """The same, apart for a body that takes more than a moment: hashing does without the interpreter's lock."""
-    return fingerprint(body) if len(body) < LARGE_BODY else await asyncio.to_thread(fingerprint, body)
+    return _fingerprint(body) if len(body) < LARGE_BODY else await asyncio.to_thread(_fingerprint, body)
 
 
 class Committer:
@@ -80,22 +80,21 @@ class Committer:
         key: str | None = None,
         awaited: bool = False,
         replica: str | None = None,
-        is_large: bool = False,
     ) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
 
-        A large one is checked in turns with what others ask for: one of a large body, or that says that it `is_large`.
+        One of a large body is checked in turns with what others ask for.
 
         `awaited` where it publishes a request whose sender waits for the response. That of a handler, which names the
         `replica` it runs in, takes turns with others at the keys they fight for.
         """
-        if is_large or len(body) > LARGE_BODY:
+        if len(body) > LARGE_BODY:
             await asyncio.sleep(0)  # to decode it took a turn
             await self._check_in_turns(commit)
         else:
             for _ in check_commit(commit, self.limits):
                 pass
-        known_by = "" if commit.fence is None and key is None else await fingerprint_of(body)
+        known_by = "" if commit.fence is None and key is None else await _fingerprint_of(body)
         request = commits.Request(scope, commit, known_by, key, awaited=awaited)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
