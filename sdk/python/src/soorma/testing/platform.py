@@ -77,7 +77,7 @@ class LocalPlatform:
             self._record = stack.enter_context(Inspection(database))
             stack.callback(self._platform.bus.subscribe(self._note))
             self._network = Network(self._platform.services)
-            self._settling = Settling(self._network, self._hosts, self._platform.store, self._record, self._clock)
+            self._settling = Settling(self._network, self._hosts, self._platform, self._record, self._clock)
             self._moving = Moving(self._platform, self._network, self._hosts, self._record, self._clock)
             stack.push_async_callback(self._end)
             self.context = PlatformContext.on(self._config, "soorma-testing", self._caller(self._transport()))

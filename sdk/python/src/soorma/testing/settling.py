@@ -14,7 +14,7 @@ from soorma.testing.hosts import Host
 from soorma.testing.network import LocalSocket, Network
 from soorma_common.errors import TimedOut
 from soorma_platform.engine.publishing import covers
-from soorma_platform.stores.sqlite import SqliteStore
+from soorma_platform.runtime import Platform
 from soorma_platform.stores.sqlite.inspection import Inspection, Outstanding
 
 LOOK_AGAIN_SECONDS = 0.02
@@ -50,10 +50,10 @@ class Settling:
     """Tells what moves and what waits, and when nothing moves any more."""
 
     def __init__(
-        self, network: Network, hosts: Mapping[Agent, Host], store: SqliteStore, record: Inspection, clock: Clock
+        self, network: Network, hosts: Mapping[Agent, Host], platform: Platform, record: Inspection, clock: Clock
     ) -> None:
         self._network = network
-        self._store = store
+        self._platform = platform
         self._hosts = hosts
         self._record = record
         self._clock = clock
@@ -101,7 +101,7 @@ class Settling:
 
     def _writes(self) -> list[str]:
         """What the platform changes by itself: the record may have it already, while nobody has been told."""
-        return ["the platform writes"] if self._store.is_writing else []
+        return ["the platform writes"] if self._platform.store.is_writing else []
 
     def _agents(self) -> list[str]:
         found = []
