@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import apsw
 import uvloop
 from measuring import say
-from starlette.types import Receive, Scope, Send
 
 from soorma_platform.runtime import _Server  # the platform's own settings, whatever they become
 
@@ -26,7 +26,7 @@ ENTRY = 400
 START_SECONDS = 20.0
 
 
-async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+async def answer(scope: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) -> None:
     """The bare ASGI application."""
     if scope["method"] == "GET":
         query = scope["query_string"]

@@ -16,7 +16,7 @@ from measuring import Figure, Report, Table
 from plots import svg
 
 MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs", "overlay")
-LIBRARIES = ("uvicorn", "uvloop", "httptools", "starlette", "msgspec", "aiohttp", "websockets", "apsw")
+LIBRARIES = ("uvicorn", "uvloop", "httptools", "msgspec", "aiohttp", "websockets", "apsw")
 COLUMNS = ("figure", "measured", "floor, same run", "ratio", "target", "verdict", "durability")
 
 

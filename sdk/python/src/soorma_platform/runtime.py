@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from soorma_common.delivery import LARGEST_FRAME
 from soorma_common.errors import SoormaError, Unavailable
@@ -24,6 +23,7 @@ from soorma_platform.metrics import Metrics
 from soorma_platform.sampler import LoopSampler
 from soorma_platform.services.events import event_service
 from soorma_platform.services.gateway import NAME, Gateway
+from soorma_platform.services.http.asgi import AsgiApp
 from soorma_platform.services.http.connections import (
     IDLE_SECONDS,
     AgentSocket,
@@ -53,7 +53,7 @@ class Platform:
         self.settings = settings
         self.bus = InProcessBus()
         self._clock = clock
-        self.services: dict[str, ASGIApp] = {}
+        self.services: dict[str, AsgiApp] = {}
         self._stopping = False
         self._hopeless: asyncio.Event = asyncio.Event()
         self.end_reason = ""
@@ -128,7 +128,7 @@ class Platform:
 class _Server(uvicorn.Server):
     """A server that leaves the process's signals to the runtime, and wakes once a second, not ten times."""
 
-    def __init__(self, app: ASGIApp, touch: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, app: AsgiApp, touch: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
             app,
             log_config=None,

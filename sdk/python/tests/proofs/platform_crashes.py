@@ -12,10 +12,10 @@ from contextlib import suppress
 from typing import Any, Self
 
 import apsw
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from soorma.testing import LocalPlatform
 from soorma_platform.buses.in_process import InProcessBus
+from soorma_platform.services.http.asgi import AsgiApp, AsgiScope, Message, Receive, Send
 from soorma_platform.stores.sqlite.database import SQL
 
 ANSWER = "the answer"
@@ -133,8 +133,8 @@ class _Death(BaseException):
 class _Process:
     """The services of one life of the platform, each cut off when it ends."""
 
-    def __init__(self, services: dict[str, ASGIApp]) -> None:
-        self.services: dict[str, ASGIApp] = {name: self._mortal(service) for name, service in services.items()}
+    def __init__(self, services: dict[str, AsgiApp]) -> None:
+        self.services: dict[str, AsgiApp] = {name: self._mortal(service) for name, service in services.items()}
         self._is_dead = False
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -146,8 +146,8 @@ class _Process:
                 call.cancel()
             await asyncio.sleep(0)
 
-    def _mortal(self, service: ASGIApp) -> ASGIApp:
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+    def _mortal(self, service: AsgiApp) -> AsgiApp:
+        async def serve(scope: AsgiScope, receive: Receive, send: Send) -> None:
             async def send_alive(message: Message) -> None:
                 self._check()
                 await send(message)

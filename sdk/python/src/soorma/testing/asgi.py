@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from starlette.types import ASGIApp
-
 from soorma_common.errors import Unavailable
-
-Message = MutableMapping[str, Any]
+from soorma_platform.services.http.asgi import AsgiApp, Message
 
 
 def http_scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -50,7 +47,7 @@ class Exchange:
         self._is_cut = asyncio.Event()
         self._pieces: asyncio.Queue[bytes | Unavailable | None] = asyncio.Queue()
 
-    async def run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+    async def run(self, app: AsgiApp, scope: dict[str, Any]) -> None:
         """Lets the application answer. What it fails with is answered by itself, or is an Unavailable."""
         try:
             await app(scope, self._receive, self._send)
@@ -113,7 +110,7 @@ class SocketPipe:
         """Whether nothing waits to be read."""
         return self._to_service.empty() and self._to_client.empty()
 
-    async def run(self, app: ASGIApp, scope: dict[str, Any]) -> None:
+    async def run(self, app: AsgiApp, scope: dict[str, Any]) -> None:
         """Lets the application serve it to its end."""
         try:
             await app(scope, self._to_service.get, self._from_service)

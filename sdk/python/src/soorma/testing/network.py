@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 import msgspec
-from starlette.types import ASGIApp
 
 from soorma.testing.asgi import Exchange, SocketPipe, http_scope, socket_scope
 from soorma.testing.attempts import counted, current, uncounted
@@ -18,6 +17,7 @@ from soorma.testing.faults import Failure, failure_of
 from soorma.transport import Service
 from soorma_common.delivery import AgentFrame, Hello, ServiceFrame, Welcome
 from soorma_common.errors import InvalidRequest, Unavailable
+from soorma_platform.services.http.asgi import AsgiApp
 
 BLOCKING_SECONDS = 3.0
 _ANSWERS = (b'{"frame":"commit"', b'{"frame":"fail"')
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Network:
     """The services within reach, and all that is on its way to and from them."""
 
-    def __init__(self, services: Mapping[str, ASGIApp]) -> None:
+    def __init__(self, services: Mapping[str, AsgiApp]) -> None:
         self.services = services
         self.failures: list[Failure] = []
         self.sockets: list[LocalSocket] = []

@@ -13,7 +13,6 @@ from contextlib import suppress
 from uuid import uuid4
 
 import msgspec
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from soorma_common.delivery import (
     AgentFrame,
@@ -41,6 +40,7 @@ from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.steps import Step
 from soorma_platform.logs import Log
 from soorma_platform.services.committer import Committer
+from soorma_platform.services.http.asgi import Disconnected, WebSocket
 from soorma_platform.stores.protocol import Claimed, Membership, Offer, Store, Unserved
 
 POLL_SECONDS = 1.0
@@ -94,7 +94,7 @@ class AgentConnection:
         except TimeoutError:
             await self._socket.close(1008, f"an agent says hello within {HELLO_SECONDS:.0f} seconds")
             return
-        except WebSocketDisconnect:
+        except Disconnected:
             return  # gone before it said who it is
         except SoormaError as error:
             await self._send(Goodbye(to_problem(error)))
@@ -116,18 +116,9 @@ class AgentConnection:
             with suppress(SoormaError):  # whoever stays looks again
                 await self._store.survey(group)
 
-    async def _receive_frame(self) -> bytes:
-        message = await self._socket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message["code"], message.get("reason"))
-        frame: bytes | None = message.get("bytes")
-        if frame is None:
-            raise ValueError("it is text, and frames are binary")
-        return frame
-
     async def _receive_hello(self) -> Hello:
         try:
-            frame = _frames.decode(compact(await self._receive_frame()))
+            frame = _frames.decode(compact(await self._socket.receive()))
         except (ValueError, KeyError, RecursionError) as error:
             raise InvalidRequest(f"an agent begins with a hello frame: {error}") from error
         if not isinstance(frame, Hello):
@@ -337,22 +328,17 @@ class AgentConnection:
             await self._send(CancelFrame(fences))
 
     async def _send(self, frame: Welcome | Deliver | Answer | CancelFrame | Goodbye) -> None:
-        if self._is_open():
-            with suppress(WebSocketDisconnect, RuntimeError):  # the reader notices, and ends the connection
-                await self._socket.send_bytes(_encoder.encode(frame))
-
-    def _is_open(self) -> bool:
-        """False once the agent has gone or the connection was closed here: heard of when reading, or when sending."""
-        return self._socket.application_state is WebSocketState.CONNECTED
+        if self._socket.is_open:
+            await self._socket.send(_encoder.encode(frame))
 
     # in
 
     async def _read(self, pump: asyncio.Task[None]) -> None:
         most = 2 * self._hello.max_concurrency + 16
-        while not pump.done() and self._is_open():
+        while not pump.done() and self._socket.is_open:
             try:
-                frame = _frames.decode(compact(await self._receive_frame()))
-            except WebSocketDisconnect:
+                frame = _frames.decode(compact(await self._socket.receive()))
+            except Disconnected:
                 return
             except (ValueError, KeyError, RecursionError) as error:
                 await self._send(Goodbye(to_problem(InvalidRequest(f"this is no frame of an agent: {error}"))))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any
 
 import msgspec
-from starlette.websockets import WebSocket
 
 from soorma_common.errors import (
     Conflict,
@@ -44,6 +43,7 @@ from soorma_platform.services import http
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.services.committer import Committer
 from soorma_platform.services.http import TENANT_ID, USER_ID, Endpoint, Request, Response
+from soorma_platform.services.http.asgi import WebSocket
 from soorma_platform.services.log import Filter, LogReader
 from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.services.timers import timer_endpoints
@@ -252,9 +252,9 @@ class _Events:
         if after > end:
             raise NotFound(f"the log ends at position {end}, it cannot be read from {after} on")
         await self._store.log(after, 1)  # HistoryGone before the stream begins
-        return http.server_sent(self._follow(wanted, after, as_cloudevents=as_cloudevents))
+        return http.ServerSent(self._follow(wanted, after, as_cloudevents=as_cloudevents))
 
-    async def _follow(self, wanted: Filter, after: int, *, as_cloudevents: bool) -> AsyncIterator[bytes]:
+    async def _follow(self, wanted: Filter, after: int, *, as_cloudevents: bool) -> AsyncGenerator[bytes, None]:
         with LogReader(self._store, self._bus, wanted, after, self._turns) as reader:
             yield b"id: %d\n: reading from here\n\n" % after
             told, silent = after, 0.0

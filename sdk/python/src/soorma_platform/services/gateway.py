@@ -12,13 +12,12 @@ from string import Template
 from typing import Any
 
 import msgspec
-from starlette.types import Receive, Send
-from starlette.types import Scope as AsgiScope
 
 from soorma_common import __version__
 from soorma_platform.metrics import Metrics
 from soorma_platform.services import http
 from soorma_platform.services.http import Endpoint, Request, Response
+from soorma_platform.services.http.asgi import AsgiScope, Receive, Send
 from soorma_platform.stores.protocol import Store
 
 NAME = "gateway"

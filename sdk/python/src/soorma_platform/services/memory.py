@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from itertools import groupby
 from typing import Annotated
 
@@ -313,9 +313,9 @@ class _Memory:
         if after > current:
             raise NotFound(f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on")
         await self._store.history(scope, plan_id, None, after, None, 1)  # HistoryGone before the stream begins
-        return http.server_sent(self._changes(scope, plan_id, after))
+        return http.ServerSent(self._changes(scope, plan_id, after))
 
-    async def _changes(self, scope: Scope, plan_id: str, after: int) -> AsyncIterator[bytes]:
+    async def _changes(self, scope: Scope, plan_id: str, after: int) -> AsyncGenerator[bytes, None]:
         with self._bus.bell(plan_bell(scope, plan_id)) as bell:
             silent = 0.0
             yield b"id: %d\n: watching from here\n\n" % after

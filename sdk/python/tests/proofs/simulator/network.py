@@ -13,7 +13,7 @@ from soorma.testing.asgi import Exchange, Message, http_scope, lost, socket_scop
 from soorma.transport import Service
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from soorma_platform.services.http.asgi import AsgiApp
 
 
 class Network:
@@ -23,7 +23,7 @@ class Network:
         self.world = world
         self.platform: Process | None = None
         """None while there is none"""
-        self.services: Mapping[str, ASGIApp] = {}
+        self.services: Mapping[str, AsgiApp] = {}
         self.links: dict[Link, None] = {}
         self.lost_requests = self.lost_answers = self.repeated = 0.0
         """how likely each is"""
@@ -38,7 +38,7 @@ class Network:
         """Something arrives at a process."""
         to.call_later(self.latency(), callback, *args)
 
-    def connected(self, process: Process, services: Mapping[str, ASGIApp]) -> None:
+    def connected(self, process: Process, services: Mapping[str, AsgiApp]) -> None:
         """There is a platform now."""
         self.platform, self.services = process, services
 
@@ -153,7 +153,7 @@ class Link:
             self.server.last_arrival = max(self.server.last_arrival, self._network.world.now + unnoticed)
             self.send(self.server, {"type": "websocket.disconnect", "code": 1006})
 
-    async def serve(self, app: ASGIApp, path: str) -> None:
+    async def serve(self, app: AsgiApp, path: str) -> None:
         """The platform's part."""
         self.server.arrive({"type": "websocket.connect"})
         try:

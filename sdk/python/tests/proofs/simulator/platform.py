@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import apsw
-from starlette.websockets import WebSocketState
 
 from simulator.network import Network
 from simulator.world import Process, World
@@ -291,7 +290,7 @@ class Machine:
         """Agents whose room and what they have in hand are not, together, as much as they take."""
         found = []
         for one in self.connections:
-            if not one._is_open() or one._socket.client_state is not WebSocketState.CONNECTED:
+            if not one._socket.is_open:
                 continue  # its end may cut off a claim half-way, and gives back all that the agent has
             offer = one._offer
             held = len(one._in_hand) + len(offer.filled)

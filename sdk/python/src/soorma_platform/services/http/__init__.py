@@ -9,11 +9,11 @@ from soorma_platform.services.http.answers import (
     PROBLEM,
     Answer,
     Response,
+    ServerSent,
     answer,
     large_answer,
     problem,
     sent_event,
-    server_sent,
 )
 from soorma_platform.services.http.application import Application, Health, StoreHealth
 from soorma_platform.services.http.endpoints import (
@@ -48,6 +48,7 @@ __all__ = [
     "Parameter",
     "Request",
     "Response",
+    "ServerSent",
     "StoreHealth",
     "Text",
     "UnsupportedMediaType",
@@ -57,6 +58,5 @@ __all__ = [
     "large_answer",
     "problem",
     "sent_event",
-    "server_sent",
     "whole",
 ]

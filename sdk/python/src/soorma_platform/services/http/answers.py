@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from starlette.responses import StreamingResponse
-from starlette.types import ASGIApp, Receive, Send
-from starlette.types import Scope as AsgiScope
 
 from soorma_common.errors import SoormaError, to_problem
+from soorma_platform.services.http.asgi import AsgiApp, AsgiScope, Receive, Send
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 PING_SECONDS = 15.0
 LARGE = 1024 * 1024
 
-Response = ASGIApp
+Response = AsgiApp
 """An answer is sent by being called as an ASGI application."""
 
 _BREAK = re.compile(rb"\r\n|\n|\r")
@@ -67,10 +66,44 @@ def problem_document(document: dict[str, Any]) -> Answer:
     return Answer(_encoder.encode(document), document["status"], PROBLEM.encode())
 
 
-def server_sent(events: AsyncIterator[bytes]) -> StreamingResponse:
-    """A stream of server-sent events."""
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(events, headers=headers, media_type="text/event-stream")
+class ServerSent:
+    """A stream of server-sent events, for as long as there are any and the client listens."""
+
+    status = 200
+    _HEADERS = (
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),
+    )
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        self._events = events
+
+    async def __call__(self, _: AsgiScope, receive: Receive, send: Send) -> None:
+        """Sends them."""
+        telling = asyncio.create_task(self._tell(send))
+        listening = asyncio.create_task(_until_gone(receive))
+        try:
+            await asyncio.wait((telling, listening), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            listening.cancel()
+            if not telling.done():
+                telling.cancel()
+            await asyncio.gather(telling, listening, return_exceptions=True)
+        if not telling.cancelled() and (error := telling.exception()) is not None:
+            raise error
+
+    async def _tell(self, send: Send) -> None:
+        async with aclosing(self._events) as events:
+            await send({"type": "http.response.start", "status": self.status, "headers": list(self._HEADERS)})
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def sent_event(kind: str, data: bytes, position: int | None = None) -> bytes:

@@ -8,15 +8,13 @@ from time import perf_counter
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
-from starlette.types import Receive, Send
-from starlette.types import Scope as AsgiScope
-from starlette.websockets import WebSocket
 
 from soorma_common import __version__
 from soorma_common.errors import Forbidden, InvalidRequest, SoormaError
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics, RouteMeter
 from soorma_platform.services.http.answers import Answer, Response, problem, problem_document
+from soorma_platform.services.http.asgi import AsgiScope, Receive, Send, WebSocket
 from soorma_platform.services.http.endpoints import Endpoint, Table, names_of
 from soorma_platform.services.http.guard import refusal
 from soorma_platform.services.http.requests import Request
@@ -183,7 +181,7 @@ class Application:
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": (why or "there is no such socket")[:120]})
             return
-        await face(WebSocket(scope, receive, send))
+        await face(WebSocket(receive, send))
 
 
 _FAULT = {

@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
-from starlette.types import Receive
-from starlette.types import Scope as AsgiScope
 
 from soorma_common.errors import InvalidName, InvalidRequest, LimitExceeded, Unavailable
 from soorma_common.json_text import compact
 from soorma_common.names import Scope, check_name, check_scope
+from soorma_platform.services.http.asgi import AsgiScope, Receive
 
 LARGEST_BODY = 32 * 1024 * 1024
 LARGE = 1024 * 1024
