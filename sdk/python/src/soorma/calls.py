@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
+from soorma.headers import scope_headers
 from soorma.local import shown
 from soorma.sent_events import Parser
 from soorma.transport import HttpTransport, Service, Transport
@@ -265,13 +266,6 @@ def _is_whole(path: str, kind: str, identity: int | None, data: bytes) -> bool:
     where = "without a position" if identity is None else f"at position {identity}"
     log.warning("passed over a broken message %s of %s (%s): %s: %.200r", where, path, kind, why, data)
     return False
-
-
-def scope_headers(scope: Scope | None) -> dict[str, str]:
-    """The headers that say whose data is meant."""
-    if scope is None:
-        return {}
-    return {"X-Tenant-ID": quote(scope.tenant_id, safe=""), "X-User-ID": quote(scope.user_id, safe="")}
 
 
 def with_query(path: str, query: Mapping[str, Any] | None) -> str:

@@ -1,7 +1,8 @@
 """What an agent and the event service say to each other over the agent's WebSocket.
 
-Agent: `hello` (what it handles, what it is still running), then `commit`, `fail` or `release` for each
-delivery, `drain` before it stops. Service: `welcome`, `deliver`, and an `answer` to each numbered frame.
+Agent: `hello` (what it handles, what it is still running), then `step` for each recorded result and `commit`, `fail`
+or `release` for each delivery, `drain` before it stops. Service: `welcome`, `deliver`, `cancel` where a plan was
+cancelled, an `answer` to each numbered frame, and `goodbye` with the reason where it ends the connection.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import msgspec
 from soorma_common.errors import InvalidRequest
 from soorma_common.limits import Limits
 from soorma_common.memory import Commit
-from soorma_common.names import PlanStatus
+from soorma_common.names import All, Owner, PlanStatus
 
 LEASE_SECONDS = 30.0
 """How long a delivery stays with an agent that is not heard of; agents renew three times as often."""
@@ -99,6 +100,11 @@ class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_field
     running: list[str] = []
     process: str = ""
     connection: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    @property
+    def owner(self) -> Owner:
+        """Whose events it takes: those of its tenant, or of all."""
+        return All.TENANTS if self.tenant_id is None else self.tenant_id
 
 
 class CommitFrame(msgspec.Struct, tag_field="frame", tag="commit", forbid_unknown_fields=True):

@@ -103,7 +103,7 @@ class Fenced(SoormaError):
 
 
 class PlanEnded(SoormaError):
-    """The plan has ended before, as its `status` says: it was completed, failed or cancelled."""
+    """The plan has ended before: it was completed, failed or cancelled, as `details["plan_status"]` says."""
 
     code = "plan_ended"
     status = 409

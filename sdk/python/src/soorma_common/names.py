@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -28,6 +29,16 @@ Name: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema=NAME_SCHEMA)]
 
 PlanStatus: TypeAlias = Literal["missing", "active", "completed", "failed", "cancelled"]
 """How far a plan's life has come; missing where nothing of it is there."""
+
+
+class All(Enum):
+    """Not one tenant but all that there are."""
+
+    TENANTS = "all tenants"
+
+
+Owner: TypeAlias = str | All
+"""To whom belongs what is not a user's: to a tenant, or to all of them."""
 
 
 class Scope(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from record import Record, event, ids
 
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Conflict
+from soorma_common.names import All
 from soorma_platform.stores.protocol import Membership
 
 
@@ -113,7 +114,7 @@ class AsideSuite:
         only = await Version(record, member, "a", "b").start()
         await only.stop()
         await publish(record, "a3 b4")
-        (group,) = await record.store.groups(None)
+        (group,) = await record.store.groups(All.TENANTS)
         assert [(one.served, one.set_aside) for one in group.subscriptions] == [(True, 0), (True, 0)]
         again = await Version(record, member, "a", "b").start()
         with standing(again.worker):
@@ -162,7 +163,7 @@ class AsideSuite:
             assert await version.work() == ["a2"]
             survey = await record.store.survey(member.group_id)
             assert [(one.type, one.topic, one.waiting) for one in survey.unserved] == [("b", "*", 3)]
-            (group,) = await record.store.groups(None)
+            (group,) = await record.store.groups(All.TENANTS)
             assert [(one.type, one.served, one.set_aside) for one in group.subscriptions] == [
                 ("a", True, 0),
                 ("b", False, 3),
@@ -202,7 +203,7 @@ class AsideSuite:
         await record.commit(events=[event("b", "p", id=f"b{number}") for number in range(900)])
         await publish(record, "a0")
         assert await record.store.unsubscribe(None, "g", "b", "*", drop=drop) == 900
-        left = await record.store.dead_letters(None, None, 0, 1000)
+        left = await record.store.dead_letters(All.TENANTS, None, 0, 1000)
         assert len(left) == (0 if drop else 900)
         version = await Version(record, member, "a").start()
         with standing(version.worker):
@@ -213,7 +214,7 @@ class AsideSuite:
         await subscribe(record, "b")
         await publish(record, "b1")
         assert await record.store.unsubscribe(None, "g", "b", "*", drop=False) == 1
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert letter.reason == "the subscription was ended by hand"
         with pytest.raises(Conflict, match="no subscription to 'b' any more"):
             await record.store.replay(None, letter.id)

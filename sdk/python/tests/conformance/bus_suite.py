@@ -196,11 +196,11 @@ class BusSuite(ABC):
         ("wanted", "expected"),
         [
             (Filter(), [1, 2, 3, 4, 5, 6]),
-            (Filter(tenant_id="acme"), [1, 2, 3, 4, 6]),
-            (Filter(tenant_id="acme", user_id="alice"), [1, 2, 3, 6]),
+            (Filter(owner="acme"), [1, 2, 3, 4, 6]),
+            (Filter(owner="acme", user_id="alice"), [1, 2, 3, 6]),
             (Filter(topics=frozenset({"plan-events"})), [2]),
             (Filter(types=frozenset({"e", "g"})), [1, 2, 4, 5, 6]),
-            (Filter(correlation_id="c", tenant_id="acme"), [3, 4]),
+            (Filter(correlation_id="c", owner="acme"), [3, 4]),
         ],
     )
     @pytest.mark.parametrize("live", [True, False])

@@ -15,6 +15,7 @@ from soorma_common.errors import Conflict, Fenced, IdempotencyMismatch, LimitExc
 from soorma_common.events import Timer
 from soorma_common.logs import fields_of
 from soorma_common.memory import Commit
+from soorma_common.names import All
 from soorma_common.operations import Complete, ExpirePlan, RecordAction
 from soorma_common.registry import Announcement
 from soorma_platform.engine import timers
@@ -218,8 +219,8 @@ class ClocksSuite:
         await record.sweep()
         record.clock.advance(400)
         await record.sweep()
-        assert [one.name for one in await record.store.groups(None)] == ["g"]
-        assert [one.event_id for one in await record.store.dead_letters(None, None, 0, ALL)] == ["bad"]
+        assert [one.name for one in await record.store.groups(All.TENANTS)] == ["g"]
+        assert [one.event_id for one in await record.store.dead_letters(All.TENANTS, None, 0, ALL)] == ["bad"]
         assert await record.state("ended") == {"k": 1}
         assert len(await record.log()) == before
         assert await record.work_off(group) == ["waits"]
@@ -279,11 +280,11 @@ class ClocksSuite:
         await pass_by()
         record.clock.advance(6 * DAY)
         await pass_by()
-        assert [group.name for group in await record.store.groups(None)] == ["g"]
+        assert [group.name for group in await record.store.groups(All.TENANTS)] == ["g"]
         assert len(await record.log()) == 2
         record.clock.advance(DAY + 1)
         await record.sweep()
-        assert await record.store.groups(None) == []
+        assert await record.store.groups(All.TENANTS) == []
         assert await record.store.log_end() == 2
         assert await record.state("ended") == {"k": 1}
         record.clock.advance(23 * DAY)
@@ -299,10 +300,12 @@ class ClocksSuite:
                 record.clock.advance(100)
                 await record.sweep(short)
                 await record.store.seen(list(group.own))
-            assert [one.name for one in await record.store.groups(None)] == ["g"]
+            assert [one.name for one in await record.store.groups(All.TENANTS)] == ["g"]
             record.clock.advance(181)
             await record.sweep(short)
-            assert await record.store.groups(None) == [], "whoever takes its events now has no subscription of its own"
+            assert await record.store.groups(All.TENANTS) == [], (
+                "whoever takes its events now has no subscription of its own"
+            )
 
     @pytest.mark.behaviour("clocks.keeping")
     async def test_a_crash_makes_nothing_of_the_future(self, record: Record) -> None:

@@ -8,6 +8,7 @@ from itertools import count
 
 from record import LEASE, Record, ids
 
+from soorma_common.names import All
 from soorma_platform.stores.protocol import Claimed, Membership
 
 _numbers = count(1)
@@ -163,7 +164,7 @@ class Crew:
         return False
 
     async def _left(self) -> int:
-        (group,) = [one for one in await self._record.store.groups(None) if one.name == "g"]
+        (group,) = [one for one in await self._record.store.groups(All.TENANTS) if one.name == "g"]
         return group.waiting + group.in_hand
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ from record import LEASE, Record, event, ids, seen
 
 from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import Fenced
+from soorma_common.names import All
 
 WAYS = ["closed", "silent"]
 QUICK = RetryPolicy(first_delay=0.1, jitter=0)
@@ -15,7 +16,7 @@ QUICK = RetryPolicy(first_delay=0.1, jitter=0)
 
 async def letters(record: Record) -> list[tuple[str, int, int, int]]:
     """(event, attempts, failures, deaths) of each dead letter."""
-    found = await record.store.dead_letters(None, None, 0, 99)
+    found = await record.store.dead_letters(All.TENANTS, None, 0, 99)
     return [(one.event_id, one.attempts, one.failures, one.deaths) for one in found]
 
 
@@ -75,7 +76,7 @@ class DeathsSuite:
             assert await worker.take() == []
             assert worker.given_up == ["000"]
             assert await letters(record) == [("000", most, 0, most)]
-            (letter,) = await record.store.dead_letters(None, None, 0, 9)
+            (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
             what = "died" if how == "closed" else "gave no sign of life for a lease"
             who = "1 process" if most == 1 else f"{most} processes"
             assert letter.reason.startswith(f"{who} {what} while handling it, ")
@@ -92,7 +93,7 @@ class DeathsSuite:
         worker = await Worker(record, member, 8).start()
         with standing(worker):
             await worker.take()
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert letter.reason == (
             "3 processes ended while handling it (2 died, 1 gave no sign of life for a lease), the last one with "
             "nothing else in hand"
@@ -461,6 +462,6 @@ class DeathsSuite:
             record.clock.advance(60)
         (one,) = await record.claim(member)
         await record.fail(one, "really")
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.attempts, letter.failures, letter.deaths, letter.reason) == (1, 1, 0, "really")
         assert seen(one).id == "1"

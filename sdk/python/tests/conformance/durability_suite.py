@@ -10,6 +10,7 @@ from record import ALICE, LEASE, ONCE, Record, append, event, ids, increment, me
 
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Conflict, EventIdConflict, Fenced, Unavailable, WrongType
+from soorma_common.names import All
 from soorma_common.operations import Cleanup, RecordAction
 from soorma_platform.engine.rows import Decision, Needs, Snapshot
 
@@ -38,7 +39,7 @@ class DurabilitySuite:
         assert await record.at("p", "l", 1) is not None
         assert await record.revision("gone") == 2
         assert await record.log() == log
-        assert [letter.event_id for letter in await record.store.dead_letters(None, None, 0, 9)] == ["0"]
+        assert [letter.event_id for letter in await record.store.dead_letters(All.TENANTS, None, 0, 9)] == ["0"]
         assert await record.commit(part("q", increment("n")), key="key-1") == answer
         assert await record.get("q", "n") == 1
         assert await record.work_off(member) == ["1", "2"]

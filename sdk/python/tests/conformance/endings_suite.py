@@ -16,6 +16,7 @@ from soorma_common.errors import Conflict, PlanEnded, ReentrantRequest
 from soorma_common.events import Timer
 from soorma_common.json_text import decode
 from soorma_common.memory import Commit, PlanCommit
+from soorma_common.names import All
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Ending, ExpirePlan, Fail
 from soorma_platform.engine import commits, timers
 from soorma_platform.engine.rows import EventRow
@@ -286,7 +287,7 @@ class EndingsSuite:
             (claimed,) = await record.claim(member)
             await record.fail(claimed)
         await record.do("p", Fail())
-        letters = {letter.type: letter.id for letter in await record.store.dead_letters(None, None, 0, 9)}
+        letters = {letter.type: letter.id for letter in await record.store.dead_letters(All.TENANTS, None, 0, 9)}
         with pytest.raises(PlanEnded, match="plan 'p', which is failed: its handler takes no events"):
             await record.store.replay(None, letters["e"])
         assert await record.store.replay(None, letters["f"])
@@ -306,7 +307,7 @@ class EndingsSuite:
         assert len(record.notices) == before + 1, "one transaction"
         row = (await record.store.plan(ALICE, "p", set())).row
         assert (row.status, decode(row.outcome or "")) == ("failed", "no use")
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.event_id, letter.reason, letter.parked) == ("1", "no use", False)
         told = [decode(entry.envelope) for entry in await record.log()][2:]
         assert [one["type"] for one in told] == ["plan.failed", "undo", "event.dead_lettered"]
@@ -328,7 +329,7 @@ class EndingsSuite:
             await record.do("p", Complete())
         await record.fail(claimed, reject=how != "not given up", fail_plan=True, ending_id="ending")
         assert "plan.failed" not in [entry.type for entry in await record.log()]
-        assert len(await record.store.dead_letters(None, None, 0, 9)) == (how != "not given up")
+        assert len(await record.store.dead_letters(All.TENANTS, None, 0, 9)) == (how != "not given up")
 
     # requests
 

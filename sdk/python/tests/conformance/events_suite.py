@@ -11,6 +11,7 @@ from soorma_common.delivery import Subscription
 from soorma_common.errors import EventIdConflict, Forbidden, HistoryGone
 from soorma_common.events import Event
 from soorma_common.memory import Commit
+from soorma_common.names import All
 from soorma_platform.engine import commits
 from soorma_platform.engine.rows import Decision, LogEntry, Snapshot
 from soorma_platform.stores.protocol import Retention
@@ -223,7 +224,7 @@ class EventsSuite:
         record.clock.advance(3 * DAY)
         assert await record.work_off(member) == [str(number) for number in range(1_000)]
 
-    @pytest.mark.behaviour("groups.looked-at")
+    @pytest.mark.behaviour("groups.looked-at", "security.renewing")
     async def test_groups_can_be_looked_at(self, record: Record) -> None:
         member = await record.subscribe("g", "e", Subscription("f", "plan-events", ordered=False))
         await record.subscribe("confined", "e", tenant="umbrella")
@@ -231,15 +232,17 @@ class EventsSuite:
             await record.publish("e", "p", id=str(number))
         await record.claim(member, 1)
         await record.store.join(member.group_id, "r1", "host-1", 4)
+        await record.store.join(member.group_id, "r2", "host-1", 4)
         (told,) = await record.store.groups("acme")
         assert (told.name, told.tenant_id, told.waiting, told.in_hand, told.ready) == ("g", None, 2, 1, 0)
         assert [(one.type, one.topic, one.ordered) for one in told.subscriptions] == [
             ("e", "*", True),
             ("f", "plan-events", False),
         ]
-        assert [(one.id, one.instance, one.max_concurrency) for one in told.replicas] == [("r1", "host-1", 4)]
+        assert [(one.instance, one.max_concurrency) for one in told.replicas] == 2 * [("host-1", 4)]
+        assert len({one.id for one in told.replicas} - {"r1", "r2"}) == 2, "whoever knows the name renews its leases"
         assert told.oldest_at is not None
-        assert {group.name for group in await record.store.groups(None)} == {"g", "confined"}
+        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"g", "confined"}
         assert {group.name for group in await record.store.groups("umbrella")} == {"g", "confined"}
         assert await record.store.subscription_patterns(member.group_id) == member.all
 

@@ -10,6 +10,7 @@ from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import Fenced
 from soorma_common.events import DEAD_LETTERED
 from soorma_common.json_text import decode
+from soorma_common.names import All
 
 EVER = 9_999
 
@@ -83,7 +84,7 @@ class FailuresSuite:
             record.clock.advance(wait)
         (one,) = await record.claim(member)
         await record.fail(one)
-        assert len(await record.store.dead_letters(None, None, 0, 9)) == 1
+        assert len(await record.store.dead_letters(All.TENANTS, None, 0, 9)) == 1
 
     @pytest.mark.behaviour("deadletters.kept")
     async def test_the_end_is_a_dead_letter_and_an_event_in_one_transaction(self, record: Record) -> None:
@@ -96,7 +97,7 @@ class FailuresSuite:
         (notice,) = record.notices
         assert [entry.type for entry in notice.entries] == [DEAD_LETTERED]
         assert notice.groups == {watching.group_id}, "there is nothing new for the other"
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.group, letter.event_id, letter.type, letter.topic) == ("g", "1", "e", "business-facts")
         assert (letter.tenant_id, letter.user_id, letter.plan_id) == ("acme", "alice", "p")
         assert (letter.attempts, letter.failures, letter.deaths) == (1, 1, 0)
@@ -118,7 +119,7 @@ class FailuresSuite:
         await record.publish("e", "p")
         (one,) = await record.claim(member)
         await record.fail(one, "nonsense", reject=True)
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.attempts, letter.reason) == (1, "nonsense")
 
     @pytest.mark.behaviour("deadletters.lane-goes-on")
@@ -138,7 +139,7 @@ class FailuresSuite:
             (one,) = await record.claim(member)
             await record.fail(one)
         assert await record.claim(member) == []
-        letters = await record.store.dead_letters(None, None, 0, 9)
+        letters = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert [letter.type for letter in letters] == ["e", DEAD_LETTERED]
         assert len(await record.log()) == 2
 
@@ -148,7 +149,7 @@ class FailuresSuite:
         await record.publish("e", "p")
         (one,) = await record.claim(member)
         await record.fail(one, "x" * 1_000_000)
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert 1_000 <= len(letter.reason) < 10_000
 
     @pytest.mark.behaviour("deadletters.listed")
@@ -160,12 +161,12 @@ class FailuresSuite:
         for member in (first, other):
             for one in await record.claim(member):
                 await record.fail(one)
-        everything = await record.store.dead_letters(None, None, 0, 99)
+        everything = await record.store.dead_letters(All.TENANTS, None, 0, 99)
         assert [letter.id for letter in everything] == sorted(letter.id for letter in everything)
         assert len(everything) == 6
         assert {letter.tenant_id for letter in await record.store.dead_letters("umbrella", None, 0, 9)} == {"umbrella"}
-        assert {letter.group for letter in await record.store.dead_letters(None, "other", 0, 9)} == {"other"}
-        assert await record.store.dead_letters(None, None, everything[1].id, 2) == everything[2:4]
+        assert {letter.group for letter in await record.store.dead_letters(All.TENANTS, "other", 0, 9)} == {"other"}
+        assert await record.store.dead_letters(All.TENANTS, None, everything[1].id, 2) == everything[2:4]
 
     # replay
 
@@ -177,11 +178,11 @@ class FailuresSuite:
             (one,) = await record.claim(member)
             await record.fail(one)
             record.clock.advance(1)
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         record.notices.clear()
         assert await record.store.replay(None, letter.id)
         assert {group for notice in record.notices for group in notice.groups} == {member.group_id}
-        assert await record.store.dead_letters(None, None, 0, 9) == []
+        assert await record.store.dead_letters(All.TENANTS, None, 0, 9) == []
         (again,) = await record.claim(member)
         assert (again.attempt, seen(again).id, again.plan_id) == (1, "1", "p")
         await record.settle(again, part("p", increment("n")))
@@ -195,7 +196,7 @@ class FailuresSuite:
         (one,) = await record.claim(member)
         await record.fail(one)
         (second,) = await record.claim(member)
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert await record.store.replay("acme", letter.id)
         assert await record.claim(member) == [], "one at a time"
         await record.settle(second)
@@ -207,7 +208,7 @@ class FailuresSuite:
         await record.publish("e", "p")
         (one,) = await record.claim(member)
         await record.fail(one)
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert not await record.store.replay(None, letter.id + 1)
         assert not await record.store.replay("umbrella", letter.id)
         assert await record.store.replay("acme", letter.id)
@@ -220,7 +221,7 @@ class FailuresSuite:
         await record.publish("e")
         (one,) = await record.claim(member)
         await record.fail(one)
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert await record.store.replay(None, letter.id, "key")
         (again,) = await record.claim(member)
         assert await record.store.replay(None, letter.id, "key"), "the answer to the first was lost"
@@ -237,7 +238,7 @@ class FailuresSuite:
         record.clock.advance(30 * 86_400)
         await record.store.seen(list(member.all))
         await record.sweep()
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert await record.store.replay(None, letter.id)
         assert ids(await record.claim(member)) == ["1"]
 
@@ -251,7 +252,7 @@ class FailuresSuite:
         await record.publish("e", "q", id="elsewhere")
         (one, _) = await record.claim(member)
         await record.fail(one, "no luck")
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.parked, letter.reason) == (True, "no luck")
         assert [entry.type for entry in await record.log()].count(DEAD_LETTERED) == 1
         record.clock.advance(EVER)
@@ -261,7 +262,7 @@ class FailuresSuite:
         record.clock.advance(LEASE)
         handled = await record.work_off(member)
         assert [event_id for event_id in handled if event_id != "elsewhere"] == ["0", "1", "2", "3"]
-        assert await record.store.dead_letters(None, None, 0, 9) == []
+        assert await record.store.dead_letters(All.TENANTS, None, 0, 9) == []
 
     @pytest.mark.behaviour("deadletters.park")
     async def test_a_parked_events_old_fence_is_over(self, record: Record) -> None:

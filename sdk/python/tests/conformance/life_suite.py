@@ -15,7 +15,7 @@ from soorma_common.errors import EventIdConflict, LimitExceeded, PlanCancelled, 
 from soorma_common.events import Timer
 from soorma_common.json_text import decode
 from soorma_common.memory import Commit
-from soorma_common.names import Scope
+from soorma_common.names import All, Scope
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Deadline, ExpirePlan, Fail
 from soorma_platform.engine import commits, deliveries, timers
 from soorma_platform.engine.checks import check_commit
@@ -263,10 +263,10 @@ class LifeSuite:
         (claimed,) = await record.claim(member)
         await record.fail(claimed)
         await do(record, "p", Cancel())
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         with pytest.raises(PlanEnded, match="publish it anew"):
             await record.store.replay(None, letter.id)
-        assert len(await record.store.dead_letters(None, None, 0, 9)) == 1
+        assert len(await record.store.dead_letters(All.TENANTS, None, 0, 9)) == 1
 
     @pytest.mark.behaviour("plans.cancel")
     async def test_a_failure_in_a_cancelled_plan_is_not_tried_again(self, record: Record) -> None:
@@ -277,7 +277,7 @@ class LifeSuite:
         await do(record, "p", Cancel())
         await record.fail(running)
         assert await record.claim(member) == []
-        assert await record.store.dead_letters(None, None, 0, 9) == []
+        assert await record.store.dead_letters(All.TENANTS, None, 0, 9) == []
 
     # sagas
 
@@ -318,7 +318,7 @@ class LifeSuite:
         await record.fail(first)
         await settle(record, second)
         assert (await record.claim(one), await record.claim(two)) == ([], [])
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         await record.store.replay(None, letter.id)
         (again,) = await record.claim(one)
         await settle(record, again)
@@ -409,7 +409,7 @@ class LifeSuite:
         assert row.revision > 2, "it never goes back"
         assert await record.store.plans(ALICE, "", 9) == []
         assert await record.store.timers(ALICE, None, 0, 9) == []
-        assert await record.store.dead_letters(None, None, 0, 9) == []
+        assert await record.store.dead_letters(All.TENANTS, None, 0, 9) == []
         for table in ("entries", "bases", "compensations", "timers", "deliveries", "dead_letters"):
             assert await self.count_rows(record.store, table) == 0, table  # type: ignore[attr-defined]
         assert await self.count_rows(record.store, "history") == 1, "that it was purged"  # type: ignore[attr-defined]
@@ -458,7 +458,7 @@ class LifeSuite:
         told = [decode(entry.envelope) for entry in await record.log() if entry.type == "plan.stalled"]
         assert sorted(one["data"]["plan_id"] for one in told) == ["given up", "untaken"]
         assert len(await record.store.plans(ALICE, "", 9, stalled=True)) == 2
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         await record.store.replay(None, letter.id)
         (again,) = await record.claim(member)
         await settle(record, again)

@@ -14,7 +14,7 @@ from soorma_common.events import Envelope, Event, plan_of
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause, Commit, Committed, PlanCommit
-from soorma_common.names import Scope
+from soorma_common.names import All, Owner, Scope
 from soorma_common.operations import Append, Delete, Extend, Increment, Merge, Set
 from soorma_common.values import encode
 from soorma_platform.engine import deliveries
@@ -214,7 +214,7 @@ class Record:
         done = await self.commit(events=[event(kind, plan, **fields)], scope=scope)
         return done.events[0]
 
-    async def subscribe(self, group: str, *wanted: str | Subscription, tenant: str = "") -> Membership:
+    async def subscribe(self, group: str, *wanted: str | Subscription, tenant: Owner = All.TENANTS) -> Membership:
         """Subscribes a group to types or to whole subscriptions."""
         made = [one if isinstance(one, Subscription) else Subscription(one) for one in wanted]
         return await self.store.subscribe(tenant, group, made)

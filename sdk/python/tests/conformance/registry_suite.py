@@ -8,6 +8,7 @@ import pytest
 from record import LEASE, Record
 
 from soorma_common.errors import DefinitionConflict, LimitExceeded
+from soorma_common.names import All
 from soorma_common.registry import (
     AgentFilter,
     AgentInfo,
@@ -107,7 +108,7 @@ class RegistrySuite:
     @pytest.mark.behaviour("registry.found")
     async def test_pages_hold_each_agent_once(self, record: Record) -> None:
         for number in range(7):
-            await _announce(record, f"a{number}", tenant="acme" if number % 2 else "")
+            await _announce(record, f"a{number}", tenant="acme" if number % 2 else All.TENANTS)
         found: list[str] = []
         after: int | None = 0
         while after is not None:
@@ -161,7 +162,7 @@ class RegistrySuite:
         assert await record.store.heartbeat("acme", "a", "i2") is None
         assert await record.store.heartbeat("acme", "b", "i1") is None
         assert await record.store.heartbeat("umbrella", "a", "i1") is None
-        assert await record.store.heartbeat("", "a", "i1") is None
+        assert await record.store.heartbeat(All.TENANTS, "a", "i1") is None
 
     @pytest.mark.behaviour("registry.deregistered")
     async def test_an_agent_goes_with_its_last_instance(self, record: Record) -> None:
@@ -170,7 +171,7 @@ class RegistrySuite:
         assert await record.store.deregister("acme", "a", "i1")
         assert await _instances(record, "a") == ["i2"]
         assert not await record.store.deregister("acme", "a", "i1")
-        assert not await record.store.deregister("", "a", "i2")
+        assert not await record.store.deregister(All.TENANTS, "a", "i2")
         assert not await record.store.deregister("umbrella", "a", "i2")
         assert await record.store.deregister("acme", "a", "i2")
         assert await _names(record) == []
@@ -224,7 +225,7 @@ class RegistrySuite:
 
     @pytest.mark.behaviour("registry.tenants")
     async def test_who_serves_all_tenants_is_seen_by_each(self, record: Record) -> None:
-        await _announce(record, "a", tenant="")
+        await _announce(record, "a", tenant=All.TENANTS)
         for tenant in ("acme", "umbrella"):
             found = await record.store.agent(tenant, "a")
             assert found is not None
@@ -233,7 +234,7 @@ class RegistrySuite:
 
     @pytest.mark.behaviour("registry.tenants")
     async def test_agents_of_one_name_in_two_tenants_are_two(self, record: Record) -> None:
-        await _announce(record, "a", "all", tenant="", description="for all")
+        await _announce(record, "a", "all", tenant=All.TENANTS, description="for all")
         await _announce(record, "a", "own", description="of acme")
         await _announce(record, "a", "other", tenant="umbrella", description="of umbrella")
         found = await record.store.agent("acme", "a")
@@ -241,7 +242,7 @@ class RegistrySuite:
         assert (found.description, [one.instance for one in found.instances]) == ("of acme", ["own"])
         assert await _names(record, name="a") == ["a", "a"], "its own, and the one that serves all"
         record.clock.advance(TTL - 1)
-        await record.store.heartbeat("", "a", "all")
+        await record.store.heartbeat(All.TENANTS, "a", "all")
         record.clock.advance(1)
         found = await record.store.agent("acme", "a")
         assert found is not None
@@ -324,7 +325,7 @@ class RegistrySuite:
         await _define(record, "x", 1, schema=True)
         await _define(record, "x", 2, schema=False)
         assert not await record.store.undefine("umbrella", "x", 2)
-        assert not await record.store.undefine("", "x", 2)
+        assert not await record.store.undefine(All.TENANTS, "x", 2)
         assert await record.store.undefine("acme", "x", 2)
         assert not await record.store.undefine("acme", "x", 2)
         assert await _version(record, "x") == (1, True, "acme")
@@ -357,7 +358,7 @@ class RegistrySuite:
     @pytest.mark.behaviour("schemas.of-a-tenant")
     async def test_a_type_of_a_tenant_hides_that_of_all(self, record: Record) -> None:
         for version in (1, 2, 3):
-            await _define(record, "x", version, tenant="", schema={"title": "all"})
+            await _define(record, "x", version, tenant=All.TENANTS, schema={"title": "all"})
         assert await _version(record, "x") == (3, {"title": "all"}, None)
         await _define(record, "x", 1, schema={"title": "own"})
         assert await _version(record, "x") == (1, {"title": "own"}, "acme")

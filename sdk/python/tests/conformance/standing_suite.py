@@ -7,6 +7,7 @@ from record import ONCE, PARKING, Record, put
 
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Unavailable
+from soorma_common.names import All
 from soorma_platform.stores.protocol import GroupStanding, Retention
 
 
@@ -135,7 +136,7 @@ class StandingSuite:
         for plan in ("p", "p", "q"):
             await record.publish("e", plan)
         await record.claim(member, 1)
-        found, (listed,) = await standing(record), await record.store.groups(None)
+        found, (listed,) = await standing(record), await record.store.groups(All.TENANTS)
         assert (listed.waiting, listed.ready, listed.in_hand) == (2, 1, 1)
         assert (found.events - found.in_hand, found.ready, found.in_hand) == (2, 1, 1)
 

@@ -10,6 +10,7 @@ from record import ALICE, Record
 
 from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import Fenced, LimitExceeded
+from soorma_common.names import All
 from soorma_platform.engine import steps
 from soorma_platform.stores.protocol import Claimed, Retention, Store
 
@@ -91,7 +92,7 @@ class StepsSuite(ABC):
         await keep(record, claimed, "pay", 1, "1")
         await record.fail(claimed)
         await record.reopen()
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         await record.store.replay(None, letter.id)
         (again,) = await record.claim(member)
         assert (again.attempt, told(again)) == (1, {("pay", 1): "1"})

@@ -10,6 +10,7 @@ from record import ONCE, PARKING, Record, event, ids, seen
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced
 from soorma_common.logs import fields_of
+from soorma_common.names import All
 
 DAY = 86_400.0
 
@@ -33,11 +34,11 @@ class UnseenSuite:
         await record.publish("e", "p", id="1")
         record.clock.advance(7 * DAY - 1)
         await record.sweep()
-        assert {group.name for group in await record.store.groups(None)} == {"gone", "stays"}
+        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"gone", "stays"}
         await record.store.seen(list(stays.all))
         record.clock.advance(2)
         await record.sweep()
-        assert {group.name for group in await record.store.groups(None)} == {"stays"}
+        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"stays"}
         assert await record.claim(gone) == []
         assert await record.work_off(stays) == ["1"]
 
@@ -52,11 +53,11 @@ class UnseenSuite:
             record.clock.advance(30 * DAY)
             await record.open()
             await record.sweep()
-            assert {group.name for group in await record.store.groups(None)} == {"g"}
+            assert {group.name for group in await record.store.groups(All.TENANTS)} == {"g"}
         assert await record.work_off(await record.subscribe("g", "e")) == ["waits"]
         record.clock.advance(7 * DAY + 1)
         await record.sweep()
-        assert await record.store.groups(None) == []
+        assert await record.store.groups(All.TENANTS) == []
 
     @pytest.mark.behaviour("groups.unseen")
     async def test_a_restart_lets_no_unused_group_live_on(self, record: Record) -> None:
@@ -66,7 +67,7 @@ class UnseenSuite:
         await record.reopen()
         record.clock.advance(1 * DAY + 1)
         await record.sweep()
-        assert {group.name for group in await record.store.groups(None)} == {"used"}
+        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"used"}
 
     @pytest.mark.behaviour("groups.unseen-warning")
     async def test_a_group_is_warned_of_before_it_is_removed(
@@ -84,7 +85,7 @@ class UnseenSuite:
         for _ in range(2):
             await record.sweep()
         assert told() == ["subscription unused, soon to be removed"], "once, half a day before"
-        assert {group.name for group in await record.store.groups(None)} == {"forgotten"}
+        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"forgotten"}
         record.clock.advance(DAY)
         await record.sweep()
         assert told()[1:] == ["subscription removed, with all that waited for it"]
@@ -139,7 +140,7 @@ class UnseenSuite:
             await record.commit(events=[event("e", f"p{part}", id=f"{part}.{n}") for n in range(900)])
         record.clock.advance(7 * DAY + 1)
         assert await record.sweep() >= 3
-        assert await record.store.groups(None) == []
+        assert await record.store.groups(All.TENANTS) == []
 
     @pytest.mark.behaviour("groups.unseen")
     async def test_a_new_group_inherits_nothing_from_a_removed_one(self, record: Record) -> None:
@@ -147,12 +148,12 @@ class UnseenSuite:
         await record.publish("e", "p", id="1")
         (one,) = await record.claim(gone)
         await record.fail(one)
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         record.clock.advance(7 * DAY + 1)
         await record.sweep()
-        assert await record.store.groups(None) == []
+        assert await record.store.groups(All.TENANTS) == []
         new = await record.subscribe("new", "other", tenant="umbrella")
-        assert await record.store.dead_letters(None, "new", 0, 9) == []
+        assert await record.store.dead_letters(All.TENANTS, "new", 0, 9) == []
         await record.store.replay(None, letter.id)
         assert ids(await record.claim(new)) == []
 
@@ -163,7 +164,7 @@ class UnseenSuite:
         await record.publish("a", "p", id="0")
         (one,) = await record.claim(old)
         await record.fail(one)
-        (letter,) = await record.store.dead_letters(None, None, 0, 9)
+        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
         member = await _forget_first_type(record)
         replayed = await record.store.replay(None, letter.id)
         await record.publish("b", "p", id="1")

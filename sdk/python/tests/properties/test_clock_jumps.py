@@ -16,6 +16,7 @@ from record import ALICE, ALL, LEASE, MISSING, Clock, Record, put
 
 from soorma_common.delivery import Subscription
 from soorma_common.limits import Limits
+from soorma_common.names import All
 from soorma_common.operations import Complete
 from soorma_platform.clock import JUMP_SECONDS
 from soorma_platform.stores.sqlite import SqliteStore
@@ -84,7 +85,7 @@ class Run:
 
     async def judge(self) -> None:
         record, clock = self.record, self.record.clock
-        groups = {group.name for group in await record.store.groups(None)}
+        groups = {group.name for group in await record.store.groups(All.TENANTS)}
         if self._is_clear(self.ran, WEEK):
             assert groups == ({"unused", "used"} if self.ran < WEEK else {"used"})
         if self._is_clear(self.ran, MONTH):

@@ -19,7 +19,7 @@ from record import ALICE, BOB, LEASE, STRANGER, Clock, Record, event, ids, part
 from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import Fenced
 from soorma_common.limits import Limits
-from soorma_common.names import Scope
+from soorma_common.names import All, Scope
 from soorma_common.operations import RecordAction
 from soorma_platform.stores.protocol import Claimed, Membership
 from soorma_platform.stores.sqlite import SqliteStore
@@ -323,7 +323,7 @@ class DeliveriesMachine(RuleBasedStateMachine):
                 self.settled[group].append(row.id)
 
     async def _check_the_end(self) -> None:
-        letters = await self.record.store.dead_letters(None, None, 0, 1_000_000)
+        letters = await self.record.store.dead_letters(All.TENANTS, None, 0, 1_000_000)
         for group, settled in self.settled.items():
             assert self.waiting[group] == []
             actions = [name for scope in SCOPES for name in await self.record.actions("handled", scope)]

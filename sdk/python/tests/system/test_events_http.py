@@ -100,6 +100,19 @@ def test_a_header_and_the_body_name_the_same_tenant(events: Raw) -> None:
     assert (told["tenant_id"], told["user_id"]) == (f"café {ours}", "%"), "as the memory service reads these headers"
 
 
+@pytest.mark.behaviour("security.one-tenant")
+@pytest.mark.parametrize("name", ["tenant_id", "user_id"])
+def test_who_acts_for_one_publishes_for_no_other(events: Raw, name: str) -> None:
+    for body in (event(**{name: "other"}), [event(), event(**{name: "other"})]):
+        refused = events("POST", PUBLISH, body)
+        assert (refused.status, refused.code) == (422, "invalid_request")
+        assert name in refused.json["detail"]
+        assert "'other'" in refused.json["detail"]
+    told = published(events)
+    events("POST", PUBLISH, event(type="last"))
+    assert next(told)[1]["type"] == "last"
+
+
 @pytest.mark.behaviour("events.all-or-nothing")
 def test_a_batch_is_all_or_nothing(events: Raw) -> None:
     answer = events("POST", PUBLISH, [event(data=n) for n in range(3)])
@@ -120,7 +133,7 @@ def test_the_same_id_again_does_nothing(events: Raw) -> None:
     for _ in range(3):
         assert events("POST", PUBLISH, given).json == {"id": identity}
     for other in ({**given, "data": 2}, {**given, "type": "b"}, {**given, "user_id": "other"}):
-        refused = events("POST", PUBLISH, other)
+        refused = events("POST", PUBLISH, other, X_User_ID=other.get("user_id", events.headers["X-User-ID"]))
         assert (refused.status, refused.code, refused.json["event_id"]) == (409, "event_id_conflict", identity)
     assert events("POST", PUBLISH, given, X_Tenant_ID=unique("tenant")).status == 200, "an id is of its tenant"
     assert events("POST", PUBLISH, [given, event(data="last")]).status == 200
@@ -283,7 +296,7 @@ def test_the_stream_is_filtered(events: Raw) -> None:
         ("a", "plan-events", "y", "two"),
         ("c", "system-events", "y", "two"),
     ):
-        events("POST", PUBLISH, event(type=kind, topic=topic, correlation_id=correlation, user_id=user))
+        events("POST", PUBLISH, event(type=kind, topic=topic, correlation_id=correlation), X_User_ID=user)
     for query, expected in (
         ({"types": "a,c"}, ["a task-events", "a plan-events", "c system-events"]),
         ({"topics": "plan-events,system-events"}, ["b plan-events", "a plan-events", "c system-events"]),

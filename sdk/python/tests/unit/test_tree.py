@@ -15,3 +15,11 @@ def test_a_docstring_says_something_itself() -> None:
     assert len(MODULES) > 300, "the tree was found"
     found = [str(path.relative_to(ROOT)) for path in MODULES if POINTS.search(path.read_text("utf-8"))]
     assert not found
+
+
+def test_who_asks_is_read_in_one_place_and_said_in_one() -> None:
+    """By the platform at its door, by the SDK where it calls."""
+    header = re.compile(r"x-(tenant|user)-id", re.IGNORECASE)
+    sources = {path.relative_to(ROOT / "src").as_posix(): path for path in (ROOT / "src").rglob("*.py")}
+    found = {name for name, path in sources.items() if header.search(path.read_text("utf-8"))}
+    assert found == {"soorma_platform/identity/door.py", "soorma/headers.py"}

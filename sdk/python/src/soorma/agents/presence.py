@@ -12,12 +12,12 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from enum import Enum
-from urllib.parse import quote
 
 import msgspec
 
 from soorma.bus import type_name
 from soorma.calls import checked, segment
+from soorma.headers import tenant_headers
 from soorma.registry import plain_definition, put_of
 from soorma.transport import JSON, Transport
 from soorma_common.errors import InvalidRequest, NotFound, SoormaError, Unavailable
@@ -75,7 +75,7 @@ class Presence:
         definitions: list[EventDefinition],
     ) -> None:
         self._transport = transport
-        self._headers = {} if tenant_id is None else {"X-Tenant-ID": quote(tenant_id, safe="")}
+        self._headers = tenant_headers(tenant_id)
         self._name, instance = place
         self._path = f"/v1/registry/agents/{segment(self._name)}/instances/{segment(instance)}"
         self._announcement = announcement

@@ -1,4 +1,4 @@
-"""The one module of the SDK that imports the platform: it runs it in this process, or prepares its store."""
+"""Runs the platform in this process, or prepares its store for one that will."""
 
 from __future__ import annotations
 

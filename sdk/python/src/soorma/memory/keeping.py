@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec.structs import replace
 
-from soorma.calls import scope_headers
+from soorma.headers import scope_headers
 from soorma.transport import JSON, Transport
 from soorma_common.errors import Unavailable
 from soorma_common.memory import Commit, Committed, PlanCommit

@@ -48,7 +48,7 @@ class Moving:
             if socket.is_live and socket.replica and (hello := socket.hello):
                 fences = [row.fence for row in rows if row.replica == socket.replica and row.fence]
                 await self._platform.store.renew(socket.replica, fences, lease)
-                await self._platform.store.subscribe(hello.tenant_id or "", hello.agent, hello.subscriptions)
+                await self._platform.store.subscribe(hello.owner, hello.agent, hello.subscriptions)
         for transport in list(self._network.transports):
             if not transport.is_frozen and not transport.is_dead:
                 await Keeper.of(transport).renew(lease - settings.lease + LEASE_SECONDS)

@@ -27,6 +27,7 @@ from soorma.testing.settling import Settling, Waiting
 from soorma.workflow import WorkflowState
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
+from soorma_common.names import All
 from soorma_common.topics import TopicLike, check_topic
 from soorma_platform.engine.rows import LogEntry
 from soorma_platform.runtime import Platform
@@ -148,11 +149,11 @@ class LocalPlatform:
 
     async def dead_letters(self) -> list[DeadLetterInfo]:
         """The events that were given up, each with `group`, `event_id`, `type`, `attempts`, `reason` and its `id`."""
-        return await self._platform.store.dead_letters(None, None, 0, MOST_LETTERS)
+        return await self._platform.store.dead_letters(All.TENANTS, None, 0, MOST_LETTERS)
 
     async def replay(self, letter: DeadLetterInfo) -> None:
         """Delivers a dead letter again, from attempt 1."""
-        if not await self._platform.store.replay(None, letter.id):
+        if not await self._platform.store.replay(All.TENANTS, letter.id):
             raise InvalidRequest(f"there is no dead letter {letter.id} any more")
 
     # time

@@ -38,6 +38,7 @@ from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.steps import Step
+from soorma_platform.identity import Principal
 from soorma_platform.logs import Log
 from soorma_platform.services.committer import Committer
 from soorma_platform.services.http.asgi import Disconnected, WebSocket
@@ -61,6 +62,7 @@ class AgentConnection:
     def __init__(
         self,
         socket: WebSocket,
+        principal: Principal,
         store: Store,
         bus: Bus,
         committer: Committer,
@@ -69,6 +71,7 @@ class AgentConnection:
         is_stopping: Callable[[], bool],
     ) -> None:
         self._socket = socket
+        self._principal = principal
         self._store = store
         self._bus = bus
         self._committer = committer
@@ -137,9 +140,8 @@ class AgentConnection:
 
     async def _join(self) -> None:
         hello = self._hello
-        self._membership: Membership = await self._store.subscribe(
-            hello.tenant_id or "", hello.agent, hello.subscriptions
-        )
+        owner = self._principal.owner_among("tenant_id of the hello", hello.tenant_id)
+        self._membership: Membership = await self._store.subscribe(owner, hello.agent, hello.subscriptions)
         place = (self._membership.group_id, self._replica, hello.instance, hello.max_concurrency)
         await self._store.join(*place, hello.process, hello.running, hello.connection)
         kept = await self._store.resume(hello.running, self._lease, self._replica) if hello.running else []

@@ -13,7 +13,7 @@ import msgspec
 from soorma_common import __version__
 from soorma_common.delivery import AgentFrame, ServiceFrame
 from soorma_common.events import CloudEvent, Envelope
-from soorma_common.names import check_name
+from soorma_common.names import Owner
 from soorma_common.registry import EventInfo, EventPage
 from soorma_common.topics import Topic
 from soorma_platform.services.http import Answer, Request
@@ -50,14 +50,12 @@ _HELLO_EXAMPLE = {
 
 async def answer(store: Store, request: Request) -> Answer:
     """The document for whoever asks, with the event types of the tenant in the request, if it names one."""
-    tenant_id = request.header_text("X-Tenant-ID")
-    of = "" if tenant_id is None else check_name("X-Tenant-ID", tenant_id)
-    return Answer(await document(store, of, request.header("Host") or "localhost"))
+    return Answer(await document(store, request.principal.owner, request.header("Host") or "localhost"))
 
 
-async def document(store: Store, tenant_id: str, host: str) -> bytes:
-    """The document as JSON text, with the event types that are registered for a tenant ('': for all of them)."""
-    page = await store.definitions(tenant_id, None, None, "", MOST_TYPES)
+async def document(store: Store, owner: Owner, host: str) -> bytes:
+    """The document as JSON text, with the event types that are registered for a tenant, or for all of them."""
+    page = await store.definitions(owner, None, None, "", MOST_TYPES)
     return await asyncio.to_thread(_document, page, host)
 
 

@@ -34,15 +34,16 @@ from soorma_common.events import (
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memory import Commit
-from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope, check_name, check_scope
+from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, All, Scope, check_name
 from soorma_common.topics import Topic, check_topic
 from soorma_platform.buses.protocol import Bus, correlation_bell
 from soorma_platform.engine.rows import LogEntry
+from soorma_platform.identity import Access, Principal
 from soorma_platform.metrics import Metrics
 from soorma_platform.services import http
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.services.committer import Committer
-from soorma_platform.services.http import TENANT_ID, USER_ID, Endpoint, Request, Response
+from soorma_platform.services.http import ANYBODY_KNOWN, TENANT_ID, USER_ID, Endpoint, Request, Response, Socket
 from soorma_platform.services.http.asgi import WebSocket
 from soorma_platform.services.log import Filter, LogReader
 from soorma_platform.services.payloads import PayloadCheck
@@ -139,10 +140,11 @@ _NUMBER = http.Number("number", "The dead letter.")
 _TOPIC = http.Word("topic", "The topic of the subscription; * for any.", ("*", *Topic))
 _WAITING = http.Word("waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop"))
 _LAST_ID = http.Header("Last-Event-ID", "Resume behind this position.", r"^[0-9]{1,18}$")
-_SCOPE = (
-    http.Header("X-Tenant-ID", "The tenant of events that name none."),
-    http.Header("X-User-ID", "The user of events that name none."),
-)
+_OF_USER = frozenset({Access.USER, Access.DELIVERY})
+_OF_TENANT = frozenset({Access.TENANT, Access.OPERATOR})
+_READERS = frozenset({Access.USER, Access.TENANT, Access.OPERATOR})
+_PUBLISHERS = frozenset({*_READERS, Access.DELIVERY})
+_AGENTS = frozenset({Access.AGENT})
 
 
 def event_service(
@@ -165,32 +167,29 @@ def event_service(
     return http.Application(
         "events",
         [
-            Endpoint("POST", "/v1/events/publish", faces.publish, Published | PublishedBatch, _BODIES,
-                     scoped=False, query=(_AWAITED,), headers=_SCOPE, idempotent=True, examples=_EXAMPLES,
+            Endpoint("POST", "/v1/events/publish", _PUBLISHERS, faces.publish, Published | PublishedBatch,
+                     _BODIES, query=(_AWAITED,), idempotent=True, examples=_EXAMPLES,
                      gives={"event_id": "$response.body#/id"},
                      errors=(EventIdConflict, InvalidPayload, LimitExceeded, IdempotencyMismatch, ReentrantRequest)),
-            Endpoint("GET", "/v1/events/stream", faces.stream, Envelope | CloudEvent, scoped=False,
-                     streams=True,
+            Endpoint("GET", "/v1/events/stream", _READERS, faces.stream, Envelope | CloudEvent, streams=True,
                      query=(TENANT_ID, USER_ID, _TOPICS, _TYPES, _CORRELATION, _FROM_NOW, _FORMAT),
-                     headers=(TENANT_ID.in_header, USER_ID.in_header, _LAST_ID), errors=(NotFound, HistoryGone)),
-            Endpoint("GET", "/v1/events/answer/{event_id}", faces.answer, RequestAnswer, query=(_TIMEOUT,),
+                     headers=(_LAST_ID,), errors=(NotFound, HistoryGone)),
+            Endpoint("GET", "/v1/events/answer/{event_id}", _OF_USER, faces.answer, RequestAnswer, query=(_TIMEOUT,),
                      errors=(NotFound,)),
-            Endpoint("GET", "/v1/events/groups", faces.groups, Groups, scoped=False, query=(TENANT_ID,),
-                     headers=(TENANT_ID.in_header,)),
-            Endpoint("DELETE", "/v1/events/groups/{group}/subscriptions/{type}", faces.unsubscribe, Unsubscribed,
-                     scoped=False, query=(TENANT_ID, _TOPIC, _WAITING), headers=(TENANT_ID.in_header,),
-                     errors=(NotFound, Conflict)),
-            Endpoint("GET", letters, faces.dead_letters, DeadLetterPage, scoped=False,
-                     query=(TENANT_ID, _GROUP, _AFTER_LETTER, _LIMIT), headers=(TENANT_ID.in_header,)),
-            Endpoint("POST", f"{letters}/{{number}}/replay", faces.replay, Replayed, scoped=False, query=(TENANT_ID,),
-                     headers=(TENANT_ID.in_header,), numbers=(_NUMBER,), errors=(NotFound, PlanEnded, Conflict),
+            Endpoint("GET", "/v1/events/groups", _OF_TENANT, faces.groups, Groups, query=(TENANT_ID,)),
+            Endpoint("DELETE", "/v1/events/groups/{group}/subscriptions/{type}", _OF_TENANT, faces.unsubscribe,
+                     Unsubscribed, query=(TENANT_ID, _TOPIC, _WAITING), errors=(NotFound, Conflict)),
+            Endpoint("GET", letters, _OF_TENANT, faces.dead_letters, DeadLetterPage,
+                     query=(TENANT_ID, _GROUP, _AFTER_LETTER, _LIMIT)),
+            Endpoint("POST", f"{letters}/{{number}}/replay", _OF_TENANT, faces.replay, Replayed, query=(TENANT_ID,),
+                     numbers=(_NUMBER,), errors=(NotFound, PlanEnded, Conflict),
                      idempotent=True),
             *timer_endpoints(store, committer),
-            Endpoint("POST", "/v1/events/renew", faces.renew, Renewed, RenewBody, scoped=False),
-            Endpoint("GET", "/asyncapi.json", faces.asyncapi, dict[str, Any], scoped=False, headers=(http.EVENTS_OF,)),
+            Endpoint("POST", "/v1/events/renew", _AGENTS, faces.renew, Renewed, RenewBody),
+            Endpoint("GET", "/asyncapi.json", ANYBODY_KNOWN, faces.asyncapi, dict[str, Any]),
         ],
         store,
-        {"/v1/events/connect": faces.connect},
+        {"/v1/events/connect": Socket(_AGENTS, faces.connect)},
         metrics,
         about=__doc__ or "",
     )  # fmt: skip
@@ -219,7 +218,7 @@ class _Events:
         """
         body = await request.body()
         events, is_batch = _published(request.media_type, body)
-        scopes = {_scope_of_event(request, event) for event in events}
+        scopes = {_scope_of(event, request.principal) for event in events}
         if len(scopes) > 1:
             raise InvalidRequest("the events of one request belong to one tenant and user; send one request for each")
         commit = Commit(events=events)
@@ -238,8 +237,8 @@ class _Events:
         An event's id is its position; whoever sends it as Last-Event-ID resumes behind it.
         """
         wanted = Filter(
-            tenant_id=TENANT_ID.of(request),
-            user_id=USER_ID.of(request),
+            owner=TENANT_ID.owner(request),
+            user_id=USER_ID.user(request),
             topics=_TOPICS.of(request),
             types=_TYPES.of(request),
             correlation_id=_CORRELATION.of(request),
@@ -281,7 +280,7 @@ class _Events:
 
         The answer is the first event behind the request of its correlation id, response event and response topic.
         """
-        event_id, scope = request.name("event_id"), request.scope()
+        event_id, scope = request.name("event_id"), request.scope
         asked = await self._store.event(scope.tenant_id, event_id)
         if asked is None or asked.user_id != scope.user_id:
             raise NotFound(f"there is no event {event_id!r}")
@@ -320,7 +319,7 @@ class _Events:
 
     async def groups(self, request: Request) -> Response:
         """Lists the groups that take events, and what waits for them."""
-        return http.answer(Groups(await self._store.groups(TENANT_ID.of(request))))
+        return http.answer(Groups(await self._store.groups(TENANT_ID.owner(request))))
 
     async def unsubscribe(self, request: Request) -> Response:
         """Ends a group's subscription to a type, unless an agent is connected that handles it.
@@ -330,7 +329,7 @@ class _Events:
         """
         group, kind, topic = request.name("group"), request.name("type"), _TOPIC.of(request)
         drop = _WAITING.of(request) == "drop"
-        waited = await self._store.unsubscribe(TENANT_ID.of(request), group, kind, topic, drop=drop)
+        waited = await self._store.unsubscribe(TENANT_ID.owner(request), group, kind, topic, drop=drop)
         if waited is None:
             raise NotFound(f"group {group!r} has no subscription to {kind!r} on topic {topic!r}")
         return http.answer(Unsubscribed(waited))
@@ -338,7 +337,7 @@ class _Events:
     async def dead_letters(self, request: Request) -> Response:
         """Lists the events that groups gave up, and why."""
         limit = _LIMIT.given(request)
-        place = (TENANT_ID.of(request), _GROUP.of(request), _AFTER_LETTER.given(request))
+        place = (TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.given(request))
         rows = await self._store.dead_letters(*place, limit + 1)
         following = rows[limit - 1].id if len(rows) > limit else None
         return http.answer(DeadLetterPage(rows[:limit], following))
@@ -347,7 +346,8 @@ class _Events:
         """Gives a dead letter to its group again, as if it came now."""
         letter = request.names["number"]
         is_number = letter.isascii() and letter.isdigit() and len(letter) <= 18
-        if not is_number or not await self._store.replay(TENANT_ID.of(request), int(letter), request.idempotency_key):
+        owner, key = TENANT_ID.owner(request), request.idempotency_key
+        if not is_number or not await self._store.replay(owner, int(letter), key):
             raise NotFound(f"there is no dead letter {letter}; GET /v1/events/dead-letters lists them")
         return http.answer(Replayed(int(letter)))
 
@@ -357,9 +357,10 @@ class _Events:
 
         return await asyncapi.answer(self._store, request)
 
-    async def connect(self, socket: WebSocket) -> None:
+    async def connect(self, socket: WebSocket, principal: Principal) -> None:
+        """Serves an agent."""
         agent = AgentConnection(
-            socket, self._store, self._bus, self._committer, lease=self._lease, is_stopping=self._is_stopping
+            socket, principal, self._store, self._bus, self._committer, lease=self._lease, is_stopping=self._is_stopping
         )
         self._agents.add(agent)
         try:
@@ -394,15 +395,11 @@ def _published(kind: str, body: bytes) -> tuple[list[Envelope], bool]:
     return [decode_envelope(body)], False
 
 
-def _scope_of_event(request: Request, event: Envelope) -> Scope:
-    """Whose event it is: what it names, else what the headers name, else the default tenant and user."""
-    tenant_id, user_id = request.header_text("X-Tenant-ID"), request.header_text("X-User-ID")
-    scope = check_scope(_first(tenant_id, DEFAULT_TENANT), _first(user_id, DEFAULT_USER))
-    return Scope(_first(event.tenant_id, scope.tenant_id), _first(event.user_id, scope.user_id))
-
-
-def _first(given: str | None, otherwise: str) -> str:
-    return otherwise if given is None else given
+def _scope_of(event: Envelope, principal: Principal) -> Scope:
+    """Whose event it is: what it names, else for whom its publisher acts, else the default tenant and user."""
+    owner = principal.owner_among("tenant_id of the event", event.tenant_id)
+    user = principal.user_among("user_id of the event", event.user_id)
+    return Scope(DEFAULT_TENANT if owner is All.TENANTS else owner, DEFAULT_USER if user is None else user)
 
 
 def _shown(entry: LogEntry, *, as_cloudevents: bool) -> bytes:

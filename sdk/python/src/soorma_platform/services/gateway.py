@@ -16,7 +16,7 @@ import msgspec
 from soorma_common import __version__
 from soorma_platform.metrics import Metrics
 from soorma_platform.services import http
-from soorma_platform.services.http import Endpoint, Request, Response
+from soorma_platform.services.http import ANYBODY_KNOWN, Endpoint, Request, Response
 from soorma_platform.services.http.asgi import AsgiScope, Receive, Send
 from soorma_platform.stores.protocol import Store
 
@@ -55,8 +55,8 @@ class Gateway(http.Application):
         metrics: Metrics | None = None,
     ) -> None:
         own = [
-            Endpoint("GET", "/", self.page, str, scoped=False, media_type="text/html"),
-            Endpoint("GET", "/asyncapi.json", self.asyncapi, dict[str, Any], scoped=False, headers=(http.EVENTS_OF,)),
+            Endpoint("GET", "/", ANYBODY_KNOWN, self.page, str, media_type="text/html"),
+            Endpoint("GET", "/asyncapi.json", ANYBODY_KNOWN, self.asyncapi, dict[str, Any]),
         ]
         super().__init__(NAME, own, store, metrics=metrics, about=__doc__ or "")
         self._services = services

@@ -12,6 +12,7 @@ from typing import Self
 
 import msgspec
 
+from soorma_common.names import All, Owner
 from soorma_platform.buses.protocol import Bus
 from soorma_platform.engine.rows import LogEntry
 from soorma_platform.stores.protocol import Store
@@ -24,9 +25,9 @@ LARGEST_QUEUE = 4 * 1024 * 1024
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which events a reader wants; None: any."""
+    """Which events a reader wants; None, or All.TENANTS: any."""
 
-    tenant_id: str | None = None
+    owner: Owner = All.TENANTS
     user_id: str | None = None
     topics: frozenset[str] | None = None
     types: frozenset[str] | None = None
@@ -37,7 +38,7 @@ class Filter(msgspec.Struct, frozen=True):
         return (
             (self.topics is None or entry.topic in self.topics)
             and (self.types is None or entry.type in self.types)
-            and self.tenant_id in (None, entry.tenant_id)
+            and self.owner in (All.TENANTS, entry.tenant_id)
             and self.user_id in (None, entry.user_id)
             and self.correlation_id in (None, entry.correlation_id)
         )

@@ -56,6 +56,7 @@ from soorma_common.times import rfc3339
 from soorma_platform.buses.protocol import Bus, plan_bell
 from soorma_platform.engine.history import check_past
 from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanRow
+from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
 from soorma_platform.services import http
 from soorma_platform.services.committer import Committer
@@ -112,6 +113,7 @@ _put_body = msgspec.json.Decoder(PutBody)
 _many_body = msgspec.json.Decoder(ManyBody)
 _commit_body = msgspec.json.Decoder(Commit)
 _encode = msgspec.json.Encoder().encode
+_OF_USER = frozenset({Access.USER, Access.DELIVERY})
 
 
 def memory_service(
@@ -123,29 +125,31 @@ def memory_service(
     return http.Application(
         "memory",
         [
-            Endpoint("GET", key, faces.get, Entry | ValueAt, query=(_REVISION,), headers=(_IF_CHANGED,), tagged=True,
-                     errors=(KeyMissing, NotFound, HistoryGone)),
-            Endpoint("PUT", key, faces.put, Entry, PutBody, headers=(_IF_MATCH, _IF_MISSING), tagged=True,
+            Endpoint("GET", key, _OF_USER, faces.get, Entry | ValueAt, query=(_REVISION,), headers=(_IF_CHANGED,),
+                     tagged=True, errors=(KeyMissing, NotFound, HistoryGone)),
+            Endpoint("PUT", key, _OF_USER, faces.put, Entry, PutBody, headers=(_IF_MATCH, _IF_MISSING), tagged=True,
                      conditional=True, idempotent=True, examples={http.JSON: _A_PUT},
                      errors=(Conflict, LimitExceeded, IdempotencyMismatch)),
-            Endpoint("DELETE", key, faces.delete, KeyDeleted, headers=(_IF_MATCH, _IF_MISSING), conditional=True,
-                     idempotent=True, errors=(Conflict, IdempotencyMismatch)),
-            Endpoint("POST", "/v1/memory/commit", faces.commit, Committed, Commit, idempotent=True,
+            Endpoint("DELETE", key, _OF_USER, faces.delete, KeyDeleted, headers=(_IF_MATCH, _IF_MISSING),
+                     conditional=True, idempotent=True, errors=(Conflict, IdempotencyMismatch)),
+            Endpoint("POST", "/v1/memory/commit", _OF_USER, faces.commit, Committed, Commit, idempotent=True,
                      errors=(Conflict, Fenced, PlanEnded, PlanExists, NotFound, HistoryGone, EventIdConflict,
                              InvalidPayload, LimitExceeded, WrongType, IdempotencyMismatch),
                      examples={http.JSON: _A_COMMIT}),
-            Endpoint("POST", "/v1/memory/many/{plan_id}", faces.many, Entries, ManyBody,
+            Endpoint("POST", "/v1/memory/many/{plan_id}", _OF_USER, faces.many, Entries, ManyBody,
                      examples={http.JSON: {"keys": ["goal", "count"]}}),
-            Endpoint("GET", plan, faces.entries, EntryPage | KeyPage | PastPage,
+            Endpoint("GET", plan, _OF_USER, faces.entries, EntryPage | KeyPage | PastPage,
                      query=(_PREFIX, _AFTER_KEY, _LIMIT, _VALUES, _REVISION), errors=(NotFound, HistoryGone)),
-            Endpoint("DELETE", plan, faces.cleanup, PlanCleaned, idempotent=True, errors=(IdempotencyMismatch,)),
-            Endpoint("GET", "/v1/memory/working", faces.plans, PlanPage,
+            Endpoint("DELETE", plan, _OF_USER, faces.cleanup, PlanCleaned, idempotent=True,
+                     errors=(IdempotencyMismatch,)),
+            Endpoint("GET", "/v1/memory/working", _OF_USER, faces.plans, PlanPage,
                      query=(_AFTER_PLAN, _LIMIT, _STATUS, _STALLED)),
-            Endpoint("GET", "/v1/memory/plans/{plan_id}", faces.plan, PlanInfo, errors=(NotFound,)),
-            Endpoint("GET", "/v1/memory/history/{plan_id}", faces.history, ChangePage, query=(_KEY, _SINCE, _LIMIT),
-                     errors=(HistoryGone,)),
-            Endpoint("GET", "/v1/memory/actions/{plan_id}", faces.actions, ActionPage, query=(_AFTER_ACTION, _MANY)),
-            Endpoint("GET", "/v1/memory/watch/{plan_id}", faces.watch, CommitSeen, query=(_FROM_NOW,),
+            Endpoint("GET", "/v1/memory/plans/{plan_id}", _OF_USER, faces.plan, PlanInfo, errors=(NotFound,)),
+            Endpoint("GET", "/v1/memory/history/{plan_id}", _OF_USER, faces.history, ChangePage,
+                     query=(_KEY, _SINCE, _LIMIT), errors=(HistoryGone,)),
+            Endpoint("GET", "/v1/memory/actions/{plan_id}", _OF_USER, faces.actions, ActionPage,
+                     query=(_AFTER_ACTION, _MANY)),
+            Endpoint("GET", "/v1/memory/watch/{plan_id}", _OF_USER, faces.watch, CommitSeen, query=(_FROM_NOW,),
                      headers=(_LAST_ID,), errors=(NotFound, HistoryGone), streams=True),
         ],
         store,
@@ -162,7 +166,7 @@ class _Memory:
 
     async def get(self, request: Request) -> Response:
         """Reads a key, now or as it was at a revision."""
-        scope, plan_id, key = request.scope(), request.name("plan_id"), request.name("key")
+        scope, plan_id, key = request.scope, request.name("plan_id"), request.name("key")
         if (revision := _REVISION.of(request)) is not None:
             return await self._get_at(scope, plan_id, key, revision)
         row = await self._store.entry(scope, plan_id, key)
@@ -182,7 +186,7 @@ class _Memory:
 
     async def put(self, request: Request) -> Response:
         """Sets a key. Durable when it is answered."""
-        scope, plan_id, key = request.scope(), request.name("plan_id"), request.name("key")
+        scope, plan_id, key = request.scope, request.name("plan_id"), request.name("key")
         body = await request.body()
         wanted = http.decode(body, _put_body)
         operation = Set(key, wanted.value, wanted.ttl, expected_revision=_expected_revision(request))
@@ -196,14 +200,14 @@ class _Memory:
     async def delete(self, request: Request) -> Response:
         """Removes a key, and tells whether there was one."""
         operation = Delete(request.name("key"), expected_revision=_expected_revision(request))
-        done = await self._one(request, request.scope(), request.name("plan_id"), operation, b"")
+        done = await self._one(request, request.scope, request.name("plan_id"), operation, b"")
         if not isinstance(done, Committed):
             return done
         return http.answer(KeyDeleted(bytes(done.plans[0].results[0]) == b"true", done.plans[0].revision))
 
     async def cleanup(self, request: Request) -> Response:
         """Removes everything of a plan in one commit: keys, actions, history."""
-        done = await self._one(request, request.scope(), request.name("plan_id"), Cleanup(), b"")
+        done = await self._one(request, request.scope, request.name("plan_id"), Cleanup(), b"")
         if not isinstance(done, Committed):
             return done
         return http.answer(PlanCleaned(int(bytes(done.plans[0].results[0])), done.plans[0].revision))
@@ -224,14 +228,14 @@ class _Memory:
 
     async def commit(self, request: Request) -> Response:
         """Changes plans and publishes events, all or nothing."""
-        scope = request.scope()
+        scope = request.scope
         body = await request.body()
         commit = http.decode(body, _commit_body)
         return http.answer(await self._committer.commit(scope, commit, body=body, key=request.idempotency_key))
 
     async def many(self, request: Request) -> Response:
         """Reads up to 1,000 keys of a plan, as of one revision."""
-        scope, plan_id = request.scope(), request.name("plan_id")
+        scope, plan_id = request.scope, request.name("plan_id")
         keys = http.decode(await request.body(), _many_body).keys
         if len(keys) > LONGEST_PAGE:
             raise InvalidRequest(f"at most {LONGEST_PAGE} keys can be read at once, not {len(keys)}")
@@ -242,7 +246,7 @@ class _Memory:
 
     async def entries(self, request: Request) -> Response:
         """Lists the keys of a plan, in order, as they are or as they were at a revision."""
-        scope, plan_id = request.scope(), request.name("plan_id")
+        scope, plan_id = request.scope, request.name("plan_id")
         if (revision := _REVISION.of(request)) is not None:
             return await self._entries_at(request, scope, plan_id, revision)
         limit = _LIMIT.given(request)
@@ -267,7 +271,7 @@ class _Memory:
 
     async def plans(self, request: Request) -> Response:
         """Lists the plans of a user that hold something, by id."""
-        scope, limit = request.scope(), _LIMIT.given(request)
+        scope, limit = request.scope, _LIMIT.given(request)
         status = _STATUS.of(request)
         wanted = None if status == "any" else status
         stalled = _STALLED.of(request) == "true"
@@ -278,14 +282,14 @@ class _Memory:
     async def plan(self, request: Request) -> Response:
         """Tells of a plan: whether it is active or how it ended, its revision, sizes and times."""
         plan_id = request.name("plan_id")
-        row = (await self._store.plan(request.scope(), plan_id, set())).row
+        row = (await self._store.plan(request.scope, plan_id, set())).row
         if not row.live:
             raise NotFound(f"there is no plan {plan_id!r}, or nothing is left of it", plan_id=plan_id)
         return http.answer(_plan_info(row))
 
     async def history(self, request: Request) -> Response:
         """Tells the changes of a plan, or of one of its keys, oldest first."""
-        scope, plan_id, limit = request.scope(), request.name("plan_id"), _LIMIT.given(request)
+        scope, plan_id, limit = request.scope, request.name("plan_id"), _LIMIT.given(request)
         after = _SINCE.of(request)
         plan, rows = await self._store.history(scope, plan_id, _KEY.of(request), after, None, limit)
         following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
@@ -295,7 +299,7 @@ class _Memory:
 
     async def actions(self, request: Request) -> Response:
         """Tells the recorded actions of a plan, in order."""
-        scope, plan_id, limit = request.scope(), request.name("plan_id"), _MANY.given(request)
+        scope, plan_id, limit = request.scope, request.name("plan_id"), _MANY.given(request)
         rows = await self._store.actions(scope, plan_id, _AFTER_ACTION.given(request), limit + 1)
         following = rows[limit - 1].action if len(rows) > limit else None
         return http.answer(ActionPage(plan_id, [_action(row) for row in rows[:limit]], following))
@@ -305,7 +309,7 @@ class _Memory:
 
         An event's id is the revision; whoever sends it as Last-Event-ID resumes behind it.
         """
-        scope, plan_id = request.scope(), request.name("plan_id")
+        scope, plan_id = request.scope, request.name("plan_id")
         current = (await self._store.plan(scope, plan_id, set())).row.revision
         after = _FROM_NOW.given(request, current)
         if (resumed := request.header("Last-Event-ID")) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from soorma_common.errors import DefinitionConflict, InvalidValue, LimitExceeded, NotFound
-from soorma_common.names import check_name
+from soorma_common.names import All
 from soorma_common.registry import (
     LARGEST_VERSION,
     AgentFilter,
@@ -22,6 +22,7 @@ from soorma_common.registry import (
     check_definition,
 )
 from soorma_common.topics import Topic, check_topic
+from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
 from soorma_platform.services import http
 from soorma_platform.services.http import Endpoint, Request, Response
@@ -40,8 +41,9 @@ _TOPIC = http.Text("topic", "Event types of this topic only.", one_of=tuple(Topi
 _AFTER_TYPE = http.Text("after", "From behind this event type: `next` of the page before.")
 _VERSION = http.Number("version", "The version.", least=1, most=LARGEST_VERSION)
 _LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
-_OF_TENANT = http.Header("X-Tenant-ID", "The tenant for whom is asked.", is_required=True)
-_TENANT = http.Header("X-Tenant-ID", "The tenant it belongs to; without the header it belongs to all tenants.")
+_READERS = frozenset({Access.TENANT, Access.DELIVERY})
+_AGENTS = frozenset({Access.AGENT})
+_AUTHORS = frozenset({Access.AGENT, Access.TENANT, Access.OPERATOR})
 
 
 class Removed(msgspec.Struct):
@@ -74,26 +76,26 @@ def registry_service(store: Store, payloads: PayloadCheck, metrics: Metrics | No
     return http.Application(
         "registry",
         [
-            Endpoint("GET", agents, faces.agents, AgentPage, scoped=False, headers=(_OF_TENANT,),
+            Endpoint("GET", agents, _READERS, faces.agents, AgentPage,
                      query=(_NAME, _CAPABILITY, _CONSUMES, _PRODUCES, _AFTER_AGENT, _LIMIT)),
-            Endpoint("GET", f"{agents}/{{name}}", faces.agent, AgentInfo, scoped=False, headers=(_OF_TENANT,),
+            Endpoint("GET", f"{agents}/{{name}}", _READERS, faces.agent, AgentInfo,
                      errors=(NotFound,)),
-            Endpoint("PUT", instance, faces.announce, AgentInfo, Announcement, scoped=False, headers=(_TENANT,),
+            Endpoint("PUT", instance, _AGENTS, faces.announce, AgentInfo, Announcement,
                      examples={http.JSON: _AN_ANNOUNCEMENT},
                      errors=(InvalidValue, LimitExceeded)),
-            Endpoint("POST", f"{instance}/heartbeat", faces.heartbeat, InstanceInfo, scoped=False, headers=(_TENANT,),
+            Endpoint("POST", f"{instance}/heartbeat", _AGENTS, faces.heartbeat, InstanceInfo,
                      errors=(NotFound,)),
-            Endpoint("DELETE", instance, faces.deregister, Removed, scoped=False, headers=(_TENANT,)),
-            Endpoint("GET", events, faces.events, EventPage, scoped=False, headers=(_OF_TENANT,),
+            Endpoint("DELETE", instance, _AGENTS, faces.deregister, Removed),
+            Endpoint("GET", events, _READERS, faces.events, EventPage,
                      query=(_TYPE, _TOPIC, _AFTER_TYPE, _LIMIT)),
-            Endpoint("GET", f"{events}/{{type}}", faces.event, EventInfo, scoped=False, headers=(_OF_TENANT,),
+            Endpoint("GET", f"{events}/{{type}}", _READERS, faces.event, EventInfo,
                      errors=(NotFound,)),
-            Endpoint("GET", version, faces.event_version, EventInfo, scoped=False, headers=(_OF_TENANT,),
+            Endpoint("GET", version, _READERS, faces.event_version, EventInfo,
                      numbers=(_VERSION,), errors=(NotFound,)),
-            Endpoint("PUT", version, faces.define, EventInfo, DefinitionBody, scoped=False, headers=(_TENANT,),
+            Endpoint("PUT", version, _AUTHORS, faces.define, EventInfo, DefinitionBody,
                      numbers=(_VERSION,), examples={http.JSON: _A_DEFINITION},
                      errors=(DefinitionConflict, InvalidValue, LimitExceeded)),
-            Endpoint("DELETE", version, faces.undefine, Removed, scoped=False, headers=(_TENANT,),
+            Endpoint("DELETE", version, _AUTHORS, faces.undefine, Removed,
                      numbers=(_VERSION,)),
         ],
         store,
@@ -118,12 +120,12 @@ class _Registry:
             consumes=_CONSUMES.of(request),
             produces=_PRODUCES.of(request),
         )
-        tenant_id, after = request.tenant(), _AFTER_AGENT.given(request)
+        tenant_id, after = _tenant(request), _AFTER_AGENT.given(request)
         return http.answer(await self._store.agents(tenant_id, wanted, after, _LIMIT.given(request)))
 
     async def agent(self, request: Request) -> Response:
         """Tells of an agent that is alive and serves the tenant; its own goes before one that serves all."""
-        tenant_id, name = request.tenant(), request.name("name")
+        tenant_id, name = _tenant(request), request.name("name")
         found = await self._store.agent(tenant_id, name)
         if found is None:
             raise NotFound(f"no agent {name!r} is running for tenant {tenant_id!r}", name=name)
@@ -134,11 +136,11 @@ class _Registry:
 
         The instance counts as alive for `ttl` seconds, and as long again with each heartbeat.
         """
-        tenant_id, name, instance = _tenant(request), request.name("name"), request.name("instance")
+        owner, name, instance = request.principal.owner, request.name("name"), request.name("instance")
         announcement = check_announcement(http.decode(await request.body(), _announcement))
         for capability in announcement.capabilities:
             await self._check_schemas(capability)
-        return http.answer(await self._store.announce(tenant_id, name, instance, announcement))
+        return http.answer(await self._store.announce(owner, name, instance, announcement))
 
     async def _check_schemas(self, capability: str | Capability) -> None:
         if isinstance(capability, str):
@@ -149,23 +151,23 @@ class _Registry:
 
     async def heartbeat(self, request: Request) -> Response:
         """Says that an instance lives on. 404 if it is not known, or has expired: announce it again."""
-        tenant_id, name, instance = _tenant(request), request.name("name"), request.name("instance")
-        found = await self._store.heartbeat(tenant_id, name, instance)
+        owner, name, instance = request.principal.owner, request.name("name"), request.name("instance")
+        found = await self._store.heartbeat(owner, name, instance)
         if found is None:
             raise NotFound(f"instance {instance!r} of agent {name!r} is not registered; announce it again", name=name)
         return http.answer(found)
 
     async def deregister(self, request: Request) -> Response:
         """Removes an instance; with its last one the agent is gone."""
-        tenant_id, name, instance = _tenant(request), request.name("name"), request.name("instance")
-        return http.answer(Removed(await self._store.deregister(tenant_id, name, instance)))
+        owner, name, instance = request.principal.owner, request.name("name"), request.name("instance")
+        return http.answer(Removed(await self._store.deregister(owner, name, instance)))
 
     async def events(self, request: Request) -> Response:
         """Lists the event types of the tenant, by name, each in its newest version."""
         topic = _TOPIC.of(request)
         topic = None if topic is None else check_topic(topic)
         after, limit = _AFTER_TYPE.of(request) or "", _LIMIT.given(request)
-        tenant_id = request.tenant()
+        tenant_id = _tenant(request)
         return http.answer(await self._store.definitions(tenant_id, _TYPE.of(request), topic, after, limit))
 
     async def event(self, request: Request) -> Response:
@@ -177,7 +179,7 @@ class _Registry:
         return await self._event(request, _version(request))
 
     async def _event(self, request: Request, version: int | None) -> Response:
-        tenant_id, event_type = request.tenant(), request.name("type")
+        tenant_id, event_type = _tenant(request), request.name("type")
         found = await self._store.definition(tenant_id, event_type, version)
         if found is None:
             which = "" if version is None else f" in version {version}"
@@ -186,7 +188,7 @@ class _Registry:
 
     async def define(self, request: Request) -> Response:
         """Defines a version of an event type. The same again is fine; other content needs another version."""
-        tenant_id, event_type, version = _tenant(request), request.name("type"), _version(request)
+        owner, event_type, version = request.principal.owner, request.name("type"), _version(request)
         body = http.decode(await request.body(), _definition)
         wanted = EventDefinition(
             event_type, check_topic(body.topic), version, body.description, body.schema, body.check
@@ -194,21 +196,22 @@ class _Registry:
         check_definition(wanted)
         if wanted.schema is not None:
             await self._payloads.check_schema(f"the schema of event {event_type!r}", wanted.schema)
-        found = await self._store.define(tenant_id, wanted)
+        found = await self._store.define(owner, wanted)
         self._payloads.forget()
         return http.answer(found)
 
     async def undefine(self, request: Request) -> Response:
         """Removes a version of an event type."""
-        done = await self._store.undefine(_tenant(request), request.name("type"), _version(request))
+        done = await self._store.undefine(request.principal.owner, request.name("type"), _version(request))
         self._payloads.forget()
         return http.answer(Removed(done))
 
 
 def _tenant(request: Request) -> str:
-    """To whom belongs what is written: a tenant, or all of them ('')."""
-    tenant_id = request.header_text("X-Tenant-ID")
-    return "" if tenant_id is None else check_name("X-Tenant-ID", tenant_id)
+    """For which tenant a reader asks."""
+    tenant = request.principal.owner
+    assert tenant is not All.TENANTS  # noqa: S101 - the door has seen to it
+    return tenant
 
 
 def _version(request: Request) -> int:

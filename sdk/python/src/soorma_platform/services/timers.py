@@ -7,9 +7,10 @@ import msgspec
 from soorma_common.errors import EventIdConflict, IdempotencyMismatch, InvalidPayload, LimitExceeded
 from soorma_common.events import Timer, TimerBody, TimerInfo, check_timer, decode_envelope
 from soorma_common.memory import Commit
-from soorma_common.names import Scope, check_name
+from soorma_common.names import check_name
 from soorma_common.times import rfc3339
 from soorma_platform.engine.rows import TimerRow
+from soorma_platform.identity import Access
 from soorma_platform.services import http
 from soorma_platform.services.committer import Committer
 from soorma_platform.services.http import Endpoint, Request, Response
@@ -20,6 +21,7 @@ LONGEST_PAGE = 1_000
 _PLAN = http.Text("plan_id", "Of this plan only.")
 _AFTER = http.Number("after", "From behind this row: `next` of the page before.", default=0)
 _LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
+_OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _timer = msgspec.json.Decoder(Timer)
 
 
@@ -47,10 +49,10 @@ def timer_endpoints(store: Store, committer: Committer) -> list[Endpoint]:
     faces = _Timers(store, committer)
     timers = "/v1/events/timers"
     return [
-        Endpoint("POST", timers, faces.set, Timed, TimerBody, idempotent=True,
+        Endpoint("POST", timers, _OF_USER, faces.set, Timed, TimerBody, idempotent=True,
                  errors=(EventIdConflict, InvalidPayload, LimitExceeded, IdempotencyMismatch)),
-        Endpoint("GET", timers, faces.list, TimerPage, query=(_PLAN, _AFTER, _LIMIT)),
-        Endpoint("DELETE", f"{timers}/{{event_id}}", faces.cancel, Cancelled, idempotent=True,
+        Endpoint("GET", timers, _OF_USER, faces.list, TimerPage, query=(_PLAN, _AFTER, _LIMIT)),
+        Endpoint("DELETE", f"{timers}/{{event_id}}", _OF_USER, faces.cancel, Cancelled, idempotent=True,
                  errors=(IdempotencyMismatch,)),
     ]  # fmt: skip
 
@@ -62,7 +64,7 @@ class _Timers:
 
     async def set(self, request: Request) -> Response:
         """Takes an event to be published later, `delay` seconds from now or `at` a time. Durable when answered."""
-        scope, body = request.scope(), await request.body()
+        scope, body = request.scope, await request.body()
         timer = check_timer(http.decode(body, _timer))
         key = request.idempotency_key
         if timer.event.id:
@@ -72,14 +74,14 @@ class _Timers:
 
     async def list(self, request: Request) -> Response:
         """Lists the events that wait to be published, in the order they were set."""
-        scope, limit = request.scope(), _LIMIT.given(request)
+        scope, limit = request.scope, _LIMIT.given(request)
         rows = await self._store.timers(scope, _PLAN.of(request), _AFTER.given(request), limit + 1)
         following = rows[limit - 1].id if len(rows) > limit else None
         return http.answer(TimerPage([_info(row) for row in rows[:limit]], following))
 
     async def cancel(self, request: Request) -> Response:
         """Takes back an event that was to be published later; tells whether it was still waiting."""
-        scope: Scope = request.scope()
+        scope = request.scope
         event_id = check_name("event_id", request.names["event_id"])
         what = f"cancel {event_id}".encode()
         done = await self._committer.commit(scope, Commit(cancels=[event_id]), body=what, key=request.idempotency_key)

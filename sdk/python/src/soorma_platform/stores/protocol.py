@@ -11,7 +11,7 @@ import msgspec
 
 from soorma_common.delivery import RecordedStep, Subscription
 from soorma_common.limits import Limits
-from soorma_common.names import PlanStatus, Scope
+from soorma_common.names import Owner, PlanStatus, Scope
 from soorma_common.registry import (
     AgentFilter,
     AgentInfo,
@@ -398,8 +398,8 @@ class Store(Protocol):
 
     # deliveries
 
-    async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
-        """Makes or refreshes a group ('' as tenant: of all tenants) and gives it recent events nobody took."""
+    async def subscribe(self, owner: Owner, group: str, subscriptions: list[Subscription]) -> Membership:
+        """Makes or refreshes a group and gives it recent events nobody took."""
         ...
 
     async def join(
@@ -489,9 +489,7 @@ class Store(Protocol):
         """
         ...
 
-    async def unsubscribe(
-        self, tenant_id: str | None, group: str, event_type: str, topic: str, *, drop: bool
-    ) -> int | None:
+    async def unsubscribe(self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool) -> int | None:
         """Ends a subscription; how many events had waited for it, None if there is no such one.
 
         These become dead letters of the group, or are dropped with the dead letters that it has. Conflict while an
@@ -507,38 +505,36 @@ class Store(Protocol):
         """(type, topic) of all the group's subscriptions, by id."""
         ...
 
-    async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
-        """The groups that serve a tenant (None: all)."""
+    async def groups(self, owner: Owner) -> list[GroupInfo]:
+        """The groups that serve a tenant, or any."""
         ...
 
     async def standing(self) -> Standing:
         """How the record stands, for metrics. Costs time in proportion to what waits, but holds up nobody."""
         ...
 
-    async def dead_letters(
-        self, tenant_id: str | None, group: str | None, after: int, limit: int
-    ) -> list[DeadLetterInfo]:
+    async def dead_letters(self, owner: Owner, group: str | None, after: int, limit: int) -> list[DeadLetterInfo]:
         """Dead letters by id, from behind `after`."""
         ...
 
-    async def replay(self, tenant_id: str | None, dead_letter: int, key: str | None = None) -> bool:
+    async def replay(self, owner: Owner, dead_letter: int, key: str | None = None) -> bool:
         """Delivers a dead letter to its group again, from attempt 1; False if there is none of that id.
 
         Under the same idempotency key it does so once, and says True again.
         """
         ...
 
-    # the registry; '' as tenant stands for all tenants
+    # the registry
 
-    async def announce(self, tenant_id: str, name: str, instance: str, announcement: Announcement) -> AgentInfo:
+    async def announce(self, owner: Owner, name: str, instance: str, announcement: Announcement) -> AgentInfo:
         """Notes a running instance of an agent, and what the agent is from now on; LimitExceeded past a limit."""
         ...
 
-    async def heartbeat(self, tenant_id: str, name: str, instance: str) -> InstanceInfo | None:
+    async def heartbeat(self, owner: Owner, name: str, instance: str) -> InstanceInfo | None:
         """Notes that the instance was heard of; None if it is not known, or has expired."""
         ...
 
-    async def deregister(self, tenant_id: str, name: str, instance: str) -> bool:
+    async def deregister(self, owner: Owner, name: str, instance: str) -> bool:
         """Forgets an instance at once; False if there is no such one alive."""
         ...
 
@@ -550,11 +546,11 @@ class Store(Protocol):
         """The agent of that name that serves the tenant, its own before one that serves all."""
         ...
 
-    async def define(self, tenant_id: str, definition: EventDefinition) -> EventInfo:
+    async def define(self, owner: Owner, definition: EventDefinition) -> EventInfo:
         """Adds a version of an event type, once; DefinitionConflict if it is there with other content."""
         ...
 
-    async def undefine(self, tenant_id: str, event_type: str, version: int) -> bool:
+    async def undefine(self, owner: Owner, event_type: str, version: int) -> bool:
         """Removes a version of an event type; False if there is none."""
         ...
 
@@ -563,7 +559,7 @@ class Store(Protocol):
         ...
 
     async def definitions(
-        self, tenant_id: str, event_type: str | None, topic: str | None, after: str, limit: int
+        self, owner: Owner, event_type: str | None, topic: str | None, after: str, limit: int
     ) -> EventPage:
         """Event types by name from behind `after`, each in its newest version."""
         ...

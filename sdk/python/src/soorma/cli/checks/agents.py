@@ -7,12 +7,12 @@ from collections.abc import Generator, Iterator, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 from soorma.cli import peek, screen
 from soorma.cli.checks.finding import Finding, ok, problem, warning
 from soorma.cli.checks.scene import PATIENCE_SECONDS, Scene, speaks_for
-from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
+from soorma.headers import tenant_headers
+from soorma_common.names import DEFAULT_TENANT
 
 LATE_SECONDS = 60.0
 MISSED = 2 / 3
@@ -23,8 +23,7 @@ MOST_AGENTS = 1000
 
 def announced(scene: Scene) -> Iterator[Finding]:
     """Agents that have announced themselves, and from whom nothing is heard any more."""
-    user = scene.environment.get("SOORMA_USER_ID") or DEFAULT_USER
-    headers = {"X-Tenant-ID": quote(_tenant(scene) or DEFAULT_TENANT), "X-User-ID": quote(user)}
+    headers = tenant_headers(_tenant(scene) or DEFAULT_TENANT)
     found = yield from _asked(scene, "registry", "agents", "/v1/registry/agents", headers, limit=MOST_AGENTS)
     if found is None:
         return

@@ -15,9 +15,9 @@ from soorma_platform.services.http.answers import (
     problem,
     sent_event,
 )
-from soorma_platform.services.http.application import Application, Health, StoreHealth
+from soorma_platform.services.http.application import Application, Health, Socket, StoreHealth
 from soorma_platform.services.http.endpoints import (
-    EVENTS_OF,
+    ANYBODY_KNOWN,
     TENANT_ID,
     USER_ID,
     Endpoint,
@@ -31,7 +31,7 @@ from soorma_platform.services.http.endpoints import (
 from soorma_platform.services.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
 
 __all__ = [
-    "EVENTS_OF",
+    "ANYBODY_KNOWN",
     "JSON",
     "LARGEST_BODY",
     "PING_SECONDS",
@@ -49,6 +49,7 @@ __all__ = [
     "Request",
     "Response",
     "ServerSent",
+    "Socket",
     "StoreHealth",
     "Text",
     "UnsupportedMediaType",

@@ -11,18 +11,18 @@ import msgspec
 
 from soorma_common import __version__
 from soorma_common.errors import Forbidden, InvalidRequest, SoormaError
+from soorma_platform.identity import Access, OpenDoor, Principal
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics, RouteMeter
 from soorma_platform.services.http.answers import Answer, Response, problem, problem_document
 from soorma_platform.services.http.asgi import AsgiScope, Receive, Send, WebSocket
-from soorma_platform.services.http.endpoints import Endpoint, Table, names_of
+from soorma_platform.services.http.endpoints import ANYBODY_KNOWN, Endpoint, Table, names_of
 from soorma_platform.services.http.guard import refusal
 from soorma_platform.services.http.requests import Request
 from soorma_platform.services.scrape import Scrape
 from soorma_platform.stores.protocol import Store
 
 log = Log("soorma.http")
-SocketFace = Callable[[WebSocket], Awaitable[None]]
 
 
 class StoreHealth(msgspec.Struct, omit_defaults=True):
@@ -46,9 +46,17 @@ class Health(msgspec.Struct):
     store: StoreHealth
 
 
-class _Served(NamedTuple):
-    """What answers at a place of the table, and what counts there."""
+class Socket(NamedTuple):
+    """What serves a WebSocket, and whom it lets in."""
 
+    access: frozenset[Access]
+    serve: Callable[[WebSocket, Principal], Awaitable[None]]
+
+
+class _Served(NamedTuple):
+    """What answers at a place of the table, whom it lets in, and what counts there."""
+
+    access: frozenset[Access]
     run: Callable[[Request], Awaitable[Response]]
     query: frozenset[str]
     meter: RouteMeter
@@ -65,7 +73,7 @@ class Application:
         name: str,
         endpoints: Iterable[Endpoint],
         store: Store,
-        sockets: Mapping[str, SocketFace] | None = None,
+        sockets: Mapping[str, Socket] | None = None,
         metrics: Metrics | None = None,
         about: str = "",
     ) -> None:
@@ -73,14 +81,15 @@ class Application:
         self.about = about
         self.hint = ""
         self.endpoints = [
-            Endpoint("GET", "/health", self.health, self.told, scoped=False, also={503: self.told}),
-            Endpoint("GET", "/metrics", self.metrics, str, scoped=False, media_type="text/plain"),
-            Endpoint("GET", "/openapi.json", self.openapi, dict[str, Any], scoped=False),
+            Endpoint("GET", "/health", frozenset({Access.PUBLIC}), self.health, self.told, also={503: self.told}),
+            Endpoint("GET", "/metrics", frozenset({Access.OPERATOR}), self.metrics, str, media_type="text/plain"),
+            Endpoint("GET", "/openapi.json", ANYBODY_KNOWN, self.openapi, dict[str, Any]),
             *endpoints,
         ]
         self._openapi = b""
         self._store = store
-        self._sockets = sockets or {}
+        self.sockets = sockets or {}
+        self._door = OpenDoor()
         metrics = metrics or Metrics()
         self._scrape = Scrape(store, metrics)
         self._nowhere = metrics.route(name, "other", "other")
@@ -88,7 +97,8 @@ class Application:
         for endpoint in self.endpoints:
             meter = metrics.route(name, endpoint.method, endpoint.path)
             query = frozenset(parameter.name for parameter in endpoint.query)
-            self._table.add(endpoint.path, endpoint.method, _Served(endpoint.run, query, meter), endpoint.names)
+            served = _Served(endpoint.access, endpoint.run, query, meter)
+            self._table.add(endpoint.path, endpoint.method, served, endpoint.names)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answers a request or serves a WebSocket."""
@@ -142,7 +152,8 @@ class Application:
             found = endpoints.get("GET" if request.method == "HEAD" else request.method)
             if found is None:
                 return self._nothing_there(request, endpoints), meter
-            (run, query, meter), names = found
+            (access, run, query, meter), names = found
+            request.principal = self._door.principal(access, request.headers)
             request.check_query(query)
             if names:
                 request.names = names_of(names, parts)
@@ -175,13 +186,18 @@ class Application:
         return told
 
     async def _serve_socket(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        face = self._sockets.get(scope["path"])
+        socket = self.sockets.get(scope["path"])
         why = refusal(scope["headers"])
-        if why or face is None:
-            await receive()
-            await send({"type": "websocket.close", "code": 1008, "reason": (why or "there is no such socket")[:120]})
-            return
-        await face(WebSocket(receive, send))
+        if not why and socket is not None:
+            try:
+                principal = self._door.principal(socket.access, dict(scope["headers"]))
+            except SoormaError as error:
+                why = error.message
+            else:
+                await socket.serve(WebSocket(receive, send), principal)
+                return
+        await receive()
+        await send({"type": "websocket.close", "code": 1008, "reason": (why or "there is no such socket")[:120]})
 
 
 _FAULT = {

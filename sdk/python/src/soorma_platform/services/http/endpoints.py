@@ -8,9 +8,11 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from soorma_common.errors import InvalidRequest, SoormaError
-from soorma_common.names import NAME_SCHEMA, check_name
+from soorma_common.names import NAME_SCHEMA, Owner, check_name
+from soorma_platform.identity import Access
+from soorma_platform.percent import ENCODED_NAME
 from soorma_platform.services.http.answers import JSON, Response
-from soorma_platform.services.http.requests import ENCODED_NAME, Request, path_text, whole
+from soorma_platform.services.http.requests import Request, path_text, whole
 
 T = TypeVar("T")
 
@@ -113,7 +115,7 @@ class Names(Parameter, frozen=True):
 
 
 class Header(msgspec.Struct, frozen=True):
-    """A header that an endpoint reads: one word, a text of some pattern, or else a name (`Request.header_text`)."""
+    """A header that an endpoint reads: one word, a text of some pattern, or else a name (`percent.decoded`)."""
 
     name: str
     about: str
@@ -131,48 +133,44 @@ class Header(msgspec.Struct, frozen=True):
         return {"type": "string", "pattern": self.pattern}
 
 
-class Owner(Text, frozen=True):
-    """Whose data is read, as the query says or else a `header`; all that there is where neither says it."""
+class OfTenant(Text, frozen=True):
+    """Whose data is read: of the tenants of who asks, those that the query says, or all."""
 
-    header: str = ""
-
-    @property
-    def in_header(self) -> Header:
-        """The header, for the documentation."""
-        return Header(self.header, f"{self.about} Where the query says it too, both must say the same.")
-
-    def of(self, request: Request) -> str | None:
-        """What the request says. An empty text in the query says nothing."""
-        asked, sent = super().of(request), request.header_text(self.header)
-        if sent is None:
-            return asked
-        if asked not in (None, check_name(self.header, sent)):
-            raise InvalidRequest(
-                f"{self.name} in the query is {asked!r}, and the header {self.header} is {sent!r}; send one of the two"
-            )
-        return sent
+    def owner(self, request: Request) -> Owner:
+        """What is meant. An empty text in the query says nothing."""
+        return request.principal.owner_among(f"{self.name} in the query", self.of(request))
 
 
-TENANT_ID = Owner("tenant_id", "Of this tenant only.", header="X-Tenant-ID")
-USER_ID = Owner("user_id", "Of this user only.", header="X-User-ID")
-EVENTS_OF = Header("X-Tenant-ID", "The tenant whose event types are told; without it those that belong to all tenants.")
+class OfUser(Text, frozen=True):
+    """Whose data is read: of the users of who asks, the one that the query says, or all."""
+
+    def user(self, request: Request) -> str | None:
+        """The one that is meant, None for all. An empty text in the query says nothing."""
+        return request.principal.user_among(f"{self.name} in the query", self.of(request))
+
+
+ANYBODY_KNOWN = frozenset({Access.USER, Access.TENANT, Access.OPERATOR, Access.AGENT, Access.DELIVERY})
+"""Whoever it is, if only that is known."""
+
+TENANT_ID = OfTenant("tenant_id", "Of this tenant only.")
+USER_ID = OfUser("user_id", "Of this user only.")
 
 
 class Endpoint(msgspec.Struct, frozen=True):
     """A method and a path, and what answers them. `run`'s docstring is what the documentation says.
 
     `answers` and `body` are the types of the JSON on both sides, None where there is no body; where it may be of
-    several media types, `body` maps each to its type. `scoped` asks for the headers that say whose data is meant.
+    several media types, `body` maps each to its type. `access` says whom it lets in.
     `errors` are those beside the ones that any request can end with. What `run` and the names in the path do not
     need is there for the documentation alone.
     """
 
     method: str
     path: str
+    access: frozenset[Access]
     run: Callable[[Request], Awaitable[Response]]
     answers: Any
     body: Any = None
-    scoped: bool = True
     query: tuple[Parameter, ...] = ()
     headers: tuple[Header, ...] = ()
     errors: tuple[type[SoormaError], ...] = ()

@@ -21,6 +21,7 @@ from soorma_common.errors import (
     Unavailable,
 )
 from soorma_common.names import NAME_SCHEMA
+from soorma_platform.identity.door import TENANT_HEADER, USER_HEADER, headers_of
 from soorma_platform.services.http.answers import JSON, PROBLEM
 from soorma_platform.services.http.endpoints import Endpoint, Header, Names, Parameter
 from soorma_platform.services.http.requests import UnsupportedMediaType
@@ -30,10 +31,7 @@ LICENSE = {"name": "MIT", "identifier": "MIT"}
 INTERNAL = "internal"
 
 _STREAM = "text/event-stream"
-_SCOPE = {
-    "TenantId": Header("X-Tenant-ID", "The tenant whose data is meant."),
-    "UserId": Header("X-User-ID", "The user whose data is meant."),
-}
+_WHO = {TENANT_HEADER: "tenant", USER_HEADER: "user"}
 _KEY = Header(
     "Idempotency-Key",
     "Whoever sends the same key again gets the first answer, for a day. With another request it is refused.",
@@ -49,8 +47,8 @@ _EXAMPLES = {
     "plan_id": "plan-1",
     "type": "order.placed",
     "version": 1,
-    "X-Tenant-ID": "acme",
-    "X-User-ID": "ann",
+    TENANT_HEADER: "acme",
+    USER_HEADER: "ann",
 }
 _PROBLEM = {
     "title": "Problem",
@@ -159,16 +157,32 @@ def _operation(service: str, endpoint: Endpoint, table: list[Endpoint], shared: 
 
 
 def _shared_parameters() -> dict[str, Any]:
-    scope = {name: {**_header(header), "required": True} for name, header in _SCOPE.items()}
-    return {**scope, "IdempotencyKey": {**_header(_KEY), "schema": _KEY_SCHEMA}}
+    who = {
+        _who_name(name, is_required=is_required): {**_header(_who(name, is_required=is_required))}
+        for name in _WHO
+        for is_required in (True, False)
+    }
+    return {**who, "IdempotencyKey": {**_header(_KEY), "schema": _KEY_SCHEMA}}
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     numbers = {number.name: number for number in endpoint.numbers}
     found = [_path_parameter(name, numbers.get(name)) for name in endpoint.names]
-    shared = [*(_SCOPE if endpoint.scoped else ()), *(["IdempotencyKey"] if endpoint.idempotent else ())]
+    shared = [_who_name(name, is_required=needed) for name, needed in headers_of(endpoint.access).items()]
+    if endpoint.idempotent:
+        shared.append("IdempotencyKey")
     found += [{"$ref": f"#/components/parameters/{name}"} for name in shared]
     return found + [_query(one) for one in endpoint.query] + [_header(one) for one in endpoint.headers]
+
+
+def _who(name: str, *, is_required: bool) -> Header:
+    """A header that says who asks."""
+    which = f"The {_WHO[name]} whose data is meant"
+    return Header(name, f"{which}." if is_required else f"{which}; without it, of all.", is_required=is_required)
+
+
+def _who_name(name: str, *, is_required: bool) -> str:
+    return f"{_WHO[name].title()}Id" if is_required else f"Any{_WHO[name].title()}Id"
 
 
 def _path_parameter(name: str, number: Parameter | None) -> dict[str, Any]:
@@ -244,7 +258,7 @@ def _other_answers(endpoint: Endpoint, shared: _Shared) -> dict[str, Any]:
 def _errors(endpoint: Endpoint) -> dict[int, list[type[SoormaError]]]:
     """What a request can end with, by status."""
     kinds: list[type[SoormaError]] = [Forbidden, Unavailable, SoormaError, InvalidRequest, *endpoint.errors]
-    if endpoint.scoped or endpoint.names or endpoint.query or endpoint.headers or endpoint.body:
+    if headers_of(endpoint.access) or endpoint.names or endpoint.query or endpoint.headers or endpoint.body:
         kinds.append(InvalidName)
     if endpoint.body:
         kinds += [InvalidValue, LimitExceeded, UnsupportedMediaType]
@@ -279,6 +293,5 @@ def _links(service: str, endpoint: Endpoint, table: list[Endpoint]) -> dict[str,
 
 
 def _same_scope(endpoint: Endpoint, other: Endpoint) -> dict[str, str]:
-    given = {header.name for header in endpoint.headers} | ({"X-Tenant-ID", "X-User-ID"} if endpoint.scoped else set())
-    taken = {header.name for header in other.headers} | ({"X-Tenant-ID", "X-User-ID"} if other.scoped else set())
-    return {f"header.{name}": f"$request.header.{name}" for name in sorted(given & taken) if name.startswith("X-")}
+    given, taken = headers_of(endpoint.access), headers_of(other.access)
+    return {f"header.{name}": f"$request.header.{name}" for name in sorted(given.keys() & taken)}

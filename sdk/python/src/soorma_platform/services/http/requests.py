@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
-from functools import lru_cache
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote
+from typing import TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 
-from soorma_common.errors import InvalidName, InvalidRequest, LimitExceeded, Unavailable
+from soorma_common.errors import InvalidRequest, LimitExceeded, Unavailable
 from soorma_common.json_text import compact
-from soorma_common.names import Scope, check_name, check_scope
+from soorma_common.names import Scope, check_name
+from soorma_platform.identity import ANYBODY, Principal
+from soorma_platform.identity.door import SAID_ONCE
+from soorma_platform.percent import BLANKS, decoded
 from soorma_platform.services.http.asgi import AsgiScope, Receive
 
 LARGEST_BODY = 32 * 1024 * 1024
@@ -27,30 +28,12 @@ _SAID_ONCE = (
     b"origin",
     b"content-type",
     b"content-length",
-    b"x-tenant-id",
-    b"x-user-id",
+    *SAID_ONCE,
     b"idempotency-key",
     b"if-match",
     b"if-none-match",
     b"last-event-id",
 )
-
-_H = "[0-9A-Fa-f]"
-_TAIL = f"%[89ABab]{_H}"
-_ENCODED = (
-    f"%(0[1-9A-Fa-f]|[1-7]{_H})",
-    f"%([Cc][2-9A-Fa-f]|[Dd]{_H}){_TAIL}",
-    f"%[Ee](0%[ABab]|[Dd]%[89]|[1-9A-CEFa-cef]%[89ABab]){_H}{_TAIL}",
-    f"%[Ff](0%[9ABab]|4%8|[1-3]%[89ABab]){_H}{_TAIL}{_TAIL}",
-)
-ENCODED_NAME: dict[str, Any] = {
-    "pattern": f"^([ -$&-~]|{'|'.join(_ENCODED)}){{1,255}}$",
-    "not": {"pattern": r"^ *(\.|%2[Ee]){0,2} *$"},
-}
-"""A name as it stands in a header, as a JSON Schema of a string: ASCII, and percent-encoded UTF-8 for all else."""
-
-_BLANKS = " \t"
-_NO_TEXT = re.compile(f"%(?!{_H}{{2}})|[^ -~]")
 
 T = TypeVar("T")
 
@@ -65,41 +48,30 @@ class UnsupportedMediaType(InvalidRequest):
 class Request:
     """A request on its way through a service.
 
-    `names` are the parts of the path that its endpoint names, decoded. InvalidRequest names a header that is sent twice
-    though it says who or what is meant.
+    `principal` is who asks, and `names` are the parts of the path that its endpoint names, decoded. InvalidRequest
+    names a header that is sent twice though it says who or what is meant.
     """
 
-    __slots__ = ("_asgi", "_headers", "_query", "_receive", "method", "names", "path")
+    __slots__ = ("_asgi", "_query", "_receive", "headers", "method", "names", "path", "principal")
 
     def __init__(self, asgi: AsgiScope, receive: Receive) -> None:
         self._asgi = asgi
         self._receive = receive
-        self._headers: dict[bytes, bytes] = dict(asgi["headers"])
-        if len(self._headers) != len(asgi["headers"]):
+        self.headers: dict[bytes, bytes] = dict(asgi["headers"])
+        if len(self.headers) != len(asgi["headers"]):
             _check_once(asgi["headers"])
         self._query: dict[str, str] | None = None
         self.method: str = asgi["method"]
         self.path: str = asgi["raw_path"].decode("latin-1")  # as it was sent: an encoded slash in a name separates not
         self.names: dict[str, str] = {}
+        self.principal: Principal = ANYBODY
 
+    @property
     def scope(self) -> Scope:
-        """Whose data it means; InvalidRequest tells which header is missing."""
-        tenant_id, user_id = self._headers.get(b"x-tenant-id"), self._headers.get(b"x-user-id")
-        if not tenant_id or not user_id:
-            given = (("X-Tenant-ID", tenant_id), ("X-User-ID", user_id))
-            raise InvalidRequest(
-                "say whose data is meant: send the headers X-Tenant-ID and X-User-ID "
-                "(soorma dev believes them; anywhere else they must agree with the credential)",
-                missing=[name for name, value in given if not value],
-            )
-        return _scope(tenant_id, user_id)
-
-    def tenant(self) -> str:
-        """The tenant it means, where the user plays no part; InvalidRequest without the header."""
-        tenant_id = self.header_text("X-Tenant-ID")
-        if not tenant_id:
-            raise InvalidRequest("say which tenant is meant: send the header X-Tenant-ID", missing=["X-Tenant-ID"])
-        return check_name("X-Tenant-ID", tenant_id)
+        """Whose data it means, where its endpoint lets in nobody else than who acts for one user."""
+        scope = self.principal.scope
+        assert scope is not None  # noqa: S101 - the door has seen to it
+        return scope
 
     def name(self, name: str) -> str:
         """A name from the path."""
@@ -107,13 +79,8 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """A header as it was sent, None without it. Blanks around it do not count (RFC 9110, 5.5)."""
-        value = self._headers.get(name.lower().encode())
-        return None if value is None else value.decode("latin-1").strip(_BLANKS)
-
-    def header_text(self, name: str) -> str | None:
-        """A header that holds any text: beyond ASCII as UTF-8, percent-encoded."""
-        value = self.header(name)
-        return None if value is None else _text(f"the header {name}", value)
+        value = self.headers.get(name.lower().encode())
+        return None if value is None else value.decode("latin-1").strip(BLANKS)
 
     @property
     def idempotency_key(self) -> str | None:
@@ -141,7 +108,7 @@ class Request:
     @property
     def media_type(self) -> str:
         """What the body is declared as, without parameters."""
-        return self._headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+        return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
 
     async def body(self) -> bytes:
         """The body, which must be declared as JSON and be no larger than LARGEST_BODY.
@@ -149,7 +116,7 @@ class Request:
         It comes without whitespace between its tokens: what is stored of it holds no line break then, whatever way it
         goes on.
         """
-        headers = self._headers
+        headers = self.headers
         if headers.get(b"content-type") != _PLAIN_JSON:
             self._check_media_type()
         if b"content-encoding" in headers or b"transfer-encoding" in headers:
@@ -188,7 +155,7 @@ class Request:
 
     def _check_codings(self) -> None:
         for name, plain in _PLAIN_CODINGS.items():
-            coding = self._headers.get(name, b"").strip().lower()
+            coding = self.headers.get(name, b"").strip().lower()
             if coding not in plain:
                 said = f"{name.decode().title()}: {coding[:40].decode('latin-1')}"
                 raise UnsupportedMediaType(f"send the body as it is, not packed as {said!r}")
@@ -236,24 +203,9 @@ def _query_of(text: str) -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=4096)
-def _scope(tenant_id: bytes, user_id: bytes) -> Scope:
-    tenant, user = (name.decode("latin-1").strip(_BLANKS) for name in (tenant_id, user_id))
-    return check_scope(_text("the header X-Tenant-ID", tenant), _text("the header X-User-ID", user))
-
-
-def _text(what: str, value: str) -> str:
-    try:
-        if _NO_TEXT.search(value) is None:
-            return unquote(value, errors="strict")
-    except UnicodeDecodeError:
-        pass
-    raise InvalidName(f"{what} must be ASCII, with all else as percent-encoded UTF-8: {value!r}", name=what)
-
-
 def path_text(name: str, value: str) -> str:
     """A part of the path, decoded."""
-    return _text(f"{name} in the path", value) if "%" in value or not value.isascii() else value
+    return decoded(f"{name} in the path", value) if "%" in value or not value.isascii() else value
 
 
 def _bounded(body: bytes, size: int) -> bytes:

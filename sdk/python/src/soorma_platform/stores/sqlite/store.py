@@ -15,7 +15,7 @@ import msgspec
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced, Unavailable
 from soorma_common.limits import Limits
-from soorma_common.names import Scope
+from soorma_common.names import Owner, Scope
 from soorma_common.registry import (
     AgentFilter,
     AgentInfo,
@@ -60,6 +60,7 @@ from soorma_platform.stores.sqlite.database import SQL, FailuresNamed, connect, 
 from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
 from soorma_platform.stores.sqlite.offers import NEVER, Offers
 from soorma_platform.stores.sqlite.overview import Overview, standings
+from soorma_platform.stores.sqlite.owners import among, kept
 from soorma_platform.stores.sqlite.taking import Cursor
 from soorma_platform.stores.sqlite.transactions import behind, is_over, one, page_of, rows_of
 from soorma_platform.stores.sqlite.upkeep import Upkeep
@@ -301,7 +302,9 @@ class SqliteStore:
 
     # deliveries
 
-    async def subscribe(self, tenant_id: str, group: str, subscriptions: list[Subscription]) -> Membership:
+    async def subscribe(self, owner: Owner, group: str, subscriptions: list[Subscription]) -> Membership:
+        tenant_id = kept(owner)
+
         def begin(connection: apsw.Connection) -> tuple[Membership, Cursor | None]:
             membership = deliveries.subscribe(connection, self._clock.read(), tenant_id, group, subscriptions)
             return membership, deliveries.join(connection, self._uptime(), tenant_id, membership, None)
@@ -399,10 +402,8 @@ class SqliteStore:
         found: Survey = await self._writer.run(job, durable=False)
         return found
 
-    async def unsubscribe(
-        self, tenant_id: str | None, group: str, event_type: str, topic: str, *, drop: bool
-    ) -> int | None:
-        place = (tenant_id, group, event_type, topic)
+    async def unsubscribe(self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool) -> int | None:
+        place = (among(owner), group, event_type, topic)
         found = await self._change(lambda tx: aside.ending(tx, place, self._offers.served, drop))
         while found is not None and not found.is_over:
             found = await self._writer.run(partial(self._end_some, before=found))
@@ -420,10 +421,10 @@ class SqliteStore:
         with self._reads() as connection:
             return deliveries.patterns(connection, group_id)
 
-    async def groups(self, tenant_id: str | None) -> list[GroupInfo]:
+    async def groups(self, owner: Owner) -> list[GroupInfo]:
         now = self._clock.read()
         served = self._offers.is_served
-        return await self._overview.look(lambda connection: deliveries.groups(connection, now, tenant_id, served))
+        return await self._overview.look(lambda connection: deliveries.groups(connection, now, among(owner), served))
 
     async def standing(self) -> Standing:
         uptime = self._uptime()
@@ -437,16 +438,14 @@ class SqliteStore:
 
         return await self._overview.look(look)
 
-    async def dead_letters(
-        self, tenant_id: str | None, group: str | None, after: int, limit: int
-    ) -> list[DeadLetterInfo]:
-        values = (after, group, tenant_id, limit)
+    async def dead_letters(self, owner: Owner, group: str | None, after: int, limit: int) -> list[DeadLetterInfo]:
+        values = (after, group, among(owner), limit)
         rows = await self._overview.look(lambda connection: rows_of(connection, "dead_letters", values))
         return [deliveries.dead_letter_info(row) for row in rows]
 
-    async def replay(self, tenant_id: str | None, dead_letter: int, key: str | None = None) -> bool:
+    async def replay(self, owner: Owner, dead_letter: int, key: str | None = None) -> bool:
         def job(connection: apsw.Connection) -> tuple[bool, Notice | None]:
-            notice = deliveries.replay(connection, self._clock.read(), tenant_id, dead_letter, key)
+            notice = deliveries.replay(connection, self._clock.read(), among(owner), dead_letter, key)
             return notice is not None, notice
 
         found: bool = await self._writer.run(job)
@@ -454,18 +453,19 @@ class SqliteStore:
 
     # the registry
 
-    async def announce(self, tenant_id: str, name: str, instance: str, announcement: Announcement) -> AgentInfo:
+    async def announce(self, owner: Owner, name: str, instance: str, announcement: Announcement) -> AgentInfo:
         return await self._change(
-            lambda tx: registry.announce(tx, self._clock.read(), tenant_id, name, instance, announcement), durable=False
+            lambda tx: registry.announce(tx, self._clock.read(), kept(owner), name, instance, announcement),
+            durable=False,
         )
 
-    async def heartbeat(self, tenant_id: str, name: str, instance: str) -> InstanceInfo | None:
+    async def heartbeat(self, owner: Owner, name: str, instance: str) -> InstanceInfo | None:
         return await self._change(
-            lambda tx: registry.heartbeat(tx, self._clock.read(), tenant_id, name, instance), durable=False
+            lambda tx: registry.heartbeat(tx, self._clock.read(), kept(owner), name, instance), durable=False
         )
 
-    async def deregister(self, tenant_id: str, name: str, instance: str) -> bool:
-        return await self._change(lambda tx: registry.deregister(tx, self._clock.read(), tenant_id, name, instance))
+    async def deregister(self, owner: Owner, name: str, instance: str) -> bool:
+        return await self._change(lambda tx: registry.deregister(tx, self._clock.read(), kept(owner), name, instance))
 
     async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentPage:
         now = self._clock.read()
@@ -477,21 +477,21 @@ class SqliteStore:
         with self._reads(together=True) as connection:
             return registry.agent(connection, self._clock.read(), tenant_id, name)
 
-    async def define(self, tenant_id: str, definition: EventDefinition) -> EventInfo:
-        return await self._change(lambda tx: registry.define(tx, self._clock.read(), tenant_id, definition))
+    async def define(self, owner: Owner, definition: EventDefinition) -> EventInfo:
+        return await self._change(lambda tx: registry.define(tx, self._clock.read(), kept(owner), definition))
 
-    async def undefine(self, tenant_id: str, event_type: str, version: int) -> bool:
-        return await self._change(lambda tx: registry.undefine(tx, tenant_id, event_type, version))
+    async def undefine(self, owner: Owner, event_type: str, version: int) -> bool:
+        return await self._change(lambda tx: registry.undefine(tx, kept(owner), event_type, version))
 
     async def definition(self, tenant_id: str, event_type: str, version: int | None) -> EventInfo | None:
         with self._reads(together=True) as connection:
             return registry.definition(connection, tenant_id, event_type, version)
 
     async def definitions(
-        self, tenant_id: str, event_type: str | None, topic: str | None, after: str, limit: int
+        self, owner: Owner, event_type: str | None, topic: str | None, after: str, limit: int
     ) -> EventPage:
         return await self._overview.look(
-            lambda connection: registry.definitions(connection, tenant_id, event_type, topic, after, limit)
+            lambda connection: registry.definitions(connection, kept(owner), event_type, topic, after, limit)
         )
 
     # upkeep

@@ -1,0 +1,5 @@
+"""Who asks, for whom, and what that lets them do: settled once, at the door."""
+
+from soorma_platform.identity.door import ANYBODY, Access, OpenDoor, Principal
+
+__all__ = ["ANYBODY", "Access", "OpenDoor", "Principal"]

@@ -1,0 +1,124 @@
+"""The door: each request and each socket comes through it, and is of a principal from then on.
+
+Nothing else reads what a client says of itself. Each endpoint and socket says whom it lets in, as a set of `Access`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from functools import lru_cache
+
+import msgspec
+
+from soorma_common.errors import InvalidRequest
+from soorma_common.names import All, Owner, Scope, check_name
+from soorma_platform.percent import BLANKS, decoded
+
+TENANT_HEADER, USER_HEADER = "X-Tenant-ID", "X-User-ID"
+_TENANT, _USER = TENANT_HEADER.lower().encode(), USER_HEADER.lower().encode()
+SAID_ONCE = (_TENANT, _USER)
+"""Of two such headers, one reader would believe the first, another the last."""
+
+
+class Access(Enum):
+    """Whom an endpoint or a socket lets in."""
+
+    PUBLIC = "public"
+    """anybody"""
+    USER = "user"
+    """who acts for one user of one tenant"""
+    TENANT = "tenant"
+    """who acts for a whole tenant"""
+    OPERATOR = "operator"
+    """who acts for all tenants"""
+    AGENT = "agent"
+    """who takes deliveries, and announces itself"""
+    DELIVERY = "delivery"
+    """who holds the fence of a delivery, and acts for the user of its event while it does"""
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks. `user` is None where it acts for all users of its tenant, or of all tenants."""
+
+    owner: Owner
+    user: str | None
+    scope: Scope | None
+    """where it acts for one user"""
+
+    def owner_among(self, what: str, asked: str | None) -> Owner:
+        """The tenants whose data is meant, where `what` (as a parameter) asks for one, or for none in particular."""
+        if asked is None or self.owner in (All.TENANTS, asked):
+            return self.owner if asked is None else asked
+        raise _differ(what, asked, TENANT_HEADER, self.owner)
+
+    def user_among(self, what: str, asked: str | None) -> str | None:
+        """The user whose data is meant, None for all, where `what` asks for one, or for none in particular."""
+        if asked is None or self.user in (None, asked):
+            return self.user if asked is None else asked
+        raise _differ(what, asked, USER_HEADER, self.user)
+
+
+ANYBODY = Principal(All.TENANTS, None, None)
+
+
+class OpenDoor:
+    """Believes what it is told: whoever reaches the platform is who they say, and for all tenants if they say nothing.
+
+    For a laptop. What an endpoint needs to know must be said all the same.
+    """
+
+    def principal(self, access: frozenset[Access], headers: Mapping[bytes, bytes]) -> Principal:
+        """Who asks for what lets these in; InvalidRequest tells what they must say for it."""
+        if access <= _PUBLIC:
+            return ANYBODY
+        tenant, user = headers.get(_TENANT), headers.get(_USER)
+        if not access & _SAYS_NOTHING:
+            missing = [] if tenant else [TENANT_HEADER]
+            if Access.TENANT not in access and not user:
+                missing.append(USER_HEADER)
+            if missing:
+                raise _missing(missing, of_user=Access.TENANT not in access)
+        return _believed(tenant, user)
+
+
+_PUBLIC = frozenset({Access.PUBLIC})
+_SAYS_NOTHING = frozenset({Access.PUBLIC, Access.OPERATOR, Access.AGENT})
+"""Where these are let in, an open door asks nobody who they are."""
+
+
+def headers_of(access: frozenset[Access]) -> dict[str, bool]:
+    """The headers by which an open door is told who asks, and whether they must be there."""
+    if access <= _PUBLIC:
+        return {}
+    is_free, of_tenant = bool(access & _SAYS_NOTHING), Access.TENANT in access
+    said = {TENANT_HEADER: not is_free}
+    if Access.USER in access or not (is_free or of_tenant):
+        said[USER_HEADER] = not (is_free or of_tenant)
+    return said
+
+
+@lru_cache(maxsize=4096)
+def _believed(tenant: bytes | None, user: bytes | None) -> Principal:
+    of_tenant = All.TENANTS if tenant is None else _name(TENANT_HEADER, tenant)
+    of_user = None if user is None else _name(USER_HEADER, user)
+    scope = None if of_tenant is All.TENANTS or of_user is None else Scope(of_tenant, of_user)
+    return Principal(of_tenant, of_user, scope)
+
+
+def _name(header: str, value: bytes) -> str:
+    return check_name(f"the header {header}", decoded(f"the header {header}", value.decode("latin-1").strip(BLANKS)))
+
+
+def _missing(headers: list[str], *, of_user: bool) -> InvalidRequest:
+    if not of_user:
+        return InvalidRequest(f"say which tenant is meant: send the header {TENANT_HEADER}", missing=headers)
+    return InvalidRequest(
+        f"say whose data is meant: send the headers {TENANT_HEADER} and {USER_HEADER} "
+        "(soorma dev believes them; anywhere else they must agree with the credential)",
+        missing=headers,
+    )
+
+
+def _differ(what: str, asked: str, header: str, said: object) -> InvalidRequest:
+    return InvalidRequest(f"{what} is {asked!r}, and the header {header} is {said!r}; send one of the two")
