@@ -70,7 +70,7 @@ class OpenDoor:
 
     def principal(self, access: frozenset[Access], headers: Mapping[bytes, bytes]) -> Principal:
         """Who asks for what lets these in; InvalidRequest tells what they must say for it."""
-        if access <= _PUBLIC:
+        if Access.PUBLIC in access:
             return ANYBODY
         tenant, user = headers.get(_TENANT), headers.get(_USER)
         if not access & _SAYS_NOTHING:
@@ -82,14 +82,13 @@ class OpenDoor:
         return _believed(tenant, user)
 
 
-_PUBLIC = frozenset({Access.PUBLIC})
-_SAYS_NOTHING = frozenset({Access.PUBLIC, Access.OPERATOR, Access.AGENT})
+_SAYS_NOTHING = frozenset({Access.OPERATOR, Access.AGENT})
 """Where these are let in, an open door asks nobody who they are."""
 
 
 def headers_of(access: frozenset[Access]) -> dict[str, bool]:
     """The headers by which an open door is told who asks, and whether they must be there."""
-    if access <= _PUBLIC:
+    if Access.PUBLIC in access:
         return {}
     is_free, of_tenant = bool(access & _SAYS_NOTHING), Access.TENANT in access
     said = {TENANT_HEADER: not is_free}
