@@ -346,6 +346,17 @@ def test_the_platform_logs_a_fenced_commit(running: PlatformProcess) -> None:
     assert SECRET not in running.log.read_text("utf-8")
 
 
+@pytest.mark.behaviour("logs.platform")
+@pytest.mark.parametrize("path", ["/v1/events/stream", "/v1/memory/watch/p"])
+def test_a_stop_ends_streams_and_complains_of_none(tmp_path: Path, path: str) -> None:
+    with platform_in(tmp_path / "stopped") as platform:
+        with Raw(platform.gateway_url, "t", "u").stream(path) as stream:
+            assert stream.block().keys() == {"id"}
+            assert platform.stop() == 0
+        levels = {json.loads(line)["level"] for line in platform.log.read_text("utf-8").splitlines()}
+        assert levels == {"info"}
+
+
 @pytest.mark.behaviour("logs.settings")
 async def test_the_platform_logs_less_where_it_is_told_to(tmp_path: Path) -> None:
     seen = Seen()

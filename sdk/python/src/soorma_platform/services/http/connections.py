@@ -180,6 +180,14 @@ class Connection(HttpToolsProtocol):
             self.server_state.total_requests += 1
             self.flow.resume_reading()
 
+    def shutdown(self) -> None:
+        """The server is about to end: what has begun is answered first, but for a stream, which would not end."""
+        cycle: Any = self.cycle
+        if cycle is not None and cycle.response_started and cycle.chunked_encoding:  # all else has a length
+            self.transport.close()
+        else:
+            super().shutdown()
+
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it never says which part it was
         """Answers what is no request, or beyond a bound."""
         _malformed.note()
