@@ -85,7 +85,8 @@ class Manifest:
 @cache
 def _headings(path: str) -> dict[str, str]:
     """The headings of a page by their anchors."""
-    found = re.findall(r"^#+ (.+)$", (ROOT / path).read_text("utf-8"), flags=re.MULTILINE)
+    text = re.sub(r"^```.*?^```$", "", (ROOT / path).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)  # and no comment in a program
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"): heading for heading in found}
 
 
