@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -583,3 +584,27 @@ async def test_what_is_too_much_for_one_commit_is_refused_where_it_becomes_so(so
     (letter,) = await soorma_platform.dead_letters()
     assert "the limit commit_bytes is 31,457,280" in letter.reason
     assert at[-1] == 31
+
+
+_leftover: ContextVar[str] = ContextVar("leftover", default="nothing")
+
+
+@pytest.mark.behaviour("handlers.own-event")
+async def test_no_run_sees_the_context_variables_of_another(soorma_platform: LocalPlatform) -> None:
+    worker, seen = Worker("worker"), []
+
+    @worker.on_event("go", "action-requests")
+    async def handle(event: Any, context: Any) -> None:
+        seen.append(_leftover.get())
+        _leftover.set(f"of run {len(seen)}")
+        state = WorkflowState(context.memory, "plan")
+        await state.get("n")
+        if len(seen) < 3:
+            await WorkflowState(context.immediate.memory, "plan").set("n", len(seen))
+        await state.set("n", 100)
+
+    await soorma_platform.run(worker)
+    for _ in range(2):
+        await soorma_platform.publish("go", "action-requests", plan_id="plan")
+        await soorma_platform.settle()
+    assert seen == ["nothing"] * 4
