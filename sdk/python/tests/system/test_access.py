@@ -120,3 +120,9 @@ def test_a_socket_is_a_door_too(running: PlatformProcess, path: str, status: int
         with closing(http.client.HTTPConnection(urlsplit(running.events_url).netloc, timeout=WAIT)) as connection:
             connection.request("GET", path, headers=headers | more)
             assert connection.getresponse().status == expected
+    with closing(http.client.HTTPConnection(urlsplit(running.events_url).netloc, timeout=WAIT)) as connection:
+        connection.putrequest("GET", path)
+        for name, value in (*headers.items(), ("X-Tenant-ID", "one"), ("X-Tenant-ID", "two")):
+            connection.putheader(name, value)
+        connection.endheaders()
+        assert connection.getresponse().status == 403, "of two, one reader believes the first, another the last"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import msgspec
 
@@ -72,14 +72,10 @@ class OpenDoor:
         """Who asks for what lets these in; InvalidRequest tells what they must say for it."""
         if Access.PUBLIC in access:
             return ANYBODY
-        tenant, user = headers.get(_TENANT), headers.get(_USER)
-        if not access & _SAYS_NOTHING:
-            missing = [] if tenant else [TENANT_HEADER]
-            if Access.TENANT not in access and not user:
-                missing.append(USER_HEADER)
-            if missing:
-                raise _missing(missing, of_user=Access.TENANT not in access)
-        return _believed(tenant, user)
+        needed = _needed(access)
+        if missing := [name for name, key in needed if not headers.get(key)]:
+            raise _missing(missing, of_user=len(needed) > 1)
+        return _believed(headers.get(_TENANT), headers.get(_USER))
 
 
 _SAYS_NOTHING = frozenset({Access.OPERATOR, Access.AGENT})
@@ -95,6 +91,12 @@ def headers_of(access: frozenset[Access]) -> dict[str, bool]:
     if Access.USER in access or not (is_free or of_tenant):
         said[USER_HEADER] = not (is_free or of_tenant)
     return said
+
+
+@cache
+def _needed(access: frozenset[Access]) -> list[tuple[str, bytes]]:
+    """The headers that must be there, each with how it comes."""
+    return [(name, name.lower().encode()) for name, is_needed in headers_of(access).items() if is_needed]
 
 
 @lru_cache(maxsize=4096)

@@ -18,7 +18,7 @@ from soorma_platform.services.http.answers import Answer, Response, problem, pro
 from soorma_platform.services.http.asgi import AsgiScope, Receive, Send, WebSocket
 from soorma_platform.services.http.endpoints import ANYBODY_KNOWN, Endpoint, Table, names_of
 from soorma_platform.services.http.guard import refusal
-from soorma_platform.services.http.requests import Request
+from soorma_platform.services.http.requests import Request, check_once
 from soorma_platform.services.scrape import Scrape
 from soorma_platform.stores.protocol import Store
 
@@ -190,6 +190,7 @@ class Application:
         why = refusal(scope["headers"])
         if not why and socket is not None:
             try:
+                check_once(scope["headers"])
                 principal = self._door.principal(socket.access, dict(scope["headers"]))
             except SoormaError as error:
                 why = error.message

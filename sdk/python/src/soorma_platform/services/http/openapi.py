@@ -158,7 +158,7 @@ def _operation(service: str, endpoint: Endpoint, table: list[Endpoint], shared: 
 
 def _shared_parameters() -> dict[str, Any]:
     who = {
-        _who_name(name, is_required=is_required): {**_header(_who(name, is_required=is_required))}
+        _who_name(name, is_required=is_required): _header(_who(name, is_required=is_required))
         for name in _WHO
         for is_required in (True, False)
     }

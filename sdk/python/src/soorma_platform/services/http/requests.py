@@ -59,7 +59,7 @@ class Request:
         self._receive = receive
         self.headers: dict[bytes, bytes] = dict(asgi["headers"])
         if len(self.headers) != len(asgi["headers"]):
-            _check_once(asgi["headers"])
+            check_once(asgi["headers"])
         self._query: dict[str, str] | None = None
         self.method: str = asgi["method"]
         self.path: str = asgi["raw_path"].decode("latin-1")  # as it was sent: an encoded slash in a name separates not
@@ -161,7 +161,7 @@ class Request:
                 raise UnsupportedMediaType(f"send the body as it is, not packed as {said!r}")
 
 
-def _check_once(headers: list[tuple[bytes, bytes]]) -> None:
+def check_once(headers: list[tuple[bytes, bytes]]) -> None:
     """What a request says of itself it says once: of two, one reader believes the first, another the last."""
     counted = Counter(name for name, _ in headers)
     if twice := sorted(name.decode("latin-1") for name in _SAID_ONCE if counted[name] > 1):
