@@ -89,36 +89,41 @@ class Outbox(Protocol):
 class PlatformOutbox:
     """Publishes to the platform: accepted events are durable when `send` returns.
 
-    `check_scope` raises where it must not be used for a tenant and user.
+    `check_scope` raises where it must not be used for a tenant and user. `fence` is that of the delivery in whose
+    handler it is used: once that is in other hands, it is refused with Fenced.
     """
 
-    def __init__(self, caller: Caller, check_scope: Callable[[Scope], None] | None = None) -> None:
+    def __init__(
+        self, caller: Caller, check_scope: Callable[[Scope], None] | None = None, fence: str | None = None
+    ) -> None:
         self._caller = caller
+        self._fence = fence
         self._check_scope = check_scope or _any_scope
 
     async def send(self, events: list[Envelope]) -> None:
         for event in events:
             self._check_scope(_scope_of(event))
         body = msgspec.json.encode(events[0] if len(events) == 1 else events)
-        await self._caller.call("events", "POST", "/v1/events/publish", body=body)
+        await self._caller.call("events", "POST", "/v1/events/publish", body=body, fence=self._fence)
 
     async def set_timer(self, timer: Timer) -> None:
         body = msgspec.json.encode(timer)
         scope = _scope_of(timer.event)
         self._check_scope(scope)
-        await self._caller.call("events", "POST", "/v1/events/timers", scope=scope, body=body)
+        await self._caller.call("events", "POST", "/v1/events/timers", scope=scope, body=body, fence=self._fence)
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool:
         self._check_scope(scope)
         path = f"/v1/events/timers/{segment(event_id)}"
-        answer = await self._caller.call("events", "DELETE", path, scope=scope)
+        answer = await self._caller.call("events", "DELETE", path, scope=scope, fence=self._fence)
         return bool(msgspec.json.decode(answer)["cancelled"])
 
     async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
         """Asks, and waits; ReentrantRequest where only those could respond who wait for this request."""
         self._check_scope(_scope_of(event))
         body = msgspec.json.encode(event)
-        await self._caller.call("events", "POST", "/v1/events/publish", body=body, query={"awaited": "true"})
+        awaited = {"awaited": "true"}
+        await self._caller.call("events", "POST", "/v1/events/publish", body=body, query=awaited, fence=self._fence)
         return await response_of(event)
 
 

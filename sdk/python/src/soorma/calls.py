@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
-from soorma.headers import scope_headers
+from soorma.headers import FENCE_HEADER, scope_headers
 from soorma.local import shown
 from soorma.sent_events import Parser
 from soorma.transport import HttpTransport, Service, Transport
@@ -61,6 +61,7 @@ class Caller:
         scope: Scope | None = None,
         body: bytes | None = None,
         query: Mapping[str, Any] | None = None,
+        fence: str | None = None,
         patience: float = 0.0,
     ) -> bytes:
         """The body of a successful answer; the error of any other. Unavailable once the retries have run out.
@@ -70,6 +71,8 @@ class Caller:
         A change carries an idempotency key, the same for each try, so that it is made at most once.
         """
         headers = scope_headers(scope)
+        if fence is not None:
+            headers[FENCE_HEADER] = fence
         if body is not None:
             headers["Content-Type"] = "application/json"
         if method != "GET":

@@ -97,7 +97,8 @@ class HandlerContext(PlatformContext):
     `registry` answers at once, for the event's tenant.
 
     `event` is the event in hand and `attempt` counts from 1. `immediate` is the same context written through:
-    what is done with it happens at once and, if the handler is run again, once more.
+    what is done with it happens at once and, if the handler is run again, once more. Once the delivery is in other
+    hands, or settled, what it changes or publishes is refused with Fenced.
     """
 
     def __init__(

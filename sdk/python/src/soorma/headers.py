@@ -6,6 +6,9 @@ from urllib.parse import quote
 
 from soorma_common.names import Scope
 
+FENCE_HEADER = "X-Soorma-Fence"
+"""Under which delivery a call is made, of the handler that has it in hand. A secret."""
+
 
 def scope_headers(scope: Scope | None) -> dict[str, str]:
     """The headers that say for which user a call is made."""

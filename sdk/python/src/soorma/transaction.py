@@ -20,7 +20,7 @@ from soorma_common.delivery import PlanSnapshot
 from soorma_common.errors import Conflict, Forbidden, HandlerEnded, InvalidRequest, NotFound
 from soorma_common.events import Envelope, Event, Timer, encode_envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause, Commit, PlanCommit
+from soorma_common.memory import Commit, PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import (
     AnyKeyOperation,
@@ -591,9 +591,7 @@ class HandlerTransaction(Transaction):
 
     def commit(self) -> Commit:
         """The commit that the attempt comes to, with the answer to its delivery."""
-        event = self._event
-        cause = Cause(event_id=event.id, correlation_id=event.correlation_id, trace_id=event.trace_id)
-        return replace(super().commit(), fence=self._fence, cause=cause)
+        return replace(super().commit(), fence=self._fence)
 
     async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
         """Asks in a step of the handler, under an id that is derived from the delivery and the question.

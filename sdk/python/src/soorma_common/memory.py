@@ -34,6 +34,10 @@ class Cause(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, froz
     trace_id: str | None = None
 
 
+NOBODY = Cause()
+"""Made from outside of handlers: the platform knows whose it is, and no more."""
+
+
 class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The one way in: changes of plans, events to publish and the delivery that is answered, all or nothing.
 
@@ -45,7 +49,6 @@ class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     plans: list[PlanCommit] = []
     events: list[Envelope] = []
     fence: str | None = None
-    cause: Cause | None = None
     timers: list[TimerBody] = []
     cancels: list[Name] = []
 

@@ -9,6 +9,7 @@ from record import ALICE, BOB, LEASE, STRANGER, Record, event, ids, increment, p
 
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced, Forbidden, WrongType
+from soorma_common.events import Event
 from soorma_common.memory import Cause
 from soorma_common.operations import RecordAction
 from soorma_platform.stores.protocol import Claimed
@@ -25,10 +26,11 @@ class ClaimsSuite:
         assert (one.attempt, one.tenant_id, one.user_id, one.plan_id) == (1, "acme", "bob", "p")
         assert (seen(one).id, seen(one).data) == ("1", {"x": 1})
         assert one.subscription_id in member.own
-        delivery = await record.store.delivery(one.fence)
-        assert delivery is not None
-        assert (delivery.event_id, delivery.group, delivery.attempt) == ("1", "g", 1)
-        assert await record.store.delivery("no fence") is None
+        holder = await record.store.holder(one.fence)
+        assert holder is not None
+        assert (holder.agent, holder.instance) == ("g", record.INSTANCE)
+        assert Event.from_json(holder.envelope).id == "1"
+        assert await record.store.holder("no fence") is None
         assert await record.claim(member) == []
 
     @pytest.mark.behaviour("lanes.in-order")

@@ -13,7 +13,7 @@ from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.events import Envelope, Event, plan_of
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause, Commit, Committed, PlanCommit
+from soorma_common.memory import NOBODY, Cause, Commit, Committed, PlanCommit
 from soorma_common.names import All, Owner, Scope
 from soorma_common.operations import Append, Delete, Extend, Increment, Merge, Set
 from soorma_common.values import encode
@@ -128,6 +128,9 @@ def ids(claimed: Iterable[Claimed]) -> list[str]:
 class Record:
     """An open store; what a test does to it goes the way of a commit."""
 
+    INSTANCE = "host"
+    """of all replicas"""
+
     def __init__(self, opener: OpenStore, limits: Limits, lease: float, clock: Clock) -> None:
         self.clock = clock
         self.limits = limits
@@ -158,13 +161,13 @@ class Record:
         events: Iterable[Envelope] = (),
         fence: str | None = None,
         key: str | None = None,
-        cause: Cause | None = None,
+        cause: Cause = NOBODY,
         body: bytes | None = None,
     ) -> Committed:
         """A commit; two are the same request if their bodies are."""
-        commit = Commit(list(parts), list(events), fence, cause)
+        commit = Commit(list(parts), list(events), fence)
         body = msgspec.json.encode(commit) if body is None else body
-        return await self._committer.commit(scope, commit, body=body, key=key)
+        return await self._committer.commit(scope, commit, body=body, key=key, cause=cause)
 
     async def do(self, plan: str, *operations: Any, scope: Scope = ALICE, **more: Any) -> list[Any]:
         """A commit on one plan: its decoded results."""
@@ -223,7 +226,7 @@ class Record:
         self, member: Membership, limit: int = ALL, lease: float = LEASE, replica: str = "r1"
     ) -> list[Claimed]:
         """Claims from all subscriptions that the group has, by a replica that is connected."""
-        await self.store.join(member.group_id, replica, "host", 1)
+        await self.store.join(member.group_id, replica, self.INSTANCE, 1)
         offer = self.offer(member, limit, lease, replica)
         claimed: list[Claimed] = []
         while True:  # at most LARGEST_CLAIM come at once

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from soorma_common.memory import Cause
+from soorma_common.memory import NOBODY, Cause
 from soorma_common.names import Scope
 from soorma_platform.metrics import Metrics
 from soorma_platform.services import reservations
@@ -164,11 +164,11 @@ async def test_who_is_cancelled_leaves_the_line(held: Reservations) -> None:
         (Cause(event_id="request", correlation_id="request", trace_id="another"), True),
         (Cause(event_id="event", correlation_id="of another", trace_id="trace"), True),
         (Cause(event_id="event", correlation_id="event"), True),
-        (None, True),
+        (NOBODY, True),
     ],
     ids=str,
 )
-async def test_a_request_of_the_holder_does_not_wait_for_it(metrics: Metrics, cause: Cause | None, waits: bool) -> None:
+async def test_a_request_of_the_holder_does_not_wait_for_it(metrics: Metrics, cause: Cause, waits: bool) -> None:
     held = Reservations(metrics)
     held.join("a")
     assert await held.reserve("first", "a", [KEY], "trace")

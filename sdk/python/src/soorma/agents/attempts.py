@@ -34,7 +34,6 @@ from soorma_common.delivery import LEASE_SECONDS, CommitFrame, Deliver, FailFram
 from soorma_common.errors import Conflict, Fenced, InvalidRequest, SoormaError
 from soorma_common.events import Event
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause
 from soorma_common.reasons import reason_of
 
 MOST_DISTURBED = 10
@@ -311,11 +310,10 @@ class Attempts:
             config = self._scoped = replace(config, tenant_id=scope.tenant_id, user_id=scope.user_id)
 
         def immediate() -> PlatformContext:
-            cause = Cause(self._agent, self._instance, event.id, event.correlation_id, event.trace_id)
             confined = partial(check_confined, f"the handler of event {event.type!r}, in context.immediate,", scope)
-            outbox = PlatformOutbox(self._caller, confined)
+            outbox = PlatformOutbox(self._caller, confined, delivery.fence)
             return PlatformContext(
-                MemoryClient.on(config, self._caller, PlatformPlans(self._caller, cause, confined)),
+                MemoryClient.on(config, self._caller, PlatformPlans(self._caller, confined, delivery.fence)),
                 BusClient(config, self._caller, self._agent, outbox, event),
                 RegistryClient.on(config, self._caller),
             )

@@ -11,7 +11,7 @@ import msgspec
 
 from soorma.calls import Caller, segment
 from soorma_common.errors import KeyMissing
-from soorma_common.memory import Cause, Commit, Committed, PastPage, PlanCommit
+from soorma_common.memory import Commit, Committed, PastPage, PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
@@ -80,14 +80,15 @@ class Plans(Protocol):
 class PlatformPlans:
     """Plans on the platform: each `apply` is a commit of its own, durable when it returns.
 
-    `check_scope` raises where it must not be used for a tenant and user.
+    `check_scope` raises where it must not be used for a tenant and user. `fence` is that of the delivery in whose
+    handler it is used: the platform tells by it who made a change, and because of which event.
     """
 
     def __init__(
-        self, caller: Caller, cause: Cause | None = None, check_scope: Callable[[Scope], None] | None = None
+        self, caller: Caller, check_scope: Callable[[Scope], None] | None = None, fence: str | None = None
     ) -> None:
         self._caller = caller
-        self._cause = cause
+        self._fence = fence
         self._check_scope = check_scope
 
     @property
@@ -107,8 +108,10 @@ class PlatformPlans:
         expected_revision: int | None = None,
     ) -> Applied:
         part = PlanCommit(plan_id, operations, expected_revision=expected_revision)
-        body = msgspec.json.encode(Commit([part], cause=self._cause))
-        answer = await self._caller.call("memory", "POST", "/v1/memory/commit", scope=scope, body=body)
+        body = msgspec.json.encode(Commit([part]))
+        answer = await self._caller.call(
+            "memory", "POST", "/v1/memory/commit", scope=scope, body=body, fence=self._fence
+        )
         done = _committed.decode(answer)
         results = [_text(result) for result in done.plans[0].results]
         return Applied(results, done.plans[0].revision, datetime.fromtimestamp(done.at / 1000).astimezone())

@@ -9,7 +9,7 @@ import msgspec
 from soorma_common.errors import Conflict, Fenced, Forbidden, IdempotencyMismatch
 from soorma_common.events import Envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause, Commit, Committed, PlanCommit, PlanCommitted
+from soorma_common.memory import NOBODY, Cause, Commit, Committed, PlanCommit, PlanCommitted
 from soorma_common.names import Scope
 from soorma_common.operations import (
     AnyLifeOperation,
@@ -42,11 +42,23 @@ _NULL = msgspec.Raw(b"null")
 class Request:
     """A commit as it came in: whose, under which idempotency key, and a fingerprint of its body.
 
-    `of_life` are its operations that reach beyond the keys of their plans, with these plans. `awaited`: what it
-    publishes is a request whose sender waits for the response.
+    `cause` is who makes it and because of what, as the platform knows it; `under` is the fence of the
+    delivery in whose handler it is made, which it does not settle. `of_life` are its operations that reach
+    beyond the keys of their plans, with these plans. `awaited`: what it publishes is a request whose sender waits
+    for the response.
     """
 
-    __slots__ = ("awaited", "commit", "fingerprint", "idempotency_key", "keep_answer", "of_life", "scope")
+    __slots__ = (
+        "awaited",
+        "cause",
+        "commit",
+        "fingerprint",
+        "idempotency_key",
+        "keep_answer",
+        "of_life",
+        "scope",
+        "under",
+    )
 
     def __init__(
         self,
@@ -57,8 +69,12 @@ class Request:
         keep_answer: int = 15 * MINUTE,
         *,
         awaited: bool = False,
+        cause: Cause = NOBODY,
+        under: str | None = None,
     ) -> None:
         self.awaited = awaited
+        self.cause = cause
+        self.under = under
         self.scope = scope
         self.commit = commit
         self.fingerprint = fingerprint
@@ -95,9 +111,9 @@ class Request:
         for plan_id, operation in self.of_life:
             match operation:
                 case Deadline(timer=timer):
-                    timer.event = _named(life.of_plan(timer.event, plan_id, commit.cause, scope), new_id)
+                    timer.event = _named(life.of_plan(timer.event, plan_id, self.cause, scope), new_id)
                 case Compensate(event=event):
-                    operation.event = _named(life.of_plan(event, plan_id, commit.cause, scope), new_id)
+                    operation.event = _named(life.of_plan(event, plan_id, self.cause, scope), new_id)
                 case Ending():
                     operation.event_id = operation.event_id or new_id()
 
@@ -111,7 +127,8 @@ def needs(request: Request) -> Needs:
     """What must be loaded before a prepared request can be decided."""
     commit = request.commit
     plans: dict[str, set[str]] = {}
-    found = Needs(request.scope, plans, set(), request.answer_key, commit.fence)
+    fence = commit.fence or request.under
+    found = Needs(request.scope, plans, set(), request.answer_key, fence, settles=bool(commit.fence))
     for plan in commit.plans:
         keys = plans[plan.plan_id] = set(plan.reads)
         for operation in plan.operations:
@@ -134,7 +151,7 @@ def needs(request: Request) -> Needs:
     for plan_id, operation in request.of_life:
         match operation:
             case Ending():
-                published.append(life.told(request.scope, plan_id, operation, commit.cause))
+                published.append(life.told(request.scope, plan_id, operation, request.cause))
                 found.closing.add(plan_id)
                 if isinstance(operation, Fail):
                     found.sagas.setdefault(plan_id, set())
@@ -162,12 +179,13 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
         delivery = _delivery(request, snapshot)
         life.check_wanted(delivery, snapshot.delivery_plan)
         settle(decision, delivery, snapshot)
-    cause = commit.cause or Cause()
+    elif request.under is not None:
+        _delivery(request, snapshot)
     group = None if decision.settled is None else decision.settled.group_id
     answers: list[PlanCommitted] = []
     editors: list[PlanEditor] = []
     told = 0
-    for part, editor in _editors(commit, snapshot.plans, snapshot.moment, limits, cause, group):
+    for part, editor in _editors(commit, snapshot.plans, snapshot.moment, limits, request.cause, group):
         if part.operations:
             editor.begin()
         results = []
@@ -211,7 +229,7 @@ def decide(request: Request, snapshot: Snapshot, limits: Limits) -> Decision:
 
 def check_reads(commit: Commit, plans: dict[str, PlanState], limits: Limits) -> None:
     """Raises Conflict unless the plans, of which only what lives is given, are as the commit has read them."""
-    _editors(commit, plans, Moment(0, 0, 0), limits, Cause())
+    _editors(commit, plans, Moment(0, 0, 0), limits, NOBODY)
 
 
 def _editors(

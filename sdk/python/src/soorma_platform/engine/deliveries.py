@@ -90,6 +90,17 @@ def _last(deaths: int) -> str:
     return "this one" if deaths == 1 else "the last one"
 
 
+class _Trace(msgspec.Struct):
+    """What a change remembers of the event that it was made for."""
+
+    id: str | None = None
+    correlation_id: str | None = None
+    trace_id: str | None = None
+
+
+_traces = msgspec.json.Decoder(_Trace)
+
+
 class Failure(msgspec.Struct):
     """A failed attempt: why, when the handler wants it again, whether it gives it up, a draw for the jitter.
 
@@ -155,7 +166,7 @@ def _give_up(delivery: DeliveryRow, reason: str, failure: Failure, snapshot: Sna
         settle(decision, delivery, snapshot)
     failed = decode_envelope(delivery.envelope)
     if failure.fail_plan and delivery.plan_id is not None:
-        _fail_plan(decision, delivery, failed, Fail(reason, event_id=failure.ending_id), snapshot, limits)
+        _fail_plan(decision, delivery, Fail(reason, event_id=failure.ending_id), snapshot, limits)
     if failed.type == DEAD_LETTERED:
         return decision  # or a group that fails on dead letters would feed itself for ever
     scope = Scope(delivery.tenant_id, delivery.user_id)
@@ -165,12 +176,10 @@ def _give_up(delivery: DeliveryRow, reason: str, failure: Failure, snapshot: Sna
     return decision
 
 
-def _fail_plan(
-    decision: Decision, delivery: DeliveryRow, failed: Envelope, ending: Fail, snapshot: Snapshot, limits: Limits
-) -> None:
+def _fail_plan(decision: Decision, delivery: DeliveryRow, ending: Fail, snapshot: Snapshot, limits: Limits) -> None:
     """The plan of an event that is given up ends with it, unless it has ended before."""
     state = snapshot.plans[delivery.plan_id or ""]
-    cause = Cause(delivery.group, event_id=failed.id, correlation_id=failed.correlation_id, trace_id=failed.trace_id)
+    cause = cause_of(delivery.group, None, delivery.envelope)
     editor = PlanEditor(state, moment=snapshot.moment, limits=limits, cause=cause, group_id=delivery.group_id)
     ending.if_active = True
     editor.apply(ending)
@@ -179,6 +188,12 @@ def _fail_plan(
         scope = Scope(delivery.tenant_id, delivery.user_id)
         endings.tell(decision, editor, scope, snapshot, limits)
         endings.undo(decision, editor, scope, snapshot)
+
+
+def cause_of(agent: str, instance: str | None, envelope: str) -> Cause:
+    """The cause of what an agent does about an event, given as JSON text."""
+    event = _traces.decode(envelope)
+    return Cause(agent, instance, event.id, event.correlation_id, event.trace_id)
 
 
 def _notice(failed: Envelope, delivery: DeliveryRow, reason: str, event_id: str) -> Envelope:

@@ -38,9 +38,8 @@ class Handed(Protocol):
     def outlives(self) -> bool: ...
 
 
-def told(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause | None) -> Envelope:
+def told(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause) -> Envelope:
     """The event that tells of a plan's end."""
-    cause = cause or Cause()
     status = ENDINGS[type(ending)]
     what = "result" if isinstance(ending, Complete) else "reason"
     data = {"plan_id": plan_id, "status": status, what: msgspec.Raw((argument(ending) or "null").encode())}
@@ -59,9 +58,8 @@ def told(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause | None) -> 
     )
 
 
-def of_plan(event: Envelope, plan_id: str, cause: Cause | None, scope: Scope) -> Envelope:
+def of_plan(event: Envelope, plan_id: str, cause: Cause, scope: Scope) -> Envelope:
     """An event that was registered for a plan: it belongs to it, and to what caused the commit."""
-    cause = cause or Cause()
     made = msgspec.structs.replace(
         event,
         plan_id=plan_id,

@@ -213,6 +213,14 @@ class DeliveryRow(msgspec.Struct):
     next_in_lane: int | None = None
 
 
+class HolderRow(msgspec.Struct):
+    """Who has a delivery in hand, and its event."""
+
+    agent: str
+    instance: str | None
+    envelope: str
+
+
 class NewDelivery(msgspec.Struct):
     """A delivery to be added; `ready_at` (uptime) is None where it waits behind another of its lane."""
 
@@ -316,6 +324,8 @@ class Needs(msgspec.Struct):
     counted: set[str] = set()
     answer_key: str | None = None
     fence: str | None = None
+    settles: bool = False
+    """whether the delivery under the fence is to be settled: while it stands, no answer to that is kept"""
     events: list[tuple[str, str, str]] = []
     """(id, topic, type) of the events about to be published"""
     lanes: set[str] = set()

@@ -16,8 +16,9 @@ from soorma_common.names import All, Owner, Scope, check_name
 from soorma_platform.percent import BLANKS, decoded
 
 TENANT_HEADER, USER_HEADER = "X-Tenant-ID", "X-User-ID"
-_TENANT, _USER = TENANT_HEADER.lower().encode(), USER_HEADER.lower().encode()
-SAID_ONCE = (_TENANT, _USER)
+FENCE_HEADER = "X-Soorma-Fence"
+_TENANT, _USER, _FENCE = (name.lower().encode() for name in (TENANT_HEADER, USER_HEADER, FENCE_HEADER))
+SAID_ONCE = (_TENANT, _USER, _FENCE)
 """Of two such headers, one reader would believe the first, another the last."""
 
 
@@ -45,6 +46,8 @@ class Principal(msgspec.Struct, frozen=True):
     user: str | None
     scope: Scope | None
     """where it acts for one user"""
+    fence: str | None = None
+    """of the delivery in whose handler it asks"""
 
     def owner_among(self, what: str, asked: str | None) -> Owner:
         """The tenants whose data is meant, where `what` (as a parameter) asks for one, or for none in particular."""
@@ -75,7 +78,10 @@ class OpenDoor:
         needed = _needed(access)
         if missing := [name for name, key in needed if not headers.get(key)]:
             raise _missing(missing, of_user=len(needed) > 1)
-        return _believed(headers.get(_TENANT), headers.get(_USER))
+        principal = _believed(headers.get(_TENANT), headers.get(_USER))
+        if Access.DELIVERY in access and (fence := headers.get(_FENCE)) is not None:
+            return msgspec.structs.replace(principal, fence=_name(FENCE_HEADER, fence))
+        return principal
 
 
 _SAYS_NOTHING = frozenset({Access.OPERATOR, Access.AGENT})

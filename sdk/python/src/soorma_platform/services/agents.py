@@ -32,10 +32,10 @@ from soorma_common.delivery import (
 )
 from soorma_common.errors import Fenced, InvalidRequest, PlanCancelled, SoormaError, to_problem
 from soorma_common.json_text import compact
-from soorma_common.memory import Cause
 from soorma_common.names import Scope, check_name
 from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
+from soorma_platform.engine.deliveries import cause_of
 from soorma_platform.engine.life import is_dropped
 from soorma_platform.engine.steps import Step
 from soorma_platform.identity import Principal
@@ -405,16 +405,13 @@ class AgentConnection:
         if claimed and (claimed.tenant_id, claimed.user_id) != (scope.tenant_id, scope.user_id):
             raise InvalidRequest("the commit names another tenant or user than its delivery")
         body = _encoder.encode(commit)
-        commit.cause = Cause(
-            actor=self._hello.agent,
-            instance=self._hello.instance,
-            event_id=commit.cause.event_id if commit.cause else None,
-            correlation_id=commit.cause.correlation_id if commit.cause else None,
-            trace_id=commit.cause.trace_id if commit.cause else None,
-        )
         try:
+            if claimed:
+                cause = cause_of(self._hello.agent, self._hello.instance, claimed.envelope)
+            else:
+                cause = await self._committer.cause_of(commit.fence)
             replica = self._replica if claimed else None  # what is settled already takes no turn to be told so
-            done = await self._committer.commit(scope, commit, body=body, replica=replica)
+            done = await self._committer.commit(scope, commit, body=body, cause=cause, replica=replica)
         except PlanCancelled:
             await self._committer.drop(scope, commit.fence)
             self._drop(commit.fence)

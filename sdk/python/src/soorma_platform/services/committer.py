@@ -12,12 +12,14 @@ from uuid import uuid4
 from soorma_common.errors import Conflict, Fenced, InvalidPayload
 from soorma_common.events import Envelope, decode_envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause, Commit, Committed
+from soorma_common.memory import NOBODY, Cause, Commit, Committed
 from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Join, KeyOperation
 from soorma_platform.engine import commits, deliveries, steps
 from soorma_platform.engine.checks import check_commit
+from soorma_platform.engine.deliveries import cause_of
 from soorma_platform.engine.rows import Decision, DeliveryRow
+from soorma_platform.identity import Principal
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.payloads import PayloadCheck
@@ -71,6 +73,15 @@ class Committer:
         self.metrics = metrics or Metrics()
         self.reservations = Reservations(self.metrics)
 
+    async def commit_asked(
+        self, principal: Principal, scope: Scope, commit: Commit, body: bytes, key: str | None, *, awaited: bool = False
+    ) -> Committed:
+        """Runs a commit that somebody has asked for. In a handler, its fence tells who that is."""
+        under = principal.fence
+        fence = commit.fence or under
+        cause = NOBODY if fence is None else await self.cause_of(fence)
+        return await self.commit(scope, commit, body=body, key=key, cause=cause, under=under, awaited=awaited)
+
     async def commit(
         self,
         scope: Scope,
@@ -78,10 +89,15 @@ class Committer:
         *,
         body: bytes,
         key: str | None = None,
+        cause: Cause = NOBODY,
+        under: str | None = None,
         awaited: bool = False,
         replica: str | None = None,
     ) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
+
+        `cause` is what the platform knows of who makes it, and of the event that it is made for. One that is made
+        `under` the fence of a delivery is refused with Fenced once that is in other hands, and does not settle it.
 
         One of a large body is checked in turns with what others ask for.
 
@@ -95,7 +111,7 @@ class Committer:
             for _ in check_commit(commit, self.limits):
                 pass
         known_by = "" if commit.fence is None and key is None else await _fingerprint_of(body)
-        request = commits.Request(scope, commit, known_by, key, awaited=awaited)
+        request = commits.Request(scope, commit, known_by, key, awaited=awaited, cause=cause, under=under)
         if key is not None and not key.startswith(SDK_KEY):
             request.keep_answer = DAY
         request.prepare(_new_id)
@@ -106,6 +122,11 @@ class Committer:
             return decision.replayed.committed
         assert decision.committed is not None  # noqa: S101 - a decision is either an answer or a first one
         return decision.committed
+
+    async def cause_of(self, fence: str) -> Cause:
+        """Who has a delivery in hand, and its event; nobody, where no delivery is in hand under that fence."""
+        holder = await self._store.holder(fence)
+        return NOBODY if holder is None else cause_of(holder.agent, holder.instance, holder.envelope)
 
     async def _check_payloads(self, scope: Scope, events: list[Envelope]) -> None:
         try:
@@ -128,22 +149,22 @@ class Committer:
         After a conflict the handler is told when it holds the keys in conflict, and runs again undisturbed.
         """
         commit, reservations = request.commit, self.reservations
-        fence, trace_id = commit.fence or "", commit.cause.trace_id if commit.cause else None
+        fence, cause = commit.fence or "", request.cause
         has_turn: bool | None = None
         try:
             if reservations and (changed := _changed(request)):
-                is_asked = reservations.would_wait_for_itself(fence, commit.cause, changed)
+                is_asked = reservations.would_wait_for_itself(fence, cause, changed)
                 if not is_asked:
-                    has_turn = await reservations.await_turn(fence, replica, changed, trace_id)
+                    has_turn = await reservations.await_turn(fence, replica, changed, cause.trace_id)
                 if has_turn:
                     await self._check_reads(request)
             decision = await self._decide(request)
         except Conflict as conflict:
             stale = [ReservedKey(request.scope, *place) for place in conflict.details.pop("stale", ())]
-            if not stale or has_turn is False or reservations.would_wait_for_itself(fence, commit.cause, stale):
+            if not stale or has_turn is False or reservations.would_wait_for_itself(fence, cause, stale):
                 raise
             was_reserved = reservations.holds(fence, stale)
-            if await reservations.reserve(fence, replica, stale, trace_id):
+            if await reservations.reserve(fence, replica, stale, cause.trace_id):
                 conflict.details["reserved_seconds"] = RESERVED_SECONDS
                 conflict.details["fresh"] = await self._fresh(request.scope, stale)
             if was_reserved:
@@ -289,7 +310,7 @@ def _of(scope: Scope, plan_id: str | None) -> dict[str, Any]:
 
 
 def _of_commit(request: commits.Request) -> dict[str, Any]:
-    plans, cause = request.commit.plans, request.commit.cause or Cause()
+    plans, cause = request.commit.plans, request.cause
     return {
         **_of(request.scope, plans[0].plan_id if plans else None),
         "group": cause.actor,

@@ -11,6 +11,7 @@ import msgspec
 from soorma_common.errors import (
     Conflict,
     EventIdConflict,
+    Fenced,
     HistoryGone,
     IdempotencyMismatch,
     InvalidPayload,
@@ -168,9 +169,10 @@ def event_service(
         "events",
         [
             Endpoint("POST", "/v1/events/publish", _PUBLISHERS, faces.publish, Published | PublishedBatch,
-                     _BODIES, query=(_AWAITED,), idempotent=True, examples=_EXAMPLES,
+                     _BODIES, query=(_AWAITED,), headers=(http.FENCE,), idempotent=True, examples=_EXAMPLES,
                      gives={"event_id": "$response.body#/id"},
-                     errors=(EventIdConflict, InvalidPayload, LimitExceeded, IdempotencyMismatch, ReentrantRequest)),
+                     errors=(EventIdConflict, Fenced, InvalidPayload, LimitExceeded, IdempotencyMismatch,
+                             ReentrantRequest)),
             Endpoint("GET", "/v1/events/stream", _READERS, faces.stream, Envelope | CloudEvent, streams=True,
                      query=(TENANT_ID, USER_ID, _TOPICS, _TYPES, _CORRELATION, _FROM_NOW, _FORMAT),
                      headers=(_LAST_ID,), errors=(NotFound, HistoryGone)),
@@ -223,12 +225,13 @@ class _Events:
             raise InvalidRequest("the events of one request belong to one tenant and user; send one request for each")
         commit = Commit(events=events)
         key = request.idempotency_key
-        if all(event.id for event in events):
-            key = None  # an id says as much
+        if all(event.id for event in events) and request.principal.fence is None:
+            key = None  # an id says as much, but not that a handler was not fenced then
         awaited = _AWAITED.of(request) == "true"
         if awaited and (is_batch or events[0].response_event is None):
             raise InvalidRequest("awaited=true is for one event that names its response_event")
-        done = await self._committer.commit(scopes.pop(), commit, body=body, key=key, awaited=awaited)
+        scope = scopes.pop()
+        done = await self._committer.commit_asked(request.principal, scope, commit, body, key, awaited=awaited)
         return http.answer(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
 
     async def stream(self, request: Request) -> Response:

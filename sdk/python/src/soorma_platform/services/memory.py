@@ -127,12 +127,13 @@ def memory_service(
         [
             Endpoint("GET", key, _OF_USER, faces.get, Entry | ValueAt, query=(_REVISION,), headers=(_IF_CHANGED,),
                      tagged=True, errors=(KeyMissing, NotFound, HistoryGone)),
-            Endpoint("PUT", key, _OF_USER, faces.put, Entry, PutBody, headers=(_IF_MATCH, _IF_MISSING), tagged=True,
-                     conditional=True, idempotent=True, examples={http.JSON: _A_PUT},
-                     errors=(Conflict, LimitExceeded, IdempotencyMismatch)),
-            Endpoint("DELETE", key, _OF_USER, faces.delete, KeyDeleted, headers=(_IF_MATCH, _IF_MISSING),
-                     conditional=True, idempotent=True, errors=(Conflict, IdempotencyMismatch)),
-            Endpoint("POST", "/v1/memory/commit", _OF_USER, faces.commit, Committed, Commit, idempotent=True,
+            Endpoint("PUT", key, _OF_USER, faces.put, Entry, PutBody, headers=(_IF_MATCH, _IF_MISSING, http.FENCE),
+                     tagged=True, conditional=True, idempotent=True, examples={http.JSON: _A_PUT},
+                     errors=(Conflict, Fenced, LimitExceeded, IdempotencyMismatch)),
+            Endpoint("DELETE", key, _OF_USER, faces.delete, KeyDeleted, headers=(_IF_MATCH, _IF_MISSING, http.FENCE),
+                     conditional=True, idempotent=True, errors=(Conflict, Fenced, IdempotencyMismatch)),
+            Endpoint("POST", "/v1/memory/commit", _OF_USER, faces.commit, Committed, Commit, headers=(http.FENCE,),
+                     idempotent=True,
                      errors=(Conflict, Fenced, PlanEnded, PlanExists, NotFound, HistoryGone, EventIdConflict,
                              InvalidPayload, LimitExceeded, WrongType, IdempotencyMismatch),
                      examples={http.JSON: _A_COMMIT}),
@@ -140,8 +141,8 @@ def memory_service(
                      examples={http.JSON: {"keys": ["goal", "count"]}}),
             Endpoint("GET", plan, _OF_USER, faces.entries, EntryPage | KeyPage | PastPage,
                      query=(_PREFIX, _AFTER_KEY, _LIMIT, _VALUES, _REVISION), errors=(NotFound, HistoryGone)),
-            Endpoint("DELETE", plan, _OF_USER, faces.cleanup, PlanCleaned, idempotent=True,
-                     errors=(IdempotencyMismatch,)),
+            Endpoint("DELETE", plan, _OF_USER, faces.cleanup, PlanCleaned, headers=(http.FENCE,), idempotent=True,
+                     errors=(Fenced, IdempotencyMismatch)),
             Endpoint("GET", "/v1/memory/working", _OF_USER, faces.plans, PlanPage,
                      query=(_AFTER_PLAN, _LIMIT, _STATUS, _STALLED)),
             Endpoint("GET", "/v1/memory/plans/{plan_id}", _OF_USER, faces.plan, PlanInfo, errors=(NotFound,)),
@@ -190,7 +191,7 @@ class _Memory:
         body = await request.body()
         wanted = http.decode(body, _put_body)
         operation = Set(key, wanted.value, wanted.ttl, expected_revision=_expected_revision(request))
-        done = await self._one(request, scope, plan_id, operation, body)
+        done = await self._one(request, plan_id, operation, body)
         if not isinstance(done, Committed):
             return done
         revision, expires = done.plans[0].revision, None if wanted.ttl is None else done.at + round(wanted.ttl * 1000)
@@ -200,38 +201,38 @@ class _Memory:
     async def delete(self, request: Request) -> Response:
         """Removes a key, and tells whether there was one."""
         operation = Delete(request.name("key"), expected_revision=_expected_revision(request))
-        done = await self._one(request, request.scope, request.name("plan_id"), operation, b"")
+        done = await self._one(request, request.name("plan_id"), operation, b"")
         if not isinstance(done, Committed):
             return done
         return http.answer(KeyDeleted(bytes(done.plans[0].results[0]) == b"true", done.plans[0].revision))
 
     async def cleanup(self, request: Request) -> Response:
         """Removes everything of a plan in one commit: keys, actions, history."""
-        done = await self._one(request, request.scope, request.name("plan_id"), Cleanup(), b"")
+        done = await self._one(request, request.name("plan_id"), Cleanup(), b"")
         if not isinstance(done, Committed):
             return done
         return http.answer(PlanCleaned(int(bytes(done.plans[0].results[0])), done.plans[0].revision))
 
     async def _one(
-        self, request: Request, scope: Scope, plan_id: str, operation: AnyOperation, body: bytes
+        self, request: Request, plan_id: str, operation: AnyOperation, body: bytes
     ) -> Committed | http.Answer:
         """Commits one operation; the refusal of a precondition has a status of its own (RFC 9110, 13.1)."""
         commit = Commit(plans=[PlanCommit(plan_id, [operation])])
-        key = request.idempotency_key
-        if key is not None:
+        if request.idempotency_key is not None:
             conditions = [request.header(name) for name in ("If-Match", "If-None-Match")]
             body = _encode([request.method, request.path, *conditions]) + body
         try:
-            return await self._committer.commit(scope, commit, body=body, key=key)
+            key = request.idempotency_key
+            return await self._committer.commit_asked(request.principal, request.scope, commit, body, key)
         except Conflict as conflict:
             return http.problem(conflict, 412)
 
     async def commit(self, request: Request) -> Response:
         """Changes plans and publishes events, all or nothing."""
-        scope = request.scope
         body = await request.body()
         commit = http.decode(body, _commit_body)
-        return http.answer(await self._committer.commit(scope, commit, body=body, key=request.idempotency_key))
+        key = request.idempotency_key
+        return http.answer(await self._committer.commit_asked(request.principal, request.scope, commit, body, key))
 
     async def many(self, request: Request) -> Response:
         """Reads up to 1,000 keys of a plan, as of one revision."""

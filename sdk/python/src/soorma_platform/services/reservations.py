@@ -124,12 +124,12 @@ class Reservations:
     def __bool__(self) -> bool:
         return bool(self._turns)
 
-    def would_wait_for_itself(self, fence: str, cause: Cause | None, keys: Iterable[ReservedKey]) -> bool:
+    def would_wait_for_itself(self, fence: str, cause: Cause, keys: Iterable[ReservedKey]) -> bool:
         """Whether another may hold one of these keys that waits for the answer to the very request that is handled.
 
         It is then in the same trace, and a request begins a correlation of its own.
         """
-        if not self._turns or cause is None or cause.trace_id is None or cause.event_id != cause.correlation_id:
+        if not self._turns or cause.trace_id is None or cause.event_id != cause.correlation_id:
             return False
         holders = (self._lines.holders.get(key) for key in keys)
         return any(one is not None and one.fence != fence and one.trace_id == cause.trace_id for one in holders)

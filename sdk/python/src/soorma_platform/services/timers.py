@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from soorma_common.errors import EventIdConflict, IdempotencyMismatch, InvalidPayload, LimitExceeded
+from soorma_common.errors import EventIdConflict, Fenced, IdempotencyMismatch, InvalidPayload, LimitExceeded
 from soorma_common.events import Timer, TimerBody, TimerInfo, check_timer, decode_envelope
 from soorma_common.memory import Commit
 from soorma_common.names import check_name
@@ -49,11 +49,11 @@ def timer_endpoints(store: Store, committer: Committer) -> list[Endpoint]:
     faces = _Timers(store, committer)
     timers = "/v1/events/timers"
     return [
-        Endpoint("POST", timers, _OF_USER, faces.set, Timed, TimerBody, idempotent=True,
-                 errors=(EventIdConflict, InvalidPayload, LimitExceeded, IdempotencyMismatch)),
+        Endpoint("POST", timers, _OF_USER, faces.set, Timed, TimerBody, headers=(http.FENCE,), idempotent=True,
+                 errors=(EventIdConflict, Fenced, InvalidPayload, LimitExceeded, IdempotencyMismatch)),
         Endpoint("GET", timers, _OF_USER, faces.list, TimerPage, query=(_PLAN, _AFTER, _LIMIT)),
-        Endpoint("DELETE", f"{timers}/{{event_id}}", _OF_USER, faces.cancel, Cancelled, idempotent=True,
-                 errors=(IdempotencyMismatch,)),
+        Endpoint("DELETE", f"{timers}/{{event_id}}", _OF_USER, faces.cancel, Cancelled, headers=(http.FENCE,),
+                 idempotent=True, errors=(Fenced, IdempotencyMismatch)),
     ]  # fmt: skip
 
 
@@ -67,9 +67,9 @@ class _Timers:
         scope, body = request.scope, await request.body()
         timer = check_timer(http.decode(body, _timer))
         key = request.idempotency_key
-        if timer.event.id:
-            key = None  # an id says as much
-        done = await self._committer.commit(scope, Commit(timers=[timer]), body=body, key=key)
+        if timer.event.id and request.principal.fence is None:
+            key = None  # an id says as much, but not that a handler was not fenced then
+        done = await self._committer.commit_asked(request.principal, scope, Commit(timers=[timer]), body, key)
         return http.answer(Timed(done.events[0]))
 
     async def list(self, request: Request) -> Response:
@@ -83,8 +83,8 @@ class _Timers:
         """Takes back an event that was to be published later; tells whether it was still waiting."""
         scope = request.scope
         event_id = check_name("event_id", request.names["event_id"])
-        what = f"cancel {event_id}".encode()
-        done = await self._committer.commit(scope, Commit(cancels=[event_id]), body=what, key=request.idempotency_key)
+        what, key = f"cancel {event_id}".encode(), request.idempotency_key
+        done = await self._committer.commit_asked(request.principal, scope, Commit(cancels=[event_id]), what, key)
         return http.answer(Cancelled(event_id in done.cancelled))
 
 

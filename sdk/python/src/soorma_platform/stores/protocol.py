@@ -24,9 +24,9 @@ from soorma_common.registry import (
 )
 from soorma_platform.engine.rows import (
     Decision,
-    DeliveryRow,
     EntryRow,
     HistoryRow,
+    HolderRow,
     LogEntry,
     Needs,
     PlanRow,
@@ -477,8 +477,8 @@ class Store(Protocol):
         """Returns deliveries untried: they are ready at once and the attempt does not count."""
         ...
 
-    async def delivery(self, fence: str) -> DeliveryRow | None:
-        """The delivery under that fence."""
+    async def holder(self, fence: str) -> HolderRow | None:
+        """Who has the delivery under that fence in hand, with its event."""
         ...
 
     async def survey(self, group_id: int) -> Survey:

@@ -18,6 +18,7 @@ from soorma_platform.services.http.answers import (
 from soorma_platform.services.http.application import Application, Health, Socket, StoreHealth
 from soorma_platform.services.http.endpoints import (
     ANYBODY_KNOWN,
+    FENCE,
     TENANT_ID,
     USER_ID,
     Endpoint,
@@ -32,6 +33,7 @@ from soorma_platform.services.http.requests import LARGEST_BODY, Request, Unsupp
 
 __all__ = [
     "ANYBODY_KNOWN",
+    "FENCE",
     "JSON",
     "LARGEST_BODY",
     "PING_SECONDS",

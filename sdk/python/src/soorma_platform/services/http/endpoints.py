@@ -10,6 +10,7 @@ import msgspec
 from soorma_common.errors import InvalidRequest, SoormaError
 from soorma_common.names import NAME_SCHEMA, Owner, check_name
 from soorma_platform.identity import Access
+from soorma_platform.identity.door import FENCE_HEADER
 from soorma_platform.percent import ENCODED_NAME
 from soorma_platform.services.http.answers import JSON, Response
 from soorma_platform.services.http.requests import Request, path_text, whole
@@ -154,6 +155,8 @@ ANYBODY_KNOWN = frozenset({Access.USER, Access.TENANT, Access.OPERATOR, Access.A
 
 TENANT_ID = OfTenant("tenant_id", "Of this tenant only.")
 USER_ID = OfUser("user_id", "Of this user only.")
+FENCE = Header(FENCE_HEADER, "The fence of the delivery in whose handler this is done.", r"^[0-9a-f]+$")
+"""Of the endpoints that change something. What is said is read at the door."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -31,9 +31,9 @@ from soorma_platform.engine.history import BEGINNINGS, check_horizon, check_past
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows import (
     Decision,
-    DeliveryRow,
     EntryRow,
     HistoryRow,
+    HolderRow,
     LogEntry,
     Needs,
     Notice,
@@ -391,9 +391,10 @@ class SqliteStore:
     async def give_back(self, fences: list[str]) -> None:
         await self._writer.run(lambda tx: (None, deliveries.give_back(tx, self._uptime(), fences)))
 
-    async def delivery(self, fence: str) -> DeliveryRow | None:
+    async def holder(self, fence: str) -> HolderRow | None:
         with self._reads() as connection:
-            return transactions.delivery(connection, fence)
+            row = one(connection, "holder", (fence,))
+        return HolderRow(*row) if row else None
 
     async def survey(self, group_id: int) -> Survey:
         def job(connection: apsw.Connection) -> tuple[Survey, Notice]:

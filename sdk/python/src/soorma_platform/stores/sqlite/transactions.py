@@ -64,7 +64,8 @@ def load(connection: apsw.Connection, needs: Needs, now: Moment) -> Snapshot:
     scope = needs.scope
     if needs.fence is not None:
         snapshot.delivery = delivery(connection, needs.fence)
-    if needs.answer_key is not None and snapshot.delivery is None:  # a fence that stands has not been answered
+    # A fence that stands has not been answered.
+    if needs.answer_key is not None and (snapshot.delivery is None or not needs.settles):
         row = one(connection, "answer", (scope.tenant_id, scope.user_id, needs.answer_key, now.uptime))
         if row is not None:
             snapshot.answer = _answers.decode(row[0])

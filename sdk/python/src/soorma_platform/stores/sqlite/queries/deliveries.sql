@@ -24,6 +24,14 @@ JOIN groups g ON g.id = d.group_id
 JOIN subscriptions s ON s.id = d.subscription_id
 WHERE d.fence = ?;
 
+-- name: holder
+SELECT g.name, r.instance, e.envelope
+FROM deliveries d
+JOIN events e ON e.position = d.position
+JOIN groups g ON g.id = d.group_id
+LEFT JOIN replicas r ON r.id = d.replica
+WHERE d.fence = ?;
+
 -- name: in_hand_of
 SELECT e.event_id, e.type, d.group_id, g.name, d.lane
 FROM events e
