@@ -18,25 +18,29 @@ from soorma_common.errors import SoormaError, Unavailable
 from soorma_common.starting import DATABASE, PORT_TAKEN
 from soorma_platform.buses.in_process import InProcessBus
 from soorma_platform.clock import Readings
-from soorma_platform.logs import Log
-from soorma_platform.metrics import Metrics
-from soorma_platform.sampler import LoopSampler
-from soorma_platform.services.events import event_service
-from soorma_platform.services.gateway import NAME, Gateway
-from soorma_platform.services.http.asgi import AsgiApp
-from soorma_platform.services.http.connections import (
+from soorma_platform.engine.rows.notices import Notice
+from soorma_platform.http.asgi import AsgiApp
+from soorma_platform.http.connections import (
     IDLE_SECONDS,
     AgentSocket,
     Connection,
     State,
     measure_room,
 )
+from soorma_platform.logs import Log
+from soorma_platform.metrics import Metrics
+from soorma_platform.sampler import LoopSampler
+from soorma_platform.services.directory import Directory
+from soorma_platform.services.events import event_service
+from soorma_platform.services.gateway import NAME, Gateway
 from soorma_platform.services.memory import memory_service
-from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.services.registry import registry_service
-from soorma_platform.services.timekeeper import Timekeeper
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite import SqliteStore
+from soorma_platform.work.committer import Committer
+from soorma_platform.work.payloads import PayloadCheck
+from soorma_platform.work.timekeeper import Timekeeper
+from soorma_platform.work.upkeep import Upkeep
 
 UPKEEP_SECONDS = 1.0
 GRACE_SECONDS = 1
@@ -44,6 +48,13 @@ TICK_SECONDS = 1.0
 """How often a server looks at its connections, and at the date that answers bear."""
 
 log = Log("soorma")
+
+
+async def open_store(settings: Settings, on_commit: Callable[[Notice], None], clock: Readings | None) -> SqliteStore:
+    """Opens the record that the settings name; `on_commit` hears of each commit."""
+    return await SqliteStore.open(
+        settings.database, on_commit, clock=clock, lease=settings.lease, may_migrate=settings.may_migrate
+    )
 
 
 class Platform:
@@ -61,32 +72,28 @@ class Platform:
     async def __aenter__(self) -> Self:
         settings = self.settings
         bus = self.bus
-        self.store = await SqliteStore.open(
-            settings.database,
-            bus.notify,
-            limits=settings.limits,
-            clock=self._clock,
-            lease=settings.lease,
-            may_migrate=settings.may_migrate,
-        )
+        store = self.store = await open_store(settings, bus.notify, self._clock)
         metrics = self.metrics = Metrics()
-        payloads = self._payloads = PayloadCheck(self.store, settings.payload_check)
+        payloads = self._payloads = PayloadCheck(store.registry, settings.payload_check)
+        directory, health = Directory(store), store.health
+        committer = Committer(store, settings.limits, payloads, metrics)
+        self.upkeep = Upkeep(store, settings.limits, settings.retention)
         behind = {
-            "registry": registry_service(self.store, payloads, metrics),
+            "registry": registry_service(directory, health, payloads, metrics),
             "events": event_service(
-                self.store,
+                store,
+                directory,
                 bus,
-                settings.limits,
-                payloads,
+                committer,
                 metrics,
                 lease=settings.lease,
                 is_stopping=lambda: self._stopping,
             ),
-            "memory": memory_service(self.store, bus, settings.limits, payloads, metrics),
+            "memory": memory_service(store.plans, health, bus, committer, metrics),
         }
         addresses = {name: settings.address(name) for name in settings.ports}
-        self.services = {NAME: Gateway(behind, addresses, self.store, metrics), **behind}
-        timekeeper = Timekeeper(self.store, bus, metrics)
+        self.services = {NAME: Gateway(behind, addresses, directory, health, metrics), **behind}
+        timekeeper = Timekeeper(store, bus, metrics)
         self._background = [asyncio.create_task(self._keep_up()), asyncio.create_task(timekeeper.run())]
         return self
 
@@ -112,10 +119,10 @@ class Platform:
     async def _keep_up(self) -> None:
         while True:
             try:
-                if reason := self.store.hopeless():
+                if reason := self.store.health.hopeless():
                     self.end_reason = reason
                     self._hopeless.set()
-                more = await self.store.upkeep(self.settings.limits, self.settings.retention)
+                more = await self.upkeep.step()
             except SoormaError as error:
                 log.error("upkeep failed", error=error.message)  # noqa: TRY400 - the message says it all
                 more = False

@@ -16,7 +16,7 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.limits import Limits
 from soorma_common.logs import check_format, check_level
 from soorma_common.registry import MODES, Mode
-from soorma_platform.stores.protocol import Retention
+from soorma_platform.engine.retention import Retention
 
 PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
 """The services and their ports, before the offset."""

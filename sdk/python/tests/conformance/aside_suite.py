@@ -11,7 +11,7 @@ from record import Record, event, ids
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Conflict
 from soorma_common.names import All
-from soorma_platform.stores.protocol import Membership
+from soorma_platform.services.groups import Membership
 
 
 class Version:
@@ -31,7 +31,7 @@ class Version:
         return self
 
     async def look(self) -> None:
-        while (await self._record.store.survey(self._member.group_id)).more:
+        while (await self._record.store.groups.survey(self._member.group_id)).more:
             pass
 
     async def stop(self) -> None:
@@ -114,7 +114,7 @@ class AsideSuite:
         only = await Version(record, member, "a", "b").start()
         await only.stop()
         await publish(record, "a3 b4")
-        (group,) = await record.store.groups(All.TENANTS)
+        (group,) = await record.groups(All.TENANTS)
         assert [(one.served, one.set_aside) for one in group.subscriptions] == [(True, 0), (True, 0)]
         again = await Version(record, member, "a", "b").start()
         with standing(again.worker):
@@ -161,9 +161,9 @@ class AsideSuite:
             await publish(record, "b1 a2 b3")
             await publish(record, "b4", plan=None)
             assert await version.work() == ["a2"]
-            survey = await record.store.survey(member.group_id)
+            survey = await record.store.groups.survey(member.group_id)
             assert [(one.type, one.topic, one.waiting) for one in survey.unserved] == [("b", "*", 3)]
-            (group,) = await record.store.groups(All.TENANTS)
+            (group,) = await record.groups(All.TENANTS)
             assert [(one.type, one.served, one.set_aside) for one in group.subscriptions] == [
                 ("a", True, 0),
                 ("b", False, 3),
@@ -190,9 +190,9 @@ class AsideSuite:
         version = await Version(record, member, "a").start()
         with standing(version.worker):
             with pytest.raises(Conflict, match="is connected that handles 'a'"):
-                await record.store.unsubscribe(None, "g", "a", "*", drop=False)
-            assert await record.store.unsubscribe(None, "g", "b", "*", drop=False) == 0
-            assert await record.store.unsubscribe(None, "g", "b", "*", drop=False) is None
+                await record.unsubscribe(All.TENANTS, "g", "a", "*", drop=False)
+            assert await record.unsubscribe(All.TENANTS, "g", "b", "*", drop=False) == 0
+            assert await record.unsubscribe(All.TENANTS, "g", "b", "*", drop=False) is None
             await publish(record, "b1 a2")
             assert await version.work() == ["a2"]
 
@@ -202,8 +202,8 @@ class AsideSuite:
         member = await subscribe(record, "a", "b")
         await record.commit(events=[event("b", "p", id=f"b{number}") for number in range(900)])
         await publish(record, "a0")
-        assert await record.store.unsubscribe(None, "g", "b", "*", drop=drop) == 900
-        left = await record.store.dead_letters(All.TENANTS, None, 0, 1000)
+        assert await record.unsubscribe(All.TENANTS, "g", "b", "*", drop=drop) == 900
+        left = await record.dead_letters(All.TENANTS, None, 0, 1000)
         assert len(left) == (0 if drop else 900)
         version = await Version(record, member, "a").start()
         with standing(version.worker):
@@ -213,11 +213,11 @@ class AsideSuite:
     async def test_dead_letters_outlive_their_subscription(self, record: Record) -> None:
         await subscribe(record, "b")
         await publish(record, "b1")
-        assert await record.store.unsubscribe(None, "g", "b", "*", drop=False) == 1
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        assert await record.unsubscribe(All.TENANTS, "g", "b", "*", drop=False) == 1
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert letter.reason == "the subscription was ended by hand"
         with pytest.raises(Conflict, match="no subscription to 'b' any more"):
-            await record.store.replay(None, letter.id)
+            await record.replay(All.TENANTS, letter.id)
         again = await record.subscribe("g", Subscription("*"))
-        assert await record.store.replay(None, letter.id)
+        assert await record.replay(All.TENANTS, letter.id)
         assert ids(await record.claim(again)) == ["b1"]

@@ -16,9 +16,10 @@ from record import ALICE, BOB, LEASE, STRANGER, Clock, Record, event, part, put
 from soorma_common.errors import HistoryGone
 from soorma_common.limits import Limits
 from soorma_platform.buses.protocol import Bus, correlation_bell, group_bell, plan_bell
-from soorma_platform.engine.rows import LogEntry, Notice
+from soorma_platform.engine.retention import Retention
+from soorma_platform.engine.rows.events import LogEntry
+from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.services.log import Filter, LogReader
-from soorma_platform.stores.protocol import Retention
 from soorma_platform.stores.sqlite import SqliteStore
 
 SOON = 20.0
@@ -164,7 +165,7 @@ class BusSuite(ABC):
     @pytest.mark.behaviour("readers.resumes")
     async def test_a_reader_catches_up_and_goes_live_without_a_gap_or_a_double(self, bus: Bus, record: Record) -> None:
         await record.commit(events=[event("e") for _ in range(700)])
-        with LogReader(record.store, bus, Filter(), 0) as reader:
+        with LogReader(record.store.log, bus, Filter(), 0) as reader:
             publishing = asyncio.create_task(self._publish(record, 50))
             found = await read(reader, 750)
             await publishing
@@ -186,7 +187,7 @@ class BusSuite(ABC):
     @pytest.mark.behaviour("readers.stream")
     async def test_a_reader_begins_where_it_says(self, bus: Bus, record: Record) -> None:
         await self._publish(record, 5)
-        with LogReader(record.store, bus, Filter(), 3) as reader:
+        with LogReader(record.store.log, bus, Filter(), 3) as reader:
             assert await read(reader, 2) == [4, 5]
             assert reader.position == 5
             assert await reader.next(NOTHING) == []
@@ -207,7 +208,7 @@ class BusSuite(ABC):
     async def test_a_reader_gets_what_it_wants(
         self, bus: Bus, record: Record, wanted: Filter, expected: list[int], live: bool
     ) -> None:
-        with LogReader(record.store, bus, wanted, 0) as reader:
+        with LogReader(record.store.log, bus, wanted, 0) as reader:
             reading = asyncio.create_task(read(reader, len(expected)))
             for _ in range(10 if live else 0):
                 await asyncio.sleep(0)
@@ -226,7 +227,7 @@ class BusSuite(ABC):
         self, bus: Bus, record: Record, count: int
     ) -> None:
         """A megabyte an event: what waits for a reader that does not read must not be kept in memory."""
-        with LogReader(record.store, bus, Filter(types=frozenset({"wanted"})), 0) as reader:
+        with LogReader(record.store.log, bus, Filter(types=frozenset({"wanted"})), 0) as reader:
             assert await go_live(record, reader) == 1
             for _ in range(count):
                 await record.commit(events=[event("wanted", data="x" * 500_000), event("other"), event("wanted")])
@@ -244,7 +245,7 @@ class BusSuite(ABC):
             def subscribe(self, receive: Callable[[list[LogEntry]], None]) -> Callable[[], None]:
                 return lambda: None
 
-        with LogReader(record.store, Deaf(), Filter(), 0) as reader:  # type: ignore[arg-type]
+        with LogReader(record.store.log, Deaf(), Filter(), 0) as reader:  # type: ignore[arg-type]
             assert await reader.next(NOTHING) == []
             await self._publish(record, 2)
             found: list[int] = []
@@ -267,7 +268,7 @@ class BusSuite(ABC):
 
                 return bus.subscribe(sometimes)
 
-        with LogReader(record.store, Forgetful(), Filter(), 0) as reader:  # type: ignore[arg-type]
+        with LogReader(record.store.log, Forgetful(), Filter(), 0) as reader:  # type: ignore[arg-type]
             found = [await go_live(record, reader)]
             await self._publish(record, 20)
             async with asyncio.timeout(SOON):
@@ -281,14 +282,14 @@ class BusSuite(ABC):
         record.clock.advance(100)
         await record.publish("new")
         await record.sweep(Retention(events=50))
-        with LogReader(record.store, bus, Filter(), 0) as reader, pytest.raises(HistoryGone) as gone:
+        with LogReader(record.store.log, bus, Filter(), 0) as reader, pytest.raises(HistoryGone) as gone:
             await reader.next(NOTHING)
-        with LogReader(record.store, bus, Filter(), gone.value.details["horizon"]) as reader:
+        with LogReader(record.store.log, bus, Filter(), gone.value.details["horizon"]) as reader:
             assert await read(reader, 1) == [4]
 
     @pytest.mark.behaviour("readers.woken")
     async def test_commits_without_events_wake_no_reader(self, bus: Bus, record: Record) -> None:
-        with LogReader(record.store, bus, Filter(), 0) as reader:
+        with LogReader(record.store.log, bus, Filter(), 0) as reader:
             await record.commit(part("p", put("k", 1)))
             assert await reader.next(NOTHING) == []
             assert reader.position == 0

@@ -12,7 +12,7 @@ from soorma_common.errors import Fenced, Forbidden, WrongType
 from soorma_common.events import Event
 from soorma_common.memory import Cause
 from soorma_common.operations import RecordAction
-from soorma_platform.stores.protocol import Claimed
+from soorma_platform.stores.ports.deliveries import Claimed
 
 
 class ClaimsSuite:
@@ -26,11 +26,11 @@ class ClaimsSuite:
         assert (one.attempt, one.tenant_id, one.user_id, one.plan_id) == (1, "acme", "bob", "p")
         assert (seen(one).id, seen(one).data) == ("1", {"x": 1})
         assert one.subscription_id in member.own
-        holder = await record.store.holder(one.fence)
+        holder = await record.store.deliveries.holder(one.fence)
         assert holder is not None
         assert (holder.agent, holder.instance) == ("g", record.INSTANCE)
         assert Event.from_json(holder.envelope).id == "1"
-        assert await record.store.holder("no fence") is None
+        assert await record.store.deliveries.holder("no fence") is None
         assert await record.claim(member) == []
 
     @pytest.mark.behaviour("lanes.in-order")
@@ -44,7 +44,7 @@ class ClaimsSuite:
             await record.settle(one)
         record.clock.advance(LEASE)
         assert await record.claim(member) == []
-        assert await record.store.next_ready(list(member.all)) is None
+        assert await record.store.deliveries.next_ready(list(member.all)) is None
 
     @pytest.mark.behaviour("lanes.side-by-side", "tenants.lanes")
     async def test_lanes_of_plans_users_and_tenants_run_side_by_side(self, record: Record) -> None:
@@ -93,13 +93,13 @@ class ClaimsSuite:
         member = await record.subscribe("g", "e", "f")
         await record.publish("e")
         (of_f,) = [id_ for id_, pattern in member.all.items() if pattern == ("f", "*")]
-        assert await record.store.next_ready([of_f]) is None
-        await record.store.join(member.group_id, "r1", "host", 1)
+        assert await record.store.deliveries.next_ready([of_f]) is None
+        await record.join(member.group_id, "r1", "host", 1)
         offer = record.offer(member)
         offer.subscription_ids = [of_f]
-        await record.store.claim(offer)
+        await record.store.deliveries.claim(offer)
         assert offer.take() == []
-        assert await record.store.next_ready(list(member.all)) == 0
+        assert await record.store.deliveries.next_ready(list(member.all)) == 0
 
     @pytest.mark.behaviour("handlers.all-or-nothing", "handlers.several-plans")
     async def test_a_settling_commit_does_everything_at_once(self, record: Record) -> None:
@@ -157,7 +157,7 @@ class ClaimsSuite:
         (first,) = await record.claim(member, lease=10)
         record.clock.advance(9.999)
         assert await record.claim(member) == []
-        assert await record.store.next_ready(list(member.all)) == pytest.approx(0.001, abs=1e-4)
+        assert await record.store.deliveries.next_ready(list(member.all)) == pytest.approx(0.001, abs=1e-4)
         record.clock.advance(0.001)
         (second,) = await record.claim(member, replica="r2")
         assert (second.attempt, seen(second).id) == (2, "1")
@@ -229,18 +229,18 @@ class ClaimsSuite:
     @pytest.mark.behaviour("leases.renewed")
     async def test_renewing_keeps_a_delivery(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        await record.store.join(member.group_id, "r1", "host", 1)
+        await record.join(member.group_id, "r1", "host", 1)
         await record.publish("e", "p")
         (one,) = await record.claim(member)
         for _ in range(10):
             record.clock.advance(LEASE - 1)
-            assert await record.store.renew("r1", [one.fence, "other"], LEASE) == [one.fence]
+            assert await record.store.deliveries.renew("r1", [one.fence, "other"], LEASE) == [one.fence]
         assert await record.claim(member) == []
         record.clock.advance(LEASE)
         (heir,) = await record.claim(member, replica="r2")
-        assert await record.store.renew("r1", [one.fence], LEASE) == []
+        assert await record.store.deliveries.renew("r1", [one.fence], LEASE) == []
         await record.settle(heir)
-        assert await record.store.renew("r2", [heir.fence], LEASE) == []
+        assert await record.store.deliveries.renew("r2", [heir.fence], LEASE) == []
 
     @pytest.mark.behaviour("leases.renewed")
     async def test_a_replica_that_is_not_heard_of_gets_nothing(self, record: Record) -> None:
@@ -249,18 +249,18 @@ class ClaimsSuite:
 
         async def claimed() -> list[str]:
             await record.publish("e")
-            await record.store.claim(offer)
+            await record.store.deliveries.claim(offer)
             return ids(offer.take())
 
         assert await claimed() == []
-        await record.store.join(member.group_id, "r1", "host", 1)
+        await record.join(member.group_id, "r1", "host", 1)
         record.clock.advance(LEASE * 2 / 3)
         assert len(await claimed()) == 2
         record.clock.advance(0.001)
         assert await claimed() == []
-        await record.store.renew("r1", [], LEASE)
+        await record.store.deliveries.renew("r1", [], LEASE)
         assert len(await claimed()) == 2
-        await record.store.leave("r1")
+        await record.store.groups.leave("r1")
         assert await claimed() == []
 
     @pytest.mark.behaviour("lanes.max-concurrency")
@@ -272,14 +272,14 @@ class ClaimsSuite:
         async def taken() -> list[Claimed]:
             found = []
             for offer in offers:
-                await record.store.claim(offer)
+                await record.store.deliveries.claim(offer)
                 found.append(offer.take())
                 assert len(found[-1]) <= 2
             return [one for part_of in found for one in part_of]
 
-        with record.store.offered(offers[0]), record.store.offered(offers[1]):
+        with record.store.deliveries.offered(offers[0]), record.store.deliveries.offered(offers[1]):
             for offer in offers:
-                await record.store.join(member.group_id, offer.replica, "host", 2)
+                await record.join(member.group_id, offer.replica, "host", 2)
             for number in range(5):
                 await record.publish("e", f"plan {number % 4}", id=str(number))
             for _ in range(2):
@@ -316,13 +316,13 @@ class ClaimsSuite:
     @pytest.mark.behaviour("leases.closed-socket")
     async def test_what_a_replica_leaves_is_free_at_once(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        await record.store.join(member.group_id, "r1", "host", 1)
+        await record.join(member.group_id, "r1", "host", 1)
         await record.publish("e", "p")
         (one,) = await record.claim(member)
         record.notices.clear()
-        await record.store.leave("r1")
+        await record.store.groups.leave("r1")
         assert {group for notice in record.notices for group in notice.groups} == {member.group_id}
-        assert await record.store.next_ready(list(member.all)) == 0
+        assert await record.store.deliveries.next_ready(list(member.all)) == 0
         (heir,) = await record.claim(member, replica="r2")
         assert heir.attempt == 2
         with pytest.raises(Fenced):
@@ -332,13 +332,13 @@ class ClaimsSuite:
     async def test_what_a_replica_was_just_about_to_get_is_free_at_once(self, record: Record) -> None:
         """Its connection ends while the claim is on its way through the store: nobody hears of its fences."""
         member = await record.subscribe("g", "e")
-        await record.store.join(member.group_id, "r1", "host", 1)
+        await record.join(member.group_id, "r1", "host", 1)
         await record.publish("e", "p", id="1")
-        claiming = asyncio.create_task(record.store.claim(record.offer(member)))
+        claiming = asyncio.create_task(record.store.deliveries.claim(record.offer(member)))
         await asyncio.sleep(0)  # it has asked the store, and waits for the answer
         claiming.cancel()
         await asyncio.gather(claiming, return_exceptions=True)
-        await record.store.leave("r1")
+        await record.store.groups.leave("r1")
         assert ids(await record.claim(member, replica="r2")) == ["1"], "whether the claim came first or not at all"
 
     @pytest.mark.behaviour("leases.expired")
@@ -346,7 +346,7 @@ class ClaimsSuite:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
         (one,) = await record.claim(member)
-        await record.store.leave("r1")
+        await record.store.groups.leave("r1")
         await record.settle(one, part("p", increment("n")))
         assert await record.claim(member) == []
         assert await record.get("p", "n") == 1
@@ -356,13 +356,13 @@ class ClaimsSuite:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
         (one,) = await record.claim(member)
-        await record.store.leave("r1")
-        (kept,) = await record.store.resume([one.fence, "unknown"], LEASE, "r2")
+        await record.store.groups.leave("r1")
+        (kept,) = await record.store.deliveries.resume([one.fence, "unknown"], LEASE, "r2")
         assert (kept.fence, kept.attempt, seen(kept).id, kept.plan_id) == (one.fence, 1, "1", "p")
         assert await record.claim(member, replica="r3") == []
         record.clock.advance(LEASE)
         (heir,) = await record.claim(member, replica="r3")
-        assert await record.store.resume([one.fence], LEASE, "r2") == []
+        assert await record.store.deliveries.resume([one.fence], LEASE, "r2") == []
         assert heir.attempt == 2
 
     @pytest.mark.behaviour("leases.reconnect")
@@ -370,8 +370,8 @@ class ClaimsSuite:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
         (one,) = await record.claim(member, replica="old")
-        await record.store.resume([one.fence], LEASE, "new")
-        await record.store.leave("old")
+        await record.store.deliveries.resume([one.fence], LEASE, "new")
+        await record.store.groups.leave("old")
         assert await record.claim(member, replica="r3") == []
         await record.settle(one)
 
@@ -381,7 +381,7 @@ class ClaimsSuite:
         await record.publish("e", "p", id="1")
         await record.publish("e", "p", id="2")
         (one,) = await record.claim(member)
-        await record.store.give_back([one.fence, "unknown"])
+        await record.store.deliveries.give_back([one.fence, "unknown"])
         (again,) = await record.claim(member)
         assert (again.attempt, seen(again).id) == (1, "1")
         assert again.fence != one.fence
@@ -405,5 +405,5 @@ class ClaimsSuite:
         (one,) = await record.claim(member)
         cause = Cause(actor="g", event_id="1")
         await record.commit(part("p", put("k", 1)), fence=one.fence, cause=cause)
-        _, (row,) = await record.store.history(ALICE, "p", None, 0, None, 10)
+        _, (row,) = await record.history(ALICE, "p", None, 0, None, 10)
         assert row.cause == cause

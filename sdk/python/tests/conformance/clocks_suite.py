@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, TypeAlias
 
 import pytest
@@ -18,8 +17,8 @@ from soorma_common.memory import Commit
 from soorma_common.names import All
 from soorma_common.operations import Complete, ExpirePlan, RecordAction
 from soorma_common.registry import Announcement
-from soorma_platform.engine import timers
-from soorma_platform.stores.protocol import Retention
+from soorma_platform.engine.retention import Retention
+from soorma_platform.engine.timers import FireTimer
 
 HOUR, DAY, WEEK, MONTH = 3600.0, 86_400.0, 7 * 86_400.0, 30 * 86_400.0
 SETTLING = 600.0
@@ -70,10 +69,10 @@ async def _set(record: Record, *made: Timer) -> None:
 
 async def _fire(record: Record) -> list[str]:
     """Fires what is due, as the timekeeper does."""
-    record.store.look_at_clock()
-    due = await record.store.due_timers(100)
+    record.store.health.look_at_clock()
+    due = await record.store.timers.due(100)
     for timer in due:
-        await record.store.transact(timers.needs_of_firing(timer), partial(timers.fire, timer.event_id))
+        await record.store.transact(FireTimer(timer))
     return [timer.event_id for timer in due]
 
 
@@ -140,7 +139,7 @@ class ClocksSuite:
         await jump(record, by)
         record.clock.advance(299 - (record.clock.since_boot() - before))
         assert await _fire(record) == []
-        assert await record.store.next_timer() == pytest.approx(1, abs=0.01)
+        assert await record.store.timers.next_due() == pytest.approx(1, abs=0.01)
         record.clock.advance(1)
         assert await _fire(record) == ["1"]
         assert [entry.type for entry in await record.log()] == ["alarm"]
@@ -174,32 +173,32 @@ class ClocksSuite:
         made = [_delay("b", 20), _at(record, "a", 10), _at(record, "d", 40), _delay("c", 30)]
         await _set(record, *made)
         record.clock.advance(50)
-        assert [timer.event_id for timer in await record.store.due_timers(3)] == ["a", "b", "c"]
+        assert [timer.event_id for timer in await record.store.timers.due(3)] == ["a", "b", "c"]
         assert await _fire(record) == ["a", "b", "c", "d"]
 
     @pytest.mark.behaviour("clocks.waiting")
     @any_jump
     async def test_an_agent_is_as_alive_as_it_was(self, record: Record, by: float) -> None:
-        await record.store.announce("acme", "a", "i1", Announcement(ttl=60))
+        await record.directory.announce("acme", "a", "i1", Announcement(ttl=60))
         record.clock.jump(by)
         await record.sweep()
-        found = await record.store.agent("acme", "a")
+        found = await record.directory.agent("acme", "a")
         assert found is not None
         left = datetime.fromisoformat(found.instances[0].expires_at).timestamp() - record.clock.wall()
         assert left == pytest.approx(60, abs=0.01)
         record.clock.advance(30)
-        assert await record.store.heartbeat("acme", "a", "i1")
+        assert await record.directory.heartbeat("acme", "a", "i1")
         record.clock.advance(59)
-        assert await record.store.agent("acme", "a")
+        assert await record.directory.agent("acme", "a")
         record.clock.advance(1)
-        assert await record.store.agent("acme", "a") is None
+        assert await record.directory.agent("acme", "a") is None
 
     @pytest.mark.behaviour("clocks.waiting")
     async def test_a_clock_that_strays_a_little_is_not_seen(self, record: Record) -> None:
-        made = await record.store.announce("acme", "a", "i1", Announcement(ttl=60))
+        made = await record.directory.announce("acme", "a", "i1", Announcement(ttl=60))
         for _ in range(5):
             record.clock.jump(0.001)
-            assert await record.store.agent("acme", "a") == made
+            assert await record.directory.agent("acme", "a") == made
 
     # keeping
 
@@ -219,8 +218,8 @@ class ClocksSuite:
         await record.sweep()
         record.clock.advance(400)
         await record.sweep()
-        assert [one.name for one in await record.store.groups(All.TENANTS)] == ["g"]
-        assert [one.event_id for one in await record.store.dead_letters(All.TENANTS, None, 0, ALL)] == ["bad"]
+        assert [one.name for one in await record.groups(All.TENANTS)] == ["g"]
+        assert [one.event_id for one in await record.dead_letters(All.TENANTS, None, 0, ALL)] == ["bad"]
         assert await record.state("ended") == {"k": 1}
         assert len(await record.log()) == before
         assert await record.work_off(group) == ["waits"]
@@ -251,10 +250,10 @@ class ClocksSuite:
         await record.sweep()
         record.clock.advance(599)
         await record.sweep()
-        assert await record.store.plans(ALICE, "", 9, stalled=True) == []
+        assert await record.store.plans.list(ALICE, "", 9, stalled=True) == []
         record.clock.advance(2)
         await record.sweep()
-        assert [row.plan_id for row in await record.store.plans(ALICE, "", 9, stalled=True)] == ["p"]
+        assert [row.plan_id for row in await record.store.plans.list(ALICE, "", 9, stalled=True)] == ["p"]
 
     @pytest.mark.behaviour("clocks.keeping")
     @pytest.mark.parametrize("how", ["stopped", "asleep", "frozen"])
@@ -271,7 +270,7 @@ class ClocksSuite:
             elif how == "asleep":
                 record.clock.sleep(2 * MONTH)
             else:
-                record.store.look_at_clock()
+                record.store.health.look_at_clock()
                 record.clock.standstill = 10.0
                 record.clock.advance(2 * MONTH)
             await record.sweep()
@@ -280,12 +279,12 @@ class ClocksSuite:
         await pass_by()
         record.clock.advance(6 * DAY)
         await pass_by()
-        assert [group.name for group in await record.store.groups(All.TENANTS)] == ["g"]
+        assert [group.name for group in await record.groups(All.TENANTS)] == ["g"]
         assert len(await record.log()) == 2
         record.clock.advance(DAY + 1)
         await record.sweep()
-        assert await record.store.groups(All.TENANTS) == []
-        assert await record.store.log_end() == 2
+        assert await record.groups(All.TENANTS) == []
+        assert await record.store.log.end() == 2
         assert await record.state("ended") == {"k": 1}
         record.clock.advance(23 * DAY)
         await record.sweep()
@@ -295,17 +294,15 @@ class ClocksSuite:
     async def test_what_is_connected_never_ages(self, record: Record) -> None:
         """The services say each minute that it is, however soon unused groups are to go."""
         group, short = await record.subscribe("g", "e"), Retention(groups=1)
-        with record.store.offered(record.offer(group)):
+        with record.store.deliveries.offered(record.offer(group)):
             for _ in range(3):
                 record.clock.advance(100)
                 await record.sweep(short)
-                await record.store.seen(list(group.own))
-            assert [one.name for one in await record.store.groups(All.TENANTS)] == ["g"]
+                await record.store.groups.seen(list(group.own))
+            assert [one.name for one in await record.groups(All.TENANTS)] == ["g"]
             record.clock.advance(181)
             await record.sweep(short)
-            assert await record.store.groups(All.TENANTS) == [], (
-                "whoever takes its events now has no subscription of its own"
-            )
+            assert await record.groups(All.TENANTS) == [], "whoever takes its events now has no subscription of its own"
 
     @pytest.mark.behaviour("clocks.keeping")
     async def test_a_crash_makes_nothing_of_the_future(self, record: Record) -> None:
@@ -313,7 +310,7 @@ class ClocksSuite:
         group = await record.subscribe("g", "e")
         record.clock.advance(9)
         await record.publish("e", id="1")
-        record.store._clock.keep = lambda *_, **__: None  # type: ignore[attr-defined]
+        record.store._connections.clock.keep = lambda *_, **__: None  # type: ignore[attr-defined]
         await record.reopen()
         assert await record.work_off(group) == ["1"]
 
@@ -375,7 +372,7 @@ class ClocksSuite:
         record = await make_record(plan_keys=20, plan_bytes=12_000)
         await record.do("p", *(put(f"k{number}", "x" * 500, ttl=60) for number in range(20)))
         record.clock.jump(HOUR)
-        record.store.look_at_clock()
+        record.store.health.look_at_clock()
         for number in range(20):
             await record.do("p", put(f"l{number}" if number % 2 else f"k{number}", "x" * 500))
         assert len(await record.state("p")) == 20
@@ -383,7 +380,7 @@ class ClocksSuite:
             await record.do("p", put("one more", 1))
         record.clock.advance(SETTLING + 1)
         await record.sweep()
-        row = (await record.store.plan(ALICE, "p", set())).row
+        row = (await record.store.plans.get(ALICE, "p", set())).row
         assert (row.keys, len(await record.state("p"))) == (20, 20)
 
     @pytest.mark.behaviour("clocks.sweeping-waits")
@@ -413,17 +410,17 @@ class ClocksSuite:
     async def test_a_jump_is_told_once(self, record: Record, caplog: pytest.LogCaptureFixture, by: float) -> None:
         record.clock.jump(by)
         for _ in range(3):
-            record.store.look_at_clock()
+            record.store.health.look_at_clock()
             await record.sweep()
         told = [(one.getMessage(), fields_of(one)["seconds"]) for one in caplog.records if one.name == "soorma.clock"]
         ((message, seconds),) = told
         assert seconds == by
         assert ("ahead" if by > 0 else "back") in message
         assert "10 minutes" in message
-        standing = record.store.clock()
+        standing = record.store.health.clock()
         assert standing.jumps == 1
         assert 0 < standing.settles_in <= SETTLING
-        assert (await record.store.standing()).clock == standing
+        assert (await record.store.health.standing()).clock == standing
 
     @pytest.mark.behaviour("clocks.told")
     async def test_a_clock_that_is_right_is_not_told_of(self, record: Record, caplog: pytest.LogCaptureFixture) -> None:
@@ -432,4 +429,4 @@ class ClocksSuite:
             await record.sweep()
             await record.reopen()
         assert [one for one in caplog.records if one.name == "soorma.clock"] == []
-        assert record.store.clock() == type(record.store.clock())(0, 0)
+        assert record.store.health.clock() == type(record.store.health.clock())(0, 0)

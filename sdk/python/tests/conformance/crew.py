@@ -9,7 +9,8 @@ from itertools import count
 from record import LEASE, Record, ids
 
 from soorma_common.names import All
-from soorma_platform.stores.protocol import Claimed, Membership
+from soorma_platform.services.groups import Membership
+from soorma_platform.stores.ports.deliveries import Claimed
 
 _numbers = count(1)
 
@@ -31,17 +32,17 @@ class Worker:
     async def start(self, running: list[str] | None = None, number: int = 0) -> Worker:
         """Connects, for the `number`-th time; `running` are fences that it had before."""
         store, place = self._record.store, (self._member.group_id, self.name, "host", self.offer.most)
-        await store.join(*place, self.process, running or [], number)
-        for claimed in await store.resume(running or [], LEASE, self.name):
+        await self._record.join(*place, self.process, running or [], number)
+        for claimed in await store.deliveries.resume(running or [], LEASE, self.name):
             self.in_hand[claimed.fence] = claimed
             self.offer.granted -= 1
             self.offer.has_suspect |= claimed.is_suspect
-        self._stack.enter_context(store.offered(self.offer))
+        self._stack.enter_context(store.deliveries.offered(self.offer))
         return self
 
     async def take(self) -> list[str]:
         """Takes what the store has for it, and gives up what is condemned; the ids of the new ones, sorted."""
-        await self._record.store.claim(self.offer)
+        await self._record.store.deliveries.claim(self.offer)
         self.hear()
         new = self.offer.take()
         for claimed in new:
@@ -77,17 +78,17 @@ class Worker:
 
     async def renew(self) -> list[str]:
         """Says that it is alive; the fences that it still has."""
-        return await self._record.store.renew(self.name, list(self.in_hand), LEASE)
+        return await self._record.store.deliveries.renew(self.name, list(self.in_hand), LEASE)
 
     async def drain(self) -> None:
         """Says that it is about to stop."""
         self.offer.subscription_ids = []
-        await self._record.store.drain(self.name)
+        await self._record.store.groups.drain(self.name)
 
     async def die(self) -> None:
         """Its connection closes."""
         self._stack.close()
-        await self._record.store.leave(self.name)
+        await self._record.store.groups.leave(self.name)
 
     def disappear(self) -> None:
         """For the end of a test."""
@@ -164,7 +165,7 @@ class Crew:
         return False
 
     async def _left(self) -> int:
-        (group,) = [one for one in await self._record.store.groups(All.TENANTS) if one.name == "g"]
+        (group,) = [one for one in await self._record.groups(All.TENANTS) if one.name == "g"]
         return group.waiting + group.in_hand
 
     def stop(self) -> None:

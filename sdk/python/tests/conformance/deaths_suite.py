@@ -16,7 +16,7 @@ QUICK = RetryPolicy(first_delay=0.1, jitter=0)
 
 async def letters(record: Record) -> list[tuple[str, int, int, int]]:
     """(event, attempts, failures, deaths) of each dead letter."""
-    found = await record.store.dead_letters(All.TENANTS, None, 0, 99)
+    found = await record.dead_letters(All.TENANTS, None, 0, 99)
     return [(one.event_id, one.attempts, one.failures, one.deaths) for one in found]
 
 
@@ -34,7 +34,7 @@ async def end(worker: Worker, how: str, record: Record) -> None:
     else:
         worker.disappear()
         record.clock.advance(LEASE)
-        await record.store.seen([])  # the next transaction notices
+        await record.store.groups.seen([])  # the next transaction notices
     record.clock.advance(10)  # longer than any pause
 
 
@@ -76,7 +76,7 @@ class DeathsSuite:
             assert await worker.take() == []
             assert worker.given_up == ["000"]
             assert await letters(record) == [("000", most, 0, most)]
-            (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+            (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
             what = "died" if how == "closed" else "gave no sign of life for a lease"
             who = "1 process" if most == 1 else f"{most} processes"
             assert letter.reason.startswith(f"{who} {what} while handling it, ")
@@ -93,7 +93,7 @@ class DeathsSuite:
         worker = await Worker(record, member, 8).start()
         with standing(worker):
             await worker.take()
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert letter.reason == (
             "3 processes ended while handling it (2 died, 1 gave no sign of life for a lease), the last one with "
             "nothing else in hand"
@@ -331,7 +331,7 @@ class DeathsSuite:
         worker = await Worker(record, member, 1).start()
         await worker.take()
         await worker.die()
-        await record.store.give_back(list(worker.in_hand))
+        await record.store.deliveries.give_back(list(worker.in_hand))
         after = await Worker(record, member, 1).start()
         with standing(after):
             assert await after.take() == ["000"]
@@ -379,10 +379,10 @@ class DeathsSuite:
         with standing(worker):
             await worker.take()
             kept = next(fence for fence, one in worker.in_hand.items() if ids([one]) == ["000"])
-            assert await record.store.renew(worker.name, list(worker.in_hand), LEASE)
+            assert await record.store.deliveries.renew(worker.name, list(worker.in_hand), LEASE)
             for _ in range(4):
                 record.clock.advance(LEASE / 3)
-                assert await record.store.renew(worker.name, [kept], LEASE) == [kept]
+                assert await record.store.deliveries.renew(worker.name, [kept], LEASE) == [kept]
             assert await worker.take() == [], "its slot comes back"
             assert worker.slots == 2
             assert await worker.take() == ["001"]
@@ -462,6 +462,6 @@ class DeathsSuite:
             record.clock.advance(60)
         (one,) = await record.claim(member)
         await record.fail(one, "really")
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.attempts, letter.failures, letter.deaths, letter.reason) == (1, 1, 0, "really")
         assert seen(one).id == "1"

@@ -12,7 +12,7 @@ from soorma_common.delivery import Subscription
 from soorma_common.errors import Conflict, EventIdConflict, Fenced, Unavailable, WrongType
 from soorma_common.names import All
 from soorma_common.operations import Cleanup, RecordAction
-from soorma_platform.engine.rows import Decision, Needs, Snapshot
+from soorma_platform.engine.commands import Decision, Found, Need
 
 CROWD = 200
 
@@ -39,7 +39,7 @@ class DurabilitySuite:
         assert await record.at("p", "l", 1) is not None
         assert await record.revision("gone") == 2
         assert await record.log() == log
-        assert [letter.event_id for letter in await record.store.dead_letters(All.TENANTS, None, 0, 9)] == ["0"]
+        assert [letter.event_id for letter in await record.dead_letters(All.TENANTS, None, 0, 9)] == ["0"]
         assert await record.commit(part("q", increment("n")), key="key-1") == answer
         assert await record.get("q", "n") == 1
         assert await record.work_off(member) == ["1", "2"]
@@ -47,7 +47,7 @@ class DurabilitySuite:
     @pytest.mark.behaviour("leases.platform-restart")
     async def test_a_restart_spares_the_leases_for_one_period(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        await record.store.join(member.group_id, "r1", "host", 1)
+        await record.join(member.group_id, "r1", "host", 1)
         await record.publish("e", "p", id="1")
         (one,) = await record.claim(member)
         record.clock.advance(LEASE - 1)
@@ -56,7 +56,7 @@ class DurabilitySuite:
         await record.open()
         record.clock.advance(LEASE - 0.001)
         assert await record.claim(member, replica="r2") == []
-        (kept,) = await record.store.resume([one.fence], LEASE, "r2")
+        (kept,) = await record.store.deliveries.resume([one.fence], LEASE, "r2")
         assert kept.attempt == 1
         await record.settle(one, part("p", increment("n")))
         assert await record.get("p", "n") == 1
@@ -64,11 +64,11 @@ class DurabilitySuite:
     @pytest.mark.behaviour("leases.platform-restart")
     async def test_a_replica_has_to_join_the_new_process(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        await record.store.join(member.group_id, "r1", "host", 1)
+        await record.join(member.group_id, "r1", "host", 1)
         await record.publish("e")
         await record.reopen()
         offer = record.offer(member)
-        await record.store.claim(offer)
+        await record.store.deliveries.claim(offer)
         assert offer.take() == []
         assert len(await record.claim(member)) == 1
 
@@ -105,14 +105,14 @@ class DurabilitySuite:
             with pytest.raises(Unavailable):
                 await record.get("p", "k")
             with pytest.raises(Unavailable):
-                await record.store.check()
+                await record.store.health.check()
         finally:
             await record.open()
         assert await record.get("p", "k") == 1
 
     @pytest.mark.behaviour("http.health")
     async def test_an_open_store_is_well(self, record: Record) -> None:
-        await record.store.check()
+        await record.store.health.check()
 
     # many at once
 
@@ -162,16 +162,19 @@ class DurabilitySuite:
 
     @pytest.mark.behaviour("durability.crowd")
     async def test_a_fault_in_one_decision_harms_nobody(self, record: Record) -> None:
-        def faulty(snapshot: Snapshot) -> Decision:
-            raise ZeroDivisionError
+        class Faulty:
+            scope = ALICE
+
+            def needs(self) -> list[Need]:
+                return []
+
+            def decide(self, found: Found) -> Decision[None]:
+                raise ZeroDivisionError
 
         async def publish(number: int) -> str:
             return await record.publish("e", "p", id=str(number))
 
-        crowd = [
-            record.store.transact(Needs(ALICE), faulty) if number % 50 == 25 else publish(number)
-            for number in range(CROWD)
-        ]
+        crowd = [record.store.transact(Faulty()) if number % 50 == 25 else publish(number) for number in range(CROWD)]
         outcomes = await asyncio.gather(*crowd, return_exceptions=True)
         assert sum(isinstance(outcome, ZeroDivisionError) for outcome in outcomes) == 4
         published = [outcome for outcome in outcomes if isinstance(outcome, str)]

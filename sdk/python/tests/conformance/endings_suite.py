@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -18,9 +17,11 @@ from soorma_common.json_text import decode
 from soorma_common.memory import Commit, PlanCommit
 from soorma_common.names import All
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Ending, ExpirePlan, Fail
-from soorma_platform.engine import commits, timers
-from soorma_platform.engine.rows import EventRow
-from soorma_platform.stores.protocol import Claimed, Membership, Retention
+from soorma_platform.engine.commits import ApplyCommit
+from soorma_platform.engine.retention import Retention
+from soorma_platform.engine.timers import FireTimer
+from soorma_platform.services.groups import Membership
+from soorma_platform.stores.ports.deliveries import Claimed
 
 ENDS: list[Ending] = [Complete(raw(1)), Fail("no"), Cancel("no")]
 AT_ONCE = RetryPolicy(first_delay=0, jitter=0)
@@ -63,7 +64,7 @@ class EndingsSuite:
         await record.do("b", Complete())
         done = await record.commit(*(part(plan, Cancel(if_active=True)) for plan in "abc"), events=[event("done")])
         assert [decode(bytes(one.results[0])) for one in done.plans] == [True, False, True]
-        rows = [(await record.store.plan(ALICE, plan, set())).row.status for plan in "abc"]
+        rows = [(await record.store.plans.get(ALICE, plan, set())).row.status for plan in "abc"]
         assert rows == ["cancelled", "completed", "cancelled"]
         assert [entry.type for entry in await record.log()][1:] == ["done", "plan.cancelled", "plan.cancelled"]
 
@@ -156,10 +157,10 @@ class EndingsSuite:
                         continue
                     handled[move] += ids([claimed])
                     await record.settle(claimed, *([part(plan, type(ending)())] if is_last else []))
-            row = (await record.store.plan(ALICE, plan, set())).row
+            row = (await record.store.plans.get(ALICE, plan, set())).row
             before = [
                 one["id"]
-                for entry in await record.store.log(0, 1_000_000)
+                for entry in await record.log_page(0, 1_000_000)
                 if entry.type == f"e{number}" and entry.position <= row.end_position
                 for one in [decode(entry.envelope)]
             ]
@@ -202,18 +203,13 @@ class EndingsSuite:
         return await record.claim(member)
 
     async def set_timer(self, record: Record, claimed: Claimed, timer: Timer) -> None:
-        request = commits.Request(ALICE, Commit(timers=[timer], fence=claimed.fence), "f")
-        request.prepare(lambda: str(uuid4()))
-        await record.store.transact(
-            commits.needs(request), lambda snapshot: commits.decide(request, snapshot, record.limits)
-        )
+        command = ApplyCommit(ALICE, Commit(timers=[timer], fence=claimed.fence), "f", limits=record.limits)
+        command.prepare(lambda: str(uuid4()))
+        await record.store.transact(command)
 
-    async def fire(self, record: Record) -> list[EventRow]:
-        fired: list[EventRow] = []
-        for timer in await record.store.due_timers(9):
-            needs = timers.needs_of_firing(timer)
-            fired += (await record.store.transact(needs, partial(timers.fire, timer.event_id))).events
-        return fired
+    async def fire(self, record: Record) -> list[str]:
+        due = await record.store.timers.due(9)
+        return [topic for timer in due if (topic := await record.store.transact(FireTimer(timer))) is not None]
 
     @pytest.mark.behaviour("plans.late-events")
     async def test_a_timer_that_was_set_with_the_end_is_handled_and_an_earlier_one_is_late(
@@ -223,13 +219,10 @@ class EndingsSuite:
         await record.publish("go", "p", id="go")
         (go,) = await record.claim(member)
         await self.set_timer(record, go, Timer(event("e", "p", id="early"), 5))
-        request = commits.Request(
-            ALICE, Commit([part("p", Complete())], timers=[Timer(event("e", "p", id="with"), 5)]), "f"
-        )
-        request.prepare(lambda: "told")
-        await record.store.transact(
-            commits.needs(request), lambda snapshot: commits.decide(request, snapshot, record.limits)
-        )
+        made = Commit([part("p", Complete())], timers=[Timer(event("e", "p", id="with"), 5)])
+        command = ApplyCommit(ALICE, made, "f", limits=record.limits)
+        command.prepare(lambda: "told")
+        await record.store.transact(command)
         record.clock.advance(6)
         await self.fire(record)
         assert await late(record, member) == {"told": False, "early": True, "with": False}
@@ -287,10 +280,10 @@ class EndingsSuite:
             (claimed,) = await record.claim(member)
             await record.fail(claimed)
         await record.do("p", Fail())
-        letters = {letter.type: letter.id for letter in await record.store.dead_letters(All.TENANTS, None, 0, 9)}
+        letters = {letter.type: letter.id for letter in await record.dead_letters(All.TENANTS, None, 0, 9)}
         with pytest.raises(PlanEnded, match="plan 'p', which is failed: its handler takes no events"):
-            await record.store.replay(None, letters["e"])
-        assert await record.store.replay(None, letters["f"])
+            await record.replay(All.TENANTS, letters["e"])
+        assert await record.replay(All.TENANTS, letters["f"])
         assert ids(await record.claim(member)) == ["f"]
 
     # given up with the plan
@@ -305,9 +298,9 @@ class EndingsSuite:
         before = len(record.notices)
         await record.fail(claimed, "no use", reject=True, fail_plan=True, ending_id="ending")
         assert len(record.notices) == before + 1, "one transaction"
-        row = (await record.store.plan(ALICE, "p", set())).row
+        row = (await record.store.plans.get(ALICE, "p", set())).row
         assert (row.status, decode(row.outcome or "")) == ("failed", "no use")
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.event_id, letter.reason, letter.parked) == ("1", "no use", False)
         told = [decode(entry.envelope) for entry in await record.log()][2:]
         assert [one["type"] for one in told] == ["plan.failed", "undo", "event.dead_lettered"]
@@ -329,18 +322,15 @@ class EndingsSuite:
             await record.do("p", Complete())
         await record.fail(claimed, reject=how != "not given up", fail_plan=True, ending_id="ending")
         assert "plan.failed" not in [entry.type for entry in await record.log()]
-        assert len(await record.store.dead_letters(All.TENANTS, None, 0, 9)) == (how != "not given up")
+        assert len(await record.dead_letters(All.TENANTS, None, 0, 9)) == (how != "not given up")
 
     # requests
 
     async def ask(self, record: Record, kind: str, plan: str | None, parent: str | None, agent: str) -> str:
         asked = event(kind, plan, parent_event_id=parent, source=agent, response_event="told")
-        request = commits.Request(ALICE, Commit(events=[asked]), "f", awaited=True)
-        request.prepare(lambda: str(uuid4()))
-        done = await record.store.transact(
-            commits.needs(request), lambda snapshot: commits.decide(request, snapshot, record.limits)
-        )
-        assert done.committed is not None
+        command = ApplyCommit(ALICE, Commit(events=[asked]), "f", limits=record.limits, awaited=True)
+        command.prepare(lambda: str(uuid4()))
+        done = await record.store.transact(command)
         return done.committed.events[0]
 
     @pytest.mark.behaviour("requests.reentrant")
@@ -348,7 +338,7 @@ class EndingsSuite:
         member = await record.subscribe("a", "go", "ask")
         go = await record.publish("go", "p")
         assert len(await record.claim(member)) == 1
-        await record.store.join(member.group_id, "r1", "host", 8)
+        await record.join(member.group_id, "r1", "host", 8)
         with pytest.raises(ReentrantRequest, match=r"'a' takes it, but waits for it itself, in its handler of 'go'"):
             await self.ask(record, "ask", "p", go, "a")
         assert [entry.type for entry in await record.log()] == ["go"]
@@ -378,7 +368,7 @@ class EndingsSuite:
         assert len(await record.claim(member)) == 1, "by a replica that handles one event at once"
         with pytest.raises(ReentrantRequest, match="max_concurrency=1"):
             await self.ask(record, "ask", None, go, "a")
-        await record.store.join(member.group_id, "another", "host", 1)
+        await record.join(member.group_id, "another", "host", 1)
         await self.ask(record, "ask", None, go, "a")
 
     @pytest.mark.behaviour("requests.reentrant")

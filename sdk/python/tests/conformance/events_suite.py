@@ -12,9 +12,10 @@ from soorma_common.errors import EventIdConflict, Forbidden, HistoryGone
 from soorma_common.events import Event
 from soorma_common.memory import Commit
 from soorma_common.names import All
-from soorma_platform.engine import commits
-from soorma_platform.engine.rows import Decision, LogEntry, Snapshot
-from soorma_platform.stores.protocol import Retention
+from soorma_platform.engine.commands import Decision, Found
+from soorma_platform.engine.commits import ApplyCommit, CommitOutcome
+from soorma_platform.engine.retention import Retention
+from soorma_platform.engine.rows.events import LogEntry
 
 DAY = 86_400.0
 
@@ -33,10 +34,10 @@ class EventsSuite:
         (entry,) = await record.log()
         assert (entry.tenant_id, entry.user_id) == (ALICE.tenant_id, ALICE.user_id)
         assert (entry.topic, entry.type, entry.correlation_id) == ("business-facts", "goal.received", "1")
-        found = await record.store.event("acme", "1")
+        found = await record.store.log.event("acme", "1")
         assert found == entry
-        assert await record.store.event("umbrella", "1") is None
-        assert await record.store.event("acme", "2") is None
+        assert await record.store.log.event("umbrella", "1") is None
+        assert await record.store.log.event("acme", "2") is None
 
     @pytest.mark.behaviour("events.in-order")
     async def test_positions_rise_in_the_order_of_commits(self, record: Record) -> None:
@@ -45,16 +46,16 @@ class EventsSuite:
         log = await record.log()
         positions = [entry.position for entry in log]
         assert positions == sorted(set(positions))
-        assert await record.store.log_end() == positions[-1]
+        assert await record.store.log.end() == positions[-1]
         published = [record_ for notice in record.notices for record_ in notice.entries]
         assert published == log
-        assert await record.store.log(positions[3], 2) == log[4:6]
-        assert await record.store.log(positions[-1], ALL) == []
+        assert await record.log_page(positions[3], 2) == log[4:6]
+        assert await record.log_page(positions[-1], ALL) == []
 
     @pytest.mark.behaviour("events.in-order")
     async def test_an_empty_log(self, record: Record) -> None:
         assert await record.log() == []
-        assert await record.store.log_end() == 0
+        assert await record.store.log.end() == 0
 
     @pytest.mark.behaviour("events.id-once")
     async def test_the_same_event_again_does_nothing(self, record: Record) -> None:
@@ -89,14 +90,15 @@ class EventsSuite:
     @pytest.mark.behaviour("events.id-once")
     async def test_deciding_twice_publishes_the_same_event(self, record: Record) -> None:
         """A store may call `decide` again on a newer snapshot; that must not show in what it wrote."""
-        request = commits.Request(ALICE, Commit(events=[event("e", "p", id="1")]), "body")
-        request.prepare(lambda: "another")
 
-        def decide_twice(snapshot: Snapshot) -> Decision:
-            commits.decide(request, copy.deepcopy(snapshot), record.limits)
-            return commits.decide(request, snapshot, record.limits)
+        class Twice(ApplyCommit):
+            def decide(self, found: Found) -> Decision[CommitOutcome]:
+                super().decide(copy.deepcopy(found))
+                return super().decide(found)
 
-        await record.store.transact(commits.needs(request), decide_twice)
+        command = Twice(ALICE, Commit(events=[event("e", "p", id="1")]), "body", limits=record.limits)
+        command.prepare(lambda: "another")
+        await record.store.transact(command)
         assert await record.publish("e", "p", id="1") == "1"
         assert len(await record.log()) == 1
 
@@ -129,10 +131,10 @@ class EventsSuite:
         await record.publish("f", id="2", correlation_id="d")
         await record.publish("g", id="3", correlation_id="c")
         await record.publish("g", id="4", correlation_id="c", scope=BOB)
-        found = await record.store.correlated(ALICE, "c", 0, ALL)
+        found = await record.store.log.correlated(ALICE, "c", 0, ALL)
         assert [entry.type for entry in found] == ["e", "g"]
-        assert await record.store.correlated(ALICE, "c", found[0].position, ALL) == found[1:]
-        assert await record.store.correlated(ALICE, "c", 0, 1) == found[:1]
+        assert await record.store.log.correlated(ALICE, "c", found[0].position, ALL) == found[1:]
+        assert await record.store.log.correlated(ALICE, "c", 0, 1) == found[:1]
 
     @pytest.mark.behaviour("readers.horizon", "events.kept")
     async def test_the_logs_horizon(self, record: Record) -> None:
@@ -140,7 +142,7 @@ class EventsSuite:
             await record.publish("old", id=f"old {number}")
         record.clock.advance(DAY)
         await record.publish("new", id="new")
-        end = await record.store.log_end()
+        end = await record.store.log.end()
         await record.sweep(Retention(events=DAY - 1))
         with pytest.raises(HistoryGone) as gone:
             await record.log(0)
@@ -148,7 +150,7 @@ class EventsSuite:
         assert [entry.type for entry in await record.log(horizon)] == ["new"]
         record.clock.advance(DAY)
         await record.sweep(Retention(events=DAY - 1))
-        assert await record.store.log_end() == end, "positions are not given twice"
+        assert await record.store.log.end() == end, "positions are not given twice"
         with pytest.raises(HistoryGone):
             await record.log(horizon)
         await record.publish("newest")
@@ -161,7 +163,7 @@ class EventsSuite:
             await record.publish("e", "p", id=str(number))
             await record.publish("unheard", "p")
         record.clock.advance(30 * DAY)
-        await record.store.seen(list(member.all))
+        await record.store.groups.seen(list(member.all))
         await record.sweep()
         assert await record.work_off(member) == ["0", "1", "2"]
 
@@ -231,9 +233,9 @@ class EventsSuite:
         for number in range(3):
             await record.publish("e", "p", id=str(number))
         await record.claim(member, 1)
-        await record.store.join(member.group_id, "r1", "host-1", 4)
-        await record.store.join(member.group_id, "r2", "host-1", 4)
-        (told,) = await record.store.groups("acme")
+        await record.join(member.group_id, "r1", "host-1", 4)
+        await record.join(member.group_id, "r2", "host-1", 4)
+        (told,) = await record.groups("acme")
         assert (told.name, told.tenant_id, told.waiting, told.in_hand, told.ready) == ("g", None, 2, 1, 0)
         assert [(one.type, one.topic, one.ordered) for one in told.subscriptions] == [
             ("e", "*", True),
@@ -242,9 +244,10 @@ class EventsSuite:
         assert [(one.instance, one.max_concurrency) for one in told.replicas] == 2 * [("host-1", 4)]
         assert len({one.id for one in told.replicas} - {"r1", "r2"}) == 2, "whoever knows the name renews its leases"
         assert told.oldest_at is not None
-        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"g", "confined"}
-        assert {group.name for group in await record.store.groups("umbrella")} == {"g", "confined"}
-        assert await record.store.subscription_patterns(member.group_id) == member.all
+        assert {group.name for group in await record.groups(All.TENANTS)} == {"g", "confined"}
+        assert {group.name for group in await record.groups("umbrella")} == {"g", "confined"}
+        patterns = await record.store.groups.patterns(member.group_id)
+        assert {one.id: (one.type, one.topic) for one in patterns} == member.all
 
     # untaken events
 

@@ -25,7 +25,7 @@ class ExpirySuite:
         record.clock.advance(0.001)
         assert await record.get("p", "k") is MISSING
         assert await record.state("p") == {"other": 2}
-        assert set((await record.store.plan(ALICE, "p", {"k", "other"})).entries) == {"other"}
+        assert set((await record.store.plans.get(ALICE, "p", {"k", "other"})).entries) == {"other"}
         assert await record.revision("p") == 1, "a reader's clock changes nothing"
 
     @pytest.mark.behaviour("expiry.key")
@@ -56,7 +56,7 @@ class ExpirySuite:
         assert await record.revision("p") == 2
         assert await record.changes("p", 1) == [(2, "expire", "a"), (2, "expire", "b")]
         assert [notice.plans for notice in record.notices if notice.plans] == [[(ALICE, "p")]]
-        row = (await record.store.plan(ALICE, "p", set())).row
+        row = (await record.store.plans.get(ALICE, "p", set())).row
         assert (row.keys, row.size) == (1, 2)
         assert await record.at("p", "a", 1) == 1
         assert await record.at("p", "a", 2) is MISSING
@@ -80,7 +80,7 @@ class ExpirySuite:
         record.clock.advance(1)
         assert await record.sweep() >= 1_600 // STEP_BOUND
         assert await record.state("p") == {"stays": 1}
-        assert (await record.store.plan(ALICE, "p", set())).row.keys == 1
+        assert (await record.store.plans.get(ALICE, "p", set())).row.keys == 1
 
     @pytest.mark.behaviour("expiry.plan")
     async def test_a_plan_is_gone_at_its_time_exactly(self, record: Record) -> None:
@@ -91,8 +91,8 @@ class ExpirySuite:
         assert await record.get("p", "k") is MISSING
         assert await record.state("p") == {}
         assert await record.actions("p") == []
-        assert await record.store.plans(ALICE, "", ALL) == []
-        assert (await record.store.plan(ALICE, "p", {"k"})).entries == {}
+        assert await record.store.plans.list(ALICE, "", ALL) == []
+        assert (await record.store.plans.get(ALICE, "p", {"k"})).entries == {}
 
     @pytest.mark.behaviour("expiry.swept")
     async def test_an_expired_plan_is_swept_as_a_commit(self, record: Record) -> None:
@@ -156,8 +156,8 @@ class ExpirySuite:
         assert await record.do("p", Cleanup()) == [2]
         assert await record.state("p") == {}
         assert await record.actions("p") == []
-        assert await record.store.plans(ALICE, "", ALL) == []
-        row = (await record.store.plan(ALICE, "p", set())).row
+        assert await record.store.plans.list(ALICE, "", ALL) == []
+        row = (await record.store.plans.get(ALICE, "p", set())).row
         assert (row.revision, row.keys, row.size, row.actions, row.expires_at) == (2, 0, 0, 0, None)
 
     @pytest.mark.behaviour("expiry.cleanup", "history.gone")
@@ -185,7 +185,7 @@ class ExpirySuite:
         await record.sweep()
         assert await record.revision("p") == 6
         await record.do("p", put("k", 1, expected_revision=0))
-        entry = await record.store.entry(ALICE, "p", "k")
+        entry = await record.store.plans.entry(ALICE, "p", "k")
         assert entry is not None
         assert entry.revision == 7
 

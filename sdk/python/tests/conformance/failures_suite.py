@@ -26,7 +26,7 @@ class FailuresSuite:
             (one,) = await record.claim(member)
             assert one.attempt == attempt
             await record.fail(one, f"reason {attempt}")
-            assert await record.store.next_ready(list(member.all)) == pytest.approx(wait)
+            assert await record.store.deliveries.next_ready(list(member.all)) == pytest.approx(wait)
             record.clock.advance(wait - 0.001)
             assert await record.claim(member) == []
             record.clock.advance(0.001)
@@ -80,11 +80,11 @@ class FailuresSuite:
         for wait in (10, 20):
             (one,) = await record.claim(member)
             await record.fail(one)
-            assert await record.store.next_ready(list(member.all)) == pytest.approx(wait)
+            assert await record.store.deliveries.next_ready(list(member.all)) == pytest.approx(wait)
             record.clock.advance(wait)
         (one,) = await record.claim(member)
         await record.fail(one)
-        assert len(await record.store.dead_letters(All.TENANTS, None, 0, 9)) == 1
+        assert len(await record.dead_letters(All.TENANTS, None, 0, 9)) == 1
 
     @pytest.mark.behaviour("deadletters.kept")
     async def test_the_end_is_a_dead_letter_and_an_event_in_one_transaction(self, record: Record) -> None:
@@ -97,7 +97,7 @@ class FailuresSuite:
         (notice,) = record.notices
         assert [entry.type for entry in notice.entries] == [DEAD_LETTERED]
         assert notice.groups == {watching.group_id}, "there is nothing new for the other"
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.group, letter.event_id, letter.type, letter.topic) == ("g", "1", "e", "business-facts")
         assert (letter.tenant_id, letter.user_id, letter.plan_id) == ("acme", "alice", "p")
         assert (letter.attempts, letter.failures, letter.deaths) == (1, 1, 0)
@@ -119,7 +119,7 @@ class FailuresSuite:
         await record.publish("e", "p")
         (one,) = await record.claim(member)
         await record.fail(one, "nonsense", reject=True)
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.attempts, letter.reason) == (1, "nonsense")
 
     @pytest.mark.behaviour("deadletters.lane-goes-on")
@@ -139,7 +139,7 @@ class FailuresSuite:
             (one,) = await record.claim(member)
             await record.fail(one)
         assert await record.claim(member) == []
-        letters = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        letters = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert [letter.type for letter in letters] == ["e", DEAD_LETTERED]
         assert len(await record.log()) == 2
 
@@ -149,7 +149,7 @@ class FailuresSuite:
         await record.publish("e", "p")
         (one,) = await record.claim(member)
         await record.fail(one, "x" * 1_000_000)
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert 1_000 <= len(letter.reason) < 10_000
 
     @pytest.mark.behaviour("deadletters.listed")
@@ -161,12 +161,12 @@ class FailuresSuite:
         for member in (first, other):
             for one in await record.claim(member):
                 await record.fail(one)
-        everything = await record.store.dead_letters(All.TENANTS, None, 0, 99)
+        everything = await record.dead_letters(All.TENANTS, None, 0, 99)
         assert [letter.id for letter in everything] == sorted(letter.id for letter in everything)
         assert len(everything) == 6
-        assert {letter.tenant_id for letter in await record.store.dead_letters("umbrella", None, 0, 9)} == {"umbrella"}
-        assert {letter.group for letter in await record.store.dead_letters(All.TENANTS, "other", 0, 9)} == {"other"}
-        assert await record.store.dead_letters(All.TENANTS, None, everything[1].id, 2) == everything[2:4]
+        assert {letter.tenant_id for letter in await record.dead_letters("umbrella", None, 0, 9)} == {"umbrella"}
+        assert {letter.group for letter in await record.dead_letters(All.TENANTS, "other", 0, 9)} == {"other"}
+        assert await record.dead_letters(All.TENANTS, None, everything[1].id, 2) == everything[2:4]
 
     # replay
 
@@ -178,11 +178,11 @@ class FailuresSuite:
             (one,) = await record.claim(member)
             await record.fail(one)
             record.clock.advance(1)
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         record.notices.clear()
-        assert await record.store.replay(None, letter.id)
+        assert await record.replay(All.TENANTS, letter.id)
         assert {group for notice in record.notices for group in notice.groups} == {member.group_id}
-        assert await record.store.dead_letters(All.TENANTS, None, 0, 9) == []
+        assert await record.dead_letters(All.TENANTS, None, 0, 9) == []
         (again,) = await record.claim(member)
         assert (again.attempt, seen(again).id, again.plan_id) == (1, "1", "p")
         await record.settle(again, part("p", increment("n")))
@@ -196,8 +196,8 @@ class FailuresSuite:
         (one,) = await record.claim(member)
         await record.fail(one)
         (second,) = await record.claim(member)
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
-        assert await record.store.replay("acme", letter.id)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
+        assert await record.replay("acme", letter.id)
         assert await record.claim(member) == [], "one at a time"
         await record.settle(second)
         assert await record.work_off(member) == ["0", "2"]
@@ -208,11 +208,11 @@ class FailuresSuite:
         await record.publish("e", "p")
         (one,) = await record.claim(member)
         await record.fail(one)
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
-        assert not await record.store.replay(None, letter.id + 1)
-        assert not await record.store.replay("umbrella", letter.id)
-        assert await record.store.replay("acme", letter.id)
-        assert not await record.store.replay("acme", letter.id), "twice"
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
+        assert not await record.replay(All.TENANTS, letter.id + 1)
+        assert not await record.replay("umbrella", letter.id)
+        assert await record.replay("acme", letter.id)
+        assert not await record.replay("acme", letter.id), "twice"
         assert len(await record.claim(member)) == 1
 
     @pytest.mark.behaviour("deadletters.replayed")
@@ -221,13 +221,13 @@ class FailuresSuite:
         await record.publish("e")
         (one,) = await record.claim(member)
         await record.fail(one)
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
-        assert await record.store.replay(None, letter.id, "key")
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
+        assert await record.replay(All.TENANTS, letter.id, "key")
         (again,) = await record.claim(member)
-        assert await record.store.replay(None, letter.id, "key"), "the answer to the first was lost"
+        assert await record.replay(All.TENANTS, letter.id, "key"), "the answer to the first was lost"
         await record.settle(again)
         assert await record.claim(member) == []
-        assert not await record.store.replay(None, letter.id, "another key")
+        assert not await record.replay(All.TENANTS, letter.id, "another key")
 
     @pytest.mark.behaviour("events.kept")
     async def test_a_dead_letters_event_is_never_swept(self, record: Record) -> None:
@@ -236,10 +236,10 @@ class FailuresSuite:
         (one,) = await record.claim(member)
         await record.fail(one)
         record.clock.advance(30 * 86_400)
-        await record.store.seen(list(member.all))
+        await record.store.groups.seen(list(member.all))
         await record.sweep()
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
-        assert await record.store.replay(None, letter.id)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
+        assert await record.replay(All.TENANTS, letter.id)
         assert ids(await record.claim(member)) == ["1"]
 
     # parking
@@ -252,17 +252,17 @@ class FailuresSuite:
         await record.publish("e", "q", id="elsewhere")
         (one, _) = await record.claim(member)
         await record.fail(one, "no luck")
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert (letter.parked, letter.reason) == (True, "no luck")
         assert [entry.type for entry in await record.log()].count(DEAD_LETTERED) == 1
         record.clock.advance(EVER)
         assert [event_id for event_id in ids(await record.claim(member)) if event_id != "elsewhere"] == []
         await record.publish("e", "p", id="3")
-        assert await record.store.replay(None, letter.id)
+        assert await record.replay(All.TENANTS, letter.id)
         record.clock.advance(LEASE)
         handled = await record.work_off(member)
         assert [event_id for event_id in handled if event_id != "elsewhere"] == ["0", "1", "2", "3"]
-        assert await record.store.dead_letters(All.TENANTS, None, 0, 9) == []
+        assert await record.dead_letters(All.TENANTS, None, 0, 9) == []
 
     @pytest.mark.behaviour("deadletters.park")
     async def test_a_parked_events_old_fence_is_over(self, record: Record) -> None:
@@ -273,8 +273,8 @@ class FailuresSuite:
         for attempt in (record.settle(one), record.fail(one)):
             with pytest.raises(Fenced):
                 await attempt
-        assert await record.store.renew("r1", [one.fence], LEASE) == []
-        assert await record.store.resume([one.fence], LEASE, "r1") == []
+        assert await record.store.deliveries.renew("r1", [one.fence], LEASE) == []
+        assert await record.store.deliveries.resume([one.fence], LEASE, "r1") == []
 
     @pytest.mark.behaviour("deadletters.reason")
     async def test_a_dead_letters_notice_fits_whatever_the_reason(self, record: Record) -> None:

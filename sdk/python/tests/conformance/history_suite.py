@@ -86,7 +86,7 @@ class HistorySuite:
             "p", put("k", {"ä": 1}), increment("n", 2.5), append("l", None), extend("l", [1]), merge("k", {"b": 2}),
             delete("n"), RecordAction("did it"), ExpirePlan(60), put("t", 1, ttl=5), cause=cause,
         )  # fmt: skip
-        _, rows = await record.store.history(ALICE, "p", None, 0, None, ALL)
+        _, rows = await record.history(ALICE, "p", None, 0, None, ALL)
         told = [(row.seq, row.op, row.key, row.argument and decode(row.argument), row.action) for row in rows]
         assert told == [
             (0, "set", "k", {"ä": 1}, None),
@@ -122,7 +122,7 @@ class HistorySuite:
         assert await record.changes("p", len(LIFE)) == []
         assert await record.changes("p", 8) == everything[10:]
         assert [change[0] for change in await record.changes("p", 2, "k")] == [4, 5, 6, 7, 8, 9, 9, 10, 10, 11]
-        plan, rows = await record.store.history(ALICE, "p", None, 3, 5, ALL)
+        plan, rows = await record.history(ALICE, "p", None, 3, 5, ALL)
         assert [row.revision for row in rows] == [4, 5]
         assert plan.revision == len(LIFE)
 
@@ -132,7 +132,7 @@ class HistorySuite:
             await record.do("p", *(put(f"k{number}", number) for number in range(3)))
         after, pages = 0, []
         while after < 4:
-            _, rows = await record.store.history(ALICE, "p", None, after, None, 4)
+            _, rows = await record.history(ALICE, "p", None, after, None, 4)
             pages += [(row.revision, row.seq) for row in rows]
             after = rows[-1].revision
         assert pages == [(revision, seq) for revision in range(1, 5) for seq in range(3)]
@@ -156,7 +156,7 @@ class HistorySuite:
     async def test_the_value_after_each_operation_of_a_commit(self, record: Record) -> None:
         await record.do("p", put("k", [0]))
         await record.do("p", append("k", 1), put("other", 1), append("k", 2))
-        texts = [await record.store.value_at(ALICE, "p", "k", 2, seq) for seq in range(3)]
+        texts = [await record.value_at(ALICE, "p", "k", 2, seq) for seq in range(3)]
         assert [decode(text or "null") for text in texts] == [[0, 1], [0, 1], [0, 1, 2]]
 
     @pytest.mark.behaviour("history.value-at")
@@ -189,7 +189,7 @@ class HistorySuite:
         for number in range(5):
             await record.do("p", RecordAction(f"step {number}"), RecordAction("same"), put("k", number), cause=cause)
         assert await record.actions("p") == [name for n in range(5) for name in (f"step {n}", "same")]
-        page = await record.store.actions(ALICE, "p", 3, 2)
+        page = await record.store.plans.actions(ALICE, "p", 3, 2)
         assert [(row.action, row.revision) for row in page] == [(4, 2), (5, 3)]
         assert {row.cause for row in page} == {cause}
 

@@ -88,6 +88,6 @@ class JoiningSuite:
         await record.subscribe("known", "a")
         await self._publish(record, 0, MANY)
         wanted = [Subscription("a"), Subscription("b")]
-        await record.store.subscribe("", "known", wanted)
+        await record.subscribe("known", *wanted)
         done = await self._work_off_in_order(record, "known", "a", "b")
         assert sorted(done, key=int) == [one for one in _published(0, MANY) if int(one) % 3 != 2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -17,9 +16,12 @@ from soorma_common.json_text import decode
 from soorma_common.memory import Commit
 from soorma_common.names import All, Scope
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Deadline, ExpirePlan, Fail
-from soorma_platform.engine import commits, deliveries, timers
 from soorma_platform.engine.checks import check_commit
-from soorma_platform.stores.protocol import Claimed, Retention
+from soorma_platform.engine.commits import ApplyCommit
+from soorma_platform.engine.deliveries import DropDelivery
+from soorma_platform.engine.retention import Retention
+from soorma_platform.engine.timers import FireTimer
+from soorma_platform.stores.ports.deliveries import Claimed
 
 AT_ONCE = RetryPolicy(first_delay=0, jitter=0)
 DAY = 86_400
@@ -28,13 +30,9 @@ DAY = 86_400
 async def commit(record: Record, made: Commit, scope: Scope = ALICE) -> Any:
     """A commit as the service makes one of it."""
     list(check_commit(made, record.limits))
-    request = commits.Request(scope, made, "f")
-    request.prepare(lambda: str(uuid4()))
-    decision = await record.store.transact(
-        commits.needs(request), lambda snapshot: commits.decide(request, snapshot, record.limits)
-    )
-    assert decision.committed is not None
-    return decision.committed
+    command = ApplyCommit(scope, made, "f", limits=record.limits)
+    command.prepare(lambda: str(uuid4()))
+    return (await record.store.transact(command)).committed
 
 
 async def do(record: Record, plan: str, *operations: Any, fence: str | None = None) -> Any:
@@ -43,14 +41,8 @@ async def do(record: Record, plan: str, *operations: Any, fence: str | None = No
 
 async def fire(record: Record) -> list[str]:
     """Fires what is due; the ids of the events that were published."""
-    fired: list[str] = []
-    for timer in await record.store.due_timers(100):
-        decision = await record.store.transact(
-            timers.needs_of_firing(timer),
-            partial(timers.fire, timer.event_id),
-        )
-        fired += [row.event_id for row in decision.events]
-    return fired
+    due = await record.store.timers.due(100)
+    return [timer.event_id for timer in due if await record.store.transact(FireTimer(timer)) is not None]
 
 
 async def types(record: Record) -> list[str]:
@@ -73,14 +65,14 @@ class LifeSuite:
     async def test_a_timer_publishes_its_event_when_it_is_due(self, record: Record) -> None:
         await commit(record, Commit(timers=[later("late", 10, id="l"), later("soon", 5, id="s")]))
         assert await record.log() == []
-        assert await record.store.next_timer() == pytest.approx(5)
+        assert await record.store.timers.next_due() == pytest.approx(5)
         assert await fire(record) == []
         record.clock.advance(5)
         assert await fire(record) == ["s"]
         record.clock.advance(5)
         assert await fire(record) == ["l"]
         assert await fire(record) == []
-        assert (await types(record), await record.store.next_timer()) == (["soon", "late"], None)
+        assert (await types(record), await record.store.timers.next_due()) == (["soon", "late"], None)
 
     @pytest.mark.behaviour("timers.survive")
     async def test_a_timer_at_a_time_survives_a_restart(self, record: Record) -> None:
@@ -99,9 +91,9 @@ class LifeSuite:
     async def test_a_timer_fires_once_whoever_fires_it(self, record: Record) -> None:
         await commit(record, Commit(timers=[later("e", 1, id="1")]))
         record.clock.advance(1)
-        (due,) = await record.store.due_timers(10)
+        (due,) = await record.store.timers.due(10)
         for _ in range(2):
-            await record.store.transact(timers.needs_of_firing(due), partial(timers.fire, "1"))
+            await record.store.transact(FireTimer(due))
         assert await types(record) == ["e"]
 
     @pytest.mark.behaviour("timers.same-id")
@@ -134,7 +126,7 @@ class LifeSuite:
         fired = 0
         while some := await fire(record):
             fired += len(some)
-        assert await record.store.timers(ALICE, None, 0, 9) == []
+        assert await record.store.timers.list(ALICE, None, 0, 9) == []
         await do(record, "p", Fail())
         assert (await types(record)).count("e") == fired + 1, "the last and largest"
 
@@ -142,7 +134,7 @@ class LifeSuite:
     async def test_setting_a_timer_again_does_nothing(self, record: Record) -> None:
         for _ in range(2):
             await commit(record, Commit(timers=[later("e", 1, id="1")]))
-        assert len(await record.store.timers(ALICE, None, 0, 9)) == 1
+        assert len(await record.store.timers.list(ALICE, None, 0, 9)) == 1
         with pytest.raises(EventIdConflict):
             await commit(record, Commit(timers=[later("other", 1, id="1")]))
         with pytest.raises(EventIdConflict):
@@ -150,7 +142,7 @@ class LifeSuite:
         record.clock.advance(1)
         assert await fire(record) == ["1"]
         await commit(record, Commit(timers=[later("e", 1, id="1")]))
-        assert await record.store.timers(ALICE, None, 0, 9) == [], "it has fired"
+        assert await record.store.timers.list(ALICE, None, 0, 9) == [], "it has fired"
 
     @pytest.mark.behaviour("timers.cancel")
     async def test_a_cancelled_timer_never_fires(self, record: Record) -> None:
@@ -168,7 +160,7 @@ class LifeSuite:
         made = Commit([part("p", put("k", 2, expected_revision=7))], timers=[later("e", 1)])
         with pytest.raises(Exception, match="revision"):
             await commit(record, made)
-        assert await record.store.timers(ALICE, None, 0, 9) == []
+        assert await record.store.timers.list(ALICE, None, 0, 9) == []
 
     @pytest.mark.behaviour("timers.deadline")
     async def test_a_deadline_is_taken_back_by_the_end_of_its_plan(self, record: Record) -> None:
@@ -203,7 +195,7 @@ class LifeSuite:
         member = await record.subscribe("g", f"plan.{status}")
         await do(record, "p", put("k", 1))
         await do(record, "p", ending)
-        row = (await record.store.plan(ALICE, "p", set())).row
+        row = (await record.store.plans.get(ALICE, "p", set())).row
         assert (row.status, decode(row.outcome or "null"), row.revision) == (status, outcome, 2)
         (told,) = await record.claim(member)
         assert decode(told.envelope)["data"]["status"] == status
@@ -211,15 +203,15 @@ class LifeSuite:
             with pytest.raises(PlanEnded):
                 await do(record, "p", again)
         assert await record.get("p", "k") == 1, "its state is still there"
-        assert [plan.plan_id for plan in await record.store.plans(ALICE, "", 9, status)] == ["p"]
-        assert await record.store.plans(ALICE, "", 9, "active") == []
+        assert [plan.plan_id for plan in await record.store.plans.list(ALICE, "", 9, status)] == ["p"]
+        assert await record.store.plans.list(ALICE, "", 9, "active") == []
 
     @pytest.mark.behaviour("plans.new-life")
     async def test_a_cleanup_begins_a_new_life(self, record: Record) -> None:
         await do(record, "p", Complete())
         await do(record, "p", Cleanup())
         await do(record, "p", put("k", 1))
-        row = (await record.store.plan(ALICE, "p", set())).row
+        row = (await record.store.plans.get(ALICE, "p", set())).row
         assert (row.status, row.ended_at, row.revision) == ("active", None, 3)
 
     @pytest.mark.behaviour("plans.cancel")
@@ -233,7 +225,7 @@ class LifeSuite:
         with pytest.raises(PlanCancelled):
             await settle(record, running, put("k", 1))
         assert await record.state("p") == {}
-        await record.store.transact(deliveries.needs_of_drop(running.fence, ALICE), deliveries.drop)
+        await record.store.transact(DropDelivery(ALICE, running.fence))
         assert [one.plan_id for one in await record.claim(member)] == ["p"], "the next, for the platform to drop"
 
     @pytest.mark.behaviour("plans.cancel")
@@ -263,10 +255,10 @@ class LifeSuite:
         (claimed,) = await record.claim(member)
         await record.fail(claimed)
         await do(record, "p", Cancel())
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         with pytest.raises(PlanEnded, match="publish it anew"):
-            await record.store.replay(None, letter.id)
-        assert len(await record.store.dead_letters(All.TENANTS, None, 0, 9)) == 1
+            await record.replay(All.TENANTS, letter.id)
+        assert len(await record.dead_letters(All.TENANTS, None, 0, 9)) == 1
 
     @pytest.mark.behaviour("plans.cancel")
     async def test_a_failure_in_a_cancelled_plan_is_not_tried_again(self, record: Record) -> None:
@@ -277,7 +269,7 @@ class LifeSuite:
         await do(record, "p", Cancel())
         await record.fail(running)
         assert await record.claim(member) == []
-        assert await record.store.dead_letters(All.TENANTS, None, 0, 9) == []
+        assert await record.dead_letters(All.TENANTS, None, 0, 9) == []
 
     # sagas
 
@@ -318,8 +310,8 @@ class LifeSuite:
         await record.fail(first)
         await settle(record, second)
         assert (await record.claim(one), await record.claim(two)) == ([], [])
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
-        await record.store.replay(None, letter.id)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
+        await record.replay(All.TENANTS, letter.id)
         (again,) = await record.claim(one)
         await settle(record, again)
         assert ids([*await record.claim(one), *await record.claim(two)]) == ["a", "a"]
@@ -404,12 +396,12 @@ class LifeSuite:
         assert await record.get("p", "k") == 1
         record.clock.advance(101)
         await record.sweep(kept)
-        row = (await record.store.plan(ALICE, "p", set())).row
+        row = (await record.store.plans.get(ALICE, "p", set())).row
         assert (row.status, row.outcome, row.live, row.keys) == ("active", None, False, 0)
         assert row.revision > 2, "it never goes back"
-        assert await record.store.plans(ALICE, "", 9) == []
-        assert await record.store.timers(ALICE, None, 0, 9) == []
-        assert await record.store.dead_letters(All.TENANTS, None, 0, 9) == []
+        assert await record.store.plans.list(ALICE, "", 9) == []
+        assert await record.store.timers.list(ALICE, None, 0, 9) == []
+        assert await record.dead_letters(All.TENANTS, None, 0, 9) == []
         for table in ("entries", "bases", "compensations", "timers", "deliveries", "dead_letters"):
             assert await self.count_rows(record.store, table) == 0, table  # type: ignore[attr-defined]
         assert await self.count_rows(record.store, "history") == 1, "that it was purged"  # type: ignore[attr-defined]
@@ -425,7 +417,7 @@ class LifeSuite:
             await commit(record, Commit(timers=[later("e", 20, id=f"old-timer-{plan}", plan=plan)]))
             await do(record, plan, put("k", 1), Complete())
         record.clock.advance(11)
-        await record.store.upkeep(record.limits, kept)  # the purge is committed; most of the sweeping is still to come
+        await record.upkeep(kept)  # the purge is committed; most of the sweeping is still to come
         for number in range(5):
             plan = f"p{number}"
             await record.publish("e", plan, id=f"new-{plan}")
@@ -457,20 +449,20 @@ class LifeSuite:
             await record.sweep()
         told = [decode(entry.envelope) for entry in await record.log() if entry.type == "plan.stalled"]
         assert sorted(one["data"]["plan_id"] for one in told) == ["given up", "untaken"]
-        assert len(await record.store.plans(ALICE, "", 9, stalled=True)) == 2
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
-        await record.store.replay(None, letter.id)
+        assert len(await record.store.plans.list(ALICE, "", 9, stalled=True)) == 2
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
+        await record.replay(All.TENANTS, letter.id)
         (again,) = await record.claim(member)
         await settle(record, again)
-        assert [row.plan_id for row in await record.store.plans(ALICE, "", 9, stalled=True)] == ["untaken"]
+        assert [row.plan_id for row in await record.store.plans.list(ALICE, "", 9, stalled=True)] == ["untaken"]
 
     @pytest.mark.behaviour("plans.listed")
     async def test_a_plan_with_nothing_but_what_undoes_it_is_there(self, record: Record) -> None:
         await do(record, "a", Compensate(event("undo")))
         await do(record, "b", Deadline(later("late", 9)))
-        assert [row.plan_id for row in await record.store.plans(ALICE, "", 9)] == ["a", "b"]
+        assert [row.plan_id for row in await record.store.plans.list(ALICE, "", 9)] == ["a", "b"]
         await do(record, "a", Cleanup())
-        assert [row.plan_id for row in await record.store.plans(ALICE, "", 9)] == ["b"]
+        assert [row.plan_id for row in await record.store.plans.list(ALICE, "", 9)] == ["b"]
 
     @pytest.mark.behaviour("plans.stalled")
     async def test_a_plan_that_stands_still_is_reported_once(self, make_record: Any) -> None:

@@ -91,4 +91,4 @@ class LimitsSuite:
         limits = record.limits
         assert (limits.plan_bytes, limits.plan_keys, limits.plan_actions) == (16 * mib, 10_000, 1_000_000)
         assert (limits.event_bytes, limits.history_revisions, limits.history_bytes) == (mib // 2, 10_000, 64 * mib)
-        assert (await record.store.plan(ALICE, "p", set())).row.revision == 1
+        assert (await record.store.plans.get(ALICE, "p", set())).row.revision == 1

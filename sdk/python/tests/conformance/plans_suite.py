@@ -122,7 +122,7 @@ class PlansSuite:
         await record.do("p", put("null", None))
         assert await record.get("p", "null") is None
         assert await record.get("p", "nothing") is MISSING
-        state = await record.store.plan(ALICE, "p", {"null", "nothing"})
+        state = await record.store.plans.get(ALICE, "p", {"null", "nothing"})
         assert set(state.entries) == {"null"}
 
     @pytest.mark.behaviour("memory.revision")
@@ -150,7 +150,7 @@ class PlansSuite:
         await record.do("p", put("a", 1))
         await record.do("p", put("b", 1), increment("c"))
         await record.do("p", increment("c"))
-        state = await record.store.plan(ALICE, "p", {"a", "b", "c"})
+        state = await record.store.plans.get(ALICE, "p", {"a", "b", "c"})
         assert {key: row.revision for key, row in state.entries.items()} == {"a": 1, "b": 2, "c": 3}
 
     @pytest.mark.behaviour("memory.entry")
@@ -158,7 +158,7 @@ class PlansSuite:
         await record.do("p", put("a", 1))
         record.clock.advance(5)
         await record.do("p", put("a", 1))
-        entry = await record.store.entry(ALICE, "p", "a")
+        entry = await record.store.plans.entry(ALICE, "p", "a")
         assert entry is not None
         assert entry.updated_at == round(record.clock.now * 1000)
 
@@ -270,7 +270,7 @@ class PlansSuite:
         await record.commit(part(name, put(name, name), RecordAction(name)))
         assert await record.state(name) == {name: name}
         assert await record.actions(name) == [name]
-        assert [row.plan_id for row in await record.store.plans(ALICE, "", ALL)] == [name]
+        assert [row.plan_id for row in await record.store.plans.list(ALICE, "", ALL)] == [name]
 
     # listings
 
@@ -280,7 +280,7 @@ class PlansSuite:
         await record.do("p", *(put(key, key) for key in keys))
 
         async def listed(prefix: str, after: str = "", limit: int = ALL) -> list[str]:
-            return [row.key for row in (await record.store.entries(ALICE, "p", prefix, after, limit))[1]]
+            return [row.key for row in (await record.store.plans.entries(ALICE, "p", prefix, after, limit))[1]]
 
         assert await listed("") == keys
         assert await listed("b") == keys[1:7]
@@ -293,16 +293,16 @@ class PlansSuite:
     async def test_plans_in_order_with_paging(self, record: Record) -> None:
         for plan in ("c", "a", "b"):
             await record.do(plan, put("k", "12345"), RecordAction("x"))
-        rows = await record.store.plans(ALICE, "", 2)
+        rows = await record.store.plans.list(ALICE, "", 2)
         assert [row.plan_id for row in rows] == ["a", "b"]
-        assert [row.plan_id for row in await record.store.plans(ALICE, "b", 2)] == ["c"]
+        assert [row.plan_id for row in await record.store.plans.list(ALICE, "b", 2)] == ["c"]
         assert [(row.keys, row.actions, row.size, row.revision) for row in rows] == [(1, 1, 8, 1)] * 2
 
     @pytest.mark.behaviour("memory.plans-listed")
     async def test_size_and_keys_follow_what_is_there(self, record: Record) -> None:
         await record.do("p", put("k", "ä"), put("l", [1]))
         await record.do("p", put("k", ""), delete("l"), append("m", 1))
-        row = (await record.store.plan(ALICE, "p", set())).row
+        row = (await record.store.plans.get(ALICE, "p", set())).row
         assert (row.keys, row.size) == (2, len('k""') + len("m[1]"))
 
     # whose
@@ -319,8 +319,8 @@ class PlansSuite:
         assert await record.changes("p", 0) == [(1, "set", "k"), (1, "record_action", None)]
         assert await record.at("p", "k", 1) == 0
         assert await record.state("p", BOB) == {}
-        assert await record.store.plans(BOB, "", ALL) == []
-        assert [row.revision for row in await record.store.plans(ALICE, "", ALL)] == [1]
+        assert await record.store.plans.list(BOB, "", ALL) == []
+        assert [row.revision for row in await record.store.plans.list(ALICE, "", ALL)] == [1]
         record.clock.advance(11)
         assert await record.get("p", "k") == 0
         assert await record.get("p", "k", STRANGER) is MISSING

@@ -10,17 +10,31 @@ import msgspec
 from msgspec.structs import replace
 
 from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.errors import Fenced
 from soorma_common.events import Envelope, Event, plan_of
+from soorma_common.groups import DeadLetterInfo, GroupInfo
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memory import NOBODY, Cause, Commit, Committed, PlanCommit
 from soorma_common.names import All, Owner, Scope
 from soorma_common.operations import Append, Delete, Extend, Increment, Merge, Set
 from soorma_common.values import encode
-from soorma_platform.engine import deliveries
-from soorma_platform.engine.rows import Decision, LogEntry, Notice
-from soorma_platform.services.committer import Committer
-from soorma_platform.stores.protocol import Claimed, Membership, Offer, Retention, Store
+from soorma_platform.engine.dead_letters import ReplayDeadLetter
+from soorma_platform.engine.deliveries import FailDelivery, FailureOutcome
+from soorma_platform.engine.retention import Retention
+from soorma_platform.engine.rows.events import LogEntry
+from soorma_platform.engine.rows.notices import Notice
+from soorma_platform.engine.rows.plans import HistoryRow, PlanRow
+from soorma_platform.metrics import Metrics
+from soorma_platform.services.directory import Directory
+from soorma_platform.services.groups import Membership, dead_letter_info, group_info, subscribe, unsubscribe
+from soorma_platform.stores.ports import Store
+from soorma_platform.stores.ports.deliveries import Claimed, Offer
+from soorma_platform.stores.ports.groups import Replica
+from soorma_platform.work.committer import Committer
+from soorma_platform.work.past import PastValues, history_of, log_from, value_at, values_at
+from soorma_platform.work.payloads import PayloadCheck
+from soorma_platform.work.upkeep import Upkeep
 
 ALICE = Scope("acme", "alice")
 BOB = Scope("acme", "bob")
@@ -140,11 +154,15 @@ class Record:
 
     async def open(self) -> None:
         """Opens the store, or opens it again after `close`."""
-        self.store = await self._opener(self.notices.append, limits=self.limits, clock=self.clock, lease=self._lease)
-        self._committer = Committer(self.store, self.limits)
+        self.store = await self._opener(self.notices.append, clock=self.clock, lease=self._lease)
+        self.directory = Directory(self.store)
+        self._payloads = PayloadCheck(self.store.registry)
+        self._committer = Committer(self.store, self.limits, self._payloads, Metrics())
+        self._upkeep: dict[Retention, Upkeep] = {}
 
     async def close(self) -> None:
         """Closes the store."""
+        await self._payloads.close()
         await self.store.close()
 
     async def reopen(self) -> None:
@@ -176,41 +194,68 @@ class Record:
 
     async def get(self, plan: str, key: str, scope: Scope = ALICE) -> Any:
         """A key's value, or MISSING."""
-        row = await self.store.entry(scope, plan, key)
+        row = await self.store.plans.entry(scope, plan, key)
         return MISSING if row is None else decode(row.value)
 
     async def state(self, plan: str, scope: Scope = ALICE) -> dict[str, Any]:
         """All keys and values of a plan."""
-        _, rows = await self.store.entries(scope, plan, "", "", ALL)
+        _, rows = await self.store.plans.entries(scope, plan, "", "", ALL)
         return {row.key: decode(row.value) for row in rows}
 
     async def revision(self, plan: str, scope: Scope = ALICE) -> int:
         """The plan's revision."""
-        return (await self.store.plan(scope, plan, set())).row.revision
+        return (await self.store.plans.get(scope, plan, set())).row.revision
 
     async def at(self, plan: str, key: str, revision: int, scope: Scope = ALICE) -> Any:
         """A key's value after a revision, or MISSING."""
-        text = await self.store.value_at(scope, plan, key, revision, ALL)
+        text = await self.value_at(scope, plan, key, revision, ALL)
         return MISSING if text is None else decode(text)
 
     async def changes(self, plan: str, after: int, key: str | None = None, scope: Scope = ALICE) -> list[Any]:
         """(revision, op, key) of the plan's history."""
-        _, rows = await self.store.history(scope, plan, key, after, None, ALL)
+        _, rows = await self.history(scope, plan, key, after, None, ALL)
         return [(row.revision, row.op, row.key) for row in rows]
 
     async def actions(self, plan: str, scope: Scope = ALICE) -> list[str]:
         """The names of the plan's actions."""
-        return [decode(row.argument or "null") for row in await self.store.actions(scope, plan, 0, ALL)]
+        return [decode(row.argument or "null") for row in await self.store.plans.actions(scope, plan, 0, ALL)]
 
     async def sweep(self, retention: Retention | None = None) -> int:
         """Upkeep until there is nothing left to do; how many steps that took."""
         steps = 1
-        while await self.store.upkeep(self.limits, retention or Retention()):
+        while await self.upkeep(retention):
             steps += 1
             assert steps < LONGEST_UPKEEP, "upkeep does not end"
         return steps
 
+    async def upkeep(self, retention: Retention | None = None) -> bool:
+        """One step of upkeep; whether there is more to do."""
+        kept = retention or Retention()
+        if kept not in self._upkeep:
+            self._upkeep[kept] = Upkeep(self.store, self.limits, kept)
+        return await self._upkeep[kept].step()
+
+    async def history(
+        self, scope: Scope, plan: str, key: str | None, after: int | None, until: int | None, limit: int
+    ) -> tuple[PlanRow, list[HistoryRow]]:
+        """Rows of a plan's history, as a reader may see them."""
+        return await history_of(self.store.plans, scope, plan, key, after, limit, until)
+
+    async def value_at(self, scope: Scope, plan: str, key: str, revision: int, seq: int) -> str | None:
+        """A key's text as it was, as a reader may see it."""
+        return await value_at(self.store.plans, scope, plan, key, revision, seq)
+
+    async def values_at(
+        self, scope: Scope, plan: str, revision: int, prefix: str, after: str, limit: int
+    ) -> PastValues:
+        """Keys of a plan as they were, as a reader may see them."""
+        return await values_at(self.store.plans, scope, plan, revision, prefix, after, limit)
+
     # events
+
+    async def log_page(self, after: int, limit: int) -> list[LogEntry]:
+        """A page of the log, as a reader may see it."""
+        return await log_from(self.store.log, after, limit)
 
     async def publish(self, kind: str, plan: str | None = None, *, scope: Scope = ALICE, **fields: Any) -> str:
         """Publishes an event; returns its id."""
@@ -220,17 +265,49 @@ class Record:
     async def subscribe(self, group: str, *wanted: str | Subscription, tenant: Owner = All.TENANTS) -> Membership:
         """Subscribes a group to types or to whole subscriptions."""
         made = [one if isinstance(one, Subscription) else Subscription(one) for one in wanted]
-        return await self.store.subscribe(tenant, group, made)
+        return await subscribe(self.store, tenant, group, made)
+
+    async def join(
+        self,
+        group_id: int,
+        replica: str,
+        instance: str,
+        most: int,
+        process: str = "",
+        running: Iterable[str] = (),
+        number: int = 0,
+    ) -> None:
+        """Notes a connected replica; Fenced if a later connection of its agent is there."""
+        made = Replica(replica, instance, most, process, number)
+        if not await self.store.groups.join(group_id, made, list(running)):
+            raise Fenced("a later connection is there")
+
+    async def unsubscribe(self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool) -> int | None:
+        """Ends a subscription; how many events had waited for it."""
+        return await unsubscribe(self.store.groups, owner, group, event_type, topic, drop=drop)
+
+    async def groups(self, owner: Owner) -> list[GroupInfo]:
+        """The groups that serve a tenant, or any."""
+        return [group_info(one) for one in await self.store.groups.list(owner)]
+
+    async def dead_letters(self, owner: Owner, group: str | None, after: int, limit: int) -> list[DeadLetterInfo]:
+        """Dead letters by id, from behind `after`."""
+        found = await self.store.groups.dead_letters(owner, group, after, limit)
+        return [dead_letter_info(one) for one in found]
+
+    async def replay(self, owner: Owner, number: int, key: str | None = None) -> bool:
+        """Delivers a dead letter again."""
+        return await self.store.transact(ReplayDeadLetter(owner, number, key))
 
     async def claim(
         self, member: Membership, limit: int = ALL, lease: float = LEASE, replica: str = "r1"
     ) -> list[Claimed]:
         """Claims from all subscriptions that the group has, by a replica that is connected."""
-        await self.store.join(member.group_id, replica, self.INSTANCE, 1)
+        await self.join(member.group_id, replica, self.INSTANCE, 1)
         offer = self.offer(member, limit, lease, replica)
         claimed: list[Claimed] = []
         while True:  # at most LARGEST_CLAIM come at once
-            await self.store.claim(offer)
+            await self.store.deliveries.claim(offer)
             if not (more := offer.take()):
                 return claimed
             claimed += more
@@ -251,12 +328,11 @@ class Record:
 
     async def fail(
         self, claimed: Claimed, reason: str = "no luck", *, draw: float = 0.0, notice: str = "", **more: Any
-    ) -> Decision:
+    ) -> FailureOutcome:
         """The handler failed; `notice` is the id of the event that tells of a dead letter."""
-        failure = deliveries.Failure(claimed.fence, reason, draw, notice or f"dead-{claimed.fence}", **more)
-        scope = Scope(claimed.tenant_id, claimed.user_id)
-        needs = deliveries.needs_of_failure(failure, scope, claimed.plan_id)
-        return await self.store.transact(needs, lambda found: deliveries.fail(failure, found, self.limits))
+        scope, letter = Scope(claimed.tenant_id, claimed.user_id), notice or f"dead-{claimed.fence}"
+        told = {"draw": draw, "dead_letter_id": letter, "limits": self.limits, **more}
+        return await self.store.transact(FailDelivery(scope, claimed.plan_id, claimed.fence, reason, **told))
 
     async def work_off(self, member: Membership, *, rounds: int = 2000) -> list[str]:
         """Claims one delivery after the other and settles it; the ids of the events in the order handled."""
@@ -271,7 +347,7 @@ class Record:
 
     async def log(self, after: int = 0) -> list[LogEntry]:
         """The log from a position on."""
-        return await self.store.log(after, ALL)
+        return await self.log_page(after, ALL)
 
 
 ONCE = RetryPolicy(max_attempts=1)

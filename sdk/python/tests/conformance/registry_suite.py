@@ -17,36 +17,36 @@ from soorma_common.registry import (
     EventDefinition,
     EventInfo,
 )
-from soorma_platform.stores.sqlite import registry as rows
+from soorma_platform.engine import registry as rules
 
 TTL = 30.0
 
 
 async def _announce(record: Record, name: str, instance: str = "i1", tenant: str = "acme", **more: Any) -> AgentInfo:
-    return await record.store.announce(tenant, name, instance, Announcement(**more))
+    return await record.directory.announce(tenant, name, instance, Announcement(**more))
 
 
 async def _names(record: Record, tenant: str = "acme", **wanted: str) -> list[str]:
-    return [agent.name for agent in (await record.store.agents(tenant, AgentFilter(**wanted), 0, 100)).agents]
+    return [agent.name for agent in (await record.directory.agents(tenant, AgentFilter(**wanted), 0, 100)).agents]
 
 
 async def _instances(record: Record, name: str, tenant: str = "acme") -> list[str]:
-    found = await record.store.agent(tenant, name)
+    found = await record.directory.agent(tenant, name)
     return [] if found is None else [one.instance for one in found.instances]
 
 
 async def _define(record: Record, event_type: str, version: int = 1, *, tenant: str = "acme", **more: Any) -> EventInfo:
-    return await record.store.define(tenant, EventDefinition(event_type, version=version, **more))
+    return await record.directory.define(tenant, EventDefinition(event_type, version=version, **more))
 
 
 async def _version(record: Record, event_type: str, version: int | None = None, tenant: str = "acme") -> Any:
-    found = await record.store.definition(tenant, event_type, version)
+    found = await record.directory.definition(tenant, event_type, version)
     return None if found is None else (found.version, found.schema, found.tenant_id)
 
 
 async def _types(record: Record, tenant: str = "acme", **wanted: Any) -> list[tuple[str, int]]:
     query = {"event_type": None, "topic": None, "after": "", "limit": 100, **wanted}
-    return [(found.type, found.version) for found in (await record.store.definitions(tenant, **query)).events]
+    return [(found.type, found.version) for found in (await record.directory.definitions(tenant, **query)).events]
 
 
 class RegistrySuite:
@@ -65,7 +65,7 @@ class RegistrySuite:
             events_consumed=["add.requested"],
             events_produced=["add.done", "add.failed"],
         )
-        found = await record.store.agent("acme", "adder")
+        found = await record.directory.agent("acme", "adder")
         assert found is not None
         assert (found.name, found.tenant_id, found.description) == ("adder", "acme", "It adds.")
         assert found.capabilities == [Capability("count"), capability]
@@ -112,7 +112,7 @@ class RegistrySuite:
         found: list[str] = []
         after: int | None = 0
         while after is not None:
-            page = await record.store.agents("acme", AgentFilter(), after, 3)
+            page = await record.directory.agents("acme", AgentFilter(), after, 3)
             assert len(page.agents) <= 3
             found += [agent.name for agent in page.agents]
             after = page.next
@@ -122,25 +122,25 @@ class RegistrySuite:
     async def test_a_full_last_page_has_nothing_after_it(self, record: Record) -> None:
         await _announce(record, "a")
         await _announce(record, "b")
-        assert (await record.store.agents("acme", AgentFilter(), 0, 2)).next is None
-        assert (await record.store.agents("acme", AgentFilter(), 0, 1)).next is not None
+        assert (await record.directory.agents("acme", AgentFilter(), 0, 2)).next is None
+        assert (await record.directory.agents("acme", AgentFilter(), 0, 1)).next is not None
 
     @pytest.mark.behaviour("registry.expires")
     async def test_an_agent_is_gone_to_the_millisecond(self, record: Record) -> None:
         await _announce(record, "a", ttl=TTL)
         record.clock.advance(TTL - 0.001)
         assert await _names(record) == ["a"]
-        assert await record.store.agent("acme", "a") is not None
+        assert await record.directory.agent("acme", "a") is not None
         record.clock.advance(0.001)
         assert await _names(record) == []
-        assert await record.store.agent("acme", "a") is None
+        assert await record.directory.agent("acme", "a") is None
 
     @pytest.mark.behaviour("registry.expires")
     async def test_a_heartbeat_keeps_an_instance_for_its_time_to_live(self, record: Record) -> None:
         await _announce(record, "a", "slow", ttl=100)
         await _announce(record, "a", "quick", ttl=10)
         record.clock.advance(9)
-        assert await record.store.heartbeat("acme", "a", "quick") is not None
+        assert await record.directory.heartbeat("acme", "a", "quick") is not None
         record.clock.advance(9)
         assert sorted(await _instances(record, "a")) == ["quick", "slow"]
         record.clock.advance(1)
@@ -150,32 +150,32 @@ class RegistrySuite:
     async def test_who_has_expired_must_announce_itself_again(self, record: Record) -> None:
         await _announce(record, "a", ttl=10)
         record.clock.advance(10)
-        assert await record.store.heartbeat("acme", "a", "i1") is None
+        assert await record.directory.heartbeat("acme", "a", "i1") is None
         await record.sweep()
-        assert await record.store.heartbeat("acme", "a", "i1") is None
+        assert await record.directory.heartbeat("acme", "a", "i1") is None
         await _announce(record, "a", ttl=10)
-        assert await record.store.heartbeat("acme", "a", "i1") is not None
+        assert await record.directory.heartbeat("acme", "a", "i1") is not None
 
     @pytest.mark.behaviour("registry.expires")
     async def test_a_heartbeat_of_a_stranger_is_none(self, record: Record) -> None:
         await _announce(record, "a")
-        assert await record.store.heartbeat("acme", "a", "i2") is None
-        assert await record.store.heartbeat("acme", "b", "i1") is None
-        assert await record.store.heartbeat("umbrella", "a", "i1") is None
-        assert await record.store.heartbeat(All.TENANTS, "a", "i1") is None
+        assert await record.directory.heartbeat("acme", "a", "i2") is None
+        assert await record.directory.heartbeat("acme", "b", "i1") is None
+        assert await record.directory.heartbeat("umbrella", "a", "i1") is None
+        assert await record.directory.heartbeat(All.TENANTS, "a", "i1") is None
 
     @pytest.mark.behaviour("registry.deregistered")
     async def test_an_agent_goes_with_its_last_instance(self, record: Record) -> None:
         await _announce(record, "a", "i1", capabilities=["c"])
         await _announce(record, "a", "i2", capabilities=["c"])
-        assert await record.store.deregister("acme", "a", "i1")
+        assert await record.directory.deregister("acme", "a", "i1")
         assert await _instances(record, "a") == ["i2"]
-        assert not await record.store.deregister("acme", "a", "i1")
-        assert not await record.store.deregister(All.TENANTS, "a", "i2")
-        assert not await record.store.deregister("umbrella", "a", "i2")
-        assert await record.store.deregister("acme", "a", "i2")
+        assert not await record.directory.deregister("acme", "a", "i1")
+        assert not await record.directory.deregister(All.TENANTS, "a", "i2")
+        assert not await record.directory.deregister("umbrella", "a", "i2")
+        assert await record.directory.deregister("acme", "a", "i2")
         assert await _names(record) == []
-        assert not await record.store.deregister("acme", "a", "i2")
+        assert not await record.directory.deregister("acme", "a", "i2")
 
     @pytest.mark.behaviour("registry.expires")
     async def test_what_has_expired_is_swept_and_nothing_else(self, record: Record) -> None:
@@ -198,14 +198,14 @@ class RegistrySuite:
         for name, instance, tenant in (("a", "i1", "acme"), ("a", "i2", "acme"), ("a", "i1", "umbrella")):
             await _announce(record, name, instance, tenant=tenant, ttl=10)
         member = await record.subscribe("a", "x", tenant="acme")
-        await record.store.join(member.group_id, "replica", "i1", 1)
+        await record.join(member.group_id, "replica", "i1", 1)
         record.clock.advance(9)
-        await record.store.renew("replica", [], LEASE)
+        await record.store.deliveries.renew("replica", [], LEASE)
         record.clock.advance(5)
         assert await _instances(record, "a") == ["i1"]
         assert await _instances(record, "a", "umbrella") == []
         record.clock.advance(5)
-        await record.store.renew("replica", [], LEASE)
+        await record.store.deliveries.renew("replica", [], LEASE)
         assert await _instances(record, "a") == [], "what is over is over"
 
     @pytest.mark.behaviour("registry.durable")
@@ -213,7 +213,7 @@ class RegistrySuite:
         await _announce(record, "a", capabilities=["c"])
         await record.reopen()
         assert await _names(record, capability="c") == ["a"]
-        assert await record.store.heartbeat("acme", "a", "i1") is not None
+        assert await record.directory.heartbeat("acme", "a", "i1") is not None
 
     @pytest.mark.behaviour("registry.tenants")
     async def test_an_agent_of_a_tenant_is_seen_by_no_other(self, record: Record) -> None:
@@ -221,13 +221,13 @@ class RegistrySuite:
         assert await _names(record, tenant="umbrella") == []
         assert await _names(record, tenant="umbrella", name="a") == []
         assert await _names(record, tenant="umbrella", capability="c") == []
-        assert await record.store.agent("umbrella", "a") is None
+        assert await record.directory.agent("umbrella", "a") is None
 
     @pytest.mark.behaviour("registry.tenants")
     async def test_who_serves_all_tenants_is_seen_by_each(self, record: Record) -> None:
         await _announce(record, "a", tenant=All.TENANTS)
         for tenant in ("acme", "umbrella"):
-            found = await record.store.agent(tenant, "a")
+            found = await record.directory.agent(tenant, "a")
             assert found is not None
             assert found.tenant_id is None
             assert await _names(record, tenant=tenant) == ["a"]
@@ -237,14 +237,14 @@ class RegistrySuite:
         await _announce(record, "a", "all", tenant=All.TENANTS, description="for all")
         await _announce(record, "a", "own", description="of acme")
         await _announce(record, "a", "other", tenant="umbrella", description="of umbrella")
-        found = await record.store.agent("acme", "a")
+        found = await record.directory.agent("acme", "a")
         assert found is not None
         assert (found.description, [one.instance for one in found.instances]) == ("of acme", ["own"])
         assert await _names(record, name="a") == ["a", "a"], "its own, and the one that serves all"
         record.clock.advance(TTL - 1)
-        await record.store.heartbeat(All.TENANTS, "a", "all")
+        await record.directory.heartbeat(All.TENANTS, "a", "all")
         record.clock.advance(1)
-        found = await record.store.agent("acme", "a")
+        found = await record.directory.agent("acme", "a")
         assert found is not None
         assert found.description == "for all"
 
@@ -253,7 +253,7 @@ class RegistrySuite:
         self, record: Record, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("MOST_AGENTS", "MOST_INSTANCES", "MOST_DEFINITIONS"):
-            monkeypatch.setattr(rows, name, 2)
+            monkeypatch.setattr(rules, name, 2)
         await _announce(record, "a", "i1")
         await _announce(record, "a", "i2")
         await _announce(record, "b", "i1", ttl=10)
@@ -263,7 +263,7 @@ class RegistrySuite:
         with pytest.raises(LimitExceeded) as past:
             await _announce(record, "c")
         assert past.value.limit == "tenant_agents"
-        found = await record.store.agent("acme", "a")
+        found = await record.directory.agent("acme", "a")
         assert found is not None
         assert found.description == ""
         assert await _names(record) == ["a", "b"]
@@ -285,7 +285,7 @@ class RegistrySuite:
         made = await _define(
             record, "order.made", 3, topic="billing-events", description="An order.", schema=schema, check="warn"
         )
-        found = await record.store.definition("acme", "order.made", None)
+        found = await record.directory.definition("acme", "order.made", None)
         assert found == made
         assert found is not None
         assert list(found.schema["properties"]) == ["b", "a"]
@@ -300,7 +300,7 @@ class RegistrySuite:
         assert await _version(record, "x") == (10, {"title": "10"}, "acme")
         assert await _version(record, "x", 9) == (9, {"title": "9"}, "acme")
         assert await _version(record, "x", 2) is None
-        found = await record.store.definition("acme", "x", 1)
+        found = await record.directory.definition("acme", "x", 1)
         assert found is not None
         assert found.versions == [1, 9, 10]
 
@@ -318,16 +318,16 @@ class RegistrySuite:
         ):
             with pytest.raises(DefinitionConflict, match="give the new content a new one"):
                 await _define(record, "x", **other)
-        assert await record.store.definition("acme", "x", None) == first
+        assert await record.directory.definition("acme", "x", None) == first
 
     @pytest.mark.behaviour("schemas.versions")
     async def test_a_removed_version_is_gone_and_may_be_defined_anew(self, record: Record) -> None:
         await _define(record, "x", 1, schema=True)
         await _define(record, "x", 2, schema=False)
-        assert not await record.store.undefine("umbrella", "x", 2)
-        assert not await record.store.undefine(All.TENANTS, "x", 2)
-        assert await record.store.undefine("acme", "x", 2)
-        assert not await record.store.undefine("acme", "x", 2)
+        assert not await record.directory.undefine("umbrella", "x", 2)
+        assert not await record.directory.undefine(All.TENANTS, "x", 2)
+        assert await record.directory.undefine("acme", "x", 2)
+        assert not await record.directory.undefine("acme", "x", 2)
         assert await _version(record, "x") == (1, True, "acme")
         await _define(record, "x", 2, schema={"type": "null"})
         assert await _version(record, "x") == (2, {"type": "null"}, "acme")
@@ -342,9 +342,9 @@ class RegistrySuite:
         assert await _types(record, topic="plan-events") == [("c", 1)], "of the newest version"
         assert await _types(record, event_type="a", topic="plan-events") == []
         assert await _types(record, after="a", limit=1) == [("b", 3)]
-        page = await record.store.definitions("acme", None, None, "", 2)
+        page = await record.directory.definitions("acme", None, None, "", 2)
         assert page.next == "b"
-        assert (await record.store.definitions("acme", None, None, "b", 2)).next is None
+        assert (await record.directory.definitions("acme", None, None, "b", 2)).next is None
 
     @pytest.mark.behaviour("registry.tenants")
     async def test_a_definition_of_a_tenant_is_seen_by_no_other(self, record: Record) -> None:
@@ -365,7 +365,7 @@ class RegistrySuite:
         assert await _version(record, "x", 3) is None
         assert await _types(record) == [("x", 1)]
         assert await _types(record, tenant="umbrella") == [("x", 3)]
-        await record.store.undefine("acme", "x", 1)
+        await record.directory.undefine("acme", "x", 1)
         assert await _version(record, "x", 3) == (3, {"title": "all"}, None)
 
     @pytest.mark.behaviour("registry.durable")

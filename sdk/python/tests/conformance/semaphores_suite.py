@@ -151,7 +151,7 @@ class SemaphoresSuite:
             record.clock.advance(LEASE / 2)
             await do(record, renew("a", places=1), renew("b", ticket, places=1))
         assert await record.changes("p", 0) == before
-        assert (await record.store.plan(ALICE, "p", {"k"})).entries["k"].revision == 1
+        assert (await record.store.plans.get(ALICE, "p", {"k"})).entries["k"].revision == 1
         await record.commit(part("p", reads={"k": 1}))
 
     @pytest.mark.behaviour("claims.one-holder")

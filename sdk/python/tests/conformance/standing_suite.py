@@ -8,12 +8,13 @@ from record import ONCE, PARKING, Record, put
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Unavailable
 from soorma_common.names import All
-from soorma_platform.stores.protocol import GroupStanding, Retention
+from soorma_platform.engine.retention import Retention
+from soorma_platform.stores.ports.health import GroupStanding
 
 
 async def standing(record: Record, group: str = "g") -> GroupStanding:
     """How the one group of that name stands."""
-    (found,) = [one for one in (await record.store.standing()).groups if one.name == group]
+    (found,) = [one for one in (await record.store.health.standing()).groups if one.name == group]
     return found
 
 
@@ -27,14 +28,14 @@ class StandingSuite:
 
     @pytest.mark.behaviour("metrics.waiting")
     async def test_nothing_waits_in_a_new_record(self, record: Record) -> None:
-        found = await record.store.standing()
+        found = await record.store.health.standing()
         assert (found.groups, found.log_end, found.log_horizon) == ([], 0, 0)
         assert all(size >= 0 for size in found.sizes.values())
 
     @pytest.mark.behaviour("metrics.waiting")
     async def test_a_group_that_has_done_everything(self, record: Record) -> None:
-        await record.subscribe("g", "e")
-        assert await standing(record) == GroupStanding("g", 0, 0, 0, 0, 0, 0, 0, None)
+        member = await record.subscribe("g", "e")
+        assert await standing(record) == GroupStanding(member.group_id, "g", 0, 0, 0, 0, 0, 0, 0, None)
 
     @pytest.mark.behaviour("metrics.waiting")
     async def test_each_lane_is_in_one_state(self, record: Record) -> None:
@@ -46,7 +47,7 @@ class StandingSuite:
             if one.plan_id == "failed":
                 await record.fail(one, after=60)
             elif one.plan_id != "held":
-                await record.store.give_back([one.fence])
+                await record.store.deliveries.give_back([one.fence])
         await record.publish("once", "gone")
         await record.publish("park", "parked")
         await record.publish("park", "parked")
@@ -54,7 +55,7 @@ class StandingSuite:
             (wanted,) = [id_ for id_, subscription in member.own.items() if subscription.type == kind]
             offer = record.offer(member, 1)
             offer.subscription_ids = [wanted]
-            await record.store.claim(offer)
+            await record.store.deliveries.claim(offer)
             (one,) = offer.take()
             await record.fail(one)
         found = await standing(record)
@@ -78,12 +79,12 @@ class StandingSuite:
     @pytest.mark.behaviour("metrics.waiting")
     async def test_what_a_replica_leaves_is_ready(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        await record.store.join(member.group_id, "r1", "i", 1)
+        await record.join(member.group_id, "r1", "i", 1)
         await record.publish("e", "p")
         await record.claim(member)
         found = await standing(record)
         assert (lanes(found), found.replicas) == ((0, 0, 1, 0), 1)
-        await record.store.leave("r1")
+        await record.store.groups.leave("r1")
         found = await standing(record)
         assert (lanes(found), found.replicas) == ((1, 0, 0, 0), 0)
 
@@ -107,26 +108,26 @@ class StandingSuite:
         await record.subscribe("h", "e", "f")
         for kind in ("e", "e", "f"):
             await record.publish(kind)
-        found = (await record.store.standing()).groups
+        found = (await record.store.health.standing()).groups
         assert sorted((one.name, one.events) for one in found) == [("g", 0), ("g", 2), ("h", 3)]
 
     @pytest.mark.behaviour("metrics.waiting")
     async def test_the_log_and_its_horizon(self, record: Record) -> None:
         for _ in range(3):
             await record.publish("e")
-        assert (await record.store.standing()).log_end == 3
+        assert (await record.store.health.standing()).log_end == 3
         record.clock.advance(10)
         await record.sweep(Retention(events=5))
-        found = await record.store.standing()
+        found = await record.store.health.standing()
         assert (found.log_end, found.log_horizon) == (3, 3)
 
     @pytest.mark.behaviour("metrics.counted")
     async def test_transactions_are_counted(self, record: Record) -> None:
-        before = (await record.store.standing()).batches
+        before = (await record.store.health.standing()).batches
         counted, changes = sum(before.counts), before.total
         for n in range(5):
             await record.do("p", put("k", n))
-        after = await record.store.standing()
+        after = await record.store.health.standing()
         assert (sum(after.batches.counts), after.batches.total) == (counted + 5, changes + 5)
         assert sum(after.seconds.counts) == sum(after.batches.counts)
 
@@ -136,14 +137,14 @@ class StandingSuite:
         for plan in ("p", "p", "q"):
             await record.publish("e", plan)
         await record.claim(member, 1)
-        found, (listed,) = await standing(record), await record.store.groups(All.TENANTS)
+        found, (listed,) = await standing(record), await record.groups(All.TENANTS)
         assert (listed.waiting, listed.ready, listed.in_hand) == (2, 1, 1)
         assert (found.events - found.in_hand, found.ready, found.in_hand) == (2, 1, 1)
 
     @pytest.mark.behaviour("outage.store")
     async def test_a_closed_record_does_not_tell(self, record: Record) -> None:
-        await record.store.standing()
+        await record.store.health.standing()
         await record.close()
         with pytest.raises(Unavailable):
-            await record.store.standing()
+            await record.store.health.standing()
         await record.open()

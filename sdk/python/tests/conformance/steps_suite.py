@@ -11,18 +11,16 @@ from record import ALICE, Record
 from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import Fenced, LimitExceeded
 from soorma_common.names import All
-from soorma_platform.engine import steps
-from soorma_platform.stores.protocol import Claimed, Retention, Store
+from soorma_platform.engine.retention import Retention
+from soorma_platform.engine.steps import RecordStep
+from soorma_platform.stores.ports import Store
+from soorma_platform.stores.ports.deliveries import Claimed
 
 AT_ONCE = RetryPolicy(first_delay=0, jitter=0)
 
 
 async def keep(record: Record, claimed: Claimed, name: str, occurrence: int, text: str) -> None:
-    step = steps.Step(claimed.fence, name, occurrence, text)
-    steps.check_step(step, record.limits)
-    await record.store.transact(
-        steps.needs_of_step(step, ALICE), lambda snapshot: steps.record(step, snapshot, record.limits)
-    )
+    await record.store.transact(RecordStep(ALICE, claimed.fence, name, occurrence, text, limits=record.limits))
 
 
 def told(claimed: Claimed) -> dict[tuple[str, int], str]:
@@ -92,8 +90,8 @@ class StepsSuite(ABC):
         await keep(record, claimed, "pay", 1, "1")
         await record.fail(claimed)
         await record.reopen()
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
-        await record.store.replay(None, letter.id)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
+        await record.replay(All.TENANTS, letter.id)
         (again,) = await record.claim(member)
         assert (again.attempt, told(again)) == (1, {("pay", 1): "1"})
 

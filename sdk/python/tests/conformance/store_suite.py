@@ -33,8 +33,8 @@ from time_travel_suite import TimeTravelSuite
 from unseen_suite import UnseenSuite
 
 from soorma_common.limits import Limits
-from soorma_platform.engine.rows import Notice
-from soorma_platform.stores.protocol import Store
+from soorma_platform.engine.rows.notices import Notice
+from soorma_platform.stores.ports import Store
 
 MakeRecord: TypeAlias = Callable[..., Awaitable[Record]]
 
@@ -44,7 +44,7 @@ class Opened(ABC):
 
     @abstractmethod
     async def open_store(
-        self, place: Path, on_commit: Callable[[Notice], None], *, limits: Limits, clock: Clock, lease: float
+        self, place: Path, on_commit: Callable[[Notice], None], *, clock: Clock, lease: float
     ) -> Store:
         """Opens the store that belongs to `place`, a folder; the same one again after it was closed."""
 

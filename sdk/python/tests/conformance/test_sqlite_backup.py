@@ -12,8 +12,8 @@ from record import ALICE, LEASE, Clock, Record, event, ids, part, put
 
 from soorma_common.errors import Fenced, Unavailable
 from soorma_common.limits import Limits
-from soorma_platform.engine.rows import Notice
-from soorma_platform.stores.protocol import Store
+from soorma_platform.engine.rows.notices import Notice
+from soorma_platform.stores.ports import Store
 from soorma_platform.stores.sqlite import SqliteStore, backup, database
 from soorma_platform.stores.sqlite.backup import NEVER_GIVEN, Contents
 
@@ -51,7 +51,7 @@ def _commit_beside(path: Path) -> None:
 async def test_commits_go_on_while_a_copy_is_made_and_it_has_none_of_them(record: Record, tmp_path: Path) -> None:
     await record.do("p", *(put(f"k{n}", "x" * 10_000) for n in range(200)))
     await record.publish("e")
-    before = await record.store.plan(ALICE, "p", set())
+    before = await record.store.plans.get(ALICE, "p", set())
     shares: list[float] = []
 
     def tell(share: float) -> None:
@@ -64,7 +64,7 @@ async def test_commits_go_on_while_a_copy_is_made_and_it_has_none_of_them(record
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert backup.examine(tmp_path / "copy.db", tmp_path / "copy.db") == Contents(
-        len(database.migrations()), plans=1, revisions=1, events=1, log_end=1, deliveries=0, dead_letters=0
+        plans=1, revisions=1, events=1, log_end=1, deliveries=0, dead_letters=0, schema=len(database.migrations())
     )
     with closing(apsw.Connection(str(tmp_path / "copy.db"))) as copied:
         assert copied.execute("SELECT updated_at FROM plans").fetchall() == [(before.row.updated_at,)]
@@ -147,7 +147,7 @@ async def test_what_was_in_hand_is_handed_out_again_and_its_old_fence_is_void(re
     (in_hand,) = await record.claim(member, 1)
     copied = await _go_on_from(_copy(tmp_path), record.clock)
     try:
-        assert await copied.store.resume([in_hand.fence], LEASE, "r2") == []
+        assert await copied.store.deliveries.resume([in_hand.fence], LEASE, "r2") == []
         with pytest.raises(Fenced):
             await copied.settle(in_hand, part("p", put("k", "from a handler of before")))
         (again,) = await copied.claim(await copied.subscribe("g", "e"))
@@ -185,7 +185,7 @@ async def test_no_position_of_the_log_is_given_twice(record: Record, tmp_path: P
     (lost,) = await record.log(published)
     copied = await _go_on_from(copy, record.clock)
     try:
-        assert await copied.store.log_end() == published + NEVER_GIVEN
+        assert await copied.store.log.end() == published + NEVER_GIVEN
         assert await copied.log(lost.position) == [], "who has read what is lost resumes, and misses nothing"
         await copied.publish("e", id="new")
         (new,) = await copied.log(lost.position)

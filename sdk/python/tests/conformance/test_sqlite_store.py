@@ -19,9 +19,11 @@ from store_suite import Opened, StoreSuite, ValuesSuite
 from soorma_common.errors import Unavailable
 from soorma_common.limits import Limits
 from soorma_common.operations import RecordAction
-from soorma_platform.engine.rows import Decision, Needs, Notice, Snapshot
-from soorma_platform.stores.protocol import Store
-from soorma_platform.stores.sqlite import SqliteStore, database, transactions, writer
+from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.rows.notices import Notice
+from soorma_platform.engine.rows.plans import PlansNeed
+from soorma_platform.stores.ports import Store
+from soorma_platform.stores.sqlite import SqliteStore, database, plans, writer
 
 HOLD = """
 import sqlite3, sys
@@ -34,13 +36,13 @@ sys.stdin.read()
 
 class OpenedSqlite(Opened):
     async def open_store(
-        self, place: Path, on_commit: Callable[[Notice], None], *, limits: Limits, clock: Clock, lease: float
+        self, place: Path, on_commit: Callable[[Notice], None], *, clock: Clock, lease: float
     ) -> Store:
-        return await SqliteStore.open(place / "record.db", on_commit, limits=limits, clock=clock, lease=lease)
+        return await SqliteStore.open(place / "record.db", on_commit, clock=clock, lease=lease)
 
     async def count_rows(self, store: Store, table: str) -> int:
         assert isinstance(store, SqliteStore)
-        return int(store._reading.execute(f"SELECT count(*) FROM {table}").get)
+        return int(store._connections.reading.execute(f"SELECT count(*) FROM {table}").get)
 
 
 class TestSqliteStore(OpenedSqlite, StoreSuite):
@@ -50,7 +52,7 @@ class TestSqliteStore(OpenedSqlite, StoreSuite):
 class TestSqliteStoreOfLargeValues(OpenedSqlite, ValuesSuite):
     @pytest.fixture(autouse=True)
     def _every_value_is_large(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transactions, "LARGE", 0)
+        monkeypatch.setattr(plans, "LARGE", 0)
 
 
 @pytest.mark.behaviour("memory.large-values-once")
@@ -139,7 +141,7 @@ async def test_a_fault_that_nobody_thought_of_is_told_and_over(
     opened: Record, monkeypatch: pytest.MonkeyPatch, quick: float, statement: str
 ) -> None:
     monkeypatch.setattr(writer, "QUICK_SECONDS", quick)
-    writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
+    writing: apsw.Connection = opened.store._connections.writer.connection  # type: ignore[attr-defined]
 
     def fail(_: object, text: str, __: object) -> bool:
         if text == statement:
@@ -207,7 +209,7 @@ async def test_a_damaged_file_never_answers_as_if_it_were_empty(opened: Record, 
 @pytest.mark.behaviour("outage.store")
 async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(opened: Record, tmp_path: Path) -> None:
     await opened.do("p", put("k", 1))
-    writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
+    writing: apsw.Connection = opened.store._connections.writer.connection  # type: ignore[attr-defined]
     full = int(writing.pragma("page_count"))
     writing.pragma("max_page_count", full)
     with pytest.raises(Unavailable, match="full"):
@@ -307,21 +309,30 @@ async def test_a_failing_migration_leaves_the_database_as_it_was(
 
 @pytest.mark.behaviour("durability.synchronous")
 async def test_the_record_is_durable_by_its_settings(opened: Record) -> None:
-    writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
+    writing: apsw.Connection = opened.store._connections.writer.connection  # type: ignore[attr-defined]
     assert writing.pragma("journal_mode") == "wal"
     assert writing.pragma("synchronous") == 2
     await opened.close()
 
 
-async def _threads(record: Record, plans: list[str]) -> set[int]:
+async def _threads(record: Record, names: list[str]) -> set[int]:
     """The threads that decide changes of these plans, which are asked for at once."""
     found = set[int]()
 
-    def decide(_: Snapshot) -> Decision:
-        found.add(threading.get_ident())
-        return Decision()
+    class Look:
+        scope = ALICE
 
-    await asyncio.gather(*(record.store.transact(Needs(ALICE, {plan: {"k"}}), decide) for plan in plans))
+        def __init__(self, plan: str) -> None:
+            self._plan = plan
+
+        def needs(self) -> list[Need]:
+            return [PlansNeed({self._plan: {"k"}})]
+
+        def decide(self, _: Found) -> Decision[None]:
+            found.add(threading.get_ident())
+            return Decision(None)
+
+    await asyncio.gather(*(record.store.transact(Look(name)) for name in names))
     return found
 
 
@@ -376,7 +387,7 @@ async def test_the_write_ahead_log_does_not_grow_for_ever(
 @pytest.mark.behaviour("durability.synchronous")
 async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(opened: Record) -> None:
     """What is claimed can be claimed again after a power failure; what was acknowledged must be there."""
-    writing: apsw.Connection = opened.store._writing  # type: ignore[attr-defined]
+    writing: apsw.Connection = opened.store._connections.writer.connection  # type: ignore[attr-defined]
     flushed: list[tuple[str, int]] = []
 
     def watch(cursor: apsw.Cursor, sql: str, _: object) -> bool:
@@ -389,14 +400,14 @@ async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(ope
 
     written: list[str] = []
     member = await opened.subscribe("g", "a")
-    await opened.store.join(member.group_id, "r1", "host", 1)
+    await opened.join(member.group_id, "r1", "host", 1)
     await opened.publish("a", id="e")
     offer = opened.offer(member)
     writing.exec_trace = watch
-    await opened.store.claim(offer)
+    await opened.store.deliveries.claim(offer)
     (claimed,) = offer.take()
     await opened.do("p", put("k", 1))
-    assert await opened.store.renew("r", [claimed.fence], LEASE) == [claimed.fence]
+    assert await opened.store.deliveries.renew("r", [claimed.fence], LEASE) == [claimed.fence]
     await opened.settle(claimed)
     writing.exec_trace = None
     soft, full = 1, 2
@@ -413,10 +424,10 @@ async def test_a_store_without_memory_writes_again_when_there_is_some(opened: Re
             with pytest.raises(Unavailable, match="no memory"):
                 await opened.do("p", put("k", "x" * 500_000), put("other", 1))
         with pytest.raises(Unavailable, match="no memory"):
-            await opened.store.check()
+            await opened.store.health.check()
     finally:
         apsw.hard_heap_limit(0)
     assert await opened.get("p", "k") == "before"
     await opened.do("p", put("k", "after"))
-    await opened.store.check()
+    await opened.store.health.check()
     assert await opened.get("p", "k") == "after"

@@ -40,7 +40,7 @@ async def at(record: Record, plan: str, revision: int, prefix: str = "", limit: 
     found: list[tuple[str, str]] = []
     after: str | None = ""
     while after is not None:
-        page = await record.store.values_at(ALICE, plan, revision, prefix, after, limit)
+        page = await record.values_at(ALICE, plan, revision, prefix, after, limit)
         assert len(page.values) <= limit
         found, after = found + page.values, page.next
     assert [key for key, _ in found] == sorted({key for key, _ in found}), "in order, each once"
@@ -49,7 +49,7 @@ async def at(record: Record, plan: str, revision: int, prefix: str = "", limit: 
 
 async def history(record: Record, plan: str) -> list[tuple[int, str, str | None, Any]]:
     """All of the plan's history that is kept: revision, operation, key, argument."""
-    _, rows = await record.store.history(ALICE, plan, None, None, None, ALL)
+    _, rows = await record.history(ALICE, plan, None, None, None, ALL)
     return [(row.revision, row.op, row.key, decode(row.argument or "null")) for row in rows]
 
 
@@ -71,7 +71,7 @@ class TimeTravelSuite:
     async def test_what_was_written_since_is_looked_over_in_bounded_pages(self, record: Record) -> None:
         await record.do("p", put("z", 1))
         await record.do("p", *(put(f"late/{number:02}", 0) for number in range(30)))
-        page = await record.store.values_at(ALICE, "p", 1, "", "", 10)
+        page = await record.values_at(ALICE, "p", 1, "", "", 10)
         assert (page.values, page.next) == ([], "late/09"), "nothing of these, and there is more"
         assert await at(record, "p", 1, limit=10) == {"z": 1}
 
@@ -84,7 +84,7 @@ class TimeTravelSuite:
         for number in range(30):
             await record.do("p", put("k", [number] * 100), put(f"k{number}", number))
         await record.sweep()
-        horizon = (await record.store.plan(ALICE, "p", set())).row.horizon
+        horizon = (await record.store.plans.get(ALICE, "p", set())).row.horizon
         assert 0 < horizon < 30
         for revision in range(horizon, 31):
             expected = {"k": [revision - 1] * 100, **{f"k{number}": number for number in range(revision)}}
@@ -114,7 +114,7 @@ class TimeTravelSuite:
         for number in range(20):
             await record.do("p", RecordAction("a"), put("k", "x" * 500), put("n", number))
         await record.sweep()
-        horizon = (await record.store.plan(ALICE, "p", set())).row.horizon
+        horizon = (await record.store.plans.get(ALICE, "p", set())).row.horizon
         assert horizon > 1
         with pytest.raises(HistoryGone):
             await record.changes("p", horizon - 1)
@@ -130,7 +130,7 @@ class TimeTravelSuite:
         assert await record.do("new", Fork("p", revision), cause=cause) == [asked]
         assert await record.state("new") == await at(record, "new", 1) == PAST[asked]
         assert await record.actions("new") == []
-        row = (await record.store.plan(ALICE, "new", set())).row
+        row = (await record.store.plans.get(ALICE, "new", set())).row
         wanted = sum(len(key) + len(text) for key, text in (await _texts(record, "new")).items())
         assert (row.revision, row.keys, row.size, row.live) == (1, len(PAST[asked]), wanted, bool(PAST[asked]))
         assert await history(record, "new") == [(1, "fork", None, {"plan_id": "p", "revision": asked})]
@@ -148,7 +148,7 @@ class TimeTravelSuite:
         assert [await at(record, "new", revision) for revision in (1, 2)] == expected
         assert await record.at("new", "c/1", 1) is None
         assert await record.at("new", "c/1", 2) is MISSING
-        assert [await record.store.value_at(ALICE, "new", "a", 1, seq) for seq in (0, 1)] == ["2", "3"]
+        assert [await record.value_at(ALICE, "new", "a", 1, seq) for seq in (0, 1)] == ["2", "3"]
         assert await record.actions("new") == ["begun"]
         with pytest.raises(HistoryGone):
             await at(record, "new", 0)
@@ -166,7 +166,7 @@ class TimeTravelSuite:
         for number in range(20):
             await record.do("new", append(f"k{number}", "x" * 200), put("at", number))
         await record.sweep()
-        horizon = (await record.store.plan(ALICE, "new", set())).row.horizon
+        horizon = (await record.store.plans.get(ALICE, "new", set())).row.horizon
         assert horizon > 1
         for revision in range(horizon, 22):
             expected: dict[str, Any] = {f"k{n}": [n, "x" * 200] if n < revision - 1 else [n] for n in range(20)}
@@ -211,7 +211,7 @@ class TimeTravelSuite:
             assert await record.revision(plan) == revision
             assert await record.state(plan) == await at(record, plan, revision) == PAST[3]
             assert await record.actions(plan) == []
-            assert (await record.store.plan(ALICE, plan, set())).row.status == "active"
+            assert (await record.store.plans.get(ALICE, plan, set())).row.status == "active"
             with pytest.raises(HistoryGone):
                 await at(record, plan, revision - 1)
         await record.sweep()
@@ -284,9 +284,9 @@ class TimeTravelSuite:
 
 
 async def _stalled(record: Record) -> list[str]:
-    return [row.plan_id for row in await record.store.plans(ALICE, "", ALL, stalled=True)]
+    return [row.plan_id for row in await record.store.plans.list(ALICE, "", ALL, stalled=True)]
 
 
 async def _texts(record: Record, plan: str) -> dict[str, str]:
-    _, rows = await record.store.entries(ALICE, plan, "", "", ALL)
+    _, rows = await record.store.plans.entries(ALICE, plan, "", "", ALL)
     return {row.key: row.value for row in rows}

@@ -19,7 +19,7 @@ async def _forget_first_type(record: Record) -> Any:
     """Seven days in which the group's handler of type a was not seen, and that of type b was."""
     member = await record.subscribe("g", "b")
     record.clock.advance(7 * DAY + 1)
-    await record.store.seen(list(member.own))
+    await record.store.groups.seen(list(member.own))
     await record.sweep()
     return await record.subscribe("g", "b")
 
@@ -34,11 +34,11 @@ class UnseenSuite:
         await record.publish("e", "p", id="1")
         record.clock.advance(7 * DAY - 1)
         await record.sweep()
-        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"gone", "stays"}
-        await record.store.seen(list(stays.all))
+        assert {group.name for group in await record.groups(All.TENANTS)} == {"gone", "stays"}
+        await record.store.groups.seen(list(stays.all))
         record.clock.advance(2)
         await record.sweep()
-        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"stays"}
+        assert {group.name for group in await record.groups(All.TENANTS)} == {"stays"}
         assert await record.claim(gone) == []
         assert await record.work_off(stays) == ["1"]
 
@@ -53,11 +53,11 @@ class UnseenSuite:
             record.clock.advance(30 * DAY)
             await record.open()
             await record.sweep()
-            assert {group.name for group in await record.store.groups(All.TENANTS)} == {"g"}
+            assert {group.name for group in await record.groups(All.TENANTS)} == {"g"}
         assert await record.work_off(await record.subscribe("g", "e")) == ["waits"]
         record.clock.advance(7 * DAY + 1)
         await record.sweep()
-        assert await record.store.groups(All.TENANTS) == []
+        assert await record.groups(All.TENANTS) == []
 
     @pytest.mark.behaviour("groups.unseen")
     async def test_a_restart_lets_no_unused_group_live_on(self, record: Record) -> None:
@@ -67,7 +67,7 @@ class UnseenSuite:
         await record.reopen()
         record.clock.advance(1 * DAY + 1)
         await record.sweep()
-        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"used"}
+        assert {group.name for group in await record.groups(All.TENANTS)} == {"used"}
 
     @pytest.mark.behaviour("groups.unseen-warning")
     async def test_a_group_is_warned_of_before_it_is_removed(
@@ -85,7 +85,7 @@ class UnseenSuite:
         for _ in range(2):
             await record.sweep()
         assert told() == ["subscription unused, soon to be removed"], "once, half a day before"
-        assert {group.name for group in await record.store.groups(All.TENANTS)} == {"forgotten"}
+        assert {group.name for group in await record.groups(All.TENANTS)} == {"forgotten"}
         record.clock.advance(DAY)
         await record.sweep()
         assert told()[1:] == ["subscription removed, with all that waited for it"]
@@ -140,7 +140,7 @@ class UnseenSuite:
             await record.commit(events=[event("e", f"p{part}", id=f"{part}.{n}") for n in range(900)])
         record.clock.advance(7 * DAY + 1)
         assert await record.sweep() >= 3
-        assert await record.store.groups(All.TENANTS) == []
+        assert await record.groups(All.TENANTS) == []
 
     @pytest.mark.behaviour("groups.unseen")
     async def test_a_new_group_inherits_nothing_from_a_removed_one(self, record: Record) -> None:
@@ -148,13 +148,13 @@ class UnseenSuite:
         await record.publish("e", "p", id="1")
         (one,) = await record.claim(gone)
         await record.fail(one)
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         record.clock.advance(7 * DAY + 1)
         await record.sweep()
-        assert await record.store.groups(All.TENANTS) == []
+        assert await record.groups(All.TENANTS) == []
         new = await record.subscribe("new", "other", tenant="umbrella")
-        assert await record.store.dead_letters(All.TENANTS, "new", 0, 9) == []
-        await record.store.replay(None, letter.id)
+        assert await record.dead_letters(All.TENANTS, "new", 0, 9) == []
+        await record.replay(All.TENANTS, letter.id)
         assert ids(await record.claim(new)) == []
 
     @pytest.mark.behaviour("groups.unseen")
@@ -164,9 +164,9 @@ class UnseenSuite:
         await record.publish("a", "p", id="0")
         (one,) = await record.claim(old)
         await record.fail(one)
-        (letter,) = await record.store.dead_letters(All.TENANTS, None, 0, 9)
+        (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         member = await _forget_first_type(record)
-        replayed = await record.store.replay(None, letter.id)
+        replayed = await record.replay(All.TENANTS, letter.id)
         await record.publish("b", "p", id="1")
         assert await record.work_off(member) == (["0", "1"] if replayed else ["1"])
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import apsw
 
+from soorma_common.memory import NOBODY
 from soorma_platform.engine.history import replay
-from soorma_platform.stores.sqlite.transactions import to_history
+from soorma_platform.engine.rows.plans import HistoryRow
 
 PLANS = {
     "the revisions of a plan have no gap": """
@@ -177,8 +178,7 @@ AT_REST = {
 """What holds besides once all is done, of agents that give nothing up."""
 
 _HISTORY = """
-    SELECT h.plan, h.revision, h.seq, h.op, h.key, h.argument, h.at, h.actor, h.instance, h.event_id, h.correlation_id,
-        h.trace_id, h.action
+    SELECT h.plan, h.revision, h.seq, h.op, h.key, h.argument
     FROM history h JOIN plans p ON p.id = h.plan AND p.incarnation = h.incarnation
     WHERE h.key IS NOT NULL AND h.revision > p.horizon ORDER BY h.plan, h.revision, h.seq"""
 _BASES = """
@@ -205,8 +205,8 @@ def rebuilt_otherwise(connection: apsw.Connection) -> list[str]:
     values: dict[int, dict[str, tuple[str | None, int]]] = defaultdict(dict)
     for plan, key, value in connection.execute(_BASES):
         values[plan][key] = (value, 0)
-    for plan, *columns in connection.execute(_HISTORY):
-        row = to_history(tuple(columns))
+    for plan, revision, seq, op, key, argument in connection.execute(_HISTORY):
+        row = HistoryRow(revision, seq, op, key, argument, 0, NOBODY)
         assert row.key is not None
         before = values[plan].get(row.key, (None, 0))[0]
         values[plan][row.key] = (replay(row, before), row.revision)

@@ -15,7 +15,7 @@ import apsw
 
 from soorma.testing import LocalPlatform
 from soorma_platform.buses.in_process import InProcessBus
-from soorma_platform.services.http.asgi import AsgiApp, AsgiScope, Message, Receive, Send
+from soorma_platform.http.asgi import AsgiApp, AsgiScope, Message, Receive, Send
 from soorma_platform.stores.sqlite.database import SQL
 
 ANSWER = "the answer"
@@ -54,13 +54,13 @@ class MortalPlatform(LocalPlatform):
         platform.stopping()  # it neither gives back nor writes what its agents had in hand
         for socket in list(self._network.sockets):
             socket.close()
-        store._writer._closed = True
-        store._writer._queue.put(None)
-        store._writer._thread.join()
+        store._connections.writer._closed = True
+        store._connections.writer._queue.put(None)
+        store._connections.writer._thread.join()
         for task in platform._background:
             task.cancel()
         await asyncio.gather(self._process.kill(), *platform._background, return_exceptions=True)
-        self._leave(store._writing)
+        self._leave(store._connections.writer.connection)
         await store.close()
         platform.bus = InProcessBus()
         platform.bus.subscribe(self._note)
@@ -93,11 +93,11 @@ class PlatformCrash:
         self._platform = platform
         self._loop = asyncio.get_running_loop()
         store = platform._platform.store
-        self._report = store._writer._report
-        store._writing.exec_trace = self._on_statement
-        self._commit_all = store._writer._commit_all
-        store._writer._report = self._on_answer  # type: ignore[method-assign]
-        store._writer._commit_all = self._on_batch  # type: ignore[method-assign]
+        self._report = store._connections.writer._report
+        store._connections.writer.connection.exec_trace = self._on_statement
+        self._commit_all = store._connections.writer._commit_all
+        store._connections.writer._report = self._on_answer  # type: ignore[method-assign]
+        store._connections.writer._commit_all = self._on_batch  # type: ignore[method-assign]
 
     def _on_statement(self, _: object, statement: str, __: object) -> bool:
         if self._is_over(_NAMES.get(statement.strip(), statement.strip())):

@@ -106,7 +106,7 @@ def nobody_dies(_: MortalPlatform) -> None:
 
 def check_hands(platform: MortalPlatform, story: Story) -> None:
     """Every attempt has ended, and its slot is free: for the platform that delivers, and in each agent."""
-    standing = platform._platform.store._offers._standing
+    standing = platform._platform.store.deliveries._offers._standing
     offers = [offer for group in standing.values() for offer in group]
     assert len(offers) == len(story.agents)
     assert [offer.credit for offer in offers] == [offer.most for offer in offers], "a slot of an attempt that has ended"

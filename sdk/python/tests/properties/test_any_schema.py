@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from soorma_common.errors import SoormaError
 from soorma_common.registry import check_schema_size
-from soorma_platform.services.schemas import LONGEST_PATH, LONGEST_TEXT, Schema
+from soorma_platform.work.schemas import LONGEST_PATH, LONGEST_TEXT, Schema
 
 KEYWORDS = """
 type properties items prefixItems allOf anyOf oneOf not if then else $ref $defs enum const required pattern

@@ -74,7 +74,7 @@ class Run:
         is_jump = what == "sleep" or (sign and what != "run")
         if is_jump and seconds > JUMP_SECONDS - SLACK:
             self.agreed_since = self.ran
-        await record.store.seen(list(self.group.own))
+        await record.store.groups.seen(list(self.group.own))
         settled = self.ran - self.agreed_since
         if clock.wall() >= self.expires_at - SLACK and settled >= SETTLING - SLACK:
             self.may_be_gone = True
@@ -85,13 +85,13 @@ class Run:
 
     async def judge(self) -> None:
         record, clock = self.record, self.record.clock
-        groups = {group.name for group in await record.store.groups(All.TENANTS)}
+        groups = {group.name for group in await record.groups(All.TENANTS)}
         if self._is_clear(self.ran, WEEK):
             assert groups == ({"unused", "used"} if self.ran < WEEK else {"used"})
         if self._is_clear(self.ran, MONTH):
             assert await record.state("ended") == ({"k": 1} if self.ran < MONTH else {})
         if self._is_clear(self.passed, DELAY):
-            waits = [timer.event_id for timer in await record.store.timers(ALICE, None, 0, ALL)]
+            waits = [timer.event_id for timer in await record.store.timers.list(ALICE, None, 0, ALL)]
             assert waits == ([] if self.passed >= DELAY else ["delayed"])
         if not self._is_clear(clock.wall(), self.expires_at):
             return

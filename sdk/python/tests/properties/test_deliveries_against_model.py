@@ -21,7 +21,8 @@ from soorma_common.errors import Fenced
 from soorma_common.limits import Limits
 from soorma_common.names import All, Scope
 from soorma_common.operations import RecordAction
-from soorma_platform.stores.protocol import Claimed, Membership
+from soorma_platform.services.groups import Membership
+from soorma_platform.stores.ports.deliveries import Claimed
 from soorma_platform.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.behaviour("proofs.deliveries-model")
@@ -242,7 +243,7 @@ class DeliveriesMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 1.0, LEASE / 3, LEASE]))
     def let_time_pass(self, seconds: float) -> None:
         self.record.clock.advance(seconds)
-        self.run(self.record.store.seen([]))  # the next transaction notices what leases have run out
+        self.run(self.record.store.groups.seen([]))  # the next transaction notices what leases have run out
         for group, rows in self.waiting.items():
             lapsed = [row for row in rows if row.holder is not None and row.free_at <= self.now]
             for row in [row for row in lapsed if row.holder == FORMER]:
@@ -272,7 +273,7 @@ class DeliveriesMachine(RuleBasedStateMachine):
 
     @rule(group=st.sampled_from(list(SUBSCRIPTIONS)))
     def leave(self, group: str) -> None:
-        self.run(self.record.store.leave(group))
+        self.run(self.record.store.groups.leave(group))
         if self.heard.pop(group, None) is not None:
             self._die(group, self._in_hand(group), silent=False)
         else:
@@ -282,7 +283,7 @@ class DeliveriesMachine(RuleBasedStateMachine):
     @rule(group=st.sampled_from(list(SUBSCRIPTIONS)))
     def come_back(self, group: str) -> None:
         fences = [claimed.fence for its, claimed in self.claims if its == group]
-        kept = self.run(self.record.store.resume(fences, LEASE, group))
+        kept = self.run(self.record.store.deliveries.resume(fences, LEASE, group))
         mine = [row for row in self.waiting[group] if row.fence in fences]
         assert {one.fence for one in kept} == {row.fence for row in mine}
         for row in mine:
@@ -292,7 +293,7 @@ class DeliveriesMachine(RuleBasedStateMachine):
     @rule(group=st.sampled_from(list(SUBSCRIPTIONS)))
     def give_back(self, group: str) -> None:
         mine = [row for row in self.waiting[group] if row.fence]
-        self.run(self.record.store.give_back([row.fence for row in mine]))
+        self.run(self.record.store.deliveries.give_back([row.fence for row in mine]))
         for row in mine:
             row.live()
             row.attempt, row.fence, row.holder, row.free_at = row.attempt - 1, "", None, self.now
@@ -323,7 +324,7 @@ class DeliveriesMachine(RuleBasedStateMachine):
                 self.settled[group].append(row.id)
 
     async def _check_the_end(self) -> None:
-        letters = await self.record.store.dead_letters(All.TENANTS, None, 0, 1_000_000)
+        letters = await self.record.dead_letters(All.TENANTS, None, 0, 1_000_000)
         for group, settled in self.settled.items():
             assert self.waiting[group] == []
             actions = [name for scope in SCOPES for name in await self.record.actions("handled", scope)]

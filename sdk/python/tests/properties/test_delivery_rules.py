@@ -10,7 +10,7 @@ from soorma_common.delivery import RetryPolicy
 from soorma_common.names import Scope
 from soorma_platform.engine.deliveries import backoff
 from soorma_platform.engine.publishing import covers, lane_of, one_per_group
-from soorma_platform.engine.rows import SubscriptionRow
+from soorma_platform.engine.rows.events import SubscriptionRow
 
 POLICIES = st.builds(
     RetryPolicy,

@@ -25,7 +25,7 @@ from soorma_common.limits import Limits
 from soorma_common.memory import PlanCommit
 from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Delete, ExpirePlan, RecordAction
-from soorma_platform.stores.sqlite import SqliteStore, transactions
+from soorma_platform.stores.sqlite import SqliteStore, plans
 
 pytestmark = pytest.mark.behaviour("proofs.model")
 
@@ -150,7 +150,7 @@ class PlansMachine(RuleBasedStateMachine):
     async def _compare_present(self) -> None:
         for (scope, name), plan in self.model.items():
             live = plan.live(self.now)
-            row, entries = await self.record.store.entries(scope, name, "", "", ALL)
+            row, entries = await self.record.store.plans.entries(scope, name, "", "", ALL)
             assert row.revision == plan.revision
             assert {one.key: (decode(one.value), one.revision) for one in entries} == {
                 key: (kept.value, kept.revision) for key, kept in live.items()
@@ -163,18 +163,18 @@ class PlansMachine(RuleBasedStateMachine):
 
     async def _compare_past(self) -> None:
         for (scope, name), plan in self.model.items():
-            horizon = (await self.record.store.plan(scope, name, set())).row.horizon
+            horizon = (await self.record.store.plans.get(scope, name, set())).row.horizon
             for revision in range(plan.revision + 1):
                 for key in "nloz":
                     await self._compare_value_at(scope, name, key, revision, horizon)
                 if revision >= horizon:
-                    page = await self.record.store.values_at(scope, name, revision, "", "", ALL)
+                    page = await self.record.values_at(scope, name, revision, "", "", ALL)
                     assert {key: decode(text) for key, text in page.values} == plan.past[revision], (name, revision)
 
     async def _compare_value_at(self, scope: Scope, name: str, key: str, revision: int, horizon: int) -> None:
         plan = self.model[scope, name]
         try:
-            text = await self.record.store.value_at(scope, name, key, revision, ALL)
+            text = await self.record.value_at(scope, name, key, revision, ALL)
         except HistoryGone:
             assert revision < horizon
             return
@@ -188,9 +188,9 @@ class PlansMachine(RuleBasedStateMachine):
 
     async def _check_histories(self) -> None:
         for (scope, name), plan in self.model.items():
-            row, rows = await self.record.store.history(scope, name, None, plan.revision, None, ALL)
+            row, rows = await self.record.history(scope, name, None, plan.revision, None, ALL)
             assert rows == []
-            _, rows = await self.record.store.history(scope, name, None, row.horizon, None, ALL)
+            _, rows = await self.record.history(scope, name, None, row.horizon, None, ALL)
             revisions = {one.revision for one in rows}
             assert revisions == set(range(row.horizon + 1, plan.revision + 1))
 
@@ -242,11 +242,11 @@ def _any_commit(dice: Random) -> MadeCommit:
 @settings(
     max_examples=max(5, settings.default.max_examples // 6), phases=[Phase.reuse, Phase.generate]
 )  # a seed does not shrink
-@pytest.mark.parametrize("large", [transactions.LARGE, 100, 0])  # so that none, some or all values are
+@pytest.mark.parametrize("large", [plans.LARGE, 100, 0])  # so that none, some or all values are
 @given(seed=st.integers(0, 2**32))
 def test_a_long_life_against_the_model(large: int, seed: int) -> None:
     dice, machine = Random(seed), PlansMachine()
-    with patch.object(transactions, "LARGE", large):
+    with patch.object(plans, "LARGE", large):
         _live(machine, dice)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soorma_common.names import Scope
-from soorma_platform.services.reservations import Lines, ReservedKey, Turn
+from soorma_platform.work.reservations import Lines, ReservedKey, Turn
 
 KEYS = [ReservedKey(Scope("tenant", "user"), "plan", name) for name in "abcd"]
 SETS = st.frozensets(st.sampled_from(KEYS), min_size=1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from soorma.sent_events import Message, Parser
 from soorma_common.json_text import check, compact, decode
-from soorma_platform.services.http import sent_event
+from soorma_platform.http import sent_event
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS

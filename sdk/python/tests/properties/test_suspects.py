@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from soorma_common.delivery import RetryPolicy
 from soorma_platform.engine.deliveries import verdict
-from soorma_platform.engine.rows import DeliveryRow
+from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.suspects import LONGEST_SPAN, Trial, Turn
 
 LEASE = 30_000
@@ -17,7 +17,7 @@ STEP = 1_000
 
 def _row(**counts: int) -> DeliveryRow:
     policy = RetryPolicy(max_deaths=counts.pop("max_deaths"))
-    row = DeliveryRow(1, 1, "g", 1, "e", 1, "t", "u", None, None, 9, policy, "{}", "e")
+    row = DeliveryRow(1, 1, "g", 1, "e", 1, "t", "u", None, None, None, 9, policy, "{}", "e")
     for name, value in counts.items():
         setattr(row, name, value)
     return row

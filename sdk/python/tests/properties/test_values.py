@@ -30,7 +30,7 @@ from soorma_common.operations import (
 )
 from soorma_common.values import encode
 from soorma_platform.engine.history import rebuild
-from soorma_platform.engine.rows import HistoryRow
+from soorma_platform.engine.rows.plans import HistoryRow, KeyPast
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
 NUMBERS = st.integers() | st.integers(-(10**60), 10**60) | st.floats(allow_nan=False, allow_infinity=False)
@@ -258,4 +258,4 @@ def test_what_is_rebuilt_from_the_history_is_the_value(
         values.append(after)
     revision = data.draw(st.integers(0, len(rows)))
     horizon = data.draw(st.integers(0, revision))
-    assert rebuild(reversed(rows[horizon:revision]), values[horizon]) == values[revision]
+    assert rebuild(KeyPast("k", rows[horizon:revision][::-1], values[horizon])) == values[revision]

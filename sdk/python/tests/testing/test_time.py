@@ -11,7 +11,7 @@ import pytest
 from soorma import Retry, RetryPolicy, Worker, WorkflowState
 from soorma.errors import InvalidRequest
 from soorma.testing import LocalPlatform
-from soorma_platform.engine.rows import Notice
+from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.services import agents as platform_agents
 
 SECONDS = 10.0

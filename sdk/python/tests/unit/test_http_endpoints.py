@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from soorma_common.errors import InvalidName, InvalidRequest, LimitExceeded, SoormaError, Unavailable
-from soorma_platform.services import http
-from soorma_platform.services.http import Request
-from soorma_platform.services.http.endpoints import Table, names_of
-from soorma_platform.services.http.guard import refusal
-from soorma_platform.services.http.requests import UnsupportedMediaType
+from soorma_platform import http
+from soorma_platform.http import Request
+from soorma_platform.http.endpoints import Table, names_of
+from soorma_platform.http.guard import refusal
+from soorma_platform.http.requests import UnsupportedMediaType
 
 
 def request(query: str = "", headers: dict[str, str] | None = None, *messages: dict[str, Any]) -> Request:

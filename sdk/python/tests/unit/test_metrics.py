@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from soorma_common.topics import Topic
+from soorma_platform.http.scrape import by_name
 from soorma_platform.metrics import Counter, Distribution, Metrics
-from soorma_platform.services.scrape import by_name
-from soorma_platform.stores.protocol import GroupStanding
+from soorma_platform.stores.ports.health import GroupStanding
 
 
 def test_a_counter_has_a_number_for_each_combination_of_labels() -> None:
@@ -61,11 +61,11 @@ def test_a_route_has_one_meter() -> None:
 
 
 def test_groups_of_one_name_are_added_up_and_the_oldest_counts() -> None:
-    one = GroupStanding("g", 1, 2, 3, 4, 5, 6, 7, None)
-    two = GroupStanding("g", 10, 20, 30, 40, 50, 60, 70, 1.5)
-    three = GroupStanding("g", 0, 0, 0, 0, 0, 0, 0, 0.5)
-    other = GroupStanding("h", 1, 1, 1, 1, 1, 1, 1, None)
+    one = GroupStanding(1, "g", 1, 2, 3, 4, 5, 6, 7, None)
+    two = GroupStanding(1, "g", 10, 20, 30, 40, 50, 60, 70, 1.5)
+    three = GroupStanding(1, "g", 0, 0, 0, 0, 0, 0, 0, 0.5)
+    other = GroupStanding(1, "h", 1, 1, 1, 1, 1, 1, 1, None)
     assert by_name([one, two, three, other]) == {
-        "g": GroupStanding("g", 11, 22, 33, 44, 55, 66, 77, 1.5),
+        "g": GroupStanding(1, "g", 11, 22, 33, 44, 55, 66, 77, 1.5),
         "h": other,
     }

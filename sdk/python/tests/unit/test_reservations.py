@@ -10,8 +10,8 @@ import pytest
 from soorma_common.memory import NOBODY, Cause
 from soorma_common.names import Scope
 from soorma_platform.metrics import Metrics
-from soorma_platform.services import reservations
-from soorma_platform.services.reservations import Reservations, ReservedKey
+from soorma_platform.work import reservations
+from soorma_platform.work.reservations import Reservations, ReservedKey
 
 KEY, OTHER = (ReservedKey(Scope("tenant", "user"), "plan", name) for name in ("key", "other"))
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from soorma_common.errors import InvalidValue
 from soorma_common.json_text import DEEPEST_VALUE
 from soorma_platform.engine.schemas import DRAFT, MOST_PARTS, Cost, cost_of, depth_of
-from soorma_platform.services.schemas import LONGEST_PATH, LONGEST_TEXT, Schema
+from soorma_platform.work.schemas import LONGEST_PATH, LONGEST_TEXT, Schema
 
 SELF: Any = {"$ref": "#"}
 

@@ -11,8 +11,8 @@ import pytest
 from soorma.config import ClientConfig
 from soorma_common.errors import InvalidRequest
 from soorma_common.limits import Limits
+from soorma_platform.engine.retention import Retention
 from soorma_platform.settings import Settings
-from soorma_platform.stores.protocol import Retention
 
 FIELDS: list[tuple[str, str, str, Any]] = [
     ("SOORMA_HOST", "::1", "host", "::1"),

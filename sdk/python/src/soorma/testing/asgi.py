@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from soorma_common.errors import Unavailable
-from soorma_platform.services.http.asgi import AsgiApp, Message
+from soorma_platform.http.asgi import AsgiApp, Message
 
 
 def http_scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:

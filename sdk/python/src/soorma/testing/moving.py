@@ -9,9 +9,10 @@ from soorma.memory.keeping import LEASE_SECONDS, Keeper
 from soorma.testing.clock import Clock
 from soorma.testing.hosts import Host
 from soorma.testing.network import Network
-from soorma_platform.engine.rows import Notice
+from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.suspects import LEASE_SHARE
 from soorma_platform.runtime import Platform
+from soorma_platform.services.groups import subscribe
 from soorma_platform.stores.sqlite.inspection import Inspection
 
 
@@ -29,14 +30,14 @@ class Moving:
 
     async def leap(self, to: int) -> None:
         """Makes it that time (ms): leases are renewed, what has expired is swept, and everybody looks again."""
-        store, settings = self._platform.store, self._platform.settings
+        settings = self._platform.settings
         seconds = (to - self._clock.milliseconds) / 1000
         await self._renew(LEASE_SHARE * seconds + settings.lease)  # the shorter leases, too, last until then
         self._clock.milliseconds = to
         await self._renew(settings.lease)
         if seconds >= settings.lease:
             self._announce()
-        while await store.upkeep(settings.limits, settings.retention):
+        while await self._platform.upkeep.step():
             pass
         self._platform.bus.notify(Notice(groups=self._record.groups(), timers=True))
         self._network.touch()
@@ -47,8 +48,9 @@ class Moving:
         for socket in self._network.sockets:
             if socket.is_live and socket.replica and (hello := socket.hello):
                 fences = [row.fence for row in rows if row.replica == socket.replica and row.fence]
-                await self._platform.store.renew(socket.replica, fences, lease)
-                await self._platform.store.subscribe(hello.owner, hello.agent, hello.subscriptions)
+                store = self._platform.store
+                await store.deliveries.renew(socket.replica, fences, lease)
+                await subscribe(store, hello.owner, hello.agent, hello.subscriptions)
         for transport in list(self._network.transports):
             if not transport.is_frozen and not transport.is_dead:
                 await Keeper.of(transport).renew(lease - settings.lease + LEASE_SECONDS)

@@ -17,7 +17,7 @@ from soorma.testing.faults import Failure, failure_of
 from soorma.transport import Service
 from soorma_common.delivery import AgentFrame, Hello, ServiceFrame, Welcome
 from soorma_common.errors import InvalidRequest, Unavailable
-from soorma_platform.services.http.asgi import AsgiApp
+from soorma_platform.http.asgi import AsgiApp
 
 BLOCKING_SECONDS = 3.0
 _ANSWERS = (b'{"frame":"commit"', b'{"frame":"fail"')

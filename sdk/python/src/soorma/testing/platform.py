@@ -27,12 +27,14 @@ from soorma.testing.settling import Settling, Waiting
 from soorma.workflow import WorkflowState
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
+from soorma_common.groups import DeadLetterInfo
 from soorma_common.names import All
 from soorma_common.topics import TopicLike, check_topic
-from soorma_platform.engine.rows import LogEntry
+from soorma_platform.engine.dead_letters import ReplayDeadLetter
+from soorma_platform.engine.rows.events import LogEntry
 from soorma_platform.runtime import Platform
+from soorma_platform.services.groups import dead_letter_info
 from soorma_platform.settings import Settings
-from soorma_platform.stores.protocol import DeadLetterInfo
 from soorma_platform.stores.sqlite.inspection import Inspection
 
 SETTLE_SECONDS = 10.0
@@ -149,11 +151,12 @@ class LocalPlatform:
 
     async def dead_letters(self) -> list[DeadLetterInfo]:
         """The events that were given up, each with `group`, `event_id`, `type`, `attempts`, `reason` and its `id`."""
-        return await self._platform.store.dead_letters(All.TENANTS, None, 0, MOST_LETTERS)
+        letters = await self._platform.store.groups.dead_letters(All.TENANTS, None, 0, MOST_LETTERS)
+        return [dead_letter_info(one) for one in letters]
 
     async def replay(self, letter: DeadLetterInfo) -> None:
         """Delivers a dead letter again, from attempt 1."""
-        if not await self._platform.store.replay(All.TENANTS, letter.id):
+        if not await self._platform.store.transact(ReplayDeadLetter(All.TENANTS, letter.id)):
             raise InvalidRequest(f"there is no dead letter {letter.id} any more")
 
     # time

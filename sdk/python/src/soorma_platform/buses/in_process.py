@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Self
 
 from soorma_platform.buses.protocol import bells
-from soorma_platform.engine.rows import LogEntry, Notice
+from soorma_platform.engine.rows.events import LogEntry
+from soorma_platform.engine.rows.notices import Notice
 
 
 class InProcessBell:

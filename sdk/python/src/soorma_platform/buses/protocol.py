@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Protocol, Self
 
 from soorma_common.names import Scope
-from soorma_platform.engine.rows import LogEntry, Notice
+from soorma_platform.engine.rows.events import LogEntry
+from soorma_platform.engine.rows.notices import Notice
 
 
 def group_bell(group_id: int) -> str:

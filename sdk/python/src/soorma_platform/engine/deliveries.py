@@ -6,6 +6,8 @@ an agent's hands that time is the end of its lease, so an agent that vanishes gi
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
 import msgspec
 
 from soorma_common.delivery import RetryPolicy
@@ -17,51 +19,61 @@ from soorma_common.names import Scope
 from soorma_common.operations import Fail
 from soorma_common.topics import Topic
 from soorma_platform.engine import endings, sagas
+from soorma_platform.engine.commands import Decision, Found, Need, Writes
 from soorma_platform.engine.life import FAILED, is_dropped
 from soorma_platform.engine.plans import PlanEditor
-from soorma_platform.engine.publishing import lane_of, publish
-from soorma_platform.engine.rows import DeadLetterRow, Decision, DeliveryRow, Needs, PlanChange, Snapshot
+from soorma_platform.engine.publishing import lane_of, publish, topics_of
+from soorma_platform.engine.rows.deliveries import (
+    DeadLetterRow,
+    DeliveryNeed,
+    DeliveryRow,
+    InHand,
+    Retried,
+    Settled,
+)
+from soorma_platform.engine.rows.events import Audience, EventsNeed
+from soorma_platform.engine.rows.plans import PlanChange, PlansFound, PlansNeed
+from soorma_platform.engine.rows.sagas import SagasNeed
 
 LONGEST_REASON = 4000
 LONGEST_WAIT = 365 * 86_400.0
 """Seconds that a handler may ask to be left alone for."""
 
 
-def settle(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> None:
+def settle(delivery: DeliveryRow, found: Found) -> Settled:
     """The delivery is over: the next of its lane leads now."""
-    decision.settled = delivery
-    if delivery.lane is None:
-        return
-    if delivery.next_in_lane is not None:
-        decision.ready.append((delivery.next_in_lane, snapshot.uptime))
-    else:
-        snapshot.busy.discard((delivery.group_id, delivery.lane))
+    if delivery.lane is not None and delivery.next_in_lane is None:
+        found.part(Audience).busy.discard((delivery.group_id, delivery.lane))
+    return Settled(delivery, found.uptime)
 
 
-def finish(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> None:
+def finish(writes: Writes, delivery: DeliveryRow, found: Found) -> None:
     """What follows when a delivery is over: of a failed plan the next compensation is published."""
-    moved = sagas.on_settled(decision, delivery, snapshot)
-    if moved and snapshot.delivery_plan is not None:
-        change = next((change for change in decision.plans if change.row.plan_id == delivery.plan_id), None)
+    moved, plan = sagas.on_settled(writes, delivery, found), found.part(InHand).plan
+    if moved and plan is not None:
+        changes = (one for one in writes if isinstance(one, PlanChange))
+        change = next((change for change in changes if change.row.plan_id == delivery.plan_id), None)
         if change is None:
-            change = PlanChange(snapshot.delivery_plan, {}, set(), [], [], [])
-            decision.plans.append(change)
+            change = PlanChange(plan, {}, set(), [], [], [])
+            writes.append(change)
         change.compensations += moved
         if change.row.stalled:
             change.row.stalled, change.lives_on = 0, False  # it moves again
 
 
-def drop(snapshot: Snapshot) -> Decision:
-    """Settles a delivery whose plan was cancelled, unhandled; nothing if it is gone already."""
-    decision = Decision(ready=[], plans=[], events=[])
-    if snapshot.delivery is not None:
-        settle(decision, snapshot.delivery, snapshot)
-    return decision
+class DropDelivery:
+    """Settles a delivery whose plan was cancelled, unhandled. Its outcome is the delivery, None if it is gone."""
 
+    def __init__(self, scope: Scope, fence: str) -> None:
+        self.scope = scope
+        self._fence = fence
 
-def needs_of_drop(fence: str, scope: Scope) -> Needs:
-    """What must be loaded before a delivery is dropped."""
-    return Needs(scope, fence=fence)
+    def needs(self) -> list[Need]:
+        return [DeliveryNeed(self._fence)]
+
+    def decide(self, found: Found) -> Decision[DeliveryRow | None]:
+        delivery = found.part(InHand).delivery
+        return Decision(delivery, [] if delivery is None else [settle(delivery, found)])
 
 
 def backoff(policy: RetryPolicy, failures: int, draw: float) -> int:
@@ -101,93 +113,127 @@ class _Trace(msgspec.Struct):
 _traces = msgspec.json.Decoder(_Trace)
 
 
-class Failure(msgspec.Struct):
-    """A failed attempt: why, when the handler wants it again, whether it gives it up, a draw for the jitter.
+class Became(Enum):
+    """What became of a delivery whose attempt has failed."""
 
-    `dead_letter_id` is the id of the event to be published if this is the end. With `defer` it has not failed, and the
-    attempt does not count. With `unbegun` it is given up before its handler was run. With `fail_plan` it ends its
-    plan, which an event of the id `ending_id` tells.
+    RETRIED = auto()
+    DEFERRED = auto()
+    DEAD_LETTER = auto()
+    DROPPED = auto()
+    """its plan has ended"""
+
+
+class FailureOutcome(msgspec.Struct):
+    """What became of a delivery, and the topics of the events that were published with that."""
+
+    delivery: DeliveryRow
+    became: Became
+    topics: list[str] = []
+
+
+class FailDelivery:
+    """A failed attempt is delivered again later, or becomes a dead letter; Fenced if it is no longer this agent's.
+
+    With `after` (seconds) the handler says when, with `reject` it gives the event up, with `defer` it has not failed:
+    the attempt does not count. With `unbegun` it is given up before its handler was run. With `fail_plan` it ends its
+    plan with it. `draw` in [-1, 1] spreads the backoff by its jitter.
     """
 
-    fence: str
-    reason: str
-    draw: float
-    dead_letter_id: str
-    after: float | None = None
-    reject: bool = False
-    defer: bool = False
-    unbegun: bool = False
-    fail_plan: bool = False
-    ending_id: str = ""
+    def __init__(
+        self,
+        scope: Scope,
+        plan_id: str | None,
+        fence: str,
+        reason: str,
+        *,
+        draw: float,
+        dead_letter_id: str,
+        ending_id: str = "",
+        after: float | None = None,
+        reject: bool = False,
+        defer: bool = False,
+        unbegun: bool = False,
+        fail_plan: bool = False,
+        limits: Limits,
+    ) -> None:
+        """`dead_letter_id` and `ending_id` are of the events that tell of a dead letter, and of the plan's end."""
+        self.scope = scope
+        self._plan_id = plan_id
+        self._fence = fence
+        self._reason = reason[:LONGEST_REASON]
+        self._draw = draw
+        self._dead_letter_id, self._ending_id = dead_letter_id, ending_id
+        self._after = after
+        self._reject, self._defer, self._unbegun, self._fail_plan = reject, defer, unbegun, fail_plan
+        self._limits = limits
 
+    def needs(self) -> list[Need]:
+        lane = lane_of(self.scope, self._plan_id)
+        needs: list[Need] = [DeliveryNeed(self._fence)]
+        events = [(self._dead_letter_id, Topic.SYSTEM_EVENTS.value, DEAD_LETTERED)]
+        if self._fail_plan and self._plan_id is not None:
+            plan_id = self._plan_id
+            needs += [
+                PlansNeed({plan_id: set()}, closing={plan_id}),
+                SagasNeed({plan_id: set()}, {plan_id: lane or ""}),
+            ]
+            events.append((self._ending_id, Topic.PLAN_EVENTS.value, FAILED))
+        return [*needs, EventsNeed(events, {lane} if lane else set())]
 
-def needs_of_failure(failure: Failure, scope: Scope, plan_id: str | None) -> Needs:
-    """What must be loaded before a failure is decided: a dead letter publishes an event."""
-    lane = lane_of(scope, plan_id)
-    needs = Needs(
-        scope,
-        fence=failure.fence,
-        events=[(failure.dead_letter_id, Topic.SYSTEM_EVENTS.value, DEAD_LETTERED)],
-        lanes={lane} if lane else set(),
-    )
-    if failure.fail_plan and plan_id is not None:
-        needs.plans, needs.sagas, needs.closing = {plan_id: set()}, {plan_id: set()}, {plan_id}
-        needs.events.append((failure.ending_id, Topic.PLAN_EVENTS.value, FAILED))
-    return needs
+    def decide(self, found: Found) -> Decision[FailureOutcome]:
+        in_hand = found.part(InHand)
+        delivery = in_hand.delivery
+        if delivery is None:
+            raise Fenced("this delivery was given to another agent before its failure was reported")
+        if is_dropped(delivery.type, delivery.position, in_hand.plan):
+            return Decision(FailureOutcome(delivery, Became.DROPPED), [settle(delivery, found)])
+        if self._unbegun:
+            delivery.attempt -= 1
+        elif not self._defer:
+            delivery.failures += 1
+        if self._defer or (not self._reject and delivery.failures < delivery.retry.max_attempts):
+            return self._again(delivery, found.uptime)
+        return self._give_up(delivery, found)
 
+    def _again(self, delivery: DeliveryRow, now: int) -> Decision[FailureOutcome]:
+        wait = backoff(delivery.retry, max(delivery.failures, 1), self._draw)
+        if self._after is not None:
+            wait = round(1000 * min(max(self._after, 0), LONGEST_WAIT))
+        became = Became.DEFERRED if self._defer else Became.RETRIED
+        return Decision(
+            FailureOutcome(delivery, became), [Retried(delivery, now + wait, self._reason, is_deferred=self._defer)]
+        )
 
-def fail(failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
-    """A failed attempt is tried again later, or ends as a dead letter; Fenced if it is no longer this agent's."""
-    delivery = snapshot.delivery
-    if delivery is None:
-        raise Fenced("this delivery was given to another agent before its failure was reported")
-    if is_dropped(delivery.type, delivery.position, snapshot.delivery_plan):
-        return drop(snapshot)
-    reason = failure.reason[:LONGEST_REASON]
-    if failure.unbegun:
-        delivery.attempt -= 1
-    elif not failure.defer:
-        delivery.failures += 1
-    if failure.defer or (not failure.reject and delivery.failures < delivery.retry.max_attempts):
-        wait = backoff(delivery.retry, max(delivery.failures, 1), failure.draw)
-        if failure.after is not None:
-            wait = round(1000 * min(max(failure.after, 0), LONGEST_WAIT))
-        return Decision(retried=(delivery, snapshot.uptime + wait, reason), deferred=failure.defer)
-    return _give_up(delivery, reason, failure, snapshot, limits)
+    def _give_up(self, delivery: DeliveryRow, found: Found) -> Decision[FailureOutcome]:
+        reason = self._reason
+        is_parked = delivery.retry.then == "park" and not self._fail_plan
+        if self._fail_plan and delivery.plan_id is None:
+            reason = f"{reason} (fail_plan=True: the event belongs to no plan that could fail)"
+        writes: Writes = [DeadLetterRow(delivery, reason, found.now, is_parked)]
+        if not is_parked:
+            writes.append(settle(delivery, found))
+        failed = decode_envelope(delivery.envelope)
+        if self._fail_plan and delivery.plan_id is not None:
+            self._end_plan(writes, delivery, Fail(reason, event_id=self._ending_id), found)
+        outcome = FailureOutcome(delivery, Became.DEAD_LETTER)
+        if failed.type != DEAD_LETTERED:  # or a group that fails on dead letters would feed itself for ever
+            notice = _notice(failed, delivery, reason, self._dead_letter_id)
+            if row := publish(notice, self.scope, found, self._limits, outlives=True):
+                writes.append(row)
+        outcome.topics = topics_of(writes)
+        return Decision(outcome, writes)
 
-
-def _give_up(delivery: DeliveryRow, reason: str, failure: Failure, snapshot: Snapshot, limits: Limits) -> Decision:
-    decision = Decision(ready=[], events=[], plans=[])
-    parked = delivery.retry.then == "park" and not failure.fail_plan
-    if failure.fail_plan and delivery.plan_id is None:
-        reason = f"{reason} (fail_plan=True: the event belongs to no plan that could fail)"
-    decision.dead_letter = DeadLetterRow(delivery, reason, snapshot.now, parked)
-    if not parked:
-        settle(decision, delivery, snapshot)
-    failed = decode_envelope(delivery.envelope)
-    if failure.fail_plan and delivery.plan_id is not None:
-        _fail_plan(decision, delivery, Fail(reason, event_id=failure.ending_id), snapshot, limits)
-    if failed.type == DEAD_LETTERED:
-        return decision  # or a group that fails on dead letters would feed itself for ever
-    scope = Scope(delivery.tenant_id, delivery.user_id)
-    notice = _notice(failed, delivery, reason, failure.dead_letter_id)
-    if row := publish(notice, scope, snapshot, limits, outlives=True):
-        decision.events.append(row)
-    return decision
-
-
-def _fail_plan(decision: Decision, delivery: DeliveryRow, ending: Fail, snapshot: Snapshot, limits: Limits) -> None:
-    """The plan of an event that is given up ends with it, unless it has ended before."""
-    state = snapshot.plans[delivery.plan_id or ""]
-    cause = cause_of(delivery.group, None, delivery.envelope)
-    editor = PlanEditor(state, moment=snapshot.moment, limits=limits, cause=cause, group_id=delivery.group_id)
-    ending.if_active = True
-    editor.apply(ending)
-    if editor.endings:
-        decision.plans.append(editor.change)
-        scope = Scope(delivery.tenant_id, delivery.user_id)
-        endings.tell(decision, editor, scope, snapshot, limits)
-        endings.undo(decision, editor, scope, snapshot)
+    def _end_plan(self, writes: Writes, delivery: DeliveryRow, ending: Fail, found: Found) -> None:
+        """The plan of an event that is given up ends with it, unless it has ended before."""
+        state, limits = found.part(PlansFound).states[delivery.plan_id or ""], self._limits
+        cause = cause_of(delivery.group, None, delivery.envelope)
+        editor = PlanEditor(state, moment=found.moment, limits=limits, cause=cause, group_id=delivery.group_id)
+        ending.if_active = True
+        editor.apply(ending)
+        if editor.endings:
+            writes.append(editor.finished())
+            endings.tell(writes, editor, self.scope, found, limits)
+            endings.undo(writes, editor, self.scope, found)
 
 
 def cause_of(agent: str, instance: str | None, envelope: str) -> Cause:

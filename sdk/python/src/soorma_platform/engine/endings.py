@@ -5,23 +5,23 @@ from __future__ import annotations
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_platform.engine import life, sagas
+from soorma_platform.engine.commands import Found, Writes
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import publish
-from soorma_platform.engine.rows import Decision, Snapshot
 
 
-def tell(decision: Decision, editor: PlanEditor, scope: Scope, snapshot: Snapshot, limits: Limits) -> None:
+def tell(writes: Writes, editor: PlanEditor, scope: Scope, found: Found, limits: Limits) -> None:
     """Publishes the events that tell of the ends of a plan."""
     for ending in editor.endings:
         told = life.told(scope, editor.row.plan_id, ending, editor.cause)
-        if row := publish(told, scope, snapshot, limits, outlives=True):
-            decision.events.append(row)
+        if row := publish(told, scope, found, limits, outlives=True):
+            writes.append(row)
 
 
-def undo(decision: Decision, editor: PlanEditor, scope: Scope, snapshot: Snapshot) -> None:
+def undo(writes: Writes, editor: PlanEditor, scope: Scope, found: Found) -> None:
     """Publishes the next compensation, if the plan has failed and none is under way."""
     compensations = editor.change.compensations
     if editor.row.status == "failed":
-        for moved in sagas.go_on(decision, editor.row, compensations, scope, snapshot):
+        for moved in sagas.go_on(writes, editor.row, compensations, scope, found):
             if moved not in compensations:
                 compensations.append(moved)

@@ -6,8 +6,8 @@ import msgspec
 
 from soorma_common.errors import NotFound, PlanExists
 from soorma_common.operations import Fork
-from soorma_platform.engine.history import check_past
-from soorma_platform.engine.rows import Origin, PlanRow
+from soorma_platform.engine.history import check_past, rebuild
+from soorma_platform.engine.rows.plans import EntryRow, Origin, PlanRow
 
 
 def check_unused(row: PlanRow) -> None:
@@ -24,6 +24,10 @@ def check_origin(fork: Fork, origin: Origin | None, now: int) -> Origin:
     if origin is None or origin.row.revision == 0 or (fork.revision is None and not _holds_anything(origin.row, now)):
         raise NotFound(f"there is no plan {fork.plan_id!r}, or nothing is left of it", plan_id=fork.plan_id)
     check_past(origin.row, origin.revision)
+    rebuilt = ((past.key, rebuild(past)) for past in origin.pasts)
+    made = [EntryRow(key, text, origin.revision, origin.row.updated_at) for key, text in rebuilt if text is not None]
+    kept = [row for row in origin.entries if row.expires_at is None or row.expires_at > now]
+    origin.entries, origin.pasts = sorted(kept + made, key=lambda row: row.key), []
     return origin
 
 

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from soorma_common.errors import HistoryGone, NotFound
 from soorma_common.operations import apply, from_history
-from soorma_platform.engine.rows import HistoryRow, PlanRow
+from soorma_platform.engine.rows.plans import HistoryRow, KeyPast, PlanRow
 
 BEGINNINGS = ("cleanup", "expire", "purge", "fork")
 """Operations of a whole plan behind which nothing of its earlier history counts."""
-_FRESH = ("set", "delete", "expire")
 
 
-def rebuild(newest_first: Iterable[HistoryRow], base: str | None) -> str | None:
-    """The text of a key's value as of the first of its history rows given; None: it was missing.
-
-    Reads back only to the last row that does not build on an earlier value; `base` is the value before
-    the oldest row.
-    """
-    pending: list[HistoryRow] = []
-    value = base
-    for row in newest_first:
-        pending.append(row)
-        if row.op in _FRESH:
-            value = None
-            break
-    for row in reversed(pending):
+def rebuild(past: KeyPast) -> str | None:
+    """The text of a key's value as of the newest of its rows; None: it was missing."""
+    value = past.base
+    for row in reversed(past.rows):
         value = replay(row, value)
     return value
-
-
-def rebuild_all(newest_first: Iterable[HistoryRow], bases: Mapping[str, str | None]) -> dict[str, str | None]:
-    """The same for the keys of `bases` at once, of their rows in one sequence, which is read as far as they need it."""
-    rows: dict[str, list[HistoryRow]] = {key: [] for key in bases}
-    wanted = set(bases)
-    for row in newest_first:
-        if row.key not in wanted:
-            continue
-        rows[row.key].append(row)
-        if row.op in _FRESH:
-            wanted.discard(row.key)
-            if not wanted:
-                break
-    return {key: rebuild(own, bases[key]) for key, own in rows.items()}
 
 
 def replay(row: HistoryRow, value: str | None) -> str | None:

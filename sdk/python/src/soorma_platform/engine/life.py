@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -15,8 +15,12 @@ from soorma_common.names import Scope
 from soorma_common.operations import ENDINGS, AnyEnding, Complete, Fail, argument
 from soorma_common.times import rfc3339
 from soorma_common.topics import Topic
+from soorma_platform.engine.commands import Decision, Found, Need
 from soorma_platform.engine.publishing import lane_of, place, publish
-from soorma_platform.engine.rows import MOVING, Decision, DeliveryRow, Needs, PlanChange, PlanRow, Snapshot
+from soorma_platform.engine.rows.dead_letters import LetterRow
+from soorma_platform.engine.rows.deliveries import DeliveryRow
+from soorma_platform.engine.rows.events import EventsNeed
+from soorma_platform.engine.rows.plans import MOVING, PlanChange, PlanRow, PlansFound, PlansNeed
 
 FAILED = f"plan.{ENDINGS[Fail]}"
 STALLED = "plan.stalled"
@@ -71,47 +75,39 @@ def of_plan(event: Envelope, plan_id: str, cause: Cause, scope: Scope) -> Envelo
     return place(made, scope)
 
 
-def needs_of_stalled(scope: Scope, plan_id: str, event_id: str) -> Needs:
-    """What must be loaded before a plan is reported as stalled, by an event of that id."""
-    lane = lane_of(scope, plan_id)
-    return Needs(
-        scope,
-        {plan_id: set()},
-        events=[(event_id, Topic.SYSTEM_EVENTS.value, STALLED)],
-        lanes={lane} if lane else set(),
-    )
+class ReportStalled:
+    """Reports a plan, seen at a revision, as stalled: once for a revision; nothing, if it has moved on."""
 
+    def __init__(self, scope: Scope, plan_id: str, revision: int, event_id: str, *, limits: Limits) -> None:
+        self.scope = scope
+        self._plan_id = plan_id
+        self._revision = revision
+        self._event_id = event_id
+        self._limits = limits
 
-class Report(NamedTuple):
-    """Of which plan, seen at which revision, an event is to tell that it does not move on."""
+    def needs(self) -> list[Need]:
+        lane = lane_of(self.scope, self._plan_id)
+        events = [(self._event_id, Topic.SYSTEM_EVENTS.value, STALLED)]
+        return [PlansNeed({self._plan_id: set()}), EventsNeed(events, {lane} if lane else set())]
 
-    scope: Scope
-    plan_id: str
-    revision: int
-    event_id: str
-
-
-def stalled(report: Report, snapshot: Snapshot, *, limits: Limits) -> Decision:
-    """Reports a plan as stalled, once for a revision; nothing, if it has moved on."""
-    scope, plan_id, revision, event_id = report
-    row = snapshot.plans[plan_id].row
-    if row.revision != revision or row.status not in MOVING or row.stalled == revision:
-        return Decision()
-    row.stalled = revision
-    data = {"plan_id": plan_id, "revision": revision, "idle_since": rfc3339(row.updated_at)}
-    event = Envelope(
-        type=STALLED,
-        topic=Topic.SYSTEM_EVENTS.value,
-        id=event_id,
-        data=msgspec.Raw(msgspec.json.encode(data)),
-        tenant_id=scope.tenant_id,
-        user_id=scope.user_id,
-        plan_id=plan_id,
-    )
-    told_row = publish(event, scope, snapshot, limits)
-    return Decision(
-        plans=[PlanChange(row, {}, set(), [], [], [], lives_on=False)], events=[told_row] if told_row else []
-    )
+    def decide(self, found: Found) -> Decision[None]:
+        row = found.part(PlansFound).states[self._plan_id].row
+        if row.revision != self._revision or row.status not in MOVING or row.stalled == self._revision:
+            return Decision(None)
+        row.stalled = self._revision
+        data = {"plan_id": self._plan_id, "revision": self._revision, "idle_since": rfc3339(row.updated_at)}
+        event = Envelope(
+            type=STALLED,
+            topic=Topic.SYSTEM_EVENTS.value,
+            id=self._event_id,
+            data=msgspec.Raw(msgspec.json.encode(data)),
+            tenant_id=self.scope.tenant_id,
+            user_id=self.scope.user_id,
+            plan_id=self._plan_id,
+        )
+        told = publish(event, self.scope, found, self._limits)
+        change = PlanChange(row, {}, set(), [], [], [], lives_on=False)
+        return Decision(None, [change, told] if told else [change])
 
 
 def is_dropped(kind: str, position: int, plan: PlanRow | None) -> bool:
@@ -146,26 +142,18 @@ def outlives(event: Envelope, ended: Collection[str], delivery: DeliveryRow | No
     )
 
 
-class Letter(NamedTuple):
-    """The event of a dead letter."""
-
-    type: str
-    position: int
-    outlives: bool
-
-
-def check_replay(number: int, letter: Letter, plan: PlanRow, group_id: int, now: int, *, takes_ended: bool) -> None:
+def check_replay(letter: LetterRow, plan: PlanRow, now: int) -> None:
     """Raises PlanEnded where a dead letter would not be handled if it were delivered again."""
     plan_id = plan.plan_id
     if is_dropped(letter.type, letter.position, plan):
         raise PlanEnded(
-            f"dead letter {number} is of an earlier life of plan {plan_id!r}, which was cancelled or purged "
+            f"dead letter {letter.id} is of an earlier life of plan {plan_id!r}, which was cancelled or purged "
             "since: its event is not handled any more; publish it anew",
             plan_id=plan_id,
         )
-    if not takes_ended and is_unwanted(letter, plan, group_id, now):
+    if not letter.ended_plans and is_unwanted(letter, plan, letter.group_id, now):
         raise PlanEnded(
-            f"dead letter {number} is of plan {plan_id!r}, which is {plan.status}: its handler takes no events of "
+            f"dead letter {letter.id} is of plan {plan_id!r}, which is {plan.status}: its handler takes no events of "
             "plans that have ended; let it, with on_event(…, ended_plans=True), or publish the event for another plan",
             plan_id=plan_id,
             plan_status=plan.status,

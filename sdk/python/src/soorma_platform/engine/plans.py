@@ -37,13 +37,16 @@ from soorma_common.operations import (
 )
 from soorma_platform.engine import forks, semaphores
 from soorma_platform.engine.moments import Moment
-from soorma_platform.engine.rows import WAITS, CompensationRow, EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
+from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
+from soorma_platform.engine.rows.sagas import WAITS, CompensationRow
 
 SEQ_ROOM = 10_000
 """More than the operations of a commit: so compensations are numbered in the order they were registered."""
 SPLICE = 16
 """How much less of the processor a value costs that is extended than one that is read."""
 _READ_NOTHING, _SPLICED = (Set, Delete), (Append, Extend)  # a union made at each check would show
+TRIM_REVISIONS = 1_000
+"""How far a history may run past its limit before it is trimmed: trimming in strides costs less."""
 ROW_OVERHEAD = 100
 """Bytes a history row counts for beside its argument."""
 
@@ -282,6 +285,14 @@ class PlanEditor:
         self.row.size -= _bytes(key) + _bytes(stored.value)
         self.change.puts.pop(key, None)
         self.change.removals.add(key)
+
+    def finished(self) -> PlanChange:
+        """What is to be written, now that all operations are applied."""
+        row, change, limits = self.row, self.change, self._limits
+        kept = row.revision - row.horizon
+        is_long = kept > limits.history_revisions + TRIM_REVISIONS and kept % TRIM_REVISIONS == 0
+        change.is_overgrown = bool(change.history) and (is_long or row.history_size * 4 > limits.history_bytes * 5)
+        return change
 
     def begin(self) -> None:
         """Comes before the operations: what is known to have expired makes room for them, and its history ends here."""

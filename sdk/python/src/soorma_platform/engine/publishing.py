@@ -11,7 +11,8 @@ from soorma_common.events import Envelope, encode_envelope, plan_of
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
-from soorma_platform.engine.rows import EventRow, NewDelivery, Snapshot, SubscriptionRow
+from soorma_platform.engine.commands import Found, Writes
+from soorma_platform.engine.rows.events import Audience, EventRow, KnownIds, NewDelivery, SubscriptionRow
 
 
 def lane_of(scope: Scope, plan_id: str | None) -> str | None:
@@ -53,33 +54,34 @@ def filled(event: Envelope, now: int, limits: Limits | None) -> tuple[Envelope, 
 
 
 def publish(
-    event: Envelope, scope: Scope, snapshot: Snapshot, limits: Limits | None, *, outlives: bool = False
+    event: Envelope, scope: Scope, found: Found, limits: Limits | None, *, outlives: bool = False
 ) -> EventRow | None:
     """The log row and deliveries of a placed event; None if just this event is in the log already.
 
     It is handled though its plan has ended if it `outlives` that.
 
     Raises EventIdConflict if its id was used in this tenant for another content, or waits as a timer. Marks the lanes
-    it takes as busy in the snapshot, so that a second event of the same commit queues behind it.
+    it takes as busy in what was found, so that a second event of the same commit queues behind it.
     """
     fingerprint = fingerprint_of(event)
     event_id = event.id or ""  # the service gives every event an id before it asks
-    known = snapshot.published.get(event_id)
-    if known is not None:
-        if known != fingerprint:
+    known, audience = found.part(KnownIds), found.part(Audience)
+    before = known.published.get(event_id)
+    if before is not None:
+        if before != fingerprint:
             raise EventIdConflict(
                 f"an event with the id {event.id!r} and other content was published before; give this one its own id",
                 event_id=event.id,
             )
         return None
-    if event_id in snapshot.timers:
+    if event_id in known.timers:
         raise EventIdConflict(
             f"an event with the id {event_id!r} waits to be published later; cancel that first, or give this one its "
             "own id",
             event_id=event_id,
         )
-    snapshot.published[event_id] = fingerprint
-    event, text = filled(event, snapshot.now, limits)
+    known.published[event_id] = fingerprint
+    event, text = filled(event, found.now, limits)
     lane = lane_of(scope, event.plan_id)
     row = EventRow(
         event_id=event_id,
@@ -89,15 +91,20 @@ def publish(
         topic=event.topic,
         type=event.type,
         correlation_id=event.correlation_id or event_id,
-        at=snapshot.uptime,
+        at=found.uptime,
         envelope=text,
         fingerprint=fingerprint,
         deliveries=[],
         outlives=outlives,
     )
-    for subscriber in one_per_group(snapshot.subscribers.get((event.topic, event.type), [])):
-        row.deliveries.append(_deliver(subscriber, lane, snapshot))
+    for subscriber in one_per_group(audience.subscribers[event.topic, event.type]):
+        row.deliveries.append(_deliver(subscriber, lane, audience.busy, found.uptime))
     return row
+
+
+def topics_of(writes: Writes) -> list[str]:
+    """The topics of the events that are published, for who counts them."""
+    return [row.topic for row in writes if isinstance(row, EventRow)]
 
 
 def one_per_group(subscribers: list[SubscriptionRow]) -> list[SubscriptionRow]:
@@ -113,10 +120,10 @@ def covers(pattern: tuple[str, str], other: tuple[str, str]) -> bool:
     return all(mine in ("*", theirs) for mine, theirs in zip(pattern, other, strict=True))
 
 
-def _deliver(subscriber: SubscriptionRow, lane: str | None, snapshot: Snapshot) -> NewDelivery:
+def _deliver(subscriber: SubscriptionRow, lane: str | None, busy: set[tuple[int, str]], now: int) -> NewDelivery:
     if lane is None or not subscriber.ordered:
-        return NewDelivery(subscriber.group_id, subscriber.id, None, snapshot.uptime)
+        return NewDelivery(subscriber.group_id, subscriber.id, None, now)
     place_in_line = (subscriber.group_id, lane)
-    ready_at = None if place_in_line in snapshot.busy else snapshot.uptime
-    snapshot.busy.add(place_in_line)
+    ready_at = None if place_in_line in busy else now
+    busy.add(place_in_line)
     return NewDelivery(subscriber.group_id, subscriber.id, lane, ready_at)

@@ -10,66 +10,62 @@ from soorma_common.errors import EventIdConflict
 from soorma_common.events import decode_envelope
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
+from soorma_platform.engine.commands import Found, Writes
 from soorma_platform.engine.publishing import filled, publish
-from soorma_platform.engine.rows import (
-    DONE,
-    PUBLISHED,
-    CompensationRow,
-    Decision,
-    DeliveryRow,
-    PlanChange,
-    PlanRow,
-    Saga,
-    Snapshot,
-)
+from soorma_platform.engine.rows.deliveries import DeliveryRow, InHand
+from soorma_platform.engine.rows.events import KnownIds
+from soorma_platform.engine.rows.plans import PlanChange, PlanRow
+from soorma_platform.engine.rows.sagas import DONE, PUBLISHED, CompensationRow, Saga, SagasFound
 
 
-def register(change: PlanChange, snapshot: Snapshot, limits: Limits) -> None:
+def register(change: PlanChange, found: Found, limits: Limits) -> None:
     """Checks the compensations that a commit registers, and leaves out those that are registered already.
 
     What is accepted here must be possible to publish later: LimitExceeded and EventIdConflict are raised now.
     """
-    saga, fresh = snapshot.sagas[change.row.plan_id], []
+    saga, fresh = found.part(SagasFound).of[change.row.plan_id], []
     known = dict(saga.known)
     for new in change.compensations:
         before = known.get(new.event_id)
         if before == new.envelope:
             continue
-        if before is not None or _is_taken(new, snapshot):
+        if before is not None or _is_taken(new, found):
             raise EventIdConflict(
                 f"an event with the id {new.event_id!r} and other content, or for another purpose, is there already; "
                 "give this compensation its own id",
                 event_id=new.event_id,
             )
-        filled(decode_envelope(new.envelope), snapshot.now, limits)
+        filled(decode_envelope(new.envelope), found.now, limits)
         known[new.event_id] = new.envelope
         fresh.append(new)
     change.compensations = fresh
     limits.check("plan_compensations", saga.count + len(fresh), "the number of the plan's compensations")
 
 
-def _is_taken(new: CompensationRow, snapshot: Snapshot) -> bool:
-    return new.event_id in snapshot.published or new.event_id in snapshot.timers
+def _is_taken(new: CompensationRow, found: Found) -> bool:
+    known = found.part(KnownIds)
+    return new.event_id in known.published or new.event_id in known.timers
 
 
 def go_on(
-    decision: Decision, plan: PlanRow, new: list[CompensationRow], scope: Scope, snapshot: Snapshot
+    writes: Writes, plan: PlanRow, new: list[CompensationRow], scope: Scope, found: Found
 ) -> list[CompensationRow]:
     """Publishes the next compensation of a failed plan, unless one is under way; those whose state is new.
 
     `new` are those that this commit registers: the last of them comes first.
     """
-    saga = snapshot.sagas.get(plan.plan_id) or Saga(None, None)
+    sagas = found.part(SagasFound).of
+    saga = sagas.get(plan.plan_id) or Saga(None, None)
     following = new[-1] if new else saga.following
     if saga.under_way is not None or following is None:
         return []
     event = decode_envelope(following.envelope)
-    if _is_taken(following, snapshot):  # since it was registered: it is published all the same
+    if _is_taken(following, found):  # since it was registered: it is published all the same
         following.event_id = event.id = _own_id(scope, plan, following)
-    if row := publish(event, scope, snapshot, limits=None, outlives=True):
-        decision.events.append(row)
+    if row := publish(event, scope, found, limits=None, outlives=True):
+        writes.append(row)
     following.state = PUBLISHED
-    snapshot.sagas[plan.plan_id] = Saga(None, following, saga.count)
+    sagas[plan.plan_id] = Saga(None, following, saga.count)
     return [following]
 
 
@@ -78,16 +74,17 @@ def _own_id(scope: Scope, plan: PlanRow, row: CompensationRow) -> str:
     return hashlib.blake2b(msgspec.json.encode(place), digest_size=16).hexdigest()
 
 
-def on_settled(decision: Decision, delivery: DeliveryRow, snapshot: Snapshot) -> list[CompensationRow]:
+def on_settled(writes: Writes, delivery: DeliveryRow, found: Found) -> list[CompensationRow]:
     """The delivery is over: if it was the last of a compensation, that is done, and the next is published."""
-    plan = snapshot.delivery_plan
-    saga = snapshot.sagas.get(plan.plan_id) if plan is not None else None
+    in_hand, sagas = found.part(InHand), found.part(SagasFound).of
+    plan = in_hand.plan
+    saga = sagas.get(plan.plan_id) if plan is not None else None
     if plan is None or saga is None or saga.under_way is None or saga.under_way.event_id != delivery.event_id:
         return []
-    if snapshot.other_deliveries:
+    if in_hand.others:
         return []
     done = saga.under_way
     done.state = DONE
-    snapshot.sagas[plan.plan_id] = Saga(saga.following, None, saga.count)
+    sagas[plan.plan_id] = Saga(saga.following, None, saga.count)
     scope = Scope(delivery.tenant_id, delivery.user_id)
-    return [done, *go_on(decision, plan, [], scope, snapshot)]
+    return [done, *go_on(writes, plan, [], scope, found)]

@@ -2,46 +2,43 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from soorma_common.errors import Fenced
 from soorma_common.json_text import check
 from soorma_common.limits import Limits
 from soorma_common.names import Scope, check_name
-from soorma_platform.engine.rows import Decision, Needs, Snapshot, StepRow
+from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.rows.deliveries import DeliveryNeed, InHand
+from soorma_platform.engine.rows.steps import StepNeed, StepRow, StepsFound
 
 
-class Step(msgspec.Struct):
-    """The result of a step, as JSON text, and of which delivery it is."""
+class RecordStep:
+    """Keeps the result of a step of a delivery, the first of its name and occurrence.
 
-    fence: str
-    name: str
-    occurrence: int
-    result: str
+    Raises InvalidRequest or LimitExceeded where it is not one that can be recorded; `decide` raises Fenced if the
+    delivery is no longer this agent's.
+    """
 
+    def __init__(self, scope: Scope, fence: str, name: str, occurrence: int, result: str, *, limits: Limits) -> None:
+        check_name("step", name)
+        limits.check("step_bytes", len(result.encode()), f"the result of step {name!r}, in bytes,")
+        check(result.encode(), f"the result of step {name!r}")
+        self.scope = scope
+        self._fence = fence
+        self._name, self._occurrence = name, occurrence
+        self._result = result
+        self._limits = limits
 
-def check_step(step: Step, limits: Limits) -> None:
-    """Raises InvalidRequest or LimitExceeded where a step from outside is not one that can be recorded."""
-    check_name("step", step.name)
-    limits.check("step_bytes", len(step.result.encode()), f"the result of step {step.name!r}, in bytes,")
-    check(step.result.encode(), f"the result of step {step.name!r}")
+    def needs(self) -> list[Need]:
+        return [DeliveryNeed(self._fence), StepNeed(self._name, self._occurrence)]
 
-
-def needs_of_step(step: Step, scope: Scope) -> Needs:
-    """What must be loaded before a step is recorded."""
-    return Needs(scope, fence=step.fence, step=(step.name, step.occurrence))
-
-
-def record(step: Step, snapshot: Snapshot, limits: Limits) -> Decision:
-    """Keeps the result, the first of its name and occurrence; Fenced if the delivery is no longer this agent's."""
-    delivery = snapshot.delivery
-    if delivery is None:
-        raise Fenced("this delivery was given to another agent, or was settled: the result of the step is not kept")
-    if snapshot.recorded is not None:
-        return Decision()
-    count, size = snapshot.steps_so_far
-    limits.check("delivery_steps", count + 1, "the number of the delivery's steps")
-    total = size + len(step.result.encode())
-    limits.check("delivery_step_bytes", total, "the results of the delivery's steps, in bytes,")
-    row = StepRow(delivery.group_id, delivery.position, step.name, step.occurrence, snapshot.now, step.result)
-    return Decision(step=row)
+    def decide(self, found: Found) -> Decision[None]:
+        delivery, steps = found.part(InHand).delivery, found.part(StepsFound)
+        if delivery is None:
+            raise Fenced("this delivery was given to another agent, or was settled: the result of the step is not kept")
+        if steps.recorded is not None:
+            return Decision(None)
+        self._limits.check("delivery_steps", steps.count + 1, "the number of the delivery's steps")
+        total = steps.size + len(self._result.encode())
+        self._limits.check("delivery_step_bytes", total, "the results of the delivery's steps, in bytes,")
+        place = (delivery.group_id, delivery.position, self._name, self._occurrence)
+        return Decision(None, [StepRow(*place, found.now, self._result)])

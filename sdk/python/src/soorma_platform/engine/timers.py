@@ -9,9 +9,12 @@ from soorma_common.events import Timer, decode_envelope, encode_envelope
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import milliseconds
+from soorma_platform.engine.commands import Decision, Found, Need, Writes
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.publishing import filled, fingerprint_of, lane_of, publish
-from soorma_platform.engine.rows import Decision, Needs, PlanRow, Snapshot, TimerRow
+from soorma_platform.engine.rows.events import EventsNeed, KnownIds
+from soorma_platform.engine.rows.plans import PlanRow, PlansFound, PlansNeed
+from soorma_platform.engine.rows.timers import TimerCounts, TimerGone, TimerRow, TimersNeed
 
 
 def due_at(timer: Timer, now: Moment) -> int:
@@ -24,7 +27,7 @@ def due_at(timer: Timer, now: Moment) -> int:
 def set_timer(
     timer: Timer,
     scope: Scope,
-    snapshot: Snapshot,
+    found: Found,
     limits: Limits,
     *,
     incarnation: int | None = None,
@@ -35,28 +38,30 @@ def set_timer(
     With an `incarnation` of its plan it is a deadline; its event may `outlive` that. Raises EventIdConflict if its id
     was used in this tenant for another content, or waits for another time.
     """
-    event, due = timer.event, due_at(timer, snapshot.moment)
+    event, due = timer.event, due_at(timer, found.moment)
     fingerprint, asked = fingerprint_of(event), _asked(timer)
     event_id = event.id or ""  # the service gives every event an id before it asks
-    waiting = snapshot.timers.get(event_id)
-    known = waiting.fingerprint if waiting else snapshot.published.get(event_id)
-    if known is not None:
-        if known != fingerprint or (waiting and waiting.asked != asked):
+    known = found.part(KnownIds)
+    waiting = known.timers.get(event_id)
+    before = waiting.fingerprint if waiting else known.published.get(event_id)
+    if before is not None:
+        if before != fingerprint or (waiting and waiting.asked != asked):
             raise EventIdConflict(
                 f"an event with the id {event_id!r} and other content, or for another time, was published or timed "
                 "before; give this one its own id, or cancel that first",
                 event_id=event_id,
             )
         return None
-    filled(event, snapshot.now, limits)
-    count = snapshot.timers_of.get(event.plan_id, 0) + 1
+    filled(event, found.now, limits)
+    counts = found.part(TimerCounts).of
+    count = counts[event.plan_id] + 1
     limits.check("plan_timers", count, "the number of the plan's timers")
-    snapshot.timers_of[event.plan_id] = count
+    counts[event.plan_id] = count
     text = encode_envelope(event)
     is_delay = timer.at is msgspec.UNSET
     place = (event_id, scope, event.plan_id)
     row = TimerRow(*place, due, incarnation, asked, fingerprint, text, is_delay=is_delay, outlives=outlives)
-    snapshot.timers[event_id] = row
+    known.timers[event_id] = row
     return row
 
 
@@ -64,33 +69,39 @@ def _asked(timer: Timer) -> str:
     return f"in {timer.delay or 0} s" if timer.at is msgspec.UNSET else timer.at
 
 
-def needs_of_firing(timer: TimerRow) -> Needs:
-    """What must be loaded before a timer that is due can fire."""
-    event = decode_envelope(timer.envelope)
-    lane = lane_of(timer.scope, timer.plan_id)
-    return Needs(
-        timer.scope,
-        {} if timer.plan_id is None else {timer.plan_id: set()},
-        events=[(timer.event_id, event.topic, event.type)],
-        lanes={lane} if lane else set(),
-        timers={timer.event_id},
-    )
+class FireTimer:
+    """Publishes the event of a timer that is due, and removes the timer; nothing, if it is gone or not due.
 
+    Its outcome is the topic of the event, None where none was published.
+    """
 
-def fire(event_id: str, snapshot: Snapshot) -> Decision:
-    """Publishes the event of a timer that is due, and removes the timer; nothing, if it is gone or not due."""
-    timer = snapshot.timers.get(event_id)
-    if timer is None or timer.left(snapshot.moment) > 0 or timer.id is None:
-        return Decision()
-    decision = Decision(events=[], unset=[timer.id])
-    plan = snapshot.plans[timer.plan_id].row if timer.plan_id is not None else None
-    if plan is not None and _is_past(timer, plan, snapshot.now):
-        return decision
-    del snapshot.timers[event_id]
-    event = decode_envelope(timer.envelope)
-    if row := publish(event, timer.scope, snapshot, limits=None, outlives=timer.outlives):
-        decision.events.append(row)
-    return decision
+    def __init__(self, timer: TimerRow) -> None:
+        self.scope = timer.scope
+        self._event_id = timer.event_id
+        self._plan_id = timer.plan_id
+        self._event = decode_envelope(timer.envelope)
+
+    def needs(self) -> list[Need]:
+        event, lane = self._event, lane_of(self.scope, self._plan_id)
+        found: list[Need] = [] if self._plan_id is None else [PlansNeed({self._plan_id: set()})]
+        events = [(self._event_id, event.topic, event.type)]
+        return [*found, EventsNeed(events, {lane} if lane else set()), TimersNeed({self._event_id})]
+
+    def decide(self, found: Found) -> Decision[str | None]:
+        timers = found.part(KnownIds).timers
+        timer = timers.get(self._event_id)
+        if timer is None or timer.left(found.moment) > 0 or timer.id is None:
+            return Decision(None)
+        writes: Writes = [TimerGone(timer.id)]
+        plan = found.part(PlansFound).states[timer.plan_id].row if timer.plan_id is not None else None
+        if plan is not None and _is_past(timer, plan, found.now):
+            return Decision(None, writes)
+        del timers[self._event_id]
+        event = decode_envelope(timer.envelope)
+        row = publish(event, timer.scope, found, limits=None, outlives=timer.outlives)
+        if row is None:
+            return Decision(None, writes)
+        return Decision(row.topic, [*writes, row])
 
 
 def _is_past(timer: TimerRow, plan: PlanRow, now: int) -> bool:

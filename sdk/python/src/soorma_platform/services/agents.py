@@ -37,12 +37,14 @@ from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.deliveries import cause_of
 from soorma_platform.engine.life import is_dropped
-from soorma_platform.engine.steps import Step
+from soorma_platform.http.asgi import Disconnected, WebSocket
 from soorma_platform.identity import Principal
 from soorma_platform.logs import Log
-from soorma_platform.services.committer import Committer
-from soorma_platform.services.http.asgi import Disconnected, WebSocket
-from soorma_platform.stores.protocol import Claimed, Membership, Offer, Store, Unserved
+from soorma_platform.services.groups import subscribe
+from soorma_platform.stores.ports import Store
+from soorma_platform.stores.ports.deliveries import Claimed, Offer
+from soorma_platform.stores.ports.groups import Replica, Unserved
+from soorma_platform.work.committer import Committer
 
 POLL_SECONDS = 1.0
 VAIN_SECONDS = 0.1
@@ -73,6 +75,7 @@ class AgentConnection:
         self._socket = socket
         self._principal = principal
         self._store = store
+        self._deliveries, self._groups = store.deliveries, store.groups
         self._bus = bus
         self._committer = committer
         self._lease = lease
@@ -104,7 +107,7 @@ class AgentConnection:
             await self._socket.close(1008)
             return
         group = self._membership.group_id
-        with self._bus.bell(group_bell(group)) as self._bell, self._store.offered(self._offer):
+        with self._bus.bell(group_bell(group)) as self._bell, self._deliveries.offered(self._offer):
             await self._welcome()
             pump = asyncio.create_task(self._pump())
             self._committer.reservations.join(self._replica)
@@ -117,7 +120,7 @@ class AgentConnection:
                 await self._leave()
         if not self._is_stopping():
             with suppress(SoormaError):  # whoever stays looks again
-                await self._store.survey(group)
+                await self._groups.survey(group)
 
     async def _receive_hello(self) -> Hello:
         try:
@@ -141,10 +144,11 @@ class AgentConnection:
     async def _join(self) -> None:
         hello = self._hello
         owner = self._principal.owner_among("tenant_id of the hello", hello.tenant_id)
-        self._membership: Membership = await self._store.subscribe(owner, hello.agent, hello.subscriptions)
-        place = (self._membership.group_id, self._replica, hello.instance, hello.max_concurrency)
-        await self._store.join(*place, hello.process, hello.running, hello.connection)
-        kept = await self._store.resume(hello.running, self._lease, self._replica) if hello.running else []
+        self._membership = await subscribe(self._store, owner, hello.agent, hello.subscriptions)
+        replica = Replica(self._replica, hello.instance, hello.max_concurrency, hello.process, hello.connection)
+        if not await self._groups.join(self._membership.group_id, replica, hello.running):
+            raise Fenced("this agent has connected again since: what its earlier connection says does not count")
+        kept = await self._deliveries.resume(hello.running, self._lease, self._replica) if hello.running else []
         self._in_hand = {claimed.fence: claimed for claimed in kept}
         offer = self._offer = Offer(self._replica, self._lease, hello.max_concurrency, hello.process)
         offer.group_id = self._membership.group_id
@@ -165,7 +169,7 @@ class AgentConnection:
     async def _survey(self) -> list[Unserved]:
         """What nobody serves in the group now that this replica does, or does no longer."""
         try:
-            found = await self._store.survey(self._membership.group_id)
+            found = await self._groups.survey(self._membership.group_id)
         except SoormaError:
             self._survey_due = True
             return []
@@ -199,8 +203,8 @@ class AgentConnection:
             return  # the agents live on, and come back to the next process with what they have in hand
         with suppress(SoormaError):  # the leases run out by themselves
             if unsent := [claimed.fence for claimed in (*self._unsent, *self._offer.take())]:
-                await self._store.give_back(unsent)  # these cannot have killed it
-            await self._store.leave(self._replica)
+                await self._deliveries.give_back(unsent)  # these cannot have killed it
+            await self._groups.leave(self._replica)
         log.info("agent gone", agent=self._hello.agent, instance=self._hello.instance, in_hand=len(self._in_hand))
 
     # out
@@ -212,12 +216,13 @@ class AgentConnection:
         while True:
             try:
                 if loop.time() >= refresh_at:
-                    self._refresh(await self._store.subscription_patterns(self._membership.group_id))
+                    patterns = await self._groups.patterns(self._membership.group_id)
+                    self._refresh({one.id: (one.type, one.topic) for one in patterns})
                     refresh_at = loop.time() + POLL_SECONDS
                     if self._survey_due:
                         await self._survey()
                 if loop.time() >= seen_at:
-                    await self._store.seen(list(self._membership.own))
+                    await self._groups.seen(list(self._membership.own))
                     seen_at = loop.time() + SEEN_EVERY
                 if (wait := await self._deliver_some()) > 0:
                     await self._bell.wait(wait)
@@ -234,7 +239,7 @@ class AgentConnection:
         if not self._unsent:
             if (wait := await self._patience()) > 0:
                 return wait
-            await self._store.claim(self._offer)
+            await self._deliveries.claim(self._offer)
             self._take_filled()
             if not self._unsent:
                 return VAIN_SECONDS
@@ -264,7 +269,7 @@ class AgentConnection:
         If it has no room, until a lease runs out: that of an attempt of its own which has ended without a word, maybe.
         """
         ids = self._offer.subscription_ids if self._offer.credit > 0 else []
-        next_ready = await self._store.next_ready(ids)
+        next_ready = await self._deliveries.next_ready(ids)
         return POLL_SECONDS if next_ready is None else min(POLL_SECONDS, next_ready)
 
     async def _deliver_or_fail(self, claimed: Claimed) -> None:
@@ -283,7 +288,7 @@ class AgentConnection:
     async def _deliver(self, claimed: Claimed) -> None:
         handler = self._handlers.get(claimed.subscription_id)
         if handler is None or self._draining:  # its subscription has ended, or the agent stops: nothing of it has begun
-            await self._store.give_back([claimed.fence])
+            await self._deliveries.give_back([claimed.fence])
             self._drop(claimed.fence)
             return
         if claimed.verdict is not None:
@@ -311,7 +316,7 @@ class AgentConnection:
         plan = claimed.plan
         if plan is None:
             scope = Scope(claimed.tenant_id, claimed.user_id)
-            plan = (await self._store.plan(scope, claimed.plan_id, set())).row
+            plan = (await self._store.plans.get(scope, claimed.plan_id, set())).row
         return is_dropped(claimed.type, claimed.position, plan)
 
     async def _forsake(self, claimed: Claimed) -> None:
@@ -359,8 +364,8 @@ class AgentConnection:
         self._draining = True
         self._offer.subscription_ids = []
         with suppress(SoormaError):  # then its end may cost attempts; it must not be kept from ending
-            await self._store.drain(self._replica)
-            await self._store.survey(self._membership.group_id)
+            await self._groups.drain(self._replica)
+            await self._groups.survey(self._membership.group_id)
 
     async def _answer(self, frame: AgentFrame) -> None:
         number = getattr(frame, "number", 0)
@@ -388,7 +393,7 @@ class AgentConnection:
                 await self._record_step(frame)
             case ReleaseFrame(fences=fences):
                 mine = [fence for fence in fences if fence in self._in_hand]
-                await self._store.give_back(mine)
+                await self._deliveries.give_back(mine)
                 for fence in mine:
                     self._committer.reservations.release(fence)
                     self._drop(fence)
@@ -455,9 +460,9 @@ class AgentConnection:
         claimed = self._in_hand.get(frame.fence)
         if claimed is None:
             raise Fenced("this delivery was given to another agent before its step was recorded")
-        step = Step(frame.fence, frame.name, frame.occurrence, bytes(frame.result).decode())
+        scope, result = Scope(claimed.tenant_id, claimed.user_id), bytes(frame.result).decode()
         try:
-            await self._committer.record_step(Scope(claimed.tenant_id, claimed.user_id), step)
+            await self._committer.record_step(scope, frame.fence, frame.name, frame.occurrence, result)
         except Fenced:
             self._drop(frame.fence)
             raise

@@ -16,9 +16,9 @@ from soorma_common.events import CloudEvent, Envelope
 from soorma_common.names import Owner
 from soorma_common.registry import EventInfo, EventPage
 from soorma_common.topics import Topic
-from soorma_platform.services.http import Answer, Request
-from soorma_platform.services.http.openapi import LICENSE, SCHEMAS, Types
-from soorma_platform.stores.protocol import Store
+from soorma_platform.http import Answer, Request
+from soorma_platform.http.openapi import LICENSE, SCHEMAS, Types
+from soorma_platform.services.directory import Directory
 
 MOST_TYPES = 1_000
 JSON_SCHEMA = "application/schema+json;version=draft-2020-12"
@@ -48,14 +48,14 @@ _HELLO_EXAMPLE = {
 }
 
 
-async def answer(store: Store, request: Request) -> Answer:
+async def answer(directory: Directory, request: Request) -> Answer:
     """The document for whoever asks, with the event types of the tenant in the request, if it names one."""
-    return Answer(await document(store, request.principal.owner, request.header("Host") or "localhost"))
+    return Answer(await document(directory, request.principal.owner, request.header("Host") or "localhost"))
 
 
-async def document(store: Store, owner: Owner, host: str) -> bytes:
+async def document(directory: Directory, owner: Owner, host: str) -> bytes:
     """The document as JSON text, with the event types that are registered for a tenant, or for all of them."""
-    page = await store.definitions(owner, None, None, "", MOST_TYPES)
+    page = await directory.definitions(owner, None, None, "", MOST_TYPES)
     return await asyncio.to_thread(_document, page, host)
 
 

@@ -32,24 +32,27 @@ from soorma_common.events import (
     from_cloudevent,
     to_cloudevent,
 )
+from soorma_common.groups import DeadLetterInfo, GroupInfo
 from soorma_common.json_text import decode
-from soorma_common.limits import Limits
 from soorma_common.memory import Commit
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, All, Scope, check_name
 from soorma_common.topics import Topic, check_topic
+from soorma_platform import http
 from soorma_platform.buses.protocol import Bus, correlation_bell
-from soorma_platform.engine.rows import LogEntry
+from soorma_platform.engine.dead_letters import ReplayDeadLetter
+from soorma_platform.engine.rows.events import LogEntry
+from soorma_platform.http import ANYBODY_KNOWN, TENANT_ID, USER_ID, Endpoint, Request, Response, Socket
+from soorma_platform.http.asgi import WebSocket
 from soorma_platform.identity import Access, Principal
 from soorma_platform.metrics import Metrics
-from soorma_platform.services import http
 from soorma_platform.services.agents import AgentConnection
-from soorma_platform.services.committer import Committer
-from soorma_platform.services.http import ANYBODY_KNOWN, TENANT_ID, USER_ID, Endpoint, Request, Response, Socket
-from soorma_platform.services.http.asgi import WebSocket
+from soorma_platform.services.directory import Directory
+from soorma_platform.services.groups import dead_letter_info, group_info, unsubscribe
 from soorma_platform.services.log import Filter, LogReader
-from soorma_platform.services.payloads import PayloadCheck
 from soorma_platform.services.timers import timer_endpoints
-from soorma_platform.stores.protocol import DeadLetterInfo, GroupInfo, Store
+from soorma_platform.stores.ports import Store
+from soorma_platform.work.committer import Committer
+from soorma_platform.work.past import log_from
 
 LONGEST_WAIT = 60
 CANCELLED = "plan.cancelled"
@@ -150,10 +153,10 @@ _AGENTS = frozenset({Access.AGENT})
 
 def event_service(
     store: Store,
+    directory: Directory,
     bus: Bus,
-    limits: Limits,
-    payloads: PayloadCheck | None = None,
-    metrics: Metrics | None = None,
+    committer: Committer,
+    metrics: Metrics,
     *,
     lease: float,
     is_stopping: Callable[[], bool],
@@ -162,8 +165,7 @@ def event_service(
 
     While `is_stopping`, agents that lose their connection keep what they have in hand.
     """
-    committer = Committer(store, limits, payloads, metrics)
-    faces = _Events(store, bus, committer, lease, is_stopping)
+    faces = _Events(store, directory, bus, committer, lease=lease, is_stopping=is_stopping)
     letters = "/v1/events/dead-letters"
     return http.Application(
         "events",
@@ -186,11 +188,11 @@ def event_service(
             Endpoint("POST", f"{letters}/{{number}}/replay", _OF_TENANT, faces.replay, Replayed, query=(TENANT_ID,),
                      numbers=(_NUMBER,), errors=(NotFound, PlanEnded, Conflict),
                      idempotent=True),
-            *timer_endpoints(store, committer),
+            *timer_endpoints(store.timers, committer),
             Endpoint("POST", "/v1/events/renew", _AGENTS, faces.renew, Renewed, RenewBody),
             Endpoint("GET", "/asyncapi.json", ANYBODY_KNOWN, faces.asyncapi, dict[str, Any]),
         ],
-        store,
+        store.health,
         {"/v1/events/connect": Socket(_AGENTS, faces.connect)},
         metrics,
         about=__doc__ or "",
@@ -199,9 +201,17 @@ def event_service(
 
 class _Events:
     def __init__(
-        self, store: Store, bus: Bus, committer: Committer, lease: float, is_stopping: Callable[[], bool]
+        self,
+        store: Store,
+        directory: Directory,
+        bus: Bus,
+        committer: Committer,
+        *,
+        lease: float,
+        is_stopping: Callable[[], bool],
     ) -> None:
         self._store = store
+        self._directory = directory
         self._bus = bus
         self._committer = committer
         self._lease = lease
@@ -247,17 +257,17 @@ class _Events:
             correlation_id=_CORRELATION.of(request),
         )
         as_cloudevents = _FORMAT.of(request) == "cloudevents"
-        end = await self._store.log_end()
+        end = await self._store.log.end()
         after = _FROM_NOW.given(request, end)
         if (resumed := request.header("Last-Event-ID")) is not None:
             after = http.whole("Last-Event-ID", resumed)
         if after > end:
             raise NotFound(f"the log ends at position {end}, it cannot be read from {after} on")
-        await self._store.log(after, 1)  # HistoryGone before the stream begins
+        await log_from(self._store.log, after, 1)  # HistoryGone before the stream begins
         return http.ServerSent(self._follow(wanted, after, as_cloudevents=as_cloudevents))
 
     async def _follow(self, wanted: Filter, after: int, *, as_cloudevents: bool) -> AsyncGenerator[bytes, None]:
-        with LogReader(self._store, self._bus, wanted, after, self._turns) as reader:
+        with LogReader(self._store.log, self._bus, wanted, after, self._turns) as reader:
             yield b"id: %d\n: reading from here\n\n" % after
             told, silent = after, 0.0
             while True:
@@ -284,7 +294,7 @@ class _Events:
         The answer is the first event behind the request of its correlation id, response event and response topic.
         """
         event_id, scope = request.name("event_id"), request.scope
-        asked = await self._store.event(scope.tenant_id, event_id)
+        asked = await self._store.log.event(scope.tenant_id, event_id)
         if asked is None or asked.user_id != scope.user_id:
             raise NotFound(f"there is no event {event_id!r}")
         envelope = decode_envelope(asked.envelope)
@@ -301,7 +311,7 @@ class _Events:
         loop = asyncio.get_running_loop()
         with self._bus.bell(correlation_bell(scope, asked.correlation_id)) as bell:
             while True:
-                entries = await self._store.correlated(scope, asked.correlation_id, after, CORRELATED_PAGE)
+                entries = await self._store.log.correlated(scope, asked.correlation_id, after, CORRELATED_PAGE)
                 for entry in entries:
                     if _answers(entry, envelope):
                         return entry
@@ -316,13 +326,13 @@ class _Events:
         body = http.decode(await request.body(), _renew_body)
         if len(body.fences) > MOST_FENCES:
             raise InvalidRequest(f"at most {MOST_FENCES} leases are renewed at once, not {len(body.fences)}")
-        kept = await self._store.renew(body.replica, body.fences, self._lease)
+        kept = await self._store.deliveries.renew(body.replica, body.fences, self._lease)
         self._committer.reservations.renew(kept, lost=set(body.fences).difference(kept))
         return http.answer(Renewed(kept))
 
     async def groups(self, request: Request) -> Response:
         """Lists the groups that take events, and what waits for them."""
-        return http.answer(Groups(await self._store.groups(TENANT_ID.owner(request))))
+        return http.answer(Groups([group_info(one) for one in await self._store.groups.list(TENANT_ID.owner(request))]))
 
     async def unsubscribe(self, request: Request) -> Response:
         """Ends a group's subscription to a type, unless an agent is connected that handles it.
@@ -332,7 +342,7 @@ class _Events:
         """
         group, kind, topic = request.name("group"), request.name("type"), _TOPIC.of(request)
         drop = _WAITING.of(request) == "drop"
-        waited = await self._store.unsubscribe(TENANT_ID.owner(request), group, kind, topic, drop=drop)
+        waited = await unsubscribe(self._store.groups, TENANT_ID.owner(request), group, kind, topic, drop=drop)
         if waited is None:
             raise NotFound(f"group {group!r} has no subscription to {kind!r} on topic {topic!r}")
         return http.answer(Unsubscribed(waited))
@@ -341,16 +351,16 @@ class _Events:
         """Lists the events that groups gave up, and why."""
         limit = _LIMIT.given(request)
         place = (TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.given(request))
-        rows = await self._store.dead_letters(*place, limit + 1)
+        rows = await self._store.groups.dead_letters(*place, limit + 1)
         following = rows[limit - 1].id if len(rows) > limit else None
-        return http.answer(DeadLetterPage(rows[:limit], following))
+        return http.answer(DeadLetterPage([dead_letter_info(row) for row in rows[:limit]], following))
 
     async def replay(self, request: Request) -> Response:
         """Gives a dead letter to its group again, as if it came now."""
         letter = request.names["number"]
         is_number = letter.isascii() and letter.isdigit() and len(letter) <= 18
         owner, key = TENANT_ID.owner(request), request.idempotency_key
-        if not is_number or not await self._store.replay(owner, int(letter), key):
+        if not is_number or not await self._store.transact(ReplayDeadLetter(owner, int(letter), key)):
             raise NotFound(f"there is no dead letter {letter}; GET /v1/events/dead-letters lists them")
         return http.answer(Replayed(int(letter)))
 
@@ -358,7 +368,7 @@ class _Events:
         """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
         from soorma_platform.services import asyncapi  # noqa: PLC0415 - only who asks for it pays for it
 
-        return await asyncapi.answer(self._store, request)
+        return await asyncapi.answer(self._directory, request)
 
     async def connect(self, socket: WebSocket, principal: Principal) -> None:
         """Serves an agent."""

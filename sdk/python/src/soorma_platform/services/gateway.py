@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 
 from soorma_common import __version__
+from soorma_platform import http
+from soorma_platform.http import ANYBODY_KNOWN, Endpoint, Request, Response
+from soorma_platform.http.asgi import AsgiScope, Receive, Send
 from soorma_platform.metrics import Metrics
-from soorma_platform.services import http
-from soorma_platform.services.http import ANYBODY_KNOWN, Endpoint, Request, Response
-from soorma_platform.services.http.asgi import AsgiScope, Receive, Send
-from soorma_platform.stores.protocol import Store
+from soorma_platform.services.directory import Directory
+from soorma_platform.stores.ports.health import HealthStore
 
 NAME = "gateway"
 
@@ -51,14 +52,16 @@ class Gateway(http.Application):
         self,
         services: Mapping[str, http.Application],
         addresses: Mapping[str, str],
-        store: Store,
+        directory: Directory,
+        health: HealthStore,
         metrics: Metrics | None = None,
     ) -> None:
         own = [
             Endpoint("GET", "/", ANYBODY_KNOWN, self.page, str, media_type="text/html"),
             Endpoint("GET", "/asyncapi.json", ANYBODY_KNOWN, self.asyncapi, dict[str, Any]),
         ]
-        super().__init__(NAME, own, store, metrics=metrics, about=__doc__ or "")
+        self._directory = directory
+        super().__init__(NAME, own, health, metrics=metrics, about=__doc__ or "")
         self._services = services
         self._addresses = addresses
         self._led = {f"/v1/{name}/": service for name, service in services.items()}
@@ -87,7 +90,7 @@ class Gateway(http.Application):
         """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
         from soorma_platform.services import asyncapi  # noqa: PLC0415 - only who asks for it pays for it
 
-        return await asyncapi.answer(self._store, request)
+        return await asyncapi.answer(self._directory, request)
 
     async def page(self, _: Request) -> Response:
         """A page for people: what runs, where, and how it is."""
@@ -108,7 +111,7 @@ class Gateway(http.Application):
 
     def describe(self) -> bytes:
         """The OpenAPI document of all services, as JSON text."""
-        from soorma_platform.services.http import openapi  # noqa: PLC0415 - only who asks for it pays for it
+        from soorma_platform.http import openapi  # noqa: PLC0415 - only who asks for it pays for it
 
         tables = {name: service.endpoints for name, service in self._services.items()}
         led = {name: [one for one in table if one.path.startswith("/v1/")] for name, table in tables.items()}

@@ -14,8 +14,9 @@ import msgspec
 
 from soorma_common.names import All, Owner
 from soorma_platform.buses.protocol import Bus
-from soorma_platform.engine.rows import LogEntry
-from soorma_platform.stores.protocol import Store
+from soorma_platform.engine.rows.events import LogEntry
+from soorma_platform.stores.ports.log import LogStore
+from soorma_platform.work.past import log_from
 
 PAGE = 500
 MOST_NEWS = 100
@@ -50,10 +51,10 @@ class LogReader:
     Readers that share `turns` read from the store one at a time.
     """
 
-    def __init__(self, store: Store, bus: Bus, wanted: Filter, after: int, turns: asyncio.Lock | None = None) -> None:
+    def __init__(self, log: LogStore, bus: Bus, wanted: Filter, after: int, turns: asyncio.Lock | None = None) -> None:
         self.position = after
         self._turns = turns or asyncio.Lock()
-        self._store = store
+        self._log = log
         self._bus = bus
         self._wanted = wanted
         self._queue: deque[LogEntry] = deque()
@@ -101,7 +102,7 @@ class LogReader:
     async def _page(self) -> list[LogEntry]:
         """The next page. However many readers are behind, one of them reads in a turn of the event loop."""
         async with self._turns:
-            page = await self._store.log(self.position, PAGE)
+            page = await log_from(self._log, self.position, PAGE)
             await asyncio.sleep(0)
             return page
 

@@ -27,7 +27,6 @@ from soorma_common.errors import (
     to_problem,
 )
 from soorma_common.identity import entry_id
-from soorma_common.limits import Limits
 from soorma_common.memory import (
     STATUSES,
     Action,
@@ -53,16 +52,17 @@ from soorma_common.memory import (
 from soorma_common.names import Name, Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set, Ttl
 from soorma_common.times import rfc3339
+from soorma_platform import http
 from soorma_platform.buses.protocol import Bus, plan_bell
 from soorma_platform.engine.history import check_past
-from soorma_platform.engine.rows import EntryRow, HistoryRow, PlanRow
+from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, PlanRow
+from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
-from soorma_platform.services import http
-from soorma_platform.services.committer import Committer
-from soorma_platform.services.http import Endpoint, Request, Response
-from soorma_platform.services.payloads import PayloadCheck
-from soorma_platform.stores.protocol import Store
+from soorma_platform.stores.ports.health import HealthStore
+from soorma_platform.stores.ports.plans import PlanStore
+from soorma_platform.work.committer import Committer
+from soorma_platform.work.past import history_of, value_at, values_at
 
 LONGEST_PAGE = 1_000
 WATCH_PAGE = 100
@@ -117,10 +117,10 @@ _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 
 
 def memory_service(
-    store: Store, bus: Bus, limits: Limits, payloads: PayloadCheck | None = None, metrics: Metrics | None = None
+    plans: PlanStore, health: HealthStore, bus: Bus, committer: Committer, metrics: Metrics
 ) -> http.Application:
-    """The service as an ASGI application; `payloads` checks what its commits publish."""
-    faces = _Memory(store, bus, Committer(store, limits, payloads, metrics))
+    """The service as an ASGI application."""
+    faces = _Memory(plans, bus, committer)
     plan, key = "/v1/memory/working/{plan_id}", "/v1/memory/working/{plan_id}/{key}"
     return http.Application(
         "memory",
@@ -153,15 +153,15 @@ def memory_service(
             Endpoint("GET", "/v1/memory/watch/{plan_id}", _OF_USER, faces.watch, CommitSeen, query=(_FROM_NOW,),
                      headers=(_LAST_ID,), errors=(NotFound, HistoryGone), streams=True),
         ],
-        store,
+        health,
         metrics=metrics,
         about=__doc__ or "",
     )  # fmt: skip
 
 
 class _Memory:
-    def __init__(self, store: Store, bus: Bus, committer: Committer) -> None:
-        self._store = store
+    def __init__(self, plans: PlanStore, bus: Bus, committer: Committer) -> None:
+        self._plans = plans
         self._bus = bus
         self._committer = committer
 
@@ -170,7 +170,7 @@ class _Memory:
         scope, plan_id, key = request.scope, request.name("plan_id"), request.name("key")
         if (revision := _REVISION.of(request)) is not None:
             return await self._get_at(scope, plan_id, key, revision)
-        row = await self._store.entry(scope, plan_id, key)
+        row = await self._plans.entry(scope, plan_id, key)
         if row is None:
             raise _missing(plan_id, key)
         tag = b'"%d"' % row.revision
@@ -179,8 +179,8 @@ class _Memory:
         return http.Answer(_encode(_entry(scope, plan_id, row)), tag=tag)
 
     async def _get_at(self, scope: Scope, plan_id: str, key: str, revision: int) -> Response:
-        check_past((await self._store.plan(scope, plan_id, set())).row, revision)
-        text = await self._store.value_at(scope, plan_id, key, revision, _COLLAPSED)
+        check_past((await self._plans.get(scope, plan_id, set())).row, revision)
+        text = await value_at(self._plans, scope, plan_id, key, revision, _COLLAPSED)
         if text is None:
             raise _missing(plan_id, key, f" at revision {revision}")
         return http.answer(ValueAt(plan_id, key, msgspec.Raw(text.encode()), revision))
@@ -240,7 +240,7 @@ class _Memory:
         keys = http.decode(await request.body(), _many_body).keys
         if len(keys) > LONGEST_PAGE:
             raise InvalidRequest(f"at most {LONGEST_PAGE} keys can be read at once, not {len(keys)}")
-        state = await self._store.plan(scope, plan_id, {check_name("key", key) for key in keys})
+        state = await self._plans.get(scope, plan_id, {check_name("key", key) for key in keys})
         entries = {key: _entry(scope, plan_id, row) for key, row in state.entries.items()}
         size = sum(len(row.value) for row in state.entries.values())
         return await http.large_answer(Entries(plan_id, state.row.revision, entries), size)
@@ -252,7 +252,7 @@ class _Memory:
             return await self._entries_at(request, scope, plan_id, revision)
         limit = _LIMIT.given(request)
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
-        plan, rows = await self._store.entries(scope, plan_id, prefix, after, limit + 1)
+        plan, rows = await self._plans.entries(scope, plan_id, prefix, after, limit + 1)
         page = rows[:limit]
         following = page[-1].key if len(rows) > limit else None
         if _VALUES.of(request) == "false":
@@ -263,7 +263,7 @@ class _Memory:
 
     async def _entries_at(self, request: Request, scope: Scope, plan_id: str, revision: int) -> Response:
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
-        page = await self._store.values_at(scope, plan_id, revision, prefix, after, _LIMIT.given(request))
+        page = await values_at(self._plans, scope, plan_id, revision, prefix, after, _LIMIT.given(request))
         if _VALUES.of(request) == "false":
             return http.answer(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
         entries = [PastEntry(key, msgspec.Raw(text.encode())) for key, text in page.values]
@@ -276,14 +276,14 @@ class _Memory:
         status = _STATUS.of(request)
         wanted = None if status == "any" else status
         stalled = _STALLED.of(request) == "true"
-        rows = await self._store.plans(scope, _AFTER_PLAN.of(request) or "", limit + 1, wanted, stalled=stalled)
+        rows = await self._plans.list(scope, _AFTER_PLAN.of(request) or "", limit + 1, wanted, stalled=stalled)
         following = rows[limit - 1].plan_id if len(rows) > limit else None
         return http.answer(PlanPage([_plan_info(row) for row in rows[:limit]], following))
 
     async def plan(self, request: Request) -> Response:
         """Tells of a plan: whether it is active or how it ended, its revision, sizes and times."""
         plan_id = request.name("plan_id")
-        row = (await self._store.plan(request.scope, plan_id, set())).row
+        row = (await self._plans.get(request.scope, plan_id, set())).row
         if not row.live:
             raise NotFound(f"there is no plan {plan_id!r}, or nothing is left of it", plan_id=plan_id)
         return http.answer(_plan_info(row))
@@ -292,7 +292,7 @@ class _Memory:
         """Tells the changes of a plan, or of one of its keys, oldest first."""
         scope, plan_id, limit = request.scope, request.name("plan_id"), _LIMIT.given(request)
         after = _SINCE.of(request)
-        plan, rows = await self._store.history(scope, plan_id, _KEY.of(request), after, None, limit)
+        plan, rows = await history_of(self._plans, scope, plan_id, _KEY.of(request), after, limit)
         following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
         changes = [_change(row) for row in rows]
         size = sum(len(row.argument or "") for row in rows)
@@ -301,7 +301,7 @@ class _Memory:
     async def actions(self, request: Request) -> Response:
         """Tells the recorded actions of a plan, in order."""
         scope, plan_id, limit = request.scope, request.name("plan_id"), _MANY.given(request)
-        rows = await self._store.actions(scope, plan_id, _AFTER_ACTION.given(request), limit + 1)
+        rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.given(request), limit + 1)
         following = rows[limit - 1].action if len(rows) > limit else None
         return http.answer(ActionPage(plan_id, [_action(row) for row in rows[:limit]], following))
 
@@ -311,13 +311,13 @@ class _Memory:
         An event's id is the revision; whoever sends it as Last-Event-ID resumes behind it.
         """
         scope, plan_id = request.scope, request.name("plan_id")
-        current = (await self._store.plan(scope, plan_id, set())).row.revision
+        current = (await self._plans.get(scope, plan_id, set())).row.revision
         after = _FROM_NOW.given(request, current)
         if (resumed := request.header("Last-Event-ID")) is not None:
             after = http.whole("Last-Event-ID", resumed)
         if after > current:
             raise NotFound(f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on")
-        await self._store.history(scope, plan_id, None, after, None, 1)  # HistoryGone before the stream begins
+        await history_of(self._plans, scope, plan_id, None, after, 1)  # HistoryGone before the stream begins
         return http.ServerSent(self._changes(scope, plan_id, after))
 
     async def _changes(self, scope: Scope, plan_id: str, after: int) -> AsyncGenerator[bytes, None]:
@@ -326,7 +326,7 @@ class _Memory:
             yield b"id: %d\n: watching from here\n\n" % after
             while True:
                 try:
-                    _, rows = await self._store.history(scope, plan_id, None, after, None, WATCH_PAGE)
+                    _, rows = await history_of(self._plans, scope, plan_id, None, after, WATCH_PAGE)
                 except SoormaError as error:
                     yield http.sent_event("problem", _encode(to_problem(error)))
                     return

@@ -22,12 +22,13 @@ from soorma_common.registry import (
     check_definition,
 )
 from soorma_common.topics import Topic, check_topic
+from soorma_platform import http
+from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
-from soorma_platform.services import http
-from soorma_platform.services.http import Endpoint, Request, Response
-from soorma_platform.services.payloads import PayloadCheck
-from soorma_platform.stores.protocol import Store
+from soorma_platform.services.directory import Directory
+from soorma_platform.stores.ports.health import HealthStore
+from soorma_platform.work.payloads import PayloadCheck
 
 LONGEST_PAGE = 1_000
 
@@ -68,9 +69,11 @@ _announcement = msgspec.json.Decoder(Announcement)
 _definition = msgspec.json.Decoder(DefinitionBody)
 
 
-def registry_service(store: Store, payloads: PayloadCheck, metrics: Metrics | None = None) -> http.Application:
+def registry_service(
+    directory: Directory, health: HealthStore, payloads: PayloadCheck, metrics: Metrics
+) -> http.Application:
     """The service as an ASGI application; `payloads` is told when an event definition has changed."""
-    faces = _Registry(store, payloads)
+    faces = _Registry(directory, payloads)
     agents, events = "/v1/registry/agents", "/v1/registry/events"
     instance, version = f"{agents}/{{name}}/instances/{{instance}}", f"{events}/{{type}}/versions/{{version}}"
     return http.Application(
@@ -98,15 +101,15 @@ def registry_service(store: Store, payloads: PayloadCheck, metrics: Metrics | No
             Endpoint("DELETE", version, _AUTHORS, faces.undefine, Removed,
                      numbers=(_VERSION,)),
         ],
-        store,
+        health,
         metrics=metrics,
         about=__doc__ or "",
     )  # fmt: skip
 
 
 class _Registry:
-    def __init__(self, store: Store, payloads: PayloadCheck) -> None:
-        self._store = store
+    def __init__(self, directory: Directory, payloads: PayloadCheck) -> None:
+        self._directory = directory
         self._payloads = payloads
 
     async def agents(self, request: Request) -> Response:
@@ -121,12 +124,12 @@ class _Registry:
             produces=_PRODUCES.of(request),
         )
         tenant_id, after = _tenant(request), _AFTER_AGENT.given(request)
-        return http.answer(await self._store.agents(tenant_id, wanted, after, _LIMIT.given(request)))
+        return http.answer(await self._directory.agents(tenant_id, wanted, after, _LIMIT.given(request)))
 
     async def agent(self, request: Request) -> Response:
         """Tells of an agent that is alive and serves the tenant; its own goes before one that serves all."""
         tenant_id, name = _tenant(request), request.name("name")
-        found = await self._store.agent(tenant_id, name)
+        found = await self._directory.agent(tenant_id, name)
         if found is None:
             raise NotFound(f"no agent {name!r} is running for tenant {tenant_id!r}", name=name)
         return http.answer(found)
@@ -140,7 +143,7 @@ class _Registry:
         announcement = check_announcement(http.decode(await request.body(), _announcement))
         for capability in announcement.capabilities:
             await self._check_schemas(capability)
-        return http.answer(await self._store.announce(owner, name, instance, announcement))
+        return http.answer(await self._directory.announce(owner, name, instance, announcement))
 
     async def _check_schemas(self, capability: str | Capability) -> None:
         if isinstance(capability, str):
@@ -152,7 +155,7 @@ class _Registry:
     async def heartbeat(self, request: Request) -> Response:
         """Says that an instance lives on. 404 if it is not known, or has expired: announce it again."""
         owner, name, instance = request.principal.owner, request.name("name"), request.name("instance")
-        found = await self._store.heartbeat(owner, name, instance)
+        found = await self._directory.heartbeat(owner, name, instance)
         if found is None:
             raise NotFound(f"instance {instance!r} of agent {name!r} is not registered; announce it again", name=name)
         return http.answer(found)
@@ -160,7 +163,7 @@ class _Registry:
     async def deregister(self, request: Request) -> Response:
         """Removes an instance; with its last one the agent is gone."""
         owner, name, instance = request.principal.owner, request.name("name"), request.name("instance")
-        return http.answer(Removed(await self._store.deregister(owner, name, instance)))
+        return http.answer(Removed(await self._directory.deregister(owner, name, instance)))
 
     async def events(self, request: Request) -> Response:
         """Lists the event types of the tenant, by name, each in its newest version."""
@@ -168,7 +171,7 @@ class _Registry:
         topic = None if topic is None else check_topic(topic)
         after, limit = _AFTER_TYPE.of(request) or "", _LIMIT.given(request)
         tenant_id = _tenant(request)
-        return http.answer(await self._store.definitions(tenant_id, _TYPE.of(request), topic, after, limit))
+        return http.answer(await self._directory.definitions(tenant_id, _TYPE.of(request), topic, after, limit))
 
     async def event(self, request: Request) -> Response:
         """Tells the newest version of an event type."""
@@ -180,7 +183,7 @@ class _Registry:
 
     async def _event(self, request: Request, version: int | None) -> Response:
         tenant_id, event_type = _tenant(request), request.name("type")
-        found = await self._store.definition(tenant_id, event_type, version)
+        found = await self._directory.definition(tenant_id, event_type, version)
         if found is None:
             which = "" if version is None else f" in version {version}"
             raise NotFound(f"event type {event_type!r} is not defined{which}", event_type=event_type)
@@ -196,13 +199,13 @@ class _Registry:
         check_definition(wanted)
         if wanted.schema is not None:
             await self._payloads.check_schema(f"the schema of event {event_type!r}", wanted.schema)
-        found = await self._store.define(owner, wanted)
+        found = await self._directory.define(owner, wanted)
         self._payloads.forget()
         return http.answer(found)
 
     async def undefine(self, request: Request) -> Response:
         """Removes a version of an event type."""
-        done = await self._store.undefine(request.principal.owner, request.name("type"), _version(request))
+        done = await self._directory.undefine(request.principal.owner, request.name("type"), _version(request))
         self._payloads.forget()
         return http.answer(Removed(done))
 

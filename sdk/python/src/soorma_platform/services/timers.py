@@ -9,12 +9,12 @@ from soorma_common.events import Timer, TimerBody, TimerInfo, check_timer, decod
 from soorma_common.memory import Commit
 from soorma_common.names import check_name
 from soorma_common.times import rfc3339
-from soorma_platform.engine.rows import TimerRow
+from soorma_platform import http
+from soorma_platform.engine.rows.timers import TimerRow
+from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
-from soorma_platform.services import http
-from soorma_platform.services.committer import Committer
-from soorma_platform.services.http import Endpoint, Request, Response
-from soorma_platform.stores.protocol import Store
+from soorma_platform.stores.ports.timers import TimerStore
+from soorma_platform.work.committer import Committer
 
 LONGEST_PAGE = 1_000
 
@@ -44,22 +44,22 @@ class Cancelled(msgspec.Struct):
     cancelled: bool
 
 
-def timer_endpoints(store: Store, committer: Committer) -> list[Endpoint]:
+def timer_endpoints(timers: TimerStore, committer: Committer) -> list[Endpoint]:
     """What the event service answers of timers."""
-    faces = _Timers(store, committer)
-    timers = "/v1/events/timers"
+    faces = _Timers(timers, committer)
+    path = "/v1/events/timers"
     return [
-        Endpoint("POST", timers, _OF_USER, faces.set, Timed, TimerBody, headers=(http.FENCE,), idempotent=True,
+        Endpoint("POST", path, _OF_USER, faces.set, Timed, TimerBody, headers=(http.FENCE,), idempotent=True,
                  errors=(EventIdConflict, Fenced, InvalidPayload, LimitExceeded, IdempotencyMismatch)),
-        Endpoint("GET", timers, _OF_USER, faces.list, TimerPage, query=(_PLAN, _AFTER, _LIMIT)),
-        Endpoint("DELETE", f"{timers}/{{event_id}}", _OF_USER, faces.cancel, Cancelled, headers=(http.FENCE,),
+        Endpoint("GET", path, _OF_USER, faces.list, TimerPage, query=(_PLAN, _AFTER, _LIMIT)),
+        Endpoint("DELETE", f"{path}/{{event_id}}", _OF_USER, faces.cancel, Cancelled, headers=(http.FENCE,),
                  idempotent=True, errors=(Fenced, IdempotencyMismatch)),
     ]  # fmt: skip
 
 
 class _Timers:
-    def __init__(self, store: Store, committer: Committer) -> None:
-        self._store = store
+    def __init__(self, timers: TimerStore, committer: Committer) -> None:
+        self._timers = timers
         self._committer = committer
 
     async def set(self, request: Request) -> Response:
@@ -75,7 +75,7 @@ class _Timers:
     async def list(self, request: Request) -> Response:
         """Lists the events that wait to be published, in the order they were set."""
         scope, limit = request.scope, _LIMIT.given(request)
-        rows = await self._store.timers(scope, _PLAN.of(request), _AFTER.given(request), limit + 1)
+        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.given(request), limit + 1)
         following = rows[limit - 1].id if len(rows) > limit else None
         return http.answer(TimerPage([_info(row) for row in rows[:limit]], following))
 

@@ -13,7 +13,7 @@ from soorma.testing.asgi import Exchange, Message, http_scope, lost, socket_scop
 from soorma.transport import Service
 
 if TYPE_CHECKING:
-    from soorma_platform.services.http.asgi import AsgiApp
+    from soorma_platform.http.asgi import AsgiApp
 
 
 class Network:

@@ -12,19 +12,26 @@ from msgspec.structs import replace
 from simulator.platform import Disk
 from soorma.bus import PlatformOutbox
 from soorma.transaction import HandlerTransaction
-from soorma_common.events import Envelope, decode_envelope
-from soorma_platform.engine import publishing, timers
-from soorma_platform.engine.moments import Moment
+from soorma_common.events import Envelope
+from soorma_platform.engine import publishing
+from soorma_platform.engine.commands import Decision, Found
 from soorma_platform.engine.plans import PlanEditor
-from soorma_platform.engine.rows import Decision, DeliveryRow, NewDelivery, Snapshot, TimerRow
-from soorma_platform.services import reservations
+from soorma_platform.engine.rows.answers import AnswerNeed
+from soorma_platform.engine.rows.deliveries import DeliveryRow, InHand, Settled
+from soorma_platform.engine.rows.events import KnownIds, NewDelivery
+from soorma_platform.engine.rows.steps import StepsFound
+from soorma_platform.engine.rows.timers import TimerGone, TimerRow
+from soorma_platform.engine.steps import RecordStep
+from soorma_platform.engine.timers import FireTimer
 from soorma_platform.services.agents import AgentConnection
-from soorma_platform.services.reservations import Reservations
-from soorma_platform.services.timekeeper import Timekeeper
-from soorma_platform.stores.protocol import Claimed, Offer
-from soorma_platform.stores.sqlite import deliveries, transactions
+from soorma_platform.stores.ports.deliveries import Claimed, Offer
+from soorma_platform.stores.sqlite import claims, deliveries, steps
 from soorma_platform.stores.sqlite.database import SQL
 from soorma_platform.stores.sqlite.offers import Offers
+from soorma_platform.stores.sqlite.store import LOADERS, WRITERS
+from soorma_platform.work import reservations
+from soorma_platform.work.reservations import Reservations
+from soorma_platform.work.timekeeper import Timekeeper
 
 Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
@@ -80,79 +87,75 @@ def compensations_forwards(patch: pytest.MonkeyPatch) -> None:
 def timer_removed_first(patch: pytest.MonkeyPatch) -> None:
     """A timer goes in one transaction, and its event comes in the next."""
 
+    class Remove(FireTimer):
+        def decide(self, found: Found) -> Decision[str | None]:
+            decision = super().decide(found)
+            gone = [row for row in decision.writes if isinstance(row, TimerGone)]
+            return Decision(decision.outcome, gone)
+
+    class Publish(FireTimer):
+        def decide(self, found: Found) -> Decision[str | None]:
+            row = publishing.publish(self._event, self.scope, found, limits=None)
+            return Decision(None, [row] if row else [])
+
     async def fire(self: Timekeeper, timer: TimerRow) -> None:
-        needs = timers.needs_of_firing(timer)
-        gone = await self._store.transact(needs, lambda snapshot: Decision(unset=_fired(timer, snapshot)))
-        if gone.unset:
-            event = decode_envelope(timer.envelope)
-
-            def publish(snapshot: Snapshot) -> Decision:
-                row = publishing.publish(event, timer.scope, snapshot, limits=None)
-                return Decision(events=[row] if row else [])
-
-            await self._store.transact(needs, publish)
+        if await self._store.transact(Remove(timer)) is not None:
+            await self._store.transact(Publish(timer))
 
     patch.setattr(Timekeeper, "_fire", fire)
 
 
 def timer_left(patch: pytest.MonkeyPatch) -> None:
     """A timer that has fired is not removed in that transaction, and its event has a new id each time."""
-    fire = timers.fire
+    decide = FireTimer.decide
 
-    def again(event_id: str, snapshot: Snapshot) -> Decision:
-        snapshot.published.clear()
-        return replace(fire(event_id, snapshot), unset=[])
+    def again(self: FireTimer, found: Found) -> Decision[str | None]:
+        found.part(KnownIds).published.clear()
+        decision = decide(self, found)
+        return Decision(decision.outcome, [row for row in decision.writes if not isinstance(row, TimerGone)])
 
-    patch.setattr(timers, "fire", again)
+    patch.setattr(FireTimer, "decide", again)
 
 
 def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
     """Whoever once had a delivery may still record its steps, and its is the last word."""
-    find = transactions.delivery
     seen = _remember_deliveries(patch, commits_too=False)
     patch.setattr(Offer, "lost", lambda _: [])  # nor does its connection hear that it has it no more
     _reword(patch, "insert_step", "INSERT INTO", "INSERT OR REPLACE INTO")
-    load = transactions.load
+    decide = RecordStep.decide
 
-    def load_with_old_fences(connection: apsw.Connection, needs: Any, now: Moment) -> Snapshot:
-        snapshot = load(connection, needs, now)
-        if needs.step is not None:
-            snapshot.delivery = find(connection, needs.fence) or seen.get(needs.fence)
-            snapshot.recorded = None
-        return snapshot
+    def with_old_fences(self: RecordStep, found: Found) -> Decision[None]:
+        in_hand = found.part(InHand)
+        in_hand.delivery = in_hand.delivery or seen.get(self._fence)
+        found.part(StepsFound).recorded = None
+        return decide(self, found)
 
-    patch.setattr(transactions, "load", load_with_old_fences)
+    patch.setattr(RecordStep, "decide", with_old_fences)
 
 
 def steps_not_brought_along(patch: pytest.MonkeyPatch) -> None:
     """A later attempt does not hear of the steps that were recorded."""
-    patch.setattr(deliveries, "recorded", lambda *_: [])
+    patch.setattr(steps, "recorded", lambda *_: [])
 
 
 def first_answers_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Who sends a change again is not told what came of it: it is made again."""
-    load = transactions.load
-    patch.setattr(transactions, "load", lambda tx, needs, now: load(tx, replace(needs, answer_key=None), now))
+    patch.setitem(LOADERS, AnswerNeed, lambda *_: None)
 
 
 def lanes_without_order(patch: pytest.MonkeyPatch) -> None:
     """Each event of a lane is ready at once."""
     deliver = publishing._deliver
 
-    def at_once(subscriber: Any, lane: str | None, snapshot: Snapshot) -> NewDelivery:
-        return replace(deliver(subscriber, lane, snapshot), ready_at=snapshot.uptime)
+    def at_once(subscriber: Any, lane: str | None, busy: Any, now: int) -> NewDelivery:
+        return replace(deliver(subscriber, lane, busy, now), ready_at=now)
 
     patch.setattr(publishing, "_deliver", at_once)
 
 
 def settled_apart(patch: pytest.MonkeyPatch) -> None:
     """A commit's changes are written, and its delivery is settled in a transaction of its own that may never come."""
-    write = transactions.write
-
-    def without_settling(tx: apsw.Connection, needs: Any, decision: Decision, limits: tuple[int, int]) -> Any:
-        return write(tx, needs, replace(decision, settled=None, ready=[]), limits)
-
-    patch.setattr(transactions, "write", without_settling)
+    patch.setitem(WRITERS, Settled, lambda *_: None)
 
 
 def revisions_skipped(patch: pytest.MonkeyPatch) -> None:
@@ -187,7 +190,7 @@ def silence_unnoticed(patch: pytest.MonkeyPatch) -> None:
 
 def suspects_never_tested(patch: pytest.MonkeyPatch) -> None:
     """What has died twice is kept back for a replica that never comes."""
-    patch.setattr(deliveries, "claim_suspect", lambda *_: [])
+    patch.setattr(claims, "claim_suspect", lambda *_: [])
 
 
 def deaths_are_failures(patch: pytest.MonkeyPatch) -> None:
@@ -206,14 +209,9 @@ def unsent_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Offer, "take", forget)
 
 
-def _fired(timer: TimerRow, snapshot: Snapshot) -> list[int]:
-    found = snapshot.timers.get(timer.event_id)
-    return [found.id] if found is not None and found.id is not None and found.due_at <= snapshot.now else []
-
-
 def _remember_deliveries(patch: pytest.MonkeyPatch, *, commits_too: bool = True) -> dict[str, DeliveryRow]:
     """All deliveries by the fences they ever had; commits find them by these."""
-    find, claimed = transactions.delivery, deliveries._claimed
+    find, claimed = deliveries.delivery, claims._claimed
     seen: dict[str, DeliveryRow] = {}
 
     def remembering(connection: apsw.Connection, *how: Any) -> Any:
@@ -222,9 +220,9 @@ def _remember_deliveries(patch: pytest.MonkeyPatch, *, commits_too: bool = True)
             seen[one.fence] = row
         return one
 
-    patch.setattr(deliveries, "_claimed", remembering)
+    patch.setattr(claims, "_claimed", remembering)
     if commits_too:
-        patch.setattr(transactions, "delivery", lambda tx, fence: find(tx, fence) or seen.get(fence))
+        patch.setattr(deliveries, "delivery", lambda tx, fence: find(tx, fence) or seen.get(fence))
     return seen
 
 

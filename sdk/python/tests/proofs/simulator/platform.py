@@ -15,17 +15,18 @@ from simulator.network import Network
 from simulator.world import Process, World
 from soorma_common.limits import Limits
 from soorma_platform.clock import STANDSTILL_SECONDS
-from soorma_platform.engine.rows import Notice
+from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.metrics import HOLDS, SECONDS, SIZES, Distribution
 from soorma_platform.runtime import Platform
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite import SqliteStore
 from soorma_platform.stores.sqlite.clock import RecordClock
+from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.database import FailuresNamed, migrate
+from soorma_platform.stores.sqlite.health import SqliteHealth
 from soorma_platform.stores.sqlite.offers import Offers
 from soorma_platform.stores.sqlite.store import begin
-from soorma_platform.stores.sqlite.upkeep import Upkeep
 from soorma_platform.stores.sqlite.writer import Writer, _Ticket
 
 LEASE = 3.0
@@ -90,7 +91,7 @@ class SimulatedWriter(Writer):
     def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], offers: Offers) -> None:
         self._machine = machine
         self._offers = offers
-        self._connection = machine.disk.connection
+        self.connection = machine.disk.connection
         self._failures = FailuresNamed(PLACE)
         self._on_commit = on_commit
         self._fresh: list[_Ticket] = []
@@ -120,18 +121,18 @@ class SimulatedWriter(Writer):
         crash, machine.crash_in_commit = machine.crash_in_commit, None
         if crash is not None and crash >= 0:
             self._die_at_statement(crash)
-        changes = self._connection.total_changes()
+        changes = self.connection.total_changes()
         try:
             self._commit_all(batch)
         except _Dies:
-            self._connection.exec_trace = None
-            self._connection.execute("ROLLBACK")
+            self.connection.exec_trace = None
+            self.connection.execute("ROLLBACK")
             machine.world.note("platform", "dies between two statements", crash)
             machine.crash()
             return
         finally:
-            self._connection.exec_trace = None
-        if durable and self._connection.total_changes() != changes:
+            self.connection.exec_trace = None
+        if durable and self.connection.total_changes() != changes:
             machine.disk.flush()
         if crash is not None:
             machine.world.note("platform", "dies after the commit, before the answer")
@@ -153,27 +154,32 @@ class SimulatedWriter(Writer):
                     raise _Dies
             return True
 
-        self._connection.exec_trace = trace
+        self.connection.exec_trace = trace
+
+
+class SimulatedHealth(SqliteHealth):
+    """Whether the record can be kept: a simulated disk is there and writes, or the process is dead."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def hopeless(self) -> str | None:
+        return None
+
+    def silence(self) -> float:
+        return 0.0
 
 
 class SimulatedStore(SqliteStore):
     """The store on the simulated disk, with one connection: nothing runs beside a transaction here."""
 
-    def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], limits: Limits) -> None:
-        self._failures = FailuresNamed(PLACE)
-        self._writing = self._reading = machine.disk.connection
-        self._clock = RecordClock(self._writing, machine.clocks)
-        self._history_limits = (limits.history_revisions, limits.history_bytes)
-        self._offers = Offers(self._clock.read, LEASE)
-        self._writer = SimulatedWriter(machine, on_commit, self._offers)
-        self._upkeep = Upkeep(self.transact, self._writer, self._clock, self._offers)
-
-    def hopeless(self) -> str | None:
-        """Says nothing: a simulated disk is there and writes, or the process is dead."""
-        return None
-
-    def _silent(self) -> float:
-        return 0.0
+    def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], lease: float) -> None:
+        connection = machine.disk.connection
+        clock = RecordClock(connection, machine.clocks)
+        begin(connection, clock.read(), lease)
+        offers = Offers(clock.read, lease)
+        connections = Connections(PLACE, connection, SimulatedWriter(machine, on_commit, offers), clock)
+        super().__init__(connections, offers, SimulatedHealth(connections), None)
 
     async def close(self) -> None:
         pass
@@ -303,12 +309,8 @@ class Machine:
     def open(self) -> SimpleNamespace:
         """What stands for the store's class: it opens the record on this disk."""
 
-        async def opened(
-            _: Path, on_commit: Callable[[Notice], None], *, limits: Limits, lease: float, **__: Any
-        ) -> SimulatedStore:
+        async def opened(_: Path, on_commit: Callable[[Notice], None], *, lease: float, **__: Any) -> SimulatedStore:
             with self.disk.connection:
-                opened = SimulatedStore(self, on_commit, limits)
-                begin(self.disk.connection, opened._clock.read(), lease)
-            return opened
+                return SimulatedStore(self, on_commit, lease)
 
         return SimpleNamespace(open=opened)

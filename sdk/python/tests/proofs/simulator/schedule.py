@@ -20,9 +20,9 @@ import soorma.agents.agent
 import soorma.agents.attempts
 import soorma_platform.buses.in_process
 import soorma_platform.runtime
-import soorma_platform.services.committer
 import soorma_platform.services.events
-import soorma_platform.services.payloads
+import soorma_platform.work.committer
+import soorma_platform.work.payloads
 from simulator.faults import Faults
 from simulator.fleet import PATIENCE, Fleet
 from simulator.leases import SimulatedLeases
@@ -211,9 +211,9 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
         (soorma.agents.attempts, "LeaseKeeper", SimulatedLeases),
         (soorma.agents.agent, "Presence", _Absent),
         # Real seconds, which a busy machine has more of: others had a turn, or a schema was read again, by that.
-        (soorma_platform.services.committer, "TURN_SECONDS", math.inf),
-        (soorma_platform.services.payloads, "TURN_SECONDS", math.inf),
-        (soorma_platform.services.payloads, "FRESH_SECONDS", math.inf),
+        (soorma_platform.work.committer, "TURN_SECONDS", math.inf),
+        (soorma_platform.work.payloads, "TURN_SECONDS", math.inf),
+        (soorma_platform.work.payloads, "FRESH_SECONDS", math.inf),
     ]
     before = [getattr(owner, name) for owner, name, _ in replaced]
     level = logging.root.manager.disable

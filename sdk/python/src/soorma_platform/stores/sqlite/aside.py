@@ -6,17 +6,15 @@ its place in the lane, in the order of the log. Nothing is set aside while all r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import NamedTuple
 
 import apsw
 
-from soorma_common.errors import Conflict
 from soorma_platform.engine.moments import Moment
-from soorma_platform.engine.rows import Notice
-from soorma_platform.stores.protocol import Survey, Unserved
-from soorma_platform.stores.sqlite.database import SQL
-from soorma_platform.stores.sqlite.transactions import one, rows_of
+from soorma_platform.engine.rows.notices import Notice
+from soorma_platform.stores.ports.groups import Pattern, Survey, Unserved
+from soorma_platform.stores.sqlite.statements import Select, execute, value
 
 STEP = RANGE = 500
 """Rows that one transaction may move."""
@@ -25,43 +23,74 @@ GRACE = 5_000
 MOST_COUNTED = 10_000
 
 
+class _Aside(NamedTuple):
+    group_id: int
+    aside: str
+    """the lane it was in, '' without one"""
+
+
+class _Back(NamedTuple):
+    group_id: int
+    lane: str | None
+    position: int
+
+
+class _Waiting(NamedTuple):
+    id: int
+    lane: str | None
+
+
+class _Subscription(NamedTuple):
+    id: int
+    group_id: int
+
+
+_set_aside = Select("set_aside", _Aside)
+_set_aside_suspects = Select("set_aside_suspects", _Aside)
+_take_back = Select("take_back", _Back)
+_waiting = Select("waiting_deliveries", _Waiting)
+_subscription = Select("find_subscription", _Subscription)
+patterns = Select("group_subscriptions", Pattern)
+
+
 def set_aside(connection: apsw.Connection, now: int, subscriptions: Collection[int]) -> bool:
     """Sets aside what heads a lane in a subscription that nobody serves; True if there may be more."""
     left = STEP
     for subscription in subscriptions:
-        for query in ("set_aside", "set_aside_suspects"):
-            while left > 0 and (rows := rows_of(connection, query, (subscription, now - GRACE, left))):
+        for query in (_set_aside, _set_aside_suspects):
+            while left > 0 and (rows := query.all(connection, subscription, now - GRACE, left)):
                 left -= len(rows)
-                for group, lane in {(group, lane) for group, lane in rows if lane}:
-                    connection.execute(SQL["lead_free_lane"], (group, lane, now))
-    return any(one(connection, "to_set_aside", (subscription,)) for subscription in subscriptions)
+                for row in {row for row in rows if row.aside}:
+                    execute(connection, "lead_free_lane", row.group_id, row.aside, now)
+    return any(value(connection, "to_set_aside", subscription) for subscription in subscriptions)
 
 
 def take_back(connection: apsw.Connection, now: int, subscriptions: Collection[int]) -> bool:
     """Puts what was set aside into its place again, the eldest first; True if there may be more."""
     more = False
     for subscription in subscriptions:
-        rows = rows_of(connection, "take_back", (subscription, now, STEP))
+        rows = _take_back.all(connection, subscription, now, STEP)
         more |= len(rows) == STEP
         eldest: dict[tuple[int, str], int] = {}
-        for group, lane, position in rows:
-            if lane is not None:
-                eldest[group, lane] = min(position, eldest.get((group, lane), position))
+        for row in rows:
+            if row.lane is not None:
+                place = (row.group_id, row.lane)
+                eldest[place] = min(row.position, eldest.get(place, row.position))
         for (group, lane), position in eldest.items():
-            connection.execute(SQL["demote"], (group, lane, position))
-            connection.execute(SQL["lead_free_lane"], (group, lane, now))
+            execute(connection, "demote", group, lane, position)
+            execute(connection, "lead_free_lane", group, lane, now)
     return more
 
 
 def survey(
-    connection: apsw.Connection, now: int, known: dict[int, tuple[str, str]], served: Collection[int]
+    connection: apsw.Connection, now: int, known: Collection[Pattern], served: Collection[int]
 ) -> tuple[Survey, list[int]]:
     """Looks over a group whose connected replicas serve some of its subscriptions; also the ids of the others."""
-    unserved = [id_ for id_ in known if id_ not in served]
+    unserved = [one.id for one in known if one.id not in served]
     more = take_back(connection, now, served)
     more |= set_aside(connection, now, unserved)
-    counts = {id_: one(connection, "count_aside", (id_, MOST_COUNTED))[0] for id_ in unserved}
-    found = [Unserved(*known[id_], count) for id_, count in counts.items() if count]
+    counts = {id_: value(connection, "count_aside", id_, MOST_COUNTED) for id_ in unserved}
+    found = [Unserved(one.type, one.topic, counts[one.id]) for one in known if counts.get(one.id)]
     return Survey(found, more), unserved
 
 
@@ -76,39 +105,28 @@ class Ending(NamedTuple):
     is_over: bool = False
 
 
-def ending(
-    connection: apsw.Connection,
-    place: tuple[str | None, str, str, str],
-    served: Callable[[int], Collection[int]],
-    drop: bool,
-) -> Ending | None:
+def ending(connection: apsw.Connection, place: tuple[str | None, str, str, str], *, drop: bool) -> Ending | None:
     """Begins to end a subscription; `place` is a tenant (None: any), group, type and topic. None without such a one."""
-    found = one(connection, "find_subscription", place)
+    found = _subscription.one(connection, *place)
     if found is None:
         return None
-    subscription, group = found
-    if subscription in served(group):
-        raise Conflict(
-            f"an agent of group {place[1]!r} is connected that handles {place[2]!r}; stop it, or remove the handler "
-            "and start it again, before the subscription is ended"
-        )
-    return Ending(subscription, group, drop)
+    return Ending(found.id, found.group_id, drop)
 
 
 def end_some(connection: apsw.Connection, now: Moment, before: Ending) -> tuple[Ending, Notice]:
     """The next step. In the last, the subscription itself goes."""
-    rows = rows_of(connection, "waiting_deliveries", (before.subscription, before.cursor, RANGE))
-    for id_, _ in rows:
+    rows = _waiting.all(connection, before.subscription, before.cursor, RANGE)
+    for row in rows:
         if not before.drop:
-            connection.execute(SQL["give_up_unsubscribed"], (id_, "the subscription was ended by hand", now.wall))
-        connection.execute(SQL["remove_delivery"], (id_,))
-    for lane in {lane for _, lane in rows if lane is not None}:
-        connection.execute(SQL["lead_free_lane"], (before.group, lane, now.uptime))
+            execute(connection, "give_up_unsubscribed", row.id, "the subscription was ended by hand", now.wall)
+        execute(connection, "remove_delivery", row.id)
+    for lane in {row.lane for row in rows if row.lane is not None}:
+        execute(connection, "lead_free_lane", before.group, lane, now.uptime)
     cursor = before.cursor + RANGE
-    is_over = cursor >= one(connection, "last_delivery", ())[0]
+    is_over = cursor >= value(connection, "last_delivery")
     if is_over:
-        connection.execute(SQL["abandon_dead_letters" if before.drop else "unpark_letters"], (before.subscription,))
-        connection.execute(SQL["end_subscription"], (before.subscription,))
-        connection.execute(SQL["remove_empty_group"], (before.group,))
+        execute(connection, "abandon_dead_letters" if before.drop else "unpark_letters", before.subscription)
+        execute(connection, "end_subscription", before.subscription)
+        execute(connection, "remove_empty_group", before.group)
     after = before._replace(cursor=cursor, removed=before.removed + len(rows), is_over=is_over)
     return after, Notice(groups={before.group})

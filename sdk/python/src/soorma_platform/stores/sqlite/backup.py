@@ -12,8 +12,8 @@ import apsw
 
 from soorma_common.errors import Unavailable
 from soorma_common.starting import DATABASE, IN_USE
-from soorma_platform.stores.sqlite.database import BUSY_MS, SQL, FailuresNamed, connect, migrate, migrations
-from soorma_platform.stores.sqlite.transactions import one
+from soorma_platform.stores.sqlite.database import BUSY_MS, FailuresNamed, connect, migrate, migrations
+from soorma_platform.stores.sqlite.statements import Select, execute
 
 STEP_PAGES = 64
 """Pages that are copied and flushed at once, 256 KiB: a commit must not wait behind much of a copy for the disk."""
@@ -34,13 +34,16 @@ class Contents(NamedTuple):
     `log_end` is the highest position that was given, `deliveries` are events that groups have not done with.
     """
 
-    schema: int
     plans: int
     revisions: int
     events: int
     log_end: int
     deliveries: int
     dead_letters: int
+    schema: int = 0
+
+
+_contents = Select("contents", Contents)
 
 
 def copy(source: Path, target: Path, tell: Tell = lambda _: None) -> None:
@@ -74,7 +77,9 @@ def examine(path: Path, told_as: Path) -> Contents:
                 f"was made by a newer Soorma (schema {schema}, this one knows {len(migrations())}); "
                 "install that version or a later one",
             )
-        return Contents(schema, *one(connection, "contents", ()))
+        held = _contents.one(connection)
+        assert held is not None  # noqa: S101 - a query of counts has a row
+        return held._replace(schema=schema)
 
 
 def check_schema(path: Path, told_as: Path) -> None:
@@ -111,9 +116,9 @@ def begin_again(path: Path) -> None:
     with FailuresNamed(path), closing(connect(path)) as connection:
         migrate(connection, path)
         with connection:
-            connection.execute(SQL["free_all"])
-            connection.execute(SQL["begin_positions"])
-            connection.execute(SQL["skip_positions"], (NEVER_GIVEN,))
+            execute(connection, "free_all")
+            execute(connection, "begin_positions")
+            execute(connection, "skip_positions", NEVER_GIVEN)
         connection.pragma("journal_mode", "delete")
     flush(path)
 

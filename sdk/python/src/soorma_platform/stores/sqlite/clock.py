@@ -7,10 +7,11 @@ import apsw
 from soorma_platform.clock import KEPT_SECONDS, Clock, Kept, Readings
 from soorma_platform.engine.moments import SETTLING_SECONDS
 from soorma_platform.logs import Log
-from soorma_platform.stores.sqlite.database import SQL
-from soorma_platform.stores.sqlite.transactions import one
+from soorma_platform.stores.sqlite.statements import Change, Select
 
 log = Log("soorma.clock")
+_kept = Select("clock", Kept)
+_keep = Change("keep_clock", Kept)
 
 _UNSETTLED = f"nothing that has expired is removed for {SETTLING_SECONDS / 60:.0f} minutes"
 _TOLD = {
@@ -26,8 +27,7 @@ class RecordClock(Clock):
 
     def __init__(self, connection: apsw.Connection, readings: Readings) -> None:
         """Goes on from where the record was left, or begins its time."""
-        row = one(connection, "clock", ())
-        super().__init__(readings, Kept(*row) if row else None)
+        super().__init__(readings, _kept.one(connection))
         self.is_old = True
         """whether the row is to be written as soon as may be"""
         self._kept_at = 0
@@ -37,7 +37,7 @@ class RecordClock(Clock):
     def keep(self, connection: apsw.Connection, *, is_closed: bool = False) -> None:
         """Writes the row, inside the writer's transaction."""
         kept = self.kept(is_closed=is_closed)
-        connection.execute(SQL["keep_clock"], kept)
+        _keep.run(connection, kept)
         self._kept_at, self.is_old = kept.uptime, False
 
     def keep_if_old(self, connection: apsw.Connection) -> None:

@@ -9,8 +9,7 @@ import apsw
 import msgspec
 
 from soorma_platform.engine.suspects import FIRST_PAUSE, LONGEST_PAUSE, short_lease
-from soorma_platform.stores.sqlite.database import SQL
-from soorma_platform.stores.sqlite.transactions import one, rows_of
+from soorma_platform.stores.sqlite.statements import Select, execute, value, values
 
 CLOSED, SILENT = 1, 2
 """How a process has died, as far as can be known: its connection was closed, or a lease ran out."""
@@ -20,6 +19,26 @@ REASONS = {
 }
 FORMER = ""
 """Stands for the replicas of an earlier run of the platform, whose ends nobody has seen."""
+
+
+class _Replica(NamedTuple):
+    instance: str
+    process: str
+    draining: bool
+    heard_at: int
+
+
+class _Dropped(NamedTuple):
+    """A delivery that was taken out of a replica's hands."""
+
+    group_id: int
+    fence: str
+    is_suspect: bool
+
+
+_replica = Select("replica", _Replica)
+_free = Select("free", _Dropped)
+_die = Select("die", _Dropped)
 
 
 class Freed(NamedTuple):
@@ -35,30 +54,29 @@ class Freed(NamedTuple):
 
 def free(connection: apsw.Connection, now: int, replica: str, how: int, lapsed: int | None = None) -> Freed:
     """Takes from a replica all that it has in hand, or only what had `lapsed` at a time. Times in ms."""
-    row = None if replica == FORMER else one(connection, "replica", (replica,))
-    if row is None or row[2]:
-        rows = rows_of(connection, "free", (now, replica, lapsed))
+    row = None if replica == FORMER else _replica.one(connection, replica)
+    if row is None or row.draining:
+        rows = _free.all(connection, now, replica, lapsed)
     else:
-        instance, process, _, _ = row
-        is_alone = one(connection, "others_in_hand", (process,))[0] == 1
-        about = (how, process, instance, is_alone, REASONS[how], FIRST_PAUSE, LONGEST_PAUSE)
-        rows = rows_of(connection, "die", (now, replica, lapsed, *about))
+        is_alone = value(connection, "others_in_hand", row.process) == 1
+        about = (how, row.process, row.instance, is_alone, REASONS[how], FIRST_PAUSE, LONGEST_PAUSE)
+        rows = _die.all(connection, now, replica, lapsed, *about)
     return Freed(
-        [fence for _, fence, _ in rows],
-        {group for group, _, _ in rows},
-        {group for group, _, is_suspect in rows if is_suspect},
+        [row.fence for row in rows],
+        {row.group_id for row in rows},
+        {row.group_id for row in rows if row.is_suspect},
     )
 
 
 def lapse(connection: apsw.Connection, now: int, lease: int) -> dict[str, Freed]:
     """Frees what leases have run out of, by replica. One that was not heard of for a lease loses all that it has."""
     freed = {}
-    for (replica,) in rows_of(connection, "lapsed_replicas", (now,)):
-        row = None if replica == FORMER else one(connection, "replica", (replica,))
+    for replica in values(connection, "lapsed_replicas", now):
+        row = None if replica == FORMER else _replica.one(connection, replica)
         if row is None:
             freed[replica] = free(connection, now, replica, SILENT, now)
         else:
-            since = now - row[3]
+            since = now - row.heard_at
             found = free(connection, now, replica, SILENT, None if since >= lease else now)
             freed[replica] = found._replace(is_silent=since >= short_lease(lease))
     return freed
@@ -72,6 +90,6 @@ def rejoin(
     Returns the groups for which there is something to do.
     """
     names = msgspec.json.encode(list(running)).decode()
-    rows = rows_of(connection, "return_unreceived", (now, *agent, names, group_id))
-    connection.execute(SQL["forget_former_replicas"], (*agent, group_id))
-    return {group for (group,) in rows}
+    groups = values(connection, "return_unreceived", now, *agent, names, group_id)
+    execute(connection, "forget_former_replicas", *agent, group_id)
+    return set(groups)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
 from soorma_platform.stores.sqlite.database import connect
-from soorma_platform.stores.sqlite.transactions import rows_of
+from soorma_platform.stores.sqlite.statements import Select, values
+
+
+class Subscribed(NamedTuple):
+    """What a subscription takes."""
+
+    subscribed_type: str
+    subscribed_topic: str
+
+
+class _Time(NamedTuple):
+    due_at: int
+    is_delay: bool
 
 
 class Outstanding(msgspec.Struct, frozen=True):
@@ -21,7 +33,7 @@ class Outstanding(msgspec.Struct, frozen=True):
 
     group: str
     group_tenant: str
-    subscribed: tuple[str, str]
+    subscribed: Subscribed
     event_id: str
     type: str
     topic: str
@@ -38,6 +50,10 @@ class Outstanding(msgspec.Struct, frozen=True):
     """no connected replica has a handler for it"""
 
 
+_outstanding = Select("outstanding", Outstanding)
+_timer_times = Select("timer_times", _Time)
+
+
 class Inspection:
     """Reads a database that a platform of this process has open. Close it before the platform."""
 
@@ -46,16 +62,15 @@ class Inspection:
 
     def outstanding(self) -> list[Outstanding]:
         """All deliveries that are not over, the eldest event first."""
-        rows = rows_of(self._connection, "outstanding", ())
-        return [Outstanding(*(*row[:2], row[2:4], *row[4:-2], bool(row[-2]), bool(row[-1]))) for row in rows]
+        return _outstanding.all(self._connection)
 
     def timers(self) -> list[tuple[int, bool]]:
         """When each timer is due (ms), and whether that is a time of the steady clock, as of a delay."""
-        return [(due_at, bool(is_delay)) for due_at, is_delay in rows_of(self._connection, "timer_times", ())]
+        return [(row.due_at, row.is_delay) for row in _timer_times.all(self._connection)]
 
     def groups(self) -> set[int]:
         """The ids of all groups."""
-        return {row[0] for row in rows_of(self._connection, "group_ids", ())}
+        return set(values(self._connection, "group_ids"))
 
     def close(self) -> None:
         """Closes the connection."""

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 import apsw
 
 from soorma_platform.engine.moments import Moment
-from soorma_platform.engine.rows import Notice
+from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.suspects import Trial, Turn
-from soorma_platform.stores.protocol import LARGEST_CLAIM, Claimed, Offer, Survey
-from soorma_platform.stores.sqlite import aside, deaths, deliveries
-from soorma_platform.stores.sqlite.transactions import one, rows_of
+from soorma_platform.stores.ports.deliveries import LARGEST_CLAIM, Claimed, Offer
+from soorma_platform.stores.ports.groups import Survey
+from soorma_platform.stores.sqlite import aside, claims, deaths
+from soorma_platform.stores.sqlite.statements import value, values
 
 NEVER = 1 << 62
 Filled = list[tuple[Offer, list[Claimed]]]
@@ -69,10 +70,10 @@ class Offers:
         """A lease was given or prolonged up to a time (ms)."""
         self._lapse_at = min(self._lapse_at, at)
 
-    def suspect(self, groups: Iterable[int]) -> None:
+    def suspect(self, with_suspects: Iterable[int]) -> None:
         """Groups that may have suspects from now on."""
         if self._trials is not None:
-            for group in groups:
+            for group in with_suspects:
                 self._trials.setdefault(group, Trial())
 
     @property
@@ -98,7 +99,7 @@ class Offers:
         self._unserved.pop(group, None)
         if not served:
             return Survey([], more=False)
-        found, unserved = aside.survey(connection, self._clock().uptime, deliveries.patterns(connection, group), served)
+        found, unserved = aside.survey(connection, self._clock().uptime, aside.patterns.all(connection, group), served)
         if unserved:
             self._unserved[group] = unserved
         return found
@@ -113,19 +114,19 @@ class Offers:
 
     def claim(self, connection: apsw.Connection, notices: Iterable[Notice]) -> Filled:
         """What the transaction claims, now that its jobs are done: for who asked, and in the groups of its notices."""
-        groups = {group for notice in notices for group in notice.groups}
-        if not (groups or self._asked) and self._trials is not None and self._lapse_at == NEVER:
+        concerned = {group for notice in notices for group in notice.groups}
+        if not (concerned or self._asked) and self._trials is not None and self._lapse_at == NEVER:
             return []  # no agent is concerned: what is written is memory alone
         moment = self._clock()
         now = moment.uptime
         if self._trials is None:
-            self._trials = {group: Trial() for (group,) in rows_of(connection, "suspected_groups", ())}
+            self._trials = {group: Trial() for group in values(connection, "suspected_groups")}
         if now >= self._lapse_at:
-            groups |= self._free_lapsed(connection, now)
-        for group in groups & self._unserved.keys():
+            concerned |= self._free_lapsed(connection, now)
+        for group in concerned & self._unserved.keys():
             aside.set_aside(connection, now, self._unserved[group])
         shares = dict.fromkeys(self._asked, LARGEST_CLAIM)
-        for group in groups:
+        for group in concerned:
             offers = self._standing.get(group, ())
             for offer in sorted(offers, key=_busy):
                 shares.setdefault(offer, max(LARGEST_CLAIM // len(offers), 1))
@@ -147,16 +148,16 @@ class Offers:
 
     def _free_lapsed(self, connection: apsw.Connection, now: int) -> set[int]:
         """Frees what leases have run out of; the groups it is of."""
-        groups: set[int] = set()
+        concerned: set[int] = set()
         for replica, freed in deaths.lapse(connection, now, self._lease).items():
             self.suspect(freed.suspected)
-            groups |= freed.groups
+            concerned |= freed.groups
             if freed.is_silent:
                 self._silent.add(replica)
             self._lost += [(offer, freed.fences) for offer in self._offers() if offer.replica == replica]
-        first = one(connection, "first_lapse", ())[0]
+        first = value(connection, "first_lapse")
         self._lapse_at = NEVER if first is None else first
-        return groups
+        return concerned
 
     def _offers(self) -> Iterator[Offer]:
         for offers in list(self._standing.values()):
@@ -167,24 +168,24 @@ class Offers:
             return []  # whoever is frozen has empty hands, and must not be tested with a suspect
         trial = self._trials.get(offer.group_id) if self._trials else None
         if trial is None:
-            return deliveries.claim(connection, now, offer, share)
+            return claims.claim(connection, now, offer, share)
         match self._turn(connection, now.uptime, offer, trial):
             case Turn.NOTHING:
                 return []
             case Turn.SUSPECT:
                 return self._claim_suspect(connection, now, offer, trial)
             case Turn.WORK_FIRST:
-                claimed = deliveries.claim(connection, now, offer, share)
+                claimed = claims.claim(connection, now, offer, share)
                 return claimed or self._claim_suspect(connection, now, offer, trial)
             case _:
-                return deliveries.claim(connection, now, offer, share)
+                return claims.claim(connection, now, offer, share)
 
     def _turn(self, connection: apsw.Connection, now: int, offer: Offer, trial: Trial) -> Turn:
         standing = self._standing.get(offer.group_id, ())
         testing = {one.replica for one in standing if one.is_testing}
         if offer.replica in testing:
             return Turn.NOTHING
-        if deliveries.newest_suspect(connection, now, offer) is None:
+        if claims.newest_suspect(connection, now, offer) is None:
             self._end_trial(connection, offer.group_id)
             return Turn.WORK
         return trial.turn(
@@ -197,11 +198,11 @@ class Offers:
         )
 
     def _end_trial(self, connection: apsw.Connection, group: int) -> None:
-        if self._trials is not None and one(connection, "has_suspects", (group,)) is None:
+        if self._trials is not None and value(connection, "has_suspects", group) is None:
             self._trials.pop(group, None)
 
     def _claim_suspect(self, connection: apsw.Connection, now: Moment, offer: Offer, trial: Trial) -> list[Claimed]:
-        claimed = deliveries.claim_suspect(connection, now, offer)
+        claimed = claims.claim_suspect(connection, now, offer)
         if claimed:
             trial.began()
         return claimed

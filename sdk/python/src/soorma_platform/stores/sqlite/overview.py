@@ -11,12 +11,14 @@ from typing import TypeVar
 import apsw
 
 from soorma_common.errors import Unavailable
-from soorma_platform.stores.protocol import GroupStanding
+from soorma_platform.stores.ports.health import GroupStanding
 from soorma_platform.stores.sqlite.database import FailuresNamed, connect
-from soorma_platform.stores.sqlite.transactions import rows_of
+from soorma_platform.stores.sqlite.statements import Select
 
 T = TypeVar("T")
 CACHE_KIB = 2_048
+
+_standings = Select("group_standings", GroupStanding)
 
 
 class Overview:
@@ -64,4 +66,4 @@ class Overview:
 
 def standings(connection: apsw.Connection, uptime: int) -> dict[int, GroupStanding]:
     """How each group stands, by its id."""
-    return {row[0]: GroupStanding(*row[1:]) for row in rows_of(connection, "group_standings", (uptime,))}
+    return {row.group_id: row for row in _standings.all(connection, uptime)}

@@ -1,4 +1,4 @@
-"""Plans as they were at a revision: what was not written since stands in the entries, the rest is rebuilt."""
+"""Plans as they were at a revision: what was not written since stands in the entries, the rest in the history."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from soorma_platform.engine.history import rebuild_all
-from soorma_platform.engine.rows import EntryRow, Needs, Origin, PlanRow, Snapshot
-from soorma_platform.stores.sqlite.database import SQL
-from soorma_platform.stores.sqlite.transactions import one, plan_row, rows_of, to_history
+from soorma_platform.engine.rows.plans import FRESH, EntryRow, HistoryRow, KeyPast, Origin, PlanRow
+from soorma_platform.stores.sqlite.statements import Select, value, values
 
 EVERYTHING = -1
+
+_unchanged = Select("unchanged_entries", EntryRow)
+_keys_history = Select("keys_history", HistoryRow)
+_key_history = Select("key_history", HistoryRow)
 
 
 class Range(NamedTuple):
@@ -24,53 +26,67 @@ class Range(NamedTuple):
     limit: int = EVERYTHING
 
 
-def entries_at(
-    connection: apsw.Connection, plan: PlanRow, revision: int, keys: Range
-) -> tuple[list[EntryRow], str | None]:
-    """The keys with the values they had, in order, and the last key looked at, None if that was the last of all.
+class Keys(NamedTuple):
+    """Keys of a plan as of a revision; `following` is the last one looked at, None if that was the last of all."""
 
-    Looks at no more than `limit` keys; those that were missing are left out. The time to live is told of a key that was
-    not written since; that of another is not kept.
-    """
+    entries: list[EntryRow]
+    """of those that were not written since"""
+    pasts: list[KeyPast]
+    """of the others"""
+    following: str | None
+
+
+def keys_at(connection: apsw.Connection, plan: PlanRow, revision: int, keys: Range) -> Keys:
+    """Looks at no more than `limit` keys. The time to live of a key that was written since is not kept."""
     if plan.id is None:
-        return [], None
-    where = (plan.id, plan.incarnation, revision, *keys[:3], EVERYTHING if keys.limit < 0 else keys.limit + 1)
-    found: dict[str, EntryRow | None] = {
-        row[0]: EntryRow(*row) for row in rows_of(connection, "unchanged_entries", where)
-    }
-    found |= dict.fromkeys(row[0] for row in rows_of(connection, "changed_keys", where))
+        return Keys([], [], None)
+    bounds = (keys.after, keys.least, keys.below, EVERYTHING if keys.limit < 0 else keys.limit + 1)
+    where = (plan.id, plan.incarnation, revision, *bounds)
+    found: dict[str, EntryRow | None] = {row.key: row for row in _unchanged.all(connection, *where)}
+    found |= dict.fromkeys(values(connection, "changed_keys", *where))
     looked_at = sorted(found)[: None if keys.limit < 0 else keys.limit]
     following = looked_at[-1] if looked_at and len(found) > len(looked_at) else None
-    past = _rebuilt(connection, plan, revision, [key for key in looked_at if found[key] is None])
-    found |= {key: EntryRow(key, text, revision, plan.updated_at) for key, text in past.items() if text is not None}
-    return [entry for key in looked_at if (entry := found[key])], following
+    entries = [entry for key in looked_at if (entry := found[key])]
+    return Keys(entries, _pasts(connection, plan, revision, [key for key in looked_at if not found[key]]), following)
 
 
-def load_origins(connection: apsw.Connection, needs: Needs, snapshot: Snapshot) -> None:
-    """What plans that are to be forks begin with: what others held at a revision, but for what has expired by now."""
-    for plan_id, (source, revision) in needs.forks.items():
-        if (state := snapshot.plans.get(plan_id)) is not None:
-            row = plan_row(connection, needs.scope, source, snapshot.now)
-            state.origin = _origin(connection, row, revision, snapshot.now)
+def key_at(connection: apsw.Connection, plan: PlanRow, revision: int, seq: int, key: str) -> KeyPast:
+    """A key as of an operation of a revision."""
+    base = value(connection, "base", plan.id, plan.incarnation, key)
+    past = KeyPast(key, [], base)
+    for row in _key_history.each(connection, plan.id, plan.incarnation, revision, seq, key):
+        past.rows.append(row)
+        if row.op in FRESH:
+            break
+    return past
 
 
 def is_fork(connection: apsw.Connection, plan: PlanRow) -> bool:
     """Whether the plan began as a fork, and that is still kept."""
-    return one(connection, "began_as_fork", (plan.id, plan.incarnation, plan.horizon)) is not None
+    return value(connection, "began_as_fork", plan.id, plan.incarnation, plan.horizon) is not None
 
 
-def _origin(connection: apsw.Connection, plan: PlanRow, revision: int | None, now: int) -> Origin:
+def origin(connection: apsw.Connection, plan: PlanRow, revision: int | None) -> Origin:
+    """What a plan that is to be a fork begins with: what another held at a revision."""
     asked = plan.revision if revision is None else revision
     if not plan.horizon <= asked <= plan.revision:
-        return Origin(plan, asked, [])
-    entries, _ = entries_at(connection, plan, asked, Range())
-    return Origin(plan, asked, [row for row in entries if row.expires_at is None or row.expires_at > now])
+        return Origin(plan, asked)
+    keys = keys_at(connection, plan, asked, Range())
+    return Origin(plan, asked, keys.entries, keys.pasts)
 
 
-def _rebuilt(connection: apsw.Connection, plan: PlanRow, revision: int, keys: list[str]) -> dict[str, str | None]:
+def _pasts(connection: apsw.Connection, plan: PlanRow, revision: int, keys: list[str]) -> list[KeyPast]:
     if not keys:
-        return {}
+        return []
     place = (plan.id, plan.incarnation)
-    bases = {key: base[0] if (base := one(connection, "base", (*place, key))) else None for key in keys}
-    wanted = msgspec.json.encode(keys).decode()
-    return rebuild_all(map(to_history, connection.execute(SQL["keys_history"], (*place, revision, wanted))), bases)
+    pasts = {key: KeyPast(key, [], value(connection, "base", *place, key)) for key in keys}
+    wanted = set(keys)
+    for row in _keys_history.each(connection, *place, revision, msgspec.json.encode(keys).decode()):
+        if row.key not in wanted:
+            continue
+        pasts[row.key].rows.append(row)
+        if row.op in FRESH:
+            wanted.discard(row.key)
+            if not wanted:
+                break  # the rest of the history need not be read
+    return list(pasts.values())

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-BEAT_SECONDS = 10.0
-"""After so long without a change, one is made that changes nothing: readiness is a write that has got through."""
 SILENT_SECONDS = 30.0
 """After so long without one, the platform is not ready."""
 HOPELESS_SECONDS = 30.0

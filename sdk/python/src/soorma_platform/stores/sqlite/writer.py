@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import apsw
 
 from soorma_common.errors import SoormaError, Unavailable
-from soorma_platform.engine.rows import Notice
+from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.logs import Log
 from soorma_platform.metrics import HOLDS, SECONDS, SIZES, Distribution
 from soorma_platform.stores.sqlite import database
@@ -71,7 +71,7 @@ class Writer:
         self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None], offers: Offers
     ) -> None:
         self._offers = offers
-        self._connection = connection
+        self.connection = connection
         self._failures = FailuresNamed(path)
         self._flushing = True
         self._on_commit = on_commit
@@ -186,7 +186,7 @@ class Writer:
     def _shorten_log(self) -> None:
         """Behind the answers, and not in the commit that happens to be the thousandth."""
         with suppress(apsw.Error):  # a disk that is full, for one: the next commit tries again, and says what it is
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._is_long = False
 
     def _commit_all(self, batch: list[_Ticket], *, at_once: bool = False) -> bool:
@@ -194,8 +194,8 @@ class Writer:
             with self._failures:
                 self._roll_back()  # what could not be rolled back before, as without memory
                 self._flush(any(ticket.durable for ticket in batch))
-                self._connection.set_busy_timeout(0 if at_once else database.BUSY_MS)
-                self._connection.execute("BEGIN IMMEDIATE")
+                self.connection.set_busy_timeout(0 if at_once else database.BUSY_MS)
+                self.connection.execute("BEGIN IMMEDIATE")
         except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
             if at_once and isinstance(error.__cause__, apsw.BusyError):
                 return False
@@ -222,26 +222,26 @@ class Writer:
     def _flush(self, wanted: bool) -> None:
         """Whether the next commit waits until it is on the disk, and all before it."""
         if wanted is not self._flushing:
-            self._connection.pragma("synchronous", "full" if wanted else "normal")
+            self.connection.pragma("synchronous", "full" if wanted else "normal")
             self._flushing = wanted
 
     def _commit(self, batch: list[_Ticket]) -> bool:
         """Whether the batch was committed; if not, each of its tickets holds the error and nothing was written."""
-        before = self._connection.total_changes()
+        before = self.connection.total_changes()
         self._offers.forget()
         try:
             with self._failures:
                 for ticket in batch:
                     self._decide(ticket)
-                claimed = self._offers.claim(self._connection, [one.notice for one in batch if one.notice])
-                self._connection.execute("COMMIT")
+                claimed = self._offers.claim(self.connection, [one.notice for one in batch if one.notice])
+                self.connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
             with suppress(apsw.Error):  # it is tried again before the next
                 self._roll_back()
             self._fail(batch, error)
             return False
         self._offers.fill(claimed)
-        if self._connection.total_changes() != before:
+        if self.connection.total_changes() != before:
             self.failure = None
             self.written_at = time.monotonic()
         return True
@@ -255,21 +255,21 @@ class Writer:
             ticket.error, ticket.notice = error, None
 
     def _decide(self, ticket: _Ticket) -> None:
-        before = self._connection.total_changes()
+        before = self.connection.total_changes()
         ticket.error = ticket.notice = None
         try:
-            ticket.value, ticket.notice = ticket.job(self._connection)
+            ticket.value, ticket.notice = ticket.job(self.connection)
         except SoormaError as refused:
             ticket.error = refused
-            if self._connection.total_changes() != before:
+            if self.connection.total_changes() != before:
                 raise  # refused half-way: take all of it back
 
     def _roll_back(self) -> None:
         try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
         except apsw.Error:  # SQLite has rolled back by itself
-            if self._connection.in_transaction:
+            if self.connection.in_transaction:
                 raise
 
     def _report(self, batch: list[_Ticket]) -> None:

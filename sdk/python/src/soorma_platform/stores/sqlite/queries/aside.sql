@@ -44,7 +44,7 @@ WHERE id = (SELECT id FROM deliveries WHERE group_id = ?1 AND lane = ?2 ORDER BY
 SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE subscription_id = ? AND aside IS NOT NULL LIMIT ?);
 
 -- name: aside_by_subscription
-SELECT subscription_id, count(*) FROM deliveries WHERE aside IS NOT NULL GROUP BY subscription_id;
+SELECT subscription_id, count(*) AS waiting FROM deliveries WHERE aside IS NOT NULL GROUP BY subscription_id;
 
 -- name: find_subscription
 SELECT s.id, s.group_id FROM subscriptions s JOIN groups g ON g.id = s.group_id

@@ -1,11 +1,11 @@
 -- name: contents
 SELECT
-    (SELECT count(*) FROM plans WHERE live),
-    (SELECT coalesce(sum(revision), 0) FROM plans),
-    (SELECT count(*) FROM events),
-    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0),
-    (SELECT count(*) FROM deliveries),
-    (SELECT count(*) FROM dead_letters);
+    (SELECT count(*) FROM plans WHERE live) AS plans,
+    (SELECT coalesce(sum(revision), 0) FROM plans) AS revisions,
+    (SELECT count(*) FROM events) AS events,
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0) AS log_end,
+    (SELECT count(*) FROM deliveries) AS deliveries,
+    (SELECT count(*) FROM dead_letters) AS dead_letters;
 
 -- name: free_all
 -- What is in hand is ready, as if it had not been begun. What waits, backs off or is parked goes on doing so.

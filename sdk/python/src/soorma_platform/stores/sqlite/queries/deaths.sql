@@ -16,7 +16,7 @@ SELECT DISTINCT replica FROM deliveries WHERE replica IS NOT NULL AND ready_at <
 UPDATE deliveries SET ready_at = min(ready_at, ?1), replica = NULL
     -- It ends, and no process has died of it.
 WHERE replica = ?2 AND ready_at IS NOT NULL AND (?3 IS NULL OR ready_at <= ?3)
-RETURNING group_id, fence, NULL;
+RETURNING group_id, fence, 0 AS is_suspect;
 
 -- name: die
 UPDATE deliveries
@@ -26,7 +26,7 @@ SET deaths = deaths + 1, silences = silences + (?4 = 2), died = ?4, died_with = 
         SELECT s.retry ->> '$.max_deaths' FROM subscriptions s WHERE s.id = deliveries.subscription_id), 2)) THEN 1 END,
     ready_at = ?1 + CASE WHEN deaths = cleared THEN 0 ELSE min(?9 << min(deaths - cleared - 1, 8), ?10) END
 WHERE replica = ?2 AND ready_at IS NOT NULL AND (?3 IS NULL OR ready_at <= ?3)
-RETURNING group_id, fence, suspect;
+RETURNING group_id, fence, suspect IS NOT NULL AS is_suspect;
 
 -- name: return_unreceived
 UPDATE deliveries

@@ -1,5 +1,5 @@
 -- name: subscribers
-SELECT s.id, s.group_id, g.name, s.type, s.topic, s.ordered
+SELECT s.id, s.group_id, g.name AS "group", s.type, s.topic, s.ordered
 FROM subscriptions s JOIN groups g ON g.id = s.group_id
 WHERE s.type IN (?1, '*') AND s.topic IN (?2, '*') AND g.tenant_id IN ('', ?3) AND NOT s.joining;
 
@@ -7,17 +7,18 @@ WHERE s.type IN (?1, '*') AND s.topic IN (?2, '*') AND g.tenant_id IN ('', ?3) A
 SELECT 1 FROM deliveries WHERE group_id = ? AND lane = ? LIMIT 1;
 
 -- name: insert_delivery
-INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at) VALUES (?, ?, ?, ?, ?);
+INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at)
+VALUES (:group_id, :subscription_id, :position, :lane, :ready_at);
 
 -- name: delivery
-SELECT d.id, d.group_id, g.name, d.subscription_id, e.event_id, d.position, e.tenant_id, e.user_id, e.plan_id, d.lane,
-    d.attempt, s.retry, e.envelope, e.type, e.outlives, s.ended_plans, d.failures, d.deaths - (d.died > 0),
-    d.silences - (d.died = 2), d.cleared, d.alone, d.cohort,
-    d.suspect IS NOT NULL,
+SELECT d.id, d.group_id, g.name AS "group", d.subscription_id, e.event_id, d.position, e.tenant_id, e.user_id, e.plan_id,
+    d.lane, e.lane AS plan_lane, d.attempt, s.retry, e.envelope, e.type, e.outlives, s.ended_plans, d.failures,
+    d.deaths - (d.died > 0) AS deaths, d.silences - (d.died = 2) AS silences, d.cleared, d.alone AS died_alone, d.cohort,
+    d.suspect IS NOT NULL AS is_suspect,
     CASE WHEN d.lane IS NULL THEN NULL ELSE (
         SELECT n.id FROM deliveries n
         WHERE n.group_id = d.group_id AND n.lane = d.lane AND n.id <> d.id
-        ORDER BY n.position LIMIT 1) END
+        ORDER BY n.position LIMIT 1) END AS next_in_lane
 FROM deliveries d
 JOIN events e ON e.position = d.position
 JOIN groups g ON g.id = d.group_id
@@ -25,7 +26,7 @@ JOIN subscriptions s ON s.id = d.subscription_id
 WHERE d.fence = ?;
 
 -- name: holder
-SELECT g.name, r.instance, e.envelope
+SELECT g.name AS agent, r.instance, e.envelope
 FROM deliveries d
 JOIN events e ON e.position = d.position
 JOIN groups g ON g.id = d.group_id
@@ -33,7 +34,7 @@ LEFT JOIN replicas r ON r.id = d.replica
 WHERE d.fence = ?;
 
 -- name: in_hand_of
-SELECT e.event_id, e.type, d.group_id, g.name, d.lane
+SELECT e.event_id, e.type, d.group_id, g.name AS "group", d.lane
 FROM events e
 JOIN deliveries d ON d.position = e.position
 JOIN groups g ON g.id = d.group_id
@@ -62,7 +63,7 @@ UPDATE deliveries SET ready_at = NULL, reason = ?, fence = NULL, replica = NULL,
 
 -- name: insert_dead_letter
 INSERT INTO dead_letters (group_id, subscription_id, position, lane, attempts, failures, deaths, reason, at, parked)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (:group_id, :subscription_id, :position, :lane, :attempt, :failures, :deaths, :reason, :at, :parked);
 
 -- name: claim
 UPDATE deliveries
@@ -74,7 +75,7 @@ WHERE id IN (
 RETURNING id, fence, attempt, subscription_id, position, ready_at;
 
 -- name: claimed_event
-SELECT s.group_id, EXISTS (SELECT 1 FROM steps WHERE group_id = s.group_id AND position = e.position),
+SELECT s.group_id, EXISTS (SELECT 1 FROM steps WHERE group_id = s.group_id AND position = e.position) AS has_steps,
     e.tenant_id, e.user_id, e.plan_id, e.envelope, e.type, e.outlives
 FROM subscriptions s JOIN events e ON e.position = ?2 WHERE s.id = ?1;
 
@@ -104,7 +105,7 @@ SET ready_at = ?2, replica = ?3,
     alone = CASE WHEN died THEN 0 ELSE alone END,
     suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
 WHERE fence = ?1 AND ready_at IS NOT NULL
-RETURNING fence, position;
+RETURNING fence;
 
 -- name: give_back
 UPDATE deliveries
@@ -126,7 +127,7 @@ ON CONFLICT DO UPDATE SET name = excluded.name RETURNING id;
 -- name: upsert_subscription
 -- A new one is joining.
 INSERT INTO subscriptions (group_id, type, topic, ordered, retry, seen_at, seen_uptime, ended_plans, joining)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)
+VALUES (:group_id, :type, :topic, :ordered, :retry, :seen_at, :seen_uptime, :ended_plans, 1)
 ON CONFLICT DO UPDATE SET ordered = excluded.ordered, retry = excluded.retry, seen_at = excluded.seen_at,
     seen_uptime = excluded.seen_uptime, ended_plans = excluded.ended_plans
 RETURNING id;
@@ -134,18 +135,21 @@ RETURNING id;
 -- name: group_subscriptions
 SELECT id, type, topic FROM subscriptions WHERE group_id = ?;
 
--- name: joining_subscriptions
-SELECT id FROM subscriptions WHERE group_id = ? AND joining;
+-- name: group_id
+SELECT id FROM groups WHERE tenant_id = ? AND name = ?;
+
+-- name: known_subscriptions
+SELECT id, type, topic, joining FROM subscriptions WHERE group_id = ?;
 
 -- name: joined
 UPDATE subscriptions SET joining = 0 WHERE id = ?;
 
 -- name: untaken
-SELECT at, position, lane, type, topic, tenant_id, octet_length(envelope) FROM events INDEXED BY events_untaken
+SELECT at, position, lane, type, topic, tenant_id, octet_length(envelope) AS size FROM events INDEXED BY events_untaken
 WHERE NOT taken AND at >= ?1 AND (at > ?1 OR position > ?2) ORDER BY at, position LIMIT ?3;
 
 -- name: untaken_of_type
-SELECT at, position, lane, type, topic, tenant_id, octet_length(envelope) FROM events INDEXED BY events_untaken_by_type
+SELECT at, position, lane, type, topic, tenant_id, octet_length(envelope) AS size FROM events INDEXED BY events_untaken_by_type
 WHERE NOT taken AND type = ?4 AND at >= ?1 AND (at > ?1 OR position > ?2) ORDER BY at, position LIMIT ?3;
 
 -- name: insert_taken
@@ -160,7 +164,7 @@ UPDATE subscriptions SET seen_at = ?2, seen_uptime = ?3 WHERE id IN (SELECT valu
 
 -- name: insert_replica
 INSERT OR REPLACE INTO replicas (id, group_id, instance, max_concurrency, process, connected_at, heard_at, connection)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (:id, :group_id, :instance, :max_concurrency, :process, :connected_at, :heard_at, :connection);
 
 -- name: is_outdated
 SELECT 1 FROM replicas WHERE process = ? AND instance = ? AND group_id = ? AND connection > ?;
@@ -188,15 +192,14 @@ SELECT id, type, topic, ordered, seen_at FROM subscriptions WHERE group_id = ? O
 SELECT id, instance, max_concurrency, connected_at FROM replicas WHERE group_id = ? ORDER BY connected_at;
 
 -- name: dead_letters
-SELECT l.id, g.name, e.event_id, e.type, e.topic, e.tenant_id, e.user_id, e.plan_id, l.attempts, l.failures, l.deaths,
+SELECT l.id, g.name AS "group", e.event_id, e.type, e.topic, e.tenant_id, e.user_id, e.plan_id, l.attempts, l.failures, l.deaths,
     l.reason, l.at, l.parked, e.envelope
 FROM dead_letters l JOIN groups g ON g.id = l.group_id JOIN events e ON e.position = l.position
 WHERE l.id > ?1 AND (?2 IS NULL OR g.name = ?2) AND (?3 IS NULL OR e.tenant_id = ?3)
 ORDER BY l.id LIMIT ?4;
 
 -- name: dead_letter
-SELECT l.group_id, l.subscription_id, l.position, l.lane, l.parked, e.tenant_id, e.user_id, e.plan_id, e.type, e.outlives,
-    s.ended_plans
+SELECT l.id, l.group_id, l.position, l.lane, l.parked, e.tenant_id, e.user_id, e.plan_id, e.type, e.outlives, s.ended_plans
 FROM dead_letters l
 JOIN events e ON e.position = l.position
 LEFT JOIN subscriptions s ON s.id = l.subscription_id WHERE l.id = ?1 AND (?2 IS NULL OR e.tenant_id = ?2);

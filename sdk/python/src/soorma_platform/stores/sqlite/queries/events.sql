@@ -5,16 +5,21 @@ UNION ALL SELECT NULL FROM timers WHERE tenant_id = ?1 AND event_id = ?2
 LIMIT 1;
 
 -- name: insert_event
-INSERT INTO events (tenant_id, user_id, event_id, plan_id, lane, topic, type, correlation_id, at, taken, fingerprint,
-    envelope, outlives)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING position;
+INSERT INTO events (
+    tenant_id, user_id, event_id, plan_id, lane, topic, type, correlation_id, at, taken,
+    fingerprint, envelope, outlives)
+VALUES (
+    :tenant_id, :user_id, :event_id, :plan_id, :lane, :topic, :type, :correlation_id, :at,
+    :taken, :fingerprint, :envelope, :outlives)
+RETURNING position;
 
 -- name: log
 SELECT position, tenant_id, user_id, topic, type, correlation_id, envelope
 FROM events WHERE position > ? ORDER BY position LIMIT ?;
 
 -- name: log_bounds
-SELECT (SELECT position FROM log_horizon), coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0);
+SELECT (SELECT position FROM log_horizon) AS horizon,
+    coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0) AS "end";
 
 -- name: event
 SELECT position, tenant_id, user_id, topic, type, correlation_id, envelope

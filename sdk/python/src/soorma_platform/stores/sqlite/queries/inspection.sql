@@ -1,8 +1,10 @@
 -- name: outstanding
-SELECT g.name, g.tenant_id, s.type, s.topic, e.event_id, e.type, e.topic, e.tenant_id, e.user_id, e.plan_id, d.attempt, d.ready_at,
-    d.fence, d.replica, d.reason,
-    EXISTS (SELECT 1 FROM dead_letters l WHERE l.position = d.position AND l.group_id = d.group_id AND l.parked),
-    d.aside IS NOT NULL
+SELECT g.name AS "group", g.tenant_id AS group_tenant, s.type AS subscribed_type, s.topic AS subscribed_topic, e.event_id,
+    e.type, e.topic, e.tenant_id, e.user_id, e.plan_id, d.attempt, d.ready_at, d.fence, d.replica, d.reason,
+    EXISTS (
+        SELECT 1 FROM dead_letters l WHERE l.position = d.position AND l.group_id = d.group_id AND l.parked
+    ) AS is_parked,
+    d.aside IS NOT NULL AS is_aside
 FROM deliveries d
 JOIN groups g ON g.id = d.group_id
 JOIN subscriptions s ON s.id = d.subscription_id

@@ -1,8 +1,9 @@
 -- name: group_standings
 -- How each group stands at an uptime. The deliveries are passed over once for all groups, in indexes that hold all that is asked.
-SELECT g.id, g.name, coalesce(t.events, 0), coalesce(h.ready, 0), coalesce(h.later, 0) - coalesce(i.in_hand, 0),
-    coalesce(i.in_hand, 0), coalesce(l.parked, 0), coalesce(r.replicas, 0), coalesce(l.letters, 0),
-    max(?1 - e.at, 0) / 1000.0
+SELECT g.id AS group_id, g.name, coalesce(t.events, 0) AS events, coalesce(h.ready, 0) AS ready,
+    coalesce(h.later, 0) - coalesce(i.in_hand, 0) AS delayed, coalesce(i.in_hand, 0) AS in_hand,
+    coalesce(l.parked, 0) AS parked, coalesce(r.replicas, 0) AS replicas, coalesce(l.letters, 0) AS dead_letters,
+    max(?1 - e.at, 0) / 1000.0 AS oldest_seconds
 FROM groups g
 LEFT JOIN (
     SELECT group_id, count(*) AS events, min(position) AS oldest FROM deliveries GROUP BY group_id

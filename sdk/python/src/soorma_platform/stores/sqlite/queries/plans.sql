@@ -5,22 +5,33 @@ SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, s
 FROM plans WHERE tenant_id = ? AND user_id = ? AND plan_id = ?;
 
 -- name: insert_plan
-INSERT INTO plans (tenant_id, user_id, plan_id, revision, incarnation, live, keys, size, actions, horizon,
-    history_size, created_at, updated_at, expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer,
-    updated_uptime, ended_uptime, end_position, ended_by)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id;
+INSERT INTO plans (
+    tenant_id, user_id, plan_id, revision, incarnation, live, keys, size, actions, horizon,
+    history_size, created_at, updated_at, expires_at, status, ended_at, outcome, stalled,
+    arranged, past_position, past_timer, updated_uptime, ended_uptime, end_position, ended_by)
+VALUES (
+    :tenant_id, :user_id, :plan_id, :revision, :incarnation, :live, :keys, :size, :actions,
+    :horizon, :history_size, :created_at, :updated_at, :expires_at, :status, :ended_at,
+    :outcome, :stalled, :arranged, :past_position, :past_timer, :updated_uptime, :ended_uptime,
+    :end_position, :ended_by)
+RETURNING id;
 
 -- name: count_change
 -- Of no column with an index: what most changes do, they do without touching one.
-UPDATE plans SET revision = ?, keys = ?, size = ?, actions = ?, history_size = ?, updated_at = ?,
-    updated_uptime = ? WHERE id = ?;
+UPDATE plans SET
+    revision = :revision, keys = :keys, size = :size, actions = :actions, history_size =
+    :history_size, updated_at = :updated_at, updated_uptime = :updated_uptime
+WHERE id = :id;
 
 -- name: update_plan
-UPDATE plans SET revision = ?, incarnation = ?, live = ?, keys = ?, size = ?, actions = ?, horizon = ?,
-    history_size = ?, updated_at = ?, expires_at = ?, status = ?, ended_at = ?, outcome = ?, stalled = ?,
-    arranged = ?, past_position = ?, past_timer = ?, updated_uptime = ?, ended_uptime = ?, end_position = ?,
-    ended_by = ?
-WHERE id = ?;
+UPDATE plans SET
+    revision = :revision, incarnation = :incarnation, live = :live, keys = :keys, size = :size,
+    actions = :actions, horizon = :horizon, history_size = :history_size, updated_at =
+    :updated_at, expires_at = :expires_at, status = :status, ended_at = :ended_at, outcome =
+    :outcome, stalled = :stalled, arranged = :arranged, past_position = :past_position,
+    past_timer = :past_timer, updated_uptime = :updated_uptime, ended_uptime = :ended_uptime,
+    end_position = :end_position, ended_by = :ended_by
+WHERE id = :id;
 
 -- name: entry
 SELECT key, value, revision, updated_at, expires_at FROM held WHERE plan = ? AND incarnation = ? AND key = ?;
@@ -37,7 +48,7 @@ SELECT key FROM entries INDEXED BY entries_expiring_of_plan
 WHERE plan = ? AND incarnation = ? AND expires_at <= ? LIMIT 1000;
 
 -- name: hidden_entries
-SELECT count(*), coalesce(sum(octet_length(e.key) + octet_length(e.value)), 0)
+SELECT count(*) AS keys, coalesce(sum(octet_length(e.key) + octet_length(e.value)), 0) AS size
 FROM entries x INDEXED BY entries_expiring_of_plan
 CROSS JOIN held e ON e.plan = x.plan AND e.incarnation = x.incarnation AND e.key = x.key
 WHERE x.plan = ? AND x.incarnation = ? AND x.expires_at <= ?;
@@ -47,7 +58,7 @@ SELECT count(*) FROM entries WHERE plan = ? AND incarnation = ? AND (expires_at 
 
 -- name: put_entry
 INSERT INTO entries (plan, incarnation, key, value, seq, revision, updated_at, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (:plan, :incarnation, :key, :value, :seq, :revision, :updated_at, :expires_at)
 ON CONFLICT DO UPDATE SET value = excluded.value, seq = excluded.seq, revision = excluded.revision,
     updated_at = excluded.updated_at, expires_at = excluded.expires_at;
 
@@ -70,9 +81,12 @@ WHERE tenant_id = ?1 AND user_id = ?2 AND plan_id > ?3 AND live AND (expires_at 
 ORDER BY plan_id LIMIT ?7;
 
 -- name: insert_history
-INSERT INTO history (plan, incarnation, revision, seq, op, key, at, action, actor, instance, event_id,
+INSERT INTO history (
+    plan, incarnation, revision, seq, op, key, at, action, actor, instance, event_id,
     correlation_id, trace_id, argument)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (
+    :plan, :incarnation, :revision, :seq, :op, :key, :at, :action, :actor, :instance, :event_id,
+    :correlation_id, :trace_id, :argument);
 
 -- name: history
 SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
@@ -119,7 +133,9 @@ FROM history WHERE plan = ? AND incarnation = ? AND action > ? ORDER BY action L
 SELECT answer FROM answers WHERE tenant_id = ? AND user_id = ? AND key = ? AND expires_at > ?;
 
 -- name: put_answer
-INSERT OR REPLACE INTO answers (tenant_id, user_id, key, expires_at, answer) VALUES (?, ?, ?, ?, ?);
+INSERT OR REPLACE INTO answers (tenant_id, user_id, key, expires_at, answer)
+VALUES (:tenant_id, :user_id, :key, :expires_at, :answer);
 
 -- name: add_chore
-INSERT OR IGNORE INTO chores (kind, plan, incarnation, position, timer) VALUES (?, ?, ?, ?, ?);
+INSERT OR IGNORE INTO chores (kind, plan, incarnation, position, timer)
+VALUES (:kind, :plan, :incarnation, :position, :timer);

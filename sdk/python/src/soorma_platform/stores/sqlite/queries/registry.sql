@@ -1,11 +1,11 @@
 -- name: agent_announcement
-SELECT id, announcement FROM agents WHERE tenant_id = ? AND name = ?;
+SELECT id, tenant_id, name, announced_at, announcement FROM agents WHERE tenant_id = ? AND name = ?;
 
 -- name: count_agents
 SELECT count(*) FROM agents WHERE tenant_id = ?;
 
 -- name: put_agent
-INSERT INTO agents (tenant_id, name, announced_at, announcement) VALUES (?, ?, ?, ?)
+INSERT INTO agents (tenant_id, name, announced_at, announcement) VALUES (:tenant_id, :name, :at, :announcement)
 ON CONFLICT DO UPDATE SET announced_at = excluded.announced_at, announcement = excluded.announcement
 RETURNING id;
 
@@ -19,7 +19,8 @@ INSERT INTO agent_traits (agent, kind, name) VALUES (?, ?, ?);
 SELECT count(*) FROM agent_instances WHERE agent = ? AND instance <> ? AND expires_at > ?;
 
 -- name: put_instance
-INSERT INTO agent_instances (agent, instance, announced_at, heard_at, expires_at, ttl) VALUES (?1, ?2, ?3, ?3, ?4, ?5)
+INSERT INTO agent_instances (agent, instance, announced_at, heard_at, expires_at, ttl)
+VALUES (:agent, :instance, :at, :at, :expires_at, :ttl)
 ON CONFLICT DO UPDATE SET announced_at = excluded.announced_at, heard_at = excluded.heard_at,
     expires_at = excluded.expires_at, ttl = excluded.ttl;
 
@@ -39,7 +40,7 @@ WHERE expires_at > ?2 AND (agent, instance) = (
 -- name: remove_instance
 DELETE FROM agent_instances
 WHERE agent = (SELECT id FROM agents WHERE tenant_id = ?1 AND name = ?2) AND instance = ?3
-RETURNING agent, expires_at > ?4;
+RETURNING agent, expires_at > ?4 AS was_alive;
 
 -- name: live_instances
 SELECT instance, announced_at, heard_at, expires_at, ttl FROM agent_instances
@@ -85,7 +86,7 @@ SELECT count(*) FROM definitions WHERE tenant_id = ?;
 
 -- name: insert_definition
 INSERT INTO definitions (type, version, tenant_id, topic, description, schema, mode, defined_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+VALUES (:type, :version, :tenant_id, :topic, :description, :schema, :mode, :defined_at);
 
 -- name: remove_definition
 DELETE FROM definitions WHERE tenant_id = ? AND type = ? AND version = ? RETURNING version;

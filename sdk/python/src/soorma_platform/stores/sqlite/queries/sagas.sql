@@ -10,7 +10,8 @@ SELECT seq, event_id, state, envelope FROM compensations WHERE plan = ? AND inca
 SELECT count(*) FROM compensations WHERE plan = ? AND incarnation = ?;
 
 -- name: put_compensation
-INSERT INTO compensations (plan, incarnation, seq, event_id, state, envelope) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO compensations (plan, incarnation, seq, event_id, state, envelope)
+VALUES (:plan, :incarnation, :seq, :event_id, :state, :envelope)
 ON CONFLICT DO UPDATE SET state = excluded.state, event_id = excluded.event_id;
 
 -- name: registered_compensation

@@ -4,12 +4,15 @@ SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fi
 WHERE tenant_id = ? AND event_id = ?;
 
 -- name: insert_timer
-INSERT INTO timers (event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint, envelope, is_delay,
-    outlives)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO timers (
+    event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint, envelope,
+    is_delay, outlives)
+VALUES (
+    :event_id, :tenant_id, :user_id, :plan_id, :due_at, :incarnation, :asked, :fingerprint,
+    :envelope, :is_delay, :outlives);
 
 -- name: remove_timer
-DELETE FROM timers WHERE id = ?;
+DELETE FROM timers WHERE id = :id;
 
 -- name: last_timer
 SELECT coalesce(max(id), 0) FROM timers;
@@ -24,7 +27,8 @@ SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fi
 WHERE is_delay = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?;
 
 -- name: next_timer
-SELECT (SELECT min(due_at) FROM timers WHERE is_delay = 1), (SELECT min(due_at) FROM timers WHERE is_delay = 0);
+SELECT (SELECT min(due_at) FROM timers WHERE is_delay = 1) AS delayed,
+    (SELECT min(due_at) FROM timers WHERE is_delay = 0) AS timed;
 
 -- name: timers
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,

@@ -4,7 +4,7 @@ FROM entries e JOIN plans p ON p.id = e.plan AND p.incarnation = e.incarnation
 WHERE e.expires_at <= ? ORDER BY e.expires_at LIMIT ?;
 
 -- name: expired_plans
-SELECT tenant_id, user_id, plan_id FROM plans WHERE expires_at <= ? ORDER BY expires_at LIMIT ?;
+SELECT tenant_id, user_id, plan_id, NULL AS key FROM plans WHERE expires_at <= ? ORDER BY expires_at LIMIT ?;
 
 -- name: chores
 SELECT kind, plan, incarnation, position, timer FROM chores LIMIT ?;
@@ -37,7 +37,10 @@ DELETE FROM bases WHERE (plan, incarnation, key) IN (
     SELECT plan, incarnation, key FROM bases WHERE plan = ? AND incarnation = ? LIMIT ?);
 
 -- name: plan_by_id
-SELECT incarnation, revision, horizon, history_size FROM plans WHERE id = ?;
+SELECT plan_id, created_at, updated_at, id, revision, incarnation, live, keys, size, actions, horizon, history_size,
+    expires_at, status, ended_at, outcome, stalled, arranged, past_position, past_timer, updated_uptime, ended_uptime,
+    end_position, ended_by
+FROM plans WHERE id = ?;
 
 -- name: oldest_history
 SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
@@ -64,7 +67,7 @@ DELETE FROM answers WHERE (tenant_id, user_id, key) IN (
 -- name: oldest_events
 SELECT position, at,
     NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.position = e.position)
-    AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.position = e.position)
+    AND NOT EXISTS (SELECT 1 FROM dead_letters l WHERE l.position = e.position) AS is_free
 FROM events e WHERE position > ? ORDER BY position LIMIT ?;
 
 -- name: remove_event
@@ -74,7 +77,7 @@ DELETE FROM events WHERE position = ?;
 UPDATE log_horizon SET position = max(position, ?);
 
 -- name: stale_subscriptions
-SELECT s.id, s.group_id, g.name, g.tenant_id, s.type, s.topic, s.seen_at, s.seen_uptime
+SELECT s.id, s.group_id, g.name AS "group", g.tenant_id, s.type, s.topic, s.seen_at, s.seen_uptime
 FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_uptime < ?;
 
 -- name: abandoned_deliveries

@@ -1,0 +1,48 @@
+"""Dead letters, delivered again."""
+
+from __future__ import annotations
+
+from soorma_common.errors import Conflict
+from soorma_common.names import All, Owner
+from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.life import check_replay
+from soorma_platform.engine.rows.answers import KeyNeed, KeySeen, SeenKey
+from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, Replayed
+
+KEEP_REPLAYS = 15 * 60_000
+"""Milliseconds for which a replay is not made again under its idempotency key."""
+
+
+class ReplayDeadLetter:
+    """Delivers a dead letter to its group again, from attempt 1. Its outcome is whether there is one of that number.
+
+    Under the same idempotency key it does so once, and says True again.
+    """
+
+    def __init__(self, owner: Owner, number: int, key: str | None = None) -> None:
+        self.scope = owner
+        self._number = number
+        tenant_id = "" if owner is All.TENANTS else owner
+        self._key = None if key is None else f"replay:{tenant_id}:{number}:{key}"
+
+    def needs(self) -> list[Need]:
+        seen: list[Need] = [] if self._key is None else [KeyNeed(self._key)]
+        return [*seen, LetterNeed(self._number)]
+
+    def decide(self, found: Found) -> Decision[bool]:
+        if found.part(KeySeen).is_seen:
+            return Decision(True)
+        of = found.part(LetterFound)
+        if of.letter is None:
+            return Decision(False)
+        if of.plan is not None:
+            check_replay(of.letter, of.plan, found.now)
+        if of.subscription_id is None:
+            raise Conflict(
+                f"dead letter {self._number} cannot be replayed: its group has no subscription to {of.letter.type!r} "
+                "any more; start an agent that handles it, then replay it"
+            )
+        writes = [Replayed(of.letter, of.subscription_id, found.uptime)]
+        if self._key is None:
+            return Decision(True, writes)
+        return Decision(True, [SeenKey(self._key, found.uptime + KEEP_REPLAYS), *writes])

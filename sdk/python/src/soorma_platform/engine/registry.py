@@ -1,0 +1,92 @@
+"""The registry's rules: how many agents, instances and definitions there may be, and that a version never changes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.errors import DefinitionConflict
+from soorma_common.names import All, Owner
+from soorma_common.registry import (
+    MOST_AGENTS,
+    MOST_DEFINITIONS,
+    MOST_INSTANCES,
+    Announcement,
+    EventDefinition,
+    exceeds,
+)
+from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.rows.registry import (
+    AgentFound,
+    AgentNeed,
+    Announced,
+    DefinitionFound,
+    DefinitionNeed,
+    DefinitionRow,
+)
+
+
+class AnnounceAgent:
+    """Notes a running instance of an agent, and what the agent is from now on; LimitExceeded past a limit."""
+
+    def __init__(self, owner: Owner, name: str, instance: str, announcement: Announcement) -> None:
+        self.scope = owner
+        self._name = name
+        self._instance = instance
+        self._announcement = announcement
+
+    def needs(self) -> list[Need]:
+        return [AgentNeed(self._name, self._instance)]
+
+    def decide(self, found: Found) -> Decision[None]:
+        agent, announcement = found.part(AgentFound), self._announcement
+        if agent.before is None:
+            _check_room("tenant_agents", MOST_AGENTS, agent.agents, "the number of agents")
+        else:
+            what = f"the number of running instances of agent {self._name!r}"
+            _check_room("agent_instances", MOST_INSTANCES, agent.others, what)
+        ttl = round(announcement.ttl * 1000)
+        is_new = agent.before is None or agent.before.announcement != announcement
+        place = (self._name, self._instance, announcement)
+        return Decision(None, [Announced(*place, found.now, found.uptime + ttl, ttl, is_new)])
+
+
+class DefineEvent:
+    """Adds a version of an event type, once; DefinitionConflict if it is there with other content."""
+
+    def __init__(self, owner: Owner, definition: EventDefinition) -> None:
+        self.scope = owner
+        self._definition = definition
+
+    def needs(self) -> list[Need]:
+        return [DefinitionNeed(self._definition.type, self._definition.version)]
+
+    def decide(self, found: Found) -> Decision[DefinitionRow]:
+        wanted, defined = self._definition, found.part(DefinitionFound)
+        row = DefinitionRow(
+            type=wanted.type,
+            version=wanted.version,
+            tenant_id="" if self.scope is All.TENANTS else self.scope,
+            topic=wanted.topic,
+            description=wanted.description,
+            schema=msgspec.json.encode(wanted.schema).decode(),
+            mode=wanted.check,
+            defined_at=found.now,
+        )
+        before = defined.before
+        if before is None:
+            _check_room("tenant_definitions", MOST_DEFINITIONS, defined.count, "the number of event definitions")
+            return Decision(row, [row])
+        row.defined_at = before.defined_at
+        if row != before:
+            raise DefinitionConflict(
+                f"version {wanted.version} of event {wanted.type!r} is defined already, with other content; "
+                "a version is never changed: give the new content a new one",
+                event_type=wanted.type,
+                version=wanted.version,
+            )
+        return Decision(before)
+
+
+def _check_room(limit: str, maximum: int, count: int, what: str) -> None:
+    if count + 1 > maximum:
+        raise exceeds(limit, maximum, count + 1, what)

@@ -1,0 +1,103 @@
+"""What is kept for how long: histories are trimmed to their limits, subscriptions are removed when nobody uses them."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from itertools import groupby
+
+import msgspec
+
+from soorma_common.limits import Limits
+from soorma_common.names import All, Owner
+from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.history import replay
+from soorma_platform.engine.plans import ROW_OVERHEAD
+from soorma_platform.engine.rows.history import OldestFound, OldestNeed, TrimmedHistory
+from soorma_platform.engine.rows.plans import HistoryRow
+
+STEP = 500
+"""Rows that one step of upkeep may touch: small enough that nobody waits for it."""
+STEP_BYTES = 2 * 1024 * 1024
+"""of texts that one step may touch"""
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long what is no longer needed is kept, in seconds in which a platform ran on the record."""
+
+    events: float = 7 * 86_400.0
+    groups: float = 7 * 86_400.0
+    plans: float = 30 * 86_400.0
+    """of a plan that has ended"""
+
+
+class Fate(Enum):
+    """What becomes of a subscription that nobody uses."""
+
+    KEPT = auto()
+    WARNED_OF = auto()
+    REMOVED = auto()
+
+
+def warn_before(retention: Retention, now: int) -> int:
+    """The uptime before which a subscription was last used that is to be looked at."""
+    return now - round(retention.groups * 1000) * 6 // 7
+
+
+def fate(seen: int, retention: Retention, now: int) -> Fate:
+    """What becomes of a subscription that was last used at an uptime."""
+    if seen < now - round(retention.groups * 1000):
+        return Fate.REMOVED
+    return Fate.WARNED_OF if seen < warn_before(retention, now) else Fate.KEPT
+
+
+class TrimHistory:
+    """Folds the oldest revisions of a plan's history into the values they lead to.
+
+    Its outcome is whether the history is within its limits, or the plan was cleaned up since.
+    """
+
+    scope: Owner = All.TENANTS
+
+    def __init__(self, plan: int, incarnation: int, *, limits: Limits) -> None:
+        self._plan = plan
+        self._incarnation = incarnation
+        self._limits = limits
+
+    def needs(self) -> list[Need]:
+        return [OldestNeed(self._plan, self._incarnation, STEP, STEP_BYTES)]
+
+    def decide(self, found: Found) -> Decision[bool]:
+        oldest = found.part(OldestFound)
+        if oldest.plan is None or oldest.plan.incarnation != self._incarnation:
+            return _over
+        row = oldest.plan
+        surplus = max(row.revision - row.horizon - self._limits.history_revisions, 0)
+        excess = row.history_size - self._limits.history_bytes
+        until, rows, freed = _surplus(oldest.rows, row.horizon + surplus, excess)
+        if until <= row.horizon:
+            return _over
+        values: dict[str, str | None] = {}
+        for past in rows:
+            if past.key is not None:
+                values[past.key] = replay(past, values.get(past.key, oldest.bases.get(past.key)))
+        return Decision(False, [TrimmedHistory(self._plan, self._incarnation, until, freed, values)])
+
+
+_over = Decision(True)
+
+
+def _surplus(oldest: list[HistoryRow], until: int, excess: int) -> tuple[int, list[HistoryRow], int]:
+    """Of the oldest rows, by whole revisions, those up to `until`, and more that free no more than `excess`.
+
+    Returns the revision that the history is trimmed to by them, the rows, and the bytes they free.
+    """
+    taken: list[HistoryRow] = []
+    freed = 0
+    for revision, of_revision in groupby(oldest, key=lambda row: row.revision):
+        group = list(of_revision)
+        size = sum(ROW_OVERHEAD + len((row.argument or "").encode()) for row in group)
+        if revision > until and freed + size > excess:
+            return max(until, taken[-1].revision if taken else 0), taken, freed
+        taken += group
+        freed += size
+    return (taken[-1].revision if taken else 0), taken, freed

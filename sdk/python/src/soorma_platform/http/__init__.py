@@ -1,0 +1,65 @@
+"""What all services have in common over HTTP: how a request is read, answered, found its endpoint and refused.
+
+A service is a table of endpoints. The table is what is served, and what the OpenAPI document is made from.
+"""
+
+from soorma_platform.http.answers import (
+    JSON,
+    PING_SECONDS,
+    PROBLEM,
+    Answer,
+    Response,
+    ServerSent,
+    answer,
+    large_answer,
+    problem,
+    sent_event,
+)
+from soorma_platform.http.application import Application, Health, Socket, StoreHealth
+from soorma_platform.http.endpoints import (
+    ANYBODY_KNOWN,
+    FENCE,
+    TENANT_ID,
+    USER_ID,
+    Endpoint,
+    Header,
+    Names,
+    Number,
+    Parameter,
+    Text,
+    Word,
+)
+from soorma_platform.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
+
+__all__ = [
+    "ANYBODY_KNOWN",
+    "FENCE",
+    "JSON",
+    "LARGEST_BODY",
+    "PING_SECONDS",
+    "PROBLEM",
+    "TENANT_ID",
+    "USER_ID",
+    "Answer",
+    "Application",
+    "Endpoint",
+    "Header",
+    "Health",
+    "Names",
+    "Number",
+    "Parameter",
+    "Request",
+    "Response",
+    "ServerSent",
+    "Socket",
+    "StoreHealth",
+    "Text",
+    "UnsupportedMediaType",
+    "Word",
+    "answer",
+    "decode",
+    "large_answer",
+    "problem",
+    "sent_event",
+    "whole",
+]

@@ -1,0 +1,210 @@
+"""A service as an ASGI application: guarded, each request led to its endpoint, each error a problem document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from time import perf_counter
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+
+from soorma_common import __version__
+from soorma_common.errors import Forbidden, InvalidRequest, SoormaError
+from soorma_platform.http.answers import Answer, Response, problem, problem_document
+from soorma_platform.http.asgi import AsgiScope, Receive, Send, WebSocket
+from soorma_platform.http.endpoints import ANYBODY_KNOWN, Endpoint, Table, names_of
+from soorma_platform.http.guard import refusal
+from soorma_platform.http.requests import Request, check_once
+from soorma_platform.http.scrape import Scrape
+from soorma_platform.identity import Access, OpenDoor, Principal
+from soorma_platform.logs import Log
+from soorma_platform.metrics import Metrics, RouteMeter
+from soorma_platform.stores.ports.health import HealthStore
+
+log = Log("soorma.http")
+
+
+class StoreHealth(msgspec.Struct, omit_defaults=True):
+    """How the record is. For `clock_settles_in` seconds nothing that has expired is removed: the clock may be wrong.
+
+    `clock_jumps` counts the jumps of the system's clock since the platform started, or just before.
+    """
+
+    status: str
+    detail: str | None = None
+    clock_jumps: int = 0
+    clock_settles_in: int = 0
+
+
+class Health(msgspec.Struct):
+    """How a service is: `ok` or `failing`."""
+
+    service: str
+    status: str
+    version: str
+    store: StoreHealth
+
+
+class Socket(NamedTuple):
+    """What serves a WebSocket, and whom it lets in."""
+
+    access: frozenset[Access]
+    serve: Callable[[WebSocket, Principal], Awaitable[None]]
+
+
+class _Served(NamedTuple):
+    """What answers at a place of the table, whom it lets in, and what counts there."""
+
+    access: frozenset[Access]
+    run: Callable[[Request], Awaitable[Response]]
+    query: frozenset[str]
+    meter: RouteMeter
+
+
+class Application:
+    """A service: its endpoints, `GET /health`, `/metrics` and `/openapi.json`, and its WebSockets by their paths."""
+
+    told: ClassVar[type[Health]] = Health
+    """what it says of itself"""
+
+    def __init__(
+        self,
+        name: str,
+        endpoints: Iterable[Endpoint],
+        health: HealthStore,
+        sockets: Mapping[str, Socket] | None = None,
+        metrics: Metrics | None = None,
+        about: str = "",
+    ) -> None:
+        self.name = name
+        self.about = about
+        self.hint = ""
+        self.endpoints = [
+            Endpoint("GET", "/health", frozenset({Access.PUBLIC}), self.health, self.told, also={503: self.told}),
+            Endpoint("GET", "/metrics", frozenset({Access.OPERATOR}), self.metrics, str, media_type="text/plain"),
+            Endpoint("GET", "/openapi.json", ANYBODY_KNOWN, self.openapi, dict[str, Any]),
+            *endpoints,
+        ]
+        self._openapi = b""
+        self._record = health
+        self.sockets = sockets or {}
+        self._door = OpenDoor()
+        metrics = metrics or Metrics()
+        self._scrape = Scrape(health, metrics)
+        self._nowhere = metrics.route(name, "other", "other")
+        self._table: Table[_Served] = Table()
+        for endpoint in self.endpoints:
+            meter = metrics.route(name, endpoint.method, endpoint.path)
+            query = frozenset(parameter.name for parameter in endpoint.query)
+            served = _Served(endpoint.access, endpoint.run, query, meter)
+            self._table.add(endpoint.path, endpoint.method, served, endpoint.names)
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        """Answers a request or serves a WebSocket."""
+        if scope["type"] == "http":
+            began = perf_counter()
+            response, meter = await self._answer(scope, receive)
+            meter.note(getattr(response, "status", 200), perf_counter() - began)  # a stream is one that has begun
+            await response(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._serve_socket(scope, receive, send)
+
+    async def health(self, _: Request) -> Response:
+        """Whether the service works, and the record behind it. 503 if it does not."""
+        state = await self.state()
+        return Answer(msgspec.json.encode(state), 200 if state.status == "ok" else 503)
+
+    async def state(self) -> Health:
+        """How the service is."""
+        try:
+            await self._record.check()
+        except SoormaError as error:
+            return Health(self.name, "failing", __version__, StoreHealth("failing", error.message))
+        clock = self._record.clock()
+        well = StoreHealth("ok", clock_jumps=clock.jumps, clock_settles_in=math.ceil(clock.settles_in))
+        return Health(self.name, "ok", __version__, well)
+
+    async def metrics(self, request: Request) -> Response:
+        """What this process has counted, for Prometheus."""
+        body, kind = await self._scrape.answer(request.header("Accept") or "")
+        return Answer(body, kind=kind.encode())
+
+    async def openapi(self, _: Request) -> Response:
+        """This document: what the service can be asked, as OpenAPI 3.1."""
+        if not self._openapi:
+            self._openapi = self.describe()
+        return Answer(self._openapi)
+
+    def describe(self) -> bytes:
+        """The OpenAPI document of the service, as JSON text."""
+        from soorma_platform.http import openapi  # noqa: PLC0415 - only who asks for it pays for it
+
+        return openapi.document(f"Soorma: the {self.name} service", self.about, {self.name: self.endpoints})
+
+    async def _answer(self, scope: AsgiScope, receive: Receive) -> tuple[Response, RouteMeter]:
+        meter = self._nowhere
+        if why := refusal(scope["headers"]):
+            return problem(Forbidden(why)), meter
+        try:
+            request = Request(scope, receive)
+            endpoints, parts = self._table.find(request.path)
+            found = endpoints.get("GET" if request.method == "HEAD" else request.method)
+            if found is None:
+                return self._nothing_there(request, endpoints), meter
+            (access, run, query, meter), names = found
+            request.principal = self._door.principal(access, request.headers)
+            request.check_query(query)
+            if names:
+                request.names = names_of(names, parts)
+            return await run(request), meter
+        except SoormaError as error:
+            return problem(error), meter
+        except (RecursionError, OverflowError) as error:
+            return problem(
+                InvalidRequest(f"what the request says is nested too deeply, or a number too large: {error}")
+            ), meter
+        except Exception:
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+            return problem_document(_FAULT), meter
+
+    def _nothing_there(self, request: Request, endpoints: Mapping[str, object]) -> Response:
+        kind, status = ("method_not_allowed", 405) if endpoints else ("not_found", 404)
+        told = problem_document(
+            {
+                "type": f"urn:soorma:problem:{kind.replace('_', '-')}",
+                "title": kind,
+                "status": status,
+                "detail": f"there is no {request.method} {request.path} at {request.header('Host')}, "
+                f"which is the {self.name} service{self.hint}",
+                "code": kind,
+            }
+        )
+        if endpoints:
+            methods = {*endpoints, "HEAD"} if "GET" in endpoints else endpoints
+            told.headers.append((b"allow", ", ".join(sorted(methods)).encode()))
+        return told
+
+    async def _serve_socket(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        socket = self.sockets.get(scope["path"])
+        why = refusal(scope["headers"])
+        if not why and socket is not None:
+            try:
+                check_once(scope["headers"])
+                principal = self._door.principal(socket.access, dict(scope["headers"]))
+            except SoormaError as error:
+                why = error.message
+            else:
+                await socket.serve(WebSocket(receive, send), principal)
+                return
+        await receive()
+        await send({"type": "websocket.close", "code": 1008, "reason": (why or "there is no such socket")[:120]})
+
+
+_FAULT = {
+    "type": "urn:soorma:problem:internal",
+    "title": "internal error",
+    "status": 500,
+    "detail": "the platform has a fault here; its log tells more (soorma dev --logs)",
+    "code": "internal",
+}

@@ -1,0 +1,101 @@
+"""Groups as agents join them, and as they are told of over HTTP."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+
+from soorma_common.delivery import Subscription
+from soorma_common.errors import Conflict
+from soorma_common.groups import DeadLetterInfo, GroupInfo, ReplicaInfo, SubscriptionInfo
+from soorma_common.names import Owner
+from soorma_common.times import rfc3339
+from soorma_platform.engine.groups import JoinGroup
+from soorma_platform.stores.ports.groups import GroupState, GroupStore, LetterState
+from soorma_platform.stores.ports.store import Commits
+
+
+class Membership(msgspec.Struct):
+    """A group as a replica joined it: ids of its own subscriptions, and of all that exist in the group."""
+
+    group_id: int
+    own: dict[int, Subscription]
+    all: dict[int, tuple[str, str]]
+    """(type, topic) by id"""
+
+
+async def subscribe(store: Commits, owner: Owner, name: str, subscriptions: list[Subscription]) -> Membership:
+    """Makes or refreshes a group, and gives what is new in it the recent events that nobody took."""
+    joined = await store.transact(JoinGroup(owner, name, subscriptions))
+    while joined.following is not None:  # others have their turns between two steps
+        joined = await store.transact(JoinGroup(owner, name, subscriptions, joined.following))
+    ids = joined.group.ids
+    own = {ids[one.type, one.topic]: one for one in subscriptions}
+    return Membership(joined.group.id, own, joined.patterns | {id_: pattern for pattern, id_ in ids.items()})
+
+
+async def unsubscribe(
+    groups: GroupStore, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
+) -> int | None:
+    """Ends a subscription; how many events had waited for it, None if there is no such one.
+
+    These become dead letters of the group, or are dropped with the dead letters that it has. Conflict while an agent is
+    connected that serves it.
+    """
+    ended = await groups.unsubscribe(owner, group, event_type, topic, drop=drop)
+    if ended is not None and ended.is_served:
+        raise Conflict(
+            f"an agent of group {group!r} is connected that handles {event_type!r}; stop it, or remove the handler "
+            "and start it again, before the subscription is ended"
+        )
+    return None if ended is None else ended.waited
+
+
+def group_info(state: GroupState) -> GroupInfo:
+    """The group as it is told of."""
+    group, standing = state.group, state.standing
+    oldest = standing.oldest_seconds
+    return GroupInfo(
+        name=group.name,
+        tenant_id=group.tenant_id or None,
+        created_at=rfc3339(group.created_at),
+        waiting=standing.events - standing.in_hand,
+        ready=standing.ready,
+        in_hand=standing.in_hand,
+        oldest_at=None if oldest is None else rfc3339(state.at - round(oldest * 1000)),
+        subscriptions=[
+            SubscriptionInfo(one.type, one.topic, one.ordered, rfc3339(one.seen_at), one.is_served, one.set_aside)
+            for one in state.subscriptions
+        ],
+        replicas=[
+            ReplicaInfo(_shown(one.id), one.instance, one.max_concurrency, rfc3339(one.connected_at))
+            for one in state.replicas
+        ],
+    )
+
+
+def _shown(replica: str) -> str:
+    """Tells one replica from another, and is not its name: whoever knows that renews its leases."""
+    return blake2b(replica.encode(), digest_size=8).hexdigest()
+
+
+def dead_letter_info(state: LetterState) -> DeadLetterInfo:
+    """The dead letter as it is told of."""
+    return DeadLetterInfo(
+        id=state.id,
+        group=state.group,
+        event_id=state.event_id,
+        type=state.type,
+        topic=state.topic,
+        tenant_id=state.tenant_id,
+        user_id=state.user_id,
+        plan_id=state.plan_id,
+        attempts=state.attempts,
+        failures=state.failures,
+        deaths=state.deaths,
+        reason=state.reason,
+        at=rfc3339(state.at),
+        parked=state.parked,
+        event=msgspec.Raw(state.envelope.encode()),
+    )

@@ -1,0 +1,183 @@
+"""The port of deliveries: agents take events, keep them for a lease, and give them back."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import msgspec
+
+from soorma_common.delivery import RecordedStep
+from soorma_common.names import PlanStatus
+from soorma_platform.engine.rows.deliveries import HolderRow
+from soorma_platform.engine.rows.plans import EntryRow, PlanRow
+
+LARGEST_CLAIM = 16
+SNAPSHOT_BYTES = 16 * 1024
+SNAPSHOT_KEYS = 100
+"""A plan up to this size goes along with its event, so that reads in the handler cost no round trip."""
+
+
+class Claimed(msgspec.Struct):
+    """A delivery in an agent's hands, under `fence`, with its event."""
+
+    fence: str
+    attempt: int
+    subscription_id: int
+    position: int
+    tenant_id: str
+    user_id: str
+    plan_id: str | None
+    envelope: str
+    type: str
+    lease: float = 0.0
+    """seconds for which it is the agent's from the claim on"""
+    steps: list[RecordedStep] = []
+    """results of steps that earlier attempts have recorded"""
+    plan: PlanRow | None = None
+    """its plan as of the claim; None without a plan"""
+    entries: list[EntryRow] | None = None
+    """all live keys of that plan, None where they are more than go along with an event"""
+    status: PlanStatus = "missing"
+    """how far the plan's life had come at the claim"""
+    outlives: bool = False
+    """whether it is handled though its plan has ended"""
+    is_late: bool = False
+    """whether only a handler that takes events of plans that have ended takes it"""
+    is_suspect: bool = False
+    """whether processes died with it: its replica gets nothing else until it has ended"""
+    verdict: str | None = None
+    """the reason to give it up, unhandled, for the processes that died of it"""
+
+
+class Offer:
+    """A replica that takes deliveries, as many as it has credit for: each claim spends of it.
+
+    Its connection grants and takes, the store spends and fills, each in a thread of its own and neither waiting for the
+    other: `granted` is written by the one only, `spent` by the other. What the store gives to somebody else, as nothing
+    was heard of the replica, it says in `lost`; the connection grants for it then.
+    """
+
+    __slots__ = (
+        "_filled",
+        "_lost",
+        "granted",
+        "group_id",
+        "has_suspect",
+        "lease",
+        "most",
+        "process",
+        "replica",
+        "spent",
+        "subscription_ids",
+    )
+
+    def __init__(self, replica: str, lease: float, most: int = 0, process: str = "") -> None:
+        self.replica = replica
+        self.lease = lease
+        """seconds"""
+        self.most = most
+        """its credit while it has nothing in hand"""
+        self.process = process or replica
+        """replicas of one process die together"""
+        self.has_suspect = False
+        """whether it has been given one, which it may have handled since"""
+        self.group_id = 0
+        self.subscription_ids: list[int] = []
+        """of what it takes deliveries, first of the first"""
+        self.granted = 0
+        self.spent = 0
+        self._filled: deque[Claimed] = deque()
+        self._lost: deque[str] = deque()
+
+    @property
+    def credit(self) -> int:
+        """How many deliveries it can take now."""
+        return self.granted - self.spent
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is in its hands."""
+        return self.credit >= self.most
+
+    @property
+    def is_testing(self) -> bool:
+        """Whether it has a suspect in hand."""
+        return self.has_suspect and not self.is_idle
+
+    @property
+    def filled(self) -> list[Claimed]:
+        """What was claimed for it and not taken yet."""
+        return list(self._filled)
+
+    def fill(self, claimed: list[Claimed]) -> None:
+        """These are in the replica's hands: it is committed."""
+        self.has_suspect = any(one.is_suspect for one in claimed) or self.is_testing
+        self.spent += len(claimed)
+        self._filled.extend(claimed)
+
+    def lose(self, fences: list[str]) -> None:
+        """These are in the replica's hands no more: it is committed."""
+        self._lost.extend(fences)
+
+    def lost(self) -> list[str]:
+        """The fences that were taken from it since the last time."""
+        return [self._lost.popleft() for _ in range(len(self._lost))]
+
+    def take(self) -> list[Claimed]:
+        """What was claimed for it since the last time."""
+        return [self._filled.popleft() for _ in range(len(self._filled))]
+
+
+class DeliveryStore(Protocol):
+    """Deliveries in the hands of agents."""
+
+    def offered(self, offer: Offer) -> AbstractContextManager[None]:
+        """While this is entered, what a commit makes ready may be claimed for the offer in the same transaction.
+
+        The bell of the offer's group rings then. A store may leave that out: whoever hears the bell calls `claim`.
+        """
+        ...
+
+    async def claim(self, offer: Offer) -> None:
+        """Puts ready deliveries into the replica's hands, as many as it has credit for, each under a new fence.
+
+        They are in `offer.take()` then. At most LARGEST_CLAIM at once, and none for a replica that is not noted, or was
+        not heard of for two thirds of its lease: a frozen agent must not collect what others could do.
+
+        What a replica holds whose lease has run out becomes ready before: its process is dead or frozen, which counts
+        as a death of each. An event with which a process went silent once has a shorter lease from then on
+        (`engine.suspects`). A delivery that has died twice goes to a replica that has nothing else in hand, and gets
+        nothing else until it has ended.
+        """
+        ...
+
+    async def next_ready(self, subscription_ids: list[int]) -> float | None:
+        """Seconds until the next delivery may be ready, none or less if one is; None if none will be by time alone.
+
+        A lease that runs out counts, whosever it is.
+        """
+        ...
+
+    async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
+        """Notes that the replica was heard of, in the registry too, and prolongs leases; the fences that still stand.
+
+        What it was sent and has never named is prolonged too: it waits in the socket of an agent that is busy.
+        """
+        ...
+
+    async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
+        """Leaves deliveries with an agent that reconnected; returns those whose fences still stand.
+
+        If its end was counted as a death of them, that is taken back.
+        """
+        ...
+
+    async def give_back(self, fences: list[str]) -> None:
+        """Returns deliveries untried: they are ready at once and the attempt does not count."""
+        ...
+
+    async def holder(self, fence: str) -> HolderRow | None:
+        """Who has the delivery under that fence in hand, with its event."""
+        ...

@@ -1,0 +1,49 @@
+"""First answers: what came of a commit, for whoever sends it again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from soorma_platform.engine.rows.answers import AnswerNeed, FirstAnswer, KeyNeed, KeySeen, SeenKey, StoredAnswer
+from soorma_platform.engine.rows.deliveries import InHand
+from soorma_platform.stores.sqlite.statements import Change, value
+from soorma_platform.stores.sqlite.transactions import Loading, Writing
+
+_put = Change("put_answer", "tenant_id", "user_id", "key", "expires_at", "answer")
+_OF_NOBODY = ("", "")
+"""The tenant and user of what belongs to none: their names are never empty."""
+_decode = msgspec.json.Decoder(StoredAnswer).decode
+
+
+def load(loading: Loading, need: AnswerNeed) -> None:
+    """The answer that was given before."""
+    if need.if_settled and loading.found.part(InHand).delivery is not None:
+        return  # a fence that stands has not been answered
+    scope = loading.scope
+    text = value(loading.connection, "answer", scope.tenant_id, scope.user_id, need.key, loading.moment.uptime)
+    if text is not None:
+        loading.found.part(FirstAnswer).stored = _decode(text)
+        loading.is_answered = True
+
+
+def write(writing: Writing, row: StoredAnswer) -> None:
+    """Keeps an answer."""
+    scope, text = writing.scope, msgspec.json.encode(row).decode()
+    _put.run(writing.connection, scope.tenant_id, scope.user_id, row.key, row.expires_at, text)
+
+
+def load_key(loading: Loading, need: KeyNeed) -> None:
+    """Whether something was done under a key."""
+    if value(loading.connection, "answer", *_OF_NOBODY, need.key, loading.moment.uptime) is not None:
+        loading.found.part(KeySeen).is_seen = loading.is_answered = True
+
+
+def write_key(writing: Writing, row: SeenKey) -> None:
+    """Remembers that something was done under a key."""
+    _put.run(writing.connection, *_OF_NOBODY, row.key, row.expires_at, "{}")
+
+
+LOADERS: dict[type[Any], Any] = {AnswerNeed: load, KeyNeed: load_key}
+WRITERS: dict[type[Any], Any] = {StoredAnswer: write, SeenKey: write_key}

@@ -1,0 +1,168 @@
+"""Claims: deliveries are put into the hands of agents, kept there, and taken back.
+
+Each function takes the connection and the time, an uptime where it is a number, and is run by the writer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import apsw
+
+from soorma_common.names import Scope
+from soorma_platform.engine.deliveries import verdict
+from soorma_platform.engine.life import is_unwanted
+from soorma_platform.engine.moments import Moment
+from soorma_platform.engine.rows.notices import Notice
+from soorma_platform.engine.suspects import short_lease
+from soorma_platform.stores.ports.deliveries import SNAPSHOT_BYTES, SNAPSHOT_KEYS, Claimed, Offer
+from soorma_platform.stores.sqlite import plans, steps
+from soorma_platform.stores.sqlite.deliveries import delivery
+from soorma_platform.stores.sqlite.statements import Select, execute, value
+
+
+class _Taken(NamedTuple):
+    """A delivery that was claimed a moment ago."""
+
+    id: int
+    fence: str
+    attempt: int
+    subscription_id: int
+    position: int
+    ready_at: int
+
+
+class _ClaimedEvent(NamedTuple):
+    """The event of a delivery, and of which group that is."""
+
+    group_id: int
+    has_steps: bool
+    tenant_id: str
+    user_id: str
+    plan_id: str | None
+    envelope: str
+    type: str
+    outlives: bool
+
+
+class _Suspect(NamedTuple):
+    position: int
+    id: int
+
+
+_claim = Select("claim", _Taken)
+_claim_suspect = Select("claim_suspect", _Taken)
+_claimed_event = Select("claimed_event", _ClaimedEvent)
+_newest_suspect = Select("newest_suspect", _Suspect)
+
+
+def claim(connection: apsw.Connection, moment: Moment, offer: Offer, most: int) -> list[Claimed]:
+    """Puts ready deliveries into a replica's hands, one subscription after the other."""
+    now = moment.uptime
+    limit = min(offer.credit, most)
+    if limit <= 0 or not _is_heard_of(connection, now, offer):
+        return []
+    claimed: list[Claimed] = []
+    for subscription_id in offer.subscription_ids:
+        if (left := limit - len(claimed)) <= 0:
+            break
+        ends = lease_ends(now, offer.lease)
+        rows = sorted(_claim.all(connection, subscription_id, now, *ends, offer.replica, left))
+        claimed += [_claimed(connection, moment, offer, row) for row in rows]
+    return claimed
+
+
+def newest_suspect(connection: apsw.Connection, now: int, offer: Offer) -> int | None:
+    """The suspect to test next: what began last before a crash is the likelier culprit. None if none is ready."""
+    rows = (_newest_suspect.one(connection, subscription, now) for subscription in offer.subscription_ids)
+    return max((row for row in rows if row), default=_Suspect(0, 0)).id or None
+
+
+def claim_suspect(connection: apsw.Connection, moment: Moment, offer: Offer) -> list[Claimed]:
+    """Puts one suspect into the empty hands of a replica; with the verdict, if it has died of it often enough."""
+    now = moment.uptime
+    if offer.credit <= 0 or not _is_heard_of(connection, now, offer):
+        return []
+    chosen = newest_suspect(connection, now, offer)
+    if chosen is None:
+        return []
+    row = _claim_suspect.one(connection, chosen, *lease_ends(now, offer.lease), offer.replica)
+    if row is None:
+        return []
+    taken = _claimed(connection, moment, offer, row)
+    taken.is_suspect = True
+    if found := delivery(connection, taken.fence):
+        taken.verdict = verdict(found)
+    return [taken]
+
+
+def _is_heard_of(connection: apsw.Connection, now: int, offer: Offer) -> bool:
+    lease = round(offer.lease * 1000)
+    return value(connection, "is_heard_of", offer.replica, now - lease * 2 // 3) is not None
+
+
+def lease_ends(now: int, lease: float) -> tuple[int, int]:
+    """When a lease of so many seconds ends, and when it does for an event with which a process went silent; in ms."""
+    return now + (whole := round(lease * 1000)), now + short_lease(whole)
+
+
+def _claimed(connection: apsw.Connection, moment: Moment, offer: Offer, row: _Taken) -> Claimed:
+    event = _claimed_event.one(connection, row.subscription_id, row.position)
+    assert event is not None  # noqa: S101 - a delivery has one
+    taken = Claimed(
+        fence=row.fence,
+        attempt=row.attempt,
+        subscription_id=row.subscription_id,
+        position=row.position,
+        tenant_id=event.tenant_id,
+        user_id=event.user_id,
+        plan_id=event.plan_id,
+        envelope=event.envelope,
+        type=event.type,
+        lease=min((row.ready_at - moment.uptime) / 1000, offer.lease),
+        steps=steps.recorded(connection, event.group_id, row.position) if event.has_steps else [],
+        outlives=event.outlives,
+    )
+    _add_plan(connection, moment.wall, taken, event.group_id)
+    return taken
+
+
+def _add_plan(connection: apsw.Connection, now: int, taken: Claimed, group_id: int) -> None:
+    """The plan goes along, and its keys if they are few."""
+    if taken.plan_id is None:
+        return
+    plan = taken.plan = plans.plan_row(connection, Scope(taken.tenant_id, taken.user_id), taken.plan_id, now)
+    taken.is_late = is_unwanted(taken, plan, group_id, now)
+    taken.status = plan.life(now)
+    if plan.size <= SNAPSHOT_BYTES and plan.keys <= SNAPSHOT_KEYS:
+        taken.entries = plans.live_entries(connection, plan, now, SNAPSHOT_KEYS)
+
+
+def renew(
+    connection: apsw.Connection, moment: Moment, replica: str, fences: list[str], ends: tuple[int, int]
+) -> list[str]:
+    """Prolongs leases to their `lease_ends`, and the replica's place in the registry; the fences that still stand."""
+    execute(connection, "hear_replica", moment.uptime, replica)
+    execute(connection, "hear_agent", moment.wall, moment.uptime, replica)
+    execute(connection, "renew_on_the_way", replica, *ends)
+    return [fence for fence in fences if value(connection, "renew", fence, *ends)]
+
+
+def resume(connection: apsw.Connection, fences: list[str], until: int, replica: str) -> list[Claimed]:
+    """Leaves deliveries with an agent that is back; those whose fences still stand."""
+    kept = []
+    for fence in fences:
+        if value(connection, "resume", fence, until, replica) and (row := delivery(connection, fence)):
+            place = (row.position, row.tenant_id, row.user_id, row.plan_id, row.envelope, row.type)
+            kept.append(Claimed(fence, row.attempt, row.subscription_id, *place, is_suspect=row.is_suspect))
+    return kept
+
+
+def give_back(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
+    """Makes deliveries that still stand ready at once, as if they had not been claimed; tells their groups."""
+    notice = Notice(groups=set())
+    for fence in fences:
+        if row := delivery(connection, fence):
+            notice.groups.add(row.group_id)
+            execute(connection, "give_back", fence, now)
+    return notice

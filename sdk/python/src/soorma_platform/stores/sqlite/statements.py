@@ -1,0 +1,221 @@
+"""Statements of queries/*.sql, and how their rows become structs and structs their rows: by name, never by position.
+
+A column that a query selects is named as the field that it fills, a parameter of a change as the field that fills it.
+How that is done is compiled once for each statement, as `collections.namedtuple` does: a commit makes some twenty rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, get_type_hints
+
+import apsw
+import apsw.ext
+import msgspec
+
+from soorma_platform.stores.sqlite.database import SQL
+
+R = TypeVar("R")
+
+LARGEST_PAGE = 4 * 1024 * 1024
+"""Bytes of text after which a page of rows ends, whatever number of rows was asked for."""
+
+SELECTS: list[Select[Any]] = []
+CHANGES: list[Change] = []
+"""All that there are, for the test that holds them against the schema."""
+
+
+class Select(Generic[R]):
+    """A query whose rows are of one kind, a struct or a named tuple.
+
+    A field of a kind of its own, as a scope, is filled from the columns of that kind's fields, or from one column of
+    JSON text with the name of the field.
+    """
+
+    def __init__(self, name: str, kind: type[R]) -> None:
+        self.name = name
+        self.kind = kind
+        self._make: Callable[..., R] | None = None
+        SELECTS.append(self)
+
+    def columns(self, connection: apsw.Connection) -> list[str]:
+        """The names of what it selects."""
+        return [name for name, *_ in apsw.ext.query_info(connection, SQL[self.name]).description]
+
+    def one(self, connection: apsw.Connection, *values: Any) -> R | None:
+        """The first row; None if there is none."""
+        cursor = connection.execute(SQL[self.name], values)
+        row = cursor.fetchone()
+        cursor.close()
+        return None if row is None else (self._make or self._compile(connection))(*row)
+
+    def all(self, connection: apsw.Connection, *values: Any) -> list[R]:
+        """All rows."""
+        rows = connection.execute(SQL[self.name], values).fetchall()
+        if not rows:
+            return []
+        make = self._make or self._compile(connection)
+        return [make(*row) for row in rows]
+
+    def each(self, connection: apsw.Connection, *values: Any) -> Iterator[R]:
+        """The rows one after the other, read as far as they are wanted."""
+        make = self._make or self._compile(connection)
+        return (make(*row) for row in connection.execute(SQL[self.name], values))
+
+    def page(
+        self, connection: apsw.Connection, *values: Any, size: Callable[[R], int], most: int = LARGEST_PAGE
+    ) -> tuple[list[R], bool]:
+        """Rows until they come to `most` bytes by `size`, and whether there were more."""
+        found: list[R] = []
+        total = 0
+        for row in self.each(connection, *values):
+            if total > most:
+                return found, True
+            found.append(row)
+            total += size(row)
+        return found, False
+
+    def _compile(self, connection: apsw.Connection) -> Callable[..., R]:
+        columns = self.columns(connection)
+        self._make = _maker(self.name, self.kind, tuple(columns))
+        return self._make
+
+
+class Change:
+    """A statement that changes rows, with parameters `:name` that are filled from what it is given.
+
+    That is, for each of its `sources`, a value if the source is a name, and otherwise an object of that kind, whose
+    fields are values. Of two that have a name, the first fills it.
+    """
+
+    def __init__(self, name: str, *sources: str | type[Any]) -> None:
+        self.name = name
+        self.sources = sources
+        self._bind = _binder(name, SQL[name], sources)
+        CHANGES.append(self)
+
+    def run(self, connection: apsw.Connection, *given: Any) -> None:
+        """Runs it."""
+        connection.execute(SQL[self.name], self._bind(*given))
+
+    def many(self, connection: apsw.Connection, given: Iterable[tuple[Any, ...]]) -> None:
+        """Runs it once for each."""
+        bind = self._bind
+        connection.executemany(SQL[self.name], [bind(*each) for each in given])
+
+    def value(self, connection: apsw.Connection, *given: Any) -> Any:
+        """Runs it, and tells the one column that it returns; None if it changed no row."""
+        return _only(connection.execute(SQL[self.name], self._bind(*given)))
+
+
+def value(connection: apsw.Connection, name: str, *values: Any) -> Any:
+    """The one column of a query's first row; None if there is none."""
+    return _only(connection.execute(SQL[name], values))
+
+
+def _only(cursor: apsw.Cursor) -> Any:
+    row = cursor.fetchone()
+    cursor.close()
+    if row is None:
+        return None
+    (found,) = row
+    return found
+
+
+def values(connection: apsw.Connection, name: str, *given: Any) -> list[Any]:
+    """The one column of all rows of a query."""
+    return [found for (found,) in connection.execute(SQL[name], given)]
+
+
+def execute(connection: apsw.Connection, name: str, *values: Any) -> None:
+    """Runs a statement that returns nothing."""
+    connection.execute(SQL[name], values)
+
+
+def fields_of(kind: Any) -> dict[str, Any]:
+    """The fields of a struct or named tuple in their order, with their types."""
+    hints = get_type_hints(kind)
+    names = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else kind._fields
+    return {name: hints[name] for name in names}
+
+
+def _is_row(kind: Any) -> bool:
+    return isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or hasattr(kind, "_fields"))
+
+
+def _maker(name: str, kind: type[R], columns: tuple[str, ...]) -> Callable[..., R]:
+    """A function of a row's columns that makes an object of the kind."""
+    known: dict[str, Any] = {"kind": kind}
+    parameters = {column: f"column{number}" for number, column in enumerate(columns)}
+    if len(parameters) < len(columns):
+        raise TypeError(f"query {name} selects a column twice: {', '.join(columns)}")
+    used: set[str] = set()
+    arguments = []
+    for field, of in fields_of(kind).items():
+        if field in parameters:
+            used.add(field)
+            arguments.append(f"{field}={_read(parameters[field], of, known)}")
+        elif _is_row(of) and all(inner in parameters for inner in fields_of(of)):
+            inner = fields_of(of)
+            used.update(inner)
+            known[of.__name__] = of
+            arguments.append(f"{field}={of.__name__}({', '.join(parameters[one] for one in inner)})")
+    if unknown := set(columns) - used:
+        raise TypeError(f"query {name} selects {', '.join(sorted(unknown))}, which {kind.__name__} does not have")
+    names = [argument.partition("=")[0] for argument in arguments]
+    if names == list(fields_of(kind))[: len(names)]:  # it costs less by position
+        arguments = [argument.partition("=")[2] for argument in arguments]
+    source = f"lambda {', '.join(parameters.values())}: kind({', '.join(arguments)})"
+    return eval(source, known)  # type: ignore[no-any-return]  # noqa: S307 - made of the names of fields
+
+
+def _read(column: str, of: Any, known: dict[str, Any]) -> str:
+    """How a field of some type is made from its column."""
+    if of is bool:
+        return f"{column} == 1"
+    if of is msgspec.Raw:
+        known["Raw"] = msgspec.Raw
+        return f"Raw({column}.encode())"
+    if _is_row(of):
+        known[f"read_{of.__name__}"] = _decoder(of)
+        return f"read_{of.__name__}({column})"
+    return column
+
+
+def _decoder(kind: type[Any]) -> Callable[[str], Any]:
+    """Of JSON text. What it makes is remembered: a retry policy checks itself, and all deliveries share a few."""
+    return lru_cache(maxsize=1024)(msgspec.json.Decoder(kind).decode)
+
+
+def _binder(name: str, sql: str, sources: tuple[str | type[Any], ...]) -> Callable[..., tuple[Any, ...]]:
+    """A function of the sources that makes the tuple of the statement's parameters, in their order."""
+    wanted = list(dict.fromkeys(re.findall(r"(?<!:):(\w+)", sql)))
+    bound = []
+    for parameter in wanted:
+        paths = (_path(f"source{number}", source, parameter) for number, source in enumerate(sources))
+        path = next((path for path in paths if path is not None), None)
+        if path is None:
+            raise TypeError(f"statement {name} has a parameter {parameter!r}, and none of its sources has that")
+        bound.append(path)
+    parameters = ", ".join(f"source{number}" for number in range(len(sources)))
+    known = {"text_of": _text_of}
+    source = f"lambda {parameters}: ({''.join(f'{path}, ' for path in bound)})"
+    return eval(source, known)  # type: ignore[no-any-return]  # noqa: S307 - made of the names of fields
+
+
+def _path(variable: str, source: str | type[Any], parameter: str) -> str | None:
+    """How a parameter is read from a source; None if that does not have it."""
+    if isinstance(source, str):
+        return variable if source == parameter else None
+    fields = fields_of(source)
+    if parameter in fields:
+        path = f"{variable}.{parameter}"
+        return f"text_of({path})" if _is_row(fields[parameter]) else path
+    inner = next((name for name, of in fields.items() if _is_row(of) and parameter in fields_of(of)), None)
+    return None if inner is None else f"{variable}.{inner}.{parameter}"
+
+
+def _text_of(row: Any) -> str:
+    return msgspec.json.encode(row).decode()

@@ -1,0 +1,1 @@
+"""What runs beside requests, or behind several services: commits on their way, payload checks, timers, upkeep."""

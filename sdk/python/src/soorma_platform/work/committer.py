@@ -1,0 +1,347 @@
+"""The way of a commit through the platform: checked here, decided in the engine, written by the store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+from soorma_common.errors import Conflict, Fenced, InvalidPayload
+from soorma_common.events import Envelope, decode_envelope
+from soorma_common.limits import Limits
+from soorma_common.memory import NOBODY, Cause, Commit, Committed
+from soorma_common.names import Scope
+from soorma_common.operations import Cleanup, Join, KeyOperation
+from soorma_platform.engine.checks import check_commit
+from soorma_platform.engine.commits import KEPT, ApplyCommit, check_reads
+from soorma_platform.engine.deliveries import Became, DropDelivery, FailDelivery, FailureOutcome, cause_of
+from soorma_platform.engine.rows.deliveries import DeliveryRow
+from soorma_platform.engine.steps import RecordStep
+from soorma_platform.identity import Principal
+from soorma_platform.logs import Log
+from soorma_platform.metrics import Metrics
+from soorma_platform.stores.ports import Store
+from soorma_platform.work.payloads import PayloadCheck
+from soorma_platform.work.reservations import RESERVED_SECONDS, Reservations, ReservedKey
+
+FreshEntry: TypeAlias = tuple[str, str, int, int, int | None, str | None]
+"""A key after a conflict: its plan, its name, revision, times in ms, and value as JSON text; 0 and None if missing."""
+
+DAY = 24 * 3600 * 1000
+TURN_SECONDS = 0.01
+"""How long a commit is checked at a time, until others have a turn."""
+LARGE_BODY = 1024 * 1024
+SDK_KEY = "sdk:"
+"""Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
+
+FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
+"""What goes along with a conflict: the values that are no longer, of so many keys."""
+
+_IN_SPITE = (
+    "; it was reserved for this handler, so it was changed by a call from outside of handlers, by a blind operation or "
+    "by the answer to a request, which wait for nobody: let them change another key, or use isolation='writes'"
+)
+
+log = Log("soorma.commits")
+
+
+def _new_id() -> str:
+    return str(uuid4())
+
+
+def _fingerprint(body: bytes) -> str:
+    """A short text that two bodies share only if they are the same."""
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+async def _fingerprint_of(body: bytes) -> str:
+    """The same, apart for a body that takes more than a moment: hashing does without the interpreter's lock."""
+    return _fingerprint(body) if len(body) < LARGE_BODY else await asyncio.to_thread(_fingerprint, body)
+
+
+class Committer:
+    """Runs commits and failures of deliveries against a store, and counts and logs what becomes of them."""
+
+    def __init__(self, store: Store, limits: Limits, payloads: PayloadCheck, metrics: Metrics) -> None:
+        self._store = store
+        self._payloads = payloads
+        self.limits = limits
+        self.metrics = metrics
+        self.reservations = Reservations(self.metrics)
+
+    async def commit_asked(
+        self, principal: Principal, scope: Scope, commit: Commit, body: bytes, key: str | None, *, awaited: bool = False
+    ) -> Committed:
+        """Runs a commit that somebody has asked for. In a handler, its fence tells who that is."""
+        under = principal.fence
+        fence = commit.fence or under
+        cause = NOBODY if fence is None else await self.cause_of(fence)
+        return await self.commit(scope, commit, body=body, key=key, cause=cause, under=under, awaited=awaited)
+
+    async def commit(
+        self,
+        scope: Scope,
+        commit: Commit,
+        *,
+        body: bytes,
+        key: str | None = None,
+        cause: Cause = NOBODY,
+        under: str | None = None,
+        awaited: bool = False,
+        replica: str | None = None,
+    ) -> Committed:
+        """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
+
+        `cause` is what the platform knows of who makes it, and of the event that it is made for. One that is made
+        `under` the fence of a delivery is refused with Fenced once that is in other hands, and does not settle it.
+
+        One of a large body is checked in turns with what others ask for.
+
+        `awaited` where it publishes a request whose sender waits for the response. That of a handler, which names the
+        `replica` it runs in, takes turns with others at the keys they fight for.
+        """
+        if len(body) > LARGE_BODY:
+            await asyncio.sleep(0)  # to decode it took a turn
+            await self._check_in_turns(commit)
+        else:
+            for _ in check_commit(commit, self.limits):
+                pass
+        known_by = "" if commit.fence is None and key is None else await _fingerprint_of(body)
+        is_callers = key is not None and not key.startswith(SDK_KEY)
+        command = ApplyCommit(
+            scope,
+            commit,
+            known_by,
+            key,
+            DAY if is_callers else KEPT,
+            limits=self.limits,
+            awaited=awaited,
+            cause=cause,
+            under=under,
+        )
+        command.prepare(_new_id)
+        if events := command.events():
+            await self._check_payloads(scope, events)
+        if replica is None:
+            return await self._apply(command)
+        return await self._apply_in_turn(command, replica)
+
+    async def cause_of(self, fence: str) -> Cause:
+        """Who has a delivery in hand, and its event; nobody, where no delivery is in hand under that fence."""
+        holder = await self._store.deliveries.holder(fence)
+        return NOBODY if holder is None else cause_of(holder.agent, holder.instance, holder.envelope)
+
+    async def _check_payloads(self, scope: Scope, events: list[Envelope]) -> None:
+        try:
+            await self._payloads.check(scope.tenant_id, events)
+        except InvalidPayload:
+            self.metrics.payloads_refused.add()
+            raise
+
+    async def _check_in_turns(self, commit: Commit) -> None:
+        """Checks a large commit, and lets others have a turn in between."""
+        since = time.monotonic()
+        for _ in check_commit(commit, self.limits):
+            if time.monotonic() - since > TURN_SECONDS:
+                await asyncio.sleep(0)
+                since = time.monotonic()
+
+    async def _apply_in_turn(self, command: ApplyCommit, replica: str) -> Committed:
+        """Applies a handler's commit when nobody else has reserved what it changes.
+
+        After a conflict the handler is told when it holds the keys in conflict, and runs again undisturbed.
+        """
+        reservations, fence, cause = self.reservations, command.commit.fence or "", command.cause
+        has_turn: bool | None = None
+        try:
+            if reservations and (changed := _changed(command)):
+                is_asked = reservations.would_wait_for_itself(fence, cause, changed)
+                if not is_asked:
+                    has_turn = await reservations.await_turn(fence, replica, changed, cause.trace_id)
+                if has_turn:
+                    await self._check_reads(command)
+            committed = await self._apply(command)
+        except Conflict as conflict:
+            stale = [ReservedKey(command.scope, *place) for place in conflict.details.pop("stale", ())]
+            if not stale or has_turn is False or reservations.would_wait_for_itself(fence, cause, stale):
+                raise
+            was_reserved = reservations.holds(fence, stale)
+            if await reservations.reserve(fence, replica, stale, cause.trace_id):
+                conflict.details["reserved_seconds"] = RESERVED_SECONDS
+                conflict.details["fresh"] = await self._fresh(command.scope, stale)
+            if was_reserved:
+                raise Conflict(f"{conflict.message}{_IN_SPITE}", **conflict.details, was_reserved=True) from conflict
+            raise
+        except BaseException:
+            reservations.release(fence)
+            raise
+        reservations.release(fence)
+        return committed
+
+    async def _check_reads(self, command: ApplyCommit) -> None:
+        """Raises Conflict where whoever came before has changed what a commit relies on: it need not be decided."""
+        plans = {
+            part.plan_id: await self._store.plans.get(command.scope, part.plan_id, set(part.reads))
+            for part in command.commit.plans
+        }
+        try:
+            check_reads(command.commit, plans, self.limits)
+        except Conflict:
+            self.metrics.conflicts.add("handler")
+            raise
+
+    async def _fresh(self, scope: Scope, keys: list[ReservedKey]) -> list[FreshEntry]:
+        """The small ones of these keys as they are now: the handler that runs again need not ask for them."""
+        found: list[FreshEntry] = []
+        for plan_id in {key.plan_id for key in keys}:
+            wanted = {key.key for key in keys if key.plan_id == plan_id}
+            entries = (await self._store.plans.get(scope, plan_id, wanted)).entries
+            for key in wanted:
+                row = entries.get(key)
+                if row is None:
+                    found.append((plan_id, key, 0, 0, None, None))
+                elif len(row.value) <= FRESH_CHARACTERS:
+                    found.append((plan_id, key, row.revision, row.updated_at, row.expires_at, row.value))
+        return found[:MOST_FRESH]
+
+    async def _apply(self, command: ApplyCommit) -> Committed:
+        source = "http" if command.commit.fence is None else "handler"
+        try:
+            outcome = await self._store.transact(command)
+        except Conflict:
+            self.metrics.conflicts.add(source)
+            raise
+        except Fenced:
+            self.metrics.fenced.add()
+            log.warning("commit fenced, nothing of it was written", **_of_commit(command))
+            raise
+        if not outcome.is_replay:
+            self.metrics.commits.add(source)
+            self._count_published(outcome.topics)
+        return outcome.committed
+
+    def _count_published(self, topics: list[str]) -> None:
+        for topic in topics:
+            self.metrics.published.add(topic)
+
+    async def fail(
+        self,
+        scope: Scope,
+        plan_id: str | None,
+        fence: str,
+        reason: str,
+        *,
+        after: float | None = None,
+        reject: bool = False,
+        defer: bool = False,
+        unbegun: bool = False,
+        fail_plan: bool = False,
+    ) -> None:
+        """Reports a failed attempt: its event is delivered again later, or becomes a dead letter (`FailDelivery`)."""
+        command = FailDelivery(
+            scope,
+            plan_id,
+            fence,
+            reason,
+            draw=random.uniform(-1, 1),  # noqa: S311 - spreads retries, guards nothing
+            dead_letter_id=_new_id(),
+            ending_id=_new_id(),
+            after=after,
+            reject=reject,
+            defer=defer,
+            unbegun=unbegun,
+            fail_plan=fail_plan,
+            limits=self.limits,
+        )
+        self.reservations.release(fence)
+        try:
+            outcome = await self._store.transact(command)
+        except Fenced:
+            self.metrics.fenced.add()
+            log.warning("failure fenced, its delivery was given to another agent", **_of(scope, plan_id))
+            raise
+        self._count_published(outcome.topics)
+        self._note_failure(outcome)
+
+    async def record_step(self, scope: Scope, fence: str, name: str, occurrence: int, result: str) -> None:
+        """Keeps the result of a step, as JSON text, for the later attempts of its event."""
+        command = RecordStep(scope, fence, name, occurrence, result, limits=self.limits)
+        try:
+            await self._store.transact(command)
+        except Fenced:
+            self.metrics.fenced.add()
+            self.reservations.release(fence)
+            raise
+
+    async def drop(self, scope: Scope, fence: str) -> None:
+        """Settles a delivery unhandled, as its plan has ended."""
+        self.reservations.release(fence)
+        row = await self._store.transact(DropDelivery(scope, fence))
+        if row is not None:
+            self.metrics.dropped.add(row.group)
+            log.info("event dropped, its plan has ended", **_of_delivery(row))
+
+    def _note_failure(self, outcome: FailureOutcome) -> None:
+        """Counts it, and logs of what it was; the reason is left out, it may tell what was in the event."""
+        row = outcome.delivery
+        match outcome.became:
+            case Became.DEFERRED:
+                log.info("event deferred, it is delivered again", **_of_delivery(row))
+            case Became.RETRIED:
+                self.metrics.retries.add(row.group)
+                log.info("attempt failed, the event is delivered again", **_of_delivery(row))
+            case Became.DEAD_LETTER:
+                self.metrics.dead_letters.add(row.group)
+                log.warning("event given up, it is a dead letter now", **_of_delivery(row))
+            case Became.DROPPED:
+                pass
+
+
+def _changed(command: ApplyCommit) -> list[ReservedKey]:
+    """The keys whose change by this commit would make others run again in vain."""
+    found = []
+    for part in command.commit.plans:
+        keys = {one.key for one in part.operations if isinstance(one, KeyOperation) and not _is_blind(one, part.reads)}
+        if any(isinstance(one, Cleanup) for one in part.operations):
+            keys.update(part.reads)
+        found += [ReservedKey(command.scope, part.plan_id, key) for key in keys]
+    return found
+
+
+def _is_blind(operation: KeyOperation, reads: dict[str, int]) -> bool:
+    """Whether it changes a key of which its handler knows nothing, or only whether a join is complete."""
+    return operation.key not in reads and (operation.blind or isinstance(operation, Join))
+
+
+def _of(scope: Scope, plan_id: str | None) -> dict[str, Any]:
+    return {"tenant_id": scope.tenant_id, "user_id": scope.user_id, "plan_id": plan_id}
+
+
+def _of_commit(command: ApplyCommit) -> dict[str, Any]:
+    plans, cause = command.commit.plans, command.cause
+    return {
+        **_of(command.scope, plans[0].plan_id if plans else None),
+        "group": cause.actor,
+        "instance": cause.instance,
+        "event_id": cause.event_id,
+        "correlation_id": cause.correlation_id,
+        "trace_id": cause.trace_id,
+    }
+
+
+def _of_delivery(row: DeliveryRow) -> dict[str, Any]:
+    event = decode_envelope(row.envelope)
+    return {
+        **_of(Scope(row.tenant_id, row.user_id), row.plan_id),
+        "group": row.group,
+        "event_id": row.event_id,
+        "event_type": event.type,
+        "attempt": row.attempt,
+        "failures": row.failures,
+        "deaths": row.deaths,
+        "correlation_id": event.correlation_id,
+        "trace_id": event.trace_id,
+    }
