@@ -9,6 +9,7 @@ from itertools import count
 from record import LEASE, Record, ids
 
 from soorma_common.names import All
+from soorma_platform.engine.deliveries import verdict
 from soorma_platform.services.groups import Membership
 from soorma_platform.stores.ports.deliveries import Claimed
 
@@ -44,15 +45,17 @@ class Worker:
         """Takes what the store has for it, and gives up what is condemned; the ids of the new ones, sorted."""
         await self._record.store.deliveries.claim(self.offer)
         self.hear()
-        new = self.offer.take()
+        new, condemned = self.offer.take(), list[Claimed]()
         for claimed in new:
-            if claimed.verdict is None:
+            reason = verdict(claimed.suspect) if claimed.suspect else None
+            if reason is None:
                 self.in_hand[claimed.fence] = claimed
                 continue
-            await self._record.fail(claimed, claimed.verdict, reject=True, unbegun=True)
+            await self._record.fail(claimed, reason, reject=True, unbegun=True)
             self.given_up += ids([claimed])
+            condemned.append(claimed)
             self.offer.granted += 1
-        return sorted(ids(one for one in new if one.verdict is None))
+        return sorted(ids(one for one in new if one not in condemned))
 
     def hear(self) -> list[str]:
         """What was taken from it; the ids of the events."""

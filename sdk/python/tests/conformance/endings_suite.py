@@ -18,6 +18,7 @@ from soorma_common.memory import Commit, PlanCommit
 from soorma_common.names import All
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Ending, ExpirePlan, Fail
 from soorma_platform.engine.commits import ApplyCommit
+from soorma_platform.engine.life import is_unwanted
 from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.timers import FireTimer
 from soorma_platform.services.groups import Membership
@@ -36,10 +37,15 @@ def expecting(plan: str, status: str, *operations: Any) -> PlanCommit:
     return PlanCommit(plan, list(operations), expected_status=status)  # type: ignore[arg-type]
 
 
+def is_late(claimed: Claimed) -> bool:
+    """Whether only a handler that takes events of plans that have ended takes it."""
+    return is_unwanted(claimed, claimed.plan, claimed.group_id, claimed.at)
+
+
 async def late(record: Record, member: Membership) -> dict[str, bool]:
     """What is claimed now, by event id: whether it comes too late for a handler that takes no such events."""
     claimed = await record.claim(member)
-    return dict(zip(ids(claimed), [one.is_late for one in claimed], strict=True))
+    return dict(zip(ids(claimed), [is_late(one) for one in claimed], strict=True))
 
 
 class EndingsSuite:
@@ -152,7 +158,7 @@ class EndingsSuite:
                     continue
                 for claimed in await record.claim(groups[move], 1):
                     is_last = move == "ending" and len(handled[move]) == last
-                    if claimed.is_late:
+                    if is_late(claimed):
                         await record.settle(claimed)
                         continue
                     handled[move] += ids([claimed])
@@ -184,11 +190,11 @@ class EndingsSuite:
         await record.do("p", Compensate(event("undo", id="a")))
         await record.do("p", Fail())
         (undo,) = await record.claim(member)
-        assert not undo.is_late
+        assert not is_late(undo)
         again = Timer(event("refund", "p", id="later"), 5)
         await record.settle(undo, events=[event("refund", "p", id="refund")])
         (refund,) = await record.claim(member)
-        assert (ids([refund]), refund.is_late) == (["refund"], False)
+        assert (ids([refund]), is_late(refund)) == (["refund"], False)
         await self.set_timer(record, refund, again)
         await record.publish("refund", "p", id="by hand")
         record.clock.advance(6)
@@ -307,7 +313,7 @@ class EndingsSuite:
         assert (told[0]["source"], told[0]["parent_event_id"], told[0]["data"]["reason"]) == ("g", "1", "no use")
         found = []
         while claims := await record.claim(member):
-            found += [(one, claimed.is_late) for claimed in claims for one in ids([claimed])]
+            found += [(one, is_late(claimed)) for claimed in claims for one in ids([claimed])]
             for claimed in claims:
                 await record.settle(claimed)
         assert found == [("2", True), ("ending", False), ("undo", False), (told[2]["id"], False)]

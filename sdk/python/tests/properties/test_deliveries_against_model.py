@@ -21,6 +21,7 @@ from soorma_common.errors import Fenced
 from soorma_common.limits import Limits
 from soorma_common.names import All, Scope
 from soorma_common.operations import RecordAction
+from soorma_platform.engine.deliveries import verdict
 from soorma_platform.services.groups import Membership
 from soorma_platform.stores.ports.deliveries import Claimed
 from soorma_platform.stores.sqlite import SqliteStore
@@ -35,6 +36,11 @@ SUBSCRIPTIONS = {
     "both": [Subscription("a", retry=TWICE), Subscription("b", ordered=False, retry=TWICE)],
     "first": [Subscription("a", retry=TWICE)],
 }
+
+
+def condemned(claimed: Claimed) -> bool:
+    """Whether a delivery is to be given up for the processes that died of it."""
+    return claimed.suspect is not None and verdict(claimed.suspect) is not None
 
 
 @dataclass
@@ -164,10 +170,10 @@ class DeliveriesMachine(RuleBasedStateMachine):
             row.attempt += 1
             row.fence, row.free_at, row.holder, row.died = one.fence, self.now + row.lease, group, False
             assert (one.attempt, one.lease) == (row.attempt, row.lease)
-            assert (one.verdict is not None, one.is_suspect) == (row.is_condemned, row.suspect)
+            assert (condemned(one), one.is_suspect) == (row.is_condemned, row.suspect)
             self.claims.append((group, one))
         self.heard[group] = self.now
-        for _, one in [claim for claim in self.claims if claim[1].verdict is not None]:
+        for _, one in [claim for claim in self.claims if condemned(claim[1])]:
             self._end(group, one, reject=True, unbegun=True)
 
     def _row(self, group: str, claimed: Claimed) -> Waiting | None:
@@ -316,7 +322,7 @@ class DeliveriesMachine(RuleBasedStateMachine):
         while claimed := await self.record.claim(self.members[group]):
             for one in claimed:
                 row = next(row for row in self.waiting[group] if row.id == ids([one])[0])
-                assert (one.verdict is not None) == row.is_condemned
+                assert (condemned(one)) == row.is_condemned
                 await self.record.settle(one, part("handled", RecordAction(f"{group} {row.id}")))
                 first = next(other for other in self.waiting[group] if other.lane == row.lane)
                 assert first is row, "out of order"

@@ -176,7 +176,7 @@ async def test_no_replica_takes_what_another_has_in_hand_while_time_moves(
             await go_on.wait()
 
     platform = soorma_platform._platform
-    renew = platform.store.renew
+    renew = platform.store.deliveries.renew
 
     async def late(*given: Any) -> list[str]:
         platform.bus.notify(Notice(groups=soorma_platform._record.groups()))  # the other one looks, first
@@ -188,7 +188,7 @@ async def test_no_replica_takes_what_another_has_in_hand_while_time_moves(
         await soorma_platform.advance(25)  # it is not heard of, so it gets nothing
         await soorma_platform.publish("work", "action-requests")
         await begun.wait()
-    monkeypatch.setattr(platform.store, "renew", late)
+    monkeypatch.setattr(platform.store.deliveries, "renew", late)
     await soorma_platform.advance(3600, settle=False)
     go_on.set()
     await soorma_platform.settle()

@@ -35,8 +35,9 @@ from soorma_common.json_text import compact
 from soorma_common.names import Scope, check_name
 from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
-from soorma_platform.engine.deliveries import cause_of
-from soorma_platform.engine.life import is_dropped
+from soorma_platform.engine.deliveries import cause_of, verdict
+from soorma_platform.engine.life import is_dropped, is_unwanted
+from soorma_platform.engine.rows.plans import PlanRow
 from soorma_platform.http.asgi import Disconnected, WebSocket
 from soorma_platform.identity import Principal
 from soorma_platform.logs import Log
@@ -291,12 +292,14 @@ class AgentConnection:
             await self._deliveries.give_back([claimed.fence])
             self._drop(claimed.fence)
             return
-        if claimed.verdict is not None:
-            await self._give_up(claimed, claimed.verdict)
+        if claimed.suspect is not None and (reason := verdict(claimed.suspect)) is not None:
+            await self._give_up(claimed, reason)
             return
         self._committer.metrics.deliveries.add(self._hello.agent)
         event = msgspec.Raw(claimed.envelope.encode())
-        if (claimed.is_late and not handler.ended_plans) or await self._is_dropped(claimed):
+        plan = await self._plan_of(claimed)
+        is_late = not handler.ended_plans and is_unwanted(claimed, plan, claimed.group_id, claimed.at)
+        if is_late or is_dropped(claimed.type, claimed.position, plan):
             await self._forsake(claimed)
             return
         lease = claimed.lease if claimed.lease < self._lease else None
@@ -310,14 +313,15 @@ class AgentConnection:
             await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason, reject=True, unbegun=True)
         self._drop(claimed.fence)
 
+    async def _plan_of(self, claimed: Claimed) -> PlanRow | None:
+        """Its plan as of the claim, or, where that was cancelled since, as it is; None without a plan."""
+        if claimed.plan_id is None or claimed.plan is not None:
+            return claimed.plan
+        scope = Scope(claimed.tenant_id, claimed.user_id)
+        return (await self._store.plans.get(scope, claimed.plan_id, set())).row
+
     async def _is_dropped(self, claimed: Claimed) -> bool:
-        if claimed.plan_id is None:
-            return False
-        plan = claimed.plan
-        if plan is None:
-            scope = Scope(claimed.tenant_id, claimed.user_id)
-            plan = (await self._store.plans.get(scope, claimed.plan_id, set())).row
-        return is_dropped(claimed.type, claimed.position, plan)
+        return is_dropped(claimed.type, claimed.position, await self._plan_of(claimed))
 
     async def _forsake(self, claimed: Claimed) -> None:
         """The plan has ended: what waits for its handlers is settled, not handled."""
@@ -494,4 +498,4 @@ def _snapshot(claimed: Claimed) -> PlanSnapshot | None:
         row.key: SnapshotEntry(row.revision, row.updated_at, row.expires_at, msgspec.Raw(row.value.encode()))
         for row in claimed.entries
     }
-    return PlanSnapshot(claimed.plan.plan_id, claimed.plan.revision, entries, claimed.status)
+    return PlanSnapshot(claimed.plan.plan_id, claimed.plan.revision, entries, claimed.plan.life(claimed.at))

@@ -9,8 +9,7 @@ from typing import Protocol
 import msgspec
 
 from soorma_common.delivery import RecordedStep
-from soorma_common.names import PlanStatus
-from soorma_platform.engine.rows.deliveries import HolderRow
+from soorma_platform.engine.rows.deliveries import DeliveryRow, HolderRow
 from soorma_platform.engine.rows.plans import EntryRow, PlanRow
 
 LARGEST_CLAIM = 16
@@ -20,10 +19,11 @@ SNAPSHOT_KEYS = 100
 
 
 class Claimed(msgspec.Struct):
-    """A delivery in an agent's hands, under `fence`, with its event."""
+    """A delivery in an agent's hands, under `fence`, with its event, as of the wall clock's time `at`."""
 
     fence: str
     attempt: int
+    group_id: int
     subscription_id: int
     position: int
     tenant_id: str
@@ -31,6 +31,7 @@ class Claimed(msgspec.Struct):
     plan_id: str | None
     envelope: str
     type: str
+    at: int = 0
     lease: float = 0.0
     """seconds for which it is the agent's from the claim on"""
     steps: list[RecordedStep] = []
@@ -39,16 +40,15 @@ class Claimed(msgspec.Struct):
     """its plan as of the claim; None without a plan"""
     entries: list[EntryRow] | None = None
     """all live keys of that plan, None where they are more than go along with an event"""
-    status: PlanStatus = "missing"
-    """how far the plan's life had come at the claim"""
     outlives: bool = False
     """whether it is handled though its plan has ended"""
-    is_late: bool = False
-    """whether only a handler that takes events of plans that have ended takes it"""
-    is_suspect: bool = False
-    """whether processes died with it: its replica gets nothing else until it has ended"""
-    verdict: str | None = None
-    """the reason to give it up, unhandled, for the processes that died of it"""
+    suspect: DeliveryRow | None = None
+    """the delivery, if processes died with it: its replica gets nothing else until it has ended"""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether processes died with it."""
+        return self.suspect is not None
 
 
 class Offer:

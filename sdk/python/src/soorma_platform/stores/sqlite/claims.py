@@ -10,9 +10,8 @@ from typing import NamedTuple
 import apsw
 
 from soorma_common.names import Scope
-from soorma_platform.engine.deliveries import verdict
-from soorma_platform.engine.life import is_unwanted
 from soorma_platform.engine.moments import Moment
+from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.suspects import short_lease
 from soorma_platform.stores.ports.deliveries import SNAPSHOT_BYTES, SNAPSHOT_KEYS, Claimed, Offer
@@ -79,7 +78,7 @@ def newest_suspect(connection: apsw.Connection, now: int, offer: Offer) -> int |
 
 
 def claim_suspect(connection: apsw.Connection, moment: Moment, offer: Offer) -> list[Claimed]:
-    """Puts one suspect into the empty hands of a replica; with the verdict, if it has died of it often enough."""
+    """Puts one suspect into the empty hands of a replica."""
     now = moment.uptime
     if offer.credit <= 0 or not _is_heard_of(connection, now, offer):
         return []
@@ -90,9 +89,7 @@ def claim_suspect(connection: apsw.Connection, moment: Moment, offer: Offer) -> 
     if row is None:
         return []
     taken = _claimed(connection, moment, offer, row)
-    taken.is_suspect = True
-    if found := delivery(connection, taken.fence):
-        taken.verdict = verdict(found)
+    taken.suspect = delivery(connection, taken.fence)
     return [taken]
 
 
@@ -112,6 +109,7 @@ def _claimed(connection: apsw.Connection, moment: Moment, offer: Offer, row: _Ta
     taken = Claimed(
         fence=row.fence,
         attempt=row.attempt,
+        group_id=event.group_id,
         subscription_id=row.subscription_id,
         position=row.position,
         tenant_id=event.tenant_id,
@@ -119,21 +117,20 @@ def _claimed(connection: apsw.Connection, moment: Moment, offer: Offer, row: _Ta
         plan_id=event.plan_id,
         envelope=event.envelope,
         type=event.type,
+        at=moment.wall,
         lease=min((row.ready_at - moment.uptime) / 1000, offer.lease),
         steps=steps.recorded(connection, event.group_id, row.position) if event.has_steps else [],
         outlives=event.outlives,
     )
-    _add_plan(connection, moment.wall, taken, event.group_id)
+    _add_plan(connection, moment.wall, taken)
     return taken
 
 
-def _add_plan(connection: apsw.Connection, now: int, taken: Claimed, group_id: int) -> None:
+def _add_plan(connection: apsw.Connection, now: int, taken: Claimed) -> None:
     """The plan goes along, and its keys if they are few."""
     if taken.plan_id is None:
         return
     plan = taken.plan = plans.plan_row(connection, Scope(taken.tenant_id, taken.user_id), taken.plan_id, now)
-    taken.is_late = is_unwanted(taken, plan, group_id, now)
-    taken.status = plan.life(now)
     if plan.size <= SNAPSHOT_BYTES and plan.keys <= SNAPSHOT_KEYS:
         taken.entries = plans.live_entries(connection, plan, now, SNAPSHOT_KEYS)
 
@@ -150,12 +147,24 @@ def renew(
 
 def resume(connection: apsw.Connection, fences: list[str], until: int, replica: str) -> list[Claimed]:
     """Leaves deliveries with an agent that is back; those whose fences still stand."""
-    kept = []
-    for fence in fences:
-        if value(connection, "resume", fence, until, replica) and (row := delivery(connection, fence)):
-            place = (row.position, row.tenant_id, row.user_id, row.plan_id, row.envelope, row.type)
-            kept.append(Claimed(fence, row.attempt, row.subscription_id, *place, is_suspect=row.is_suspect))
-    return kept
+    kept = [fence for fence in fences if value(connection, "resume", fence, until, replica)]
+    return [_resumed(fence, row) for fence in kept if (row := delivery(connection, fence))]
+
+
+def _resumed(fence: str, row: DeliveryRow) -> Claimed:
+    return Claimed(
+        fence=fence,
+        attempt=row.attempt,
+        group_id=row.group_id,
+        subscription_id=row.subscription_id,
+        position=row.position,
+        tenant_id=row.tenant_id,
+        user_id=row.user_id,
+        plan_id=row.plan_id,
+        envelope=row.envelope,
+        type=row.type,
+        suspect=row if row.is_suspect else None,
+    )
 
 
 def give_back(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
