@@ -64,12 +64,11 @@ class _Timers:
 
     async def set(self, request: Request) -> Response:
         """Takes an event to be published later, `delay` seconds from now or `at` a time. Durable when answered."""
-        scope, body = request.scope, await request.body()
-        timer = check_timer(http.decode(body, _timer))
+        timer = check_timer(http.decode(await request.body(), _timer))
         key = request.idempotency_key
         if timer.event.id:
             key = None  # an id says as much
-        done = await self._committer.commit(scope, Commit(timers=[timer]), body=body, key=key)
+        done = await self._committer.commit(request.scope, Commit(timers=[timer]), body=request.sent, key=key)
         return http.answer(Timed(done.events[0]))
 
     async def list(self, request: Request) -> Response:
