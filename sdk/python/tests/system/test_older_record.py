@@ -36,18 +36,34 @@ def unpack(name: str, file: Path) -> Path:
     return file
 
 
-@pytest.fixture(params=["record", "backup"])
+_NEXT_YEAR = """
+import sys, time
+now = time.time
+time.time = lambda: now() + 365 * 86_400
+from soorma_platform.__main__ import main
+sys.exit(main())
+"""
+
+
+class PlatformOfNextYear(PlatformProcess):
+    """A platform for which the system's clock says that a year more has passed."""
+
+    program = ("-c", _NEXT_YEAR)
+
+
+@pytest.fixture(params=["record", "backup", "a year later"])
 def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PlatformProcess]:
-    """Today's platform on that record, or on one that today's command restored from that backup."""
+    """Today's platform on that record, at once and a year later, or on one that was restored from that backup."""
     folder = tmp_path / request.param
     database = folder / "soorma.db"
     folder.mkdir()
-    if request.param == "record":
+    if request.param != "backup":
         unpack("record", database)
     else:
         restore = [*SOORMA, "restore", str(unpack("backup", tmp_path / "backup.db")), "--database", str(database)]
         run(restore, env=clean_environment(), check=True, capture_output=True)
-    with PlatformProcess(folder, {"SOORMA_LEASE_SECONDS": "1"}) as running:
+    made = PlatformOfNextYear if request.param == "a year later" else PlatformProcess
+    with made(folder, {"SOORMA_LEASE_SECONDS": "1"}) as running:
         yield running
 
 
@@ -202,7 +218,7 @@ async def test_what_was_in_flight_is_delivered_again_with_its_recorded_step(
         await state.increment("handled")
 
     async with agent:
-        attempt = {"record": 2, "backup": 1}[older.folder.name]  # only of the record has its agent died
+        attempt = 1 if older.folder.name == "backup" else 2  # in which no agent has died
         assert await seen.until(2) == [(1, attempt, None, {"answer": 42}), (2, 1, None, None)]
         await eventually(lambda: _has(ann, "in flight", "handled", 2))
     assert not await WorkflowState(ann.memory, "in flight").has("half")
