@@ -13,10 +13,12 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import All, Owner, Scope, check_name
+from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, mismatch
 from soorma_platform.percent import BLANKS, decoded
 
 TENANT_HEADER, USER_HEADER = "X-Tenant-ID", "X-User-ID"
 _TENANT, _USER = TENANT_HEADER.lower().encode(), USER_HEADER.lower().encode()
+_PROTOCOL, _SPOKEN = PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode()
 SAID_ONCE = (_TENANT, _USER)
 """Of two such headers, one reader would believe the first, another the last."""
 
@@ -60,6 +62,15 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 ANYBODY = Principal(All.TENANTS, None, None)
+
+
+def check_protocol(headers: Mapping[bytes, bytes]) -> None:
+    """Raises ProtocolMismatch where a client speaks another version than the platform; without a word it is the same.
+
+    So plain HTTP needs to know nothing of versions. Each request comes by here: the version is compared, never read.
+    """
+    if headers.get(_PROTOCOL, _SPOKEN) != _SPOKEN:
+        raise mismatch(sdk=headers[_PROTOCOL].decode("latin-1"), platform=PROTOCOL)
 
 
 class OpenDoor:
