@@ -119,12 +119,14 @@ def test_an_older_record_is_taken_when_that_is_asked_for(shell: Shell) -> None:
     refused = shell.soorma("dev", exits=Exit.NEEDS_BUILD)
     assert "soorma dev --build" in refused.stderr
     assert database.read_bytes() == before
+    shell.soorma("backup", "before.db")
 
     shell.soorma("dev", "--build")
     assert shell.soorma("state", "get", "values", "sold", "--tenant", "acme", "--user", "ann").stdout.strip() == "3.5"
-    shell.soorma("backup", "again.db")
+    shell.soorma("backup", "after.db")
     shell.soorma("dev", "--stop")
-    shell.soorma("restore", "again.db")
+    for backup in ("before.db", "after.db"):
+        shell.soorma("restore", backup)
     shell.soorma("dev")
     assert shell.soorma("state", "get", "values", "sold", "--tenant", "acme", "--user", "ann").stdout.strip() == "3.5"
     assert json.loads(shell.soorma("doctor", "--json", "--thorough").stdout)["counts"]["problem"] == 0
@@ -156,6 +158,29 @@ def test_the_log_of_then_begins_that_of_today(older: PlatformProcess) -> None:
     with Raw(older.events_url).stream("/v1/events/stream?after=0") as stream:
         told = [stream.next() for _ in SEEN["log"]]
     assert told == [("event", str(one["position"]), one["event"]) for one in SEEN["log"]]
+
+
+@pytest.mark.behaviour("upgrades.kept")
+async def test_a_plan_is_watched_from_a_revision_of_then(ann: PlatformContext) -> None:
+    (history,) = (asked["answer"] for asked in SEEN["reads"] if asked["path"] == "/v1/memory/history/values?limit=100"
+                  and asked["headers"]["X-User-ID"] == "ann" and asked["headers"]["X-Tenant-ID"] == "acme")  # fmt: skip
+    then = [(change["revision"], change["op"], change.get("key")) for change in history["changes"]]
+    watched = []
+    async for change in WorkflowState(ann.memory, "values").watch(after=0):
+        watched.append((change.revision, change.op, change.key))
+        if len(watched) == len(then):
+            break
+    assert watched == then
+
+
+@pytest.mark.behaviour("upgrades.kept")
+def test_the_groups_of_then_are_there_and_what_waits_for_them(older: PlatformProcess) -> None:
+    groups = Raw(older.events_url)("GET", "/v1/events/groups").json["groups"]
+    waiting = {group["name"]: group["waiting"] + group["inHand"] for group in groups if group["name"] != "clock"}
+    assert waiting == {
+        "away": 2, "everywhere": 3, "flaky": 2, "holder": 2, "library": 1, "parking": 2, "picky": 0, "two-handed": 2,
+        "undoer": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.behaviour("upgrades.kept", "idempotency.first-answer")

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from cli_shell import SOORMA
 from platform_process import PlatformProcess, clean_environment
-from running import Raw, addresses_of, config_of, context_of, path_of, unique
+from running import PythonProcess, Raw, addresses_of, config_of, context_of, path_of, unique
 
 from soorma import Agent, EventClient, WorkflowState
 from soorma.cli.exits import Exit
@@ -154,6 +154,22 @@ async def test_an_agent_ends_at_a_platform_of_another_version(other: PlatformPro
     async with asyncio.timeout(10):
         with pytest.raises(ProtocolMismatch, match=advice_of(other)):
             await agent.start()
+
+
+@pytest.mark.behaviour("upgrades.protocol")
+async def test_a_running_agent_ends_when_its_platform_comes_back_in_another_version(platform: PlatformProcess) -> None:
+    program = """
+worker = Worker("worker")
+@worker.on_event("e", topic="business-facts")
+async def handle(event, context): pass
+worker.run()
+"""
+    with PythonProcess(platform, program) as worker:
+        await worker.subscribed()
+        platform.program = NewerPlatform.program
+        await asyncio.to_thread(platform.restart)
+        assert await asyncio.to_thread(worker.wait) != 0
+        assert "ProtocolMismatch: the SDK speaks protocol 1 and the platform at" in worker.lines[-1]
 
 
 @pytest.mark.behaviour("upgrades.protocol")
