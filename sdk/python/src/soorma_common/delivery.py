@@ -89,8 +89,8 @@ class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_field
 
     `process` is a name that no other process has, now or later. Agents of one process die together. One that comes
     back under its `process` and `instance` has not died, and has received no delivery that `running` does not name. Its
-    `connection` counts: the hello of an earlier one that comes late is refused. `protocol` is the version that the
-    agent speaks (`protocol.PROTOCOL`); one without it is of before there were versions.
+    `connection` counts: the hello of an earlier one that comes late is refused. `protocol` is the
+    version that the agent speaks (`protocol.PROTOCOL`); without it, it is of before there were any.
     """
 
     agent: str

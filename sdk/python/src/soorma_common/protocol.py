@@ -1,4 +1,4 @@
-"""The version of what SDK and platform say to each other: two that differ refuse each other by name.
+"""The version of what SDK and platform say to each other. Two that differ refuse each other.
 
 Without it, an agent of yesterday would be told of fields that it does not know, and would go on as
 if all were well.

@@ -65,12 +65,13 @@ ANYBODY = Principal(All.TENANTS, None, None)
 
 
 def check_protocol(headers: Mapping[bytes, bytes]) -> None:
-    """Raises ProtocolMismatch where a client speaks another version than the platform; without a word it is the same.
+    """Raises ProtocolMismatch where a client speaks another version than the platform.
 
-    So plain HTTP needs to know nothing of versions. Each request comes by here: the version is compared, never read.
+    One that names none is taken: plain HTTP needs to know nothing of versions. Each request comes by
+    here, so the version is compared, never parsed.
     """
     if headers.get(_PROTOCOL, _SPOKEN) != _SPOKEN:
-        raise mismatch(sdk=headers[_PROTOCOL].decode("latin-1"), platform=PROTOCOL)
+        raise mismatch(sdk=headers[_PROTOCOL][:20].decode("latin-1"), platform=PROTOCOL)
 
 
 class OpenDoor:

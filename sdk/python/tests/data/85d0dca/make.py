@@ -7,8 +7,8 @@ beside a checkout of this tree:
     (cd ../85d0dca && sh tools/run venv)
     ../85d0dca/.venv/bin/python sdk/python/tests/data/85d0dca/make.py
 
-Beside itself it writes `record.db.gz`, the database of a platform that was stopped while work was in
-flight; `backup.db.gz`, what `soorma backup` made of it just before; and `seen.json`, what that
+Beside itself it writes `record.db.gz`, the database of a platform that was stopped while work was
+in flight; `backup.db.gz`, what `soorma backup` made of it just before; and `seen.json`, what that
 platform answered: to reads, to changes under an idempotency key, and as its log of events.
 """
 
@@ -30,7 +30,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from soorma import Agent, ClientConfig, PlatformContext, Reject, Retry, RetryPolicy, Topic, WorkflowState
+from soorma import (
+    Agent,
+    ClientConfig,
+    PlatformContext,
+    Reject,
+    Retry,
+    RetryPolicy,
+    Topic,
+    WorkflowState,
+)
 
 HERE = Path(__file__).parent
 OFFSET = 5130
@@ -38,6 +47,7 @@ MEMORY, EVENTS, REGISTRY = (f"http://127.0.0.1:{port + OFFSET}" for port in (808
 ANN, BOB, GLOBEX = ("acme", "ann"), ("acme", "bob"), ("globex", "ann")
 ALL: tuple[str | None, None] = (None, None)
 SOON, TEN_YEARS = 60, 10 * 365 * 86_400
+"""Seconds. No time to live is longer than ten years: the test finds what has it until then."""
 LAST_EVENT = "record.ended"
 
 Who = tuple[str | None, str | None]
@@ -84,7 +94,8 @@ def ask(method: str, url: str, who: Who, content: Any = None, **headers: str) ->
 
 
 def key_path(plan_id: str, *key: str) -> str:
-    return "/".join([f"{MEMORY}/v1/memory/working", quote(plan_id, safe=""), *(quote(k, safe="") for k in key)])
+    names = [quote(name, safe="") for name in (plan_id, *key)]
+    return "/".join([f"{MEMORY}/v1/memory/working", *names])
 
 
 async def until(condition: Callable[[], Any]) -> Any:
@@ -148,7 +159,8 @@ async def write_plans(ann: PlatformContext, bob: PlatformContext, globex: Platfo
         plan = WorkflowState(ann.memory, end)
         await plan.set("step", 3)
         await plan.deadline(SOON)
-        await {"completed": plan.complete, "failed": plan.fail, "cancelled": plan.cancel}[end]("so it ended")
+        ends = {"completed": plan.complete, "failed": plan.fail, "cancelled": plan.cancel}
+        await ends[end]("so it ended")
     cleaned = WorkflowState(ann.memory, "cleaned")
     await cleaned.set("before", 1)
     await cleaned.cleanup()
@@ -161,7 +173,8 @@ async def write_plans(ann: PlatformContext, bob: PlatformContext, globex: Platfo
     await keys.set("stays", 1)
     await keys.set("goes", 1, ttl=SOON)
 
-    assert not await WorkflowState(ann.memory, "joined").join("parts", expect=["text", "pictures"], arrival="text")
+    joined = WorkflowState(ann.memory, "joined")
+    assert not await joined.join("parts", expect=["text", "pictures"], arrival="text")
     claims = WorkflowState(ann.memory, "claims")
     assert await claims.claim("printer", ttl=SOON)
     assert await claims.claim("vault", ttl=TEN_YEARS)
@@ -207,13 +220,20 @@ async def handled_by(made: Agent, seen: list[Any], count: int, send: Awaitable[A
         await until(lambda: len(seen) >= count)
 
 
-async def send(context: PlatformContext, kind: str, plan_id: str | None, *data: Any, **more: Any) -> None:
+async def send(
+    context: PlatformContext,
+    kind: str,
+    plan_id: str | None,
+    *data: Any,
+    **more: Any,
+) -> None:
+    """Publishes an event for each of the data."""
     for each in data:
         await context.bus.publish(kind, "action-requests", each, plan_id=plan_id, **more)
 
 
 async def leave_what_waits(ann: PlatformContext, globex: PlatformContext) -> None:
-    """Groups whose agents are away, one with no agent for the head of its lane, events that no group took."""
+    """Groups whose agents are away, a lane whose head nobody serves, events that no group took."""
     await subscribe("away", "letter.sent")
     await send(ann, "letter.sent", "letters", {"n": 1}, {"n": 2})
     await subscribe("everywhere", "news.told", tenant_id=None)
@@ -250,7 +270,8 @@ async def leave_what_failed(ann: PlatformContext) -> None:
 
 
 def dead_letters(group: str) -> list[Any]:
-    found: list[Any] = ask("GET", f"{EVENTS}/v1/events/dead-letters?group={group}", ALL)["answer"]["deadLetters"]
+    told = ask("GET", f"{EVENTS}/v1/events/dead-letters?group={group}", ALL)["answer"]
+    found: list[Any] = told["deadLetters"]
     return found
 
 
@@ -297,12 +318,13 @@ async def leave_timers(ann: PlatformContext) -> None:
 
 
 async def register(ann: PlatformContext, globex: PlatformContext) -> None:
-    amount = {"type": "object", "properties": {"amount": {"type": "number"}}, "required": ["amount"]}
+    number = {"amount": {"type": "number"}}
+    amount = {"type": "object", "properties": number, "required": ["amount"]}
+    paid: dict[str, Any] = {"topic": "business-facts", "description": "Somebody has paid."}
     for version, schema in ((1, {"type": "object"}), (2, amount)):
-        await ann.registry.define_event(
-            "payment.made", "business-facts", schema=schema, version=version, description="Somebody has paid."
-        )
-    await globex.registry.define_event("payment.made", schema={"type": "object", "required": ["currency"]})
+        await ann.registry.define_event("payment.made", schema=schema, version=version, **paid)
+    currency = {"type": "object", "required": ["currency"]}
+    await globex.registry.define_event("payment.made", schema=currency)
     await ann.bus.publish("payment.made", "business-facts", {"amount": 12.5}, plan_id="payments")
     await globex.bus.publish("payment.made", "business-facts", {"currency": "EUR"})
 
@@ -332,7 +354,13 @@ def changes() -> Iterator[dict[str, Any]]:
     """Changes of every kind, each under an idempotency key of the caller's own."""
     plan, events = "keyed", f"{EVENTS}/v1/events"
 
-    def change(method: str, url: str, content: Any = None, who: Who = ANN, **headers: str) -> dict[str, Any]:
+    def change(
+        method: str,
+        url: str,
+        content: Any = None,
+        who: Who = ANN,
+        **headers: str,
+    ) -> dict[str, Any]:
         done = ask(method, url, who, content, Idempotency_Key=f"caller-{next(numbers)}", **headers)
         assert done["status"] == 200, done
         return done
@@ -342,30 +370,25 @@ def changes() -> Iterator[dict[str, Any]]:
     yield change("PUT", key_path(plan, "large"), {"value": "z" * 17_000})
     yield change("PUT", key_path(plan, "put"), {"value": "of globex"}, GLOBEX)
     yield change("DELETE", key_path(plan, "put"))
+    placed: dict[str, Any] = {"type": "order.placed", "topic": "business-facts"}
+    two = [{"op": "increment", "key": "count"}, {"op": "append", "key": "l", "value": 1}]
+    one = [{"op": "set", "key": "a", "value": None}]
     commit = {
         "plans": [
-            {
-                "plan_id": plan,
-                "operations": [{"op": "increment", "key": "count"}, {"op": "append", "key": "l", "value": 1}],
-            },
-            {"plan_id": "keyed too", "operations": [{"op": "set", "key": "a", "value": None}], "reads": {"a": 0}},
+            {"plan_id": plan, "operations": two},
+            {"plan_id": "keyed too", "operations": one, "reads": {"a": 0}},
         ],
-        "events": [{"type": "order.placed", "topic": "business-facts", "data": {"order": 7}}],
+        "events": [{**placed, "data": {"order": 7}}],
     }
     yield change("POST", f"{MEMORY}/v1/memory/commit", commit)
-    yield change("POST", f"{events}/publish", {"type": "order.placed", "topic": "business-facts", "data": {"order": 8}})
-    batch = [{"type": "order.placed", "topic": "business-facts", "data": {"order": n}} for n in (9, 10)]
-    yield change("POST", f"{events}/publish", batch)
-    known = {
-        "id": "order-11",
-        "type": "order.placed",
-        "topic": "business-facts",
-        "data": {"order": 11, "items": [1, 2]},
-    }
+    yield change("POST", f"{events}/publish", {**placed, "data": {"order": 8}})
+    yield change("POST", f"{events}/publish", [{**placed, "data": {"order": n}} for n in (9, 10)])
+    known = {**placed, "id": "order-11", "data": {"order": 11, "items": [1, 2]}}
     yield change("POST", f"{events}/publish", known)
-    cloud = {"specversion": "1.0", "id": "cloud", "source": "shop", "type": "order.placed", "topic": "business-facts"}
+    cloud = {"specversion": "1.0", "id": "cloud", "source": "shop", **placed}
     yield change("POST", f"{events}/publish", cloud, Content_Type="application/cloudevents+json")
-    bell = {"event": {"type": "bell.rung", "topic": "action-requests", "data": {}}, "at": "2100-06-01T00:00:00Z"}
+    rung = {"type": "bell.rung", "topic": "action-requests", "data": {}}
+    bell = {"event": rung, "at": "2100-06-01T00:00:00Z"}
     yield change("POST", f"{events}/timers", bell)
     yield change("DELETE", f"{events}/timers/never%20was")
     ask("PUT", key_path("keyed and cleaned", "a"), ANN, {"value": 1})
@@ -386,8 +409,11 @@ def reads() -> Iterator[dict[str, Any]]:
         yield ask("GET", f"{EVENTS}/v1/events/timers?limit=100", who)
         for kind in ("agents", "events"):
             yield ask("GET", f"{REGISTRY}/v1/registry/{kind}", (who[0], None))
-    yield from (ask("GET", f"{REGISTRY}/v1/registry/events/payment.made/versions/{n}", ("acme", None)) for n in (1, 2))
-    yield from (ask("GET", f"{MEMORY}/v1/memory/{what}/purged", ANN) for what in ("plans", "working", "history"))
+    for version in (1, 2):
+        path = f"/v1/registry/events/payment.made/versions/{version}"
+        yield ask("GET", f"{REGISTRY}{path}", ("acme", None))
+    for what in ("plans", "working", "history"):
+        yield ask("GET", f"{MEMORY}/v1/memory/{what}/purged", ANN)
     yield ask("GET", f"{EVENTS}/v1/events/answer/answered?timeout=0", ANN)
     yield ask("GET", f"{EVENTS}/v1/events/dead-letters", ALL)
 
@@ -439,7 +465,8 @@ async def fill(folder: Path) -> dict[str, Any]:
         await hold(begun).start()
         await send(ann, "work.wanted", "in flight", {"n": 1}, {"n": 2})
         await until(lambda: begun)
-        await until(lambda: ask("GET", f"{REGISTRY}/v1/registry/agents/holder", ("acme", None))["status"] == 200)
+        holder = f"{REGISTRY}/v1/registry/agents/holder"
+        await until(lambda: ask("GET", holder, ("acme", None))["status"] == 200)
         answered = list(changes())
         await ann.bus.publish(LAST_EVENT, "system-events")
         seen = {"reads": list(reads()), "changes": answered, "log": log_of_events()}

@@ -210,7 +210,7 @@ class Application:
 
 
 async def _refuse_socket(error: SoormaError, scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """Answers a handshake with a problem document; a server adds what it says of itself only to other responses."""
+    """Answers a handshake with a problem document, and with the header that the server adds elsewhere."""
 
     async def send_instead(message: Message) -> None:
         await send({**message, "type": f"websocket.{message['type']}"})
