@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from soorma.headers import SPOKEN, check_answer
 from soorma.local import shown
 from soorma_common.delivery import LARGEST_FRAME
 from soorma_common.errors import InvalidRequest, Unavailable
@@ -96,6 +97,7 @@ class HttpTransport:
             data = body if body is None or len(body) < LARGE_BODY else io.BytesIO(body)  # aiohttp sends it in pieces
             session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
             async with session.request(method, _encoded(url), headers=headers, data=data) as answer:
+                check_answer(answer.status, answer.headers, self._shown[service])
                 return answer.status, await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(service, error) from error
@@ -109,6 +111,7 @@ class HttpTransport:
         session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
         try:
             async with session.get(_encoded(url), headers=headers, timeout=patience) as answer:
+                check_answer(answer.status, answer.headers, self._shown[service])
                 yield answer.status, answer.content.iter_any()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, Unavailable):
@@ -121,6 +124,9 @@ class HttpTransport:
         session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
         try:
             socket = await session.ws_connect(_encoded(url), max_msg_size=LARGEST_FRAME, compress=0)
+        except aiohttp.WSServerHandshakeError as error:
+            check_answer(error.status, error.headers or {}, self._shown[service])
+            raise self._unreachable(service, error) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._unreachable(service, error) from error
         try:
@@ -135,7 +141,7 @@ class HttpTransport:
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_SECONDS)
         try:
-            connection.request("POST", parts.path + path, body, {"Content-Type": JSON, **(headers or {})})
+            connection.request("POST", parts.path + path, body, {"Content-Type": JSON, **SPOKEN, **(headers or {})})
             answer = connection.getresponse()
             content = answer.read()
             if answer.status >= 400:
@@ -173,7 +179,9 @@ class HttpTransport:
             asyncio.get_running_loop(),
             aiohttp.ClientTimeout(total=READ_SECONDS, sock_connect=CONNECT_SECONDS),
         )
-        session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30), timeout=patience)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30), headers=SPOKEN, timeout=patience
+        )
         self._sessions[loop] = session
         self._lives[loop] = life = self._life(loop, session)
         await anext(life)

@@ -89,7 +89,8 @@ class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_field
 
     `process` is a name that no other process has, now or later. Agents of one process die together. One that comes
     back under its `process` and `instance` has not died, and has received no delivery that `running` does not name. Its
-    `connection` counts: the hello of an earlier one that comes late is refused.
+    `connection` counts: the hello of an earlier one that comes late is refused. `protocol` is the
+    version that the agent speaks (`protocol.PROTOCOL`); without it, it is of before there were any.
     """
 
     agent: str
@@ -100,6 +101,7 @@ class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_field
     running: list[str] = []
     process: str = ""
     connection: Annotated[int, msgspec.Meta(ge=0)] = 0
+    protocol: Annotated[int, msgspec.Meta(ge=0)] = 0
 
     @property
     def owner(self) -> Owner:
@@ -167,6 +169,7 @@ class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
     lease_seconds: float = LEASE_SECONDS
     limits: Limits = Limits()
     unserved: list[str] = []
+    protocol: int = 0
 
 
 class SnapshotEntry(msgspec.Struct, array_like=True):
@@ -229,6 +232,7 @@ class Goodbye(msgspec.Struct, tag_field="frame", tag="goodbye"):
     """The service closes the connection; `problem` tells why the agent must not come back as it is."""
 
     problem: dict[str, Any] | None = None
+    protocol: int = 0
 
 
 ServiceFrame = Welcome | Deliver | Answer | CancelFrame | Goodbye

@@ -175,6 +175,16 @@ class Unavailable(SoormaError, ConnectionError):
     status = 503
 
 
+class ProtocolMismatch(SoormaError):
+    """SDK and platform speak different versions of the protocol; the message names both and says which to update.
+
+    A platform of before there were versions may have done what it was asked for: its response told nothing of it.
+    """
+
+    code = "protocol_mismatch"
+    status = 400
+
+
 class HandlerEnded(SoormaError, RuntimeError):
     """A context was used after its handler had ended; what it would have done can no longer be committed."""
 

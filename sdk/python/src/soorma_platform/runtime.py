@@ -15,6 +15,7 @@ import uvicorn
 
 from soorma_common.delivery import LARGEST_FRAME
 from soorma_common.errors import SoormaError, Unavailable
+from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
 from soorma_common.starting import DATABASE, PORT_TAKEN
 from soorma_platform.buses.in_process import InProcessBus
 from soorma_platform.clock import Readings
@@ -150,6 +151,7 @@ class _Server(uvicorn.Server):
             timeout_keep_alive=round(IDLE_SECONDS),
             timeout_graceful_shutdown=GRACE_SECONDS,
             server_header=False,
+            headers=[(PROTOCOL_HEADER, str(PROTOCOL))],
             proxy_headers=False,
         )
         super().__init__(config)

@@ -184,7 +184,7 @@ async def _subscriptions(client: Client) -> None:
     await client.publish([{**EVENT, "type": f"waits-{n}"} for n in range(1000)])
     url = f"{client.platform.events_url}/v1/events/connect"
     wanted = [{"type": f"waits-{n}"} for n in range(1000)]
-    hello = {"frame": "hello", "agent": unique("agent"), "instance": "i", "tenant_id": client.tenant_id}
+    hello = {"frame": "hello", "protocol": 1, "agent": unique("agent"), "instance": "i", "tenant_id": client.tenant_id}
     for subscriptions in (wanted, [{"type": "*"}], wanted):
         async with client._session.ws_connect(url) as socket:
             frame = {**hello, "subscriptions": subscriptions, "agent": unique("agent")}

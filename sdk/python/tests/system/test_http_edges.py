@@ -428,7 +428,7 @@ FRAMES = {
     "after": '{"frame": "fail", "number": 1, "fence": "FENCE", "reason": "r", "after": #}',
     "value": '{"frame": "commit", "number": 1, "tenant_id": "TENANT", "user_id": "u", "commit": {"fence": "FENCE", '
     '"plans": [{"plan_id": "p", "operations": [{"op": "set", "key": "k", "value": #}]}]}}',
-    "room": '{"frame": "hello", "agent": "AGENT", "instance": "i", "max_concurrency": #, '
+    "room": '{"frame": "hello", "protocol": 1, "agent": "AGENT", "instance": "i", "max_concurrency": #, '
     '"subscriptions": [{"type": "e"}]}',
 }
 
@@ -442,7 +442,13 @@ async def test_any_number_and_depth_in_a_frame_is_answered(running: PlatformProc
             async with session.ws_connect(f"{running.events_url}/v1/events/connect") as connection:
                 fence = ""
                 if place != "room":
-                    hello = {"frame": "hello", "agent": unique("agent"), "instance": "i", "tenant_id": tenant_id}
+                    hello = {
+                        "frame": "hello",
+                        "protocol": 1,
+                        "agent": unique("agent"),
+                        "instance": "i",
+                        "tenant_id": tenant_id,
+                    }
                     await connection.send_bytes(json.dumps({**hello, "subscriptions": [{"type": "odd"}]}).encode())
                     assert json.loads(await connection.receive_bytes())["frame"] == "welcome"
                     events = Raw(running.events_url, tenant_id, "u")

@@ -11,6 +11,8 @@ import pytest
 from platform_process import PlatformProcess
 from running import WAIT, Raw, unique
 
+from soorma_common.protocol import PROTOCOL
+
 SET = [{"op": "set", "key": "k", "value": 1}]
 FORGED = {"actor": "somebody else", "event_id": "another"}
 
@@ -48,7 +50,7 @@ async def handler(running: PlatformProcess) -> AsyncIterator[Handler]:
         session.ws_connect(f"{running.events_url}/v1/events/connect") as socket,
     ):
         made = Handler(socket, agent)
-        await made.say("hello", agent=agent, instance="one", subscriptions=[{"type": agent}])
+        await made.say("hello", agent=agent, instance="one", subscriptions=[{"type": agent}], protocol=PROTOCOL)
         await made.hear("welcome")
         yield made
 

@@ -17,6 +17,7 @@ from platform_process import PlatformProcess
 from running import Raw, Seen, config_of, path_of, unique
 
 from soorma import ClientConfig, EventClient, PlatformContext, WorkflowState
+from soorma.headers import SPOKEN
 
 LOOSE = '{\r\n\r\n"n" :\n2 ,\r"m":\t[1,\n\n2], "s": "a\\nb \u2028"}'
 VALUE = {"n": 2, "m": [1, 2], "s": "a\nb \u2028"}
@@ -87,6 +88,7 @@ async def test_a_frame_with_line_breaks_is_streamed_whole(
     async with aiohttp.ClientSession() as session, session.ws_connect(f"{events.url}/v1/events/connect") as socket:
         hello = {
             "frame": "hello",
+            "protocol": 1,
             "agent": agent,
             "instance": "i",
             "tenant_id": tenant_id,
@@ -153,7 +155,7 @@ async def broken() -> AsyncIterator[Callable[[str, dict[str, Any]], Any]]:
 
     async def serve(kind: str, good: dict[str, Any]) -> str:
         async def stream(request: web.Request) -> web.StreamResponse:
-            answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", **SPOKEN})
             await answer.prepare(request)
             await answer.write(b"id: 0\n: from here\n\n")
             for position, data in enumerate(BROKEN, 1):

@@ -34,6 +34,7 @@ from soorma.transaction import Isolation
 from soorma_common.delivery import Deliver, Hello, ReleaseFrame, RetryPolicy, Welcome
 from soorma_common.errors import InvalidRequest, SoormaError, Unavailable
 from soorma_common.names import check_name
+from soorma_common.protocol import PROTOCOL
 from soorma_common.registry import Capability, EventDefinition
 from soorma_common.topics import TopicLike, check_topic
 
@@ -300,6 +301,7 @@ class Agent:
             self._attempts.running,
             self._process,
             next(self._connections),
+            PROTOCOL,
         )
 
     def _on_welcome(self, welcome: Welcome) -> None:

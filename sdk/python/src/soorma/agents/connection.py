@@ -28,6 +28,7 @@ from soorma_common.delivery import (
     Welcome,
 )
 from soorma_common.errors import InvalidValue, LimitExceeded, SoormaError, Unavailable, from_problem
+from soorma_common.protocol import PROTOCOL, mismatch
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 3.0
@@ -85,6 +86,8 @@ class Connection:
     async def _open(self, socket: Socket) -> None:
         await socket.send(_encode(self._hello()))
         welcome = _frames.decode(await socket.receive())
+        if isinstance(welcome, Welcome | Goodbye) and welcome.protocol != PROTOCOL:
+            raise mismatch(sdk=PROTOCOL, platform=welcome.protocol)
         if isinstance(welcome, Goodbye):
             raise from_problem(welcome.problem or {})
         if not isinstance(welcome, Welcome):

@@ -10,14 +10,15 @@ from typing import Any, ClassVar, NamedTuple
 import msgspec
 
 from soorma_common import __version__
-from soorma_common.errors import Forbidden, InvalidRequest, SoormaError
+from soorma_common.errors import Forbidden, InvalidRequest, ProtocolMismatch, SoormaError
+from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
 from soorma_platform.http.answers import Answer, Response, problem, problem_document
-from soorma_platform.http.asgi import AsgiScope, Receive, Send, WebSocket
+from soorma_platform.http.asgi import AsgiScope, Message, Receive, Send, WebSocket
 from soorma_platform.http.endpoints import ANYBODY_KNOWN, Endpoint, Table, names_of
 from soorma_platform.http.guard import refusal
 from soorma_platform.http.requests import Request, check_once
 from soorma_platform.http.scrape import Scrape
-from soorma_platform.identity import Access, OpenDoor, Principal
+from soorma_platform.identity import Access, OpenDoor, Principal, check_protocol
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics, RouteMeter
 from soorma_platform.stores.ports.health import HealthStore
@@ -148,6 +149,7 @@ class Application:
             return problem(Forbidden(why)), meter
         try:
             request = Request(scope, receive)
+            check_protocol(request.headers)
             endpoints, parts = self._table.find(request.path)
             found = endpoints.get("GET" if request.method == "HEAD" else request.method)
             if found is None:
@@ -191,7 +193,13 @@ class Application:
         if not why and socket is not None:
             try:
                 check_once(scope["headers"])
-                principal = self._door.principal(socket.access, dict(scope["headers"]))
+                headers = dict(scope["headers"])
+                check_protocol(headers)
+                principal = self._door.principal(socket.access, headers)
+            except ProtocolMismatch as error:
+                await receive()
+                await _refuse_socket(error, scope, receive, send)
+                return
             except SoormaError as error:
                 why = error.message
             else:
@@ -199,6 +207,17 @@ class Application:
                 return
         await receive()
         await send({"type": "websocket.close", "code": 1008, "reason": (why or "there is no such socket")[:120]})
+
+
+async def _refuse_socket(error: SoormaError, scope: AsgiScope, receive: Receive, send: Send) -> None:
+    """Answers a handshake with a problem document, and with the header that the server adds elsewhere."""
+
+    async def send_instead(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    refused = problem(error)
+    refused.headers.append((PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode()))
+    await refused(scope, receive, send_instead)
 
 
 _FAULT = {

@@ -204,10 +204,9 @@ class Connection(HttpToolsProtocol):
             kind = f"urn:soorma:problem:{code.replace('_', '-')}"
             document = {"type": kind, "title": title, "status": status, "detail": detail, "code": code}
             body = msgspec.json.encode(document)
-            head = b"content-type: application/problem+json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
-                body
-            )
-            self.transport.write(STATUS_LINE[status] + head + body)
+            said = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+            said += b"content-type: application/problem+json\r\ncontent-length: %d\r\n" % len(body)
+            self.transport.write(STATUS_LINE[status] + said + b"connection: close\r\n\r\n" + body)
         if has_begun or status == HTTPStatus.SERVICE_UNAVAILABLE:
             self.transport.close()
             return

@@ -17,10 +17,12 @@ from soorma_common.errors import (
     InvalidRequest,
     InvalidValue,
     LimitExceeded,
+    ProtocolMismatch,
     SoormaError,
     Unavailable,
 )
 from soorma_common.names import NAME_SCHEMA
+from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
 from soorma_platform.http.answers import JSON, PROBLEM
 from soorma_platform.http.endpoints import Endpoint, Header, Names, Parameter
 from soorma_platform.http.requests import UnsupportedMediaType
@@ -36,6 +38,12 @@ _KEY = Header(
     "Idempotency-Key",
     "Whoever sends the same key again gets the first answer, for a day. With another request it is refused.",
 )
+_PROTOCOL = Header(
+    PROTOCOL_HEADER,
+    "The version of the protocol that the client speaks, if it says so. One of another version is refused.",
+    word=str(PROTOCOL),
+)
+_PROTOCOL_SAID = {"description": "The version of the protocol.", "schema": _PROTOCOL.schema, "required": True}
 _KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 255, "not": {"pattern": r'^[ \t]*"*\.{0,2}"*[ \t]*$'}}
 _EXAMPLES = {
     "event_id": "6f1c7e4a-0b5d-4c7e-9a55-0d8f0c2f9b11",
@@ -83,6 +91,7 @@ def document(title: str, about: str, services: Mapping[str, Iterable[Endpoint]])
             "components": {
                 "schemas": {**shared.types.components, "Problem": _PROBLEM},
                 "parameters": _shared_parameters(),
+                "headers": {"Protocol": _PROTOCOL_SAID},
                 "responses": dict(sorted(shared.problems.items())),
             },
         }
@@ -162,7 +171,7 @@ def _shared_parameters() -> dict[str, Any]:
         for name in _WHO
         for is_required in (True, False)
     }
-    return {**who, "IdempotencyKey": {**_header(_KEY), "schema": _KEY_SCHEMA}}
+    return {**who, "IdempotencyKey": {**_header(_KEY), "schema": _KEY_SCHEMA}, "Protocol": _header(_PROTOCOL)}
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -171,6 +180,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     shared = [_who_name(name, is_required=needed) for name, needed in headers_of(endpoint.access).items()]
     if endpoint.idempotent:
         shared.append("IdempotencyKey")
+    shared.append("Protocol")
     found += [{"$ref": f"#/components/parameters/{name}"} for name in shared]
     return found + [_query(one) for one in endpoint.query] + [_header(one) for one in endpoint.headers]
 
@@ -216,8 +226,9 @@ def _success(service: str, endpoint: Endpoint, table: list[Endpoint], types: Typ
         made["content"] = {_STREAM: {"schema": _sent_event(types.schema(endpoint.answers))}}
     else:
         made["content"] = {endpoint.media_type: {"schema": types.schema(endpoint.answers)}}
+    made["headers"] = {PROTOCOL_HEADER: {"$ref": "#/components/headers/Protocol"}}
     if endpoint.tagged:
-        made["headers"] = {"ETag": _etag(required=endpoint.method == "PUT")}
+        made["headers"]["ETag"] = _etag(required=endpoint.method == "PUT")
     if links := _links(service, endpoint, table):
         made["links"] = links
     return made
@@ -257,7 +268,8 @@ def _other_answers(endpoint: Endpoint, shared: _Shared) -> dict[str, Any]:
 
 def _errors(endpoint: Endpoint) -> dict[int, list[type[SoormaError]]]:
     """What a request can end with, by status."""
-    kinds: list[type[SoormaError]] = [Forbidden, Unavailable, SoormaError, InvalidRequest, *endpoint.errors]
+    kinds: list[type[SoormaError]] = [Forbidden, Unavailable, SoormaError, InvalidRequest, ProtocolMismatch]
+    kinds += endpoint.errors
     if headers_of(endpoint.access) or endpoint.names or endpoint.query or endpoint.headers or endpoint.body:
         kinds.append(InvalidName)
     if endpoint.body:

@@ -49,10 +49,11 @@ class Request:
     """A request on its way through a service.
 
     `principal` is who asks, and `names` are the parts of the path that its endpoint names, decoded. InvalidRequest
-    names a header that is sent twice though it says who or what is meant.
+    names a header that is sent twice though it says who or what is meant. `sent` is the body as it came, once `body`
+    has read it: an idempotency key stands for that, whatever is stored of it.
     """
 
-    __slots__ = ("_asgi", "_query", "_receive", "headers", "method", "names", "path", "principal")
+    __slots__ = ("_asgi", "_query", "_receive", "headers", "method", "names", "path", "principal", "sent")
 
     def __init__(self, asgi: AsgiScope, receive: Receive) -> None:
         self._asgi = asgi
@@ -126,6 +127,7 @@ class Request:
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body") and message["type"] == "http.request":
+            self.sent = body
             return compact(_bounded(body, len(body)))
         return await self._rest_of(body, message["type"])
 
@@ -139,7 +141,7 @@ class Request:
             _bounded(b"", size)
         if kind != "http.request":
             raise Unavailable("the client went away before its request was whole")
-        body = b"".join(chunks)
+        self.sent = body = b"".join(chunks)
         chunks.clear()
         if size > LARGE:  # each step over all of it is a turn of its own
             await asyncio.sleep(0)

@@ -13,11 +13,13 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import All, Owner, Scope, check_name
+from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, mismatch
 from soorma_platform.percent import BLANKS, decoded
 
 TENANT_HEADER, USER_HEADER = "X-Tenant-ID", "X-User-ID"
 FENCE_HEADER = "X-Soorma-Fence"
 _TENANT, _USER, _FENCE = (name.lower().encode() for name in (TENANT_HEADER, USER_HEADER, FENCE_HEADER))
+_PROTOCOL, _SPOKEN = PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode()
 SAID_ONCE = (_TENANT, _USER, _FENCE)
 """Of two such headers, one reader would believe the first, another the last."""
 
@@ -63,6 +65,16 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 ANYBODY = Principal(All.TENANTS, None, None)
+
+
+def check_protocol(headers: Mapping[bytes, bytes]) -> None:
+    """Raises ProtocolMismatch where a client speaks another version than the platform.
+
+    One that names none is taken: plain HTTP needs to know nothing of versions. Each request comes by
+    here, so the version is compared, never parsed.
+    """
+    if headers.get(_PROTOCOL, _SPOKEN) != _SPOKEN:
+        raise mismatch(sdk=headers[_PROTOCOL][:20].decode("latin-1"), platform=PROTOCOL)
 
 
 class OpenDoor:

@@ -33,6 +33,7 @@ from soorma_common.delivery import (
 from soorma_common.errors import Fenced, InvalidRequest, PlanCancelled, SoormaError, to_problem
 from soorma_common.json_text import compact
 from soorma_common.names import Scope, check_name
+from soorma_common.protocol import PROTOCOL, mismatch
 from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.deliveries import cause_of, verdict
@@ -104,7 +105,7 @@ class AgentConnection:
         except Disconnected:
             return  # gone before it said who it is
         except SoormaError as error:
-            await self._send(Goodbye(to_problem(error)))
+            await self._send(Goodbye(to_problem(error), PROTOCOL))
             await self._socket.close(1008)
             return
         group = self._membership.group_id
@@ -130,6 +131,8 @@ class AgentConnection:
             raise InvalidRequest(f"an agent begins with a hello frame: {error}") from error
         if not isinstance(frame, Hello):
             raise InvalidRequest("an agent begins with a hello frame")
+        if frame.protocol != PROTOCOL:
+            raise mismatch(sdk=frame.protocol, platform=PROTOCOL)
         check_name("agent", frame.agent)
         check_name("instance", frame.instance)
         if frame.tenant_id is not None:
@@ -161,7 +164,8 @@ class AgentConnection:
         hello, kept = self._hello, list(self._in_hand.values())
         unserved = await self._survey()
         lines = [_told(one) for one in unserved]
-        await self._send(Welcome(self._replica, list(self._in_hand), self._lease, self._committer.limits, lines))
+        fences, limits = list(self._in_hand), self._committer.limits
+        await self._send(Welcome(self._replica, fences, self._lease, limits, lines, PROTOCOL))
         self._is_welcome = True
         if forsaken := [one.fence for one in kept if await self._is_dropped(one)]:
             await self._send(CancelFrame(forsaken))  # it was away when that was told
@@ -352,7 +356,8 @@ class AgentConnection:
             except Disconnected:
                 return
             except (ValueError, KeyError, RecursionError) as error:
-                await self._send(Goodbye(to_problem(InvalidRequest(f"this is no frame of an agent: {error}"))))
+                refused = InvalidRequest(f"this is no frame of an agent: {error}")
+                await self._send(Goodbye(to_problem(refused), PROTOCOL))
                 await self._socket.close(1008)
                 return
             if isinstance(frame, DrainFrame):

@@ -14,6 +14,7 @@ from soorma_common import __version__
 from soorma_common.delivery import AgentFrame, ServiceFrame
 from soorma_common.events import CloudEvent, Envelope
 from soorma_common.names import Owner
+from soorma_common.protocol import PROTOCOL
 from soorma_common.registry import EventInfo, EventPage
 from soorma_common.topics import Topic
 from soorma_platform.http import Answer, Request
@@ -45,6 +46,7 @@ _HELLO_EXAMPLE = {
     "agent": "worker",
     "instance": "worker-1",
     "subscriptions": [{"type": "order.placed", "topic": "business-facts"}],
+    "protocol": PROTOCOL,
 }
 
 

@@ -188,10 +188,9 @@ class _Memory:
     async def put(self, request: Request) -> Response:
         """Sets a key. Durable when it is answered."""
         scope, plan_id, key = request.scope, request.name("plan_id"), request.name("key")
-        body = await request.body()
-        wanted = http.decode(body, _put_body)
+        wanted = http.decode(await request.body(), _put_body)
         operation = Set(key, wanted.value, wanted.ttl, expected_revision=_expected_revision(request))
-        done = await self._one(request, plan_id, operation, body)
+        done = await self._one(request, plan_id, operation, request.sent)
         if not isinstance(done, Committed):
             return done
         revision, expires = done.plans[0].revision, None if wanted.ttl is None else done.at + round(wanted.ttl * 1000)
@@ -229,10 +228,9 @@ class _Memory:
 
     async def commit(self, request: Request) -> Response:
         """Changes plans and publishes events, all or nothing."""
-        body = await request.body()
-        commit = http.decode(body, _commit_body)
-        key = request.idempotency_key
-        return http.answer(await self._committer.commit_asked(request.principal, request.scope, commit, body, key))
+        commit = http.decode(await request.body(), _commit_body)
+        sent, key = request.sent, request.idempotency_key
+        return http.answer(await self._committer.commit_asked(request.principal, request.scope, commit, sent, key))
 
     async def many(self, request: Request) -> Response:
         """Reads up to 1,000 keys of a plan, as of one revision."""

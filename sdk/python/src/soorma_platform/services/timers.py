@@ -64,12 +64,12 @@ class _Timers:
 
     async def set(self, request: Request) -> Response:
         """Takes an event to be published later, `delay` seconds from now or `at` a time. Durable when answered."""
-        scope, body = request.scope, await request.body()
-        timer = check_timer(http.decode(body, _timer))
+        timer = check_timer(http.decode(await request.body(), _timer))
         key = request.idempotency_key
         if timer.event.id and request.principal.fence is None:
             key = None  # an id says as much, but not that a handler was not fenced then
-        done = await self._committer.commit_asked(request.principal, scope, Commit(timers=[timer]), body, key)
+        commit = Commit(timers=[timer])
+        done = await self._committer.commit_asked(request.principal, request.scope, commit, request.sent, key)
         return http.answer(Timed(done.events[0]))
 
     async def list(self, request: Request) -> Response:
