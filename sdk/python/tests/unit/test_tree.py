@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
+
+from soorma_common import errors
+from soorma_common.errors import SoormaError
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for folder in ("src", "tests") for path in (ROOT / folder).rglob("*.py"))
@@ -23,3 +27,25 @@ def test_who_asks_is_read_in_one_place_and_said_in_one() -> None:
     sources = {path.relative_to(ROOT / "src").as_posix(): path for path in (ROOT / "src").rglob("*.py")}
     found = {name for name, path in sources.items() if header.search(path.read_text("utf-8"))}
     assert found == {"soorma_platform/identity/door.py", "soorma/headers.py"}
+
+
+def test_a_protocol_is_small() -> None:
+    """Whoever implements one has one noun in hand."""
+    found = {}
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef) and any(ast.unparse(base).startswith("Protocol") for base in node.bases):
+                found[node.name] = sum(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for one in node.body)
+    assert len(found) > 20, "the protocols were found"
+    assert not {name: count for name, count in found.items() if count > 12}
+
+
+def test_a_store_raises_no_error_of_a_rule() -> None:
+    """It fails as a whole, or says why it cannot be opened or restored; what is refused is refused by the engine."""
+    raised = re.compile(r"\braise (\w+)\(")
+    rules = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, SoormaError)}
+    rules -= {"Unavailable"}
+    assert len(rules) > 10, "the errors were found"
+    stores = ROOT / "src/soorma_platform/stores"
+    found = {(path.name, name) for path in stores.rglob("*.py") for name in raised.findall(path.read_text("utf-8"))}
+    assert not {place for place in found if place[1] in rules}
