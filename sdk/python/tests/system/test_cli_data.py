@@ -21,7 +21,8 @@ from platform_process import PlatformProcess, clean_environment
 from running import WAIT, config_of, eventually, unique
 
 from soorma import PlatformContext, Reject, Worker, WorkflowState
-from soorma.cli import app, nouns, reach, services
+from soorma.cli import commands, connection, main
+from soorma.cli.dev import services
 from soorma.cli.exits import Exit
 from soorma.config import EVENTS_URL, MEMORY_URL
 from soorma.local import Running
@@ -70,7 +71,7 @@ class Terminal:
             for name, value in {**self.env, **env}.items():
                 shell.setenv(name, value)
             shell.chdir(self.folder)
-            code = app.run(list(arguments))
+            code = main.run(list(arguments))
             for file in (said, told):
                 file.seek(0)
             return _checked(arguments, code, exits, said.read(), told.read())
@@ -636,11 +637,11 @@ def test_the_default_addresses(
     gone.wait()
     for text in (note.read_text(), "no note"):
         note.write_text(text)
-        config = reach.config_for(None, None)
+        config = connection.config_for(None, None)
         assert (config.memory_url, config.events_url) == (MEMORY_URL, EVENTS_URL)
     assert "cannot be understood" in caplog.text
     monkeypatch.setenv("SOORMA_MEMORY_URL", "http://localhost:1")
-    assert reach.config_for(None, None).memory_url == "http://localhost:1"
+    assert connection.config_for(None, None).memory_url == "http://localhost:1"
 
 
 # --- Refusals ----------------------------------------------------------------------------------
@@ -729,16 +730,19 @@ def test_missing_and_too_large(terminal: Terminal) -> None:
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
-        (["version"], ["aiohttp", "asyncio", "msgspec", "rich.table", "soorma.cli.events", "soorma.cli.plans"]),
-        (["events", "--help"], ["aiohttp", "soorma.cli.plans"]),
-        (["state", "set", "plan", "key", "no json"], ["aiohttp", "soorma.cli.events"]),
-        (["state", "list", "plan"], ["soorma.cli.events", "soorma.agents"]),
+        (
+            ["version"],
+            ["aiohttp", "asyncio", "msgspec", "rich.table", "soorma.cli.data.events", "soorma.cli.data.plans"],
+        ),
+        (["events", "--help"], ["aiohttp", "soorma.cli.data.plans"]),
+        (["state", "set", "plan", "key", "no json"], ["aiohttp", "soorma.cli.data.events"]),
+        (["state", "list", "plan"], ["soorma.cli.data.events", "soorma.agents"]),
     ],
 )
 def test_a_command_imports_only_what_it_needs(terminal: Terminal, arguments: list[str], unwanted: list[str]) -> None:
     program = f"""
 import sys
-from soorma.cli.app import run
+from soorma.cli.main import run
 run({arguments!r})
 print("IMPORTED", *sys.modules)
 """
@@ -746,7 +750,7 @@ print("IMPORTED", *sys.modules)
         [sys.executable, "-P", "-c", program], env=terminal.env, capture_output=True, text=True, check=True, timeout=60
     )
     imported = done.stdout.partition("IMPORTED")[2].split()
-    assert "soorma.cli.app" in imported
+    assert "soorma.cli.main" in imported
     assert not {"soorma_platform", *unwanted} & set(imported)
 
 
@@ -758,8 +762,8 @@ def listed(help_text: str) -> list[str]:
 @pytest.mark.behaviour("command.complete-help")
 def test_help_and_readme_name_every_command(terminal: Terminal) -> None:
     told = terminal.process("--help").stdout
-    assert all(noun in told for noun in nouns.HOMES)
-    found = {f"{noun} {name}" for noun in nouns.HOMES for name in listed(terminal.process(noun, "--help").stdout)}
+    assert all(noun in told for noun in commands.HOMES)
+    found = {f"{noun} {name}" for noun in commands.HOMES for name in listed(terminal.process(noun, "--help").stdout)}
     assert found == {" ".join(command[:2]) for command in COMMANDS}
     section = README.read_text("utf-8").partition("\n## The command\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `soorma ([a-z]+ [a-z-]+)", section, flags=re.MULTILINE)) == found

@@ -24,12 +24,13 @@ from platform_process import EVENTS_PORT, PlatformProcess
 from running import AT_ONCE, addresses_of, config_of, context_of, unique
 
 from soorma import Agent, Reject
-from soorma.cli import record, services
-from soorma.cli.checks import agents as checks
-from soorma.cli.checks import examination, installation, machine, settings, store
-from soorma.cli.checks import platform as platform_checks
-from soorma.cli.checks.finding import Finding, State
-from soorma.cli.checks.scene import Scene
+from soorma.cli import record
+from soorma.cli.dev import services
+from soorma.cli.doctor import agents as checks
+from soorma.cli.doctor import examination, installation, machine, settings, store
+from soorma.cli.doctor import platform as platform_checks
+from soorma.cli.doctor.finding import Finding, State
+from soorma.cli.doctor.scene import Scene
 from soorma.cli.exits import Exit
 from soorma.cli.peek import Answer
 from soorma.errors import DeadLettered
@@ -71,7 +72,8 @@ def doctor_where_nothing_runs(shell: Shell) -> Report:
     """As on a machine whose default ports are free: those of this one may be in use, here they are the shell's."""
     program = f"""
 import sys
-from soorma.cli import main, services
+from soorma.cli.main import main
+from soorma.cli.dev import services
 services.PORTS.update({{name: port + {shell.offset} for name, port in services.PORTS.items()}})
 sys.exit(main())
 """

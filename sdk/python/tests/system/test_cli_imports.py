@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from platform_process import clean_environment
 
-from soorma.cli import nouns
+from soorma.cli import commands
 
 HEAVY = {
     "aiohttp",
@@ -25,7 +25,7 @@ HEAVY = {
 }
 LISTING = """
 import sys
-from soorma.cli import main
+from soorma.cli.main import main
 sys.argv = ["soorma", *sys.argv[1:]]
 try:
     main()
@@ -72,12 +72,12 @@ def test_a_command_imports_little(tmp_path: Path, arguments: list[str]) -> None:
 
 @pytest.mark.behaviour("costs.imports")
 def test_a_list_of_commands_imports_none_of_them(tmp_path: Path) -> None:
-    homes = {home.module for name, home in nouns.HOMES.items() if name != "completion"}  # the root asks for that one
+    homes = {home.module for name, home in commands.HOMES.items() if name != "completion"}  # the root asks for that one
     assert homes & modules_of(tmp_path, "--help") == set()
     asked = modules_of(tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma ", COMP_CWORD="1")
     assert (homes | HEAVY) & asked == set()
     asked = modules_of(tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma events ", COMP_CWORD="2")
-    assert (homes | HEAVY) & asked == {"soorma.cli.events"}
+    assert (homes | HEAVY) & asked == {"soorma.cli.data.events"}
 
 
 @pytest.mark.behaviour("costs.imports")
@@ -89,7 +89,7 @@ def test_a_doctor_needs_no_http_client_and_no_server(tmp_path: Path) -> None:
 
 @pytest.mark.behaviour("command.complete-help")
 def test_what_is_listed_is_what_a_command_says_of_itself(tmp_path: Path) -> None:
-    for name, home in nouns.HOMES.items():
+    for name, home in commands.HOMES.items():
         said = subprocess.run(
             [sys.executable, "-P", "-m", "soorma.cli", name, "--help"],
             cwd=tmp_path,

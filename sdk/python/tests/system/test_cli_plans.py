@@ -12,8 +12,8 @@ from platform_process import PlatformProcess
 from running import eventually
 from test_cli_data import Terminal, rows
 
+from soorma.cli.data.plans import Status
 from soorma.cli.exits import Exit
-from soorma.cli.plans import Status
 from soorma_common.memory import STATUSES
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from cli_shell import SECONDS, SOORMA, Shell
 
-from soorma.cli import nouns, shown
+from soorma.cli import commands, shown
 from soorma.cli.exits import Exit
 
 PLAN = "4071009d-1111-2222-3333-44445555666"
@@ -189,7 +189,7 @@ COMMANDS = [
     ["dev"],
     ["serve"],
     ["version"],
-    *([name] for name in nouns.HOMES),
+    *([name] for name in commands.HOMES),
     *(["events", name] for name in ("tail", "publish", "groups", "dead-letters", "replay", "timers", "cancel")),
     *(["state", name] for name in ("plans", "list", "get", "set", "delete", "history", "watch", "fork", "complete")),
 ]

@@ -22,7 +22,7 @@ import typer
 
 from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.given import Json
+from soorma.cli.parameters import Json
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import apsw
 
-from soorma.cli import processes
-from soorma.cli.processes import Process
+from soorma.cli.dev import processes
+from soorma.local import Process
 
 BUSY_MS = 200
 STEPS = 1000

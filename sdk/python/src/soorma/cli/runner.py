@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from uvicorn.loops.auto import auto_loop_factory
-
-from soorma_platform import logs
-from soorma_platform.runtime import run
-from soorma_platform.settings import Settings
 from soorma_platform.stores.sqlite.database import connect, migrate, migrations
 from soorma_platform.stores.sqlite.locking import lock_file
 
@@ -21,18 +14,6 @@ class Prepared(NamedTuple):
 
     schema: int
     steps: int
-
-
-def settings(**given: Any) -> Settings:
-    """The platform's settings from the environment; `given` wins. SoormaError if one is off."""
-    return Settings.from_env(**given)
-
-
-def serve(chosen: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Runs all services here until SIGINT or SIGTERM; SoormaError if they cannot start."""
-    logs.configure(chosen.log_level, chosen.log_format)
-    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        runner.run(run(chosen, on_ready))
 
 
 def prepare(database: Path) -> Prepared:

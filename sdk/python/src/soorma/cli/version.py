@@ -5,13 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from soorma.cli import screen
 from soorma_common import __version__
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-def version(*, as_json: bool) -> None:
-    """Shows version, Python and place."""
+
+@app.command(help="Show the version, the Python and where it is installed.")
+def version(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    show_version(as_json=as_json)
+
+
+def show_version(*, as_json: bool) -> None:
+    """Prints version, Python and place."""
     place = str(Path(__file__).resolve().parents[1])
     python = sys.version.split(maxsplit=1)[0]
     if as_json:

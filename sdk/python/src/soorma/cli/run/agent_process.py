@@ -12,7 +12,7 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
-from soorma.cli.run import output
+from soorma.cli.run import log
 from soorma.cli.run.child import Word
 from soorma.cli.run.targets import Wanted
 
@@ -127,11 +127,11 @@ async def _read(descriptor: int, take: Take) -> None:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     try:
-        while chunk := await reader.read(output.LONGEST_LINE):
+        while chunk := await reader.read(log.LONGEST_LINE):
             buffer += chunk
-            if lines := output.whole_lines(buffer):
+            if lines := log.whole_lines(buffer):
                 await take(lines)
     finally:
         transport.close()
-    if lines := output.whole_lines(buffer, at_end=True):
+    if lines := log.whole_lines(buffer, at_end=True):
         await take(lines)

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from soorma.cli import peek
+from soorma.cli.connection import config_for
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.reach import config_for
 from soorma.cli.run.targets import Wanted, parse
 from soorma_common.errors import SoormaError
 
@@ -56,7 +56,7 @@ def run(
 
 
 async def _run(wanted: list[Wanted], *, reload: bool) -> None:
-    from soorma.cli.run.output import Style  # noqa: PLC0415 - --help does without
+    from soorma.cli.run.log import Style  # noqa: PLC0415 - --help does without
     from soorma.cli.run.supervisor import Supervisor  # noqa: PLC0415
 
     style = Style.of([each.label for each in wanted], terminal=sys.stdout.isatty(), env=os.environ)

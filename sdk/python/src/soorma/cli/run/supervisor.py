@@ -17,7 +17,7 @@ from soorma.cli.run import guard
 from soorma.cli.run.agent_process import AgentProcess, cause
 from soorma.cli.run.changes import changes
 from soorma.cli.run.child import BROKEN
-from soorma.cli.run.output import Style, Writer
+from soorma.cli.run.log import Style, Writer
 from soorma.cli.run.targets import Wanted
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
