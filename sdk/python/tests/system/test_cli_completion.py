@@ -16,7 +16,7 @@ from soorma.cli.exits import Exit
 from soorma_common.topics import Topic
 
 README = Path(__file__).parents[2] / "README.md"
-COMMANDS = {"dev", "serve", "version", *commands.HOMES}
+COMMANDS = set(commands.HOMES)
 BASH = """
 eval "$(soorma completion bash)"
 words=("$@")

@@ -25,6 +25,7 @@ from running import AT_ONCE, addresses_of, config_of, context_of, unique
 
 from soorma import Agent, Reject
 from soorma.cli import record
+from soorma.cli.connection import Response
 from soorma.cli.dev import services
 from soorma.cli.doctor import agents as checks
 from soorma.cli.doctor import examination, installation, machine, settings, store
@@ -32,7 +33,6 @@ from soorma.cli.doctor import platform as platform_checks
 from soorma.cli.doctor.finding import Finding, State
 from soorma.cli.doctor.scene import Scene
 from soorma.cli.exits import Exit
-from soorma.cli.peek import Answer
 from soorma.errors import DeadLettered
 
 README = Path(__file__).parents[2] / "README.md"
@@ -343,8 +343,8 @@ def test_a_platform_that_is_reached_through_its_gateway(shell: Shell) -> None:
 )
 def test_a_clock_that_jumped_is_told(scene: Scene, store: dict[str, int], state: State, told: list[str]) -> None:
     document = {"service": "memory", "store": {"status": "ok", **store}}
-    answers = {"memory": Answer("", document, 200, formatdate(usegmt=True))}
-    first, *more = platform_checks.clock(replace(scene, answers=answers))
+    responses = {"memory": Response("", document, 200, formatdate(usegmt=True))}
+    first, *more = platform_checks.clock(replace(scene, responses=responses))
     assert first.state is State.OK
     assert [finding.state for finding in more] == [state] * bool(told)
     assert all(word in more[0].found for word in told)
@@ -641,9 +641,11 @@ def test_an_agent_of_which_nothing_is_heard(monkeypatch: pytest.MonkeyPatch, sce
             {"instance": f"i{at}", "heardAt": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(), "ttl": 30.0}
             for at, age in enumerate(ages)
         ]
-        told = Answer("http://localhost:1", {"agents": [{"name": "counter", "instances": instances}]}, 200)
-        monkeypatch.setattr(checks.peek, "ask", lambda *_, **__: told)
-        return list(checks.announced(replace(scene, answers={"registry": Answer("", {"service": "registry"}, 200)})))
+        told = Response("http://localhost:1", {"agents": [{"name": "counter", "instances": instances}]}, 200)
+        monkeypatch.setattr(checks.connection, "probe", lambda *_, **__: told)
+        return list(
+            checks.announced(replace(scene, responses={"registry": Response("", {"service": "registry"}, 200)}))
+        )
 
     (fine,) = announced(1, 9)
     assert (fine.state, fine.found) == (State.OK, "counter")

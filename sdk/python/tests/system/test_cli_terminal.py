@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from cli_shell import SECONDS, SOORMA, Shell
 
-from soorma.cli import commands, shown
+from soorma.cli import commands, output
 from soorma.cli.exits import Exit
 
 PLAN = "4071009d-1111-2222-3333-44445555666"
@@ -126,12 +126,12 @@ def test_tables_and_logs_at_80_columns(shell: Shell, person: Person) -> None:
 @pytest.mark.behaviour("command.tables")
 def test_the_newest_of_many(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"number": number} for number in range(150)]
-    assert [row["number"] for row in shown.newest(rows, "number", None)] == list(range(149, 49, -1))
+    assert [row["number"] for row in output.newest(rows, "number", None)] == list(range(149, 49, -1))
     assert "the newest 100 of 150" in capsys.readouterr().err
-    assert [row["number"] for row in shown.newest(rows, "number", 2)] == [149, 148]
+    assert [row["number"] for row in output.newest(rows, "number", 2)] == [149, 148]
     assert capsys.readouterr().err == ""
-    assert shown.some(rows, "number", None) == rows
-    assert [row["number"] for row in shown.some(rows, "number", 2)] == [148, 149]
+    assert output.some(rows, "number", None) == rows
+    assert [row["number"] for row in output.some(rows, "number", 2)] == [148, 149]
 
 
 @pytest.mark.behaviour("command.snake-case")
@@ -186,9 +186,6 @@ def test_an_outage_is_told_before_it_ends_the_command(shell: Shell) -> None:
 
 COMMANDS = [
     [],
-    ["dev"],
-    ["serve"],
-    ["version"],
     *([name] for name in commands.HOMES),
     *(["events", name] for name in ("tail", "publish", "groups", "dead-letters", "replay", "timers", "cancel")),
     *(["state", name] for name in ("plans", "list", "get", "set", "delete", "history", "watch", "fork", "complete")),

@@ -1,34 +1,29 @@
-"""Reaching the platform: where it is, for whom the command speaks, and how its refusals end the command."""
+"""The connection to the platform: where it is, for whom the command speaks, how a refusal ends it."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import logging
 import os
 import stat
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlencode, urlsplit
 
-from soorma.cli import screen
-from soorma.cli.exits import CommandError, Exit
-from soorma_common.errors import (
-    Conflict,
-    EventIdConflict,
-    HistoryGone,
-    InvalidRequest,
-    NotFound,
-    PlanEnded,
-    PlanExists,
-    SoormaError,
-    Unavailable,
-)
+from soorma.cli import output
+from soorma.cli.exits import CommandError, Exit, exit_of
+from soorma_common.errors import SoormaError
 from soorma_common.json_text import decode
 from soorma_common.names import check_name
+from soorma_common.terminal import plain
 
 if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPResponse
+
     from soorma.bus import BusClient
     from soorma.calls import Caller
     from soorma.config import ClientConfig
@@ -42,19 +37,10 @@ PATIENCE_SECONDS = "3"
 
 SOURCE = "soorma-cli"
 
+LARGEST_RESPONSE = 4 * 1024 * 1024
+
 LONGEST_PAGE = 1000
 """Rows that a service gives at once, at most."""
-
-_EXITS: tuple[tuple[type[SoormaError], Exit], ...] = (
-    (Unavailable, Exit.UNAVAILABLE),
-    (NotFound, Exit.NOT_FOUND),
-    (Conflict, Exit.CONFLICT),
-    (EventIdConflict, Exit.CONFLICT),
-    (PlanEnded, Exit.CONFLICT),
-    (PlanExists, Exit.CONFLICT),
-    (HistoryGone, Exit.GONE),
-    (InvalidRequest, Exit.USAGE),
-)
 
 
 class Platform:
@@ -105,7 +91,7 @@ class Platform:
         stood = False
         async for kind, position, data in self._caller.follow(service, path, self.scope, query, for_ever=True):
             if kind == "open":
-                screen.note("the stream stands again; nothing was lost" if stood else "following; Ctrl+C ends it")
+                output.note("the stream stands again; nothing was lost" if stood else "following; Ctrl+C ends it")
                 stood = True
             elif position is not None:
                 yield position, data
@@ -121,7 +107,7 @@ def on_platform(tenant: str | None, user: str | None, work: Callable[[Platform],
     try:
         return asyncio.run(_work(tenant, user, work))
     except SoormaError as error:
-        raise CommandError(exit_of(error), " ".join(screen.plain(error.message).split())) from error
+        raise CommandError(exit_of(error), " ".join(plain(error.message).split())) from error
 
 
 def until_interrupted(
@@ -149,24 +135,27 @@ def _hear_the_sdk() -> None:
 
 class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        screen.note(screen.plain(record.getMessage()))
+        output.note(plain(record.getMessage()))
 
 
 @asynccontextmanager
 async def _ending_with_its_reader() -> AsyncGenerator[None, None]:
     """Ends `… | head` when head has enough, not when the next line finds nobody to read it."""
-    task, output, left = asyncio.current_task(), sys.stdout.fileno(), False
+    task, descriptor, left = asyncio.current_task(), sys.stdout.fileno(), False
 
     def leave() -> None:
         nonlocal left
         left = True
-        loop.remove_reader(output)
+        loop.remove_reader(descriptor)
         if task is not None:
             task.cancel()
 
     loop = asyncio.get_running_loop()
-    if stat.S_ISFIFO(os.fstat(output).st_mode) and fcntl.fcntl(output, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
-        loop.add_reader(output, leave)  # the writing end of a pipe is never readable, but tells that it is broken
+    if (
+        stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    ):
+        loop.add_reader(descriptor, leave)  # the writing end of a pipe is never readable, but tells that it is broken
     try:
         yield
     except asyncio.CancelledError:
@@ -174,7 +163,7 @@ async def _ending_with_its_reader() -> AsyncGenerator[None, None]:
             raise CommandError(Exit.OUTPUT_CLOSED, "") from None
         raise
     finally:
-        loop.remove_reader(output)
+        loop.remove_reader(descriptor)
 
 
 async def _work(tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]) -> T:
@@ -209,6 +198,53 @@ def plan_path(face: str, plan: str, key: str | None = None) -> str:
     return path if key is None else f"{path}/{segment(check_name('key', key))}"
 
 
-def exit_of(error: SoormaError) -> Exit:
-    """The exit code that tells what kind of failure this is."""
-    return next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.REFUSED)
+class Response(NamedTuple):
+    """The response of an address: status, JSON object and date; without an object, the trouble."""
+
+    address: str
+    document: Mapping[str, Any] | None
+    status: int = 0
+    date: str | None = None
+    trouble: str = ""
+
+
+def probe(
+    address: str, path: str, *, seconds: float, headers: Mapping[str, str] | None = None, **query: object
+) -> Response:
+    """Asks an address by a GET, without the SDK's client; what is None in the query is left out."""
+    from http.client import HTTPException  # noqa: PLC0415 - slow to import
+
+    sent = urlencode({name: value for name, value in query.items() if value is not None})
+    try:
+        connection = _connection(address, seconds)
+        try:
+            target = f"{urlsplit(address).path.rstrip('/')}{path}" + (f"?{sent}" if sent else "")
+            connection.request("GET", target, headers=headers or {})
+            response = connection.getresponse()
+            body = response.read(LARGEST_RESPONSE)
+        finally:
+            connection.close()
+    except OSError as error:
+        return Response(address, None, trouble=f"no answer ({error.strerror or str(error) or type(error).__name__})")
+    except (HTTPException, ValueError) as error:
+        return Response(address, None, trouble=f"no answer that HTTP knows ({str(error) or type(error).__name__})")
+    return _understood(address, response, body)
+
+
+def _connection(address: str, seconds: float) -> HTTPConnection:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or parts.hostname is None:
+        raise ValueError("the address must begin with http:// or https://")
+    from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415
+
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    return kind(parts.hostname, parts.port, timeout=seconds)
+
+
+def _understood(address: str, response: HTTPResponse, body: bytes) -> Response:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    trouble = "" if isinstance(document, dict) else "another program answers"
+    return Response(address, None if trouble else document, response.status, response.headers["Date"], trouble)

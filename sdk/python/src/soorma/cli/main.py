@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from soorma.cli import completion, screen
+from soorma.cli import completion, output
 from soorma.cli.commands import Commands
 from soorma.cli.exits import CommandError, Exit
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Runs the command; its exit code. Errors are told without a traceback."""
-    screen.never_fail_to_print()
+    output.never_fail_to_print()
     if completion.VARIABLE in os.environ:
         completion.prepare()
     try:
@@ -51,9 +51,9 @@ def run(arguments: list[str]) -> int:
         return ended.code if isinstance(ended.code, int) else 0
     except CommandError as error:
         if error.message:
-            screen.complain(error.message)
+            output.complain(error.message)
         return error.exit_code
     except OSError as error:
-        screen.complain(str(error))
+        output.complain(str(error))
         return Exit.FAILED
     return Exit.OK

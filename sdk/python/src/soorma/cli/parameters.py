@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from soorma.cli import screen
 from soorma.cli.exits import CommandError, Exit
 from soorma_common import json_text
 from soorma_common.errors import InvalidValue
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER
+from soorma_common.terminal import plain
 
 Tenant = Annotated[
     str | None,
@@ -62,4 +62,4 @@ def json_of(what: str, argument: str, hint: str) -> Any:
     try:
         return json_text.decode(json_text.check(text.encode(errors="surrogateescape"), what))
     except InvalidValue as error:
-        raise CommandError(Exit.USAGE, screen.plain(f"{error.message}; {hint}")) from error
+        raise CommandError(Exit.USAGE, plain(f"{error.message}; {hint}")) from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from soorma.cli import screen
+from soorma.cli import output
 from soorma_common import __version__
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -28,6 +27,6 @@ def show_version(*, as_json: bool) -> None:
     python = sys.version.split(maxsplit=1)[0]
     if as_json:
         facts = {"version": __version__, "python": python, "executable": sys.executable, "installed": place}
-        screen.say(json.dumps(facts, indent=2))
+        output.say_json_facts(facts)
     else:
-        screen.say(f"soorma {__version__} (Python {python}, {sys.executable})\ninstalled in {place}")
+        output.say(f"soorma {__version__} (Python {python}, {sys.executable})\ninstalled in {place}")

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from soorma.cli import screen, shown
+from soorma.cli import output
 from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform
 from soorma.cli.exits import CommandError, Exit
+from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Tenant, User
-from soorma.cli.tables import Column
+from soorma_common.terminal import plain
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -37,9 +38,9 @@ def agents(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        output.say_json(found)
     elif found["agents"]:
-        screen.table(
+        output.table(
             (
                 Column("Agent", 0),
                 Column("Description", 4, is_text=True),
@@ -53,20 +54,18 @@ def agents(
         )
     elif name is None:
         narrowed = any(wanted.values())
-        screen.note("no such agent is alive" if narrowed else "no agent is alive; start one, and it announces itself")
+        output.note("no such agent is alive" if narrowed else "no agent is alive; start one, and it announces itself")
     if name is not None and not found["agents"]:
-        raise CommandError(
-            Exit.NOT_FOUND, screen.plain(f"no such agent {name} is alive; soorma agents lists those that are")
-        )
+        raise CommandError(Exit.NOT_FOUND, plain(f"no such agent {name} is alive; soorma agents lists those that are"))
 
 
 def _row(agent: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        shown.cell(agent["name"]),
-        shown.text(agent["description"]),
-        shown.cell(", ".join(capability["name"] for capability in agent["capabilities"])),
-        shown.cell(", ".join(agent["eventsConsumed"])),
-        shown.cell(", ".join(agent["eventsProduced"])),
+        output.cell(agent["name"]),
+        output.text(agent["description"]),
+        output.cell(", ".join(capability["name"] for capability in agent["capabilities"])),
+        output.cell(", ".join(agent["eventsConsumed"])),
+        output.cell(", ".join(agent["eventsProduced"])),
         str(len(agent["instances"])),
-        shown.moment(max((instance["heardAt"] for instance in agent["instances"]), default=None)),
+        output.moment(max((instance["heardAt"] for instance in agent["instances"]), default=None)),
     )

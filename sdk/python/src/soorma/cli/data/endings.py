@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from soorma.cli import screen, shown
+from soorma.cli import output
 from soorma.cli.connection import Platform, on_platform
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json, Plan, Tenant, User, json_of, text_of
 from soorma_common.operations import ENDINGS, AnyEnding, Cancel, Complete, Fail
+from soorma_common.terminal import plain
 from soorma_common.values import encode
 
 app = typer.Typer(rich_markup_mode=None)
@@ -68,7 +69,7 @@ def _end(plan: str, ending: AnyEnding, *, force: bool, as_json: bool, tenant: st
         if not force and not await WorkflowState(platform.memory, plan).revision():
             raise CommandError(
                 Exit.NOT_FOUND,
-                screen.plain(
+                plain(
                     f"there is no plan {plan!r} of this user of this tenant: nothing was ever written to it; "
                     "--force ends it all the same, where events of it are under way"
                 ),
@@ -78,6 +79,6 @@ def _end(plan: str, ending: AnyEnding, *, force: bool, as_json: bool, tenant: st
     on_platform(tenant, user, change)
     status = ENDINGS[type(ending)]
     if as_json:
-        shown.as_document({"planId": plan, "status": status})
+        output.say_json({"planId": plan, "status": status})
     else:
-        screen.say(f"Plan {shown.cell(plan)} is {status}")
+        output.say(f"Plan {output.cell(plan)} is {status}")

@@ -8,14 +8,15 @@ from urllib.parse import quote
 
 import typer
 
-from soorma.cli import screen, shown
+from soorma.cli import output
 from soorma.cli.connection import Platform, on_platform, until_interrupted
 from soorma.cli.data import timers
 from soorma.cli.exits import CommandError, Exit
+from soorma.cli.output import Column
 from soorma.cli.parameters import Json, JsonLines, Limit, Tenant, User, json_of
-from soorma.cli.tables import Column
 from soorma_common.errors import NotFound
 from soorma_common.json_text import decode
+from soorma_common.terminal import plain
 from soorma_common.topics import Topic
 
 app = typer.Typer(
@@ -130,9 +131,9 @@ def publish(
 
     published = on_platform(tenant, user, send)
     if as_json:
-        shown.as_document({"id": published})
+        output.say_json({"id": published})
     else:
-        screen.say(screen.plain(published))
+        output.say(plain(published))
 
 
 @app.command(help="List the groups of agents that take events, and what waits for them.")
@@ -142,11 +143,11 @@ def groups(as_json: Json = False, tenant: Tenant = None, user: User = None) -> N
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        output.say_json(found)
     elif not found["groups"]:
-        screen.note("no agent of this tenant has subscribed yet")
+        output.note("no agent of this tenant has subscribed yet")
     else:
-        screen.table(
+        output.table(
             (
                 Column("Group", 0),
                 Column("Tenant", 4),
@@ -188,11 +189,11 @@ def unsubscribe(
 
     found = on_platform(tenant, user, end)
     if as_json:
-        shown.as_document(found)
+        output.say_json(found)
     else:
         waited = found["waited"]
         became = "dropped" if drop else "now dead letters"
-        screen.say(
+        output.say(
             f"Ended; {waited} event{'' if waited == 1 else 's'} had waited for it{f', {became}' if waited else ''}"
         )
 
@@ -206,11 +207,11 @@ def dead_letters(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document({**found, "deadLetters": shown.some(found["deadLetters"], "id", limit)})
+        output.say_json({**found, "deadLetters": output.some(found["deadLetters"], "id", limit)})
     elif not found["deadLetters"]:
-        screen.note("there are no dead letters")
+        output.note("there are no dead letters")
     else:
-        screen.table(
+        output.table(
             (
                 Column("Id", 0),
                 Column("Group", 1),
@@ -222,7 +223,7 @@ def dead_letters(
                 Column("Time", 3),
                 Column("Parked", 5),
             ),
-            [_dead_letter_row(letter) for letter in shown.newest(found["deadLetters"], "id", limit)],
+            [_dead_letter_row(letter) for letter in output.newest(found["deadLetters"], "id", limit)],
         )
 
 
@@ -249,9 +250,9 @@ def replay(
 
     replayed, missing = on_platform(tenant, user, again)
     if as_json:
-        shown.as_document({"replayed": replayed, "missing": missing})
+        output.say_json({"replayed": replayed, "missing": missing})
     else:
-        screen.say(f"Replayed {_listed(replayed)}" if replayed else "Replayed none")
+        output.say(f"Replayed {_listed(replayed)}" if replayed else "Replayed none")
     if missing and not every:  # with --all, another has replayed them meanwhile
         raise CommandError(
             Exit.NOT_FOUND,
@@ -263,14 +264,14 @@ def _tell(position: int, data: bytes, *, cloudevents: bool, as_json: bool) -> No
     """One event: with its position, which `--after` takes, unless it is to be a CloudEvent and nothing else."""
     event = decode(data)
     if as_json:
-        shown.as_line({"position": position, "event": event})
+        output.say_json_line({"position": position, "event": event})
     elif cloudevents:
-        screen.say_json(data)
+        output.say_encoded(data)
     else:
         about = [event["topic"], event["type"], f"plan={event['plan_id']}" if "plan_id" in event else None]
-        names = "  ".join(shown.cell(name) for name in about if name)
-        content = f"  {shown.value(event['data'])}" if "data" in event else ""
-        screen.say(f"{position}  {shown.moment(event.get('time'))}  {names}{content}")
+        names = "  ".join(output.cell(name) for name in about if name)
+        content = f"  {output.value(event['data'])}" if "data" in event else ""
+        output.say(f"{position}  {output.moment(event.get('time'))}  {names}{content}")
 
 
 async def _dead_letters(platform: Platform, group: str | None) -> dict[str, Any]:
@@ -296,13 +297,13 @@ def _listed(numbers: list[int]) -> str:
 def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:
     takes = ", ".join(_subscription(one) for one in group["subscriptions"])
     return (
-        shown.cell(group["name"]),
-        shown.cell(group["tenantId"]),
+        output.cell(group["name"]),
+        output.cell(group["tenantId"]),
         str(group["waiting"]),
         str(group["ready"]),
         str(group["inHand"]),
-        shown.moment(group["oldestAt"]),
-        shown.text(takes),
+        output.moment(group["oldestAt"]),
+        output.text(takes),
         str(len(group["replicas"])),
     )
 
@@ -317,8 +318,8 @@ def _subscription(one: Mapping[str, Any]) -> str:
 def _dead_letter_row(letter: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(letter["id"]),
-        *(shown.cell(letter[name]) for name in ("group", "type", "topic", "planId", "attempts")),
-        shown.text(letter["reason"]),
-        shown.moment(letter["at"]),
+        *(output.cell(letter[name]) for name in ("group", "type", "topic", "planId", "attempts")),
+        output.text(letter["reason"]),
+        output.moment(letter["at"]),
         "yes" if letter["parked"] else "no",
     )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from soorma.cli import screen, shown
+from soorma.cli import output
 from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform, plan_path, until_interrupted
+from soorma.cli.output import Column
 from soorma.cli.parameters import Json, JsonLines, Key, Limit, Plan, Tenant, User
-from soorma.cli.tables import Column
 from soorma_common.json_text import decode
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def history(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document({**found, "changes": shown.some(found["changes"], "revision", limit)})
+        output.say_json({**found, "changes": output.some(found["changes"], "revision", limit)})
     elif not found["changes"]:
-        screen.note(f"plan {shown.cell(plan)} has no such changes for this user of this tenant")
+        output.note(f"plan {output.cell(plan)} has no such changes for this user of this tenant")
     else:
-        screen.table(
+        output.table(
             (
                 Column("Revision", 0),
                 Column("Time", 3),
@@ -58,7 +58,7 @@ def history(
                 Column("Agent", 2),
                 Column("Event", 4),
             ),
-            [_change_row(change) for change in shown.newest(found["changes"], "revision", limit)],
+            [_change_row(change) for change in output.newest(found["changes"], "revision", limit)],
         )
 
 
@@ -69,13 +69,13 @@ def actions(plan: Plan, limit: Limit = None, as_json: Json = False, tenant: Tena
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document({**found, "actions": shown.some(found["actions"], "number", limit)})
+        output.say_json({**found, "actions": output.some(found["actions"], "number", limit)})
     elif not found["actions"]:
-        screen.note(f"plan {shown.cell(plan)} has no actions for this user of this tenant")
+        output.note(f"plan {output.cell(plan)} has no actions for this user of this tenant")
     else:
-        screen.table(
+        output.table(
             (Column("Number", 0), Column("Time", 2), Column("Action", 0), Column("Agent", 1), Column("Event", 3)),
-            [_action_row(action) for action in shown.newest(found["actions"], "number", limit)],
+            [_action_row(action) for action in output.newest(found["actions"], "number", limit)],
         )
 
 
@@ -92,10 +92,10 @@ def watch(
     async def lines(platform: Platform) -> AsyncGenerator[None, None]:
         async for _, data in platform.follow("memory", plan_path("watch", plan), after=after):
             if as_json:
-                shown.as_line(decode(data))
+                output.say_json_line(decode(data))
             else:
                 for change in decode(data)["changes"]:
-                    screen.say("  ".join(_change_row(change)))
+                    output.say("  ".join(_change_row(change)))
             yield
 
     until_interrupted(tenant, user, lines)
@@ -119,15 +119,15 @@ def at(
     found = on_platform(tenant, user, ask)
     about = {"planId": plan, "at": revision}
     if key is not None:
-        shown.as_document({**about, "key": key, "value": found}) if as_json else shown.as_value(found)
+        output.say_json({**about, "key": key, "value": found}) if as_json else output.say_json_value(found)
     elif as_json:
-        shown.as_document({**about, "entries": [{"key": name, "value": value} for name, value in found.items()]})
+        output.say_json({**about, "entries": [{"key": name, "value": value} for name, value in found.items()]})
     elif not found:
-        screen.note(f"plan {shown.cell(plan)} had no keys at revision {revision} for this user of this tenant")
+        output.note(f"plan {output.cell(plan)} had no keys at revision {revision} for this user of this tenant")
     else:
-        screen.table(
+        output.table(
             (Column("Key", 0), Column("Value", 0, is_text=True)),
-            [(shown.cell(name), shown.value(value)) for name, value in found.items()],
+            [(output.cell(name), output.value(value)) for name, value in found.items()],
         )
 
 
@@ -149,11 +149,11 @@ def diff(
 
     until, found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document({"planId": plan, "from": a, "to": until, "changes": [_difference(one) for one in found]})
+        output.say_json({"planId": plan, "from": a, "to": until, "changes": [_difference(one) for one in found]})
     elif not found:
-        screen.note(f"the keys of plan {shown.cell(plan)} are the same at revisions {a} and {until}")
+        output.note(f"the keys of plan {output.cell(plan)} are the same at revisions {a} and {until}")
     else:
-        screen.table(
+        output.table(
             (
                 Column("Key", 0),
                 Column("Change", 1),
@@ -173,11 +173,11 @@ def restore(
 
     was_there = on_platform(tenant, user, change)
     if as_json:
-        shown.as_document({"planId": plan, "key": key, "at": revision, "wasThere": was_there})
+        output.say_json({"planId": plan, "key": key, "at": revision, "wasThere": was_there})
     elif was_there:
-        screen.say(f"Set {shown.cell(key)} of plan {shown.cell(plan)} to what it was at revision {revision}")
+        output.say(f"Set {output.cell(key)} of plan {output.cell(plan)} to what it was at revision {revision}")
     else:
-        screen.say(f"Removed {shown.cell(key)} of plan {shown.cell(plan)}: it was missing at revision {revision}")
+        output.say(f"Removed {output.cell(key)} of plan {output.cell(plan)}: it was missing at revision {revision}")
 
 
 @app.command(help="Begin a new plan with the keys of another as they are, or were at a revision.")
@@ -198,9 +198,9 @@ def fork(
 
     at_ = on_platform(tenant, user, change)
     if as_json:
-        shown.as_document({"planId": new, "from": plan, "at": at_})
+        output.say_json({"planId": new, "from": plan, "at": at_})
     else:
-        screen.say(f"Plan {shown.cell(new)} begins with the keys of plan {shown.cell(plan)} at revision {at_}")
+        output.say(f"Plan {output.cell(new)} begins with the keys of plan {output.cell(plan)} at revision {at_}")
 
 
 def _state(platform: Platform, plan: str) -> WorkflowState:
@@ -219,25 +219,25 @@ def _difference(one: Difference) -> dict[str, Any]:
 
 def _difference_row(one: Difference) -> tuple[str, ...]:
     told = _difference(one)
-    values = (shown.value(told[name]) if name in told else "-" for name in ("before", "after"))
-    return (shown.cell(one.key), one.kind, *values)
+    values = (output.value(told[name]) if name in told else "-" for name in ("before", "after"))
+    return (output.cell(one.key), one.kind, *values)
 
 
 def _change_row(change: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(change["revision"]),
-        shown.moment(change["at"]),
+        output.moment(change["at"]),
         change["op"],
-        shown.cell(change.get("key")),
-        shown.value(change["argument"]) if "argument" in change else "-",
-        shown.cell(change.get("actor")),
-        shown.cell(change.get("eventId")),
+        output.cell(change.get("key")),
+        output.value(change["argument"]) if "argument" in change else "-",
+        output.cell(change.get("actor")),
+        output.cell(change.get("eventId")),
     )
 
 
 def _action_row(action: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(action["number"]),
-        shown.moment(action["at"]),
-        *(shown.cell(action.get(name)) for name in ("name", "actor", "eventId")),
+        output.moment(action["at"]),
+        *(output.cell(action.get(name)) for name in ("name", "actor", "eventId")),
     )

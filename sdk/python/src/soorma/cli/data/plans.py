@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from soorma.cli import screen, shown
+from soorma.cli import output
 from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform, plan_path
 from soorma.cli.data import endings, history
+from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Key, Limit, Plan, Tenant, User, json_of, text_of
-from soorma.cli.tables import Column
 from soorma_common.names import check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete
 
@@ -61,11 +61,11 @@ def list_plans(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document({**found, "plans": shown.some(found["plans"], "updatedAt", limit)})
+        output.say_json({**found, "plans": output.some(found["plans"], "updatedAt", limit)})
     elif not found["plans"]:
-        screen.note(f"this user of this tenant has no {'such ' if status or stalled else ''}plans")
+        output.note(f"this user of this tenant has no {'such ' if status or stalled else ''}plans")
     else:
-        screen.table(
+        output.table(
             (
                 Column("Plan", 0),
                 Column("Status", 1),
@@ -76,7 +76,7 @@ def list_plans(
                 Column("Updated", 2),
                 Column("Expires", 6),
             ),
-            [_plan_row(plan) for plan in shown.newest(found["plans"], "updatedAt", limit)],
+            [_plan_row(plan) for plan in output.newest(found["plans"], "updatedAt", limit)],
         )
 
 
@@ -93,11 +93,11 @@ def list_keys(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        output.say_json(found)
     elif not found["entries"]:
-        screen.note(f"plan {shown.cell(plan)} has no such keys for this user of this tenant")
+        output.note(f"plan {output.cell(plan)} has no such keys for this user of this tenant")
     else:
-        screen.table(
+        output.table(
             (
                 Column("Key", 0),
                 Column("Value", 0, is_text=True),
@@ -123,9 +123,9 @@ def get(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document(found)
+        output.say_json(found)
     else:
-        shown.as_value(found["value"])
+        output.say_json_value(found["value"])
 
 
 # A negative number is a value, not an option.
@@ -161,9 +161,9 @@ def set_key(
 
     done = on_platform(tenant, user, change)
     if as_json:
-        shown.as_document(done)
+        output.say_json(done)
     else:
-        screen.say(f"Set {shown.cell(key)} of plan {shown.cell(plan)} at revision {done['revision']}")
+        output.say(f"Set {output.cell(key)} of plan {output.cell(plan)} at revision {done['revision']}")
 
 
 @app.command(help="Remove keys in one commit, or with --all the whole plan; that they are missing is fine.")
@@ -191,28 +191,28 @@ def delete(
     missing = [key for key, was_there in zip(wanted, results, strict=False) if not was_there]
     deleted = int(results[0]) if everything else len(wanted) - len(missing)
     if as_json:
-        shown.as_document({"planId": plan, "deleted": deleted, "missing": missing})
+        output.say_json({"planId": plan, "deleted": deleted, "missing": missing})
     else:
-        screen.say(f"Deleted {deleted} {'key' if deleted == 1 else 'keys'} of plan {shown.cell(plan)}")
+        output.say(f"Deleted {deleted} {'key' if deleted == 1 else 'keys'} of plan {output.cell(plan)}")
         for key in missing:
-            screen.note(f"there was no key {shown.cell(key)}")
+            output.note(f"there was no key {output.cell(key)}")
 
 
 def _plan_row(plan: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        shown.cell(plan["planId"]),
+        output.cell(plan["planId"]),
         "stalled" if plan.get("stalled") else plan.get("status", Status.ACTIVE.value),
         *(str(plan[name]) for name in ("keys", "actions", "sizeBytes", "revision")),
-        shown.moment(plan["updatedAt"]),
-        shown.moment(plan.get("expiresAt")),
+        output.moment(plan["updatedAt"]),
+        output.moment(plan.get("expiresAt")),
     )
 
 
 def _entry_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        shown.cell(entry["key"]),
-        shown.value(entry["value"]),
+        output.cell(entry["key"]),
+        output.value(entry["value"]),
         str(entry["revision"]),
-        shown.moment(entry["updatedAt"]),
-        shown.moment(entry.get("expiresAt")),
+        output.moment(entry["updatedAt"]),
+        output.moment(entry.get("expiresAt")),
     )

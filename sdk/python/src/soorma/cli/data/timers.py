@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from soorma.cli import screen, shown
+from soorma.cli import output
 from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform
 from soorma.cli.exits import CommandError, Exit
+from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Limit, Tenant, User
-from soorma.cli.tables import Column
 from soorma_common.times import RFC_3339
 
 app = typer.Typer(rich_markup_mode=None)
@@ -31,13 +31,13 @@ def timers(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        shown.as_document({**found, "timers": found["timers"][:limit]})
+        output.say_json({**found, "timers": found["timers"][:limit]})
     elif not found["timers"]:
-        screen.note("no event of this user of this tenant waits to be published")
+        output.note("no event of this user of this tenant waits to be published")
     else:
-        screen.table(
+        output.table(
             (Column("Id", 0), Column("Due"), Column("Type"), Column("Topic", 3), Column("Plan", 2)),
-            [_timer_row(timer) for timer in shown.first(found["timers"], limit, "first")],
+            [_timer_row(timer) for timer in output.first(found["timers"], limit, "first")],
         )
 
 
@@ -53,11 +53,11 @@ def cancel(
 
     cancelled = on_platform(tenant, user, change)
     if as_json:
-        shown.as_document({"id": event_id, "cancelled": cancelled})
+        output.say_json({"id": event_id, "cancelled": cancelled})
     elif cancelled:
-        screen.say(f"Event {shown.cell(event_id)} will not be published")
+        output.say(f"Event {output.cell(event_id)} will not be published")
     if not cancelled:
-        raise CommandError(Exit.NOT_FOUND, f"no event {shown.cell(event_id)} waits: it was published, or taken back")
+        raise CommandError(Exit.NOT_FOUND, f"no event {output.cell(event_id)} waits: it was published, or taken back")
 
 
 def moment_of(text: str) -> datetime:
@@ -75,5 +75,5 @@ def moment_of(text: str) -> datetime:
 
 
 def _timer_row(timer: Mapping[str, Any]) -> tuple[str, ...]:
-    names = (shown.cell(timer.get(name)) for name in ("type", "topic", "planId"))
-    return (shown.cell(timer["id"]), shown.moment(timer["dueAt"]), *names)
+    names = (output.cell(timer.get(name)) for name in ("type", "topic", "planId"))
+    return (output.cell(timer["id"]), output.moment(timer["dueAt"]), *names)

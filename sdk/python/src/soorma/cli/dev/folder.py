@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from soorma.cli import screen
+from soorma.cli import output
 from soorma.cli.exits import CommandError, Exit
 from soorma.local import FOLDER, NOTE, Running, root_of
 
@@ -66,14 +66,14 @@ class Folder:
             found = Running.read(self.state)
         except ValueError as error:
             self._remove_note()
-            screen.note(
+            output.note(
                 f"{error}; it was removed. If its platform still runs, end the process whose number is in "
                 f"{self.database}.lock"
             )
             return None
         if found and not found.process.is_alive():
             self._remove_note()
-            screen.note(
+            output.note(
                 f"the platform of process {found.pid} had ended without a word; its note was removed, its data is kept"
             )
             return None
@@ -156,7 +156,7 @@ class Folder:
                     f"look at it (`fuser {self._lock}` names it), end it, and try again",
                 )
             if not told:
-                screen.note("another soorma command is at work in this folder; waiting for it")
+                output.note("another soorma command is at work in this folder; waiting for it")
                 told = True
             time.sleep(0.05)
 

@@ -11,11 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from soorma.cli import screen
+from soorma.cli import output
 from soorma.cli.dev.folder import Folder
 from soorma.cli.exits import CommandError, Exit
 from soorma.local import Running
 from soorma_common.logs import FIELDS, formatter
+from soorma_common.terminal import plain
 
 LOOK_SECONDS = 0.1
 CHUNK = 1 << 16
@@ -24,7 +25,7 @@ CHUNK = 1 << 16
 def show_logs(folder: Folder, *, follow: bool) -> None:
     """Prints the log; with `follow` goes on until Ctrl+C, also when the log is replaced."""
     if _is_in_foreground(folder):
-        screen.note("the platform runs in the foreground and logs to its terminal; this is the log before it")
+        output.note("the platform runs in the foreground and logs to its terminal; this is the log before it")
     try:
         log = folder.log.open("rb")
     except OSError as error:
@@ -58,7 +59,7 @@ class _Printer:
             return
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
-            screen.say(_readable(line.decode("utf-8", "replace"), self._formatter))
+            output.say(_readable(line.decode("utf-8", "replace"), self._formatter))
 
     def end(self) -> None:
         """Prints what is left of a line that has no end."""
@@ -73,10 +74,10 @@ def _readable(line: str, form: logging.Formatter) -> str:
         moment = datetime.fromisoformat(said.pop("time")).timestamp()
         about = {"levelname": said.pop("level").upper(), "name": said.pop("logger"), "msg": said.pop("message")}
     except (AttributeError, KeyError, TypeError, ValueError):
-        return screen.plain(line)
+        return plain(line)
     trouble = said.pop("exception", None)
     record = logging.makeLogRecord({**about, "created": moment, "msecs": moment % 1 * 1000, FIELDS: said})
-    return form.format(record) + (f"\n{screen.plain(trouble)}" if isinstance(trouble, str) else "")
+    return form.format(record) + (f"\n{plain(trouble)}" if isinstance(trouble, str) else "")
 
 
 def _follow(path: Path, log: BinaryIO, printer: _Printer) -> None:

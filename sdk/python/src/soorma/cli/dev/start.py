@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from soorma.cli import screen
+from soorma.cli import output
 from soorma.cli.dev import platform, services
 from soorma.cli.dev.folder import Folder
 from soorma.cli.dev.platform import Options
@@ -24,7 +24,7 @@ def start_platform(folder: Folder, options: Options) -> None:
         running = folder.running()
         if running is not None:
             _join(running, options)
-            screen.say(f"The platform runs already: process {running.pid}, since {running.since()}")
+            output.say(f"The platform runs already: process {running.pid}, since {running.since()}")
             _show_addresses(running)
             return
         _prepare(options)
@@ -55,7 +55,7 @@ def run_in_foreground(folder: Folder, options: Options) -> None:
             _serve(options, on_ready)
         finally:
             folder.forget(running.pid)
-    screen.say("The platform has stopped.")
+    output.say("The platform has stopped.")
 
 
 def _prepare(options: Options) -> None:
@@ -68,17 +68,17 @@ def _build(options: Options) -> None:
     """Prepares the database and tells what was done; CommandError if it cannot be."""
     from soorma.cli import runner  # noqa: PLC0415 - imports the platform
 
-    screen.say(f"Preparing the store {options.database} …")
+    output.say(f"Preparing the store {options.database} …")
     try:
         prepared = runner.prepare(options.database)
     except SoormaError as error:
         raise platform.start_failure(options, exit_status(error), error.message) from error
     if not prepared.steps:
-        screen.say(f"It is up to date (schema {prepared.schema}).")
+        output.say(f"It is up to date (schema {prepared.schema}).")
     elif prepared.steps == prepared.schema:
-        screen.say(f"It is new (schema {prepared.schema}).")
+        output.say(f"It is new (schema {prepared.schema}).")
     else:
-        screen.say(f"It was migrated from schema {prepared.schema - prepared.steps} to {prepared.schema}.")
+        output.say(f"It was migrated from schema {prepared.schema - prepared.steps} to {prepared.schema}.")
 
 
 def _serve(options: Options, on_ready: Callable[[], None]) -> None:
@@ -122,15 +122,15 @@ def _join(running: Running, options: Options) -> None:
 
 def _announce(running: Running) -> None:
     """Tells a person that the platform is there, where, and what to do with it."""
-    screen.say(f"The platform is ready: process {running.pid}, database {running.database}")
-    screen.say("It listens on this machine only, and takes everybody at their word.")
+    output.say(f"The platform is ready: process {running.pid}, database {running.database}")
+    output.say("It listens on this machine only, and takes everybody at their word.")
     _show_addresses(running)
-    screen.say(f"A page shows how they are: {running.address('gateway')}")
+    output.say(f"A page shows how they are: {running.address('gateway')}")
     if running.foreground:
-        screen.say("Next: start your agents in another terminal. Ctrl+C stops the platform.")
+        output.say("Next: start your agents in another terminal. Ctrl+C stops the platform.")
     else:
-        screen.say(f"Next: {_next()}")
-        screen.say("`soorma dev --status` looks at the platform, `--logs -f` follows its log, `--stop` ends it")
+        output.say(f"Next: {_next()}")
+        output.say("`soorma dev --status` looks at the platform, `--logs -f` follows its log, `--stop` ends it")
 
 
 def _next() -> str:
@@ -144,8 +144,8 @@ def _next() -> str:
 
 def _show_addresses(running: Running) -> None:
     """The services' addresses, and what a shell must be told so that the SDK finds them."""
-    screen.table(("Service", "Address"), [(service, running.address(service)) for service in running.ports])
+    output.table(("Service", "Address"), [(service, running.address(service)) for service in running.ports])
     lines = services.exports(running.host, running.ports)
     if lines:
-        screen.say("Agents that are started in this folder find it by themselves. Elsewhere, say first:")
-        screen.say("\n".join(f"  {line}" for line in lines) + "\n")
+        output.say("Agents that are started in this folder find it by themselves. Elsewhere, say first:")
+        output.say("\n".join(f"  {line}" for line in lines) + "\n")

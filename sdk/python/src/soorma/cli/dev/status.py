@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
-from soorma.cli import screen
+from soorma.cli import output
 from soorma.cli.dev import services
 from soorma.cli.dev.folder import Folder
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.tables import Column
+from soorma.cli.output import Column
 from soorma.local import Running
 
 
@@ -17,9 +15,9 @@ def show_status(folder: Folder, *, as_json: bool) -> Exit:
     running = _alive(folder)
     health = services.health_of(running) if running else {}
     if as_json:
-        screen.say(json.dumps(_document(folder, running, health), indent=2))
+        output.say_json_facts(_document(folder, running, health))
     elif running:
-        screen.table(
+        output.table(
             (
                 Column("Service", 0),
                 Column("Address", 0),
@@ -46,12 +44,12 @@ def _alive(folder: Folder) -> Running | None:
     try:
         found = Running.read(folder.state)
     except ValueError as error:
-        screen.note(f"{error}; the next `soorma dev` removes it")
+        output.note(f"{error}; the next `soorma dev` removes it")
         return None
     except OSError as error:
         raise CommandError(Exit.UNWRITABLE, f"{folder.state} cannot be read: {error.strerror}") from error
     if found and not found.process.is_alive():
-        screen.note(f"the platform of process {found.pid} is gone without a word")
+        output.note(f"the platform of process {found.pid} is gone without a word")
         return None
     return found
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from soorma.cli import screen
+from soorma.cli import output
 from soorma.cli.dev.folder import Folder
 from soorma.cli.exits import CommandError, Exit
 from soorma.local import Running
@@ -18,14 +18,14 @@ def stop_platform(folder: Folder, *, clean: bool, ask: bool, seconds: float) -> 
     With `ask` a person is asked before anything is stopped or removed.
     """
     if not folder.exists():
-        screen.say(f"Nothing runs here, and nothing was ever started in {folder.root}.")
+        output.say(f"Nothing runs here, and nothing was ever started in {folder.root}.")
         return
     if clean and ask:
         _ask(folder)
     with folder.lock():
         running = folder.running()
         if running is None:
-            screen.say(f"No platform runs in {folder.root}.")
+            output.say(f"No platform runs in {folder.root}.")
         else:
             _end(running, seconds)
             folder.forget(running.pid)
@@ -58,9 +58,9 @@ def _end(running: Running, seconds: float) -> None:
             f"the platform (process {running.pid}) does not end, even when killed; look at its disk",
         )
     if gently:
-        screen.say(f"The platform (process {running.pid}) has stopped.")
+        output.say(f"The platform (process {running.pid}) has stopped.")
     else:
-        screen.note(
+        output.note(
             f"the platform (process {running.pid}) did not stop within {seconds:g} s and was killed; "
             "what it had acknowledged is safe"
         )
@@ -71,6 +71,6 @@ def _clean(folder: Folder, running: Running | None) -> None:
         return
     outside = os.environ.get("SOORMA_DATABASE") or (running.database if running else None)
     for path in folder.clean():
-        screen.say(f"Removed {path}")
+        output.say(f"Removed {path}")
     if outside and Path(outside) != folder.database:
-        screen.note(f"the database {outside} lies elsewhere and was kept; remove it yourself")
+        output.note(f"the database {outside} lies elsewhere and was kept; remove it yourself")

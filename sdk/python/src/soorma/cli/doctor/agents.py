@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
 
-from soorma.cli import peek, screen
+from soorma.cli import connection
 from soorma.cli.doctor.finding import Finding, ok, problem, warning
 from soorma.cli.doctor.scene import PATIENCE_SECONDS, Scene, speaks_for
 from soorma.headers import tenant_headers
 from soorma_common.names import DEFAULT_TENANT
+from soorma_common.terminal import plain
 
 LATE_SECONDS = 60.0
 MISSED = 2 / 3
@@ -36,11 +37,11 @@ def announced(scene: Scene) -> Iterator[Finding]:
     if silent:
         yield warning(
             "agents",
-            screen.plain(f"nothing is heard of {', '.join(silent)}"),
+            plain(f"nothing is heard of {', '.join(silent)}"),
             "they hang, are frozen or are gone: look at their logs, start them again",
         )
     else:
-        yield ok("agents", screen.plain(", ".join(agent["name"] for agent in found["agents"])) or "none is alive")
+        yield ok("agents", plain(", ".join(agent["name"] for agent in found["agents"])) or "none is alive")
 
 
 def groups(scene: Scene) -> Iterator[Finding]:
@@ -68,7 +69,7 @@ def dead_letters(scene: Scene) -> Iterator[Finding]:
     last = letters[-1]
     yield warning(
         "dead letters",
-        screen.plain(f"{count} wait; of group {last['group']}: {last['type']}, {last['reason']}"),
+        plain(f"{count} wait; of group {last['group']}: {last['type']}, {last['reason']}"),
         "soorma events dead-letters lists them; when the cause is mended, soorma events replay gives them back",
     )
 
@@ -77,13 +78,13 @@ def _asked(
     scene: Scene, service: str, check: str, path: str, headers: Mapping[str, str] | None = None, **query: object
 ) -> Generator[Finding, None, Mapping[str, Any] | None]:
     """What the service answers; None if there is none that could be asked."""
-    health = scene.answers.get(service)
+    health = scene.responses.get(service)
     if health is None or not speaks_for(health, service):
         return None
-    answer = peek.ask(health.address, path, seconds=PATIENCE_SECONDS, headers=headers, **query)
-    if answer.document is not None and answer.status == HTTPStatus.OK:
-        return answer.document
-    why = answer.trouble or (answer.document or {}).get("detail") or f"status {answer.status}"
+    response = connection.probe(health.address, path, seconds=PATIENCE_SECONDS, headers=headers, **query)
+    if response.document is not None and response.status == HTTPStatus.OK:
+        return response.document
+    why = response.trouble or (response.document or {}).get("detail") or f"status {response.status}"
     yield problem(check, f"{health.address}{path}: {why}", "soorma dev --logs may tell why")
     return None
 
@@ -97,15 +98,15 @@ def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
     if not waiting or oldest is None:
         return
     age = _age(oldest)
-    told = screen.plain(f"{waiting} events wait for {group['name']}, the oldest for {_duration(age)}")
+    told = plain(f"{waiting} events wait for {group['name']}, the oldest for {_duration(age)}")
     if not group["replicas"]:
-        yield warning("groups", f"{told}, and none of its agents is connected", f"start {screen.plain(group['name'])}")
+        yield warning("groups", f"{told}, and none of its agents is connected", f"start {plain(group['name'])}")
     elif group["ready"] and age > LATE_SECONDS:
         count = len(group["replicas"])
         yield warning("groups", f"{told}, with {count} connected", "start more of it, or raise its max_concurrency")
     for one in group["subscriptions"]:
         if one["setAside"] and not one["served"]:
-            name, kind = screen.plain(group["name"]), screen.plain(one["type"])
+            name, kind = plain(group["name"]), plain(one["type"])
             topic = "" if one["topic"] == "*" else f" --topic {one['topic']}"
             command = shlex.join(["soorma", "events", "unsubscribe", name, kind])
             yield warning(

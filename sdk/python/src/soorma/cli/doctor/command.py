@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -14,11 +13,12 @@ from typing import Annotated
 
 import typer
 
-from soorma.cli import screen
+from soorma.cli import output
 from soorma.cli.doctor.finding import Finding, State
 from soorma.cli.exits import Exit
 from soorma.cli.parameters import Json
 from soorma_common import __version__
+from soorma_common.terminal import plain
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -47,10 +47,10 @@ def doctor(
     ]
     counts = Counter(finding.state for _, finding in found)
     if as_json:
-        screen.say(json.dumps(_document(found, counts), indent=2))
+        output.say_json_facts(_document(found, counts))
     else:
         _tell(found)
-        screen.say(_summary(counts))
+        output.say(_summary(counts))
     if counts[State.PROBLEM]:
         raise typer.Exit(Exit.PROBLEMS)
 
@@ -76,12 +76,12 @@ def _tell(found: list[tuple[str, Finding]]) -> None:
     last = ""
     for group, finding in found:
         if group != last:
-            screen.say(_styled(group.capitalize(), bold=True))
+            output.say(_styled(group.capitalize(), bold=True))
         last = group
         state = _styled(f"{finding.state.value:<8}", fg=COLOURS[finding.state])
-        screen.say(f"  {state} {finding.check:<13}{_folded(screen.plain(finding.found))}")
+        output.say(f"  {state} {finding.check:<13}{_folded(plain(finding.found))}")
         if finding.advice:
-            screen.say(f"{INDENT}-> {_folded(screen.plain(finding.advice), more=3)}")
+            output.say(f"{INDENT}-> {_folded(plain(finding.advice), more=3)}")
 
 
 def _summary(counts: Mapping[State, int]) -> str:

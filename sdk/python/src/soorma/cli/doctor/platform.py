@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from soorma.cli import peek
+from soorma.cli import connection
+from soorma.cli.connection import Response
 from soorma.cli.dev import processes, services
 from soorma.cli.doctor.finding import Finding, ok, problem, warning
 from soorma.cli.doctor.scene import PATIENCE_SECONDS, Scene, speaks_for
-from soorma.cli.peek import Answer
 from soorma_common import __version__
 
 CLOCK_SECONDS = 5.0
@@ -39,20 +39,20 @@ def ports_to_be(scene: Scene) -> Iterator[Finding]:
 
 def health(scene: Scene) -> Iterator[Finding]:
     """What the services say, where the environment or this folder says that they are."""
-    for service, answer in scene.answers.items():
-        wrong = _wrong(service, answer)
+    for service, response in scene.responses.items():
+        wrong = _wrong(service, response)
         if not wrong:
-            yield ok("health", f"{service} at {answer.address} is well")
+            yield ok("health", f"{service} at {response.address} is well")
         elif scene.expects(service):
-            yield problem("health", f"{service} at {answer.address}: {wrong}", _advice(scene, service))
+            yield problem("health", f"{service} at {response.address}: {wrong}", _advice(scene, service))
 
 
 def version(scene: Scene) -> Iterator[Finding]:
     """That the platform is of the same Soorma as the command."""
     told = {
-        str(answer.document["version"])
-        for answer in scene.answers.values()
-        if answer.document and "version" in answer.document
+        str(response.document["version"])
+        for response in scene.responses.values()
+        if response.document and "version" in response.document
     }
     if told - {__version__}:
         yield warning(
@@ -66,7 +66,7 @@ def version(scene: Scene) -> Iterator[Finding]:
 
 def clock(scene: Scene) -> Iterator[Finding]:
     """That the platform's clock and this one agree, and that it has not jumped: times to live go by it."""
-    dates = [answer.date for answer in scene.answers.values() if answer.document and answer.date]
+    dates = [response.date for response in scene.responses.values() if response.document and response.date]
     if not dates:
         return
     apart = (parsedate_to_datetime(dates[0]) - datetime.now(UTC)).total_seconds()
@@ -80,7 +80,7 @@ def clock(scene: Scene) -> Iterator[Finding]:
 
 
 def _jumps(scene: Scene) -> Iterator[Finding]:
-    stores = [answer.document.get("store") for answer in scene.answers.values() if answer.document]
+    stores = [response.document.get("store") for response in scene.responses.values() if response.document]
     told = next((store for store in stores if isinstance(store, dict)), {})
     jumps, left = told.get("clock_jumps", 0), told.get("clock_settles_in", 0)
     waits = f"nothing that has expired is removed for {math.ceil(left / 60)} min" if left else ""
@@ -107,8 +107,8 @@ def _taken(host: str, wanted: dict[str, int]) -> Iterator[Finding]:
         offset = processes.free_offset(host)
         other = f"soorma dev --port-offset {offset}" if offset else "soorma dev --port-offset"
         holder = processes.port_holder(host, port)
-        answer = peek.ask(services.address(host, port), "/health", seconds=PATIENCE_SECONDS)
-        if answer.document and answer.document.get("service") in services.PORTS:
+        response = connection.probe(services.address(host, port), "/health", seconds=PATIENCE_SECONDS)
+        if response.document and response.document.get("service") in services.PORTS:
             place = processes.working_folder(holder.pid) if holder.pid else ""
             of = f" of {place}" if place else ""
             yield warning(
@@ -120,14 +120,14 @@ def _taken(host: str, wanted: dict[str, int]) -> Iterator[Finding]:
             yield problem("ports", f"{port} ({service}) is taken by {holder.who}", f"end it, or say {other}")
 
 
-def _wrong(service: str, answer: Answer) -> str:
+def _wrong(service: str, response: Response) -> str:
     """What is wrong with it; nothing if it is well."""
-    if answer.document is None:
-        return answer.trouble
-    if not speaks_for(answer, service):
+    if response.document is None:
+        return response.trouble
+    if not speaks_for(response, service):
         return "another program answers"
-    status = answer.document.get("status")
-    store = answer.document.get("store")
+    status = response.document.get("status")
+    store = response.document.get("store")
     detail = store.get("detail") if isinstance(store, dict) else None
     return "" if status == services.OK else f"failing ({detail or status})"
 

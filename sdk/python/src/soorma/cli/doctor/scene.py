@@ -1,4 +1,4 @@
-"""What all checks look at: this folder, its platform, the environment, and what the services answer."""
+"""What all checks look at: this folder, its platform, the environment, and what the services response."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from soorma.cli import peek
+from soorma.cli import connection
+from soorma.cli.connection import Response
 from soorma.cli.dev import services
 from soorma.cli.dev.folder import Folder
-from soorma.cli.peek import Answer
 from soorma.local import Running
 from soorma_common.errors import SoormaError
 from soorma_platform.settings import Settings
@@ -25,7 +25,7 @@ class Scene:
     """`running` is the platform of this folder, if it is alive; `note` is what is wrong with the note it left.
 
     `settings` are those a platform would start with, None with the `complaint` where they are refused.
-    `answers` has what each service's address says to GET /health.
+    `responses` has what each service's address says to GET /health.
     """
 
     folder: Folder
@@ -34,7 +34,7 @@ class Scene:
     note: str
     settings: Settings | None
     complaint: str
-    answers: Mapping[str, Answer]
+    responses: Mapping[str, Response]
     thorough: bool
 
     @classmethod
@@ -43,7 +43,7 @@ class Scene:
         folder = Folder.nearest()
         running, note = _running(folder)
         settings, complaint = _settings()
-        return cls(folder, os.environ, running, note, settings, complaint, _answers(running), thorough)
+        return cls(folder, os.environ, running, note, settings, complaint, _responses(running), thorough)
 
     @property
     def database(self) -> Path:
@@ -58,15 +58,15 @@ class Scene:
         return next(folder for folder in self.database.absolute().parents if folder.is_dir())
 
     def expects(self, service: str) -> bool:
-        """Whether the service should answer: its platform runs here, or the environment says where one is."""
+        """Whether the service should response: its platform runs here, or the environment says where one is."""
         if self.running is not None and service in self.running.ports:
             return True
         return service in services.VARIABLES and any(self.environment.get(name) for name in services.VARIABLES.values())
 
 
-def speaks_for(answer: Answer, service: str) -> bool:
+def speaks_for(response: Response, service: str) -> bool:
     """Whether what has answered is the service, or the gateway, which stands for all."""
-    return answer.document is not None and answer.document.get("service") in (service, GATEWAY)
+    return response.document is not None and response.document.get("service") in (service, GATEWAY)
 
 
 def _running(folder: Folder) -> tuple[Running | None, str]:
@@ -89,7 +89,7 @@ def _settings() -> tuple[Settings | None, str]:
         return None, error.message
 
 
-def _answers(running: Running | None) -> dict[str, Answer]:
+def _responses(running: Running | None) -> dict[str, Response]:
     """Of every service at the address where it is looked for in this folder, all asked at once.
 
     Where the environment names another platform, the gateway at its usual port is not that platform's.
@@ -99,8 +99,10 @@ def _answers(running: Running | None) -> dict[str, Answer]:
         service: _address(service, running) for service in (services.VARIABLES if elsewhere else services.PORTS)
     }
     with ThreadPoolExecutor(len(addresses)) as pool:
-        answers = pool.map(lambda address: peek.ask(address, "/health", seconds=PATIENCE_SECONDS), addresses.values())
-        return dict(zip(addresses, answers, strict=True))
+        responses = pool.map(
+            lambda address: connection.probe(address, "/health", seconds=PATIENCE_SECONDS), addresses.values()
+        )
+        return dict(zip(addresses, responses, strict=True))
 
 
 def _address(service: str, running: Running | None) -> str:

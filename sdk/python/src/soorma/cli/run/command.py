@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from soorma.cli import peek
+from soorma.cli import connection
 from soorma.cli.connection import config_for
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.run.targets import Wanted, parse
@@ -68,7 +68,7 @@ async def _run(wanted: list[Wanted], *, reload: bool) -> None:
 def _platform() -> str:
     """Which platform the agents will use, and whether it is there."""
     config = config_for(None, None)
-    answer = peek.ask(config.events_url, "/health", seconds=LOOK_SECONDS)
+    answer = connection.probe(config.events_url, "/health", seconds=LOOK_SECONDS)
     said = f"uses the platform {config.origin}: events at {config.events_url}"
     if answer.trouble:
         return f"{said}; {answer.trouble}: the agents wait for it, and `soorma dev --build` starts one"

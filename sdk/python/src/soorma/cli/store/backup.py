@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from soorma.cli import screen
+from soorma.cli import output
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json
 
@@ -55,8 +55,8 @@ def backup(
         places = {"file": str(file), "database": str(source)}
         copies.as_document(contents, **places, bytes=file.stat().st_size, seconds=seconds)
         return
-    screen.say(f"Copied {source} to {file}: {copies.size(file)} in {seconds:.1f} s.")
-    screen.say(f"It holds {copies.as_row(contents)}.")
+    output.say(f"Copied {source} to {file}: {copies.size(file)} in {seconds:.1f} s.")
+    output.say(f"It holds {copies.as_row(contents)}.")
 
 
 def _check(database: Path, file: Path, *, force: bool) -> None:

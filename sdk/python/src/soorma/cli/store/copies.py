@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from soorma.cli import shown
+from soorma.cli import output
 from soorma.cli.dev.folder import Folder
 from soorma.cli.exits import CommandError, Exit
 from soorma.local import Running
@@ -100,7 +100,7 @@ def as_document(contents: Contents, **more: Any) -> None:
     """The same for programs, with what else there is to tell."""
     told = contents._asdict()
     told["logEnd"], told["deadLetters"] = told.pop("log_end"), told.pop("dead_letters")
-    shown.as_document({**more, **told})
+    output.say_json({**more, **told})
 
 
 def size(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from soorma.cli import screen
+from soorma.cli import output
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json
 
@@ -60,8 +60,8 @@ def restore(
         places = {"file": str(source), "database": str(target), "kept": str(aside) if kept else None}
         copies.as_document(contents, **places, bytes=target.stat().st_size, seconds=seconds)
         return
-    screen.say(f"Restored {target} from {source}: {copies.size(target)} in {seconds:.1f} s.")
-    screen.say(f"It holds {copies.as_row(contents)}.")
+    output.say(f"Restored {target} from {source}: {copies.size(target)} in {seconds:.1f} s.")
+    output.say(f"It holds {copies.as_row(contents)}.")
     if kept:
-        screen.say(f"The database that was there is now {aside}. Remove it when you are sure.")
-    screen.say(NEXT)
+        output.say(f"The database that was there is now {aside}. Remove it when you are sure.")
+    output.say(NEXT)
