@@ -16,6 +16,7 @@ from soorma_common.errors import (
     SoormaError,
     Unavailable,
 )
+from soorma_common.starting import FolderUnwritable, MigrationNeeded, PortTaken, RecordInUse, RecordUnusable
 
 
 class Exit(IntEnum):
@@ -68,6 +69,11 @@ class CommandError(Exception):
 
 
 _EXITS: tuple[tuple[type[SoormaError], Exit], ...] = (
+    (PortTaken, Exit.PORT_TAKEN),
+    (RecordInUse, Exit.RUNNING_ELSEWHERE),
+    (FolderUnwritable, Exit.UNWRITABLE),
+    (RecordUnusable, Exit.DATABASE),
+    (MigrationNeeded, Exit.NEEDS_BUILD),
     (Unavailable, Exit.UNAVAILABLE),
     (NotFound, Exit.NOT_FOUND),
     (Conflict, Exit.CONFLICT),

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from soorma.cli.dev import services
-from soorma.cli.exits import CommandError, Exit
+from soorma.cli.exits import CommandError, Exit, exit_of
 from soorma_common.errors import SoormaError
-from soorma_common.starting import exit_status
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -60,7 +59,7 @@ def serve(
     try:
         platform.run_here(settings)
     except SoormaError as error:
-        raise platform.start_failure(options, exit_status(error), error.message) from error
+        raise platform.start_failure(options, exit_of(error), error.message) from error
 
 
 def _check(chosen: list[str]) -> None:

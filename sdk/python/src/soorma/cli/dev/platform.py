@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.03
 END_SECONDS = 10.0
 TAIL_LINES = 15
-_TOLD = {
-    int(told): told
-    for told in (Exit.PORT_TAKEN, Exit.RUNNING_ELSEWHERE, Exit.UNWRITABLE, Exit.DATABASE, Exit.NEEDS_BUILD)
+_START_CODES = {
+    int(code): code
+    for code in (Exit.PORT_TAKEN, Exit.RUNNING_ELSEWHERE, Exit.UNWRITABLE, Exit.DATABASE, Exit.NEEDS_BUILD)
 }
-"""what the platform tells by its exit status (soorma_common.starting)"""
+"""Exit codes that are exit statuses of a platform that could not start, too (`soorma_common.starting`)."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def start_failure(options: Options, status: int, reason: str) -> CommandError:
         for service, port in options.ports.items():
             if not processes.is_port_free(options.host, port):
                 return _taken(options, service, port)
-    if status in _TOLD:
-        return CommandError(_TOLD[status], reason)
+    if status in _START_CODES:
+        return CommandError(_START_CODES[status], reason)
     return CommandError(Exit.START_FAILED, f"the platform ended while starting: {reason}")
 
 

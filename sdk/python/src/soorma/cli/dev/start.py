@@ -11,10 +11,9 @@ from soorma.cli import output
 from soorma.cli.dev import platform, services
 from soorma.cli.dev.folder import Folder
 from soorma.cli.dev.platform import Options
-from soorma.cli.exits import CommandError, Exit
+from soorma.cli.exits import CommandError, Exit, exit_of
 from soorma.local import Running
 from soorma_common.errors import SoormaError
-from soorma_common.starting import exit_status
 
 
 def start_platform(folder: Folder, options: Options) -> None:
@@ -72,7 +71,7 @@ def _build(options: Options) -> None:
     try:
         prepared = runner.prepare(options.database)
     except SoormaError as error:
-        raise platform.start_failure(options, exit_status(error), error.message) from error
+        raise platform.start_failure(options, exit_of(error), error.message) from error
     if not prepared.steps:
         output.say(f"It is up to date (schema {prepared.schema}).")
     elif prepared.steps == prepared.schema:
@@ -90,7 +89,7 @@ def _serve(options: Options, on_ready: Callable[[], None]) -> None:
         )
         platform.run_here(settings, on_ready)
     except SoormaError as error:
-        raise platform.start_failure(options, exit_status(error), error.message) from error
+        raise platform.start_failure(options, exit_of(error), error.message) from error
 
 
 def _join(running: Running, options: Options) -> None:

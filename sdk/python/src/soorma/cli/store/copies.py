@@ -11,10 +11,9 @@ from typing import Any
 
 from soorma.cli import output
 from soorma.cli.dev.folder import Folder
-from soorma.cli.exits import CommandError, Exit
+from soorma.cli.exits import CommandError, Exit, exit_of
 from soorma.local import Running
 from soorma_common.errors import SoormaError
-from soorma_common.starting import exit_status
 from soorma_platform.stores.sqlite import backup
 from soorma_platform.stores.sqlite.backup import Contents, flush
 from soorma_platform.stores.sqlite.locking import lock_file
@@ -57,8 +56,7 @@ def failures_told() -> Iterator[None]:
     try:
         yield
     except SoormaError as error:
-        status = exit_status(error)
-        raise CommandError(next(code for code in Exit if code == status), error.message) from error
+        raise CommandError(exit_of(error), error.message) from error
     except OSError as error:
         raise CommandError(Exit.UNWRITABLE, f"{error.filename or 'a file'}: {error.strerror}") from error
     except KeyboardInterrupt:

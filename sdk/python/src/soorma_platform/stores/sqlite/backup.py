@@ -11,7 +11,7 @@ from typing import NamedTuple
 import apsw
 
 from soorma_common.errors import Unavailable
-from soorma_common.starting import DATABASE, IN_USE
+from soorma_common.starting import RecordInUse, RecordUnusable
 from soorma_platform.stores.sqlite.database import BUSY_MS, FailuresNamed, connect, migrate, migrations
 from soorma_platform.stores.sqlite.statements import Select, execute
 
@@ -163,10 +163,7 @@ def _fold(path: Path, log: Path) -> None:
             return
         raise
     if log.exists():
-        raise Unavailable(
-            f"another process has the database {path} open; end it first (`fuser {path}` names it)",
-            exit_status=IN_USE,
-        )
+        raise RecordInUse(f"another process has the database {path} open; end it first (`fuser {path}` names it)")
 
 
 def _reader(path: Path, told_as: Path) -> apsw.Connection:
@@ -205,5 +202,5 @@ def _damage(connection: apsw.Connection) -> str:
     return "" if told == "ok" else str(told)
 
 
-def _unfit(path: Path, what: str) -> Unavailable:
-    return Unavailable(f"{path} {what}", exit_status=DATABASE)
+def _unfit(path: Path, what: str) -> RecordUnusable:
+    return RecordUnusable(f"{path} {what}")
