@@ -24,7 +24,6 @@ from platform_process import EVENTS_PORT, PlatformProcess
 from running import AT_ONCE, addresses_of, config_of, context_of, unique
 
 from soorma import Agent, Reject
-from soorma.cli import record
 from soorma.cli.connection import Response
 from soorma.cli.dev import services
 from soorma.cli.doctor import agents as checks
@@ -34,6 +33,8 @@ from soorma.cli.doctor.finding import Finding, State
 from soorma.cli.doctor.scene import Scene
 from soorma.cli.exits import Exit
 from soorma.errors import DeadLettered
+from soorma_platform.stores.sqlite.database import migrations
+from soorma_platform.stores.tools import tools_for
 
 README = Path(__file__).parents[2] / "README.md"
 GROUPS = ["machine", "installation", "settings", "store", "platform", "agents"]
@@ -444,9 +445,9 @@ def test_a_database_that_was_left_in_order(shell: Shell, database: Path) -> None
 
 @pytest.mark.behaviour("doctor.database")
 def test_a_large_database_is_read_for_a_while(monkeypatch: pytest.MonkeyPatch, database: Path) -> None:
-    monkeypatch.setattr(record, "STEPS", 1)
-    assert not record.look(database, 0.0).whole
-    assert record.look(database, None).whole
+    monkeypatch.setattr("soorma_platform.stores.sqlite.examination.STEPS", 1)
+    assert not tools_for(database).examine(0.0).is_whole
+    assert tools_for(database).examine(None).is_whole
 
 
 @pytest.mark.behaviour("doctor.privacy")
@@ -489,7 +490,7 @@ def test_a_damaged_database(shell: Shell, database: Path) -> None:
 )
 def test_a_database_of_another_version(shell: Shell, database: Path, ahead: int, state: str, advice: str) -> None:
     with closing(sqlite3.connect(database)) as connection:
-        connection.execute(f"PRAGMA user_version = {record.known_schema() + ahead}")
+        connection.execute(f"PRAGMA user_version = {len(migrations()) + ahead}")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     found = doctor(shell, exits=Exit.PROBLEMS if state == "problem" else Exit.OK).one("database")
     assert found["state"] == state

@@ -10,8 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from soorma.cli import output
-from soorma.cli.exits import CommandError, Exit
+from soorma.cli.exits import CommandError, Exit, exit_of
 from soorma.local import FOLDER, NOTE, Running, root_of
+from soorma_common.errors import SoormaError
+from soorma_common.starting import RecordInUse
 
 LOCK_SECONDS = 90.0
 LARGEST_LOG = 10 * 1024 * 1024
@@ -100,11 +102,8 @@ class Folder:
 
     def clean(self) -> list[Path]:
         """Removes store and logs, and the folder if nothing else is in it. Needs the lock."""
-        store = [self.database.with_name(self.database.name + end) for end in ("", "-wal", "-shm", ".lock")]
-        held = self.database.resolve()  # where its lock lies, if it is a link
-        self._refuse_if_held(held.with_name(f"{held.name}.lock"))
-        removed = []
-        for file in (*store, self.log, self.old_log, self.state, self._ignore, self._lock):
+        removed = self._remove_store()
+        for file in (self.log, self.old_log, self.state, self._ignore, self._lock):
             with self._writing(), suppress(FileNotFoundError):
                 file.unlink()
                 removed.append(file)
@@ -113,27 +112,25 @@ class Folder:
             removed.append(self.path)
         return removed
 
+    def _remove_store(self) -> list[Path]:
+        """A platform that `soorma serve` started has left no note, but holds the store."""
+        from soorma_platform.stores.tools import tools_for  # noqa: PLC0415 - only --clean needs the platform
+
+        with self._writing():
+            try:
+                return tools_for(self.database).remove()
+            except RecordInUse as error:
+                raise CommandError(
+                    exit_of(error),
+                    f"{self.database} is in use by another platform (process {error.holder}), which was not started "
+                    "with soorma dev; nothing was removed. End that process first",
+                ) from error
+            except SoormaError as error:
+                raise CommandError(exit_of(error), error.message) from error
+
     def _remove_note(self) -> None:
         with self._writing():
             self.state.unlink(missing_ok=True)
-
-    def _refuse_if_held(self, lock: Path) -> None:
-        """A platform that `soorma serve` started has left no note, but holds the database's lock."""
-        try:
-            descriptor = os.open(lock, os.O_RDWR)
-        except FileNotFoundError:
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.read(descriptor, 32).decode("ascii", "replace") or "unknown"
-            raise CommandError(
-                Exit.RUNNING_ELSEWHERE,
-                f"{self.database} is in use by another platform (process {pid}), which was not started with "
-                "soorma dev; nothing was removed. End that process first",
-            ) from None
-        finally:
-            os.close(descriptor)
 
     def _locked(self, seconds: float) -> int:
         until = time.monotonic() + seconds

@@ -65,11 +65,11 @@ def _prepare(options: Options) -> None:
 
 def _build(options: Options) -> None:
     """Prepares the database and tells what was done; CommandError if it cannot be."""
-    from soorma.cli import runner  # noqa: PLC0415 - imports the platform
+    from soorma_platform.stores.tools import tools_for  # noqa: PLC0415 - only --build needs it
 
     output.say(f"Preparing the store {options.database} …")
     try:
-        prepared = runner.prepare(options.database)
+        prepared = tools_for(options.database).prepare()
     except SoormaError as error:
         raise platform.start_failure(options, exit_of(error), error.message) from error
     if not prepared.steps:

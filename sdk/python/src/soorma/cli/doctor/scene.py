@@ -15,6 +15,7 @@ from soorma.cli.dev.folder import Folder
 from soorma.local import Running
 from soorma_common.errors import SoormaError
 from soorma_platform.settings import Settings
+from soorma_platform.stores.tools import StoreTools, tools_for
 
 PATIENCE_SECONDS = 1.0
 GATEWAY = "gateway"
@@ -51,6 +52,11 @@ class Scene:
         if elsewhere := self.environment.get("SOORMA_DATABASE"):
             return Path(os.path.abspath(elsewhere))  # noqa: PTH100 - as `soorma dev`
         return self.folder.database if self.running is None else Path(self.running.database)
+
+    @property
+    def store(self) -> StoreTools:
+        """The tools for its store."""
+        return tools_for(self.database)
 
     @property
     def place(self) -> Path:

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 
-import apsw
-
-from soorma.cli import record
 from soorma.cli.dev import processes
 from soorma.cli.doctor.finding import Finding, ok, problem, warning
 from soorma.cli.doctor.scene import Scene
+from soorma.local import Process
+from soorma_platform.stores.tools import Examination, Fault
 
 MIB = 1 << 20
 MUST_BE_FREE = 50 * MIB
@@ -52,9 +51,7 @@ def folder(scene: Scene) -> Iterator[Finding]:
 
 def privacy(scene: Scene) -> Iterator[Finding]:
     """That its owner alone can read it: the platform has no other guard."""
-    name = scene.database.name
-    files = [scene.database.with_name(name + end) for end in ("", "-wal", "-shm")]
-    files += [scene.folder.log, scene.folder.old_log]
+    files = [*scene.store.files(), scene.folder.log, scene.folder.old_log]
     if open_files := [str(file) for file in files if file.exists() and _others_read(file)]:
         yield warning("privacy", f"other users can read {', '.join(open_files)}", f"chmod go= {shlex.join(open_files)}")
 
@@ -117,42 +114,43 @@ def note(scene: Scene) -> Iterator[Finding]:
 def database(scene: Scene) -> Iterator[Finding]:
     """That it is whole and of this version. It is read beside a platform that runs, without being in its way."""
     path = scene.database
-    if not os.access(path.parent, os.X_OK) or not path.exists():
+    if not os.access(path.parent, os.X_OK) or not scene.store.exists():
         yield ok("database", f"{path} is made when a platform starts")
         return
-    try:
-        found = record.look(path, None if scene.thorough else LOOK_SECONDS)
-    except apsw.Error as error:
-        yield _unreadable(path, error)
-        return
-    yield _judged(path, found)
+    yield _judged(path, scene.store.examine(None if scene.thorough else LOOK_SECONDS))
 
 
-def sqlite(_: Scene) -> Iterator[Finding]:
-    """The SQLite that the platform brings along, which is not that of Python."""
-    yield ok("sqlite", f"{record.sqlite_version()}, with apsw {apsw.apsw_version()}")
+def engine(scene: Scene) -> Iterator[Finding]:
+    """The database engine that the platform brings along, which is not that of Python."""
+    name, version, driver = scene.store.engine()
+    yield ok(name, f"{version}, with {driver}")
 
 
 def in_use(scene: Scene) -> Iterator[Finding]:
     """Who has the database, and what waits to be moved into it."""
-    process = record.holder(scene.database)
-    if process is not None:
-        yield ok("in use", f"by process {process.pid} ({processes.command_line(process.pid) or 'name unknown'})")
-    log = scene.database.with_name(f"{scene.database.name}-wal")
-    size = log.stat().st_size if os.access(log, os.F_OK) else 0
-    if size > LARGE_LOG:
+    use = scene.store.use()
+    if use.pid is not None and _holds(use.pid, use.lock):
+        yield ok("in use", f"by process {use.pid} ({processes.command_line(use.pid) or 'name unknown'})")
+    if use.log_bytes > LARGE_LOG:
         yield warning(
             "in use",
-            f"{log.name} has grown to {_size(size)}: a program that reads the file keeps it from being moved into it",
+            f"{use.log.name} has grown to {_size(use.log_bytes)}: "
+            "a program that reads the file keeps it from being moved into it",
             f"end that program (`fuser {scene.database}` names it)",
         )
 
 
-def _judged(path: Path, found: record.Look) -> Finding:
-    known = record.known_schema()
-    if found.damage:
-        return problem("database", f"{path} is damaged: {found.damage}", "stop the platform, restore it from a backup")
-    if not found.is_ours and (found.schema or path.stat().st_size):
+def _holds(pid: int, lock: Path) -> bool:
+    """True for a process that lives and has the lock open, as far as that can be seen."""
+    opened = processes.open_files(pid)
+    return bool(Process.of(pid).born) and (not opened or str(lock.resolve()) in opened)
+
+
+def _judged(path: Path, found: Examination) -> Finding:
+    known = found.known_schema
+    if found.fault is not None:
+        return _faulty(path, found.fault, found.reason)
+    if not found.is_ours and (found.schema or found.bytes):
         return problem("database", f"{path} is not Soorma's", "name another: SOORMA_DATABASE=/path/soorma.db")
     if found.schema > known:
         return problem(
@@ -166,8 +164,8 @@ def _judged(path: Path, found: record.Look) -> Finding:
             f"{path} is of an earlier Soorma (schema {found.schema} of {known})",
             "soorma dev --build migrates it",
         )
-    told = f"{path}, {_size(path.stat().st_size)}, schema {known}"
-    if found.whole:
+    told = f"{path}, {_size(found.bytes)}, schema {known}"
+    if found.is_whole:
         return ok("database", f"{told}, undamaged")
     return ok(
         "database", f"{told}; too large to be read in {LOOK_SECONDS:g} s", "soorma doctor --thorough reads all of it"
@@ -179,16 +177,16 @@ def _others_read(file: Path) -> bool:
     return bool(file.stat().st_mode & 0o044 and file.parent.stat().st_mode & 0o011)
 
 
-def _unreadable(path: Path, error: apsw.Error) -> Finding:
-    match error:
-        case apsw.BusyError() | apsw.LockedError():
+def _faulty(path: Path, fault: Fault, reason: str) -> Finding:
+    match fault:
+        case Fault.LOCKED:
             return problem(
                 "database", f"{path} is locked by another program", f"end that program (`fuser {path}` names it)"
             )
-        case apsw.CorruptError() | apsw.NotADBError():
-            return problem("database", f"{path} is damaged: {error}", "stop the platform, restore it from a backup")
-        case _:
-            return problem("database", f"{path} cannot be read: {error}", "check whose it is, and the disk")
+        case Fault.DAMAGED:
+            return problem("database", f"{path} is damaged: {reason}", "stop the platform, restore it from a backup")
+        case Fault.UNREADABLE:
+            return problem("database", f"{path} cannot be read: {reason}", "check whose it is, and the disk")
 
 
 def _mount_of(place: Path) -> tuple[str, str]:
@@ -229,4 +227,4 @@ def _size(count: float) -> str:
     return f"{count:.1f} GiB"
 
 
-CHECKS = (folder, privacy, file_system, disk, flush, note, sqlite, database, in_use)
+CHECKS = (folder, privacy, file_system, disk, flush, note, engine, database, in_use)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from soorma.cli import output
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json
+from soorma.cli.store import copies
+
+if TYPE_CHECKING:
+    from soorma_platform.stores.tools import StoreTools
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -39,32 +43,32 @@ def backup(
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    from soorma.cli.store import copies  # noqa: PLC0415 - --help does without
+    from soorma_platform.stores.tools import tools_for  # noqa: PLC0415 - --help does without
 
     began = time.monotonic()
     source, file = copies.database_of(database), file.absolute()
-    _check(source, file, force=force)
+    tools = tools_for(source)
+    _check(tools, source, file, force=force)
     os.nice(POLITENESS)
-    with copies.failures_told(), copies.beside(file) as partial:
-        contents = copies.copy(source, partial)
-        _refuse_if_there(file, force=force)
-        partial.replace(file)
-        copies.flush(file)
-    seconds = round(time.monotonic() - began, 3)
+    with copies.failures(), copies.progress() as tell:
+        try:
+            contents = tools.back_up(file, tell, replace=force)
+        except FileExistsError:
+            _refuse_if_there(file, force=force)  # somebody has made it meanwhile
+            raise
+    size, seconds = file.stat().st_size, round(time.monotonic() - began, 3)
     if as_json:
         places = {"file": str(file), "database": str(source)}
-        copies.as_document(contents, **places, bytes=file.stat().st_size, seconds=seconds)
+        copies.say_json(contents, **places, bytes=size, seconds=seconds)
         return
-    output.say(f"Copied {source} to {file}: {copies.size(file)} in {seconds:.1f} s.")
+    output.say(f"Copied {source} to {file}: {copies.size(size)} in {seconds:.1f} s.")
     output.say(f"It holds {copies.as_row(contents)}.")
 
 
-def _check(database: Path, file: Path, *, force: bool) -> None:
-    from soorma.cli.store import copies  # noqa: PLC0415
-
-    if not database.exists():
+def _check(tools: StoreTools, database: Path, file: Path, *, force: bool) -> None:
+    if not tools.exists():
         raise CommandError(Exit.DATABASE, f"there is no database {database}; name another with --database")
-    if copies.are_one(file, database):
+    if tools.owns(file):
         raise CommandError(Exit.USAGE, f"{file} belongs to the database itself; choose another name")
     if not file.parent.is_dir():
         raise CommandError(Exit.UNWRITABLE, f"there is no folder {file.parent}; make it first")

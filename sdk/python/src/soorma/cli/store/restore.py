@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ import typer
 from soorma.cli import output
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json
+from soorma.cli.store import copies
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -44,24 +44,23 @@ def restore(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    from soorma.cli.store import copies  # noqa: PLC0415 - --help does without
+    from soorma_platform.stores.tools import tools_for  # noqa: PLC0415 - --help does without
 
     began = time.monotonic()
     source, target = file.absolute(), copies.database_of(database)
-    if copies.are_one(source, target):
+    tools = tools_for(target)
+    if tools.owns(source):
         raise CommandError(Exit.USAGE, f"{source} is the database itself; name a backup")
-    place = target.resolve()  # the lock lies beside the file, as a platform's does, and not beside a link to it
-    aside = place.with_name(f"{place.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
-    with copies.failures_told(), copies.held(target), copies.beside(place) as partial:
-        contents = copies.copy(source, partial)
-        kept = copies.put_in_place(partial, place, aside, source)
+    with copies.failures(), copies.progress() as tell:
+        restored = tools.restore(source, tell)
     seconds = round(time.monotonic() - began, 3)
     if as_json:
-        places = {"file": str(source), "database": str(target), "kept": str(aside) if kept else None}
-        copies.as_document(contents, **places, bytes=target.stat().st_size, seconds=seconds)
+        kept = None if restored.kept is None else str(restored.kept)
+        places = {"file": str(source), "database": str(target), "kept": kept}
+        copies.say_json(restored.contents, **places, bytes=restored.bytes, seconds=seconds)
         return
-    output.say(f"Restored {target} from {source}: {copies.size(target)} in {seconds:.1f} s.")
-    output.say(f"It holds {copies.as_row(contents)}.")
-    if kept:
-        output.say(f"The database that was there is now {aside}. Remove it when you are sure.")
+    output.say(f"Restored {target} from {source}: {copies.size(restored.bytes)} in {seconds:.1f} s.")
+    output.say(f"It holds {copies.as_row(restored.contents)}.")
+    if restored.kept is not None:
+        output.say(f"The database that was there is now {restored.kept}. Remove it when you are sure.")
     output.say(NEXT)

@@ -87,7 +87,7 @@ class RecordLock:
         except BlockingIOError:
             holder = _holder_of(descriptor)
             os.close(descriptor)
-            raise _in_use(self.path, f"{holder}, which has it under another name") from None
+            raise _in_use(self.path, holder, ", which has it under another name") from None
         except OSError:  # a file system without such locks
             os.close(descriptor)
             return None
@@ -103,8 +103,11 @@ def lock_file(path: Path) -> RecordLock:
     return RecordLock(path)
 
 
-def _in_use(path: Path, holder: str) -> RecordInUse:
-    return RecordInUse(f"the database {path} is in use by another platform (process {holder}); stop that one first")
+def _in_use(path: Path, holder: str, how: str = "") -> RecordInUse:
+    return RecordInUse(
+        f"the database {path} is in use by another platform (process {holder}{how}); stop that one first",
+        holder=holder,
+    )
 
 
 def _is_at(handle: IO[str], path: Path) -> bool:
