@@ -1,4 +1,4 @@
-"""The registry of commands: in which module each lives, which is imported when the command is named."""
+"""The registry of commands: each with its module, which is imported when the command is named."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typer.main import get_command
 
 
 class Home(NamedTuple):
-    """Where a command lives: the module whose `app` it is, and the line with which `soorma --help` lists it."""
+    """The home of a command: the module whose `app` it is, and its line in `soorma --help`."""
 
     module: str
     help: str

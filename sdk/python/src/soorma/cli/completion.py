@@ -35,7 +35,7 @@ STEPS = {
     Shell.ZSH: 'add to ~/.zshrc, after compinit: eval "$(soorma completion zsh)"',
     Shell.FISH: "say once: soorma completion fish >~/.config/fish/completions/soorma.fish",
 }
-"""How every new shell comes to have it."""
+"""The steps by which every new shell comes to have it."""
 
 _HELP = "\n".join(
     [

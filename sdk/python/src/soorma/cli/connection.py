@@ -1,4 +1,4 @@
-"""The connection to the platform: where it is, for whom the command speaks, how a refusal ends it."""
+"""The connection to the platform: its address, the tenant and user, and what its refusals end with."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Platform:
         return dict(first)
 
     async def follow(self, service: Service, path: str, **query: Any) -> AsyncGenerator[tuple[int, bytes], None]:
-        """What a stream says, with its positions, until Ctrl+C: none is lost or told twice when it reconnects."""
+        """Follows a stream with its positions, until Ctrl+C: none is lost or told twice when it reconnects."""
         stood = False
         async for kind, position, data in self._caller.follow(service, path, self.scope, query, for_ever=True):
             if kind == "open":
@@ -178,7 +178,7 @@ async def _work(tenant: str | None, user: str | None, work: Callable[[Platform],
 
 
 def config_for(tenant: str | None, user: str | None) -> ClientConfig:
-    """Where the platform is, found as the SDK finds it, for the tenant and user that the command line names."""
+    """The platform's addresses, found as the SDK finds them, for the tenant and user of the command line."""
     from soorma.config import ClientConfig  # noqa: PLC0415
 
     env = {"SOORMA_RETRY_SECONDS": PATIENCE_SECONDS}

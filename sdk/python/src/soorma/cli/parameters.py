@@ -1,4 +1,4 @@
-"""What the commands on data are given: whose data, values as JSON, and in which form to answer."""
+"""Parameters of the commands on data: whose data, values as JSON, the form of the output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`soorma state complete`, `fail` and `cancel`: how a plan ends."""
+"""`soorma state complete`, `fail` and `cancel`: the ends of a plan."""
 
 from __future__ import annotations
 

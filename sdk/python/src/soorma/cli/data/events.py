@@ -1,4 +1,4 @@
-"""`soorma events`: what is published, who takes it, what was given up."""
+"""`soorma events`: the log of events, the groups that take them, and dead letters."""
 
 from __future__ import annotations
 

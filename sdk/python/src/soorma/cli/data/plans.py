@@ -1,4 +1,4 @@
-"""`soorma state`: the plans of a user and their keys; what they were and how they end stands beside."""
+"""`soorma state`: the plans of a user, and their keys. Their past and their ends are in modules beside."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ app.add_typer(endings.app)
 
 
 class Status(StrEnum):
-    """How far a plan's life has come."""
+    """The stages of a plan's life."""
 
     ACTIVE = "active"
     COMPLETED = "completed"

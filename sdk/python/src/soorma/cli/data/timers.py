@@ -1,4 +1,4 @@
-"""`soorma events timers` and `cancel`: events that are to be published later."""
+"""`soorma events timers` and `cancel`: events that wait to be published."""
 
 from __future__ import annotations
 

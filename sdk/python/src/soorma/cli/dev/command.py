@@ -1,4 +1,4 @@
-"""`soorma dev`: its options, and which part of this room carries them out."""
+"""`soorma dev`: its options, which the modules beside carry out."""
 
 from __future__ import annotations
 

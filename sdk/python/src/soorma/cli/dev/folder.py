@@ -1,4 +1,4 @@
-"""The folder `.soorma`, in which a platform started with `soorma dev` keeps its state."""
+"""The folder `.soorma`, in which `soorma dev` keeps the state of a platform: note, logs, store."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Folder:
         return cls(root_of(here) or here)
 
     def exists(self) -> bool:
-        """Whether anything was ever started here."""
+        """True if anything was ever started here."""
         return os.path.lexists(self.path)
 
     def make(self) -> None:

@@ -1,4 +1,4 @@
-"""`soorma dev --logs`: what the platform said, and what it says."""
+"""`soorma dev --logs`: the log of the platform, as it stands and as it grows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The platform to be started: its options, its process, and the reason why it did not start."""
+"""The platform that is started: its options, its process, and the reason if it does not start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _START_CODES = {
 
 @dataclass(frozen=True)
 class Options:
-    """What platform to start; `seconds` is how long it may take."""
+    """Options of a platform to start; `seconds` is how long it may take."""
 
     host: str
     offset: int

@@ -1,4 +1,4 @@
-"""Processes of this machine, seen from outside: what they are, and on which ports they listen."""
+"""Processes of this machine, seen from outside: their command lines, files and ports."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Listener(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """Who listens on a port; `pid` is None where that cannot be seen."""
+    """The process that listens on a port; `pid` is None where that cannot be seen."""
 
     pid: int | None
     who: str
 
 
 def command_line(pid: int) -> str:
-    """How the process was started, or nothing if that cannot be seen."""
+    """The command line of a process, or nothing if that cannot be seen."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -49,7 +49,7 @@ def working_folder(pid: int) -> str:
 
 
 def open_files(pid: int) -> set[str]:
-    """What it has open; nothing where that cannot be seen: another user's, or gone meanwhile, or no Linux."""
+    """The files it has open; none where they cannot be seen: another user's, or gone meanwhile, or no Linux."""
     found = set()
     with suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
@@ -59,7 +59,7 @@ def open_files(pid: int) -> set[str]:
 
 
 def is_port_free(host: str, port: int) -> bool:
-    """Whether the platform could listen there. OSError if it could not, but not for being taken.
+    """True if the platform could listen there. OSError if it could not, but not for being taken.
 
     The probe binds and does not listen, so that it is never in the way of somebody who is about to listen.
     """
@@ -85,7 +85,7 @@ def free_offset(host: str) -> int | None:
 
 
 def port_holder(host: str, port: int) -> Holder:
-    """Who listens on a port: process and command line on Linux, elsewhere without a name."""
+    """The process that listens on a port: with its command line on Linux, elsewhere without a name."""
     listeners = list(_listeners(host, port))
     wanted = {f"socket:[{listener.inode}]" for listener in listeners}
     for pid in _pids() if wanted else ():
@@ -97,7 +97,7 @@ def port_holder(host: str, port: int) -> Holder:
 
 
 def listens_on(pid: int, host: str, ports: Iterable[int]) -> bool:
-    """Whether the process listens on all these ports; True where that cannot be seen."""
+    """True if the process listens on all these ports, or if that cannot be seen."""
     if not Path("/proc/net/tcp").exists():
         return True
     owned = open_files(pid)

@@ -1,4 +1,4 @@
-"""The platform's services seen from outside: their addresses, and whether they answer."""
+"""The platform's services seen from outside: their addresses, and their health."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def health(host: str, port: int, service: str, seconds: float = HEALTH_SECONDS) 
 
 
 def ask(host: str, port: int, seconds: float = HEALTH_SECONDS) -> dict[str, object]:
-    """What the port answers to GET /health, if that is a JSON object. OSError if it does not answer."""
+    """The answer of a port to GET /health, if it is a JSON object. OSError if there is none."""
     from http.client import HTTPConnection, HTTPException  # noqa: PLC0415 - slow to import
 
     connection = HTTPConnection(host, port, timeout=seconds)
@@ -89,5 +89,5 @@ def health_of(running: Running, seconds: float = HEALTH_SECONDS) -> dict[str, st
 
 
 def unwell(states: Mapping[str, str]) -> str:
-    """What is wrong with which service; nothing if all are well."""
+    """The services that are not well, each with its trouble; nothing if all are."""
     return ", ".join(f"{service}: {state}" for service, state in states.items() if state != OK)

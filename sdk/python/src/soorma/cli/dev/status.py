@@ -1,4 +1,4 @@
-"""`soorma dev --status`: how the platform of this folder is."""
+"""`soorma dev --status`: the health of the platform of this folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from soorma.local import Running
 
 
 def show_status(folder: Folder, *, as_json: bool) -> Exit:
-    """Shows it; the exit code tells whether it runs and is well."""
+    """Prints it; the exit code tells whether it runs and is well."""
     running = _alive(folder)
     health = services.health_of(running) if running else {}
     if as_json:

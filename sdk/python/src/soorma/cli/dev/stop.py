@@ -1,4 +1,4 @@
-"""`soorma dev --stop`, and `--clean`."""
+"""`soorma dev --stop`: the end of the platform, and with `--clean` of all that it has stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agents: whether they are there, and what they are sent is handled."""
+"""Checks of the agents: they are there, and handle the events that they are sent."""
 
 from __future__ import annotations
 

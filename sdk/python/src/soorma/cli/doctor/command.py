@@ -1,4 +1,4 @@
-"""`soorma doctor`: what is wrong with this machine, installation or platform, and what to do."""
+"""`soorma doctor`: a report on this machine, the installation and the platform, with advice."""
 
 from __future__ import annotations
 

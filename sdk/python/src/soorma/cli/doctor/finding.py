@@ -1,4 +1,4 @@
-"""What a check has found, and what to do about it."""
+"""Findings: the state of what a check has looked at, and advice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """How bad it is."""
+    """The states of what was looked at."""
 
     OK = "ok"
     WARNING = "warning"
@@ -15,7 +15,7 @@ class State(StrEnum):
 
 
 class Finding(NamedTuple):
-    """What was looked at, how it is, what was found, and what to do next; no advice where nothing is to be done."""
+    """A check, the state it found, the facts, and advice; none where nothing is to be done."""
 
     check: str
     state: State

@@ -1,4 +1,4 @@
-"""The installation: whether the command, the package and what it depends on belong together."""
+"""Checks of the installation: the command, the package and its dependencies belong together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BOUND = re.compile(r"(?P<relation><|>=)\s*(?P<version>[0-9.]+)$")
 
 
 def package(_: Scene) -> Iterator[Finding]:
-    """That what is imported is what was installed: another project has the same name on the package index."""
+    """Checks that the package imported is the one installed: another project has its name on the index."""
     found = list(distributions(name=NAME))
     if not found:
         yield warning("package", f"soorma {__version__} in {PLACE} is used without being installed", INSTALL)
@@ -50,7 +50,7 @@ def package(_: Scene) -> Iterator[Finding]:
 
 
 def command(_: Scene) -> Iterator[Finding]:
-    """That `soorma` at the prompt is the one of this Python."""
+    """Checks that `soorma` at the prompt is the one of this Python."""
     own, first = Path(sysconfig.get_path("scripts")) / "soorma", shutil.which("soorma")
     if first is None:
         yield warning(
@@ -67,7 +67,7 @@ def command(_: Scene) -> Iterator[Finding]:
 
 
 def dependencies(_: Scene) -> Iterator[Finding]:
-    """That each is there, in a version of the range that this one was made for."""
+    """Checks that each is there, in a version of the range that this one was made for."""
     versions = {requirement: _version_of(requirement.name) for requirement in _requirements()}
     wrong = [
         f"{each.name} {have} is not {each.range}" if have else f"{each.name} is missing"
@@ -87,7 +87,7 @@ class Requirement(NamedTuple):
     range: str
 
     def takes(self, version: str) -> bool:
-        """Whether a version lies in the range, which has bounds of the forms >= and < alone."""
+        """True if a version lies in the range, which has bounds of the forms >= and < alone."""
         have = _release(version)
         for part in filter(None, map(str.strip, self.range.split(","))):
             bound = _BOUND.fullmatch(part)
@@ -100,7 +100,7 @@ class Requirement(NamedTuple):
 
 
 def _requirements() -> list[Requirement]:
-    """What the installed distribution needs here; none where there is none. Extras are the user's affair."""
+    """The needs of the installed distribution, if there is one. Extras are the user's affair."""
     installed = next(iter(distributions(name=NAME)), None)
     return requirements(installed.requires or []) if installed else []
 

@@ -1,4 +1,4 @@
-"""This machine: what every program on it has to live with."""
+"""Checks of this machine: limits and settings that every program on it has to live with."""
 
 from __future__ import annotations
 

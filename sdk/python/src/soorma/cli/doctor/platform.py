@@ -1,4 +1,4 @@
-"""The platform: whether it runs, answers, and is the one that belongs to this command."""
+"""Checks of the platform: it runs, answers, and is the one that belongs to this command."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def process(scene: Scene) -> Iterator[Finding]:
 
 
 def ports_to_be(scene: Scene) -> Iterator[Finding]:
-    """Whether a platform could start here."""
+    """Checks that a platform could start here."""
     if scene.running is not None or scene.settings is None:
         return
     host, offset = scene.settings.host, scene.settings.port_offset
@@ -38,7 +38,7 @@ def ports_to_be(scene: Scene) -> Iterator[Finding]:
 
 
 def health(scene: Scene) -> Iterator[Finding]:
-    """What the services say, where the environment or this folder says that they are."""
+    """The services' own word, at the addresses that the environment or this folder gives."""
     for service, response in scene.responses.items():
         wrong = _wrong(service, response)
         if not wrong:
@@ -48,7 +48,7 @@ def health(scene: Scene) -> Iterator[Finding]:
 
 
 def version(scene: Scene) -> Iterator[Finding]:
-    """That the platform is of the same Soorma as the command."""
+    """Checks that the platform is of the same Soorma as the command."""
     told = {
         str(response.document["version"])
         for response in scene.responses.values()
@@ -65,7 +65,7 @@ def version(scene: Scene) -> Iterator[Finding]:
 
 
 def clock(scene: Scene) -> Iterator[Finding]:
-    """That the platform's clock and this one agree, and that it has not jumped: times to live go by it."""
+    """Checks that the platform's clock and this one agree, and that it has not jumped: times to live go by it."""
     dates = [response.date for response in scene.responses.values() if response.document and response.date]
     if not dates:
         return

@@ -1,4 +1,4 @@
-"""What all checks look at: this folder, its platform, the environment, and what the services response."""
+"""The scene that all checks look at: this folder, its platform, the environment, the services."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Scene:
 
     @property
     def database(self) -> Path:
-        """That of SOORMA_DATABASE, else that of the platform that runs here, or would."""
+        """The database of SOORMA_DATABASE, else that of the platform that runs here, or would."""
         if elsewhere := self.environment.get("SOORMA_DATABASE"):
             return Path(os.path.abspath(elsewhere))  # noqa: PTH100 - as `soorma dev`
         return self.folder.database if self.running is None else Path(self.running.database)
 
     @property
     def store(self) -> StoreTools:
-        """The tools for its store."""
+        """The tools for the store of that database."""
         return tools_for(self.database)
 
     @property
@@ -64,14 +64,14 @@ class Scene:
         return next(folder for folder in self.database.absolute().parents if folder.is_dir())
 
     def expects(self, service: str) -> bool:
-        """Whether the service should response: its platform runs here, or the environment says where one is."""
+        """True if the service should answer: its platform runs here, or the environment says where one is."""
         if self.running is not None and service in self.running.ports:
             return True
         return service in services.VARIABLES and any(self.environment.get(name) for name in services.VARIABLES.values())
 
 
 def speaks_for(response: Response, service: str) -> bool:
-    """Whether what has answered is the service, or the gateway, which stands for all."""
+    """True if it is the service that has answered, or the gateway, which stands for all."""
     return response.document is not None and response.document.get("service") in (service, GATEWAY)
 
 

@@ -1,4 +1,4 @@
-"""The SOORMA_… variables: whether they are known, make sense, and mean the platform of this folder."""
+"""Checks of the SOORMA_… variables: they are known, make sense, and mean the platform of this folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def names(scene: Scene) -> Iterator[Finding]:
 
 
 def values(scene: Scene) -> Iterator[Finding]:
-    """What the platform or the SDK would refuse."""
+    """Checks that neither the platform nor the SDK would refuse one."""
     complaints = [scene.complaint] if scene.complaint else []
     try:
         ClientConfig.from_env(scene.environment).scope(None, None)

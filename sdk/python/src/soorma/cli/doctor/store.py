@@ -1,4 +1,4 @@
-"""Where the platform keeps its record: the folder, the disk under it, and the database."""
+"""Checks of the store: its folder, the disk under it, and the database."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FLEETING = {"ramfs", "tmpfs"}
 
 
 def folder(scene: Scene) -> Iterator[Finding]:
-    """That it can be written by this user."""
+    """Checks that it can be written by this user."""
     path = scene.database.parent
     if os.path.lexists(path) and not path.is_dir():
         yield problem("folder", f"{path} is not a folder", "move it away, or start from another folder")
@@ -50,7 +50,7 @@ def folder(scene: Scene) -> Iterator[Finding]:
 
 
 def privacy(scene: Scene) -> Iterator[Finding]:
-    """That its owner alone can read it: the platform has no other guard."""
+    """Checks that its owner alone can read it: the platform has no other guard."""
     files = [*scene.store.files(), scene.folder.log, scene.folder.old_log]
     if open_files := [str(file) for file in files if file.exists() and _others_read(file)]:
         yield warning("privacy", f"other users can read {', '.join(open_files)}", f"chmod go= {shlex.join(open_files)}")
@@ -76,7 +76,7 @@ def file_system(scene: Scene) -> Iterator[Finding]:
 
 
 def disk(scene: Scene) -> Iterator[Finding]:
-    """That there is room; a full disk refuses every change."""
+    """Checks that there is room; a full disk refuses every change."""
     free, there = shutil.disk_usage(scene.place).free, os.statvfs(scene.place)
     told = f"{_size(free)} free"
     if free < MUST_BE_FREE:
@@ -90,7 +90,7 @@ def disk(scene: Scene) -> Iterator[Finding]:
 
 
 def flush(scene: Scene) -> Iterator[Finding]:
-    """How long the disk takes to make a page durable, which every change waits for. The file has no name."""
+    """Measures how long the disk takes to make a page durable: every change waits for that."""
     if not os.access(scene.place, os.W_OK | os.X_OK):
         return
     took = statistics.median(_flushes(scene.place))
@@ -104,7 +104,7 @@ def flush(scene: Scene) -> Iterator[Finding]:
 
 
 def note(scene: Scene) -> Iterator[Finding]:
-    """What the last `soorma dev` left behind."""
+    """The note that a platform has left behind."""
     if scene.note:
         yield warning(
             "note", scene.note, "soorma dev --logs may tell why; soorma dev starts one, and removes an old note"
@@ -112,7 +112,7 @@ def note(scene: Scene) -> Iterator[Finding]:
 
 
 def database(scene: Scene) -> Iterator[Finding]:
-    """That it is whole and of this version. It is read beside a platform that runs, without being in its way."""
+    """Checks that it is whole and of this version, beside a platform that runs, and not in its way."""
     path = scene.database
     if not os.access(path.parent, os.X_OK) or not scene.store.exists():
         yield ok("database", f"{path} is made when a platform starts")
@@ -127,7 +127,7 @@ def engine(scene: Scene) -> Iterator[Finding]:
 
 
 def in_use(scene: Scene) -> Iterator[Finding]:
-    """Who has the database, and what waits to be moved into it."""
+    """The process that has the database, and how much waits to be moved into it."""
     use = scene.store.use()
     if use.pid is not None and _holds(use.pid, use.lock):
         yield ok("in use", f"by process {use.pid} ({processes.command_line(use.pid) or 'name unknown'})")

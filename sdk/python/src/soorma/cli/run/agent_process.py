@@ -68,7 +68,7 @@ class AgentProcess:
 
     @property
     def seconds(self) -> float:
-        """How long ago it was started."""
+        """Seconds since it was started."""
         return time.monotonic() - self.began
 
     async def wait(self) -> int:
@@ -112,7 +112,7 @@ class AgentProcess:
 
 
 def cause(status: int) -> str:
-    """What an exit status says about how the process has ended."""
+    """The cause of an end, as an exit status tells it."""
     if status >= 0:
         return f"exit status {status}"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else "unknown"

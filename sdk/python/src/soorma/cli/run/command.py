@@ -1,4 +1,4 @@
-"""`soorma run`: its arguments, and what is said before the agents start."""
+"""`soorma run`: its arguments, and the platform that the agents will use."""
 
 from __future__ import annotations
 

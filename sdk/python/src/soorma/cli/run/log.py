@@ -24,7 +24,7 @@ _COLOURS_OF_LEVELS = {"warning": "33", "error": "31"}
 
 @dataclass(frozen=True)
 class Style:
-    """How lines are written: as JSON or for people, with colours or without, under labels of this width."""
+    """The style of lines: as JSON or for people, with colours or without, under labels of this width."""
 
     as_json: bool
     colours: bool
@@ -39,7 +39,7 @@ class Style:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes the agents write in this style."""
+        """The variables that make the agents write in this style."""
         return {
             "SOORMA_LOG_FORMAT": "json" if self.as_json else "console",
             "PYTHONUNBUFFERED": "1",

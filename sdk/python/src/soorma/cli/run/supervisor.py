@@ -1,4 +1,4 @@
-"""Looks after agents, each in a process of its own: starts them, starts them again, ends them all."""
+"""The supervisor of agents, each in a process of its own: starts them, restarts them, ends them all."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ class Supervisor:
             os.write(self._guard, b"-%d\n" % process.pid)
 
     def is_ending(self) -> bool:
-        """Whether all are to end."""
+        """True if all are to end."""
         return self._ending.is_set()
 
     def is_hurried(self) -> bool:
-        """Whether they are to end at once."""
+        """True if they are to end at once."""
         return self._is_hurried
 
     async def give_up(self, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Copies of the record, for `soorma backup` and `soorma restore`: of which store, how far, how told."""
+"""Copies of the record, as `soorma backup` and `soorma restore` share them: source, progress, report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 
 def database_of(given: Path | None) -> Path:
-    """The one named, else that of SOORMA_DATABASE, else that of the platform which runs in this folder, or would."""
+    """The database named, else that of SOORMA_DATABASE, else that of the platform of this folder."""
     folder = Folder.nearest()
     named = given or os.environ.get("SOORMA_DATABASE") or _running_on(folder) or folder.database
     return Path(os.path.abspath(named))  # noqa: PTH100 - no symlink followed
@@ -60,7 +60,7 @@ def progress() -> Iterator[Tell]:
 
 
 def as_row(contents: Contents) -> str:
-    """What a record holds, in a line for people."""
+    """The contents of a record, in a line for people."""
     counted = [_counted(contents.plans, "plan"), _counted(contents.revisions, "revision")]
     return f"{' at '.join(counted)}, and {_counted(contents.events, 'event')} of the log"
 

@@ -1,4 +1,4 @@
-"""Finding an agent in a module, and saying in one sentence with the place why that fails."""
+"""The loader of an agent from a module, which tells in one sentence with the place why it fails."""
 
 from __future__ import annotations
 
