@@ -1,6 +1,6 @@
-"""Why a platform cannot start or go on: an error for each reason, and the exit status of its process.
+"""Reasons why a platform cannot start or go on: an error for each, and its process's exit status.
 
-Over HTTP all of them are `Unavailable`: a client has nothing else to do about one than about another.
+Over HTTP all of them are `Unavailable`: a client can do nothing else about one than about another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rooms of the command: small enough that a module is found by its name, and none knows the database."""
+"""The rooms of the command: a module is found by its name, and none knows the database."""
 
 from __future__ import annotations
 

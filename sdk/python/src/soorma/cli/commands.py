@@ -46,7 +46,7 @@ HOMES = {
 
 
 class Commands(TyperGroup):
-    """The root of `soorma`, which imports a command when it is named: a list of them costs none of them."""
+    """The root of `soorma`, which imports a command when it is named: listing them costs none."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -1,4 +1,4 @@
-"""The connection to the platform: its address, the tenant and user, and what its refusals end with."""
+"""The connection to the platform: its address, the tenant and user, and a quick probe of it."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def config_for(tenant: str | None, user: str | None) -> ClientConfig:
 
 
 def plan_path(face: str, plan: str, key: str | None = None) -> str:
-    """The path of a plan, or of a key of it, at one of the faces of the memory service; InvalidName if one is none."""
+    """The path of a plan, or of a key of it, at a face of the memory service; InvalidName."""
     from soorma.calls import segment  # noqa: PLC0415 - imports aiohttp, which --help does without
 
     path = f"/v1/memory/{face}/{segment(check_name('plan_id', plan))}"

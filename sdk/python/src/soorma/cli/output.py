@@ -1,4 +1,4 @@
-"""Everything that the command prints: lines, notes and errors, JSON for programs, tables for people."""
+"""The output of the command: lines, notes and errors, JSON for programs, tables for people."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tools for a store from outside a platform: to prepare, examine, back up, restore or remove it.
 
-They return facts and raise named errors. What people read of it is up to whoever uses them, and nobody has to know
-which engine keeps the record.
+They return facts and raise named errors. What people read of these is up to whoever uses the tools,
+and nobody has to know which engine keeps the record.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ class Fault(Enum):
 class Examination(NamedTuple):
     """A store as it was found.
 
-    `bytes` is its size. `schema` counts its migrations, `known_schema` those that this Soorma knows. With a `fault`
-    the engine gives a `reason`. `is_whole` tells whether all of it was read in the time given.
+    `bytes` is its size. `schema` counts its migrations, `known_schema` those that this Soorma knows.
+    With a `fault` the engine gives a `reason`. `is_whole` tells whether all of it was read in the
+    time given.
     """
 
     bytes: int
@@ -54,8 +55,8 @@ class Examination(NamedTuple):
 class Use(NamedTuple):
     """Traces of those who use a store.
 
-    `pid` is the process that has written its number into the file `lock`, and holds it while it lives. `log` is what
-    is still to be moved into the store, of so many bytes.
+    `pid` is the process that has written its number into the file `lock`, and holds it while it
+    lives. `log` is the file of what is still to be moved into the store, of so many bytes.
     """
 
     pid: int | None
@@ -65,9 +66,11 @@ class Use(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a record holds. `schema` counts its migrations, `revisions` the commits of all plans, `events` those kept.
+    """The contents of a record, counted.
 
-    `log_end` is the highest position that was given, `deliveries` are events that groups have not done with.
+    `schema` counts its migrations, `revisions` the commits of all plans, `events` those kept.
+    `log_end` is the highest position that was given, `deliveries` are events that groups have not
+    done with.
     """
 
     plans: int
@@ -80,7 +83,7 @@ class Contents(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """A store that was restored: what it holds, its size in bytes, and where the one of before is, if there was one."""
+    """A store that was restored, its size in bytes, and where that of before is, if there was one."""
 
     contents: Contents
     bytes: int
@@ -120,27 +123,34 @@ class StoreTools(Protocol):
         """The traces of those who use it. Nothing is tried, so that nobody is disturbed."""
 
     def prepare(self) -> Prepared:
-        """Makes it, or migrates it to the present schema. RecordInUse, RecordUnusable, FolderUnwritable."""
+        """Makes it, or migrates it to the present schema.
+
+        RecordInUse if a platform has it; RecordUnusable, FolderUnwritable.
+        """
 
     def back_up(self, file: Path, tell: Tell, *, replace: bool) -> Contents:
         """Copies it into a file, of one moment and whole, beside a platform or not.
 
-        The file has its name only when it is whole. FileExistsError if there is one that is not to be replaced,
-        RecordUnusable if the store is damaged, no record, or of a newer Soorma.
+        The file has its name only when it is whole. FileExistsError if there is one that is not to be
+        replaced; RecordUnusable if the store is damaged, no record, or of a newer Soorma.
         """
 
     def restore(self, file: Path, tell: Tell) -> Restored:
-        """Puts the record of a backup in its place, and keeps what was there. Positions of the log go on.
+        """Puts the record of a backup in its place, and keeps what was there.
 
+        No position of the log is given twice. Deliveries that were in hand are handed out again.
         RecordInUse if a platform has it; RecordUnusable if the file is no backup that can be used.
         """
 
     def remove(self) -> list[Path]:
-        """Removes it: the files that were there. RecordInUse, whose `holder` is the process, if a platform has it."""
+        """Removes it: the files that were there.
+
+        RecordInUse if a platform has it; its `holder` is the number of the process.
+        """
 
 
 def tools_for(database: Path) -> StoreTools:
-    """The tools for the store that a setting `database` names: a path is a file of the embedded engine."""
-    from soorma_platform.stores.sqlite.tools import SqliteTools  # noqa: PLC0415 - it fulfils what stands above
+    """The tools for the store that the setting `database` names: a path, of the embedded engine."""
+    from soorma_platform.stores.sqlite.tools import SqliteTools  # noqa: PLC0415 - it imports these
 
     return SqliteTools(database)

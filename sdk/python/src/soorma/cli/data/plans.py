@@ -1,4 +1,4 @@
-"""`soorma state`: the plans of a user, and their keys. Their past and their ends are in modules beside."""
+"""`soorma state`: the plans of a user, and their keys. `history` and `endings` add to it."""
 
 from __future__ import annotations
 

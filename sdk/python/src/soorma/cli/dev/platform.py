@@ -26,7 +26,7 @@ _START_CODES = {
     int(code): code
     for code in (Exit.PORT_TAKEN, Exit.RUNNING_ELSEWHERE, Exit.UNWRITABLE, Exit.DATABASE, Exit.NEEDS_BUILD)
 }
-"""Exit codes that are exit statuses of a platform that could not start, too (`soorma_common.starting`)."""
+"""Exit codes that are statuses of a platform that could not start, too (`soorma_common.starting`)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Checks of the SOORMA_… variables: they are known, make sense, and mean the platform of this folder."""
+"""Checks of the SOORMA_… variables: known, understood, and meaning the platform of this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One log of many agents: a label and a colour for each on a terminal, plain lines or JSON elsewhere."""
+"""One log of many agents: labels and colours on a terminal, plain lines or JSON elsewhere."""
 
 from __future__ import annotations
 

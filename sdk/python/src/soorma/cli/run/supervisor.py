@@ -1,4 +1,4 @@
-"""The supervisor of agents, each in a process of its own: starts them, restarts them, ends them all."""
+"""The supervisor of agents, each in a process of its own: starts, restarts and ends them."""
 
 from __future__ import annotations
 

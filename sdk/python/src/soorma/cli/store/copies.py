@@ -1,4 +1,4 @@
-"""Copies of the record, as `soorma backup` and `soorma restore` share them: source, progress, report."""
+"""Copies of the record, as backup and restore share them: the database, progress, a report."""
 
 from __future__ import annotations
 

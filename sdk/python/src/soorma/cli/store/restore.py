@@ -1,4 +1,4 @@
-"""`soorma restore FILE`: the record as a backup has it, in place of the present one, which is kept."""
+"""`soorma restore FILE`: the record of a backup in place of the present one, which is kept."""
 
 from __future__ import annotations
 

@@ -30,10 +30,11 @@ def examine(database: Path, seconds: float | None) -> Examination:
     with_log = _has_log(database)
     try:
         found = _examine(database, seconds, immutable=not with_log)
-        if not with_log and _has_log(database):  # a platform came meanwhile: what was read may be torn
+        if not with_log and _has_log(database):  # a platform came meanwhile: it may be torn
             found = _examine(database, seconds, immutable=False)
     except apsw.Error as error:
-        return Examination(_bytes(database), 0, len(migrations()), False, False, _fault(error), str(error))
+        fault, reason = _fault(error), str(error)
+        return Examination(_bytes(database), 0, len(migrations()), False, False, fault, reason)
     return found
 
 
@@ -50,7 +51,7 @@ def use(database: Path) -> Use:
 
 
 def read_only(path: Path, busy_ms: int, *, immutable: bool = False) -> apsw.Connection:
-    """A connection that writes nothing. Immutable: SQLite makes no files beside it, and heeds none."""
+    """A connection that writes nothing. `immutable`: SQLite makes no files beside it, heeds none."""
     uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     connection.set_busy_timeout(busy_ms)
@@ -58,13 +59,13 @@ def read_only(path: Path, busy_ms: int, *, immutable: bool = False) -> apsw.Conn
 
 
 def schema_of(connection: apsw.Connection) -> tuple[int, bool]:
-    """The number of migrations that a database has had, and whether it has the tables of a record."""
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    return int(connection.pragma("user_version")), tables >= TABLES
+    """The number of migrations that a database has had, and whether it has a record's tables."""
+    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    return int(connection.pragma("user_version")), {name for (name,) in found} >= TABLES
 
 
 def damage_of(connection: apsw.Connection, check: str) -> str:
-    """The first damage that SQLite finds by `quick_check` or `integrity_check`; empty if there is none."""
+    """The first damage that `quick_check` or `integrity_check` finds; empty if there is none."""
     try:
         (found,) = connection.execute(f"PRAGMA {check}(1)").fetchone() or ("nothing was told",)
     except apsw.CorruptError as error:
@@ -73,7 +74,7 @@ def damage_of(connection: apsw.Connection, check: str) -> str:
 
 
 def _has_log(database: Path) -> bool:
-    """True if there is a write-ahead log to be read with it. Without one SQLite would make its files anew."""
+    """True if there is a write-ahead log to be read with it. Without, SQLite would make one anew."""
     return database.with_name(f"{database.name}-wal").exists()
 
 

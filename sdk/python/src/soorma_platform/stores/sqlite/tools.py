@@ -32,7 +32,8 @@ class SqliteTools:
         return _named(self.database, DATA)
 
     def owns(self, file: Path) -> bool:
-        parts = [part for place in (self.database, self.database.resolve()) for part in _named(place, (*DATA, LOCK))]
+        places = (self.database, self.database.resolve())
+        parts = [part for place in places for part in _named(place, (*DATA, LOCK))]
         is_same = file.exists() and self.exists() and file.samefile(self.database)
         return is_same or file.resolve() in [part.resolve() for part in parts]
 
@@ -105,7 +106,7 @@ def _held(database: Path, *, leave: bool = True) -> Iterator[RecordLock]:
 
 @contextmanager
 def _beside(place: Path) -> Iterator[Path]:
-    """A name beside that of a file, for what is to take its place once it is whole. Nothing is left of a failure."""
+    """A name beside that of a file, for what takes its place once it is whole. No failure leaves it."""
     partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
     try:
         yield partial
