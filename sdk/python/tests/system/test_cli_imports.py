@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_terminal import Terminal
 from platform_process import clean_environment
 
 from soorma.cli import commands
@@ -78,6 +79,34 @@ def test_a_list_of_commands_imports_none_of_them(tmp_path: Path) -> None:
     assert (homes | HEAVY) & asked == set()
     asked = modules_of(tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma events ", COMP_CWORD="2")
     assert (homes | HEAVY) & asked == {"soorma.cli.data.events"}
+
+
+@pytest.mark.behaviour("costs.imports")
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (
+            ["version"],
+            ["aiohttp", "asyncio", "msgspec", "rich.table", "soorma.cli.data.events", "soorma.cli.data.plans"],
+        ),
+        (["events", "--help"], ["aiohttp", "soorma.cli.data.plans"]),
+        (["state", "set", "plan", "key", "no json"], ["aiohttp", "soorma.cli.data.events"]),
+        (["state", "list", "plan"], ["soorma.cli.data.events", "soorma.agents"]),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(terminal: Terminal, arguments: list[str], unwanted: list[str]) -> None:
+    program = f"""
+import sys
+from soorma.cli.main import run
+run({arguments!r})
+print("IMPORTED", *sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], env=terminal.env, capture_output=True, text=True, check=True, timeout=60
+    )
+    imported = done.stdout.partition("IMPORTED")[2].split()
+    assert "soorma.cli.main" in imported
+    assert not {"soorma_platform", *unwanted} & set(imported)
 
 
 @pytest.mark.behaviour("costs.imports")
