@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from soorma.cli.dev import services
-from soorma.cli.exits import CommandError, Exit, exit_of
+from soorma.cli.exits import CommandError, Exit
 from soorma_common.errors import SoormaError
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -56,10 +56,7 @@ def serve(
         raise CommandError(Exit.USAGE, error.message) from error
     options = platform.Options(settings.host, settings.port_offset, settings.database, settings.may_migrate, 0)
     platform.check_ports(options)
-    try:
-        platform.run_here(settings)
-    except SoormaError as error:
-        raise platform.start_failure(options, exit_of(error), error.message) from error
+    platform.run_here(options)
 
 
 def _check(chosen: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,11 +101,10 @@ def dev(
 def _options(folder: Folder, offset: int, *, build: bool, seconds: float) -> Options:
     from soorma.cli.dev.platform import Options  # noqa: PLC0415
 
-    database = os.environ.get("SOORMA_DATABASE")
     return Options(
         host=os.environ.get("SOORMA_HOST") or "127.0.0.1",
         offset=offset,
-        database=Path(os.path.abspath(database)) if database else folder.database,  # noqa: PTH100 - no symlink followed
+        database=folder.database_for(os.environ),
         build=build,
         seconds=seconds,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,6 +40,11 @@ class Folder:
         except OSError as error:
             raise CommandError(Exit.FAILED, "the current folder is gone; change to another") from error
         return cls(root_of(here) or here)
+
+    def database_for(self, environment: Mapping[str, str], running: Running | None = None) -> Path:
+        """The database of SOORMA_DATABASE, else that of the platform that runs, else the folder's own."""
+        named = environment.get("SOORMA_DATABASE") or (running and running.database) or self.database
+        return Path(os.path.abspath(named))  # noqa: PTH100 - no symlink followed
 
     def exists(self) -> bool:
         """True if anything was ever started here."""

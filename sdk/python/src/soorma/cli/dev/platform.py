@@ -9,15 +9,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from soorma.cli.dev import processes, services
 from soorma.cli.dev.folder import Folder
-from soorma.cli.exits import CommandError, Exit
+from soorma.cli.exits import CommandError, Exit, exit_of
 from soorma.local import Running
-
-if TYPE_CHECKING:
-    from soorma_platform.settings import Settings
+from soorma_common.errors import SoormaError
 
 LOOK_SECONDS = 0.03
 END_SECONDS = 10.0
@@ -92,18 +90,28 @@ def start_process(folder: Folder, options: Options) -> Running:
     return running
 
 
-def run_here(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Runs the platform in this process until SIGINT or SIGTERM; SoormaError if it cannot start."""
-    import asyncio  # noqa: PLC0415 - a platform in a process of its own needs none of these here
+def run_here(options: Options, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Runs the platform in this process until SIGINT or SIGTERM. CommandError if it cannot start."""
+    import asyncio  # noqa: PLC0415 - one in a process of its own needs none of these here
 
     from uvicorn.loops.auto import auto_loop_factory  # noqa: PLC0415
 
     from soorma_platform import logs  # noqa: PLC0415
     from soorma_platform.runtime import run  # noqa: PLC0415
+    from soorma_platform.settings import Settings  # noqa: PLC0415
 
-    logs.configure(settings.log_level, settings.log_format)
-    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        runner.run(run(settings, on_ready))
+    try:
+        settings = Settings.from_env(
+            host=options.host,
+            port_offset=options.offset,
+            database=options.database,
+            may_migrate=options.build,
+        )
+        logs.configure(settings.log_level, settings.log_format)
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            runner.run(run(settings, on_ready))
+    except SoormaError as error:
+        raise start_failure(options, exit_of(error), error.message) from error
 
 
 def what_is_wrong(running: Running, seconds: float, is_alive: Callable[[], bool]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def run_in_foreground(folder: Folder, options: Options) -> None:
             _announce(running)
 
         try:
-            _serve(options, on_ready)
+            platform.run_here(options, on_ready)
         finally:
             folder.forget(running.pid)
     output.say("The platform has stopped.")
@@ -78,18 +77,6 @@ def _build(options: Options) -> None:
         output.say(f"It is new (schema {prepared.schema}).")
     else:
         output.say(f"It was migrated from schema {prepared.schema - prepared.steps} to {prepared.schema}.")
-
-
-def _serve(options: Options, on_ready: Callable[[], None]) -> None:
-    from soorma_platform.settings import Settings  # noqa: PLC0415 - a platform of its own process does without
-
-    try:
-        settings = Settings.from_env(
-            host=options.host, port_offset=options.offset, database=options.database, may_migrate=options.build
-        )
-        platform.run_here(settings, on_ready)
-    except SoormaError as error:
-        raise platform.start_failure(options, exit_of(error), error.message) from error
 
 
 def _join(running: Running, options: Options) -> None:

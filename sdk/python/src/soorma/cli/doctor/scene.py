@@ -49,9 +49,7 @@ class Scene:
     @property
     def database(self) -> Path:
         """The database of SOORMA_DATABASE, else that of the platform that runs here, or would."""
-        if elsewhere := self.environment.get("SOORMA_DATABASE"):
-            return Path(os.path.abspath(elsewhere))  # noqa: PTH100 - as `soorma dev`
-        return self.folder.database if self.running is None else Path(self.running.database)
+        return self.folder.database_for(self.environment, self.running)
 
     @property
     def store(self) -> StoreTools:

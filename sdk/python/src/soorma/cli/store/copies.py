@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-def database_of(given: Path | None) -> Path:
+def database_of(named: Path | None) -> Path:
     """The database named, else that of SOORMA_DATABASE, else that of the platform of this folder."""
+    if named is not None:
+        return Path(os.path.abspath(named))  # noqa: PTH100 - no symlink followed
     folder = Folder.nearest()
-    named = given or os.environ.get("SOORMA_DATABASE") or _running_on(folder) or folder.database
-    return Path(os.path.abspath(named))  # noqa: PTH100 - no symlink followed
+    return folder.database_for(os.environ, _running_in(folder))
 
 
 @contextmanager
@@ -86,9 +87,9 @@ def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _running_on(folder: Folder) -> str | None:
+def _running_in(folder: Folder) -> Running | None:
     try:
         found = Running.read(folder.state)
     except (OSError, ValueError):
         return None
-    return found.database if found is not None and found.process.is_alive() else None
+    return found if found is not None and found.process.is_alive() else None
