@@ -38,8 +38,8 @@ class Fault(Enum):
 class Examination(NamedTuple):
     """A store as it was found.
 
-    `bytes` is its size. `schema` counts its migrations, `known_schema` those that this Soorma knows.
-    With a `fault` the engine gives a `reason`. `is_whole` tells whether all of it was read in the
+    `bytes` is its size. `schema` counts its migrations, `known_schema` those that this Soorma
+    knows. With a `fault` the engine gives a `reason`. `is_whole` tells whether all of it was read in the
     time given.
     """
 
@@ -83,7 +83,7 @@ class Contents(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """A store that was restored, its size in bytes, and where that of before is, if there was one."""
+    """A store that was restored, its size, and where that of before is, if there was one."""
 
     contents: Contents
     bytes: int
@@ -131,8 +131,8 @@ class StoreTools(Protocol):
     def back_up(self, file: Path, tell: Tell, *, replace: bool) -> Contents:
         """Copies it into a file, of one moment and whole, beside a platform or not.
 
-        The file has its name only when it is whole. FileExistsError if there is one that is not to be
-        replaced; RecordUnusable if the store is damaged, no record, or of a newer Soorma.
+        The file has its name only when it is whole. FileExistsError if there is one that is not to
+        be replaced; RecordUnusable if the store is damaged, no record, or of a newer Soorma.
         """
 
     def restore(self, file: Path, tell: Tell) -> Restored:

@@ -120,7 +120,7 @@ def _announce(running: Running) -> None:
 
 
 def _next() -> str:
-    """What can be done here: the examples lie in the repository, not in what is installed."""
+    """The next step from here: the examples lie in the repository, not in what is installed."""
     example = Path("examples", "05-memory-working")
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (place := folder / example).is_dir():

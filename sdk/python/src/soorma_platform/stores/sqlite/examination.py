@@ -51,7 +51,7 @@ def use(database: Path) -> Use:
 
 
 def read_only(path: Path, busy_ms: int, *, immutable: bool = False) -> apsw.Connection:
-    """A connection that writes nothing. `immutable`: SQLite makes no files beside it, heeds none."""
+    """A connection that writes nothing. `immutable`: no file beside it is made or heeded."""
     uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     connection.set_busy_timeout(busy_ms)
@@ -74,7 +74,7 @@ def damage_of(connection: apsw.Connection, check: str) -> str:
 
 
 def _has_log(database: Path) -> bool:
-    """True if there is a write-ahead log to be read with it. Without, SQLite would make one anew."""
+    """True if there is a write-ahead log to be read too. Without, SQLite would make one."""
     return database.with_name(f"{database.name}-wal").exists()
 
 

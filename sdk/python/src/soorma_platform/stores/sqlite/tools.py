@@ -106,7 +106,7 @@ def _held(database: Path, *, leave: bool = True) -> Iterator[RecordLock]:
 
 @contextmanager
 def _beside(place: Path) -> Iterator[Path]:
-    """A name beside that of a file, for what takes its place once it is whole. No failure leaves it."""
+    """A name beside a file, for what takes its place once it is whole. No failure leaves it."""
     partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
     try:
         yield partial
