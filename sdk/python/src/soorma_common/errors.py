@@ -218,7 +218,7 @@ def _tree(kind: type[SoormaError]) -> dict[str, type[SoormaError]]:
 BY_CODE: dict[str, type[SoormaError]] = _tree(SoormaError)
 
 
-_KEPT = {"exit_status", "stale"}
+_KEPT = {"stale"}
 """Details that are for this process alone."""
 
 
@@ -228,7 +228,7 @@ def to_problem(error: SoormaError) -> dict[str, Any]:
     return {
         **told,
         "type": f"urn:soorma:problem:{error.code.replace('_', '-')}",
-        "title": type(error).__name__,
+        "title": BY_CODE.get(error.code, type(error)).__name__,  # one of its own kind has the same code
         "status": error.status,
         "detail": error.message,
         "code": error.code,

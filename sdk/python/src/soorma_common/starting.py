@@ -1,8 +1,11 @@
-"""Why a platform could not start, told by its exit status: the same numbers the `soorma` command ends with."""
+"""Reasons why a platform cannot start or go on: an error for each, and its process's exit status.
+
+Over HTTP all of them are `Unavailable`: a client can do nothing else about one than about another.
+"""
 
 from __future__ import annotations
 
-from soorma_common.errors import SoormaError
+from soorma_common.errors import SoormaError, Unavailable
 
 PORT_TAKEN = 5
 IN_USE = 6
@@ -12,6 +15,35 @@ NEEDS_MIGRATION = 9
 FAILED = 10
 
 
+class PortTaken(Unavailable):
+    """Another program listens on a port of the platform."""
+
+
+class RecordInUse(Unavailable):
+    """Another platform, or another program, has the record open."""
+
+
+class FolderUnwritable(Unavailable):
+    """The folder of the record cannot be written."""
+
+
+class RecordUnusable(Unavailable):
+    """The record is locked, damaged, gone, of a newer Soorma, or its disk is full."""
+
+
+class MigrationNeeded(Unavailable):
+    """The record is of an earlier Soorma, and this platform may not migrate it."""
+
+
+STATUSES: dict[type[SoormaError], int] = {
+    PortTaken: PORT_TAKEN,
+    RecordInUse: IN_USE,
+    FolderUnwritable: UNWRITABLE,
+    RecordUnusable: DATABASE,
+    MigrationNeeded: NEEDS_MIGRATION,
+}
+
+
 def exit_status(error: SoormaError) -> int:
-    """The exit status of a platform that this error kept from starting."""
-    return int(error.details.get("exit_status", FAILED))
+    """The exit status of a platform that this error kept from starting, or ended."""
+    return STATUSES.get(type(error), FAILED)

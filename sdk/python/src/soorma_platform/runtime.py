@@ -14,9 +14,9 @@ from typing import Any, Self
 import uvicorn
 
 from soorma_common.delivery import LARGEST_FRAME
-from soorma_common.errors import SoormaError, Unavailable
+from soorma_common.errors import SoormaError
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
-from soorma_common.starting import DATABASE, PORT_TAKEN
+from soorma_common.starting import PortTaken, RecordUnusable
 from soorma_platform.buses.in_process import InProcessBus
 from soorma_platform.clock import Readings
 from soorma_platform.engine.rows.notices import Notice
@@ -189,11 +189,10 @@ def listen(settings: Settings) -> dict[str, socket.socket]:
         except OSError as error:
             for opened in (listener, *sockets.values()):
                 opened.close()
-            raise Unavailable(
+            raise PortTaken(
                 f"port {port} of the {name} service cannot be used: {error.strerror}; "
                 "end what uses it, or choose other ports with --port-offset (SOORMA_PORT_OFFSET)",
                 port=port,
-                exit_status=PORT_TAKEN,
             ) from error
         listener.setblocking(False)
         sockets[name] = listener
@@ -243,7 +242,7 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
         for listener in sockets.values():
             listener.close()
     if platform.end_reason:
-        raise Unavailable(platform.end_reason, exit_status=DATABASE)
+        raise RecordUnusable(platform.end_reason)
     log.info("platform stopped")
 
 

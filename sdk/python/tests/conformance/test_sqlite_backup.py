@@ -15,7 +15,8 @@ from soorma_common.limits import Limits
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.stores.ports import Store
 from soorma_platform.stores.sqlite import SqliteStore, backup, database
-from soorma_platform.stores.sqlite.backup import NEVER_GIVEN, Contents
+from soorma_platform.stores.sqlite.backup import NEVER_GIVEN
+from soorma_platform.stores.tools import Contents
 
 DAY = 86_400.0
 

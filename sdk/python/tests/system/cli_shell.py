@@ -19,7 +19,7 @@ from pathlib import Path
 from platform_process import EVENTS_PORT, MEMORY_PORT, answer_of, clean_environment
 
 from soorma.cli.exits import Exit
-from soorma.cli.processes import Process
+from soorma.local import Process
 
 SOORMA = [sys.executable, "-m", "soorma.cli"]
 SECONDS = 60

@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # `from platform_process import …` in these tests
 
 from cli_shell import Shell
+from cli_terminal import Terminal
 from platform_process import PlatformProcess, PortReservation
 from running import config_of, context_of, platform_in, unique
 
@@ -62,6 +63,12 @@ def agent(running: PlatformProcess, context: PlatformContext, retry: RetryPolicy
 
 
 # The command
+
+
+@pytest.fixture
+def terminal(running: PlatformProcess, tmp_path: Path) -> Terminal:
+    """A terminal for the commands on data: with a tenant of its own, on the platform of the module."""
+    return Terminal(running, tmp_path)
 
 
 @pytest.fixture

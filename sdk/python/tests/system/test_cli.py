@@ -15,9 +15,9 @@ from cli_shell import SECONDS, Shell, is_gone, read_until
 from platform_process import EVENTS_PORT, GATEWAY_PORT, MEMORY_PORT
 
 from soorma import config
-from soorma.cli import services
+from soorma.cli.dev import services
+from soorma.cli.dev.folder import LARGEST_LOG
 from soorma.cli.exits import Exit
-from soorma.cli.folder import LARGEST_LOG
 from soorma_platform import settings
 
 # --- Starting, looking, stopping ---------------------------------------------------------------
@@ -300,7 +300,7 @@ HEAVY = ("aiohttp", "apsw", "http.client", "soorma_platform", "starlette", "uvic
 
 
 @pytest.mark.behaviour("costs.imports")
-@pytest.mark.parametrize("program", ["import soorma.cli", "from soorma.cli.app import run; run(['version'])"])
+@pytest.mark.parametrize("program", ["import soorma.cli", "from soorma.cli.main import run; run(['version'])"])
 def test_the_command_imports_little(program: str) -> None:
     listing = f"{program}\nimport sys; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)

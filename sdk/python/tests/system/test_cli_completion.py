@@ -11,12 +11,12 @@ import pytest
 from cli_shell import SOORMA, Shell
 from platform_process import clean_environment
 
-from soorma.cli import nouns
+from soorma.cli import commands
 from soorma.cli.exits import Exit
 from soorma_common.topics import Topic
 
 README = Path(__file__).parents[2] / "README.md"
-COMMANDS = {"dev", "serve", "version", *nouns.HOMES}
+COMMANDS = set(commands.HOMES)
 BASH = """
 eval "$(soorma completion bash)"
 words=("$@")

@@ -24,15 +24,17 @@ from platform_process import EVENTS_PORT, PlatformProcess
 from running import AT_ONCE, addresses_of, config_of, context_of, unique
 
 from soorma import Agent, Reject
-from soorma.cli import record, services
-from soorma.cli.checks import agents as checks
-from soorma.cli.checks import examination, installation, machine, settings, store
-from soorma.cli.checks import platform as platform_checks
-from soorma.cli.checks.finding import Finding, State
-from soorma.cli.checks.scene import Scene
+from soorma.cli.connection import Response
+from soorma.cli.dev import services
+from soorma.cli.doctor import agents as checks
+from soorma.cli.doctor import examination, installation, machine, settings, store
+from soorma.cli.doctor import platform as platform_checks
+from soorma.cli.doctor.finding import Finding, State
+from soorma.cli.doctor.scene import Scene
 from soorma.cli.exits import Exit
-from soorma.cli.peek import Answer
 from soorma.errors import DeadLettered
+from soorma_platform.stores.sqlite.database import migrations
+from soorma_platform.stores.tools import tools_for
 
 README = Path(__file__).parents[2] / "README.md"
 GROUPS = ["machine", "installation", "settings", "store", "platform", "agents"]
@@ -71,7 +73,8 @@ def doctor_where_nothing_runs(shell: Shell) -> Report:
     """As on a machine whose default ports are free: those of this one may be in use, here they are the shell's."""
     program = f"""
 import sys
-from soorma.cli import main, services
+from soorma.cli.main import main
+from soorma.cli.dev import services
 services.PORTS.update({{name: port + {shell.offset} for name, port in services.PORTS.items()}})
 sys.exit(main())
 """
@@ -341,8 +344,8 @@ def test_a_platform_that_is_reached_through_its_gateway(shell: Shell) -> None:
 )
 def test_a_clock_that_jumped_is_told(scene: Scene, store: dict[str, int], state: State, told: list[str]) -> None:
     document = {"service": "memory", "store": {"status": "ok", **store}}
-    answers = {"memory": Answer("", document, 200, formatdate(usegmt=True))}
-    first, *more = platform_checks.clock(replace(scene, answers=answers))
+    responses = {"memory": Response("", document, 200, formatdate(usegmt=True))}
+    first, *more = platform_checks.clock(replace(scene, responses=responses))
     assert first.state is State.OK
     assert [finding.state for finding in more] == [state] * bool(told)
     assert all(word in more[0].found for word in told)
@@ -442,9 +445,9 @@ def test_a_database_that_was_left_in_order(shell: Shell, database: Path) -> None
 
 @pytest.mark.behaviour("doctor.database")
 def test_a_large_database_is_read_for_a_while(monkeypatch: pytest.MonkeyPatch, database: Path) -> None:
-    monkeypatch.setattr(record, "STEPS", 1)
-    assert not record.look(database, 0.0).whole
-    assert record.look(database, None).whole
+    monkeypatch.setattr("soorma_platform.stores.sqlite.examination.STEPS", 1)
+    assert not tools_for(database).examine(0.0).is_whole
+    assert tools_for(database).examine(None).is_whole
 
 
 @pytest.mark.behaviour("doctor.privacy")
@@ -487,7 +490,7 @@ def test_a_damaged_database(shell: Shell, database: Path) -> None:
 )
 def test_a_database_of_another_version(shell: Shell, database: Path, ahead: int, state: str, advice: str) -> None:
     with closing(sqlite3.connect(database)) as connection:
-        connection.execute(f"PRAGMA user_version = {record.known_schema() + ahead}")
+        connection.execute(f"PRAGMA user_version = {len(migrations()) + ahead}")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     found = doctor(shell, exits=Exit.PROBLEMS if state == "problem" else Exit.OK).one("database")
     assert found["state"] == state
@@ -639,9 +642,11 @@ def test_an_agent_of_which_nothing_is_heard(monkeypatch: pytest.MonkeyPatch, sce
             {"instance": f"i{at}", "heardAt": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(), "ttl": 30.0}
             for at, age in enumerate(ages)
         ]
-        told = Answer("http://localhost:1", {"agents": [{"name": "counter", "instances": instances}]}, 200)
-        monkeypatch.setattr(checks.peek, "ask", lambda *_, **__: told)
-        return list(checks.announced(replace(scene, answers={"registry": Answer("", {"service": "registry"}, 200)})))
+        told = Response("http://localhost:1", {"agents": [{"name": "counter", "instances": instances}]}, 200)
+        monkeypatch.setattr(checks.connection, "probe", lambda *_, **__: told)
+        return list(
+            checks.announced(replace(scene, responses={"registry": Response("", {"service": "registry"}, 200)}))
+        )
 
     (fine,) = announced(1, 9)
     assert (fine.state, fine.found) == (State.OK, "counter")

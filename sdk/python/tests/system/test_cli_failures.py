@@ -18,7 +18,7 @@ from cli_shell import SECONDS, Shell, eventually, is_gone, keep, kept, locked_da
 from platform_process import MEMORY_PORT
 
 from soorma import local
-from soorma.cli import ports
+from soorma.cli.dev import processes
 from soorma.cli.exits import Exit
 
 
@@ -121,11 +121,11 @@ def test_the_kernels_addresses_are_understood(
     monkeypatch: pytest.MonkeyPatch, written: str, ours: str, collide: bool, order: str
 ) -> None:
     """Above as a little-endian kernel writes them: in words, each in the byte order of the machine."""
-    monkeypatch.setattr(ports, "sys", SimpleNamespace(byteorder=order))
+    monkeypatch.setattr(processes, "sys", SimpleNamespace(byteorder=order))
     if order == "big":
         words = [bytes.fromhex(written[at : at + 8]) for at in range(0, len(written), 8)]
         written = "".join(word[::-1].hex().upper() for word in words)
-    assert ports._collide(ports._address(written), ip_address(ours)) is collide
+    assert processes._collide(processes._address(written), ip_address(ours)) is collide
 
 
 @pytest.mark.behaviour("dev.says-what-is-wrong")
@@ -134,9 +134,9 @@ def test_a_listener_on_ipv6_is_named(shell: Shell) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("::", MEMORY_PORT + shell.offset))
         listener.listen()
-        assert not ports.is_free("127.0.0.1", MEMORY_PORT + shell.offset)
+        assert not processes.is_port_free("127.0.0.1", MEMORY_PORT + shell.offset)
         if sys.platform == "linux":
-            assert ports.holder("127.0.0.1", MEMORY_PORT + shell.offset).pid == os.getpid()
+            assert processes.port_holder("127.0.0.1", MEMORY_PORT + shell.offset).pid == os.getpid()
 
 
 @pytest.mark.behaviour("dev.says-what-is-wrong")
@@ -163,7 +163,7 @@ def test_a_start_that_takes_too_long_is_given_up(shell: Shell) -> None:
     refused = shell.soorma("dev", "--timeout", "0.3", exits=Exit.START_TIMEOUT).stderr
     assert "not healthy within 0.3 s and was stopped" in refused
     assert not shell.state.exists()
-    assert ports.is_free("127.0.0.1", MEMORY_PORT + shell.offset)
+    assert processes.is_port_free("127.0.0.1", MEMORY_PORT + shell.offset)
 
 
 @pytest.mark.behaviour("dev.says-what-is-wrong")

@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_terminal import Terminal
 from platform_process import clean_environment
 
-from soorma.cli import nouns
+from soorma.cli import commands
 
 HEAVY = {
     "aiohttp",
@@ -25,7 +26,7 @@ HEAVY = {
 }
 LISTING = """
 import sys
-from soorma.cli import main
+from soorma.cli.main import main
 sys.argv = ["soorma", *sys.argv[1:]]
 try:
     main()
@@ -72,12 +73,40 @@ def test_a_command_imports_little(tmp_path: Path, arguments: list[str]) -> None:
 
 @pytest.mark.behaviour("costs.imports")
 def test_a_list_of_commands_imports_none_of_them(tmp_path: Path) -> None:
-    homes = {home.module for name, home in nouns.HOMES.items() if name != "completion"}  # the root asks for that one
+    homes = {home.module for name, home in commands.HOMES.items() if name != "completion"}  # the root asks for that one
     assert homes & modules_of(tmp_path, "--help") == set()
     asked = modules_of(tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma ", COMP_CWORD="1")
     assert (homes | HEAVY) & asked == set()
     asked = modules_of(tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma events ", COMP_CWORD="2")
-    assert (homes | HEAVY) & asked == {"soorma.cli.events"}
+    assert (homes | HEAVY) & asked == {"soorma.cli.data.events"}
+
+
+@pytest.mark.behaviour("costs.imports")
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (
+            ["version"],
+            ["aiohttp", "asyncio", "msgspec", "rich.table", "soorma.cli.data.events", "soorma.cli.data.plans"],
+        ),
+        (["events", "--help"], ["aiohttp", "soorma.cli.data.plans"]),
+        (["state", "set", "plan", "key", "no json"], ["aiohttp", "soorma.cli.data.events"]),
+        (["state", "list", "plan"], ["soorma.cli.data.events", "soorma.agents"]),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(terminal: Terminal, arguments: list[str], unwanted: list[str]) -> None:
+    program = f"""
+import sys
+from soorma.cli.main import run
+run({arguments!r})
+print("IMPORTED", *sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program], env=terminal.env, capture_output=True, text=True, check=True, timeout=60
+    )
+    imported = done.stdout.partition("IMPORTED")[2].split()
+    assert "soorma.cli.main" in imported
+    assert not {"soorma_platform", *unwanted} & set(imported)
 
 
 @pytest.mark.behaviour("costs.imports")
@@ -89,7 +118,7 @@ def test_a_doctor_needs_no_http_client_and_no_server(tmp_path: Path) -> None:
 
 @pytest.mark.behaviour("command.complete-help")
 def test_what_is_listed_is_what_a_command_says_of_itself(tmp_path: Path) -> None:
-    for name, home in nouns.HOMES.items():
+    for name, home in commands.HOMES.items():
         said = subprocess.run(
             [sys.executable, "-P", "-m", "soorma.cli", name, "--help"],
             cwd=tmp_path,

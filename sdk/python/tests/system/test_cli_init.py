@@ -16,7 +16,8 @@ import pytest
 from cli_shell import SECONDS, SOORMA, Shell, read_until
 from platform_process import clean_environment
 
-from soorma.cli import init, services
+from soorma.cli import init
+from soorma.cli.dev import services
 from soorma.cli.exits import CommandError, Exit
 
 ROOT = Path(__file__).parents[2]

@@ -1,194 +1,150 @@
-"""`soorma state` and `soorma events` on the life and the past of plans, on a real platform."""
+"""`soorma state`: values, lists and conditions, as people and scripts use them, on a real platform."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+import json
+import time
 
 import pytest
-from platform_process import PlatformProcess
-from running import eventually
-from test_cli_data import Terminal, rows
+from cli_terminal import Terminal, rows
 
+from soorma import WorkflowState
 from soorma.cli.exits import Exit
-from soorma.cli.plans import Status
-from soorma_common.memory import STATUSES
+
+# --- Keys and values ---------------------------------------------------------------------------
+
+VALUES = [
+    '{"b": [1, 2.5, null, true], "a": {"ü": "\\u2028 \\u001b[31m"}}',
+    "-7",
+    "-0.5",
+    "123456789012345678901234567890",
+    "null",
+    '"text"',
+    "[]",
+]
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    """One platform, on which a plan is stalled at once; each test has a tenant of its own."""
-    with PlatformProcess(tmp_path_factory.mktemp("data"), {"SOORMA_LIMIT_PLAN_IDLE_SECONDS": "0"}) as running:
-        yield running
+@pytest.mark.behaviour("command.values")
+def test_values_come_back_as_they_went_in(terminal: Terminal) -> None:
+    for number, text in enumerate(VALUES, 1):
+        said = terminal.run("state", "set", "plan", f"key{number}", text).stdout
+        assert said == f"Set key{number} of plan plan at revision {number}\n"
+        said = terminal.run("state", "get", "plan", f"key{number}").stdout
+        assert "\x1b" not in said
+        assert repr(json.loads(said)) == repr(json.loads(text)), "the order of keys included"
+    entries = terminal.json("state", "list", "plan")["entries"]
+    assert [entry["value"] for entry in entries] == [json.loads(text) for text in VALUES]
+    found = terminal.json("state", "get", "plan", "key2")
+    assert (found["plan_id"], found["key"], found["revision"], found["tenant_id"]) == (
+        "plan",
+        "key2",
+        2,
+        terminal.tenant,
+    )
+    assert found["value"] == -7
 
 
-@pytest.fixture
-def terminal(shared: PlatformProcess, tmp_path: Path) -> Terminal:
-    return Terminal(shared, tmp_path)
+@pytest.mark.behaviour("command.values")
+def test_values_from_standard_input_and_plain_text(terminal: Terminal) -> None:
+    terminal.run("state", "set", "plan", "a", "-", stdin=b'{"from": "stdin"}\n')
+    assert terminal.json("state", "get", "plan", "a")["value"] == {"from": "stdin"}
+    terminal.run("state", "set", "plan", "a", "--string", "{no json")
+    assert terminal.json("state", "get", "plan", "a")["value"] == "{no json"
+    terminal.run("state", "set", "plan", "a", "-", "--string", stdin="zwei\nZeilen ü".encode())
+    assert terminal.json("state", "get", "plan", "a")["value"] == "zwei\nZeilen ü"
 
 
-@pytest.fixture
-def plan(terminal: Terminal) -> str:
-    """A plan of three revisions: `a` is set, `b` is set to null, `a` is removed and `b` set anew."""
-    terminal.set("p", "a", [1])
-    terminal.set("p", "b", None)
-    terminal.run("state", "delete", "p", "a")
-    terminal.set("p", "b", {"x": 1})
-    return "p"
+@pytest.mark.behaviour("command.values")
+@pytest.mark.parametrize("text", ["hello", "{'a': 1}", "NaN", "", "[1,", "1 2", r'"\ud800"', "--strnig"])
+def test_text_that_is_no_json_is_refused(terminal: Terminal, text: str) -> None:
+    refused = terminal.run("state", "set", "plan", "key", text, exits=Exit.USAGE)
+    assert "--string" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
 
 
-# --- The past ----------------------------------------------------------------------------------
+@pytest.mark.behaviour("command.values")
+def test_standard_input_that_is_no_text_is_refused(terminal: Terminal) -> None:
+    assert "no UTF-8" in terminal.run("state", "set", "plan", "key", "-", stdin=b"\xff", exits=Exit.USAGE).stderr
+    assert terminal.json("state", "plans") == {"plans": []}
 
 
-@pytest.mark.behaviour("command.time-travel")
-def test_a_plan_as_it_was(terminal: Terminal, plan: str) -> None:
-    assert rows(terminal.run("state", "at", plan, "2").stdout) == [["Key", "Value"], ["a", "[1]"], ["b", "null"]]
-    assert terminal.json("state", "at", plan, "1") == {
-        "plan_id": plan, "at": 1, "entries": [{"key": "a", "value": [1]}],
-    }  # fmt: skip
-    assert terminal.run("state", "at", plan, "2", "b").stdout == "null\n"
-    assert terminal.json("state", "at", plan, "4", "b") == {"plan_id": plan, "at": 4, "key": "b", "value": {"x": 1}}
-    terminal.run("state", "at", plan, "1", "b", exits=Exit.NOT_FOUND)
-    assert "revision 4" in terminal.run("state", "at", plan, "5", exits=Exit.NOT_FOUND).stderr
-    assert "no keys at revision 0" in terminal.run("state", "at", plan, "0").stderr
-    terminal.run("state", "delete", plan, "--all")
-    terminal.run("state", "at", plan, "2", exits=Exit.GONE)
+@pytest.mark.behaviour("command.values")
+def test_names_that_need_care(terminal: Terminal) -> None:
+    for plan, key in (("a/b c", "ü?&#%2F"), ("…", "-"), ("p", "x\x1b[2Jy")):
+        assert terminal.json("state", "set", plan, key, "1")["plan_id"] == plan
+        assert terminal.json("state", "list", plan)["entries"][0]["key"] == key
+        assert terminal.run("state", "get", plan, key).stdout == "1\n"
+    listed = terminal.run("state", "list", "p").stdout
+    assert "x\\u001b[2Jy" in listed
 
 
-@pytest.mark.behaviour("command.time-travel")
-def test_what_revisions_differ_in(terminal: Terminal, plan: str) -> None:
-    assert rows(terminal.run("state", "diff", plan, "1", "4").stdout) == [
-        ["Key", "Change", "Before", "After"],
-        ["a", "removed", "[1]", "-"],
-        ["b", "added", "-", '{"x":1}'],
-    ]
-    assert terminal.json("state", "diff", plan, "2") == {
-        "plan_id": plan,
-        "from": 2,
-        "to": 4,
-        "changes": [
-            {"key": "a", "change": "removed", "before": [1]},
-            {"key": "b", "change": "changed", "before": None, "after": {"x": 1}},
-        ],
-    }
-    assert "the same at revisions 4 and 4" in terminal.run("state", "diff", plan, "4").stderr
-    assert "the same at revisions 0 and 0" in terminal.run("state", "diff", plan, "0", "0").stderr
-    assert "nope" in terminal.run("state", "diff", "nope", "0", exits=Exit.NOT_FOUND).stderr
+# --- Lists and conditions ----------------------------------------------------------------------
 
 
-@pytest.mark.behaviour("command.time-travel")
-def test_restoring_a_key(terminal: Terminal, plan: str) -> None:
-    assert terminal.run("state", "restore", plan, "a", "1").stdout == "Set a of plan p to what it was at revision 1\n"
-    assert terminal.json("state", "restore", plan, "b", "1") == {
-        "plan_id": plan, "key": "b", "at": 1, "was_there": False,
-    }  # fmt: skip
-    assert terminal.json("state", "at", plan, "6")["entries"] == [{"key": "a", "value": [1]}]
-    assert "it was missing" in terminal.run("state", "restore", plan, "b", "1").stdout
-    terminal.run("state", "restore", plan, "a", "99", exits=Exit.NOT_FOUND)
+@pytest.mark.behaviour("command.lists")
+def test_list_and_plans(terminal: Terminal) -> None:
+    terminal.set("plan-a", "first", {"x": 1})
+    terminal.set("plan-a", "second", "y" * 1000)
+    terminal.run("state", "set", "plan-b", "key", "1", "--ttl", "3600")
+
+    heading, first, second = rows(terminal.run("state", "list", "plan-a").stdout)
+    assert heading == ["Key", "Value", "Revision", "Updated", "Expires"]
+    assert first[:3] == ["first", '{"x":1}', "1"]
+    assert second[1].endswith("y…")
+    assert second[4] == "-"
+    assert rows(terminal.run("state", "list", "plan-b").stdout)[1][4] > time.strftime("%Y")
+    found = terminal.json("state", "list", "plan-a", "--prefix", "sec")
+    assert found["plan_id"] == "plan-a"
+    assert found["revision"] == 2
+    assert [(entry["key"], entry["value"]) for entry in found["entries"]] == [("second", "y" * 1000)]
+
+    assert [row[:3] for row in rows(terminal.run("state", "plans").stdout)] == [
+        ["Plan", "Status", "Keys"],
+        ["plan-b", "active", "1"],
+        ["plan-a", "active", "2"],
+    ], "the newest first"
+    assert [plan["plan_id"] for plan in terminal.json("state", "plans")["plans"]] == ["plan-a", "plan-b"]
 
 
-@pytest.mark.behaviour("command.time-travel")
-def test_forking_a_plan(terminal: Terminal, plan: str) -> None:
-    said = terminal.run("state", "fork", plan, "new", "--at", "2").stdout
-    assert said == "Plan new begins with the keys of plan p at revision 2\n"
-    assert [entry["value"] for entry in terminal.json("state", "list", "new")["entries"]] == [[1], None]
-    assert terminal.json("state", "fork", plan, "newer") == {"plan_id": "newer", "from": plan, "at": 4}
-    told = rows(terminal.run("state", "history", "newer").stdout)[1]
-    assert (told[0], told[2:]) == ("1", ["fork", "-", '{"plan_id":"p","revision":4}', "-", "-"])
-    terminal.run("state", "fork", plan, "new", exits=Exit.CONFLICT)
-    terminal.run("state", "fork", "nothing", "newest", exits=Exit.NOT_FOUND)
-    terminal.run("state", "fork", plan, "newest", "--user", "another", exits=Exit.NOT_FOUND)
-
-
-# --- The life ----------------------------------------------------------------------------------
-
-
-@pytest.mark.behaviour("command.plan-life")
-def test_ending_plans_and_listing_them_by_status(terminal: Terminal) -> None:
-    assert [status.value for status in Status] == list(STATUSES)
-    for name in ("done", "lost", "off", "goes-on"):
-        terminal.set(name, "k", 1)
-    assert terminal.run("state", "complete", "done", "-7").stdout == "Plan done is completed\n"
-    assert terminal.json("state", "fail", "lost", "--reason", "no luck") == {"plan_id": "lost", "status": "failed"}
-    assert terminal.run("state", "cancel", "off", "--reason", "-", stdin=b"not now").stdout == "Plan off is cancelled\n"
-    found = {one["plan_id"]: one for one in terminal.json("state", "plans")["plans"]}
-    assert (found["done"]["result"], found["lost"]["reason"], found["off"]["reason"]) == (-7, "no luck", "not now")
-    listed = rows(terminal.run("state", "plans").stdout)
-    assert listed[0][:3] == ["Plan", "Status", "Keys"]
-    assert {row[0]: row[1] for row in listed[1:]} == {
-        "done": "completed", "lost": "failed", "off": "cancelled", "goes-on": "active",
-    }  # fmt: skip
-    for status, name in (("completed", "done"), ("failed", "lost"), ("cancelled", "off"), ("active", "goes-on")):
-        assert [one["plan_id"] for one in terminal.json("state", "plans", "--status", status)["plans"]] == [name]
-    assert "completed" in terminal.run("state", "fail", "done", "--reason", "late", exits=Exit.CONFLICT).stderr
-    terminal.run("state", "fail", "goes-on", exits=Exit.USAGE)
-    terminal.run("state", "complete", "goes-on", "no JSON", exits=Exit.USAGE)
-    for command in (["complete"], ["fail", "--reason", "lost"], ["cancel"]):
-        ending, *more = command
-        refused = terminal.run("state", ending, "tpyo", *more, exits=Exit.NOT_FOUND).stderr
-        assert "there is no plan 'tpyo'" in refused
-        assert "--force" in refused
-        assert (
-            terminal.json("state", ending, f"unwritten-{ending}", *more, "--force")["plan_id"] == f"unwritten-{ending}"
-        )
-    terminal.run("state", "plans", "--status", "lost", exits=Exit.USAGE)
-
-
-@pytest.mark.behaviour("command.plan-life")
-def test_stalled_plans(terminal: Terminal) -> None:
-    for name in ("waits", "ends"):
-        terminal.set(name, "k", 1)
-        terminal.run("events", "publish", "begun", "--topic", "business-facts", "--plan", name)
-    terminal.set("quiet", "k", 1)
-
-    asyncio.run(until_stalled(terminal, ["ends", "waits"]))
-    assert rows(terminal.run("state", "plans", "--stalled").stdout)[1][:2] == ["ends", "stalled"]
-    terminal.run("state", "complete", "ends")
-    assert [one["plan_id"] for one in terminal.json("state", "plans", "--stalled")["plans"]] == ["waits"]
-
-
-async def until_stalled(terminal: Terminal, plans: list[str]) -> None:
+@pytest.mark.behaviour("command.lists")
+async def test_lists_are_whole_however_many_pages(terminal: Terminal) -> None:
     async with terminal.context() as context:
-
-        async def are() -> bool:
-            return [plan.plan_id async for plan in context.memory.list_plans(stalled=True)] == plans
-
-        await eventually(are)
-
-
-# --- Timers ------------------------------------------------------------------------------------
-
-
-@pytest.mark.behaviour("command.timers")
-def test_events_for_later(terminal: Terminal) -> None:
-    publish = ("events", "publish", "tick", "--topic", "business-facts")
-    soon = terminal.run(*publish, "--delay", "3600", "--plan", "p").stdout.strip()
-    at = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
-    late = terminal.json(*publish, "--at", at.isoformat())["id"]
-    found = terminal.json("events", "timers")["timers"]
-    assert [one["id"] for one in found] == [soon, late]
-    assert datetime.fromisoformat(found[1]["due_at"]) == at
-    assert [one["id"] for one in terminal.json("events", "timers", "--plan", "p")["timers"]] == [soon]
-    assert rows(terminal.run("events", "timers").stdout)[0] == ["Id", "Due", "Type", "Topic", "Plan"]
-    assert terminal.run("events", "cancel", soon).stdout == f"Event {soon} will not be published\n"
-    terminal.run("events", "cancel", soon, exits=Exit.NOT_FOUND)
-    assert terminal.json("events", "cancel", late) == {"id": late, "cancelled": True}
-    assert "waits to be published" in terminal.run("events", "timers").stderr
+        state = WorkflowState(context.memory, "large")
+        for start in (0, 900):
+            await state.update({f"key-{number:05}": number for number in range(start, start + 900)})
+        async with asyncio.TaskGroup() as group:
+            for _ in range(1100):
+                group.create_task(state.record_action("step"))
+    entries = (await asyncio.to_thread(terminal.json, "state", "list", "large"))["entries"]
+    assert [entry["value"] for entry in entries] == list(range(1800))
+    found = await asyncio.to_thread(terminal.json, "state", "actions", "large")
+    assert [action["number"] for action in found["actions"]] == list(range(1, 1101))
+    changes = (await asyncio.to_thread(terminal.json, "state", "history", "large"))["changes"]
+    assert len(changes) == 1800 + 1100
+    assert sorted(changes, key=lambda change: change["revision"]) == changes
 
 
-@pytest.mark.behaviour("command.timers")
-@pytest.mark.parametrize(
-    "when",
-    [
-        ("--delay", "-1"),
-        ("--at", "soon"),
-        ("--at", "2030-01-01T12:00:00"),
-        ("--at", "20300101T120000Z"),
-        ("--delay", "1", "--at", "x"),
-    ],
-)
-def test_a_time_that_is_none_is_refused(terminal: Terminal, when: tuple[str, ...]) -> None:
-    terminal.run("events", "publish", "tick", "--topic", "business-facts", *when, exits=Exit.USAGE)
-    assert terminal.json("events", "timers")["timers"] == []
+@pytest.mark.behaviour("command.conditions")
+def test_compare_and_set(terminal: Terminal) -> None:
+    terminal.run("state", "set", "plan", "key", "1", "--if-revision", "0")
+    refused = terminal.run("state", "set", "plan", "key", "2", "--if-revision", "0", exits=Exit.CONFLICT)
+    assert "is at revision 1, not 0" in refused.stderr
+    assert terminal.json("state", "set", "plan", "key", "2", "--if-revision", "1")["revision"] == 2
+    terminal.run("state", "delete", "plan", "key", "--if-revision", "1", exits=Exit.CONFLICT)
+    terminal.run("state", "delete", "plan", "key", "--if-revision", "2")
+
+
+@pytest.mark.behaviour("command.conditions")
+def test_delete(terminal: Terminal) -> None:
+    for key in ("a", "b", "c", "d"):
+        terminal.set("plan", key, 1)
+    done = terminal.run("state", "delete", "plan", "a", "nope")
+    assert done.stdout == "Deleted 1 key of plan plan\n"
+    assert "there was no key nope" in done.stderr
+    assert terminal.json("state", "delete", "plan", "b", "a") == {"plan_id": "plan", "deleted": 1, "missing": ["a"]}
+    assert [entry["key"] for entry in terminal.json("state", "list", "plan")["entries"]] == ["c", "d"]
+    assert terminal.json("state", "delete", "plan", "--all") == {"plan_id": "plan", "deleted": 2, "missing": []}
+    assert terminal.json("state", "plans")["plans"] == []
+    for wrong in (["plan"], ["plan", "a", "--all"], ["plan", "a", "b", "--if-revision", "1"]):
+        terminal.run("state", "delete", *wrong, exits=Exit.USAGE)

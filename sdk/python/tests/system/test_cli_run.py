@@ -22,7 +22,7 @@ from soorma import WorkflowState
 from soorma.calls import caller_for
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.run.changes import changes
-from soorma.cli.run.output import LONGEST_LINE, Style, whole_lines
+from soorma.cli.run.log import LONGEST_LINE, Style, whole_lines
 from soorma.cli.run.targets import parse
 
 EXAMPLES = Path(__file__).parents[4] / "examples"

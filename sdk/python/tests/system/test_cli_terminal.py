@@ -11,14 +11,17 @@ import struct
 import subprocess
 import termios
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_shell import SECONDS, SOORMA, Shell
+from cli_terminal import COMMANDS, Terminal
 
-from soorma.cli import nouns, shown
+from soorma.cli import commands, output
 from soorma.cli.exits import Exit
 
+README = Path(__file__).parents[2] / "README.md"
 PLAN = "4071009d-1111-2222-3333-44445555666"
 
 
@@ -126,12 +129,12 @@ def test_tables_and_logs_at_80_columns(shell: Shell, person: Person) -> None:
 @pytest.mark.behaviour("command.tables")
 def test_the_newest_of_many(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"number": number} for number in range(150)]
-    assert [row["number"] for row in shown.newest(rows, "number", None)] == list(range(149, 49, -1))
+    assert [row["number"] for row in output.newest(rows, "number", None)] == list(range(149, 49, -1))
     assert "the newest 100 of 150" in capsys.readouterr().err
-    assert [row["number"] for row in shown.newest(rows, "number", 2)] == [149, 148]
+    assert [row["number"] for row in output.newest(rows, "number", 2)] == [149, 148]
     assert capsys.readouterr().err == ""
-    assert shown.some(rows, "number", None) == rows
-    assert [row["number"] for row in shown.some(rows, "number", 2)] == [148, 149]
+    assert output.some(rows, "number", None) == rows
+    assert [row["number"] for row in output.some(rows, "number", 2)] == [148, 149]
 
 
 @pytest.mark.behaviour("command.snake-case")
@@ -184,19 +187,16 @@ def test_an_outage_is_told_before_it_ends_the_command(shell: Shell) -> None:
 
 # --- Help ----------------------------------------------------------------------------------
 
-COMMANDS = [
+PAGES = [
     [],
-    ["dev"],
-    ["serve"],
-    ["version"],
-    *([name] for name in nouns.HOMES),
+    *([name] for name in commands.HOMES),
     *(["events", name] for name in ("tail", "publish", "groups", "dead-letters", "replay", "timers", "cancel")),
     *(["state", name] for name in ("plans", "list", "get", "set", "delete", "history", "watch", "fork", "complete")),
 ]
 
 
 @pytest.mark.behaviour("command.help-fits")
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("command", PAGES, ids=" ".join)
 def test_help_fits_the_terminal(person: Person, command: list[str]) -> None:
     code, said = person.runs(*command, "--help")
     assert code == Exit.OK
@@ -204,3 +204,20 @@ def test_help_fits_the_terminal(person: Person, command: list[str]) -> None:
     assert not [line for line in said.splitlines() if len(line) > 80]
     assert not re.search(r"[a-z]-$", said, flags=re.MULTILINE), "a word is broken"
     assert "…" not in said.replace("SOORMA_…", "").replace("(…000", "").replace("KEY…", "").replace("ID…", "")
+
+
+def listed(help_text: str) -> list[str]:
+    """The commands that a help lists."""
+    return re.findall(r"^  ([a-z][a-z-]*) ", help_text.partition("\nCommands:\n")[2], flags=re.MULTILINE)
+
+
+@pytest.mark.behaviour("command.complete-help")
+def test_help_and_readme_name_every_command(terminal: Terminal) -> None:
+    told = terminal.process("--help").stdout
+    assert all(noun in told for noun in commands.HOMES)
+    found = {f"{noun} {name}" for noun in commands.HOMES for name in listed(terminal.process(noun, "--help").stdout)}
+    assert found == {" ".join(command[:2]) for command in COMMANDS}
+    section = README.read_text("utf-8").partition("\n## The command\n")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `soorma ([a-z]+ [a-z-]+)", section, flags=re.MULTILINE)) == found
+    codes = " ".join(terminal.process("dev", "--help").stdout.split())
+    assert all(f"{code.value} {code.meaning}" in codes for code in Exit)

@@ -85,7 +85,7 @@ def test_the_wheel_tells_its_licence_and_its_command(wheel: Path) -> None:
     metadata = {name.partition("/")[2]: data for name, data in contents(wheel).items() if ".dist-info/" in name}
     assert metadata["licenses/LICENSE"] == LICENSE.read_bytes()
     assert b"License-Expression: MIT\nLicense-File: LICENSE\n" in metadata["METADATA"]
-    assert b"soorma = soorma.cli:main" in metadata["entry_points.txt"]
+    assert b"soorma = soorma.cli.main:main" in metadata["entry_points.txt"]
 
 
 @pytest.mark.behaviour("install.wheel")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soorma.cli.tables import GAP, Column, draw
+from soorma.cli.output import GAP, Column, draw
 
 pytestmark = pytest.mark.behaviour("command.tables")
 PLAN = "4071009d-1111-2222-3333-444455556661"

@@ -1,6 +1,6 @@
 """`python -m soorma.cli`: the same as `soorma`, for where its script is not on the PATH."""
 
-from soorma.cli import main
+from soorma.cli.main import main
 
 if __name__ == "__main__":
     main()

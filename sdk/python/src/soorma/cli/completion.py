@@ -14,7 +14,7 @@ import typer
 from typer._completion_classes import completion_init  # the library has no public way to what its own
 from typer._completion_shared import get_completion_script  # option would install into a user's files
 
-from soorma.cli import screen
+from soorma.cli import output
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -35,7 +35,7 @@ STEPS = {
     Shell.ZSH: 'add to ~/.zshrc, after compinit: eval "$(soorma completion zsh)"',
     Shell.FISH: "say once: soorma completion fish >~/.config/fish/completions/soorma.fish",
 }
-"""How every new shell comes to have it."""
+"""The steps by which every new shell comes to have it."""
 
 _HELP = "\n".join(
     [
@@ -48,9 +48,9 @@ _HELP = "\n".join(
 
 @app.command(help=_HELP, epilog="Exit codes are listed by: soorma dev --help")
 def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
-    screen.say(get_completion_script(prog_name="soorma", complete_var=VARIABLE, shell=shell.value))
+    output.say(get_completion_script(prog_name="soorma", complete_var=VARIABLE, shell=shell.value))
     if sys.stdout.isatty():
-        screen.note(f"to have it in every new shell, {STEPS[shell]}")
+        output.note(f"to have it in every new shell, {STEPS[shell]}")
 
 
 def prepare() -> None:

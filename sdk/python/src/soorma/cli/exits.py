@@ -1,9 +1,22 @@
-"""How the command ends: one number for each thing that a script may want to react to."""
+"""The exit codes of the command, one for each thing that a script may want to react to."""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import Self
+
+from soorma_common.errors import (
+    Conflict,
+    EventIdConflict,
+    HistoryGone,
+    InvalidRequest,
+    NotFound,
+    PlanEnded,
+    PlanExists,
+    SoormaError,
+    Unavailable,
+)
+from soorma_common.starting import FolderUnwritable, MigrationNeeded, PortTaken, RecordInUse, RecordUnusable
 
 
 class Exit(IntEnum):
@@ -53,3 +66,25 @@ class CommandError(Exception):
         super().__init__(message)
         self.exit_code = exit_code
         self.message = message
+
+
+_EXITS: tuple[tuple[type[SoormaError], Exit], ...] = (
+    (PortTaken, Exit.PORT_TAKEN),
+    (RecordInUse, Exit.RUNNING_ELSEWHERE),
+    (FolderUnwritable, Exit.UNWRITABLE),
+    (RecordUnusable, Exit.DATABASE),
+    (MigrationNeeded, Exit.NEEDS_BUILD),
+    (Unavailable, Exit.UNAVAILABLE),
+    (NotFound, Exit.NOT_FOUND),
+    (Conflict, Exit.CONFLICT),
+    (EventIdConflict, Exit.CONFLICT),
+    (PlanEnded, Exit.CONFLICT),
+    (PlanExists, Exit.CONFLICT),
+    (HistoryGone, Exit.GONE),
+    (InvalidRequest, Exit.USAGE),
+)
+
+
+def exit_of(error: SoormaError) -> Exit:
+    """The exit code that tells what kind of failure this is."""
+    return next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.REFUSED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import keyword
 import os
 import re
@@ -20,9 +19,10 @@ from typing import Annotated
 
 import typer
 
-from soorma.cli import screen
+from soorma.cli import output
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.given import Json
+from soorma.cli.parameters import Json
+from soorma_common.terminal import plain
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -75,13 +75,13 @@ def init(
     content = dict(rendered(kind, words))
     _make(folder, content)
     if as_json:
-        screen.say(json.dumps({**words, "type": kind.value, "folder": str(folder), "files": sorted(content)}, indent=2))
+        output.say_json_facts({**words, "type": kind.value, "folder": str(folder), "files": sorted(content)})
         return
-    screen.say(f"Made {folder}: {len(content)} files, its README tells what is where.\n\nNext:")
+    output.say(f"Made {folder}: {len(content)} files, its README tells what is where.\n\nNext:")
     steps = [f"cd {name}", "python -m pytest", "soorma dev --build", STARTS[kind].format(package=package)]
     if find_spec("pytest") is None:
         steps.insert(1, "pip install pytest")
-    screen.say("\n".join(f"  {step}" for step in steps))
+    output.say("\n".join(f"  {step}" for step in steps))
 
 
 def package_of(name: str) -> str:
@@ -150,4 +150,4 @@ def _refuse_if_used(folder: Path) -> None:
 
 
 def _unfit(name: str, why: str) -> CommandError:
-    return CommandError(Exit.USAGE, screen.plain(f"{name!r} cannot be a project's name: {why}"))
+    return CommandError(Exit.USAGE, plain(f"{name!r} cannot be a project's name: {why}"))

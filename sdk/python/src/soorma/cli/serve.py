@@ -4,32 +4,59 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated, Any
 
-from soorma.cli import launch, services
+import typer
+
+from soorma.cli.dev import services
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.folder import Folder
 from soorma_common.errors import SoormaError
-from soorma_common.starting import exit_status
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+_HELP = """Run the services in the foreground, until SIGINT or SIGTERM, for a supervisor such as systemd.
+
+Without names: all services. The embedded database has one process, so a part of them is refused. Settings \
+come from SOORMA_... variables too; options win. Exit codes are those of soorma dev --help.
+
+\b
+Examples:
+  soorma serve
+  soorma serve --port-offset 100 --database /var/lib/soorma/soorma.db
+"""
 
 
-def serve(chosen: list[str], *, host: str | None, offset: int | None, database: Path | None) -> None:
-    """Runs the services until SIGINT or SIGTERM; CommandError if they cannot."""
-    _check(chosen)
-    from soorma.cli import runner  # noqa: PLC0415 - imports the platform
+@app.command(help=_HELP)
+def serve(
+    chosen: Annotated[
+        list[str] | None, typer.Argument(metavar="SERVICE", help="gateway, registry, events, memory; all if left out.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Loopback address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port_offset: Annotated[
+        int | None,
+        typer.Option(min=0, max=services.MOST_OFFSET, metavar="N", help="Add this to all ports.", show_default="0"),
+    ] = None,
+    database: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The database file.", show_default="that of soorma dev")
+    ] = None,
+) -> None:
+    _check(chosen or [])
+    from soorma.cli.dev import platform  # noqa: PLC0415 - --help does without these
+    from soorma.cli.dev.folder import Folder  # noqa: PLC0415
+    from soorma_platform.settings import Settings  # noqa: PLC0415
 
     if database is None and not os.environ.get("SOORMA_DATABASE"):
         database = Folder.nearest().database
-    given = {"host": host, "port_offset": offset, "database": database}
+    named: dict[str, Any] = {"host": host, "port_offset": port_offset, "database": database}
     try:
-        settings = runner.settings(**{name: value for name, value in given.items() if value is not None})
+        settings = Settings.from_env(**{name: value for name, value in named.items() if value is not None})
     except SoormaError as error:
         raise CommandError(Exit.USAGE, error.message) from error
-    wanted = launch.Wanted(settings.host, settings.port_offset, settings.database, settings.may_migrate, 0)
-    launch.check_ports(wanted)
-    try:
-        runner.serve(settings)
-    except SoormaError as error:
-        raise launch.why_it_ended(wanted, exit_status(error), error.message) from error
+    options = platform.Options(settings.host, settings.port_offset, settings.database, settings.may_migrate, 0)
+    platform.check_ports(options)
+    platform.run_here(options)
 
 
 def _check(chosen: list[str]) -> None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from soorma.cli import screen
+import typer
+
+from soorma.cli import output
 from soorma_common import __version__
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-def version(*, as_json: bool) -> None:
-    """Shows version, Python and place."""
+
+@app.command(help="Show the version, the Python and where it is installed.")
+def version(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    show_version(as_json=as_json)
+
+
+def show_version(*, as_json: bool) -> None:
+    """Prints version, Python and place."""
     place = str(Path(__file__).resolve().parents[1])
     python = sys.version.split(maxsplit=1)[0]
     if as_json:
         facts = {"version": __version__, "python": python, "executable": sys.executable, "installed": place}
-        screen.say(json.dumps(facts, indent=2))
+        output.say_json_facts(facts)
     else:
-        screen.say(f"soorma {__version__} (Python {python}, {sys.executable})\ninstalled in {place}")
+        output.say(f"soorma {__version__} (Python {python}, {sys.executable})\ninstalled in {place}")

@@ -12,7 +12,7 @@ from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
-from soorma.cli.run import output
+from soorma.cli.run import log
 from soorma.cli.run.child import Word
 from soorma.cli.run.targets import Wanted
 
@@ -68,7 +68,7 @@ class AgentProcess:
 
     @property
     def seconds(self) -> float:
-        """How long ago it was started."""
+        """Seconds since it was started."""
         return time.monotonic() - self.began
 
     async def wait(self) -> int:
@@ -112,7 +112,7 @@ class AgentProcess:
 
 
 def cause(status: int) -> str:
-    """What an exit status says about how the process has ended."""
+    """The cause of an end, as an exit status tells it."""
     if status >= 0:
         return f"exit status {status}"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else "unknown"
@@ -127,11 +127,11 @@ async def _read(descriptor: int, take: Take) -> None:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     try:
-        while chunk := await reader.read(output.LONGEST_LINE):
+        while chunk := await reader.read(log.LONGEST_LINE):
             buffer += chunk
-            if lines := output.whole_lines(buffer):
+            if lines := log.whole_lines(buffer):
                 await take(lines)
     finally:
         transport.close()
-    if lines := output.whole_lines(buffer, at_end=True):
+    if lines := log.whole_lines(buffer, at_end=True):
         await take(lines)

@@ -1,4 +1,4 @@
-"""Noticing that a folder's Python files have changed, by looking at their times again and again."""
+"""Changes of a folder's Python files, noticed by looking at their times again and again."""
 
 from __future__ import annotations
 

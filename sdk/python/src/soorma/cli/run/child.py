@@ -18,7 +18,7 @@ BROKEN = 78
 
 
 class Word(TypedDict, total=False):
-    """What the process says of itself.
+    """The word of a process about itself.
 
     `drain`: the agent runs, and takes at most so many seconds to end. `broken`: the author's mistake, for which there
     is no agent. `why`: the reason for which it ends.
@@ -36,7 +36,7 @@ def main(guard: int, words: int, place: str, attribute: str) -> int:
     os.close(guard)
     os.set_inheritable(words, False)
     sys.argv = [place]
-    from soorma.cli.run.loading import Broken, load  # noqa: PLC0415 - announce first: this takes a while
+    from soorma.cli.run.loader import Broken, load  # noqa: PLC0415 - announce first: this takes a while
     from soorma_common.errors import InvalidRequest, SoormaError  # noqa: PLC0415
 
     try:

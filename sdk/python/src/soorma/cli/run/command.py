@@ -1,4 +1,4 @@
-"""`soorma run`: its arguments, and what is said before the agents start."""
+"""`soorma run`: its arguments, and the platform that the agents will use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from soorma.cli import peek
+from soorma.cli import connection
+from soorma.cli.connection import config_for
 from soorma.cli.exits import CommandError, Exit
-from soorma.cli.reach import config_for
 from soorma.cli.run.targets import Wanted, parse
 from soorma_common.errors import SoormaError
 
@@ -56,7 +56,7 @@ def run(
 
 
 async def _run(wanted: list[Wanted], *, reload: bool) -> None:
-    from soorma.cli.run.output import Style  # noqa: PLC0415 - --help does without
+    from soorma.cli.run.log import Style  # noqa: PLC0415 - --help does without
     from soorma.cli.run.supervisor import Supervisor  # noqa: PLC0415
 
     style = Style.of([each.label for each in wanted], terminal=sys.stdout.isatty(), env=os.environ)
@@ -68,7 +68,7 @@ async def _run(wanted: list[Wanted], *, reload: bool) -> None:
 def _platform() -> str:
     """Which platform the agents will use, and whether it is there."""
     config = config_for(None, None)
-    answer = peek.ask(config.events_url, "/health", seconds=LOOK_SECONDS)
+    answer = connection.probe(config.events_url, "/health", seconds=LOOK_SECONDS)
     said = f"uses the platform {config.origin}: events at {config.events_url}"
     if answer.trouble:
         return f"{said}; {answer.trouble}: the agents wait for it, and `soorma dev --build` starts one"

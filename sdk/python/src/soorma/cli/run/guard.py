@@ -1,4 +1,4 @@
-"""Ends the agents of a `soorma run` that was killed itself, of which its children learn nothing.
+"""The guard that ends the agents of a `soorma run` which was killed: they learn nothing of that.
 
 A process of its own, started with this file. Each agent's process announces itself on its standard input with `+PID`,
 the supervisor signs it off with `-PID`. The end of the input means that the supervisor is dead: whoever is still

@@ -1,4 +1,4 @@
-"""Looks after agents, each in a process of its own: starts them, starts them again, ends them all."""
+"""The supervisor of agents, each in a process of its own: starts, restarts and ends them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from soorma.cli.run import guard
 from soorma.cli.run.agent_process import AgentProcess, cause
 from soorma.cli.run.changes import changes
 from soorma.cli.run.child import BROKEN
-from soorma.cli.run.output import Style, Writer
+from soorma.cli.run.log import Style, Writer
 from soorma.cli.run.targets import Wanted
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
@@ -100,11 +100,11 @@ class Supervisor:
             os.write(self._guard, b"-%d\n" % process.pid)
 
     def is_ending(self) -> bool:
-        """Whether all are to end."""
+        """True if all are to end."""
         return self._ending.is_set()
 
     def is_hurried(self) -> bool:
-        """Whether they are to end at once."""
+        """True if they are to end at once."""
         return self._is_hurried
 
     async def give_up(self, reason: str) -> None:

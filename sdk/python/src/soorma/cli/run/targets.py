@@ -1,4 +1,4 @@
-"""What `soorma run` is asked to run: `module:agent` or `path/to/file.py:agent`, perhaps several times."""
+"""Targets of `soorma run`: `module:agent` or `path/to/file.py:agent`, perhaps several times."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Target:
 
     @property
     def is_file(self) -> bool:
-        """Whether the place is the path of a file."""
+        """True if the place is the path of a file."""
         return _is_file(self.place)
 
     @property

@@ -6,14 +6,15 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
 
 import apsw
 
 from soorma_common.errors import Unavailable
-from soorma_common.starting import DATABASE, IN_USE
+from soorma_common.starting import RecordInUse, RecordUnusable
 from soorma_platform.stores.sqlite.database import BUSY_MS, FailuresNamed, connect, migrate, migrations
+from soorma_platform.stores.sqlite.examination import damage_of, read_only, schema_of
 from soorma_platform.stores.sqlite.statements import Select, execute
+from soorma_platform.stores.tools import Contents
 
 STEP_PAGES = 64
 """Pages that are copied and flushed at once, 256 KiB: a commit must not wait behind much of a copy for the disk."""
@@ -21,26 +22,10 @@ STEP_PAGES = 64
 NEVER_GIVEN = 10**12
 """How far positions of the log jump on a restore, so that none is given again to another event."""
 
-_TABLES = {"plans", "entries", "history", "events", "deliveries", "dead_letters"}
 _FLUSH = getattr(os, "fdatasync", os.fsync)
 
 Tell = Callable[[float], None]
 """Hears how much is copied: 1.0 is all of it."""
-
-
-class Contents(NamedTuple):
-    """What a record holds. `schema` counts its migrations, `revisions` the commits of all plans, `events` those kept.
-
-    `log_end` is the highest position that was given, `deliveries` are events that groups have not done with.
-    """
-
-    plans: int
-    revisions: int
-    events: int
-    log_end: int
-    deliveries: int
-    dead_letters: int
-    schema: int = 0
 
 
 _contents = Select("contents", Contents)
@@ -65,11 +50,10 @@ def copy(source: Path, target: Path, tell: Tell = lambda _: None) -> None:
 def examine(path: Path, told_as: Path) -> Contents:
     """What a copy holds. Unavailable if what it is a copy of is damaged, no record, or of a newer Soorma."""
     with FailuresNamed(told_as), closing(_reader(path, told_as)) as connection:
-        if damage := _damage(connection):
+        if damage := damage_of(connection, "integrity_check"):
             raise _unfit(told_as, f"is damaged ({damage}); take an earlier backup")
-        schema = int(connection.pragma("user_version"))
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        if not schema or not tables >= _TABLES:
+        schema, is_ours = schema_of(connection)
+        if not schema or not is_ours:
             raise _unfit(told_as, "is a database, but no record of Soorma's")
         if schema > len(migrations()):
             raise _unfit(
@@ -163,19 +147,14 @@ def _fold(path: Path, log: Path) -> None:
             return
         raise
     if log.exists():
-        raise Unavailable(
-            f"another process has the database {path} open; end it first (`fuser {path}` names it)",
-            exit_status=IN_USE,
-        )
+        raise RecordInUse(f"another process has the database {path} open; end it first (`fuser {path}` names it)")
 
 
 def _reader(path: Path, told_as: Path) -> apsw.Connection:
     """A connection that writes nothing, and sees one moment for as long as it is open."""
     with FailuresNamed(told_as):
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        connection = read_only(path, BUSY_MS)
         try:
-            connection.set_busy_timeout(BUSY_MS)
             connection.execute("BEGIN")
             connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
         except (apsw.CorruptError, apsw.NotADBError) as error:
@@ -197,13 +176,5 @@ def _new(path: Path) -> apsw.Connection:
     return connection
 
 
-def _damage(connection: apsw.Connection) -> str:
-    try:
-        (told,) = connection.execute("PRAGMA integrity_check(1)").fetchone() or ("nothing was told",)
-    except apsw.CorruptError as error:
-        return str(error)
-    return "" if told == "ok" else str(told)
-
-
-def _unfit(path: Path, what: str) -> Unavailable:
-    return Unavailable(f"{path} {what}", exit_status=DATABASE)
+def _unfit(path: Path, what: str) -> RecordUnusable:
+    return RecordUnusable(f"{path} {what}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 
 from soorma_common.errors import Unavailable
-from soorma_common.starting import DATABASE, NEEDS_MIGRATION
+from soorma_common.starting import MigrationNeeded, RecordUnusable
 from soorma_platform.stores.sqlite.locking import PRIVATE_FILE
 
 BUSY_MS = 3000
@@ -74,7 +74,7 @@ def _named(path: Path, error: apsw.Error) -> Unavailable | None:
             return Unavailable(f"the database {path} is closed, the platform is stopping")
         case _:
             return None
-    return Unavailable(what, exit_status=DATABASE)
+    return RecordUnusable(what)
 
 
 def connect(path: Path) -> apsw.Connection:
@@ -103,17 +103,15 @@ def migrate(connection: apsw.Connection, path: Path, *, allowed: bool = True) ->
     with FailuresNamed(path):
         version = int(connection.pragma("user_version"))
         if version > len(steps):
-            raise Unavailable(
+            raise RecordUnusable(
                 f"the database {path} was made by a newer Soorma (schema {version}, this one knows {len(steps)}); "
-                "install that version or a later one",
-                exit_status=DATABASE,
+                "install that version or a later one"
             )
         if version == len(steps):
             return 0
         if version and not allowed:
-            raise Unavailable(
-                f"the database {path} is of an earlier Soorma; run `soorma dev --build` to migrate it",
-                exit_status=NEEDS_MIGRATION,
+            raise MigrationNeeded(
+                f"the database {path} is of an earlier Soorma; run `soorma dev --build` to migrate it"
             )
         with connection:
             for step in steps[version:]:

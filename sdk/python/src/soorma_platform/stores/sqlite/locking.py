@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from soorma_common.errors import Unavailable
-from soorma_common.starting import IN_USE, UNWRITABLE
+from soorma_common.starting import FolderUnwritable, RecordInUse
 
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
@@ -66,8 +65,8 @@ class RecordLock:
             self.path.parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
             return open(self._beside, "a+", encoding="utf-8", opener=_private)
         except OSError as error:
-            raise Unavailable(
-                f"the folder of the database {self.path} cannot be written: {error.strerror}", exit_status=UNWRITABLE
+            raise FolderUnwritable(
+                f"the folder of the database {self.path} cannot be written: {error.strerror}"
             ) from error
 
     def hold_record(self) -> None:
@@ -88,7 +87,7 @@ class RecordLock:
         except BlockingIOError:
             holder = _holder_of(descriptor)
             os.close(descriptor)
-            raise _in_use(self.path, f"{holder}, which has it under another name") from None
+            raise _in_use(self.path, holder, ", which has it under another name") from None
         except OSError:  # a file system without such locks
             os.close(descriptor)
             return None
@@ -104,10 +103,10 @@ def lock_file(path: Path) -> RecordLock:
     return RecordLock(path)
 
 
-def _in_use(path: Path, holder: str) -> Unavailable:
-    return Unavailable(
-        f"the database {path} is in use by another platform (process {holder}); stop that one first",
-        exit_status=IN_USE,
+def _in_use(path: Path, holder: str, how: str = "") -> RecordInUse:
+    return RecordInUse(
+        f"the database {path} is in use by another platform (process {holder}{how}); stop that one first",
+        holder=holder,
     )
 
 

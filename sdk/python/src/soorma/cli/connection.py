@@ -1,0 +1,250 @@
+"""The connection to the platform: its address, the tenant and user, and a quick probe of it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import stat
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+from soorma.cli import output
+from soorma.cli.exits import CommandError, Exit, exit_of
+from soorma_common.errors import SoormaError
+from soorma_common.json_text import decode
+from soorma_common.names import check_name
+from soorma_common.terminal import plain
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPResponse
+
+    from soorma.bus import BusClient
+    from soorma.calls import Caller
+    from soorma.config import ClientConfig
+    from soorma.memory.client import MemoryClient
+    from soorma.transport import Service
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = "3"
+"""A person waits for the command, so that it gives an outage less time than an agent does."""
+
+SOURCE = "soorma-cli"
+
+LARGEST_RESPONSE = 4 * 1024 * 1024
+
+LONGEST_PAGE = 1000
+"""Rows that a service gives at once, at most."""
+
+
+class Platform:
+    """The platform, on connections of its own, for one tenant and user. Use it inside `on_platform`."""
+
+    def __init__(self, config: ClientConfig, caller: Caller) -> None:
+        self._config = config
+        self._caller = caller
+        self.scope = config.scope(None, None)
+
+    @property
+    def memory(self) -> MemoryClient:
+        """Working memory, for changes."""
+        from soorma.memory.client import MemoryClient  # noqa: PLC0415 - reading does without
+
+        return MemoryClient.on(self._config, self._caller)
+
+    @property
+    def bus(self) -> BusClient:
+        """Publishing."""
+        from soorma.bus import BusClient  # noqa: PLC0415 - reading does without
+
+        return BusClient(self._config, self._caller, SOURCE)
+
+    async def read(self, service: Service, path: str, **query: Any) -> Any:
+        """The answer to a GET, as the service's documentation has it."""
+        return await self._caller.read(service, path, self.scope, **query)
+
+    async def post(self, service: Service, path: str, **query: Any) -> None:
+        """A POST that has no body."""
+        await self._caller.call(service, "POST", path, scope=self.scope, query=query)
+
+    async def delete(self, service: Service, path: str, **query: Any) -> Any:
+        """The answer to a DELETE."""
+        return decode(await self._caller.call(service, "DELETE", path, scope=self.scope, query=query))
+
+    async def whole(self, service: Service, path: str, rows: str, **query: Any) -> dict[str, Any]:
+        """The answer to a GET of all pages as one: its first page's facts with the `rows` of all."""
+        first = page = await self.read(service, path, **query)
+        while page["next"] is not None:
+            page = await self.read(service, path, **{**query, "after": page["next"]})
+            first[rows] += page[rows]
+        del first["next"]
+        return dict(first)
+
+    async def follow(self, service: Service, path: str, **query: Any) -> AsyncGenerator[tuple[int, bytes], None]:
+        """Follows a stream with its positions, until Ctrl+C: none is lost or told twice when it reconnects."""
+        stood = False
+        async for kind, position, data in self._caller.follow(service, path, self.scope, query, for_ever=True):
+            if kind == "open":
+                output.note("the stream stands again; nothing was lost" if stood else "following; Ctrl+C ends it")
+                stood = True
+            elif position is not None:
+                yield position, data
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._caller.close()
+
+
+def on_platform(tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]) -> T:
+    """Does the work on the platform that is meant; CommandError, in one line, if that fails."""
+    _hear_the_sdk()
+    try:
+        return asyncio.run(_work(tenant, user, work))
+    except SoormaError as error:
+        raise CommandError(exit_of(error), " ".join(plain(error.message).split())) from error
+
+
+def until_interrupted(
+    tenant: str | None, user: str | None, stream: Callable[[Platform], AsyncGenerator[None, None]]
+) -> None:
+    """Follows a stream on the platform; Ctrl+C is how one ends it, and no failure."""
+
+    async def follow(platform: Platform) -> None:
+        async with _ending_with_its_reader(), aclosing(stream(platform)) as lines:
+            async for _ in lines:
+                pass
+
+    try:
+        on_platform(tenant, user, follow)
+    except KeyboardInterrupt:
+        return
+
+
+def _hear_the_sdk() -> None:
+    """What the SDK would log of an outage is for the person who waits."""
+    log = logging.getLogger("soorma")
+    if not log.handlers:
+        log.addHandler(_Notes(logging.WARNING))
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        output.note(plain(record.getMessage()))
+
+
+@asynccontextmanager
+async def _ending_with_its_reader() -> AsyncGenerator[None, None]:
+    """Ends `… | head` when head has enough, not when the next line finds nobody to read it."""
+    task, descriptor, left = asyncio.current_task(), sys.stdout.fileno(), False
+
+    def leave() -> None:
+        nonlocal left
+        left = True
+        loop.remove_reader(descriptor)
+        if task is not None:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    if (
+        stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    ):
+        loop.add_reader(descriptor, leave)  # the writing end of a pipe is never readable, but tells that it is broken
+    try:
+        yield
+    except asyncio.CancelledError:
+        if left:
+            raise CommandError(Exit.OUTPUT_CLOSED, "") from None
+        raise
+    finally:
+        loop.remove_reader(descriptor)
+
+
+async def _work(tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]) -> T:
+    from soorma.context import caller_for  # noqa: PLC0415 - imports aiohttp, which --help does without
+
+    config = config_for(tenant, user)
+    platform = Platform(config, caller_for(config))
+    try:
+        return await work(platform)
+    finally:
+        await platform.close()
+
+
+def config_for(tenant: str | None, user: str | None) -> ClientConfig:
+    """The platform's addresses, found as the SDK finds them, for the tenant and user of the command line."""
+    from soorma.config import ClientConfig  # noqa: PLC0415
+
+    env = {"SOORMA_RETRY_SECONDS": PATIENCE_SECONDS}
+    env |= {name: value for name, value in os.environ.items() if name.startswith("SOORMA_") and value}
+    if tenant is not None:
+        env["SOORMA_TENANT_ID"] = check_name("tenant_id", tenant)
+    if user is not None:
+        env["SOORMA_USER_ID"] = check_name("user_id", user)
+    return ClientConfig.from_env(env)
+
+
+def plan_path(face: str, plan: str, key: str | None = None) -> str:
+    """The path of a plan, or of a key of it, at a face of the memory service; InvalidName."""
+    from soorma.calls import segment  # noqa: PLC0415 - imports aiohttp, which --help does without
+
+    path = f"/v1/memory/{face}/{segment(check_name('plan_id', plan))}"
+    return path if key is None else f"{path}/{segment(check_name('key', key))}"
+
+
+class Response(NamedTuple):
+    """The response of an address: status, JSON object and date; without an object, the trouble."""
+
+    address: str
+    document: Mapping[str, Any] | None
+    status: int = 0
+    date: str | None = None
+    trouble: str = ""
+
+
+def probe(
+    address: str, path: str, *, seconds: float, headers: Mapping[str, str] | None = None, **query: object
+) -> Response:
+    """Asks an address by a GET, without the SDK's client; what is None in the query is left out."""
+    from http.client import HTTPException  # noqa: PLC0415 - slow to import
+
+    sent = urlencode({name: value for name, value in query.items() if value is not None})
+    try:
+        connection = _connection(address, seconds)
+        try:
+            target = f"{urlsplit(address).path.rstrip('/')}{path}" + (f"?{sent}" if sent else "")
+            connection.request("GET", target, headers=headers or {})
+            response = connection.getresponse()
+            body = response.read(LARGEST_RESPONSE)
+        finally:
+            connection.close()
+    except OSError as error:
+        return Response(address, None, trouble=f"no answer ({error.strerror or str(error) or type(error).__name__})")
+    except (HTTPException, ValueError) as error:
+        return Response(address, None, trouble=f"no answer that HTTP knows ({str(error) or type(error).__name__})")
+    return _understood(address, response, body)
+
+
+def _connection(address: str, seconds: float) -> HTTPConnection:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or parts.hostname is None:
+        raise ValueError("the address must begin with http:// or https://")
+    from http.client import HTTPConnection, HTTPSConnection  # noqa: PLC0415
+
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    return kind(parts.hostname, parts.port, timeout=seconds)
+
+
+def _understood(address: str, response: HTTPResponse, body: bytes) -> Response:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        document = None
+    trouble = "" if isinstance(document, dict) else "another program answers"
+    return Response(address, None if trouble else document, response.status, response.headers["Date"], trouble)

@@ -1,0 +1,130 @@
+"""Checks of the agents: they are there, and handle the events that they are sent."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Generator, Iterator, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from soorma.cli import connection
+from soorma.cli.doctor.finding import Finding, ok, problem, warning
+from soorma.cli.doctor.scene import PATIENCE_SECONDS, Scene, speaks_for
+from soorma.headers import tenant_headers
+from soorma_common.names import DEFAULT_TENANT
+from soorma_common.terminal import plain
+
+LATE_SECONDS = 60.0
+MISSED = 2 / 3
+"""Of an instance's time to live: agents say that they live on three times in it."""
+
+MOST_AGENTS = 1000
+
+
+def announced(scene: Scene) -> Iterator[Finding]:
+    """Agents that have announced themselves, and from whom nothing is heard any more."""
+    headers = tenant_headers(_tenant(scene) or DEFAULT_TENANT)
+    found = yield from _asked(scene, "registry", "agents", "/v1/registry/agents", headers, limit=MOST_AGENTS)
+    if found is None:
+        return
+    silent = [
+        f"{agent['name']} ({instance['instance']}) for {_duration(age)}"
+        for agent in found["agents"]
+        for instance in agent["instances"]
+        if (age := _age(instance["heardAt"])) > instance["ttl"] * MISSED
+    ]
+    if silent:
+        yield warning(
+            "agents",
+            plain(f"nothing is heard of {', '.join(silent)}"),
+            "they hang, are frozen or are gone: look at their logs, start them again",
+        )
+    else:
+        yield ok("agents", plain(", ".join(agent["name"] for agent in found["agents"])) or "none is alive")
+
+
+def groups(scene: Scene) -> Iterator[Finding]:
+    """Groups for whom events wait and nobody takes them, or too few do."""
+    found = yield from _asked(scene, "events", "groups", "/v1/events/groups", tenant_id=_tenant(scene))
+    if found is None:
+        return
+    late = [finding for group in found["groups"] for finding in _late(group)]
+    yield from late
+    if not late:
+        connected = sum(len(group["replicas"]) for group in found["groups"])
+        yield ok("groups", f"{len(found['groups'])}, with {connected} agents connected; none keeps events waiting")
+
+
+def dead_letters(scene: Scene) -> Iterator[Finding]:
+    """Events that were given up."""
+    found = yield from _asked(scene, "events", "dead letters", "/v1/events/dead-letters", tenant_id=_tenant(scene))
+    if found is None:
+        return
+    letters = found["deadLetters"]
+    if not letters:
+        yield ok("dead letters", "none")
+        return
+    count = f"{len(letters)} or more" if found["next"] else str(len(letters))
+    last = letters[-1]
+    yield warning(
+        "dead letters",
+        plain(f"{count} wait; of group {last['group']}: {last['type']}, {last['reason']}"),
+        "soorma events dead-letters lists them; when the cause is mended, soorma events replay gives them back",
+    )
+
+
+def _asked(
+    scene: Scene, service: str, check: str, path: str, headers: Mapping[str, str] | None = None, **query: object
+) -> Generator[Finding, None, Mapping[str, Any] | None]:
+    """What the service answers; None if there is none that could be asked."""
+    health = scene.responses.get(service)
+    if health is None or not speaks_for(health, service):
+        return None
+    response = connection.probe(health.address, path, seconds=PATIENCE_SECONDS, headers=headers, **query)
+    if response.document is not None and response.status == HTTPStatus.OK:
+        return response.document
+    why = response.trouble or (response.document or {}).get("detail") or f"status {response.status}"
+    yield problem(check, f"{health.address}{path}: {why}", "soorma dev --logs may tell why")
+    return None
+
+
+def _tenant(scene: Scene) -> str | None:
+    return scene.environment.get("SOORMA_TENANT_ID") or None
+
+
+def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
+    waiting, oldest = group["waiting"], group["oldestAt"]
+    if not waiting or oldest is None:
+        return
+    age = _age(oldest)
+    told = plain(f"{waiting} events wait for {group['name']}, the oldest for {_duration(age)}")
+    if not group["replicas"]:
+        yield warning("groups", f"{told}, and none of its agents is connected", f"start {plain(group['name'])}")
+    elif group["ready"] and age > LATE_SECONDS:
+        count = len(group["replicas"])
+        yield warning("groups", f"{told}, with {count} connected", "start more of it, or raise its max_concurrency")
+    for one in group["subscriptions"]:
+        if one["setAside"] and not one["served"]:
+            name, kind = plain(group["name"]), plain(one["type"])
+            topic = "" if one["topic"] == "*" else f" --topic {one['topic']}"
+            command = shlex.join(["soorma", "events", "unsubscribe", name, kind])
+            yield warning(
+                "groups",
+                f"{one['setAside']} events of type {kind} wait for {name}, and no connected agent of it handles them",
+                f"start one that does, or end the subscription: {command}{topic}",
+            )
+
+
+def _age(moment: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+CHECKS = (announced, groups, dead_letters)

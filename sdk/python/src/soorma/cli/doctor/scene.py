@@ -1,0 +1,119 @@
+"""The scene that all checks look at: this folder, its platform, the environment, the services."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from soorma.cli import connection
+from soorma.cli.connection import Response
+from soorma.cli.dev import services
+from soorma.cli.dev.folder import Folder
+from soorma.local import Running
+from soorma_common.errors import SoormaError
+from soorma_platform.settings import Settings
+from soorma_platform.stores.tools import StoreTools, tools_for
+
+PATIENCE_SECONDS = 1.0
+GATEWAY = "gateway"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`running` is the platform of this folder, if it is alive; `note` is what is wrong with the note it left.
+
+    `settings` are those a platform would start with, None with the `complaint` where they are refused.
+    `responses` has what each service's address says to GET /health.
+    """
+
+    folder: Folder
+    environment: Mapping[str, str]
+    running: Running | None
+    note: str
+    settings: Settings | None
+    complaint: str
+    responses: Mapping[str, Response]
+    thorough: bool
+
+    @classmethod
+    def here(cls, *, thorough: bool) -> Scene:
+        """The scene of the current folder and environment, at this moment."""
+        folder = Folder.nearest()
+        running, note = _running(folder)
+        settings, complaint = _settings()
+        return cls(folder, os.environ, running, note, settings, complaint, _responses(running), thorough)
+
+    @property
+    def database(self) -> Path:
+        """The database of SOORMA_DATABASE, else that of the platform that runs here, or would."""
+        return self.folder.database_for(self.environment, self.running)
+
+    @property
+    def store(self) -> StoreTools:
+        """The tools for the store of that database."""
+        return tools_for(self.database)
+
+    @property
+    def place(self) -> Path:
+        """The folder that holds the database, or the nearest above it that there is."""
+        return next(folder for folder in self.database.absolute().parents if folder.is_dir())
+
+    def expects(self, service: str) -> bool:
+        """True if the service should answer: its platform runs here, or the environment says where one is."""
+        if self.running is not None and service in self.running.ports:
+            return True
+        return service in services.VARIABLES and any(self.environment.get(name) for name in services.VARIABLES.values())
+
+
+def speaks_for(response: Response, service: str) -> bool:
+    """True if it is the service that has answered, or the gateway, which stands for all."""
+    return response.document is not None and response.document.get("service") in (service, GATEWAY)
+
+
+def _running(folder: Folder) -> tuple[Running | None, str]:
+    """As `Folder.running`, but nothing is cleaned up."""
+    try:
+        found = Running.read(folder.state)
+    except ValueError as error:
+        return None, str(error)
+    except OSError as error:
+        return None, f"{folder.state} cannot be read: {error.strerror}"
+    if found is None or found.process.is_alive():
+        return found, ""
+    return None, f"the platform of process {found.pid} is gone without a word"
+
+
+def _settings() -> tuple[Settings | None, str]:
+    try:
+        return Settings.from_env(), ""
+    except SoormaError as error:
+        return None, error.message
+
+
+def _responses(running: Running | None) -> dict[str, Response]:
+    """Of every service at the address where it is looked for in this folder, all asked at once.
+
+    Where the environment names another platform, the gateway at its usual port is not that platform's.
+    """
+    elsewhere = running is None and any(os.environ.get(name) for name in services.VARIABLES.values())
+    addresses = {
+        service: _address(service, running) for service in (services.VARIABLES if elsewhere else services.PORTS)
+    }
+    with ThreadPoolExecutor(len(addresses)) as pool:
+        responses = pool.map(
+            lambda address: connection.probe(address, "/health", seconds=PATIENCE_SECONDS), addresses.values()
+        )
+        return dict(zip(addresses, responses, strict=True))
+
+
+def _address(service: str, running: Running | None) -> str:
+    """As the environment says, else that of the platform of this folder, else the default one."""
+    told = os.environ.get(services.VARIABLES.get(service, ""))
+    if told:
+        return told
+    if running is not None and service in running.ports:
+        return running.address(service)
+    return services.address("127.0.0.1", services.PORTS[service])

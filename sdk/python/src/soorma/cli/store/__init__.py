@@ -1,0 +1,1 @@
+"""`soorma backup` and `soorma restore`: the record as files."""

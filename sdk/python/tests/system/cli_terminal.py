@@ -1,0 +1,179 @@
+"""A terminal for the commands on data: runs them on a platform, for a tenant of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, Self
+
+import pytest
+from platform_process import PlatformProcess, clean_environment
+from running import WAIT, config_of, unique
+
+from soorma import PlatformContext
+from soorma.cli import main
+from soorma.cli.exits import Exit
+
+SOORMA = [sys.executable, "-P", "-m", "soorma.cli"]
+FEW_SECONDS = "0.2"
+
+COMMANDS = [
+    ("events", "tail"),
+    ("events", "publish", "a", "--topic", "business-facts"),
+    ("events", "groups"),
+    ("events", "unsubscribe", "group", "type", "--yes"),
+    ("events", "dead-letters"),
+    ("events", "replay", "1"),
+    ("events", "timers"),
+    ("events", "cancel", "event-1"),
+    ("state", "plans"),
+    ("state", "complete", "plan"),
+    ("state", "fail", "plan", "--reason", "lost"),
+    ("state", "cancel", "plan"),
+    ("state", "list", "plan"),
+    ("state", "get", "plan", "key"),
+    ("state", "set", "plan", "key", "1"),
+    ("state", "delete", "plan", "key"),
+    ("state", "history", "plan"),
+    ("state", "at", "plan", "1"),
+    ("state", "diff", "plan", "1"),
+    ("state", "restore", "plan", "key", "1"),
+    ("state", "fork", "plan", "new"),
+    ("state", "actions", "plan"),
+    ("state", "watch", "plan"),
+]
+"""Every command on data, with the arguments that it needs."""
+
+
+class Terminal:
+    """A shell in a folder without a platform's note, that knows a platform and a tenant by its environment."""
+
+    def __init__(self, platform: PlatformProcess, folder: Path) -> None:
+        self.platform = platform
+        self.folder = folder
+        self.tenant = unique("tenant")
+        self.env = clean_environment(
+            SOORMA_MEMORY_URL=platform.memory_url,
+            SOORMA_EVENT_SERVICE_URL=platform.events_url,
+            SOORMA_REGISTRY_URL=platform.registry_url,
+            SOORMA_TENANT_ID=self.tenant,
+            COLUMNS="200",
+            NO_COLOR="1",
+        )
+
+    def run(
+        self, *arguments: str, exits: Exit = Exit.OK, stdin: bytes = b"", **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs the command; it must end with this exit code, and say why in one line if it failed.
+
+        In this process, where only the import is spared: the tests need hundreds of them.
+        """
+        with pytest.MonkeyPatch.context() as shell, TemporaryFile() as said, TemporaryFile() as told:
+            for name, file in (("stdin", io.BytesIO(stdin)), ("stdout", said), ("stderr", told)):
+                shell.setattr(sys, name, io.TextIOWrapper(file, "utf-8", write_through=True))
+            for name in os.environ.keys() - self.env.keys():
+                shell.delenv(name)
+            for name, value in {**self.env, **env}.items():
+                shell.setenv(name, value)
+            shell.chdir(self.folder)
+            code = main.run(list(arguments))
+            for file in (said, told):
+                file.seek(0)
+            return _checked(arguments, code, exits, said.read(), told.read())
+
+    def process(self, *arguments: str, exits: Exit = Exit.OK) -> subprocess.CompletedProcess[str]:
+        """The same in a process of its own, beside what runs in this one."""
+        done = subprocess.run(
+            [*SOORMA, *arguments],
+            cwd=self.folder,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        return _checked(arguments, done.returncode, exits, done.stdout, done.stderr)
+
+    def json(self, *arguments: str, **more: Any) -> Any:
+        """The one document that a command prints with --json."""
+        return json.loads(self.run(*arguments, "--json", **more).stdout)
+
+    def set(self, plan: str, key: str, value: Any) -> int:
+        """Gives a key a value; its revision."""
+        return int(self.json("state", "set", plan, key, json.dumps(value))["revision"])
+
+    def context(self) -> PlatformContext:
+        """The same platform for the same tenant, without the command."""
+        return PlatformContext.on(config_of(self.platform, tenant_id=self.tenant), "test")
+
+
+def _checked(
+    arguments: tuple[str, ...], code: int, exits: Exit, stdout: bytes, stderr: bytes
+) -> subprocess.CompletedProcess[str]:
+    said, told = stdout.decode(), stderr.decode()
+    assert code == exits, f"{arguments} gave {code}:\n{said}\n{told}"
+    assert "Traceback" not in said + told
+    if exits not in (Exit.OK, Exit.USAGE):
+        errors = [line for line in told.splitlines() if not line.startswith("note: ")]
+        assert len(errors) == 1, told
+        assert errors[0].startswith("soorma: ")
+    return subprocess.CompletedProcess(arguments, code, said, told)
+
+
+class Follower:
+    """A command that goes on until Ctrl+C. Use it as a context manager: it stands then, and is gone at the end."""
+
+    def __init__(self, terminal: Terminal, *arguments: str) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background: it would ignore it too
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.process = subprocess.Popen(
+            [*SOORMA, *arguments],
+            cwd=terminal.folder,
+            env=terminal.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def __enter__(self) -> Self:
+        assert self.process.stderr is not None
+        said = self.process.stderr.readline()
+        assert said == b"note: following; Ctrl+C ends it\n"
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def line(self) -> str:
+        """The next line; the test's own timeout bounds the wait."""
+        assert self.process.stdout is not None
+        said = self.process.stdout.readline()
+        assert said, self.process.communicate()
+        return said.decode().rstrip("\n")
+
+    def end(self) -> tuple[str, str]:
+        """What it still says when it is ended with Ctrl+C, which is no failure."""
+        self.process.send_signal(signal.SIGINT)
+        said, told = self.process.communicate(timeout=WAIT)
+        assert self.process.returncode == Exit.OK, told
+        assert b"Traceback" not in told
+        return said.decode(), told.decode()
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a printed table, its headings first."""
+    lines = [line.strip() for line in table.splitlines() if line.strip() and "──" not in line]
+    return [re.split(r"\s{2,}", line) for line in lines]
+
+
+def publish(terminal: Terminal, *arguments: str, **more: Any) -> str:
+    """Publishes on business-facts; the event's id."""
+    return terminal.run("events", "publish", *arguments, "--topic", "business-facts", **more).stdout.strip()
