@@ -300,6 +300,20 @@ class LifeSuite:
         await settle(record, second)
         assert ids(await record.claim(one)) == ["a"]
 
+    @pytest.mark.behaviour("lanes.in-order", "sagas.all-groups")
+    async def test_a_compensation_takes_its_place_in_the_lane(self, record: Record) -> None:
+        """Whichever handler has done the one before: that one takes events of a plan in any order."""
+        any_order = await record.subscribe("any order", Subscription("undo b", ordered=False))
+        in_order = await record.subscribe("in order", "undo a", "plan.failed")
+        await do(record, "p", Compensate(event("undo a", id="a")), Compensate(event("undo b", id="b")))
+        await do(record, "p", Fail("no"))
+        (undo,), (told,) = await record.claim(any_order), await record.claim(in_order)
+        await settle(record, undo)
+        assert await types(record) == ["plan.failed", "undo b", "undo a"]
+        assert await record.claim(in_order) == [], "it waits behind what is in hand"
+        await settle(record, told)
+        assert ids(await record.claim(in_order)) == ["a"]
+
     @pytest.mark.behaviour("sagas.all-groups")
     async def test_a_compensation_that_was_given_up_holds_up_the_rest(self, record: Record) -> None:
         once = RetryPolicy(max_attempts=1)
