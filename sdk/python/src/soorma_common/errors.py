@@ -6,14 +6,16 @@ the class of that code again with the same details. Nothing in Soorma answers a 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from inspect import get_annotations
+from typing import TYPE_CHECKING, Any, ClassVar
 
 
 class SoormaError(Exception):
     """Root of all errors raised by Soorma.
 
     `code` is stable and travels over HTTP; `status` is the HTTP status it travels with; `details` holds
-    what a program needs to react (names, revisions, limits) and is part of the problem document.
+    what a program needs to react (names, revisions, limits) and is part of the problem document. What a class may tell
+    is an attribute of it too, None where this error does not.
     """
 
     code: ClassVar[str] = "error"
@@ -24,10 +26,16 @@ class SoormaError(Exception):
         self.message = message
         self.details = details
 
-    def __getattr__(self, name: str) -> Any:
-        if not name.startswith("_") and name in self.__dict__.get("details", {}):
-            return self.details[name]
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+    if not TYPE_CHECKING:  # or a misspelt attribute would pass
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_"):
+                details = self.__dict__.get("details", {})
+                if name in details:
+                    return details[name]
+                if any(name in get_annotations(kind) for kind in type(self).__mro__):
+                    return None
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.details)
@@ -36,6 +44,9 @@ class SoormaError(Exception):
 class InvalidRequest(SoormaError, ValueError):
     """A request does not have the form it must have; the message names the part and what belongs there."""
 
+    missing: list[str] | None
+    """headers that must be there"""
+
     code = "invalid_request"
     status = 422
 
@@ -43,11 +54,16 @@ class InvalidRequest(SoormaError, ValueError):
 class InvalidName(InvalidRequest):
     """A plan id, key, tenant, user, topic or event type is not a name that Soorma takes."""
 
+    name: str | None
+    """the part that is meant: a key, a plan id"""
+
     code = "invalid_name"
 
 
 class InvalidValue(InvalidRequest):
     """A value holds something that JSON cannot say; `path` tells where in the value."""
+
+    path: str
 
     code = "invalid_value"
 
@@ -55,11 +71,19 @@ class InvalidValue(InvalidRequest):
 class InvalidPayload(InvalidValue):
     """An event's payload does not fit the schema of its type; `path` is a JSON pointer into the payload."""
 
+    expected: str
+    event_type: str
+    schema: str
+    """the definition, as `type@version`"""
+
     code = "invalid_payload"
 
 
 class ReentrantRequest(InvalidRequest):
     """All who take a request wait for its response themselves: `group` does, in its handler of event `event_id`."""
+
+    group: str
+    event_id: str
 
     code = "reentrant_request"
     status = 409
@@ -75,12 +99,18 @@ class Forbidden(SoormaError):
 class NotFound(SoormaError):
     """There is nothing of that name here."""
 
+    plan_id: str | None
+    name: str | None
+    event_type: str | None
+
     code = "not_found"
     status = 404
 
 
 class KeyMissing(NotFound, KeyError):
     """The plan has no such key (it was never set, was deleted, or has expired)."""
+
+    key: str
 
     code = "key_missing"
 
@@ -90,6 +120,16 @@ class KeyMissing(NotFound, KeyError):
 
 class Conflict(SoormaError):
     """A compare-and-set failed: `key` is at `current_revision`, not at `expected_revision` (0: missing)."""
+
+    plan_id: str | None
+    key: str | None
+    expected_revision: int | None
+    current_revision: int | None
+    expected_status: str | None
+    """of the plan, where that is what differs"""
+    current_status: str | None
+    was_reserved: bool | None
+    """whether the key was reserved for the handler that ran"""
 
     code = "conflict"
     status = 409
@@ -103,7 +143,10 @@ class Fenced(SoormaError):
 
 
 class PlanEnded(SoormaError):
-    """The plan has ended before: it was completed, failed or cancelled, as `details["plan_status"]` says."""
+    """The plan has ended before: it was completed, failed or cancelled, as `plan_status` says."""
+
+    plan_id: str
+    plan_status: str
 
     code = "plan_ended"
     status = 409
@@ -112,6 +155,8 @@ class PlanEnded(SoormaError):
 class PlanExists(SoormaError):
     """The plan that was to begin as a fork of another is in use, or has a history: it was not cleaned up."""
 
+    plan_id: str
+
     code = "plan_exists"
     status = 409
 
@@ -119,11 +164,15 @@ class PlanExists(SoormaError):
 class PlanCancelled(Fenced):
     """The plan of this event was cancelled, or purged: nothing of this attempt is ever visible, and none follows."""
 
+    plan_id: str
+
     code = "plan_cancelled"
 
 
 class EventIdConflict(SoormaError):
     """An event of that id, but of other content, was published before in this tenant."""
+
+    event_id: str
 
     code = "event_id_conflict"
     status = 409
@@ -131,6 +180,9 @@ class EventIdConflict(SoormaError):
 
 class DefinitionConflict(SoormaError):
     """That version of an event type is defined already, with other content; give the new content a new version."""
+
+    event_type: str
+    version: int
 
     code = "definition_conflict"
     status = 409
@@ -146,6 +198,8 @@ class IdempotencyMismatch(SoormaError):
 class HistoryGone(SoormaError):
     """What was asked for lies before the `horizon`, the oldest revision or position still kept."""
 
+    horizon: int
+
     code = "history_gone"
     status = 410
 
@@ -153,12 +207,20 @@ class HistoryGone(SoormaError):
 class LimitExceeded(SoormaError):
     """A request would cross the limit named `limit`, whose `maximum` is given; nothing was changed."""
 
+    limit: str
+    maximum: int
+    actual: int
+
     code = "limit_exceeded"
     status = 413
 
 
 class WrongType(SoormaError, TypeError):
     """The operation does not fit the value: increment needs a number, append a list, merge an object."""
+
+    key: str | None
+    found: str | None
+    """the type of the value that is there"""
 
     code = "wrong_type"
     status = 422
@@ -171,6 +233,9 @@ class Unavailable(SoormaError, ConnectionError):
     own retries use one idempotency key, so that it was made at most once.
     """
 
+    service: str | None
+    port: int | None
+
     code = "unavailable"
     status = 503
 
@@ -180,6 +245,9 @@ class ProtocolMismatch(SoormaError):
 
     A platform of before there were versions may have done what it was asked for: its response told nothing of it.
     """
+
+    sdk_protocol: str | int
+    platform_protocol: str | int
 
     code = "protocol_mismatch"
     status = 400
@@ -194,11 +262,18 @@ class HandlerEnded(SoormaError, RuntimeError):
 class DeadLettered(SoormaError):
     """The request awaited an answer, but the event was given up by `group` after `attempts` attempts."""
 
+    group: str
+    attempts: int
+    reason: str
+
     code = "dead_lettered"
 
 
 class TimedOut(SoormaError, TimeoutError):
     """What was waited for did not come in the time given; it may still come later."""
+
+    event_id: str | None
+    key: str | None
 
     code = "timed_out"
     status = 504

@@ -20,7 +20,9 @@ class PortTaken(Unavailable):
 
 
 class RecordInUse(Unavailable):
-    """Another platform, or another program, has the record open."""
+    """Another platform, or another program, has the record open; `holder` is its process, where that is known."""
+
+    holder: str | None
 
 
 class FolderUnwritable(Unavailable):

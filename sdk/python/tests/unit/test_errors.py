@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import soorma.errors
-from soorma_common.errors import BY_CODE, SoormaError, from_problem, to_problem
+from soorma_common.errors import BY_CODE, Conflict, SoormaError, from_problem, to_problem
 
 
 def _tree(kind: type[SoormaError]) -> Iterator[type[SoormaError]]:
@@ -71,6 +71,17 @@ def test_details_are_attributes_and_others_are_not() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         _ = error.nothing
     assert not hasattr(error, "_private")
+
+
+@pytest.mark.behaviour("errors.one-tree")
+def test_what_a_class_may_tell_is_there() -> None:
+    """None, where this one does not: who catches it need not ask first."""
+    error = Conflict("the plan has moved on", plan_id="p", expected_revision=1)
+    assert (error.plan_id, error.expected_revision, error.key, error.was_reserved) == ("p", 1, None, None)
+    with pytest.raises(AttributeError):
+        _ = error.horizon  # type: ignore[attr-defined]  # of another class
+    with pytest.raises(AttributeError):
+        _ = error.expected_revison  # type: ignore[attr-defined]  # misspelt, which mypy tells
 
 
 @pytest.mark.behaviour("errors.one-tree")
