@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
 """The services and their ports, before the offset."""
 HIGHEST_PORT = 65_535
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no": False}
 
 
@@ -86,12 +88,23 @@ class Settings(msgspec.Struct, frozen=True):
         }
         values = {name: value for name, value in found.items() if value is not None} | given
         if "database" in values:
-            values["database"] = Path(values["database"])
+            values["database"] = _file(str(values["database"]))
         return cls(
             **values,
             limits=_group(env, "SOORMA_LIMIT_", Limits),
             retention=_group(env, "SOORMA_KEEP_", Retention),
         )
+
+
+def _file(name: str) -> Path:
+    """The database's file. A URL is refused, before a file gets its name: there is one engine so far."""
+    if _URL.match(name):
+        engine = name.partition(":")[0]
+        raise InvalidRequest(
+            f"SOORMA_DATABASE names a file, such as .soorma/soorma.db; this version keeps its record in SQLite and "
+            f"does not know {engine}://"
+        )
+    return Path(name)
 
 
 def _group(env: Mapping[str, str], prefix: str, kind: Any) -> Any:
