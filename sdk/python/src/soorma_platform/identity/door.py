@@ -91,7 +91,7 @@ class OpenDoor:
         if missing := [name for name, key in needed if not headers.get(key)]:
             raise _missing(missing, of_user=len(needed) > 1)
         principal = _believed(headers.get(_TENANT), headers.get(_USER))
-        if Access.DELIVERY in access and (fence := headers.get(_FENCE)) is not None:
+        if (fence := headers.get(_FENCE)) is not None and Access.DELIVERY in access:
             return msgspec.structs.replace(principal, fence=_name(FENCE_HEADER, fence))
         return principal
 

@@ -217,11 +217,11 @@ class _Memory:
     ) -> Committed | http.Answer:
         """Commits one operation; the refusal of a precondition has a status of its own (RFC 9110, 13.1)."""
         commit = Commit(plans=[PlanCommit(plan_id, [operation])])
-        if request.idempotency_key is not None:
+        key = request.idempotency_key
+        if key is not None:
             conditions = [request.header(name) for name in ("If-Match", "If-None-Match")]
             body = _encode([request.method, request.path, *conditions]) + body
         try:
-            key = request.idempotency_key
             return await self._committer.commit_asked(request.principal, request.scope, commit, body, key)
         except Conflict as conflict:
             return http.problem(conflict, 412)
