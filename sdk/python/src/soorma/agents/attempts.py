@@ -26,10 +26,11 @@ from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import HandlerContext, PlatformContext
 from soorma.flow import Defer, Flow, Reject, Retry, is_hopeless, steering
+from soorma.handler_transaction import HandlerTransaction
 from soorma.memory.client import MemoryClient
 from soorma.memory.plans import PlatformPlans
 from soorma.registry import RegistryClient
-from soorma.transaction import HandlerTransaction, check_confined
+from soorma.transaction import check_confined
 from soorma_common.delivery import LEASE_SECONDS, CommitFrame, Deliver, FailFrame, StepFrame, Welcome
 from soorma_common.errors import Conflict, Fenced, InvalidRequest, SoormaError
 from soorma_common.events import Event

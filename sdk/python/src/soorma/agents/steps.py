@@ -16,7 +16,7 @@ from soorma.agents.results import Encoded, decode_result, encoded, kind_of
 from soorma.agents.threads import Threads, TimeIsOver
 from soorma.callables import check_callable, finish, is_async, is_generator, name_of
 from soorma.flow import Flow, Reject
-from soorma.transaction import in_step
+from soorma.handler_transaction import in_step
 from soorma_common.delivery import RecordedStep, RetryPolicy
 from soorma_common.errors import Fenced, HandlerEnded, InvalidRequest, Unavailable
 from soorma_common.limits import Limits
