@@ -236,8 +236,6 @@ class PlanView:
             case Deadline() | Compensate():
                 self.look()
                 check_active(self.plan_id, self.status, operation, ended_here=self.is_status_own)
-            case Fork():
-                raise late_fork(self.plan_id)
         self.operations.append(operation)
         return answer
 

@@ -111,6 +111,8 @@ class Transaction:
                     asked.append(op.key)
             elif isinstance(op, Cleanup):
                 clears = True
+            elif isinstance(op, Fork) and (view.operations or op is not operations[0]):
+                raise late_fork(plan_id)
             else:
                 looks = looks or isinstance(op, LOOKS)
         if asked:
@@ -119,7 +121,7 @@ class Transaction:
             await self._fetch(view, [*await self._all_keys(view), *view.blind])
         if looks and not (view.is_status_known or view.is_status_own):
             view.learn(await self._row(plan_id))
-        past = await self._past(view, operations[0]) if operations and isinstance(operations[0], Fork) else None
+        past = await self._past(operations[0]) if operations and isinstance(operations[0], Fork) else None
         self.check(scope)
         before, size = view.saved() if len(operations) > 1 else None, self._size
         try:  # without an await: what is undone is of this call alone
@@ -153,10 +155,8 @@ class Transaction:
         except NotFound:
             return None
 
-    async def _past(self, view: PlanView, fork: Fork) -> tuple[Fork, dict[str, str]]:
+    async def _past(self, fork: Fork) -> tuple[Fork, dict[str, str]]:
         """A fork of just one revision, and what it begins with."""
-        if view.operations:
-            raise late_fork(view.plan_id)
         source, revision = fork.plan_id, fork.revision
         if revision is None:
             if source in self._plans and self._plans[source].operations:
