@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
-from typing import Self
 
 import msgspec
 
 from soorma.bus import BusClient, PlatformOutbox
-from soorma.memory.claims import Claim
+from soorma.memory.claims import Hold
 from soorma.memory.client import MemoryClient
+from soorma.memory.plan import BoundPlan
 from soorma.memory.plans import PlatformPlans
 from soorma.transaction import Transaction
-from soorma.workflow import WorkflowState
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
 from soorma_common.limits import Limits
@@ -23,58 +21,52 @@ _UNKNOWN = Limits(**dict.fromkeys(Limits.__struct_fields__, sys.maxsize))
 """The platform's limits are its own; it checks them at the commit."""
 
 
-class StateTransaction(WorkflowState):
-    """A plan's state inside a transaction. Other plans of the user: `WorkflowState(tx.memory, "other")`.
+class PlanTransaction:
+    """A transaction that begins with a plan: `memory` and `bus` collect, and `commit` sends what they have.
 
-    `bus` publishes with the commit; an event that does not say otherwise is of this plan. Use it as a context
-    manager: what was done is committed when the block ends, and nothing of it if the block raises.
+    With a `hold` it is committed only while that is held.
     """
 
-    def __init__(self, state: WorkflowState) -> None:
-        memory = state.memory
-        config, caller = memory._config, memory._caller  # noqa: SLF001 - of the same package
-        if memory.collects:
+    def __init__(self, plan: BoundPlan, hold: Hold | None = None) -> None:
+        if plan.collects:
             raise InvalidRequest(
                 "this is a transaction already, a handler's or one of its own: change the state as it is, or, in a "
                 "handler, use context.immediate.memory"
             )
-        scope = memory.scope(state.tenant_id, state.user_id)
-        self._caller = caller
-        self._claim: Claim | None = None
-        """the commit is refused unless it is held then"""
+        self._plan = plan
+        self._hold = hold
+        caller = plan.caller
         self._transaction = Transaction(
-            scope,
+            plan.scope,
             snapshot=None,
             limits=_UNKNOWN,
             isolation="reads",
             plans=PlatformPlans(caller),
             outbox=PlatformOutbox(caller),
         )
-        inside = MemoryClient.on(config, caller, self._transaction)
-        super().__init__(inside, state.plan_id, state.tenant_id, state.user_id)
-        of_plan = Event(plan_id=state.plan_id, tenant_id=scope.tenant_id, user_id=scope.user_id)
-        self.bus = BusClient(config, caller, SOURCE, self._transaction, of_plan)
+        self.memory = MemoryClient.on(plan.config, caller, self._transaction)
+        of_plan = Event(plan_id=plan.id, tenant_id=plan.scope.tenant_id, user_id=plan.scope.user_id)
+        self.bus = BusClient(plan.config, caller, SOURCE, self._transaction, of_plan)
 
     def rely_on(self, key: str, revision: int) -> None:
         """The commit is refused with Conflict unless the plan's key is at this revision (0: missing) then."""
-        self._transaction.rely_on(self.plan_id, key, revision)
+        self._transaction.rely_on(self._plan.id, key, revision)
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def end(self) -> None:
+        """It is over, committed or not."""
         self._transaction.end()
-        if error is not None or self._transaction.is_empty:
-            return
-        if self._claim is None:
-            await self._commit()
-            return
-        async with self._claim._settled() as revision:  # noqa: SLF001 - of the same package
-            self.rely_on(self._claim.key, revision)
-            await self._commit()
 
-    async def _commit(self) -> None:
+    async def commit(self) -> None:
+        """Commits what was collected, if that is anything."""
+        if self._transaction.is_empty:
+            return
+        if self._hold is None:
+            await self._send()
+            return
+        async with self._hold.settled() as revision:
+            self.rely_on(self._hold.key, revision)
+            await self._send()
+
+    async def _send(self) -> None:
         body = msgspec.json.encode(self._transaction.commit())
-        await self._caller.call("memory", "POST", "/v1/memory/commit", scope=self._transaction.scope, body=body)
+        await self._plan.caller.call("memory", "POST", "/v1/memory/commit", scope=self._plan.scope, body=body)
