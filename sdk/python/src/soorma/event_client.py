@@ -15,9 +15,9 @@ from typing import Any, Self, TypeVar, Unpack
 
 from soorma.bus import BusClient, EnvelopeFields, RequestOptions, type_name
 from soorma.callables import call, check_callable
-from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
 from soorma.local import shown
+from soorma.transport.calls import Caller, caller_for
 from soorma_common.errors import InvalidRequest, SoormaError
 from soorma_common.events import Event
 from soorma_common.names import check_name

@@ -13,9 +13,9 @@ import msgspec
 
 from soorma.awaits import awaited
 from soorma.bus import type_name
-from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
 from soorma.local import shown
+from soorma.transport.calls import Caller, caller_for, segment
 from soorma_common import registry as wire
 from soorma_common.errors import InvalidRequest, NotFound
 from soorma_common.names import Scope, check_name

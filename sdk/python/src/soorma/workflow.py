@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing
@@ -19,11 +18,12 @@ from soorma.bus import timer_of
 from soorma.callables import call, check_callable
 from soorma.memory.claims import Hold, take
 from soorma.memory.client import MemoryClient
+from soorma.memory.client_transactions import PlanTransaction
 from soorma.memory.endings import cancellation, completion, failure
 from soorma.memory.models import Action, Change, PlanInfo, PlanState
 from soorma.memory.past import MISSING, Difference, StateAt, check_revision, difference
 from soorma.memory.plan import BoundPlan, check_ttl, raw
-from soorma.memory.transactions import PlanTransaction
+from soorma.transport.backoff import Backoff
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, KeyMissing, TimedOut
 from soorma_common.events import Envelope, check_envelope
 from soorma_common.json_text import decode
@@ -349,7 +349,7 @@ class WorkflowState:
         """
         check_callable(work, "the work of a transaction", "tx")
         loop = asyncio.get_running_loop()
-        deadline, wait = loop.time() + TRANSACT_SECONDS, FIRST_WAIT
+        deadline, backoff = loop.time() + TRANSACT_SECONDS, Backoff(FIRST_WAIT, LONGEST_WAIT, least=0.0)
         while True:
             try:
                 async with self.transaction() as tx:
@@ -359,8 +359,7 @@ class WorkflowState:
                     raise
             else:
                 return outcome
-            await asyncio.sleep(random.uniform(0, wait))  # noqa: S311 - spreads the runs, guards nothing
-            wait = min(2 * wait, LONGEST_WAIT)
+            await asyncio.sleep(backoff.pause())
 
     async def watch(self, *, after: int | None = None) -> AsyncGenerator[Change, None]:
         """Changes as they are committed, from behind revision `after` (default: now), without a gap."""

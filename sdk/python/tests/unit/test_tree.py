@@ -22,4 +22,4 @@ def test_who_asks_is_read_in_one_place_and_said_in_one() -> None:
     header = re.compile(r"x-(tenant|user)-id", re.IGNORECASE)
     sources = {path.relative_to(ROOT / "src").as_posix(): path for path in (ROOT / "src").rglob("*.py")}
     found = {name for name, path in sources.items() if header.search(path.read_text("utf-8"))}
-    assert found == {"soorma_platform/identity/door.py", "soorma/headers.py"}
+    assert found == {"soorma_platform/identity/door.py", "soorma/transport/headers.py"}

@@ -17,20 +17,21 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
 from soorma import hints, logs
-from soorma.agents import forks, loops
-from soorma.agents.attempts import Attempts
-from soorma.agents.connection import Connection
-from soorma.agents.handlers import Handler, HandlerFunction, Handlers, Runner, check_retry, run_handler, subscription
+from soorma.agents import loops
 from soorma.agents.loops import LoopFactory
-from soorma.agents.presence import Presence, announcement, definitions_of, names_of
 from soorma.agents.signals import Signals
 from soorma.bus import type_name
 from soorma.callables import call, check_callable
-from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import PlatformContext, caller_for
+from soorma.memory.transactions import Isolation
 from soorma.registry import plain_capabilities
-from soorma.transaction import Isolation
+from soorma.runtime import forks
+from soorma.runtime.attempts import Attempts
+from soorma.runtime.connection import Connection
+from soorma.runtime.handlers import Handler, HandlerFunction, Handlers, Runner, check_retry, run_handler, subscription
+from soorma.runtime.presence import Presence, announcement, definitions_of, names_of
+from soorma.transport.calls import Caller
 from soorma_common.delivery import Deliver, Hello, ReleaseFrame, RetryPolicy, Welcome
 from soorma_common.errors import InvalidRequest, SoormaError, Unavailable
 from soorma_common.names import check_name

@@ -279,7 +279,7 @@ def watch(
 
 
 def _path(face: str, plan: str, key: str | None = None) -> str:
-    from soorma.calls import segment  # noqa: PLC0415 - imports aiohttp, which --help does without
+    from soorma.transport.calls import segment  # noqa: PLC0415 - imports aiohttp, which --help does without
 
     path = f"/v1/memory/{face}/{segment(check_name('plan_id', plan))}"
     return path if key is None else f"{path}/{segment(check_name('key', key))}"

@@ -30,10 +30,9 @@ from soorma_common.names import check_name
 
 if TYPE_CHECKING:
     from soorma.bus import BusClient
-    from soorma.calls import Caller
-    from soorma.config import ClientConfig
+    from soorma.config import ClientConfig, Service
     from soorma.memory.client import MemoryClient
-    from soorma.transport import Service
+    from soorma.transport.calls import Caller
 
 T = TypeVar("T")
 

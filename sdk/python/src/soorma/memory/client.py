@@ -9,13 +9,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from soorma.awaits import awaited
-from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
 from soorma.local import shown
 from soorma.memory.endings import cancellation, completion, failure
 from soorma.memory.models import Action, Change, PlanInfo, PlanState, plan_info_of
 from soorma.memory.plan import BoundPlan, check_ttl, raw
 from soorma.memory.plans import Plans, PlatformPlans
+from soorma.transport.calls import Caller, caller_for
 from soorma_common.names import Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set
 from soorma_common.values import encode

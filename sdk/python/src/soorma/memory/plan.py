@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from soorma.calls import Caller, segment
 from soorma.config import ClientConfig
 from soorma.memory.models import (
     Action,
@@ -24,6 +23,7 @@ from soorma.memory.models import (
     plan_state_of,
 )
 from soorma.memory.plans import Applied, Plans, PlatformPlans, Stored
+from soorma.transport.calls import Caller, segment
 from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.json_text import decode
 from soorma_common.names import Scope, check_name

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from soorma.calls import Caller, segment
+from soorma.transport.calls import Caller, segment
 from soorma_common.errors import KeyMissing
 from soorma_common.memory import Cause, Commit, Committed, PastPage, PlanCommit
 from soorma_common.names import Scope

@@ -6,13 +6,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from soorma.agents import Agent
-from soorma.agents.handlers import Handler
-from soorma.agents.threads import Threads
-from soorma.calls import Caller
 from soorma.context import HandlerContext
+from soorma.runtime.handlers import Handler
+from soorma.runtime.threads import Threads
 from soorma.testing.attempts import Attempt, Trace, current
 from soorma.testing.network import LocalTransport, Network
 from soorma.testing.watching import watch
+from soorma.transport.calls import Caller
 from soorma_common.events import Event
 
 Arm = Callable[[Agent, Event], Trace]

@@ -13,7 +13,6 @@ from typing import Any, Self, Unpack
 
 from soorma.agents import Agent
 from soorma.bus import PublishOptions, type_name
-from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import PlatformContext
 from soorma.event_client import EventClient
@@ -24,6 +23,7 @@ from soorma.testing.hosts import Host
 from soorma.testing.moving import Moving
 from soorma.testing.network import LocalTransport, Network
 from soorma.testing.settling import Settling, Waiting
+from soorma.transport.calls import Caller
 from soorma.workflow import WorkflowState
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from soorma.bus import Outbox
@@ -74,6 +75,9 @@ class _WatchedSteps:
 
     async def run(self, name: str, *arguments: Any, **how: Any) -> Any:
         return await counted(f"step {name!r}", self._steps.run(name, *arguments, **how))
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return self._steps.waiting()
 
 
 def _told(operation: AnyOperation) -> str:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from simulator.platform import Disk
 from soorma.bus import PlatformOutbox
-from soorma.handler_transaction import HandlerTransaction
+from soorma.runtime.transaction import HandlerTransaction
 from soorma_common.events import Envelope, decode_envelope
 from soorma_platform.engine import publishing, timers
 from soorma_platform.engine.moments import Moment

@@ -11,7 +11,7 @@ from typing import Any
 from soorma.cli import peek, screen
 from soorma.cli.checks.finding import Finding, ok, problem, warning
 from soorma.cli.checks.scene import PATIENCE_SECONDS, Scene, speaks_for
-from soorma.headers import tenant_headers
+from soorma.transport.headers import tenant_headers
 from soorma_common.names import DEFAULT_TENANT
 
 LATE_SECONDS = 60.0

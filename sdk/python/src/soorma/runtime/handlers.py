@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from soorma.agents.threads import Threads
 from soorma.callables import check_callable, finish, is_async, name_of
 from soorma.context import HandlerContext
-from soorma.transaction import Isolation
+from soorma.memory.transactions import Isolation
+from soorma.runtime.threads import Threads
 from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event

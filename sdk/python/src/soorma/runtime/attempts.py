@@ -14,23 +14,23 @@ from typing import Any
 import msgspec
 
 from soorma import logs
-from soorma.agents.connection import Connection
-from soorma.agents.handlers import Handler, Runner, run_handler
-from soorma.agents.leases import LeaseKeeper
-from soorma.agents.runs import Run, TookTooLong
-from soorma.agents.steps import How, Record, StepResults, Steps
-from soorma.agents.threads import Threads
 from soorma.awaits import unawaited, watch_calls
 from soorma.bus import BusClient, PlatformOutbox
-from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import HandlerContext, PlatformContext
 from soorma.flow import Defer, Flow, Reject, Retry, is_hopeless, steering
-from soorma.handler_transaction import HandlerTransaction
 from soorma.memory.client import MemoryClient
 from soorma.memory.plans import PlatformPlans
+from soorma.memory.transactions import check_confined
 from soorma.registry import RegistryClient
-from soorma.transaction import check_confined
+from soorma.runtime.connection import Connection
+from soorma.runtime.handlers import Handler, Runner, run_handler
+from soorma.runtime.leases import LeaseKeeper
+from soorma.runtime.runs import Run, TookTooLong
+from soorma.runtime.steps import How, Record, StepResults, Steps
+from soorma.runtime.threads import Threads
+from soorma.runtime.transaction import HandlerTransaction
+from soorma.transport.calls import Caller
 from soorma_common.delivery import LEASE_SECONDS, CommitFrame, Deliver, FailFrame, StepFrame, Welcome
 from soorma_common.errors import Conflict, Fenced, InvalidRequest, SoormaError
 from soorma_common.events import Event

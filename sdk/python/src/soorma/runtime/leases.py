@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from soorma.transport import JSON, Transport
+from soorma.transport.http import JSON, Transport
 from soorma_common.errors import Fenced, Unavailable
 
 ASK_AGAIN_SECONDS = 1.0

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 from msgspec.structs import replace
 
 from soorma.bus import trace_of
-from soorma.transaction import Transaction, scope_of
+from soorma.memory.transactions import Transaction, scope_of
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Envelope, Event, encode_envelope
 from soorma_common.memory import Cause, Commit
