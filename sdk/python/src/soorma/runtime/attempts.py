@@ -24,7 +24,8 @@ from soorma.memory.plans import PlatformPlans
 from soorma.memory.transactions import check_confined
 from soorma.registry import RegistryClient
 from soorma.runtime.connection import Connection
-from soorma.runtime.handlers import Handler, Runner, run_handler
+from soorma.runtime.handlers import Handler
+from soorma.runtime.harness import Harness
 from soorma.runtime.leases import LeaseKeeper
 from soorma.runtime.runs import Run, TookTooLong
 from soorma.runtime.steps import How, Record, StepResults, Steps
@@ -69,7 +70,7 @@ class Attempts:
         connection: Connection,
         max_concurrency: int,
         exhausted: Callable[[str], None],
-        runner: Runner = run_handler,
+        harness: Harness,
     ) -> None:
         self._agent = agent
         self._instance = instance
@@ -77,7 +78,7 @@ class Attempts:
         """for whom the last event was: the next is often of the same"""
         self._caller = caller
         self._connection = connection
-        self._runner = runner
+        self._harness = harness
         self._limits, self._lease_seconds = Limits(), LEASE_SECONDS
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._committing: set[str] = set()
@@ -269,7 +270,7 @@ class Attempts:
         self, handler: Handler, event: Event, context: HandlerContext, fence: str
     ) -> BaseException | None:
         """Runs the handler to its end; a cancellation that is not the agent's fails the attempt like an exception."""
-        run = Run(self._runner(handler, event, context, self._threads), handler.timeout)
+        run = Run(self._harness.run(handler, event, context, self._threads), handler.timeout)
         try:
             return await run.ended()
         except asyncio.CancelledError as error:
@@ -322,13 +323,13 @@ class Attempts:
             )
 
         return HandlerContext(
-            MemoryClient.on(config, self._caller, transaction),
-            BusClient(config, self._caller, self._agent, transaction, event),
+            MemoryClient.on(config, self._caller, self._harness.plans(transaction)),
+            BusClient(config, self._caller, self._agent, self._harness.outbox(transaction), event),
             RegistryClient.on(config, self._caller, transaction.check),
             event=given,
             attempt=delivery.attempt,
             immediate=immediate,
-            steps=steps,
+            steps=self._harness.steps(steps),
             cancelled=self._cancelled[delivery.fence],
         )
 

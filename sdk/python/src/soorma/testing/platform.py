@@ -112,8 +112,8 @@ class LocalPlatform:
         """Lets a client that was made elsewhere work on this platform, until the platform ends."""
         if client not in self._clients:
             transport = self._transport()
-            self._clients[client] = (client._caller, transport)  # noqa: SLF001 - put back at the end
-            client._work_over(self._caller(transport))  # noqa: SLF001 - the seam that is there for this
+            before = client.work_over(self._caller(transport))
+            self._clients[client] = (before, transport)
         return client
 
     # events and state
@@ -298,7 +298,7 @@ class LocalPlatform:
             stack.callback(self._close_graves)
             stack.push_async_callback(self._network.close)
             for client, (before, _) in self._clients.items():
-                stack.callback(client._work_over, before)  # noqa: SLF001
+                stack.callback(client.work_over, before)
                 stack.push_async_callback(client.disconnect)
             for host in self._hosts.values():
                 host.transport.thaw()

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from soorma.bus import Outbox
-from soorma.context import HandlerContext, StepRunner
+from soorma.context import StepRunner
 from soorma.memory.plans import Applied, Plans, Stored
 from soorma.testing.attempts import counted
 from soorma_common.events import Envelope, Event, Timer
@@ -15,14 +15,9 @@ from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
 
-def watch(context: HandlerContext) -> None:
-    """From now on the calls of this context count as awaits of its attempt."""
-    context.memory._plans = _WatchedPlans(context.memory._plans)  # noqa: SLF001 - made for this attempt alone
-    context.bus._outbox = _WatchedOutbox(context.bus._outbox)  # noqa: SLF001
-    context._steps = _WatchedSteps(context._steps)  # noqa: SLF001
+class WatchedPlans:
+    """Plans whose calls count as awaits of the attempt under way."""
 
-
-class _WatchedPlans:
     def __init__(self, plans: Plans) -> None:
         self._plans = plans
 
@@ -52,7 +47,9 @@ class _WatchedPlans:
         return await counted("actions", self._plans.actions(scope, plan_id))
 
 
-class _WatchedOutbox:
+class WatchedOutbox:
+    """An outbox whose calls count as awaits of the attempt under way."""
+
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
 
@@ -69,7 +66,9 @@ class _WatchedOutbox:
         return await counted(f"request {event.type!r}", self._outbox.request(event, response_of))
 
 
-class _WatchedSteps:
+class WatchedSteps:
+    """Steps that count as awaits of the attempt under way."""
+
     def __init__(self, steps: StepRunner) -> None:
         self._steps = steps
 
