@@ -1,4 +1,4 @@
-"""Publishing events: outside a handler at once, inside it with the handler's commit."""
+"""Publication of events: outside a handler at once, inside it with the handler's commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent works with: `PlatformContext` anywhere, `HandlerContext` in a handler."""
+"""The contexts that an agent works with: `PlatformContext` anywhere, `HandlerContext` in a handler."""
 
 from __future__ import annotations
 

@@ -16,12 +16,12 @@ import msgspec
 from soorma.awaits import awaited
 from soorma.bus import timer_of
 from soorma.callables import call, check_callable
-from soorma.memory.claims import Hold, take
 from soorma.memory.client import MemoryClient
 from soorma.memory.client_transactions import PlanTransaction
 from soorma.memory.endings import cancellation, completion, failure
+from soorma.memory.history import MISSING, Difference, StateAt, check_revision, difference
+from soorma.memory.locks import Hold, take
 from soorma.memory.models import Action, Change, PlanInfo, PlanState
-from soorma.memory.past import MISSING, Difference, StateAt, check_revision, difference
 from soorma.memory.plan import BoundPlan, check_ttl, raw
 from soorma.transport.backoff import Backoff
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, KeyMissing, TimedOut

@@ -7,8 +7,8 @@ import sys
 import msgspec
 
 from soorma.bus import BusClient, PlatformOutbox
-from soorma.memory.claims import Hold
 from soorma.memory.client import MemoryClient
+from soorma.memory.locks import Hold
 from soorma.memory.plan import BoundPlan
 from soorma.memory.plans import PlatformPlans
 from soorma.memory.transactions import Transaction

@@ -1,4 +1,4 @@
-"""What the memory service tells, as an author meets it: keys, changes, actions and plans."""
+"""The memory service, as an author meets it: keys, changes, actions and plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What memory clients read and write plans through: the platform directly, or a handler's transaction."""
+"""Access to plans, which memory clients read and write through: the platform directly, or a handler's transaction."""
 
 from __future__ import annotations
 

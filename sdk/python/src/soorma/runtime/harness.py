@@ -1,4 +1,4 @@
-"""What stands between an agent and its platform: nothing, but in tests, which count, trace and stop what passes."""
+"""The place between an agent and its platform: empty, but in tests, which count, trace and stop what passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renewing leases from a thread of its own, so that a handler that blocks the event loop keeps its event."""
+"""The renewal of leases from a thread of its own, so that a handler that blocks the event loop keeps its event."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from soorma.runtime.harness import Harness
 from soorma.runtime.presence import Presence
 from soorma.runtime.threads import Threads
 from soorma.testing.attempts import Attempt, Trace, current
+from soorma.testing.counters import CountedOutbox, CountedPlans, CountedSteps
 from soorma.testing.network import LocalTransport, Network
-from soorma.testing.watching import WatchedOutbox, WatchedPlans, WatchedSteps
 from soorma.transport.calls import Caller
 from soorma_common.events import Event
 
@@ -84,13 +84,13 @@ class Host(Harness):
         self._presence, self._abandon = presence, abandon
 
     def plans(self, plans: Plans) -> Plans:
-        return WatchedPlans(plans)
+        return CountedPlans(plans)
 
     def outbox(self, outbox: Outbox) -> Outbox:
-        return WatchedOutbox(outbox)
+        return CountedOutbox(outbox)
 
     def steps(self, steps: StepRunner) -> StepRunner:
-        return WatchedSteps(steps)
+        return CountedSteps(steps)
 
     async def run(self, handler: Handler, event: Event, context: HandlerContext, threads: Threads) -> None:
         attempt = current()

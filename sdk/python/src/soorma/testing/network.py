@@ -1,4 +1,4 @@
-"""What lies between clients and services in place of sockets: who is connected, what is under way, what goes wrong."""
+"""The network of a test, in place of sockets: who is connected, what is under way, what goes wrong."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from soorma.testing.attempts import Crash, Trace
 from soorma.testing.clock import Clock
 from soorma.testing.faults import Failure
 from soorma.testing.hosts import Host
-from soorma.testing.moving import Moving
 from soorma.testing.network import LocalTransport, Network
-from soorma.testing.settling import Settling, Waiting
+from soorma.testing.passage import Passage
+from soorma.testing.quiescence import Quiescence, Waiting
 from soorma.transport.calls import Caller
 from soorma.workflow import WorkflowState
 from soorma_common.errors import InvalidRequest
@@ -78,8 +78,8 @@ class LocalPlatform:
             self._record = stack.enter_context(Inspection(database))
             stack.callback(self._platform.bus.subscribe(self._note))
             self._network = Network(self._platform.services)
-            self._settling = Settling(self._network, self._hosts, self._platform, self._record, self._clock)
-            self._moving = Moving(self._platform, self._network, self._hosts, self._record, self._clock)
+            self._quiescence = Quiescence(self._network, self._hosts, self._platform, self._record, self._clock)
+            self._passage = Passage(self._platform, self._network, self._hosts, self._record, self._clock)
             stack.push_async_callback(self._end)
             self.context = PlatformContext.on(self._config, "soorma-testing", self._caller(self._transport()))
             self._stack = stack.pop_all()
@@ -139,13 +139,13 @@ class LocalPlatform:
 
         `waiting()` tells what that is. Raises TimedOut after `timeout` seconds, and says what still moves.
         """
-        await self._settling.settle(timeout)
+        await self._quiescence.settle(timeout)
         for burial in self._burials.values():
             burial.result()  # raises what kept an agent from starting again
 
     def waiting(self) -> list[Waiting]:
         """What waits, the eldest event first: for its next attempt, for an agent, …"""
-        return self._settling.waiting()
+        return self._quiescence.waiting()
 
     async def dead_letters(self) -> list[DeadLetterInfo]:
         """The events that were given up, each with `group`, `event_id`, `type`, `attempts`, `reason` and its `id`."""
@@ -171,7 +171,7 @@ class LocalPlatform:
         before ten minutes have passed since.
         """
         self._clock.jump(seconds)
-        await self._moving.leap(self._clock.milliseconds)
+        await self._passage.leap(self._clock.milliseconds)
         await self.settle()
 
     async def advance(self, seconds: float | timedelta, *, settle: bool = True) -> None:
@@ -183,10 +183,10 @@ class LocalPlatform:
         target = self._clock.milliseconds_in(seconds)
         if settle:
             await self.settle()
-        while settle and (due := self._settling.next_due(target)) is not None:
-            await self._moving.leap(due)
+        while settle and (due := self._quiescence.next_due(target)) is not None:
+            await self._passage.leap(due)
             await self.settle()
-        await self._moving.leap(target)
+        await self._passage.leap(target)
         if settle:
             await self.settle()
 

@@ -1,1 +1,1 @@
-"""How calls get to the platform: connections, headers, retries, streams."""
+"""The way to the platform: connections, headers, retries, streams."""

@@ -1,4 +1,4 @@
-"""How the SDK reaches the platform. An interface, so that a test can run without a socket; here, aiohttp."""
+"""The way to the platform. An interface, so that a test can run without a socket; here, aiohttp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeping places of semaphores, and tickets for them, from a thread: as long as this process lives, and no longer."""
+"""The keeper of places of semaphores, and of tickets: it renews them from a thread, as long as this process lives."""
 
 from __future__ import annotations
 

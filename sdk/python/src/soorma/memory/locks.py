@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from soorma.memory.keeping import LEASE_SECONDS, Found, Keeper
+from soorma.memory.keeper import LEASE_SECONDS, Found, Keeper
 from soorma.memory.models import Change
 from soorma.memory.plan import BoundPlan, check_ttl
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, SoormaError

@@ -1,4 +1,4 @@
-"""Counting the calls of a handler's context."""
+"""Counters of the calls of a handler's context."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
 
-class WatchedPlans:
+class CountedPlans:
     """Plans whose calls count as awaits of the attempt under way."""
 
     def __init__(self, plans: Plans) -> None:
@@ -47,7 +47,7 @@ class WatchedPlans:
         return await counted("actions", self._plans.actions(scope, plan_id))
 
 
-class WatchedOutbox:
+class CountedOutbox:
     """An outbox whose calls count as awaits of the attempt under way."""
 
     def __init__(self, outbox: Outbox) -> None:
@@ -66,7 +66,7 @@ class WatchedOutbox:
         return await counted(f"request {event.type!r}", self._outbox.request(event, response_of))
 
 
-class WatchedSteps:
+class CountedSteps:
     """Steps that count as awaits of the attempt under way."""
 
     def __init__(self, steps: StepRunner) -> None:
