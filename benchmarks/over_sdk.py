@@ -19,7 +19,7 @@ from measuring import FULL_COMMIT, READ, Figure, ms, percentile, ratio_of, round
 from stage import Stage, clean_environment
 
 from soorma import PlatformContext, WorkflowState
-from soorma.transport import HttpTransport
+from soorma.transport.http import HttpTransport
 
 EVENT = "bench.ping"
 TOPIC: Final = "task-events"

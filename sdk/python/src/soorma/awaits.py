@@ -65,5 +65,6 @@ def _noting(function: Callable[..., CoroutineType[Any, Any, Any]]) -> Callable[.
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(call)
     else:
+        # What Python 3.11 marks a coroutine function with.
         call._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
     return call

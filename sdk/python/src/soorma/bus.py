@@ -1,4 +1,4 @@
-"""Publishing events: outside a handler at once, inside it with the handler's commit."""
+"""Publication of events: outside a handler at once, inside it with the handler's commit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from uuid import uuid4
 import msgspec
 
 from soorma.awaits import awaited
-from soorma.calls import Caller, segment
 from soorma.config import ClientConfig
 from soorma.local import shown
+from soorma.transport.calls import Caller, segment
 from soorma_common.errors import DeadLettered, InvalidRequest, TimedOut
 from soorma_common.events import DEAD_LETTERED, Envelope, Event, Timer, check_envelope, check_timer, plan_of
 from soorma_common.names import Scope, check_name

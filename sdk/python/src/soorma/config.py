@@ -7,15 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from soorma import local
 from soorma_common.errors import InvalidRequest
 from soorma_common.names import DEFAULT_TENANT, DEFAULT_USER, Scope, check_scope
 
-if TYPE_CHECKING:
-    from soorma.transport import Service
-
+Service = Literal["memory", "events", "registry"]
 MEMORY_URL = "http://localhost:8083"
 EVENTS_URL = "http://localhost:8082"
 REGISTRY_URL = "http://localhost:8081"

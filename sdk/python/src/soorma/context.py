@@ -1,19 +1,20 @@
-"""What an agent works with: `PlatformContext` anywhere, `HandlerContext` in a handler."""
+"""The contexts that an agent works with: `PlatformContext` anywhere, `HandlerContext` in a handler."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
 
 from soorma.awaits import awaited
 from soorma.bus import BusClient
-from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
 from soorma.memory.client import MemoryClient
 from soorma.registry import RegistryClient
+from soorma.transport.calls import Caller, caller_for
 from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
@@ -87,6 +88,10 @@ class StepRunner(Protocol):
         check: Callable[[Any], Any] | None = None,
     ) -> Any:
         """The recorded result, or that of the function, which is recorded then."""
+        ...
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Marks that this thread waits for another function, and makes room for that."""
         ...
 
 
@@ -219,9 +224,7 @@ class HandlerContext(PlatformContext):
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            from soorma.agents.threads import waiting  # noqa: PLC0415 - which needs this module
-
-            with waiting():
+            with self._steps.waiting():
                 return asyncio.run_coroutine_threadsafe(call, self._loop).result()
         call.close()
         raise InvalidRequest("context.run is for plain def handlers; here, await the call")

@@ -15,9 +15,9 @@ from typing import Any, Self, TypeVar, Unpack
 
 from soorma.bus import BusClient, EnvelopeFields, RequestOptions, type_name
 from soorma.callables import call, check_callable
-from soorma.calls import Caller, caller_for
 from soorma.config import ClientConfig
 from soorma.local import shown
+from soorma.transport.calls import Caller, caller_for
 from soorma_common.errors import InvalidRequest, SoormaError
 from soorma_common.events import Event
 from soorma_common.names import check_name
@@ -48,15 +48,17 @@ class EventClient:
         config = config or ClientConfig.from_env()
         self.tenant_id = tenant_id or config.tenant_id
         self._config = replace(config, tenant_id=self.tenant_id)
-        self._work_over(caller_for(self._config))
+        self._caller = caller_for(self._config)
+        self._bus = BusClient(self._config, self._caller, self.source)
         self._closed = False
         self._listeners: list[tuple[str | None, str | None, Listener]] = []
         self._reading: _Reading | None = None
 
-    def _work_over(self, caller: Caller) -> None:
-        """From now on its calls go over that caller; `soorma.testing` puts one of its own here."""
-        self._caller = caller
+    def work_over(self, caller: Caller) -> Caller:
+        """Makes calls over another caller from now on; returns the one before."""
+        before, self._caller = self._caller, caller
         self._bus = BusClient(self._config, caller, self.source)
+        return before
 
     def on_event(self, event_type: str | Enum, topic: TopicLike | None = None) -> Callable[[L], L]:
         """Registers a function of the event, plain or async, for a type and, if given, a topic."""
@@ -83,7 +85,7 @@ class EventClient:
         if self._reading is not None:
             raise InvalidRequest("the client is connected already; disconnect it first")
         if self._closed:
-            self._work_over(caller_for(self._config))
+            self.work_over(caller_for(self._config))
             self._closed = False
         names = [check_topic(topic) for topic in topics]
         if not names:

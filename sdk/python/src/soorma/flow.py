@@ -1,4 +1,4 @@
-"""What a handler raises to steer the delivery of its event. These are no errors."""
+"""Signals that a handler raises to steer the delivery of its event. These are no errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to use here instead of names that other versions of Soorma have: an error that says it saves a search."""
+"""Hints for names that other versions of Soorma have: an error that says it saves a search."""
 
 from __future__ import annotations
 

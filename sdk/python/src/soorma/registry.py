@@ -13,9 +13,9 @@ import msgspec
 
 from soorma.awaits import awaited
 from soorma.bus import type_name
-from soorma.calls import Caller, caller_for, segment
 from soorma.config import ClientConfig
 from soorma.local import shown
+from soorma.transport.calls import Caller, caller_for, segment
 from soorma_common import registry as wire
 from soorma_common.errors import InvalidRequest, NotFound
 from soorma_common.names import Scope, check_name
@@ -81,21 +81,15 @@ class RegistryClient:
     """
 
     def __init__(self, *, config: ClientConfig | None = None) -> None:
-        config = config or ClientConfig.from_env()
-        self._connect(config, caller_for(config), None)
-
-    @classmethod
-    def on(cls, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None = None) -> RegistryClient:
-        """A client on connections that somebody else owns. In a handler, `guard` ends its use with the handler's."""
-        client = cls.__new__(cls)
-        client._connect(config, caller, guard)  # noqa: SLF001 - a constructor of its own class
-        return client
-
-    def _connect(self, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None) -> None:
-        self._config = config
-        self._caller = caller
+        self._config = config = config or ClientConfig.from_env()
+        self._caller = caller_for(config)
         self._scope = config.scope(None, None)
-        self._guard = guard
+        self._guard: Callable[[Scope], None] | None = None
+
+    @staticmethod
+    def on(config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None = None) -> RegistryClient:
+        """A client on connections that somebody else owns. In a handler, `guard` ends its use with the handler's."""
+        return _Lodger(config, caller, guard)
 
     def __repr__(self) -> str:
         return f"RegistryClient({shown(self._config.registry_url)})"
@@ -198,6 +192,16 @@ class RegistryClient:
         return decoder.decode(
             await self._caller.call("registry", "GET", f"/v1/registry/{path}", scope=self._scope, query=query)
         )
+
+
+class _Lodger(RegistryClient):
+    """A client on connections that somebody else owns."""
+
+    def __init__(self, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None) -> None:
+        self._config = config
+        self._caller = caller
+        self._scope = config.scope(None, None)
+        self._guard = guard
 
 
 def put_of(definition: EventDefinition) -> tuple[str, bytes]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 from uuid import uuid4
 
 import msgspec
@@ -16,9 +16,14 @@ import msgspec
 from soorma.awaits import awaited
 from soorma.bus import timer_of
 from soorma.callables import call, check_callable
-from soorma.memory.claims import Claim, take
-from soorma.memory.client import Action, Change, MemoryClient, PlanInfo, PlanState, check_ttl, raw
-from soorma.memory.past import MISSING, Difference, StateAt, check_revision, difference
+from soorma.memory.client import MemoryClient
+from soorma.memory.client_transactions import PlanTransaction
+from soorma.memory.endings import cancellation, completion, failure
+from soorma.memory.history import MISSING, Difference, StateAt, check_revision, difference
+from soorma.memory.locks import Hold, take
+from soorma.memory.models import Action, Change, PlanInfo, PlanState
+from soorma.memory.plan import BoundPlan, check_ttl, raw
+from soorma.transport.backoff import Backoff
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, KeyMissing, TimedOut
 from soorma_common.events import Envelope, check_envelope
 from soorma_common.json_text import decode
@@ -45,8 +50,6 @@ from soorma_common.values import convert, encode
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
-    from soorma.memory.transactions import StateTransaction
-
 TRANSACT_SECONDS = 30.0
 """How long `transact` runs its work again: a bound for what can never be committed, not reached by mere crowding."""
 FIRST_WAIT, LONGEST_WAIT = 0.01, 0.5
@@ -68,11 +71,14 @@ class WorkflowState:
     def __init__(
         self, memory: MemoryClient, plan_id: str | None, tenant_id: str | None = None, user_id: str | None = None
     ) -> None:
-        scope = memory.scope(tenant_id, user_id)
+        plan = memory.plan(plan_id, tenant_id, user_id)
         self.memory = memory
-        self.plan_id = check_name("plan_id", plan_id)
-        self.tenant_id = scope.tenant_id
-        self.user_id = scope.user_id
+        self.plan_id = plan.id
+        self.tenant_id, self.user_id = plan.scope.tenant_id, plan.scope.user_id
+
+    @property
+    def _plan(self) -> BoundPlan:
+        return self.memory.plan(self.plan_id, self.tenant_id, self.user_id)  # an author may set these anew
 
     def __repr__(self) -> str:
         kind = " in a handler or transaction" if self.memory.collects else ""
@@ -94,14 +100,14 @@ class WorkflowState:
         With `type`, an instance of that pydantic model, dataclass or type; InvalidValue if the value is none.
         """
         try:
-            value = await self.memory.get_value(self.plan_id, key, self.tenant_id, self.user_id)
+            value = await self._plan.value(key)
         except KeyMissing:
             return default
         return value if type is None else convert(value, type)
 
     async def get_entry(self, key: str) -> PlanState:
         """The key with its value, revision and times; KeyMissing if there is none."""
-        return await self.memory.get_plan_state(self.plan_id, key, self.tenant_id, self.user_id)
+        return await self._plan.entry(key)
 
     async def has(self, key: str) -> bool:
         """Whether there is such a key, be its value null."""
@@ -109,12 +115,12 @@ class WorkflowState:
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
         """The values of those of the keys that exist, read together."""
-        found = await self.memory.get_plan_states(self.plan_id, keys, self.tenant_id, self.user_id)
+        found = await self._plan.entries(keys)
         return {key: entry.value for key, entry in found.items()}
 
     async def keys(self, prefix: str = "") -> list[str]:
         """All keys that begin with `prefix`, in order."""
-        return await self.memory.list_keys(self.plan_id, prefix, self.tenant_id, self.user_id)
+        return await self._plan.keys(prefix)
 
     async def delete(self, key: str) -> bool:
         """Removes a key; tells whether there was one."""
@@ -180,10 +186,8 @@ class WorkflowState:
         Raises Conflict, with `current_revision`, if it is at another. `get_entry(key).revision` tells the revision.
         In a handler the new one is not known before its commit: 0.
         """
-        done = await self.memory.set_plan_state(
-            self.plan_id, key, value, self.tenant_id, self.user_id, expected_revision=expected_revision
-        )
-        return done.revision
+        put = Set(key=_key(key), value=raw(encode(value)), expected_revision=expected_revision)
+        return (await self._plan.put(put)).revision
 
     async def join(self, key: str, *, expect: int | Iterable[str], arrival: str = "") -> bool:
         """Notes an arrival at the fan-in `key`; True for exactly one of them: the one that completes it.
@@ -214,7 +218,7 @@ class WorkflowState:
             raise InvalidRequest("a claim must be seen at once: in a handler, use context.immediate.memory")
         if type(wait) not in (int, float) or not 0 <= wait <= LONGEST_TIMEOUT:
             raise InvalidRequest(f"wait is a number of seconds from 0 to {LONGEST_TIMEOUT:.0f}, not {wait!r}")
-        return await take(self, _key(key), places, ttl, wait)
+        return await take(Claim, self._plan, _key(key), places, ttl, wait)
 
     async def record_action(self, name: str) -> None:
         """Adds an action to the plan's action history; costs the same however long that is."""
@@ -226,19 +230,19 @@ class WorkflowState:
 
     async def actions(self) -> list[Action]:
         """All recorded actions in order, with time, actor and event."""
-        return await self.memory.get_actions(self.plan_id, self.tenant_id, self.user_id)
+        return await self._plan.actions()
 
     async def history(self, key: str | None = None, *, after: int | None = None) -> list[Change]:
         """Committed changes since revision `after` (default: all that is kept), of one key or of all."""
-        return await self.memory.get_history(self.plan_id, key, self.tenant_id, self.user_id, after=after)
+        return await self._plan.history(key, after)
 
     async def revision(self) -> int:
         """The plan's revision, which rises by one with each commit that changes it; 0 where it was never written."""
-        return await self.memory.get_revision(self.plan_id, self.tenant_id, self.user_id)
+        return await self._plan.revision()
 
     def at(self, revision: int) -> StateAt:
         """The state as it was at a revision of the plan."""
-        return StateAt(self, revision)
+        return StateAt(self._plan, revision)
 
     async def diff(self, a: int, b: int | None = None) -> list[Difference]:
         """The keys that the plan's revisions `a` and `b` (default: the present one) differ in, with both values."""
@@ -274,7 +278,7 @@ class WorkflowState:
         In a handler the status is checked at the commit, like a key that was read, and shows an end of its own. The
         rest is as it was last committed, and not checked.
         """
-        return await self.memory.get_plan(self.plan_id, self.tenant_id, self.user_id)
+        return await self._plan.info()
 
     async def complete(self, result: Any = None, *, if_active: bool = False) -> bool:
         """Ends the plan: its goal is reached. `plan.completed` on plan-events tells so.
@@ -282,14 +286,14 @@ class WorkflowState:
         Returns True. Where the plan has ended before, raises PlanEnded, or returns False with `if_active=True`. In a
         handler that is true at its commit: if another ends the plan until then, the handler runs again.
         """
-        return await self.memory.complete_plan(self.plan_id, result, self.tenant_id, self.user_id, if_active=if_active)
+        return bool(await self._apply(completion(result, if_active=if_active)))
 
     async def fail(self, reason: str, *, if_active: bool = False) -> bool:
         """Ends the plan, like `complete`: its goal will not be reached. `plan.failed` on plan-events tells so.
 
         What was registered with `compensate` is published then, the last first, each when the one before was handled.
         """
-        return await self.memory.fail_plan(self.plan_id, reason, self.tenant_id, self.user_id, if_active=if_active)
+        return bool(await self._apply(failure(reason, if_active=if_active)))
 
     async def cancel(self, reason: str = "", *, if_active: bool = False) -> bool:
         """Ends the plan, like `complete`: it is not wanted any more. `plan.cancelled` on plan-events tells so.
@@ -297,7 +301,7 @@ class WorkflowState:
         Events of the plan that wait for handlers, or for another attempt, are dropped. Handlers at work on it are
         told (`context.cancelled`), and their commits refused.
         """
-        return await self.memory.cancel_plan(self.plan_id, reason, self.tenant_id, self.user_id, if_active=if_active)
+        return bool(await self._apply(cancellation(reason, if_active=if_active)))
 
     async def deadline(
         self,
@@ -336,9 +340,7 @@ class WorkflowState:
         Reads through `tx` see its own changes, and are checked at the commit: Conflict if one was changed meanwhile.
         `transact` runs the work again then.
         """
-        from soorma.memory.transactions import StateTransaction  # noqa: PLC0415 - it is a state itself
-
-        return StateTransaction(self)
+        return StateTransaction(self._plan)
 
     async def transact(self, work: Callable[[StateTransaction], Awaitable[T]]) -> T:
         """Runs `work` in a transaction and returns what it returns; on a conflict it is run again, for up to 30 s.
@@ -347,7 +349,7 @@ class WorkflowState:
         """
         check_callable(work, "the work of a transaction", "tx")
         loop = asyncio.get_running_loop()
-        deadline, wait = loop.time() + TRANSACT_SECONDS, FIRST_WAIT
+        deadline, backoff = loop.time() + TRANSACT_SECONDS, Backoff(FIRST_WAIT, LONGEST_WAIT, least=0.0)
         while True:
             try:
                 async with self.transaction() as tx:
@@ -357,12 +359,11 @@ class WorkflowState:
                     raise
             else:
                 return outcome
-            await asyncio.sleep(random.uniform(0, wait))  # noqa: S311 - spreads the runs, guards nothing
-            wait = min(2 * wait, LONGEST_WAIT)
+            await asyncio.sleep(backoff.pause())
 
     async def watch(self, *, after: int | None = None) -> AsyncGenerator[Change, None]:
         """Changes as they are committed, from behind revision `after` (default: now), without a gap."""
-        stream = self.memory.watch_plan(self.plan_id, self.tenant_id, self.user_id, after=after)
+        stream = self._plan.watch(after)
         async with aclosing(stream):
             async for commit in stream:
                 for change in commit:
@@ -396,19 +397,62 @@ class WorkflowState:
             raise TimedOut(f"key {key!r} of plan {self.plan_id!r} did not get there in {timeout} s", key=key) from None
 
     async def _wait_once(self, key: str, expected: Any) -> Any:
-        stream = self.memory.watch_plan(self.plan_id, self.tenant_id, self.user_id)
+        stream = self._plan.watch(None)
         async with aclosing(stream):
             async for commit in stream:
                 if commit and not any(change.key in (key, None) for change in commit):
                     continue
-                found = await self.memory.get_committed(self.plan_id, key, self.tenant_id, self.user_id)
+                found = await self._plan.committed(key)
                 if found is not None and await _fits(found.value, expected):
                     return found.value
         raise AssertionError("a watch ends only by an error")
 
     async def _apply(self, *operations: Any) -> Any:
-        results = await self.memory.apply(self.plan_id, list(operations), self.tenant_id, self.user_id)
+        results = await self._plan.apply(list(operations))
         return results[0] if results else None
+
+
+class StateTransaction(WorkflowState):
+    """A plan's state inside a transaction. Other plans of the user: `WorkflowState(tx.memory, "other")`.
+
+    `bus` publishes with the commit; an event that does not say otherwise is of this plan. Use it as a context
+    manager: what was done is committed when the block ends, and nothing of it if the block raises.
+    """
+
+    def __init__(self, plan: BoundPlan, hold: Hold | None = None) -> None:
+        self._made = made = PlanTransaction(plan, hold)
+        super().__init__(made.memory, plan.id, plan.scope.tenant_id, plan.scope.user_id)
+        self.bus = made.bus
+
+    def rely_on(self, key: str, revision: int) -> None:
+        """The commit is refused with Conflict unless the plan's key is at this revision (0: missing) then."""
+        self._made.rely_on(key, revision)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._made.end()
+        if error is None:
+            await self._made.commit()
+
+
+class Claim(Hold):
+    """A key of a plan that is held until it is released or its time to live (`ttl`, seconds) is over.
+
+    It is free too when its holder's process has died, after 10 seconds. Whoever comes late is refused by the
+    `revision`: `async with claim.transaction() as tx` commits only while the claim is held. Use it as a context
+    manager, and it is released at the end.
+    """
+
+    def transaction(self) -> StateTransaction:
+        """Changes and events that are committed only while the claim is held; Conflict otherwise.
+
+        It is looked at when the block ends, and may be renewed before that.
+        """
+        return StateTransaction(self.plan, self)
 
 
 def _expected(expect: int | Iterable[str]) -> int | list[str]:
@@ -442,4 +486,4 @@ def _key(key: str) -> str:
     return check_name("key", key)
 
 
-__all__ = ["MISSING", "Difference", "StateAt", "WorkflowState"]
+__all__ = ["MISSING", "Claim", "Difference", "StateAt", "StateTransaction", "WorkflowState"]

@@ -21,7 +21,7 @@ from uuid import uuid4
 from doc_pages import Block
 
 from soorma import Event, PlatformContext, Reject, Worker, WorkflowState, errors
-from soorma.calls import Caller
+from soorma.transport.calls import Caller
 
 SECONDS = 20.0
 MODULE = types.ModuleType("documentation", "What blocks say they are part of: a dataclass looks its module up.")

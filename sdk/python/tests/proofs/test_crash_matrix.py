@@ -24,7 +24,7 @@ from outcomes import has_step, outcome
 from platform_crashes import ANSWER, MortalPlatform, PlatformCrash, TornPlatform
 
 from soorma import Worker
-from soorma.agents.attempts import Attempts
+from soorma.runtime.attempts import Attempts
 from soorma.testing import Crash
 from soorma_common.delivery import Welcome
 from soorma_platform.services.agents import AgentConnection

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from soorma.sent_events import Message, Parser
+from soorma.transport.sent_events import Message, Parser
 from soorma_common.json_text import check, compact, decode
 from soorma_platform.http import sent_event
 

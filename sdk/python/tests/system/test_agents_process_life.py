@@ -196,7 +196,7 @@ async def test_a_handler_that_catches_everything_does_not_keep_the_process(
     running: PlatformProcess, context: PlatformContext
 ) -> None:
     extra = (
-        "import soorma.agents.runs as r, soorma.agents.loops as l\nr.STUBBORN_SECONDS = l.LAST_SECONDS = 0.5\n"
+        "import soorma.runtime.runs as r, soorma.agents.loops as l\nr.STUBBORN_SECONDS = l.LAST_SECONDS = 0.5\n"
         "@worker.on_event('stubborn', timeout=0.2)\nasync def stubborn(event, context):\n    while True:\n"
         "        try: await asyncio.sleep(0.05)\n        except BaseException: pass"
     )

@@ -19,8 +19,8 @@ from platform_process import PlatformProcess
 from running import AT_ONCE, Seen, another, config_of, context_of, eventually, platform_in, unique
 
 from soorma import Agent, HandlerContext, PlatformContext, Reject, Retry, RetryPolicy, WorkflowState
-from soorma.agents.steps import StepResults
 from soorma.errors import Conflict, Fenced, HandlerEnded, InvalidRequest, KeyMissing, Unavailable
+from soorma.runtime.steps import StepResults
 
 
 @pytest.fixture

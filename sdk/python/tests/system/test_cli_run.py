@@ -19,11 +19,11 @@ from platform_process import PlatformProcess, clean_environment
 from running import addresses_of, config_of, context_of, unique
 
 from soorma import WorkflowState
-from soorma.calls import caller_for
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.run.changes import changes
 from soorma.cli.run.log import LONGEST_LINE, Style, whole_lines
 from soorma.cli.run.targets import parse
+from soorma.transport.calls import caller_for
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 AGENT = """

@@ -21,8 +21,8 @@ from platform_process import PlatformProcess
 from proofs.invariants import check_file
 
 from soorma import ClientConfig, Event, EventClient, MemoryClient, WorkflowState
-from soorma.calls import Caller
 from soorma.context import caller_for
+from soorma.transport.calls import Caller
 
 NAMES = ("planner", "worker", "coordinator")
 REPLICAS = 2

@@ -16,9 +16,9 @@ LEASE = 4.0
 """Seconds; shorter than it is, so that nobody waits for long here."""
 
 PROGRAM = f"""
-from soorma.memory import claims, keeping
-claims.LEASE_SECONDS = keeping.LEASE_SECONDS = {LEASE}
-keeping.RENEW_SECONDS = {LEASE / 4}
+from soorma.memory import keeper, locks
+locks.LEASE_SECONDS = keeper.LEASE_SECONDS = {LEASE}
+keeper.RENEW_SECONDS = {LEASE / 4}
 
 async def main():
     async with PlatformContext.from_env(source="test") as context:

@@ -17,7 +17,7 @@ from platform_process import PlatformProcess
 from running import Raw, Seen, config_of, path_of, unique
 
 from soorma import ClientConfig, EventClient, PlatformContext, WorkflowState
-from soorma.headers import SPOKEN
+from soorma.transport.headers import SPOKEN
 
 LOOSE = '{\r\n\r\n"n" :\n2 ,\r"m":\t[1,\n\n2], "s": "a\\nb \u2028"}'
 VALUE = {"n": 2, "m": [1, 2], "s": "a\nb \u2028"}

@@ -380,7 +380,7 @@ async def test_after_more_ends_than_it_has_places_an_agent_goes_on(soorma_platfo
 async def test_a_handler_that_ignores_its_timeout_is_left_behind(
     soorma_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soorma.agents.runs.STUBBORN_SECONDS", 0.1)
+    monkeypatch.setattr("soorma.runtime.runs.STUBBORN_SECONDS", 0.1)
     worker, over = Worker("worker", retry=RetryPolicy(max_attempts=1)), asyncio.Event()
 
     @worker.on_event("go", "action-requests", timeout=0.1)

@@ -33,8 +33,8 @@ from soorma import (
     WorkflowState,
 )
 from soorma.errors import Conflict, DeadLettered, KeyMissing, PlanEnded
-from soorma.memory.transactions import StateTransaction
 from soorma.testing import LocalPlatform
+from soorma.workflow import StateTransaction
 
 TOPIC: Final = "action-requests"
 

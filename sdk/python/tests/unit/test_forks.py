@@ -6,7 +6,7 @@ import asyncio
 import gc
 from weakref import ref
 
-from soorma.agents import forks
+from soorma.runtime import forks
 
 
 def test_a_loop_that_is_thrown_away_with_its_agents_is_not_kept() -> None:

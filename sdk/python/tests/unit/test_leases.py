@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from soorma.agents.leases import LeaseKeeper
+from soorma.runtime.leases import LeaseKeeper
 from soorma_common.errors import Fenced, Unavailable
 
 
@@ -89,7 +89,7 @@ async def test_after_a_lease_it_is_asked_once(keeper: Keeper, platform: Platform
 async def test_what_is_not_ours_is_fenced(
     keeper: Keeper, platform: Platform, monkeypatch: pytest.MonkeyPatch, outages: int
 ) -> None:
-    monkeypatch.setattr("soorma.agents.leases.ASK_AGAIN_SECONDS", 0)
+    monkeypatch.setattr("soorma.runtime.leases.ASK_AGAIN_SECONDS", 0)
     platform.outages = outages
     keeper.hold("z")
     keeper.time += 31

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from soorma.errors import ProtocolMismatch
-from soorma.headers import SPOKEN, check_answer
+from soorma.transport.headers import SPOKEN, check_answer
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, mismatch
 from soorma_platform.identity import check_protocol
 

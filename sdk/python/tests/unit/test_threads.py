@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from soorma.agents.threads import ABANDONED_FOR_EACH, Threads, TimeIsOver, waiting
+from soorma.runtime.threads import ABANDONED_FOR_EACH, Threads, TimeIsOver, waiting
 
 pytestmark = pytest.mark.behaviour("retries.threads")
 

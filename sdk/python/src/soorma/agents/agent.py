@@ -17,20 +17,22 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
 from soorma import hints, logs
-from soorma.agents import forks, loops
-from soorma.agents.attempts import Attempts
-from soorma.agents.connection import Connection
-from soorma.agents.handlers import Handler, HandlerFunction, Handlers, Runner, check_retry, run_handler, subscription
+from soorma.agents import loops
 from soorma.agents.loops import LoopFactory
-from soorma.agents.presence import Presence, announcement, definitions_of, names_of
 from soorma.agents.signals import Signals
 from soorma.bus import type_name
 from soorma.callables import call, check_callable
-from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import PlatformContext, caller_for
+from soorma.memory.transactions import Isolation
 from soorma.registry import plain_capabilities
-from soorma.transaction import Isolation
+from soorma.runtime import forks
+from soorma.runtime.attempts import Attempts
+from soorma.runtime.connection import Connection
+from soorma.runtime.handlers import Handler, HandlerFunction, Handlers, check_retry, subscription
+from soorma.runtime.harness import Harness
+from soorma.runtime.presence import Presence, announcement, definitions_of, names_of
+from soorma.transport.calls import Caller
 from soorma_common.delivery import Deliver, Hello, ReleaseFrame, RetryPolicy, Welcome
 from soorma_common.errors import InvalidRequest, SoormaError, Unavailable
 from soorma_common.names import check_name
@@ -103,8 +105,8 @@ class Agent:
         self._shutdown: list[Hook] = []
         self._running: asyncio.Task[None] | None = None
         self._own_caller: Caller | None = None
-        self._lent: Caller | None = None
-        self._runner: Runner = run_handler
+        self.harness = Harness()
+        """stands between the agent and its platform; `soorma.testing` puts its own there"""
         self._exit: BaseException | None = None
         """why the agent has ended itself"""
         self._halt: Callable[[], object] = self._stop_soon
@@ -264,7 +266,7 @@ class Agent:
             raise InvalidRequest(f"agent {self.name!r} is running already")
         if not len(self._handlers):
             raise InvalidRequest(f"agent {self.name!r} has no handlers; register some with @agent.on_event(…)")
-        given = self._lent or self._caller
+        given = self.harness.caller or self._caller
         self._own_caller = caller_for(self._config) if given is None else None
         self._process = f"{os.getpid()}-{_PROCESS}" if given is None else uuid4().hex  # in a test each dies alone
         caller = given or self._own_caller
@@ -282,7 +284,7 @@ class Agent:
             self._connection,
             self.max_concurrency,
             self._on_exhausted,
-            self._runner,
+            self.harness,
         )
         told = announcement(self.description, self.capabilities, self.events_consumed, self.events_produced)
         place = (self.name, self.instance)
@@ -290,6 +292,7 @@ class Agent:
         self._running = asyncio.create_task(self._connection.run(), name=f"soorma-agent-{self.name}")
         self._loop = asyncio.get_running_loop()
         forks.enter(self._loop)
+        self.harness.began(self._presence, self._abandon)
 
     def _hello(self) -> Hello:
         return Hello(
@@ -364,7 +367,7 @@ class Agent:
     @property
     def context(self) -> PlatformContext:
         """The platform outside handlers, for hooks and background work: each call takes effect at once."""
-        return PlatformContext.on(self._config, self.name, self._lent or self._caller or self._own_caller)
+        return PlatformContext.on(self._config, self.name, self.harness.caller or self._caller or self._own_caller)
 
     async def _shut_down(self) -> None:
         """Calls all shutdown hooks, whatever one of them raises; what the first has raised is raised then."""
@@ -382,12 +385,6 @@ class Agent:
     def _stop_soon(self) -> None:
         """Stops an agent that was started with `start`."""
         self._stopping = asyncio.ensure_future(self.stop())
-
-    # as `soorma.testing` has it
-
-    def _lend(self, caller: Caller | None, runner: Runner = run_handler) -> None:
-        """From the next start on it works over a caller of somebody else's, who runs its handlers; None: as ever."""
-        self._lent, self._runner = caller, runner
 
     async def _abandon(self) -> None:
         """Ends as a killed process does: nothing is drained, given back or said, and no hook is called."""
@@ -424,7 +421,8 @@ class Worker(Agent):
 def _refuse_run_here(name: str) -> None:
     """InvalidRequest where `run` cannot work: in a loop that runs, and in a thread that gets no signals."""
     instead = "await agent.start() there, and await agent.stop() at the end"
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - asked without an exception to suppress
+    with suppress(RuntimeError):  # there is no loop
+        asyncio.get_running_loop()
         raise InvalidRequest(f"agent {name!r} cannot run() in an event loop that runs already: {instead}")
     if threading.current_thread() is not threading.main_thread():
         raise InvalidRequest(

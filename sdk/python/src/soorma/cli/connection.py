@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     from http.client import HTTPConnection, HTTPResponse
 
     from soorma.bus import BusClient
-    from soorma.calls import Caller
-    from soorma.config import ClientConfig
+    from soorma.config import ClientConfig, Service
     from soorma.memory.client import MemoryClient
-    from soorma.transport import Service
+    from soorma.transport.calls import Caller
 
 T = TypeVar("T")
 
@@ -192,7 +191,7 @@ def config_for(tenant: str | None, user: str | None) -> ClientConfig:
 
 def plan_path(face: str, plan: str, key: str | None = None) -> str:
     """The path of a plan, or of a key of it, at a face of the memory service; InvalidName."""
-    from soorma.calls import segment  # noqa: PLC0415 - imports aiohttp, which --help does without
+    from soorma.transport.calls import segment  # noqa: PLC0415 - imports aiohttp, which --help does without
 
     path = f"/v1/memory/{face}/{segment(check_name('plan_id', plan))}"
     return path if key is None else f"{path}/{segment(check_name('key', key))}"

@@ -1,4 +1,4 @@
-"""What memory clients read and write plans through: the platform directly, or a handler's transaction."""
+"""Access to plans, which memory clients read and write through: the platform directly, or a handler's transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from soorma.calls import Caller, segment
+from soorma.transport.calls import Caller, segment
 from soorma_common.errors import KeyMissing
 from soorma_common.memory import Commit, Committed, PastPage, PlanCommit
 from soorma_common.names import Scope

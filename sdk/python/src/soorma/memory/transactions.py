@@ -1,80 +1,344 @@
-"""Transactions outside handlers: the same collection and checks as a handler has, committed in one request."""
+"""Transactions: changes and events that are kept until they are committed as one."""
 
 from __future__ import annotations
 
-import sys
-from types import TracebackType
-from typing import Self
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from soorma.bus import BusClient, PlatformOutbox
-from soorma.memory.claims import Claim
-from soorma.memory.client import MemoryClient
-from soorma.memory.plans import PlatformPlans
-from soorma.transaction import Transaction
-from soorma.workflow import WorkflowState
-from soorma_common.errors import InvalidRequest
-from soorma_common.events import Event
+from soorma.bus import PlatformOutbox
+from soorma.memory.plan_view import LOOKS, UNCOMMITTED, PlanView, Seen
+from soorma.memory.plans import Applied, PlatformPlans, Stored
+from soorma_common.delivery import PlanSnapshot
+from soorma_common.errors import Forbidden, HandlerEnded, InvalidRequest, NotFound
+from soorma_common.events import Envelope, Event, Timer, encode_envelope
 from soorma_common.limits import Limits
+from soorma_common.memory import Commit
+from soorma_common.names import Scope
+from soorma_common.operations import AnyKeyOperation, AnyOperation, Cleanup, Deadline, Fork, KeyOperation, Set
+from soorma_common.plan_rules import check_argument, late_fork, missing_plan
 
-SOURCE = "soorma-client"
-_UNKNOWN = Limits(**dict.fromkeys(Limits.__struct_fields__, sys.maxsize))
-"""The platform's limits are its own; it checks them at the commit."""
+T = TypeVar("T", bound=datetime | None)
+Isolation = Literal["reads", "writes"]
+_OVERHEAD = 100
+"""Bytes that an operation counts for beside its value."""
 
 
-class StateTransaction(WorkflowState):
-    """A plan's state inside a transaction. Other plans of the user: `WorkflowState(tx.memory, "other")`.
+class Transaction:
+    """Collects changes and events of one tenant and user. As `Plans` and `Outbox` it stands in for the platform.
 
-    `bus` publishes with the commit; an event that does not say otherwise is of this plan. Use it as a context
-    manager: what was done is committed when the block ends, and nothing of it if the block raises.
+    Reads see its own changes and remember the revisions they saw; `commit()` is what it comes to.
     """
 
-    def __init__(self, state: WorkflowState) -> None:
-        memory = state.memory
-        config, caller = memory._config, memory._caller  # noqa: SLF001 - of the same package
-        if memory.collects:
-            raise InvalidRequest(
-                "this is a transaction already, a handler's or one of its own: change the state as it is, or, in a "
-                "handler, use context.immediate.memory"
-            )
-        scope = memory.scope(state.tenant_id, state.user_id)
-        self._caller = caller
-        self._claim: Claim | None = None
-        """the commit is refused unless it is held then"""
-        self._transaction = Transaction(
-            scope,
-            snapshot=None,
-            limits=_UNKNOWN,
-            isolation="reads",
-            plans=PlatformPlans(caller),
-            outbox=PlatformOutbox(caller),
-        )
-        inside = MemoryClient.on(config, caller, self._transaction)
-        super().__init__(inside, state.plan_id, state.tenant_id, state.user_id)
-        of_plan = Event(plan_id=state.plan_id, tenant_id=scope.tenant_id, user_id=scope.user_id)
-        self.bus = BusClient(config, caller, SOURCE, self._transaction, of_plan)
-
-    def rely_on(self, key: str, revision: int) -> None:
-        """The commit is refused with Conflict unless the plan's key is at this revision (0: missing) then."""
-        self._transaction.rely_on(self.plan_id, key, revision)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def __init__(
+        self,
+        scope: Scope,
+        *,
+        snapshot: PlanSnapshot | None,
+        limits: Limits,
+        isolation: Isolation,
+        plans: PlatformPlans,
+        outbox: PlatformOutbox,
     ) -> None:
-        self._transaction.end()
-        if error is not None or self._transaction.is_empty:
-            return
-        if self._claim is None:
-            await self._commit()
-            return
-        async with self._claim._settled() as revision:  # noqa: SLF001 - of the same package
-            self.rely_on(self._claim.key, revision)
-            await self._commit()
+        self.scope = scope
+        self._snapshot = snapshot
+        self._limits = limits
+        self._isolation = isolation
+        self._platform = plans
+        self._outbox = outbox
+        self._plans: dict[str, PlanView] = {}
+        self._events: list[Envelope] = []
+        self._timers: list[Timer] = []
+        self._cancels: list[str] = []
+        self._size = 0
+        """bytes of the commit so far"""
+        self._ended = False
 
-    async def _commit(self) -> None:
-        body = msgspec.json.encode(self._transaction.commit())
-        await self._caller.call("memory", "POST", "/v1/memory/commit", scope=self._transaction.scope, body=body)
+    def end(self) -> None:
+        """It is over, and must not be used any more."""
+        self._ended = True
+
+    def know(self, fresh: list[tuple[str, str, int, int, int | None, str | None]]) -> None:
+        """Takes keys as they came with a conflict: plan, key, revision, times in ms, JSON text."""
+        for plan_id, key, revision, updated_at, expires_at, text in fresh:
+            self._plan(plan_id).base[key] = Seen(text, revision, updated_at, expires_at)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was changed or published."""
+        published = self._events or self._timers or self._cancels
+        return not published and not any(plan.operations for plan in self._plans.values())
+
+    def rely_on(self, plan_id: str, key: str, revision: int) -> None:
+        """The commit is to be refused unless the key is at this revision then."""
+        self._plan(plan_id).reads[key] = revision
+
+    def commit(self) -> Commit:
+        """The commit that it comes to."""
+        views = [] if self.is_empty else self._plans.values()
+        parts = [part for view in views if (part := view.part(all_reads=self._isolation == "reads"))]
+        return Commit(parts, self._events, timers=self._timers, cancels=self._cancels)
+
+    # as Plans
+
+    @property
+    def collects(self) -> bool:
+        return True
+
+    async def apply(
+        self,
+        scope: Scope,
+        plan_id: str,
+        operations: list[AnyOperation],
+        expected_revision: int | None = None,
+    ) -> Applied:
+        self.check(scope)
+        self._check_may_change()
+        if expected_revision is not None:
+            raise InvalidRequest(
+                "the commit is checked against all that was read before it; expected_revision= is not needed"
+            )
+        view = self._plan(plan_id)
+        asked: list[str] = []
+        clears = looks = False
+        for op in operations:
+            check_argument(op, self._limits)
+            if isinstance(op, KeyOperation):
+                if _reads(op):
+                    asked.append(op.key)
+            elif isinstance(op, Cleanup):
+                clears = True
+            elif isinstance(op, Fork) and (view.operations or op is not operations[0]):
+                raise late_fork(plan_id)
+            else:
+                looks = looks or isinstance(op, LOOKS)
+        if asked:
+            await self._fetch(view, asked)
+        if clears:
+            await self._fetch(view, [*await self._all_keys(view), *view.blind])
+        if looks and not (view.is_status_known or view.is_status_own):
+            view.learn(await self._row(plan_id))
+        past = await self._past(operations[0]) if operations and isinstance(operations[0], Fork) else None
+        self.check(scope)
+        before, size = view.saved() if len(operations) > 1 else None, self._size
+        try:  # without an await: what is undone is of this call alone
+            results: list[str | None] = [] if past is None else [view.begin(*past, self._limits)]
+            results += [self._apply_one(view, self._arrival(op)) for op in operations[len(results) :]]
+        except BaseException:
+            if before is not None:
+                view.restore(before)  # all of them or none
+                self._size = size
+            raise
+        return Applied(results, UNCOMMITTED, datetime.now(UTC))
+
+    def _arrival(self, operation: AnyOperation) -> AnyOperation:
+        """Who arrives at a join where nobody is named: in a handler, the event in hand."""
+        return operation
+
+    def _apply_one(self, view: PlanView, operation: AnyOperation) -> str | None:
+        count = 1 + sum(len(plan.operations) for plan in self._plans.values())
+        self._limits.check("commit_operations", count, "the number of the commit's operations")
+        if not isinstance(operation, KeyOperation):
+            return view.apply(operation, self._limits)
+        void = view.superseded(operation.key) if isinstance(operation, Set) else []
+        size = self._size_with(operation, void)
+        answer = view.apply_to_key(operation, void, self._limits)
+        self._size = size
+        return answer
+
+    async def _row(self, plan_id: str) -> dict[str, Any] | None:
+        try:
+            return await self._platform.plan(self.scope, plan_id)
+        except NotFound:
+            return None
+
+    async def _past(self, fork: Fork) -> tuple[Fork, dict[str, str]]:
+        """A fork of just one revision, and what it begins with."""
+        source, revision = fork.plan_id, fork.revision
+        if revision is None:
+            if source in self._plans and self._plans[source].operations:
+                raise InvalidRequest(
+                    f"plan {source!r} has changes here that are not committed yet, and a fork would not have them: "
+                    "fork it before, or name a revision"
+                )
+            revision = (await self._platform.plan(self.scope, source))["revision"]
+        elif revision == 0 and await self._platform.revision(self.scope, source) == 0:
+            raise missing_plan(source)
+        return replace(fork, revision=revision), await self._platform.values_at(self.scope, source, revision)
+
+    async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
+        self.check(scope)
+        view = self._plan(plan_id)
+        await self._fetch(view, keys)
+        self.check(scope)
+        found = {}
+        for key in keys:
+            if (text := view.value(key)) is not None:
+                seen = view.seen(key)
+                found[key] = (
+                    Stored(text, seen.revision, _moment(seen.updated_at), _moment(seen.expires_at))
+                    if seen
+                    else Stored(text, UNCOMMITTED, datetime.now(UTC))
+                )
+        return found
+
+    async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
+        self.check(scope)
+        view = self._plan(plan_id)
+        return view.names(await self._all_keys(view), prefix)
+
+    async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
+        """Returns the plan, with the status that the transaction gives it; the commit relies on the one it had."""
+        self.check(scope)
+        view = self._plan(plan_id)
+        row = await self._row(plan_id)
+        self.check(scope)
+        view.learn(row)
+        view.look()
+        return view.told(row)
+
+    async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
+        self.check(scope)
+        view = self._plan(plan_id)
+        rows = [] if view.is_cleared else await self._platform.actions(scope, plan_id)
+        number = rows[-1]["number"] if rows else 0
+        return rows + [{"number": number + i, "name": name} for i, name in enumerate(view.own_actions(), 1)]
+
+    # as Outbox
+
+    async def send(self, events: list[Envelope]) -> None:
+        self._check_may_change()
+        for event in events:
+            self._check_event(event)
+        self._check_room(len(events))
+        for event in events:
+            self._size = self._size_with(event)
+        self._events += events
+
+    async def set_timer(self, timer: Timer) -> None:
+        self._check_may_change()
+        self._check_event(timer.event)
+        self._check_room(1)
+        self._size = self._size_with(timer.event)
+        self._timers.append(timer)
+
+    async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
+        """Takes a timer back; None where it is not one of this attempt: then nobody knows before the commit."""
+        self.check(scope)
+        self._check_may_change()
+        own = [timer for timer in self._timers if timer.event.id == event_id]
+        if own:
+            self._timers.remove(own[0])
+            return True
+        for plan in self._plans.values():
+            for operation in plan.operations:
+                if isinstance(operation, Deadline) and operation.timer.event.id == event_id:
+                    plan.operations.remove(operation)
+                    return True
+        self._check_room(1)
+        self._cancels.append(event_id)
+        return None
+
+    async def request(
+        self,
+        event: Envelope,
+        response_of: Callable[[Envelope], Awaitable[Event]],  # noqa: ARG002 - nobody asks
+    ) -> Event:
+        raise InvalidRequest(
+            f"request {event.type!r} would be published at once and waited for, inside a transaction that is not "
+            "committed yet: ask before it begins"
+        )
+
+    # inside
+
+    def check(self, scope: Scope) -> None:
+        """Raises HandlerEnded once it is over, and Forbidden for a tenant or user other than its own."""
+        if self._is_over:
+            raise HandlerEnded(f"{self._what} has ended and cannot be used any more; await all that it starts before")
+        if scope != self.scope:  # each call comes here: the sentence is made where there is something to say
+            check_confined(self._what, self.scope, scope)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ended
+
+    def _check_may_change(self) -> None:
+        """Raises InvalidRequest where what is changed would be lost."""
+
+    @property
+    def _what(self) -> str:
+        return "this transaction"
+
+    def _plan(self, plan_id: str) -> PlanView:
+        if plan_id not in self._plans:
+            snapshot = self._snapshot if self._snapshot and self._snapshot.plan_id == plan_id else None
+            self._plans[plan_id] = PlanView(plan_id, snapshot)
+        return self._plans[plan_id]
+
+    async def _fetch(self, view: PlanView, keys: list[str]) -> None:
+        unknown = [key for key in keys if not view.knows(key)]
+        if not unknown:
+            return
+        found = await self._platform.read(self.scope, view.plan_id, unknown)
+        missing = Seen(None, 0, datetime.now(UTC))
+        for key in unknown:
+            stored = found.get(key)
+            seen = Seen(stored.text, stored.revision, stored.updated_at, stored.expires_at) if stored else missing
+            view.base.setdefault(key, seen)  # what was seen first stays, whatever else was read meanwhile
+
+    async def _all_keys(self, view: PlanView) -> list[str]:
+        if view.is_cleared:
+            return []
+        if view.is_complete:
+            return [key for key, seen in view.base.items() if seen.text is not None]
+        return await self._platform.keys(self.scope, view.plan_id, "")
+
+    def _check_event(self, event: Envelope) -> None:
+        self.check(scope_of(event))
+        self._limits.check("event_bytes", len(encode_envelope(event).encode()), "event {!r}, in bytes,", event.type)
+
+    def _check_room(self, more: int) -> None:
+        count = len(self._events) + len(self._timers) + len(self._cancels) + more
+        self._limits.check("commit_events", count, "the number of the commit's events")
+
+    def _size_with(self, more: Any, void: Iterable[Any] = ()) -> int:
+        """Bytes of the commit with one more operation or event, without some; LimitExceeded where that is too much."""
+        size = self._size + _weight(more) - sum(map(_weight, void))
+        self._limits.check("commit_bytes", size, "the transaction's operations and events, in bytes,")
+        return size
+
+
+def scope_of(event: Envelope) -> Scope:
+    """Returns whose an event is."""
+    return Scope(str(event.tenant_id), str(event.user_id))
+
+
+def check_confined(what: str, own: Scope, other: Scope) -> None:
+    """Raises Forbidden where something names another tenant or user than those it works for."""
+    if other != own:
+        raise Forbidden(
+            f"{what} works for tenant {own.tenant_id!r} and user {own.user_id!r}, "
+            f"and not for tenant {other.tenant_id!r} and user {other.user_id!r}"
+        )
+
+
+def _moment(time: T | int) -> T | datetime:
+    return datetime.fromtimestamp(time / 1000, UTC) if isinstance(time, int) else time
+
+
+def _weight(sent: Any) -> int:
+    """Bytes that an operation or event takes in a commit, near enough: those of its values, which may be large."""
+    value = getattr(sent, "data" if isinstance(sent, Envelope) else "value", None)
+    if isinstance(value, msgspec.Raw):
+        return _OVERHEAD + len(bytes(value))
+    return _OVERHEAD + len(msgspec.json.encode(sent))
+
+
+def _reads(operation: AnyKeyOperation) -> bool:
+    """Whether the handler learns something of the key's value by it."""
+    if operation.expected_revision is not None:
+        return True
+    return not isinstance(operation, Set) and not operation.blind

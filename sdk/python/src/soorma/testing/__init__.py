@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from soorma.testing.attempts import Crash, Trace
     from soorma.testing.faults import Failure
     from soorma.testing.platform import LocalPlatform
-    from soorma.testing.settling import Waiting
+    from soorma.testing.quiescence import Waiting
 
 _HOMES = {
     "Crash": "soorma.testing.attempts",
     "Failure": "soorma.testing.faults",
     "LocalPlatform": "soorma.testing.platform",
     "Trace": "soorma.testing.attempts",
-    "Waiting": "soorma.testing.settling",
+    "Waiting": "soorma.testing.quiescence",
 }
 
 __all__ = ["Crash", "Failure", "LocalPlatform", "Trace", "Waiting"]

@@ -1,4 +1,4 @@
-"""Calling a service's ASGI application as a server does, for one request or for one WebSocket."""
+"""Calls of a service's ASGI application as a server does, for one request or for one WebSocket."""
 
 from __future__ import annotations
 

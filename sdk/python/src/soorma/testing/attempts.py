@@ -20,8 +20,8 @@ from contextvars import ContextVar
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from soorma.agents.attempts import in_hand
-from soorma.agents.handlers import Handler
+from soorma.runtime.attempts import in_hand
+from soorma.runtime.handlers import Handler
 from soorma_common.events import Event
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ class _Stepped:
 def _place(coroutine: Any) -> str:
     """Where the handler waits."""
     while inspect.iscoroutine(coroutine) and (frame := coroutine.cr_frame) is not None:
-        if not frame.f_globals.get("__name__", "").startswith(("soorma.agents.", "soorma.callables", "asyncio.")):
+        if not frame.f_globals.get("__name__", "").startswith(("soorma.runtime.", "soorma.callables", "asyncio.")):
             return f"{frame.f_code.co_name}, line {frame.f_lineno}"
         coroutine = coroutine.cr_await
     return "an unknown place"

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from soorma.agents import Agent
-from soorma.agents.handlers import Handler
-from soorma.agents.threads import Threads
-from soorma.calls import Caller
-from soorma.context import HandlerContext
+from soorma.bus import Outbox
+from soorma.context import HandlerContext, StepRunner
+from soorma.memory.plans import Plans
+from soorma.runtime.handlers import Handler
+from soorma.runtime.harness import Harness
+from soorma.runtime.presence import Presence
+from soorma.runtime.threads import Threads
 from soorma.testing.attempts import Attempt, Trace, current
+from soorma.testing.counters import CountedOutbox, CountedPlans, CountedSteps
 from soorma.testing.network import LocalTransport, Network
-from soorma.testing.watching import watch
+from soorma.transport.calls import Caller
 from soorma_common.events import Event
 
 Arm = Callable[[Agent, Event], Trace]
 
 
-class Host:
+class Host(Harness):
     """Where one agent runs, as written, until it is stopped or dies."""
 
     def __init__(
@@ -28,7 +32,9 @@ class Host:
         self.transport = LocalTransport(network)
         self.attempts: set[Attempt] = set()
         self.graveyard: set[Coroutine[Any, Any, Any]] = set()
-        self._caller = Caller(self.transport, retry_seconds)
+        self.caller = Caller(self.transport, retry_seconds)
+        self._presence: Presence | None = None
+        self._abandon: Callable[[], Awaitable[None]] | None = None
         self._network = network
         self._arm = arm
         self._died = died
@@ -39,11 +45,12 @@ class Host:
         return self.transport.is_dead
 
     async def start(self) -> None:
-        self.agent._lend(self._caller, self._run)  # noqa: SLF001 - the seam that is there for this package
+        """Starts the agent, which works over this host until it ends."""
+        self.agent.harness = self
         try:
             await self.agent.start()
         except BaseException:
-            self.agent._lend(None)  # noqa: SLF001
+            self.agent.harness = Harness()
             raise
 
     async def stop(self, patience: float | None) -> None:
@@ -51,11 +58,12 @@ class Host:
         try:
             await self.agent.stop(drain_timeout=patience)
         finally:
-            self.agent._lend(None)  # noqa: SLF001
+            self.agent.harness = Harness()
 
     def announce(self, seconds: float) -> None:
         """Tells the registry of the agent, as when it has just subscribed, for that long."""
-        self.agent._presence.begin(seconds)  # noqa: SLF001
+        if self._presence is not None:
+            self._presence.begin(seconds)
 
     def die(self, restart: bool = False) -> None:
         """From here on no line of it runs, and nothing of it arrives. `abandon` clears away what is left."""
@@ -66,16 +74,30 @@ class Host:
 
     async def abandon(self) -> None:
         """Lets the agent forget what it was doing, so that it can be started anew."""
-        await self.agent._abandon()  # noqa: SLF001
-        self.agent._lend(None)  # noqa: SLF001
+        if self._abandon is not None:
+            await self._abandon()
+        self.agent.harness = Harness()
 
-    async def _run(self, handler: Handler, event: Event, context: HandlerContext, threads: Threads) -> None:
+    # as the agent's harness
+
+    def began(self, presence: Presence, abandon: Callable[[], Awaitable[None]]) -> None:
+        self._presence, self._abandon = presence, abandon
+
+    def plans(self, plans: Plans) -> Plans:
+        return CountedPlans(plans)
+
+    def outbox(self, outbox: Outbox) -> Outbox:
+        return CountedOutbox(outbox)
+
+    def steps(self, steps: StepRunner) -> StepRunner:
+        return CountedSteps(steps)
+
+    async def run(self, handler: Handler, event: Event, context: HandlerContext, threads: Threads) -> None:
         attempt = current()
         if attempt not in self.attempts:  # or it runs again, on a conflict
             attempt = Attempt(handler, event, self._arm(self.agent, event), self.die, self._network.never)
             self._keep(attempt)
         assert attempt is not None  # noqa: S101 - it is one of ours now
-        watch(context)
         await attempt.run(handler(event, context, threads), self.graveyard)
 
     def _keep(self, attempt: Attempt) -> None:

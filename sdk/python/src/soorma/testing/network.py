@@ -1,4 +1,4 @@
-"""What lies between clients and services in place of sockets: who is connected, what is under way, what goes wrong."""
+"""The network of a test, in place of sockets: who is connected, what is under way, what goes wrong."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from weakref import WeakSet
 
 import msgspec
 
+from soorma.config import Service
 from soorma.testing.asgi import Exchange, SocketPipe, http_scope, socket_scope
 from soorma.testing.attempts import counted, current, uncounted
 from soorma.testing.faults import Failure, failure_of
-from soorma.transport import Service
 from soorma_common.delivery import AgentFrame, Hello, ServiceFrame, Welcome
 from soorma_common.errors import InvalidRequest, Unavailable
 from soorma_platform.http.asgi import AsgiApp
@@ -89,7 +89,7 @@ class Network:
 
 
 class LocalTransport:
-    """A client's way to the services of a platform in this process: a `soorma.transport.Transport`."""
+    """A client's way to the services of a platform in this process: a `soorma.transport.http.Transport`."""
 
     def __init__(self, network: Network) -> None:
         self.is_dead = False

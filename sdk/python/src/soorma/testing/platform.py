@@ -13,7 +13,6 @@ from typing import Any, Self, Unpack
 
 from soorma.agents import Agent
 from soorma.bus import PublishOptions, type_name
-from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import PlatformContext
 from soorma.event_client import EventClient
@@ -21,9 +20,10 @@ from soorma.testing.attempts import Crash, Trace
 from soorma.testing.clock import Clock
 from soorma.testing.faults import Failure
 from soorma.testing.hosts import Host
-from soorma.testing.moving import Moving
 from soorma.testing.network import LocalTransport, Network
-from soorma.testing.settling import Settling, Waiting
+from soorma.testing.passage import Passage
+from soorma.testing.quiescence import Quiescence, Waiting
+from soorma.transport.calls import Caller
 from soorma.workflow import WorkflowState
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
@@ -80,8 +80,8 @@ class LocalPlatform:
             self._record = stack.enter_context(Inspection(database))
             stack.callback(self._platform.bus.subscribe(self._note))
             self._network = Network(self._platform.services)
-            self._settling = Settling(self._network, self._hosts, self._platform, self._record, self._clock)
-            self._moving = Moving(self._platform, self._network, self._hosts, self._record, self._clock)
+            self._quiescence = Quiescence(self._network, self._hosts, self._platform, self._record, self._clock)
+            self._passage = Passage(self._platform, self._network, self._hosts, self._record, self._clock)
             stack.push_async_callback(self._end)
             self.context = PlatformContext.on(self._config, "soorma-testing", self._caller(self._transport()))
             self._stack = stack.pop_all()
@@ -114,8 +114,8 @@ class LocalPlatform:
         """Lets a client that was made elsewhere work on this platform, until the platform ends."""
         if client not in self._clients:
             transport = self._transport()
-            self._clients[client] = (client._caller, transport)  # noqa: SLF001 - put back at the end
-            client._work_over(self._caller(transport))  # noqa: SLF001 - the seam that is there for this
+            before = client.work_over(self._caller(transport))
+            self._clients[client] = (before, transport)
         return client
 
     # events and state
@@ -141,13 +141,13 @@ class LocalPlatform:
 
         `waiting()` tells what that is. Raises TimedOut after `timeout` seconds, and says what still moves.
         """
-        await self._settling.settle(timeout)
+        await self._quiescence.settle(timeout)
         for burial in self._burials.values():
             burial.result()  # raises what kept an agent from starting again
 
     def waiting(self) -> list[Waiting]:
         """What waits, the eldest event first: for its next attempt, for an agent, …"""
-        return self._settling.waiting()
+        return self._quiescence.waiting()
 
     async def dead_letters(self) -> list[DeadLetterInfo]:
         """The events that were given up, each with `group`, `event_id`, `type`, `attempts`, `reason` and its `id`."""
@@ -174,7 +174,7 @@ class LocalPlatform:
         before ten minutes have passed since.
         """
         self._clock.jump(seconds)
-        await self._moving.leap(self._clock.milliseconds)
+        await self._passage.leap(self._clock.milliseconds)
         await self.settle()
 
     async def advance(self, seconds: float | timedelta, *, settle: bool = True) -> None:
@@ -186,10 +186,10 @@ class LocalPlatform:
         target = self._clock.milliseconds_in(seconds)
         if settle:
             await self.settle()
-        while settle and (due := self._settling.next_due(target)) is not None:
-            await self._moving.leap(due)
+        while settle and (due := self._quiescence.next_due(target)) is not None:
+            await self._passage.leap(due)
             await self.settle()
-        await self._moving.leap(target)
+        await self._passage.leap(target)
         if settle:
             await self.settle()
 
@@ -301,7 +301,7 @@ class LocalPlatform:
             stack.callback(self._close_graves)
             stack.push_async_callback(self._network.close)
             for client, (before, _) in self._clients.items():
-                stack.callback(client._work_over, before)  # noqa: SLF001
+                stack.callback(client.work_over, before)
                 stack.push_async_callback(client.disconnect)
             for host in self._hosts.values():
                 host.transport.thaw()

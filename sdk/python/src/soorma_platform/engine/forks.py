@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from soorma_common.errors import NotFound, PlanExists
+from soorma_common.errors import PlanExists
 from soorma_common.operations import Fork
+from soorma_common.plan_rules import missing_plan
 from soorma_platform.engine.history import check_past, rebuild
 from soorma_platform.engine.rows.plans import EntryRow, Origin, PlanRow
 
@@ -21,9 +22,10 @@ def check_unused(row: PlanRow) -> None:
 
 def check_origin(fork: Fork, origin: Origin | None, now: int) -> Origin:
     """What the fork begins with; NotFound or HistoryGone where there is no such past, or no present."""
+    if origin is not None:
+        check_past(origin.row, origin.revision)
     if origin is None or origin.row.revision == 0 or (fork.revision is None and not _holds_anything(origin.row, now)):
-        raise NotFound(f"there is no plan {fork.plan_id!r}, or nothing is left of it", plan_id=fork.plan_id)
-    check_past(origin.row, origin.revision)
+        raise missing_plan(fork.plan_id)
     rebuilt = ((past.key, rebuild(past)) for past in origin.pasts)
     made = [EntryRow(key, text, origin.revision, origin.row.updated_at) for key, text in rebuilt if text is not None]
     kept = [row for row in origin.entries if row.expires_at is None or row.expires_at > now]

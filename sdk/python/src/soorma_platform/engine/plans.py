@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from soorma_common.errors import Conflict, PlanEnded
+from soorma_common.errors import Conflict
 from soorma_common.events import Envelope, Timer, encode_envelope
-from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memory import Cause
 from soorma_common.operations import (
-    ENDINGS,
     Acquire,
     AnyEnding,
     AnyKeyOperation,
@@ -34,6 +32,17 @@ from soorma_common.operations import (
     argument,
     result,
     tag,
+)
+from soorma_common.plan_rules import (
+    check_active,
+    check_assumed,
+    check_totals,
+    check_value,
+    clear,
+    conflict,
+    end,
+    number_action,
+    size_of,
 )
 from soorma_platform.engine import forks, semaphores
 from soorma_platform.engine.moments import Moment
@@ -163,7 +172,6 @@ class PlanEditor:
             case Ending():
                 return "true" if self._end(operation) else "false"
             case Deadline(timer=timer):
-                self._check_active("a deadline is set")
                 self._arrange(operation)
                 self.deadlines.append(timer)
             case Compensate(event=event):
@@ -180,19 +188,17 @@ class PlanEditor:
             entry = EntryRow(past.key, past.value, self.row.revision, self._now, past.expires_at)
             self._entries[past.key] = self.change.puts[past.key] = entry
             self.change.bases[past.key] = past.value
-            self.row.size += _bytes(past.key) + _bytes(past.value)
+            self.row.size += size_of(past.key) + size_of(past.value)
         self.row.keys = self._live_keys = len(origin.entries)
         self.row.live = bool(origin.entries)
-        self._limits.check("plan_keys", self.row.keys, "the number of the plan's keys")
-        self._limits.check("plan_bytes", self.row.size, "the plan's size in bytes")
+        check_totals(self.row.keys, self.row.size, self._limits)
         return origin.revision
 
     def _end(self, operation: AnyEnding) -> bool:
         row = self.row
-        if operation.if_active and not row.is_active:
+        if not end(row, operation, ended_here=bool(self.endings)):
             return False
-        self._check_active(tag(operation))
-        row.status, row.outcome = ENDINGS[type(operation)], argument(operation)
+        row.outcome = argument(operation)
         row.ended_at, row.ended_uptime = self._now, self._moment.uptime
         row.end_position, row.ended_by = self._closing[0], self._group_id
         self.change.lives_on = False
@@ -202,24 +208,14 @@ class PlanEditor:
         self.endings.append(operation)
         return True
 
-    def _check_active(self, what: str) -> None:
-        row = self.row
-        if not row.is_active:
-            raise PlanEnded(
-                f"plan {row.plan_id!r} has ended before, it is {row.status}: {what} too late",
-                plan_id=row.plan_id,
-                plan_status=row.status,
-            )
-
     def _register(self, operation: Compensate, event: Envelope) -> None:
-        if self.row.status in ("completed", "cancelled"):
-            self._check_active("a compensation is registered")
         self._arrange(operation)
         seq = self.row.revision * SEQ_ROOM + len(self.change.history)
         row = CompensationRow(seq, event.id or "", WAITS, encode_envelope(event))
         self.change.compensations.append(row)
 
-    def _arrange(self, operation: AnyOperation) -> None:
+    def _arrange(self, operation: Deadline | Compensate) -> None:
+        check_active(self.row.plan_id, self.row.status, operation, ended_here=bool(self.endings))
         self.row.arranged += 1
         self.change.lives_on = False
         self._remember(operation, None)
@@ -245,25 +241,18 @@ class PlanEditor:
         return None if operation.blind else result(operation, before, after)
 
     def _check_assumed(self, join: Join, before: str | None, after: str | None) -> None:
-        """Raises Conflict where who joins has acted as if others were missing, or nobody was, and it is not so now."""
-        if join.assumed is not None and decode(result(join, before, after) or "null") is not join.assumed:
-            plan_id = self.row.plan_id
-            raise Conflict(
-                f"the join at {join.key!r} of plan {plan_id!r} was {'' if join.assumed else 'not '}to be completed by "
-                f"{join.arrival!r} when its handler looked, and others have arrived since",
-                plan_id=plan_id,
-                key=join.key,
-                stale=[(plan_id, join.key)],
-            )
+        try:
+            check_assumed(self.row.plan_id, join, before, after)
+        except Conflict as error:
+            raise self._stale(error, [join.key]) from None
 
     def _put(self, key: str, operation: AnyKeyOperation, entry: EntryRow | None, value: str) -> None:
-        size = _bytes(value)
-        self._limits.check("value_bytes", size, "the value of {!r}, in bytes,", key)
+        size = size_of(value)
+        check_value(key, size, self._limits)
         self.row.keys += entry is None
         self._live_keys += entry is None
-        self.row.size += size + (_bytes(key) if entry is None else -_bytes(entry.value))
-        self._limits.check("plan_keys", self.row.keys - self._hidden_keys, "the number of the plan's keys")
-        self._limits.check("plan_bytes", self.row.size - self._hidden_bytes, "the plan's size in bytes")
+        self.row.size += size + (size_of(key) if entry is None else -size_of(entry.value))
+        check_totals(self.row.keys - self._hidden_keys, self.row.size - self._hidden_bytes, self._limits)
         expires_at = entry.expires_at if entry else None
         if isinstance(operation, Set):
             expires_at = None if operation.ttl is None else self._now + round(operation.ttl * 1000)
@@ -282,7 +271,7 @@ class PlanEditor:
     def _drop(self, key: str) -> None:
         stored = self._entries.pop(key)
         self.row.keys -= 1
-        self.row.size -= _bytes(key) + _bytes(stored.value)
+        self.row.size -= size_of(key) + size_of(stored.value)
         self.change.puts.pop(key, None)
         self.change.removals.add(key)
 
@@ -313,7 +302,7 @@ class PlanEditor:
         self._drop(key)
         if self._hidden_keys:
             self._hidden_keys -= 1
-            self._hidden_bytes -= _bytes(key) + _bytes(entry.value)
+            self._hidden_bytes -= size_of(key) + size_of(entry.value)
         self._note("expire", key, None)
 
     def purge(self, before: int) -> None:
@@ -325,20 +314,18 @@ class PlanEditor:
             self.change.purged = True
 
     def _record(self, name: str) -> None:
-        self.row.actions += 1
-        self._limits.check("plan_actions", self.row.actions, "the number of the plan's actions")
-        self._remember(RecordAction(name), None, action=self.row.actions)
+        self._remember(RecordAction(name), None, action=number_action(self.row, self._limits))
 
     def _clear(self, op: str, text: str | None = None) -> None:
         row = self.row
         self.change.cleared.append(row.incarnation)
         self.change.lives_on = False
         row.incarnation += 1
-        row.keys = row.size = row.actions = row.history_size = row.arranged = self._live_keys = 0
+        clear(row)
+        row.history_size = row.arranged = self._live_keys = 0
         self._hidden_keys = self._hidden_bytes = 0
         row.expires_at = row.ended_at = row.ended_uptime = row.outcome = row.ended_by = None
         self._is_over = False
-        row.status = "active"
         row.horizon = self._before + 1
         self._entries.clear()
         self.change.puts.clear()
@@ -359,7 +346,7 @@ class PlanEditor:
         if live is not row.live:
             row.live, self.change.lives_on = live, False
         if action is None:  # actions are kept, whatever becomes of the rest of the history
-            row.history_size += ROW_OVERHEAD + (_bytes(text) if text else 0)
+            row.history_size += ROW_OVERHEAD + (size_of(text) if text else 0)
         self.change.history.append(
             HistoryRow(row.revision, len(self.change.history), op, key, text, self._now, self.cause, action)
         )
@@ -375,17 +362,8 @@ class PlanEditor:
             raise self._conflict(key, expected, [key])
 
     def _conflict(self, key: str, expected: int, stale: list[str]) -> Conflict:
-        current, plan_id = self.revision_of(key), self.row.plan_id
-        return Conflict(
-            f"key {key!r} of plan {plan_id!r} is at revision {current}, not {expected}"
-            f"{' (0: missing)' if 0 in (current, expected) else ''}",
-            plan_id=plan_id,
-            key=key,
-            expected_revision=expected,
-            current_revision=current,
-            stale=[(plan_id, one) for one in stale],
-        )
+        return self._stale(conflict(self.row.plan_id, key, expected, self.revision_of(key)), stale)
 
-
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
+    def _stale(self, error: Conflict, keys: list[str]) -> Conflict:
+        error.details["stale"] = [(self.row.plan_id, key) for key in keys]
+        return error

@@ -10,7 +10,7 @@ from simulator.network import Network, SimulatedTransport
 from simulator.stage import PERSISTENT
 from simulator.world import Process, World
 from soorma import Agent, ClientConfig
-from soorma.calls import Caller
+from soorma.transport.calls import Caller
 
 PATIENCE = 120.0
 REPLICAS = 2

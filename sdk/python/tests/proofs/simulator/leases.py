@@ -1,10 +1,10 @@
-"""Leases in the simulation: renewed as `soorma.agents.leases` does, by a task, as there are no threads."""
+"""Leases in the simulation: renewed as `soorma.runtime.leases` does, by a task, as there are no threads."""
 
 from __future__ import annotations
 
 import asyncio
 
-from soorma.agents.leases import LeaseKeeper
+from soorma.runtime.leases import LeaseKeeper
 from soorma_common.errors import Unavailable
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.world import Process, World
 from soorma.testing.asgi import Exchange, Message, http_scope, lost, socket_scope
-from soorma.transport import Service
+from soorma.transport.http import Service
 
 if TYPE_CHECKING:
     from soorma_platform.http.asgi import AsgiApp
@@ -202,7 +202,7 @@ class _Socket:
 
 
 class SimulatedTransport:
-    """A `soorma.transport.Transport` of one process."""
+    """A `soorma.transport.http.Transport` of one process."""
 
     def __init__(self, network: Network, process: Process) -> None:
         self._network = network

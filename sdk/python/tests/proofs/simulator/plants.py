@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from simulator.platform import Disk
 from soorma.bus import PlatformOutbox
-from soorma.transaction import HandlerTransaction
+from soorma.runtime.transaction import HandlerTransaction
 from soorma_common.events import Envelope
 from soorma_platform.engine import publishing
 from soorma_platform.engine.commands import Decision, Found

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import invariants
 
 import soorma.agents.agent
-import soorma.agents.attempts
+import soorma.runtime.attempts
 import soorma_platform.buses.in_process
 import soorma_platform.runtime
 import soorma_platform.services.events
@@ -32,7 +32,7 @@ from simulator.stage import Record, Stage, Workload
 from simulator.workloads import WORKLOADS
 from simulator.world import World
 from soorma import ClientConfig, PlatformContext
-from soorma.calls import Caller
+from soorma.transport.calls import Caller
 from soorma_common.limits import Limits
 from soorma_platform.buses.protocol import bells
 
@@ -208,7 +208,7 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
         (soorma_platform.runtime, "SqliteStore", machine.open()),
         (soorma_platform.services.events, "AgentConnection", machine.serving()),
         (soorma_platform.buses.in_process, "bells", lambda notice: _in_some_order(bells(notice), machine.world)),
-        (soorma.agents.attempts, "LeaseKeeper", SimulatedLeases),
+        (soorma.runtime.attempts, "LeaseKeeper", SimulatedLeases),
         (soorma.agents.agent, "Presence", _Absent),
         # Real seconds, which a busy machine has more of: others had a turn, or a schema was read again, by that.
         (soorma_platform.work.committer, "TURN_SECONDS", math.inf),

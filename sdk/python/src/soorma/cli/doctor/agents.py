@@ -11,7 +11,7 @@ from typing import Any
 from soorma.cli import connection
 from soorma.cli.doctor.finding import Finding, ok, problem, warning
 from soorma.cli.doctor.scene import PATIENCE_SECONDS, Scene, speaks_for
-from soorma.headers import tenant_headers
+from soorma.transport.headers import tenant_headers
 from soorma_common.names import DEFAULT_TENANT
 from soorma_common.terminal import plain
 

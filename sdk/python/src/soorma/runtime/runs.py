@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from soorma.agents import forks
+from soorma.runtime import forks
 
 STUBBORN_SECONDS = 5.0
 """How long a handler may go on after it was cancelled, to clean up; then it is left behind."""

@@ -1,11 +1,11 @@
-"""Moving the platform's clock, with all that the platform does by time."""
+"""The passage of time on the platform's clock, with all that the platform does by time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from soorma.agents import Agent
-from soorma.memory.keeping import LEASE_SECONDS, Keeper
+from soorma.memory.keeper import LEASE_SECONDS, Keeper
 from soorma.testing.clock import Clock
 from soorma.testing.hosts import Host
 from soorma.testing.network import Network
@@ -16,7 +16,7 @@ from soorma_platform.services.groups import subscribe
 from soorma_platform.stores.sqlite.inspection import Inspection
 
 
-class Moving:
+class Passage:
     """Makes it later, as if those who are at work had been so all the time."""
 
     def __init__(

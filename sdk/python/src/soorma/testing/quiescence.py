@@ -1,4 +1,4 @@
-"""What is still under way on a test's platform, and what waits for something other than itself."""
+"""Quiescence: nothing is under way on a test's platform, and what is left waits for something other than itself."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Waiting:
     failed: str | None
 
 
-class Settling:
+class Quiescence:
     """Tells what moves and what waits, and when nothing moves any more."""
 
     def __init__(

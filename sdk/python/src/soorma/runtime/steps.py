@@ -7,16 +7,17 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from typing import Any, NamedTuple, NoReturn, Protocol
 
-from soorma.agents.handlers import check_retry
-from soorma.agents.results import Encoded, decode_result, encoded, kind_of
-from soorma.agents.threads import Threads, TimeIsOver
 from soorma.callables import check_callable, finish, is_async, is_generator, name_of
 from soorma.flow import Flow, Reject
-from soorma.transaction import in_step
+from soorma.runtime.handlers import check_retry
+from soorma.runtime.results import Encoded, decode_result, encoded, kind_of
+from soorma.runtime.threads import Threads, TimeIsOver, waiting
+from soorma.runtime.transaction import in_step
 from soorma_common.delivery import RecordedStep, RetryPolicy
 from soorma_common.errors import Fenced, HandlerEnded, InvalidRequest, Unavailable
 from soorma_common.limits import Limits
@@ -136,6 +137,10 @@ class Steps:
             effect = _Effect(name, partial(function, *arguments), retry or ONCE, timeout, kind, check)
             text = await self._done(effect, occurrence)
         return decode_result(name, text, kind)
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Marks that this thread waits for another function, and makes room for that."""
+        return waiting()
 
     async def finish(self, patience: float) -> None:
         """Waits until the steps that still run have ended and are recorded, for some seconds at most.

@@ -5,25 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 import msgspec
 
-from soorma.headers import FENCE_HEADER, scope_headers
+from soorma.config import ClientConfig, Service
 from soorma.local import shown
-from soorma.sent_events import Parser
-from soorma.transport import HttpTransport, Service, Transport
+from soorma.transport.backoff import Backoff
+from soorma.transport.headers import FENCE_HEADER, scope_headers
+from soorma.transport.http import HttpTransport, Transport
+from soorma.transport.sent_events import Parser
 from soorma_common.errors import SoormaError, Unavailable, from_problem
 from soorma_common.names import Scope
-
-if TYPE_CHECKING:
-    from soorma.config import ClientConfig
 
 FIRST_DELAY = 0.05
 LONGEST_DELAY = 1.0
@@ -80,7 +78,7 @@ class Caller:
         path = with_query(path, query)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry_seconds
-        delay, tell_at = FIRST_DELAY, loop.time() + SILENCE_SECONDS + patience
+        backoff, tell_at = Backoff(FIRST_DELAY, LONGEST_DELAY), loop.time() + SILENCE_SECONDS + patience
         while True:
             over = max(deadline, loop.time() + SHORTEST_TRY) + patience
             try:
@@ -102,9 +100,7 @@ class Caller:
                     raise Unavailable(f"the {service} service is there, but gave no answer in time") from error
                 if left <= 0:
                     raise
-                pause = min(left, delay * random.uniform(0.5, 1))  # noqa: S311 - spreads retries
-                await self._pause(pause, tell_at - patience, service, deadline)
-                delay = min(2 * delay, LONGEST_DELAY)
+                await self._pause(min(left, backoff.pause()), tell_at - patience, service, deadline)
 
     def _wait_on(self, limit: asyncio.Timeout, over: float, service: Service, deadline: float) -> None:
         """Tells of the silence, and goes on waiting until `over`."""
@@ -162,7 +158,7 @@ class Caller:
         headers = scope_headers(scope)
         path = with_query(path, query)
         loop = asyncio.get_running_loop()
-        delay, deadline, stood = FIRST_DELAY, loop.time() + self._retry_seconds, False
+        backoff, deadline, stood = Backoff(FIRST_DELAY, LONGEST_DELAY), loop.time() + self._retry_seconds, False
         silence.begin(deadline)
         while True:
             try:
@@ -180,13 +176,13 @@ class Caller:
                         if kind:
                             yield kind, identity, data
                         stood = True
-                        delay, deadline = FIRST_DELAY, loop.time() + self._retry_seconds
+                        deadline = loop.time() + self._retry_seconds
+                        backoff.reset()
             except Unavailable:
                 if loop.time() >= deadline and not (for_ever and stood):
                     raise
             silence.begin(math.inf if for_ever and stood else deadline)
-            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spreads retries
-            delay = min(2 * delay, LONGEST_DELAY)
+            await asyncio.sleep(backoff.pause())
 
     async def close(self) -> None:
         """Closes the transport."""

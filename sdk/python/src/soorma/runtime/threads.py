@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
-from soorma.agents import forks
+from soorma.runtime import forks
 from soorma_common.reasons import reason_of
 
 ABANDONED_FOR_EACH = 4

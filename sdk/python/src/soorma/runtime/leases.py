@@ -1,4 +1,4 @@
-"""Renewing leases from a thread of its own, so that a handler that blocks the event loop keeps its event."""
+"""The renewal of leases from a thread of its own, so that a handler that blocks the event loop keeps its event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from soorma.transport import JSON, Transport
+from soorma.transport.http import JSON, Transport
 from soorma_common.errors import Fenced, Unavailable
 
 ASK_AGAIN_SECONDS = 1.0

@@ -1,4 +1,4 @@
-"""Keeping places of semaphores, and tickets for them, from a thread: as long as this process lives, and no longer."""
+"""The keeper of places of semaphores, and of tickets: it renews them from a thread, as long as this process lives."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec.structs import replace
 
-from soorma.headers import scope_headers
-from soorma.transport import JSON, Transport
+from soorma.transport.headers import scope_headers
+from soorma.transport.http import JSON, Transport
 from soorma_common.errors import Unavailable
 from soorma_common.memory import Commit, Committed, PlanCommit
 from soorma_common.names import Scope

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
 
-from soorma.transport import Socket, Transport
+from soorma.transport.backoff import Backoff
+from soorma.transport.http import Socket, Transport
 from soorma_common.delivery import (
     LARGEST_FRAME,
     AgentFrame,
@@ -61,7 +61,7 @@ class Connection:
 
     async def run(self) -> None:
         """Connects, and again whenever the connection is lost; ends only when cancelled or refused for good."""
-        delay, announced = FIRST_DELAY, False
+        backoff, announced = Backoff(FIRST_DELAY, LONGEST_DELAY), False
         loop = asyncio.get_running_loop()
         while True:
             self.subscribed.clear()
@@ -74,14 +74,13 @@ class Connection:
                         await self._take(_frames.decode(await socket.receive()))
             except Unavailable as error:
                 if loop.time() - opened_at > LONGEST_DELAY:  # it had worked, not just begun
-                    delay = FIRST_DELAY
+                    backoff.reset()
                 if not announced:
                     log.warning("not connected, trying again until it works: %s", error)
                     announced = True
             finally:
                 self._socket = None
-            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnections
-            delay = min(2 * delay, LONGEST_DELAY)
+            await asyncio.sleep(backoff.pause())
 
     async def _open(self, socket: Socket) -> None:
         await socket.send(_encode(self._hello()))

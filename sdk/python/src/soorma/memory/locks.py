@@ -7,59 +7,44 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from msgspec.structs import replace
 
-from soorma.memory.client import check_ttl
-from soorma.memory.keeping import LEASE_SECONDS, Found, Keeper
-from soorma.transport import Transport
+from soorma.memory.keeper import LEASE_SECONDS, Found, Keeper
+from soorma.memory.models import Change
+from soorma.memory.plan import BoundPlan, check_ttl
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, SoormaError
-from soorma_common.json_text import decode
-from soorma_common.names import Scope
-from soorma_common.operations import MOST_PLACES, Acquire, AnyOperation, Release
+from soorma_common.operations import MOST_PLACES, Acquire, Release
 
-if TYPE_CHECKING:
-    from soorma.memory.client import Change
-    from soorma.memory.transactions import StateTransaction
-    from soorma.workflow import WorkflowState
+H = TypeVar("H", bound="Hold")
 
 
-class Claim:
-    """A key of a plan that is held until it is released or its time to live (`ttl`, seconds) is over.
+class Hold:
+    """A place at a key of a plan that is held until it is released, or its time to live (`ttl`, seconds) is over."""
 
-    It is free too when its holder's process has died, after 10 seconds. Whoever comes late is refused by the
-    `revision`: `async with claim.transaction() as tx` commits only while the claim is held. Use it as a context
-    manager, and it is released at the end.
-    """
-
-    def __init__(self, state: WorkflowState, asked: Acquire, ttl: float, key: str, revision: int) -> None:
+    def __init__(self, plan: BoundPlan, asked: Acquire, ttl: float, key: str, revision: int) -> None:
         self.key = key
         self.ttl = ttl
         self.revision = revision
-        self._state = state
+        self.plan = plan
         self._asked = asked
         self._changing = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Claim {self.key!r} of plan {self._state.plan_id!r}, revision {self.revision}>"
-
-    @classmethod
-    async def take(cls, state: WorkflowState, key: str, ttl: float) -> Claim | None:
-        """The claim of a key; None if another holds it, or waits for it."""
-        return await take(state, key, 1, ttl, 0.0)
+        return f"<{type(self).__name__} {self.key!r} of plan {self.plan.id!r}, revision {self.revision}>"
 
     async def renew(self, ttl: float | None = None) -> None:
         """Holds it for its time to live from now on, or for `ttl` seconds; Conflict if it was lost meanwhile."""
         seconds = self.ttl if ttl is None else claim_ttl(ttl)
         async with self._changing:
-            found, _ = await _apply(self._state, replace(self._asked, ttl=seconds, renew=True))
+            found, _ = await self.plan.applied(replace(self._asked, ttl=seconds, renew=True))
             if found is None or found.get("place") != self.key:
                 raise Conflict(
-                    f"the claim of {self.key!r} in plan {self._state.plan_id!r} was lost: its time was over, or it was "
+                    f"the claim of {self.key!r} in plan {self.plan.id!r} was lost: its time was over, or it was "
                     "released; claim it again",
-                    plan_id=self._state.plan_id,
+                    plan_id=self.plan.id,
                     key=self.key,
                     expected_revision=self.revision,
                 )
@@ -67,20 +52,11 @@ class Claim:
 
     async def release(self) -> bool:
         """Gives it up, to whoever waits first; tells whether it was still held."""
-        return await _release(self._state, self._asked)
-
-    def transaction(self) -> StateTransaction:
-        """Changes and events that are committed only while the claim is held; Conflict otherwise.
-
-        It is looked at when the block ends, and may be renewed before that.
-        """
-        tx = self._state.transaction()
-        tx._claim = self  # noqa: SLF001 - of the same package
-        return tx
+        return await _release(self.plan, self._asked)
 
     @asynccontextmanager
-    async def _settled(self) -> AsyncIterator[int]:
-        """The claim's revision, which does not change by a `renew` as long as this is held."""
+    async def settled(self) -> AsyncIterator[int]:
+        """Yields the revision, which does not change by a `renew` as long as this is entered."""
         async with self._changing:
             yield self.revision
 
@@ -97,7 +73,7 @@ class Claim:
 class Wish:
     """What somebody asks for, until when, and the place that is for it."""
 
-    state: WorkflowState
+    plan: BoundPlan
     asked: Acquire
     deadline: float
     place: asyncio.Future[Found] = field(init=False)
@@ -115,24 +91,24 @@ class Line:
     _lines: dict[tuple[Any, ...], Line] = {}  # noqa: RUF012 - while somebody waits
     _leaving: set[asyncio.Task[Any]] = set()  # noqa: RUF012 - what was cancelled is still given back
 
-    def __init__(self, state: WorkflowState, key: str, known_by: tuple[Any, ...]) -> None:
-        self._state = state
+    def __init__(self, plan: BoundPlan, key: str, known_by: tuple[Any, ...]) -> None:
+        self._plan = plan
         self._key = key
         self._known_by = known_by
         self._waiting: dict[str, Wish] = {}
         self._watching: asyncio.Task[None] | None = None
 
     @classmethod
-    def of(cls, state: WorkflowState, key: str) -> Line:
+    def of(cls, plan: BoundPlan, key: str) -> Line:
         """The one at this key."""
-        known_by = (asyncio.get_running_loop(), _transport(state), _scope(state), state.plan_id, key)
+        known_by = (asyncio.get_running_loop(), plan.caller.transport, plan.scope, plan.id, key)
         if (line := cls._lines.get(known_by)) is None:
-            line = cls._lines[known_by] = cls(state, key, known_by)
+            line = cls._lines[known_by] = cls(plan, key, known_by)
         return line
 
-    async def enter(self, state: WorkflowState, asked: Acquire, wait: float) -> Claim | None:
-        """The claim of a place, as soon as there is one for whoever asks; None if there is none in `wait` seconds."""
-        wish = Wish(state, asked, asyncio.get_running_loop().time() + wait)
+    async def enter(self, plan: BoundPlan, asked: Acquire, wait: float) -> tuple[Acquire, Found]:
+        """A place, as soon as there is one for whoever asks; None if there is none in `wait` seconds."""
+        wish = Wish(plan, asked, asyncio.get_running_loop().time() + wait)
         try:
             found = await self._place_for(wish)
         except BaseException:
@@ -142,14 +118,14 @@ class Line:
             raise
         finally:
             self._leave(asked.holder)
-        return None if found is None else _claim(state, wish.asked, found)
+        return wish.asked, found
 
     async def _place_for(self, wish: Wish) -> Found:
         loop = asyncio.get_running_loop()
         while True:
             wish.place = loop.create_future()
             self._waiting[wish.asked.holder] = wish  # before it asks: the watch may be quicker than the answer
-            wish.asking = asyncio.create_task(_apply(wish.state, wish.asked))
+            wish.asking = asyncio.create_task(wish.plan.applied(wish.asked))
             found, revision = await asyncio.shield(wish.asking)
             if found is None or "place" in found:
                 return found
@@ -161,15 +137,15 @@ class Line:
 
     async def _wait(self, wish: Wish, revision: int) -> Found:
         """The place that was got, None if there was none in time or the ticket has got lost."""
-        state = wish.state
-        _keeper(state).keep(_transport(state), _scope(state), state.plan_id, wish.asked, wish.hear)
+        plan = wish.plan
+        _keeper(plan).keep(plan.caller.transport, plan.scope, plan.id, wish.asked, wish.hear)
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch(revision), name=f"soorma-line-{self._key}")
         try:
             async with asyncio.timeout_at(wish.deadline):
                 return await wish.place
         except TimeoutError:
-            await _release(state, wish.asked)
+            await _release(plan, wish.asked)
             return None
 
     def _leave(self, holder: str) -> None:
@@ -183,17 +159,17 @@ class Line:
 
     async def _watch(self, after: int | None) -> None:
         """Tells those who wait when they have got a place; when one has expired, it has it handed over."""
-        state = self._state
+        plan = self._plan
         try:
             while True:
-                stream = state.memory.watch_plan(state.plan_id, state.tenant_id, state.user_id, after=after)
+                stream = plan.watch(after)
                 try:
                     async with aclosing(stream):
                         async for commit in stream:
                             await self._hear(commit)
                 except HistoryGone:  # cleaned up while we looked, with all tickets: each is looked for anew
                     after = None
-                    await _keeper(state).renew()
+                    await _keeper(plan).renew()
         except SoormaError as error:
             self._watching = None
             for wish in self._waiting.values():
@@ -213,7 +189,7 @@ class Line:
         """Has the platform give free places to those who wait, be they of this client or not."""
         asked = next((wish.asked for wish in self._waiting.values() if wish.asked.ticket), None)
         if asked is not None:
-            await _apply(self._state, replace(asked, ttl=None, renew=True))
+            await self._plan.applied(replace(asked, ttl=None, renew=True))
 
 
 def claim_ttl(seconds: float | None) -> float:
@@ -224,58 +200,39 @@ def claim_ttl(seconds: float | None) -> float:
     return checked
 
 
-async def take(state: WorkflowState, key: str, places: int, ttl: float, wait: float) -> Claim | None:
-    """The claim of one of the places of a key; None if all are held, or waited for, for `wait` seconds more."""
+async def take(kind: type[H], plan: BoundPlan, key: str, places: int, ttl: float, wait: float) -> H | None:
+    """Takes one of the places of a key; None if all are held, or waited for, for `wait` seconds more."""
     if type(places) is not int or not 1 <= places <= MOST_PLACES:
         raise InvalidRequest(f"places is a whole number from 1 to {MOST_PLACES}, not {places!r}")
     if type(wait) not in (int, float) or not wait >= 0:
         raise InvalidRequest(f"wait is a number of seconds from 0, not {wait!r}")
     seconds = claim_ttl(ttl)
-    holder = str(uuid4())
-    asked = Acquire(key=key, holder=holder, places=places, ttl=seconds, lease=LEASE_SECONDS, wait=wait > 0)
-    return await Line.of(state, key).enter(state, asked, wait)
-
-
-def _claim(state: WorkflowState, asked: Acquire, found: dict[str, Any]) -> Claim:
-    if asked.ttl is None:
-        raise AssertionError("a claim was asked for some seconds")
-    _keeper(state).keep(_transport(state), _scope(state), state.plan_id, replace(asked, ticket=None), lambda _: None)
-    return Claim(state, replace(asked, ticket=None), asked.ttl, found["place"], found["revision"])
+    asked = Acquire(key=key, holder=str(uuid4()), places=places, ttl=seconds, lease=LEASE_SECONDS, wait=wait > 0)
+    asked, found = await Line.of(plan, key).enter(plan, asked, wait)
+    if found is None:
+        return None
+    asked = replace(asked, ticket=None)
+    _keeper(plan).keep(plan.caller.transport, plan.scope, plan.id, asked, lambda _: None)
+    return kind(plan, asked, seconds, found["place"], found["revision"])
 
 
 async def _give_back(wish: Wish) -> None:
     """Whoever asked has gone: what it got, or will get, is free again."""
-    state, asked = wish.state, wish.asked
+    plan, asked = wish.plan, wish.asked
     try:
         found, _ = (None, 0) if wish.asking is None else await wish.asking
         ticket = found.get("ticket") if found else None
-        await _release(state, replace(asked, ticket=ticket or asked.ticket))
+        await _release(plan, replace(asked, ticket=ticket or asked.ticket))
     except SoormaError:  # it ends by itself, as that of one who has died
-        _keeper(state).drop(asked.holder)
+        _keeper(plan).drop(asked.holder)
 
 
-async def _release(state: WorkflowState, asked: Acquire) -> bool:
-    _keeper(state).drop(asked.holder)
+async def _release(plan: BoundPlan, asked: Acquire) -> bool:
+    _keeper(plan).drop(asked.holder)
     given_up = Release(key=asked.key, holder=asked.holder, places=asked.places, ticket=asked.ticket)
-    held, _ = await _apply(state, given_up)
+    held, _ = await plan.applied(given_up)
     return bool(held)
 
 
-async def _apply(state: WorkflowState, operation: AnyOperation) -> tuple[Any, int]:
-    """The result of an operation, and the plan's revision after it."""
-    plans = state.memory._plans  # noqa: SLF001 - of the same package
-    done = await plans.apply(_scope(state), state.plan_id, [operation])
-    text = done.results[0]
-    return None if text is None else decode(text), done.revision
-
-
-def _scope(state: WorkflowState) -> Scope:
-    return Scope(state.tenant_id, state.user_id)
-
-
-def _keeper(state: WorkflowState) -> Keeper:
-    return Keeper.of(_transport(state))
-
-
-def _transport(state: WorkflowState) -> Transport:
-    return state.memory._caller.transport  # noqa: SLF001 - of the same package
+def _keeper(plan: BoundPlan) -> Keeper:
+    return Keeper.of(plan.caller.transport)

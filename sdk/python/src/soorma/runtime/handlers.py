@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from soorma.agents.threads import Threads
 from soorma.callables import check_callable, finish, is_async, name_of
 from soorma.context import HandlerContext
-from soorma.transaction import Isolation
+from soorma.memory.transactions import Isolation
+from soorma.runtime.threads import Threads
 from soorma_common.delivery import RetryPolicy, Subscription
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
@@ -51,15 +50,6 @@ class Handler:
                 "nowhere. Answer a request with context.bus.respond(event, …), publish what others are to hear, keep "
                 "the rest in the state"
             )
-
-
-Runner = Callable[[Handler, Event, HandlerContext, Threads], Coroutine[Any, Any, None]]
-"""What runs a handler on an event."""
-
-
-async def run_handler(handler: Handler, event: Event, context: HandlerContext, threads: Threads) -> None:
-    """Runs a handler, and nothing else: what agents do outside tests."""
-    await handler(event, context, threads)
 
 
 class Handlers:

@@ -1,4 +1,4 @@
-"""How the SDK reaches the platform. An interface, so that a test can run without a socket; here, aiohttp."""
+"""The way to the platform. An interface, so that a test can run without a socket; here, aiohttp."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import io
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Literal, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
 from yarl import URL
 
-from soorma.headers import SPOKEN, check_answer
+from soorma.config import Service
 from soorma.local import shown
+from soorma.transport.headers import SPOKEN, check_answer
 from soorma_common.delivery import LARGEST_FRAME
 from soorma_common.errors import InvalidRequest, Unavailable
 
 JSON = "application/json"
-Service = Literal["memory", "events", "registry"]
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 75.0

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
+from soorma.memory.plan import BoundPlan
 from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.values import convert, encode
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
-
-    from soorma.workflow import WorkflowState
 
 
 T = TypeVar("T")
@@ -61,8 +60,8 @@ class StateAt:
     longer kept, NotFound where it is still to come.
     """
 
-    def __init__(self, state: WorkflowState, revision: int) -> None:
-        self.state = state
+    def __init__(self, plan: BoundPlan, revision: int) -> None:
+        self.plan = plan
         self.revision = check_revision(revision)
 
     @overload
@@ -73,9 +72,8 @@ class StateAt:
     async def get(self, key: str, default: D, *, type: TypeForm[T]) -> T | D: ...
     async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002 - reads best so
         """The value the key had; `default` where it was missing. With `type`, an instance of that."""
-        state = self.state
         try:
-            value = await state.memory.get_value_at(state.plan_id, key, self.revision, state.tenant_id, state.user_id)
+            value = await self.plan.value_at(key, self.revision)
         except KeyMissing:
             return default
         return value if type is None else convert(value, type)
@@ -86,13 +84,11 @@ class StateAt:
 
     async def keys(self, prefix: str = "") -> list[str]:
         """All keys that there were and that begin with `prefix`, in order."""
-        state = self.state
-        return await state.memory.list_keys_at(state.plan_id, self.revision, prefix, state.tenant_id, state.user_id)
+        return await self.plan.keys_at(self.revision, prefix)
 
     async def all(self, prefix: str = "") -> dict[str, Any]:
         """All keys that there were and that begin with `prefix`, in order, with their values."""
-        state = self.state
-        return await state.memory.get_values_at(state.plan_id, self.revision, prefix, state.tenant_id, state.user_id)
+        return await self.plan.values_at(self.revision, prefix)
 
 
 async def difference(before: StateAt, after: StateAt) -> list[Difference]:

@@ -16,10 +16,11 @@ from enum import Enum
 import msgspec
 
 from soorma.bus import type_name
-from soorma.calls import checked, segment
-from soorma.headers import tenant_headers
 from soorma.registry import plain_definition, put_of
-from soorma.transport import JSON, Transport
+from soorma.transport.backoff import Backoff
+from soorma.transport.calls import checked, segment
+from soorma.transport.headers import tenant_headers
+from soorma.transport.http import JSON, Transport
 from soorma_common.errors import InvalidRequest, NotFound, SoormaError, Unavailable
 from soorma_common.names import check_name
 from soorma_common.registry import (
@@ -114,7 +115,7 @@ class Presence:
                 await self._call("DELETE", self._path)
 
     async def _run(self) -> None:
-        delay = FIRST_DELAY
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY, least=1.0)
         while True:
             self._news.clear()
             try:
@@ -122,12 +123,13 @@ class Presence:
                     await self._beat()
             except (Unavailable, TimeoutError) as error:
                 self._tell_once(error)
-                pause, delay = delay, min(2 * delay, LONGEST_DELAY)
+                pause = backoff.pause()
             except SoormaError as error:
                 self._refuse(error)
                 return
             else:
-                pause, delay = self._announcement.ttl / 3, FIRST_DELAY
+                pause = self._announcement.ttl / 3
+                backoff.reset()
             self.tried.set()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):

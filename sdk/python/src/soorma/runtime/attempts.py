@@ -14,22 +14,24 @@ from typing import Any
 import msgspec
 
 from soorma import logs
-from soorma.agents.connection import Connection
-from soorma.agents.handlers import Handler, Runner, run_handler
-from soorma.agents.leases import LeaseKeeper
-from soorma.agents.runs import Run, TookTooLong
-from soorma.agents.steps import How, Record, StepResults, Steps
-from soorma.agents.threads import Threads
 from soorma.awaits import unawaited, watch_calls
 from soorma.bus import BusClient, PlatformOutbox
-from soorma.calls import Caller
 from soorma.config import ClientConfig
 from soorma.context import HandlerContext, PlatformContext
 from soorma.flow import Defer, Flow, Reject, Retry, is_hopeless, steering
 from soorma.memory.client import MemoryClient
 from soorma.memory.plans import PlatformPlans
+from soorma.memory.transactions import check_confined
 from soorma.registry import RegistryClient
-from soorma.transaction import HandlerTransaction, check_confined
+from soorma.runtime.connection import Connection
+from soorma.runtime.handlers import Handler
+from soorma.runtime.harness import Harness
+from soorma.runtime.leases import LeaseKeeper
+from soorma.runtime.runs import Run, TookTooLong
+from soorma.runtime.steps import How, Record, StepResults, Steps
+from soorma.runtime.threads import Threads
+from soorma.runtime.transaction import HandlerTransaction
+from soorma.transport.calls import Caller
 from soorma_common.delivery import LEASE_SECONDS, CommitFrame, Deliver, FailFrame, StepFrame, Welcome
 from soorma_common.errors import Conflict, Fenced, InvalidRequest, SoormaError
 from soorma_common.events import Event
@@ -67,7 +69,7 @@ class Attempts:
         connection: Connection,
         max_concurrency: int,
         exhausted: Callable[[str], None],
-        runner: Runner = run_handler,
+        harness: Harness,
     ) -> None:
         self._agent = agent
         self._instance = instance
@@ -75,7 +77,7 @@ class Attempts:
         """for whom the last event was: the next is often of the same"""
         self._caller = caller
         self._connection = connection
-        self._runner = runner
+        self._harness = harness
         self._limits, self._lease_seconds = Limits(), LEASE_SECONDS
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._committing: set[str] = set()
@@ -267,7 +269,7 @@ class Attempts:
         self, handler: Handler, event: Event, context: HandlerContext, fence: str
     ) -> BaseException | None:
         """Runs the handler to its end; a cancellation that is not the agent's fails the attempt like an exception."""
-        run = Run(self._runner(handler, event, context, self._threads), handler.timeout)
+        run = Run(self._harness.run(handler, event, context, self._threads), handler.timeout)
         try:
             return await run.ended()
         except asyncio.CancelledError as error:
@@ -319,13 +321,13 @@ class Attempts:
             )
 
         return HandlerContext(
-            MemoryClient.on(config, self._caller, transaction),
-            BusClient(config, self._caller, self._agent, transaction, event),
+            MemoryClient.on(config, self._caller, self._harness.plans(transaction)),
+            BusClient(config, self._caller, self._agent, self._harness.outbox(transaction), event),
             RegistryClient.on(config, self._caller, transaction.check),
             event=given,
             attempt=delivery.attempt,
             immediate=immediate,
-            steps=steps,
+            steps=self._harness.steps(steps),
             cancelled=self._cancelled[delivery.fence],
         )
 

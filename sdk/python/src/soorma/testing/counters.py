@@ -1,12 +1,13 @@
-"""Counting the calls of a handler's context."""
+"""Counters of the calls of a handler's context."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from soorma.bus import Outbox
-from soorma.context import HandlerContext, StepRunner
+from soorma.context import StepRunner
 from soorma.memory.plans import Applied, Plans, Stored
 from soorma.testing.attempts import counted
 from soorma_common.events import Envelope, Event, Timer
@@ -14,14 +15,9 @@ from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
 
-def watch(context: HandlerContext) -> None:
-    """From now on the calls of this context count as awaits of its attempt."""
-    context.memory._plans = _WatchedPlans(context.memory._plans)  # noqa: SLF001 - made for this attempt alone
-    context.bus._outbox = _WatchedOutbox(context.bus._outbox)  # noqa: SLF001
-    context._steps = _WatchedSteps(context._steps)  # noqa: SLF001
+class CountedPlans:
+    """Plans whose calls count as awaits of the attempt under way."""
 
-
-class _WatchedPlans:
     def __init__(self, plans: Plans) -> None:
         self._plans = plans
 
@@ -51,7 +47,9 @@ class _WatchedPlans:
         return await counted("actions", self._plans.actions(scope, plan_id))
 
 
-class _WatchedOutbox:
+class CountedOutbox:
+    """An outbox whose calls count as awaits of the attempt under way."""
+
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
 
@@ -68,12 +66,17 @@ class _WatchedOutbox:
         return await counted(f"request {event.type!r}", self._outbox.request(event, response_of))
 
 
-class _WatchedSteps:
+class CountedSteps:
+    """Steps that count as awaits of the attempt under way."""
+
     def __init__(self, steps: StepRunner) -> None:
         self._steps = steps
 
     async def run(self, name: str, *arguments: Any, **how: Any) -> Any:
         return await counted(f"step {name!r}", self._steps.run(name, *arguments, **how))
+
+    def waiting(self) -> AbstractContextManager[None]:
+        return self._steps.waiting()
 
 
 def _told(operation: AnyOperation) -> str:

@@ -1,0 +1,177 @@
+"""A plan of a user, bound to the connections it is reached by: all that is read and changed of one plan.
+
+Clients, states, claims and views of the past have one, so that none of them says again whose plan it means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from soorma.config import ClientConfig
+from soorma.memory.models import (
+    Action,
+    Change,
+    PlanInfo,
+    PlanState,
+    action_of,
+    change_of,
+    plan_info_of,
+    plan_state_of,
+)
+from soorma.memory.plans import Applied, Plans, PlatformPlans, Stored
+from soorma.transport.calls import Caller, segment
+from soorma_common.errors import InvalidRequest, KeyMissing
+from soorma_common.json_text import decode
+from soorma_common.names import Scope, check_name
+from soorma_common.operations import LONGEST_TTL, AnyOperation, Set
+
+
+@dataclass(slots=True, eq=False)  # one is made for each call of a state: frozen takes twice as long
+class BoundPlan:
+    """A plan of one user. `plans` is what it is read and changed through: the platform, or a transaction."""
+
+    config: ClientConfig
+    caller: Caller
+    plans: Plans
+    scope: Scope
+    id: str
+
+    @property
+    def collects(self) -> bool:
+        """Whether changes are committed later, as one."""
+        return self.plans.collects
+
+    def other(self, plan_id: str) -> BoundPlan:
+        """Another plan of the same user."""
+        return BoundPlan(self.config, self.caller, self.plans, self.scope, check_name("plan_id", plan_id))
+
+    # what it holds
+
+    async def value(self, key: str) -> Any:
+        """Returns the value of a key; KeyMissing if there is none."""
+        return decode((await self._read(key)).text)
+
+    async def entry(self, key: str) -> PlanState:
+        """Returns a key with its value, revision and times; KeyMissing if there is none."""
+        return plan_state_of(self.scope, self.id, key, await self._read(key))
+
+    async def entries(self, keys: Iterable[str]) -> dict[str, PlanState]:
+        """Returns those of the keys that exist, read together."""
+        wanted = [check_name("key", key) for key in keys]
+        found = await self.plans.read(self._checked(), self.id, wanted) if wanted else {}
+        return {key: plan_state_of(self.scope, self.id, key, entry) for key, entry in found.items()}
+
+    async def committed(self, key: str) -> PlanState | None:
+        """Returns the key as all others see it, None if it is missing."""
+        found = await self._platform().read(self._checked(), self.id, [check_name("key", key)])
+        return plan_state_of(self.scope, self.id, key, found[key]) if key in found else None
+
+    async def keys(self, prefix: str) -> list[str]:
+        """Returns all keys that begin with `prefix`, in order."""
+        return await self.plans.keys(self._checked(), self.id, prefix)
+
+    async def info(self) -> PlanInfo:
+        """Returns status, revision, sizes and times; NotFound where there is nothing of the plan."""
+        return plan_info_of(await self.plans.plan(self._checked(), self.id))
+
+    async def actions(self) -> list[Action]:
+        """Returns the action history, in order."""
+        return [action_of(row) for row in await self.plans.actions(self._checked(), self.id)]
+
+    # what it held
+
+    async def revision(self) -> int:
+        """Returns the committed revision, 0 where the plan was never written."""
+        return await self._platform().revision(self._checked(), self.id)
+
+    async def value_at(self, key: str, revision: int) -> Any:
+        """Returns the value of a key as of a revision; KeyMissing if there was none, HistoryGone if it is too old."""
+        path = f"/v1/memory/working/{segment(self.id)}/{segment(check_name('key', key))}"
+        answer = await self.caller.read("memory", path, self._checked(), revision=revision)
+        return answer["value"]
+
+    async def values_at(self, revision: int, prefix: str) -> dict[str, Any]:
+        """Returns all keys that begin with `prefix`, with their values, as of a revision."""
+        found = await self._platform().values_at(self._checked(), self.id, revision, prefix)
+        return {key: decode(text) for key, text in found.items()}
+
+    async def keys_at(self, revision: int, prefix: str) -> list[str]:
+        """Returns all keys that begin with `prefix` as of a revision, in order."""
+        return await self._platform().keys(self._checked(), self.id, prefix, revision)
+
+    async def history(self, key: str | None, after: int | None) -> list[Change]:
+        """Returns the committed changes since a revision (None: all that is kept), of one key or of all."""
+        path, scope = f"/v1/memory/history/{segment(self.id)}", self._checked()
+        found: list[Change] = []
+        while True:
+            page = await self.caller.read("memory", path, scope, key=key, after=after, limit=1000)
+            found += [change_of(row) for row in page["changes"]]
+            after = page["next"]
+            if after is None:
+                return found
+
+    async def watch(self, after: int | None) -> AsyncGenerator[list[Change], None]:
+        """Yields commits as they happen, from behind a revision (None: now); first an empty one, when it stands."""
+        path, scope = f"/v1/memory/watch/{segment(self.id)}", self._checked()
+        if after is None:
+            after = await self.revision()
+        async for kind, _, data in self.caller.follow("memory", path, scope, {"after": after}):
+            if kind == "open":
+                yield []
+            elif kind == "commit":
+                yield [change_of(row) for row in decode(data)["changes"]]
+
+    # what changes it
+
+    async def apply(self, operations: list[AnyOperation], expected_revision: int | None = None) -> list[Any]:
+        """Applies operations as one; returns their results."""
+        done = await self.plans.apply(self._checked(), self.id, operations, expected_revision)
+        return [None if text is None else decode(text) for text in done.results]
+
+    async def do(self, operation: AnyOperation) -> Any:
+        """Applies one operation; returns its result."""
+        return (await self.apply([operation]))[0]
+
+    async def applied(self, operation: AnyOperation) -> tuple[Any, int]:
+        """Applies one operation; returns its result, and the plan's revision after it."""
+        done = await self.plans.apply(self._checked(), self.id, [operation])
+        text = done.results[0]
+        return None if text is None else decode(text), done.revision
+
+    async def put(self, operation: Set) -> PlanState:
+        """Sets a key; returns it as it is then."""
+        done: Applied = await self.plans.apply(self._checked(), self.id, [operation])
+        text = bytes(operation.value).decode()
+        return plan_state_of(self.scope, self.id, operation.key, Stored(text, done.revision, done.at))
+
+    # inside
+
+    def _checked(self) -> Scope:
+        """The scope, if the plan may (still) be used."""
+        self.plans.check(self.scope)
+        return self.scope
+
+    def _platform(self) -> PlatformPlans:
+        return PlatformPlans(self.caller)
+
+    async def _read(self, key: str) -> Stored:
+        found = await self.plans.read(self._checked(), self.id, [check_name("key", key)])
+        if key not in found:
+            raise KeyMissing(f"plan {self.id!r} has no key {key!r}", plan_id=self.id, key=key)
+        return found[key]
+
+
+def check_ttl(seconds: float | None) -> float | None:
+    """A time to live, if it is a number of seconds more than 0; else InvalidRequest."""
+    if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_TTL):
+        raise InvalidRequest(f"ttl is a number of seconds more than 0, at most {LONGEST_TTL:.0f}, not {seconds!r}")
+    return seconds
+
+
+def raw(text: str) -> msgspec.Raw:
+    """JSON text as an operation's argument."""
+    return msgspec.Raw(text.encode())
