@@ -5,15 +5,12 @@ A service is a table of endpoints. The table is what is served, and what the Ope
 
 from soorma_platform.http.answers import (
     JSON,
-    PING_SECONDS,
     PROBLEM,
     Answer,
     Response,
-    ServerSent,
     answer,
     large_answer,
     problem,
-    sent_event,
 )
 from soorma_platform.http.application import Application, Health, Socket, StoreHealth
 from soorma_platform.http.endpoints import (
@@ -29,14 +26,16 @@ from soorma_platform.http.endpoints import (
     Text,
     Word,
 )
+from soorma_platform.http.pages import LONGEST_PAGE, PageLimit, PageSize, page_limit
 from soorma_platform.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
+from soorma_platform.http.streams import ServerSent, follow, sent_event
 
 __all__ = [
     "ANYBODY_KNOWN",
     "FENCE",
     "JSON",
     "LARGEST_BODY",
-    "PING_SECONDS",
+    "LONGEST_PAGE",
     "PROBLEM",
     "TENANT_ID",
     "USER_ID",
@@ -47,6 +46,8 @@ __all__ = [
     "Health",
     "Names",
     "Number",
+    "PageLimit",
+    "PageSize",
     "Parameter",
     "Request",
     "Response",
@@ -58,7 +59,9 @@ __all__ = [
     "Word",
     "answer",
     "decode",
+    "follow",
     "large_answer",
+    "page_limit",
     "problem",
     "sent_event",
     "whole",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -20,8 +20,6 @@ from soorma_common.errors import (
     NotFound,
     PlanEnded,
     ReentrantRequest,
-    SoormaError,
-    to_problem,
 )
 from soorma_common.events import (
     DEAD_LETTERED,
@@ -139,7 +137,7 @@ _TIMEOUT = http.Number("timeout", "Seconds to wait.", most=LONGEST_WAIT, default
 _AWAITED = http.Word("awaited", "Whether the sender waits for the response to this request.", ("false", "true"))
 _GROUP = http.Text("group", "Of this group only.")
 _AFTER_LETTER = http.Number("after", "From behind this dead letter: `next` of the page before.", default=0)
-_LIMIT = http.Number("limit", "How many at most.", least=1, most=100, default=100)
+_LIMIT = http.page_limit(most=100)
 _NUMBER = http.Number("number", "The dead letter.")
 _TOPIC = http.Word("topic", "The topic of the subscription; * for any.", ("*", *Topic))
 _WAITING = http.Word("waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop"))
@@ -273,29 +271,9 @@ class _Events:
         if after > end:
             raise NotFound(f"the log ends at position {end}, it cannot be read from {after} on")
         await log_from(self._store.log, after, 1)  # HistoryGone before the stream begins
-        return http.ServerSent(self._follow(wanted, after, as_cloudevents=as_cloudevents))
-
-    async def _follow(self, wanted: Filter, after: int, *, as_cloudevents: bool) -> AsyncGenerator[bytes, None]:
-        with LogReader(self._store.log, self._bus, wanted, after, self._turns) as reader:
-            yield b"id: %d\n: reading from here\n\n" % after
-            told, silent = after, 0.0
-            while True:
-                try:
-                    entries = await reader.next(1.0)
-                except SoormaError as error:
-                    yield http.sent_event("problem", msgspec.json.encode(to_problem(error)))
-                    return
-                for entry in entries:
-                    yield http.sent_event("event", _shown(entry, as_cloudevents=as_cloudevents), entry.position)
-                    told = entry.position
-                silent = 0.0 if entries else silent + 1.0
-                if silent >= http.PING_SECONDS:
-                    silent = 0.0
-                    if reader.position > told:  # so that a quiet reader resumes from where it was, not from long ago
-                        told = reader.position
-                        yield b"id: %d\n: still here\n\n" % told
-                    else:
-                        yield b": still here\n\n"
+        reader = LogReader(self._store.log, self._bus, wanted, after, self._turns)
+        write = _cloudevent if as_cloudevents else _envelope
+        return http.ServerSent(http.follow(reader, "event", write, b"reading from here"))
 
     async def answer(self, request: Request) -> Response:
         """Waits for the answer to a request, or for its dead letter.
@@ -358,11 +336,11 @@ class _Events:
 
     async def dead_letters(self, request: Request) -> Response:
         """Lists the events that groups gave up, and why."""
-        limit = _LIMIT.given(request)
-        place = (TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.given(request))
-        rows = await self._store.groups.dead_letters(*place, limit + 1)
-        following = rows[limit - 1].id if len(rows) > limit else None
-        return http.answer(DeadLetterPage([dead_letter_info(row) for row in rows[:limit]], following))
+        size = _LIMIT.size(request)
+        owner, group, after = TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.given(request)
+        rows = await self._store.groups.dead_letters(owner, group, after, size.to_read)
+        page, following = size.cut(rows, lambda row: row.id)
+        return http.answer(DeadLetterPage([dead_letter_info(row) for row in page], following))
 
     async def replay(self, request: Request) -> Response:
         """Gives a dead letter to its group again, as if it came now."""
@@ -424,10 +402,12 @@ def _scope_of(event: Envelope, principal: Principal) -> Scope:
     return Scope(DEFAULT_TENANT if owner is All.TENANTS else owner, DEFAULT_USER if user is None else user)
 
 
-def _shown(entry: LogEntry, *, as_cloudevents: bool) -> bytes:
-    if not as_cloudevents:
-        return entry.envelope.encode()
-    return msgspec.json.encode(to_cloudevent(Event.from_json(entry.envelope)))
+def _envelope(entry: LogEntry) -> tuple[int, bytes]:
+    return entry.position, entry.envelope.encode()
+
+
+def _cloudevent(entry: LogEntry) -> tuple[int, bytes]:
+    return entry.position, msgspec.json.encode(to_cloudevent(Event.from_json(entry.envelope)))
 
 
 def _answers(entry: LogEntry, asked: Envelope) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from itertools import groupby
 from typing import Annotated
 
 import msgspec
@@ -22,9 +19,7 @@ from soorma_common.errors import (
     NotFound,
     PlanEnded,
     PlanExists,
-    SoormaError,
     WrongType,
-    to_problem,
 )
 from soorma_common.identity import entry_id
 from soorma_common.memory import (
@@ -53,23 +48,22 @@ from soorma_common.names import Name, Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set, Ttl
 from soorma_common.times import rfc3339
 from soorma_platform import http
-from soorma_platform.buses.protocol import Bus, plan_bell
+from soorma_platform.buses.protocol import Bus
 from soorma_platform.engine.history import check_past
 from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, PlanRow
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
+from soorma_platform.services.watch import PlanReader
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.plans import PlanStore
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.past import history_of, value_at, values_at
 
-LONGEST_PAGE = 1_000
-WATCH_PAGE = 100
 _COLLAPSED = 1_000_000
 
-_LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
-_MANY = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=LONGEST_PAGE)
+_LIMIT = http.page_limit()
+_MANY = http.page_limit(default=http.LONGEST_PAGE)
 _PREFIX = http.Text("prefix", "Only keys that begin with this text.", is_name=False)
 _AFTER_KEY = http.Text("after", "From behind this key: `next` of the page before.")
 _AFTER_PLAN = http.Text("after", "From behind this plan: `next` of the page before.")
@@ -100,7 +94,7 @@ class PutBody(msgspec.Struct, forbid_unknown_fields=True):
 class ManyBody(msgspec.Struct, forbid_unknown_fields=True):
     """Which keys to read at once."""
 
-    keys: Annotated[list[Name], msgspec.Meta(extra_json_schema={"maxItems": LONGEST_PAGE})]
+    keys: Annotated[list[Name], msgspec.Meta(extra_json_schema={"maxItems": http.LONGEST_PAGE})]
 
 
 _A_PUT = {"value": {"text": "Plan a trip"}, "ttl": 3600}
@@ -236,8 +230,8 @@ class _Memory:
         """Reads up to 1,000 keys of a plan, as of one revision."""
         scope, plan_id = request.scope, request.name("plan_id")
         keys = http.decode(await request.body(), _many_body).keys
-        if len(keys) > LONGEST_PAGE:
-            raise InvalidRequest(f"at most {LONGEST_PAGE} keys can be read at once, not {len(keys)}")
+        if len(keys) > http.LONGEST_PAGE:
+            raise InvalidRequest(f"at most {http.LONGEST_PAGE} keys can be read at once, not {len(keys)}")
         state = await self._plans.get(scope, plan_id, {check_name("key", key) for key in keys})
         entries = {key: _entry(scope, plan_id, row) for key, row in state.entries.items()}
         size = sum(len(row.value) for row in state.entries.values())
@@ -248,16 +242,15 @@ class _Memory:
         scope, plan_id = request.scope, request.name("plan_id")
         if (revision := _REVISION.of(request)) is not None:
             return await self._entries_at(request, scope, plan_id, revision)
-        limit = _LIMIT.given(request)
+        size = _LIMIT.size(request)
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
-        plan, rows = await self._plans.entries(scope, plan_id, prefix, after, limit + 1)
-        page = rows[:limit]
-        following = page[-1].key if len(rows) > limit else None
+        plan, rows = await self._plans.entries(scope, plan_id, prefix, after, size.to_read)
+        page, following = size.cut(rows, lambda row: row.key)
         if _VALUES.of(request) == "false":
             return http.answer(KeyPage(plan_id, plan.revision, [row.key for row in page], following))
         entries = [_entry(scope, plan_id, row) for row in page]
-        size = sum(len(row.value) for row in page)
-        return await http.large_answer(EntryPage(plan_id, plan.revision, entries, following), size)
+        length = sum(len(row.value) for row in page)
+        return await http.large_answer(EntryPage(plan_id, plan.revision, entries, following), length)
 
     async def _entries_at(self, request: Request, scope: Scope, plan_id: str, revision: int) -> Response:
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
@@ -270,13 +263,14 @@ class _Memory:
 
     async def plans(self, request: Request) -> Response:
         """Lists the plans of a user that hold something, by id."""
-        scope, limit = request.scope, _LIMIT.given(request)
+        scope, size = request.scope, _LIMIT.size(request)
         status = _STATUS.of(request)
         wanted = None if status == "any" else status
         stalled = _STALLED.of(request) == "true"
-        rows = await self._plans.list(scope, _AFTER_PLAN.of(request) or "", limit + 1, wanted, stalled=stalled)
-        following = rows[limit - 1].plan_id if len(rows) > limit else None
-        return http.answer(PlanPage([_plan_info(row) for row in rows[:limit]], following))
+        after = _AFTER_PLAN.of(request) or ""
+        rows = await self._plans.list(scope, after, size.to_read, wanted, stalled=stalled)
+        page, following = size.cut(rows, lambda row: row.plan_id)
+        return http.answer(PlanPage([_plan_info(row) for row in page], following))
 
     async def plan(self, request: Request) -> Response:
         """Tells of a plan: whether it is active or how it ended, its revision, sizes and times."""
@@ -298,10 +292,10 @@ class _Memory:
 
     async def actions(self, request: Request) -> Response:
         """Tells the recorded actions of a plan, in order."""
-        scope, plan_id, limit = request.scope, request.name("plan_id"), _MANY.given(request)
-        rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.given(request), limit + 1)
-        following = rows[limit - 1].action if len(rows) > limit else None
-        return http.answer(ActionPage(plan_id, [_action(row) for row in rows[:limit]], following))
+        scope, plan_id, size = request.scope, request.name("plan_id"), _MANY.size(request)
+        rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.given(request), size.to_read)
+        page, following = size.cut(rows, lambda row: row.action)
+        return http.answer(ActionPage(plan_id, [_action(row) for row in page], following))
 
     async def watch(self, request: Request) -> Response:
         """Tells each commit of a plan as it is made, as server-sent events `commit`, without a gap.
@@ -316,30 +310,8 @@ class _Memory:
         if after > current:
             raise NotFound(f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on")
         await history_of(self._plans, scope, plan_id, None, after, 1)  # HistoryGone before the stream begins
-        return http.ServerSent(self._changes(scope, plan_id, after))
-
-    async def _changes(self, scope: Scope, plan_id: str, after: int) -> AsyncGenerator[bytes, None]:
-        with self._bus.bell(plan_bell(scope, plan_id)) as bell:
-            silent = 0.0
-            yield b"id: %d\n: watching from here\n\n" % after
-            while True:
-                try:
-                    _, rows = await history_of(self._plans, scope, plan_id, None, after, WATCH_PAGE)
-                except SoormaError as error:
-                    yield http.sent_event("problem", _encode(to_problem(error)))
-                    return
-                for revision, of_revision in groupby(rows, key=lambda row: row.revision):
-                    changes = [_change(row) for row in of_revision]
-                    yield http.sent_event("commit", _encode(CommitSeen(revision, changes)), revision)
-                    after = revision
-                if rows:
-                    silent = 0.0
-                    await asyncio.sleep(0)  # the others have a turn before the next page
-                elif not await bell.wait(1.0):
-                    silent += 1.0
-                    if silent >= http.PING_SECONDS:
-                        silent = 0.0
-                        yield b": still here\n\n"
+        reader = PlanReader(self._plans, self._bus, scope, plan_id, after)
+        return http.ServerSent(http.follow(reader, "commit", _commit_seen, b"watching from here"))
 
 
 def _missing(plan_id: str, key: str, when: str = "") -> KeyMissing:
@@ -417,6 +389,11 @@ def _change(row: HistoryRow) -> Change:
         correlation_id=why.correlation_id,
         trace_id=why.trace_id,
     )
+
+
+def _commit_seen(commit: tuple[int, list[HistoryRow]]) -> tuple[int, bytes]:
+    revision, rows = commit
+    return revision, _encode(CommitSeen(revision, [_change(row) for row in rows]))
 
 
 def _action(row: HistoryRow) -> Action:

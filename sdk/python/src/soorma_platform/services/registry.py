@@ -30,8 +30,6 @@ from soorma_platform.services.directory import Directory
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.work.payloads import PayloadCheck
 
-LONGEST_PAGE = 1_000
-
 _NAME = http.Text("name", "Agents of this name only.")
 _CAPABILITY = http.Text("capability", "Agents with this capability only.")
 _CONSUMES = http.Text("consumes", "Agents that take events of this type only.")
@@ -41,7 +39,7 @@ _TYPE = http.Text("type", "This event type only.")
 _TOPIC = http.Text("topic", "Event types of this topic only.", one_of=tuple(Topic))
 _AFTER_TYPE = http.Text("after", "From behind this event type: `next` of the page before.")
 _VERSION = http.Number("version", "The version.", least=1, most=LARGEST_VERSION)
-_LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
+_LIMIT = http.page_limit()
 _READERS = frozenset({Access.TENANT, Access.DELIVERY})
 _AGENTS = frozenset({Access.AGENT})
 _AUTHORS = frozenset({Access.AGENT, Access.TENANT, Access.OPERATOR})

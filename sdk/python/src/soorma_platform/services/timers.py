@@ -16,11 +16,9 @@ from soorma_platform.identity import Access
 from soorma_platform.stores.ports.timers import TimerStore
 from soorma_platform.work.committer import Committer
 
-LONGEST_PAGE = 1_000
-
 _PLAN = http.Text("plan_id", "Of this plan only.")
 _AFTER = http.Number("after", "From behind this row: `next` of the page before.", default=0)
-_LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
+_LIMIT = http.page_limit()
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _timer = msgspec.json.Decoder(Timer)
 
@@ -74,10 +72,10 @@ class _Timers:
 
     async def list(self, request: Request) -> Response:
         """Lists the events that wait to be published, in the order they were set."""
-        scope, limit = request.scope, _LIMIT.given(request)
-        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.given(request), limit + 1)
-        following = rows[limit - 1].id if len(rows) > limit else None
-        return http.answer(TimerPage([_info(row) for row in rows[:limit]], following))
+        scope, size = request.scope, _LIMIT.size(request)
+        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.given(request), size.to_read)
+        page, following = size.cut(rows, lambda row: row.id)
+        return http.answer(TimerPage([_info(row) for row in page], following))
 
     async def cancel(self, request: Request) -> Response:
         """Takes back an event that was to be published later; tells whether it was still waiting."""
