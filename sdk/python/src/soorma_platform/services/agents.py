@@ -44,7 +44,7 @@ from soorma_platform.identity import Principal
 from soorma_platform.logs import Log
 from soorma_platform.services.groups import subscribe
 from soorma_platform.stores.ports import Store
-from soorma_platform.stores.ports.deliveries import Claimed, Offer
+from soorma_platform.stores.ports.deliveries import Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Replica, Unserved
 from soorma_platform.work.committer import Committer
 
@@ -83,7 +83,7 @@ class AgentConnection:
         self._lease = lease
         self._is_stopping = is_stopping
         self._replica = str(uuid4())
-        self._offer = Offer(self._replica, lease)
+        self._prefetch = Prefetch(self._replica, lease)
         self._in_hand: dict[str, Claimed] = {}
         self._unsent: deque[Claimed] = deque()
         self._survey_due = False
@@ -109,7 +109,7 @@ class AgentConnection:
             await self._socket.close(1008)
             return
         group = self._membership.group_id
-        with self._bus.bell(group_bell(group)) as self._bell, self._deliveries.offered(self._offer):
+        with self._bus.bell(group_bell(group)) as self._bell, self._deliveries.prefetching(self._prefetch):
             await self._welcome()
             pump = asyncio.create_task(self._pump())
             self._committer.reservations.join(self._replica)
@@ -154,10 +154,10 @@ class AgentConnection:
             raise Fenced("this agent has connected again since: what its earlier connection says does not count")
         kept = await self._deliveries.resume(hello.running, self._lease, self._replica) if hello.running else []
         self._in_hand = {claimed.fence: claimed for claimed in kept}
-        offer = self._offer = Offer(self._replica, self._lease, hello.max_concurrency, hello.process)
-        offer.group_id = self._membership.group_id
-        offer.granted = hello.max_concurrency - len(kept)
-        offer.has_suspect = any(claimed.is_suspect for claimed in kept)
+        prefetch = self._prefetch = Prefetch(self._replica, self._lease, hello.max_concurrency, hello.process)
+        prefetch.group_id = self._membership.group_id
+        prefetch.freed = hello.max_concurrency - len(kept)
+        prefetch.has_suspect = any(claimed.is_suspect for claimed in kept)
         self._refresh(self._membership.all)
 
     async def _welcome(self) -> None:
@@ -200,14 +200,14 @@ class AgentConnection:
             )
         }
         ids = [] if self._draining else list(self._handlers)
-        self._survey_due |= set(ids) != set(self._offer.subscription_ids)
-        self._offer.subscription_ids = ids
+        self._survey_due |= set(ids) != set(self._prefetch.subscription_ids)
+        self._prefetch.subscription_ids = ids
 
     async def _leave(self) -> None:
         if self._is_stopping():
             return  # the agents live on, and come back to the next process with what they have in hand
         with suppress(SoormaError):  # the leases run out by themselves
-            if unsent := [claimed.fence for claimed in (*self._unsent, *self._offer.take())]:
+            if unsent := [claimed.fence for claimed in (*self._unsent, *self._prefetch.take())]:
                 await self._deliveries.give_back(unsent)  # these cannot have killed it
             await self._groups.leave(self._replica)
         log.info("agent gone", agent=self._hello.agent, instance=self._hello.instance, in_hand=len(self._in_hand))
@@ -244,7 +244,7 @@ class AgentConnection:
         if not self._unsent:
             if (wait := await self._patience()) > 0:
                 return wait
-            await self._deliveries.claim(self._offer)
+            await self._deliveries.claim(self._prefetch)
             self._take_filled()
             if not self._unsent:
                 return VAIN_SECONDS
@@ -253,19 +253,19 @@ class AgentConnection:
                 await self._deliver_or_fail(self._unsent[0])
             self._unsent.popleft()  # not before: if the store fails, it is the first to be sent when that is over
             self._drop_lost()
-        ids = self._offer.subscription_ids
-        self._offer.subscription_ids = ids[1:] + ids[:1]  # so that a busy event type does not starve another
+        ids = self._prefetch.subscription_ids
+        self._prefetch.subscription_ids = ids[1:] + ids[:1]  # so that a busy event type does not starve another
         return 0.0
 
     def _take_filled(self) -> None:
         """What the store has put into the agent's hands since, and what it has taken from them."""
-        for one in self._offer.take():
+        for one in self._prefetch.take():
             self._in_hand[one.fence] = one
             self._unsent.append(one)
         self._drop_lost()
 
     def _drop_lost(self) -> None:
-        for fence in self._offer.lost():
+        for fence in self._prefetch.lost():
             self._drop(fence)
 
     async def _patience(self) -> float:
@@ -273,7 +273,7 @@ class AgentConnection:
 
         If it has no room, until a lease runs out: that of an attempt of its own which has ended without a word, maybe.
         """
-        ids = self._offer.subscription_ids if self._offer.credit > 0 else []
+        ids = self._prefetch.subscription_ids if self._prefetch.room > 0 else []
         next_ready = await self._deliveries.next_ready(ids)
         return POLL_SECONDS if next_ready is None else min(POLL_SECONDS, next_ready)
 
@@ -336,7 +336,7 @@ class AgentConnection:
         """A plan was cancelled: the agent is told which of its handlers need not go on."""
         place = (scope.tenant_id, scope.user_id, plan_id)
         fences = [one.fence for one in self._in_hand.values() if _place(one) == place]
-        for one in (*self._in_hand.values(), *self._offer.filled):
+        for one in (*self._in_hand.values(), *self._prefetch.filled):
             if _place(one) == place:
                 one.plan = None  # as it was when it was claimed: where it was not sent yet, it is looked at anew
         if fences and self._is_welcome:  # else its welcome is first, and tells it then
@@ -371,7 +371,7 @@ class AgentConnection:
 
     async def _drain(self) -> None:
         self._draining = True
-        self._offer.subscription_ids = []
+        self._prefetch.subscription_ids = []
         with suppress(SoormaError):  # then its end may cost attempts; it must not be kept from ending
             await self._groups.drain(self._replica)
             await self._groups.survey(self._membership.group_id)
@@ -478,8 +478,8 @@ class AgentConnection:
 
     def _drop(self, fence: str) -> None:
         if self._in_hand.pop(fence, None) is not None:
-            self._offer.granted += 1
-            if self._offer.credit <= 1 or self._offer.has_suspect:
+            self._prefetch.freed += 1
+            if self._prefetch.room <= 1 or self._prefetch.has_suspect:
                 self._bell.ring()  # there is room again
 
 

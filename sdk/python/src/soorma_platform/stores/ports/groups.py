@@ -151,7 +151,7 @@ class GroupStore(Protocol):
         """Sets aside what no connected replica of the group serves, and puts what one serves again into its place.
 
         To be called whenever a replica comes, goes, or serves something else. A replica is connected while it is
-        `offered`, and serves the subscriptions of its offer. One step of bounded size.
+        `prefetching`, and serves the subscriptions of its prefetch. One step of bounded size.
         """
         ...
 
