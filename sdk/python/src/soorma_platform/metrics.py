@@ -67,7 +67,7 @@ class Distribution:
 
 
 class RouteMeter:
-    """The requests to one route: by class of status (1 to 5), and the seconds until their answers began."""
+    """The requests to one route: by class of status (1 to 5), and the seconds until their responses began."""
 
     __slots__ = ("seconds", "statuses")
 
@@ -76,7 +76,7 @@ class RouteMeter:
         self.seconds = Distribution(SECONDS)
 
     def note(self, status: int, seconds: float) -> None:
-        """Counts an answered request."""
+        """Counts a request that was responded to."""
         self.statuses[status // 100] += 1
         self.seconds.note(seconds)
 

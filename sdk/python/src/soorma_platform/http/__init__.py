@@ -1,17 +1,8 @@
-"""What all services have in common over HTTP: how a request is read, answered, found its endpoint and refused.
+"""The HTTP framework of all services: requests, their endpoints, responses, pages and streams.
 
 A service is a table of endpoints. The table is what is served, and what the OpenAPI document is made from.
 """
 
-from soorma_platform.http.answers import (
-    JSON,
-    PROBLEM,
-    Answer,
-    Response,
-    answer,
-    large_answer,
-    problem,
-)
 from soorma_platform.http.application import Application, Health, Socket, StoreHealth
 from soorma_platform.http.endpoints import (
     ANYBODY_KNOWN,
@@ -28,6 +19,15 @@ from soorma_platform.http.endpoints import (
 )
 from soorma_platform.http.pages import LONGEST_PAGE, PageLimit, PageSize, page_limit
 from soorma_platform.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
+from soorma_platform.http.responses import (
+    JSON,
+    PROBLEM,
+    Response,
+    WholeResponse,
+    json_response,
+    large_json_response,
+    problem,
+)
 from soorma_platform.http.streams import ServerSent, follow, sent_event
 
 __all__ = [
@@ -39,7 +39,6 @@ __all__ = [
     "PROBLEM",
     "TENANT_ID",
     "USER_ID",
-    "Answer",
     "Application",
     "Endpoint",
     "Header",
@@ -56,11 +55,12 @@ __all__ = [
     "StoreHealth",
     "Text",
     "UnsupportedMediaType",
+    "WholeResponse",
     "Word",
-    "answer",
     "decode",
     "follow",
-    "large_answer",
+    "json_response",
+    "large_json_response",
     "page_limit",
     "problem",
     "sent_event",

@@ -1,6 +1,6 @@
 """Connections: what a request says before its body is there is bounded in size, count and time.
 
-uvicorn reads requests; it takes whatever comes. Here are the bounds, and answers of our own to what is beyond them.
+uvicorn reads requests; it takes whatever comes. Here are the bounds, and responses of our own to what is beyond them.
 """
 
 from __future__ import annotations
@@ -166,14 +166,17 @@ class Connection(HttpToolsProtocol):
         HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
-        """The request is whole; one that was answered before is, too, of which uvicorn takes no notice."""
+        """Notes that the request is whole; so is one that was responded to before, of which uvicorn takes no notice."""
         HttpToolsProtocol.on_message_complete(self)
         cycle: Any = self.cycle
         if cycle is not None:
             cycle.more_body = False
 
     def on_response_complete(self) -> None:
-        """An answer was sent. `look` ends a connection that nobody uses: to set a timer for each request would show."""
+        """Keeps the connection after a response.
+
+        `look` ends one that nobody uses: the cost of a timer for each request would show.
+        """
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
         else:
@@ -181,7 +184,7 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def shutdown(self) -> None:
-        """The server is about to end: what has begun is answered first, but for a stream, which would not end."""
+        """Ends the connection behind the response under way, but cuts off a stream, which would not end."""
         cycle: Any = self.cycle
         if cycle is not None and cycle.response_started and cycle.chunked_encoding:  # all else has a length
             self.transport.close()
@@ -189,12 +192,12 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it never says which part it was
-        """Answers what is no request, or beyond a bound."""
+        """Refuses what is no request, or beyond a bound."""
         _malformed.note()
         self._end(*(self._why or (400, "bad_request", "this is no request of HTTP/1.1, or says two things at once")))
 
     def _end(self, status: int, code: str, detail: str) -> None:
-        """Closes the connection, with a problem document where no answer has begun."""
+        """Closes the connection, with a problem document where no response has begun."""
         if self._has_ended:  # what is beyond a bound may be malformed, too: it is refused once
             return
         self._has_ended = True
@@ -213,7 +216,7 @@ class Connection(HttpToolsProtocol):
         if not self._is_unused:  # whoever waits for the rest of it waits in vain
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        # What is closed while more of the request comes in is reset, and the answer with it: so wait for a moment.
+        # What is closed while more of the request comes in is reset, and the response with it: so wait for a moment.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.connections.discard(self)

@@ -17,7 +17,7 @@ from soorma_common.names import Owner
 from soorma_common.protocol import PROTOCOL
 from soorma_common.registry import EventInfo, EventPage
 from soorma_common.topics import Topic
-from soorma_platform.http import Answer, Request
+from soorma_platform.http import Request, WholeResponse
 from soorma_platform.http.openapi import LICENSE, SCHEMAS, Types
 from soorma_platform.services.directory import Directory
 
@@ -50,9 +50,9 @@ _HELLO_EXAMPLE = {
 }
 
 
-async def answer(directory: Directory, request: Request) -> Answer:
-    """The document for whoever asks, with the event types of the tenant in the request, if it names one."""
-    return Answer(await document(directory, request.principal.owner, request.header("Host") or "localhost"))
+async def respond(directory: Directory, request: Request) -> WholeResponse:
+    """Responds with the document, with the event types of the tenant in the request, if it names one."""
+    return WholeResponse(await document(directory, request.principal.owner, request.header("Host") or "localhost"))
 
 
 async def document(directory: Directory, owner: Owner, host: str) -> bytes:

@@ -249,7 +249,7 @@ class _Events:
             raise InvalidRequest("awaited=true is for one event that names its response_event")
         scope = scopes.pop()
         done = await self._committer.commit_asked(request.principal, scope, commit, request.sent, key, awaited=awaited)
-        return http.answer(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
+        return http.json_response(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
 
     async def stream(self, request: Request) -> Response:
         """Tells the log as server-sent events `event`, without a gap.
@@ -288,10 +288,10 @@ class _Events:
         if envelope.response_event is None:
             raise NotFound(f"event {event_id!r} asks for no answer: it names no response_event")
         deadline = asyncio.get_running_loop().time() + _TIMEOUT.given(request)
-        found = await self._await_answer(scope, asked, envelope, deadline)
-        return http.answer({"event": None if found is None else msgspec.Raw(found.envelope.encode())})
+        found = await self._await_response(scope, asked, envelope, deadline)
+        return http.json_response({"event": None if found is None else msgspec.Raw(found.envelope.encode())})
 
-    async def _await_answer(
+    async def _await_response(
         self, scope: Scope, asked: LogEntry, envelope: Envelope, deadline: float
     ) -> LogEntry | None:
         after = asked.position
@@ -300,7 +300,7 @@ class _Events:
             while True:
                 entries = await self._store.log.correlated(scope, asked.correlation_id, after, CORRELATED_PAGE)
                 for entry in entries:
-                    if _answers(entry, envelope):
+                    if _ends_wait(entry, envelope):
                         return entry
                     after = entry.position
                 left = deadline - loop.time()
@@ -315,11 +315,13 @@ class _Events:
             raise InvalidRequest(f"at most {MOST_FENCES} leases are renewed at once, not {len(body.fences)}")
         kept = await self._store.deliveries.renew(body.replica, body.fences, self._lease)
         self._committer.reservations.renew(kept, lost=set(body.fences).difference(kept))
-        return http.answer(Renewed(kept))
+        return http.json_response(Renewed(kept))
 
     async def groups(self, request: Request) -> Response:
         """Lists the groups that take events, and what waits for them."""
-        return http.answer(Groups([group_info(one) for one in await self._store.groups.list(TENANT_ID.owner(request))]))
+        return http.json_response(
+            Groups([group_info(one) for one in await self._store.groups.list(TENANT_ID.owner(request))])
+        )
 
     async def unsubscribe(self, request: Request) -> Response:
         """Ends a group's subscription to a type, unless an agent is connected that handles it.
@@ -332,7 +334,7 @@ class _Events:
         waited = await unsubscribe(self._store.groups, TENANT_ID.owner(request), group, kind, topic, drop=drop)
         if waited is None:
             raise NotFound(f"group {group!r} has no subscription to {kind!r} on topic {topic!r}")
-        return http.answer(Unsubscribed(waited))
+        return http.json_response(Unsubscribed(waited))
 
     async def dead_letters(self, request: Request) -> Response:
         """Lists the events that groups gave up, and why."""
@@ -340,7 +342,7 @@ class _Events:
         owner, group, after = TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.given(request)
         rows = await self._store.groups.dead_letters(owner, group, after, size.to_read)
         page, following = size.cut(rows, lambda row: row.id)
-        return http.answer(DeadLetterPage([dead_letter_info(row) for row in page], following))
+        return http.json_response(DeadLetterPage([dead_letter_info(row) for row in page], following))
 
     async def replay(self, request: Request) -> Response:
         """Gives a dead letter to its group again, as if it came now."""
@@ -349,13 +351,13 @@ class _Events:
         owner, key = TENANT_ID.owner(request), request.idempotency_key
         if not is_number or not await self._store.transact(ReplayDeadLetter(owner, int(letter), key)):
             raise NotFound(f"there is no dead letter {letter}; GET /v1/events/dead-letters lists them")
-        return http.answer(Replayed(int(letter)))
+        return http.json_response(Replayed(int(letter)))
 
     async def asyncapi(self, request: Request) -> Response:
         """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
         from soorma_platform.services import asyncapi  # noqa: PLC0415 - only who asks for it pays for it
 
-        return await asyncapi.answer(self._directory, request)
+        return await asyncapi.respond(self._directory, request)
 
     async def connect(self, socket: WebSocket, principal: Principal) -> None:
         """Serves an agent."""
@@ -410,8 +412,8 @@ def _cloudevent(entry: LogEntry) -> tuple[int, bytes]:
     return entry.position, msgspec.json.encode(to_cloudevent(Event.from_json(entry.envelope)))
 
 
-def _answers(entry: LogEntry, asked: Envelope) -> bool:
-    """Whether an event ends the wait for the answer: it is one, or says that there will be none."""
+def _ends_wait(entry: LogEntry, asked: Envelope) -> bool:
+    """Tells whether an event ends the wait: it is the response, or says that there will be none."""
     if entry.type == DEAD_LETTERED and entry.topic == Topic.SYSTEM_EVENTS:
         data = decode(entry.envelope).get("data", {})
         return bool(data.get("event_id") == asked.id)

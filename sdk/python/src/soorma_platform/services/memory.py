@@ -169,15 +169,15 @@ class _Memory:
             raise _missing(plan_id, key)
         tag = b'"%d"' % row.revision
         if (known := request.header("If-None-Match")) is not None and _holds(known, tag):
-            return http.Answer(b"", 304, tag=tag)
-        return http.Answer(_encode(_entry(scope, plan_id, row)), tag=tag)
+            return http.WholeResponse(b"", 304, tag=tag)
+        return http.WholeResponse(_encode(_entry(scope, plan_id, row)), tag=tag)
 
     async def _get_at(self, scope: Scope, plan_id: str, key: str, revision: int) -> Response:
         check_past((await self._plans.get(scope, plan_id, set())).row, revision)
         text = await value_at(self._plans, scope, plan_id, key, revision, _COLLAPSED)
         if text is None:
             raise _missing(plan_id, key, f" at revision {revision}")
-        return http.answer(ValueAt(plan_id, key, msgspec.Raw(text.encode()), revision))
+        return http.json_response(ValueAt(plan_id, key, msgspec.Raw(text.encode()), revision))
 
     async def put(self, request: Request) -> Response:
         """Sets a key. Durable when it is answered."""
@@ -189,7 +189,7 @@ class _Memory:
             return done
         revision, expires = done.plans[0].revision, None if wanted.ttl is None else done.at + round(wanted.ttl * 1000)
         entry = _told(scope, plan_id, key, wanted.value, revision, done.at, expires)
-        return http.Answer(_encode(entry), tag=b'"%d"' % revision)
+        return http.WholeResponse(_encode(entry), tag=b'"%d"' % revision)
 
     async def delete(self, request: Request) -> Response:
         """Removes a key, and tells whether there was one."""
@@ -197,18 +197,18 @@ class _Memory:
         done = await self._one(request, request.name("plan_id"), operation, b"")
         if not isinstance(done, Committed):
             return done
-        return http.answer(KeyDeleted(bytes(done.plans[0].results[0]) == b"true", done.plans[0].revision))
+        return http.json_response(KeyDeleted(bytes(done.plans[0].results[0]) == b"true", done.plans[0].revision))
 
     async def cleanup(self, request: Request) -> Response:
         """Removes everything of a plan in one commit: keys, actions, history."""
         done = await self._one(request, request.name("plan_id"), Cleanup(), b"")
         if not isinstance(done, Committed):
             return done
-        return http.answer(PlanCleaned(int(bytes(done.plans[0].results[0])), done.plans[0].revision))
+        return http.json_response(PlanCleaned(int(bytes(done.plans[0].results[0])), done.plans[0].revision))
 
     async def _one(
         self, request: Request, plan_id: str, operation: AnyOperation, body: bytes
-    ) -> Committed | http.Answer:
+    ) -> Committed | http.WholeResponse:
         """Commits one operation; the refusal of a precondition has a status of its own (RFC 9110, 13.1)."""
         commit = Commit(plans=[PlanCommit(plan_id, [operation])])
         if request.idempotency_key is not None:
@@ -224,7 +224,9 @@ class _Memory:
         """Changes plans and publishes events, all or nothing."""
         commit = http.decode(await request.body(), _commit_body)
         sent, key = request.sent, request.idempotency_key
-        return http.answer(await self._committer.commit_asked(request.principal, request.scope, commit, sent, key))
+        return http.json_response(
+            await self._committer.commit_asked(request.principal, request.scope, commit, sent, key)
+        )
 
     async def many(self, request: Request) -> Response:
         """Reads up to 1,000 keys of a plan, as of one revision."""
@@ -235,7 +237,7 @@ class _Memory:
         state = await self._plans.get(scope, plan_id, {check_name("key", key) for key in keys})
         entries = {key: _entry(scope, plan_id, row) for key, row in state.entries.items()}
         size = sum(len(row.value) for row in state.entries.values())
-        return await http.large_answer(Entries(plan_id, state.row.revision, entries), size)
+        return await http.large_json_response(Entries(plan_id, state.row.revision, entries), size)
 
     async def entries(self, request: Request) -> Response:
         """Lists the keys of a plan, in order, as they are or as they were at a revision."""
@@ -247,19 +249,19 @@ class _Memory:
         plan, rows = await self._plans.entries(scope, plan_id, prefix, after, size.to_read)
         page, following = size.cut(rows, lambda row: row.key)
         if _VALUES.of(request) == "false":
-            return http.answer(KeyPage(plan_id, plan.revision, [row.key for row in page], following))
+            return http.json_response(KeyPage(plan_id, plan.revision, [row.key for row in page], following))
         entries = [_entry(scope, plan_id, row) for row in page]
         length = sum(len(row.value) for row in page)
-        return await http.large_answer(EntryPage(plan_id, plan.revision, entries, following), length)
+        return await http.large_json_response(EntryPage(plan_id, plan.revision, entries, following), length)
 
     async def _entries_at(self, request: Request, scope: Scope, plan_id: str, revision: int) -> Response:
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
         page = await values_at(self._plans, scope, plan_id, revision, prefix, after, _LIMIT.given(request))
         if _VALUES.of(request) == "false":
-            return http.answer(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
+            return http.json_response(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
         entries = [PastEntry(key, msgspec.Raw(text.encode())) for key, text in page.values]
         size = sum(len(text) for _, text in page.values)
-        return await http.large_answer(PastPage(plan_id, revision, entries, page.next), size)
+        return await http.large_json_response(PastPage(plan_id, revision, entries, page.next), size)
 
     async def plans(self, request: Request) -> Response:
         """Lists the plans of a user that hold something, by id."""
@@ -270,7 +272,7 @@ class _Memory:
         after = _AFTER_PLAN.of(request) or ""
         rows = await self._plans.list(scope, after, size.to_read, wanted, stalled=stalled)
         page, following = size.cut(rows, lambda row: row.plan_id)
-        return http.answer(PlanPage([_plan_info(row) for row in page], following))
+        return http.json_response(PlanPage([_plan_info(row) for row in page], following))
 
     async def plan(self, request: Request) -> Response:
         """Tells of a plan: whether it is active or how it ended, its revision, sizes and times."""
@@ -278,7 +280,7 @@ class _Memory:
         row = (await self._plans.get(request.scope, plan_id, set())).row
         if not row.live:
             raise NotFound(f"there is no plan {plan_id!r}, or nothing is left of it", plan_id=plan_id)
-        return http.answer(_plan_info(row))
+        return http.json_response(_plan_info(row))
 
     async def history(self, request: Request) -> Response:
         """Tells the changes of a plan, or of one of its keys, oldest first."""
@@ -288,14 +290,16 @@ class _Memory:
         following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
         changes = [_change(row) for row in rows]
         size = sum(len(row.argument or "") for row in rows)
-        return await http.large_answer(ChangePage(plan_id, plan.revision, plan.horizon, changes, following), size)
+        return await http.large_json_response(
+            ChangePage(plan_id, plan.revision, plan.horizon, changes, following), size
+        )
 
     async def actions(self, request: Request) -> Response:
         """Tells the recorded actions of a plan, in order."""
         scope, plan_id, size = request.scope, request.name("plan_id"), _MANY.size(request)
         rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.given(request), size.to_read)
         page, following = size.cut(rows, lambda row: row.action)
-        return http.answer(ActionPage(plan_id, [_action(row) for row in page], following))
+        return http.json_response(ActionPage(plan_id, [_action(row) for row in page], following))
 
     async def watch(self, request: Request) -> Response:
         """Tells each commit of a plan as it is made, as server-sent events `commit`, without a gap.

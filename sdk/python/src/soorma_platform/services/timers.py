@@ -43,7 +43,7 @@ class Cancelled(msgspec.Struct):
 
 
 def timer_endpoints(timers: TimerStore, committer: Committer) -> list[Endpoint]:
-    """What the event service answers of timers."""
+    """Makes the endpoints of timers, a part of the event service."""
     faces = _Timers(timers, committer)
     path = "/v1/events/timers"
     return [
@@ -68,14 +68,14 @@ class _Timers:
             key = None  # an id says as much, but not that a handler was not fenced then
         commit = Commit(timers=[timer])
         done = await self._committer.commit_asked(request.principal, request.scope, commit, request.sent, key)
-        return http.answer(Timed(done.events[0]))
+        return http.json_response(Timed(done.events[0]))
 
     async def list(self, request: Request) -> Response:
         """Lists the events that wait to be published, in the order they were set."""
         scope, size = request.scope, _LIMIT.size(request)
         rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.given(request), size.to_read)
         page, following = size.cut(rows, lambda row: row.id)
-        return http.answer(TimerPage([_info(row) for row in page], following))
+        return http.json_response(TimerPage([_info(row) for row in page], following))
 
     async def cancel(self, request: Request) -> Response:
         """Takes back an event that was to be published later; tells whether it was still waiting."""
@@ -83,7 +83,7 @@ class _Timers:
         event_id = check_name("event_id", request.names["event_id"])
         what, key = f"cancel {event_id}".encode(), request.idempotency_key
         done = await self._committer.commit_asked(request.principal, scope, Commit(cancels=[event_id]), what, key)
-        return http.answer(Cancelled(event_id in done.cancelled))
+        return http.json_response(Cancelled(event_id in done.cancelled))
 
 
 def _info(row: TimerRow) -> TimerInfo:

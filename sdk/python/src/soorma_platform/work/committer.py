@@ -35,7 +35,7 @@ TURN_SECONDS = 0.01
 """How long a commit is checked at a time, until others have a turn."""
 LARGE_BODY = 1024 * 1024
 SDK_KEY = "sdk:"
-"""Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
+"""Idempotency keys of the SDK begin so; their responses are stored for minutes, those of a caller's own for a day."""
 
 FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
 """What goes along with a conflict: the values that are no longer, of so many keys."""

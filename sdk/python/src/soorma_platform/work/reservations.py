@@ -125,7 +125,7 @@ class Reservations:
         return bool(self._turns)
 
     def would_wait_for_itself(self, fence: str, cause: Cause, keys: Iterable[ReservedKey]) -> bool:
-        """Whether another may hold one of these keys that waits for the answer to the very request that is handled.
+        """Whether another may hold one of these keys that waits for the response to the very request that is handled.
 
         It is then in the same trace, and a request begins a correlation of its own.
         """

@@ -16,10 +16,10 @@ from soorma_common.events import Envelope
 from soorma_platform.engine import publishing
 from soorma_platform.engine.commands import Decision, Found
 from soorma_platform.engine.plans import PlanEditor
-from soorma_platform.engine.rows.answers import AnswerNeed
 from soorma_platform.engine.rows.deliveries import DeliveryRow, InHand, Settled
 from soorma_platform.engine.rows.events import KnownIds, NewDelivery
 from soorma_platform.engine.rows.steps import StepsFound
+from soorma_platform.engine.rows.stored_responses import ResponseNeed
 from soorma_platform.engine.rows.timers import TimerGone, TimerRow
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.engine.timers import FireTimer
@@ -138,9 +138,9 @@ def steps_not_brought_along(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(steps, "recorded", lambda *_: [])
 
 
-def first_answers_forgotten(patch: pytest.MonkeyPatch) -> None:
+def stored_responses_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Who sends a change again is not told what came of it: it is made again."""
-    patch.setitem(LOADERS, AnswerNeed, lambda *_: None)
+    patch.setitem(LOADERS, ResponseNeed, lambda *_: None)
 
 
 def lanes_without_order(patch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ PLANTS: tuple[Plant, ...] = (
     timer_left,
     step_not_fenced,
     steps_not_brought_along,
-    first_answers_forgotten,
+    stored_responses_forgotten,
     lanes_without_order,
     settled_apart,
     revisions_skipped,

@@ -139,7 +139,7 @@ class GroupStore(Protocol):
         ...
 
     async def leave(self, replica: str) -> None:
-        """Forgets a replica; what it had in hand may be claimed at once, and still be answered by it until then.
+        """Forgets a replica; what it had in hand may be claimed at once, and still be settled by it until then.
 
         That goes for deliveries too that were claimed for it a moment ago and not sent yet. Unless it was draining, its
         process has died, as far as can be known: this counts as a death of each delivery, until `resume` shows that

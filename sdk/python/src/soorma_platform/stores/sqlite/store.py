@@ -15,7 +15,6 @@ from soorma_platform.engine.commands import Command
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.stores.sqlite import (
-    answers,
     dead_letters,
     deliveries,
     events,
@@ -25,6 +24,7 @@ from soorma_platform.stores.sqlite import (
     registry,
     sagas,
     steps,
+    stored_responses,
     timers,
     transactions,
 )
@@ -45,8 +45,8 @@ T = TypeVar("T")
 FEW = 16
 """Rows up to which a command is over in a moment."""
 
-_NOUNS: tuple[Any, ...] = (plans, events, deliveries, answers, timers, sagas, steps, groups, dead_letters, registry,
-                           history)  # fmt: skip
+_NOUNS: tuple[Any, ...] = (plans, events, deliveries, stored_responses, timers, sagas, steps, groups,
+                           dead_letters, registry, history)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:

@@ -94,7 +94,7 @@ class SqliteUpkeep:
         more: bool = await self._connections.writer.run(job)
         return more
 
-    async def sweep_answers(self, limit: int) -> bool:
+    async def sweep_responses(self, limit: int) -> bool:
         def job(connection: apsw.Connection) -> bool:
             uptime = self._connections.uptime()
             more = _changed(connection, "sweep_answers", uptime, limit) >= limit

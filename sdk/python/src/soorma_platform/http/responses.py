@@ -1,4 +1,4 @@
-"""Answers: JSON, problem documents (RFC 9457)."""
+"""Responses: JSON and problem documents (RFC 9457). Streams are in `streams`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PROBLEM = "application/problem+json"
 LARGE = 1024 * 1024
 
 Response = AsgiApp
-"""An answer is sent by being called as an ASGI application."""
+"""A response is sent by being called as an ASGI application."""
 
 _encoder = msgspec.json.Encoder()
 
 
-class Answer:
-    """A whole answer. `tag` is its ETag."""
+class WholeResponse:
+    """A response whose body is there as a whole. `tag` is its ETag."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -39,23 +39,23 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body})
 
 
-def answer(content: Any, tag: bytes = b"") -> Answer:
-    """A JSON answer of anything msgspec can encode."""
-    return Answer(_encoder.encode(content), tag=tag)
+def json_response(content: Any, tag: bytes = b"") -> WholeResponse:
+    """Makes a JSON response of anything msgspec can encode."""
+    return WholeResponse(_encoder.encode(content), tag=tag)
 
 
-async def large_answer(content: Any, size: int) -> Answer:
-    """As `answer`, of content that holds about `size` bytes: much of it is encoded in a thread."""
+async def large_json_response(content: Any, size: int) -> WholeResponse:
+    """Makes a JSON response of content that holds about `size` bytes: much of it is encoded in a thread."""
     if size < LARGE:
-        return answer(content)
-    return Answer(await asyncio.to_thread(_encoder.encode, content))
+        return json_response(content)
+    return WholeResponse(await asyncio.to_thread(_encoder.encode, content))
 
 
-def problem(error: SoormaError, status: int | None = None) -> Answer:
+def problem(error: SoormaError, status: int | None = None) -> WholeResponse:
     """The problem document of an error."""
     return problem_document({**to_problem(error), "status": status or error.status})
 
 
-def problem_document(document: dict[str, Any]) -> Answer:
+def problem_document(document: dict[str, Any]) -> WholeResponse:
     """A problem document as it stands."""
-    return Answer(_encoder.encode(document), document["status"], PROBLEM.encode())
+    return WholeResponse(_encoder.encode(document), document["status"], PROBLEM.encode())
