@@ -111,7 +111,7 @@ class Metrics:
         self.deliveries = Counter("soorma_deliveries", "Attempts sent to an agent.", "group")
         self.retries = Counter("soorma_retries", "Failed attempts that are tried again.", "group")
         self.dead_letters = Counter("soorma_dead_letters", "Deliveries given up.", "group")
-        self.dropped = Counter("soorma_dropped", "Deliveries not handled, as their plan has ended.", "group")
+        self.discarded = Counter("soorma_dropped", "Deliveries not handled, as their plan has ended.", "group")
 
     @property
     def counters(self) -> tuple[Counter, ...]:
@@ -130,7 +130,7 @@ class Metrics:
     @property
     def of_groups(self) -> tuple[Counter, ...]:
         """The counters whose label is a group."""
-        return (self.deliveries, self.retries, self.dead_letters, self.dropped)
+        return (self.deliveries, self.retries, self.dead_letters, self.discarded)
 
     def route(self, service: str, method: str, path: str) -> RouteMeter:
         """The meter of a route; `path` as it is declared, with its names in braces."""

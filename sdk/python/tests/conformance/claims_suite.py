@@ -381,7 +381,7 @@ class ClaimsSuite:
         await record.publish("e", "p", id="1")
         await record.publish("e", "p", id="2")
         (one,) = await record.claim(member)
-        await record.store.deliveries.give_back([one.fence, "unknown"])
+        await record.store.deliveries.release([one.fence, "unknown"])
         (again,) = await record.claim(member)
         assert (again.attempt, seen(again).id) == (1, "1")
         assert again.fence != one.fence

@@ -331,7 +331,7 @@ class DeathsSuite:
         worker = await Worker(record, member, 1).start()
         await worker.take()
         await worker.die()
-        await record.store.deliveries.give_back(list(worker.in_hand))
+        await record.store.deliveries.release(list(worker.in_hand))
         after = await Worker(record, member, 1).start()
         with standing(after):
             assert await after.take() == ["000"]

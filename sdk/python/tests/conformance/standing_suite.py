@@ -47,7 +47,7 @@ class StandingSuite:
             if one.plan_id == "failed":
                 await record.fail(one, after=60)
             elif one.plan_id != "held":
-                await record.store.deliveries.give_back([one.fence])
+                await record.store.deliveries.release([one.fence])
         await record.publish("once", "gone")
         await record.publish("park", "parked")
         await record.publish("park", "parked")

@@ -191,15 +191,15 @@ async def test_a_torn_commit_is_found() -> None:
 
 def slot_kept(patch: pytest.MonkeyPatch) -> None:
     """The platform gives no slot back for what an agent was at work on when it came back."""
-    drop = AgentConnection._drop
+    forget = AgentConnection._forget
 
-    def forget(self: AgentConnection, fence: str) -> None:
+    def keep_slot(self: AgentConnection, fence: str) -> None:
         if fence in self._hello.running:
             self._in_hand.pop(fence, None)
         else:
-            drop(self, fence)
+            forget(self, fence)
 
-    patch.setattr(AgentConnection, "_drop", forget)
+    patch.setattr(AgentConnection, "_forget", keep_slot)
 
 
 def attempt_kept(patch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from soorma_common.operations import (
 )
 from soorma_platform.engine import endings, life, sagas
 from soorma_platform.engine.commands import Decision, Found, Need, Writes
-from soorma_platform.engine.deliveries import finish, settle
+from soorma_platform.engine.deliveries import continue_saga, settle
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, place, publish, topics_of
@@ -207,7 +207,7 @@ class ApplyCommit:
             if self._of_life or editor.row.status == "failed":
                 self._live_on(writes, editor, found)
         if settled is not None:
-            finish(writes, settled, found)
+            continue_saga(writes, settled, found)
         for timer in commit.timers:
             survives = life.outlives(timer.event, ended, settled)
             if timed := set_timer(timer, self.scope, found, limits, outlives=survives):

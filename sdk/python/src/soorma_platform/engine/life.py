@@ -110,8 +110,8 @@ class ReportStalled:
         return Decision(None, [change, told] if told else [change])
 
 
-def is_dropped(kind: str, position: int, plan: PlanRow | None) -> bool:
-    """Whether an event of the log is no longer to be handled: its plan was cancelled, or purged, after it."""
+def is_discarded(kind: str, position: int, plan: PlanRow | None) -> bool:
+    """Tells whether an event is no longer to be handled: its plan was cancelled, or purged, after it."""
     return plan is not None and position <= plan.past_position and kind not in TOLD
 
 
@@ -145,7 +145,7 @@ def outlives(event: Envelope, ended: Collection[str], delivery: DeliveryRow | No
 def check_replay(letter: LetterRow, plan: PlanRow, now: int) -> None:
     """Raises PlanEnded where a dead letter would not be handled if it were delivered again."""
     plan_id = plan.plan_id
-    if is_dropped(letter.type, letter.position, plan):
+    if is_discarded(letter.type, letter.position, plan):
         raise PlanEnded(
             f"dead letter {letter.id} is of an earlier life of plan {plan_id!r}, which was cancelled or purged "
             "since: its event is not handled any more; publish it anew",
@@ -162,7 +162,7 @@ def check_replay(letter: LetterRow, plan: PlanRow, now: int) -> None:
 
 def check_wanted(delivery: DeliveryRow, plan: PlanRow | None) -> None:
     """Raises PlanCancelled if the delivery's plan was cancelled meanwhile."""
-    if is_dropped(delivery.type, delivery.position, plan):
+    if is_discarded(delivery.type, delivery.position, plan):
         raise PlanCancelled(
             f"plan {delivery.plan_id!r} was cancelled, or purged: nothing of this attempt was changed or published",
             plan_id=delivery.plan_id,

@@ -276,10 +276,10 @@ class PlanEditor:
         if entry is None:
             return
         self._live_keys -= 1
-        self._drop(key)
+        self._remove_key(key)
         self._remember(operation, key)
 
-    def _drop(self, key: str) -> None:
+    def _remove_key(self, key: str) -> None:
         stored = self._entries.pop(key)
         self.row.keys -= 1
         self.row.size -= _bytes(key) + _bytes(stored.value)
@@ -310,7 +310,7 @@ class PlanEditor:
         entry = self._entries.get(key)
         if entry is None or entry.expires_at is None or entry.expires_at > self._now:
             return
-        self._drop(key)
+        self._remove_key(key)
         if self._hidden_keys:
             self._hidden_keys -= 1
             self._hidden_bytes -= _bytes(key) + _bytes(entry.value)

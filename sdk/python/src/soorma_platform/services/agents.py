@@ -37,7 +37,7 @@ from soorma_common.protocol import PROTOCOL, mismatch
 from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.deliveries import cause_of, verdict
-from soorma_platform.engine.life import is_dropped, is_unwanted
+from soorma_platform.engine.life import is_discarded, is_unwanted
 from soorma_platform.engine.rows.plans import PlanRow
 from soorma_platform.http.asgi import Disconnected, WebSocket
 from soorma_platform.identity import Principal
@@ -167,8 +167,8 @@ class AgentConnection:
         fences, limits = list(self._in_hand), self._committer.limits
         await self._send(Welcome(self._replica, fences, self._lease, limits, lines, PROTOCOL))
         self._is_welcome = True
-        if forsaken := [one.fence for one in kept if await self._is_dropped(one)]:
-            await self._send(CancelFrame(forsaken))  # it was away when that was told
+        if cancelled := [one.fence for one in kept if await self._is_discarded(one)]:
+            await self._send(CancelFrame(cancelled))  # it was away when their plans were cancelled
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
 
     async def _survey(self) -> list[Unserved]:
@@ -208,7 +208,7 @@ class AgentConnection:
             return  # the agents live on, and come back to the next process with what they have in hand
         with suppress(SoormaError):  # the leases run out by themselves
             if unsent := [claimed.fence for claimed in (*self._unsent, *self._prefetch.take())]:
-                await self._deliveries.give_back(unsent)  # these cannot have killed it
+                await self._deliveries.release(unsent)  # these cannot have killed it
             await self._groups.leave(self._replica)
         log.info("agent gone", agent=self._hello.agent, instance=self._hello.instance, in_hand=len(self._in_hand))
 
@@ -252,7 +252,7 @@ class AgentConnection:
             if self._unsent[0].fence in self._in_hand:  # else it was given to another, while an earlier one was sent
                 await self._deliver_or_fail(self._unsent[0])
             self._unsent.popleft()  # not before: if the store fails, it is the first to be sent when that is over
-            self._drop_lost()
+            self._forget_lost()
         ids = self._prefetch.subscription_ids
         self._prefetch.subscription_ids = ids[1:] + ids[:1]  # so that a busy event type does not starve another
         return 0.0
@@ -262,11 +262,11 @@ class AgentConnection:
         for one in self._prefetch.take():
             self._in_hand[one.fence] = one
             self._unsent.append(one)
-        self._drop_lost()
+        self._forget_lost()
 
-    def _drop_lost(self) -> None:
+    def _forget_lost(self) -> None:
         for fence in self._prefetch.lost():
-            self._drop(fence)
+            self._forget(fence)
 
     async def _patience(self) -> float:
         """Seconds until something becomes ready by time that the agent has room for; none or less if it is.
@@ -288,13 +288,13 @@ class AgentConnection:
             scope = Scope(claimed.tenant_id, claimed.user_id)
             reason = f"the platform could not deliver it ({type(error).__name__}); its log tells more"
             await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason)
-            self._drop(claimed.fence)
+            self._forget(claimed.fence)
 
     async def _deliver(self, claimed: Claimed) -> None:
         handler = self._handlers.get(claimed.subscription_id)
         if handler is None or self._draining:  # its subscription has ended, or the agent stops: nothing of it has begun
-            await self._deliveries.give_back([claimed.fence])
-            self._drop(claimed.fence)
+            await self._deliveries.release([claimed.fence])
+            self._forget(claimed.fence)
             return
         if claimed.suspect is not None and (reason := verdict(claimed.suspect)) is not None:
             await self._give_up(claimed, reason)
@@ -303,8 +303,8 @@ class AgentConnection:
         event = msgspec.Raw(claimed.envelope.encode())
         plan = await self._plan_of(claimed)
         is_late = not handler.ended_plans and is_unwanted(claimed, plan, claimed.group_id, claimed.at)
-        if is_late or is_dropped(claimed.type, claimed.position, plan):
-            await self._forsake(claimed)
+        if is_late or is_discarded(claimed.type, claimed.position, plan):
+            await self._discard(claimed)
             return
         lease = claimed.lease if claimed.lease < self._lease else None
         frame = Deliver(claimed.fence, claimed.attempt, handler, event, _snapshot(claimed), claimed.steps, lease)
@@ -315,7 +315,7 @@ class AgentConnection:
         scope = Scope(claimed.tenant_id, claimed.user_id)
         with suppress(Fenced):  # the lease ran out meanwhile: whoever has it now will do so
             await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason, reject=True, unbegun=True)
-        self._drop(claimed.fence)
+        self._forget(claimed.fence)
 
     async def _plan_of(self, claimed: Claimed) -> PlanRow | None:
         """Its plan as of the claim, or, where that was cancelled since, as it is; None without a plan."""
@@ -324,13 +324,13 @@ class AgentConnection:
         scope = Scope(claimed.tenant_id, claimed.user_id)
         return (await self._store.plans.get(scope, claimed.plan_id, set())).row
 
-    async def _is_dropped(self, claimed: Claimed) -> bool:
-        return is_dropped(claimed.type, claimed.position, await self._plan_of(claimed))
+    async def _is_discarded(self, claimed: Claimed) -> bool:
+        return is_discarded(claimed.type, claimed.position, await self._plan_of(claimed))
 
-    async def _forsake(self, claimed: Claimed) -> None:
-        """The plan has ended: what waits for its handlers is settled, not handled."""
-        await self._committer.drop(Scope(claimed.tenant_id, claimed.user_id), claimed.fence)
-        self._drop(claimed.fence)
+    async def _discard(self, claimed: Claimed) -> None:
+        """Settles a delivery unhandled: its plan has ended."""
+        await self._committer.discard(Scope(claimed.tenant_id, claimed.user_id), claimed.fence)
+        self._forget(claimed.fence)
 
     async def cancel(self, scope: Scope, plan_id: str) -> None:
         """A plan was cancelled: the agent is told which of its handlers need not go on."""
@@ -402,10 +402,10 @@ class AgentConnection:
                 await self._record_step(frame)
             case ReleaseFrame(fences=fences):
                 mine = [fence for fence in fences if fence in self._in_hand]
-                await self._deliveries.give_back(mine)
+                await self._deliveries.release(mine)
                 for fence in mine:
                     self._committer.reservations.release(fence)
-                    self._drop(fence)
+                    self._forget(fence)
             case _:
                 raise InvalidRequest("only one hello opens a connection")
         return msgspec.Raw(b"{}")
@@ -427,13 +427,13 @@ class AgentConnection:
             replica = self._replica if claimed else None  # what is settled already takes no turn to be told so
             done = await self._committer.commit(scope, commit, body=body, cause=cause, replica=replica)
         except PlanCancelled:
-            await self._committer.drop(scope, commit.fence)
-            self._drop(commit.fence)
+            await self._committer.discard(scope, commit.fence)
+            self._forget(commit.fence)
             raise
         except Fenced:
-            self._drop(commit.fence)
+            self._forget(commit.fence)
             raise
-        self._drop(commit.fence)
+        self._forget(commit.fence)
         return msgspec.Raw(_encoder.encode(done))
 
     async def _fail(self, frame: FailFrame) -> None:
@@ -459,11 +459,10 @@ class AgentConnection:
                 fail_plan=frame.fail_plan,
             )
         except Fenced:
-            self._drop(frame.fence)
+            self._forget(frame.fence)
             raise
-        self._drop(
-            frame.fence
-        )  # if the store failed it is in hand still: the agent says it again, or its lease runs out
+        # If the store failed, it is in hand still: the agent reports it again, or its lease runs out.
+        self._forget(frame.fence)
 
     async def _record_step(self, frame: StepFrame) -> None:
         claimed = self._in_hand.get(frame.fence)
@@ -473,10 +472,11 @@ class AgentConnection:
         try:
             await self._committer.record_step(scope, frame.fence, frame.name, frame.occurrence, result)
         except Fenced:
-            self._drop(frame.fence)
+            self._forget(frame.fence)
             raise
 
-    def _drop(self, fence: str) -> None:
+    def _forget(self, fence: str) -> None:
+        """Takes a delivery out of the agent's hands, which frees its room."""
         if self._in_hand.pop(fence, None) is not None:
             self._prefetch.freed += 1
             if self._prefetch.room <= 1 or self._prefetch.has_suspect:

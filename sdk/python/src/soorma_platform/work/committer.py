@@ -17,7 +17,7 @@ from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Join, KeyOperation
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.commits import KEPT, ApplyCommit, check_reads
-from soorma_platform.engine.deliveries import Became, DropDelivery, FailDelivery, FailureOutcome, cause_of
+from soorma_platform.engine.deliveries import Became, DiscardDelivery, FailDelivery, FailureOutcome, cause_of
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.identity import Principal
@@ -276,12 +276,12 @@ class Committer:
             self.reservations.release(fence)
             raise
 
-    async def drop(self, scope: Scope, fence: str) -> None:
+    async def discard(self, scope: Scope, fence: str) -> None:
         """Settles a delivery unhandled, as its plan has ended."""
         self.reservations.release(fence)
-        row = await self._store.transact(DropDelivery(scope, fence))
+        row = await self._store.transact(DiscardDelivery(scope, fence))
         if row is not None:
-            self.metrics.dropped.add(row.group)
+            self.metrics.discarded.add(row.group)
             log.info("event dropped, its plan has ended", **_of_delivery(row))
 
     def _note_failure(self, outcome: FailureOutcome) -> None:
@@ -296,7 +296,7 @@ class Committer:
             case Became.DEAD_LETTER:
                 self.metrics.dead_letters.add(row.group)
                 log.warning("event given up, it is a dead letter now", **_of_delivery(row))
-            case Became.DROPPED:
+            case Became.DISCARDED:
                 pass
 
 

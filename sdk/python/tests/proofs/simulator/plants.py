@@ -172,10 +172,10 @@ def revisions_skipped(patch: pytest.MonkeyPatch) -> None:
 def slot_never_freed(patch: pytest.MonkeyPatch) -> None:
     """An attempt that has ended leaves no room for another."""
 
-    def drop(self: AgentConnection, fence: str) -> None:
+    def keep_slot(self: AgentConnection, fence: str) -> None:
         self._in_hand.pop(fence, None)
 
-    patch.setattr(AgentConnection, "_drop", drop)
+    patch.setattr(AgentConnection, "_forget", keep_slot)
 
 
 def slot_kept(patch: pytest.MonkeyPatch) -> None:

@@ -175,8 +175,8 @@ class DeliveryStore(Protocol):
         """
         ...
 
-    async def give_back(self, fences: list[str]) -> None:
-        """Returns deliveries untried: they are ready at once and the attempt does not count."""
+    async def release(self, fences: list[str]) -> None:
+        """Gives deliveries back untried: they are ready at once, and the attempt does not count."""
         ...
 
     async def holder(self, fence: str) -> HolderRow | None:

@@ -167,11 +167,11 @@ def _resumed(fence: str, row: DeliveryRow) -> Claimed:
     )
 
 
-def give_back(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
-    """Makes deliveries that still stand ready at once, as if they had not been claimed; tells their groups."""
+def release(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
+    """Makes deliveries that still stand ready at once, as if they had not been claimed; returns their groups."""
     notice = Notice(groups=set())
     for fence in fences:
         if row := delivery(connection, fence):
             notice.groups.add(row.group_id)
-            execute(connection, "give_back", fence, now)
+            execute(connection, "release_delivery", fence, now)
     return notice

@@ -58,8 +58,8 @@ class SqliteDeliveries:
 
         return await self._connections.change(job, durable=False)
 
-    async def give_back(self, fences: list[str]) -> None:
-        await self._connections.writer.run(lambda tx: (None, claims.give_back(tx, self._connections.uptime(), fences)))
+    async def release(self, fences: list[str]) -> None:
+        await self._connections.writer.run(lambda tx: (None, claims.release(tx, self._connections.uptime(), fences)))
 
     async def holder(self, fence: str) -> HolderRow | None:
         with self._connections.reads() as connection:
