@@ -67,7 +67,7 @@ class Distribution:
 
 
 class RouteMeter:
-    """The requests to one route: by class of status (1 to 5), and the seconds until their answers began."""
+    """The requests to one route: by class of status (1 to 5), and the seconds until their responses began."""
 
     __slots__ = ("seconds", "statuses")
 
@@ -76,7 +76,7 @@ class RouteMeter:
         self.seconds = Distribution(SECONDS)
 
     def note(self, status: int, seconds: float) -> None:
-        """Counts an answered request."""
+        """Counts a request that was responded to."""
         self.statuses[status // 100] += 1
         self.seconds.note(seconds)
 
@@ -111,7 +111,7 @@ class Metrics:
         self.deliveries = Counter("soorma_deliveries", "Attempts sent to an agent.", "group")
         self.retries = Counter("soorma_retries", "Failed attempts that are tried again.", "group")
         self.dead_letters = Counter("soorma_dead_letters", "Deliveries given up.", "group")
-        self.dropped = Counter("soorma_dropped", "Deliveries not handled, as their plan has ended.", "group")
+        self.discarded = Counter("soorma_dropped", "Deliveries not handled, as their plan has ended.", "group")
 
     @property
     def counters(self) -> tuple[Counter, ...]:
@@ -130,7 +130,7 @@ class Metrics:
     @property
     def of_groups(self) -> tuple[Counter, ...]:
         """The counters whose label is a group."""
-        return (self.deliveries, self.retries, self.dead_letters, self.dropped)
+        return (self.deliveries, self.retries, self.dead_letters, self.discarded)
 
     def route(self, service: str, method: str, path: str) -> RouteMeter:
         """The meter of a route; `path` as it is declared, with its names in braces."""

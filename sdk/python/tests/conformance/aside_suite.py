@@ -23,7 +23,7 @@ class Version:
         self._member = member
         self.worker = Worker(record, member, 8)
         ids_of = {kind: id_ for id_, (kind, _) in member.all.items()}
-        self.worker.offer.subscription_ids = [ids_of[kind] for kind in kinds]
+        self.worker.prefetch.subscription_ids = [ids_of[kind] for kind in kinds]
 
     async def start(self) -> Version:
         await self.worker.start()

@@ -95,10 +95,10 @@ class ClaimsSuite:
         (of_f,) = [id_ for id_, pattern in member.all.items() if pattern == ("f", "*")]
         assert await record.store.deliveries.next_ready([of_f]) is None
         await record.join(member.group_id, "r1", "host", 1)
-        offer = record.offer(member)
-        offer.subscription_ids = [of_f]
-        await record.store.deliveries.claim(offer)
-        assert offer.take() == []
+        prefetch = record.prefetch(member)
+        prefetch.subscription_ids = [of_f]
+        await record.store.deliveries.claim(prefetch)
+        assert prefetch.take() == []
         assert await record.store.deliveries.next_ready(list(member.all)) == 0
 
     @pytest.mark.behaviour("handlers.all-or-nothing", "handlers.several-plans")
@@ -245,12 +245,12 @@ class ClaimsSuite:
     @pytest.mark.behaviour("leases.renewed")
     async def test_a_replica_that_is_not_heard_of_gets_nothing(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        offer = record.offer(member)
+        prefetch = record.prefetch(member)
 
         async def claimed() -> list[str]:
             await record.publish("e")
-            await record.store.deliveries.claim(offer)
-            return ids(offer.take())
+            await record.store.deliveries.claim(prefetch)
+            return ids(prefetch.take())
 
         assert await claimed() == []
         await record.join(member.group_id, "r1", "host", 1)
@@ -264,35 +264,35 @@ class ClaimsSuite:
         assert await claimed() == []
 
     @pytest.mark.behaviour("lanes.max-concurrency")
-    async def test_an_offer_that_stands_is_filled_once_up_to_its_credit(self, record: Record) -> None:
+    async def test_a_prefetch_is_filled_once_up_to_its_room(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        offers = [record.offer(member, 2, replica=name) for name in ("r1", "r2")]
+        prefetches = [record.prefetch(member, 2, replica=name) for name in ("r1", "r2")]
         handled: list[str] = []
 
         async def taken() -> list[Claimed]:
             found = []
-            for offer in offers:
-                await record.store.deliveries.claim(offer)
-                found.append(offer.take())
+            for prefetch in prefetches:
+                await record.store.deliveries.claim(prefetch)
+                found.append(prefetch.take())
                 assert len(found[-1]) <= 2
             return [one for part_of in found for one in part_of]
 
-        with record.store.deliveries.offered(offers[0]), record.store.deliveries.offered(offers[1]):
-            for offer in offers:
-                await record.join(member.group_id, offer.replica, "host", 2)
+        with record.store.deliveries.prefetching(prefetches[0]), record.store.deliveries.prefetching(prefetches[1]):
+            for prefetch in prefetches:
+                await record.join(member.group_id, prefetch.replica, "host", 2)
             for number in range(5):
                 await record.publish("e", f"plan {number % 4}", id=str(number))
             for _ in range(2):
                 first = await taken()
                 handled += ids(first)
-                assert await taken() == [], "none has credit"
+                assert await taken() == [], "none has room"
                 for one in first:
                     await record.settle(one)
-                for offer in offers:
-                    offer.granted += 2
+                for prefetch in prefetches:
+                    prefetch.freed += 2
         assert sorted(handled) == ["0", "1", "2", "3", "4"]
         await record.publish("e")
-        assert [offer.take() for offer in offers] == [[], []], "they stand no longer"
+        assert [prefetch.take() for prefetch in prefetches] == [[], []], "they stand no longer"
 
     @pytest.mark.behaviour("events.round-trip")
     async def test_a_claim_brings_the_plan_and_its_keys_if_they_are_few(self, record: Record) -> None:
@@ -334,7 +334,7 @@ class ClaimsSuite:
         member = await record.subscribe("g", "e")
         await record.join(member.group_id, "r1", "host", 1)
         await record.publish("e", "p", id="1")
-        claiming = asyncio.create_task(record.store.deliveries.claim(record.offer(member)))
+        claiming = asyncio.create_task(record.store.deliveries.claim(record.prefetch(member)))
         await asyncio.sleep(0)  # it has asked the store, and waits for the answer
         claiming.cancel()
         await asyncio.gather(claiming, return_exceptions=True)
@@ -381,7 +381,7 @@ class ClaimsSuite:
         await record.publish("e", "p", id="1")
         await record.publish("e", "p", id="2")
         (one,) = await record.claim(member)
-        await record.store.deliveries.give_back([one.fence, "unknown"])
+        await record.store.deliveries.release([one.fence, "unknown"])
         (again,) = await record.claim(member)
         assert (again.attempt, seen(again).id) == (1, "1")
         assert again.fence != one.fence

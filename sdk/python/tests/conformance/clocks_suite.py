@@ -294,7 +294,7 @@ class ClocksSuite:
     async def test_what_is_connected_never_ages(self, record: Record) -> None:
         """The services say each minute that it is, however soon unused groups are to go."""
         group, short = await record.subscribe("g", "e"), Retention(groups=1)
-        with record.store.deliveries.offered(record.offer(group)):
+        with record.store.deliveries.prefetching(record.prefetch(group)):
             for _ in range(3):
                 record.clock.advance(100)
                 await record.sweep(short)

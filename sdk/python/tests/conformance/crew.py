@@ -22,8 +22,8 @@ class Worker:
     def __init__(self, record: Record, member: Membership, most: int, process: str = "") -> None:
         self.name = f"replica {next(_numbers)}"
         self.process = process or f"process of {self.name}"
-        self.offer = record.offer(member, most, replica=self.name)
-        self.offer.most, self.offer.process = most, self.process
+        self.prefetch = record.prefetch(member, most, replica=self.name)
+        self.prefetch.most, self.prefetch.process = most, self.process
         self.in_hand: dict[str, Claimed] = {}
         self.given_up: list[str] = []
         self._record = record
@@ -32,20 +32,20 @@ class Worker:
 
     async def start(self, running: list[str] | None = None, number: int = 0) -> Worker:
         """Connects, for the `number`-th time; `running` are fences that it had before."""
-        store, place = self._record.store, (self._member.group_id, self.name, "host", self.offer.most)
+        store, place = self._record.store, (self._member.group_id, self.name, "host", self.prefetch.most)
         await self._record.join(*place, self.process, running or [], number)
         for claimed in await store.deliveries.resume(running or [], LEASE, self.name):
             self.in_hand[claimed.fence] = claimed
-            self.offer.granted -= 1
-            self.offer.has_suspect |= claimed.is_suspect
-        self._stack.enter_context(store.deliveries.offered(self.offer))
+            self.prefetch.freed -= 1
+            self.prefetch.has_suspect |= claimed.is_suspect
+        self._stack.enter_context(store.deliveries.prefetching(self.prefetch))
         return self
 
     async def take(self) -> list[str]:
         """Takes what the store has for it, and gives up what is condemned; the ids of the new ones, sorted."""
-        await self._record.store.deliveries.claim(self.offer)
+        await self._record.store.deliveries.claim(self.prefetch)
         self.hear()
-        new, condemned = self.offer.take(), list[Claimed]()
+        new, condemned = self.prefetch.take(), list[Claimed]()
         for claimed in new:
             reason = verdict(claimed.suspect) if claimed.suspect else None
             if reason is None:
@@ -54,13 +54,13 @@ class Worker:
             await self._record.fail(claimed, reason, reject=True, unbegun=True)
             self.given_up += ids([claimed])
             condemned.append(claimed)
-            self.offer.granted += 1
+            self.prefetch.freed += 1
         return sorted(ids(one for one in new if one not in condemned))
 
     def hear(self) -> list[str]:
         """What was taken from it; the ids of the events."""
-        lost = [self.in_hand.pop(fence) for fence in self.offer.lost() if fence in self.in_hand]
-        self.offer.granted += len(lost)
+        lost = [self.in_hand.pop(fence) for fence in self.prefetch.lost() if fence in self.in_hand]
+        self.prefetch.freed += len(lost)
         return ids(lost)
 
     async def settle(self, id_: str | None = None) -> None:
@@ -77,7 +77,7 @@ class Worker:
 
     def _done(self, claimed: Claimed) -> None:
         del self.in_hand[claimed.fence]
-        self.offer.granted += 1
+        self.prefetch.freed += 1
 
     async def renew(self) -> list[str]:
         """Says that it is alive; the fences that it still has."""
@@ -85,7 +85,7 @@ class Worker:
 
     async def drain(self) -> None:
         """Says that it is about to stop."""
-        self.offer.subscription_ids = []
+        self.prefetch.subscription_ids = []
         await self._record.store.groups.drain(self.name)
 
     async def die(self) -> None:
@@ -99,8 +99,8 @@ class Worker:
 
     @property
     def slots(self) -> int:
-        """Credit, and what is in hand: always as many as it takes."""
-        return self.offer.credit + len(self.in_hand) + len(self.offer.filled)
+        """Room, and what is in hand: always as many as it takes."""
+        return self.prefetch.room + len(self.in_hand) + len(self.prefetch.filled)
 
 
 class Crew:

@@ -203,12 +203,12 @@ class DeathsSuite:
         """One with a delivery in hand, and room for another."""
         member = await record.subscribe("g", "f")
         worker = Worker(record, member, 2)
-        every = worker.offer.subscription_ids
-        worker.offer.subscription_ids = list(member.own)
-        worker.offer.granted = 1
+        every = worker.prefetch.subscription_ids
+        worker.prefetch.subscription_ids = list(member.own)
+        worker.prefetch.freed = 1
         await worker.start()
         assert await worker.take() == ["w0"]
-        worker.offer.granted, worker.offer.subscription_ids = 2, every
+        worker.prefetch.freed, worker.prefetch.subscription_ids = 2, every
         return worker
 
     @pytest.mark.behaviour("retries.suspects-alone")
@@ -331,7 +331,7 @@ class DeathsSuite:
         worker = await Worker(record, member, 1).start()
         await worker.take()
         await worker.die()
-        await record.store.deliveries.give_back(list(worker.in_hand))
+        await record.store.deliveries.release(list(worker.in_hand))
         after = await Worker(record, member, 1).start()
         with standing(after):
             assert await after.take() == ["000"]
@@ -351,7 +351,7 @@ class DeathsSuite:
             await other.renew()
             record.clock.advance(1)
             assert await other.take() == ["000"]
-            assert sorted(frozen.offer.lost()) == sorted(frozen.in_hand)
+            assert sorted(frozen.prefetch.lost()) == sorted(frozen.in_hand)
             assert await frozen.renew() == [], "neither what is another's, nor what is free"
 
     @pytest.mark.behaviour("leases.expired")

@@ -67,9 +67,9 @@ class DurabilitySuite:
         await record.join(member.group_id, "r1", "host", 1)
         await record.publish("e")
         await record.reopen()
-        offer = record.offer(member)
-        await record.store.deliveries.claim(offer)
-        assert offer.take() == []
+        prefetch = record.prefetch(member)
+        await record.store.deliveries.claim(prefetch)
+        assert prefetch.take() == []
         assert len(await record.claim(member)) == 1
 
     @pytest.mark.behaviour("leases.platform-restart")

@@ -18,7 +18,7 @@ from soorma_common.names import All, Scope
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Deadline, ExpirePlan, Fail
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.commits import ApplyCommit
-from soorma_platform.engine.deliveries import DropDelivery
+from soorma_platform.engine.deliveries import DiscardDelivery
 from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.timers import FireTimer
 from soorma_platform.stores.ports.deliveries import Claimed
@@ -225,7 +225,7 @@ class LifeSuite:
         with pytest.raises(PlanCancelled):
             await settle(record, running, put("k", 1))
         assert await record.state("p") == {}
-        await record.store.transact(DropDelivery(ALICE, running.fence))
+        await record.store.transact(DiscardDelivery(ALICE, running.fence))
         assert [one.plan_id for one in await record.claim(member)] == ["p"], "the next, for the platform to drop"
 
     @pytest.mark.behaviour("plans.cancel")

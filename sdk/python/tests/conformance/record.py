@@ -29,7 +29,7 @@ from soorma_platform.metrics import Metrics
 from soorma_platform.services.directory import Directory
 from soorma_platform.services.groups import Membership, dead_letter_info, group_info, subscribe, unsubscribe
 from soorma_platform.stores.ports import Store
-from soorma_platform.stores.ports.deliveries import Claimed, Offer
+from soorma_platform.stores.ports.deliveries import Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Replica
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.past import PastValues, history_of, log_from, value_at, values_at
@@ -304,19 +304,19 @@ class Record:
     ) -> list[Claimed]:
         """Claims from all subscriptions that the group has, by a replica that is connected."""
         await self.join(member.group_id, replica, self.INSTANCE, 1)
-        offer = self.offer(member, limit, lease, replica)
+        prefetch = self.prefetch(member, limit, lease, replica)
         claimed: list[Claimed] = []
         while True:  # at most LARGEST_CLAIM come at once
-            await self.store.deliveries.claim(offer)
-            if not (more := offer.take()):
+            await self.store.deliveries.claim(prefetch)
+            if not (more := prefetch.take()):
                 return claimed
             claimed += more
 
-    def offer(self, member: Membership, credit: int = ALL, lease: float = LEASE, replica: str = "r1") -> Offer:
-        """An offer to take deliveries of all subscriptions that the group has."""
-        offer = Offer(replica, lease)
-        offer.group_id, offer.granted, offer.subscription_ids = member.group_id, credit, list(member.all)
-        return offer
+    def prefetch(self, member: Membership, room: int = ALL, lease: float = LEASE, replica: str = "r1") -> Prefetch:
+        """A prefetch of deliveries of all subscriptions that the group has."""
+        prefetch = Prefetch(replica, lease)
+        prefetch.group_id, prefetch.freed, prefetch.subscription_ids = member.group_id, room, list(member.all)
+        return prefetch
 
     async def settle(
         self, claimed: Claimed, *parts: PlanCommit, events: Iterable[Envelope] = (), key: str | None = None

@@ -47,16 +47,16 @@ class StandingSuite:
             if one.plan_id == "failed":
                 await record.fail(one, after=60)
             elif one.plan_id != "held":
-                await record.store.deliveries.give_back([one.fence])
+                await record.store.deliveries.release([one.fence])
         await record.publish("once", "gone")
         await record.publish("park", "parked")
         await record.publish("park", "parked")
         for kind in ("once", "park"):
             (wanted,) = [id_ for id_, subscription in member.own.items() if subscription.type == kind]
-            offer = record.offer(member, 1)
-            offer.subscription_ids = [wanted]
-            await record.store.deliveries.claim(offer)
-            (one,) = offer.take()
+            prefetch = record.prefetch(member, 1)
+            prefetch.subscription_ids = [wanted]
+            await record.store.deliveries.claim(prefetch)
+            (one,) = prefetch.take()
             await record.fail(one)
         found = await standing(record)
         assert lanes(found) == (2, 1, 1, 1)

@@ -402,10 +402,10 @@ async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(ope
     member = await opened.subscribe("g", "a")
     await opened.join(member.group_id, "r1", "host", 1)
     await opened.publish("a", id="e")
-    offer = opened.offer(member)
+    prefetch = opened.prefetch(member)
     writing.exec_trace = watch
-    await opened.store.deliveries.claim(offer)
-    (claimed,) = offer.take()
+    await opened.store.deliveries.claim(prefetch)
+    (claimed,) = prefetch.take()
     await opened.do("p", put("k", 1))
     assert await opened.store.deliveries.renew("r", [claimed.fence], LEASE) == [claimed.fence]
     await opened.settle(claimed)

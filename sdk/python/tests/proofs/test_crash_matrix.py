@@ -106,10 +106,12 @@ def nobody_dies(_: MortalPlatform) -> None:
 
 def check_hands(platform: MortalPlatform, story: Story) -> None:
     """Every attempt has ended, and its slot is free: for the platform that delivers, and in each agent."""
-    standing = platform._platform.store.deliveries._offers._standing
-    offers = [offer for group in standing.values() for offer in group]
-    assert len(offers) == len(story.agents)
-    assert [offer.credit for offer in offers] == [offer.most for offer in offers], "a slot of an attempt that has ended"
+    of_group = platform._platform.store.deliveries._prefetches._of_group
+    prefetches = [prefetch for group in of_group.values() for prefetch in group]
+    assert len(prefetches) == len(story.agents)
+    assert [prefetch.room for prefetch in prefetches] == [prefetch.most for prefetch in prefetches], (
+        "a slot of an attempt that has ended"
+    )
     left = {name: agent._attempts.running for name, agent in story.agents.items()}
     assert not any(left.values()), f"attempts without an end: {left}"
 
@@ -189,15 +191,15 @@ async def test_a_torn_commit_is_found() -> None:
 
 def slot_kept(patch: pytest.MonkeyPatch) -> None:
     """The platform gives no slot back for what an agent was at work on when it came back."""
-    drop = AgentConnection._drop
+    forget = AgentConnection._forget
 
-    def forget(self: AgentConnection, fence: str) -> None:
+    def keep_slot(self: AgentConnection, fence: str) -> None:
         if fence in self._hello.running:
             self._in_hand.pop(fence, None)
         else:
-            drop(self, fence)
+            forget(self, fence)
 
-    patch.setattr(AgentConnection, "_drop", forget)
+    patch.setattr(AgentConnection, "_forget", keep_slot)
 
 
 def attempt_kept(patch: pytest.MonkeyPatch) -> None:

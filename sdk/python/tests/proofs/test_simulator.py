@@ -29,7 +29,7 @@ FOCUS = {
     "answer_before_commit": "counters",
     "compensations_forwards": "sagas",
     "fencing_off": "sagas",
-    "first_answers_forgotten": "counters",
+    "stored_responses_forgotten": "counters",
     "lease_never_renewed": "payments",
     "step_not_fenced": "payments",
     "steps_not_brought_along": "payments",

@@ -299,7 +299,7 @@ class DeliveriesMachine(RuleBasedStateMachine):
     @rule(group=st.sampled_from(list(SUBSCRIPTIONS)))
     def give_back(self, group: str) -> None:
         mine = [row for row in self.waiting[group] if row.fence]
-        self.run(self.record.store.deliveries.give_back([row.fence for row in mine]))
+        self.run(self.record.store.deliveries.release([row.fence for row in mine]))
         for row in mine:
             row.live()
             row.attempt, row.fence, row.holder, row.free_at = row.attempt - 1, "", None, self.now

@@ -22,13 +22,13 @@ from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.publishing import one_per_group
 from soorma_platform.engine.registry import AnnounceAgent, DefineEvent
 from soorma_platform.engine.retention import Fate, Retention, TrimHistory, fate, warn_before
-from soorma_platform.engine.rows.answers import KeySeen, SeenKey
 from soorma_platform.engine.rows.dead_letters import LetterFound, LetterRow, Replayed
 from soorma_platform.engine.rows.events import SubscriptionRow
 from soorma_platform.engine.rows.groups import GroupFound, Joined, KnownSubscription, Taken, UntakenFound, UntakenRow
 from soorma_platform.engine.rows.history import OldestFound, TrimmedHistory
 from soorma_platform.engine.rows.plans import HistoryRow, KeyPast, PlanRow
 from soorma_platform.engine.rows.registry import AgentFound, AgentRow, Announced, DefinitionFound, DefinitionRow
+from soorma_platform.engine.rows.stored_responses import KeySeen, SeenKey
 
 NOW = Moment(wall=2_000, uptime=1_000, steady=3_000)
 KINDS, TOPICS, LANES, TENANTS = ("a", "b"), ("business-facts", "plan-events"), (None, "p", "q"), ("acme", "umbrella")

@@ -158,7 +158,7 @@ async def test_an_answer_is_one_start_and_one_body() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await http.Answer(b"{}", tag=b'"7"')({}, _nothing, send)
+    await http.WholeResponse(b"{}", tag=b'"7"')({}, _nothing, send)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert sent[0]["headers"] == [(b"content-length", b"2"), (b"content-type", b"application/json"), (b"etag", b'"7"')]
 

@@ -25,21 +25,21 @@ from soorma_common.operations import (
 )
 from soorma_platform.engine import endings, life, sagas
 from soorma_platform.engine.commands import Decision, Found, Need, Writes
-from soorma_platform.engine.deliveries import finish, settle
+from soorma_platform.engine.deliveries import continue_saga, settle
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
-from soorma_platform.engine.publishing import lane_of, place, publish, topics_of
+from soorma_platform.engine.publishing import addressed, lane_of, publish, topics_of
 from soorma_platform.engine.requests import MOST_LINKS, check_answerable
-from soorma_platform.engine.rows.answers import AnswerNeed, FirstAnswer, StoredAnswer
 from soorma_platform.engine.rows.deliveries import DeliveryNeed, DeliveryRow, InHand, WaitersNeed
 from soorma_platform.engine.rows.events import EventsNeed, KnownIds
 from soorma_platform.engine.rows.plans import PlansFound, PlansNeed, PlanState
 from soorma_platform.engine.rows.sagas import SagasNeed
+from soorma_platform.engine.rows.stored_responses import ResponseFound, ResponseNeed, StoredResponse
 from soorma_platform.engine.rows.timers import TimerGone, TimersNeed
 from soorma_platform.engine.timers import set_timer
 
 KEPT = 15 * 60_000
-"""Milliseconds for which the first answer is kept, unless it is said otherwise."""
+"""Milliseconds for which a response is stored, unless it is said otherwise."""
 ODD_TICKETS = 16
 """Keys that others have put into the line of a semaphore, beyond which it would not move."""
 
@@ -60,10 +60,10 @@ class CommitOutcome(msgspec.Struct):
 class ApplyCommit:
     """Changes plans, publishes events and settles the delivery in hand: all of it, or nothing.
 
-    `fingerprint` is that of its body, `idempotency_key` under what its first answer is kept for `keep_answer` ms.
-    `cause` is who makes it and because of what, as the platform knows it; `under` is the fence of the delivery in
-    whose handler it is made, which it does not settle. `awaited`: what it publishes is a request whose sender waits for
-    the response.
+    `fingerprint` is that of its body, `idempotency_key` the key under which its response is stored
+    for `keep_response` ms. `cause` is who makes it and because of what, as the platform knows it;
+    `under` is the fence of the delivery in whose handler it is made, which it does not settle.
+    `awaited`: what it publishes is a request whose sender waits for the response.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ApplyCommit:
         commit: Commit,
         fingerprint: str,
         idempotency_key: str | None = None,
-        keep_answer: int = KEPT,
+        keep_response: int = KEPT,
         *,
         limits: Limits,
         awaited: bool = False,
@@ -84,7 +84,7 @@ class ApplyCommit:
         self.cause = cause
         self._fingerprint = fingerprint
         self._idempotency_key = idempotency_key
-        self._keep_answer = keep_answer
+        self._keep_response = keep_response
         self._limits = limits
         self._awaited = awaited
         self._under = under
@@ -94,8 +94,8 @@ class ApplyCommit:
         """operations that reach beyond the keys of their plans, with these plans"""
 
     @property
-    def _answer_key(self) -> str | None:
-        """Under what the first answer is kept: the fence of a delivery, else the idempotency key."""
+    def _response_key(self) -> str | None:
+        """The key of the stored response: the fence of a delivery, else the idempotency key."""
         if self.commit.fence:
             return f"fence:{self.commit.fence}"
         return None if self._idempotency_key is None else f"key:{self._idempotency_key}"
@@ -114,9 +114,9 @@ class ApplyCommit:
         """Gives all that it publishes its scope and plan, and an id where it has none."""
         commit, scope = self.commit, self.scope
         if commit.events:
-            commit.events = [_named(place(event, scope), new_id) for event in commit.events]
+            commit.events = [_named(addressed(event, scope), new_id) for event in commit.events]
         for timer in commit.timers:
-            timer.event = _named(place(timer.event, scope), new_id)
+            timer.event = _named(addressed(timer.event, scope), new_id)
         for plan_id, operation in self._of_life:
             match operation:
                 case Deadline(timer=timer):
@@ -129,8 +129,8 @@ class ApplyCommit:
     def needs(self) -> list[Need]:
         commit, fence = self.commit, self.commit.fence or self._under
         needs: list[Need] = [] if fence is None else [DeliveryNeed(fence)]
-        if (key := self._answer_key) is not None:
-            needs.append(AnswerNeed(key, if_settled=bool(commit.fence)))
+        if (key := self._response_key) is not None:
+            needs.append(ResponseNeed(key, if_settled=bool(commit.fence)))
         plans = self._plans()
         needs.append(plans)
         if commit.events or commit.timers or commit.cancels or self._of_life:
@@ -164,7 +164,7 @@ class ApplyCommit:
         for plan_id, operation in self._of_life:
             match operation:
                 case Ending():
-                    published.append(life.told(self.scope, plan_id, operation, self.cause))
+                    published.append(life.ending_event(self.scope, plan_id, operation, self.cause))
                     plans.closing.add(plan_id)
                     if isinstance(operation, Fail):
                         sagas_of.setdefault(plan_id, set())
@@ -189,12 +189,12 @@ class ApplyCommit:
         return needs
 
     def decide(self, found: Found) -> Decision[CommitOutcome]:
-        if (first := found.part(FirstAnswer).stored) is not None:
-            return Decision(self._again(first))
+        if (stored := found.part(ResponseFound).stored) is not None:
+            return Decision(self._replay(stored))
         commit, limits = self.commit, self._limits
         writes: Writes = []
         settled = self._settle(writes, found)
-        answers, editors = self._edit(writes, found, None if settled is None else settled.group_id)
+        plans, editors = self._edit(writes, found, None if settled is None else settled.group_id)
         cancelled = self._cancel(writes, found)
         ended = {editor.row.plan_id for editor in editors if editor.endings}
         for event in commit.events:
@@ -207,17 +207,17 @@ class ApplyCommit:
             if self._of_life or editor.row.status == "failed":
                 self._live_on(writes, editor, found)
         if settled is not None:
-            finish(writes, settled, found)
+            continue_saga(writes, settled, found)
         for timer in commit.timers:
             survives = life.outlives(timer.event, ended, settled)
             if timed := set_timer(timer, self.scope, found, limits, outlives=survives):
                 writes.append(timed)
         cancelled += self._cancel(writes, found)  # what this commit has set itself
         ids = [event.id or "" for event in commit.events] + [timer.event.id or "" for timer in commit.timers]
-        committed = Committed(answers, ids, found.now, cancelled)
-        if (key := self._answer_key) is not None:
-            expires_at = found.uptime + self._keep_answer
-            writes.append(StoredAnswer(key, self._fingerprint, committed, expires_at))
+        committed = Committed(plans, ids, found.now, cancelled)
+        if (key := self._response_key) is not None:
+            expires_at = found.uptime + self._keep_response
+            writes.append(StoredResponse(key, self._fingerprint, committed, expires_at))
         return Decision(CommitOutcome(committed, topics_of(writes)), writes)
 
     def _settle(self, writes: Writes, found: Found) -> DeliveryRow | None:
@@ -234,9 +234,9 @@ class ApplyCommit:
 
     def _edit(self, writes: Writes, found: Found, group: int | None) -> tuple[list[PlanCommitted], list[PlanEditor]]:
         """Applies the operations. Returns their results by plan, and the editors of the plans that were changed."""
-        answers: list[PlanCommitted] = []
+        committed: list[PlanCommitted] = []
         changed: list[PlanEditor] = []
-        told, is_blind = 0, self.commit.fence is not None
+        size, is_blind = 0, self.commit.fence is not None
         states = found.part(PlansFound).states
         for part, editor in _editors(self.commit, states, found.moment, self._limits, self.cause, group):
             if part.operations:
@@ -247,18 +247,18 @@ class ApplyCommit:
                 if text is None or is_blind:  # a handler has seen its results before, and reads no others
                     results.append(_NULL)
                     continue
-                told += len(text)
-                self._limits.check("result_bytes", told, "the results of the commit, in bytes (`blind` asks for none),")
+                size += len(text)
+                self._limits.check("result_bytes", size, "the results of the commit, in bytes (`blind` asks for none),")
                 results.append(msgspec.Raw(text.encode()))
             if editor.change.history or editor.change.puts:
                 writes.append(editor.finished())
                 changed.append(editor)
-            answers.append(PlanCommitted(part.plan_id, editor.row.revision, results))
-        return answers, changed
+            committed.append(PlanCommitted(part.plan_id, editor.row.revision, results))
+        return committed, changed
 
     def _live_on(self, writes: Writes, editor: PlanEditor, found: Found) -> None:
         """What follows of the end of a plan, and of what was registered for it."""
-        endings.tell(writes, editor, self.scope, found, self._limits)
+        endings.publish_endings(writes, editor, self.scope, found, self._limits)
         for timer in editor.deadlines:
             if timed := set_timer(timer, self.scope, found, self._limits, incarnation=editor.row.incarnation):
                 writes.append(timed)
@@ -291,9 +291,9 @@ class ApplyCommit:
             raise Forbidden("a delivery is answered in the scope of its event's tenant and user only")
         return delivery
 
-    def _again(self, first: StoredAnswer) -> CommitOutcome:
-        if first.fingerprint == self._fingerprint:
-            return CommitOutcome(first.committed, is_replay=True)
+    def _replay(self, stored: StoredResponse) -> CommitOutcome:
+        if stored.fingerprint == self._fingerprint:
+            return CommitOutcome(stored.committed, is_replay=True)
         if self.commit.fence:
             raise Fenced("this delivery was answered before, with another commit: nothing of this one was applied")
         raise IdempotencyMismatch(
@@ -331,7 +331,7 @@ def _editors(
         except Conflict as conflict:
             conflicts.append(conflict)
     if conflicts:
-        conflicts[0].details["stale"] = [place for one in conflicts for place in one.details.get("stale", ())]
+        conflicts[0].details["stale"] = [key for one in conflicts for key in one.details.get("stale", ())]
         raise conflicts[0]
     return found
 

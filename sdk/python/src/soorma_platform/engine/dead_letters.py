@@ -6,8 +6,8 @@ from soorma_common.errors import Conflict
 from soorma_common.names import All, Owner
 from soorma_platform.engine.commands import Decision, Found, Need
 from soorma_platform.engine.life import check_replay
-from soorma_platform.engine.rows.answers import KeyNeed, KeySeen, SeenKey
 from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, Replayed
+from soorma_platform.engine.rows.stored_responses import KeyNeed, KeySeen, SeenKey
 
 KEEP_REPLAYS = 15 * 60_000
 """Milliseconds for which a replay is not made again under its idempotency key."""

@@ -20,7 +20,7 @@ from soorma_common.operations import Fail
 from soorma_common.topics import Topic
 from soorma_platform.engine import endings, sagas
 from soorma_platform.engine.commands import Decision, Found, Need, Writes
-from soorma_platform.engine.life import FAILED, is_dropped
+from soorma_platform.engine.life import FAILED, is_discarded
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, publish, topics_of
 from soorma_platform.engine.rows.deliveries import (
@@ -47,8 +47,8 @@ def settle(delivery: DeliveryRow, found: Found) -> Settled:
     return Settled(delivery, found.uptime)
 
 
-def finish(writes: Writes, delivery: DeliveryRow, found: Found) -> None:
-    """What follows when a delivery is over: of a failed plan the next compensation is published."""
+def continue_saga(writes: Writes, delivery: DeliveryRow, found: Found) -> None:
+    """Publishes the next compensation of a failed plan, where the delivery of one is over."""
     moved, plan = sagas.on_settled(writes, delivery, found), found.part(InHand).plan
     if moved and plan is not None:
         changes = (one for one in writes if isinstance(one, PlanChange))
@@ -61,7 +61,7 @@ def finish(writes: Writes, delivery: DeliveryRow, found: Found) -> None:
             change.row.stalled, change.lives_on = 0, False  # it moves again
 
 
-class DropDelivery:
+class DiscardDelivery:
     """Settles a delivery whose plan was cancelled, unhandled. Its outcome is the delivery, None if it is gone."""
 
     def __init__(self, scope: Scope, fence: str) -> None:
@@ -119,7 +119,7 @@ class Became(Enum):
     RETRIED = auto()
     DEFERRED = auto()
     DEAD_LETTER = auto()
-    DROPPED = auto()
+    DISCARDED = auto()
     """its plan has ended"""
 
 
@@ -185,17 +185,17 @@ class FailDelivery:
         delivery = in_hand.delivery
         if delivery is None:
             raise Fenced("this delivery was given to another agent before its failure was reported")
-        if is_dropped(delivery.type, delivery.position, in_hand.plan):
-            return Decision(FailureOutcome(delivery, Became.DROPPED), [settle(delivery, found)])
+        if is_discarded(delivery.type, delivery.position, in_hand.plan):
+            return Decision(FailureOutcome(delivery, Became.DISCARDED), [settle(delivery, found)])
         if self._unbegun:
             delivery.attempt -= 1
         elif not self._defer:
             delivery.failures += 1
         if self._defer or (not self._reject and delivery.failures < delivery.retry.max_attempts):
-            return self._again(delivery, found.uptime)
+            return self._retry(delivery, found.uptime)
         return self._give_up(delivery, found)
 
-    def _again(self, delivery: DeliveryRow, now: int) -> Decision[FailureOutcome]:
+    def _retry(self, delivery: DeliveryRow, now: int) -> Decision[FailureOutcome]:
         wait = backoff(delivery.retry, max(delivery.failures, 1), self._draw)
         if self._after is not None:
             wait = round(1000 * min(max(self._after, 0), LONGEST_WAIT))
@@ -232,7 +232,7 @@ class FailDelivery:
         editor.apply(ending)
         if editor.endings:
             writes.append(editor.finished())
-            endings.tell(writes, editor, self.scope, found, limits)
+            endings.publish_endings(writes, editor, self.scope, found, limits)
             endings.undo(writes, editor, self.scope, found)
 
 

@@ -183,7 +183,7 @@ class PlanEditor:
     def _fork(self, operation: Fork) -> int:
         forks.check_unused(self.row)
         origin = forks.check_origin(operation, self._origin, self._now)
-        self._clear("fork", forks.told(origin))
+        self._clear("fork", forks.argument_of(origin))
         for past in origin.entries:
             entry = EntryRow(past.key, past.value, self.row.revision, self._now, past.expires_at)
             self._entries[past.key] = self.change.puts[past.key] = entry
@@ -265,10 +265,10 @@ class PlanEditor:
         if entry is None:
             return
         self._live_keys -= 1
-        self._drop(key)
+        self._remove_key(key)
         self._remember(operation, key)
 
-    def _drop(self, key: str) -> None:
+    def _remove_key(self, key: str) -> None:
         stored = self._entries.pop(key)
         self.row.keys -= 1
         self.row.size -= size_of(key) + size_of(stored.value)
@@ -299,7 +299,7 @@ class PlanEditor:
         entry = self._entries.get(key)
         if entry is None or entry.expires_at is None or entry.expires_at > self._now:
             return
-        self._drop(key)
+        self._remove_key(key)
         if self._hidden_keys:
             self._hidden_keys -= 1
             self._hidden_bytes -= size_of(key) + size_of(entry.value)

@@ -1,20 +1,8 @@
-"""What all services have in common over HTTP: how a request is read, answered, found its endpoint and refused.
+"""The HTTP framework of all services: requests, their endpoints, responses, pages and streams.
 
 A service is a table of endpoints. The table is what is served, and what the OpenAPI document is made from.
 """
 
-from soorma_platform.http.answers import (
-    JSON,
-    PING_SECONDS,
-    PROBLEM,
-    Answer,
-    Response,
-    ServerSent,
-    answer,
-    large_answer,
-    problem,
-    sent_event,
-)
 from soorma_platform.http.application import Application, Health, Socket, StoreHealth
 from soorma_platform.http.endpoints import (
     ANYBODY_KNOWN,
@@ -29,24 +17,36 @@ from soorma_platform.http.endpoints import (
     Text,
     Word,
 )
+from soorma_platform.http.pages import LONGEST_PAGE, PageLimit, PageSize, page_limit
 from soorma_platform.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
+from soorma_platform.http.responses import (
+    JSON,
+    PROBLEM,
+    Response,
+    WholeResponse,
+    json_response,
+    large_json_response,
+    problem,
+)
+from soorma_platform.http.streams import ServerSent, follow, sent_event
 
 __all__ = [
     "ANYBODY_KNOWN",
     "FENCE",
     "JSON",
     "LARGEST_BODY",
-    "PING_SECONDS",
+    "LONGEST_PAGE",
     "PROBLEM",
     "TENANT_ID",
     "USER_ID",
-    "Answer",
     "Application",
     "Endpoint",
     "Header",
     "Health",
     "Names",
     "Number",
+    "PageLimit",
+    "PageSize",
     "Parameter",
     "Request",
     "Response",
@@ -55,10 +55,13 @@ __all__ = [
     "StoreHealth",
     "Text",
     "UnsupportedMediaType",
+    "WholeResponse",
     "Word",
-    "answer",
     "decode",
-    "large_answer",
+    "follow",
+    "json_response",
+    "large_json_response",
+    "page_limit",
     "problem",
     "sent_event",
     "whole",

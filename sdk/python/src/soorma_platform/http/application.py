@@ -12,11 +12,11 @@ import msgspec
 from soorma_common import __version__
 from soorma_common.errors import Forbidden, InvalidRequest, ProtocolMismatch, SoormaError
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
-from soorma_platform.http.answers import Answer, Response, problem, problem_document
 from soorma_platform.http.asgi import AsgiScope, Message, Receive, Send, WebSocket
 from soorma_platform.http.endpoints import ANYBODY_KNOWN, Endpoint, Table, names_of
 from soorma_platform.http.guard import refusal
 from soorma_platform.http.requests import Request, check_once
+from soorma_platform.http.responses import Response, WholeResponse, problem, problem_document
 from soorma_platform.http.scrape import Scrape
 from soorma_platform.identity import Access, OpenDoor, Principal, check_protocol
 from soorma_platform.logs import Log
@@ -24,6 +24,7 @@ from soorma_platform.metrics import Metrics, RouteMeter
 from soorma_platform.stores.ports.health import HealthStore
 
 log = Log("soorma.http")
+_PUBLIC = frozenset({Access.PUBLIC})
 
 
 class StoreHealth(msgspec.Struct, omit_defaults=True):
@@ -55,7 +56,7 @@ class Socket(NamedTuple):
 
 
 class _Served(NamedTuple):
-    """What answers at a place of the table, whom it lets in, and what counts there."""
+    """An endpoint as it is served: whom it lets in, what runs, and what counts there."""
 
     access: frozenset[Access]
     run: Callable[[Request], Awaitable[Response]]
@@ -66,7 +67,7 @@ class _Served(NamedTuple):
 class Application:
     """A service: its endpoints, `GET /health`, `/metrics` and `/openapi.json`, and its WebSockets by their paths."""
 
-    told: ClassVar[type[Health]] = Health
+    health_type: ClassVar[type[Health]] = Health
     """what it says of itself"""
 
     def __init__(
@@ -82,7 +83,7 @@ class Application:
         self.about = about
         self.hint = ""
         self.endpoints = [
-            Endpoint("GET", "/health", frozenset({Access.PUBLIC}), self.health, self.told, also={503: self.told}),
+            Endpoint("GET", "/health", _PUBLIC, self.health, self.health_type, also={503: self.health_type}),
             Endpoint("GET", "/metrics", frozenset({Access.OPERATOR}), self.metrics, str, media_type="text/plain"),
             Endpoint("GET", "/openapi.json", ANYBODY_KNOWN, self.openapi, dict[str, Any]),
             *endpoints,
@@ -102,10 +103,10 @@ class Application:
             self._table.add(endpoint.path, endpoint.method, served, endpoint.names)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Answers a request or serves a WebSocket."""
+        """Responds to a request or serves a WebSocket."""
         if scope["type"] == "http":
             began = perf_counter()
-            response, meter = await self._answer(scope, receive)
+            response, meter = await self._respond(scope, receive)
             meter.note(getattr(response, "status", 200), perf_counter() - began)  # a stream is one that has begun
             await response(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -114,7 +115,7 @@ class Application:
     async def health(self, _: Request) -> Response:
         """Whether the service works, and the record behind it. 503 if it does not."""
         state = await self.state()
-        return Answer(msgspec.json.encode(state), 200 if state.status == "ok" else 503)
+        return WholeResponse(msgspec.json.encode(state), 200 if state.status == "ok" else 503)
 
     async def state(self) -> Health:
         """How the service is."""
@@ -128,14 +129,14 @@ class Application:
 
     async def metrics(self, request: Request) -> Response:
         """What this process has counted, for Prometheus."""
-        body, kind = await self._scrape.answer(request.header("Accept") or "")
-        return Answer(body, kind=kind.encode())
+        body, kind = await self._scrape.render(request.header("Accept") or "")
+        return WholeResponse(body, kind=kind.encode())
 
     async def openapi(self, _: Request) -> Response:
         """This document: what the service can be asked, as OpenAPI 3.1."""
         if not self._openapi:
             self._openapi = self.describe()
-        return Answer(self._openapi)
+        return WholeResponse(self._openapi)
 
     def describe(self) -> bytes:
         """The OpenAPI document of the service, as JSON text."""
@@ -143,7 +144,7 @@ class Application:
 
         return openapi.document(f"Soorma: the {self.name} service", self.about, {self.name: self.endpoints})
 
-    async def _answer(self, scope: AsgiScope, receive: Receive) -> tuple[Response, RouteMeter]:
+    async def _respond(self, scope: AsgiScope, receive: Receive) -> tuple[Response, RouteMeter]:
         meter = self._nowhere
         if why := refusal(scope["headers"]):
             return problem(Forbidden(why)), meter
@@ -172,7 +173,7 @@ class Application:
 
     def _nothing_there(self, request: Request, endpoints: Mapping[str, object]) -> Response:
         kind, status = ("method_not_allowed", 405) if endpoints else ("not_found", 404)
-        told = problem_document(
+        response = problem_document(
             {
                 "type": f"urn:soorma:problem:{kind.replace('_', '-')}",
                 "title": kind,
@@ -184,8 +185,8 @@ class Application:
         )
         if endpoints:
             methods = {*endpoints, "HEAD"} if "GET" in endpoints else endpoints
-            told.headers.append((b"allow", ", ".join(sorted(methods)).encode()))
-        return told
+            response.headers.append((b"allow", ", ".join(sorted(methods)).encode()))
+        return response
 
     async def _serve_socket(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         socket = self.sockets.get(scope["path"])
@@ -210,7 +211,7 @@ class Application:
 
 
 async def _refuse_socket(error: SoormaError, scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """Answers a handshake with a problem document, and with the header that the server adds elsewhere."""
+    """Responds to a handshake with a problem document, and with the header that the server adds elsewhere."""
 
     async def send_instead(message: Message) -> None:
         await send({**message, "type": f"websocket.{message['type']}"})

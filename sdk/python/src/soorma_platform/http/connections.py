@@ -1,6 +1,6 @@
 """Connections: what a request says before its body is there is bounded in size, count and time.
 
-uvicorn reads requests; it takes whatever comes. Here are the bounds, and answers of our own to what is beyond them.
+uvicorn reads requests; it takes whatever comes. Here are the bounds, and responses of our own to what is beyond them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LINGER_SECONDS = 2.0
 MOST_PASSED_OVER = 1024 * 1024
 """How long, and for how many bytes, the rest of a refused request is read and thrown away."""
 MOST_DESCRIPTORS = 65_536
-TOLD_EVERY = 60.0
+LOG_EVERY = 60.0
 
 log = Log("soorma.http")
 
@@ -153,8 +153,8 @@ class Connection(HttpToolsProtocol):
             target = parse_url(self.url)
             if target.host:
                 host = b"[%b]" % target.host if b":" in target.host else target.host
-                place = b"%b:%d" % (host, target.port) if target.port else host
-                self.headers[:] = [(name, place if name == b"host" else value) for name, value in self.headers]
+                authority = b"%b:%d" % (host, target.port) if target.port else host
+                self.headers[:] = [(name, authority if name == b"host" else value) for name, value in self.headers]
 
     @property
     def _is_too_long(self) -> bool:
@@ -166,14 +166,17 @@ class Connection(HttpToolsProtocol):
         HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
-        """The request is whole; one that was answered before is, too, of which uvicorn takes no notice."""
+        """Notes that the request is whole; so is one that was responded to before, of which uvicorn takes no notice."""
         HttpToolsProtocol.on_message_complete(self)
         cycle: Any = self.cycle
         if cycle is not None:
             cycle.more_body = False
 
     def on_response_complete(self) -> None:
-        """An answer was sent. `look` ends a connection that nobody uses: to set a timer for each request would show."""
+        """Keeps the connection after a response.
+
+        `look` ends one that nobody uses: the cost of a timer for each request would show.
+        """
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
         else:
@@ -181,7 +184,7 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def shutdown(self) -> None:
-        """The server is about to end: what has begun is answered first, but for a stream, which would not end."""
+        """Ends the connection behind the response under way, but cuts off a stream, which would not end."""
         cycle: Any = self.cycle
         if cycle is not None and cycle.response_started and cycle.chunked_encoding:  # all else has a length
             self.transport.close()
@@ -189,12 +192,12 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it never says which part it was
-        """Answers what is no request, or beyond a bound."""
+        """Refuses what is no request, or beyond a bound."""
         _malformed.note()
         self._end(*(self._why or (400, "bad_request", "this is no request of HTTP/1.1, or says two things at once")))
 
     def _end(self, status: int, code: str, detail: str) -> None:
-        """Closes the connection, with a problem document where no answer has begun."""
+        """Closes the connection, with a problem document where no response has begun."""
         if self._has_ended:  # what is beyond a bound may be malformed, too: it is refused once
             return
         self._has_ended = True
@@ -213,7 +216,7 @@ class Connection(HttpToolsProtocol):
         if not self._is_unused:  # whoever waits for the rest of it waits in vain
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        # What is closed while more of the request comes in is reset, and the answer with it: so wait for a moment.
+        # What is closed while more of the request comes in is reset, and the response with it: so wait for a moment.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.connections.discard(self)
@@ -274,14 +277,14 @@ class _Malformed(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._count = 0
-        self._told = -TOLD_EVERY
+        self._logged_at = -LOG_EVERY
 
     def note(self) -> None:
         self._count += 1
         now = time.monotonic()
-        if now - self._told > TOLD_EVERY:
+        if now - self._logged_at > LOG_EVERY:
             log.warning("clients send what is no request of HTTP/1.1, or beyond a bound", requests=self._count)
-            self._told, self._count = now, 0
+            self._logged_at, self._count = now, 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno != logging.WARNING or record.msg not in _OF_CLIENTS
@@ -297,14 +300,14 @@ class _Room:
 
     def __init__(self) -> None:
         self._limit = 1 << 30
-        self._told = -TOLD_EVERY
+        self._logged_at = -LOG_EVERY
 
     def measure(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
+        limit = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+        if soft != resource.RLIM_INFINITY and soft < limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            soft = limit
         self._limit = 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
     def has_place_for(self, number: int) -> bool:
@@ -312,8 +315,8 @@ class _Room:
         if number < self._limit - min(self._limit // 8, 64):
             return True
         now = time.monotonic()
-        if now - self._told > TOLD_EVERY:
-            self._told = now
+        if now - self._logged_at > LOG_EVERY:
+            self._logged_at = now
             log.error(
                 "connections are refused: nearly all descriptors are in use; raise the limit (ulimit -n, or "
                 "LimitNOFILE= of the service), or end who holds so many",

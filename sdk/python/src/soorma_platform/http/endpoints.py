@@ -9,8 +9,8 @@ import msgspec
 
 from soorma_common.errors import InvalidRequest, SoormaError
 from soorma_common.names import NAME_SCHEMA, Owner, check_name
-from soorma_platform.http.answers import JSON, Response
 from soorma_platform.http.requests import Request, path_text, whole
+from soorma_platform.http.responses import JSON, Response
 from soorma_platform.identity import Access
 from soorma_platform.identity.door import FENCE_HEADER
 from soorma_platform.percent import ENCODED_NAME
@@ -160,9 +160,9 @@ FENCE = Header(FENCE_HEADER, "The fence of the delivery in whose handler this is
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A method and a path, and what answers them. `run`'s docstring is what the documentation says.
+    """A method and a path, and what responds to them. `run`'s docstring is what the documentation says.
 
-    `answers` and `body` are the types of the JSON on both sides, None where there is no body; where it may be of
+    `returns` and `body` are the types of the JSON on both sides, None where there is no body; where it may be of
     several media types, `body` maps each to its type. `access` says whom it lets in.
     `errors` are those beside the ones that any request can end with. What `run` and the names in the path do not
     need is there for the documentation alone.
@@ -172,7 +172,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     path: str
     access: frozenset[Access]
     run: Callable[[Request], Awaitable[Response]]
-    answers: Any
+    returns: Any
     body: Any = None
     query: tuple[Parameter, ...] = ()
     headers: tuple[Header, ...] = ()
@@ -180,19 +180,19 @@ class Endpoint(msgspec.Struct, frozen=True):
     idempotent: bool = False
     """whether it takes an Idempotency-Key"""
     streams: bool = False
-    """whether it answers with server-sent events"""
+    """whether its response is a stream of server-sent events"""
     tagged: bool = False
-    """whether its answer has an ETag"""
+    """whether its response has an ETag"""
     conditional: bool = False
-    """whether a Conflict is that of a precondition in its headers, and answered as 412"""
+    """whether a Conflict is that of a precondition in its headers, and has the status 412"""
     media_type: str = JSON
-    """of its answer"""
+    """of its response"""
     numbers: tuple[Number, ...] = ()
     """names in its path that are numbers"""
     gives: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """names in the paths of other endpoints, and where in its answer they are (as an OpenAPI link says it)"""
+    """names in the paths of other endpoints, and where in its response they are (as an OpenAPI link says it)"""
     also: Mapping[int, Any] = msgspec.field(default_factory=dict)
-    """types of the JSON that it answers with other statuses, where that is no problem document"""
+    """types of the JSON of responses with other statuses, where that is no problem document"""
     examples: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """a body of each media type"""
 

@@ -1,7 +1,7 @@
 """Keeps web pages out of a platform on loopback.
 
 Host must be a loopback name (against DNS rebinding), Origin absent or this service itself. Bodies must be declared as
-JSON, which a page cannot do without a preflight that nobody answers.
+JSON, which a page cannot do without a preflight that nobody allows.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from soorma_common.errors import (
 )
 from soorma_common.names import NAME_SCHEMA
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
-from soorma_platform.http.answers import JSON, PROBLEM
 from soorma_platform.http.endpoints import Endpoint, Header, Names, Parameter
 from soorma_platform.http.requests import UnsupportedMediaType
+from soorma_platform.http.responses import JSON, PROBLEM
 from soorma_platform.identity.door import TENANT_HEADER, USER_HEADER, headers_of
 
 SCHEMAS = "#/components/schemas/"
@@ -132,7 +132,7 @@ def _parts(kind: Any) -> tuple[Any, ...]:
 
 
 def _kinds(endpoint: Endpoint) -> list[Any]:
-    kinds = [endpoint.answers, *_bodies(endpoint).values(), *endpoint.also.values()]
+    kinds = [endpoint.returns, *_bodies(endpoint).values(), *endpoint.also.values()]
     return [kind for kind in kinds if kind is not None]
 
 
@@ -158,7 +158,7 @@ def _operation(service: str, endpoint: Endpoint, table: list[Endpoint], shared: 
         for media, example in endpoint.examples.items():
             content[media]["example"] = example
         made["requestBody"] = {"required": True, "content": content}
-    made["responses"] = {"200": _success(service, endpoint, table, shared.types), **_other_answers(endpoint, shared)}
+    made["responses"] = {"200": _success(service, endpoint, table, shared.types), **_other_responses(endpoint, shared)}
     return made
 
 
@@ -216,16 +216,16 @@ def _example(name: str) -> dict[str, Any]:
     return {"example": _EXAMPLES[name]} if name in _EXAMPLES else {}
 
 
-# answers
+# responses
 
 
 def _success(service: str, endpoint: Endpoint, table: list[Endpoint], types: Types) -> dict[str, Any]:
-    made: dict[str, Any] = {"description": " ".join(map(_about, _parts(endpoint.answers)))}
+    made: dict[str, Any] = {"description": " ".join(map(_about, _parts(endpoint.returns)))}
     if endpoint.streams:
         made["description"] = "Server-sent events, for as long as the connection lasts. The schema is that of each."
-        made["content"] = {_STREAM: {"schema": _sent_event(types.schema(endpoint.answers))}}
+        made["content"] = {_STREAM: {"schema": _sent_event(types.schema(endpoint.returns))}}
     else:
-        made["content"] = {endpoint.media_type: {"schema": types.schema(endpoint.answers)}}
+        made["content"] = {endpoint.media_type: {"schema": types.schema(endpoint.returns)}}
     made["headers"] = {PROTOCOL_HEADER: {"$ref": "#/components/headers/Protocol"}}
     if endpoint.tagged:
         made["headers"]["ETag"] = _etag(required=endpoint.method == "PUT")
@@ -255,7 +255,7 @@ def _about(kind: Any) -> str:
     return (getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
 
 
-def _other_answers(endpoint: Endpoint, shared: _Shared) -> dict[str, Any]:
+def _other_responses(endpoint: Endpoint, shared: _Shared) -> dict[str, Any]:
     found: dict[int, Any] = {}
     if endpoint.tagged and endpoint.method == "GET":
         found[304] = {"description": "Nothing new.", "headers": {"ETag": _etag(required=True)}}
@@ -305,5 +305,5 @@ def _links(service: str, endpoint: Endpoint, table: list[Endpoint]) -> dict[str,
 
 
 def _same_scope(endpoint: Endpoint, other: Endpoint) -> dict[str, str]:
-    given, taken = headers_of(endpoint.access), headers_of(other.access)
-    return {f"header.{name}": f"$request.header.{name}" for name in sorted(given.keys() & taken)}
+    passed_on, taken = headers_of(endpoint.access), headers_of(other.access)
+    return {f"header.{name}": f"$request.header.{name}" for name in sorted(passed_on.keys() & taken)}

@@ -85,7 +85,7 @@ class Request:
 
     @property
     def idempotency_key(self) -> str | None:
-        """The key under which the first answer is kept for whoever asks again (the header Idempotency-Key)."""
+        """The key under which the response is stored for whoever sends the request again (Idempotency-Key)."""
         key = self.header("Idempotency-Key")
         return None if key is None else check_name("Idempotency-Key", check_name("Idempotency-Key", key).strip('"'))
 

@@ -28,14 +28,17 @@ _OF_GROUPS = {
 
 
 class Scrape:
-    """Answers scrapes. All services of a process tell the same: scrape one of them."""
+    """Renders the metrics. All services of a process tell the same: scrape one of them."""
 
     def __init__(self, health: HealthStore, metrics: Metrics) -> None:
         self._health = health
         self._metrics = metrics
 
-    async def answer(self, accepted: str) -> tuple[bytes, str]:
-        """The metrics and their media type, in a format that the Accept header names; Unavailable without the store."""
+    async def render(self, accepted: str) -> tuple[bytes, str]:
+        """Returns the metrics and their media type, in a format that the Accept header names.
+
+        Raises Unavailable without the store.
+        """
         counted = [(counter, set(counter.values())) for counter in self._metrics.of_groups]
         standing = await self._health.standing()
         groups = by_name(standing.groups)

@@ -37,14 +37,14 @@ from soorma_common.protocol import PROTOCOL, mismatch
 from soorma_common.topics import check_topic
 from soorma_platform.buses.protocol import Bus, group_bell
 from soorma_platform.engine.deliveries import cause_of, verdict
-from soorma_platform.engine.life import is_dropped, is_unwanted
+from soorma_platform.engine.life import is_discarded, is_unwanted
 from soorma_platform.engine.rows.plans import PlanRow
 from soorma_platform.http.asgi import Disconnected, WebSocket
 from soorma_platform.identity import Principal
 from soorma_platform.logs import Log
 from soorma_platform.services.groups import subscribe
 from soorma_platform.stores.ports import Store
-from soorma_platform.stores.ports.deliveries import Claimed, Offer
+from soorma_platform.stores.ports.deliveries import Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Replica, Unserved
 from soorma_platform.work.committer import Committer
 
@@ -83,7 +83,7 @@ class AgentConnection:
         self._lease = lease
         self._is_stopping = is_stopping
         self._replica = str(uuid4())
-        self._offer = Offer(self._replica, lease)
+        self._prefetch = Prefetch(self._replica, lease)
         self._in_hand: dict[str, Claimed] = {}
         self._unsent: deque[Claimed] = deque()
         self._survey_due = False
@@ -109,7 +109,7 @@ class AgentConnection:
             await self._socket.close(1008)
             return
         group = self._membership.group_id
-        with self._bus.bell(group_bell(group)) as self._bell, self._deliveries.offered(self._offer):
+        with self._bus.bell(group_bell(group)) as self._bell, self._deliveries.prefetching(self._prefetch):
             await self._welcome()
             pump = asyncio.create_task(self._pump())
             self._committer.reservations.join(self._replica)
@@ -139,10 +139,10 @@ class AgentConnection:
             check_name("tenant_id", frame.tenant_id)
         if not 1 <= len(frame.subscriptions) <= MOST_SUBSCRIPTIONS:
             raise InvalidRequest(f"an agent handles 1 to {MOST_SUBSCRIPTIONS} events, not {len(frame.subscriptions)}")
-        for wanted in frame.subscriptions:
-            check_name("type", wanted.type)
-            if wanted.topic != "*":
-                check_topic(wanted.topic)
+        for subscription in frame.subscriptions:
+            check_name("type", subscription.type)
+            if subscription.topic != "*":
+                check_topic(subscription.topic)
         return frame
 
     async def _join(self) -> None:
@@ -154,21 +154,21 @@ class AgentConnection:
             raise Fenced("this agent has connected again since: what its earlier connection says does not count")
         kept = await self._deliveries.resume(hello.running, self._lease, self._replica) if hello.running else []
         self._in_hand = {claimed.fence: claimed for claimed in kept}
-        offer = self._offer = Offer(self._replica, self._lease, hello.max_concurrency, hello.process)
-        offer.group_id = self._membership.group_id
-        offer.granted = hello.max_concurrency - len(kept)
-        offer.has_suspect = any(claimed.is_suspect for claimed in kept)
+        prefetch = self._prefetch = Prefetch(self._replica, self._lease, hello.max_concurrency, hello.process)
+        prefetch.group_id = self._membership.group_id
+        prefetch.freed = hello.max_concurrency - len(kept)
+        prefetch.has_suspect = any(claimed.is_suspect for claimed in kept)
         self._refresh(self._membership.all)
 
     async def _welcome(self) -> None:
         hello, kept = self._hello, list(self._in_hand.values())
         unserved = await self._survey()
-        lines = [_told(one) for one in unserved]
+        lines = [_unserved_line(one) for one in unserved]
         fences, limits = list(self._in_hand), self._committer.limits
         await self._send(Welcome(self._replica, fences, self._lease, limits, lines, PROTOCOL))
         self._is_welcome = True
-        if forsaken := [one.fence for one in kept if await self._is_dropped(one)]:
-            await self._send(CancelFrame(forsaken))  # it was away when that was told
+        if cancelled := [one.fence for one in kept if await self._is_discarded(one)]:
+            await self._send(CancelFrame(cancelled))  # it was away when their plans were cancelled
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
 
     async def _survey(self) -> list[Unserved]:
@@ -200,15 +200,15 @@ class AgentConnection:
             )
         }
         ids = [] if self._draining else list(self._handlers)
-        self._survey_due |= set(ids) != set(self._offer.subscription_ids)
-        self._offer.subscription_ids = ids
+        self._survey_due |= set(ids) != set(self._prefetch.subscription_ids)
+        self._prefetch.subscription_ids = ids
 
     async def _leave(self) -> None:
         if self._is_stopping():
             return  # the agents live on, and come back to the next process with what they have in hand
         with suppress(SoormaError):  # the leases run out by themselves
-            if unsent := [claimed.fence for claimed in (*self._unsent, *self._offer.take())]:
-                await self._deliveries.give_back(unsent)  # these cannot have killed it
+            if unsent := [claimed.fence for claimed in (*self._unsent, *self._prefetch.take())]:
+                await self._deliveries.release(unsent)  # these cannot have killed it
             await self._groups.leave(self._replica)
         log.info("agent gone", agent=self._hello.agent, instance=self._hello.instance, in_hand=len(self._in_hand))
 
@@ -244,7 +244,7 @@ class AgentConnection:
         if not self._unsent:
             if (wait := await self._patience()) > 0:
                 return wait
-            await self._deliveries.claim(self._offer)
+            await self._deliveries.claim(self._prefetch)
             self._take_filled()
             if not self._unsent:
                 return VAIN_SECONDS
@@ -252,28 +252,28 @@ class AgentConnection:
             if self._unsent[0].fence in self._in_hand:  # else it was given to another, while an earlier one was sent
                 await self._deliver_or_fail(self._unsent[0])
             self._unsent.popleft()  # not before: if the store fails, it is the first to be sent when that is over
-            self._drop_lost()
-        ids = self._offer.subscription_ids
-        self._offer.subscription_ids = ids[1:] + ids[:1]  # so that a busy event type does not starve another
+            self._forget_lost()
+        ids = self._prefetch.subscription_ids
+        self._prefetch.subscription_ids = ids[1:] + ids[:1]  # so that a busy event type does not starve another
         return 0.0
 
     def _take_filled(self) -> None:
         """What the store has put into the agent's hands since, and what it has taken from them."""
-        for one in self._offer.take():
+        for one in self._prefetch.take():
             self._in_hand[one.fence] = one
             self._unsent.append(one)
-        self._drop_lost()
+        self._forget_lost()
 
-    def _drop_lost(self) -> None:
-        for fence in self._offer.lost():
-            self._drop(fence)
+    def _forget_lost(self) -> None:
+        for fence in self._prefetch.lost():
+            self._forget(fence)
 
     async def _patience(self) -> float:
         """Seconds until something becomes ready by time that the agent has room for; none or less if it is.
 
         If it has no room, until a lease runs out: that of an attempt of its own which has ended without a word, maybe.
         """
-        ids = self._offer.subscription_ids if self._offer.credit > 0 else []
+        ids = self._prefetch.subscription_ids if self._prefetch.room > 0 else []
         next_ready = await self._deliveries.next_ready(ids)
         return POLL_SECONDS if next_ready is None else min(POLL_SECONDS, next_ready)
 
@@ -288,13 +288,13 @@ class AgentConnection:
             scope = Scope(claimed.tenant_id, claimed.user_id)
             reason = f"the platform could not deliver it ({type(error).__name__}); its log tells more"
             await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason)
-            self._drop(claimed.fence)
+            self._forget(claimed.fence)
 
     async def _deliver(self, claimed: Claimed) -> None:
         handler = self._handlers.get(claimed.subscription_id)
         if handler is None or self._draining:  # its subscription has ended, or the agent stops: nothing of it has begun
-            await self._deliveries.give_back([claimed.fence])
-            self._drop(claimed.fence)
+            await self._deliveries.release([claimed.fence])
+            self._forget(claimed.fence)
             return
         if claimed.suspect is not None and (reason := verdict(claimed.suspect)) is not None:
             await self._give_up(claimed, reason)
@@ -303,8 +303,8 @@ class AgentConnection:
         event = msgspec.Raw(claimed.envelope.encode())
         plan = await self._plan_of(claimed)
         is_late = not handler.ended_plans and is_unwanted(claimed, plan, claimed.group_id, claimed.at)
-        if is_late or is_dropped(claimed.type, claimed.position, plan):
-            await self._forsake(claimed)
+        if is_late or is_discarded(claimed.type, claimed.position, plan):
+            await self._discard(claimed)
             return
         lease = claimed.lease if claimed.lease < self._lease else None
         frame = Deliver(claimed.fence, claimed.attempt, handler, event, _snapshot(claimed), claimed.steps, lease)
@@ -315,7 +315,7 @@ class AgentConnection:
         scope = Scope(claimed.tenant_id, claimed.user_id)
         with suppress(Fenced):  # the lease ran out meanwhile: whoever has it now will do so
             await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason, reject=True, unbegun=True)
-        self._drop(claimed.fence)
+        self._forget(claimed.fence)
 
     async def _plan_of(self, claimed: Claimed) -> PlanRow | None:
         """Its plan as of the claim, or, where that was cancelled since, as it is; None without a plan."""
@@ -324,20 +324,20 @@ class AgentConnection:
         scope = Scope(claimed.tenant_id, claimed.user_id)
         return (await self._store.plans.get(scope, claimed.plan_id, set())).row
 
-    async def _is_dropped(self, claimed: Claimed) -> bool:
-        return is_dropped(claimed.type, claimed.position, await self._plan_of(claimed))
+    async def _is_discarded(self, claimed: Claimed) -> bool:
+        return is_discarded(claimed.type, claimed.position, await self._plan_of(claimed))
 
-    async def _forsake(self, claimed: Claimed) -> None:
-        """The plan has ended: what waits for its handlers is settled, not handled."""
-        await self._committer.drop(Scope(claimed.tenant_id, claimed.user_id), claimed.fence)
-        self._drop(claimed.fence)
+    async def _discard(self, claimed: Claimed) -> None:
+        """Settles a delivery unhandled: its plan has ended."""
+        await self._committer.discard(Scope(claimed.tenant_id, claimed.user_id), claimed.fence)
+        self._forget(claimed.fence)
 
     async def cancel(self, scope: Scope, plan_id: str) -> None:
         """A plan was cancelled: the agent is told which of its handlers need not go on."""
-        place = (scope.tenant_id, scope.user_id, plan_id)
-        fences = [one.fence for one in self._in_hand.values() if _place(one) == place]
-        for one in (*self._in_hand.values(), *self._offer.filled):
-            if _place(one) == place:
+        key = (scope.tenant_id, scope.user_id, plan_id)
+        fences = [one.fence for one in self._in_hand.values() if _plan_key(one) == key]
+        for one in (*self._in_hand.values(), *self._prefetch.filled):
+            if _plan_key(one) == key:
                 one.plan = None  # as it was when it was claimed: where it was not sent yet, it is looked at anew
         if fences and self._is_welcome:  # else its welcome is first, and tells it then
             await self._send(CancelFrame(fences))
@@ -371,7 +371,7 @@ class AgentConnection:
 
     async def _drain(self) -> None:
         self._draining = True
-        self._offer.subscription_ids = []
+        self._prefetch.subscription_ids = []
         with suppress(SoormaError):  # then its end may cost attempts; it must not be kept from ending
             await self._groups.drain(self._replica)
             await self._groups.survey(self._membership.group_id)
@@ -402,10 +402,10 @@ class AgentConnection:
                 await self._record_step(frame)
             case ReleaseFrame(fences=fences):
                 mine = [fence for fence in fences if fence in self._in_hand]
-                await self._deliveries.give_back(mine)
+                await self._deliveries.release(mine)
                 for fence in mine:
                     self._committer.reservations.release(fence)
-                    self._drop(fence)
+                    self._forget(fence)
             case _:
                 raise InvalidRequest("only one hello opens a connection")
         return msgspec.Raw(b"{}")
@@ -427,13 +427,13 @@ class AgentConnection:
             replica = self._replica if claimed else None  # what is settled already takes no turn to be told so
             done = await self._committer.commit(scope, commit, body=body, cause=cause, replica=replica)
         except PlanCancelled:
-            await self._committer.drop(scope, commit.fence)
-            self._drop(commit.fence)
+            await self._committer.discard(scope, commit.fence)
+            self._forget(commit.fence)
             raise
         except Fenced:
-            self._drop(commit.fence)
+            self._forget(commit.fence)
             raise
-        self._drop(commit.fence)
+        self._forget(commit.fence)
         return msgspec.Raw(_encoder.encode(done))
 
     async def _fail(self, frame: FailFrame) -> None:
@@ -459,11 +459,10 @@ class AgentConnection:
                 fail_plan=frame.fail_plan,
             )
         except Fenced:
-            self._drop(frame.fence)
+            self._forget(frame.fence)
             raise
-        self._drop(
-            frame.fence
-        )  # if the store failed it is in hand still: the agent says it again, or its lease runs out
+        # If the store failed, it is in hand still: the agent reports it again, or its lease runs out.
+        self._forget(frame.fence)
 
     async def _record_step(self, frame: StepFrame) -> None:
         claimed = self._in_hand.get(frame.fence)
@@ -473,17 +472,18 @@ class AgentConnection:
         try:
             await self._committer.record_step(scope, frame.fence, frame.name, frame.occurrence, result)
         except Fenced:
-            self._drop(frame.fence)
+            self._forget(frame.fence)
             raise
 
-    def _drop(self, fence: str) -> None:
+    def _forget(self, fence: str) -> None:
+        """Takes a delivery out of the agent's hands, which frees its room."""
         if self._in_hand.pop(fence, None) is not None:
-            self._offer.granted += 1
-            if self._offer.credit <= 1 or self._offer.has_suspect:
+            self._prefetch.freed += 1
+            if self._prefetch.room <= 1 or self._prefetch.has_suspect:
                 self._bell.ring()  # there is room again
 
 
-def _told(one: Unserved) -> str:
+def _unserved_line(one: Unserved) -> str:
     events = "1 event waits" if one.waiting == 1 else f"{one.waiting} events wait"
     topic = "any topic" if one.topic == "*" else one.topic
     return (
@@ -492,7 +492,7 @@ def _told(one: Unserved) -> str:
     )
 
 
-def _place(claimed: Claimed) -> tuple[str, str, str | None]:
+def _plan_key(claimed: Claimed) -> tuple[str, str, str | None]:
     return claimed.tenant_id, claimed.user_id, claimed.plan_id
 
 

@@ -17,7 +17,7 @@ from soorma_common.names import Owner
 from soorma_common.protocol import PROTOCOL
 from soorma_common.registry import EventInfo, EventPage
 from soorma_common.topics import Topic
-from soorma_platform.http import Answer, Request
+from soorma_platform.http import Request, WholeResponse
 from soorma_platform.http.openapi import LICENSE, SCHEMAS, Types
 from soorma_platform.services.directory import Directory
 
@@ -50,9 +50,9 @@ _HELLO_EXAMPLE = {
 }
 
 
-async def answer(directory: Directory, request: Request) -> Answer:
-    """The document for whoever asks, with the event types of the tenant in the request, if it names one."""
-    return Answer(await document(directory, request.principal.owner, request.header("Host") or "localhost"))
+async def respond(directory: Directory, request: Request) -> WholeResponse:
+    """Responds with the document, with the event types of the tenant in the request, if it names one."""
+    return WholeResponse(await document(directory, request.principal.owner, request.header("Host") or "localhost"))
 
 
 async def document(directory: Directory, owner: Owner, host: str) -> bytes:
@@ -106,14 +106,14 @@ def _operations() -> dict[str, Any]:
 
 
 def _messages() -> dict[str, Any]:
-    shown = {"event": (Envelope, _EXAMPLE), "cloudevent": (CloudEvent, _CLOUD_EXAMPLE)}
+    kinds = {"event": (Envelope, _EXAMPLE), "cloudevent": (CloudEvent, _CLOUD_EXAMPLE)}
     events = {
         key: {
             **_message(kind),
             "correlationId": {"location": f"$message.payload#/{field}"},
             "examples": [{"payload": example}],
         }
-        for (key, (kind, example)), field in zip(shown.items(), ("correlation_id", "correlationid"), strict=True)
+        for (key, (kind, example)), field in zip(kinds.items(), ("correlation_id", "correlationid"), strict=True)
     }
     events["cloudevent"]["contentType"] = "application/cloudevents+json"
     frames = {_frame(kind): _message(kind) for kind in _frames(AgentFrame, ServiceFrame)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -20,8 +20,6 @@ from soorma_common.errors import (
     NotFound,
     PlanEnded,
     ReentrantRequest,
-    SoormaError,
-    to_problem,
 )
 from soorma_common.events import (
     DEAD_LETTERED,
@@ -139,7 +137,7 @@ _TIMEOUT = http.Number("timeout", "Seconds to wait.", most=LONGEST_WAIT, default
 _AWAITED = http.Word("awaited", "Whether the sender waits for the response to this request.", ("false", "true"))
 _GROUP = http.Text("group", "Of this group only.")
 _AFTER_LETTER = http.Number("after", "From behind this dead letter: `next` of the page before.", default=0)
-_LIMIT = http.Number("limit", "How many at most.", least=1, most=100, default=100)
+_LIMIT = http.page_limit(most=100)
 _NUMBER = http.Number("number", "The dead letter.")
 _TOPIC = http.Word("topic", "The topic of the subscription; * for any.", ("*", *Topic))
 _WAITING = http.Word("waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop"))
@@ -217,7 +215,7 @@ class _Events:
         self._lease = lease
         self._is_stopping = is_stopping
         self._agents: set[AgentConnection] = set()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._cancelling: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Lock()
         bus.subscribe(self._hear)
 
@@ -251,14 +249,14 @@ class _Events:
             raise InvalidRequest("awaited=true is for one event that names its response_event")
         scope = scopes.pop()
         done = await self._committer.commit_asked(request.principal, scope, commit, request.sent, key, awaited=awaited)
-        return http.answer(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
+        return http.json_response(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
 
     async def stream(self, request: Request) -> Response:
         """Tells the log as server-sent events `event`, without a gap.
 
         An event's id is its position; whoever sends it as Last-Event-ID resumes behind it.
         """
-        wanted = Filter(
+        filter_ = Filter(
             owner=TENANT_ID.owner(request),
             user_id=USER_ID.user(request),
             topics=_TOPICS.of(request),
@@ -273,29 +271,9 @@ class _Events:
         if after > end:
             raise NotFound(f"the log ends at position {end}, it cannot be read from {after} on")
         await log_from(self._store.log, after, 1)  # HistoryGone before the stream begins
-        return http.ServerSent(self._follow(wanted, after, as_cloudevents=as_cloudevents))
-
-    async def _follow(self, wanted: Filter, after: int, *, as_cloudevents: bool) -> AsyncGenerator[bytes, None]:
-        with LogReader(self._store.log, self._bus, wanted, after, self._turns) as reader:
-            yield b"id: %d\n: reading from here\n\n" % after
-            told, silent = after, 0.0
-            while True:
-                try:
-                    entries = await reader.next(1.0)
-                except SoormaError as error:
-                    yield http.sent_event("problem", msgspec.json.encode(to_problem(error)))
-                    return
-                for entry in entries:
-                    yield http.sent_event("event", _shown(entry, as_cloudevents=as_cloudevents), entry.position)
-                    told = entry.position
-                silent = 0.0 if entries else silent + 1.0
-                if silent >= http.PING_SECONDS:
-                    silent = 0.0
-                    if reader.position > told:  # so that a quiet reader resumes from where it was, not from long ago
-                        told = reader.position
-                        yield b"id: %d\n: still here\n\n" % told
-                    else:
-                        yield b": still here\n\n"
+        reader = LogReader(self._store.log, self._bus, filter_, after, self._turns)
+        write = _cloudevent if as_cloudevents else _envelope
+        return http.ServerSent(http.follow(reader, "event", write, b"reading from here"))
 
     async def answer(self, request: Request) -> Response:
         """Waits for the answer to a request, or for its dead letter.
@@ -303,26 +281,26 @@ class _Events:
         The answer is the first event behind the request of its correlation id, response event and response topic.
         """
         event_id, scope = request.name("event_id"), request.scope
-        asked = await self._store.log.event(scope.tenant_id, event_id)
-        if asked is None or asked.user_id != scope.user_id:
+        entry = await self._store.log.event(scope.tenant_id, event_id)
+        if entry is None or entry.user_id != scope.user_id:
             raise NotFound(f"there is no event {event_id!r}")
-        envelope = decode_envelope(asked.envelope)
+        envelope = decode_envelope(entry.envelope)
         if envelope.response_event is None:
             raise NotFound(f"event {event_id!r} asks for no answer: it names no response_event")
         deadline = asyncio.get_running_loop().time() + _TIMEOUT.given(request)
-        found = await self._await_answer(scope, asked, envelope, deadline)
-        return http.answer({"event": None if found is None else msgspec.Raw(found.envelope.encode())})
+        found = await self._await_response(scope, entry, envelope, deadline)
+        return http.json_response({"event": None if found is None else msgspec.Raw(found.envelope.encode())})
 
-    async def _await_answer(
-        self, scope: Scope, asked: LogEntry, envelope: Envelope, deadline: float
+    async def _await_response(
+        self, scope: Scope, request: LogEntry, envelope: Envelope, deadline: float
     ) -> LogEntry | None:
-        after = asked.position
+        after = request.position
         loop = asyncio.get_running_loop()
-        with self._bus.bell(correlation_bell(scope, asked.correlation_id)) as bell:
+        with self._bus.bell(correlation_bell(scope, request.correlation_id)) as bell:
             while True:
-                entries = await self._store.log.correlated(scope, asked.correlation_id, after, CORRELATED_PAGE)
+                entries = await self._store.log.correlated(scope, request.correlation_id, after, CORRELATED_PAGE)
                 for entry in entries:
-                    if _answers(entry, envelope):
+                    if _ends_wait(entry, envelope):
                         return entry
                     after = entry.position
                 left = deadline - loop.time()
@@ -337,11 +315,13 @@ class _Events:
             raise InvalidRequest(f"at most {MOST_FENCES} leases are renewed at once, not {len(body.fences)}")
         kept = await self._store.deliveries.renew(body.replica, body.fences, self._lease)
         self._committer.reservations.renew(kept, lost=set(body.fences).difference(kept))
-        return http.answer(Renewed(kept))
+        return http.json_response(Renewed(kept))
 
     async def groups(self, request: Request) -> Response:
         """Lists the groups that take events, and what waits for them."""
-        return http.answer(Groups([group_info(one) for one in await self._store.groups.list(TENANT_ID.owner(request))]))
+        return http.json_response(
+            Groups([group_info(one) for one in await self._store.groups.list(TENANT_ID.owner(request))])
+        )
 
     async def unsubscribe(self, request: Request) -> Response:
         """Ends a group's subscription to a type, unless an agent is connected that handles it.
@@ -354,15 +334,15 @@ class _Events:
         waited = await unsubscribe(self._store.groups, TENANT_ID.owner(request), group, kind, topic, drop=drop)
         if waited is None:
             raise NotFound(f"group {group!r} has no subscription to {kind!r} on topic {topic!r}")
-        return http.answer(Unsubscribed(waited))
+        return http.json_response(Unsubscribed(waited))
 
     async def dead_letters(self, request: Request) -> Response:
         """Lists the events that groups gave up, and why."""
-        limit = _LIMIT.given(request)
-        place = (TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.given(request))
-        rows = await self._store.groups.dead_letters(*place, limit + 1)
-        following = rows[limit - 1].id if len(rows) > limit else None
-        return http.answer(DeadLetterPage([dead_letter_info(row) for row in rows[:limit]], following))
+        size = _LIMIT.size(request)
+        owner, group, after = TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.given(request)
+        rows = await self._store.groups.dead_letters(owner, group, after, size.to_read)
+        page, following = size.cut(rows, lambda row: row.id)
+        return http.json_response(DeadLetterPage([dead_letter_info(row) for row in page], following))
 
     async def replay(self, request: Request) -> Response:
         """Gives a dead letter to its group again, as if it came now."""
@@ -371,13 +351,13 @@ class _Events:
         owner, key = TENANT_ID.owner(request), request.idempotency_key
         if not is_number or not await self._store.transact(ReplayDeadLetter(owner, int(letter), key)):
             raise NotFound(f"there is no dead letter {letter}; GET /v1/events/dead-letters lists them")
-        return http.answer(Replayed(int(letter)))
+        return http.json_response(Replayed(int(letter)))
 
     async def asyncapi(self, request: Request) -> Response:
         """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
         from soorma_platform.services import asyncapi  # noqa: PLC0415 - only who asks for it pays for it
 
-        return await asyncapi.answer(self._directory, request)
+        return await asyncapi.respond(self._directory, request)
 
     async def connect(self, socket: WebSocket, principal: Principal) -> None:
         """Serves an agent."""
@@ -396,9 +376,9 @@ class _Events:
             if entry.type == CANCELLED and entry.topic == Topic.PLAN_EVENTS:
                 plan_id = decode_envelope(entry.envelope).plan_id or ""
                 for agent in self._agents:
-                    told = asyncio.create_task(agent.cancel(Scope(entry.tenant_id, entry.user_id), plan_id))
-                    self._telling.add(told)
-                    told.add_done_callback(self._telling.discard)
+                    task = asyncio.create_task(agent.cancel(Scope(entry.tenant_id, entry.user_id), plan_id))
+                    self._cancelling.add(task)
+                    task.add_done_callback(self._cancelling.discard)
 
 
 def _published(kind: str, body: bytes) -> tuple[list[Envelope], bool]:
@@ -424,16 +404,18 @@ def _scope_of(event: Envelope, principal: Principal) -> Scope:
     return Scope(DEFAULT_TENANT if owner is All.TENANTS else owner, DEFAULT_USER if user is None else user)
 
 
-def _shown(entry: LogEntry, *, as_cloudevents: bool) -> bytes:
-    if not as_cloudevents:
-        return entry.envelope.encode()
-    return msgspec.json.encode(to_cloudevent(Event.from_json(entry.envelope)))
+def _envelope(entry: LogEntry) -> tuple[int, bytes]:
+    return entry.position, entry.envelope.encode()
 
 
-def _answers(entry: LogEntry, asked: Envelope) -> bool:
-    """Whether an event ends the wait for the answer: it is one, or says that there will be none."""
+def _cloudevent(entry: LogEntry) -> tuple[int, bytes]:
+    return entry.position, msgspec.json.encode(to_cloudevent(Event.from_json(entry.envelope)))
+
+
+def _ends_wait(entry: LogEntry, request: Envelope) -> bool:
+    """Tells whether an event ends the wait: it is the response, or says that there will be none."""
     if entry.type == DEAD_LETTERED and entry.topic == Topic.SYSTEM_EVENTS:
         data = decode(entry.envelope).get("data", {})
-        return bool(data.get("event_id") == asked.id)
-    topic = asked.response_topic or Topic.ACTION_RESULTS
-    return entry.type == asked.response_event and entry.topic == topic
+        return bool(data.get("event_id") == request.id)
+    topic = request.response_topic or Topic.ACTION_RESULTS
+    return entry.type == request.response_event and entry.topic == topic

@@ -46,7 +46,7 @@ class Gateway(http.Application):
     `addresses` are those at which the services, and the gateway, listen themselves.
     """
 
-    told = GatewayHealth
+    health_type = GatewayHealth
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Gateway(http.Application):
         self.hint = f"; the gateway leads to {', '.join(f'{path}…' for path in self._led)}, see GET /openapi.json"
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Hands the request to the service that it is for, or answers it."""
+        """Hands the request to the service that it is for, or responds itself."""
         path: str = scope["path"]
         service = self._led.get(path[: path.find("/", len("/v1/")) + 1])
         if service is None:
@@ -90,7 +90,7 @@ class Gateway(http.Application):
         """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
         from soorma_platform.services import asyncapi  # noqa: PLC0415 - only who asks for it pays for it
 
-        return await asyncapi.answer(self._directory, request)
+        return await asyncapi.respond(self._directory, request)
 
     async def page(self, _: Request) -> Response:
         """A page for people: what runs, where, and how it is."""
@@ -100,14 +100,14 @@ class Gateway(http.Application):
             rows.append(_row(name, service.address, service.status, self._services[name].about))
         text, policy = _template()
         page = text.substitute(rows="".join(rows), version=__version__, store=_store(state.store))
-        told = http.Answer(page.encode(), kind=b"text/html; charset=utf-8")
-        told.headers += [
+        response = http.WholeResponse(page.encode(), kind=b"text/html; charset=utf-8")
+        response.headers += [
             (b"content-security-policy", policy),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"no-referrer"),
         ]
-        return told
+        return response
 
     def describe(self) -> bytes:
         """The OpenAPI document of all services, as JSON text."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from itertools import groupby
 from typing import Annotated
 
 import msgspec
@@ -22,9 +19,7 @@ from soorma_common.errors import (
     NotFound,
     PlanEnded,
     PlanExists,
-    SoormaError,
     WrongType,
-    to_problem,
 )
 from soorma_common.identity import entry_id
 from soorma_common.memory import (
@@ -53,23 +48,22 @@ from soorma_common.names import Name, Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set, Ttl
 from soorma_common.times import rfc3339
 from soorma_platform import http
-from soorma_platform.buses.protocol import Bus, plan_bell
+from soorma_platform.buses.protocol import Bus
 from soorma_platform.engine.history import check_past
 from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, PlanRow
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
+from soorma_platform.services.watch import PlanReader
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.plans import PlanStore
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.past import history_of, value_at, values_at
 
-LONGEST_PAGE = 1_000
-WATCH_PAGE = 100
 _COLLAPSED = 1_000_000
 
-_LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
-_MANY = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=LONGEST_PAGE)
+_LIMIT = http.page_limit()
+_MANY = http.page_limit(default=http.LONGEST_PAGE)
 _PREFIX = http.Text("prefix", "Only keys that begin with this text.", is_name=False)
 _AFTER_KEY = http.Text("after", "From behind this key: `next` of the page before.")
 _AFTER_PLAN = http.Text("after", "From behind this plan: `next` of the page before.")
@@ -100,7 +94,7 @@ class PutBody(msgspec.Struct, forbid_unknown_fields=True):
 class ManyBody(msgspec.Struct, forbid_unknown_fields=True):
     """Which keys to read at once."""
 
-    keys: Annotated[list[Name], msgspec.Meta(extra_json_schema={"maxItems": LONGEST_PAGE})]
+    keys: Annotated[list[Name], msgspec.Meta(extra_json_schema={"maxItems": http.LONGEST_PAGE})]
 
 
 _A_PUT = {"value": {"text": "Plan a trip"}, "ttl": 3600}
@@ -175,27 +169,27 @@ class _Memory:
             raise _missing(plan_id, key)
         tag = b'"%d"' % row.revision
         if (known := request.header("If-None-Match")) is not None and _holds(known, tag):
-            return http.Answer(b"", 304, tag=tag)
-        return http.Answer(_encode(_entry(scope, plan_id, row)), tag=tag)
+            return http.WholeResponse(b"", 304, tag=tag)
+        return http.WholeResponse(_encode(_entry(scope, plan_id, row)), tag=tag)
 
     async def _get_at(self, scope: Scope, plan_id: str, key: str, revision: int) -> Response:
         check_past((await self._plans.get(scope, plan_id, set())).row, revision)
         text = await value_at(self._plans, scope, plan_id, key, revision, _COLLAPSED)
         if text is None:
             raise _missing(plan_id, key, f" at revision {revision}")
-        return http.answer(ValueAt(plan_id, key, msgspec.Raw(text.encode()), revision))
+        return http.json_response(ValueAt(plan_id, key, msgspec.Raw(text.encode()), revision))
 
     async def put(self, request: Request) -> Response:
         """Sets a key. Durable when it is answered."""
         scope, plan_id, key = request.scope, request.name("plan_id"), request.name("key")
-        wanted = http.decode(await request.body(), _put_body)
-        operation = Set(key, wanted.value, wanted.ttl, expected_revision=_expected_revision(request))
+        body = http.decode(await request.body(), _put_body)
+        operation = Set(key, body.value, body.ttl, expected_revision=_expected_revision(request))
         done = await self._one(request, plan_id, operation, request.sent)
         if not isinstance(done, Committed):
             return done
-        revision, expires = done.plans[0].revision, None if wanted.ttl is None else done.at + round(wanted.ttl * 1000)
-        entry = _told(scope, plan_id, key, wanted.value, revision, done.at, expires)
-        return http.Answer(_encode(entry), tag=b'"%d"' % revision)
+        revision, expires = done.plans[0].revision, None if body.ttl is None else done.at + round(body.ttl * 1000)
+        entry = _entry_of(scope, plan_id, key, body.value, revision, done.at, expires)
+        return http.WholeResponse(_encode(entry), tag=b'"%d"' % revision)
 
     async def delete(self, request: Request) -> Response:
         """Removes a key, and tells whether there was one."""
@@ -203,18 +197,18 @@ class _Memory:
         done = await self._one(request, request.name("plan_id"), operation, b"")
         if not isinstance(done, Committed):
             return done
-        return http.answer(KeyDeleted(bytes(done.plans[0].results[0]) == b"true", done.plans[0].revision))
+        return http.json_response(KeyDeleted(bytes(done.plans[0].results[0]) == b"true", done.plans[0].revision))
 
     async def cleanup(self, request: Request) -> Response:
         """Removes everything of a plan in one commit: keys, actions, history."""
         done = await self._one(request, request.name("plan_id"), Cleanup(), b"")
         if not isinstance(done, Committed):
             return done
-        return http.answer(PlanCleaned(int(bytes(done.plans[0].results[0])), done.plans[0].revision))
+        return http.json_response(PlanCleaned(int(bytes(done.plans[0].results[0])), done.plans[0].revision))
 
     async def _one(
         self, request: Request, plan_id: str, operation: AnyOperation, body: bytes
-    ) -> Committed | http.Answer:
+    ) -> Committed | http.WholeResponse:
         """Commits one operation; the refusal of a precondition has a status of its own (RFC 9110, 13.1)."""
         commit = Commit(plans=[PlanCommit(plan_id, [operation])])
         key = request.idempotency_key
@@ -230,53 +224,54 @@ class _Memory:
         """Changes plans and publishes events, all or nothing."""
         commit = http.decode(await request.body(), _commit_body)
         sent, key = request.sent, request.idempotency_key
-        return http.answer(await self._committer.commit_asked(request.principal, request.scope, commit, sent, key))
+        return http.json_response(
+            await self._committer.commit_asked(request.principal, request.scope, commit, sent, key)
+        )
 
     async def many(self, request: Request) -> Response:
         """Reads up to 1,000 keys of a plan, as of one revision."""
         scope, plan_id = request.scope, request.name("plan_id")
         keys = http.decode(await request.body(), _many_body).keys
-        if len(keys) > LONGEST_PAGE:
-            raise InvalidRequest(f"at most {LONGEST_PAGE} keys can be read at once, not {len(keys)}")
+        if len(keys) > http.LONGEST_PAGE:
+            raise InvalidRequest(f"at most {http.LONGEST_PAGE} keys can be read at once, not {len(keys)}")
         state = await self._plans.get(scope, plan_id, {check_name("key", key) for key in keys})
         entries = {key: _entry(scope, plan_id, row) for key, row in state.entries.items()}
         size = sum(len(row.value) for row in state.entries.values())
-        return await http.large_answer(Entries(plan_id, state.row.revision, entries), size)
+        return await http.large_json_response(Entries(plan_id, state.row.revision, entries), size)
 
     async def entries(self, request: Request) -> Response:
         """Lists the keys of a plan, in order, as they are or as they were at a revision."""
         scope, plan_id = request.scope, request.name("plan_id")
         if (revision := _REVISION.of(request)) is not None:
             return await self._entries_at(request, scope, plan_id, revision)
-        limit = _LIMIT.given(request)
+        size = _LIMIT.size(request)
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
-        plan, rows = await self._plans.entries(scope, plan_id, prefix, after, limit + 1)
-        page = rows[:limit]
-        following = page[-1].key if len(rows) > limit else None
+        plan, rows = await self._plans.entries(scope, plan_id, prefix, after, size.to_read)
+        page, following = size.cut(rows, lambda row: row.key)
         if _VALUES.of(request) == "false":
-            return http.answer(KeyPage(plan_id, plan.revision, [row.key for row in page], following))
+            return http.json_response(KeyPage(plan_id, plan.revision, [row.key for row in page], following))
         entries = [_entry(scope, plan_id, row) for row in page]
-        size = sum(len(row.value) for row in page)
-        return await http.large_answer(EntryPage(plan_id, plan.revision, entries, following), size)
+        length = sum(len(row.value) for row in page)
+        return await http.large_json_response(EntryPage(plan_id, plan.revision, entries, following), length)
 
     async def _entries_at(self, request: Request, scope: Scope, plan_id: str, revision: int) -> Response:
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
         page = await values_at(self._plans, scope, plan_id, revision, prefix, after, _LIMIT.given(request))
         if _VALUES.of(request) == "false":
-            return http.answer(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
+            return http.json_response(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
         entries = [PastEntry(key, msgspec.Raw(text.encode())) for key, text in page.values]
         size = sum(len(text) for _, text in page.values)
-        return await http.large_answer(PastPage(plan_id, revision, entries, page.next), size)
+        return await http.large_json_response(PastPage(plan_id, revision, entries, page.next), size)
 
     async def plans(self, request: Request) -> Response:
         """Lists the plans of a user that hold something, by id."""
-        scope, limit = request.scope, _LIMIT.given(request)
+        scope, size = request.scope, _LIMIT.size(request)
         status = _STATUS.of(request)
-        wanted = None if status == "any" else status
         stalled = _STALLED.of(request) == "true"
-        rows = await self._plans.list(scope, _AFTER_PLAN.of(request) or "", limit + 1, wanted, stalled=stalled)
-        following = rows[limit - 1].plan_id if len(rows) > limit else None
-        return http.answer(PlanPage([_plan_info(row) for row in rows[:limit]], following))
+        after = _AFTER_PLAN.of(request) or ""
+        rows = await self._plans.list(scope, after, size.to_read, None if status == "any" else status, stalled=stalled)
+        page, following = size.cut(rows, lambda row: row.plan_id)
+        return http.json_response(PlanPage([_plan_info(row) for row in page], following))
 
     async def plan(self, request: Request) -> Response:
         """Tells of a plan: whether it is active or how it ended, its revision, sizes and times."""
@@ -284,7 +279,7 @@ class _Memory:
         row = (await self._plans.get(request.scope, plan_id, set())).row
         if not row.live:
             raise NotFound(f"there is no plan {plan_id!r}, or nothing is left of it", plan_id=plan_id)
-        return http.answer(_plan_info(row))
+        return http.json_response(_plan_info(row))
 
     async def history(self, request: Request) -> Response:
         """Tells the changes of a plan, or of one of its keys, oldest first."""
@@ -294,14 +289,16 @@ class _Memory:
         following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
         changes = [_change(row) for row in rows]
         size = sum(len(row.argument or "") for row in rows)
-        return await http.large_answer(ChangePage(plan_id, plan.revision, plan.horizon, changes, following), size)
+        return await http.large_json_response(
+            ChangePage(plan_id, plan.revision, plan.horizon, changes, following), size
+        )
 
     async def actions(self, request: Request) -> Response:
         """Tells the recorded actions of a plan, in order."""
-        scope, plan_id, limit = request.scope, request.name("plan_id"), _MANY.given(request)
-        rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.given(request), limit + 1)
-        following = rows[limit - 1].action if len(rows) > limit else None
-        return http.answer(ActionPage(plan_id, [_action(row) for row in rows[:limit]], following))
+        scope, plan_id, size = request.scope, request.name("plan_id"), _MANY.size(request)
+        rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.given(request), size.to_read)
+        page, following = size.cut(rows, lambda row: row.action)
+        return http.json_response(ActionPage(plan_id, [_action(row) for row in page], following))
 
     async def watch(self, request: Request) -> Response:
         """Tells each commit of a plan as it is made, as server-sent events `commit`, without a gap.
@@ -316,30 +313,8 @@ class _Memory:
         if after > current:
             raise NotFound(f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on")
         await history_of(self._plans, scope, plan_id, None, after, 1)  # HistoryGone before the stream begins
-        return http.ServerSent(self._changes(scope, plan_id, after))
-
-    async def _changes(self, scope: Scope, plan_id: str, after: int) -> AsyncGenerator[bytes, None]:
-        with self._bus.bell(plan_bell(scope, plan_id)) as bell:
-            silent = 0.0
-            yield b"id: %d\n: watching from here\n\n" % after
-            while True:
-                try:
-                    _, rows = await history_of(self._plans, scope, plan_id, None, after, WATCH_PAGE)
-                except SoormaError as error:
-                    yield http.sent_event("problem", _encode(to_problem(error)))
-                    return
-                for revision, of_revision in groupby(rows, key=lambda row: row.revision):
-                    changes = [_change(row) for row in of_revision]
-                    yield http.sent_event("commit", _encode(CommitSeen(revision, changes)), revision)
-                    after = revision
-                if rows:
-                    silent = 0.0
-                    await asyncio.sleep(0)  # the others have a turn before the next page
-                elif not await bell.wait(1.0):
-                    silent += 1.0
-                    if silent >= http.PING_SECONDS:
-                        silent = 0.0
-                        yield b": still here\n\n"
+        reader = PlanReader(self._plans, self._bus, scope, plan_id, after)
+        return http.ServerSent(http.follow(reader, "commit", _commit_seen, b"watching from here"))
 
 
 def _missing(plan_id: str, key: str, when: str = "") -> KeyMissing:
@@ -366,10 +341,10 @@ def _expected_revision(request: Request) -> int | None:
 
 def _entry(scope: Scope, plan_id: str, row: EntryRow) -> Entry:
     value = msgspec.Raw(row.value.encode())
-    return _told(scope, plan_id, row.key, value, row.revision, row.updated_at, row.expires_at)
+    return _entry_of(scope, plan_id, row.key, value, row.revision, row.updated_at, row.expires_at)
 
 
-def _told(
+def _entry_of(
     scope: Scope, plan_id: str, key: str, value: msgspec.Raw, revision: int, at: int, expires_at: int | None
 ) -> Entry:
     return Entry(
@@ -417,6 +392,11 @@ def _change(row: HistoryRow) -> Change:
         correlation_id=why.correlation_id,
         trace_id=why.trace_id,
     )
+
+
+def _commit_seen(commit: tuple[int, list[HistoryRow]]) -> tuple[int, bytes]:
+    revision, rows = commit
+    return revision, _encode(CommitSeen(revision, [_change(row) for row in rows]))
 
 
 def _action(row: HistoryRow) -> Action:

@@ -30,8 +30,6 @@ from soorma_platform.services.directory import Directory
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.work.payloads import PayloadCheck
 
-LONGEST_PAGE = 1_000
-
 _NAME = http.Text("name", "Agents of this name only.")
 _CAPABILITY = http.Text("capability", "Agents with this capability only.")
 _CONSUMES = http.Text("consumes", "Agents that take events of this type only.")
@@ -41,7 +39,7 @@ _TYPE = http.Text("type", "This event type only.")
 _TOPIC = http.Text("topic", "Event types of this topic only.", one_of=tuple(Topic))
 _AFTER_TYPE = http.Text("after", "From behind this event type: `next` of the page before.")
 _VERSION = http.Number("version", "The version.", least=1, most=LARGEST_VERSION)
-_LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
+_LIMIT = http.page_limit()
 _READERS = frozenset({Access.TENANT, Access.DELIVERY})
 _AGENTS = frozenset({Access.AGENT})
 _AUTHORS = frozenset({Access.AGENT, Access.TENANT, Access.OPERATOR})
@@ -117,14 +115,14 @@ class _Registry:
 
         In the order in which they first announced themselves.
         """
-        wanted = AgentFilter(
+        filters = AgentFilter(
             name=_NAME.of(request),
             capability=_CAPABILITY.of(request),
             consumes=_CONSUMES.of(request),
             produces=_PRODUCES.of(request),
         )
         tenant_id, after = _tenant(request), _AFTER_AGENT.given(request)
-        return http.answer(await self._directory.agents(tenant_id, wanted, after, _LIMIT.given(request)))
+        return http.json_response(await self._directory.agents(tenant_id, filters, after, _LIMIT.given(request)))
 
     async def agent(self, request: Request) -> Response:
         """Tells of an agent that is alive and serves the tenant; its own goes before one that serves all."""
@@ -132,7 +130,7 @@ class _Registry:
         found = await self._directory.agent(tenant_id, name)
         if found is None:
             raise NotFound(f"no agent {name!r} is running for tenant {tenant_id!r}", name=name)
-        return http.answer(found)
+        return http.json_response(found)
 
     async def announce(self, request: Request) -> Response:
         """Announces a running instance of an agent. The latest announcement says what the agent is.
@@ -143,7 +141,7 @@ class _Registry:
         announcement = check_announcement(http.decode(await request.body(), _announcement))
         for capability in announcement.capabilities:
             await self._check_schemas(capability)
-        return http.answer(await self._directory.announce(owner, name, instance, announcement))
+        return http.json_response(await self._directory.announce(owner, name, instance, announcement))
 
     async def _check_schemas(self, capability: str | Capability) -> None:
         if isinstance(capability, str):
@@ -158,12 +156,12 @@ class _Registry:
         found = await self._directory.heartbeat(owner, name, instance)
         if found is None:
             raise NotFound(f"instance {instance!r} of agent {name!r} is not registered; announce it again", name=name)
-        return http.answer(found)
+        return http.json_response(found)
 
     async def deregister(self, request: Request) -> Response:
         """Removes an instance; with its last one the agent is gone."""
         owner, name, instance = request.principal.owner, request.name("name"), request.name("instance")
-        return http.answer(Removed(await self._directory.deregister(owner, name, instance)))
+        return http.json_response(Removed(await self._directory.deregister(owner, name, instance)))
 
     async def events(self, request: Request) -> Response:
         """Lists the event types of the tenant, by name, each in its newest version."""
@@ -171,7 +169,7 @@ class _Registry:
         topic = None if topic is None else check_topic(topic)
         after, limit = _AFTER_TYPE.of(request) or "", _LIMIT.given(request)
         tenant_id = _tenant(request)
-        return http.answer(await self._directory.definitions(tenant_id, _TYPE.of(request), topic, after, limit))
+        return http.json_response(await self._directory.definitions(tenant_id, _TYPE.of(request), topic, after, limit))
 
     async def event(self, request: Request) -> Response:
         """Tells the newest version of an event type."""
@@ -187,27 +185,27 @@ class _Registry:
         if found is None:
             which = "" if version is None else f" in version {version}"
             raise NotFound(f"event type {event_type!r} is not defined{which}", event_type=event_type)
-        return http.answer(found)
+        return http.json_response(found)
 
     async def define(self, request: Request) -> Response:
         """Defines a version of an event type. The same again is fine; other content needs another version."""
         owner, event_type, version = request.principal.owner, request.name("type"), _version(request)
         body = http.decode(await request.body(), _definition)
-        wanted = EventDefinition(
+        definition = EventDefinition(
             event_type, check_topic(body.topic), version, body.description, body.schema, body.check
         )
-        check_definition(wanted)
-        if wanted.schema is not None:
-            await self._payloads.check_schema(f"the schema of event {event_type!r}", wanted.schema)
-        found = await self._directory.define(owner, wanted)
+        check_definition(definition)
+        if definition.schema is not None:
+            await self._payloads.check_schema(f"the schema of event {event_type!r}", definition.schema)
+        found = await self._directory.define(owner, definition)
         self._payloads.forget()
-        return http.answer(found)
+        return http.json_response(found)
 
     async def undefine(self, request: Request) -> Response:
         """Removes a version of an event type."""
         done = await self._directory.undefine(request.principal.owner, request.name("type"), _version(request))
         self._payloads.forget()
-        return http.answer(Removed(done))
+        return http.json_response(Removed(done))
 
 
 def _tenant(request: Request) -> str:

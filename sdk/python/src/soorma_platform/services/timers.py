@@ -16,11 +16,9 @@ from soorma_platform.identity import Access
 from soorma_platform.stores.ports.timers import TimerStore
 from soorma_platform.work.committer import Committer
 
-LONGEST_PAGE = 1_000
-
 _PLAN = http.Text("plan_id", "Of this plan only.")
 _AFTER = http.Number("after", "From behind this row: `next` of the page before.", default=0)
-_LIMIT = http.Number("limit", "How many at most.", least=1, most=LONGEST_PAGE, default=100)
+_LIMIT = http.page_limit()
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _timer = msgspec.json.Decoder(Timer)
 
@@ -45,7 +43,7 @@ class Cancelled(msgspec.Struct):
 
 
 def timer_endpoints(timers: TimerStore, committer: Committer) -> list[Endpoint]:
-    """What the event service answers of timers."""
+    """Makes the endpoints of timers, a part of the event service."""
     faces = _Timers(timers, committer)
     path = "/v1/events/timers"
     return [
@@ -70,14 +68,14 @@ class _Timers:
             key = None  # an id says as much, but not that a handler was not fenced then
         commit = Commit(timers=[timer])
         done = await self._committer.commit_asked(request.principal, request.scope, commit, request.sent, key)
-        return http.answer(Timed(done.events[0]))
+        return http.json_response(Timed(done.events[0]))
 
     async def list(self, request: Request) -> Response:
         """Lists the events that wait to be published, in the order they were set."""
-        scope, limit = request.scope, _LIMIT.given(request)
-        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.given(request), limit + 1)
-        following = rows[limit - 1].id if len(rows) > limit else None
-        return http.answer(TimerPage([_info(row) for row in rows[:limit]], following))
+        scope, size = request.scope, _LIMIT.size(request)
+        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.given(request), size.to_read)
+        page, following = size.cut(rows, lambda row: row.id)
+        return http.json_response(TimerPage([_info(row) for row in page], following))
 
     async def cancel(self, request: Request) -> Response:
         """Takes back an event that was to be published later; tells whether it was still waiting."""
@@ -85,7 +83,7 @@ class _Timers:
         event_id = check_name("event_id", request.names["event_id"])
         what, key = f"cancel {event_id}".encode(), request.idempotency_key
         done = await self._committer.commit_asked(request.principal, scope, Commit(cancels=[event_id]), what, key)
-        return http.answer(Cancelled(event_id in done.cancelled))
+        return http.json_response(Cancelled(event_id in done.cancelled))
 
 
 def _info(row: TimerRow) -> TimerInfo:

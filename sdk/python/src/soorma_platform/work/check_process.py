@@ -1,6 +1,6 @@
-"""The process in which schemas are compiled and payloads checked that could take long. It ends with its input.
+"""The process that compiles schemas and checks payloads where that could take long. It ends with its input.
 
-A line for each question and each answer, in JSON. The one who asks ends the process where an answer is late.
+Each request and each result is a line of JSON. Whoever sends requests ends the process where a result is late.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from soorma_platform.work.schemas import Misfit, Schema
 MOST_SCHEMAS = 128
 
 
-class Question(msgspec.Struct):
-    """Does the payload fit the schema? Without a payload: is it a schema that can be used?"""
+class CheckRequest(msgspec.Struct):
+    """A payload to check against a schema; without a payload, a schema to compile."""
 
     what: str
     schema: msgspec.Raw
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class Answer(msgspec.Struct, omit_defaults=True):
-    """Where the payload does not fit, or why the schema cannot be used; neither of it: all is well."""
+class CheckResult(msgspec.Struct, omit_defaults=True):
+    """Where the payload does not fit, or why the schema cannot be used; neither where all is well."""
 
     misfit: Misfit | None = None
     unusable: str | None = None
     path: str = ""
 
 
-class _Desk:
+class _Checker:
     def __init__(self) -> None:
         self._schemas: dict[bytes, Schema] = {}
 
-    def answer(self, question: Question) -> Answer:
+    def check(self, request: CheckRequest) -> CheckResult:
         try:
-            schema = self._schema(question)
+            schema = self._schema(request)
         except InvalidValue as error:
-            return Answer(unusable=error.message, path=str(error.details.get("path", "")))
-        payload: Any = question.payload
-        return Answer() if payload is msgspec.UNSET else Answer(misfit=schema.misfit(decode(bytes(payload))))
+            return CheckResult(unusable=error.message, path=str(error.details.get("path", "")))
+        payload: Any = request.payload
+        return CheckResult() if payload is msgspec.UNSET else CheckResult(misfit=schema.misfit(decode(bytes(payload))))
 
-    def _schema(self, question: Question) -> Schema:
-        text = bytes(question.schema)
-        schema = self._schemas.pop(text, None) or Schema(question.what, decode(text))
+    def _schema(self, request: CheckRequest) -> Schema:
+        text = bytes(request.schema)
+        schema = self._schemas.pop(text, None) or Schema(request.what, decode(text))
         while len(self._schemas) >= MOST_SCHEMAS:
             del self._schemas[next(iter(self._schemas))]
         self._schemas[text] = schema  # the latest used stand at the end
@@ -55,10 +55,10 @@ class _Desk:
 
 
 def main() -> None:
-    """Answers until there are no more questions."""
-    desk, questions, encode = _Desk(), msgspec.json.Decoder(Question), msgspec.json.encode
+    """Handles requests until there are no more."""
+    checker, requests, encode = _Checker(), msgspec.json.Decoder(CheckRequest), msgspec.json.encode
     for line in sys.stdin.buffer:
-        sys.stdout.buffer.write(encode(desk.answer(questions.decode(line))) + b"\n")
+        sys.stdout.buffer.write(encode(checker.check(requests.decode(line))) + b"\n")
         sys.stdout.buffer.flush()
 
 

@@ -22,7 +22,7 @@ from soorma_common.errors import InvalidValue, Unavailable
 from soorma_common.json_text import compact, decode
 from soorma_platform.engine.schemas import depth_of
 from soorma_platform.logs import Log
-from soorma_platform.work.check_process import Answer, Question
+from soorma_platform.work.check_process import CheckRequest, CheckResult
 from soorma_platform.work.schemas import Misfit, Schema
 
 LONGEST_SECONDS = 2.0
@@ -63,14 +63,14 @@ class Check:
     async def make(self) -> None:
         """InvalidValue if it is no schema that can be used."""
         if self._small is None:
-            await self._apart.ask(Question(self._what, msgspec.Raw(self._text)))
+            await self._apart.ask(CheckRequest(self._what, msgspec.Raw(self._text)))
 
     async def misfit(self, payload: bytes) -> Misfit | None:
         """The first place where a payload, JSON text, does not fit; None if it does."""
         if self._small is not None and len(payload) <= SMALL_PAYLOAD and self._is_cheap(self._small, payload):
             return self._small.misfit(decode(payload))
-        question = Question(self._what, msgspec.Raw(self._text), msgspec.Raw(compact(payload)))
-        return (await self._apart.ask(question)).misfit
+        request = CheckRequest(self._what, msgspec.Raw(self._text), msgspec.Raw(compact(payload)))
+        return (await self._apart.ask(request)).misfit
 
     def _is_cheap(self, schema: Schema, payload: bytes) -> bool:
         parts = payload.count(b",") + payload.count(b"[") + payload.count(b"{") + payload.count(b":") + 1
@@ -88,12 +88,12 @@ class Apart:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_closed = False
 
-    async def ask(self, question: Question) -> Answer:
-        """The answer. InvalidValue if the schema cannot be used, or answering took too long."""
-        answer = await asyncio.to_thread(self._ask, question)
-        if answer.unusable is not None:
-            raise InvalidValue(answer.unusable, path=answer.path)
-        return answer
+    async def ask(self, request: CheckRequest) -> CheckResult:
+        """Returns the result. Raises InvalidValue if the schema cannot be used, or compiling it took too long."""
+        result = await asyncio.to_thread(self._ask, request)
+        if result.unusable is not None:
+            raise InvalidValue(result.unusable, path=result.path)
+        return result
 
     async def close(self) -> None:
         """Ends the process, once the check under way is over."""
@@ -104,26 +104,26 @@ class Apart:
             self._is_closed = True
             self._end()
 
-    def _ask(self, question: Question) -> Answer:
-        line = msgspec.json.encode(question) + b"\n"
+    def _ask(self, request: CheckRequest) -> CheckResult:
+        line = msgspec.json.encode(request) + b"\n"
         with self._lock:
-            for _ in range(2):  # a process that was ended from outside says nothing of the question
+            for _ in range(2):  # a process that was ended from outside says nothing of the request
                 if self._is_closed:
                     raise Unavailable("the platform is stopping")
                 try:
-                    return msgspec.json.decode(_exchange(self._running(), line), type=Answer)
+                    return msgspec.json.decode(_exchange(self._running(), line), type=CheckResult)
                 except TimeoutError:
                     self._end()
                     break
                 except EOFError:
                     self._end()
         log.warning("check given up, it took too long or ended its process", seconds=LONGEST_SECONDS)
-        if question.payload is msgspec.UNSET:
-            return Answer(
-                unusable=f"{question.what} takes more than {LONGEST_SECONDS:.0f} s to be read; make it simpler"
+        if request.payload is msgspec.UNSET:
+            return CheckResult(
+                unusable=f"{request.what} takes more than {LONGEST_SECONDS:.0f} s to be read; make it simpler"
             )
-        told = f"it must be checked within {LONGEST_SECONDS:.0f} s; make it smaller, or its schema simpler"
-        return Answer(misfit=Misfit("", told))
+        reason = f"it must be checked within {LONGEST_SECONDS:.0f} s; make it smaller, or its schema simpler"
+        return CheckResult(misfit=Misfit("", reason))
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -136,7 +136,7 @@ class Apart:
             except OSError as error:
                 raise Unavailable(f"a process to check payloads in cannot be started: {error.strerror}") from error
             os.set_blocking(_pipes(self._process)[0].fileno(), False)
-            _first_answer(self._process)
+            _await_start(self._process)
         return self._process
 
     def _end(self) -> None:
@@ -148,9 +148,9 @@ class Apart:
                 pipe.close()
 
 
-def _first_answer(process: subprocess.Popen[bytes]) -> None:
-    """Waits until the process answers: what it takes to begin is not counted as time of a check."""
-    line = msgspec.json.encode(Question("it", msgspec.Raw(b"true"))) + b"\n"
+def _await_start(process: subprocess.Popen[bytes]) -> None:
+    """Waits for a first result: what the process takes to begin is not counted as time of a check."""
+    line = msgspec.json.encode(CheckRequest("it", msgspec.Raw(b"true"))) + b"\n"
     try:
         _exchange(process, line, START_SECONDS)
     except (TimeoutError, EOFError) as error:

@@ -17,7 +17,7 @@ from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Join, KeyOperation
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.commits import KEPT, ApplyCommit, check_reads
-from soorma_platform.engine.deliveries import Became, DropDelivery, FailDelivery, FailureOutcome, cause_of
+from soorma_platform.engine.deliveries import Became, DiscardDelivery, FailDelivery, FailureOutcome, cause_of
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.identity import Principal
@@ -35,7 +35,7 @@ TURN_SECONDS = 0.01
 """How long a commit is checked at a time, until others have a turn."""
 LARGE_BODY = 1024 * 1024
 SDK_KEY = "sdk:"
-"""Idempotency keys of the SDK begin so; their answers are kept for minutes, a caller's own for a day."""
+"""Idempotency keys of the SDK begin so; their responses are stored for minutes, those of a caller's own for a day."""
 
 FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
 """What goes along with a conflict: the values that are no longer, of so many keys."""
@@ -165,7 +165,7 @@ class Committer:
                     await self._check_reads(command)
             committed = await self._apply(command)
         except Conflict as conflict:
-            stale = [ReservedKey(command.scope, *place) for place in conflict.details.pop("stale", ())]
+            stale = [ReservedKey(command.scope, *key) for key in conflict.details.pop("stale", ())]
             if not stale or has_turn is False or reservations.would_wait_for_itself(fence, cause, stale):
                 raise
             was_reserved = reservations.holds(fence, stale)
@@ -197,9 +197,9 @@ class Committer:
         """The small ones of these keys as they are now: the handler that runs again need not ask for them."""
         found: list[FreshEntry] = []
         for plan_id in {key.plan_id for key in keys}:
-            wanted = {key.key for key in keys if key.plan_id == plan_id}
-            entries = (await self._store.plans.get(scope, plan_id, wanted)).entries
-            for key in wanted:
+            names = {key.key for key in keys if key.plan_id == plan_id}
+            entries = (await self._store.plans.get(scope, plan_id, names)).entries
+            for key in names:
                 row = entries.get(key)
                 if row is None:
                     found.append((plan_id, key, 0, 0, None, None))
@@ -276,12 +276,12 @@ class Committer:
             self.reservations.release(fence)
             raise
 
-    async def drop(self, scope: Scope, fence: str) -> None:
+    async def discard(self, scope: Scope, fence: str) -> None:
         """Settles a delivery unhandled, as its plan has ended."""
         self.reservations.release(fence)
-        row = await self._store.transact(DropDelivery(scope, fence))
+        row = await self._store.transact(DiscardDelivery(scope, fence))
         if row is not None:
-            self.metrics.dropped.add(row.group)
+            self.metrics.discarded.add(row.group)
             log.info("event dropped, its plan has ended", **_of_delivery(row))
 
     def _note_failure(self, outcome: FailureOutcome) -> None:
@@ -296,7 +296,7 @@ class Committer:
             case Became.DEAD_LETTER:
                 self.metrics.dead_letters.add(row.group)
                 log.warning("event given up, it is a dead letter now", **_of_delivery(row))
-            case Became.DROPPED:
+            case Became.DISCARDED:
                 pass
 
 

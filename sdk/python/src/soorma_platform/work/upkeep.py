@@ -41,7 +41,7 @@ class Upkeep:
         await self._report_stalled(uptime - self._limits.plan_idle_seconds * 1000)
         again = await asyncio.gather(  # side by side, so that they share a commit
             self._do_chore(),
-            self._rows.sweep_answers(STEP),
+            self._rows.sweep_responses(STEP),
             self._sweep_log(uptime - round(self._retention.events * 1000)),
             self._sweep_subscriptions(uptime),
         )

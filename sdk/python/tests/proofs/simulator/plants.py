@@ -16,18 +16,18 @@ from soorma_common.events import Envelope
 from soorma_platform.engine import publishing
 from soorma_platform.engine.commands import Decision, Found
 from soorma_platform.engine.plans import PlanEditor
-from soorma_platform.engine.rows.answers import AnswerNeed
 from soorma_platform.engine.rows.deliveries import DeliveryRow, InHand, Settled
 from soorma_platform.engine.rows.events import KnownIds, NewDelivery
 from soorma_platform.engine.rows.steps import StepsFound
+from soorma_platform.engine.rows.stored_responses import ResponseNeed
 from soorma_platform.engine.rows.timers import TimerGone, TimerRow
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.engine.timers import FireTimer
 from soorma_platform.services.agents import AgentConnection
-from soorma_platform.stores.ports.deliveries import Claimed, Offer
+from soorma_platform.stores.ports.deliveries import Claimed, Prefetch
 from soorma_platform.stores.sqlite import claims, deliveries, steps
 from soorma_platform.stores.sqlite.database import SQL
-from soorma_platform.stores.sqlite.offers import Offers
+from soorma_platform.stores.sqlite.prefetch import Prefetches
 from soorma_platform.stores.sqlite.store import LOADERS, WRITERS
 from soorma_platform.work import reservations
 from soorma_platform.work.reservations import Reservations
@@ -120,7 +120,7 @@ def timer_left(patch: pytest.MonkeyPatch) -> None:
 def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
     """Whoever once had a delivery may still record its steps, and its is the last word."""
     seen = _remember_deliveries(patch, commits_too=False)
-    patch.setattr(Offer, "lost", lambda _: [])  # nor does its connection hear that it has it no more
+    patch.setattr(Prefetch, "lost", lambda _: [])  # nor does its connection hear that it has it no more
     _reword(patch, "insert_step", "INSERT INTO", "INSERT OR REPLACE INTO")
     decide = RecordStep.decide
 
@@ -138,9 +138,9 @@ def steps_not_brought_along(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(steps, "recorded", lambda *_: [])
 
 
-def first_answers_forgotten(patch: pytest.MonkeyPatch) -> None:
+def stored_responses_forgotten(patch: pytest.MonkeyPatch) -> None:
     """Who sends a change again is not told what came of it: it is made again."""
-    patch.setitem(LOADERS, AnswerNeed, lambda *_: None)
+    patch.setitem(LOADERS, ResponseNeed, lambda *_: None)
 
 
 def lanes_without_order(patch: pytest.MonkeyPatch) -> None:
@@ -169,23 +169,23 @@ def revisions_skipped(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PlanEditor, "_remember", skip)
 
 
-def slot_never_granted(patch: pytest.MonkeyPatch) -> None:
+def slot_never_freed(patch: pytest.MonkeyPatch) -> None:
     """An attempt that has ended leaves no room for another."""
 
-    def drop(self: AgentConnection, fence: str) -> None:
+    def keep_slot(self: AgentConnection, fence: str) -> None:
         self._in_hand.pop(fence, None)
 
-    patch.setattr(AgentConnection, "_drop", drop)
+    patch.setattr(AgentConnection, "_forget", keep_slot)
 
 
 def slot_kept(patch: pytest.MonkeyPatch) -> None:
     """What was taken from a silent agent goes on taking its room."""
-    patch.setattr(Offer, "lost", lambda _: [])
+    patch.setattr(Prefetch, "lost", lambda _: [])
 
 
 def silence_unnoticed(patch: pytest.MonkeyPatch) -> None:
     """That a lease has run out is noticed by nobody."""
-    patch.setattr(Offers, "_free_lapsed", lambda *_: set())
+    patch.setattr(Prefetches, "_free_lapsed", lambda *_: set())
 
 
 def suspects_never_tested(patch: pytest.MonkeyPatch) -> None:
@@ -200,13 +200,13 @@ def deaths_are_failures(patch: pytest.MonkeyPatch) -> None:
 
 def unsent_forgotten(patch: pytest.MonkeyPatch) -> None:
     """What was claimed for an agent and not sent yet is forgotten now and then; its lease is prolonged for ever."""
-    take = Offer.take
+    take = Prefetch.take
 
-    def forget(self: Offer) -> list[Claimed]:
+    def forget(self: Prefetch) -> list[Claimed]:
         taken = take(self)
         return taken[:1]
 
-    patch.setattr(Offer, "take", forget)
+    patch.setattr(Prefetch, "take", forget)
 
 
 def _remember_deliveries(patch: pytest.MonkeyPatch, *, commits_too: bool = True) -> dict[str, DeliveryRow]:
@@ -237,11 +237,11 @@ PLANTS: tuple[Plant, ...] = (
     timer_left,
     step_not_fenced,
     steps_not_brought_along,
-    first_answers_forgotten,
+    stored_responses_forgotten,
     lanes_without_order,
     settled_apart,
     revisions_skipped,
-    slot_never_granted,
+    slot_never_freed,
     slot_kept,
     silence_unnoticed,
     suspects_never_tested,

@@ -25,7 +25,7 @@ from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.database import FailuresNamed, migrate
 from soorma_platform.stores.sqlite.health import SqliteHealth
-from soorma_platform.stores.sqlite.offers import Offers
+from soorma_platform.stores.sqlite.prefetch import Prefetches
 from soorma_platform.stores.sqlite.store import begin
 from soorma_platform.stores.sqlite.writer import Writer, _Ticket
 
@@ -88,9 +88,9 @@ class Disk:
 class SimulatedWriter(Writer):
     """The writer without its thread: batches as the writer makes them, and crashes between any two statements."""
 
-    def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], offers: Offers) -> None:
+    def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], prefetches: Prefetches) -> None:
         self._machine = machine
-        self._offers = offers
+        self._prefetches = prefetches
         self.connection = machine.disk.connection
         self._failures = FailuresNamed(PLACE)
         self._on_commit = on_commit
@@ -177,9 +177,9 @@ class SimulatedStore(SqliteStore):
         connection = machine.disk.connection
         clock = RecordClock(connection, machine.clocks)
         begin(connection, clock.read(), lease)
-        offers = Offers(clock.read, lease)
-        connections = Connections(PLACE, connection, SimulatedWriter(machine, on_commit, offers), clock)
-        super().__init__(connections, offers, SimulatedHealth(connections), None)
+        prefetches = Prefetches(clock.read, lease)
+        connections = Connections(PLACE, connection, SimulatedWriter(machine, on_commit, prefetches), clock)
+        super().__init__(connections, prefetches, SimulatedHealth(connections), None)
 
     async def close(self) -> None:
         pass
@@ -298,10 +298,10 @@ class Machine:
         for one in self.connections:
             if not one._socket.is_open:
                 continue  # its end may cut off a claim half-way, and gives back all that the agent has
-            offer = one._offer
-            held = len(one._in_hand) + len(offer.filled)
-            if offer.group_id and offer.most and offer.credit + held != offer.most:
-                found.append(f"{one._hello.instance} has {held} in hand and room for {offer.credit} of {offer.most}")
+            prefetch = one._prefetch
+            held, most = len(one._in_hand) + len(prefetch.filled), prefetch.most
+            if prefetch.group_id and most and prefetch.room + held != most:
+                found.append(f"{one._hello.instance} has {held} in hand and room for {prefetch.room} of {most}")
             elif at_rest and held and not one._draining:
                 found.append(f"{one._hello.instance} is thought to have in hand what is over: {held}")
         return found

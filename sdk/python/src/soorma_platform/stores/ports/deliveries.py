@@ -51,26 +51,27 @@ class Claimed(msgspec.Struct):
         return self.suspect is not None
 
 
-class Offer:
-    """A replica that takes deliveries, as many as it has credit for: each claim spends of it.
+class Prefetch:
+    """What a replica is sent ahead of its handlers: deliveries, for as long as there is `room`.
 
-    Its connection grants and takes, the store spends and fills, each in a thread of its own and neither waiting for the
-    other: `granted` is written by the one only, `spent` by the other. What the store gives to somebody else, as nothing
-    was heard of the replica, it says in `lost`; the connection grants for it then.
+    Its connection frees room and takes what was claimed, the store uses room and fills. Each does so
+    in a thread of its own, and neither waits for the other: `freed` is written by the connection
+    alone, `used` by the store alone, and a deque needs no lock. What the store gives to another
+    replica, as nothing was heard of this one, it puts into `lost`; the connection frees its room.
     """
 
     __slots__ = (
         "_filled",
         "_lost",
-        "granted",
+        "freed",
         "group_id",
         "has_suspect",
         "lease",
         "most",
         "process",
         "replica",
-        "spent",
         "subscription_ids",
+        "used",
     )
 
     def __init__(self, replica: str, lease: float, most: int = 0, process: str = "") -> None:
@@ -78,28 +79,28 @@ class Offer:
         self.lease = lease
         """seconds"""
         self.most = most
-        """its credit while it has nothing in hand"""
+        """its room while nothing is in its hands"""
         self.process = process or replica
         """replicas of one process die together"""
         self.has_suspect = False
-        """whether it has been given one, which it may have handled since"""
+        """whether a suspect was claimed for it, which it may have handled since"""
         self.group_id = 0
         self.subscription_ids: list[int] = []
-        """of what it takes deliveries, first of the first"""
-        self.granted = 0
-        self.spent = 0
+        """those that it serves, in the order in which they are claimed from"""
+        self.freed = 0
+        self.used = 0
         self._filled: deque[Claimed] = deque()
         self._lost: deque[str] = deque()
 
     @property
-    def credit(self) -> int:
-        """How many deliveries it can take now."""
-        return self.granted - self.spent
+    def room(self) -> int:
+        """The number of deliveries that it can take now."""
+        return self.freed - self.used
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is in its hands."""
-        return self.credit >= self.most
+        return self.room >= self.most
 
     @property
     def is_testing(self) -> bool:
@@ -108,17 +109,17 @@ class Offer:
 
     @property
     def filled(self) -> list[Claimed]:
-        """What was claimed for it and not taken yet."""
+        """The deliveries that were claimed for it and not taken yet."""
         return list(self._filled)
 
     def fill(self, claimed: list[Claimed]) -> None:
-        """These are in the replica's hands: it is committed."""
+        """Adds deliveries to the replica's hands, once their claim is committed."""
         self.has_suspect = any(one.is_suspect for one in claimed) or self.is_testing
-        self.spent += len(claimed)
+        self.used += len(claimed)
         self._filled.extend(claimed)
 
     def lose(self, fences: list[str]) -> None:
-        """These are in the replica's hands no more: it is committed."""
+        """Notes deliveries that are in its hands no more, once that is committed."""
         self._lost.extend(fences)
 
     def lost(self) -> list[str]:
@@ -126,25 +127,25 @@ class Offer:
         return [self._lost.popleft() for _ in range(len(self._lost))]
 
     def take(self) -> list[Claimed]:
-        """What was claimed for it since the last time."""
+        """Returns what was claimed for it since the last time."""
         return [self._filled.popleft() for _ in range(len(self._filled))]
 
 
 class DeliveryStore(Protocol):
     """Deliveries in the hands of agents."""
 
-    def offered(self, offer: Offer) -> AbstractContextManager[None]:
-        """While this is entered, what a commit makes ready may be claimed for the offer in the same transaction.
+    def prefetching(self, prefetch: Prefetch) -> AbstractContextManager[None]:
+        """Has commits claim what they make ready for a replica, while this is entered.
 
-        The bell of the offer's group rings then. A store may leave that out: whoever hears the bell calls `claim`.
+        The bell of its group rings then. A store may leave that out: whoever hears the bell calls `claim`.
         """
         ...
 
-    async def claim(self, offer: Offer) -> None:
-        """Puts ready deliveries into the replica's hands, as many as it has credit for, each under a new fence.
+    async def claim(self, prefetch: Prefetch) -> None:
+        """Puts ready deliveries into the replica's hands, as many as it has room for, each under a new fence.
 
-        They are in `offer.take()` then. At most LARGEST_CLAIM at once, and none for a replica that is not noted, or was
-        not heard of for two thirds of its lease: a frozen agent must not collect what others could do.
+        `prefetch.take()` returns them then. At most LARGEST_CLAIM at once, and none for a replica that is not noted, or
+        was not heard of for two thirds of its lease: a frozen agent must not collect what others could do.
 
         What a replica holds whose lease has run out becomes ready before: its process is dead or frozen, which counts
         as a death of each. An event with which a process went silent once has a shorter lease from then on
@@ -174,8 +175,8 @@ class DeliveryStore(Protocol):
         """
         ...
 
-    async def give_back(self, fences: list[str]) -> None:
-        """Returns deliveries untried: they are ready at once and the attempt does not count."""
+    async def release(self, fences: list[str]) -> None:
+        """Gives deliveries back untried: they are ready at once, and the attempt does not count."""
         ...
 
     async def holder(self, fence: str) -> HolderRow | None:

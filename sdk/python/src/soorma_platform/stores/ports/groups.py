@@ -139,7 +139,7 @@ class GroupStore(Protocol):
         ...
 
     async def leave(self, replica: str) -> None:
-        """Forgets a replica; what it had in hand may be claimed at once, and still be answered by it until then.
+        """Forgets a replica; what it had in hand may be claimed at once, and still be settled by it until then.
 
         That goes for deliveries too that were claimed for it a moment ago and not sent yet. Unless it was draining, its
         process has died, as far as can be known: this counts as a death of each delivery, until `resume` shows that
@@ -151,7 +151,7 @@ class GroupStore(Protocol):
         """Sets aside what no connected replica of the group serves, and puts what one serves again into its place.
 
         To be called whenever a replica comes, goes, or serves something else. A replica is connected while it is
-        `offered`, and serves the subscriptions of its offer. One step of bounded size.
+        `prefetching`, and serves the subscriptions of its prefetch. One step of bounded size.
         """
         ...
 

@@ -88,8 +88,8 @@ class UpkeepStore(Protocol):
         """Removes some of what a chore names; False, and the chore is gone, once that is all."""
         ...
 
-    async def sweep_answers(self, limit: int) -> bool:
-        """Removes first answers and instances of agents that have expired; True if there may be more."""
+    async def sweep_responses(self, limit: int) -> bool:
+        """Removes stored responses and instances of agents that have expired; True if there may be more."""
         ...
 
     async def sweep_log(self, after: int, before: int, limit: int) -> int | None:

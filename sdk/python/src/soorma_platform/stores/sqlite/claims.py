@@ -14,7 +14,7 @@ from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.suspects import short_lease
-from soorma_platform.stores.ports.deliveries import SNAPSHOT_BYTES, SNAPSHOT_KEYS, Claimed, Offer
+from soorma_platform.stores.ports.deliveries import SNAPSHOT_BYTES, SNAPSHOT_KEYS, Claimed, Prefetch
 from soorma_platform.stores.sqlite import plans, steps
 from soorma_platform.stores.sqlite.deliveries import delivery
 from soorma_platform.stores.sqlite.statements import Select, execute, value
@@ -55,47 +55,47 @@ _claimed_event = Select("claimed_event", _ClaimedEvent)
 _newest_suspect = Select("newest_suspect", _Suspect)
 
 
-def claim(connection: apsw.Connection, moment: Moment, offer: Offer, most: int) -> list[Claimed]:
+def claim(connection: apsw.Connection, moment: Moment, prefetch: Prefetch, most: int) -> list[Claimed]:
     """Puts ready deliveries into a replica's hands, one subscription after the other."""
     now = moment.uptime
-    limit = min(offer.credit, most)
-    if limit <= 0 or not _is_heard_of(connection, now, offer):
+    limit = min(prefetch.room, most)
+    if limit <= 0 or not _is_heard_of(connection, now, prefetch):
         return []
     claimed: list[Claimed] = []
-    for subscription_id in offer.subscription_ids:
+    for subscription_id in prefetch.subscription_ids:
         if (left := limit - len(claimed)) <= 0:
             break
-        ends = lease_ends(now, offer.lease)
-        rows = sorted(_claim.all(connection, subscription_id, now, *ends, offer.replica, left))
-        claimed += [_claimed(connection, moment, offer, row) for row in rows]
+        ends = lease_ends(now, prefetch.lease)
+        rows = sorted(_claim.all(connection, subscription_id, now, *ends, prefetch.replica, left))
+        claimed += [_claimed(connection, moment, prefetch, row) for row in rows]
     return claimed
 
 
-def newest_suspect(connection: apsw.Connection, now: int, offer: Offer) -> int | None:
+def newest_suspect(connection: apsw.Connection, now: int, prefetch: Prefetch) -> int | None:
     """The suspect to test next: what began last before a crash is the likelier culprit. None if none is ready."""
-    rows = (_newest_suspect.one(connection, subscription, now) for subscription in offer.subscription_ids)
+    rows = (_newest_suspect.one(connection, subscription, now) for subscription in prefetch.subscription_ids)
     return max((row for row in rows if row), default=_Suspect(0, 0)).id or None
 
 
-def claim_suspect(connection: apsw.Connection, moment: Moment, offer: Offer) -> list[Claimed]:
+def claim_suspect(connection: apsw.Connection, moment: Moment, prefetch: Prefetch) -> list[Claimed]:
     """Puts one suspect into the empty hands of a replica."""
     now = moment.uptime
-    if offer.credit <= 0 or not _is_heard_of(connection, now, offer):
+    if prefetch.room <= 0 or not _is_heard_of(connection, now, prefetch):
         return []
-    chosen = newest_suspect(connection, now, offer)
+    chosen = newest_suspect(connection, now, prefetch)
     if chosen is None:
         return []
-    row = _claim_suspect.one(connection, chosen, *lease_ends(now, offer.lease), offer.replica)
+    row = _claim_suspect.one(connection, chosen, *lease_ends(now, prefetch.lease), prefetch.replica)
     if row is None:
         return []
-    taken = _claimed(connection, moment, offer, row)
+    taken = _claimed(connection, moment, prefetch, row)
     taken.suspect = delivery(connection, taken.fence)
     return [taken]
 
 
-def _is_heard_of(connection: apsw.Connection, now: int, offer: Offer) -> bool:
-    lease = round(offer.lease * 1000)
-    return value(connection, "is_heard_of", offer.replica, now - lease * 2 // 3) is not None
+def _is_heard_of(connection: apsw.Connection, now: int, prefetch: Prefetch) -> bool:
+    lease = round(prefetch.lease * 1000)
+    return value(connection, "is_heard_of", prefetch.replica, now - lease * 2 // 3) is not None
 
 
 def lease_ends(now: int, lease: float) -> tuple[int, int]:
@@ -103,7 +103,7 @@ def lease_ends(now: int, lease: float) -> tuple[int, int]:
     return now + (whole := round(lease * 1000)), now + short_lease(whole)
 
 
-def _claimed(connection: apsw.Connection, moment: Moment, offer: Offer, row: _Taken) -> Claimed:
+def _claimed(connection: apsw.Connection, moment: Moment, prefetch: Prefetch, row: _Taken) -> Claimed:
     event = _claimed_event.one(connection, row.subscription_id, row.position)
     assert event is not None  # noqa: S101 - a delivery has one
     taken = Claimed(
@@ -118,7 +118,7 @@ def _claimed(connection: apsw.Connection, moment: Moment, offer: Offer, row: _Ta
         envelope=event.envelope,
         type=event.type,
         at=moment.wall,
-        lease=min((row.ready_at - moment.uptime) / 1000, offer.lease),
+        lease=min((row.ready_at - moment.uptime) / 1000, prefetch.lease),
         steps=steps.recorded(connection, event.group_id, row.position) if event.has_steps else [],
         outlives=event.outlives,
     )
@@ -167,11 +167,11 @@ def _resumed(fence: str, row: DeliveryRow) -> Claimed:
     )
 
 
-def give_back(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
-    """Makes deliveries that still stand ready at once, as if they had not been claimed; tells their groups."""
+def release(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
+    """Makes deliveries that still stand ready at once, as if they had not been claimed; returns their groups."""
     notice = Notice(groups=set())
     for fence in fences:
         if row := delivery(connection, fence):
             notice.groups.add(row.group_id)
-            execute(connection, "give_back", fence, now)
+            execute(connection, "release_delivery", fence, now)
     return notice

@@ -28,7 +28,7 @@ class _Replica(NamedTuple):
     heard_at: int
 
 
-class _Dropped(NamedTuple):
+class _FreedDelivery(NamedTuple):
     """A delivery that was taken out of a replica's hands."""
 
     group_id: int
@@ -37,8 +37,8 @@ class _Dropped(NamedTuple):
 
 
 _replica = Select("replica", _Replica)
-_free = Select("free", _Dropped)
-_die = Select("die", _Dropped)
+_free = Select("free", _FreedDelivery)
+_die = Select("die", _FreedDelivery)
 
 
 class Freed(NamedTuple):

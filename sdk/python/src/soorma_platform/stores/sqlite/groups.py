@@ -38,9 +38,9 @@ from soorma_platform.stores.ports.groups import (
 )
 from soorma_platform.stores.sqlite import aside, deaths
 from soorma_platform.stores.sqlite.connections import Connections
-from soorma_platform.stores.sqlite.offers import Offers
 from soorma_platform.stores.sqlite.overview import standings
 from soorma_platform.stores.sqlite.owners import among, kept
+from soorma_platform.stores.sqlite.prefetch import Prefetches
 from soorma_platform.stores.sqlite.statements import Change, Select, execute, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
@@ -65,9 +65,9 @@ _insert_replica = Change("insert_replica", "group_id", "process", "connected_at"
 class SqliteGroups:
     """The port of groups."""
 
-    def __init__(self, connections: Connections, offers: Offers) -> None:
+    def __init__(self, connections: Connections, prefetches: Prefetches) -> None:
         self._connections = connections
-        self._offers = offers
+        self._prefetches = prefetches
 
     async def join(self, group_id: int, replica: Replica, running: Collection[str] = ()) -> bool:
         def job(connection: apsw.Connection) -> tuple[bool, Notice | None]:
@@ -76,7 +76,7 @@ class SqliteGroups:
             if process and value(connection, "is_outdated", *agent, replica.connection):
                 return False, None
             _insert_replica.run(connection, group_id, process or replica.id, now.wall, now.uptime, replica)
-            self._offers.heard(replica.id)
+            self._prefetches.heard(replica.id)
             if not process:
                 return True, None
             came_back = (process, replica.instance, replica.id)
@@ -92,14 +92,14 @@ class SqliteGroups:
         def job(connection: apsw.Connection) -> tuple[None, Notice]:
             freed = deaths.free(connection, self._connections.uptime(), replica, deaths.CLOSED)
             execute(connection, "remove_replica", replica)
-            self._offers.suspect(freed.suspected)
+            self._prefetches.suspect(freed.suspected)
             return None, Notice(groups=freed.groups)
 
         await self._connections.writer.run(job)
 
     async def survey(self, group_id: int) -> Survey:
         def job(connection: apsw.Connection) -> tuple[Survey, Notice]:
-            return self._offers.survey(connection, group_id), Notice(groups={group_id})
+            return self._prefetches.survey(connection, group_id), Notice(groups={group_id})
 
         found: Survey = await self._connections.writer.run(job, durable=False)
         return found
@@ -107,11 +107,11 @@ class SqliteGroups:
     async def unsubscribe(
         self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
     ) -> EndedSubscription | None:
-        place = (among(owner), group, event_type, topic)
-        found = await self._connections.change(lambda tx: aside.ending(tx, place, drop=drop))
+        subscription = (among(owner), group, event_type, topic)
+        found = await self._connections.change(lambda tx: aside.ending(tx, subscription, drop=drop))
         if found is None:
             return None
-        if found.subscription in self._offers.served(found.group):
+        if found.subscription in self._prefetches.served(found.group):
             return EndedSubscription(0, is_served=True)
         while not found.is_over:
             found = await self._connections.writer.run(partial(self._end_some, before=found))
@@ -141,7 +141,7 @@ class SqliteGroups:
         for group in _groups.all(connection, among(owner)):
             subscriptions = _subscriptions.all(connection, group.id)
             for one in subscriptions:
-                one.is_served = self._offers.is_served(group.id, one.id)
+                one.is_served = self._prefetches.is_served(group.id, one.id)
                 one.set_aside = set_aside.get(one.id, 0)
             replicas = _replicas.all(connection, group.id)
             states.append(GroupState(group, found[group.id], subscriptions, replicas, now.wall))
@@ -165,7 +165,7 @@ def load_untaken(loading: Loading, need: UntakenNeed) -> None:
     """Events that nobody took, in the order of their places."""
     connection, group = loading.connection, loading.found.part(GroupFound)
     old = {(one.type, one.topic) for one in group.subscriptions if not one.joining}
-    kinds = {one.type for one in need.wanted if (one.type, one.topic) not in old}
+    kinds = {one.type for one in need.subscriptions if (one.type, one.topic) not in old}
     if not kinds:
         return
     since = Cursor(loading.moment.uptime - need.within, 0)
@@ -184,15 +184,15 @@ def _untaken_from(
         return rows, len(rows) < need.limit
     most = max(need.limit // len(kinds), need.least)
     found = [_untaken_of_type.all(connection, *start, most, kind) for kind in kinds]
-    rows = sorted((row for of_kind in found for row in of_kind), key=_place)
-    if cut := [of_kind[-1].place for of_kind in found if len(of_kind) == most]:  # behind these there may be others
+    rows = sorted((row for of_kind in found for row in of_kind), key=_cursor)
+    if cut := [of_kind[-1].cursor for of_kind in found if len(of_kind) == most]:  # behind these there may be others
         end = min(cut)
-        return [row for row in rows if row.place <= end], False
+        return [row for row in rows if row.cursor <= end], False
     return rows, True
 
 
-def _place(row: UntakenRow) -> Cursor:
-    return row.place
+def _cursor(row: UntakenRow) -> Cursor:
+    return row.cursor
 
 
 def join(writing: Writing, row: GroupJoined) -> None:
@@ -208,8 +208,8 @@ def join(writing: Writing, row: GroupJoined) -> None:
 def take(writing: Writing, row: Taken) -> None:
     """Delivers an event that nobody took."""
     subscription = row.group.ids[row.by.type, row.by.topic]
-    place = (row.group.id, subscription, row.position, row.lane, row.ready_at)
-    execute(writing.connection, "insert_taken", *place)
+    delivery = (row.group.id, subscription, row.position, row.lane, row.ready_at)
+    execute(writing.connection, "insert_taken", *delivery)
     execute(writing.connection, "mark_taken", row.position)
     writing.notice.groups.add(row.group.id)
 

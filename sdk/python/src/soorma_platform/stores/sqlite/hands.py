@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 import apsw
 
 from soorma_platform.engine.rows.deliveries import HolderRow
-from soorma_platform.stores.ports.deliveries import Claimed, Offer
+from soorma_platform.stores.ports.deliveries import Claimed, Prefetch
 from soorma_platform.stores.sqlite import claims
 from soorma_platform.stores.sqlite.connections import Connections
-from soorma_platform.stores.sqlite.offers import NEVER, Offers
+from soorma_platform.stores.sqlite.prefetch import NEVER, Prefetches
 from soorma_platform.stores.sqlite.statements import Select, value
 
 _holder = Select("holder", HolderRow)
@@ -19,47 +19,47 @@ _holder = Select("holder", HolderRow)
 class SqliteDeliveries:
     """The port of deliveries."""
 
-    def __init__(self, connections: Connections, offers: Offers) -> None:
+    def __init__(self, connections: Connections, prefetches: Prefetches) -> None:
         self._connections = connections
-        self._offers = offers
+        self._prefetches = prefetches
 
-    def offered(self, offer: Offer) -> AbstractContextManager[None]:
-        return self._offers.offered(offer)
+    def prefetching(self, prefetch: Prefetch) -> AbstractContextManager[None]:
+        return self._prefetches.prefetching(prefetch)
 
-    async def claim(self, offer: Offer) -> None:
+    async def claim(self, prefetch: Prefetch) -> None:
         def job(_: apsw.Connection) -> tuple[None, None]:
-            self._offers.ask(offer)
+            self._prefetches.request(prefetch)
             return None, None
 
         await self._connections.writer.run(job, durable=False, brief=True)
 
     async def next_ready(self, subscription_ids: list[int]) -> float | None:
-        queries = ("next_ready", "next_suspect") if self._offers.has_suspects else ("next_ready",)
+        queries = ("next_ready", "next_suspect") if self._prefetches.has_suspects else ("next_ready",)
         with self._connections.reads() as connection:
             times = [value(connection, query, id_) for id_ in subscription_ids for query in queries]
         earliest = min((at for at in times if at is not None), default=NEVER)
-        earliest = min(earliest, self._offers.next_lapse)
+        earliest = min(earliest, self._prefetches.next_lapse)
         return None if earliest == NEVER else (earliest - self._connections.uptime()) / 1000
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
         def job(connection: apsw.Connection) -> list[str]:
             moment = self._connections.clock.read()
             ends = claims.lease_ends(moment.uptime, lease)
-            self._offers.lease_until(min(ends))
-            self._offers.heard(replica)
+            self._prefetches.lease_until(min(ends))
+            self._prefetches.heard(replica)
             return claims.renew(connection, moment, replica, fences, ends)
 
         return await self._connections.change(job, durable=False)
 
     async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
         def job(connection: apsw.Connection) -> list[Claimed]:
-            self._offers.lease_until(until := self._connections.uptime() + round(lease * 1000))
+            self._prefetches.lease_until(until := self._connections.uptime() + round(lease * 1000))
             return claims.resume(connection, fences, until, replica)
 
         return await self._connections.change(job, durable=False)
 
-    async def give_back(self, fences: list[str]) -> None:
-        await self._connections.writer.run(lambda tx: (None, claims.give_back(tx, self._connections.uptime(), fences)))
+    async def release(self, fences: list[str]) -> None:
+        await self._connections.writer.run(lambda tx: (None, claims.release(tx, self._connections.uptime(), fences)))
 
     async def holder(self, fence: str) -> HolderRow | None:
         with self._connections.reads() as connection:

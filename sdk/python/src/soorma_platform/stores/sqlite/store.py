@@ -15,7 +15,6 @@ from soorma_platform.engine.commands import Command
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.stores.sqlite import (
-    answers,
     dead_letters,
     deliveries,
     events,
@@ -25,6 +24,7 @@ from soorma_platform.stores.sqlite import (
     registry,
     sagas,
     steps,
+    stored_responses,
     timers,
     transactions,
 )
@@ -34,7 +34,7 @@ from soorma_platform.stores.sqlite.database import FailuresNamed, connect, migra
 from soorma_platform.stores.sqlite.hands import SqliteDeliveries
 from soorma_platform.stores.sqlite.health import SqliteHealth
 from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
-from soorma_platform.stores.sqlite.offers import Offers
+from soorma_platform.stores.sqlite.prefetch import Prefetches
 from soorma_platform.stores.sqlite.statements import execute
 from soorma_platform.stores.sqlite.upkeep import SqliteUpkeep
 from soorma_platform.stores.sqlite.vitals import Vitals
@@ -45,8 +45,8 @@ T = TypeVar("T")
 FEW = 16
 """Rows up to which a command is over in a moment."""
 
-_NOUNS: tuple[Any, ...] = (plans, events, deliveries, answers, timers, sagas, steps, groups, dead_letters, registry,
-                           history)  # fmt: skip
+_NOUNS: tuple[Any, ...] = (plans, events, deliveries, stored_responses, timers, sagas, steps, groups,
+                           dead_letters, registry, history)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
@@ -57,17 +57,19 @@ for _noun in _NOUNS:
 class SqliteStore:
     """An open record."""
 
-    def __init__(self, connections: Connections, offers: Offers, health: SqliteHealth, lock: RecordLock | None) -> None:
+    def __init__(
+        self, connections: Connections, prefetches: Prefetches, health: SqliteHealth, lock: RecordLock | None
+    ) -> None:
         self._connections = connections
         self._lock = lock
         self.plans = plans.SqlitePlans(connections)
         self.log = events.SqliteLog(connections)
         self.timers = timers.SqliteTimers(connections)
-        self.deliveries = SqliteDeliveries(connections, offers)
-        self.groups = groups.SqliteGroups(connections, offers)
+        self.deliveries = SqliteDeliveries(connections, prefetches)
+        self.groups = groups.SqliteGroups(connections, prefetches)
         self.registry = registry.SqliteRegistry(connections)
         self.health = health
-        self.upkeep = SqliteUpkeep(connections, offers, health.silence)
+        self.upkeep = SqliteUpkeep(connections, prefetches, health.silence)
 
     @classmethod
     async def open(
@@ -99,10 +101,10 @@ class SqliteStore:
         except BaseException:
             lock.close()
             raise
-        offers = Offers(own.read, lease)
-        writer = Writer(writing, path, on_commit, offers)
+        prefetches = Prefetches(own.read, lease)
+        writer = Writer(writing, path, on_commit, prefetches)
         connections = Connections(path, reading, writer, own)
-        return cls(connections, offers, SqliteHealth(connections, Vitals(path)), lock)
+        return cls(connections, prefetches, SqliteHealth(connections, Vitals(path)), lock)
 
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""

@@ -19,14 +19,14 @@ from soorma_platform.engine.rows.notices import Notice
 class Loading:
     """What a loader has in its hands: the connection, whose rows are meant, and what was found so far."""
 
-    __slots__ = ("connection", "found", "is_answered", "moment", "whose")
+    __slots__ = ("connection", "found", "is_repeated", "moment", "whose")
 
     def __init__(self, connection: apsw.Connection, whose: Scope | Owner, moment: Moment) -> None:
         self.connection = connection
         self.whose = whose
         self.moment = moment
         self.found = Found(moment)
-        self.is_answered = False
+        self.is_repeated = False
         """whether nothing else has to be loaded"""
 
     @property
@@ -66,7 +66,7 @@ def load(
     loading = Loading(connection, whose, moment)
     for need in needs:
         loaders[type(need)](loading, need)
-        if loading.is_answered:
+        if loading.is_repeated:
             break
     return loading.found
 

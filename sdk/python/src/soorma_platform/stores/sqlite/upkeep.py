@@ -13,7 +13,7 @@ from soorma_platform.stores.ports.groups import CONNECTED_SECONDS
 from soorma_platform.stores.ports.upkeep import ChoreRow, DueRow, EndedRow, IdleRow, StaleRow
 from soorma_platform.stores.sqlite import registry
 from soorma_platform.stores.sqlite.connections import Connections
-from soorma_platform.stores.sqlite.offers import Offers
+from soorma_platform.stores.sqlite.prefetch import Prefetches
 from soorma_platform.stores.sqlite.statements import Select, execute, value, values
 
 T = TypeVar("T")
@@ -54,9 +54,9 @@ _oldest = Select("oldest_events", _Old)
 class SqliteUpkeep:
     """The port of upkeep."""
 
-    def __init__(self, connections: Connections, offers: Offers, silent: Callable[[], float]) -> None:
+    def __init__(self, connections: Connections, prefetches: Prefetches, silent: Callable[[], float]) -> None:
         self._connections = connections
-        self._offers = offers
+        self._prefetches = prefetches
         self._silent = silent
 
     async def begin(self) -> Moment:
@@ -94,7 +94,7 @@ class SqliteUpkeep:
         more: bool = await self._connections.writer.run(job)
         return more
 
-    async def sweep_answers(self, limit: int) -> bool:
+    async def sweep_responses(self, limit: int) -> bool:
         def job(connection: apsw.Connection) -> bool:
             uptime = self._connections.uptime()
             more = _changed(connection, "sweep_answers", uptime, limit) >= limit
@@ -116,7 +116,7 @@ class SqliteUpkeep:
         return await self._connections.change(job)
 
     async def stale(self, before: int) -> list[StaleRow]:
-        served = self._offers.all_served()
+        served = self._prefetches.all_served()
         seen_since = self._connections.uptime() - round(1000 * CONNECTED_SECONDS)
         rows = await self._find(lambda tx: _stale.all(tx, before))
         return [row for row in rows if row.id not in served or row.seen_uptime < seen_since]
@@ -178,7 +178,7 @@ def _lightest(sizes: list[int | None]) -> int:
     return len(sizes)
 
 
-def _changed(connection: apsw.Connection, query: str, *given: int) -> int:
+def _changed(connection: apsw.Connection, query: str, *parameters: int) -> int:
     before = connection.total_changes()
-    execute(connection, query, *given)
+    execute(connection, query, *parameters)
     return connection.total_changes() - before

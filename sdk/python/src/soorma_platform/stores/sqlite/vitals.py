@@ -1,6 +1,6 @@
 """Whether the files of the record are still those that were opened.
 
-SQLite goes on writing into a file that was removed or replaced, as any process does: every change is answered, and none
+SQLite goes on writing into a file that was removed or replaced, as any process does: every change succeeds, and none
 of them is there after the process has ended.
 """
 

@@ -23,7 +23,7 @@ from soorma_platform.logs import Log
 from soorma_platform.metrics import HOLDS, SECONDS, SIZES, Distribution
 from soorma_platform.stores.sqlite import database
 from soorma_platform.stores.sqlite.database import FailuresNamed
-from soorma_platform.stores.sqlite.offers import Offers
+from soorma_platform.stores.sqlite.prefetch import Prefetches
 
 LARGEST_BATCH = 256
 LONGEST_LOG = 1_000
@@ -68,9 +68,9 @@ class Writer:
     """Runs jobs in order, many to a transaction; each job's caller hears of it once it is durable."""
 
     def __init__(
-        self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None], offers: Offers
+        self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None], prefetches: Prefetches
     ) -> None:
-        self._offers = offers
+        self._prefetches = prefetches
         self.connection = connection
         self._failures = FailuresNamed(path)
         self._flushing = True
@@ -184,7 +184,7 @@ class Writer:
         return apsw.SQLITE_OK
 
     def _shorten_log(self) -> None:
-        """Behind the answers, and not in the commit that happens to be the thousandth."""
+        """Checkpoints behind the responses, and not in the commit that happens to be the thousandth."""
         with suppress(apsw.Error):  # a disk that is full, for one: the next commit tries again, and says what it is
             self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._is_long = False
@@ -219,28 +219,28 @@ class Writer:
             jobs += more
         return jobs, False
 
-    def _flush(self, wanted: bool) -> None:
+    def _flush(self, is_durable: bool) -> None:
         """Whether the next commit waits until it is on the disk, and all before it."""
-        if wanted is not self._flushing:
-            self.connection.pragma("synchronous", "full" if wanted else "normal")
-            self._flushing = wanted
+        if is_durable is not self._flushing:
+            self.connection.pragma("synchronous", "full" if is_durable else "normal")
+            self._flushing = is_durable
 
     def _commit(self, batch: list[_Ticket]) -> bool:
         """Whether the batch was committed; if not, each of its tickets holds the error and nothing was written."""
         before = self.connection.total_changes()
-        self._offers.forget()
+        self._prefetches.forget()
         try:
             with self._failures:
                 for ticket in batch:
                     self._decide(ticket)
-                claimed = self._offers.claim(self.connection, [one.notice for one in batch if one.notice])
+                claimed = self._prefetches.claim(self.connection, [one.notice for one in batch if one.notice])
                 self.connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
             with suppress(apsw.Error):  # it is tried again before the next
                 self._roll_back()
             self._fail(batch, error)
             return False
-        self._offers.fill(claimed)
+        self._prefetches.fill(claimed)
         if self.connection.total_changes() != before:
             self.failure = None
             self.written_at = time.monotonic()

@@ -107,7 +107,7 @@ SET ready_at = ?2, replica = ?3,
 WHERE fence = ?1 AND ready_at IS NOT NULL
 RETURNING fence;
 
--- name: give_back
+-- name: release_delivery
 UPDATE deliveries
 SET ready_at = ?2, attempt = attempt - 1, fence = NULL, replica = NULL,
     deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),

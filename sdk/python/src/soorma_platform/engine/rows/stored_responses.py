@@ -1,4 +1,4 @@
-"""Rows of first answers: what came of a commit, for whoever sends it again."""
+"""Rows of stored responses: what came of a commit, for whoever sends it again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from soorma_common.memory import Committed
 from soorma_platform.engine.commands import Need
 
 
-class StoredAnswer(msgspec.Struct):
-    """The first answer to an idempotency key (or fence), for whoever asks again until the uptime `expires_at`."""
+class StoredResponse(msgspec.Struct):
+    """The response to the first request under an idempotency key or a fence, kept until the uptime `expires_at`."""
 
     key: str
     fingerprint: str
@@ -17,18 +17,18 @@ class StoredAnswer(msgspec.Struct):
     expires_at: int
 
 
-class AnswerNeed(Need):
-    """The first answer under a key. Where there is one, nothing else is loaded."""
+class ResponseNeed(Need):
+    """The response stored under a key. Where there is one, nothing else is loaded."""
 
     key: str
     if_settled: bool
-    """only if the delivery in hand, which was asked for before, is not there any more"""
+    """only if the delivery in hand, which was loaded before, is not there any more"""
 
 
-class FirstAnswer(msgspec.Struct):
-    """The answer that was given before."""
+class ResponseFound(msgspec.Struct):
+    """The response that was stored before."""
 
-    stored: StoredAnswer | None = None
+    stored: StoredResponse | None = None
 
 
 class KeyNeed(Need):
@@ -38,7 +38,7 @@ class KeyNeed(Need):
 
 
 class KeySeen(msgspec.Struct):
-    """What came of looking for a key."""
+    """The result of looking for a key."""
 
     is_seen: bool = False
 

@@ -1,6 +1,7 @@
-"""Replicas with room: what a transaction makes ready for them, it claims for them.
+"""Prefetch: what a transaction makes ready, it claims for replicas that have room.
 
-So a delivery that an agent waits for is in its hands with the commit that made it, without a transaction of its own.
+So a delivery that an agent waits for is in its hands with the commit that made it, without a
+transaction of its own.
 """
 
 from __future__ import annotations
@@ -13,28 +14,32 @@ import apsw
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.suspects import Trial, Turn
-from soorma_platform.stores.ports.deliveries import LARGEST_CLAIM, Claimed, Offer
+from soorma_platform.stores.ports.deliveries import LARGEST_CLAIM, Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Survey
 from soorma_platform.stores.sqlite import aside, claims, deaths
 from soorma_platform.stores.sqlite.statements import value, values
 
 NEVER = 1 << 62
-Filled = list[tuple[Offer, list[Claimed]]]
+Filled = list[tuple[Prefetch, list[Claimed]]]
 
 
-class Offers:
-    """The offers that stand, by group. They come and go on the event loop; the rest is the writer's thread."""
+class Prefetches:
+    """The prefetch of each connected replica, by group.
+
+    Replicas come and go on the event loop; all else is done by whoever writes. The tuples of `_of_group`
+    are replaced, never changed, so that the writer may go through one while a replica comes or goes.
+    """
 
     def __init__(self, clock: Callable[[], Moment], lease: float = 30.0) -> None:
         self._clock = clock
         self._lease = round(lease * 1000)
-        self._standing: dict[int, tuple[Offer, ...]] = {}
-        self._asked: list[Offer] = []
+        self._of_group: dict[int, tuple[Prefetch, ...]] = {}
+        self._requested: list[Prefetch] = []
         self._trials: dict[int, Trial] | None = None
         """of the groups that have suspects; None: to be looked up"""
         self._lapse_at = 0
         """no lease runs out before this time (ms): until then nobody has to look"""
-        self._lost: list[tuple[Offer, list[str]]] = []
+        self._lost: list[tuple[Prefetch, list[str]]] = []
         self._unserved: dict[int, list[int]] = {}
         """subscriptions of a group that no connected replica serves, while there is one that serves others"""
         self._silent: set[str] = set()
@@ -42,25 +47,25 @@ class Offers:
         self._is_open = False
 
     @contextmanager
-    def offered(self, offer: Offer) -> Iterator[None]:
-        group = offer.group_id
-        self._standing[group] = (*self._standing.get(group, ()), offer)
+    def prefetching(self, prefetch: Prefetch) -> Iterator[None]:
+        group = prefetch.group_id
+        self._of_group[group] = (*self._of_group.get(group, ()), prefetch)
         try:
             yield
         finally:
-            self._silent.discard(offer.replica)
-            if left := tuple(one for one in self._standing[group] if one is not offer):
-                self._standing[group] = left
+            self._silent.discard(prefetch.replica)
+            if left := tuple(one for one in self._of_group[group] if one is not prefetch):
+                self._of_group[group] = left
             else:
-                del self._standing[group]
+                del self._of_group[group]
 
     def all_served(self) -> set[int]:
         """The subscriptions of which somebody connected takes deliveries."""
-        return {id_ for offers in list(self._standing.values()) for offer in offers for id_ in offer.subscription_ids}
+        return {id_ for prefetch in self._all() for id_ in prefetch.subscription_ids}
 
-    def ask(self, offer: Offer) -> None:
-        """Has an offer filled in the transaction under way, whether anything was made ready or not."""
-        self._asked.append(offer)
+    def request(self, prefetch: Prefetch) -> None:
+        """Has a prefetch filled in the transaction under way, whether anything was made ready or not."""
+        self._requested.append(prefetch)
 
     def heard(self, replica: str) -> None:
         """A replica gave a sign of life."""
@@ -88,7 +93,7 @@ class Offers:
 
     def served(self, group: int) -> set[int]:
         """The subscriptions that the connected replicas of a group serve, unless they are about to stop."""
-        return {id_ for offer in self._standing.get(group, ()) for id_ in offer.subscription_ids}
+        return {id_ for prefetch in self._of_group.get(group, ()) for id_ in prefetch.subscription_ids}
 
     def is_served(self, group: int, subscription: int) -> bool:
         """Whether a subscription has somebody, or no one of its group is there at all."""
@@ -105,17 +110,17 @@ class Offers:
         return found
 
     def forget(self) -> None:
-        """A transaction begins: who asked in one that was rolled back asks again in this."""
-        self._asked.clear()
+        """Begins a transaction: what one that was rolled back was to claim is requested again in this."""
+        self._requested.clear()
         self._lost.clear()
         if self._is_open:  # the one before was rolled back: what it was known by did not happen
             self._trials, self._lapse_at = None, 0
         self._is_open = True
 
     def claim(self, connection: apsw.Connection, notices: Iterable[Notice]) -> Filled:
-        """What the transaction claims, now that its jobs are done: for who asked, and in the groups of its notices."""
+        """Claims behind the jobs of a transaction: what was requested, and in the groups of its notices."""
         concerned = {group for notice in notices for group in notice.groups}
-        if not (concerned or self._asked) and self._trials is not None and self._lapse_at == NEVER:
+        if not (concerned or self._requested) and self._trials is not None and self._lapse_at == NEVER:
             return []  # no agent is concerned: what is written is memory alone
         moment = self._clock()
         now = moment.uptime
@@ -125,74 +130,74 @@ class Offers:
             concerned |= self._free_lapsed(connection, now)
         for group in concerned & self._unserved.keys():
             aside.set_aside(connection, now, self._unserved[group])
-        shares = dict.fromkeys(self._asked, LARGEST_CLAIM)
+        shares = dict.fromkeys(self._requested, LARGEST_CLAIM)
         for group in concerned:
-            offers = self._standing.get(group, ())
-            for offer in sorted(offers, key=_busy):
-                shares.setdefault(offer, max(LARGEST_CLAIM // len(offers), 1))
+            prefetches = self._of_group.get(group, ())
+            for prefetch in sorted(prefetches, key=_busy):
+                shares.setdefault(prefetch, max(LARGEST_CLAIM // len(prefetches), 1))
         if not shares:
             return []
-        found = [(offer, self._claim_for(connection, moment, offer, share)) for offer, share in shares.items()]
-        filled = [(offer, claimed) for offer, claimed in found if claimed]
+        found = [(prefetch, self._claim_for(connection, moment, prefetch, share)) for prefetch, share in shares.items()]
+        filled = [(prefetch, claimed) for prefetch, claimed in found if claimed]
         if filled:
             self.lease_until(now + round(min(one.lease for _, claimed in filled for one in claimed) * 1000))
         return filled
 
     def fill(self, filled: Filled) -> None:
-        """The transaction has been committed."""
+        """Hands out what was claimed, once the transaction is committed: before, it could be rolled back."""
         self._is_open = False
-        for offer, claimed in filled:
-            offer.fill(claimed)
-        for offer, fences in self._lost:
-            offer.lose(fences)
+        for prefetch, claimed in filled:
+            prefetch.fill(claimed)
+        for prefetch, fences in self._lost:
+            prefetch.lose(fences)
 
     def _free_lapsed(self, connection: apsw.Connection, now: int) -> set[int]:
-        """Frees what leases have run out of; the groups it is of."""
+        """Frees deliveries whose leases have run out; returns their groups."""
         concerned: set[int] = set()
         for replica, freed in deaths.lapse(connection, now, self._lease).items():
             self.suspect(freed.suspected)
             concerned |= freed.groups
             if freed.is_silent:
                 self._silent.add(replica)
-            self._lost += [(offer, freed.fences) for offer in self._offers() if offer.replica == replica]
+            self._lost += [(prefetch, freed.fences) for prefetch in self._all() if prefetch.replica == replica]
         first = value(connection, "first_lapse")
         self._lapse_at = NEVER if first is None else first
         return concerned
 
-    def _offers(self) -> Iterator[Offer]:
-        for offers in list(self._standing.values()):
-            yield from offers
+    def _all(self) -> Iterator[Prefetch]:
+        for prefetches in list(self._of_group.values()):
+            yield from prefetches
 
-    def _claim_for(self, connection: apsw.Connection, now: Moment, offer: Offer, share: int) -> list[Claimed]:
-        if offer.replica in self._silent:
+    def _claim_for(self, connection: apsw.Connection, now: Moment, prefetch: Prefetch, share: int) -> list[Claimed]:
+        if prefetch.replica in self._silent:
             return []  # whoever is frozen has empty hands, and must not be tested with a suspect
-        trial = self._trials.get(offer.group_id) if self._trials else None
+        trial = self._trials.get(prefetch.group_id) if self._trials else None
         if trial is None:
-            return claims.claim(connection, now, offer, share)
-        match self._turn(connection, now.uptime, offer, trial):
+            return claims.claim(connection, now, prefetch, share)
+        match self._turn(connection, now.uptime, prefetch, trial):
             case Turn.NOTHING:
                 return []
             case Turn.SUSPECT:
-                return self._claim_suspect(connection, now, offer, trial)
+                return self._claim_suspect(connection, now, prefetch, trial)
             case Turn.WORK_FIRST:
-                claimed = claims.claim(connection, now, offer, share)
-                return claimed or self._claim_suspect(connection, now, offer, trial)
+                claimed = claims.claim(connection, now, prefetch, share)
+                return claimed or self._claim_suspect(connection, now, prefetch, trial)
             case _:
-                return claims.claim(connection, now, offer, share)
+                return claims.claim(connection, now, prefetch, share)
 
-    def _turn(self, connection: apsw.Connection, now: int, offer: Offer, trial: Trial) -> Turn:
-        standing = self._standing.get(offer.group_id, ())
+    def _turn(self, connection: apsw.Connection, now: int, prefetch: Prefetch, trial: Trial) -> Turn:
+        standing = self._of_group.get(prefetch.group_id, ())
         testing = {one.replica for one in standing if one.is_testing}
-        if offer.replica in testing:
+        if prefetch.replica in testing:
             return Turn.NOTHING
-        if claims.newest_suspect(connection, now, offer) is None:
-            self._end_trial(connection, offer.group_id)
+        if claims.newest_suspect(connection, now, prefetch) is None:
+            self._end_trial(connection, prefetch.group_id)
             return Turn.WORK
         return trial.turn(
-            offer.replica,
+            prefetch.replica,
             now,
-            round(offer.lease * 1000),
-            idle=all(one.is_idle for one in (*self._offers(), offer) if one.process == offer.process),
+            round(prefetch.lease * 1000),
+            idle=all(one.is_idle for one in (*self._all(), prefetch) if one.process == prefetch.process),
             testing=testing,
             standing={one.replica for one in standing},
         )
@@ -201,13 +206,15 @@ class Offers:
         if self._trials is not None and value(connection, "has_suspects", group) is None:
             self._trials.pop(group, None)
 
-    def _claim_suspect(self, connection: apsw.Connection, now: Moment, offer: Offer, trial: Trial) -> list[Claimed]:
-        claimed = claims.claim_suspect(connection, now, offer)
+    def _claim_suspect(
+        self, connection: apsw.Connection, now: Moment, prefetch: Prefetch, trial: Trial
+    ) -> list[Claimed]:
+        claimed = claims.claim_suspect(connection, now, prefetch)
         if claimed:
             trial.began()
         return claimed
 
 
-def _busy(offer: Offer) -> tuple[int, int]:
-    """What has the most room comes first; of those alike, what has had the least so far."""
-    return -offer.credit, offer.spent
+def _busy(prefetch: Prefetch) -> tuple[int, int]:
+    """Puts the one with the most room first; of those alike, the one that was sent the least so far."""
+    return -prefetch.room, prefetch.used

@@ -1,0 +1,61 @@
+"""Responses: JSON and problem documents (RFC 9457). Streams are in `streams`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from soorma_common.errors import SoormaError, to_problem
+from soorma_platform.http.asgi import AsgiApp, AsgiScope, Receive, Send
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+LARGE = 1024 * 1024
+
+Response = AsgiApp
+"""A response is sent by being called as an ASGI application."""
+
+_encoder = msgspec.json.Encoder()
+
+
+class WholeResponse:
+    """A response whose body is there as a whole. `tag` is its ETag."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, body: bytes, status: int = 200, kind: bytes = b"application/json", tag: bytes = b"") -> None:
+        self.body = body
+        self.status = status
+        self.headers = [(b"content-length", b"%d" % len(body))]
+        if body:
+            self.headers.append((b"content-type", kind))
+        if tag:
+            self.headers.append((b"etag", tag))
+
+    async def __call__(self, _: AsgiScope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def json_response(content: Any, tag: bytes = b"") -> WholeResponse:
+    """Makes a JSON response of anything msgspec can encode."""
+    return WholeResponse(_encoder.encode(content), tag=tag)
+
+
+async def large_json_response(content: Any, size: int) -> WholeResponse:
+    """Makes a JSON response of content that holds about `size` bytes: much of it is encoded in a thread."""
+    if size < LARGE:
+        return json_response(content)
+    return WholeResponse(await asyncio.to_thread(_encoder.encode, content))
+
+
+def problem(error: SoormaError, status: int | None = None) -> WholeResponse:
+    """The problem document of an error."""
+    return problem_document({**to_problem(error), "status": status or error.status})
+
+
+def problem_document(document: dict[str, Any]) -> WholeResponse:
+    """A problem document as it stands."""
+    return WholeResponse(_encoder.encode(document), document["status"], PROBLEM.encode())

@@ -1,0 +1,128 @@
+"""Server-sent events: the response that sends them, and the one loop that makes them of a feed.
+
+The loop begins with the position from which it reads, pings while there is no news, and ends with an
+event `problem` where the feed fails. Streams differ in their feeds, and in how they write an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Protocol, Self, TypeVar
+
+import msgspec
+
+from soorma_common.errors import SoormaError, to_problem
+from soorma_platform.http.asgi import AsgiScope, Receive, Send
+
+News = TypeVar("News")
+
+PING_SECONDS = 15.0
+"""Silence after which a comment is sent: clients and proxies drop connections that bring nothing."""
+WAIT_SECONDS = 1.0
+"""How long a feed is waited for at a time."""
+
+_BREAK = re.compile(rb"\r\n|\n|\r")
+
+
+class Feed(Protocol[News]):
+    """A cursor that waits for news. It is entered when the stream begins, and left when it ends."""
+
+    @property
+    def position(self) -> int:
+        """How far it has read; ahead of the latest news where it skips what the client did not ask for."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *failure: object) -> None: ...
+
+    async def next(self, timeout: float) -> list[News]:  # noqa: ASYNC109 - a poll, not a cancellation
+        """Returns the next news in order; none if `timeout` seconds bring none."""
+        ...
+
+
+async def follow(
+    feed: Feed[News], kind: str, write: Callable[[News], tuple[int, bytes]], opening: bytes
+) -> AsyncGenerator[bytes, None]:
+    """Yields a feed's news as events of a kind, for as long as it is iterated or until the feed fails.
+
+    `write` returns the position and the JSON of one; `opening` is the comment that begins the stream.
+    """
+    with feed:
+        sent, silent = feed.position, 0.0
+        yield b"id: %d\n: %s\n\n" % (sent, opening)
+        while True:
+            try:
+                news = await feed.next(WAIT_SECONDS)
+            except SoormaError as error:
+                yield sent_event("problem", msgspec.json.encode(to_problem(error)))
+                return
+            for one in news:
+                position, data = write(one)
+                yield sent_event(kind, data, position)
+                sent = position
+            silent = 0.0 if news else silent + WAIT_SECONDS
+            if silent >= PING_SECONDS:
+                silent = 0.0
+                yield _ping(feed.position if feed.position > sent else None)
+                sent = max(sent, feed.position)
+
+
+def _ping(position: int | None) -> bytes:
+    """A comment; with the position a quiet reader resumes from where it was, not from long ago."""
+    return b": still here\n\n" if position is None else b"id: %d\n: still here\n\n" % position
+
+
+def sent_event(kind: str, data: bytes, position: int | None = None) -> bytes:
+    """Writes a server-sent event; `data` is JSON.
+
+    What an earlier version stored with line breaks becomes several lines.
+    """
+    identity = b"" if position is None else b"id: %d\n" % position
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(_BREAK.split(data))
+    return b"%sevent: %s\ndata: %s\n\n" % (identity, kind.encode(), data)
+
+
+class ServerSent:
+    """A stream of server-sent events, for as long as there are any and the client listens."""
+
+    status = 200
+    _HEADERS = (
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"x-accel-buffering", b"no"),
+    )
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        self._events = events
+
+    async def __call__(self, _: AsgiScope, receive: Receive, send: Send) -> None:
+        """Sends them."""
+        sending = asyncio.create_task(self._send_all(send))
+        listening = asyncio.create_task(_until_gone(receive))
+        try:
+            await asyncio.wait((sending, listening), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            listening.cancel()
+            if not sending.done():
+                sending.cancel()
+            await asyncio.gather(sending, listening, return_exceptions=True)
+        if not sending.cancelled() and (error := sending.exception()) is not None:
+            raise error
+
+    async def _send_all(self, send: Send) -> None:
+        async with aclosing(self._events) as events:
+            start = {"type": "http.response.start", "status": self.status}
+            await send({**start, "headers": list(self._HEADERS)})
+            async for event in events:
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
