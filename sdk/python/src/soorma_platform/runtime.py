@@ -19,7 +19,6 @@ from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
 from soorma_common.starting import PortTaken, RecordUnusable
 from soorma_platform.buses.in_process import InProcessBus
 from soorma_platform.clock import Readings
-from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.http.asgi import AsgiApp
 from soorma_platform.http.connections import (
     IDLE_SECONDS,
@@ -37,7 +36,7 @@ from soorma_platform.services.gateway import NAME, Gateway
 from soorma_platform.services.memory import memory_service
 from soorma_platform.services.registry import registry_service
 from soorma_platform.settings import Settings
-from soorma_platform.stores.sqlite import SqliteStore
+from soorma_platform.stores.engines import open_store
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.payloads import PayloadCheck
 from soorma_platform.work.timekeeper import Timekeeper
@@ -49,13 +48,6 @@ TICK_SECONDS = 1.0
 """How often a server looks at its connections, and at the date that responses bear."""
 
 log = Log("soorma")
-
-
-async def open_store(settings: Settings, on_commit: Callable[[Notice], None], clock: Readings | None) -> SqliteStore:
-    """Opens the record that the settings name; `on_commit` hears of each commit."""
-    return await SqliteStore.open(
-        settings.database, on_commit, clock=clock, lease=settings.lease, may_migrate=settings.may_migrate
-    )
 
 
 class Platform:
@@ -73,7 +65,13 @@ class Platform:
     async def __aenter__(self) -> Self:
         settings = self.settings
         bus = self.bus
-        store = self.store = await open_store(settings, bus.notify, self._clock)
+        store = self.store = await open_store(
+            settings.database,
+            bus.notify,
+            clock=self._clock,
+            lease=settings.lease,
+            may_migrate=settings.may_migrate,
+        )
         metrics = self.metrics = Metrics()
         payloads = self._payloads = PayloadCheck(store.registry, settings.payload_check)
         directory, health = Directory(store), store.health

@@ -33,8 +33,8 @@ from soorma.cli.doctor.finding import Finding, State
 from soorma.cli.doctor.scene import Scene
 from soorma.cli.exits import Exit
 from soorma.errors import DeadLettered
+from soorma_platform.stores.engines import tools_for
 from soorma_platform.stores.sqlite.database import migrations
-from soorma_platform.stores.tools import tools_for
 
 README = Path(__file__).parents[2] / "README.md"
 GROUPS = ["machine", "installation", "settings", "store", "platform", "agents"]

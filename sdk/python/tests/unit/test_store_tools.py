@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from soorma_common.starting import RecordInUse, RecordUnusable
+from soorma_platform.stores.engines import tools_for
 from soorma_platform.stores.sqlite.database import migrations
 from soorma_platform.stores.sqlite.locking import lock_file
-from soorma_platform.stores.tools import Contents, Fault, Prepared, Stage, StoreTools, tools_for
+from soorma_platform.stores.tools import Contents, Fault, Prepared, Stage, StoreTools
 
 SCHEMA = len(migrations())
 EMPTY = Contents(plans=0, revisions=0, events=0, log_end=0, deliveries=0, dead_letters=0, schema=SCHEMA)

@@ -147,10 +147,3 @@ class StoreTools(Protocol):
 
         RecordInUse if a platform has it; its `holder` is the number of the process.
         """
-
-
-def tools_for(database: Path) -> StoreTools:
-    """The tools for the store that the setting `database` names: a path, of the embedded engine."""
-    from soorma_platform.stores.sqlite.tools import SqliteTools  # noqa: PLC0415 - it imports these
-
-    return SqliteTools(database)

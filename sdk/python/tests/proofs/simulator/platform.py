@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import apsw
@@ -306,11 +305,9 @@ class Machine:
                 found.append(f"{one._hello.instance} is thought to have in hand what is over: {held}")
         return found
 
-    def open(self) -> SimpleNamespace:
-        """What stands for the store's class: it opens the record on this disk."""
-
-        async def opened(_: Path, on_commit: Callable[[Notice], None], *, lease: float, **__: Any) -> SimulatedStore:
-            with self.disk.connection:
-                return SimulatedStore(self, on_commit, lease)
-
-        return SimpleNamespace(open=opened)
+    async def open_store(
+        self, _: Path, on_commit: Callable[[Notice], None], *, lease: float, **__: Any
+    ) -> SimulatedStore:
+        """Stands for what opens a store: it opens the record on this disk."""
+        with self.disk.connection:
+            return SimulatedStore(self, on_commit, lease)

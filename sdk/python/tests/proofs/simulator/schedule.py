@@ -205,7 +205,7 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
     random.seed(seed)
     replaced: list[tuple[object, str, object]] = [
         (uuid, "os", SimpleNamespace(urandom=ids.randbytes)),
-        (soorma_platform.runtime, "SqliteStore", machine.open()),
+        (soorma_platform.runtime, "open_store", machine.open_store),
         (soorma_platform.services.events, "AgentConnection", machine.serving()),
         (soorma_platform.buses.in_process, "bells", lambda notice: _in_some_order(bells(notice), machine.world)),
         (soorma.runtime.attempts, "LeaseKeeper", SimulatedLeases),

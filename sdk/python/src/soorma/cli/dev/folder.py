@@ -119,7 +119,7 @@ class Folder:
 
     def _remove_store(self) -> list[Path]:
         """A platform that `soorma serve` started has left no note, but holds the store."""
-        from soorma_platform.stores.tools import tools_for  # noqa: PLC0415 - only --clean needs the platform
+        from soorma_platform.stores.engines import tools_for  # noqa: PLC0415 - only --clean needs the platform
 
         with self._writing():
             try:

@@ -64,7 +64,7 @@ def _prepare(options: Options) -> None:
 
 def _build(options: Options) -> None:
     """Prepares the database and tells what was done; CommandError if it cannot be."""
-    from soorma_platform.stores.tools import tools_for  # noqa: PLC0415 - only --build needs it
+    from soorma_platform.stores.engines import tools_for  # noqa: PLC0415 - only --build needs it
 
     output.say(f"Preparing the store {options.database} …")
     try:

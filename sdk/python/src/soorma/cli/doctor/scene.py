@@ -15,7 +15,8 @@ from soorma.cli.dev.folder import Folder
 from soorma.local import Running
 from soorma_common.errors import SoormaError
 from soorma_platform.settings import Settings
-from soorma_platform.stores.tools import StoreTools, tools_for
+from soorma_platform.stores.engines import tools_for
+from soorma_platform.stores.tools import StoreTools
 
 PATIENCE_SECONDS = 1.0
 GATEWAY = "gateway"

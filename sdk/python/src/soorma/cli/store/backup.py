@@ -43,7 +43,7 @@ def backup(
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    from soorma_platform.stores.tools import tools_for  # noqa: PLC0415 - --help does without
+    from soorma_platform.stores.engines import tools_for  # noqa: PLC0415 - --help does without
 
     began = time.monotonic()
     source, file = copies.database_of(database), file.absolute()

@@ -44,7 +44,7 @@ def restore(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    from soorma_platform.stores.tools import tools_for  # noqa: PLC0415 - --help does without
+    from soorma_platform.stores.engines import tools_for  # noqa: PLC0415 - --help does without
 
     began = time.monotonic()
     source, target = file.absolute(), copies.database_of(database)

@@ -56,6 +56,11 @@ class Store(Commits, Protocol):
     @property
     def upkeep(self) -> UpkeepStore: ...
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a change is under way: accepted, and those whom it concerns not told yet."""
+        ...
+
     async def close(self) -> None:
         """Finishes what is under way and closes."""
         ...

@@ -10,10 +10,10 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import apsw
 
@@ -23,7 +23,6 @@ from soorma_platform.logs import Log
 from soorma_platform.metrics import HOLDS, SECONDS, SIZES, Distribution
 from soorma_platform.stores.sqlite import database
 from soorma_platform.stores.sqlite.database import FailuresNamed
-from soorma_platform.stores.sqlite.prefetch import Prefetches
 
 LARGEST_BATCH = 256
 LONGEST_LOG = 1_000
@@ -38,7 +37,24 @@ WEIGHT = 0.1
 """of the latest in a mean that moves along"""
 
 log = Log("soorma.store")
+F = TypeVar("F")
 Job: TypeAlias = Callable[[apsw.Connection], tuple[Any, Notice | None]]
+
+
+class Claims(Protocol[F]):
+    """Who claims what a transaction makes ready, inside of it."""
+
+    def forget(self) -> None:
+        """A transaction begins: what was claimed in one that was rolled back did not happen."""
+        ...
+
+    def claim(self, connection: apsw.Connection, notices: Iterable[Notice]) -> F:
+        """What the transaction claims, now that its jobs are done."""
+        ...
+
+    def fill(self, filled: F) -> None:
+        """The transaction has been committed."""
+        ...
 
 
 class _Ticket:
@@ -68,7 +84,7 @@ class Writer:
     """Runs jobs in order, many to a transaction; each job's caller hears of it once it is durable."""
 
     def __init__(
-        self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None], prefetches: Prefetches
+        self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None], prefetches: Claims[Any]
     ) -> None:
         self._prefetches = prefetches
         self.connection = connection
