@@ -72,8 +72,8 @@ class Settings(msgspec.Struct, frozen=True):
         return f"http://{host}:{self.ports[service]}"
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ, **given: Any) -> Settings:
-        """Settings from SOORMA_… variables; `given` wins. InvalidRequest names a variable that is off."""
+    def from_env(cls, env: Mapping[str, str] = os.environ, **options: Any) -> Settings:
+        """Settings from SOORMA_… variables; `options` win. InvalidRequest names a variable that is off."""
         found: dict[str, Any] = {
             "host": env.get("SOORMA_HOST") or None,
             "port_offset": _read(env, "SOORMA_PORT_OFFSET", int),
@@ -84,7 +84,7 @@ class Settings(msgspec.Struct, frozen=True):
             "log_level": env.get("SOORMA_LOG_LEVEL") or None,
             "log_format": env.get("SOORMA_LOG_FORMAT") or None,
         }
-        values = {name: value for name, value in found.items() if value is not None} | given
+        values = {name: value for name, value in found.items() if value is not None} | options
         if "database" in values:
             values["database"] = Path(values["database"])
         return cls(

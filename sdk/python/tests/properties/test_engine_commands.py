@@ -91,7 +91,7 @@ def test_who_joins_takes_what_nobody_took_as_if_it_was_published_now(
         is_over = decision.outcome.following is None
         assert is_over or decision.outcome.following > (after or (0, 0)), "each step goes on"
         after = decision.outcome.following
-        left = [row for row in events if after is not None and row.place > after]
+        left = [row for row in events if after is not None and row.cursor > after]
         joined = [one for row in decision.writes if isinstance(row, Joined) for one in row.subscriptions]
         assert bool(joined) is (is_over and bool(new)), "it takes part in what is published once it has taken all"
     expected: dict[int, int] = {}

@@ -28,7 +28,7 @@ from soorma_platform.engine.commands import Decision, Found, Need, Writes
 from soorma_platform.engine.deliveries import continue_saga, settle
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
-from soorma_platform.engine.publishing import lane_of, place, publish, topics_of
+from soorma_platform.engine.publishing import addressed, lane_of, publish, topics_of
 from soorma_platform.engine.requests import MOST_LINKS, check_answerable
 from soorma_platform.engine.rows.deliveries import DeliveryNeed, DeliveryRow, InHand, WaitersNeed
 from soorma_platform.engine.rows.events import EventsNeed, KnownIds
@@ -114,9 +114,9 @@ class ApplyCommit:
         """Gives all that it publishes its scope and plan, and an id where it has none."""
         commit, scope = self.commit, self.scope
         if commit.events:
-            commit.events = [_named(place(event, scope), new_id) for event in commit.events]
+            commit.events = [_named(addressed(event, scope), new_id) for event in commit.events]
         for timer in commit.timers:
-            timer.event = _named(place(timer.event, scope), new_id)
+            timer.event = _named(addressed(timer.event, scope), new_id)
         for plan_id, operation in self._of_life:
             match operation:
                 case Deadline(timer=timer):
@@ -164,7 +164,7 @@ class ApplyCommit:
         for plan_id, operation in self._of_life:
             match operation:
                 case Ending():
-                    published.append(life.told(self.scope, plan_id, operation, self.cause))
+                    published.append(life.ending_event(self.scope, plan_id, operation, self.cause))
                     plans.closing.add(plan_id)
                     if isinstance(operation, Fail):
                         sagas_of.setdefault(plan_id, set())
@@ -258,7 +258,7 @@ class ApplyCommit:
 
     def _live_on(self, writes: Writes, editor: PlanEditor, found: Found) -> None:
         """What follows of the end of a plan, and of what was registered for it."""
-        endings.tell(writes, editor, self.scope, found, self._limits)
+        endings.publish_endings(writes, editor, self.scope, found, self._limits)
         for timer in editor.deadlines:
             if timed := set_timer(timer, self.scope, found, self._limits, incarnation=editor.row.incarnation):
                 writes.append(timed)
@@ -331,7 +331,7 @@ def _editors(
         except Conflict as conflict:
             conflicts.append(conflict)
     if conflicts:
-        conflicts[0].details["stale"] = [place for one in conflicts for place in one.details.get("stale", ())]
+        conflicts[0].details["stale"] = [key for one in conflicts for key in one.details.get("stale", ())]
         raise conflicts[0]
     return found
 

@@ -232,7 +232,7 @@ class FailDelivery:
         editor.apply(ending)
         if editor.endings:
             writes.append(editor.finished())
-            endings.tell(writes, editor, self.scope, found, limits)
+            endings.publish_endings(writes, editor, self.scope, found, limits)
             endings.undo(writes, editor, self.scope, found)
 
 

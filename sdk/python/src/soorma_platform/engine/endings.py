@@ -10,11 +10,11 @@ from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import publish
 
 
-def tell(writes: Writes, editor: PlanEditor, scope: Scope, found: Found, limits: Limits) -> None:
+def publish_endings(writes: Writes, editor: PlanEditor, scope: Scope, found: Found, limits: Limits) -> None:
     """Publishes the events that tell of the ends of a plan."""
     for ending in editor.endings:
-        told = life.told(scope, editor.row.plan_id, ending, editor.cause)
-        if row := publish(told, scope, found, limits, outlives=True):
+        event = life.ending_event(scope, editor.row.plan_id, ending, editor.cause)
+        if row := publish(event, scope, found, limits, outlives=True):
             writes.append(row)
 
 

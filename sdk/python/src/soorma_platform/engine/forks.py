@@ -31,7 +31,7 @@ def check_origin(fork: Fork, origin: Origin | None, now: int) -> Origin:
     return origin
 
 
-def told(origin: Origin) -> str:
+def argument_of(origin: Origin) -> str:
     """The argument of a fork in the history, as JSON text."""
     return msgspec.json.encode({"plan_id": origin.row.plan_id, "revision": origin.revision}).decode()
 

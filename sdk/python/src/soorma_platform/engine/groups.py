@@ -47,17 +47,17 @@ class JoinGroup:
     def __init__(self, owner: Owner, name: str, subscriptions: list[Subscription], after: Cursor | None = None) -> None:
         self.scope = owner
         self._name = name
-        self._wanted = {(one.type, one.topic): one for one in subscriptions}
+        self._subscriptions = {(one.type, one.topic): one for one in subscriptions}
         self._after = after
 
     def needs(self) -> list[Need]:
-        wanted = list(self._wanted.values())
-        return [GroupNeed(self._name), UntakenNeed(wanted, UNTAKEN_SECONDS * 1000, self._after, STEP, LEAST)]
+        subscriptions = list(self._subscriptions.values())
+        return [GroupNeed(self._name), UntakenNeed(subscriptions, UNTAKEN_SECONDS * 1000, self._after, STEP, LEAST)]
 
     def decide(self, found: Found) -> Decision[JoinOutcome]:
-        group = GroupJoined(self._name, list(self._wanted.values()), found.now, found.uptime)
+        group = GroupJoined(self._name, list(self._subscriptions.values()), found.now, found.uptime)
         known = {(one.type, one.topic): one for one in found.part(GroupFound).subscriptions}
-        new = [one for pattern, one in self._wanted.items() if pattern not in known or known[pattern].joining]
+        new = [one for pattern, one in self._subscriptions.items() if pattern not in known or known[pattern].joining]
         writes: Writes = [group]
         following = self._take(writes, group, new, found) if new else None
         if new and following is None:
@@ -80,8 +80,8 @@ class JoinGroup:
                 writes.append(Taken(group, taker, event.position, lane, ready_at))
                 size += event.size
             if size > STEP_BYTES and number < len(untaken.events):
-                return event.place
-        return None if untaken.is_all else untaken.events[-1].place
+                return event.cursor
+        return None if untaken.is_all else untaken.events[-1].cursor
 
     def _taker(self, event: UntakenRow, new: dict[tuple[str, str], Subscription]) -> Subscription | None:
         """Who takes an event: one that names its type before one that does not, as when it is published."""

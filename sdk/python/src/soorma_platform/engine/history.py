@@ -23,11 +23,11 @@ def replay(row: HistoryRow, value: str | None) -> str | None:
     return None if row.op == "expire" else apply(from_history(row.op, row.key or "", row.argument), value)
 
 
-def check_horizon(what: str, asked: int, horizon: int) -> None:
-    """Raises HistoryGone if `asked` lies before the oldest revision or position still kept."""
-    if asked < horizon:
+def check_horizon(what: str, requested: int, horizon: int) -> None:
+    """Raises HistoryGone if `requested` lies before the oldest revision or position still kept."""
+    if requested < horizon:
         raise HistoryGone(
-            f"{what} {asked} lies before {horizon}, the oldest one still kept; start from there",
+            f"{what} {requested} lies before {horizon}, the oldest one still kept; start from there",
             horizon=horizon,
         )
 

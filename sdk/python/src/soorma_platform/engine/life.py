@@ -16,7 +16,7 @@ from soorma_common.operations import ENDINGS, AnyEnding, Complete, Fail, argumen
 from soorma_common.times import rfc3339
 from soorma_common.topics import Topic
 from soorma_platform.engine.commands import Decision, Found, Need
-from soorma_platform.engine.publishing import lane_of, place, publish
+from soorma_platform.engine.publishing import addressed, lane_of, publish
 from soorma_platform.engine.rows.dead_letters import LetterRow
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.rows.events import EventsNeed
@@ -25,7 +25,7 @@ from soorma_platform.engine.rows.plans import MOVING, PlanChange, PlanRow, Plans
 FAILED = f"plan.{ENDINGS[Fail]}"
 STALLED = "plan.stalled"
 """Type of the event, on system-events, that tells of a plan that does not move on."""
-TOLD = frozenset((*(f"plan.{status}" for status in ENDINGS.values()), STALLED, DEAD_LETTERED))
+LIFE_EVENTS = frozenset((*(f"plan.{status}" for status in ENDINGS.values()), STALLED, DEAD_LETTERED))
 """Types of the events that tell of a plan: they are handled whatever becomes of it."""
 
 
@@ -42,7 +42,7 @@ class Handed(Protocol):
     def outlives(self) -> bool: ...
 
 
-def told(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause) -> Envelope:
+def ending_event(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause) -> Envelope:
     """The event that tells of a plan's end."""
     status = ENDINGS[type(ending)]
     what = "result" if isinstance(ending, Complete) else "reason"
@@ -72,7 +72,7 @@ def of_plan(event: Envelope, plan_id: str, cause: Cause, scope: Scope) -> Envelo
         trace_id=event.trace_id or cause.trace_id,
         parent_event_id=event.parent_event_id or cause.event_id,
     )
-    return place(made, scope)
+    return addressed(made, scope)
 
 
 class ReportStalled:
@@ -105,14 +105,14 @@ class ReportStalled:
             user_id=self.scope.user_id,
             plan_id=self._plan_id,
         )
-        told = publish(event, self.scope, found, self._limits)
+        published = publish(event, self.scope, found, self._limits)
         change = PlanChange(row, {}, set(), [], [], [], lives_on=False)
-        return Decision(None, [change, told] if told else [change])
+        return Decision(None, [change, published] if published else [change])
 
 
 def is_discarded(kind: str, position: int, plan: PlanRow | None) -> bool:
     """Tells whether an event is no longer to be handled: its plan was cancelled, or purged, after it."""
-    return plan is not None and position <= plan.past_position and kind not in TOLD
+    return plan is not None and position <= plan.past_position and kind not in LIFE_EVENTS
 
 
 def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) -> bool:
@@ -121,7 +121,7 @@ def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) ->
     Nobody works on for a plan that has failed or was cancelled. For one that was completed, others than the group that
     did so still handle what was published before: who sees an event does not depend on who was quicker.
     """
-    if plan is None or event.outlives or event.type in TOLD or plan.life(now) in ("missing", "active"):
+    if plan is None or event.outlives or event.type in LIFE_EVENTS or plan.life(now) in ("missing", "active"):
         return False
     return plan.status != "completed" or event.position > plan.end_position or group_id == plan.ended_by
 
@@ -138,7 +138,7 @@ def outlives(event: Envelope, ended: Collection[str], delivery: DeliveryRow | No
     return (
         delivery is not None
         and delivery.plan_id == event.plan_id
-        and (delivery.outlives or delivery.ended_plans or delivery.type in TOLD)
+        and (delivery.outlives or delivery.ended_plans or delivery.type in LIFE_EVENTS)
     )
 
 

@@ -26,6 +26,6 @@ class Moment(NamedTuple):
     steady: int
     is_settled: bool = True
 
-    def shown(self, uptime: int) -> int:
+    def to_wall(self, uptime: int) -> int:
         """The wall clock's time at an uptime: exact unless the wall clock jumps, or no platform runs, between."""
         return self.wall + uptime - self.uptime

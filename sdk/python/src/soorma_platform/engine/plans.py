@@ -175,7 +175,7 @@ class PlanEditor:
     def _fork(self, operation: Fork) -> int:
         forks.check_unused(self.row)
         origin = forks.check_origin(operation, self._origin, self._now)
-        self._clear("fork", forks.told(origin))
+        self._clear("fork", forks.argument_of(origin))
         for past in origin.entries:
             entry = EntryRow(past.key, past.value, self.row.revision, self._now, past.expires_at)
             self._entries[past.key] = self.change.puts[past.key] = entry

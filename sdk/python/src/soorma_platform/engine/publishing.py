@@ -23,7 +23,7 @@ def lane_of(scope: Scope, plan_id: str | None) -> str | None:
     return hashlib.blake2b(text, digest_size=12).hexdigest()
 
 
-def place(event: Envelope, scope: Scope) -> Envelope:
+def addressed(event: Envelope, scope: Scope) -> Envelope:
     """The event as a publish of that scope: its tenant and user checked, its plan named in the envelope."""
     if event.tenant_id not in (None, scope.tenant_id) or event.user_id not in (None, scope.user_id):
         raise Forbidden(

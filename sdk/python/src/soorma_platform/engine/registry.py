@@ -46,8 +46,8 @@ class AnnounceAgent:
             _check_room("agent_instances", MOST_INSTANCES, agent.others, what)
         ttl = round(announcement.ttl * 1000)
         is_new = agent.before is None or agent.before.announcement != announcement
-        place = (self._name, self._instance, announcement)
-        return Decision(None, [Announced(*place, found.now, found.uptime + ttl, ttl, is_new)])
+        announced = (self._name, self._instance, announcement)
+        return Decision(None, [Announced(*announced, found.now, found.uptime + ttl, ttl, is_new)])
 
 
 class DefineEvent:
@@ -61,15 +61,15 @@ class DefineEvent:
         return [DefinitionNeed(self._definition.type, self._definition.version)]
 
     def decide(self, found: Found) -> Decision[DefinitionRow]:
-        wanted, defined = self._definition, found.part(DefinitionFound)
+        definition, defined = self._definition, found.part(DefinitionFound)
         row = DefinitionRow(
-            type=wanted.type,
-            version=wanted.version,
+            type=definition.type,
+            version=definition.version,
             tenant_id="" if self.scope is All.TENANTS else self.scope,
-            topic=wanted.topic,
-            description=wanted.description,
-            schema=msgspec.json.encode(wanted.schema).decode(),
-            mode=wanted.check,
+            topic=definition.topic,
+            description=definition.description,
+            schema=msgspec.json.encode(definition.schema).decode(),
+            mode=definition.check,
             defined_at=found.now,
         )
         before = defined.before
@@ -79,10 +79,10 @@ class DefineEvent:
         row.defined_at = before.defined_at
         if row != before:
             raise DefinitionConflict(
-                f"version {wanted.version} of event {wanted.type!r} is defined already, with other content; "
+                f"version {definition.version} of event {definition.type!r} is defined already, with other content; "
                 "a version is never changed: give the new content a new one",
-                event_type=wanted.type,
-                version=wanted.version,
+                event_type=definition.type,
+                version=definition.version,
             )
         return Decision(before)
 

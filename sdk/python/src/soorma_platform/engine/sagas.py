@@ -70,8 +70,8 @@ def go_on(
 
 
 def _own_id(scope: Scope, plan: PlanRow, row: CompensationRow) -> str:
-    place = (scope.tenant_id, scope.user_id, plan.plan_id, plan.incarnation, row.seq)
-    return hashlib.blake2b(msgspec.json.encode(place), digest_size=16).hexdigest()
+    identity = (scope.tenant_id, scope.user_id, plan.plan_id, plan.incarnation, row.seq)
+    return hashlib.blake2b(msgspec.json.encode(identity), digest_size=16).hexdigest()
 
 
 def on_settled(writes: Writes, delivery: DeliveryRow, found: Found) -> list[CompensationRow]:

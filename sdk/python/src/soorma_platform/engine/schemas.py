@@ -65,7 +65,7 @@ class _Entry(msgspec.Struct):
     """A reference that is being followed, and where beneath it a reference leads back up."""
 
     target: str
-    place: tuple[str, ...]
+    steps: tuple[str, ...]
     returns: list[tuple[str, ...]] = []
 
 
@@ -77,7 +77,7 @@ class _Walk:
         self._returns = 0
         self.parts = 0
 
-    def visit(self, schema: Any, place: tuple[str, ...], pointer: str) -> None:
+    def visit(self, schema: Any, steps: tuple[str, ...], pointer: str) -> None:
         if not isinstance(schema, dict):
             return
         self.parts += 1
@@ -88,9 +88,9 @@ class _Walk:
             )
         self._check_keywords(schema, pointer)
         for name, part, step in _parts(schema):
-            self.visit(part, place if step is None else (*place, step), f"{pointer}/{name}")
+            self.visit(part, steps if step is None else (*steps, step), f"{pointer}/{name}")
         if "$ref" in schema:
-            self._follow(schema["$ref"], place, pointer)
+            self._follow(schema["$ref"], steps, pointer)
 
     @staticmethod
     def _check_keywords(schema: dict[str, Any], pointer: str) -> None:
@@ -101,27 +101,27 @@ class _Walk:
         if str(schema.get("$schema", DRAFT)).rstrip("#") != DRAFT:
             raise InvalidValue(f"schemas are of draft 2020-12 ({DRAFT}), not {schema['$schema']!r}", path=f"#{pointer}")
 
-    def _follow(self, reference: Any, place: tuple[str, ...], pointer: str) -> None:
+    def _follow(self, reference: Any, steps: tuple[str, ...], pointer: str) -> None:
         target = self._target(reference, pointer)
         for entry in self._open:
-            if entry.target == reference and entry.place == place:
+            if entry.target == reference and entry.steps == steps:
                 raise InvalidValue(f"#{pointer} refers to itself: {reference!r} leads back to it", path=f"#{pointer}")
         if any(entry.target == reference for entry in self._open):
-            self._return(place, pointer)
+            self._return(steps, pointer)
             return
         if len(self._open) > DEEPEST_FOLLOWED:
             raise InvalidValue(
                 f"#{pointer} is more than {DEEPEST_FOLLOWED} references away from the schema's root", path=f"#{pointer}"
             )
-        entry = _Entry(reference, place)
+        entry = _Entry(reference, steps)
         self._open.append(entry)
         self._followed.append(entry)
-        self.visit(target, place, reference[1:])
+        self.visit(target, steps, reference[1:])
         self._open.pop()
 
-    def _return(self, place: tuple[str, ...], pointer: str) -> None:
+    def _return(self, steps: tuple[str, ...], pointer: str) -> None:
         for entry in self._open:
-            entry.returns.append(place[len(entry.place) :])
+            entry.returns.append(steps[len(entry.steps) :])
         self._returns += len(self._open)
         if self._returns > MOST_RETURNS:
             raise InvalidValue(
@@ -170,9 +170,9 @@ def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, str | None]]:
             yield keyword, found, step
 
 
-def _most_alike(places: list[tuple[str, ...]]) -> int:
-    """How many of the places can lie above or beneath one and the same part of a payload."""
-    counted = Counter(places)
+def _most_alike(paths: list[tuple[str, ...]]) -> int:
+    """How many of the paths can lie above or beneath one and the same part of a payload."""
+    counted = Counter(paths)
     meeting = (sum(count for other, count in counted.items() if _may_meet(one, other)) for one in counted)
     return max(meeting, default=1)
 

@@ -40,60 +40,60 @@ _holdings = msgspec.json.Decoder(Holding)
 _tickets = msgspec.json.Decoder(Ticket)
 
 
-def acquire(editor: PlanEditor, asked: Acquire) -> str | None:
+def acquire(editor: PlanEditor, operation: Acquire) -> str | None:
     """Takes a place or a ticket, or keeps what the holder has, and hands free places to those who wait.
 
     Returns the place and its revision, or the ticket, as JSON text; None where the holder has neither.
     """
-    own = _place_of(editor, asked)
+    own = _place_of(editor, operation)
     if own is not None:
-        _keep(editor, own, asked)
-        return _told(editor, own)
-    ticket = _ticket_of(editor, asked)
+        _keep(editor, own, operation)
+        return _output(editor, own)
+    ticket = _ticket_of(editor, operation)
     if ticket is not None:
-        editor.prolong(ticket, asked.lease)
-    hand_over(editor, asked)
-    if ticket is None and not asked.renew:
-        ticket = _queue(editor, asked)
-    if (own := _place_of(editor, asked)) is not None:
-        return _told(editor, own)
+        editor.prolong(ticket, operation.lease)
+    hand_over(editor, operation)
+    if ticket is None and not operation.renew:
+        ticket = _queue(editor, operation)
+    if (own := _place_of(editor, operation)) is not None:
+        return _output(editor, own)
     return None if ticket is None else msgspec.json.encode({"ticket": ticket}).decode()
 
 
-def release(editor: PlanEditor, asked: Release) -> str:
+def release(editor: PlanEditor, operation: Release) -> str:
     """Gives up a place, or the wish for one, and hands free places to those who wait; whether it was held."""
-    own = _place_of(editor, asked)
-    if (left := own or _ticket_of(editor, asked)) is not None:
+    own = _place_of(editor, operation)
+    if (left := own or _ticket_of(editor, operation)) is not None:
         editor.apply(Delete(left))
-    hand_over(editor, asked)
+    hand_over(editor, operation)
     return "false" if own is None else "true"
 
 
-def hand_over(editor: PlanEditor, asked: PlaceOperation) -> None:
+def hand_over(editor: PlanEditor, operation: PlaceOperation) -> None:
     """Gives each free place to the ticket that is first in the line."""
-    for place, (name, ticket) in zip(_free(editor, asked), _waiting(editor, asked), strict=False):
+    for place, (name, ticket) in zip(_free(editor, operation), _waiting(editor, operation), strict=False):
         editor.apply(Delete(name))
         _take(editor, place, ticket.holder, ticket.ttl, ticket.lease)
 
 
-def _waiting(editor: PlanEditor, asked: PlaceOperation) -> list[tuple[str, Ticket]]:
+def _waiting(editor: PlanEditor, operation: PlaceOperation) -> list[tuple[str, Ticket]]:
     """The first of those who wait."""
-    found = ((name, _read(_tickets, editor.text(name))) for name in editor.keys_from(asked.line))
+    found = ((name, _read(_tickets, editor.text(name))) for name in editor.keys_from(operation.line))
     return [(name, ticket) for name, ticket in found if ticket is not None]
 
 
-def _queue(editor: PlanEditor, asked: Acquire) -> str | None:
+def _queue(editor: PlanEditor, operation: Acquire) -> str | None:
     """The ticket of a newcomer; none if it got a place at once, or does not wait for one."""
-    ttl = asked.lease if asked.ttl is None else asked.ttl
-    free = _free(editor, asked)
-    if free and not _waiting(editor, asked):
-        _take(editor, free[0], asked.holder, ttl, asked.lease)
+    ttl = operation.lease if operation.ttl is None else operation.ttl
+    free = _free(editor, operation)
+    if free and not _waiting(editor, operation):
+        _take(editor, free[0], operation.holder, ttl, operation.lease)
         return None
-    if not asked.wait:
+    if not operation.wait:
         return None
-    name = f"{asked.line}{editor.sequence}"
-    value = msgspec.json.encode(Ticket(asked.holder, ttl, asked.lease))
-    editor.apply(Set(key=name, value=msgspec.Raw(value), ttl=asked.lease))
+    name = f"{operation.line}{editor.sequence}"
+    value = msgspec.json.encode(Ticket(operation.holder, ttl, operation.lease))
+    editor.apply(Set(key=name, value=msgspec.Raw(value), ttl=operation.lease))
     return name
 
 
@@ -102,35 +102,35 @@ def _take(editor: PlanEditor, place: str, holder: str, ttl: float, lease: float)
     editor.apply(Set(key=place, value=msgspec.Raw(value), ttl=min(ttl, lease)))
 
 
-def _keep(editor: PlanEditor, place: str, asked: Acquire) -> None:
-    """Prolongs a place: anew, where a time is asked for, else as long as its time lasts."""
-    if asked.ttl is None:
+def _keep(editor: PlanEditor, place: str, operation: Acquire) -> None:
+    """Prolongs a place: anew, where a time is operation for, else as long as its time lasts."""
+    if operation.ttl is None:
         holding = _read(_holdings, editor.text(place))
-        editor.prolong(place, asked.lease, holding.until if holding else None)
+        editor.prolong(place, operation.lease, holding.until if holding else None)
     else:
-        _take(editor, place, asked.holder, asked.ttl, asked.lease)
+        _take(editor, place, operation.holder, operation.ttl, operation.lease)
 
 
-def _free(editor: PlanEditor, asked: PlaceOperation) -> list[str]:
-    return [place for place in asked.all_places() if editor.text(place) is None]
+def _free(editor: PlanEditor, operation: PlaceOperation) -> list[str]:
+    return [place for place in operation.all_places() if editor.text(place) is None]
 
 
-def _place_of(editor: PlanEditor, asked: PlaceOperation) -> str | None:
-    written = msgspec.json.encode(asked.holder).decode()
-    for place in asked.all_places():
+def _place_of(editor: PlanEditor, operation: PlaceOperation) -> str | None:
+    written = msgspec.json.encode(operation.holder).decode()
+    for place in operation.all_places():
         text = editor.text(place)
         if text is not None and written in text:  # which is quicker to see than whose it is
             holding = _read(_holdings, text)
-            if holding is not None and holding.holder == asked.holder:
+            if holding is not None and holding.holder == operation.holder:
                 return place
     return None
 
 
-def _ticket_of(editor: PlanEditor, asked: PlaceOperation) -> str | None:
-    if asked.ticket is None:
+def _ticket_of(editor: PlanEditor, operation: PlaceOperation) -> str | None:
+    if operation.ticket is None:
         return None
-    ticket = _read(_tickets, editor.text(asked.ticket))
-    return asked.ticket if ticket is not None and ticket.holder == asked.holder else None
+    ticket = _read(_tickets, editor.text(operation.ticket))
+    return operation.ticket if ticket is not None and ticket.holder == operation.holder else None
 
 
 def _read(decoder: msgspec.json.Decoder[T], text: str | None) -> T | None:
@@ -141,5 +141,5 @@ def _read(decoder: msgspec.json.Decoder[T], text: str | None) -> T | None:
         return None
 
 
-def _told(editor: PlanEditor, place: str) -> str:
+def _output(editor: PlanEditor, place: str) -> str:
     return msgspec.json.encode({"place": place, "revision": editor.revision_of(place)}).decode()

@@ -40,5 +40,5 @@ class RecordStep:
         self._limits.check("delivery_steps", steps.count + 1, "the number of the delivery's steps")
         total = steps.size + len(self._result.encode())
         self._limits.check("delivery_step_bytes", total, "the results of the delivery's steps, in bytes,")
-        place = (delivery.group_id, delivery.position, self._name, self._occurrence)
-        return Decision(None, [StepRow(*place, found.now, self._result)])
+        step_key = (delivery.group_id, delivery.position, self._name, self._occurrence)
+        return Decision(None, [StepRow(*step_key, found.now, self._result)])

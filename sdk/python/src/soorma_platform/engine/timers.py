@@ -39,7 +39,7 @@ def set_timer(
     was used in this tenant for another content, or waits for another time.
     """
     event, due = timer.event, due_at(timer, found.moment)
-    fingerprint, asked = fingerprint_of(event), _asked(timer)
+    fingerprint, asked = fingerprint_of(event), _time_text(timer)
     event_id = event.id or ""  # the service gives every event an id before it asks
     known = found.part(KnownIds)
     waiting = known.timers.get(event_id)
@@ -59,13 +59,13 @@ def set_timer(
     counts[event.plan_id] = count
     text = encode_envelope(event)
     is_delay = timer.at is msgspec.UNSET
-    place = (event_id, scope, event.plan_id)
-    row = TimerRow(*place, due, incarnation, asked, fingerprint, text, is_delay=is_delay, outlives=outlives)
+    of = (event_id, scope, event.plan_id)
+    row = TimerRow(*of, due, incarnation, asked, fingerprint, text, is_delay=is_delay, outlives=outlives)
     known.timers[event_id] = row
     return row
 
 
-def _asked(timer: Timer) -> str:
+def _time_text(timer: Timer) -> str:
     return f"in {timer.delay or 0} s" if timer.at is msgspec.UNSET else timer.at
 
 

@@ -24,6 +24,7 @@ from soorma_platform.metrics import Metrics, RouteMeter
 from soorma_platform.stores.ports.health import HealthStore
 
 log = Log("soorma.http")
+_PUBLIC = frozenset({Access.PUBLIC})
 
 
 class StoreHealth(msgspec.Struct, omit_defaults=True):
@@ -66,7 +67,7 @@ class _Served(NamedTuple):
 class Application:
     """A service: its endpoints, `GET /health`, `/metrics` and `/openapi.json`, and its WebSockets by their paths."""
 
-    told: ClassVar[type[Health]] = Health
+    health_type: ClassVar[type[Health]] = Health
     """what it says of itself"""
 
     def __init__(
@@ -82,7 +83,7 @@ class Application:
         self.about = about
         self.hint = ""
         self.endpoints = [
-            Endpoint("GET", "/health", frozenset({Access.PUBLIC}), self.health, self.told, also={503: self.told}),
+            Endpoint("GET", "/health", _PUBLIC, self.health, self.health_type, also={503: self.health_type}),
             Endpoint("GET", "/metrics", frozenset({Access.OPERATOR}), self.metrics, str, media_type="text/plain"),
             Endpoint("GET", "/openapi.json", ANYBODY_KNOWN, self.openapi, dict[str, Any]),
             *endpoints,
@@ -172,7 +173,7 @@ class Application:
 
     def _nothing_there(self, request: Request, endpoints: Mapping[str, object]) -> Response:
         kind, status = ("method_not_allowed", 405) if endpoints else ("not_found", 404)
-        told = problem_document(
+        response = problem_document(
             {
                 "type": f"urn:soorma:problem:{kind.replace('_', '-')}",
                 "title": kind,
@@ -184,8 +185,8 @@ class Application:
         )
         if endpoints:
             methods = {*endpoints, "HEAD"} if "GET" in endpoints else endpoints
-            told.headers.append((b"allow", ", ".join(sorted(methods)).encode()))
-        return told
+            response.headers.append((b"allow", ", ".join(sorted(methods)).encode()))
+        return response
 
     async def _serve_socket(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         socket = self.sockets.get(scope["path"])

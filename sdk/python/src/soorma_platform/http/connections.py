@@ -40,7 +40,7 @@ LINGER_SECONDS = 2.0
 MOST_PASSED_OVER = 1024 * 1024
 """How long, and for how many bytes, the rest of a refused request is read and thrown away."""
 MOST_DESCRIPTORS = 65_536
-TOLD_EVERY = 60.0
+LOG_EVERY = 60.0
 
 log = Log("soorma.http")
 
@@ -153,8 +153,8 @@ class Connection(HttpToolsProtocol):
             target = parse_url(self.url)
             if target.host:
                 host = b"[%b]" % target.host if b":" in target.host else target.host
-                place = b"%b:%d" % (host, target.port) if target.port else host
-                self.headers[:] = [(name, place if name == b"host" else value) for name, value in self.headers]
+                authority = b"%b:%d" % (host, target.port) if target.port else host
+                self.headers[:] = [(name, authority if name == b"host" else value) for name, value in self.headers]
 
     @property
     def _is_too_long(self) -> bool:
@@ -277,14 +277,14 @@ class _Malformed(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._count = 0
-        self._told = -TOLD_EVERY
+        self._logged_at = -LOG_EVERY
 
     def note(self) -> None:
         self._count += 1
         now = time.monotonic()
-        if now - self._told > TOLD_EVERY:
+        if now - self._logged_at > LOG_EVERY:
             log.warning("clients send what is no request of HTTP/1.1, or beyond a bound", requests=self._count)
-            self._told, self._count = now, 0
+            self._logged_at, self._count = now, 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.levelno != logging.WARNING or record.msg not in _OF_CLIENTS
@@ -300,14 +300,14 @@ class _Room:
 
     def __init__(self) -> None:
         self._limit = 1 << 30
-        self._told = -TOLD_EVERY
+        self._logged_at = -LOG_EVERY
 
     def measure(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
+        limit = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+        if soft != resource.RLIM_INFINITY and soft < limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            soft = limit
         self._limit = 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
     def has_place_for(self, number: int) -> bool:
@@ -315,8 +315,8 @@ class _Room:
         if number < self._limit - min(self._limit // 8, 64):
             return True
         now = time.monotonic()
-        if now - self._told > TOLD_EVERY:
-            self._told = now
+        if now - self._logged_at > LOG_EVERY:
+            self._logged_at = now
             log.error(
                 "connections are refused: nearly all descriptors are in use; raise the limit (ulimit -n, or "
                 "LimitNOFILE= of the service), or end who holds so many",

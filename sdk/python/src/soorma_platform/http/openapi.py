@@ -305,5 +305,5 @@ def _links(service: str, endpoint: Endpoint, table: list[Endpoint]) -> dict[str,
 
 
 def _same_scope(endpoint: Endpoint, other: Endpoint) -> dict[str, str]:
-    given, taken = headers_of(endpoint.access), headers_of(other.access)
-    return {f"header.{name}": f"$request.header.{name}" for name in sorted(given.keys() & taken)}
+    passed_on, taken = headers_of(endpoint.access), headers_of(other.access)
+    return {f"header.{name}": f"$request.header.{name}" for name in sorted(passed_on.keys() & taken)}

@@ -139,10 +139,10 @@ class AgentConnection:
             check_name("tenant_id", frame.tenant_id)
         if not 1 <= len(frame.subscriptions) <= MOST_SUBSCRIPTIONS:
             raise InvalidRequest(f"an agent handles 1 to {MOST_SUBSCRIPTIONS} events, not {len(frame.subscriptions)}")
-        for wanted in frame.subscriptions:
-            check_name("type", wanted.type)
-            if wanted.topic != "*":
-                check_topic(wanted.topic)
+        for subscription in frame.subscriptions:
+            check_name("type", subscription.type)
+            if subscription.topic != "*":
+                check_topic(subscription.topic)
         return frame
 
     async def _join(self) -> None:
@@ -163,7 +163,7 @@ class AgentConnection:
     async def _welcome(self) -> None:
         hello, kept = self._hello, list(self._in_hand.values())
         unserved = await self._survey()
-        lines = [_told(one) for one in unserved]
+        lines = [_unserved_line(one) for one in unserved]
         fences, limits = list(self._in_hand), self._committer.limits
         await self._send(Welcome(self._replica, fences, self._lease, limits, lines, PROTOCOL))
         self._is_welcome = True
@@ -334,10 +334,10 @@ class AgentConnection:
 
     async def cancel(self, scope: Scope, plan_id: str) -> None:
         """A plan was cancelled: the agent is told which of its handlers need not go on."""
-        place = (scope.tenant_id, scope.user_id, plan_id)
-        fences = [one.fence for one in self._in_hand.values() if _place(one) == place]
+        key = (scope.tenant_id, scope.user_id, plan_id)
+        fences = [one.fence for one in self._in_hand.values() if _plan_key(one) == key]
         for one in (*self._in_hand.values(), *self._prefetch.filled):
-            if _place(one) == place:
+            if _plan_key(one) == key:
                 one.plan = None  # as it was when it was claimed: where it was not sent yet, it is looked at anew
         if fences and self._is_welcome:  # else its welcome is first, and tells it then
             await self._send(CancelFrame(fences))
@@ -483,7 +483,7 @@ class AgentConnection:
                 self._bell.ring()  # there is room again
 
 
-def _told(one: Unserved) -> str:
+def _unserved_line(one: Unserved) -> str:
     events = "1 event waits" if one.waiting == 1 else f"{one.waiting} events wait"
     topic = "any topic" if one.topic == "*" else one.topic
     return (
@@ -492,7 +492,7 @@ def _told(one: Unserved) -> str:
     )
 
 
-def _place(claimed: Claimed) -> tuple[str, str, str | None]:
+def _plan_key(claimed: Claimed) -> tuple[str, str, str | None]:
     return claimed.tenant_id, claimed.user_id, claimed.plan_id
 
 

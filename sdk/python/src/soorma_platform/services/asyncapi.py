@@ -106,14 +106,14 @@ def _operations() -> dict[str, Any]:
 
 
 def _messages() -> dict[str, Any]:
-    shown = {"event": (Envelope, _EXAMPLE), "cloudevent": (CloudEvent, _CLOUD_EXAMPLE)}
+    kinds = {"event": (Envelope, _EXAMPLE), "cloudevent": (CloudEvent, _CLOUD_EXAMPLE)}
     events = {
         key: {
             **_message(kind),
             "correlationId": {"location": f"$message.payload#/{field}"},
             "examples": [{"payload": example}],
         }
-        for (key, (kind, example)), field in zip(shown.items(), ("correlation_id", "correlationid"), strict=True)
+        for (key, (kind, example)), field in zip(kinds.items(), ("correlation_id", "correlationid"), strict=True)
     }
     events["cloudevent"]["contentType"] = "application/cloudevents+json"
     frames = {_frame(kind): _message(kind) for kind in _frames(AgentFrame, ServiceFrame)}

@@ -1,4 +1,4 @@
-"""The registry as it is told of over HTTP: what the store has of agents and events, with times for people."""
+"""The registry as HTTP shows it: agents and event definitions of the store, with times for people."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Directory:
         """Forgets an instance at once; False if there is no such one alive."""
         return await self._rows.deregister(owner, name, instance)
 
-    async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentPage:
+    async def agents(self, tenant_id: str, filters: AgentFilter, after: int, limit: int) -> AgentPage:
         """Finds agents that are alive and serve the tenant, from behind `after`."""
-        found = await self._rows.agents(tenant_id, wanted, after, limit)
+        found = await self._rows.agents(tenant_id, filters, after, limit)
         return AgentPage([_agent_info(one) for one in found.agents], found.next)
 
     async def agent(self, tenant_id: str, name: str) -> AgentInfo | None:
@@ -81,14 +81,14 @@ class Directory:
 
 def _agent_info(found: AgentState) -> AgentInfo:
     row = found.agent
-    told = row.announcement
+    announcement = row.announcement
     return AgentInfo(
         name=row.name,
         tenant_id=row.tenant_id or None,
-        description=told.description,
-        capabilities=[Capability(one) if isinstance(one, str) else one for one in told.capabilities],
-        events_consumed=told.events_consumed,
-        events_produced=told.events_produced,
+        description=announcement.description,
+        capabilities=[Capability(one) if isinstance(one, str) else one for one in announcement.capabilities],
+        events_consumed=announcement.events_consumed,
+        events_produced=announcement.events_produced,
         announced_at=rfc3339(row.announced_at),
         instances=[_instance_info(one) for one in found.instances],
     )

@@ -215,7 +215,7 @@ class _Events:
         self._lease = lease
         self._is_stopping = is_stopping
         self._agents: set[AgentConnection] = set()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._cancelling: set[asyncio.Task[None]] = set()
         self._turns = asyncio.Lock()
         bus.subscribe(self._hear)
 
@@ -256,7 +256,7 @@ class _Events:
 
         An event's id is its position; whoever sends it as Last-Event-ID resumes behind it.
         """
-        wanted = Filter(
+        filter_ = Filter(
             owner=TENANT_ID.owner(request),
             user_id=USER_ID.user(request),
             topics=_TOPICS.of(request),
@@ -271,7 +271,7 @@ class _Events:
         if after > end:
             raise NotFound(f"the log ends at position {end}, it cannot be read from {after} on")
         await log_from(self._store.log, after, 1)  # HistoryGone before the stream begins
-        reader = LogReader(self._store.log, self._bus, wanted, after, self._turns)
+        reader = LogReader(self._store.log, self._bus, filter_, after, self._turns)
         write = _cloudevent if as_cloudevents else _envelope
         return http.ServerSent(http.follow(reader, "event", write, b"reading from here"))
 
@@ -281,24 +281,24 @@ class _Events:
         The answer is the first event behind the request of its correlation id, response event and response topic.
         """
         event_id, scope = request.name("event_id"), request.scope
-        asked = await self._store.log.event(scope.tenant_id, event_id)
-        if asked is None or asked.user_id != scope.user_id:
+        entry = await self._store.log.event(scope.tenant_id, event_id)
+        if entry is None or entry.user_id != scope.user_id:
             raise NotFound(f"there is no event {event_id!r}")
-        envelope = decode_envelope(asked.envelope)
+        envelope = decode_envelope(entry.envelope)
         if envelope.response_event is None:
             raise NotFound(f"event {event_id!r} asks for no answer: it names no response_event")
         deadline = asyncio.get_running_loop().time() + _TIMEOUT.given(request)
-        found = await self._await_response(scope, asked, envelope, deadline)
+        found = await self._await_response(scope, entry, envelope, deadline)
         return http.json_response({"event": None if found is None else msgspec.Raw(found.envelope.encode())})
 
     async def _await_response(
-        self, scope: Scope, asked: LogEntry, envelope: Envelope, deadline: float
+        self, scope: Scope, request: LogEntry, envelope: Envelope, deadline: float
     ) -> LogEntry | None:
-        after = asked.position
+        after = request.position
         loop = asyncio.get_running_loop()
-        with self._bus.bell(correlation_bell(scope, asked.correlation_id)) as bell:
+        with self._bus.bell(correlation_bell(scope, request.correlation_id)) as bell:
             while True:
-                entries = await self._store.log.correlated(scope, asked.correlation_id, after, CORRELATED_PAGE)
+                entries = await self._store.log.correlated(scope, request.correlation_id, after, CORRELATED_PAGE)
                 for entry in entries:
                     if _ends_wait(entry, envelope):
                         return entry
@@ -376,9 +376,9 @@ class _Events:
             if entry.type == CANCELLED and entry.topic == Topic.PLAN_EVENTS:
                 plan_id = decode_envelope(entry.envelope).plan_id or ""
                 for agent in self._agents:
-                    told = asyncio.create_task(agent.cancel(Scope(entry.tenant_id, entry.user_id), plan_id))
-                    self._telling.add(told)
-                    told.add_done_callback(self._telling.discard)
+                    task = asyncio.create_task(agent.cancel(Scope(entry.tenant_id, entry.user_id), plan_id))
+                    self._cancelling.add(task)
+                    task.add_done_callback(self._cancelling.discard)
 
 
 def _published(kind: str, body: bytes) -> tuple[list[Envelope], bool]:
@@ -412,10 +412,10 @@ def _cloudevent(entry: LogEntry) -> tuple[int, bytes]:
     return entry.position, msgspec.json.encode(to_cloudevent(Event.from_json(entry.envelope)))
 
 
-def _ends_wait(entry: LogEntry, asked: Envelope) -> bool:
+def _ends_wait(entry: LogEntry, request: Envelope) -> bool:
     """Tells whether an event ends the wait: it is the response, or says that there will be none."""
     if entry.type == DEAD_LETTERED and entry.topic == Topic.SYSTEM_EVENTS:
         data = decode(entry.envelope).get("data", {})
-        return bool(data.get("event_id") == asked.id)
-    topic = asked.response_topic or Topic.ACTION_RESULTS
-    return entry.type == asked.response_event and entry.topic == topic
+        return bool(data.get("event_id") == request.id)
+    topic = request.response_topic or Topic.ACTION_RESULTS
+    return entry.type == request.response_event and entry.topic == topic

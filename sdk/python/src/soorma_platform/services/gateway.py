@@ -46,7 +46,7 @@ class Gateway(http.Application):
     `addresses` are those at which the services, and the gateway, listen themselves.
     """
 
-    told = GatewayHealth
+    health_type = GatewayHealth
 
     def __init__(
         self,
@@ -100,14 +100,14 @@ class Gateway(http.Application):
             rows.append(_row(name, service.address, service.status, self._services[name].about))
         text, policy = _template()
         page = text.substitute(rows="".join(rows), version=__version__, store=_store(state.store))
-        told = http.WholeResponse(page.encode(), kind=b"text/html; charset=utf-8")
-        told.headers += [
+        response = http.WholeResponse(page.encode(), kind=b"text/html; charset=utf-8")
+        response.headers += [
             (b"content-security-policy", policy),
             (b"cache-control", b"no-store"),
             (b"x-content-type-options", b"nosniff"),
             (b"referrer-policy", b"no-referrer"),
         ]
-        return told
+        return response
 
     def describe(self) -> bytes:
         """The OpenAPI document of all services, as JSON text."""

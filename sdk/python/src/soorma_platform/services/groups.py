@@ -69,13 +69,13 @@ def group_info(state: GroupState) -> GroupInfo:
             for one in state.subscriptions
         ],
         replicas=[
-            ReplicaInfo(_shown(one.id), one.instance, one.max_concurrency, rfc3339(one.connected_at))
+            ReplicaInfo(_digest(one.id), one.instance, one.max_concurrency, rfc3339(one.connected_at))
             for one in state.replicas
         ],
     )
 
 
-def _shown(replica: str) -> str:
+def _digest(replica: str) -> str:
     """Tells one replica from another, and is not its name: whoever knows that renews its leases."""
     return blake2b(replica.encode(), digest_size=8).hexdigest()
 

@@ -51,12 +51,12 @@ class LogReader:
     Readers that share `turns` read from the store one at a time.
     """
 
-    def __init__(self, log: LogStore, bus: Bus, wanted: Filter, after: int, turns: asyncio.Lock | None = None) -> None:
+    def __init__(self, log: LogStore, bus: Bus, filter_: Filter, after: int, turns: asyncio.Lock | None = None) -> None:
         self.position = after
         self._turns = turns or asyncio.Lock()
         self._log = log
         self._bus = bus
-        self._wanted = wanted
+        self._filter = filter_
         self._queue: deque[LogEntry] = deque()
         self._queued_bytes = 0
         self._heard = after
@@ -93,7 +93,7 @@ class LogReader:
         """What the next pages of the store hold; nothing once the cursor has reached the end, and is live."""
         while page := await self._page():
             self.position = page[-1].position
-            if found := [entry for entry in page if self._wanted.takes(entry)]:
+            if found := [entry for entry in page if self._filter.takes(entry)]:
                 return found
         self._heard = self.position
         self._live = True
@@ -134,7 +134,7 @@ class LogReader:
             return
         self._heard = entries[-1].position
         for entry in entries:
-            if self._wanted.takes(entry):
+            if self._filter.takes(entry):
                 self._queue.append(entry)
                 self._queued_bytes += len(entry.envelope)
         if self._queue:

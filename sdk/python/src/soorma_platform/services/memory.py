@@ -182,13 +182,13 @@ class _Memory:
     async def put(self, request: Request) -> Response:
         """Sets a key. Durable when it is answered."""
         scope, plan_id, key = request.scope, request.name("plan_id"), request.name("key")
-        wanted = http.decode(await request.body(), _put_body)
-        operation = Set(key, wanted.value, wanted.ttl, expected_revision=_expected_revision(request))
+        body = http.decode(await request.body(), _put_body)
+        operation = Set(key, body.value, body.ttl, expected_revision=_expected_revision(request))
         done = await self._one(request, plan_id, operation, request.sent)
         if not isinstance(done, Committed):
             return done
-        revision, expires = done.plans[0].revision, None if wanted.ttl is None else done.at + round(wanted.ttl * 1000)
-        entry = _told(scope, plan_id, key, wanted.value, revision, done.at, expires)
+        revision, expires = done.plans[0].revision, None if body.ttl is None else done.at + round(body.ttl * 1000)
+        entry = _entry_of(scope, plan_id, key, body.value, revision, done.at, expires)
         return http.WholeResponse(_encode(entry), tag=b'"%d"' % revision)
 
     async def delete(self, request: Request) -> Response:
@@ -267,10 +267,9 @@ class _Memory:
         """Lists the plans of a user that hold something, by id."""
         scope, size = request.scope, _LIMIT.size(request)
         status = _STATUS.of(request)
-        wanted = None if status == "any" else status
         stalled = _STALLED.of(request) == "true"
         after = _AFTER_PLAN.of(request) or ""
-        rows = await self._plans.list(scope, after, size.to_read, wanted, stalled=stalled)
+        rows = await self._plans.list(scope, after, size.to_read, None if status == "any" else status, stalled=stalled)
         page, following = size.cut(rows, lambda row: row.plan_id)
         return http.json_response(PlanPage([_plan_info(row) for row in page], following))
 
@@ -342,10 +341,10 @@ def _expected_revision(request: Request) -> int | None:
 
 def _entry(scope: Scope, plan_id: str, row: EntryRow) -> Entry:
     value = msgspec.Raw(row.value.encode())
-    return _told(scope, plan_id, row.key, value, row.revision, row.updated_at, row.expires_at)
+    return _entry_of(scope, plan_id, row.key, value, row.revision, row.updated_at, row.expires_at)
 
 
-def _told(
+def _entry_of(
     scope: Scope, plan_id: str, key: str, value: msgspec.Raw, revision: int, at: int, expires_at: int | None
 ) -> Entry:
     return Entry(

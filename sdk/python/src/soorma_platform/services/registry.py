@@ -115,14 +115,14 @@ class _Registry:
 
         In the order in which they first announced themselves.
         """
-        wanted = AgentFilter(
+        filters = AgentFilter(
             name=_NAME.of(request),
             capability=_CAPABILITY.of(request),
             consumes=_CONSUMES.of(request),
             produces=_PRODUCES.of(request),
         )
         tenant_id, after = _tenant(request), _AFTER_AGENT.given(request)
-        return http.json_response(await self._directory.agents(tenant_id, wanted, after, _LIMIT.given(request)))
+        return http.json_response(await self._directory.agents(tenant_id, filters, after, _LIMIT.given(request)))
 
     async def agent(self, request: Request) -> Response:
         """Tells of an agent that is alive and serves the tenant; its own goes before one that serves all."""
@@ -191,13 +191,13 @@ class _Registry:
         """Defines a version of an event type. The same again is fine; other content needs another version."""
         owner, event_type, version = request.principal.owner, request.name("type"), _version(request)
         body = http.decode(await request.body(), _definition)
-        wanted = EventDefinition(
+        definition = EventDefinition(
             event_type, check_topic(body.topic), version, body.description, body.schema, body.check
         )
-        check_definition(wanted)
-        if wanted.schema is not None:
-            await self._payloads.check_schema(f"the schema of event {event_type!r}", wanted.schema)
-        found = await self._directory.define(owner, wanted)
+        check_definition(definition)
+        if definition.schema is not None:
+            await self._payloads.check_schema(f"the schema of event {event_type!r}", definition.schema)
+        found = await self._directory.define(owner, definition)
         self._payloads.forget()
         return http.json_response(found)
 

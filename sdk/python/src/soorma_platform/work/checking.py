@@ -122,8 +122,8 @@ class Apart:
             return CheckResult(
                 unusable=f"{request.what} takes more than {LONGEST_SECONDS:.0f} s to be read; make it simpler"
             )
-        told = f"it must be checked within {LONGEST_SECONDS:.0f} s; make it smaller, or its schema simpler"
-        return CheckResult(misfit=Misfit("", told))
+        reason = f"it must be checked within {LONGEST_SECONDS:.0f} s; make it smaller, or its schema simpler"
+        return CheckResult(misfit=Misfit("", reason))
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

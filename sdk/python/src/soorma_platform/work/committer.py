@@ -165,7 +165,7 @@ class Committer:
                     await self._check_reads(command)
             committed = await self._apply(command)
         except Conflict as conflict:
-            stale = [ReservedKey(command.scope, *place) for place in conflict.details.pop("stale", ())]
+            stale = [ReservedKey(command.scope, *key) for key in conflict.details.pop("stale", ())]
             if not stale or has_turn is False or reservations.would_wait_for_itself(fence, cause, stale):
                 raise
             was_reserved = reservations.holds(fence, stale)
@@ -197,9 +197,9 @@ class Committer:
         """The small ones of these keys as they are now: the handler that runs again need not ask for them."""
         found: list[FreshEntry] = []
         for plan_id in {key.plan_id for key in keys}:
-            wanted = {key.key for key in keys if key.plan_id == plan_id}
-            entries = (await self._store.plans.get(scope, plan_id, wanted)).entries
-            for key in wanted:
+            names = {key.key for key in keys if key.plan_id == plan_id}
+            entries = (await self._store.plans.get(scope, plan_id, names)).entries
+            for key in names:
                 row = entries.get(key)
                 if row is None:
                     found.append((plan_id, key, 0, 0, None, None))

@@ -45,7 +45,7 @@ class Rule(msgspec.Struct, frozen=True):
         return await self.schema.misfit(b"null" if event.data is msgspec.UNSET else bytes(event.data))
 
 
-_Place: TypeAlias = tuple[str, str, str | None]
+_RuleKey: TypeAlias = tuple[str, str, str | None]
 """tenant, type of the event, the schema it names"""
 
 
@@ -59,7 +59,7 @@ class PayloadCheck:
     def __init__(self, registry: RegistryStore, mode: Mode = "enforce") -> None:
         self._registry = registry
         self._mode = mode
-        self._rules: dict[_Place, tuple[float, Rule | None]] = {}
+        self._rules: dict[_RuleKey, tuple[float, Rule | None]] = {}
         self._schemas: dict[str, Check] = {}
         self._apart = Apart()
 
@@ -70,10 +70,10 @@ class PayloadCheck:
             if time.monotonic() - since > TURN_SECONDS:
                 await asyncio.sleep(0)
                 since = time.monotonic()
-            place = (tenant_id, event.type, event.payload_schema_name)
-            until, rule = self._rules.get(place, (0.0, None))
+            key = (tenant_id, event.type, event.payload_schema_name)
+            until, rule = self._rules.get(key, (0.0, None))
             if time.monotonic() >= until:
-                rule = await self._read(place)
+                rule = await self._read(key)
             if rule is not None and (misfit := await rule.misfit(event)) is not None:
                 self._tell(rule, event, misfit, tenant_id, f"event {index + 1} of {len(events)}, " * (len(events) > 1))
 
@@ -111,11 +111,11 @@ class PayloadCheck:
             schema=f"{rule.type}@{rule.version}",
         )
 
-    async def _read(self, place: _Place) -> Rule | None:
-        rule = await self._find(*place)
+    async def _read(self, key: _RuleKey) -> Rule | None:
+        rule = await self._find(*key)
         if len(self._rules) >= MOST_RULES:
             self._rules.clear()
-        self._rules[place] = (time.monotonic() + FRESH_SECONDS, rule)
+        self._rules[key] = (time.monotonic() + FRESH_SECONDS, rule)
         return rule
 
     async def _find(self, tenant_id: str, event_type: str, named: str | None) -> Rule | None:

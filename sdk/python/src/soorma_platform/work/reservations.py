@@ -157,11 +157,11 @@ class Reservations:
         turn = self._turns.get(fence)
         if turn is None:
             turn = self._turns[fence] = Turn(fence, owner, next(self._ages), trace_id)
-        wanted = turn.keys.union(keys)
+        needed = turn.keys.union(keys)
         if turn.waiting is not None:
             return await asyncio.shield(turn.waiting)  # sent twice: one of them waits for both
-        if not (turn.granted and wanted == turn.keys):
-            self._begin(self._lines.enter(turn, wanted))
+        if not (turn.granted and needed == turn.keys):
+            self._begin(self._lines.enter(turn, needed))
         if turn.granted:
             self._prolong(turn)
             return True

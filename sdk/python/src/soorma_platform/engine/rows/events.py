@@ -81,7 +81,7 @@ class KnownIds(msgspec.Struct):
     """fingerprints of events in the log"""
     timers: dict[str, TimerRow] = {}
     """timers that wait"""
-    asked: set[str] = set()
+    looked_up: set[str] = set()
     """all ids that were looked for"""
 
 

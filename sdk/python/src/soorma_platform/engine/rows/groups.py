@@ -51,7 +51,7 @@ class UntakenRow(NamedTuple):
     size: int
 
     @property
-    def place(self) -> Cursor:
+    def cursor(self) -> Cursor:
         """Where it stands."""
         return Cursor(self.at, self.position)
 
@@ -62,7 +62,7 @@ class UntakenNeed(Need):
     None of them, where the group that was asked for before has no new ones.
     """
 
-    wanted: list[Subscription]
+    subscriptions: list[Subscription]
     within: int
     after: Cursor | None
     limit: int

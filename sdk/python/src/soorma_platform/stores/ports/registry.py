@@ -50,7 +50,7 @@ class RegistryStore(Protocol):
         """Forgets an instance at once; False if there is no such one alive."""
         ...
 
-    async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentsSeen:
+    async def agents(self, tenant_id: str, filters: AgentFilter, after: int, limit: int) -> AgentsSeen:
         """Finds agents with a living instance that serve the tenant, from behind `after`."""
         ...
 

@@ -74,8 +74,8 @@ def take_back(connection: apsw.Connection, now: int, subscriptions: Collection[i
         eldest: dict[tuple[int, str], int] = {}
         for row in rows:
             if row.lane is not None:
-                place = (row.group_id, row.lane)
-                eldest[place] = min(row.position, eldest.get(place, row.position))
+                key = (row.group_id, row.lane)
+                eldest[key] = min(row.position, eldest.get(key, row.position))
         for (group, lane), position in eldest.items():
             execute(connection, "demote", group, lane, position)
             execute(connection, "lead_free_lane", group, lane, now)
@@ -105,9 +105,9 @@ class Ending(NamedTuple):
     is_over: bool = False
 
 
-def ending(connection: apsw.Connection, place: tuple[str | None, str, str, str], *, drop: bool) -> Ending | None:
-    """Begins to end a subscription; `place` is a tenant (None: any), group, type and topic. None without such a one."""
-    found = _subscription.one(connection, *place)
+def ending(connection: apsw.Connection, names: tuple[str | None, str, str, str], *, drop: bool) -> Ending | None:
+    """Begins to end a subscription, if there is one of that tenant (None: any), group, type and topic."""
+    found = _subscription.one(connection, *names)
     if found is None:
         return None
     return Ending(found.id, found.group_id, drop)

@@ -14,7 +14,7 @@ _kept = Select("clock", Kept)
 _keep = Change("keep_clock", Kept)
 
 _UNSETTLED = f"nothing that has expired is removed for {SETTLING_SECONDS / 60:.0f} minutes"
-_TOLD = {
+_MESSAGES = {
     ("jumped", True): (log.warning, f"the system clock jumped ahead: {_UNSETTLED}; leases and delays are not moved"),
     ("jumped", False): (log.warning, f"the system clock jumped back: {_UNSETTLED}; leases and delays are not moved"),
     ("slept", True): (log.info, f"the machine slept: {_UNSETTLED}"),
@@ -32,7 +32,7 @@ class RecordClock(Clock):
         """whether the row is to be written as soon as may be"""
         self._kept_at = 0
         self.keep(connection)
-        self.tell()
+        self.report()
 
     def keep(self, connection: apsw.Connection, *, is_closed: bool = False) -> None:
         """Writes the row, inside the writer's transaction."""
@@ -45,10 +45,10 @@ class RecordClock(Clock):
         if self.is_old or self.read().uptime - self._kept_at >= 1000 * KEPT_SECONDS:
             self.keep(connection)
 
-    def tell(self) -> bool:
+    def report(self) -> bool:
         """Logs what was noticed since the last time; whether there was anything."""
         noticed, self.noticed = self.noticed, []
         for jump in noticed:
-            tell, message = _TOLD[jump.what, jump.seconds > 0]
-            tell(message, seconds=round(jump.seconds, 3))
+            write, message = _MESSAGES[jump.what, jump.seconds > 0]
+            write(message, seconds=round(jump.seconds, 3))
         return bool(noticed)

@@ -33,8 +33,8 @@ def replay(writing: Writing, row: Replayed) -> None:
     if letter.parked:
         execute(connection, "unpark", row.at, letter.position, letter.group_id)
     else:
-        place = (letter.group_id, row.subscription_id, letter.position, letter.lane)
-        execute(connection, "replay_delivery", *place, row.at)
+        delivery = (letter.group_id, row.subscription_id, letter.position, letter.lane)
+        execute(connection, "replay_delivery", *delivery, row.at)
     writing.notice.groups.add(letter.group_id)
 
 

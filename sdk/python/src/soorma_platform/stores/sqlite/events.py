@@ -68,24 +68,24 @@ def load_audience(loading: Loading, topic: str, kind: str, lanes: Collection[str
         audience.subscribers[topic, kind] = rows
     for row in rows:
         for lane in lanes:
-            if (place := (row.group_id, lane)) not in audience.looked_at:
-                audience.looked_at.add(place)
-                if value(connection, "lane_is_busy", *place):
-                    audience.busy.add(place)
+            if (lane_key := (row.group_id, lane)) not in audience.looked_at:
+                audience.looked_at.add(lane_key)
+                if value(connection, "lane_is_busy", *lane_key):
+                    audience.busy.add(lane_key)
 
 
 def load_known(loading: Loading, event_id: str) -> None:
     """What an event id stands for already: mostly nothing."""
-    known, place = loading.found.part(KnownIds), (loading.scope.tenant_id, event_id)
-    if event_id in known.asked:
+    known, key = loading.found.part(KnownIds), (loading.scope.tenant_id, event_id)
+    if event_id in known.looked_up:
         return
-    known.asked.add(event_id)
-    found = _known.one(loading.connection, *place)
+    known.looked_up.add(event_id)
+    found = _known.one(loading.connection, *key)
     if found is None:
         return
     if found.fingerprint is not None:
         known.published[event_id] = found.fingerprint
-    elif timer := _timer.one(loading.connection, *place):
+    elif timer := _timer.one(loading.connection, *key):
         known.timers[event_id] = timer
 
 
@@ -97,8 +97,8 @@ def write(writing: Writing, row: EventRow) -> None:
         _insert_delivery.run(connection, position, delivery)
         notice.groups.add(delivery.group_id)
     scope = row.scope
-    place = (position, scope.tenant_id, scope.user_id)
-    notice.entries.append(LogEntry(*place, row.topic, row.type, row.correlation_id, row.envelope))
+    owner = (position, scope.tenant_id, scope.user_id)
+    notice.entries.append(LogEntry(*owner, row.topic, row.type, row.correlation_id, row.envelope))
 
 
 class SqliteLog:
@@ -121,9 +121,9 @@ class SqliteLog:
             return event.one(connection, tenant_id, event_id)
 
     async def correlated(self, scope: Scope, correlation_id: str, after: int, limit: int) -> list[LogEntry]:
-        asked = (correlation_id, after, scope.tenant_id, scope.user_id, limit)
+        parameters = (correlation_id, after, scope.tenant_id, scope.user_id, limit)
         with self._connections.reads() as connection:
-            entries, _ = correlated.page(connection, *asked, size=_size)
+            entries, _ = correlated.page(connection, *parameters, size=_size)
             return entries
 
 

@@ -41,8 +41,8 @@ def examine(database: Path, seconds: float | None) -> Examination:
 def use(database: Path) -> Use:
     """The process named in the lock file, and the size of the write-ahead log."""
     log = database.with_name(f"{database.name}-wal")
-    place = database.resolve()  # its lock lies beside it, not beside a link to it
-    lock = place.with_name(f"{place.name}.lock")
+    path = database.resolve()  # its lock lies beside it, not beside a link to it
+    lock = path.with_name(f"{path.name}.lock")
     try:
         pid = int(lock.read_text("ascii"))
     except (FileNotFoundError, NotADirectoryError, ValueError):

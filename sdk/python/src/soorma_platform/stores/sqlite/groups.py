@@ -107,8 +107,8 @@ class SqliteGroups:
     async def unsubscribe(
         self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
     ) -> EndedSubscription | None:
-        place = (among(owner), group, event_type, topic)
-        found = await self._connections.change(lambda tx: aside.ending(tx, place, drop=drop))
+        subscription = (among(owner), group, event_type, topic)
+        found = await self._connections.change(lambda tx: aside.ending(tx, subscription, drop=drop))
         if found is None:
             return None
         if found.subscription in self._prefetches.served(found.group):
@@ -165,7 +165,7 @@ def load_untaken(loading: Loading, need: UntakenNeed) -> None:
     """Events that nobody took, in the order of their places."""
     connection, group = loading.connection, loading.found.part(GroupFound)
     old = {(one.type, one.topic) for one in group.subscriptions if not one.joining}
-    kinds = {one.type for one in need.wanted if (one.type, one.topic) not in old}
+    kinds = {one.type for one in need.subscriptions if (one.type, one.topic) not in old}
     if not kinds:
         return
     since = Cursor(loading.moment.uptime - need.within, 0)
@@ -184,15 +184,15 @@ def _untaken_from(
         return rows, len(rows) < need.limit
     most = max(need.limit // len(kinds), need.least)
     found = [_untaken_of_type.all(connection, *start, most, kind) for kind in kinds]
-    rows = sorted((row for of_kind in found for row in of_kind), key=_place)
-    if cut := [of_kind[-1].place for of_kind in found if len(of_kind) == most]:  # behind these there may be others
+    rows = sorted((row for of_kind in found for row in of_kind), key=_cursor)
+    if cut := [of_kind[-1].cursor for of_kind in found if len(of_kind) == most]:  # behind these there may be others
         end = min(cut)
-        return [row for row in rows if row.place <= end], False
+        return [row for row in rows if row.cursor <= end], False
     return rows, True
 
 
-def _place(row: UntakenRow) -> Cursor:
-    return row.place
+def _cursor(row: UntakenRow) -> Cursor:
+    return row.cursor
 
 
 def join(writing: Writing, row: GroupJoined) -> None:
@@ -208,8 +208,8 @@ def join(writing: Writing, row: GroupJoined) -> None:
 def take(writing: Writing, row: Taken) -> None:
     """Delivers an event that nobody took."""
     subscription = row.group.ids[row.by.type, row.by.topic]
-    place = (row.group.id, subscription, row.position, row.lane, row.ready_at)
-    execute(writing.connection, "insert_taken", *place)
+    delivery = (row.group.id, subscription, row.position, row.lane, row.ready_at)
+    execute(writing.connection, "insert_taken", *delivery)
     execute(writing.connection, "mark_taken", row.position)
     writing.notice.groups.add(row.group.id)
 

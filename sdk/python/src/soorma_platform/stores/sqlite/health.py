@@ -42,7 +42,7 @@ class SqliteHealth:
     def look_at_clock(self) -> None:
         clock = self._connections.clock
         clock.look()
-        if clock.tell():
+        if clock.report():
             clock.is_old = True
 
     def clock(self) -> ClockStanding:

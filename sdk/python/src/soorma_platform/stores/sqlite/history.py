@@ -22,18 +22,18 @@ def load(loading: Loading, need: OldestNeed) -> None:
     found.plan = _plan.one(connection, need.plan)
     if found.plan is None or found.plan.incarnation != need.incarnation:
         return
-    place = (need.plan, need.incarnation)
+    life = (need.plan, need.incarnation)
     found.rows = _whole_revisions(connection, need)
     for key in {row.key for row in found.rows if row.key is not None}:
-        found.bases[key] = value(connection, "base", *place, key)
+        found.bases[key] = value(connection, "base", *life, key)
 
 
 def _whole_revisions(connection: apsw.Connection, need: OldestNeed) -> list[HistoryRow]:
-    place = (need.plan, need.incarnation)
-    rows, more = _oldest.page(connection, *place, _FAR, need.limit, size=text_size, most=need.size)
+    life = (need.plan, need.incarnation)
+    rows, more = _oldest.page(connection, *life, _FAR, need.limit, size=text_size, most=need.size)
     if more or len(rows) == need.limit:
         last = rows[-1].revision
-        rows = [row for row in rows if row.revision < last] or _oldest.all(connection, *place, last, -1)
+        rows = [row for row in rows if row.revision < last] or _oldest.all(connection, *life, last, -1)
     return rows
 
 
@@ -44,13 +44,13 @@ def text_size(row: HistoryRow) -> int:
 
 def trim(writing: Writing, row: TrimmedHistory) -> None:
     """Removes the oldest rows of a history, and keeps the values that they led to."""
-    connection, place = writing.connection, (row.plan, row.incarnation)
+    connection, life = writing.connection, (row.plan, row.incarnation)
     for key, text in row.values.items():
         if text is None:
-            execute(connection, "remove_base", *place, key)
+            execute(connection, "remove_base", *life, key)
         else:
-            execute(connection, "put_base", *place, key, text)
-    execute(connection, "trim_history", *place, row.until)
+            execute(connection, "put_base", *life, key, text)
+    execute(connection, "trim_history", *life, row.until)
     execute(connection, "raise_horizon", row.until, row.freed, row.plan)
 
 

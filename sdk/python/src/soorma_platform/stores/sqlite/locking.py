@@ -120,10 +120,10 @@ def _is_at(handle: IO[str], path: Path) -> bool:
 def _holder_of(descriptor: int) -> str:
     """Who holds the lock of a file, as the kernel tells (proc_locks(5))."""
     there = os.fstat(descriptor)
-    place = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
+    inode = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
     with suppress(OSError):
         for line in Path("/proc/locks").read_text("ascii").splitlines():
             parts = line.split()
-            if "FLOCK" in parts and place in parts and "->" not in parts:
+            if "FLOCK" in parts and inode in parts and "->" not in parts:
                 return parts[4]
     return "unknown"

@@ -68,25 +68,25 @@ def is_fork(connection: apsw.Connection, plan: PlanRow) -> bool:
 
 def origin(connection: apsw.Connection, plan: PlanRow, revision: int | None) -> Origin:
     """What a plan that is to be a fork begins with: what another held at a revision."""
-    asked = plan.revision if revision is None else revision
-    if not plan.horizon <= asked <= plan.revision:
-        return Origin(plan, asked)
-    keys = keys_at(connection, plan, asked, Range())
-    return Origin(plan, asked, keys.entries, keys.pasts)
+    at = plan.revision if revision is None else revision
+    if not plan.horizon <= at <= plan.revision:
+        return Origin(plan, at)
+    keys = keys_at(connection, plan, at, Range())
+    return Origin(plan, at, keys.entries, keys.pasts)
 
 
 def _pasts(connection: apsw.Connection, plan: PlanRow, revision: int, keys: list[str]) -> list[KeyPast]:
     if not keys:
         return []
-    place = (plan.id, plan.incarnation)
-    pasts = {key: KeyPast(key, [], value(connection, "base", *place, key)) for key in keys}
-    wanted = set(keys)
-    for row in _keys_history.each(connection, *place, revision, msgspec.json.encode(keys).decode()):
-        if row.key not in wanted:
+    life = (plan.id, plan.incarnation)
+    pasts = {key: KeyPast(key, [], value(connection, "base", *life, key)) for key in keys}
+    unfinished = set(keys)
+    for row in _keys_history.each(connection, *life, revision, msgspec.json.encode(keys).decode()):
+        if row.key not in unfinished:
             continue
         pasts[row.key].rows.append(row)
         if row.op in FRESH:
-            wanted.discard(row.key)
-            if not wanted:
+            unfinished.discard(row.key)
+            if not unfinished:
                 break  # the rest of the history need not be read
     return list(pasts.values())

@@ -37,7 +37,7 @@ IN_BASES = -1
 _FAR = 1 << 62
 
 
-class _Place(NamedTuple):
+class _Life(NamedTuple):
     """Under what the rows of a plan are kept."""
 
     plan: int | None
@@ -62,8 +62,8 @@ _actions = Select("actions", HistoryRow)
 _insert_plan = Change("insert_plan", Scope, PlanRow)
 _update_plan = Change("update_plan", PlanRow)
 _count_change = Change("count_change", PlanRow)
-_put_entry = Change("put_entry", _Place, _Held, EntryRow)
-_insert_history = Change("insert_history", _Place, HistoryRow)
+_put_entry = Change("put_entry", _Life, _Held, EntryRow)
+_insert_history = Change("insert_history", _Life, HistoryRow)
 _add_chore = Change("add_chore", "kind", "plan", "incarnation", "position", "timer")
 
 
@@ -100,19 +100,19 @@ def state_of(
     state = PlanState(row, {}, [])
     if row.id is None:
         return state
-    place, now = (row.id, row.incarnation), moment.wall
+    life, now = (row.id, row.incarnation), moment.wall
     for key in keys:
-        if found := _entry.one(connection, *place, key):
+        if found := _entry.one(connection, *life, key):
             state.entries[key] = found
     if moment.is_settled:
-        for key in values(connection, "expired_keys_of_plan", *place, now):
-            if key not in state.entries and (found := _entry.one(connection, *place, key)):
+        for key in values(connection, "expired_keys_of_plan", *life, now):
+            if key not in state.entries and (found := _entry.one(connection, *life, key)):
                 state.entries[key] = found
             state.expired.append(key)
-    elif row.keys and (hidden := _hidden.one(connection, *place, now)):
+    elif row.keys and (hidden := _hidden.one(connection, *life, now)):
         state.hidden = hidden
     if is_counted:
-        state.live_keys = value(connection, "count_live_entries", *place, now)
+        state.live_keys = value(connection, "count_live_entries", *life, now)
     return state
 
 
@@ -146,19 +146,19 @@ def write(writing: Writing, change: PlanChange) -> None:
         _count_change.run(connection, row)
     else:
         _update_plan.run(connection, row)
-    place = _Place(row.id, row.incarnation)
+    life = _Life(row.id, row.incarnation)
     if change.cleared or change.is_overgrown:
         _add_chores(connection, change)
     for key in change.removals:
-        execute(connection, "remove_entry", *place, key)
+        execute(connection, "remove_entry", *life, key)
     if change.puts:
-        _put_entry.many(connection, [(place, _held(entry, change), entry) for entry in change.puts.values()])
+        _put_entry.many(connection, [(life, _held(entry, change), entry) for entry in change.puts.values()])
     for key, text in change.bases.items():
-        execute(connection, "put_base", *place, key, text)
+        execute(connection, "put_base", *life, key, text)
     for undo in change.compensations:
-        sagas.put.run(connection, *place, undo)
+        sagas.put.run(connection, *life, undo)
     if change.history:
-        _insert_history.many(connection, [(place, done) for done in change.history])
+        _insert_history.many(connection, [(life, done) for done in change.history])
 
 
 def _add_chores(connection: apsw.Connection, change: PlanChange) -> None:
@@ -219,8 +219,8 @@ class SqlitePlans:
     async def list(
         self, scope: Scope, after: str, limit: int, status: str | None = None, *, stalled: bool = False
     ) -> builtins.list[PlanRow]:
-        asked = (scope.tenant_id, scope.user_id, after, self._connections.now(), status, stalled, limit)
-        return await self._connections.overview.look(lambda connection: _live_plans.all(connection, *asked))
+        parameters = (scope.tenant_id, scope.user_id, after, self._connections.now(), status, stalled, limit)
+        return await self._connections.overview.look(lambda connection: _live_plans.all(connection, *parameters))
 
     async def history(
         self, scope: Scope, plan_id: str, key: str | None, after: int | None, until: int | None, limit: int
@@ -275,13 +275,13 @@ def _whole_revisions(
     connection: apsw.Connection, plan: PlanRow, key: str | None, bounds: tuple[int, int], limit: int
 ) -> list[HistoryRow]:
     """About `limit` rows, none of whose revisions is cut."""
-    place = (plan.id, plan.incarnation)
-    rows, more = _history.page(connection, *place, *bounds, key, limit, size=text_size)
+    life = (plan.id, plan.incarnation)
+    rows, more = _history.page(connection, *life, *bounds, key, limit, size=text_size)
     if more or len(rows) == limit:
         last = rows[-1].revision
         rows = [row for row in rows if row.revision < last]
         if not rows:
-            rows = _history.all(connection, *place, last - 1, last, key, -1)
+            rows = _history.all(connection, *life, last - 1, last, key, -1)
     return rows
 
 

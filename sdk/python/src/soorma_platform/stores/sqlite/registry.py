@@ -67,7 +67,7 @@ class SqliteRegistry:
         def job(connection: apsw.Connection) -> InstanceRow | None:
             moment = connections.clock.read()
             row = _heard.one(connection, kept(owner), name, instance, moment.wall, moment.uptime)
-            return row and _seen(row, moment.shown)
+            return row and _seen(row, moment.to_wall)
 
         return await connections.change(job, durable=False)
 
@@ -81,12 +81,12 @@ class SqliteRegistry:
 
         return await self._connections.change(job)
 
-    async def agents(self, tenant_id: str, wanted: AgentFilter, after: int, limit: int) -> AgentsSeen:
+    async def agents(self, tenant_id: str, filters: AgentFilter, after: int, limit: int) -> AgentsSeen:
         now = self._connections.clock.read()
 
         def look(connection: apsw.Connection) -> AgentsSeen:
-            asked = (tenant_id, after, *msgspec.structs.astuple(wanted), now.uptime, limit + 1)
-            rows, more = _agents.page(connection, *asked, size=_announcement_size)
+            parameters = (tenant_id, after, *msgspec.structs.astuple(filters), now.uptime, limit + 1)
+            rows, more = _agents.page(connection, *parameters, size=_announcement_size)
             page = rows[:limit]
             following = page[-1].id if more or len(rows) > limit else None
             return AgentsSeen([_state(connection, row, now) for row in page], following)
@@ -113,8 +113,8 @@ class SqliteRegistry:
         self, owner: Owner, event_type: str | None, topic: str | None, after: str, limit: int
     ) -> DefinitionsSeen:
         def look(connection: apsw.Connection) -> DefinitionsSeen:
-            asked = (kept(owner), after, event_type, topic, limit + 1)
-            rows, more = _definitions.page(connection, *asked, size=_schema_size)
+            parameters = (kept(owner), after, event_type, topic, limit + 1)
+            rows, more = _definitions.page(connection, *parameters, size=_schema_size)
             page = rows[:limit]
             following = page[-1].type if more or len(rows) > limit else None
             return DefinitionsSeen([_defined(connection, row) for row in page], following)
@@ -123,15 +123,15 @@ class SqliteRegistry:
 
 
 def _state(connection: apsw.Connection, row: AgentRow, now: Moment) -> AgentState:
-    return AgentState(row, [_seen(one, now.shown) for one in _instances.all(connection, row.id, now.uptime)])
+    return AgentState(row, [_seen(one, now.to_wall) for one in _instances.all(connection, row.id, now.uptime)])
 
 
-def _seen(row: InstanceRow, shown: Callable[[int], int]) -> InstanceRow:
+def _seen(row: InstanceRow, to_wall: Callable[[int], int]) -> InstanceRow:
     """The instance with the end of its place as users see it, by the wall clock.
 
     Within SAME_MS that is when it was last said to be: two looks tell the same, unless the wall clock has jumped.
     """
-    until, said = shown(row.expires_at), row.heard_at + row.ttl
+    until, said = to_wall(row.expires_at), row.heard_at + row.ttl
     row.expires_at = said if abs(until - said) < SAME_MS else until
     return row
 
@@ -178,12 +178,12 @@ def announce(writing: Writing, row: Announced) -> None:
 
 def _put_traits(connection: apsw.Connection, agent: int, row: Announced) -> None:
     execute(connection, "remove_traits", agent)
-    told = row.announcement
-    capabilities = [one if isinstance(one, str) else one.name for one in told.capabilities]
+    announcement = row.announcement
+    capabilities = [one if isinstance(one, str) else one.name for one in announcement.capabilities]
     for kind, names in (
         ("capability", capabilities),
-        ("consumes", told.events_consumed),
-        ("produces", told.events_produced),
+        ("consumes", announcement.events_consumed),
+        ("produces", announcement.events_produced),
     ):
         for name in names:
             execute(connection, "add_trait", agent, kind, name)

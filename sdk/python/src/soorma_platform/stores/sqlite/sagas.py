@@ -26,13 +26,13 @@ def load(loading: Loading, need: SagasNeed) -> None:
 
 def load_one(loading: Loading, plan: PlanRow, registered: Collection[str], lane: str | None) -> None:
     """The saga of a plan, and what has to be known before its next compensation is published, in the plan's lane."""
-    connection, place = loading.connection, (plan.id, plan.incarnation)
-    following = _next.one(connection, *place)
-    texts = {one: value(connection, "registered_compensation", *place, one) for one in registered}
+    connection, life = loading.connection, (plan.id, plan.incarnation)
+    following = _next.one(connection, *life)
+    texts = {one: value(connection, "registered_compensation", *life, one) for one in registered}
     loading.found.part(SagasFound).of[plan.plan_id] = Saga(
         following,
-        _under_way.one(connection, *place),
-        value(connection, "count_compensations", *place),
+        _under_way.one(connection, *life),
+        value(connection, "count_compensations", *life),
         {event_id: text for event_id, text in texts.items() if text is not None},
     )
     if following is not None:

@@ -60,7 +60,7 @@ class Select(Generic[R]):
         return [make(*row) for row in rows]
 
     def each(self, connection: apsw.Connection, *values: Any) -> Iterator[R]:
-        """The rows one after the other, read as far as they are wanted."""
+        """The rows one after the other, read as far as they are needed."""
         make = self._make or self._compile(connection)
         return (make(*row) for row in connection.execute(SQL[self.name], values))
 
@@ -96,18 +96,18 @@ class Change:
         self._bind = _binder(name, SQL[name], sources)
         CHANGES.append(self)
 
-    def run(self, connection: apsw.Connection, *given: Any) -> None:
+    def run(self, connection: apsw.Connection, *parameters: Any) -> None:
         """Runs it."""
-        connection.execute(SQL[self.name], self._bind(*given))
+        connection.execute(SQL[self.name], self._bind(*parameters))
 
-    def many(self, connection: apsw.Connection, given: Iterable[tuple[Any, ...]]) -> None:
+    def many(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
         """Runs it once for each."""
         bind = self._bind
-        connection.executemany(SQL[self.name], [bind(*each) for each in given])
+        connection.executemany(SQL[self.name], [bind(*each) for each in rows])
 
-    def value(self, connection: apsw.Connection, *given: Any) -> Any:
+    def value(self, connection: apsw.Connection, *parameters: Any) -> Any:
         """Runs it, and tells the one column that it returns; None if it changed no row."""
-        return _only(connection.execute(SQL[self.name], self._bind(*given)))
+        return _only(connection.execute(SQL[self.name], self._bind(*parameters)))
 
 
 def value(connection: apsw.Connection, name: str, *values: Any) -> Any:
@@ -124,9 +124,9 @@ def _only(cursor: apsw.Cursor) -> Any:
     return found
 
 
-def values(connection: apsw.Connection, name: str, *given: Any) -> list[Any]:
+def values(connection: apsw.Connection, name: str, *parameters: Any) -> list[Any]:
     """The one column of all rows of a query."""
-    return [found for (found,) in connection.execute(SQL[name], given)]
+    return [found for (found,) in connection.execute(SQL[name], parameters)]
 
 
 def execute(connection: apsw.Connection, name: str, *values: Any) -> None:
@@ -191,9 +191,9 @@ def _decoder(kind: type[Any]) -> Callable[[str], Any]:
 
 def _binder(name: str, sql: str, sources: tuple[str | type[Any], ...]) -> Callable[..., tuple[Any, ...]]:
     """A function of the sources that makes the tuple of the statement's parameters, in their order."""
-    wanted = list(dict.fromkeys(re.findall(r"(?<!:):(\w+)", sql)))
+    names = list(dict.fromkeys(re.findall(r"(?<!:):(\w+)", sql)))
     bound = []
-    for parameter in wanted:
+    for parameter in names:
         paths = (_path(f"source{number}", source, parameter) for number, source in enumerate(sources))
         path = next((path for path in paths if path is not None), None)
         if path is None:

@@ -26,12 +26,12 @@ def load(loading: Loading, need: StepNeed) -> None:
     """Whether a step was recorded before, and how many were."""
     if (delivery := loading.found.part(InHand).delivery) is None:
         return
-    place = (delivery.group_id, delivery.position)
-    found = _so_far.one(loading.connection, *place)
+    delivery_key = (delivery.group_id, delivery.position)
+    found = _so_far.one(loading.connection, *delivery_key)
     steps = loading.found.part(StepsFound)
     if found is not None:
         steps.count, steps.size = found.count, found.size
-    steps.recorded = value(loading.connection, "step", *place, need.name, need.occurrence)
+    steps.recorded = value(loading.connection, "step", *delivery_key, need.name, need.occurrence)
 
 
 def write(writing: Writing, row: StepRow) -> None:

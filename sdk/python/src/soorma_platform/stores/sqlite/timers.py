@@ -50,8 +50,8 @@ class SqliteTimers:
         return min(left) / 1000 if left else None
 
     async def list(self, scope: Scope, plan_id: str | None, after: int, limit: int) -> builtins.list[TimerRow]:
-        asked = (scope.tenant_id, scope.user_id, after, plan_id, limit)
-        return await self._connections.overview.look(lambda connection: _of_user.all(connection, *asked))
+        parameters = (scope.tenant_id, scope.user_id, after, plan_id, limit)
+        return await self._connections.overview.look(lambda connection: _of_user.all(connection, *parameters))
 
 
 def load(loading: Loading, need: TimersNeed) -> None:

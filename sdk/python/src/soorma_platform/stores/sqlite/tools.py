@@ -32,8 +32,8 @@ class SqliteTools:
         return _named(self.database, DATA)
 
     def owns(self, file: Path) -> bool:
-        places = (self.database, self.database.resolve())
-        parts = [part for place in places for part in _named(place, (*DATA, LOCK))]
+        paths = (self.database, self.database.resolve())
+        parts = [part for path in paths for part in _named(path, (*DATA, LOCK))]
         is_same = file.exists() and self.exists() and file.samefile(self.database)
         return is_same or file.resolve() in [part.resolve() for part in parts]
 
@@ -66,13 +66,13 @@ class SqliteTools:
         return contents
 
     def restore(self, file: Path, tell: Tell) -> Restored:
-        place = self.database.resolve()  # where a platform's lock lies: not beside a link to it
-        aside = place.with_name(f"{place.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
-        with _held(self.database, leave=False), _beside(place) as partial:
+        path = self.database.resolve()  # where a platform's lock lies: not beside a link to it
+        aside = path.with_name(f"{path.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
+        with _held(self.database, leave=False), _beside(path) as partial:
             contents = _copy(file, partial, tell)
             backup.check_schema(partial, file)
             backup.begin_again(partial)
-            kept = backup.put_in_place(place, partial, aside)
+            kept = backup.put_in_place(path, partial, aside)
         return Restored(contents, self.database.stat().st_size, aside if kept else None)
 
     def remove(self) -> list[Path]:
@@ -83,8 +83,8 @@ class SqliteTools:
         return there
 
 
-def _named(place: Path, ends: tuple[str, ...]) -> list[Path]:
-    return [place.with_name(place.name + end) for end in ends]
+def _named(path: Path, ends: tuple[str, ...]) -> list[Path]:
+    return [path.with_name(path.name + end) for end in ends]
 
 
 def _copy(source: Path, target: Path, tell: Tell) -> Contents:
@@ -105,9 +105,9 @@ def _held(database: Path, *, leave: bool = True) -> Iterator[RecordLock]:
 
 
 @contextmanager
-def _beside(place: Path) -> Iterator[Path]:
+def _beside(path: Path) -> Iterator[Path]:
     """A name beside a file, for what takes its place once it is whole. No failure leaves it."""
-    partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
     finally:

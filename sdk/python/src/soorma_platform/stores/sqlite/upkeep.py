@@ -178,7 +178,7 @@ def _lightest(sizes: list[int | None]) -> int:
     return len(sizes)
 
 
-def _changed(connection: apsw.Connection, query: str, *given: int) -> int:
+def _changed(connection: apsw.Connection, query: str, *parameters: int) -> int:
     before = connection.total_changes()
-    execute(connection, query, *given)
+    execute(connection, query, *parameters)
     return connection.total_changes() - before

@@ -219,11 +219,11 @@ class Writer:
             jobs += more
         return jobs, False
 
-    def _flush(self, wanted: bool) -> None:
+    def _flush(self, is_durable: bool) -> None:
         """Whether the next commit waits until it is on the disk, and all before it."""
-        if wanted is not self._flushing:
-            self.connection.pragma("synchronous", "full" if wanted else "normal")
-            self._flushing = wanted
+        if is_durable is not self._flushing:
+            self.connection.pragma("synchronous", "full" if is_durable else "normal")
+            self._flushing = is_durable
 
     def _commit(self, batch: list[_Ticket]) -> bool:
         """Whether the batch was committed; if not, each of its tickets holds the error and nothing was written."""
