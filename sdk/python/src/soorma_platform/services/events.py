@@ -50,7 +50,7 @@ from soorma_platform.services.log import Filter, LogReader
 from soorma_platform.services.timers import timer_endpoints
 from soorma_platform.stores.ports import Store
 from soorma_platform.work.committer import Committer
-from soorma_platform.work.past import log_from
+from soorma_platform.work.history import log_from
 
 LONGEST_WAIT = 60
 CANCELLED = "plan.cancelled"

@@ -16,7 +16,7 @@ from soorma_common.names import All, Owner
 from soorma_platform.buses.protocol import Bus
 from soorma_platform.engine.rows.events import LogEntry
 from soorma_platform.stores.ports.log import LogStore
-from soorma_platform.work.past import log_from
+from soorma_platform.work.history import log_from
 
 PAGE = 500
 MOST_NEWS = 100

@@ -58,7 +58,7 @@ from soorma_platform.services.watch import PlanReader
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.plans import PlanStore
 from soorma_platform.work.committer import Committer
-from soorma_platform.work.past import history_of, value_at, values_at
+from soorma_platform.work.history import history_of, value_at, values_at
 
 _COLLAPSED = 1_000_000
 

@@ -22,7 +22,7 @@ from soorma_platform.engine.rows.plans import (
     PlanState,
 )
 from soorma_platform.stores.ports.plans import HistoryPage, KeysAt, ValueAt
-from soorma_platform.stores.sqlite import events, past, sagas
+from soorma_platform.stores.sqlite import events, revisions, sagas
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.history import text_size
 from soorma_platform.stores.sqlite.statements import Change, Select, execute, value, values
@@ -85,7 +85,7 @@ def load(loading: Loading, need: PlansNeed) -> None:
             state.last_timer = value(connection, "last_timer")
         if (fork := need.forks.get(plan_id)) is not None:
             source, revision = fork
-            state.origin = past.origin(connection, plan_row(connection, scope, source, moment.wall), revision)
+            state.origin = revisions.origin(connection, plan_row(connection, scope, source, moment.wall), revision)
 
 
 def plan_row(connection: apsw.Connection, scope: Scope, plan_id: str, now: int) -> PlanRow:
@@ -229,7 +229,7 @@ class SqlitePlans:
 
         def look(connection: apsw.Connection) -> HistoryPage:
             plan = plan_row(connection, scope, plan_id, now)
-            kept = plan.horizon - 1 if past.is_fork(connection, plan) else plan.horizon
+            kept = plan.horizon - 1 if revisions.is_fork(connection, plan) else plan.horizon
             start = kept if after is None else after
             rows = _whole_revisions(connection, plan, key, (start, _FAR if until is None else until), limit)
             return HistoryPage(plan, start, rows)
@@ -255,7 +255,7 @@ class SqlitePlans:
             entry = _entry.one(connection, plan.id, plan.incarnation, key)
             if entry is not None and entry.revision < revision:
                 return ValueAt(plan, entry, None)  # it was not written since
-            return ValueAt(plan, None, past.key_at(connection, plan, revision, seq, key))
+            return ValueAt(plan, None, revisions.key_at(connection, plan, revision, seq, key))
 
         return await self._connections.overview.look(look)  # the key's last change may lie many revisions back
 
@@ -265,7 +265,7 @@ class SqlitePlans:
 
         def look(connection: apsw.Connection) -> KeysAt:
             plan = plan_row(connection, scope, plan_id, now)
-            found = past.keys_at(connection, plan, revision, past.Range(after, least, below, limit))
+            found = revisions.keys_at(connection, plan, revision, revisions.Range(after, least, below, limit))
             return KeysAt(plan, found.entries, found.pasts, found.following)
 
         return await self._connections.overview.look(look)

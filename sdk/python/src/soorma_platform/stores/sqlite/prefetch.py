@@ -16,7 +16,7 @@ from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.suspects import Trial, Turn
 from soorma_platform.stores.ports.deliveries import LARGEST_CLAIM, Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Survey
-from soorma_platform.stores.sqlite import aside, claims, deaths
+from soorma_platform.stores.sqlite import claims, deaths, subscriptions
 from soorma_platform.stores.sqlite.statements import value, values
 
 NEVER = 1 << 62
@@ -104,7 +104,9 @@ class Prefetches:
         self._unserved.pop(group, None)
         if not served:
             return Survey([], more=False)
-        found, unserved = aside.survey(connection, self._clock().uptime, aside.patterns.all(connection, group), served)
+        found, unserved = subscriptions.survey(
+            connection, self._clock().uptime, subscriptions.patterns.all(connection, group), served
+        )
         if unserved:
             self._unserved[group] = unserved
         return found
@@ -129,7 +131,7 @@ class Prefetches:
         if now >= self._lapse_at:
             concerned |= self._free_lapsed(connection, now)
         for group in concerned & self._unserved.keys():
-            aside.set_aside(connection, now, self._unserved[group])
+            subscriptions.set_aside(connection, now, self._unserved[group])
         shares = dict.fromkeys(self._requested, LARGEST_CLAIM)
         for group in concerned:
             prefetches = self._of_group.get(group, ())

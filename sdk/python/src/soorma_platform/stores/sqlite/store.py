@@ -31,7 +31,7 @@ from soorma_platform.stores.sqlite import (
 from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.database import FailuresNamed, connect, migrate
-from soorma_platform.stores.sqlite.hands import SqliteDeliveries
+from soorma_platform.stores.sqlite.delivery_port import SqliteDeliveries
 from soorma_platform.stores.sqlite.health import SqliteHealth
 from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
 from soorma_platform.stores.sqlite.prefetch import Prefetches

@@ -1,7 +1,8 @@
-"""What nobody serves: deliveries of types that no connected replica of their group has a handler for.
+"""Subscriptions that no connected replica of their group serves, and those that are ended.
 
-Such a one is set aside, out of its lane, so that what waits behind it goes on. When its type is served again it takes
-its place in the lane, in the order of the log. Nothing is set aside while all replicas are away.
+A delivery of one that nobody serves is set aside, out of its lane, so that what waits behind it goes
+on. When it is served again, the delivery takes its place in the lane, in the order of the log.
+Nothing is set aside while all replicas are away.
 """
 
 from __future__ import annotations
