@@ -76,7 +76,7 @@ def _boot_id() -> str | None:
         return None
 
 
-class Kept(NamedTuple):
+class ClockRow(NamedTuple):
     """The clock as it is kept in the record: its times, and when that was by the machine's clocks. In milliseconds."""
 
     uptime: int
@@ -114,10 +114,10 @@ class _Look(NamedTuple):
     """the uptime at which they have agreed for long enough"""
 
 
-class Clock:
+class RecordTime:
     """Tells the time of a record. It has to be looked at about each second, by one thread; any may read it."""
 
-    def __init__(self, readings: Readings, kept: Kept | None = None) -> None:
+    def __init__(self, readings: Readings, kept: ClockRow | None = None) -> None:
         """Begins a new record's time, or goes on with a record's that was `kept`."""
         self._readings, self._wall, self._awake = readings, readings.wall, readings.awake
         self.jumps = 0
@@ -196,11 +196,13 @@ class Clock:
         """Seconds for which nothing that has expired by the wall clock is removed; 0 where it is."""
         return max(0, self._look.settled_from - self.read().uptime) / 1000
 
-    def kept(self, *, is_closed: bool) -> Kept:
+    def kept(self, *, is_closed: bool) -> ClockRow:
         """The clock as it is to be kept in the record."""
         now, boot = self.read(), self._readings.boot
         since_boot = None if boot is None else _ms(self._readings.since_boot())
-        return Kept(now.uptime, now.steady, now.wall, self._look.settled_from - _SETTLING, is_closed, boot, since_boot)
+        return ClockRow(
+            now.uptime, now.steady, now.wall, self._look.settled_from - _SETTLING, is_closed, boot, since_boot
+        )
 
 
 def _ms(seconds: float) -> int:

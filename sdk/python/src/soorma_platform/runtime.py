@@ -24,8 +24,8 @@ from soorma_platform.http.asgi import AsgiApp
 from soorma_platform.http.connections import (
     IDLE_SECONDS,
     AgentSocket,
-    Connection,
-    State,
+    ClientConnection,
+    SharedState,
     measure_room,
 )
 from soorma_platform.logs import Log
@@ -143,7 +143,7 @@ class _Server(uvicorn.Server):
             access_log=False,
             lifespan="off",
             loop="none",
-            http=Connection,
+            http=ClientConnection,
             ws=AgentSocket,
             ws_ping_interval=None,  # an agent whose handler blocks renews its leases from a thread instead
             ws_per_message_deflate=False,
@@ -155,7 +155,7 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
         )
         super().__init__(config)
-        self.server_state = State(touch)
+        self.server_state = SharedState(touch)
         self._end = asyncio.Event()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -165,7 +165,7 @@ class _Server(uvicorn.Server):
         while not await self.on_tick(0):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):
+                if isinstance(connection, ClientConnection):
                     connection.look(now)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._end.wait(), TICK_SECONDS)

@@ -21,7 +21,7 @@ MANY = 1_000
 
 
 class Need(msgspec.Struct):
-    """What is to be loaded before a command is decided. What was found is a part of `Found`."""
+    """What is to be loaded before a command is decided. What was found is a part of `Snapshot`."""
 
     @property
     def rows(self) -> int:
@@ -29,7 +29,7 @@ class Need(msgspec.Struct):
         return 1
 
 
-class Found:
+class Snapshot:
     """What was loaded inside the transaction that will write the decision, at a moment of the store's clock."""
 
     __slots__ = ("_parts", "moment")
@@ -77,7 +77,7 @@ class Command(Protocol[T]):
         """What is to be loaded, in this order: a loader sees what those before it have found."""
         ...
 
-    def decide(self, found: Found) -> Decision[T]:
+    def decide(self, found: Snapshot) -> Decision[T]:
         """Decides, or raises the error that refuses it as a whole.
 
         A pure function: it may be called again with what is found later.

@@ -15,7 +15,7 @@ from soorma_common.names import Scope
 from soorma_common.operations import ENDINGS, AnyEnding, Complete, Fail, argument
 from soorma_common.times import rfc3339
 from soorma_common.topics import Topic
-from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.publishing import addressed, lane_of, publish
 from soorma_platform.engine.rows.dead_letters import LetterRow
 from soorma_platform.engine.rows.deliveries import DeliveryRow
@@ -90,7 +90,7 @@ class ReportStalled:
         events = [(self._event_id, Topic.SYSTEM_EVENTS.value, STALLED)]
         return [PlansNeed({self._plan_id: set()}), EventsNeed(events, {lane} if lane else set())]
 
-    def decide(self, found: Found) -> Decision[None]:
+    def decide(self, found: Snapshot) -> Decision[None]:
         row = found.part(PlansFound).states[self._plan_id].row
         if row.revision != self._revision or row.status not in MOVING or row.stalled == self._revision:
             return Decision(None)

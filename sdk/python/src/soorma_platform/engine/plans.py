@@ -37,7 +37,7 @@ from soorma_common.operations import (
 )
 from soorma_platform.engine import forks, semaphores
 from soorma_platform.engine.moments import Moment
-from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
+from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, LoadedPlan, PlanChange, PlanRow
 from soorma_platform.engine.rows.sagas import WAITS, CompensationRow
 
 SEQ_ROOM = 10_000
@@ -58,7 +58,7 @@ class PlanEditor:
     """
 
     def __init__(
-        self, state: PlanState, *, moment: Moment, limits: Limits, cause: Cause, group_id: int | None = None
+        self, state: LoadedPlan, *, moment: Moment, limits: Limits, cause: Cause, group_id: int | None = None
     ) -> None:
         self._moment = moment
         self._now = now = moment.wall

@@ -11,7 +11,7 @@ from soorma_common.events import Envelope, encode_envelope, plan_of
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
-from soorma_platform.engine.commands import Found, Writes
+from soorma_platform.engine.commands import Snapshot, Writes
 from soorma_platform.engine.rows.events import Audience, EventRow, KnownIds, NewDelivery, SubscriptionRow
 
 
@@ -54,7 +54,7 @@ def filled(event: Envelope, now: int, limits: Limits | None) -> tuple[Envelope, 
 
 
 def publish(
-    event: Envelope, scope: Scope, found: Found, limits: Limits | None, *, outlives: bool = False
+    event: Envelope, scope: Scope, found: Snapshot, limits: Limits | None, *, outlives: bool = False
 ) -> EventRow | None:
     """The log row and deliveries of a placed event; None if just this event is in the log already.
 

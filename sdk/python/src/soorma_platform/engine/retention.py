@@ -9,7 +9,7 @@ import msgspec
 
 from soorma_common.limits import Limits
 from soorma_common.names import All, Owner
-from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.history import replay
 from soorma_platform.engine.plans import ROW_OVERHEAD
 from soorma_platform.engine.rows.history import OldestFound, OldestNeed, TrimmedHistory
@@ -66,7 +66,7 @@ class TrimHistory:
     def needs(self) -> list[Need]:
         return [OldestNeed(self._plan, self._incarnation, STEP, STEP_BYTES)]
 
-    def decide(self, found: Found) -> Decision[bool]:
+    def decide(self, found: Snapshot) -> Decision[bool]:
         oldest = found.part(OldestFound)
         if oldest.plan is None or oldest.plan.incarnation != self._incarnation:
             return _over

@@ -27,7 +27,7 @@ def short_lease(lease: int) -> int:
     return max(lease // LEASE_SHARE, min(lease, SHORTEST_LEASE))
 
 
-class Turn(Enum):
+class TrialTurn(Enum):
     """What a replica may take now."""
 
     NOTHING = auto()
@@ -48,25 +48,25 @@ class Trial:
 
     def turn(
         self, replica: str, now: int, lease: int, *, idle: bool, testing: Collection[str], standing: Collection[str]
-    ) -> Turn:
+    ) -> TrialTurn:
         """What a replica of the group may take, while a suspect is ready.
 
         `idle`: nothing is in its process's hands. `testing` are the replicas that have a suspect in hand, `standing`
         all of the group.
         """
         if replica in testing:
-            return Turn.NOTHING
+            return TrialTurn.NOTHING
         if self._quiescing not in standing:
             self._quiescing = None
         self._move(now, lease)
         if self._resting:
-            return Turn.WORK_FIRST if idle else Turn.WORK
+            return TrialTurn.WORK_FIRST if idle else TrialTurn.WORK
         if idle:
-            return Turn.SUSPECT
+            return TrialTurn.SUSPECT
         if testing or self._quiescing not in (None, replica):
-            return Turn.WORK
+            return TrialTurn.WORK
         self._quiescing = replica
-        return Turn.NOTHING
+        return TrialTurn.NOTHING
 
     def began(self) -> None:
         """A suspect was taken."""

@@ -48,7 +48,7 @@ class Health(msgspec.Struct):
     store: StoreHealth
 
 
-class Socket(NamedTuple):
+class SocketEndpoint(NamedTuple):
     """What serves a WebSocket, and whom it lets in."""
 
     access: frozenset[Access]
@@ -75,7 +75,7 @@ class Application:
         name: str,
         endpoints: Iterable[Endpoint],
         health: HealthStore,
-        sockets: Mapping[str, Socket] | None = None,
+        sockets: Mapping[str, SocketEndpoint] | None = None,
         metrics: Metrics | None = None,
         about: str = "",
     ) -> None:

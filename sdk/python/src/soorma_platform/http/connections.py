@@ -45,7 +45,7 @@ LOG_EVERY = 60.0
 log = Log("soorma.http")
 
 
-class State(ServerState):
+class SharedState(ServerState):
     """What the connections of a server share. `touch` is called for whatever comes in."""
 
     def __init__(self, touch: Callable[[], None]) -> None:
@@ -57,14 +57,14 @@ class _Beyond(Exception):
     """What was read is beyond a bound."""
 
 
-class Connection(HttpToolsProtocol):
+class ClientConnection(HttpToolsProtocol):
     """A connection of a client, with bounds. Whoever serves calls `look` every second.
 
     What is done here is done for each request: so most is worked out by `look`, from what uvicorn knows. `scope` is new
     with each request, and the `cycle` of that scope is there when its headers are whole.
     """
 
-    def __init__(self, config: Config, server_state: State, app_state: dict[str, Any], _loop: Any = None) -> None:
+    def __init__(self, config: Config, server_state: SharedState, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._touch = server_state.touch
         self._chunks = self._chunks_seen = 0
@@ -227,7 +227,7 @@ class Connection(HttpToolsProtocol):
 class _Remainder(asyncio.Protocol):
     """Reads the rest of a refused request, and throws it away."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._bytes = 0
 
@@ -253,7 +253,7 @@ _TOO_LARGE = (
 class AgentSocket(WebSocketsSansIOProtocol):
     """A WebSocket that names the limit when it is closed for a message that is too large (1009)."""
 
-    def __init__(self, config: Config, server_state: State, app_state: dict[str, Any], _loop: Any = None) -> None:
+    def __init__(self, config: Config, server_state: SharedState, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._touch = server_state.touch
         self.conn = _Protocol(extensions=[], max_size=LARGEST_FRAME, logger=self.logger)

@@ -79,7 +79,7 @@ class Text(Parameter, frozen=True):
         return check_name(self.name, text) if self.is_name and text is not None else text
 
 
-class Word(Parameter, frozen=True):
+class Choice(Parameter, frozen=True):
     """One of a few words; the first is the default."""
 
     words: tuple[str, ...] = ()

@@ -39,7 +39,7 @@ from soorma_platform import http
 from soorma_platform.buses.protocol import Bus, correlation_bell
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.rows.events import LogEntry
-from soorma_platform.http import ANYBODY_KNOWN, TENANT_ID, USER_ID, Endpoint, Request, Response, Socket
+from soorma_platform.http import ANYBODY_KNOWN, TENANT_ID, USER_ID, Endpoint, Request, Response, SocketEndpoint
 from soorma_platform.http.asgi import WebSocket
 from soorma_platform.identity import Access, Principal
 from soorma_platform.metrics import Metrics
@@ -132,15 +132,15 @@ _TOPICS = http.Names("topics", "Of these topics only, separated by commas.", che
 _TYPES = http.Names("types", "Of these types only, separated by commas.", lambda name: check_name("type", name))
 _CORRELATION = http.Text("correlation_id", "Of this correlation id only.")
 _FROM_NOW = http.Number("after", "From behind this position of the log; without it from now on.")
-_FORMAT = http.Word("format", "How each event is told.", ("envelope", "cloudevents"))
+_FORMAT = http.Choice("format", "How each event is told.", ("envelope", "cloudevents"))
 _TIMEOUT = http.Number("timeout", "Seconds to wait.", most=LONGEST_WAIT, default=30)
-_AWAITED = http.Word("awaited", "Whether the sender waits for the response to this request.", ("false", "true"))
+_AWAITED = http.Choice("awaited", "Whether the sender waits for the response to this request.", ("false", "true"))
 _GROUP = http.Text("group", "Of this group only.")
 _AFTER_LETTER = http.Number("after", "From behind this dead letter: `next` of the page before.", default=0)
 _LIMIT = http.page_limit(most=100)
 _NUMBER = http.Number("number", "The dead letter.")
-_TOPIC = http.Word("topic", "The topic of the subscription; * for any.", ("*", *Topic))
-_WAITING = http.Word("waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop"))
+_TOPIC = http.Choice("topic", "The topic of the subscription; * for any.", ("*", *Topic))
+_WAITING = http.Choice("waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop"))
 _LAST_ID = http.Header("Last-Event-ID", "Resume behind this position.", r"^[0-9]{1,18}$")
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _OF_TENANT = frozenset({Access.TENANT, Access.OPERATOR})
@@ -191,7 +191,7 @@ def event_service(
             Endpoint("GET", "/asyncapi.json", ANYBODY_KNOWN, faces.asyncapi, dict[str, Any]),
         ],
         store.health,
-        {"/v1/events/connect": Socket(_AGENTS, faces.connect)},
+        {"/v1/events/connect": SocketEndpoint(_AGENTS, faces.connect)},
         metrics,
         about=__doc__ or "",
     )  # fmt: skip

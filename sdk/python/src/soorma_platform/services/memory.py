@@ -68,10 +68,10 @@ _PREFIX = http.Text("prefix", "Only keys that begin with this text.", is_name=Fa
 _AFTER_KEY = http.Text("after", "From behind this key: `next` of the page before.")
 _AFTER_PLAN = http.Text("after", "From behind this plan: `next` of the page before.")
 _AFTER_ACTION = http.Number("after", "From behind this action: `next` of the page before.", default=0)
-_VALUES = http.Word("values", "Whether to tell the values too.", ("true", "false"))
-_STATUS = http.Word("status", "Plans of this status only.", ("any", *STATUSES))
+_VALUES = http.Choice("values", "Whether to tell the values too.", ("true", "false"))
+_STATUS = http.Choice("status", "Plans of this status only.", ("any", *STATUSES))
 _REVISION = http.Number("revision", "As it was after this revision of the plan.")
-_STALLED = http.Word(
+_STALLED = http.Choice(
     "stalled", "Only plans that were reported as stalled, and have not moved since.", ("false", "true")
 )
 _SINCE = http.Number("after", "From behind this revision; without it from the oldest one kept.")

@@ -124,7 +124,7 @@ class HiddenKeys(NamedTuple):
     size: int
 
 
-class PlanState(msgspec.Struct):
+class LoadedPlan(msgspec.Struct):
     """What the store has of a plan: its row, those of the asked keys, and, if asked, the count of live keys."""
 
     row: PlanRow
@@ -162,7 +162,7 @@ class PlansNeed(Need):
 class PlansFound(msgspec.Struct):
     """Plans that were found, or would be made."""
 
-    states: dict[str, PlanState] = {}
+    states: dict[str, LoadedPlan] = {}
 
 
 class PlanChange(msgspec.Struct):

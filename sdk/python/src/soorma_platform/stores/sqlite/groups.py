@@ -41,11 +41,11 @@ from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.overview import standings
 from soorma_platform.stores.sqlite.owners import among, kept
 from soorma_platform.stores.sqlite.prefetch import Prefetches
-from soorma_platform.stores.sqlite.statements import Change, Select, execute, value
+from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 
-class _Aside(NamedTuple):
+class _AsideCount(NamedTuple):
     subscription_id: int
     waiting: int
 
@@ -56,10 +56,10 @@ _untaken_of_type = Select("untaken_of_type", UntakenRow)
 _groups = Select("groups", GroupRow)
 _subscriptions = Select("group_subscription_rows", SubscriptionState)
 _replicas = Select("group_replicas", ReplicaRow)
-_aside = Select("aside_by_subscription", _Aside)
+_aside = Select("aside_by_subscription", _AsideCount)
 _dead_letters = Select("dead_letters", LetterState)
-_upsert_subscription = Change("upsert_subscription", "group_id", "seen_at", "seen_uptime", Subscription)
-_insert_replica = Change("insert_replica", "group_id", "process", "connected_at", "heard_at", Replica)
+_upsert_subscription = Mutation("upsert_subscription", "group_id", "seen_at", "seen_uptime", Subscription)
+_insert_replica = Mutation("insert_replica", "group_id", "process", "connected_at", "heard_at", Replica)
 
 
 class SqliteGroups:
@@ -118,8 +118,8 @@ class SqliteGroups:
         return EndedSubscription(found.removed, is_served=False)
 
     def _end_some(
-        self, connection: apsw.Connection, before: subscriptions.Ending
-    ) -> tuple[subscriptions.Ending, Notice]:
+        self, connection: apsw.Connection, before: subscriptions.SubscriptionEnd
+    ) -> tuple[subscriptions.SubscriptionEnd, Notice]:
         return subscriptions.end_some(connection, self._connections.clock.read(), before)
 
     async def seen(self, subscription_ids: builtins.list[int]) -> None:

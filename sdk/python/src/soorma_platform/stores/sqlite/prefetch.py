@@ -13,7 +13,7 @@ import apsw
 
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.notices import Notice
-from soorma_platform.engine.suspects import Trial, Turn
+from soorma_platform.engine.suspects import Trial, TrialTurn
 from soorma_platform.stores.ports.deliveries import LARGEST_CLAIM, Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Survey
 from soorma_platform.stores.sqlite import claims, deaths, subscriptions
@@ -177,24 +177,24 @@ class Prefetches:
         if trial is None:
             return claims.claim(connection, now, prefetch, share)
         match self._turn(connection, now.uptime, prefetch, trial):
-            case Turn.NOTHING:
+            case TrialTurn.NOTHING:
                 return []
-            case Turn.SUSPECT:
+            case TrialTurn.SUSPECT:
                 return self._claim_suspect(connection, now, prefetch, trial)
-            case Turn.WORK_FIRST:
+            case TrialTurn.WORK_FIRST:
                 claimed = claims.claim(connection, now, prefetch, share)
                 return claimed or self._claim_suspect(connection, now, prefetch, trial)
             case _:
                 return claims.claim(connection, now, prefetch, share)
 
-    def _turn(self, connection: apsw.Connection, now: int, prefetch: Prefetch, trial: Trial) -> Turn:
+    def _turn(self, connection: apsw.Connection, now: int, prefetch: Prefetch, trial: Trial) -> TrialTurn:
         standing = self._of_group.get(prefetch.group_id, ())
         testing = {one.replica for one in standing if one.is_testing}
         if prefetch.replica in testing:
-            return Turn.NOTHING
+            return TrialTurn.NOTHING
         if claims.newest_suspect(connection, now, prefetch) is None:
             self._end_trial(connection, prefetch.group_id)
-            return Turn.WORK
+            return TrialTurn.WORK
         return trial.turn(
             prefetch.replica,
             now,

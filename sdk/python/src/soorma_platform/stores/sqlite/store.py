@@ -38,7 +38,7 @@ from soorma_platform.stores.sqlite.prefetch import Prefetches
 from soorma_platform.stores.sqlite.statements import execute
 from soorma_platform.stores.sqlite.upkeep import SqliteUpkeep
 from soorma_platform.stores.sqlite.vitals import Vitals
-from soorma_platform.stores.sqlite.writer import Writer
+from soorma_platform.stores.sqlite.writer import GroupCommitter
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class SqliteStore:
             lock.close()
             raise
         prefetches = Prefetches(own.read, lease)
-        writer = Writer(writing, path, on_commit, prefetches)
+        writer = GroupCommitter(writing, path, on_commit, prefetches)
         connections = Connections(path, reading, writer, own)
         return cls(connections, prefetches, SqliteHealth(connections, Vitals(path)), lock)
 

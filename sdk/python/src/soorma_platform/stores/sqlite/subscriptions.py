@@ -95,7 +95,7 @@ def survey(
     return Survey(found, more), unserved
 
 
-class Ending(NamedTuple):
+class SubscriptionEnd(NamedTuple):
     """A subscription that is being ended, in steps that each look at a range of all deliveries."""
 
     subscription: int
@@ -106,15 +106,17 @@ class Ending(NamedTuple):
     is_over: bool = False
 
 
-def ending(connection: apsw.Connection, names: tuple[str | None, str, str, str], *, drop: bool) -> Ending | None:
+def ending(
+    connection: apsw.Connection, names: tuple[str | None, str, str, str], *, drop: bool
+) -> SubscriptionEnd | None:
     """Begins to end a subscription, if there is one of that tenant (None: any), group, type and topic."""
     found = _subscription.one(connection, *names)
     if found is None:
         return None
-    return Ending(found.id, found.group_id, drop)
+    return SubscriptionEnd(found.id, found.group_id, drop)
 
 
-def end_some(connection: apsw.Connection, now: Moment, before: Ending) -> tuple[Ending, Notice]:
+def end_some(connection: apsw.Connection, now: Moment, before: SubscriptionEnd) -> tuple[SubscriptionEnd, Notice]:
     """The next step. In the last, the subscription itself goes."""
     rows = _waiting.all(connection, before.subscription, before.cursor, RANGE)
     for row in rows:

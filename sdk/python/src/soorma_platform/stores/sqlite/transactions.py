@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import apsw
 
 from soorma_common.names import Owner, Scope
-from soorma_platform.engine.commands import Found, Need
+from soorma_platform.engine.commands import Need, Snapshot
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.notices import Notice
 
@@ -25,7 +25,7 @@ class Loading:
         self.connection = connection
         self.whose = whose
         self.moment = moment
-        self.found = Found(moment)
+        self.found = Snapshot(moment)
         self.is_repeated = False
         """whether nothing else has to be loaded"""
 
@@ -61,7 +61,7 @@ def load(
     needs: Iterable[Need],
     moment: Moment,
     loaders: Mapping[type[Any], Loader],
-) -> Found:
+) -> Snapshot:
     """What a command has to look at, as it stands inside the transaction."""
     loading = Loading(connection, whose, moment)
     for need in needs:

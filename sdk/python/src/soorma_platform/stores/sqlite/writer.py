@@ -64,7 +64,7 @@ class _Ticket:
             self.future.set_exception(self.error)
 
 
-class Writer:
+class GroupCommitter:
     """Runs jobs in order, many to a transaction; each job's caller hears of it once it is durable."""
 
     def __init__(
