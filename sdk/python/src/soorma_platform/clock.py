@@ -15,11 +15,13 @@ from soorma_platform.engine.moments import SETTLING_SECONDS, Moment
 JUMP_SECONDS = 2.0
 """By how much the wall clock may stray from the others before that is a jump: more than NTP corrects by slewing."""
 REFERENCE_SECONDS = 60.0
-"""How often the wall clock is taken as right again: one that is slewed strays less than JUMP_SECONDS in that time."""
+"""Time after which the wall clock is taken as right again: one that is slewed strays less than
+JUMP_SECONDS in it."""
 STANDSTILL_SECONDS = 10.0
 """Between two looks, at most this much counts as uptime: a process that was frozen for longer did not run."""
 KEPT_SECONDS = 60.0
-"""How often the clock is to be kept in the record: a process that dies has run on for as long at most."""
+"""Time after which the clock is written to the record again: a process that dies has run on for as
+long at most."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SETTLING = round(1000 * SETTLING_SECONDS)

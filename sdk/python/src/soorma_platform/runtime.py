@@ -46,7 +46,7 @@ from soorma_platform.work.upkeep import Upkeep
 UPKEEP_SECONDS = 1.0
 GRACE_SECONDS = 1
 TICK_SECONDS = 1.0
-"""How often a server looks at its connections, and at the date that responses bear."""
+"""Time after which a server looks at its connections again, and at the date that responses bear."""
 
 log = Log("soorma")
 

@@ -49,7 +49,10 @@ _NULL = msgspec.Raw(b"null")
 
 
 class CommitOutcome(msgspec.Struct):
-    """What came of a commit. One that was made before `is_replay`, and has published nothing now."""
+    """The outcome of a commit.
+
+    With `is_replay` it was made before, and has published nothing now.
+    """
 
     committed: Committed
     topics: list[str] = []
@@ -156,7 +159,7 @@ class ApplyCommit:
         return need
 
     def _needs_of_events(self, plans: PlansNeed) -> list[Need]:
-        """What is published, timed or taken back; also what that says of its plans."""
+        """Collects what is published, timed or taken back; adds to `plans` what that needs."""
         commit = self.commit
         timed, published = list(commit.timers), list(commit.events)
         undoing: list[Envelope] = []
@@ -257,7 +260,7 @@ class ApplyCommit:
         return committed, changed
 
     def _live_on(self, writes: Writes, editor: PlanEditor, found: Snapshot) -> None:
-        """What follows of the end of a plan, and of what was registered for it."""
+        """Publishes what follows from the end of a plan, and keeps what was registered for it."""
         endings.publish_endings(writes, editor, self.scope, found, self._limits)
         for timer in editor.deadlines:
             if timed := set_timer(timer, self.scope, found, self._limits, incarnation=editor.row.incarnation):

@@ -103,7 +103,7 @@ def _last(deaths: int) -> str:
 
 
 class _Trace(msgspec.Struct):
-    """What a change remembers of the event that it was made for."""
+    """The parts of an event that a change made for it remembers."""
 
     id: str | None = None
     correlation_id: str | None = None
@@ -114,7 +114,7 @@ _traces = msgspec.json.Decoder(_Trace)
 
 
 class Became(Enum):
-    """What became of a delivery whose attempt has failed."""
+    """The fate of a delivery whose attempt has failed."""
 
     RETRIED = auto()
     DEFERRED = auto()
@@ -124,7 +124,7 @@ class Became(Enum):
 
 
 class FailureOutcome(msgspec.Struct):
-    """What became of a delivery, and the topics of the events that were published with that."""
+    """The fate of a delivery, and the topics of the events that were published with it."""
 
     delivery: DeliveryRow
     became: Became

@@ -1,4 +1,6 @@
-"""What follows in the transaction that ends a plan: the event that tells of it, and the first that undoes its work."""
+"""Events published by the transaction that ends a plan: the one that tells of it, and the first
+that undoes its work.
+"""
 
 from __future__ import annotations
 

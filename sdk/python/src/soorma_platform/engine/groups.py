@@ -1,4 +1,4 @@
-"""How a replica joins its group, and how its new subscriptions take the events that nobody took.
+"""Joining a group: its new subscriptions take the events that nobody took.
 
 They do so in steps, so that no transaction is long. What is published meanwhile waits behind it.
 """
@@ -23,7 +23,7 @@ from soorma_platform.engine.rows.groups import (
 )
 
 UNTAKEN_SECONDS = 600
-"""How long an event that no group took waits for the first that subscribes."""
+"""Time for which an event that no group took waits for the first that subscribes."""
 STEP = 500
 """Events that are looked at in one transaction."""
 STEP_BYTES = 2 * 1024 * 1024

@@ -111,12 +111,12 @@ class ReportStalled:
 
 
 def is_discarded(kind: str, position: int, plan: PlanRow | None) -> bool:
-    """Tells whether an event is no longer to be handled: its plan was cancelled, or purged, after it."""
+    """Tells whether an event is not handled any more: its plan was cancelled or purged after it."""
     return plan is not None and position <= plan.past_position and kind not in LIFE_EVENTS
 
 
 def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) -> bool:
-    """Whether an event comes too late for a handler that takes no events of plans that have ended.
+    """Tells whether an event comes too late for a handler that takes no events of plans that have ended.
 
     Nobody works on for a plan that has failed or was cancelled. For one that was completed, others than the group that
     did so still handle what was published before: who sees an event does not depend on who was quicker.
@@ -127,7 +127,7 @@ def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) ->
 
 
 def outlives(event: Envelope, ended: Collection[str], delivery: DeliveryRow | None) -> bool:
-    """Whether an event of a commit is handled though its plan has ended.
+    """Tells whether an event of a commit is handled though its plan has ended.
 
     That is one published with the end, and what follows from an event that was itself handled after the end.
     """

@@ -1,4 +1,4 @@
-"""How an event enters the log: what is filled in, who gets it, what the same id again means."""
+"""Publishing: what is filled into an event, which groups get it, what the same id again means."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def addressed(event: Envelope, scope: Scope) -> Envelope:
 
 
 def fingerprint_of(event: Envelope) -> str:
-    """What tells a placed event from another of its id."""
+    """A digest that tells an addressed event from another of its id."""
     return hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
 
 
@@ -116,7 +116,7 @@ def one_per_group(subscribers: list[SubscriptionRow]) -> list[SubscriptionRow]:
 
 
 def covers(pattern: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether a handler of `pattern` (type, topic) can take all that a subscription `other` takes."""
+    """Tells whether a handler of `pattern` (type, topic) can take all that `other` takes."""
     return all(mine in ("*", theirs) for mine, theirs in zip(pattern, other, strict=True))
 
 

@@ -15,7 +15,8 @@ from soorma_platform.engine.rows.deliveries import Waiter, WaitersFound
 from soorma_platform.engine.rows.events import Audience, KnownIds, SubscriptionRow
 
 MOST_LINKS = 32
-"""How many requests are followed back: from one to the handler that sent it, to the request which that one handles."""
+"""Requests that are followed back: from one to the handler that sent it, to the request which that
+one handles."""
 
 
 def check_answerable(request: Envelope, scope: Scope, found: Snapshot) -> None:

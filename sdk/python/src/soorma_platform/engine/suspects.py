@@ -18,8 +18,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 250, 5_000
 that was only lost must have time to come back."""
 
 LEASE_SHARE, SHORTEST_LEASE = 3, 5_000
-"""What of its lease is left to an event with which a process went silent, and milliseconds that are always left: a
-machine that stutters is not frozen."""
+"""The share of its lease that is left to an event with which a process went silent, and the
+milliseconds that are left at least: a machine that stutters is not frozen."""
 
 
 def short_lease(lease: int) -> int:
@@ -28,7 +28,7 @@ def short_lease(lease: int) -> int:
 
 
 class TrialTurn(Enum):
-    """What a replica may take now."""
+    """The deliveries that a replica may take now."""
 
     NOTHING = auto()
     WORK = auto()
@@ -49,7 +49,7 @@ class Trial:
     def turn(
         self, replica: str, now: int, lease: int, *, idle: bool, testing: Collection[str], standing: Collection[str]
     ) -> TrialTurn:
-        """What a replica of the group may take, while a suspect is ready.
+        """Decides what a replica of the group may take, while a suspect is ready.
 
         `idle`: nothing is in its process's hands. `testing` are the replicas that have a suspect in hand, `standing`
         all of the group.

@@ -105,7 +105,7 @@ class FireTimer:
 
 
 def _is_past(timer: TimerRow, plan: PlanRow, now: int) -> bool:
-    """Whether the plan was cancelled or purged since, or, for a deadline, has ended in any way."""
+    """Tells whether the plan was cancelled or purged since, or, for a deadline, has ended."""
     if timer.id is not None and timer.id <= plan.past_timer:
         return True
     if timer.incarnation is None:

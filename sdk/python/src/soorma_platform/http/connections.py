@@ -32,13 +32,13 @@ MOST_HEADERS = 128
 HEAD_SECONDS = 10.0
 """From the first byte of a request until its headers are whole."""
 STALL_SECONDS = 10.0
-"""How long a body may bring nothing."""
+"""Time for which a body may bring nothing."""
 BODY_SECONDS = 60.0
 """From the headers until the body is whole: 32 MiB need half a megabyte a second."""
 IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
 MOST_PASSED_OVER = 1024 * 1024
-"""How long, and for how many bytes, the rest of a refused request is read and thrown away."""
+"""Time for which, and bytes up to which, the rest of a refused request is read and thrown away."""
 MOST_DESCRIPTORS = 65_536
 LOG_EVERY = 60.0
 
@@ -46,7 +46,7 @@ log = Log("soorma.http")
 
 
 class SharedState(ServerState):
-    """What the connections of a server share. `touch` is called for whatever comes in."""
+    """The state that the connections of a server share. `touch` is called for whatever comes in."""
 
     def __init__(self, touch: Callable[[], None]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class SharedState(ServerState):
 
 
 class _Beyond(Exception):
-    """What was read is beyond a bound."""
+    """A request is beyond a bound."""
 
 
 class ClientConnection(HttpToolsProtocol):
@@ -117,14 +117,14 @@ class ClientConnection(HttpToolsProtocol):
 
     @property
     def _is_head(self) -> bool:
-        """Whether a request has begun whose headers are not whole."""
+        """True while a request has begun whose headers are not whole."""
         scope: Any = self.scope  # None before the first request, as is the cycle
         cycle: Any = self.cycle
         return scope is not None and (cycle is None or cycle.scope is not scope)
 
     @property
     def _is_body(self) -> bool:
-        """Whether a body is not whole."""
+        """True while a body is not whole."""
         cycle: Any = self.cycle
         return cycle is not None and cycle.more_body and not self._is_head
 
@@ -166,7 +166,9 @@ class ClientConnection(HttpToolsProtocol):
         HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
-        """Notes that the request is whole; so is one that was responded to before, of which uvicorn takes no notice."""
+        """Notes that the request is whole; so is one that was responded to before, of which uvicorn
+        takes no notice.
+        """
         HttpToolsProtocol.on_message_complete(self)
         cycle: Any = self.cycle
         if cycle is not None:
@@ -184,7 +186,7 @@ class ClientConnection(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def shutdown(self) -> None:
-        """Ends the connection behind the response under way, but cuts off a stream, which would not end."""
+        """Closes behind the response under way, but cuts off a stream, which would not end."""
         cycle: Any = self.cycle
         if cycle is not None and cycle.response_started and cycle.chunked_encoding:  # all else has a length
             self.transport.close()
@@ -296,7 +298,10 @@ logging.getLogger("uvicorn.error").addFilter(_malformed)
 
 
 class _Room:
-    """How many descriptors the process may still open. The kernel gives the lowest number that is free."""
+    """The descriptors that the process may still open.
+
+    The kernel gives the lowest number that is free.
+    """
 
     def __init__(self) -> None:
         self._limit = 1 << 30
@@ -311,7 +316,10 @@ class _Room:
         self._limit = 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
     def has_place_for(self, number: int) -> bool:
-        """Whether a connection may have this number. The platform keeps some for its own files."""
+        """Tells whether a connection may have this number.
+
+        The platform keeps some for its own files.
+        """
         if number < self._limit - min(self._limit // 8, 64):
             return True
         now = time.monotonic()

@@ -172,7 +172,9 @@ class AgentConnection:
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
 
     async def _survey(self) -> list[Unserved]:
-        """What nobody serves in the group now that this replica does, or does no longer."""
+        """Finds what nobody serves in the group, now that this replica's subscriptions have
+        changed.
+        """
         try:
             found = await self._groups.survey(self._membership.group_id)
         except SoormaError:
@@ -258,7 +260,9 @@ class AgentConnection:
         return 0.0
 
     def _take_filled(self) -> None:
-        """What the store has put into the agent's hands since, and what it has taken from them."""
+        """Takes what the store has put into the agent's hands since, and forgets what it has taken
+        from them.
+        """
         for one in self._prefetch.take():
             self._in_hand[one.fence] = one
             self._unsent.append(one)

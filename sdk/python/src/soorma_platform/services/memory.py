@@ -322,7 +322,7 @@ def _missing(plan_id: str, key: str, when: str = "") -> KeyMissing:
 
 
 def _holds(known: str, tag: bytes) -> bool:
-    """Whether a list of ETags holds this one, weak or strong (RFC 9110, 13.1.2)."""
+    """Tells whether a list of ETags holds this one, weak or strong (RFC 9110, 13.1.2)."""
     return tag.decode() in [one.strip() for one in known.replace("W/", "").split(",")]
 
 

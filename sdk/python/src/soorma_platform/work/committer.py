@@ -32,13 +32,15 @@ FreshEntry: TypeAlias = tuple[str, str, int, int, int | None, str | None]
 
 DAY = 24 * 3600 * 1000
 TURN_SECONDS = 0.01
-"""How long a commit is checked at a time, until others have a turn."""
+"""Time for which a commit is checked until others have a turn."""
 LARGE_BODY = 1024 * 1024
 SDK_KEY = "sdk:"
-"""Idempotency keys of the SDK begin so; their responses are stored for minutes, those of a caller's own for a day."""
+"""Idempotency keys of the SDK begin so; their responses are stored for minutes, those of a caller's
+own for a day."""
 
 FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
-"""What goes along with a conflict: the values that are no longer, of so many keys."""
+"""Bounds of what goes along with a conflict: values that are no longer than this, of so many
+keys."""
 
 _IN_SPITE = (
     "; it was reserved for this handler, so it was changed by a call from outside of handlers, by a blind operation or "
@@ -312,7 +314,9 @@ def _changed(command: ApplyCommit) -> list[ReservedKey]:
 
 
 def _is_blind(operation: KeyOperation, reads: dict[str, int]) -> bool:
-    """Whether it changes a key of which its handler knows nothing, or only whether a join is complete."""
+    """Tells whether it changes a key of which its handler knows nothing, or only whether a join is
+    complete.
+    """
     return operation.key not in reads and (operation.blind or isinstance(operation, Join))
 
 

@@ -1,4 +1,6 @@
-"""History as a reader may see it: values of the past rebuilt, and HistoryGone where they are no longer kept."""
+"""History as a reader may see it: values of the past rebuilt, and HistoryGone where they are no
+longer kept.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from soorma_common.names import Scope
 from soorma_platform.metrics import Metrics
 
 RESERVED_SECONDS = 5.0
-"""How long a reservation lasts without a sign of life from its holder."""
+"""Time for which a reservation lasts without a sign of life from its holder."""
 
 
 class ReservedKey(NamedTuple):
@@ -65,7 +65,7 @@ class Lines:
         self.lines: dict[ReservedKey, list[Turn]] = {}
 
     def is_taken(self, key: ReservedKey) -> bool:
-        """Whether somebody holds the key or waits for it."""
+        """Tells whether somebody holds the key or waits for it."""
         return key in self.holders or key in self.lines
 
     def enter(self, turn: Turn, keys: frozenset[ReservedKey]) -> list[Turn]:
@@ -125,9 +125,9 @@ class Reservations:
         return bool(self._turns)
 
     def would_wait_for_itself(self, fence: str, cause: Cause, keys: Iterable[ReservedKey]) -> bool:
-        """Whether another may hold one of these keys that waits for the response to the very request that is handled.
+        """Tells whether one of these keys may be held by who waits for the response to this very request.
 
-        It is then in the same trace, and a request begins a correlation of its own.
+        Its holder is in the same trace then, and a request begins a correlation of its own.
         """
         if not self._turns or cause.trace_id is None or cause.event_id != cause.correlation_id:
             return False
@@ -177,7 +177,7 @@ class Reservations:
             self._metrics.commits_waiting -= 1
 
     def holds(self, fence: str, keys: Iterable[ReservedKey]) -> bool:
-        """Whether a delivery holds all of these keys now."""
+        """Tells whether a delivery holds all of these keys now."""
         turn = self._turns.get(fence)
         return turn is not None and turn.granted and turn.keys.issuperset(keys)
 

@@ -57,7 +57,7 @@ class PlanRow(msgspec.Struct):
 
     @property
     def is_active(self) -> bool:
-        """Whether it has not ended."""
+        """True while it has not ended."""
         return self.status == "active"
 
     def life(self, now: int) -> PlanStatus:
@@ -67,7 +67,7 @@ class PlanRow(msgspec.Struct):
 
     @property
     def is_stalled(self) -> bool:
-        """Whether it was reported as stalled, and has not moved since."""
+        """True where it was reported as stalled, and has not moved since."""
         return self.status in MOVING and 0 < self.revision == self.stalled
 
 
@@ -125,7 +125,9 @@ class HiddenKeys(NamedTuple):
 
 
 class LoadedPlan(msgspec.Struct):
-    """What the store has of a plan: its row, those of the asked keys, and, if asked, the count of live keys."""
+    """A plan as loaded: its row, those of the keys that are needed, and, if needed, the count of
+    live keys.
+    """
 
     row: PlanRow
     entries: dict[str, EntryRow]
@@ -166,7 +168,7 @@ class PlansFound(msgspec.Struct):
 
 
 class PlanChange(msgspec.Struct):
-    """What is to be written of a plan; `cleared` are the incarnations to be swept, `bases` values at its horizon.
+    """Rows to write of a plan; `cleared` are the incarnations to be swept, `bases` values at its horizon.
 
     `purged` where its timers, deliveries and dead letters are to be swept too, as far as they are of its past.
 

@@ -27,14 +27,16 @@ class Unserved(msgspec.Struct):
 
 
 class Survey(msgspec.Struct):
-    """What nobody serves in a group; `more`: there is more to set aside, or to put into its place again."""
+    """The subscriptions that nobody serves in a group; `more`: there is more to set aside, or to
+    put into its place again.
+    """
 
     unserved: list[Unserved]
     more: bool
 
 
 class Pattern(NamedTuple):
-    """What a subscription of a group takes."""
+    """The events that a subscription of a group takes."""
 
     id: int
     type: str
@@ -107,7 +109,9 @@ class LetterState(msgspec.Struct):
 
 
 class EndedSubscription(NamedTuple):
-    """What came of ending a subscription: how many events had waited for it; nothing, while an agent serves it."""
+    """The outcome of ending a subscription: how many events had waited for it; it is not ended
+    while an agent serves it.
+    """
 
     waited: int
     is_served: bool

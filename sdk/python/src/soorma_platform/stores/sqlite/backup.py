@@ -20,7 +20,7 @@ STEP_PAGES = 64
 """Pages that are copied and flushed at once, 256 KiB: a commit must not wait behind much of a copy for the disk."""
 
 NEVER_GIVEN = 10**12
-"""How far positions of the log jump on a restore, so that none is given again to another event."""
+"""Positions of the log that a restore leaves out, so that none is given again to another event."""
 
 _FLUSH = getattr(os, "fdatasync", os.fsync)
 
@@ -48,7 +48,10 @@ def copy(source: Path, target: Path, tell: Tell = lambda _: None) -> None:
 
 
 def examine(path: Path, told_as: Path) -> Contents:
-    """What a copy holds. Unavailable if what it is a copy of is damaged, no record, or of a newer Soorma."""
+    """Returns what a copy holds.
+
+    Raises Unavailable if what it is a copy of is damaged, no record, or of a newer Soorma.
+    """
     with FailuresNamed(told_as), closing(_reader(path, told_as)) as connection:
         if damage := damage_of(connection, "integrity_check"):
             raise _unfit(told_as, f"is damaged ({damage}); take an earlier backup")

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Connections:
-    """What the parts of a store share."""
+    """The connections and the clock that the parts of a store share."""
 
     def __init__(self, path: Path, reading: apsw.Connection, writer: GroupCommitter, clock: RecordClock) -> None:
         self.path = path

@@ -51,7 +51,7 @@ class FailuresNamed:
 
 
 PASSING = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError)
-"""What may end by itself, or by somebody's help, while the platform runs."""
+"""Failures that may end by themselves, or with somebody's help, while the platform runs."""
 
 
 def _named(path: Path, error: apsw.Error) -> Unavailable | None:

@@ -53,7 +53,7 @@ bounds = Select("log_bounds", Bounds)
 
 
 def load(loading: Loading, need: EventsNeed) -> None:
-    """What has to be known before events are published."""
+    """Loads what has to be known before events are published."""
     for event_id, topic, kind in need.events:
         load_known(loading, event_id)
         load_audience(loading, topic, kind, need.lanes)
@@ -75,7 +75,7 @@ def load_audience(loading: Loading, topic: str, kind: str, lanes: Collection[str
 
 
 def load_known(loading: Loading, event_id: str) -> None:
-    """What an event id stands for already: mostly nothing."""
+    """Loads what an event id stands for already: mostly nothing."""
     known, key = loading.found.part(KnownIds), (loading.scope.tenant_id, event_id)
     if event_id in known.looked_up:
         return

@@ -127,7 +127,7 @@ def live_entries(
 
 
 def is_over(expires_at: int | None, now: int) -> bool:
-    """Whether a time to live is over."""
+    """Tells whether a time to live is over."""
     return expires_at is not None and expires_at <= now
 
 

@@ -64,7 +64,9 @@ class Prefetches:
         return {id_ for prefetch in self._all() for id_ in prefetch.subscription_ids}
 
     def request(self, prefetch: Prefetch) -> None:
-        """Has a prefetch filled in the transaction under way, whether anything was made ready or not."""
+        """Has a prefetch filled in the transaction under way, whether anything was made ready or
+        not.
+        """
         self._requested.append(prefetch)
 
     def heard(self, replica: str) -> None:
@@ -88,7 +90,7 @@ class Prefetches:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether any group may have some."""
+        """True where any group may have suspects."""
         return self._trials is None or bool(self._trials)
 
     def served(self, group: int) -> set[int]:
@@ -96,7 +98,7 @@ class Prefetches:
         return {id_ for prefetch in self._of_group.get(group, ()) for id_ in prefetch.subscription_ids}
 
     def is_served(self, group: int, subscription: int) -> bool:
-        """Whether a subscription has somebody, or no one of its group is there at all."""
+        """Tells whether a replica serves a subscription, or none of its group is there at all."""
         return subscription not in self._unserved.get(group, ())
 
     def survey(self, connection: apsw.Connection, group: int) -> Survey:
@@ -112,7 +114,9 @@ class Prefetches:
         return found
 
     def forget(self) -> None:
-        """Begins a transaction: what one that was rolled back was to claim is requested again in this."""
+        """Begins a transaction: what one that was rolled back was to claim is requested again in
+        this.
+        """
         self._requested.clear()
         self._lost.clear()
         if self._is_open:  # the one before was rolled back: what it was known by did not happen
@@ -120,7 +124,9 @@ class Prefetches:
         self._is_open = True
 
     def claim(self, connection: apsw.Connection, notices: Iterable[Notice]) -> Filled:
-        """Claims behind the jobs of a transaction: what was requested, and in the groups of its notices."""
+        """Claims behind the jobs of a transaction: what was requested, and in the groups of its
+        notices.
+        """
         concerned = {group for notice in notices for group in notice.groups}
         if not (concerned or self._requested) and self._trials is not None and self._lapse_at == NEVER:
             return []  # no agent is concerned: what is written is memory alone
@@ -146,7 +152,9 @@ class Prefetches:
         return filled
 
     def fill(self, filled: Filled) -> None:
-        """Hands out what was claimed, once the transaction is committed: before, it could be rolled back."""
+        """Hands out what was claimed, once the transaction is committed: before, it could be rolled
+        back.
+        """
         self._is_open = False
         for prefetch, claimed in filled:
             prefetch.fill(claimed)
@@ -218,5 +226,7 @@ class Prefetches:
 
 
 def _busy(prefetch: Prefetch) -> tuple[int, int]:
-    """Puts the one with the most room first; of those alike, the one that was sent the least so far."""
+    """Puts the one with the most room first; of those alike, the one that was sent the least so
+    far.
+    """
     return -prefetch.room, prefetch.used

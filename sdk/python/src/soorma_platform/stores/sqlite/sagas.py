@@ -18,7 +18,7 @@ put = Mutation("put_compensation", "plan", "incarnation", CompensationRow)
 
 
 def load(loading: Loading, need: SagasNeed) -> None:
-    """How far plans are with undoing their work."""
+    """Loads how far plans are with undoing their work."""
     states = loading.found.part(PlansFound).states
     for plan_id, registered in need.plans.items():
         load_one(loading, states[plan_id].row, registered, need.lanes[plan_id])

@@ -172,7 +172,7 @@ def _maker(name: str, kind: type[R], columns: tuple[str, ...]) -> Callable[..., 
 
 
 def _read(column: str, of: Any, known: dict[str, Any]) -> str:
-    """How a field of some type is made from its column."""
+    """The expression that makes a field of some type from its column."""
     if of is bool:
         return f"{column} == 1"
     if of is msgspec.Raw:
@@ -206,7 +206,7 @@ def _binder(name: str, sql: str, sources: tuple[str | type[Any], ...]) -> Callab
 
 
 def _path(variable: str, source: str | type[Any], parameter: str) -> str | None:
-    """How a parameter is read from a source; None if that does not have it."""
+    """The expression that reads a parameter from a source; None if that does not have it."""
     if isinstance(source, str):
         return variable if source == parameter else None
     fields = fields_of(source)

@@ -23,7 +23,7 @@ def recorded(connection: apsw.Connection, group_id: int, position: int) -> list[
 
 
 def load(loading: Loading, need: StepNeed) -> None:
-    """Whether a step was recorded before, and how many were."""
+    """Loads a step, if it was recorded before, and the number of steps that were."""
     if (delivery := loading.found.part(InHand).delivery) is None:
         return
     delivery_key = (delivery.group_id, delivery.position)

@@ -119,7 +119,7 @@ class SqliteStore:
 
     @property
     def is_writing(self) -> bool:
-        """Whether a change is under way: accepted, and those whom it concerns not told yet."""
+        """True while a change is under way: accepted, and those whom it concerns not notified yet."""
         return self._connections.writer.is_busy
 
     async def transact(self, command: Command[T], *, durable: bool = True) -> T:
@@ -137,6 +137,8 @@ class SqliteStore:
 
 
 def begin(connection: apsw.Connection, now: Moment, lease: float) -> None:
-    """What a platform that starts does to the record of the one before: its agents have a lease to come back."""
+    """Prepares the record of an earlier platform for one that starts: its agents have a lease to
+    come back.
+    """
     execute(connection, "spare_leases", now.uptime + round(lease * 1000))
     execute(connection, "forget_replicas")

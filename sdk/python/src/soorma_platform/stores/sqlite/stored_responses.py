@@ -42,7 +42,7 @@ def write(writing: Writing, row: StoredResponse) -> None:
 
 
 def load_key(loading: Loading, need: KeyNeed) -> None:
-    """Whether something was done under a key."""
+    """Looks whether something was done under a key."""
     if value(loading.connection, "answer", *_OF_NOBODY, need.key, loading.moment.uptime) is not None:
         loading.found.part(KeySeen).is_seen = loading.is_repeated = True
 

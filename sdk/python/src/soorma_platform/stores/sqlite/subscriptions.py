@@ -109,7 +109,9 @@ class SubscriptionEnd(NamedTuple):
 def ending(
     connection: apsw.Connection, names: tuple[str | None, str, str, str], *, drop: bool
 ) -> SubscriptionEnd | None:
-    """Begins to end a subscription, if there is one of that tenant (None: any), group, type and topic."""
+    """Begins to end a subscription, if there is one of that tenant (None: any), group, type and
+    topic.
+    """
     found = _subscription.one(connection, *names)
     if found is None:
         return None

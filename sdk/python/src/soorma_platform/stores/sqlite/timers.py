@@ -55,7 +55,7 @@ class SqliteTimers:
 
 
 def load(loading: Loading, need: TimersNeed) -> None:
-    """What the ids stand for, and how many timers the plans have."""
+    """Loads what the ids stand for, and how many timers the plans have."""
     scope, counts = loading.scope, loading.found.part(TimerCounts).of
     for event_id in need.ids:
         events.load_known(loading, event_id)

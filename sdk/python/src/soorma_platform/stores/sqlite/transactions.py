@@ -17,7 +17,7 @@ from soorma_platform.engine.rows.notices import Notice
 
 
 class Loading:
-    """What a loader has in its hands: the connection, whose rows are meant, and what was found so far."""
+    """The arguments of a loader: the connection, whose rows are meant, and what was found so far."""
 
     __slots__ = ("connection", "found", "is_repeated", "moment", "whose")
 
@@ -36,7 +36,9 @@ class Loading:
 
 
 class Writing:
-    """What a writer has in its hands: the connection, whose rows are meant, and whom to tell of what is written."""
+    """The arguments of a writer: the connection, whose rows are meant, and the notice of what is
+    written.
+    """
 
     __slots__ = ("connection", "notice", "whose")
 
@@ -62,7 +64,7 @@ def load(
     moment: Moment,
     loaders: Mapping[type[Any], Loader],
 ) -> Snapshot:
-    """What a command has to look at, as it stands inside the transaction."""
+    """Loads what a command needs, as it stands inside the transaction."""
     loading = Loading(connection, whose, moment)
     for need in needs:
         loaders[type(need)](loading, need)

@@ -184,7 +184,9 @@ class GroupCommitter:
         return apsw.SQLITE_OK
 
     def _shorten_log(self) -> None:
-        """Checkpoints behind the responses, and not in the commit that happens to be the thousandth."""
+        """Checkpoints behind the responses, and not in the commit that happens to be the
+        thousandth.
+        """
         with suppress(apsw.Error):  # a disk that is full, for one: the next commit tries again, and says what it is
             self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._is_long = False
