@@ -18,7 +18,10 @@ from soorma_common.names import Scope
 from soorma_platform.metrics import Metrics
 
 RESERVED_SECONDS = 5.0
-"""Time for which a reservation lasts without a sign of life from its holder."""
+"""Time for which a reservation lasts without a sign of life from its holder.
+
+The SDK gives three in that time, so one that is lost frees no key.
+"""
 
 
 class ReservedKey(NamedTuple):
@@ -30,7 +33,7 @@ class ReservedKey(NamedTuple):
 
 
 class Turn:
-    """A handler's wish to have some keys to itself: it waits for all of them, or holds all of them.
+    """A turn of a handler, with some keys to itself: it waits for all of them, or holds all of them.
 
     `age` counts the turns: it stays when the keys become more, so that nobody is overtaken for ever.
     """
@@ -70,10 +73,12 @@ class Lines:
 
     def enter(self, turn: Turn, keys: frozenset[ReservedKey]) -> list[Turn]:
         """A turn waits for these keys instead of those it holds or waits for; returns whom that has granted."""
+        # It gives up what it holds before it waits for more: who waits holds nothing.
         left = self._step_back(turn)
         turn.keys = keys
         for key in keys:
             line = self.lines.setdefault(key, [])
+            # By age, not at the end: all lines have one order, or two turns could wait for each other.
             line.insert(bisect_left(line, turn.age, key=_by_age), turn)
         return self._grant(left | keys)
 
@@ -153,7 +158,7 @@ class Reservations:
         To get more keys it gives up those it holds and waits for all of them, in the place that its age gives it.
         """
         if owner not in self._owners:
-            return False
+            return False  # its connection has ended: nobody would release the turn
         turn = self._turns.get(fence)
         if turn is None:
             turn = self._turns[fence] = Turn(fence, owner, next(self._ages), trace_id)
@@ -193,7 +198,7 @@ class Reservations:
 
     def release(self, fence: str) -> None:
         """A delivery has ended, or was given to another agent: its keys and places are free."""
-        turn = self._turns.pop(fence, None) if self._turns else None
+        turn = self._turns.pop(fence, None) if self._turns else None  # each commit comes by here
         if turn is None:
             return
         if turn.timer is not None:
@@ -220,7 +225,7 @@ class Reservations:
         for turn in granted:
             self._metrics.reservations.add()
             self._prolong(turn)
-            if turn.timer is None:
+            if turn.timer is None:  # one timer for a turn, which looks again: `renew` is called often
                 self._watch(turn, RESERVED_SECONDS)
             if turn.waiting is not None and not turn.waiting.done():
                 turn.waiting.set_result(True)
