@@ -29,10 +29,14 @@ _TOLERANCE = round(1000 * JUMP_SECONDS)
 _REFERENCE = round(1000 * REFERENCE_SECONDS)
 _KEPT = round(1000 * KEPT_SECONDS)
 _ALWAYS = -(1 << 62)
+"""An uptime since which the clocks of a new record count as settled."""
 _LONG = 1e12
+"""Seconds that stand for a standstill without a bound: infinity has no milliseconds."""
 _NAP = 100
+"""Milliseconds of sleep that are not counted: two clocks read one after the other differ by as much."""
 _BETWEEN_SECONDS, _TRIES = 0.05, 5
-_moment = tuple.__new__
+"""A reading of all clocks that takes longer, as the thread was not running, is made anew, so often."""
+_moment = tuple.__new__  # makes a moment without the keyword handling of its constructor
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
@@ -125,14 +129,14 @@ class RecordTime:
         self.jumps = 0
         """how often the wall clock jumped while this process ran, or just before"""
         self.noticed: list[Jump] = []
-        """what was noticed and not told yet; whoever tells it empties the list"""
+        """jumps that were noticed and not logged yet; whoever logs them empties the list"""
         self._standstill = _ms(min(readings.standstill, _LONG))
         wall, awake, since_boot = self._readings_now()
         slept = since_boot - awake
         if kept is None:
             self._look = _Look(awake, slept, wall, wall, 0, wall, _ALWAYS)
             return
-        # Without a boot between, a clock that does not jump tells how long no platform ran: else the wall clock has to.
+        # Since the same boot, a clock that never jumps says how long no platform ran; else the wall clock has to.
         is_same_boot = kept.boot is not None and kept.boot == readings.boot
         away = max(0, since_boot - (kept.since_boot or 0) if is_same_boot else wall - kept.wall)
         has_jumped = self._notice("jumped", wall - kept.wall - away)

@@ -1,4 +1,4 @@
-"""The life of a plan: active, then completed, failed or cancelled, then purged. Each end is told by an event."""
+"""The life of a plan: active, then completed, failed or cancelled, then purged. An event tells of each end."""
 
 from __future__ import annotations
 

@@ -36,11 +36,14 @@ STALL_SECONDS = 10.0
 BODY_SECONDS = 60.0
 """From the headers until the body is whole: 32 MiB need half a megabyte a second."""
 IDLE_SECONDS = 75.0
+"""Time for which a connection without a request stays open: longer than proxies usually do (60 s)."""
 LINGER_SECONDS = 2.0
 MOST_PASSED_OVER = 1024 * 1024
 """Time for which, and bytes up to which, the rest of a refused request is read and thrown away."""
 MOST_DESCRIPTORS = 65_536
+"""Descriptors to which the soft limit of the process is raised, where the hard limit allows it."""
 LOG_EVERY = 60.0
+"""Seconds between two lines of the log that clients could cause at will."""
 
 log = Log("soorma.http")
 
@@ -85,7 +88,7 @@ class ClientConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Reads on. What brings no request further, as a header that does not end, is bounded."""
         self._touch()
-        cycle = self.cycle
+        cycle = self.cycle  # as it was before: another one means that a head has become whole
         self._chunks += 1
         self._bytes = self._vain_bytes + len(data)
         HttpToolsProtocol.data_received(self, data)
@@ -274,7 +277,7 @@ class _Protocol(ServerProtocol):
 
 
 class _Malformed(logging.Filter):
-    """Says once a minute that clients send what is no request; uvicorn would say so each time, and fill the log."""
+    """Logs malformed requests once a minute; uvicorn would log each, and clients could fill the log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -320,6 +323,7 @@ class _Room:
 
         The platform keeps some for its own files.
         """
+        # As the lowest free number is given, it says how many are in use: nothing has to be counted.
         if number < self._limit - min(self._limit // 8, 64):
             return True
         now = time.monotonic()

@@ -248,7 +248,9 @@ class _Events:
         if awaited and (is_batch or events[0].response_event is None):
             raise InvalidRequest("awaited=true is for one event that names its response_event")
         scope = scopes.pop()
-        done = await self._committer.commit_asked(request.principal, scope, commit, request.sent, key, awaited=awaited)
+        done = await self._committer.commit_request(
+            request.principal, scope, commit, request.sent, key, awaited=awaited
+        )
         return http.json_response(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
 
     async def stream(self, request: Request) -> Response:

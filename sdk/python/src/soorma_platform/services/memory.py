@@ -216,7 +216,7 @@ class _Memory:
             body = _encode([request.method, request.path, *conditions]) + body
         try:
             key = request.idempotency_key
-            return await self._committer.commit_asked(request.principal, request.scope, commit, body, key)
+            return await self._committer.commit_request(request.principal, request.scope, commit, body, key)
         except Conflict as conflict:
             return http.problem(conflict, 412)
 
@@ -225,7 +225,7 @@ class _Memory:
         commit = http.decode(await request.body(), _commit_body)
         sent, key = request.sent, request.idempotency_key
         return http.json_response(
-            await self._committer.commit_asked(request.principal, request.scope, commit, sent, key)
+            await self._committer.commit_request(request.principal, request.scope, commit, sent, key)
         )
 
     async def many(self, request: Request) -> Response:

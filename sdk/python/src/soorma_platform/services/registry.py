@@ -70,7 +70,7 @@ _definition = msgspec.json.Decoder(DefinitionBody)
 def registry_service(
     directory: Directory, health: HealthStore, payloads: PayloadCheck, metrics: Metrics
 ) -> http.Application:
-    """The service as an ASGI application; `payloads` is told when an event definition has changed."""
+    """The service as an ASGI application; `payloads` forgets what it knows when a definition changes."""
     faces = _Registry(directory, payloads)
     agents, events = "/v1/registry/agents", "/v1/registry/events"
     instance, version = f"{agents}/{{name}}/instances/{{instance}}", f"{events}/{{type}}/versions/{{version}}"
