@@ -54,7 +54,7 @@ class Number(Parameter, frozen=True):
         text = request.query.get(self.name)
         return self.default if text is None else whole(self.name, text, self.least, self.most)
 
-    def given(self, request: Request, default: int = 0) -> int:
+    def value(self, request: Request, default: int = 0) -> int:
         """Reads it from the request, else returns its own default, else the one of the caller."""
         value = self.of(request)
         return default if value is None else value

@@ -267,7 +267,7 @@ class _Events:
         )
         as_cloudevents = _FORMAT.of(request) == "cloudevents"
         end = await self._store.log.end()
-        after = _FROM_NOW.given(request, end)
+        after = _FROM_NOW.value(request, end)
         if (resumed := request.header("Last-Event-ID")) is not None:
             after = http.whole("Last-Event-ID", resumed)
         if after > end:
@@ -289,7 +289,7 @@ class _Events:
         envelope = decode_envelope(entry.envelope)
         if envelope.response_event is None:
             raise NotFound(f"event {event_id!r} asks for no answer: it names no response_event")
-        deadline = asyncio.get_running_loop().time() + _TIMEOUT.given(request)
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT.value(request)
         found = await self._await_response(scope, entry, envelope, deadline)
         return http.json_response({"event": None if found is None else msgspec.Raw(found.envelope.encode())})
 
@@ -341,7 +341,7 @@ class _Events:
     async def dead_letters(self, request: Request) -> Response:
         """Lists the events that groups gave up, and why."""
         size = _LIMIT.size(request)
-        owner, group, after = TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.given(request)
+        owner, group, after = TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.value(request)
         rows = await self._store.groups.dead_letters(owner, group, after, size.to_read)
         page, following = size.cut(rows, lambda row: row.id)
         return http.json_response(DeadLetterPage([dead_letter_info(row) for row in page], following))

@@ -256,7 +256,7 @@ class _Memory:
 
     async def _entries_at(self, request: Request, scope: Scope, plan_id: str, revision: int) -> Response:
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
-        page = await values_at(self._plans, scope, plan_id, revision, prefix, after, _LIMIT.given(request))
+        page = await values_at(self._plans, scope, plan_id, revision, prefix, after, _LIMIT.value(request))
         if _VALUES.of(request) == "false":
             return http.json_response(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
         entries = [PastEntry(key, msgspec.Raw(text.encode())) for key, text in page.values]
@@ -283,7 +283,7 @@ class _Memory:
 
     async def history(self, request: Request) -> Response:
         """Tells the changes of a plan, or of one of its keys, oldest first."""
-        scope, plan_id, limit = request.scope, request.name("plan_id"), _LIMIT.given(request)
+        scope, plan_id, limit = request.scope, request.name("plan_id"), _LIMIT.value(request)
         after = _SINCE.of(request)
         plan, rows = await history_of(self._plans, scope, plan_id, _KEY.of(request), after, limit)
         following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
@@ -296,7 +296,7 @@ class _Memory:
     async def actions(self, request: Request) -> Response:
         """Tells the recorded actions of a plan, in order."""
         scope, plan_id, size = request.scope, request.name("plan_id"), _MANY.size(request)
-        rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.given(request), size.to_read)
+        rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.value(request), size.to_read)
         page, following = size.cut(rows, lambda row: row.action)
         return http.json_response(ActionPage(plan_id, [_action(row) for row in page], following))
 
@@ -307,7 +307,7 @@ class _Memory:
         """
         scope, plan_id = request.scope, request.name("plan_id")
         current = (await self._plans.get(scope, plan_id, set())).row.revision
-        after = _FROM_NOW.given(request, current)
+        after = _FROM_NOW.value(request, current)
         if (resumed := request.header("Last-Event-ID")) is not None:
             after = http.whole("Last-Event-ID", resumed)
         if after > current:

@@ -73,7 +73,7 @@ class _Timers:
     async def list(self, request: Request) -> Response:
         """Lists the events that wait to be published, in the order they were set."""
         scope, size = request.scope, _LIMIT.size(request)
-        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.given(request), size.to_read)
+        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.value(request), size.to_read)
         page, following = size.cut(rows, lambda row: row.id)
         return http.json_response(TimerPage([_info(row) for row in page], following))
 

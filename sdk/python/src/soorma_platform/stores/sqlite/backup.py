@@ -116,7 +116,7 @@ def put_in_place(path: Path, copied: Path, aside: Path) -> bool:
     Whenever this is cut short, the name stands for the one or for the other, whole. Raises Unavailable if
     another process has the database open. A damaged one is put aside with its write-ahead log, as it is.
     """
-    log, beside = (place.with_name(f"{place.name}-wal") for place in (path, aside))
+    log, beside = (file.with_name(f"{file.name}-wal") for file in (path, aside))
     is_there = path.exists()
     if is_there:
         _fold(path, log)
