@@ -89,7 +89,7 @@ class RegistryClient:
     @staticmethod
     def on(config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None = None) -> RegistryClient:
         """A client on connections that somebody else owns. In a handler, `guard` ends its use with the handler's."""
-        return _Lodger(config, caller, guard)
+        return _BorrowedRegistry(config, caller, guard)
 
     def __repr__(self) -> str:
         return f"RegistryClient({shown(self._config.registry_url)})"
@@ -194,7 +194,7 @@ class RegistryClient:
         )
 
 
-class _Lodger(RegistryClient):
+class _BorrowedRegistry(RegistryClient):
     """A client on connections that somebody else owns."""
 
     def __init__(self, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None) -> None:

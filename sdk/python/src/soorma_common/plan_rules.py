@@ -36,7 +36,7 @@ from soorma_common.operations import (
 _VALUED = (Set, Append, Extend, Merge)
 
 
-class Standing(Protocol):
+class PlanCounts(Protocol):
     """A plan as its rules see it: counts, size in bytes, and status."""
 
     plan_id: str
@@ -108,7 +108,7 @@ def check_active(plan_id: str, status: str, operation: AnyLifeOperation, *, ende
     )
 
 
-def end(plan: Standing, ending: AnyEnding, *, ended_here: bool) -> bool:
+def end(plan: PlanCounts, ending: AnyEnding, *, ended_here: bool) -> bool:
     """Ends a plan; tells whether this did it. PlanEnded where it has ended before."""
     if not check_active(plan.plan_id, plan.status, ending, ended_here=ended_here):
         return False
@@ -116,13 +116,13 @@ def end(plan: Standing, ending: AnyEnding, *, ended_here: bool) -> bool:
     return True
 
 
-def clear(plan: Standing) -> None:
+def clear(plan: PlanCounts) -> None:
     """Takes everything from a plan, and begins its life anew."""
     plan.keys = plan.size = plan.actions = 0
     plan.status = "active"
 
 
-def number_action(plan: Standing, limits: Limits) -> int:
+def number_action(plan: PlanCounts, limits: Limits) -> int:
     """Counts one more action of the plan, and returns its number. They count from 1."""
     plan.actions += 1
     limits.check("plan_actions", plan.actions, "the number of the plan's actions")

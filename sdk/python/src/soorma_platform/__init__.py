@@ -1,1 +1,1 @@
-"""What an operator runs: the engine, its stores and buses, and the services on top of them."""
+"""The platform that an operator runs: the engine, its stores and buses, and the services on top."""

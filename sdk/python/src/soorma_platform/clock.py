@@ -15,11 +15,13 @@ from soorma_platform.engine.moments import SETTLING_SECONDS, Moment
 JUMP_SECONDS = 2.0
 """By how much the wall clock may stray from the others before that is a jump: more than NTP corrects by slewing."""
 REFERENCE_SECONDS = 60.0
-"""How often the wall clock is taken as right again: one that is slewed strays less than JUMP_SECONDS in that time."""
+"""Time after which the wall clock is taken as right again: one that is slewed strays less than
+JUMP_SECONDS in it."""
 STANDSTILL_SECONDS = 10.0
 """Between two looks, at most this much counts as uptime: a process that was frozen for longer did not run."""
 KEPT_SECONDS = 60.0
-"""How often the clock is to be kept in the record: a process that dies has run on for as long at most."""
+"""Time after which the clock is written to the record again: a process that dies has run on for as
+long at most."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SETTLING = round(1000 * SETTLING_SECONDS)
@@ -27,10 +29,14 @@ _TOLERANCE = round(1000 * JUMP_SECONDS)
 _REFERENCE = round(1000 * REFERENCE_SECONDS)
 _KEPT = round(1000 * KEPT_SECONDS)
 _ALWAYS = -(1 << 62)
+"""An uptime since which the clocks of a new record count as settled."""
 _LONG = 1e12
+"""Seconds that stand for a standstill without a bound: infinity has no milliseconds."""
 _NAP = 100
+"""Milliseconds of sleep that are not counted: two clocks read one after the other differ by as much."""
 _BETWEEN_SECONDS, _TRIES = 0.05, 5
-_moment = tuple.__new__
+"""A reading of all clocks that takes longer, as the thread was not running, is made anew, so often."""
+_moment = tuple.__new__  # makes a moment without the keyword handling of its constructor
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
@@ -76,7 +82,7 @@ def _boot_id() -> str | None:
         return None
 
 
-class Kept(NamedTuple):
+class ClockRow(NamedTuple):
     """The clock as it is kept in the record: its times, and when that was by the machine's clocks. In milliseconds."""
 
     uptime: int
@@ -114,23 +120,23 @@ class _Look(NamedTuple):
     """the uptime at which they have agreed for long enough"""
 
 
-class Clock:
+class RecordTime:
     """Tells the time of a record. It has to be looked at about each second, by one thread; any may read it."""
 
-    def __init__(self, readings: Readings, kept: Kept | None = None) -> None:
+    def __init__(self, readings: Readings, kept: ClockRow | None = None) -> None:
         """Begins a new record's time, or goes on with a record's that was `kept`."""
         self._readings, self._wall, self._awake = readings, readings.wall, readings.awake
         self.jumps = 0
         """how often the wall clock jumped while this process ran, or just before"""
         self.noticed: list[Jump] = []
-        """what was noticed and not told yet; whoever tells it empties the list"""
+        """jumps that were noticed and not logged yet; whoever logs them empties the list"""
         self._standstill = _ms(min(readings.standstill, _LONG))
         wall, awake, since_boot = self._readings_now()
         slept = since_boot - awake
         if kept is None:
             self._look = _Look(awake, slept, wall, wall, 0, wall, _ALWAYS)
             return
-        # Without a boot between, a clock that does not jump tells how long no platform ran: else the wall clock has to.
+        # Since the same boot, a clock that never jumps says how long no platform ran; else the wall clock has to.
         is_same_boot = kept.boot is not None and kept.boot == readings.boot
         away = max(0, since_boot - (kept.since_boot or 0) if is_same_boot else wall - kept.wall)
         has_jumped = self._notice("jumped", wall - kept.wall - away)
@@ -196,11 +202,13 @@ class Clock:
         """Seconds for which nothing that has expired by the wall clock is removed; 0 where it is."""
         return max(0, self._look.settled_from - self.read().uptime) / 1000
 
-    def kept(self, *, is_closed: bool) -> Kept:
+    def kept(self, *, is_closed: bool) -> ClockRow:
         """The clock as it is to be kept in the record."""
         now, boot = self.read(), self._readings.boot
         since_boot = None if boot is None else _ms(self._readings.since_boot())
-        return Kept(now.uptime, now.steady, now.wall, self._look.settled_from - _SETTLING, is_closed, boot, since_boot)
+        return ClockRow(
+            now.uptime, now.steady, now.wall, self._look.settled_from - _SETTLING, is_closed, boot, since_boot
+        )
 
 
 def _ms(seconds: float) -> int:

@@ -18,23 +18,23 @@ class Log:
         self._logger = logging.getLogger(name)
 
     def debug(self, message: str, **fields: Any) -> None:
-        """What helps to find a fault."""
+        """Logs what helps to find a fault."""
         self._write(logging.DEBUG, message, fields)
 
     def info(self, message: str, **fields: Any) -> None:
-        """What an operator may want to see."""
+        """Logs what an operator may want to see."""
         self._write(logging.INFO, message, fields)
 
     def warning(self, message: str, **fields: Any) -> None:
-        """What an operator should look at some time."""
+        """Logs what an operator should look at some time."""
         self._write(logging.WARNING, message, fields)
 
     def error(self, message: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
-        """What has failed."""
+        """Logs what has failed."""
         self._write(logging.ERROR, message, fields, exc_info)
 
     def exception(self, message: str, **fields: Any) -> None:
-        """What has failed, with the traceback of the exception in hand."""
+        """Logs what has failed, with the traceback of the exception in hand."""
         self._write(logging.ERROR, message, fields, sys.exception())
 
     def _write(self, level: int, message: str, fields: dict[str, Any], exc_info: BaseException | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the process has counted since it started: plain numbers, written on the hot path and read at a scrape.
+"""Counts of the process since it started: plain numbers, written on the hot path and read at a scrape.
 
 Each number is written by one thread, so that nothing is locked; who reads from another may be one behind.
 Labels have few values: services, routes as they are declared, topics, groups that exist. Tenants, plans and ids
@@ -51,7 +51,7 @@ class Counter:
 
 
 class Distribution:
-    """How many values were at most each of some bounds, and their sum."""
+    """Counts of values by the bounds that they do not exceed, and their sum."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -67,7 +67,9 @@ class Distribution:
 
 
 class RouteMeter:
-    """The requests to one route: by class of status (1 to 5), and the seconds until their responses began."""
+    """The requests to one route: by class of status (1 to 5), and the seconds until their responses
+    began.
+    """
 
     __slots__ = ("seconds", "statuses")
 

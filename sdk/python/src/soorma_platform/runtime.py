@@ -23,8 +23,8 @@ from soorma_platform.http.asgi import AsgiApp
 from soorma_platform.http.connections import (
     IDLE_SECONDS,
     AgentSocket,
-    Connection,
-    State,
+    ClientConnection,
+    SharedState,
     measure_room,
 )
 from soorma_platform.logs import Log
@@ -45,7 +45,7 @@ from soorma_platform.work.upkeep import Upkeep
 UPKEEP_SECONDS = 1.0
 GRACE_SECONDS = 1
 TICK_SECONDS = 1.0
-"""How often a server looks at its connections, and at the date that responses bear."""
+"""Time after which a server looks at its connections again, and at the date that responses bear."""
 
 log = Log("soorma")
 
@@ -141,7 +141,7 @@ class _Server(uvicorn.Server):
             access_log=False,
             lifespan="off",
             loop="none",
-            http=Connection,
+            http=ClientConnection,
             ws=AgentSocket,
             ws_ping_interval=None,  # an agent whose handler blocks renews its leases from a thread instead
             ws_per_message_deflate=False,
@@ -153,7 +153,7 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
         )
         super().__init__(config)
-        self.server_state = State(touch)
+        self.server_state = SharedState(touch)
         self._end = asyncio.Event()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -163,7 +163,7 @@ class _Server(uvicorn.Server):
         while not await self.on_tick(0):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Connection):
+                if isinstance(connection, ClientConnection):
                     connection.look(now)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._end.wait(), TICK_SECONDS)

@@ -1,4 +1,4 @@
-"""How long the event loop is held at a time: measured from inside, in processor time of its thread.
+"""Sampling of the event loop: how long it is held at a time, measured from inside, in processor time of its thread.
 
 A timer is set again and again. Where it comes late, somebody has held the loop: for as long as the thread has worked
 since the timer was last there, and no longer than it is late and half its period. What other threads and processes
@@ -19,7 +19,7 @@ PERIOD = 0.02
 LOOKS = 50
 """after the last that came in: whatever follows of it is seen"""
 LONG = 0.15
-"""What the largest body may take."""
+"""Seconds that the largest body may take."""
 
 log = Log("soorma.loop")
 

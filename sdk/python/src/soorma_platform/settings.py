@@ -75,7 +75,10 @@ class Settings(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ, **options: Any) -> Settings:
-        """Settings from SOORMA_… variables; `options` win. InvalidRequest names a variable that is off."""
+        """Settings from SOORMA_… variables; `options` win.
+
+        InvalidRequest names a variable that is off.
+        """
         found: dict[str, Any] = {
             "host": env.get("SOORMA_HOST") or None,
             "port_offset": _read(env, "SOORMA_PORT_OFFSET", int),

@@ -12,7 +12,7 @@ from soorma_common.delivery import Subscription
 from soorma_common.errors import Conflict, EventIdConflict, Fenced, Unavailable, WrongType
 from soorma_common.names import All
 from soorma_common.operations import Cleanup, RecordAction
-from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.commands import Decision, Need, Snapshot
 
 CROWD = 200
 
@@ -168,7 +168,7 @@ class DurabilitySuite:
             def needs(self) -> list[Need]:
                 return []
 
-            def decide(self, found: Found) -> Decision[None]:
+            def decide(self, found: Snapshot) -> Decision[None]:
                 raise ZeroDivisionError
 
         async def publish(number: int) -> str:

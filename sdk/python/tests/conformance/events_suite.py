@@ -12,7 +12,7 @@ from soorma_common.errors import EventIdConflict, Forbidden, HistoryGone
 from soorma_common.events import Event
 from soorma_common.memory import Commit
 from soorma_common.names import All
-from soorma_platform.engine.commands import Decision, Found
+from soorma_platform.engine.commands import Decision, Snapshot
 from soorma_platform.engine.commits import ApplyCommit, CommitOutcome
 from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.rows.events import LogEntry
@@ -92,7 +92,7 @@ class EventsSuite:
         """A store may call `decide` again on a newer snapshot; that must not show in what it wrote."""
 
         class Twice(ApplyCommit):
-            def decide(self, found: Found) -> Decision[CommitOutcome]:
+            def decide(self, found: Snapshot) -> Decision[CommitOutcome]:
                 super().decide(copy.deepcopy(found))
                 return super().decide(found)
 

@@ -32,7 +32,7 @@ from soorma_platform.stores.ports import Store
 from soorma_platform.stores.ports.deliveries import Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Replica
 from soorma_platform.work.committer import Committer
-from soorma_platform.work.past import PastValues, history_of, log_from, value_at, values_at
+from soorma_platform.work.history import PastValues, history_of, log_from, value_at, values_at
 from soorma_platform.work.payloads import PayloadCheck
 from soorma_platform.work.upkeep import Upkeep
 

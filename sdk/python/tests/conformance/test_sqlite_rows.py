@@ -17,7 +17,7 @@ import pytest
 
 from soorma_platform.stores import sqlite
 from soorma_platform.stores.sqlite.database import SQL, migrations
-from soorma_platform.stores.sqlite.statements import CHANGES, SELECTS, Change, Select, fields_of
+from soorma_platform.stores.sqlite.statements import MUTATIONS, SELECTS, Mutation, Select, fields_of
 
 for module in pkgutil.iter_modules(sqlite.__path__):
     importlib.import_module(f"{sqlite.__name__}.{module.name}")
@@ -80,8 +80,8 @@ def test_a_query_fills_its_struct(record: apsw.Connection, select: Select[Any]) 
 
 
 @pytest.mark.behaviour("store.rows-by-name")
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
-def test_a_change_writes_each_value_into_the_column_of_its_name(record: apsw.Connection, change: Change) -> None:
+@pytest.mark.parametrize("change", MUTATIONS, ids=lambda change: change.name)
+def test_a_change_writes_each_value_into_the_column_of_its_name(record: apsw.Connection, change: Mutation) -> None:
     sql = re.sub(r"--.*", "", SQL[change.name])
     apsw.ext.query_info(record, sql)  # raises where a table or column is not there
     otherwise = NAMED_OTHERWISE.get(change.name, {})
@@ -110,7 +110,7 @@ def test_a_query_that_names_another_column_says_so(record: apsw.Connection, monk
         Select("odd", Row)._compile(record)
     monkeypatch.setitem(SQL, "odd", "UPDATE groups SET name = :name, created_at = :made_at")
     with pytest.raises(TypeError, match="statement odd has a parameter 'made_at', and none of its sources has that"):
-        Change("odd", Row)
+        Mutation("odd", Row)
     SELECTS[:] = [one for one in SELECTS if one.name != "odd"]
 
 

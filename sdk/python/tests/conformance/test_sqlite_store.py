@@ -19,7 +19,7 @@ from store_suite import Opened, StoreSuite, ValuesSuite
 from soorma_common.errors import Unavailable
 from soorma_common.limits import Limits
 from soorma_common.operations import RecordAction
-from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.rows.plans import PlansNeed
 from soorma_platform.stores.ports import Store
@@ -328,7 +328,7 @@ async def _threads(record: Record, names: list[str]) -> set[int]:
         def needs(self) -> list[Need]:
             return [PlansNeed({self._plan: {"k"}})]
 
-        def decide(self, _: Found) -> Decision[None]:
+        def decide(self, _: Snapshot) -> Decision[None]:
             found.add(threading.get_ident())
             return Decision(None)
 

@@ -14,7 +14,7 @@ from soorma_common.limits import Limits
 from soorma_common.memory import NOBODY
 from soorma_common.names import All, Scope
 from soorma_common.registry import MOST_AGENTS, MOST_DEFINITIONS, MOST_INSTANCES, Announcement, EventDefinition
-from soorma_platform.engine.commands import Found
+from soorma_platform.engine.commands import Snapshot
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.groups import STEP_BYTES, JoinGroup
 from soorma_platform.engine.history import rebuild
@@ -22,7 +22,7 @@ from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.publishing import one_per_group
 from soorma_platform.engine.registry import AnnounceAgent, DefineEvent
 from soorma_platform.engine.retention import Fate, Retention, TrimHistory, fate, warn_before
-from soorma_platform.engine.rows.dead_letters import LetterFound, LetterRow, Replayed
+from soorma_platform.engine.rows.dead_letters import LetterFound, LetterReplayed, LetterRow
 from soorma_platform.engine.rows.events import SubscriptionRow
 from soorma_platform.engine.rows.groups import GroupFound, Joined, KnownSubscription, Taken, UntakenFound, UntakenRow
 from soorma_platform.engine.rows.history import OldestFound, TrimmedHistory
@@ -36,9 +36,9 @@ KINDS, TOPICS, LANES, TENANTS = ("a", "b"), ("business-facts", "plan-events"), (
 PATTERNS = st.tuples(st.sampled_from((*KINDS, "*")), st.sampled_from((*TOPICS, "*")))
 
 
-def found(*parts: Any) -> Found:
+def found(*parts: Any) -> Snapshot:
     """What a store would have loaded."""
-    made = Found(NOW)
+    made = Snapshot(NOW)
     for part in parts:
         made._parts[type(part)] = part
     return made
@@ -91,7 +91,7 @@ def test_who_joins_takes_what_nobody_took_as_if_it_was_published_now(
         is_over = decision.outcome.following is None
         assert is_over or decision.outcome.following > (after or (0, 0)), "each step goes on"
         after = decision.outcome.following
-        left = [row for row in events if after is not None and row.place > after]
+        left = [row for row in events if after is not None and row.cursor > after]
         joined = [one for row in decision.writes if isinstance(row, Joined) for one in row.subscriptions]
         assert bool(joined) is (is_over and bool(new)), "it takes part in what is published once it has taken all"
     expected: dict[int, int] = {}
@@ -136,7 +136,9 @@ def test_a_dead_letter_is_replayed_once_where_somebody_takes_it(
     else:
         decision = command.decide(found(*parts))
         assert decision.outcome is True
-        assert [row for row in decision.writes if isinstance(row, Replayed)] == [Replayed(letter, 7, NOW.uptime)]
+        assert [row for row in decision.writes if isinstance(row, LetterReplayed)] == [
+            LetterReplayed(letter, 7, NOW.uptime)
+        ]
         assert any(isinstance(row, SeenKey) for row in decision.writes) is (key is not None)
     assert command.decide(found(KeySeen(), LetterFound())).outcome is False, "there is none"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from soorma_common.delivery import RetryPolicy
 from soorma_platform.engine.deliveries import verdict
 from soorma_platform.engine.rows.deliveries import DeliveryRow
-from soorma_platform.engine.suspects import LONGEST_SPAN, Trial, Turn
+from soorma_platform.engine.suspects import LONGEST_SPAN, Trial, TrialTurn
 
 LEASE = 30_000
 STEP = 1_000
@@ -49,10 +49,10 @@ def test_work_and_suspects_both_have_their_time(replicas: int, longest: int, sta
             idle = busy_until[name] <= now
             turn = trial.turn(name, now, LEASE, idle=idle, testing=(), standing=names)
             turns += 1
-            if turn in (Turn.WORK, Turn.WORK_FIRST):
+            if turn in (TrialTurn.WORK, TrialTurn.WORK_FIRST):
                 busy_until[name] = now + longest * STEP
                 worked += 1
-            elif turn is Turn.SUSPECT:
+            elif turn is TrialTurn.SUSPECT:
                 assert idle
                 trial.began()
                 tested += 1
@@ -72,10 +72,10 @@ def test_one_replica_at_most_waits_for_its_hands_to_be_empty(steps: list[tuple[i
         if now >= ends:
             waits.clear()
         turn = trial.turn(names[number], now, LEASE, idle=idle, testing=(), standing=names)
-        if turn is Turn.NOTHING:
+        if turn is TrialTurn.NOTHING:
             waits.add(names[number])
             ends = trial._ends
-        elif turn is Turn.SUSPECT:
+        elif turn is TrialTurn.SUSPECT:
             trial.began()
             waits.clear()
         assert len(waits) <= 1
@@ -84,15 +84,15 @@ def test_one_replica_at_most_waits_for_its_hands_to_be_empty(steps: list[tuple[i
 @pytest.mark.behaviour("retries.suspects-alone")
 def test_who_tests_gets_nothing_else_and_the_others_work() -> None:
     trial = Trial()
-    assert trial.turn("a", 0, LEASE, idle=True, testing=(), standing=["a", "b"]) is Turn.SUSPECT
+    assert trial.turn("a", 0, LEASE, idle=True, testing=(), standing=["a", "b"]) is TrialTurn.SUSPECT
     trial.began()
-    assert trial.turn("a", 1, LEASE, idle=False, testing=["a"], standing=["a", "b"]) is Turn.NOTHING
-    assert trial.turn("b", 1, LEASE, idle=False, testing=["a"], standing=["a", "b"]) is Turn.WORK
+    assert trial.turn("a", 1, LEASE, idle=False, testing=["a"], standing=["a", "b"]) is TrialTurn.NOTHING
+    assert trial.turn("b", 1, LEASE, idle=False, testing=["a"], standing=["a", "b"]) is TrialTurn.WORK
 
 
 @pytest.mark.behaviour("retries.suspects-alone")
 def test_who_waits_and_goes_away_is_followed_by_another() -> None:
     trial = Trial()
-    assert trial.turn("a", 0, LEASE, idle=False, testing=(), standing=["a", "b"]) is Turn.NOTHING
-    assert trial.turn("b", 1, LEASE, idle=False, testing=(), standing=["a", "b"]) is Turn.WORK
-    assert trial.turn("b", 2, LEASE, idle=False, testing=(), standing=["b"]) is Turn.NOTHING
+    assert trial.turn("a", 0, LEASE, idle=False, testing=(), standing=["a", "b"]) is TrialTurn.NOTHING
+    assert trial.turn("b", 1, LEASE, idle=False, testing=(), standing=["a", "b"]) is TrialTurn.WORK
+    assert trial.turn("b", 2, LEASE, idle=False, testing=(), standing=["b"]) is TrialTurn.NOTHING

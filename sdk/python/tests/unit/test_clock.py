@@ -14,9 +14,9 @@ from soorma_platform.clock import (
     KEPT_SECONDS,
     REFERENCE_SECONDS,
     STANDSTILL_SECONDS,
-    Clock,
+    ClockRow,
     Jump,
-    Kept,
+    RecordTime,
 )
 from soorma_platform.engine.moments import SETTLING_SECONDS, Moment
 
@@ -33,7 +33,7 @@ class Machine:
     def __init__(self) -> None:
         self.boot: str | None = "first"
         self.true = self.jumped = self.slept = self.off = self.booted = 0.0
-        self.clock = Clock(self)
+        self.clock = RecordTime(self)
 
     def wall(self) -> float:
         return START + self.true + self.jumped
@@ -79,7 +79,7 @@ class Machine:
         self.jumped += jump
         if reboot:
             self.boot, self.booted, self.slept = f"after {self.boot}", self.true, 0.0
-        self.clock = Clock(self, kept)
+        self.clock = RecordTime(self, kept)
 
     def now(self) -> Moment:
         """What the clock says after a look."""
@@ -257,7 +257,7 @@ def test_what_sleeps_or_stands_still_does_not_run() -> None:
 def test_a_record_of_before_goes_on_where_it_was_left() -> None:
     machine = Machine()
     left = round(1000 * (START - WEEK))
-    clock = Clock(machine, Kept(left, left, left, left, True))
+    clock = RecordTime(machine, ClockRow(left, left, left, left, True))
     now = clock.read()
     assert (now.uptime, now.steady, now.wall) == (left, round(1000 * START), round(1000 * START))
     assert not now.is_settled
@@ -272,7 +272,7 @@ def test_a_platform_that_died_ran_on_since_its_clock_was_kept() -> None:
         machine.run(ran)
         last = machine.clock.read()
         machine.true += away
-        machine.clock = Clock(machine, kept)
+        machine.clock = RecordTime(machine, kept)
         now = machine.clock.read()
         assert last.uptime <= now.uptime <= last.uptime + 1000 * KEPT_SECONDS
         assert _since_start(now.steady) == ran + away

@@ -86,8 +86,8 @@ def test_a_parameter_is_said_once() -> None:
 @pytest.mark.parametrize(
     ("parameter", "query", "value"),
     [
-        (http.Word("w", "", ("a", "b")), "", "a"),
-        (http.Word("w", "", ("a", "b")), "w=b", "b"),
+        (http.Choice("w", "", ("a", "b")), "", "a"),
+        (http.Choice("w", "", ("a", "b")), "w=b", "b"),
         (http.Text("t", ""), "t=", None),
         (http.Text("t", ""), "t=a%20b", "a b"),
         (http.Names("n", ""), "n=a,b", frozenset({"a", "b"})),
@@ -100,7 +100,7 @@ def test_a_parameter_says_what_was_sent(parameter: Any, query: str, value: objec
 
 @pytest.mark.parametrize(
     ("parameter", "query"),
-    [(http.Word("w", "", ("a", "b")), "w=c"), (http.Text("t", ""), "t=.."), (http.Names("n", ""), "n=a,,b")],
+    [(http.Choice("w", "", ("a", "b")), "w=c"), (http.Text("t", ""), "t=.."), (http.Names("n", ""), "n=a,,b")],
 )
 def test_a_parameter_refuses_what_it_does_not_take(parameter: Any, query: str) -> None:
     with pytest.raises(InvalidRequest):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import defaultdict
 from pathlib import Path
 
 from soorma_common import errors
@@ -11,6 +12,15 @@ from soorma_common.errors import SoormaError
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for folder in ("src", "tests") for path in (ROOT / folder).rglob("*.py"))
+TWICE = {
+    **dict.fromkeys(
+        ("Action", "AgentInfo", "Change", "EventInfo", "InstanceInfo", "PlanInfo"),
+        "the SDK is to decode the struct of the contract instead of a copy of it",
+    ),
+    "Keeper": "two of the SDK: one of the command's processes, one of places that are held",
+    "Platform": "the command's is its connection to a platform, and is to be called that",
+}
+"""Names of classes that occur twice, and why."""
 POINTS = re.compile(r'"""\s*See [`:]')
 
 
@@ -25,6 +35,19 @@ def test_the_sdk_keeps_to_what_is_public() -> None:
     """Each exception is one to think about: there are three, with their reasons."""
     sdk = [path.read_text("utf-8") for path in (ROOT / "src" / "soorma").rglob("*.py")]
     assert sum(text.count("noqa: SLF001") for text in sdk) <= 3
+
+
+def test_no_two_classes_have_one_name() -> None:
+    """Whoever searches for a name finds the one thing that is meant, in all three packages."""
+    found = defaultdict(list)
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(path.relative_to(ROOT / "src").as_posix())
+    assert len(found) > 500, "the classes were found"
+    twice = {name: modules for name, modules in found.items() if len(modules) > 1}
+    assert not {name: modules for name, modules in twice.items() if name not in TWICE}
+    assert twice.keys() == TWICE.keys(), "an exception is for a name that occurs twice"
 
 
 def test_who_asks_is_read_in_one_place_and_said_in_one() -> None:

@@ -50,7 +50,7 @@ class MemoryClient:
     @staticmethod
     def on(config: ClientConfig, caller: Caller, plans: Plans | None = None) -> MemoryClient:
         """A client on connections that somebody else owns, and perhaps on a handler's transaction."""
-        return _Lodger(config, caller, plans or PlatformPlans(caller))
+        return _BorrowedClient(config, caller, plans or PlatformPlans(caller))
 
     def __repr__(self) -> str:
         return f"MemoryClient({shown(self._config.memory_url)})"
@@ -287,7 +287,7 @@ class MemoryClient:
         return await self.plan(plan_id, tenant_id, user_id).apply(operations, expected_revision)
 
 
-class _Lodger(MemoryClient):
+class _BorrowedClient(MemoryClient):
     """A client on connections that somebody else owns."""
 
     def __init__(self, config: ClientConfig, caller: Caller, plans: Plans) -> None:

@@ -1,1 +1,4 @@
-"""How news of a commit reaches those who wait. A bus loses nothing that matters: the store is the record."""
+"""Buses take news of commits to those who wait.
+
+A bus loses nothing that matters: the store is the record.
+"""

@@ -1,4 +1,4 @@
-"""What a bus must be able to do: ring doorbells, and fan the log out."""
+"""The protocol of a bus: it rings doorbells, and fans the log out."""
 
 from __future__ import annotations
 

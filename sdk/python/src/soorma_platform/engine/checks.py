@@ -1,4 +1,4 @@
-"""What a commit from outside must be, before it is decided."""
+"""Checks of a commit from outside, before it is decided."""
 
 from __future__ import annotations
 

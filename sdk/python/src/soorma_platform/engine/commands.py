@@ -21,7 +21,7 @@ MANY = 1_000
 
 
 class Need(msgspec.Struct):
-    """What is to be loaded before a command is decided. What was found is a part of `Found`."""
+    """Rows to load before a command is decided. What was found is a part of `Snapshot`."""
 
     @property
     def rows(self) -> int:
@@ -29,8 +29,8 @@ class Need(msgspec.Struct):
         return 1
 
 
-class Found:
-    """What was loaded inside the transaction that will write the decision, at a moment of the store's clock."""
+class Snapshot:
+    """Rows as loaded in the transaction that will write the decision, at a moment of its clock."""
 
     __slots__ = ("_parts", "moment")
 
@@ -39,7 +39,7 @@ class Found:
         self._parts: dict[type[Any], Any] = {}
 
     def part(self, kind: type[P]) -> P:
-        """What was found of a kind: an empty one, where nothing of it was asked for."""
+        """Returns what was found of a kind; an empty one where nothing of it was loaded."""
         found: P | None = self._parts.get(kind)
         if found is None:
             found = self._parts[kind] = kind()
@@ -61,7 +61,7 @@ Writes: TypeAlias = list[Any]
 
 
 class Decision(msgspec.Struct, Generic[T]):
-    """What came of a command, for whoever has asked for it, and what is written."""
+    """The outcome of a command, for its caller, and the rows to write."""
 
     outcome: T
     writes: Writes = []
@@ -74,10 +74,10 @@ class Command(Protocol[T]):
     def scope(self) -> Scope | Owner: ...
 
     def needs(self) -> list[Need]:
-        """What is to be loaded, in this order: a loader sees what those before it have found."""
+        """Returns what to load, in this order: a loader sees what those before it have found."""
         ...
 
-    def decide(self, found: Found) -> Decision[T]:
+    def decide(self, found: Snapshot) -> Decision[T]:
         """Decides, or raises the error that refuses it as a whole.
 
         A pure function: it may be called again with what is found later.

@@ -24,7 +24,7 @@ from soorma_common.operations import (
     PlaceOperation,
 )
 from soorma_platform.engine import endings, life, sagas
-from soorma_platform.engine.commands import Decision, Found, Need, Writes
+from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.deliveries import continue_saga, settle
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
@@ -32,7 +32,7 @@ from soorma_platform.engine.publishing import addressed, lane_of, publish, topic
 from soorma_platform.engine.requests import MOST_LINKS, check_answerable
 from soorma_platform.engine.rows.deliveries import DeliveryNeed, DeliveryRow, InHand, WaitersNeed
 from soorma_platform.engine.rows.events import EventsNeed, KnownIds
-from soorma_platform.engine.rows.plans import PlansFound, PlansNeed, PlanState
+from soorma_platform.engine.rows.plans import LoadedPlan, PlansFound, PlansNeed
 from soorma_platform.engine.rows.sagas import SagasNeed
 from soorma_platform.engine.rows.stored_responses import ResponseFound, ResponseNeed, StoredResponse
 from soorma_platform.engine.rows.timers import TimerGone, TimersNeed
@@ -49,7 +49,10 @@ _NULL = msgspec.Raw(b"null")
 
 
 class CommitOutcome(msgspec.Struct):
-    """What came of a commit. One that was made before `is_replay`, and has published nothing now."""
+    """The outcome of a commit.
+
+    With `is_replay` it was made before, and has published nothing now.
+    """
 
     committed: Committed
     topics: list[str] = []
@@ -156,7 +159,7 @@ class ApplyCommit:
         return need
 
     def _needs_of_events(self, plans: PlansNeed) -> list[Need]:
-        """What is published, timed or taken back; also what that says of its plans."""
+        """Collects what is published, timed or taken back; adds to `plans` what that needs."""
         commit = self.commit
         timed, published = list(commit.timers), list(commit.events)
         undoing: list[Envelope] = []
@@ -188,7 +191,7 @@ class ApplyCommit:
             needs.append(TimersNeed(ids, {timer.event.plan_id for timer in timed}))
         return needs
 
-    def decide(self, found: Found) -> Decision[CommitOutcome]:
+    def decide(self, found: Snapshot) -> Decision[CommitOutcome]:
         if (stored := found.part(ResponseFound).stored) is not None:
             return Decision(self._replay(stored))
         commit, limits = self.commit, self._limits
@@ -220,7 +223,7 @@ class ApplyCommit:
             writes.append(StoredResponse(key, self._fingerprint, committed, expires_at))
         return Decision(CommitOutcome(committed, topics_of(writes)), writes)
 
-    def _settle(self, writes: Writes, found: Found) -> DeliveryRow | None:
+    def _settle(self, writes: Writes, found: Snapshot) -> DeliveryRow | None:
         """The delivery that this settles, if it does; Fenced where that in whose handler it is made is gone."""
         if self.commit.fence is None and self._under is None:
             return None
@@ -232,7 +235,7 @@ class ApplyCommit:
         writes.append(settle(delivery, found))
         return delivery
 
-    def _edit(self, writes: Writes, found: Found, group: int | None) -> tuple[list[PlanCommitted], list[PlanEditor]]:
+    def _edit(self, writes: Writes, found: Snapshot, group: int | None) -> tuple[list[PlanCommitted], list[PlanEditor]]:
         """Applies the operations. Returns their results by plan, and the editors of the plans that were changed."""
         committed: list[PlanCommitted] = []
         changed: list[PlanEditor] = []
@@ -256,8 +259,8 @@ class ApplyCommit:
             committed.append(PlanCommitted(part.plan_id, editor.row.revision, results))
         return committed, changed
 
-    def _live_on(self, writes: Writes, editor: PlanEditor, found: Found) -> None:
-        """What follows of the end of a plan, and of what was registered for it."""
+    def _live_on(self, writes: Writes, editor: PlanEditor, found: Snapshot) -> None:
+        """Publishes what follows from the end of a plan, and keeps what was registered for it."""
         endings.publish_endings(writes, editor, self.scope, found, self._limits)
         for timer in editor.deadlines:
             if timed := set_timer(timer, self.scope, found, self._limits, incarnation=editor.row.incarnation):
@@ -266,7 +269,7 @@ class ApplyCommit:
             sagas.register(editor.change, found, self._limits)
         endings.undo(writes, editor, self.scope, found)
 
-    def _cancel(self, writes: Writes, found: Found) -> list[str]:
+    def _cancel(self, writes: Writes, found: Snapshot) -> list[str]:
         """Takes back the timers that the commit cancels and that wait; their ids."""
         cancelled, timers = [], found.part(KnownIds).timers
         for event_id in self.commit.cancels:
@@ -306,14 +309,14 @@ def _named(event: Envelope, new_id: Callable[[], str]) -> Envelope:
     return event
 
 
-def check_reads(commit: Commit, plans: dict[str, PlanState], limits: Limits) -> None:
+def check_reads(commit: Commit, plans: dict[str, LoadedPlan], limits: Limits) -> None:
     """Raises Conflict unless the plans, of which only what lives is given, are as the commit has read them."""
     _editors(commit, plans, Moment(0, 0, 0), limits, NOBODY)
 
 
 def _editors(
     commit: Commit,
-    plans: dict[str, PlanState],
+    plans: dict[str, LoadedPlan],
     moment: Moment,
     limits: Limits,
     cause: Cause,
@@ -348,7 +351,7 @@ class PurgePlan:
     def needs(self) -> list[Need]:
         return [PlansNeed({self._plan_id: set()}, closing={self._plan_id})]
 
-    def decide(self, found: Found) -> Decision[None]:
+    def decide(self, found: Snapshot) -> Decision[None]:
         state = found.part(PlansFound).states[self._plan_id]
         editor = PlanEditor(state, moment=found.moment, limits=self._limits, cause=SOORMA)
         editor.purge(self._before)
@@ -370,7 +373,7 @@ class SweepExpired:
     def needs(self) -> list[Need]:
         return [PlansNeed({self._plan_id: self._keys})]
 
-    def decide(self, found: Found) -> Decision[None]:
+    def decide(self, found: Snapshot) -> Decision[None]:
         if not found.moment.is_settled:
             return Decision(None)
         state = found.part(PlansFound).states[self._plan_id]

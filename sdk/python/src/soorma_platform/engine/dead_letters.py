@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from soorma_common.errors import Conflict
 from soorma_common.names import All, Owner
-from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.life import check_replay
-from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, Replayed
+from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, LetterReplayed
 from soorma_platform.engine.rows.stored_responses import KeyNeed, KeySeen, SeenKey
 
 KEEP_REPLAYS = 15 * 60_000
@@ -29,7 +29,7 @@ class ReplayDeadLetter:
         seen: list[Need] = [] if self._key is None else [KeyNeed(self._key)]
         return [*seen, LetterNeed(self._number)]
 
-    def decide(self, found: Found) -> Decision[bool]:
+    def decide(self, found: Snapshot) -> Decision[bool]:
         if found.part(KeySeen).is_seen:
             return Decision(True)
         of = found.part(LetterFound)
@@ -42,7 +42,7 @@ class ReplayDeadLetter:
                 f"dead letter {self._number} cannot be replayed: its group has no subscription to {of.letter.type!r} "
                 "any more; start an agent that handles it, then replay it"
             )
-        writes = [Replayed(of.letter, of.subscription_id, found.uptime)]
+        writes = [LetterReplayed(of.letter, of.subscription_id, found.uptime)]
         if self._key is None:
             return Decision(True, writes)
         return Decision(True, [SeenKey(self._key, found.uptime + KEEP_REPLAYS), *writes])

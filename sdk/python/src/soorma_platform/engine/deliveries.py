@@ -19,7 +19,7 @@ from soorma_common.names import Scope
 from soorma_common.operations import Fail
 from soorma_common.topics import Topic
 from soorma_platform.engine import endings, sagas
-from soorma_platform.engine.commands import Decision, Found, Need, Writes
+from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.life import FAILED, is_discarded
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import lane_of, publish, topics_of
@@ -40,14 +40,14 @@ LONGEST_WAIT = 365 * 86_400.0
 """Seconds that a handler may ask to be left alone for."""
 
 
-def settle(delivery: DeliveryRow, found: Found) -> Settled:
+def settle(delivery: DeliveryRow, found: Snapshot) -> Settled:
     """The delivery is over: the next of its lane leads now."""
     if delivery.lane is not None and delivery.next_in_lane is None:
         found.part(Audience).busy.discard((delivery.group_id, delivery.lane))
     return Settled(delivery, found.uptime)
 
 
-def continue_saga(writes: Writes, delivery: DeliveryRow, found: Found) -> None:
+def continue_saga(writes: Writes, delivery: DeliveryRow, found: Snapshot) -> None:
     """Publishes the next compensation of a failed plan, where the delivery of one is over."""
     moved, plan = sagas.on_settled(writes, delivery, found), found.part(InHand).plan
     if moved and plan is not None:
@@ -71,7 +71,7 @@ class DiscardDelivery:
     def needs(self) -> list[Need]:
         return [DeliveryNeed(self._fence)]
 
-    def decide(self, found: Found) -> Decision[DeliveryRow | None]:
+    def decide(self, found: Snapshot) -> Decision[DeliveryRow | None]:
         delivery = found.part(InHand).delivery
         return Decision(delivery, [] if delivery is None else [settle(delivery, found)])
 
@@ -103,7 +103,7 @@ def _last(deaths: int) -> str:
 
 
 class _Trace(msgspec.Struct):
-    """What a change remembers of the event that it was made for."""
+    """The parts of an event that a change made for it remembers."""
 
     id: str | None = None
     correlation_id: str | None = None
@@ -114,7 +114,7 @@ _traces = msgspec.json.Decoder(_Trace)
 
 
 class Became(Enum):
-    """What became of a delivery whose attempt has failed."""
+    """The fate of a delivery whose attempt has failed."""
 
     RETRIED = auto()
     DEFERRED = auto()
@@ -124,7 +124,7 @@ class Became(Enum):
 
 
 class FailureOutcome(msgspec.Struct):
-    """What became of a delivery, and the topics of the events that were published with that."""
+    """The fate of a delivery, and the topics of the events that were published with it."""
 
     delivery: DeliveryRow
     became: Became
@@ -180,7 +180,7 @@ class FailDelivery:
             events.append((self._ending_id, Topic.PLAN_EVENTS.value, FAILED))
         return [*needs, EventsNeed(events, {lane} if lane else set())]
 
-    def decide(self, found: Found) -> Decision[FailureOutcome]:
+    def decide(self, found: Snapshot) -> Decision[FailureOutcome]:
         in_hand = found.part(InHand)
         delivery = in_hand.delivery
         if delivery is None:
@@ -204,7 +204,7 @@ class FailDelivery:
             FailureOutcome(delivery, became), [Retried(delivery, now + wait, self._reason, is_deferred=self._defer)]
         )
 
-    def _give_up(self, delivery: DeliveryRow, found: Found) -> Decision[FailureOutcome]:
+    def _give_up(self, delivery: DeliveryRow, found: Snapshot) -> Decision[FailureOutcome]:
         reason = self._reason
         is_parked = delivery.retry.then == "park" and not self._fail_plan
         if self._fail_plan and delivery.plan_id is None:
@@ -223,7 +223,7 @@ class FailDelivery:
         outcome.topics = topics_of(writes)
         return Decision(outcome, writes)
 
-    def _end_plan(self, writes: Writes, delivery: DeliveryRow, ending: Fail, found: Found) -> None:
+    def _end_plan(self, writes: Writes, delivery: DeliveryRow, ending: Fail, found: Snapshot) -> None:
         """The plan of an event that is given up ends with it, unless it has ended before."""
         state, limits = found.part(PlansFound).states[delivery.plan_id or ""], self._limits
         cause = cause_of(delivery.group, None, delivery.envelope)

@@ -1,16 +1,18 @@
-"""What follows in the transaction that ends a plan: the event that tells of it, and the first that undoes its work."""
+"""Events published by the transaction that ends a plan: the one that tells of it, and the first
+that undoes its work.
+"""
 
 from __future__ import annotations
 
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_platform.engine import life, sagas
-from soorma_platform.engine.commands import Found, Writes
+from soorma_platform.engine.commands import Snapshot, Writes
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import publish
 
 
-def publish_endings(writes: Writes, editor: PlanEditor, scope: Scope, found: Found, limits: Limits) -> None:
+def publish_endings(writes: Writes, editor: PlanEditor, scope: Scope, found: Snapshot, limits: Limits) -> None:
     """Publishes the events that tell of the ends of a plan."""
     for ending in editor.endings:
         event = life.ending_event(scope, editor.row.plan_id, ending, editor.cause)
@@ -18,7 +20,7 @@ def publish_endings(writes: Writes, editor: PlanEditor, scope: Scope, found: Fou
             writes.append(row)
 
 
-def undo(writes: Writes, editor: PlanEditor, scope: Scope, found: Found) -> None:
+def undo(writes: Writes, editor: PlanEditor, scope: Scope, found: Snapshot) -> None:
     """Publishes the next compensation, if the plan has failed and none is under way."""
     compensations = editor.change.compensations
     if editor.row.status == "failed":

@@ -21,7 +21,10 @@ def check_unused(row: PlanRow) -> None:
 
 
 def check_origin(fork: Fork, origin: Origin | None, now: int) -> Origin:
-    """What the fork begins with; NotFound or HistoryGone where there is no such past, or no present."""
+    """Returns what the fork begins with.
+
+    Raises NotFound or HistoryGone where that is not there, or no longer kept.
+    """
     if origin is not None:
         check_past(origin.row, origin.revision)
     if origin is None or origin.row.revision == 0 or (fork.revision is None and not _holds_anything(origin.row, now)):

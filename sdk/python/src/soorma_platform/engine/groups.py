@@ -1,4 +1,4 @@
-"""How a replica joins its group, and how its new subscriptions take the events that nobody took.
+"""Joining a group: its new subscriptions take the events that nobody took.
 
 They do so in steps, so that no transaction is long. What is published meanwhile waits behind it.
 """
@@ -9,7 +9,7 @@ import msgspec
 
 from soorma_common.delivery import Subscription
 from soorma_common.names import All, Owner
-from soorma_platform.engine.commands import Decision, Found, Need, Writes
+from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.rows.groups import (
     Cursor,
     GroupFound,
@@ -23,7 +23,7 @@ from soorma_platform.engine.rows.groups import (
 )
 
 UNTAKEN_SECONDS = 600
-"""How long an event that no group took waits for the first that subscribes."""
+"""Time for which an event that no group took waits for the first that subscribes."""
 STEP = 500
 """Events that are looked at in one transaction."""
 STEP_BYTES = 2 * 1024 * 1024
@@ -54,7 +54,7 @@ class JoinGroup:
         subscriptions = list(self._subscriptions.values())
         return [GroupNeed(self._name), UntakenNeed(subscriptions, UNTAKEN_SECONDS * 1000, self._after, STEP, LEAST)]
 
-    def decide(self, found: Found) -> Decision[JoinOutcome]:
+    def decide(self, found: Snapshot) -> Decision[JoinOutcome]:
         group = GroupJoined(self._name, list(self._subscriptions.values()), found.now, found.uptime)
         known = {(one.type, one.topic): one for one in found.part(GroupFound).subscriptions}
         new = [one for pattern, one in self._subscriptions.items() if pattern not in known or known[pattern].joining]
@@ -65,7 +65,7 @@ class JoinGroup:
         patterns = {one.id: pattern for pattern, one in known.items()}
         return Decision(JoinOutcome(group, patterns, following), writes)
 
-    def _take(self, writes: Writes, group: GroupJoined, new: list[Subscription], found: Found) -> Cursor | None:
+    def _take(self, writes: Writes, group: GroupJoined, new: list[Subscription], found: Snapshot) -> Cursor | None:
         """In the order of the log, whichever subscription takes an event: it is the order of their lanes."""
         untaken = found.part(UntakenFound)
         by_pattern = {(one.type, one.topic): one for one in new}

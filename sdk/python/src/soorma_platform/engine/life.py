@@ -1,4 +1,4 @@
-"""The life of a plan: active, then completed, failed or cancelled, then purged. Each end is told by an event."""
+"""The life of a plan: active, then completed, failed or cancelled, then purged. An event tells of each end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from soorma_common.names import Scope
 from soorma_common.operations import ENDINGS, AnyEnding, Complete, Fail, argument
 from soorma_common.times import rfc3339
 from soorma_common.topics import Topic
-from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.publishing import addressed, lane_of, publish
 from soorma_platform.engine.rows.dead_letters import LetterRow
 from soorma_platform.engine.rows.deliveries import DeliveryRow
@@ -90,7 +90,7 @@ class ReportStalled:
         events = [(self._event_id, Topic.SYSTEM_EVENTS.value, STALLED)]
         return [PlansNeed({self._plan_id: set()}), EventsNeed(events, {lane} if lane else set())]
 
-    def decide(self, found: Found) -> Decision[None]:
+    def decide(self, found: Snapshot) -> Decision[None]:
         row = found.part(PlansFound).states[self._plan_id].row
         if row.revision != self._revision or row.status not in MOVING or row.stalled == self._revision:
             return Decision(None)
@@ -111,12 +111,12 @@ class ReportStalled:
 
 
 def is_discarded(kind: str, position: int, plan: PlanRow | None) -> bool:
-    """Tells whether an event is no longer to be handled: its plan was cancelled, or purged, after it."""
+    """Tells whether an event is not handled any more: its plan was cancelled or purged after it."""
     return plan is not None and position <= plan.past_position and kind not in LIFE_EVENTS
 
 
 def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) -> bool:
-    """Whether an event comes too late for a handler that takes no events of plans that have ended.
+    """Tells whether an event comes too late for a handler that takes no events of plans that have ended.
 
     Nobody works on for a plan that has failed or was cancelled. For one that was completed, others than the group that
     did so still handle what was published before: who sees an event does not depend on who was quicker.
@@ -127,7 +127,7 @@ def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) ->
 
 
 def outlives(event: Envelope, ended: Collection[str], delivery: DeliveryRow | None) -> bool:
-    """Whether an event of a commit is handled though its plan has ended.
+    """Tells whether an event of a commit is handled though its plan has ended.
 
     That is one published with the end, and what follows from an event that was itself handled after the end.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SETTLING_SECONDS = 600.0
-"""How long the wall clock has to go along with the others before what has expired by it is removed."""
+"""Seconds for which the wall clock has to agree with the others before what has expired is removed."""
 
 
 class Moment(NamedTuple):

@@ -1,4 +1,4 @@
-"""How the operations of a commit change a plan."""
+"""The editor of a plan: applies the operations of a commit to it."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ from soorma_common.plan_rules import (
 )
 from soorma_platform.engine import forks, semaphores
 from soorma_platform.engine.moments import Moment
-from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, PlanChange, PlanRow, PlanState
+from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, LoadedPlan, PlanChange, PlanRow
 from soorma_platform.engine.rows.sagas import WAITS, CompensationRow
 
 SEQ_ROOM = 10_000
 """More than the operations of a commit: so compensations are numbered in the order they were registered."""
 SPLICE = 16
-"""How much less of the processor a value costs that is extended than one that is read."""
+"""The factor by which extending a value costs less of the processor than reading one."""
 _READ_NOTHING, _SPLICED = (Set, Delete), (Append, Extend)  # a union made at each check would show
 TRIM_REVISIONS = 1_000
-"""How far a history may run past its limit before it is trimmed: trimming in strides costs less."""
+"""Revisions by which a history may exceed its limit: trimming it in strides costs less."""
 ROW_OVERHEAD = 100
 """Bytes a history row counts for beside its argument."""
 
@@ -67,7 +67,7 @@ class PlanEditor:
     """
 
     def __init__(
-        self, state: PlanState, *, moment: Moment, limits: Limits, cause: Cause, group_id: int | None = None
+        self, state: LoadedPlan, *, moment: Moment, limits: Limits, cause: Cause, group_id: int | None = None
     ) -> None:
         self._moment = moment
         self._now = now = moment.wall
@@ -276,7 +276,7 @@ class PlanEditor:
         self.change.removals.add(key)
 
     def finished(self) -> PlanChange:
-        """What is to be written, now that all operations are applied."""
+        """Returns what to write, once all operations are applied."""
         row, change, limits = self.row, self.change, self._limits
         kept = row.revision - row.horizon
         is_long = kept > limits.history_revisions + TRIM_REVISIONS and kept % TRIM_REVISIONS == 0

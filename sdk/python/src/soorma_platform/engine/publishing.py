@@ -1,4 +1,4 @@
-"""How an event enters the log: what is filled in, who gets it, what the same id again means."""
+"""Publishing: what is filled into an event, which groups get it, what the same id again means."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from soorma_common.events import Envelope, encode_envelope, plan_of
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
-from soorma_platform.engine.commands import Found, Writes
+from soorma_platform.engine.commands import Snapshot, Writes
 from soorma_platform.engine.rows.events import Audience, EventRow, KnownIds, NewDelivery, SubscriptionRow
 
 
@@ -34,7 +34,7 @@ def addressed(event: Envelope, scope: Scope) -> Envelope:
 
 
 def fingerprint_of(event: Envelope) -> str:
-    """What tells a placed event from another of its id."""
+    """A digest that tells an addressed event from another of its id."""
     return hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
 
 
@@ -54,7 +54,7 @@ def filled(event: Envelope, now: int, limits: Limits | None) -> tuple[Envelope, 
 
 
 def publish(
-    event: Envelope, scope: Scope, found: Found, limits: Limits | None, *, outlives: bool = False
+    event: Envelope, scope: Scope, found: Snapshot, limits: Limits | None, *, outlives: bool = False
 ) -> EventRow | None:
     """The log row and deliveries of a placed event; None if just this event is in the log already.
 
@@ -116,7 +116,7 @@ def one_per_group(subscribers: list[SubscriptionRow]) -> list[SubscriptionRow]:
 
 
 def covers(pattern: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Whether a handler of `pattern` (type, topic) can take all that a subscription `other` takes."""
+    """Tells whether a handler of `pattern` (type, topic) can take all that `other` takes."""
     return all(mine in ("*", theirs) for mine, theirs in zip(pattern, other, strict=True))
 
 

@@ -14,7 +14,7 @@ from soorma_common.registry import (
     EventDefinition,
     exceeds,
 )
-from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.rows.registry import (
     AgentFound,
     AgentNeed,
@@ -37,7 +37,7 @@ class AnnounceAgent:
     def needs(self) -> list[Need]:
         return [AgentNeed(self._name, self._instance)]
 
-    def decide(self, found: Found) -> Decision[None]:
+    def decide(self, found: Snapshot) -> Decision[None]:
         agent, announcement = found.part(AgentFound), self._announcement
         if agent.before is None:
             _check_room("tenant_agents", MOST_AGENTS, agent.agents, "the number of agents")
@@ -60,7 +60,7 @@ class DefineEvent:
     def needs(self) -> list[Need]:
         return [DefinitionNeed(self._definition.type, self._definition.version)]
 
-    def decide(self, found: Found) -> Decision[DefinitionRow]:
+    def decide(self, found: Snapshot) -> Decision[DefinitionRow]:
         definition, defined = self._definition, found.part(DefinitionFound)
         row = DefinitionRow(
             type=definition.type,

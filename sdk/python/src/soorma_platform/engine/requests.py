@@ -9,16 +9,17 @@ from __future__ import annotations
 from soorma_common.errors import ReentrantRequest
 from soorma_common.events import Envelope
 from soorma_common.names import Scope
-from soorma_platform.engine.commands import Found
+from soorma_platform.engine.commands import Snapshot
 from soorma_platform.engine.publishing import lane_of, one_per_group
 from soorma_platform.engine.rows.deliveries import Waiter, WaitersFound
 from soorma_platform.engine.rows.events import Audience, KnownIds, SubscriptionRow
 
 MOST_LINKS = 32
-"""How many requests are followed back: from one to the handler that sent it, to the request which that one handles."""
+"""Requests that are followed back: from one to the handler that sent it, to the request which that
+one handles."""
 
 
-def check_answerable(request: Envelope, scope: Scope, found: Found) -> None:
+def check_answerable(request: Envelope, scope: Scope, found: Snapshot) -> None:
     """Raises ReentrantRequest where all who take a request wait for its response themselves."""
     waiters = found.part(WaitersFound)
     if not waiters.found or (request.id or "") in found.part(KnownIds).published:

@@ -1,4 +1,4 @@
-"""What is kept for how long: histories are trimmed to their limits, subscriptions are removed when nobody uses them."""
+"""Retention: histories are trimmed to their limits, unused subscriptions are removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from soorma_common.limits import Limits
 from soorma_common.names import All, Owner
-from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.history import replay
 from soorma_platform.engine.plans import ROW_OVERHEAD
 from soorma_platform.engine.rows.history import OldestFound, OldestNeed, TrimmedHistory
@@ -22,7 +22,7 @@ STEP_BYTES = 2 * 1024 * 1024
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long what is no longer needed is kept, in seconds in which a platform ran on the record."""
+    """Seconds of a running platform for which what is no longer needed is kept."""
 
     events: float = 7 * 86_400.0
     groups: float = 7 * 86_400.0
@@ -31,7 +31,7 @@ class Retention(msgspec.Struct, frozen=True):
 
 
 class Fate(Enum):
-    """What becomes of a subscription that nobody uses."""
+    """The fate of a subscription that nobody uses."""
 
     KEPT = auto()
     WARNED_OF = auto()
@@ -44,7 +44,7 @@ def warn_before(retention: Retention, now: int) -> int:
 
 
 def fate(seen: int, retention: Retention, now: int) -> Fate:
-    """What becomes of a subscription that was last used at an uptime."""
+    """Decides the fate of a subscription that was last used at an uptime."""
     if seen < now - round(retention.groups * 1000):
         return Fate.REMOVED
     return Fate.WARNED_OF if seen < warn_before(retention, now) else Fate.KEPT
@@ -66,7 +66,7 @@ class TrimHistory:
     def needs(self) -> list[Need]:
         return [OldestNeed(self._plan, self._incarnation, STEP, STEP_BYTES)]
 
-    def decide(self, found: Found) -> Decision[bool]:
+    def decide(self, found: Snapshot) -> Decision[bool]:
         oldest = found.part(OldestFound)
         if oldest.plan is None or oldest.plan.incarnation != self._incarnation:
             return _over

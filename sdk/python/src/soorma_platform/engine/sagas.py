@@ -10,7 +10,7 @@ from soorma_common.errors import EventIdConflict
 from soorma_common.events import decode_envelope
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
-from soorma_platform.engine.commands import Found, Writes
+from soorma_platform.engine.commands import Snapshot, Writes
 from soorma_platform.engine.publishing import filled, publish
 from soorma_platform.engine.rows.deliveries import DeliveryRow, InHand
 from soorma_platform.engine.rows.events import KnownIds
@@ -18,7 +18,7 @@ from soorma_platform.engine.rows.plans import PlanChange, PlanRow
 from soorma_platform.engine.rows.sagas import DONE, PUBLISHED, CompensationRow, Saga, SagasFound
 
 
-def register(change: PlanChange, found: Found, limits: Limits) -> None:
+def register(change: PlanChange, found: Snapshot, limits: Limits) -> None:
     """Checks the compensations that a commit registers, and leaves out those that are registered already.
 
     What is accepted here must be possible to publish later: LimitExceeded and EventIdConflict are raised now.
@@ -42,13 +42,13 @@ def register(change: PlanChange, found: Found, limits: Limits) -> None:
     limits.check("plan_compensations", saga.count + len(fresh), "the number of the plan's compensations")
 
 
-def _is_taken(new: CompensationRow, found: Found) -> bool:
+def _is_taken(new: CompensationRow, found: Snapshot) -> bool:
     known = found.part(KnownIds)
     return new.event_id in known.published or new.event_id in known.timers
 
 
 def go_on(
-    writes: Writes, plan: PlanRow, new: list[CompensationRow], scope: Scope, found: Found
+    writes: Writes, plan: PlanRow, new: list[CompensationRow], scope: Scope, found: Snapshot
 ) -> list[CompensationRow]:
     """Publishes the next compensation of a failed plan, unless one is under way; those whose state is new.
 
@@ -74,7 +74,7 @@ def _own_id(scope: Scope, plan: PlanRow, row: CompensationRow) -> str:
     return hashlib.blake2b(msgspec.json.encode(identity), digest_size=16).hexdigest()
 
 
-def on_settled(writes: Writes, delivery: DeliveryRow, found: Found) -> list[CompensationRow]:
+def on_settled(writes: Writes, delivery: DeliveryRow, found: Snapshot) -> list[CompensationRow]:
     """The delivery is over: if it was the last of a compensation, that is done, and the next is published."""
     in_hand, sagas = found.part(InHand), found.part(SagasFound).of
     plan = in_hand.plan

@@ -38,7 +38,7 @@ _REFUSED = {
 
 
 class Cost(NamedTuple):
-    """How much work a schema can be: its `parts` with all references written out, and how often it `branches`.
+    """The work that a schema can be: its `parts` with all references written out, and how often it `branches`.
 
     For a payload of depth d it takes at most about parts x branches^d steps.
     """
@@ -47,7 +47,7 @@ class Cost(NamedTuple):
     branches: int
 
     def allows(self, depth: int) -> bool:
-        """Whether a payload of that depth can be checked in bounded time."""
+        """Tells whether a payload of that depth can be checked in bounded time."""
         return self.branches == 1 or self.parts * self.branches**depth <= MOST_STEPS
 
 
@@ -171,7 +171,7 @@ def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, str | None]]:
 
 
 def _most_alike(paths: list[tuple[str, ...]]) -> int:
-    """How many of the paths can lie above or beneath one and the same part of a payload."""
+    """Counts how many of the paths can lie above or beneath one and the same part of a payload."""
     counted = Counter(paths)
     meeting = (sum(count for other, count in counted.items() if _may_meet(one, other)) for one in counted)
     return max(meeting, default=1)

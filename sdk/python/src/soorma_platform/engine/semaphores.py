@@ -22,14 +22,16 @@ Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_TTL)]
 
 
 class Holding(msgspec.Struct):
-    """What a place's key holds: its holder, and when it loses the place though it is alive, in ms."""
+    """The value of a place's key: its holder, and when (in ms) that loses it though it is alive."""
 
     holder: str
     until: Annotated[int, msgspec.Meta(ge=0, le=LAST_REVISION)] | None = None
 
 
 class Ticket(msgspec.Struct):
-    """What a ticket's key holds: who waits, and for how many seconds it wants the place, once it gets one."""
+    """The value of a ticket's key: who waits, and for how many seconds it takes the place, once it
+    gets one.
+    """
 
     holder: str
     ttl: Seconds
@@ -134,7 +136,9 @@ def _ticket_of(editor: PlanEditor, operation: PlaceOperation) -> str | None:
 
 
 def _read(decoder: msgspec.json.Decoder[T], text: str | None) -> T | None:
-    """What a place or a ticket holds; None where it is missing, or another program has put something else there."""
+    """Reads a place or a ticket; None where it is missing, or another program has put something
+    else there.
+    """
     try:
         return None if text is None else decoder.decode(text)
     except msgspec.MsgspecError:

@@ -6,7 +6,7 @@ from soorma_common.errors import Fenced
 from soorma_common.json_text import check
 from soorma_common.limits import Limits
 from soorma_common.names import Scope, check_name
-from soorma_platform.engine.commands import Decision, Found, Need
+from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.rows.deliveries import DeliveryNeed, InHand
 from soorma_platform.engine.rows.steps import StepNeed, StepRow, StepsFound
 
@@ -31,7 +31,7 @@ class RecordStep:
     def needs(self) -> list[Need]:
         return [DeliveryNeed(self._fence), StepNeed(self._name, self._occurrence)]
 
-    def decide(self, found: Found) -> Decision[None]:
+    def decide(self, found: Snapshot) -> Decision[None]:
         delivery, steps = found.part(InHand).delivery, found.part(StepsFound)
         if delivery is None:
             raise Fenced("this delivery was given to another agent, or was settled: the result of the step is not kept")

@@ -18,8 +18,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 250, 5_000
 that was only lost must have time to come back."""
 
 LEASE_SHARE, SHORTEST_LEASE = 3, 5_000
-"""What of its lease is left to an event with which a process went silent, and milliseconds that are always left: a
-machine that stutters is not frozen."""
+"""The share of its lease that is left to an event with which a process went silent, and the
+milliseconds that are left at least: a machine that stutters is not frozen."""
 
 
 def short_lease(lease: int) -> int:
@@ -27,8 +27,8 @@ def short_lease(lease: int) -> int:
     return max(lease // LEASE_SHARE, min(lease, SHORTEST_LEASE))
 
 
-class Turn(Enum):
-    """What a replica may take now."""
+class TrialTurn(Enum):
+    """The deliveries that a replica may take now."""
 
     NOTHING = auto()
     WORK = auto()
@@ -48,25 +48,25 @@ class Trial:
 
     def turn(
         self, replica: str, now: int, lease: int, *, idle: bool, testing: Collection[str], standing: Collection[str]
-    ) -> Turn:
-        """What a replica of the group may take, while a suspect is ready.
+    ) -> TrialTurn:
+        """Decides what a replica of the group may take, while a suspect is ready.
 
         `idle`: nothing is in its process's hands. `testing` are the replicas that have a suspect in hand, `standing`
         all of the group.
         """
         if replica in testing:
-            return Turn.NOTHING
+            return TrialTurn.NOTHING
         if self._quiescing not in standing:
             self._quiescing = None
         self._move(now, lease)
         if self._resting:
-            return Turn.WORK_FIRST if idle else Turn.WORK
+            return TrialTurn.WORK_FIRST if idle else TrialTurn.WORK
         if idle:
-            return Turn.SUSPECT
+            return TrialTurn.SUSPECT
         if testing or self._quiescing not in (None, replica):
-            return Turn.WORK
+            return TrialTurn.WORK
         self._quiescing = replica
-        return Turn.NOTHING
+        return TrialTurn.NOTHING
 
     def began(self) -> None:
         """A suspect was taken."""

@@ -9,7 +9,7 @@ from soorma_common.events import Timer, decode_envelope, encode_envelope
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import milliseconds
-from soorma_platform.engine.commands import Decision, Found, Need, Writes
+from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.publishing import filled, fingerprint_of, lane_of, publish
 from soorma_platform.engine.rows.events import EventsNeed, KnownIds
@@ -27,7 +27,7 @@ def due_at(timer: Timer, now: Moment) -> int:
 def set_timer(
     timer: Timer,
     scope: Scope,
-    found: Found,
+    found: Snapshot,
     limits: Limits,
     *,
     incarnation: int | None = None,
@@ -87,7 +87,7 @@ class FireTimer:
         events = [(self._event_id, event.topic, event.type)]
         return [*found, EventsNeed(events, {lane} if lane else set()), TimersNeed({self._event_id})]
 
-    def decide(self, found: Found) -> Decision[str | None]:
+    def decide(self, found: Snapshot) -> Decision[str | None]:
         timers = found.part(KnownIds).timers
         timer = timers.get(self._event_id)
         if timer is None or timer.left(found.moment) > 0 or timer.id is None:
@@ -105,7 +105,7 @@ class FireTimer:
 
 
 def _is_past(timer: TimerRow, plan: PlanRow, now: int) -> bool:
-    """Whether the plan was cancelled or purged since, or, for a deadline, has ended in any way."""
+    """Tells whether the plan was cancelled or purged since, or, for a deadline, has ended."""
     if timer.id is not None and timer.id <= plan.past_timer:
         return True
     if timer.incarnation is None:

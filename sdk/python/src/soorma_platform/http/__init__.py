@@ -3,19 +3,19 @@
 A service is a table of endpoints. The table is what is served, and what the OpenAPI document is made from.
 """
 
-from soorma_platform.http.application import Application, Health, Socket, StoreHealth
+from soorma_platform.http.application import Application, Health, SocketEndpoint, StoreHealth
 from soorma_platform.http.endpoints import (
     ANYBODY_KNOWN,
     FENCE,
     TENANT_ID,
     USER_ID,
+    Choice,
     Endpoint,
     Header,
     Names,
     Number,
     Parameter,
     Text,
-    Word,
 )
 from soorma_platform.http.pages import LONGEST_PAGE, PageLimit, PageSize, page_limit
 from soorma_platform.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
@@ -40,6 +40,7 @@ __all__ = [
     "TENANT_ID",
     "USER_ID",
     "Application",
+    "Choice",
     "Endpoint",
     "Header",
     "Health",
@@ -51,12 +52,11 @@ __all__ = [
     "Request",
     "Response",
     "ServerSent",
-    "Socket",
+    "SocketEndpoint",
     "StoreHealth",
     "Text",
     "UnsupportedMediaType",
     "WholeResponse",
-    "Word",
     "decode",
     "follow",
     "json_response",

@@ -48,8 +48,8 @@ class Health(msgspec.Struct):
     store: StoreHealth
 
 
-class Socket(NamedTuple):
-    """What serves a WebSocket, and whom it lets in."""
+class SocketEndpoint(NamedTuple):
+    """The endpoint of a WebSocket: whom it lets in, and what serves it."""
 
     access: frozenset[Access]
     serve: Callable[[WebSocket, Principal], Awaitable[None]]
@@ -75,7 +75,7 @@ class Application:
         name: str,
         endpoints: Iterable[Endpoint],
         health: HealthStore,
-        sockets: Mapping[str, Socket] | None = None,
+        sockets: Mapping[str, SocketEndpoint] | None = None,
         metrics: Metrics | None = None,
         about: str = "",
     ) -> None:
@@ -118,7 +118,7 @@ class Application:
         return WholeResponse(msgspec.json.encode(state), 200 if state.status == "ok" else 503)
 
     async def state(self) -> Health:
-        """How the service is."""
+        """Returns the health of the service."""
         try:
             await self._record.check()
         except SoormaError as error:
@@ -211,7 +211,9 @@ class Application:
 
 
 async def _refuse_socket(error: SoormaError, scope: AsgiScope, receive: Receive, send: Send) -> None:
-    """Responds to a handshake with a problem document, and with the header that the server adds elsewhere."""
+    """Responds to a handshake with a problem document, and with the header that the server adds
+    elsewhere.
+    """
 
     async def send_instead(message: Message) -> None:
         await send({**message, "type": f"websocket.{message['type']}"})

@@ -32,21 +32,24 @@ MOST_HEADERS = 128
 HEAD_SECONDS = 10.0
 """From the first byte of a request until its headers are whole."""
 STALL_SECONDS = 10.0
-"""How long a body may bring nothing."""
+"""Time for which a body may bring nothing."""
 BODY_SECONDS = 60.0
 """From the headers until the body is whole: 32 MiB need half a megabyte a second."""
 IDLE_SECONDS = 75.0
+"""Time for which a connection without a request stays open: longer than proxies usually do (60 s)."""
 LINGER_SECONDS = 2.0
 MOST_PASSED_OVER = 1024 * 1024
-"""How long, and for how many bytes, the rest of a refused request is read and thrown away."""
+"""Time for which, and bytes up to which, the rest of a refused request is read and thrown away."""
 MOST_DESCRIPTORS = 65_536
+"""Descriptors to which the soft limit of the process is raised, where the hard limit allows it."""
 LOG_EVERY = 60.0
+"""Seconds between two lines of the log that clients could cause at will."""
 
 log = Log("soorma.http")
 
 
-class State(ServerState):
-    """What the connections of a server share. `touch` is called for whatever comes in."""
+class SharedState(ServerState):
+    """The state that the connections of a server share. `touch` is called for whatever comes in."""
 
     def __init__(self, touch: Callable[[], None]) -> None:
         super().__init__()
@@ -54,17 +57,17 @@ class State(ServerState):
 
 
 class _Beyond(Exception):
-    """What was read is beyond a bound."""
+    """A request is beyond a bound."""
 
 
-class Connection(HttpToolsProtocol):
+class ClientConnection(HttpToolsProtocol):
     """A connection of a client, with bounds. Whoever serves calls `look` every second.
 
     What is done here is done for each request: so most is worked out by `look`, from what uvicorn knows. `scope` is new
     with each request, and the `cycle` of that scope is there when its headers are whole.
     """
 
-    def __init__(self, config: Config, server_state: State, app_state: dict[str, Any], _loop: Any = None) -> None:
+    def __init__(self, config: Config, server_state: SharedState, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._touch = server_state.touch
         self._chunks = self._chunks_seen = 0
@@ -85,7 +88,7 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Reads on. What brings no request further, as a header that does not end, is bounded."""
         self._touch()
-        cycle = self.cycle
+        cycle = self.cycle  # as it was before: another one means that a head has become whole
         self._chunks += 1
         self._bytes = self._vain_bytes + len(data)
         HttpToolsProtocol.data_received(self, data)
@@ -117,14 +120,14 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _is_head(self) -> bool:
-        """Whether a request has begun whose headers are not whole."""
+        """True while a request has begun whose headers are not whole."""
         scope: Any = self.scope  # None before the first request, as is the cycle
         cycle: Any = self.cycle
         return scope is not None and (cycle is None or cycle.scope is not scope)
 
     @property
     def _is_body(self) -> bool:
-        """Whether a body is not whole."""
+        """True while a body is not whole."""
         cycle: Any = self.cycle
         return cycle is not None and cycle.more_body and not self._is_head
 
@@ -166,7 +169,9 @@ class Connection(HttpToolsProtocol):
         HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
-        """Notes that the request is whole; so is one that was responded to before, of which uvicorn takes no notice."""
+        """Notes that the request is whole; so is one that was responded to before, of which uvicorn
+        takes no notice.
+        """
         HttpToolsProtocol.on_message_complete(self)
         cycle: Any = self.cycle
         if cycle is not None:
@@ -184,7 +189,7 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def shutdown(self) -> None:
-        """Ends the connection behind the response under way, but cuts off a stream, which would not end."""
+        """Closes behind the response under way, but cuts off a stream, which would not end."""
         cycle: Any = self.cycle
         if cycle is not None and cycle.response_started and cycle.chunked_encoding:  # all else has a length
             self.transport.close()
@@ -227,7 +232,7 @@ class Connection(HttpToolsProtocol):
 class _Remainder(asyncio.Protocol):
     """Reads the rest of a refused request, and throws it away."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._bytes = 0
 
@@ -253,7 +258,7 @@ _TOO_LARGE = (
 class AgentSocket(WebSocketsSansIOProtocol):
     """A WebSocket that names the limit when it is closed for a message that is too large (1009)."""
 
-    def __init__(self, config: Config, server_state: State, app_state: dict[str, Any], _loop: Any = None) -> None:
+    def __init__(self, config: Config, server_state: SharedState, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._touch = server_state.touch
         self.conn = _Protocol(extensions=[], max_size=LARGEST_FRAME, logger=self.logger)
@@ -272,7 +277,7 @@ class _Protocol(ServerProtocol):
 
 
 class _Malformed(logging.Filter):
-    """Says once a minute that clients send what is no request; uvicorn would say so each time, and fill the log."""
+    """Logs malformed requests once a minute; uvicorn would log each, and clients could fill the log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -296,7 +301,10 @@ logging.getLogger("uvicorn.error").addFilter(_malformed)
 
 
 class _Room:
-    """How many descriptors the process may still open. The kernel gives the lowest number that is free."""
+    """The descriptors that the process may still open.
+
+    The kernel gives the lowest number that is free.
+    """
 
     def __init__(self) -> None:
         self._limit = 1 << 30
@@ -311,7 +319,11 @@ class _Room:
         self._limit = 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
     def has_place_for(self, number: int) -> bool:
-        """Whether a connection may have this number. The platform keeps some for its own files."""
+        """Tells whether a connection may have this number.
+
+        The platform keeps some for its own files.
+        """
+        # As the lowest free number is given, it says how many are in use: nothing has to be counted.
         if number < self._limit - min(self._limit // 8, 64):
             return True
         now = time.monotonic()

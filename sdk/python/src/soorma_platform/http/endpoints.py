@@ -31,7 +31,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What it may be, as a JSON Schema."""
+        """The JSON Schema of its values."""
         return {"type": "string"}
 
 
@@ -44,18 +44,18 @@ class Number(Parameter, frozen=True):
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What it may be, as a JSON Schema."""
+        """The JSON Schema of its values."""
         most = LARGEST_NUMBER if self.most is None else self.most
         bounds = {"type": "integer", "minimum": self.least, "maximum": most}
         return bounds if self.default is None else {**bounds, "default": self.default}
 
     def of(self, request: Request) -> int | None:
-        """What the request says; the default without."""
+        """Reads it from the request; the default without."""
         text = request.query.get(self.name)
         return self.default if text is None else whole(self.name, text, self.least, self.most)
 
-    def given(self, request: Request, default: int = 0) -> int:
-        """What the request says, else this parameter's default, else the one given here."""
+    def value(self, request: Request, default: int = 0) -> int:
+        """Reads it from the request, else returns its own default, else the one of the caller."""
         value = self.of(request)
         return default if value is None else value
 
@@ -68,29 +68,29 @@ class Text(Parameter, frozen=True):
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What it may be, as a JSON Schema."""
+        """The JSON Schema of its values."""
         if self.one_of:
             return {"type": "string", "enum": ["", *self.one_of]}
         return {"type": "string", **NAME_SCHEMA, "minLength": 0} if self.is_name else {"type": "string"}
 
     def of(self, request: Request) -> str | None:
-        """What the request says. An empty text says nothing."""
+        """Reads it from the request. An empty text says nothing."""
         text = request.query.get(self.name) or None
         return check_name(self.name, text) if self.is_name and text is not None else text
 
 
-class Word(Parameter, frozen=True):
+class Choice(Parameter, frozen=True):
     """One of a few words; the first is the default."""
 
     words: tuple[str, ...] = ()
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What it may be, as a JSON Schema."""
+        """The JSON Schema of its values."""
         return {"type": "string", "enum": list(self.words), "default": self.words[0]}
 
     def of(self, request: Request) -> str:
-        """What the request says."""
+        """Reads it from the request."""
         word = request.query.get(self.name, self.words[0])
         if word not in self.words:
             raise InvalidRequest(f"{self.name} must be one of {', '.join(self.words)}, not {word[:40]!r}")
@@ -105,12 +105,12 @@ class Names(Parameter, frozen=True):
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What it may be, as a JSON Schema. A name with a comma in it cannot be said in a list."""
+        """The JSON Schema of its values. A name with a comma in it cannot be said in a list."""
         each = {"enum": list(self.one_of)} if self.one_of else {**NAME_SCHEMA, "pattern": NO_COMMA}
         return {"type": "array", "items": {"type": "string", **each}}
 
     def of(self, request: Request) -> frozenset[str] | None:
-        """What the request says; None: nothing."""
+        """Reads them from the request; None without any."""
         text = request.query.get(self.name)
         return frozenset(self.check(name) for name in text.split(",")) if text else None
 
@@ -126,7 +126,7 @@ class Header(msgspec.Struct, frozen=True):
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What it may be, as a JSON Schema."""
+        """The JSON Schema of its values."""
         if self.word is not None:
             return {"type": "string", "const": self.word}
         if self.pattern is None:
@@ -138,7 +138,7 @@ class OfTenant(Text, frozen=True):
     """Whose data is read: of the tenants of who asks, those that the query says, or all."""
 
     def owner(self, request: Request) -> Owner:
-        """What is meant. An empty text in the query says nothing."""
+        """Returns the owner that is meant. An empty text in the query says nothing."""
         return request.principal.owner_among(f"{self.name} in the query", self.of(request))
 
 
@@ -190,7 +190,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     numbers: tuple[Number, ...] = ()
     """names in its path that are numbers"""
     gives: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """names in the paths of other endpoints, and where in its response they are (as an OpenAPI link says it)"""
+    """names in the paths of other endpoints, and where in its response they are (as an OpenAPI link
+    says it)"""
     also: Mapping[int, Any] = msgspec.field(default_factory=dict)
     """types of the JSON of responses with other statuses, where that is no problem document"""
     examples: Mapping[str, Any] = msgspec.field(default_factory=dict)
@@ -203,7 +204,9 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Table(Generic[T]):
-    """What stands at which path. A path's `{name}` takes any one segment; a segment that is spelled out goes first."""
+    """Items by path. A path's `{name}` takes any one segment; a segment that is spelled out goes
+    first.
+    """
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()

@@ -113,7 +113,7 @@ class Types:
 
 
 class _Shared:
-    """What operations have in common: types, and refusals by their statuses and codes."""
+    """The parts that operations share: types, and refusals by their statuses and codes."""
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self.types = Types(kind for endpoint in endpoints for kind in _kinds(endpoint))
@@ -249,7 +249,7 @@ def _etag(*, required: bool) -> dict[str, Any]:
 
 
 def _about(kind: Any) -> str:
-    """What a type is, in its own words."""
+    """The description of a type, from its docstring."""
     if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct | Exception):
         return "Done."
     return (getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
@@ -267,7 +267,7 @@ def _other_responses(endpoint: Endpoint, shared: _Shared) -> dict[str, Any]:
 
 
 def _errors(endpoint: Endpoint) -> dict[int, list[type[SoormaError]]]:
-    """What a request can end with, by status."""
+    """The refusals that a request can end with, by status."""
     kinds: list[type[SoormaError]] = [Forbidden, Unavailable, SoormaError, InvalidRequest, ProtocolMismatch]
     kinds += endpoint.errors
     if headers_of(endpoint.access) or endpoint.names or endpoint.query or endpoint.headers or endpoint.body:

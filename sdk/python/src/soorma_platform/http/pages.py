@@ -40,7 +40,7 @@ class PageLimit(Number, frozen=True):
 
     def size(self, request: Request) -> PageSize:
         """Returns the size of the page that is asked for."""
-        return PageSize(self.given(request))
+        return PageSize(self.value(request))
 
 
 def page_limit(most: int = LONGEST_PAGE, default: int = 100) -> PageLimit:

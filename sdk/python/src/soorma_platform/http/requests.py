@@ -85,13 +85,15 @@ class Request:
 
     @property
     def idempotency_key(self) -> str | None:
-        """The key under which the response is stored for whoever sends the request again (Idempotency-Key)."""
+        """The key under which the response is stored for whoever sends the request again
+        (Idempotency-Key).
+        """
         key = self.header("Idempotency-Key")
         return None if key is None else check_name("Idempotency-Key", check_name("Idempotency-Key", key).strip('"'))
 
     @property
     def query(self) -> dict[str, str]:
-        """What the query says."""
+        """The parameters of the query."""
         if self._query is None:
             text = self._asgi["query_string"].decode("latin-1")
             self._query = _query_of(text) if text else {}
@@ -108,7 +110,7 @@ class Request:
 
     @property
     def media_type(self) -> str:
-        """What the body is declared as, without parameters."""
+        """The media type of the body as declared, without parameters."""
         return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
 
     async def body(self) -> bytes:
@@ -164,7 +166,9 @@ class Request:
 
 
 def check_once(headers: list[tuple[bytes, bytes]]) -> None:
-    """What a request says of itself it says once: of two, one reader believes the first, another the last."""
+    """Raises InvalidRequest where a header that must be there once is repeated: of two, readers
+    would believe different ones.
+    """
     counted = Counter(name for name, _ in headers)
     if twice := sorted(name.decode("latin-1") for name in _SAID_ONCE if counted[name] > 1):
         raise InvalidRequest(

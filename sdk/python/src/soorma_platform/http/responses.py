@@ -45,7 +45,9 @@ def json_response(content: Any, tag: bytes = b"") -> WholeResponse:
 
 
 async def large_json_response(content: Any, size: int) -> WholeResponse:
-    """Makes a JSON response of content that holds about `size` bytes: much of it is encoded in a thread."""
+    """Makes a JSON response of content that holds about `size` bytes: much of it is encoded in a
+    thread.
+    """
     if size < LARGE:
         return json_response(content)
     return WholeResponse(await asyncio.to_thread(_encoder.encode, content))

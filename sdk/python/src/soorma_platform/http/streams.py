@@ -20,9 +20,10 @@ from soorma_platform.http.asgi import AsgiScope, Receive, Send
 News = TypeVar("News")
 
 PING_SECONDS = 15.0
-"""Silence after which a comment is sent: clients and proxies drop connections that bring nothing."""
+"""Silence after which a comment is sent: clients and proxies drop connections that bring
+nothing."""
 WAIT_SECONDS = 1.0
-"""How long a feed is waited for at a time."""
+"""Time for which a feed is waited for at once."""
 
 _BREAK = re.compile(rb"\r\n|\n|\r")
 
@@ -32,7 +33,9 @@ class Feed(Protocol[News]):
 
     @property
     def position(self) -> int:
-        """How far it has read; ahead of the latest news where it skips what the client did not ask for."""
+        """The position up to which it has read; beyond the latest news where it skips what the
+        client did not ask for.
+        """
         ...
 
     def __enter__(self) -> Self: ...

@@ -51,17 +51,17 @@ class Principal(msgspec.Struct, frozen=True):
     fence: str | None = None
     """of the delivery in whose handler it asks"""
 
-    def owner_among(self, what: str, asked: str | None) -> Owner:
+    def owner_among(self, what: str, requested: str | None) -> Owner:
         """The tenants whose data is meant, where `what` (as a parameter) asks for one, or for none in particular."""
-        if asked is None or self.owner in (All.TENANTS, asked):
-            return self.owner if asked is None else asked
-        raise _differ(what, asked, TENANT_HEADER, self.owner)
+        if requested is None or self.owner in (All.TENANTS, requested):
+            return self.owner if requested is None else requested
+        raise _differ(what, requested, TENANT_HEADER, self.owner)
 
-    def user_among(self, what: str, asked: str | None) -> str | None:
+    def user_among(self, what: str, requested: str | None) -> str | None:
         """The user whose data is meant, None for all, where `what` asks for one, or for none in particular."""
-        if asked is None or self.user in (None, asked):
-            return self.user if asked is None else asked
-        raise _differ(what, asked, USER_HEADER, self.user)
+        if requested is None or self.user in (None, requested):
+            return self.user if requested is None else requested
+        raise _differ(what, requested, USER_HEADER, self.user)
 
 
 ANYBODY = Principal(All.TENANTS, None, None)
@@ -139,5 +139,5 @@ def _missing(headers: list[str], *, of_user: bool) -> InvalidRequest:
     )
 
 
-def _differ(what: str, asked: str, header: str, said: object) -> InvalidRequest:
-    return InvalidRequest(f"{what} is {asked!r}, and the header {header} is {said!r}; send one of the two")
+def _differ(what: str, requested: str, header: str, said: object) -> InvalidRequest:
+    return InvalidRequest(f"{what} is {requested!r}, and the header {header} is {said!r}; send one of the two")

@@ -1,7 +1,8 @@
-"""An agent's connection: deliveries go out as far as it has room for them, answers come in.
+"""An agent's connection: deliveries go out for as long as it has room, commits and failures come in.
 
-What an agent may be sent is bounded by its `max_concurrency`, what it may send by reading no further
-while as much is being worked on. So neither end fills its memory, and a slow agent slows nobody else.
+What an agent is sent is bounded by its `max_concurrency`. What it sends is bounded by reading no
+further while as much is being worked on. So neither end fills its memory, and a slow agent slows
+nobody else.
 """
 
 from __future__ import annotations
@@ -49,9 +50,11 @@ from soorma_platform.stores.ports.groups import Replica, Unserved
 from soorma_platform.work.committer import Committer
 
 POLL_SECONDS = 1.0
+"""Time after which the store is looked at without a bell: a bus may lose one."""
 VAIN_SECONDS = 0.1
-"""Somebody else was quicker, or the agent is not heard of."""
+"""Pause after a claim in vain: another replica was quicker, or nothing was heard of the agent."""
 SEEN_EVERY = 60.0
+"""Time after which the subscriptions are marked as used again: unused ones are removed after days."""
 HELLO_SECONDS = 10.0
 MOST_SUBSCRIPTIONS = 1_000
 
@@ -98,7 +101,7 @@ class AgentConnection:
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 self._hello = await self._receive_hello()
-            await self._join()
+            await self._join()  # without a limit: to join a large group takes many steps
         except TimeoutError:
             await self._socket.close(1008, f"an agent says hello within {HELLO_SECONDS:.0f} seconds")
             return
@@ -110,13 +113,14 @@ class AgentConnection:
             return
         group = self._membership.group_id
         with self._bus.bell(group_bell(group)) as self._bell, self._deliveries.prefetching(self._prefetch):
-            await self._welcome()
+            await self._welcome()  # before the pump: the first frame of an agent is its welcome
             pump = asyncio.create_task(self._pump())
-            self._committer.reservations.join(self._replica)
+            self._committer.reservations.join(self._replica)  # from here on it may take turns
             try:
                 await self._read(pump)
             finally:
                 pump.cancel()
+                # First: commits that wait for their turn are decided, so that the next line ends.
                 self._committer.reservations.leave(self._replica)
                 await asyncio.gather(pump, *self._answering, return_exceptions=True)
                 await self._leave()
@@ -172,7 +176,9 @@ class AgentConnection:
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
 
     async def _survey(self) -> list[Unserved]:
-        """What nobody serves in the group now that this replica does, or does no longer."""
+        """Finds what nobody serves in the group, now that this replica's subscriptions have
+        changed.
+        """
         try:
             found = await self._groups.survey(self._membership.group_id)
         except SoormaError:
@@ -187,7 +193,7 @@ class AgentConnection:
         return found.unserved
 
     def _refresh(self, patterns: dict[int, tuple[str, str]]) -> None:
-        """Which of the group's subscriptions this replica has a handler for, and which handler."""
+        """Finds the handler of this replica for each subscription of the group, the closest match."""
         own = {(mine.type, mine.topic): mine for mine in self._membership.own.values()}
         self._handlers = {
             id_: handler
@@ -239,7 +245,7 @@ class AgentConnection:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _deliver_some(self) -> float:
-        """Sends what there is; how many seconds to wait for the bell then, or for the next look around."""
+        """Sends what there is; returns the seconds to wait for the bell before the next look."""
         self._take_filled()
         if not self._unsent:
             if (wait := await self._patience()) > 0:
@@ -258,7 +264,9 @@ class AgentConnection:
         return 0.0
 
     def _take_filled(self) -> None:
-        """What the store has put into the agent's hands since, and what it has taken from them."""
+        """Takes what the store has put into the agent's hands since, and forgets what it has taken
+        from them.
+        """
         for one in self._prefetch.take():
             self._in_hand[one.fence] = one
             self._unsent.append(one)
@@ -269,16 +277,17 @@ class AgentConnection:
             self._forget(fence)
 
     async def _patience(self) -> float:
-        """Seconds until something becomes ready by time that the agent has room for; none or less if it is.
+        """Returns the seconds until something may become ready by time; none or less if something is.
 
-        If it has no room, until a lease runs out: that of an attempt of its own which has ended without a word, maybe.
+        Without room that is only a lease that runs out, as that of a lost attempt of its own, which
+        frees its room.
         """
         ids = self._prefetch.subscription_ids if self._prefetch.room > 0 else []
         next_ready = await self._deliveries.next_ready(ids)
         return POLL_SECONDS if next_ready is None else min(POLL_SECONDS, next_ready)
 
     async def _deliver_or_fail(self, claimed: Claimed) -> None:
-        """An event that the platform itself cannot deliver fails, and stands in the way of no other."""
+        """Delivers an event, or fails it where the platform itself cannot: others behind it go on."""
         try:
             await self._deliver(claimed)
         except SoormaError:
@@ -318,7 +327,7 @@ class AgentConnection:
         self._forget(claimed.fence)
 
     async def _plan_of(self, claimed: Claimed) -> PlanRow | None:
-        """Its plan as of the claim, or, where that was cancelled since, as it is; None without a plan."""
+        """Returns its plan as of the claim, or as of now if it was cancelled since; None without one."""
         if claimed.plan_id is None or claimed.plan is not None:
             return claimed.plan
         scope = Scope(claimed.tenant_id, claimed.user_id)
@@ -333,7 +342,7 @@ class AgentConnection:
         self._forget(claimed.fence)
 
     async def cancel(self, scope: Scope, plan_id: str) -> None:
-        """A plan was cancelled: the agent is told which of its handlers need not go on."""
+        """Tells the agent which of its handlers need not go on, as their plan was cancelled."""
         key = (scope.tenant_id, scope.user_id, plan_id)
         fences = [one.fence for one in self._in_hand.values() if _plan_key(one) == key]
         for one in (*self._in_hand.values(), *self._prefetch.filled):
@@ -349,6 +358,8 @@ class AgentConnection:
     # in
 
     async def _read(self, pump: asyncio.Task[None]) -> None:
+        # Room for two frames of each handler and some beside them. Beyond it nothing is read from the
+        # socket, and so the agent waits.
         most = 2 * self._hello.max_concurrency + 16
         while not pump.done() and self._socket.is_open:
             try:
@@ -479,8 +490,9 @@ class AgentConnection:
         """Takes a delivery out of the agent's hands, which frees its room."""
         if self._in_hand.pop(fence, None) is not None:
             self._prefetch.freed += 1
+            # With room before, the pump waits for what becomes ready; without, it waits for this.
             if self._prefetch.room <= 1 or self._prefetch.has_suspect:
-                self._bell.ring()  # there is room again
+                self._bell.ring()
 
 
 def _unserved_line(one: Unserved) -> str:

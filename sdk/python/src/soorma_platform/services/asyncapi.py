@@ -51,7 +51,9 @@ _HELLO_EXAMPLE = {
 
 
 async def respond(directory: Directory, request: Request) -> WholeResponse:
-    """Responds with the document, with the event types of the tenant in the request, if it names one."""
+    """Responds with the document, with the event types of the tenant in the request, if it names
+    one.
+    """
     return WholeResponse(await document(directory, request.principal.owner, request.header("Host") or "localhost"))
 
 

@@ -39,7 +39,7 @@ from soorma_platform import http
 from soorma_platform.buses.protocol import Bus, correlation_bell
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.rows.events import LogEntry
-from soorma_platform.http import ANYBODY_KNOWN, TENANT_ID, USER_ID, Endpoint, Request, Response, Socket
+from soorma_platform.http import ANYBODY_KNOWN, TENANT_ID, USER_ID, Endpoint, Request, Response, SocketEndpoint
 from soorma_platform.http.asgi import WebSocket
 from soorma_platform.identity import Access, Principal
 from soorma_platform.metrics import Metrics
@@ -50,7 +50,7 @@ from soorma_platform.services.log import Filter, LogReader
 from soorma_platform.services.timers import timer_endpoints
 from soorma_platform.stores.ports import Store
 from soorma_platform.work.committer import Committer
-from soorma_platform.work.past import log_from
+from soorma_platform.work.history import log_from
 
 LONGEST_WAIT = 60
 CANCELLED = "plan.cancelled"
@@ -132,15 +132,15 @@ _TOPICS = http.Names("topics", "Of these topics only, separated by commas.", che
 _TYPES = http.Names("types", "Of these types only, separated by commas.", lambda name: check_name("type", name))
 _CORRELATION = http.Text("correlation_id", "Of this correlation id only.")
 _FROM_NOW = http.Number("after", "From behind this position of the log; without it from now on.")
-_FORMAT = http.Word("format", "How each event is told.", ("envelope", "cloudevents"))
+_FORMAT = http.Choice("format", "How each event is told.", ("envelope", "cloudevents"))
 _TIMEOUT = http.Number("timeout", "Seconds to wait.", most=LONGEST_WAIT, default=30)
-_AWAITED = http.Word("awaited", "Whether the sender waits for the response to this request.", ("false", "true"))
+_AWAITED = http.Choice("awaited", "Whether the sender waits for the response to this request.", ("false", "true"))
 _GROUP = http.Text("group", "Of this group only.")
 _AFTER_LETTER = http.Number("after", "From behind this dead letter: `next` of the page before.", default=0)
 _LIMIT = http.page_limit(most=100)
 _NUMBER = http.Number("number", "The dead letter.")
-_TOPIC = http.Word("topic", "The topic of the subscription; * for any.", ("*", *Topic))
-_WAITING = http.Word("waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop"))
+_TOPIC = http.Choice("topic", "The topic of the subscription; * for any.", ("*", *Topic))
+_WAITING = http.Choice("waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop"))
 _LAST_ID = http.Header("Last-Event-ID", "Resume behind this position.", r"^[0-9]{1,18}$")
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _OF_TENANT = frozenset({Access.TENANT, Access.OPERATOR})
@@ -191,7 +191,7 @@ def event_service(
             Endpoint("GET", "/asyncapi.json", ANYBODY_KNOWN, faces.asyncapi, dict[str, Any]),
         ],
         store.health,
-        {"/v1/events/connect": Socket(_AGENTS, faces.connect)},
+        {"/v1/events/connect": SocketEndpoint(_AGENTS, faces.connect)},
         metrics,
         about=__doc__ or "",
     )  # fmt: skip
@@ -248,7 +248,9 @@ class _Events:
         if awaited and (is_batch or events[0].response_event is None):
             raise InvalidRequest("awaited=true is for one event that names its response_event")
         scope = scopes.pop()
-        done = await self._committer.commit_asked(request.principal, scope, commit, request.sent, key, awaited=awaited)
+        done = await self._committer.commit_request(
+            request.principal, scope, commit, request.sent, key, awaited=awaited
+        )
         return http.json_response(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
 
     async def stream(self, request: Request) -> Response:
@@ -265,7 +267,7 @@ class _Events:
         )
         as_cloudevents = _FORMAT.of(request) == "cloudevents"
         end = await self._store.log.end()
-        after = _FROM_NOW.given(request, end)
+        after = _FROM_NOW.value(request, end)
         if (resumed := request.header("Last-Event-ID")) is not None:
             after = http.whole("Last-Event-ID", resumed)
         if after > end:
@@ -287,7 +289,7 @@ class _Events:
         envelope = decode_envelope(entry.envelope)
         if envelope.response_event is None:
             raise NotFound(f"event {event_id!r} asks for no answer: it names no response_event")
-        deadline = asyncio.get_running_loop().time() + _TIMEOUT.given(request)
+        deadline = asyncio.get_running_loop().time() + _TIMEOUT.value(request)
         found = await self._await_response(scope, entry, envelope, deadline)
         return http.json_response({"event": None if found is None else msgspec.Raw(found.envelope.encode())})
 
@@ -339,7 +341,7 @@ class _Events:
     async def dead_letters(self, request: Request) -> Response:
         """Lists the events that groups gave up, and why."""
         size = _LIMIT.size(request)
-        owner, group, after = TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.given(request)
+        owner, group, after = TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.value(request)
         rows = await self._store.groups.dead_letters(owner, group, after, size.to_read)
         page, following = size.cut(rows, lambda row: row.id)
         return http.json_response(DeadLetterPage([dead_letter_info(row) for row in page], following))

@@ -77,7 +77,7 @@ class Gateway(http.Application):
             await service(scope, receive, send)
 
     async def state(self) -> GatewayHealth:
-        """How all are."""
+        """Returns the health of the gateway and of all services."""
         own = await super().state()
         services = {
             name: ServiceHealth(self._addresses[name], (await service.state()).status)

@@ -1,4 +1,4 @@
-"""Groups as agents join them, and as they are told of over HTTP."""
+"""Groups: agents join them, and HTTP shows them and their dead letters."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def unsubscribe(
 
 
 def group_info(state: GroupState) -> GroupInfo:
-    """The group as it is told of."""
+    """Returns the group as HTTP shows it."""
     group, standing = state.group, state.standing
     oldest = standing.oldest_seconds
     return GroupInfo(
@@ -76,12 +76,12 @@ def group_info(state: GroupState) -> GroupInfo:
 
 
 def _digest(replica: str) -> str:
-    """Tells one replica from another, and is not its name: whoever knows that renews its leases."""
+    """A digest that tells replicas apart. The name itself is a secret: it lets anybody renew leases."""
     return blake2b(replica.encode(), digest_size=8).hexdigest()
 
 
 def dead_letter_info(state: LetterState) -> DeadLetterInfo:
-    """The dead letter as it is told of."""
+    """Returns the dead letter as HTTP shows it."""
     return DeadLetterInfo(
         id=state.id,
         group=state.group,

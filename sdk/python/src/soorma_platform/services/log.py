@@ -16,7 +16,7 @@ from soorma_common.names import All, Owner
 from soorma_platform.buses.protocol import Bus
 from soorma_platform.engine.rows.events import LogEntry
 from soorma_platform.stores.ports.log import LogStore
-from soorma_platform.work.past import log_from
+from soorma_platform.work.history import log_from
 
 PAGE = 500
 MOST_NEWS = 100
@@ -35,7 +35,7 @@ class Filter(msgspec.Struct, frozen=True):
     correlation_id: str | None = None
 
     def takes(self, entry: LogEntry) -> bool:
-        """Whether the event is one of them."""
+        """Tells whether the event is one of them."""
         return (
             (self.topics is None or entry.topic in self.topics)
             and (self.types is None or entry.type in self.types)
@@ -90,7 +90,9 @@ class LogReader:
         return self._drain()
 
     async def _catch_up(self) -> list[LogEntry]:
-        """What the next pages of the store hold; nothing once the cursor has reached the end, and is live."""
+        """Reads the next pages of the store; nothing once the cursor has reached the end, and is
+        live.
+        """
         while page := await self._page():
             self.position = page[-1].position
             if found := [entry for entry in page if self._filter.takes(entry)]:

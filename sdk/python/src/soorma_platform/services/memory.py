@@ -58,7 +58,7 @@ from soorma_platform.services.watch import PlanReader
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.plans import PlanStore
 from soorma_platform.work.committer import Committer
-from soorma_platform.work.past import history_of, value_at, values_at
+from soorma_platform.work.history import history_of, value_at, values_at
 
 _COLLAPSED = 1_000_000
 
@@ -68,10 +68,10 @@ _PREFIX = http.Text("prefix", "Only keys that begin with this text.", is_name=Fa
 _AFTER_KEY = http.Text("after", "From behind this key: `next` of the page before.")
 _AFTER_PLAN = http.Text("after", "From behind this plan: `next` of the page before.")
 _AFTER_ACTION = http.Number("after", "From behind this action: `next` of the page before.", default=0)
-_VALUES = http.Word("values", "Whether to tell the values too.", ("true", "false"))
-_STATUS = http.Word("status", "Plans of this status only.", ("any", *STATUSES))
+_VALUES = http.Choice("values", "Whether to tell the values too.", ("true", "false"))
+_STATUS = http.Choice("status", "Plans of this status only.", ("any", *STATUSES))
 _REVISION = http.Number("revision", "As it was after this revision of the plan.")
-_STALLED = http.Word(
+_STALLED = http.Choice(
     "stalled", "Only plans that were reported as stalled, and have not moved since.", ("false", "true")
 )
 _SINCE = http.Number("after", "From behind this revision; without it from the oldest one kept.")
@@ -216,7 +216,7 @@ class _Memory:
             conditions = [request.header(name) for name in ("If-Match", "If-None-Match")]
             body = _encode([request.method, request.path, *conditions]) + body
         try:
-            return await self._committer.commit_asked(request.principal, request.scope, commit, body, key)
+            return await self._committer.commit_request(request.principal, request.scope, commit, body, key)
         except Conflict as conflict:
             return http.problem(conflict, 412)
 
@@ -225,7 +225,7 @@ class _Memory:
         commit = http.decode(await request.body(), _commit_body)
         sent, key = request.sent, request.idempotency_key
         return http.json_response(
-            await self._committer.commit_asked(request.principal, request.scope, commit, sent, key)
+            await self._committer.commit_request(request.principal, request.scope, commit, sent, key)
         )
 
     async def many(self, request: Request) -> Response:
@@ -256,7 +256,7 @@ class _Memory:
 
     async def _entries_at(self, request: Request, scope: Scope, plan_id: str, revision: int) -> Response:
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
-        page = await values_at(self._plans, scope, plan_id, revision, prefix, after, _LIMIT.given(request))
+        page = await values_at(self._plans, scope, plan_id, revision, prefix, after, _LIMIT.value(request))
         if _VALUES.of(request) == "false":
             return http.json_response(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
         entries = [PastEntry(key, msgspec.Raw(text.encode())) for key, text in page.values]
@@ -283,7 +283,7 @@ class _Memory:
 
     async def history(self, request: Request) -> Response:
         """Tells the changes of a plan, or of one of its keys, oldest first."""
-        scope, plan_id, limit = request.scope, request.name("plan_id"), _LIMIT.given(request)
+        scope, plan_id, limit = request.scope, request.name("plan_id"), _LIMIT.value(request)
         after = _SINCE.of(request)
         plan, rows = await history_of(self._plans, scope, plan_id, _KEY.of(request), after, limit)
         following = rows[-1].revision if rows and rows[-1].revision < plan.revision else None
@@ -296,7 +296,7 @@ class _Memory:
     async def actions(self, request: Request) -> Response:
         """Tells the recorded actions of a plan, in order."""
         scope, plan_id, size = request.scope, request.name("plan_id"), _MANY.size(request)
-        rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.given(request), size.to_read)
+        rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.value(request), size.to_read)
         page, following = size.cut(rows, lambda row: row.action)
         return http.json_response(ActionPage(plan_id, [_action(row) for row in page], following))
 
@@ -307,7 +307,7 @@ class _Memory:
         """
         scope, plan_id = request.scope, request.name("plan_id")
         current = (await self._plans.get(scope, plan_id, set())).row.revision
-        after = _FROM_NOW.given(request, current)
+        after = _FROM_NOW.value(request, current)
         if (resumed := request.header("Last-Event-ID")) is not None:
             after = http.whole("Last-Event-ID", resumed)
         if after > current:
@@ -322,7 +322,7 @@ def _missing(plan_id: str, key: str, when: str = "") -> KeyMissing:
 
 
 def _holds(known: str, tag: bytes) -> bool:
-    """Whether a list of ETags holds this one, weak or strong (RFC 9110, 13.1.2)."""
+    """Tells whether a list of ETags holds this one, weak or strong (RFC 9110, 13.1.2)."""
     return tag.decode() in [one.strip() for one in known.replace("W/", "").split(",")]
 
 

@@ -70,7 +70,7 @@ _definition = msgspec.json.Decoder(DefinitionBody)
 def registry_service(
     directory: Directory, health: HealthStore, payloads: PayloadCheck, metrics: Metrics
 ) -> http.Application:
-    """The service as an ASGI application; `payloads` is told when an event definition has changed."""
+    """The service as an ASGI application; `payloads` forgets what it knows when a definition changes."""
     faces = _Registry(directory, payloads)
     agents, events = "/v1/registry/agents", "/v1/registry/events"
     instance, version = f"{agents}/{{name}}/instances/{{instance}}", f"{events}/{{type}}/versions/{{version}}"
@@ -121,8 +121,8 @@ class _Registry:
             consumes=_CONSUMES.of(request),
             produces=_PRODUCES.of(request),
         )
-        tenant_id, after = _tenant(request), _AFTER_AGENT.given(request)
-        return http.json_response(await self._directory.agents(tenant_id, filters, after, _LIMIT.given(request)))
+        tenant_id, after = _tenant(request), _AFTER_AGENT.value(request)
+        return http.json_response(await self._directory.agents(tenant_id, filters, after, _LIMIT.value(request)))
 
     async def agent(self, request: Request) -> Response:
         """Tells of an agent that is alive and serves the tenant; its own goes before one that serves all."""
@@ -167,7 +167,7 @@ class _Registry:
         """Lists the event types of the tenant, by name, each in its newest version."""
         topic = _TOPIC.of(request)
         topic = None if topic is None else check_topic(topic)
-        after, limit = _AFTER_TYPE.of(request) or "", _LIMIT.given(request)
+        after, limit = _AFTER_TYPE.of(request) or "", _LIMIT.value(request)
         tenant_id = _tenant(request)
         return http.json_response(await self._directory.definitions(tenant_id, _TYPE.of(request), topic, after, limit))
 

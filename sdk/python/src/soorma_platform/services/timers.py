@@ -67,13 +67,13 @@ class _Timers:
         if timer.event.id and request.principal.fence is None:
             key = None  # an id says as much, but not that a handler was not fenced then
         commit = Commit(timers=[timer])
-        done = await self._committer.commit_asked(request.principal, request.scope, commit, request.sent, key)
+        done = await self._committer.commit_request(request.principal, request.scope, commit, request.sent, key)
         return http.json_response(Timed(done.events[0]))
 
     async def list(self, request: Request) -> Response:
         """Lists the events that wait to be published, in the order they were set."""
         scope, size = request.scope, _LIMIT.size(request)
-        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.given(request), size.to_read)
+        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.value(request), size.to_read)
         page, following = size.cut(rows, lambda row: row.id)
         return http.json_response(TimerPage([_info(row) for row in page], following))
 
@@ -82,7 +82,7 @@ class _Timers:
         scope = request.scope
         event_id = check_name("event_id", request.names["event_id"])
         what, key = f"cancel {event_id}".encode(), request.idempotency_key
-        done = await self._committer.commit_asked(request.principal, scope, Commit(cancels=[event_id]), what, key)
+        done = await self._committer.commit_request(request.principal, scope, Commit(cancels=[event_id]), what, key)
         return http.json_response(Cancelled(event_id in done.cancelled))
 
 

@@ -10,7 +10,7 @@ from soorma_common.names import Scope
 from soorma_platform.buses.protocol import Bus, plan_bell
 from soorma_platform.engine.rows.plans import HistoryRow
 from soorma_platform.stores.ports.plans import PlanStore
-from soorma_platform.work.past import history_of
+from soorma_platform.work.history import history_of
 
 PAGE = 100
 

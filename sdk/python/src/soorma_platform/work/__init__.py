@@ -1,1 +1,3 @@
-"""What runs beside requests, or behind several services: commits on their way, payload checks, timers, upkeep."""
+"""Work beside requests, or behind several services: commits on their way, payload checks, timers,
+upkeep.
+"""

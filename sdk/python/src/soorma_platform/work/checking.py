@@ -89,7 +89,9 @@ class Apart:
         self._is_closed = False
 
     async def ask(self, request: CheckRequest) -> CheckResult:
-        """Returns the result. Raises InvalidValue if the schema cannot be used, or compiling it took too long."""
+        """Returns the result. Raises InvalidValue if the schema cannot be used, or compiling it
+        took too long.
+        """
         result = await asyncio.to_thread(self._ask, request)
         if result.unusable is not None:
             raise InvalidValue(result.unusable, path=result.path)

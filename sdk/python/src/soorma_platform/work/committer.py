@@ -32,13 +32,15 @@ FreshEntry: TypeAlias = tuple[str, str, int, int, int | None, str | None]
 
 DAY = 24 * 3600 * 1000
 TURN_SECONDS = 0.01
-"""How long a commit is checked at a time, until others have a turn."""
+"""Time for which a commit is checked until others have a turn."""
 LARGE_BODY = 1024 * 1024
 SDK_KEY = "sdk:"
-"""Idempotency keys of the SDK begin so; their responses are stored for minutes, those of a caller's own for a day."""
+"""Idempotency keys of the SDK begin so; their responses are stored for minutes, those of a caller's
+own for a day."""
 
 FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
-"""What goes along with a conflict: the values that are no longer, of so many keys."""
+"""Bounds of what goes along with a conflict: values that are no longer than this, of so many
+keys."""
 
 _IN_SPITE = (
     "; it was reserved for this handler, so it was changed by a call from outside of handlers, by a blind operation or "
@@ -53,12 +55,12 @@ def _new_id() -> str:
 
 
 def _fingerprint(body: bytes) -> str:
-    """A short text that two bodies share only if they are the same."""
+    """A short text that only equal bodies share."""
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
 async def _fingerprint_of(body: bytes) -> str:
-    """The same, apart for a body that takes more than a moment: hashing does without the interpreter's lock."""
+    """The fingerprint, made in a thread if the body is large: hashing releases the interpreter's lock."""
     return _fingerprint(body) if len(body) < LARGE_BODY else await asyncio.to_thread(_fingerprint, body)
 
 
@@ -72,10 +74,10 @@ class Committer:
         self.metrics = metrics
         self.reservations = Reservations(self.metrics)
 
-    async def commit_asked(
+    async def commit_request(
         self, principal: Principal, scope: Scope, commit: Commit, body: bytes, key: str | None, *, awaited: bool = False
     ) -> Committed:
-        """Runs a commit that somebody has asked for. In a handler, its fence tells who that is."""
+        """Runs the commit of a request. In a handler, the fence says who sends it."""
         under = principal.fence
         fence = commit.fence or under
         cause = NOBODY if fence is None else await self.cause_of(fence)
@@ -285,7 +287,7 @@ class Committer:
             log.info("event dropped, its plan has ended", **_of_delivery(row))
 
     def _note_failure(self, outcome: FailureOutcome) -> None:
-        """Counts it, and logs of what it was; the reason is left out, it may tell what was in the event."""
+        """Counts and logs a failure, without its reason: that may hold data of the event."""
         row = outcome.delivery
         match outcome.became:
             case Became.DEFERRED:
@@ -312,7 +314,9 @@ def _changed(command: ApplyCommit) -> list[ReservedKey]:
 
 
 def _is_blind(operation: KeyOperation, reads: dict[str, int]) -> bool:
-    """Whether it changes a key of which its handler knows nothing, or only whether a join is complete."""
+    """Tells whether it changes a key of which its handler knows nothing, or only whether a join is
+    complete.
+    """
     return operation.key not in reads and (operation.blind or isinstance(operation, Join))
 
 

@@ -18,10 +18,11 @@ from soorma_platform.work.checking import Apart, Check
 from soorma_platform.work.schemas import Misfit
 
 FRESH_SECONDS = 1.0
-"""How long a definition is taken as it was read: another process may have changed it since."""
+"""Time for which a definition is taken as it was read: another process may have changed it
+since."""
 
 TURN_SECONDS = 0.01
-"""How long the events of one commit are checked until others have a turn."""
+"""Time for which the events of one commit are checked until others have a turn."""
 
 LONGEST_VERSION = len(str(LARGEST_VERSION))
 MOST_RULES = 4_096
@@ -31,7 +32,10 @@ log = Log("soorma.payloads")
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What a payload is held against: a version of a definition. Without a schema there is no such version."""
+    """A version of a definition, against which payloads are checked.
+
+    Without a schema there is no such version.
+    """
 
     type: str
     version: int

@@ -18,7 +18,10 @@ from soorma_common.names import Scope
 from soorma_platform.metrics import Metrics
 
 RESERVED_SECONDS = 5.0
-"""How long a reservation lasts without a sign of life from its holder."""
+"""Time for which a reservation lasts without a sign of life from its holder.
+
+The SDK gives three in that time, so one that is lost frees no key.
+"""
 
 
 class ReservedKey(NamedTuple):
@@ -30,7 +33,7 @@ class ReservedKey(NamedTuple):
 
 
 class Turn:
-    """A handler's wish to have some keys to itself: it waits for all of them, or holds all of them.
+    """A turn of a handler, with some keys to itself: it waits for all of them, or holds all of them.
 
     `age` counts the turns: it stays when the keys become more, so that nobody is overtaken for ever.
     """
@@ -65,15 +68,17 @@ class Lines:
         self.lines: dict[ReservedKey, list[Turn]] = {}
 
     def is_taken(self, key: ReservedKey) -> bool:
-        """Whether somebody holds the key or waits for it."""
+        """Tells whether somebody holds the key or waits for it."""
         return key in self.holders or key in self.lines
 
     def enter(self, turn: Turn, keys: frozenset[ReservedKey]) -> list[Turn]:
         """A turn waits for these keys instead of those it holds or waits for; returns whom that has granted."""
+        # It gives up what it holds before it waits for more: who waits holds nothing.
         left = self._step_back(turn)
         turn.keys = keys
         for key in keys:
             line = self.lines.setdefault(key, [])
+            # By age, not at the end: all lines have one order, or two turns could wait for each other.
             line.insert(bisect_left(line, turn.age, key=_by_age), turn)
         return self._grant(left | keys)
 
@@ -125,9 +130,9 @@ class Reservations:
         return bool(self._turns)
 
     def would_wait_for_itself(self, fence: str, cause: Cause, keys: Iterable[ReservedKey]) -> bool:
-        """Whether another may hold one of these keys that waits for the response to the very request that is handled.
+        """Tells whether one of these keys may be held by who waits for the response to this very request.
 
-        It is then in the same trace, and a request begins a correlation of its own.
+        Its holder is in the same trace then, and a request begins a correlation of its own.
         """
         if not self._turns or cause.trace_id is None or cause.event_id != cause.correlation_id:
             return False
@@ -153,7 +158,7 @@ class Reservations:
         To get more keys it gives up those it holds and waits for all of them, in the place that its age gives it.
         """
         if owner not in self._owners:
-            return False
+            return False  # its connection has ended: nobody would release the turn
         turn = self._turns.get(fence)
         if turn is None:
             turn = self._turns[fence] = Turn(fence, owner, next(self._ages), trace_id)
@@ -177,7 +182,7 @@ class Reservations:
             self._metrics.commits_waiting -= 1
 
     def holds(self, fence: str, keys: Iterable[ReservedKey]) -> bool:
-        """Whether a delivery holds all of these keys now."""
+        """Tells whether a delivery holds all of these keys now."""
         turn = self._turns.get(fence)
         return turn is not None and turn.granted and turn.keys.issuperset(keys)
 
@@ -193,7 +198,7 @@ class Reservations:
 
     def release(self, fence: str) -> None:
         """A delivery has ended, or was given to another agent: its keys and places are free."""
-        turn = self._turns.pop(fence, None) if self._turns else None
+        turn = self._turns.pop(fence, None) if self._turns else None  # each commit comes by here
         if turn is None:
             return
         if turn.timer is not None:
@@ -220,7 +225,7 @@ class Reservations:
         for turn in granted:
             self._metrics.reservations.add()
             self._prolong(turn)
-            if turn.timer is None:
+            if turn.timer is None:  # one timer for a turn, which looks again: `renew` is called often
                 self._watch(turn, RESERVED_SECONDS)
             if turn.waiting is not None and not turn.waiting.done():
                 turn.waiting.set_result(True)

@@ -86,7 +86,7 @@ def _deepest(error: ValidationError) -> ValidationError:
 
 
 def _is_null(branch: list[ValidationError]) -> bool:
-    """Whether it says only that the value might have been null, as for what is optional."""
+    """Tells whether it says only that the value might have been null, as for what is optional."""
     return list(getattr(branch[0].kind, "types", ())) == ["null"]
 
 

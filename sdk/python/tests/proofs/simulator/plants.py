@@ -14,7 +14,7 @@ from soorma.bus import PlatformOutbox
 from soorma.runtime.transaction import HandlerTransaction
 from soorma_common.events import Envelope
 from soorma_platform.engine import publishing
-from soorma_platform.engine.commands import Decision, Found
+from soorma_platform.engine.commands import Decision, Snapshot
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.rows.deliveries import DeliveryRow, InHand, Settled
 from soorma_platform.engine.rows.events import KnownIds, NewDelivery
@@ -88,13 +88,13 @@ def timer_removed_first(patch: pytest.MonkeyPatch) -> None:
     """A timer goes in one transaction, and its event comes in the next."""
 
     class Remove(FireTimer):
-        def decide(self, found: Found) -> Decision[str | None]:
+        def decide(self, found: Snapshot) -> Decision[str | None]:
             decision = super().decide(found)
             gone = [row for row in decision.writes if isinstance(row, TimerGone)]
             return Decision(decision.outcome, gone)
 
     class Publish(FireTimer):
-        def decide(self, found: Found) -> Decision[str | None]:
+        def decide(self, found: Snapshot) -> Decision[str | None]:
             row = publishing.publish(self._event, self.scope, found, limits=None)
             return Decision(None, [row] if row else [])
 
@@ -109,7 +109,7 @@ def timer_left(patch: pytest.MonkeyPatch) -> None:
     """A timer that has fired is not removed in that transaction, and its event has a new id each time."""
     decide = FireTimer.decide
 
-    def again(self: FireTimer, found: Found) -> Decision[str | None]:
+    def again(self: FireTimer, found: Snapshot) -> Decision[str | None]:
         found.part(KnownIds).published.clear()
         decision = decide(self, found)
         return Decision(decision.outcome, [row for row in decision.writes if not isinstance(row, TimerGone)])
@@ -124,7 +124,7 @@ def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
     _reword(patch, "insert_step", "INSERT INTO", "INSERT OR REPLACE INTO")
     decide = RecordStep.decide
 
-    def with_old_fences(self: RecordStep, found: Found) -> Decision[None]:
+    def with_old_fences(self: RecordStep, found: Snapshot) -> Decision[None]:
         in_hand = found.part(InHand)
         in_hand.delivery = in_hand.delivery or seen.get(self._fence)
         found.part(StepsFound).recorded = None

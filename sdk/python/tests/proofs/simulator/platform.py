@@ -26,7 +26,7 @@ from soorma_platform.stores.sqlite.database import FailuresNamed, migrate
 from soorma_platform.stores.sqlite.health import SqliteHealth
 from soorma_platform.stores.sqlite.prefetch import Prefetches
 from soorma_platform.stores.sqlite.store import begin
-from soorma_platform.stores.sqlite.writer import Writer, _Ticket
+from soorma_platform.stores.sqlite.writer import GroupCommitter, _Ticket
 
 LEASE = 3.0
 START = 1_800_000_000.0
@@ -84,7 +84,7 @@ class Disk:
         self.connection.close()
 
 
-class SimulatedWriter(Writer):
+class SimulatedWriter(GroupCommitter):
     """The writer without its thread: batches as the writer makes them, and crashes between any two statements."""
 
     def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], prefetches: Prefetches) -> None:

@@ -38,7 +38,7 @@ class LetterFound(msgspec.Struct):
     subscription_id: int | None = None
 
 
-class Replayed(msgspec.Struct):
+class LetterReplayed(msgspec.Struct):
     """A dead letter that is delivered again, ready at an uptime unless others of its lane go before."""
 
     letter: LetterRow

@@ -62,7 +62,7 @@ class LogEntry(msgspec.Struct):
 
 
 class EventsNeed(Need):
-    """What has to be known before events are published."""
+    """Events to publish, for which their audience and earlier uses of their ids have to be known."""
 
     events: list[tuple[str, str, str]]
     """(id, topic, type) of each"""
@@ -75,7 +75,7 @@ class EventsNeed(Need):
 
 
 class KnownIds(msgspec.Struct):
-    """What event ids stand for already."""
+    """Earlier uses of event ids."""
 
     published: dict[str, str] = {}
     """fingerprints of events in the log"""

@@ -1,4 +1,4 @@
-"""What a commit tells those who wait for it."""
+"""Notices of commits, for those who wait for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from soorma_platform.engine.rows.events import LogEntry
 
 
 class Notice(msgspec.Struct):
-    """What a commit changed, for those who wait for it: plans, groups with deliveries, the log."""
+    """The changes of a commit, for those who wait for them: plans, groups with deliveries, the log."""
 
     plans: list[tuple[Scope, str]] = []
     groups: set[int] = set()

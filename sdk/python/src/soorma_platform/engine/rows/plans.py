@@ -57,7 +57,7 @@ class PlanRow(msgspec.Struct):
 
     @property
     def is_active(self) -> bool:
-        """Whether it has not ended."""
+        """True while it has not ended."""
         return self.status == "active"
 
     def life(self, now: int) -> PlanStatus:
@@ -67,7 +67,7 @@ class PlanRow(msgspec.Struct):
 
     @property
     def is_stalled(self) -> bool:
-        """Whether it was reported as stalled, and has not moved since."""
+        """True where it was reported as stalled, and has not moved since."""
         return self.status in MOVING and 0 < self.revision == self.stalled
 
 
@@ -124,8 +124,8 @@ class HiddenKeys(NamedTuple):
     size: int
 
 
-class PlanState(msgspec.Struct):
-    """What the store has of a plan: its row, those of the asked keys, and, if asked, the count of live keys."""
+class LoadedPlan(msgspec.Struct):
+    """A plan as loaded: its row, its entries under the keys that are needed, what else is needed."""
 
     row: PlanRow
     entries: dict[str, EntryRow]
@@ -134,11 +134,11 @@ class PlanState(msgspec.Struct):
     hidden: HiddenKeys = HiddenKeys(0, 0)
     live_keys: int = 0
     origin: Origin | None = None
-    """what it is to begin with, if it is to be a fork"""
+    """what a fork begins with; None where it is to be none"""
     log_end: int = 0
-    """position of the last event in the log, if what was published for the plan before is to be dropped"""
+    """position of the last event of the log; loaded where all events of the plan up to it are discarded"""
     last_timer: int = 0
-    """row of the last timer that was set, likewise"""
+    """row of the last timer that was set; loaded where all timers of the plan up to it are discarded"""
 
 
 class PlansNeed(Need):
@@ -148,11 +148,11 @@ class PlansNeed(Need):
     counted: set[str] = set()
     """plans whose live keys are to be counted"""
     lines: dict[str, dict[str, int]] = {}
-    """by plan: what the keys begin with of which the first live ones are wanted, and how many"""
+    """by plan: beginnings of keys, with the number of live keys to load of each, the first ones"""
     closing: set[str] = set()
-    """plans of which all that was published or timed so far is to be dropped"""
+    """plans whose events and timers so far are to be discarded"""
     forks: dict[str, tuple[str, int | None]] = {}
-    """by plan that is to begin as a fork: of which one, at which revision (None: now)"""
+    """by new plan that is a fork: its origin, and the revision of that (None: the current one)"""
 
     @property
     def rows(self) -> int:
@@ -162,16 +162,16 @@ class PlansNeed(Need):
 class PlansFound(msgspec.Struct):
     """Plans that were found, or would be made."""
 
-    states: dict[str, PlanState] = {}
+    states: dict[str, LoadedPlan] = {}
 
 
 class PlanChange(msgspec.Struct):
-    """What is to be written of a plan; `cleared` are the incarnations to be swept, `bases` values at its horizon.
+    """Rows to write of a plan; `cleared` are the incarnations to be swept, `bases` values at its horizon.
 
-    `purged` where its timers, deliveries and dead letters are to be swept too, as far as they are of its past.
+    With `purged`, the timers, deliveries and dead letters of its past are to be swept too.
 
-    `lives_on` where the row differs in its counts, revision and time only, as after most changes: its incarnation and
-    horizon, whether it is live, when it expires, and how far its life has come are as they were.
+    With `lives_on`, as after most changes, the row differs in its counts, revision and time alone, and a
+    shorter statement writes it.
     """
 
     row: PlanRow

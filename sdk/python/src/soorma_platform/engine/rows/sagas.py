@@ -21,7 +21,7 @@ WAITS, PUBLISHED, DONE = 0, 1, 2
 
 
 class Saga(msgspec.Struct):
-    """How far the undoing of a failed plan has come."""
+    """The state of the undoing of a failed plan."""
 
     following: CompensationRow | None
     """the next to be published"""
@@ -34,7 +34,7 @@ class Saga(msgspec.Struct):
 
 
 class SagasNeed(Need):
-    """How far plans that may begin to undo their work have come with that."""
+    """Plans that may begin to undo their work, and how far they have come with that."""
 
     plans: dict[str, set[str]]
     """with the ids of compensations about to be registered"""

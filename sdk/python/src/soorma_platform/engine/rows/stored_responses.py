@@ -9,7 +9,9 @@ from soorma_platform.engine.commands import Need
 
 
 class StoredResponse(msgspec.Struct):
-    """The response to the first request under an idempotency key or a fence, kept until the uptime `expires_at`."""
+    """The response to the first request under an idempotency key or a fence, kept until the uptime
+    `expires_at`.
+    """
 
     key: str
     fingerprint: str
@@ -32,7 +34,7 @@ class ResponseFound(msgspec.Struct):
 
 
 class KeyNeed(Need):
-    """Whether something was done under a key. If it was, nothing else is loaded."""
+    """A key under which something may have been done before. If it was, nothing else is loaded."""
 
     key: str
 

@@ -43,7 +43,7 @@ class TimersNeed(Need):
 
 
 class TimerCounts(msgspec.Struct):
-    """How many timers plans have."""
+    """Numbers of timers by plan."""
 
     of: dict[str | None, int] = {}
 

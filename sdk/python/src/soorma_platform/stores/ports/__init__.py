@@ -1,4 +1,4 @@
-"""What a store must be able to do: a small protocol for each noun. `tests/conformance` says the same as tests.
+"""Ports of a store: a small protocol for each noun. `tests/conformance` says the same as tests.
 
 Each failure of the store itself is raised as Unavailable, with nothing half-written.
 """

@@ -47,12 +47,12 @@ class Claimed(msgspec.Struct):
 
     @property
     def is_suspect(self) -> bool:
-        """Whether processes died with it."""
+        """True where processes died with it."""
         return self.suspect is not None
 
 
 class Prefetch:
-    """What a replica is sent ahead of its handlers: deliveries, for as long as there is `room`.
+    """Deliveries that a replica is sent ahead of its handlers, for as long as there is `room`.
 
     Its connection frees room and takes what was claimed, the store uses room and fills. Each does so
     in a thread of its own, and neither waits for the other: `freed` is written by the connection
@@ -99,12 +99,12 @@ class Prefetch:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is in its hands."""
+        """True while nothing is in its hands."""
         return self.room >= self.most
 
     @property
     def is_testing(self) -> bool:
-        """Whether it has a suspect in hand."""
+        """True while it has a suspect in hand."""
         return self.has_suspect and not self.is_idle
 
     @property

@@ -27,14 +27,16 @@ class Unserved(msgspec.Struct):
 
 
 class Survey(msgspec.Struct):
-    """What nobody serves in a group; `more`: there is more to set aside, or to put into its place again."""
+    """The subscriptions that nobody serves in a group; `more`: there is more to set aside, or to
+    put into its place again.
+    """
 
     unserved: list[Unserved]
     more: bool
 
 
 class Pattern(NamedTuple):
-    """What a subscription of a group takes."""
+    """The events that a subscription of a group takes."""
 
     id: int
     type: str
@@ -107,7 +109,9 @@ class LetterState(msgspec.Struct):
 
 
 class EndedSubscription(NamedTuple):
-    """What came of ending a subscription: how many events had waited for it; nothing, while an agent serves it."""
+    """The outcome of ending a subscription: how many events had waited for it; it is not ended
+    while an agent serves it.
+    """
 
     waited: int
     is_served: bool
@@ -127,31 +131,31 @@ class GroupStore(Protocol):
     """Groups, their subscriptions and replicas."""
 
     async def join(self, group_id: int, replica: Replica, running: Collection[str] = ()) -> bool:
-        """Notes a connected replica; False, and nothing, if a later connection of its agent is there.
+        """Notes a connected replica. Returns False, and notes nothing, if its agent has connected again since.
 
-        If it names its `process`, and was connected before, what it was sent and is not `running` is given to others at
-        once, as if it had not been claimed: that was lost on the way.
+        Where it names its `process` and was connected before, deliveries that it was sent and is not
+        `running` were lost on the way: they are released at once.
         """
         ...
 
     async def drain(self, replica: str) -> None:
-        """Notes that a replica is about to stop: from now on its end costs no delivery anything."""
+        """Notes that a replica is about to stop: its end is no death of its deliveries from now on."""
         ...
 
     async def leave(self, replica: str) -> None:
-        """Forgets a replica; what it had in hand may be claimed at once, and still be settled by it until then.
+        """Forgets a replica. Its deliveries may be claimed at once; until then it may still settle them.
 
-        That goes for deliveries too that were claimed for it a moment ago and not sent yet. Unless it was draining, its
-        process has died, as far as can be known: this counts as a death of each delivery, until `resume` shows that
-        the connection was lost and nothing else.
+        So may those that were claimed for it and not sent yet. Unless it was draining, that counts as a
+        death of each delivery, as far as can be known; `resume` takes the death back where only the
+        connection was lost.
         """
         ...
 
     async def survey(self, group_id: int) -> Survey:
-        """Sets aside what no connected replica of the group serves, and puts what one serves again into its place.
+        """Sets aside what no connected replica serves, and puts back what one serves again.
 
-        To be called whenever a replica comes, goes, or serves something else. A replica is connected while it is
-        `prefetching`, and serves the subscriptions of its prefetch. One step of bounded size.
+        One step of bounded size. Call it whenever a replica of the group comes, goes, or serves something
+        else. A replica is connected while it is `prefetching`, and serves what its prefetch names.
         """
         ...
 

@@ -10,7 +10,7 @@ from soorma_platform.metrics import Distribution
 
 
 class GroupStanding(msgspec.Struct):
-    """How a group stands. `events` are those it has not done with, by lanes: a lane's first event is `ready`,
+    """The state of a group. `events` are those it has not done with, by lanes: a lane's first event is `ready`,
     `delayed` (it failed, and waits to be tried again), `in_hand` of an agent, or `parked`.
 
     `oldest_seconds` is the age of the oldest of the events, None without any.
@@ -29,7 +29,7 @@ class GroupStanding(msgspec.Struct):
 
 
 class ClockStanding(msgspec.Struct):
-    """How the record's clock stands: how often the system's clock jumped since the platform started, or just before.
+    """The state of the record's clock: how often the system's clock jumped since the platform started, or just before.
 
     For `settles_in` seconds nothing that has expired is removed; 0 where it is.
     """
@@ -39,7 +39,10 @@ class ClockStanding(msgspec.Struct):
 
 
 class Standing(msgspec.Struct):
-    """How the record stands. `sizes` in bytes by file; `batches` and `seconds` of the transactions of this process."""
+    """The state of the record.
+
+    `sizes` in bytes by file; `batches` and `seconds` of the transactions of this process.
+    """
 
     groups: list[GroupStanding]
     log_end: int
@@ -55,7 +58,10 @@ class HealthStore(Protocol):
     """The state of the record and of its clock."""
 
     async def standing(self) -> Standing:
-        """How the record stands, for metrics. Costs time in proportion to what waits, but holds up nobody."""
+        """Returns the state of the record, for metrics.
+
+        Costs time in proportion to what waits, but holds up nobody.
+        """
         ...
 
     def look_at_clock(self) -> None:
@@ -63,7 +69,7 @@ class HealthStore(Protocol):
         ...
 
     def clock(self) -> ClockStanding:
-        """How the record's clock stands."""
+        """Returns the state of the record's clock."""
         ...
 
     async def check(self) -> None:

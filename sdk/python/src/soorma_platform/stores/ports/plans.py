@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from soorma_common.names import Scope
-from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, KeyPast, PlanRow, PlanState
+from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, KeyPast, LoadedPlan, PlanRow
 
 
 class HistoryPage(msgspec.Struct):
@@ -19,7 +19,7 @@ class HistoryPage(msgspec.Struct):
     rows: list[HistoryRow]
 
 
-class ValueAt(msgspec.Struct):
+class KeyAt(msgspec.Struct):
     """A key as it was, with the plan: its `entry` if it was not written since, else what its history says."""
 
     plan: PlanRow
@@ -43,7 +43,7 @@ class PlanStore(Protocol):
         """The key's live row."""
         ...
 
-    async def get(self, scope: Scope, plan_id: str, keys: set[str]) -> PlanState:
+    async def get(self, scope: Scope, plan_id: str, keys: set[str]) -> LoadedPlan:
         """The plan as of now: its row (revision 0 if it was never written) and the live rows of those keys."""
         ...
 
@@ -78,7 +78,7 @@ class PlanStore(Protocol):
         """The plan's actions with a number above `after`, in order."""
         ...
 
-    async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> ValueAt:
+    async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> KeyAt:
         """The key after operation `seq` of `revision`, as far as that is kept."""
         ...
 

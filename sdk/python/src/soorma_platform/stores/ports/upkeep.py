@@ -58,7 +58,10 @@ class StaleRow(NamedTuple):
 
 
 class UpkeepStore(Protocol):
-    """What is no longer needed. `limit` is the number of rows that a step may touch."""
+    """Steps that remove what is no longer needed.
+
+    `limit` is the number of rows that a step may touch.
+    """
 
     async def begin(self) -> Moment:
         """Keeps the record's clock, makes sure now and then that a change gets through, and tells the time."""
@@ -89,7 +92,9 @@ class UpkeepStore(Protocol):
         ...
 
     async def sweep_responses(self, limit: int) -> bool:
-        """Removes stored responses and instances of agents that have expired; True if there may be more."""
+        """Removes stored responses and instances of agents that have expired; True if there may be
+        more.
+        """
         ...
 
     async def sweep_log(self, after: int, before: int, limit: int) -> int | None:

@@ -20,7 +20,7 @@ STEP_PAGES = 64
 """Pages that are copied and flushed at once, 256 KiB: a commit must not wait behind much of a copy for the disk."""
 
 NEVER_GIVEN = 10**12
-"""How far positions of the log jump on a restore, so that none is given again to another event."""
+"""Positions of the log that a restore leaves out, so that none is given again to another event."""
 
 _FLUSH = getattr(os, "fdatasync", os.fsync)
 
@@ -47,17 +47,20 @@ def copy(source: Path, target: Path, tell: Tell = lambda _: None) -> None:
     flush(target)
 
 
-def examine(path: Path, told_as: Path) -> Contents:
-    """What a copy holds. Unavailable if what it is a copy of is damaged, no record, or of a newer Soorma."""
-    with FailuresNamed(told_as), closing(_reader(path, told_as)) as connection:
+def examine(path: Path, label: Path) -> Contents:
+    """Returns what a copy holds.
+
+    Raises Unavailable if what it is a copy of is damaged, no record, or of a newer Soorma.
+    """
+    with FailuresNamed(label), closing(_reader(path, label)) as connection:
         if damage := damage_of(connection, "integrity_check"):
-            raise _unfit(told_as, f"is damaged ({damage}); take an earlier backup")
+            raise _unfit(label, f"is damaged ({damage}); take an earlier backup")
         schema, is_ours = schema_of(connection)
         if not schema or not is_ours:
-            raise _unfit(told_as, "is a database, but no record of Soorma's")
+            raise _unfit(label, "is a database, but no record of Soorma's")
         if schema > len(migrations()):
             raise _unfit(
-                told_as,
+                label,
                 f"was made by a newer Soorma (schema {schema}, this one knows {len(migrations())}); "
                 "install that version or a later one",
             )
@@ -66,11 +69,11 @@ def examine(path: Path, told_as: Path) -> Contents:
         return held._replace(schema=schema)
 
 
-def check_schema(path: Path, told_as: Path) -> None:
+def check_schema(path: Path, label: Path) -> None:
     """Unavailable if a copy holds anything but what the migrations make, as a trigger that changes what is written."""
     with (
-        FailuresNamed(told_as),
-        closing(_reader(path, told_as)) as connection,
+        FailuresNamed(label),
+        closing(_reader(path, label)) as connection,
         closing(apsw.Connection(":memory:")) as own,
     ):
         for step in migrations()[: int(connection.pragma("user_version"))]:
@@ -79,10 +82,10 @@ def check_schema(path: Path, told_as: Path) -> None:
     if foreign := sorted(found.items() - ours.items()):
         (kind, name), _ = foreign[0]
         what = "is not as Soorma makes it" if (kind, name) in ours else "is not Soorma's"
-        raise _unfit(told_as, f"holds the {kind} {name!r}, which {what}; remove it there, or take another backup")
+        raise _unfit(label, f"holds the {kind} {name!r}, which {what}; remove it there, or take another backup")
     if missing := sorted(ours.items() - found.items()):
         (kind, name), _ = missing[0]
-        raise _unfit(told_as, f"lacks the {kind} {name!r}, which a record has; take another backup")
+        raise _unfit(label, f"lacks the {kind} {name!r}, which a record has; take another backup")
 
 
 def _objects(connection: apsw.Connection) -> dict[tuple[str, str], str]:
@@ -113,7 +116,7 @@ def put_in_place(path: Path, copied: Path, aside: Path) -> bool:
     Whenever this is cut short, the name stands for the one or for the other, whole. Raises Unavailable if
     another process has the database open. A damaged one is put aside with its write-ahead log, as it is.
     """
-    log, beside = (place.with_name(f"{place.name}-wal") for place in (path, aside))
+    log, beside = (file.with_name(f"{file.name}-wal") for file in (path, aside))
     is_there = path.exists()
     if is_there:
         _fold(path, log)
@@ -150,16 +153,16 @@ def _fold(path: Path, log: Path) -> None:
         raise RecordInUse(f"another process has the database {path} open; end it first (`fuser {path}` names it)")
 
 
-def _reader(path: Path, told_as: Path) -> apsw.Connection:
+def _reader(path: Path, label: Path) -> apsw.Connection:
     """A connection that writes nothing, and sees one moment for as long as it is open."""
-    with FailuresNamed(told_as):
+    with FailuresNamed(label):
         connection = read_only(path, BUSY_MS)
         try:
             connection.execute("BEGIN")
             connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
         except (apsw.CorruptError, apsw.NotADBError) as error:
             connection.close()
-            raise _unfit(told_as, f"is damaged, or no database ({error}); take an earlier backup") from error
+            raise _unfit(label, f"is damaged, or no database ({error}); take an earlier backup") from error
         except BaseException:
             connection.close()
             raise

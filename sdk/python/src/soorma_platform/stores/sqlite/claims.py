@@ -168,7 +168,9 @@ def _resumed(fence: str, row: DeliveryRow) -> Claimed:
 
 
 def release(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
-    """Makes deliveries that still stand ready at once, as if they had not been claimed; returns their groups."""
+    """Makes deliveries that still stand ready at once, as if they had not been claimed; returns
+    their groups.
+    """
     notice = Notice(groups=set())
     for fence in fences:
         if row := delivery(connection, fence):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import apsw
 
-from soorma_platform.clock import KEPT_SECONDS, Clock, Kept, Readings
+from soorma_platform.clock import KEPT_SECONDS, ClockRow, Readings, RecordTime
 from soorma_platform.engine.moments import SETTLING_SECONDS
 from soorma_platform.logs import Log
-from soorma_platform.stores.sqlite.statements import Change, Select
+from soorma_platform.stores.sqlite.statements import Mutation, Select
 
 log = Log("soorma.clock")
-_kept = Select("clock", Kept)
-_keep = Change("keep_clock", Kept)
+_kept = Select("clock", ClockRow)
+_keep = Mutation("keep_clock", ClockRow)
 
 _UNSETTLED = f"nothing that has expired is removed for {SETTLING_SECONDS / 60:.0f} minutes"
 _MESSAGES = {
@@ -22,7 +22,7 @@ _MESSAGES = {
 }
 
 
-class RecordClock(Clock):
+class RecordClock(RecordTime):
     """The clock of an open record."""
 
     def __init__(self, connection: apsw.Connection, readings: Readings) -> None:

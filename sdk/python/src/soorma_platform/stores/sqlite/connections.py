@@ -12,15 +12,15 @@ import apsw
 from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.database import FailuresNamed
 from soorma_platform.stores.sqlite.overview import Overview
-from soorma_platform.stores.sqlite.writer import Writer
+from soorma_platform.stores.sqlite.writer import GroupCommitter
 
 T = TypeVar("T")
 
 
 class Connections:
-    """What the parts of a store share."""
+    """The connections and the clock that the parts of a store share."""
 
-    def __init__(self, path: Path, reading: apsw.Connection, writer: Writer, clock: RecordClock) -> None:
+    def __init__(self, path: Path, reading: apsw.Connection, writer: GroupCommitter, clock: RecordClock) -> None:
         self.path = path
         self.writer = writer
         self.clock = clock

@@ -14,6 +14,7 @@ from soorma_common.starting import MigrationNeeded, RecordUnusable
 from soorma_platform.stores.sqlite.locking import PRIVATE_FILE
 
 BUSY_MS = 3000
+"""Time that a statement waits for another process, such as a backup, before it fails."""
 _PACKAGE = Path(__file__).parent
 
 
@@ -37,7 +38,10 @@ def migrations() -> list[str]:
 
 
 class FailuresNamed:
-    """Turns what SQLite says of a file into Unavailable with what to do about it. Can be entered again and again."""
+    """Turns errors of SQLite into Unavailable, with what to do. Can be entered again and again.
+
+    So it is a class: a context manager made of a generator is good for one use.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -51,7 +55,7 @@ class FailuresNamed:
 
 
 PASSING = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError)
-"""What may end by itself, or by somebody's help, while the platform runs."""
+"""Failures that may end by themselves, or with somebody's help, while the platform runs."""
 
 
 def _named(path: Path, error: apsw.Error) -> Unavailable | None:
@@ -78,7 +82,10 @@ def _named(path: Path, error: apsw.Error) -> Unavailable | None:
 
 
 def connect(path: Path) -> apsw.Connection:
-    """A connection whose commits are durable when they return. What it makes is readable by its owner alone."""
+    """Opens a connection whose commits are durable when they return.
+
+    Files that it makes are readable by their owner alone.
+    """
     # To close a descriptor of a file gives up all locks that SQLite has on it in this process: only where it is new.
     # SQLite says better what is wrong with it, and gives -wal and -shm its permissions.
     with suppress(OSError):
@@ -88,9 +95,9 @@ def connect(path: Path) -> apsw.Connection:
         connection.set_busy_timeout(BUSY_MS)
         # Without this, SQLite compiles a join anew for each value it is given: four to eight times the cost.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", "full")
-        connection.pragma("cache_size", -32_768)
+        connection.pragma("journal_mode", "wal")  # readers do not wait for the writer, nor it for them
+        connection.pragma("synchronous", "full")  # a commit returns when its log is on the disk
+        connection.pragma("cache_size", -32_768)  # KiB
         return connection
 
 
@@ -113,7 +120,7 @@ def migrate(connection: apsw.Connection, path: Path, *, allowed: bool = True) ->
             raise MigrationNeeded(
                 f"the database {path} is of an earlier Soorma; run `soorma dev --build` to migrate it"
             )
-        with connection:
+        with connection:  # one transaction: a crash leaves the schema as it was
             for step in steps[version:]:
                 connection.execute(step)
             connection.pragma("user_version", len(steps))

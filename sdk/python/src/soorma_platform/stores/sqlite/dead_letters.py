@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from soorma_common.names import Scope
-from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, LetterRow, Replayed
+from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, LetterReplayed, LetterRow
 from soorma_platform.stores.sqlite import plans
 from soorma_platform.stores.sqlite.owners import among
 from soorma_platform.stores.sqlite.statements import Select, execute, value
@@ -26,7 +26,7 @@ def load(loading: Loading, need: LetterNeed) -> None:
     found.subscription_id = value(connection, "stands_in", need.number)
 
 
-def replay(writing: Writing, row: Replayed) -> None:
+def replay(writing: Writing, row: LetterReplayed) -> None:
     """Delivers a dead letter again."""
     connection, letter = writing.connection, row.letter
     execute(connection, "remove_dead_letter", letter.id)
@@ -39,4 +39,4 @@ def replay(writing: Writing, row: Replayed) -> None:
 
 
 LOADERS: dict[type[Any], Any] = {LetterNeed: load}
-WRITERS: dict[type[Any], Any] = {Replayed: replay}
+WRITERS: dict[type[Any], Any] = {LetterReplayed: replay}

@@ -12,7 +12,8 @@ from soorma_platform.engine.suspects import FIRST_PAUSE, LONGEST_PAUSE, short_le
 from soorma_platform.stores.sqlite.statements import Select, execute, value, values
 
 CLOSED, SILENT = 1, 2
-"""How a process has died, as far as can be known: its connection was closed, or a lease ran out."""
+"""Kinds of death of a process, as far as can be known: its connection was closed, or a lease ran
+out."""
 REASONS = {
     CLOSED: "its process died, or lost its connection",
     SILENT: "its process gave no sign of life for a lease",
@@ -42,7 +43,7 @@ _die = Select("die", _FreedDelivery)
 
 
 class Freed(NamedTuple):
-    """What was taken out of a replica's hands."""
+    """The deliveries that were taken out of a replica's hands."""
 
     fences: list[str]
     groups: set[int]

@@ -24,12 +24,12 @@ from soorma_platform.engine.rows.deliveries import (
     WaitersNeed,
 )
 from soorma_platform.stores.sqlite import events, plans, sagas
-from soorma_platform.stores.sqlite.statements import Change, Select, execute, value
+from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 _delivery = Select("delivery", DeliveryRow)
 _waiters = Select("in_hand_of", Waiter)
-_insert_dead_letter = Change("insert_dead_letter", DeliveryRow, DeadLetterRow)
+_insert_dead_letter = Mutation("insert_dead_letter", DeliveryRow, DeadLetterRow)
 
 
 def delivery(connection: apsw.Connection, fence: str) -> DeliveryRow | None:

@@ -20,7 +20,7 @@ from soorma_platform.engine.rows.events import (
 from soorma_platform.engine.rows.timers import TimerRow
 from soorma_platform.stores.ports.log import LogPage
 from soorma_platform.stores.sqlite.connections import Connections
-from soorma_platform.stores.sqlite.statements import Change, Select, value
+from soorma_platform.stores.sqlite.statements import Mutation, Select, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 LOG_PAGE = 256 * 1024
@@ -34,8 +34,8 @@ class _Known(NamedTuple):
 _known = Select("known_event", _Known)
 _timer = Select("timer", TimerRow)
 _subscribers = Select("subscribers", SubscriptionRow)
-_insert = Change("insert_event", "taken", EventRow)
-_insert_delivery = Change("insert_delivery", "position", NewDelivery)
+_insert = Mutation("insert_event", "taken", EventRow)
+_insert_delivery = Mutation("insert_delivery", "position", NewDelivery)
 
 log = Select("log", LogEntry)
 event = Select("event", LogEntry)
@@ -53,7 +53,7 @@ bounds = Select("log_bounds", Bounds)
 
 
 def load(loading: Loading, need: EventsNeed) -> None:
-    """What has to be known before events are published."""
+    """Loads what has to be known before events are published."""
     for event_id, topic, kind in need.events:
         load_known(loading, event_id)
         load_audience(loading, topic, kind, need.lanes)
@@ -75,7 +75,7 @@ def load_audience(loading: Loading, topic: str, kind: str, lanes: Collection[str
 
 
 def load_known(loading: Loading, event_id: str) -> None:
-    """What an event id stands for already: mostly nothing."""
+    """Loads what an event id stands for already: mostly nothing."""
     known, key = loading.found.part(KnownIds), (loading.scope.tenant_id, event_id)
     if event_id in known.looked_up:
         return

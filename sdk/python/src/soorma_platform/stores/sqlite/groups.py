@@ -36,16 +36,16 @@ from soorma_platform.stores.ports.groups import (
     SubscriptionState,
     Survey,
 )
-from soorma_platform.stores.sqlite import aside, deaths
+from soorma_platform.stores.sqlite import deaths, subscriptions
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.overview import standings
 from soorma_platform.stores.sqlite.owners import among, kept
 from soorma_platform.stores.sqlite.prefetch import Prefetches
-from soorma_platform.stores.sqlite.statements import Change, Select, execute, value
+from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 
-class _Aside(NamedTuple):
+class _AsideCount(NamedTuple):
     subscription_id: int
     waiting: int
 
@@ -56,10 +56,10 @@ _untaken_of_type = Select("untaken_of_type", UntakenRow)
 _groups = Select("groups", GroupRow)
 _subscriptions = Select("group_subscription_rows", SubscriptionState)
 _replicas = Select("group_replicas", ReplicaRow)
-_aside = Select("aside_by_subscription", _Aside)
+_aside = Select("aside_by_subscription", _AsideCount)
 _dead_letters = Select("dead_letters", LetterState)
-_upsert_subscription = Change("upsert_subscription", "group_id", "seen_at", "seen_uptime", Subscription)
-_insert_replica = Change("insert_replica", "group_id", "process", "connected_at", "heard_at", Replica)
+_upsert_subscription = Mutation("upsert_subscription", "group_id", "seen_at", "seen_uptime", Subscription)
+_insert_replica = Mutation("insert_replica", "group_id", "process", "connected_at", "heard_at", Replica)
 
 
 class SqliteGroups:
@@ -108,7 +108,7 @@ class SqliteGroups:
         self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
     ) -> EndedSubscription | None:
         subscription = (among(owner), group, event_type, topic)
-        found = await self._connections.change(lambda tx: aside.ending(tx, subscription, drop=drop))
+        found = await self._connections.change(lambda tx: subscriptions.ending(tx, subscription, drop=drop))
         if found is None:
             return None
         if found.subscription in self._prefetches.served(found.group):
@@ -117,8 +117,10 @@ class SqliteGroups:
             found = await self._connections.writer.run(partial(self._end_some, before=found))
         return EndedSubscription(found.removed, is_served=False)
 
-    def _end_some(self, connection: apsw.Connection, before: aside.Ending) -> tuple[aside.Ending, Notice]:
-        return aside.end_some(connection, self._connections.clock.read(), before)
+    def _end_some(
+        self, connection: apsw.Connection, before: subscriptions.SubscriptionEnd
+    ) -> tuple[subscriptions.SubscriptionEnd, Notice]:
+        return subscriptions.end_some(connection, self._connections.clock.read(), before)
 
     async def seen(self, subscription_ids: builtins.list[int]) -> None:
         now, ids = self._connections.clock.read(), msgspec.json.encode(subscription_ids).decode()
@@ -128,7 +130,7 @@ class SqliteGroups:
 
     async def patterns(self, group_id: int) -> builtins.list[Pattern]:
         with self._connections.reads() as connection:
-            return aside.patterns.all(connection, group_id)
+            return subscriptions.patterns.all(connection, group_id)
 
     async def list(self, owner: Owner) -> builtins.list[GroupState]:
         return await self._connections.overview.look(partial(self._states, owner=owner))
@@ -139,12 +141,12 @@ class SqliteGroups:
         set_aside = {row.subscription_id: row.waiting for row in _aside.all(connection)}
         states = []
         for group in _groups.all(connection, among(owner)):
-            subscriptions = _subscriptions.all(connection, group.id)
-            for one in subscriptions:
+            known = _subscriptions.all(connection, group.id)
+            for one in known:
                 one.is_served = self._prefetches.is_served(group.id, one.id)
                 one.set_aside = set_aside.get(one.id, 0)
             replicas = _replicas.all(connection, group.id)
-            states.append(GroupState(group, found[group.id], subscriptions, replicas, now.wall))
+            states.append(GroupState(group, found[group.id], known, replicas, now.wall))
         return states
 
     async def dead_letters(self, owner: Owner, group: str | None, after: int, limit: int) -> builtins.list[LetterState]:

@@ -1,4 +1,4 @@
-"""How the record stands, and whether it can be kept."""
+"""The port of health: the state of the record, and the faults that end it."""
 
 from __future__ import annotations
 

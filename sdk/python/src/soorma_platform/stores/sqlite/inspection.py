@@ -12,7 +12,7 @@ from soorma_platform.stores.sqlite.statements import Select, values
 
 
 class Subscribed(NamedTuple):
-    """What a subscription takes."""
+    """The events that a subscription takes."""
 
     subscribed_type: str
     subscribed_topic: str

@@ -32,7 +32,7 @@ class Overview:
         self._closed = False
 
     async def look(self, job: Callable[[apsw.Connection], T]) -> T:
-        """What the job finds; all its statements see the same commit."""
+        """Returns what the job finds; all its statements see the same commit."""
         return await asyncio.to_thread(self._look, job)
 
     async def close(self) -> None:
@@ -65,5 +65,5 @@ class Overview:
 
 
 def standings(connection: apsw.Connection, uptime: int) -> dict[int, GroupStanding]:
-    """How each group stands, by its id."""
+    """Returns how each group stands, by its id."""
     return {row.group_id: row for row in _standings.all(connection, uptime)}

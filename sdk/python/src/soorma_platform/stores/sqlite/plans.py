@@ -15,17 +15,17 @@ from soorma_platform.engine.rows.plans import (
     EntryRow,
     HiddenKeys,
     HistoryRow,
+    LoadedPlan,
     PlanChange,
     PlanRow,
     PlansFound,
     PlansNeed,
-    PlanState,
 )
-from soorma_platform.stores.ports.plans import HistoryPage, KeysAt, ValueAt
-from soorma_platform.stores.sqlite import events, past, sagas
+from soorma_platform.stores.ports.plans import HistoryPage, KeyAt, KeysAt
+from soorma_platform.stores.sqlite import events, revisions, sagas
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.history import text_size
-from soorma_platform.stores.sqlite.statements import Change, Select, execute, value, values
+from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 LARGE = 16 * 1024
@@ -59,12 +59,12 @@ _live_entry = Select("live_entry", EntryRow)
 _live_plans = Select("live_plans", PlanRow)
 _history = Select("history", HistoryRow)
 _actions = Select("actions", HistoryRow)
-_insert_plan = Change("insert_plan", Scope, PlanRow)
-_update_plan = Change("update_plan", PlanRow)
-_count_change = Change("count_change", PlanRow)
-_put_entry = Change("put_entry", _Life, _Held, EntryRow)
-_insert_history = Change("insert_history", _Life, HistoryRow)
-_add_chore = Change("add_chore", "kind", "plan", "incarnation", "position", "timer")
+_insert_plan = Mutation("insert_plan", Scope, PlanRow)
+_update_plan = Mutation("update_plan", PlanRow)
+_count_change = Mutation("count_change", PlanRow)
+_put_entry = Mutation("put_entry", _Life, _Held, EntryRow)
+_insert_history = Mutation("insert_history", _Life, HistoryRow)
+_add_chore = Mutation("add_chore", "kind", "plan", "incarnation", "position", "timer")
 
 
 def load(loading: Loading, need: PlansNeed) -> None:
@@ -85,7 +85,7 @@ def load(loading: Loading, need: PlansNeed) -> None:
             state.last_timer = value(connection, "last_timer")
         if (fork := need.forks.get(plan_id)) is not None:
             source, revision = fork
-            state.origin = past.origin(connection, plan_row(connection, scope, source, moment.wall), revision)
+            state.origin = revisions.origin(connection, plan_row(connection, scope, source, moment.wall), revision)
 
 
 def plan_row(connection: apsw.Connection, scope: Scope, plan_id: str, now: int) -> PlanRow:
@@ -95,9 +95,9 @@ def plan_row(connection: apsw.Connection, scope: Scope, plan_id: str, now: int) 
 
 def state_of(
     connection: apsw.Connection, row: PlanRow, keys: Collection[str], moment: Moment, *, is_counted: bool = False
-) -> PlanState:
+) -> LoadedPlan:
     """A plan with those of the asked keys that are stored, and what of it has expired."""
-    state = PlanState(row, {}, [])
+    state = LoadedPlan(row, {}, [])
     if row.id is None:
         return state
     life, now = (row.id, row.incarnation), moment.wall
@@ -127,7 +127,7 @@ def live_entries(
 
 
 def is_over(expires_at: int | None, now: int) -> bool:
-    """Whether a time to live is over."""
+    """Tells whether a time to live is over."""
     return expires_at is not None and expires_at <= now
 
 
@@ -198,7 +198,7 @@ class SqlitePlans:
         with connections.failures:
             return _live_entry.one(connections.reading, scope.tenant_id, scope.user_id, plan_id, key, connections.now())
 
-    async def get(self, scope: Scope, plan_id: str, keys: set[str]) -> PlanState:
+    async def get(self, scope: Scope, plan_id: str, keys: set[str]) -> LoadedPlan:
         now = self._connections.clock.read()
         with self._connections.reads(together=True) as connection:
             state = state_of(connection, plan_row(connection, scope, plan_id, now.wall), keys, now)
@@ -229,7 +229,7 @@ class SqlitePlans:
 
         def look(connection: apsw.Connection) -> HistoryPage:
             plan = plan_row(connection, scope, plan_id, now)
-            kept = plan.horizon - 1 if past.is_fork(connection, plan) else plan.horizon
+            kept = plan.horizon - 1 if revisions.is_fork(connection, plan) else plan.horizon
             start = kept if after is None else after
             rows = _whole_revisions(connection, plan, key, (start, _FAR if until is None else until), limit)
             return HistoryPage(plan, start, rows)
@@ -247,15 +247,15 @@ class SqlitePlans:
                 return []
             return _actions.all(connection, plan.id, plan.incarnation, after, limit)
 
-    async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> ValueAt:
+    async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> KeyAt:
         now = self._connections.now()
 
-        def look(connection: apsw.Connection) -> ValueAt:
+        def look(connection: apsw.Connection) -> KeyAt:
             plan = plan_row(connection, scope, plan_id, now)
             entry = _entry.one(connection, plan.id, plan.incarnation, key)
             if entry is not None and entry.revision < revision:
-                return ValueAt(plan, entry, None)  # it was not written since
-            return ValueAt(plan, None, past.key_at(connection, plan, revision, seq, key))
+                return KeyAt(plan, entry, None)  # it was not written since
+            return KeyAt(plan, None, revisions.key_at(connection, plan, revision, seq, key))
 
         return await self._connections.overview.look(look)  # the key's last change may lie many revisions back
 
@@ -265,7 +265,7 @@ class SqlitePlans:
 
         def look(connection: apsw.Connection) -> KeysAt:
             plan = plan_row(connection, scope, plan_id, now)
-            found = past.keys_at(connection, plan, revision, past.Range(after, least, below, limit))
+            found = revisions.keys_at(connection, plan, revision, revisions.Range(after, least, below, limit))
             return KeysAt(plan, found.entries, found.pasts, found.following)
 
         return await self._connections.overview.look(look)

@@ -13,10 +13,10 @@ import apsw
 
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.notices import Notice
-from soorma_platform.engine.suspects import Trial, Turn
+from soorma_platform.engine.suspects import Trial, TrialTurn
 from soorma_platform.stores.ports.deliveries import LARGEST_CLAIM, Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Survey
-from soorma_platform.stores.sqlite import aside, claims, deaths
+from soorma_platform.stores.sqlite import claims, deaths, subscriptions
 from soorma_platform.stores.sqlite.statements import value, values
 
 NEVER = 1 << 62
@@ -64,7 +64,9 @@ class Prefetches:
         return {id_ for prefetch in self._all() for id_ in prefetch.subscription_ids}
 
     def request(self, prefetch: Prefetch) -> None:
-        """Has a prefetch filled in the transaction under way, whether anything was made ready or not."""
+        """Has a prefetch filled in the transaction under way, whether anything was made ready or
+        not.
+        """
         self._requested.append(prefetch)
 
     def heard(self, replica: str) -> None:
@@ -88,7 +90,7 @@ class Prefetches:
 
     @property
     def has_suspects(self) -> bool:
-        """Whether any group may have some."""
+        """True where any group may have suspects."""
         return self._trials is None or bool(self._trials)
 
     def served(self, group: int) -> set[int]:
@@ -96,7 +98,7 @@ class Prefetches:
         return {id_ for prefetch in self._of_group.get(group, ()) for id_ in prefetch.subscription_ids}
 
     def is_served(self, group: int, subscription: int) -> bool:
-        """Whether a subscription has somebody, or no one of its group is there at all."""
+        """Tells whether a replica serves a subscription, or none of its group is there at all."""
         return subscription not in self._unserved.get(group, ())
 
     def survey(self, connection: apsw.Connection, group: int) -> Survey:
@@ -104,13 +106,17 @@ class Prefetches:
         self._unserved.pop(group, None)
         if not served:
             return Survey([], more=False)
-        found, unserved = aside.survey(connection, self._clock().uptime, aside.patterns.all(connection, group), served)
+        found, unserved = subscriptions.survey(
+            connection, self._clock().uptime, subscriptions.patterns.all(connection, group), served
+        )
         if unserved:
             self._unserved[group] = unserved
         return found
 
     def forget(self) -> None:
-        """Begins a transaction: what one that was rolled back was to claim is requested again in this."""
+        """Begins a transaction: what one that was rolled back was to claim is requested again in
+        this.
+        """
         self._requested.clear()
         self._lost.clear()
         if self._is_open:  # the one before was rolled back: what it was known by did not happen
@@ -118,7 +124,9 @@ class Prefetches:
         self._is_open = True
 
     def claim(self, connection: apsw.Connection, notices: Iterable[Notice]) -> Filled:
-        """Claims behind the jobs of a transaction: what was requested, and in the groups of its notices."""
+        """Claims behind the jobs of a transaction: what was requested, and in the groups of its
+        notices.
+        """
         concerned = {group for notice in notices for group in notice.groups}
         if not (concerned or self._requested) and self._trials is not None and self._lapse_at == NEVER:
             return []  # no agent is concerned: what is written is memory alone
@@ -129,7 +137,7 @@ class Prefetches:
         if now >= self._lapse_at:
             concerned |= self._free_lapsed(connection, now)
         for group in concerned & self._unserved.keys():
-            aside.set_aside(connection, now, self._unserved[group])
+            subscriptions.set_aside(connection, now, self._unserved[group])
         shares = dict.fromkeys(self._requested, LARGEST_CLAIM)
         for group in concerned:
             prefetches = self._of_group.get(group, ())
@@ -144,7 +152,9 @@ class Prefetches:
         return filled
 
     def fill(self, filled: Filled) -> None:
-        """Hands out what was claimed, once the transaction is committed: before, it could be rolled back."""
+        """Hands out what was claimed, once the transaction is committed: before, it could be rolled
+        back.
+        """
         self._is_open = False
         for prefetch, claimed in filled:
             prefetch.fill(claimed)
@@ -175,24 +185,24 @@ class Prefetches:
         if trial is None:
             return claims.claim(connection, now, prefetch, share)
         match self._turn(connection, now.uptime, prefetch, trial):
-            case Turn.NOTHING:
+            case TrialTurn.NOTHING:
                 return []
-            case Turn.SUSPECT:
+            case TrialTurn.SUSPECT:
                 return self._claim_suspect(connection, now, prefetch, trial)
-            case Turn.WORK_FIRST:
+            case TrialTurn.WORK_FIRST:
                 claimed = claims.claim(connection, now, prefetch, share)
                 return claimed or self._claim_suspect(connection, now, prefetch, trial)
             case _:
                 return claims.claim(connection, now, prefetch, share)
 
-    def _turn(self, connection: apsw.Connection, now: int, prefetch: Prefetch, trial: Trial) -> Turn:
+    def _turn(self, connection: apsw.Connection, now: int, prefetch: Prefetch, trial: Trial) -> TrialTurn:
         standing = self._of_group.get(prefetch.group_id, ())
         testing = {one.replica for one in standing if one.is_testing}
         if prefetch.replica in testing:
-            return Turn.NOTHING
+            return TrialTurn.NOTHING
         if claims.newest_suspect(connection, now, prefetch) is None:
             self._end_trial(connection, prefetch.group_id)
-            return Turn.WORK
+            return TrialTurn.WORK
         return trial.turn(
             prefetch.replica,
             now,
@@ -216,5 +226,7 @@ class Prefetches:
 
 
 def _busy(prefetch: Prefetch) -> tuple[int, int]:
-    """Puts the one with the most room first; of those alike, the one that was sent the least so far."""
+    """Puts the one with the most room first; of those alike, the one that was sent the least so
+    far.
+    """
     return -prefetch.room, prefetch.used

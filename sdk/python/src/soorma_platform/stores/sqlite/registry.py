@@ -24,7 +24,7 @@ from soorma_platform.engine.rows.registry import (
 from soorma_platform.stores.ports.registry import AgentsSeen, AgentState, DefinitionsSeen, DefinitionState
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.owners import kept
-from soorma_platform.stores.sqlite.statements import Change, Select, execute, value, values
+from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 SAME_MS = 1_000
@@ -50,9 +50,9 @@ _expired = Select("expired_instances", _Expired)
 _exact = Select("exact_definition", DefinitionRow)
 _definition = Select("definition", DefinitionRow)
 _definitions = Select("newest_definitions", DefinitionRow)
-_put_agent = Change("put_agent", "tenant_id", Announced)
-_put_instance = Change("put_instance", "agent", Announced)
-_insert_definition = Change("insert_definition", DefinitionRow)
+_put_agent = Mutation("put_agent", "tenant_id", Announced)
+_put_instance = Mutation("put_instance", "agent", Announced)
+_insert_definition = Mutation("insert_definition", DefinitionRow)
 
 
 class SqliteRegistry:

@@ -9,16 +9,16 @@ from soorma_common.events import decode_envelope
 from soorma_platform.engine.rows.plans import PlanRow, PlansFound
 from soorma_platform.engine.rows.sagas import CompensationRow, Saga, SagasFound, SagasNeed
 from soorma_platform.stores.sqlite import events
-from soorma_platform.stores.sqlite.statements import Change, Select, value
+from soorma_platform.stores.sqlite.statements import Mutation, Select, value
 from soorma_platform.stores.sqlite.transactions import Loading
 
 _next = Select("next_compensation", CompensationRow)
 _under_way = Select("compensation_under_way", CompensationRow)
-put = Change("put_compensation", "plan", "incarnation", CompensationRow)
+put = Mutation("put_compensation", "plan", "incarnation", CompensationRow)
 
 
 def load(loading: Loading, need: SagasNeed) -> None:
-    """How far plans are with undoing their work."""
+    """Loads how far plans are with undoing their work."""
     states = loading.found.part(PlansFound).states
     for plan_id, registered in need.plans.items():
         load_one(loading, states[plan_id].row, registered, need.lanes[plan_id])

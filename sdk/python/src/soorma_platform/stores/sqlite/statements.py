@@ -23,7 +23,7 @@ LARGEST_PAGE = 4 * 1024 * 1024
 """Bytes of text after which a page of rows ends, whatever number of rows was asked for."""
 
 SELECTS: list[Select[Any]] = []
-CHANGES: list[Change] = []
+MUTATIONS: list[Mutation] = []
 """All that there are, for the test that holds them against the schema."""
 
 
@@ -83,7 +83,7 @@ class Select(Generic[R]):
         return self._make
 
 
-class Change:
+class Mutation:
     """A statement that changes rows, with parameters `:name` that are filled from what it is given.
 
     That is, for each of its `sources`, a value if the source is a name, and otherwise an object of that kind, whose
@@ -94,7 +94,7 @@ class Change:
         self.name = name
         self.sources = sources
         self._bind = _binder(name, SQL[name], sources)
-        CHANGES.append(self)
+        MUTATIONS.append(self)
 
     def run(self, connection: apsw.Connection, *parameters: Any) -> None:
         """Runs it."""
@@ -172,7 +172,7 @@ def _maker(name: str, kind: type[R], columns: tuple[str, ...]) -> Callable[..., 
 
 
 def _read(column: str, of: Any, known: dict[str, Any]) -> str:
-    """How a field of some type is made from its column."""
+    """The expression that makes a field of some type from its column."""
     if of is bool:
         return f"{column} == 1"
     if of is msgspec.Raw:
@@ -206,7 +206,7 @@ def _binder(name: str, sql: str, sources: tuple[str | type[Any], ...]) -> Callab
 
 
 def _path(variable: str, source: str | type[Any], parameter: str) -> str | None:
-    """How a parameter is read from a source; None if that does not have it."""
+    """The expression that reads a parameter from a source; None if that does not have it."""
     if isinstance(source, str):
         return variable if source == parameter else None
     fields = fields_of(source)

@@ -9,12 +9,12 @@ import apsw
 from soorma_common.delivery import RecordedStep
 from soorma_platform.engine.rows.deliveries import InHand
 from soorma_platform.engine.rows.steps import StepNeed, StepRow, StepsFound
-from soorma_platform.stores.sqlite.statements import Change, Select, value
+from soorma_platform.stores.sqlite.statements import Mutation, Select, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 _recorded = Select("steps", RecordedStep)
 _so_far = Select("steps_so_far", StepsFound)
-_insert = Change("insert_step", StepRow)
+_insert = Mutation("insert_step", StepRow)
 
 
 def recorded(connection: apsw.Connection, group_id: int, position: int) -> list[RecordedStep]:
@@ -23,7 +23,7 @@ def recorded(connection: apsw.Connection, group_id: int, position: int) -> list[
 
 
 def load(loading: Loading, need: StepNeed) -> None:
-    """Whether a step was recorded before, and how many were."""
+    """Loads a step, if it was recorded before, and the number of steps that were."""
     if (delivery := loading.found.part(InHand).delivery) is None:
         return
     delivery_key = (delivery.group_id, delivery.position)

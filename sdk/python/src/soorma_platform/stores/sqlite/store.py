@@ -31,14 +31,14 @@ from soorma_platform.stores.sqlite import (
 from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.database import FailuresNamed, connect, migrate
-from soorma_platform.stores.sqlite.hands import SqliteDeliveries
+from soorma_platform.stores.sqlite.delivery_port import SqliteDeliveries
 from soorma_platform.stores.sqlite.health import SqliteHealth
 from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
 from soorma_platform.stores.sqlite.prefetch import Prefetches
 from soorma_platform.stores.sqlite.statements import execute
 from soorma_platform.stores.sqlite.upkeep import SqliteUpkeep
 from soorma_platform.stores.sqlite.vitals import Vitals
-from soorma_platform.stores.sqlite.writer import Writer
+from soorma_platform.stores.sqlite.writer import GroupCommitter
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class SqliteStore:
             lock.close()
             raise
         prefetches = Prefetches(own.read, lease)
-        writer = Writer(writing, path, on_commit, prefetches)
+        writer = GroupCommitter(writing, path, on_commit, prefetches)
         connections = Connections(path, reading, writer, own)
         return cls(connections, prefetches, SqliteHealth(connections, Vitals(path)), lock)
 
@@ -119,7 +119,7 @@ class SqliteStore:
 
     @property
     def is_writing(self) -> bool:
-        """Whether a change is under way: accepted, and those whom it concerns not told yet."""
+        """True while a change is under way: accepted, and those whom it concerns not notified yet."""
         return self._connections.writer.is_busy
 
     async def transact(self, command: Command[T], *, durable: bool = True) -> T:
@@ -137,6 +137,8 @@ class SqliteStore:
 
 
 def begin(connection: apsw.Connection, now: Moment, lease: float) -> None:
-    """What a platform that starts does to the record of the one before: its agents have a lease to come back."""
+    """Prepares the record of an earlier platform for one that starts: its agents have a lease to
+    come back.
+    """
     execute(connection, "spare_leases", now.uptime + round(lease * 1000))
     execute(connection, "forget_replicas")

@@ -15,10 +15,10 @@ from soorma_platform.engine.rows.stored_responses import (
     SeenKey,
     StoredResponse,
 )
-from soorma_platform.stores.sqlite.statements import Change, value
+from soorma_platform.stores.sqlite.statements import Mutation, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
-_put = Change("put_answer", "tenant_id", "user_id", "key", "expires_at", "answer")
+_put = Mutation("put_answer", "tenant_id", "user_id", "key", "expires_at", "answer")
 _OF_NOBODY = ("", "")
 """The tenant and user of what belongs to none: their names are never empty."""
 _decode = msgspec.json.Decoder(StoredResponse).decode
@@ -42,7 +42,7 @@ def write(writing: Writing, row: StoredResponse) -> None:
 
 
 def load_key(loading: Loading, need: KeyNeed) -> None:
-    """Whether something was done under a key."""
+    """Looks whether something was done under a key."""
     if value(loading.connection, "answer", *_OF_NOBODY, need.key, loading.moment.uptime) is not None:
         loading.found.part(KeySeen).is_seen = loading.is_repeated = True
 

@@ -9,13 +9,13 @@ from soorma_common.names import Scope
 from soorma_platform.engine.rows.timers import TimerCounts, TimerGone, TimerRow, TimersNeed
 from soorma_platform.stores.sqlite import events
 from soorma_platform.stores.sqlite.connections import Connections
-from soorma_platform.stores.sqlite.statements import Change, Select, value
+from soorma_platform.stores.sqlite.statements import Mutation, Select, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 _due = Select("due_timers", TimerRow)
 _of_user = Select("timers", TimerRow)
-_insert = Change("insert_timer", TimerRow)
-_remove = Change("remove_timer", TimerGone)
+_insert = Mutation("insert_timer", TimerRow)
+_remove = Mutation("remove_timer", TimerGone)
 
 
 class _NextDue(NamedTuple):
@@ -55,7 +55,7 @@ class SqliteTimers:
 
 
 def load(loading: Loading, need: TimersNeed) -> None:
-    """What the ids stand for, and how many timers the plans have."""
+    """Loads what the ids stand for, and how many timers the plans have."""
     scope, counts = loading.scope, loading.found.part(TimerCounts).of
     for event_id in need.ids:
         events.load_known(loading, event_id)

@@ -16,7 +16,7 @@ from soorma_platform.stores.tools import Contents, Engine, Examination, Prepared
 
 DATA = ("", "-wal", "-shm")
 LOCK = ".lock"
-"""How the names of its files end."""
+"""Endings of the names of its files."""
 
 
 class SqliteTools:

@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 import apsw
 
 from soorma_common.names import Owner, Scope
-from soorma_platform.engine.commands import Found, Need
+from soorma_platform.engine.commands import Need, Snapshot
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.notices import Notice
 
 
 class Loading:
-    """What a loader has in its hands: the connection, whose rows are meant, and what was found so far."""
+    """The arguments of a loader: the connection, whose rows are meant, and what was found so far."""
 
     __slots__ = ("connection", "found", "is_repeated", "moment", "whose")
 
@@ -25,7 +25,7 @@ class Loading:
         self.connection = connection
         self.whose = whose
         self.moment = moment
-        self.found = Found(moment)
+        self.found = Snapshot(moment)
         self.is_repeated = False
         """whether nothing else has to be loaded"""
 
@@ -36,7 +36,9 @@ class Loading:
 
 
 class Writing:
-    """What a writer has in its hands: the connection, whose rows are meant, and whom to tell of what is written."""
+    """The arguments of a writer: the connection, whose rows are meant, and the notice of what is
+    written.
+    """
 
     __slots__ = ("connection", "notice", "whose")
 
@@ -61,8 +63,8 @@ def load(
     needs: Iterable[Need],
     moment: Moment,
     loaders: Mapping[type[Any], Loader],
-) -> Found:
-    """What a command has to look at, as it stands inside the transaction."""
+) -> Snapshot:
+    """Loads what a command needs, as it stands inside the transaction."""
     loading = Loading(connection, whose, moment)
     for need in needs:
         loaders[type(need)](loading, need)

@@ -1,4 +1,4 @@
-"""What is no longer needed, in the record: found and removed in bounded steps."""
+"""Upkeep of the record: what is no longer needed is found and removed in bounded steps."""
 
 from __future__ import annotations
 
@@ -140,7 +140,10 @@ class SqliteUpkeep:
 
 
 def _sweep_past(connection: apsw.Connection, chore: ChoreRow, limit: int, now: int, notice: Notice) -> bool:
-    """What waits of a purged plan's past; its events have a retention of their own. Lanes go on with what is newer."""
+    """Removes deliveries of a purged plan's past; its events have a retention of their own.
+
+    Lanes go on with what is newer.
+    """
     swept = [
         _changed(connection, "sweep_plan_timers", chore.plan, chore.timer, limit),
         _changed(connection, "sweep_plan_dead_letters", chore.plan, chore.position, limit),
@@ -169,7 +172,7 @@ def _sweep_incarnation(connection: apsw.Connection, chore: ChoreRow, limit: int)
 
 
 def _lightest(sizes: list[int | None]) -> int:
-    """How many rows of these sizes are removed at once, one at least."""
+    """The number of rows of these sizes that are removed at once, one at least."""
     total = 0
     for count, size in enumerate(sizes, 1):
         total += size or 0

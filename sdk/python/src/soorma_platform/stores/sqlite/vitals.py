@@ -1,4 +1,4 @@
-"""Whether the files of the record are still those that were opened.
+"""Watch over the files of the record: they are still those that were opened, or the platform has to end.
 
 SQLite goes on writing into a file that was removed or replaced, as any process does: every change succeeds, and none
 of them is there after the process has ended.
@@ -12,7 +12,8 @@ from pathlib import Path
 SILENT_SECONDS = 30.0
 """After so long without one, the platform is not ready."""
 HOPELESS_SECONDS = 30.0
-"""How long what does not pass by itself may keep all changes from being made, until the process ends."""
+"""Seconds for which a fault that does not pass by itself may keep all changes from being made,
+until the process ends."""
 
 
 class Vitals:
@@ -25,7 +26,7 @@ class Vitals:
         self._size = path.stat().st_size
 
     def lost(self) -> str | None:
-        """What has become of a file, for people; None while all are as they were."""
+        """Says what has become of a file, for people; None while all are as they were."""
         for file, what in self._files.items():
             found, known = _identity(file), self._known[file]
             if known is not None and found != known:

@@ -1,7 +1,22 @@
-"""Group commit: one thread writes, and whoever asks while it waits for the disk shares the next commit.
+"""Group commit: many changes share one transaction, and so one flush to the disk.
 
-A small job that comes alone, while nothing is before it and the disk is quick, is committed on the event loop: the way
-to the thread and back pays only where several share a commit.
+A job is written by the thread or on the event loop. The way to the thread and back costs more than a
+small commit, and pays only where several share one. Jobs of one turn of the loop are handed over
+together, and the first state that holds says who writes them:
+
+| state     | holds while                                                             | who writes         |
+|-----------|-------------------------------------------------------------------------|--------------------|
+| long      | the write-ahead log has LONGEST_LOG pages, until it is checkpointed     | the thread         |
+| under way | jobs that were handed over before are not reported yet                  | the thread         |
+| slow      | commits take QUICK_SECONDS in the mean, or the last attempt has failed  | the thread         |
+| crowded   | CROWD jobs or more come in a turn in the mean, or several in this one   | the thread         |
+| calm      | none of these, and the job is brief                                     | the event loop (1) |
+
+(1) Unless another process holds the database just then: the loop must not wait for it, the thread may.
+
+Only one of the two uses the connection at a time, so it needs no lock. The loop writes when nothing
+is under way, which only the loop itself counts: the thread reports by a callback on the loop. The
+thread checkpoints behind its report, and the state is `long` until it has.
 """
 
 from __future__ import annotations
@@ -28,13 +43,13 @@ LARGEST_BATCH = 256
 LONGEST_LOG = 1_000
 """Pages of the write-ahead log after which they are brought into the database."""
 QUICK_SECONDS = 0.002
-"""What a commit takes at most, in the mean, while the event loop makes some itself."""
+"""Mean time of a commit from which on the loop makes none: it holds up all clients meanwhile."""
 CROWD = 1.25
-"""Jobs of one turn of the event loop from which on they go to the thread, where they share a commit."""
+"""Mean number of jobs in a turn of the loop from which on they share commits of the thread."""
 LONG = 0.15
 """Processor seconds of a transaction from which on the log tells of it."""
 WEIGHT = 0.1
-"""of the latest in a mean that moves along"""
+"""The weight of the latest value in a moving mean: some ten values count."""
 
 log = Log("soorma.store")
 F = TypeVar("F")
@@ -58,7 +73,7 @@ class Claims(Protocol[F]):
 
 
 class _Ticket:
-    """A job, and what came of it."""
+    """A job, and its outcome for whoever waits for it."""
 
     __slots__ = ("brief", "durable", "error", "future", "job", "notice", "value")
 
@@ -80,8 +95,8 @@ class _Ticket:
             self.future.set_exception(self.error)
 
 
-class Writer:
-    """Runs jobs in order, many to a transaction; each job's caller hears of it once it is durable."""
+class GroupCommitter:
+    """Runs jobs in order, many to a transaction; each caller hears of its job once that is durable."""
 
     def __init__(
         self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None], prefetches: Claims[Any]
@@ -126,11 +141,11 @@ class Writer:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is accepted and not reported yet."""
+        """True while a job is accepted and not reported yet."""
         return bool(self._fresh) or self._under_way > 0
 
     def _hand_over(self) -> None:
-        """Wakes the thread once for all jobs of one turn of the event loop: waking it costs more than a job."""
+        """Hands over all jobs of a turn at once: waking the thread costs more than a job."""
         jobs, self._fresh = self._fresh, []
         if not jobs:
             return
@@ -141,17 +156,17 @@ class Writer:
         if is_for_here and self._write(jobs, at_once=True):
             self._report(jobs)
             if self._is_long:
-                self._queue.put([])
+                self._queue.put([])  # no job: the thread checkpoints, which may take long
         else:
             self._queue.put(jobs)
 
     @property
     def _is_calm(self) -> bool:
-        """Whether a commit would hold up the event loop for a moment only, and nobody who could share it."""
+        """True while a commit holds up the loop for a moment only, and nobody who could share it."""
         return self._seconds < QUICK_SECONDS and self._crowd < CROWD and self.failure is None
 
     def hopeless(self, seconds: float) -> str | None:
-        """Why no change will be made any more: the thread has ended, or what fails has done so for so long."""
+        """Says why no change will be made any more: the thread has ended, or what fails has done so for so long."""
         if not self._thread.is_alive() and not self._closed:
             return "the thread that writes has ended; the log tells why"
         failure = self.failure
@@ -179,7 +194,10 @@ class Writer:
                 self._shorten_log()
 
     def _write(self, batch: list[_Ticket], *, at_once: bool = False) -> bool:
-        """Whether each ticket knows what came of it: not, if it was to be `at_once` and another process writes."""
+        """Commits a batch, or says in its tickets why not.
+
+        False, with nothing done, if it was to be done `at_once` and another process writes.
+        """
         began, worked = time.perf_counter(), time.thread_time()
         if not self._commit_all(batch, at_once=at_once):
             return False
@@ -195,12 +213,12 @@ class Writer:
         return True
 
     def _on_log(self, _: apsw.Connection, __: str, pages: int) -> int:
-        """Hears of the log's length with each commit. While it is long, the event loop leaves all to the thread."""
+        """Notes whether the log is long, for SQLite calls it in place of its automatic checkpoint."""
         self._is_long = pages >= LONGEST_LOG
         return apsw.SQLITE_OK
 
     def _shorten_log(self) -> None:
-        """Checkpoints behind the responses, and not in the commit that happens to be the thousandth."""
+        """Checkpoints behind the reports, not within the commit that fills the log."""
         with suppress(apsw.Error):  # a disk that is full, for one: the next commit tries again, and says what it is
             self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._is_long = False
@@ -209,6 +227,7 @@ class Writer:
         try:
             with self._failures:
                 self._roll_back()  # what could not be rolled back before, as without memory
+                # One durable job makes the whole batch durable; it cannot be set inside a transaction.
                 self._flush(any(ticket.durable for ticket in batch))
                 self.connection.set_busy_timeout(0 if at_once else database.BUSY_MS)
                 self.connection.execute("BEGIN IMMEDIATE")
@@ -223,7 +242,7 @@ class Writer:
         return True
 
     def _gather(self, first: list[_Ticket]) -> tuple[list[_Ticket], bool]:
-        """What waits by now, and whether it is the last."""
+        """Adds what waits in the queue by now; also tells whether the writer is to end then."""
         jobs = first
         while len(jobs) < LARGEST_BATCH:
             try:
@@ -236,19 +255,20 @@ class Writer:
         return jobs, False
 
     def _flush(self, is_durable: bool) -> None:
-        """Whether the next commit waits until it is on the disk, and all before it."""
+        """Sets whether the next commit waits until it is on the disk, and all before it."""
         if is_durable is not self._flushing:
             self.connection.pragma("synchronous", "full" if is_durable else "normal")
             self._flushing = is_durable
 
     def _commit(self, batch: list[_Ticket]) -> bool:
-        """Whether the batch was committed; if not, each of its tickets holds the error and nothing was written."""
+        """Commits a batch; False if that failed: its tickets hold the error then, and nothing was written."""
         before = self.connection.total_changes()
         self._prefetches.forget()
         try:
             with self._failures:
                 for ticket in batch:
                     self._decide(ticket)
+                # Behind all jobs, so that it sees all that they made ready, and in their transaction.
                 claimed = self._prefetches.claim(self.connection, [one.notice for one in batch if one.notice])
                 self.connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
@@ -256,7 +276,7 @@ class Writer:
                 self._roll_back()
             self._fail(batch, error)
             return False
-        self._prefetches.fill(claimed)
+        self._prefetches.fill(claimed)  # before the bells ring: whoever wakes finds its deliveries
         if self.connection.total_changes() != before:
             self.failure = None
             self.written_at = time.monotonic()
@@ -293,5 +313,6 @@ class Writer:
         for ticket in batch:
             if ticket.error is None and ticket.notice is not None:
                 self._on_commit(ticket.notice)
+        # Behind all notices, so that a caller that goes on finds bells and readers up to date.
         for ticket in batch:
             ticket.settle()

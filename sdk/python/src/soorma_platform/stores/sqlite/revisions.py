@@ -62,12 +62,12 @@ def key_at(connection: apsw.Connection, plan: PlanRow, revision: int, seq: int, 
 
 
 def is_fork(connection: apsw.Connection, plan: PlanRow) -> bool:
-    """Whether the plan began as a fork, and that is still kept."""
+    """Tells whether the plan began as a fork, and that is still kept."""
     return value(connection, "began_as_fork", plan.id, plan.incarnation, plan.horizon) is not None
 
 
 def origin(connection: apsw.Connection, plan: PlanRow, revision: int | None) -> Origin:
-    """What a plan that is to be a fork begins with: what another held at a revision."""
+    """Returns what a fork begins with: the keys that another plan held at a revision."""
     at = plan.revision if revision is None else revision
     if not plan.horizon <= at <= plan.revision:
         return Origin(plan, at)

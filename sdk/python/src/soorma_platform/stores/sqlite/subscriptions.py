@@ -1,7 +1,8 @@
-"""What nobody serves: deliveries of types that no connected replica of their group has a handler for.
+"""Subscriptions that no connected replica of their group serves, and those that are ended.
 
-Such a one is set aside, out of its lane, so that what waits behind it goes on. When its type is served again it takes
-its place in the lane, in the order of the log. Nothing is set aside while all replicas are away.
+A delivery of one that nobody serves is set aside, out of its lane, so that what waits behind it goes
+on. When it is served again, the delivery takes its place in the lane, in the order of the log.
+Nothing is set aside while all replicas are away.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def survey(
     return Survey(found, more), unserved
 
 
-class Ending(NamedTuple):
+class SubscriptionEnd(NamedTuple):
     """A subscription that is being ended, in steps that each look at a range of all deliveries."""
 
     subscription: int
@@ -105,15 +106,19 @@ class Ending(NamedTuple):
     is_over: bool = False
 
 
-def ending(connection: apsw.Connection, names: tuple[str | None, str, str, str], *, drop: bool) -> Ending | None:
-    """Begins to end a subscription, if there is one of that tenant (None: any), group, type and topic."""
+def ending(
+    connection: apsw.Connection, names: tuple[str | None, str, str, str], *, drop: bool
+) -> SubscriptionEnd | None:
+    """Begins to end a subscription, if there is one of that tenant (None: any), group, type and
+    topic.
+    """
     found = _subscription.one(connection, *names)
     if found is None:
         return None
-    return Ending(found.id, found.group_id, drop)
+    return SubscriptionEnd(found.id, found.group_id, drop)
 
 
-def end_some(connection: apsw.Connection, now: Moment, before: Ending) -> tuple[Ending, Notice]:
+def end_some(connection: apsw.Connection, now: Moment, before: SubscriptionEnd) -> tuple[SubscriptionEnd, Notice]:
     """The next step. In the last, the subscription itself goes."""
     rows = _waiting.all(connection, before.subscription, before.cursor, RANGE)
     for row in rows:

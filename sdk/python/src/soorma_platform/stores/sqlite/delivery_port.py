@@ -1,4 +1,4 @@
-"""Deliveries in the hands of agents, as the store's port tells of them."""
+"""The port of deliveries: claims, leases and who holds what, of agents that are connected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The past as a reader may see it: what the store has kept, checked against what it has not, with values rebuilt."""
+"""History as a reader may see it: values of the past rebuilt, and HistoryGone where they are no
+longer kept.
+"""
 
 from __future__ import annotations
 
