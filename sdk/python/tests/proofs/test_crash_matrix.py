@@ -110,7 +110,7 @@ def check_hands(platform: MortalPlatform, story: Story) -> None:
     offers = [offer for group in standing.values() for offer in group]
     assert len(offers) == len(story.agents)
     assert [offer.credit for offer in offers] == [offer.most for offer in offers], "a slot of an attempt that has ended"
-    left = {name: agent._attempts.running for name, agent in story.agents.items()}
+    left = {name: agent._session.attempts.running for name, agent in story.agents.items()}
     assert not any(left.values()), f"attempts without an end: {left}"
 
 
