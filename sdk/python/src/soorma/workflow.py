@@ -71,10 +71,11 @@ class WorkflowState:
     def __init__(
         self, memory: MemoryClient, plan_id: str | None, tenant_id: str | None = None, user_id: str | None = None
     ) -> None:
-        plan = memory.plan(plan_id, tenant_id, user_id)
+        scope = memory.scope(tenant_id, user_id)
         self.memory = memory
-        self.plan_id = plan.id
-        self.tenant_id, self.user_id = plan.scope.tenant_id, plan.scope.user_id
+        self.plan_id = check_name("plan_id", plan_id)
+        self.tenant_id = scope.tenant_id
+        self.user_id = scope.user_id
 
     @property
     def _plan(self) -> BoundPlan:

@@ -112,7 +112,7 @@ def check_hands(platform: MortalPlatform, story: Story) -> None:
     assert [prefetch.room for prefetch in prefetches] == [prefetch.most for prefetch in prefetches], (
         "a slot of an attempt that has ended"
     )
-    left = {name: agent._attempts.running for name, agent in story.agents.items()}
+    left = {name: agent._session.attempts.running for name, agent in story.agents.items()}
     assert not any(left.values()), f"attempts without an end: {left}"
 
 

@@ -349,7 +349,7 @@ async def test_an_agent_that_is_refused_while_it_runs_says_so_once_and_works_on(
     seen, answers = _handler(agent), Seen()
     async with agent:
         await _announced(context.registry, agent.name)
-        presence = agent._presence
+        presence = agent._session.presence
 
         async def refuse(method: str, path: str, body: bytes | None = None) -> None:
             answers.append(path)

@@ -26,17 +26,14 @@ from soorma.config import ClientConfig
 from soorma.context import PlatformContext, caller_for
 from soorma.memory.transactions import Isolation
 from soorma.registry import plain_capabilities
-from soorma.runtime import forks
-from soorma.runtime.attempts import Attempts
-from soorma.runtime.connection import Connection
 from soorma.runtime.handlers import Handler, HandlerFunction, Handlers, check_retry, subscription
 from soorma.runtime.harness import Harness
-from soorma.runtime.presence import Presence, announcement, definitions_of, names_of
+from soorma.runtime.presence import announcement, definitions_of, names_of
+from soorma.runtime.session import Profile, Session
 from soorma.transport.calls import Caller
-from soorma_common.delivery import Deliver, Hello, ReleaseFrame, RetryPolicy, Welcome
+from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import InvalidRequest, SoormaError, Unavailable
 from soorma_common.names import check_name
-from soorma_common.protocol import PROTOCOL
 from soorma_common.registry import Capability, EventDefinition
 from soorma_common.topics import TopicLike, check_topic
 
@@ -92,7 +89,6 @@ class Agent:
         self._definitions = definitions_of((*events_consumed, *events_produced))
         self.max_concurrency = max_concurrency
         self.instance = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._process = ""
         self._connections = count(1)
         config = config or ClientConfig.from_env()
         self._config = replace(config, tenant_id=check_name("tenant_id", tenant_id)) if tenant_id else config
@@ -103,7 +99,8 @@ class Agent:
         self._handlers = Handlers()
         self._startup: list[Hook] = []
         self._shutdown: list[Hook] = []
-        self._running: asyncio.Task[None] | None = None
+        self._session: Session | None = None
+        """its life, while it runs"""
         self._own_caller: Caller | None = None
         self.harness = Harness()
         """stands between the agent and its platform; `soorma.testing` puts its own there"""
@@ -145,7 +142,7 @@ class Agent:
             wanted = subscription(kind, where, ordered=ordered, retry=retry or self._retry, ended_plans=ended_plans)
             limit = timeout if timeout is not None else self._handler_timeout
             limit = None if limit is None or math.isinf(limit) else limit
-            self._handlers.add(Handler(function, wanted, limit, isolation), replace=self._running is None)
+            self._handlers.add(Handler(function, wanted, limit, isolation), replace=self._session is None)
             if kind != "*" and kind not in self.events_consumed:
                 self.events_consumed.append(kind)
             return function
@@ -188,46 +185,45 @@ class Agent:
         stop = asyncio.Event()
         self._halt = stop.set
         with Signals(stop, self._drain_timeout + LONGEST_BLOCK) as signals:
-            if not await self._begins_before(stop):
+            session = await self._begun_before(stop)
+            if session is None:
                 return
             signals.started()
-            assert self._running is not None  # noqa: S101 - `_begin` has set it
-            ends = {asyncio.create_task(event.wait()) for event in (stop, self._presence.refused)}
-            await asyncio.wait({*ends, self._running}, return_when=asyncio.FIRST_COMPLETED)
+            ends = {asyncio.create_task(event.wait()) for event in (stop, session.presence.refused)}
+            await asyncio.wait({*ends, session.task}, return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 end.cancel()
             signals.reacts()
             await self.stop()
 
-    async def _begins_before(self, stop: asyncio.Event) -> bool:
-        """Starts the agent; False if it was to stop before it had started."""
+    async def _begun_before(self, stop: asyncio.Event) -> Session | None:
+        """Starts the agent; None if it was to stop before it had started."""
         beginning, stopping = asyncio.create_task(self._begin()), asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({beginning, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not beginning.done():
                 beginning.cancel()
                 await asyncio.wait({beginning})
-                return False
-            await beginning
+                return None
+            return await beginning
         finally:
             stopping.cancel()
-            if self._running is None and self._own_caller is not None:
+            if self._session is None and self._own_caller is not None:
                 await self._own_caller.close()
-        return True
 
     def _on_exit(self, error: BaseException) -> None:
         """A task has raised SystemExit or the like. One of a handler fails that; any other ends the agent, in order."""
+        session = self._session
 
         def look() -> None:
-            if not any(error is one for one in self._attempts.exits):
+            if session is None or not any(error is one for one in session.attempts.exits):
                 self._exit = error
                 self._halt()
 
-        if self._running is None:
-            self._exit = error
-            self._halt()
+        if session is None:
+            look()
         else:
-            self._loop.call_later(CLAIM_SECONDS, look)
+            session.loop.call_later(CLAIM_SECONDS, look)
 
     def _on_exhausted(self, reason: str) -> None:
         """Ends the agent, as only a new process helps."""
@@ -240,14 +236,15 @@ class Agent:
 
         Raises what the platform or the registry refuses the agent with.
         """
-        await self._begin()
-        assert self._running is not None  # noqa: S101 - _begin has just set it
-        ready = asyncio.create_task(self._ready())
+        session = await self._begin()
+        ready = asyncio.create_task(session.ready())
         patience = self._config.retry_seconds
-        await asyncio.wait({ready, self._running}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ready, session.task}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
-        failed = self._running.done() or self._presence.refused.is_set()
-        if not failed and (ready.done() or self._connection.subscribed.is_set()):
+        if self._session is not session:
+            raise Unavailable(f"agent {self.name!r} was stopped while it was starting; start it again")
+        failed = session.has_failed
+        if not failed and (ready.done() or session.connection.subscribed.is_set()):
             return
         await self.stop()
         if not failed:
@@ -256,73 +253,26 @@ class Agent:
                 "is `soorma dev` running?"
             )
 
-    async def _ready(self) -> None:
-        """Returns once the agent is subscribed, and the registry has had its say or cannot be reached."""
-        await self._connection.subscribed.wait()
-        await self._presence.tried.wait()
-
-    async def _begin(self) -> None:
-        if self._running is not None:
+    async def _begin(self) -> Session:
+        if self._session is not None:
             raise InvalidRequest(f"agent {self.name!r} is running already")
         if not len(self._handlers):
             raise InvalidRequest(f"agent {self.name!r} has no handlers; register some with @agent.on_event(…)")
         given = self.harness.caller or self._caller
         self._own_caller = caller_for(self._config) if given is None else None
-        self._process = f"{os.getpid()}-{_PROCESS}" if given is None else uuid4().hex  # in a test each dies alone
+        process = f"{os.getpid()}-{_PROCESS}" if given is None else uuid4().hex  # in a test each dies alone
         caller = given or self._own_caller
         assert caller is not None  # noqa: S101 - one of the two is there
         for hook in self._startup:
             await call(hook)
-        self._connection = Connection(
-            caller.transport, self._hello, self._on_welcome, self._on_deliver, self._on_cancel
-        )
-        self._attempts = Attempts(
-            self.name,
-            self.instance,
-            self._config,
-            caller,
-            self._connection,
-            self.max_concurrency,
-            self._on_exhausted,
-            self.harness,
-        )
         told = announcement(self.description, self.capabilities, self.events_consumed, self.events_produced)
-        place = (self.name, self.instance)
-        self._presence = Presence(caller.transport, self.tenant_id, place, told, self._definitions)
-        self._running = asyncio.create_task(self._connection.run(), name=f"soorma-agent-{self.name}")
-        self._loop = asyncio.get_running_loop()
-        forks.enter(self._loop)
-        self.harness.began(self._presence, self._abandon)
-
-    def _hello(self) -> Hello:
-        return Hello(
-            self.name,
-            self.instance,
-            self._handlers.subscriptions,
-            self.max_concurrency,
-            self.tenant_id,
-            self._attempts.running,
-            self._process,
-            next(self._connections),
-            PROTOCOL,
+        profile = Profile(
+            self.name, self.instance, process, self._connections, self.max_concurrency, told, self._definitions
         )
-
-    def _on_welcome(self, welcome: Welcome) -> None:
-        self._attempts.resume(welcome)
-        self._presence.begin(welcome.lease_seconds)
-        log.info(
-            "agent %s is subscribed to %s",
-            self.name,
-            ", ".join(sorted(s.type for s in self._handlers.subscriptions)),
-        )
-        for line in welcome.unserved:
-            log.warning("agent %s: %s", self.name, line)
-
-    def _on_deliver(self, delivery: Deliver) -> None:
-        self._attempts.begin(delivery, self._handlers[delivery.handler])
-
-    def _on_cancel(self, fences: list[str]) -> None:
-        self._attempts.cancel(fences)
+        session = Session(profile, self._config, caller, self._handlers, self.harness, self._on_exhausted)
+        self._session = session
+        self.harness.began(session.presence, self._abandon)
+        return session
 
     async def stop(self, *, drain_timeout: float | None = None) -> None:
         """Takes no further events, lets running handlers finish for `drain_timeout` seconds, and ends.
@@ -330,29 +280,15 @@ class Agent:
         Events of handlers that do not finish are given back; that costs them no attempt. Raises what refused
         the agent, if it was refused.
         """
-        running = self._running
-        if running is None:
+        session = self._session
+        if session is None:
             return
-        leaving = asyncio.create_task(self._presence.end())
+        leaving = asyncio.create_task(session.presence.end())
         try:
-            await self._connection.drain()
-            patience = self._drain_timeout if drain_timeout is None else drain_timeout
-            log.info(
-                "agent %s takes no further events; handlers that it waits for: %d",
-                self.name,
-                len(self._attempts.running),
-            )
-            unfinished = await self._attempts.drain(patience)
-            if unfinished and not running.done():
-                with suppress(SoormaError, TimeoutError):
-                    async with asyncio.timeout(5):
-                        await self._connection.call(ReleaseFrame(self._connection.number(), unfinished))
+            await session.drain(self._drain_timeout if drain_timeout is None else drain_timeout)
         finally:
-            running.cancel()
-            outcome = (await asyncio.gather(running, return_exceptions=True))[0]
-            self._running = None
-            forks.leave(self._loop)
-            self._attempts.close()
+            outcome = await session.close()
+            self._session = None
             await leaving
             try:
                 await self._shut_down()
@@ -361,8 +297,8 @@ class Agent:
                     await self._own_caller.close()
         if isinstance(outcome, Exception):
             raise outcome
-        if self._presence.refusal is not None:
-            raise self._presence.refusal
+        if session.presence.refusal is not None:
+            raise session.presence.refusal
 
     @property
     def context(self) -> PlatformContext:
@@ -387,18 +323,15 @@ class Agent:
         self._stopping = asyncio.ensure_future(self.stop())
 
     async def _abandon(self) -> None:
-        """Ends as a killed process does: nothing is drained, given back or said, and no hook is called."""
-        running, self._running = self._running, None
-        if running is not None:
-            running.cancel()
-            forks.leave(self._loop)
-            self._presence.abandon()
-            await asyncio.gather(running, self._attempts.abandon(), return_exceptions=True)
+        """Ends as a killed process does; no hook is called."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.abandon()
 
     def __repr__(self) -> str:
         where = f", tenant_id={self.tenant_id!r}" if self.tenant_id is not None else ""
         kinds = ", ".join(sorted(handler.type for handler in self._handlers.subscriptions)) or "no events yet"
-        state = "running" if self._running is not None else "not running"
+        state = "running" if self._session is not None else "not running"
         return f"{type(self).__name__}({self.name!r}{where}, takes {kinds}, {state})"
 
     if not TYPE_CHECKING:  # a type checker is to find an attribute that is not there

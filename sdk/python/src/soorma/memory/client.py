@@ -79,8 +79,8 @@ class MemoryClient:
         return scope
 
     def plan(self, plan_id: str | None, tenant_id: str | None = None, user_id: str | None = None) -> BoundPlan:
-        """The plan that calls with these ids mean, with this client's connections."""
-        scope = self.scope(tenant_id, user_id)
+        """The plan that calls with these ids mean, on this client's connections. It is checked when it is used."""
+        scope = self._config.scope(tenant_id, user_id)
         return BoundPlan(self._config, self._caller, self._plans, scope, check_name("plan_id", plan_id))
 
     async def set_plan_state(

@@ -37,7 +37,7 @@ class PlanTransaction:
         self._hold = hold
         caller = plan.caller
         self._transaction = Transaction(
-            plan.scope,
+            plan.checked(),
             snapshot=None,
             limits=_UNKNOWN,
             isolation="reads",

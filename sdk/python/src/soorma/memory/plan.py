@@ -45,9 +45,10 @@ class BoundPlan:
         """Whether changes are committed later, as one."""
         return self.plans.collects
 
-    def other(self, plan_id: str) -> BoundPlan:
-        """Another plan of the same user."""
-        return BoundPlan(self.config, self.caller, self.plans, self.scope, check_name("plan_id", plan_id))
+    def checked(self) -> Scope:
+        """Returns the scope, if the plan may (still) be used; raises what its `plans` raise."""
+        self.plans.check(self.scope)
+        return self.scope
 
     # what it holds
 
@@ -61,51 +62,51 @@ class BoundPlan:
 
     async def entries(self, keys: Iterable[str]) -> dict[str, PlanState]:
         """Returns those of the keys that exist, read together."""
-        wanted = [check_name("key", key) for key in keys]
-        found = await self.plans.read(self._checked(), self.id, wanted) if wanted else {}
+        scope, wanted = self.checked(), [check_name("key", key) for key in keys]
+        found = await self.plans.read(scope, self.id, wanted) if wanted else {}
         return {key: plan_state_of(self.scope, self.id, key, entry) for key, entry in found.items()}
 
     async def committed(self, key: str) -> PlanState | None:
         """Returns the key as all others see it, None if it is missing."""
-        found = await self._platform().read(self._checked(), self.id, [check_name("key", key)])
+        found = await self._platform().read(self.checked(), self.id, [check_name("key", key)])
         return plan_state_of(self.scope, self.id, key, found[key]) if key in found else None
 
     async def keys(self, prefix: str) -> list[str]:
         """Returns all keys that begin with `prefix`, in order."""
-        return await self.plans.keys(self._checked(), self.id, prefix)
+        return await self.plans.keys(self.checked(), self.id, prefix)
 
     async def info(self) -> PlanInfo:
         """Returns status, revision, sizes and times; NotFound where there is nothing of the plan."""
-        return plan_info_of(await self.plans.plan(self._checked(), self.id))
+        return plan_info_of(await self.plans.plan(self.checked(), self.id))
 
     async def actions(self) -> list[Action]:
         """Returns the action history, in order."""
-        return [action_of(row) for row in await self.plans.actions(self._checked(), self.id)]
+        return [action_of(row) for row in await self.plans.actions(self.checked(), self.id)]
 
     # what it held
 
     async def revision(self) -> int:
         """Returns the committed revision, 0 where the plan was never written."""
-        return await self._platform().revision(self._checked(), self.id)
+        return await self._platform().revision(self.checked(), self.id)
 
     async def value_at(self, key: str, revision: int) -> Any:
         """Returns the value of a key as of a revision; KeyMissing if there was none, HistoryGone if it is too old."""
         path = f"/v1/memory/working/{segment(self.id)}/{segment(check_name('key', key))}"
-        answer = await self.caller.read("memory", path, self._checked(), revision=revision)
+        answer = await self.caller.read("memory", path, self.checked(), revision=revision)
         return answer["value"]
 
     async def values_at(self, revision: int, prefix: str) -> dict[str, Any]:
         """Returns all keys that begin with `prefix`, with their values, as of a revision."""
-        found = await self._platform().values_at(self._checked(), self.id, revision, prefix)
+        found = await self._platform().values_at(self.checked(), self.id, revision, prefix)
         return {key: decode(text) for key, text in found.items()}
 
     async def keys_at(self, revision: int, prefix: str) -> list[str]:
         """Returns all keys that begin with `prefix` as of a revision, in order."""
-        return await self._platform().keys(self._checked(), self.id, prefix, revision)
+        return await self._platform().keys(self.checked(), self.id, prefix, revision)
 
     async def history(self, key: str | None, after: int | None) -> list[Change]:
         """Returns the committed changes since a revision (None: all that is kept), of one key or of all."""
-        path, scope = f"/v1/memory/history/{segment(self.id)}", self._checked()
+        path, scope = f"/v1/memory/history/{segment(self.id)}", self.checked()
         found: list[Change] = []
         while True:
             page = await self.caller.read("memory", path, scope, key=key, after=after, limit=1000)
@@ -116,7 +117,7 @@ class BoundPlan:
 
     async def watch(self, after: int | None) -> AsyncGenerator[list[Change], None]:
         """Yields commits as they happen, from behind a revision (None: now); first an empty one, when it stands."""
-        path, scope = f"/v1/memory/watch/{segment(self.id)}", self._checked()
+        path, scope = f"/v1/memory/watch/{segment(self.id)}", self.checked()
         if after is None:
             after = await self.revision()
         async for kind, _, data in self.caller.follow("memory", path, scope, {"after": after}):
@@ -129,7 +130,7 @@ class BoundPlan:
 
     async def apply(self, operations: list[AnyOperation], expected_revision: int | None = None) -> list[Any]:
         """Applies operations as one; returns their results."""
-        done = await self.plans.apply(self._checked(), self.id, operations, expected_revision)
+        done = await self.plans.apply(self.checked(), self.id, operations, expected_revision)
         return [None if text is None else decode(text) for text in done.results]
 
     async def do(self, operation: AnyOperation) -> Any:
@@ -138,28 +139,23 @@ class BoundPlan:
 
     async def applied(self, operation: AnyOperation) -> tuple[Any, int]:
         """Applies one operation; returns its result, and the plan's revision after it."""
-        done = await self.plans.apply(self._checked(), self.id, [operation])
+        done = await self.plans.apply(self.checked(), self.id, [operation])
         text = done.results[0]
         return None if text is None else decode(text), done.revision
 
     async def put(self, operation: Set) -> PlanState:
         """Sets a key; returns it as it is then."""
-        done: Applied = await self.plans.apply(self._checked(), self.id, [operation])
+        done: Applied = await self.plans.apply(self.checked(), self.id, [operation])
         text = bytes(operation.value).decode()
         return plan_state_of(self.scope, self.id, operation.key, Stored(text, done.revision, done.at))
 
     # inside
 
-    def _checked(self) -> Scope:
-        """The scope, if the plan may (still) be used."""
-        self.plans.check(self.scope)
-        return self.scope
-
     def _platform(self) -> PlatformPlans:
         return PlatformPlans(self.caller)
 
     async def _read(self, key: str) -> Stored:
-        found = await self.plans.read(self._checked(), self.id, [check_name("key", key)])
+        found = await self.plans.read(self.checked(), self.id, [check_name("key", key)])
         if key not in found:
             raise KeyMissing(f"plan {self.id!r} has no key {key!r}", plan_id=self.id, key=key)
         return found[key]

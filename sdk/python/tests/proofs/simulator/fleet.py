@@ -10,6 +10,7 @@ from simulator.network import Network, SimulatedTransport
 from simulator.stage import PERSISTENT
 from simulator.world import Process, World
 from soorma import Agent, ClientConfig
+from soorma.runtime.session import Session
 from soorma.transport.calls import Caller
 
 PATIENCE = 120.0
@@ -44,9 +45,10 @@ class Fleet:
         agent = Agent(group, config=ClientConfig(retry_seconds=PATIENCE), retry=PERSISTENT, caller=caller)
         agent.instance = process.name
         self._agents[process] = agent
-        self._world.on_end.append(lambda: _let_go(agent))
+        begun: list[Session] = []
+        self._world.on_end.append(lambda: _let_go(begun))
         self._groups[group](agent)
-        await agent._begin()
+        begun.append(await agent._begin())
 
     def drawn(self) -> Place:
         """A replica to be hit, for the most part one that is at work."""
@@ -69,7 +71,7 @@ class Fleet:
         """It finishes what it can in some seconds, gives back the rest, and ends; another one starts."""
         process = self._processes[place]
         agent = self._agents.get(process)
-        if agent is None or agent._running is None or process.is_dead:
+        if agent is None or agent._session is None or process.is_dead:
             return
         self._world.note(process.name, "told to stop")
         process.start(self._stop(agent, place, drain_timeout))
@@ -90,11 +92,10 @@ class Fleet:
         process.thaw()
 
 
-def _let_go(agent: Agent) -> None:
+def _let_go(begun: list[Session]) -> None:
     """Its attempts end when they are cancelled, as they do when their agent ends them."""
-    attempts = getattr(agent, "_attempts", None)  # there is none before it has begun
-    if attempts is not None:
-        attempts._ended.update(attempts._tasks)
+    for session in begun:
+        session.attempts._ended.update(session.attempts._tasks)
 
 
 def _is_at_work(process: Process) -> bool:

@@ -18,6 +18,7 @@ import invariants
 
 import soorma.agents.agent
 import soorma.runtime.attempts
+import soorma.runtime.session
 import soorma_platform.buses.in_process
 import soorma_platform.runtime
 import soorma_platform.services.events
@@ -209,7 +210,7 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
         (soorma_platform.services.events, "AgentConnection", machine.serving()),
         (soorma_platform.buses.in_process, "bells", lambda notice: _in_some_order(bells(notice), machine.world)),
         (soorma.runtime.attempts, "LeaseKeeper", SimulatedLeases),
-        (soorma.agents.agent, "Presence", _Absent),
+        (soorma.runtime.session, "Presence", _Absent),
         # Real seconds, which a busy machine has more of: others had a turn, or a schema was read again, by that.
         (soorma_platform.work.committer, "TURN_SECONDS", math.inf),
         (soorma_platform.work.payloads, "TURN_SECONDS", math.inf),
