@@ -431,3 +431,4 @@ async def test_a_store_without_memory_writes_again_when_there_is_some(opened: Re
     await opened.do("p", put("k", "after"))
     await opened.store.health.check()
     assert await opened.get("p", "k") == "after"
+    await opened.close()

@@ -113,9 +113,11 @@ class SqliteStore:
             await connections.change(
                 lambda connection: connections.clock.keep(connection, is_closed=True), durable=False
             )
-        await connections.close()
-        if self._lock is not None:
-            self._lock.close()
+        try:
+            await connections.close()
+        finally:  # whatever fails there, another process may have the file then
+            if self._lock is not None:
+                self._lock.close()
 
     @property
     def is_writing(self) -> bool:
