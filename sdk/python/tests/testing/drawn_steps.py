@@ -33,7 +33,7 @@ from soorma_common.operations import (
 
 HOURS = 7200.0
 SHORT = 5.0
-NARROW = Limits(value_bytes=40, plan_keys=5, plan_bytes=120, plan_actions=3)
+NARROW = Limits(value_bytes=40, plan_keys=5, plan_bytes=120)
 KINDS: dict[str, list[Any]] = {
     "n": [0, 7, -2.5],
     "l": [[], [1, None]],
@@ -148,3 +148,27 @@ def set_once(wanted: list[Step]) -> list[Step]:
             keys |= set(puts)
             kept.append(step)
     return kept
+
+
+def counted_early(beginning: list[Any], wanted: list[Step]) -> list[Step]:
+    """The steps that keep to what a transaction counts: few keys that it relies on, nothing blind, no joins."""
+    kept, read = [], set[str]()
+    held = {one.key for one in beginning if isinstance(one, KeyOperation)}
+    for step in wanted:
+        if len(read | _read_by(step, held)) <= NARROW.plan_keys and not _is_counted_late(step):
+            read |= _read_by(step, held)
+            kept.append(step)
+    return kept
+
+
+def _is_counted_late(step: Step) -> bool:
+    operations = step.operations if isinstance(step, Change) else []
+    return any(isinstance(one, Join) or getattr(one, "blind", False) for one in operations)
+
+
+def _read_by(step: Step, held: set[str]) -> set[str]:
+    if isinstance(step, Look):
+        return {step.key} if step.key else set()
+    if step.expects or any(isinstance(one, Cleanup) for one in step.operations):
+        return held | named(step)
+    return {one.key for one in step.operations if isinstance(one, KeyOperation) and not isinstance(one, Set)}
