@@ -33,7 +33,7 @@ from soorma_common.operations import (
 
 HOURS = 7200.0
 SHORT = 5.0
-NARROW = Limits(value_bytes=40, plan_keys=5, plan_bytes=120, plan_actions=3)
+NARROW = Limits(value_bytes=40, plan_keys=5, plan_bytes=120)
 KINDS: dict[str, list[Any]] = {
     "n": [0, 7, -2.5],
     "l": [[], [1, None]],
