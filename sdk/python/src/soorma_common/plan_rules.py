@@ -33,7 +33,8 @@ from soorma_common.operations import (
     tag,
 )
 
-_VALUED = (Set, Append, Extend, Merge)
+VALUED = (Set, Append, Extend, Merge)
+"""Operations that bring a value."""
 
 
 class PlanCounts(Protocol):
@@ -58,7 +59,7 @@ def totals_of(values: Mapping[str, str]) -> tuple[int, int]:
 
 def check_argument(operation: AnyOperation, limits: Limits) -> None:
     """Raises LimitExceeded where an operation brings a value that no plan may hold."""
-    if isinstance(operation, _VALUED):
+    if isinstance(operation, VALUED):
         if (size := len(bytes(operation.value))) > limits.value_bytes:
             limits.check("value_bytes", size, "the value for {!r}, in bytes,", operation.key)
     elif isinstance(operation, Complete) and operation.result is not UNSET:

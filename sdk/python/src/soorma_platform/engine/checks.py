@@ -21,27 +21,24 @@ from soorma_common.operations import (
     AnyKeyOperation,
     AnyOperation,
     AnyPlaceOperation,
-    Append,
     Cancel,
     Compensate,
     Complete,
     Deadline,
     Ending,
     ExpirePlan,
-    Extend,
     Fail,
     Fork,
     Join,
     KeyOperation,
-    Merge,
     PlaceOperation,
     RecordAction,
     Set,
 )
+from soorma_common.plan_rules import VALUED, check_argument, late_fork
 
 TICKET_CHARACTERS = 22
 """Those of `PlanEditor.moment`."""
-_VALUED = (Set, Append, Extend, Merge)
 
 
 def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
@@ -71,7 +68,7 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
             check_name("key", key)
         for number, operation in enumerate(plan.operations):
             if number and isinstance(operation, Fork):
-                raise InvalidRequest(f"plan {plan.plan_id!r} begins with its fork: no operation goes before that")
+                raise late_fork(plan.plan_id)
             _check_operation(operation, limits)
             if isinstance(operation, PlaceOperation):
                 places += operation.places
@@ -83,7 +80,7 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
 def _check_operation(operation: AnyOperation, limits: Limits) -> None:
     if isinstance(operation, KeyOperation):
         check_name("key", operation.key)
-        _check_argument(operation, limits)
+        _check_key_operation(operation, limits)
         return
     if isinstance(operation, PlaceOperation):
         _check_places(operation)
@@ -96,10 +93,10 @@ def _check_operation(operation: AnyOperation, limits: Limits) -> None:
         case ExpirePlan(ttl=ttl):
             _check_ttl(ttl)
         case Complete(result=value) if value is not msgspec.UNSET:
-            limits.check("value_bytes", len(bytes(value)), "the plan's result, in bytes,")
+            check_argument(operation, limits)
             check(value, "the plan's result")
-        case Fail(reason=reason) | Cancel(reason=reason):
-            limits.check("value_bytes", len(reason.encode()), "the reason, in bytes,")
+        case Fail() | Cancel():
+            check_argument(operation, limits)
         case Deadline(timer=timer):
             check_timer(timer)
         case Compensate(event=event):
@@ -110,11 +107,10 @@ def _check_operation(operation: AnyOperation, limits: Limits) -> None:
                 raise InvalidRequest(f"a revision to fork at is a number from 0 to {LAST_REVISION}, not {revision}")
 
 
-def _check_argument(operation: AnyKeyOperation, limits: Limits) -> None:
-    if isinstance(operation, _VALUED):
-        value = bytes(operation.value)
-        limits.check("value_bytes", len(value), "the value for {!r}, in bytes,", operation.key)
-        check(value, f"the value for {operation.key!r}")
+def _check_key_operation(operation: AnyKeyOperation, limits: Limits) -> None:
+    if isinstance(operation, VALUED):
+        check_argument(operation, limits)
+        check(bytes(operation.value), f"the value for {operation.key!r}")
     if isinstance(operation, Set):
         _check_ttl(operation.ttl)
     elif isinstance(operation, Join):
