@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from soorma.memory.client import MemoryClient
     from soorma.registry import RegistryClient
     from soorma.workflow import WorkflowState
-    from soorma_common.delivery import RetryPolicy
     from soorma_common.errors import SoormaError
     from soorma_common.events import Event
     from soorma_common.registry import Capability, EventDefinition
+    from soorma_common.retry import RetryPolicy
     from soorma_common.topics import Topic
 
 _HOMES = {

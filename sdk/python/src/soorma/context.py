@@ -15,9 +15,9 @@ from soorma.config import ClientConfig
 from soorma.memory.client import MemoryClient
 from soorma.registry import RegistryClient
 from soorma.transport.calls import Caller, caller_for
-from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
+from soorma_common.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm

@@ -23,7 +23,7 @@ from soorma.memory.history import MISSING, Difference, StateAt, check_revision, 
 from soorma.memory.locks import Hold, take
 from soorma.memory.models import Action, Change, PlanInfo, PlanState
 from soorma.memory.plan import BoundPlan, check_ttl, raw
-from soorma.transport.backoff import Backoff
+from soorma.transport.pauses import Backoff
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, KeyMissing, TimedOut
 from soorma_common.events import Envelope, check_envelope
 from soorma_common.json_text import decode

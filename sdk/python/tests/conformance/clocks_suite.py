@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import pytest
 from record import ALICE, ALL, MISSING, ONCE, Record, event, ids, part, put
 
-from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.delivery import Subscription
 from soorma_common.errors import Conflict, Fenced, IdempotencyMismatch, LimitExceeded
 from soorma_common.events import Timer
 from soorma_common.logs import fields_of
@@ -17,6 +17,7 @@ from soorma_common.memory import Commit
 from soorma_common.names import All
 from soorma_common.operations import Complete, ExpirePlan, RecordAction
 from soorma_common.registry import Announcement
+from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.timers import FireTimer
 

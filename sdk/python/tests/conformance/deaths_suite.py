@@ -6,9 +6,10 @@ import pytest
 from crew import Crew, Worker, standing
 from record import LEASE, Record, event, ids, seen
 
-from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced
 from soorma_common.names import All
+from soorma_common.retry import RetryPolicy
 
 WAYS = ["closed", "silent"]
 QUICK = RetryPolicy(first_delay=0.1, jitter=0)

@@ -10,13 +10,14 @@ import pytest
 from depth import seed
 from record import ALICE, PARKING, Record, event, ids, part, put, raw
 
-from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.delivery import Subscription
 from soorma_common.errors import Conflict, PlanEnded, ReentrantRequest
 from soorma_common.events import Timer
 from soorma_common.json_text import decode
 from soorma_common.memory import Commit, PlanCommit
 from soorma_common.names import All
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Ending, ExpirePlan, Fail
+from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.commits import ApplyCommit
 from soorma_platform.engine.life import is_unwanted
 from soorma_platform.engine.retention import Retention

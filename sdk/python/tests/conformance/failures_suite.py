@@ -6,11 +6,12 @@ import msgspec
 import pytest
 from record import ALICE, BOB, LEASE, ONCE, PARKING, STRANGER, Record, event, ids, increment, part, seen
 
-from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced
 from soorma_common.events import DEAD_LETTERED
 from soorma_common.json_text import decode
 from soorma_common.names import All
+from soorma_common.retry import RetryPolicy
 
 EVER = 9_999
 

@@ -9,13 +9,14 @@ import msgspec
 import pytest
 from record import ALICE, Record, event, ids, part, put, raw
 
-from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.delivery import Subscription
 from soorma_common.errors import EventIdConflict, LimitExceeded, PlanCancelled, PlanEnded
 from soorma_common.events import Timer
 from soorma_common.json_text import decode
 from soorma_common.memory import Commit
 from soorma_common.names import All, Scope
 from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Deadline, ExpirePlan, Fail
+from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.commits import ApplyCommit
 from soorma_platform.engine.deliveries import DiscardDelivery

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced
 from soorma_common.events import Envelope, Event, plan_of
 from soorma_common.groups import DeadLetterInfo, GroupInfo
@@ -18,6 +18,7 @@ from soorma_common.limits import Limits
 from soorma_common.memory import NOBODY, Cause, Commit, Committed, PlanCommit
 from soorma_common.names import All, Owner, Scope
 from soorma_common.operations import Append, Delete, Extend, Increment, Merge, Set
+from soorma_common.retry import RetryPolicy
 from soorma_common.values import encode
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.deliveries import FailDelivery, FailureOutcome

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 from record import ALICE, Record
 
-from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced, LimitExceeded
 from soorma_common.names import All
+from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.stores.ports import Store

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from record import ALICE, BOB, LEASE, STRANGER, Clock, Record, event, ids, part
 
-from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced
 from soorma_common.limits import Limits
 from soorma_common.names import All, Scope
 from soorma_common.operations import RecordAction
+from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.deliveries import verdict
 from soorma_platform.services.groups import Membership
 from soorma_platform.stores.ports.deliveries import Claimed

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soorma_common.delivery import RetryPolicy
 from soorma_common.names import Scope
+from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.deliveries import backoff
 from soorma_platform.engine.publishing import covers, lane_of, one_per_group
 from soorma_platform.engine.rows.events import SubscriptionRow

@@ -26,9 +26,9 @@ from soorma_platform.engine.rows.dead_letters import LetterFound, LetterReplayed
 from soorma_platform.engine.rows.events import SubscriptionRow
 from soorma_platform.engine.rows.groups import GroupFound, Joined, KnownSubscription, Taken, UntakenFound, UntakenRow
 from soorma_platform.engine.rows.history import OldestFound, TrimmedHistory
+from soorma_platform.engine.rows.idempotency import KeySeen, SeenKey
 from soorma_platform.engine.rows.plans import HistoryRow, KeyPast, PlanRow
 from soorma_platform.engine.rows.registry import AgentFound, AgentRow, Announced, DefinitionFound, DefinitionRow
-from soorma_platform.engine.rows.stored_responses import KeySeen, SeenKey
 
 NOW = Moment(wall=2_000, uptime=1_000, steady=3_000)
 KINDS, TOPICS, LANES, TENANTS = ("a", "b"), ("business-facts", "plan-events"), (None, "p", "q"), ("acme", "umbrella")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from soorma_common.delivery import RetryPolicy
+from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.deliveries import verdict
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.suspects import LONGEST_SPAN, Trial, TrialTurn

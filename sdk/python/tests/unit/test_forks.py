@@ -6,13 +6,13 @@ import asyncio
 import gc
 from weakref import ref
 
-from soorma.runtime import forks
+from soorma.runtime import process_forks
 
 
 def test_a_loop_that_is_thrown_away_with_its_agents_is_not_kept() -> None:
     loop = asyncio.new_event_loop()
-    forks.enter(loop)
-    forks.enter(loop)
+    process_forks.enter(loop)
+    process_forks.enter(loop)
     known = ref(loop)
     loop.close()
     del loop
@@ -22,12 +22,12 @@ def test_a_loop_that_is_thrown_away_with_its_agents_is_not_kept() -> None:
 
 def test_a_loop_is_known_until_its_last_agent_has_ended() -> None:
     loop = asyncio.new_event_loop()
-    before = len(forks._loops)
-    forks.enter(loop)
-    forks.enter(loop)
-    forks.leave(loop)
-    assert len(forks._loops) == before + 1
-    forks.leave(loop)
-    forks.leave(loop)
-    assert len(forks._loops) == before
+    before = len(process_forks._loops)
+    process_forks.enter(loop)
+    process_forks.enter(loop)
+    process_forks.leave(loop)
+    assert len(process_forks._loops) == before + 1
+    process_forks.leave(loop)
+    process_forks.leave(loop)
+    assert len(process_forks._loops) == before
     loop.close()

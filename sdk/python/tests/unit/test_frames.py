@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from soorma_common.delivery import AgentFrame, RetryPolicy, ServiceFrame, Subscription
+from soorma_common.delivery import AgentFrame, ServiceFrame, Subscription
+from soorma_common.retry import RetryPolicy
 
 agent_frames = msgspec.json.Decoder(AgentFrame)
 service_frames = msgspec.json.Decoder(ServiceFrame)

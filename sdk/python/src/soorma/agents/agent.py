@@ -31,10 +31,10 @@ from soorma.runtime.harness import Harness
 from soorma.runtime.presence import announcement, definitions_of, names_of
 from soorma.runtime.session import Profile, Session
 from soorma.transport.calls import Caller
-from soorma_common.delivery import RetryPolicy
 from soorma_common.errors import InvalidRequest, SoormaError, Unavailable
 from soorma_common.names import check_name
 from soorma_common.registry import Capability, EventDefinition
+from soorma_common.retry import RetryPolicy
 from soorma_common.topics import TopicLike, check_topic
 
 HANDLER_SECONDS = 3600.0

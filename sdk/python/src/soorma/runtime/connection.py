@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import msgspec
 
-from soorma.transport.backoff import Backoff
 from soorma.transport.http import Socket, Transport
+from soorma.transport.pauses import Backoff
 from soorma_common.delivery import (
     LARGEST_FRAME,
     AgentFrame,

@@ -13,9 +13,10 @@ from soorma.callables import check_callable, finish, is_async, name_of
 from soorma.context import HandlerContext
 from soorma.memory.transactions import Isolation
 from soorma.runtime.threads import Threads
-from soorma_common.delivery import RetryPolicy, Subscription
+from soorma_common.delivery import Subscription
 from soorma_common.errors import InvalidRequest
 from soorma_common.events import Event
+from soorma_common.retry import RetryPolicy
 
 HandlerFunction = Callable[[Event, HandlerContext], Awaitable[None] | None]
 

@@ -17,10 +17,10 @@ import msgspec
 
 from soorma.bus import type_name
 from soorma.registry import plain_definition, put_of
-from soorma.transport.backoff import Backoff
 from soorma.transport.calls import checked, segment
 from soorma.transport.headers import tenant_headers
 from soorma.transport.http import JSON, Transport
+from soorma.transport.pauses import Backoff
 from soorma_common.errors import InvalidRequest, NotFound, SoormaError, Unavailable
 from soorma_common.names import check_name
 from soorma_common.registry import (

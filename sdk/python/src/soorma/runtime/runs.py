@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from soorma.runtime import forks
+from soorma.runtime import process_forks
 
 STUBBORN_SECONDS = 5.0
 """How long a handler may go on after it was cancelled, to clean up; then it is left behind."""
@@ -58,7 +58,7 @@ class Run:
             await self._work
         except BaseException as raised:  # noqa: BLE001 - any end of a handler is one
             error = raised
-        forks.end_child()
+        process_forks.end_child()
         if not self._over.done():
             self._over.set_result(error)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from soorma.config import ClientConfig
-from soorma.runtime import forks
+from soorma.runtime import process_forks
 from soorma.runtime.attempts import Attempts
 from soorma.runtime.connection import Connection
 from soorma.runtime.handlers import Handlers
@@ -61,7 +61,7 @@ class Session:
         self.presence = Presence(transport, config.tenant_id, (name, instance), told, profile.definitions)
         self.loop = asyncio.get_running_loop()
         self.task = asyncio.create_task(self.connection.run(), name=f"soorma-agent-{name}")
-        forks.enter(self.loop)
+        process_forks.enter(self.loop)
 
     async def ready(self) -> None:
         """Returns once the agent is subscribed, and the registry has had its say or cannot be reached."""
@@ -88,14 +88,14 @@ class Session:
         """Ends the connection; returns what it has failed with."""
         self.task.cancel()
         outcome = (await asyncio.gather(self.task, return_exceptions=True))[0]
-        forks.leave(self.loop)
+        process_forks.leave(self.loop)
         self.attempts.close()
         return outcome
 
     async def abandon(self) -> None:
         """Ends as a killed process does: nothing is drained, given back or said."""
         self.task.cancel()
-        forks.leave(self.loop)
+        process_forks.leave(self.loop)
         self.presence.abandon()
         await asyncio.gather(self.task, self.attempts.abandon(), return_exceptions=True)
 

@@ -18,10 +18,11 @@ from soorma.runtime.handlers import check_retry
 from soorma.runtime.results import Encoded, decode_result, encoded, kind_of
 from soorma.runtime.threads import Threads, TimeIsOver, waiting
 from soorma.runtime.transaction import in_step
-from soorma_common.delivery import RecordedStep, RetryPolicy
+from soorma_common.delivery import RecordedStep
 from soorma_common.errors import Fenced, HandlerEnded, InvalidRequest, Unavailable
 from soorma_common.limits import Limits
 from soorma_common.names import check_name
+from soorma_common.retry import RetryPolicy
 
 log = logging.getLogger("soorma.agent")
 ONCE = RetryPolicy(max_attempts=1)

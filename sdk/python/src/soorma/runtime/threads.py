@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
-from soorma.runtime import forks
+from soorma.runtime import process_forks
 from soorma_common.reasons import reason_of
 
 ABANDONED_FOR_EACH = 4
@@ -136,7 +136,7 @@ class Threads:
         while (job := self._next()) is not None:
             _here.job = job
             outcome, error = _outcome(job)
-            forks.end_child()
+            process_forks.end_child()
             stays = self._done(job)
             job.tell_over(outcome, error)
             _here.job = job = outcome = error = None  # or what they hold stays until the next

@@ -16,9 +16,9 @@ import msgspec
 
 from soorma.config import ClientConfig, Service
 from soorma.local import shown
-from soorma.transport.backoff import Backoff
 from soorma.transport.headers import FENCE_HEADER, scope_headers
 from soorma.transport.http import HttpTransport, Transport
+from soorma.transport.pauses import Backoff
 from soorma.transport.sent_events import Parser
 from soorma_common.errors import SoormaError, Unavailable, from_problem
 from soorma_common.names import Scope

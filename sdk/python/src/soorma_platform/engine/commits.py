@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from soorma_common.errors import Conflict, Fenced, Forbidden, IdempotencyMismatch
+from soorma_common.errors import Conflict, Fenced, Forbidden
 from soorma_common.events import Envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import NOBODY, Cause, Commit, Committed, PlanCommit, PlanCommitted
@@ -26,15 +26,16 @@ from soorma_common.operations import (
 from soorma_platform.engine import endings, life, sagas
 from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.deliveries import continue_saga, settle
+from soorma_platform.engine.idempotency import check_same, key_of
 from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import addressed, lane_of, publish, topics_of
-from soorma_platform.engine.requests import MOST_LINKS, check_answerable
+from soorma_platform.engine.reentrancy import MOST_LINKS, check_answerable
 from soorma_platform.engine.rows.deliveries import DeliveryNeed, DeliveryRow, InHand, WaitersNeed
 from soorma_platform.engine.rows.events import EventsNeed, KnownIds
+from soorma_platform.engine.rows.idempotency import ResponseFound, ResponseNeed, StoredResponse
 from soorma_platform.engine.rows.plans import LoadedPlan, PlansFound, PlansNeed
 from soorma_platform.engine.rows.sagas import SagasNeed
-from soorma_platform.engine.rows.stored_responses import ResponseFound, ResponseNeed, StoredResponse
 from soorma_platform.engine.rows.timers import TimerGone, TimersNeed
 from soorma_platform.engine.timers import set_timer
 
@@ -96,13 +97,6 @@ class ApplyCommit:
         ]
         """operations that reach beyond the keys of their plans, with these plans"""
 
-    @property
-    def _response_key(self) -> str | None:
-        """The key of the stored response: the fence of a delivery, else the idempotency key."""
-        if self.commit.fence:
-            return f"fence:{self.commit.fence}"
-        return None if self._idempotency_key is None else f"key:{self._idempotency_key}"
-
     def events(self) -> list[Envelope]:
         """All that the commit publishes, now or later."""
         events = [*self.commit.events, *(timer.event for timer in self.commit.timers)]
@@ -132,7 +126,7 @@ class ApplyCommit:
     def needs(self) -> list[Need]:
         commit, fence = self.commit, self.commit.fence or self._under
         needs: list[Need] = [] if fence is None else [DeliveryNeed(fence)]
-        if (key := self._response_key) is not None:
+        if (key := key_of(self._idempotency_key, self.commit.fence)) is not None:
             needs.append(ResponseNeed(key, if_settled=bool(commit.fence)))
         plans = self._plans()
         needs.append(plans)
@@ -193,7 +187,8 @@ class ApplyCommit:
 
     def decide(self, found: Snapshot) -> Decision[CommitOutcome]:
         if (stored := found.part(ResponseFound).stored) is not None:
-            return Decision(self._replay(stored))
+            check_same(stored, self._fingerprint, self._idempotency_key, self.commit.fence)
+            return Decision(CommitOutcome(stored.committed, is_replay=True))
         commit, limits = self.commit, self._limits
         writes: Writes = []
         settled = self._settle(writes, found)
@@ -218,7 +213,7 @@ class ApplyCommit:
         cancelled += self._cancel(writes, found)  # what this commit has set itself
         ids = [event.id or "" for event in commit.events] + [timer.event.id or "" for timer in commit.timers]
         committed = Committed(plans, ids, found.now, cancelled)
-        if (key := self._response_key) is not None:
+        if (key := key_of(self._idempotency_key, self.commit.fence)) is not None:
             expires_at = found.uptime + self._keep_response
             writes.append(StoredResponse(key, self._fingerprint, committed, expires_at))
         return Decision(CommitOutcome(committed, topics_of(writes)), writes)
@@ -293,15 +288,6 @@ class ApplyCommit:
         if (delivery.tenant_id, delivery.user_id) != (self.scope.tenant_id, self.scope.user_id):
             raise Forbidden("a delivery is answered in the scope of its event's tenant and user only")
         return delivery
-
-    def _replay(self, stored: StoredResponse) -> CommitOutcome:
-        if stored.fingerprint == self._fingerprint:
-            return CommitOutcome(stored.committed, is_replay=True)
-        if self.commit.fence:
-            raise Fenced("this delivery was answered before, with another commit: nothing of this one was applied")
-        raise IdempotencyMismatch(
-            f"the idempotency key {self._idempotency_key!r} was used for a request with another body",
-        )
 
 
 def _named(event: Envelope, new_id: Callable[[], str]) -> Envelope:

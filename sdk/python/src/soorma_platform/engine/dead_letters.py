@@ -7,7 +7,7 @@ from soorma_common.names import All, Owner
 from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.life import check_replay
 from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, LetterReplayed
-from soorma_platform.engine.rows.stored_responses import KeyNeed, KeySeen, SeenKey
+from soorma_platform.engine.rows.idempotency import KeyNeed, KeySeen, SeenKey
 
 KEEP_REPLAYS = 15 * 60_000
 """Milliseconds for which a replay is not made again under its idempotency key."""

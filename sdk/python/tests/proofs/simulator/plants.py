@@ -18,8 +18,8 @@ from soorma_platform.engine.commands import Decision, Snapshot
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.rows.deliveries import DeliveryRow, InHand, Settled
 from soorma_platform.engine.rows.events import KnownIds, NewDelivery
+from soorma_platform.engine.rows.idempotency import ResponseNeed
 from soorma_platform.engine.rows.steps import StepsFound
-from soorma_platform.engine.rows.stored_responses import ResponseNeed
 from soorma_platform.engine.rows.timers import TimerGone, TimerRow
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.engine.timers import FireTimer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from soorma_common.delivery import RetryPolicy
+from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.commands import Need
 from soorma_platform.engine.rows.plans import PlanRow
 

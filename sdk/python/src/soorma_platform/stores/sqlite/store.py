@@ -20,11 +20,11 @@ from soorma_platform.stores.sqlite import (
     events,
     groups,
     history,
+    idempotency,
     plans,
     registry,
     sagas,
     steps,
-    stored_responses,
     timers,
     transactions,
 )
@@ -45,7 +45,7 @@ T = TypeVar("T")
 FEW = 16
 """Rows up to which a command is over in a moment."""
 
-_NOUNS: tuple[Any, ...] = (plans, events, deliveries, stored_responses, timers, sagas, steps, groups,
+_NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}

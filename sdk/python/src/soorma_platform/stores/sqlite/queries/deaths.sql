@@ -46,25 +46,9 @@ DELETE FROM replicas WHERE process = ?1 AND instance = ?2 AND id <> ?3 AND group
 -- name: suspected_groups
 SELECT DISTINCT group_id FROM deliveries WHERE suspect IS NOT NULL;
 
--- name: next_suspect
-SELECT min(ready_at) FROM deliveries
-WHERE subscription_id = ? AND suspect IS NOT NULL AND replica IS NULL;
-
 -- name: has_suspects
 SELECT 1 FROM subscriptions s JOIN deliveries d ON d.subscription_id = s.id AND d.suspect IS NOT NULL
 WHERE s.group_id = ? LIMIT 1;
-
--- name: newest_suspect
-SELECT position, id FROM deliveries
-WHERE subscription_id = ?1 AND suspect IS NOT NULL AND replica IS NULL AND ready_at <= ?2
-ORDER BY position DESC LIMIT 1;
-
--- name: claim_suspect
-UPDATE deliveries
-SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END,
-    replica = ?4, begun = 0, died = 0
-WHERE id = ?1
-RETURNING id, fence, attempt, subscription_id, position, ready_at;
 
 -- name: exonerate
 -- What died with a culprit did not do it.

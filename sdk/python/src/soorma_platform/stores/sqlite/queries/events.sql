@@ -28,3 +28,15 @@ FROM events WHERE tenant_id = ? AND event_id = ?;
 -- name: correlated
 SELECT position, tenant_id, user_id, topic, type, correlation_id, envelope
 FROM events WHERE correlation_id = ? AND position > ? AND tenant_id = ? AND user_id = ? ORDER BY position LIMIT ?;
+
+-- name: subscribers
+SELECT s.id, s.group_id, g.name AS "group", s.type, s.topic, s.ordered
+FROM subscriptions s JOIN groups g ON g.id = s.group_id
+WHERE s.type IN (?1, '*') AND s.topic IN (?2, '*') AND g.tenant_id IN ('', ?3) AND NOT s.joining;
+
+-- name: lane_is_busy
+SELECT 1 FROM deliveries WHERE group_id = ? AND lane = ? LIMIT 1;
+
+-- name: insert_delivery
+INSERT INTO deliveries (group_id, subscription_id, position, lane, ready_at)
+VALUES (:group_id, :subscription_id, :position, :lane, :ready_at);

@@ -129,13 +129,6 @@ SELECT 1 FROM history WHERE plan = ? AND incarnation = ? AND revision = ? AND op
 SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
 FROM history WHERE plan = ? AND incarnation = ? AND action > ? ORDER BY action LIMIT ?;
 
--- name: answer
-SELECT answer FROM answers WHERE tenant_id = ? AND user_id = ? AND key = ? AND expires_at > ?;
-
--- name: put_answer
-INSERT OR REPLACE INTO answers (tenant_id, user_id, key, expires_at, answer)
-VALUES (:tenant_id, :user_id, :key, :expires_at, :answer);
-
 -- name: add_chore
 INSERT OR IGNORE INTO chores (kind, plan, incarnation, position, timer)
 VALUES (:kind, :plan, :incarnation, :position, :timer);

@@ -60,10 +60,6 @@ DELETE FROM history WHERE plan = ? AND incarnation = ? AND revision <= ? AND act
 -- name: raise_horizon
 UPDATE plans SET horizon = ?, history_size = history_size - ? WHERE id = ?;
 
--- name: sweep_answers
-DELETE FROM answers WHERE (tenant_id, user_id, key) IN (
-    SELECT tenant_id, user_id, key FROM answers WHERE expires_at <= ? ORDER BY expires_at LIMIT ?);
-
 -- name: oldest_events
 SELECT position, at,
     NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.position = e.position)

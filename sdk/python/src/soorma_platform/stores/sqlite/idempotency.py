@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from soorma_platform.engine.rows.deliveries import InHand
-from soorma_platform.engine.rows.stored_responses import (
+from soorma_platform.engine.rows.idempotency import (
     KeyNeed,
     KeySeen,
     ResponseFound,

@@ -1,0 +1,24 @@
+"""A commit that is sent again gets its first response, and is not made twice."""
+
+from __future__ import annotations
+
+from soorma_common.errors import Fenced, IdempotencyMismatch
+from soorma_platform.engine.rows.idempotency import StoredResponse
+
+
+def key_of(idempotency_key: str | None, fence: str | None) -> str | None:
+    """The key under which the response of a commit is stored: the fence of its delivery, else the idempotency key."""
+    if fence:
+        return f"fence:{fence}"
+    return None if idempotency_key is None else f"key:{idempotency_key}"
+
+
+def check_same(stored: StoredResponse, fingerprint: str, idempotency_key: str | None, fence: str | None) -> None:
+    """Raises IdempotencyMismatch, or Fenced, where the first commit of the key had another body."""
+    if stored.fingerprint == fingerprint:
+        return
+    if fence:
+        raise Fenced("this delivery was answered before, with another commit: nothing of this one was applied")
+    raise IdempotencyMismatch(
+        f"the idempotency key {idempotency_key!r} was used for a request with another body",
+    )

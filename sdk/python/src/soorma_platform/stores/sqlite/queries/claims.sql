@@ -1,0 +1,70 @@
+-- name: claim
+UPDATE deliveries
+SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = CASE WHEN silences THEN ?4 ELSE ?3 END,
+    replica = ?5, begun = 0, died = 0
+WHERE id IN (
+    SELECT id FROM deliveries WHERE subscription_id = ?1 AND ready_at <= ?2 AND replica IS NULL AND suspect IS NULL
+    ORDER BY ready_at, id LIMIT ?6)
+RETURNING id, fence, attempt, subscription_id, position, ready_at;
+
+-- name: claimed_event
+SELECT s.group_id, EXISTS (SELECT 1 FROM steps WHERE group_id = s.group_id AND position = e.position) AS has_steps,
+    e.tenant_id, e.user_id, e.plan_id, e.envelope, e.type, e.outlives
+FROM subscriptions s JOIN events e ON e.position = ?2 WHERE s.id = ?1;
+
+-- name: is_heard_of
+SELECT 1 FROM replicas WHERE id = ? AND heard_at >= ?;
+
+-- name: next_ready
+SELECT min(ready_at) FROM deliveries
+WHERE subscription_id = ? AND ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL;
+
+-- name: renew
+UPDATE deliveries SET ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END, begun = 1
+WHERE fence = ?1 AND ready_at IS NOT NULL AND died < 2
+    -- What was taken from an agent that gave no sign of life is not its any more, even if nobody else has it yet.
+RETURNING fence;
+
+-- name: renew_on_the_way
+-- What was sent to an agent that is heard of, and that it has not named yet, waits for it in the socket.
+UPDATE deliveries SET ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END
+WHERE replica = ?1 AND NOT begun AND ready_at IS NOT NULL;
+
+-- name: resume
+UPDATE deliveries
+    -- It is not dead: its connection was lost.
+SET ready_at = ?2, replica = ?3,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
+    alone = CASE WHEN died THEN 0 ELSE alone END,
+    suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
+WHERE fence = ?1 AND ready_at IS NOT NULL
+RETURNING fence;
+
+-- name: release_delivery
+UPDATE deliveries
+SET ready_at = ?2, attempt = attempt - 1, fence = NULL, replica = NULL,
+    deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
+    alone = CASE WHEN died THEN 0 ELSE alone END,
+    suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
+WHERE fence = ?1;
+
+-- name: spare_leases
+UPDATE deliveries SET ready_at = max(ready_at, ?1), replica = ''
+    -- No replica of this run has them, so nobody dies if they run out: a power cut may have ended their agents too.
+WHERE fence IS NOT NULL AND replica IS NOT NULL AND ready_at IS NOT NULL;
+
+-- name: newest_suspect
+SELECT position, id FROM deliveries
+WHERE subscription_id = ?1 AND suspect IS NOT NULL AND replica IS NULL AND ready_at <= ?2
+ORDER BY position DESC LIMIT 1;
+
+-- name: claim_suspect
+UPDATE deliveries
+SET fence = lower(hex(randomblob(16))), attempt = attempt + 1, ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END,
+    replica = ?4, begun = 0, died = 0
+WHERE id = ?1
+RETURNING id, fence, attempt, subscription_id, position, ready_at;
+
+-- name: next_suspect
+SELECT min(ready_at) FROM deliveries
+WHERE subscription_id = ? AND suspect IS NOT NULL AND replica IS NULL;
