@@ -128,3 +128,28 @@ async def test_what_a_handler_changes_at_once_is_fenced_too(
     again = memory("PUT", key, {"value": 1}, X_Soorma_Fence=fence, Idempotency_Key="one")
     assert (again.status, again.json["revision"]) == (200, first.json["revision"]), "it was made while the fence stood"
     assert memory("GET", key).json["value"] == 1
+
+
+@pytest.mark.behaviour("security.fences", "api.exact")
+@pytest.mark.parametrize("text", ["{}", "f", "0" * 31, "0" * 33, "A" * 32, "%30" * 32, "g" * 32, ""])
+def test_what_cannot_be_a_fence_is_refused_even_of_a_request_that_is_repeated(
+    running: PlatformProcess, tenant: str, text: str
+) -> None:
+    memory, events = Raw(running.memory_url, tenant, "u"), Raw(running.events_url, tenant, "u")
+    event = {"type": unique("other"), "topic": "business-facts"}
+    requests: list[tuple[Raw, str, str, Any]] = [
+        (memory, "PUT", "/v1/memory/working/plan/k", {"value": 1}),
+        (memory, "DELETE", "/v1/memory/working/plan/k", None),
+        (memory, "POST", "/v1/memory/commit", {"plans": [{"plan_id": "plan", "operations": SET}]}),
+        (memory, "DELETE", "/v1/memory/working/plan", None),
+        (events, "POST", "/v1/events/publish", event),
+        (events, "POST", "/v1/events/timers", {"event": event, "delay": 3600}),
+        (events, "DELETE", "/v1/events/timers/x", None),
+    ]
+    for number, (service, *request) in enumerate(requests):
+        first = service(*request, Idempotency_Key=f"k{number}")
+        assert first.status == 200, first
+        refused = service(*request, Idempotency_Key=f"k{number}", X_Soorma_Fence=text)
+        assert (refused.status, refused.code) == (422, "invalid_request")
+        assert "X-Soorma-Fence must be the fence of a delivery" in refused.json["detail"]
+        assert service(*request, Idempotency_Key=f"k{number}").json == first.json

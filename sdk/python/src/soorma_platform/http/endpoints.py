@@ -12,7 +12,7 @@ from soorma_common.names import NAME_SCHEMA, Owner, check_name
 from soorma_platform.http.requests import Request, path_text, whole
 from soorma_platform.http.responses import JSON, Response
 from soorma_platform.identity import Access
-from soorma_platform.identity.door import FENCE_HEADER
+from soorma_platform.identity.door import FENCE_HEADER, FENCE_PATTERN
 from soorma_platform.percent import ENCODED_NAME
 
 T = TypeVar("T")
@@ -155,7 +155,7 @@ ANYBODY_KNOWN = frozenset({Access.USER, Access.TENANT, Access.OPERATOR, Access.A
 
 TENANT_ID = OfTenant("tenant_id", "Of this tenant only.")
 USER_ID = OfUser("user_id", "Of this user only.")
-FENCE = Header(FENCE_HEADER, "The fence of the delivery in whose handler this is done.", r"^[0-9a-f]+$")
+FENCE = Header(FENCE_HEADER, "The fence of the delivery in whose handler this is done.", FENCE_PATTERN)
 """Of the endpoints that change something. What is said is read at the door."""
 
 

@@ -5,6 +5,7 @@ Nothing else reads what a client says of itself. Each endpoint and socket says w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache, lru_cache
@@ -18,8 +19,10 @@ from soorma_platform.percent import BLANKS, decoded
 
 TENANT_HEADER, USER_HEADER = "X-Tenant-ID", "X-User-ID"
 FENCE_HEADER = "X-Soorma-Fence"
+FENCE_PATTERN = "^[0-9a-f]{32}$"
 _TENANT, _USER, _FENCE = (name.lower().encode() for name in (TENANT_HEADER, USER_HEADER, FENCE_HEADER))
 _PROTOCOL, _SPOKEN = PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode()
+_IS_FENCE = re.compile(FENCE_PATTERN.strip("^$")).fullmatch
 SAID_ONCE = (_TENANT, _USER, _FENCE)
 """Of two such headers, one reader would believe the first, another the last."""
 
@@ -92,7 +95,7 @@ class OpenDoor:
             raise _missing(missing, of_user=len(needed) > 1)
         principal = _believed(headers.get(_TENANT), headers.get(_USER))
         if (fence := headers.get(_FENCE)) is not None and Access.DELIVERY in access:
-            return msgspec.structs.replace(principal, fence=_name(FENCE_HEADER, fence))
+            return msgspec.structs.replace(principal, fence=_fence(fence))
         return principal
 
 
@@ -127,6 +130,17 @@ def _believed(tenant: bytes | None, user: bytes | None) -> Principal:
 
 def _name(header: str, value: bytes) -> str:
     return check_name(f"the header {header}", decoded(f"the header {header}", value.decode("latin-1").strip(BLANKS)))
+
+
+def _fence(value: bytes) -> str:
+    # What has the form of none is refused here: whoever repeats a request meets its first response before any fence
+    # is looked up.
+    fence = value.decode("latin-1").strip(BLANKS)
+    if not _IS_FENCE(fence):
+        raise InvalidRequest(
+            f"the header {FENCE_HEADER} must be the fence of a delivery, 32 digits of 0-9 and a-f, not {fence[:40]!r}"
+        )
+    return fence
 
 
 def _missing(headers: list[str], *, of_user: bool) -> InvalidRequest:
