@@ -19,7 +19,11 @@ from measuring import FULL_COMMIT, READ, Figure, ms, percentile, ratio_of, round
 from stage import Stage, clean_environment
 
 from soorma import PlatformContext, WorkflowState
-from soorma.transport.http import HttpTransport
+
+try:
+    from soorma.transport.http import HttpTransport
+except ImportError:  # a tree of 85d0dca or before, with which this one is compared
+    from soorma.transport import HttpTransport  # type: ignore[attr-defined, no-redef]
 
 EVENT = "bench.ping"
 TOPIC: Final = "task-events"
