@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from platform_process import PlatformProcess
 from running import Raw, platform_in, unique
 
@@ -126,6 +128,57 @@ def test_a_length_that_is_told_in_two_ways_is_refused(running: PlatformProcess, 
 def test_what_may_be_said_more_than_once_is_taken(running: PlatformProcess) -> None:
     found, _ = exchange(running.memory_url, f"{HEAD}Accept: a/b\r\nAccept: c/d\r\nX-Other: 1\r\nX-Other: 2\r\n{WHOLE}")
     assert found == 200
+
+
+# responses, whether they go out in one write or in several
+
+
+def requested(method: str, path: str, *headers: str) -> str:
+    said = "".join(f"{header}\r\n" for header in headers)
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: mine\r\nX-User-ID: u\r\n{said}\r\n"
+
+
+def responses(url: str, asked: list[tuple[str, str]]) -> list[tuple[int, bytes]]:
+    """Status and body of the response to each of these methods and paths, which are sent at once on one connection."""
+    found = []
+    with opened(url) as connection, connection.makefile("rb") as answer:
+        connection.sendall("".join(requested(method, path) for method, path in asked).encode())
+        for method, _ in asked:
+            status = int(answer.readline().split()[1])
+            fields = dict(line.lower().split(b": ", 1) for line in iter(answer.readline, b"\r\n"))
+            length = 0 if method == "HEAD" else int(fields[b"content-length"])
+            found.append((status, answer.read(length)))
+        connection.settimeout(0.01)
+        with pytest.raises(TimeoutError):
+            answer.read(1)
+    return found
+
+
+@pytest.mark.behaviour("http.in-order")
+@given(data=st.data())
+@settings(max_examples=25)
+def test_requests_sent_at_once_are_responded_to_in_order(running: PlatformProcess, data: st.DataObject) -> None:
+    """Of whatever size the responses are, and whether or not they have a body: each is what it is alone."""
+    plan = "/v1/memory/working/at-once"
+    memory = Raw(running.memory_url, "mine", "u")
+    for key, value in (("small", 1), ("large", "x" * 200_000)):
+        memory("PUT", f"{plan}/{key}", {"value": value})
+    kinds = [("GET", f"{plan}/small"), ("GET", f"{plan}/large"), ("GET", f"{plan}/none"), ("HEAD", f"{plan}/small"),
+             ("HEAD", f"{plan}/large"), ("GET", f"{plan}?values=false"), ("POST", f"{plan}/small")]  # fmt: skip
+    asked = data.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=8))
+    alone = [responses(running.memory_url, [one]) for one in asked]
+    assert responses(running.memory_url, asked) == [one for found in alone for one in found]
+
+
+@pytest.mark.behaviour("http.in-order")
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_connection_that_is_to_end_ends_behind_its_response(running: PlatformProcess, version: str) -> None:
+    one = requested("GET", "/v1/memory/working/at-once/none", "Connection: close")
+    one = one.replace("HTTP/1.1", f"HTTP/{version}")
+    status, answer = exchange(running.memory_url, one)
+    assert status == 404
+    assert b"connection: close" in answer
+    assert answer.endswith(b"}")
 
 
 # bounds

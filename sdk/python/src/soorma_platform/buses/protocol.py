@@ -31,8 +31,11 @@ TIMER_BELL = "timers"
 
 def bells(notice: Notice) -> set[str]:
     """All bells that a commit rings."""
-    names = {group_bell(group) for group in notice.groups}
-    names.update(plan_bell(scope, plan_id) for scope, plan_id in notice.plans)
+    names = set[str]()
+    for group in notice.groups:
+        names.add(group_bell(group))
+    for scope, plan_id in notice.plans:
+        names.add(plan_bell(scope, plan_id))
     if notice.timers:
         names.add(TIMER_BELL)
     for entry in notice.entries:

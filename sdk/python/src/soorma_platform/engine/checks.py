@@ -46,9 +46,12 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
 
     Yields after each of its parts, so that whoever checks one of many mebibytes can let others have a turn.
     """
-    operations = sum(len(plan.operations) for plan in commit.plans)
+    operations = reads = 0
+    for plan in commit.plans:
+        operations += len(plan.operations)
+        reads += len(plan.reads)
     limits.check("commit_operations", operations, "the number of the commit's operations")
-    limits.check("plan_keys", sum(len(plan.reads) for plan in commit.plans), "the number of keys the commit relies on")
+    limits.check("plan_keys", reads, "the number of keys the commit relies on")
     events = len(commit.events) + len(commit.timers) + len(commit.cancels)
     limits.check("commit_events", events, "the number of the commit's events")
     places = 0

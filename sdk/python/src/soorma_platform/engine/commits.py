@@ -186,14 +186,15 @@ class ApplyCommit:
         return needs
 
     def decide(self, found: Snapshot) -> Decision[CommitOutcome]:
-        if (stored := found.part(ResponseFound).stored) is not None:
+        key = key_of(self._idempotency_key, self.commit.fence)
+        if key is not None and (stored := found.part(ResponseFound).stored) is not None:
             check_same(stored, self._fingerprint, self._idempotency_key, self.commit.fence)
             return Decision(CommitOutcome(stored.committed, is_replay=True))
         commit, limits = self.commit, self._limits
         writes: Writes = []
         settled = self._settle(writes, found)
         plans, editors = self._edit(writes, found, None if settled is None else settled.group_id)
-        cancelled = self._cancel(writes, found)
+        cancelled = self._cancel(writes, found) if commit.cancels else []
         ended = {editor.row.plan_id for editor in editors if editor.endings}
         for event in commit.events:
             if self._awaited:
@@ -210,10 +211,11 @@ class ApplyCommit:
             survives = life.outlives(timer.event, ended, settled)
             if timed := set_timer(timer, self.scope, found, limits, outlives=survives):
                 writes.append(timed)
-        cancelled += self._cancel(writes, found)  # what this commit has set itself
+        if commit.cancels:
+            cancelled += self._cancel(writes, found)  # what this commit has set itself
         ids = [event.id or "" for event in commit.events] + [timer.event.id or "" for timer in commit.timers]
         committed = Committed(plans, ids, found.now, cancelled)
-        if (key := key_of(self._idempotency_key, self.commit.fence)) is not None:
+        if key is not None:
             expires_at = found.uptime + self._keep_response
             writes.append(StoredResponse(key, self._fingerprint, committed, expires_at))
         return Decision(CommitOutcome(committed, topics_of(writes)), writes)
@@ -314,7 +316,8 @@ def _editors(
         editor = PlanEditor(plans[part.plan_id], moment=moment, limits=limits, cause=cause, group_id=group)
         found.append((part, editor))
         try:
-            editor.check_reads(part.reads, part.expected_revision)
+            if part.reads or part.expected_revision is not None:
+                editor.check_reads(part.reads, part.expected_revision)
             if part.expected_status is not None:
                 editor.check_status(part.expected_status)
         except Conflict as conflict:

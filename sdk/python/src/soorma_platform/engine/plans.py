@@ -46,7 +46,7 @@ from soorma_common.plan_rules import (
 )
 from soorma_platform.engine import forks, semaphores
 from soorma_platform.engine.moments import Moment
-from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, LoadedPlan, PlanChange, PlanRow
+from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, LoadedPlan, PlanChange
 from soorma_platform.engine.rows.sagas import WAITS, CompensationRow
 
 SEQ_ROOM = 10_000
@@ -82,16 +82,12 @@ class PlanEditor:
         self._origin = state.origin
         self._closing = (state.log_end, state.last_timer)
         self._before = state.row.revision
-        row = state.row
+        self.row = row = state.row
+        """the plan as it stands after the operations so far"""
         self.change = PlanChange(row, {}, set(), [], [], [])
         self.endings: list[AnyEnding] = []
         self.deadlines: list[Timer] = []
         self._is_over = row.expires_at is not None and row.expires_at <= now
-
-    @property
-    def row(self) -> PlanRow:
-        """The plan as it stands after the operations so far."""
-        return self.change.row
 
     @property
     def sequence(self) -> str:
@@ -285,7 +281,8 @@ class PlanEditor:
 
     def begin(self) -> None:
         """Comes before the operations: what is known to have expired makes room for them, and its history ends here."""
-        self.sweep(self._expired)
+        if self._expired or self._is_over:
+            self.sweep(self._expired)
 
     def sweep(self, keys: Iterable[str]) -> None:
         """Sweeps the plan, or those of its keys, if its or their time to live is over."""

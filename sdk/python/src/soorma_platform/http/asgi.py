@@ -11,6 +11,13 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
+RESPOND = "soorma.respond"
+"""The extension by which a server sends a response that is there as a whole, and the type of what it is.
+
+It is a function of a request's scope and of the status, headers and body of the response, and tells whether it has sent
+that. Where it has not, or there is no such extension, the response is sent in messages.
+"""
+
 
 class Disconnected(Exception):
     """The client has gone."""

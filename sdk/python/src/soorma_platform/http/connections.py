@@ -24,6 +24,7 @@ from websockets.frames import CloseCode
 from websockets.server import ServerProtocol
 
 from soorma_common.delivery import LARGEST_FRAME
+from soorma_platform.http.asgi import RESPOND, AsgiScope
 from soorma_platform.logs import Log
 
 LARGEST_HEAD = 64 * 1024
@@ -40,6 +41,8 @@ IDLE_SECONDS = 75.0
 LINGER_SECONDS = 2.0
 MOST_PASSED_OVER = 1024 * 1024
 """Time for which, and bytes up to which, the rest of a refused request is read and thrown away."""
+LARGE = 64 * 1024
+"""Bytes of a body from which on a second write costs less than to copy it behind the headers."""
 MOST_DESCRIPTORS = 65_536
 """Descriptors to which the soft limit of the process is raised, where the hard limit allows it."""
 LOG_EVERY = 60.0
@@ -54,6 +57,16 @@ class SharedState(ServerState):
     def __init__(self, touch: Callable[[], None]) -> None:
         super().__init__()
         self.touch = touch
+        self._joined: tuple[object, bytes] = (None, b"")
+
+    @property
+    def joined_headers(self) -> bytes:
+        """The headers of all responses as they are sent; uvicorn makes new ones each second, for the date."""
+        of, joined = self._joined
+        if of is not self.default_headers:
+            joined = b"".join(b"%b: %b\r\n" % header for header in self.default_headers)
+            self._joined = (self.default_headers, joined)
+        return joined
 
 
 class _Beyond(Exception):
@@ -69,6 +82,7 @@ class ClientConnection(HttpToolsProtocol):
 
     def __init__(self, config: Config, server_state: SharedState, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._shared = server_state
         self._touch = server_state.touch
         self._chunks = self._chunks_seen = 0
         self._vain_bytes = self._bytes = 0
@@ -78,6 +92,8 @@ class ClientConnection(HttpToolsProtocol):
         self._was_head = False
         self._why: tuple[int, str, str] | None = None
         self._has_ended = False
+        # One for all of its requests: one for each would refer to it in a circle, and be garbage to collect.
+        self._extensions: Any = {RESPOND: self._respond}
 
     def connection_made(self, transport: Any) -> None:
         """Takes the connection, unless there is only room left for what the platform itself needs."""
@@ -149,6 +165,32 @@ class ClientConnection(HttpToolsProtocol):
             self.scope["headers"] = self.headers.copy()  # uvicorn looks at its own again
         else:
             self.headers = []
+            self.scope["extensions"] = self._extensions
+
+    def _respond(self, scope: AsgiScope, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Sends a response in one write; uvicorn takes two, each with a system call and a packet of its own.
+
+        False where there is more to it than that, as behind a request that came meanwhile: uvicorn sees to it then.
+        """
+        cycle = self.cycle
+        if (
+            cycle.scope is not scope
+            or not cycle.keep_alive
+            or cycle.disconnected
+            or cycle.response_started
+            or self.flow.write_paused
+            or len(body) > LARGE
+            or scope["method"] == "HEAD"
+        ):
+            return False
+        said = b"".join([b"%b: %b\r\n" % header for header in headers])
+        if said.count(b"\n") != len(headers) or said.count(b"\r") != len(headers):
+            return False  # uvicorn refuses a header that holds another
+        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], self._shared.joined_headers, said, body))
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def _take_host_of_target(self) -> None:
         """A target that names a host (`GET http://host/path`) says more than the header Host (RFC 9112, 3.2.2)."""
@@ -212,7 +254,7 @@ class ClientConnection(HttpToolsProtocol):
             kind = f"urn:soorma:problem:{code.replace('_', '-')}"
             document = {"type": kind, "title": title, "status": status, "detail": detail, "code": code}
             body = msgspec.json.encode(document)
-            said = b"".join(b"%b: %b\r\n" % header for header in self.server_state.default_headers)
+            said = self._shared.joined_headers
             said += b"content-type: application/problem+json\r\ncontent-length: %d\r\n" % len(body)
             self.transport.write(STATUS_LINE[status] + said + b"connection: close\r\n\r\n" + body)
         if has_begun or status == HTTPStatus.SERVICE_UNAVAILABLE:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from soorma_common.errors import SoormaError, to_problem
-from soorma_platform.http.asgi import AsgiApp, AsgiScope, Receive, Send
+from soorma_platform.http.asgi import RESPOND, AsgiApp, AsgiScope, Receive, Send
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -18,6 +18,7 @@ Response = AsgiApp
 """A response is sent by being called as an ASGI application."""
 
 _encoder = msgspec.json.Encoder()
+_NO_EXTENSIONS: dict[str, Any] = {}
 
 
 class WholeResponse:
@@ -34,7 +35,10 @@ class WholeResponse:
         if tag:
             self.headers.append((b"etag", tag))
 
-    async def __call__(self, _: AsgiScope, __: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, _: Receive, send: Send) -> None:
+        respond = scope.get("extensions", _NO_EXTENSIONS).get(RESPOND)
+        if respond is not None and respond(scope, self.status, self.headers, self.body):
+            return
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from enum import Enum
+from enum import StrEnum
 from functools import cache, lru_cache
 
 import msgspec
@@ -27,7 +27,7 @@ SAID_ONCE = (_TENANT, _USER, _FENCE)
 """Of two such headers, one reader would believe the first, another the last."""
 
 
-class Access(Enum):
+class Access(StrEnum):
     """Whom an endpoint or a socket lets in."""
 
     PUBLIC = "public"

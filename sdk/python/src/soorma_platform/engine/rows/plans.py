@@ -156,7 +156,7 @@ class PlansNeed(Need):
 
     @property
     def rows(self) -> int:
-        return MANY if self.counted or self.forks else sum(len(keys) for keys in self.keys.values())
+        return MANY if self.counted or self.forks else sum(map(len, self.keys.values()))
 
 
 class PlansFound(msgspec.Struct):

@@ -133,8 +133,10 @@ class SqliteStore:
             return decision.outcome, transactions.write(connection, command.scope, decision.writes, WRITERS)
 
         needs = command.needs()
-        is_brief = sum(need.rows for need in needs) <= FEW
-        outcome: T = await self._connections.writer.run(job, durable=durable, brief=is_brief)
+        rows = 0
+        for need in needs:
+            rows += need.rows
+        outcome: T = await self._connections.writer.run(job, durable=durable, brief=rows <= FEW)
         return outcome
 
 

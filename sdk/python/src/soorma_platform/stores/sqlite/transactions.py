@@ -32,7 +32,8 @@ class Loading:
     @property
     def scope(self) -> Scope:
         """The user whose rows are meant."""
-        return _user(self.whose)
+        assert isinstance(self.whose, Scope)  # noqa: S101 - whoever made the command has seen to it
+        return self.whose
 
 
 class Writing:
@@ -50,7 +51,8 @@ class Writing:
     @property
     def scope(self) -> Scope:
         """The user whose rows are meant."""
-        return _user(self.whose)
+        assert isinstance(self.whose, Scope)  # noqa: S101 - whoever made the command has seen to it
+        return self.whose
 
 
 Loader: TypeAlias = Callable[[Loading, Any], None]
@@ -81,8 +83,3 @@ def write(
     for row in writes:
         writers[type(row)](writing, row)
     return writing.notice
-
-
-def _user(whose: Scope | Owner) -> Scope:
-    assert isinstance(whose, Scope)  # noqa: S101 - whoever made the command has seen to it
-    return whose
