@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import AsyncGenerator, Callable, Iterable
 from enum import Enum
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,60 +14,30 @@ from soorma.bus import type_name
 from soorma.config import ClientConfig
 from soorma.local import shown
 from soorma.transport.calls import Caller, caller_for, segment
-from soorma_common import registry as wire
 from soorma_common.errors import InvalidRequest, NotFound
 from soorma_common.names import Scope, check_name
-from soorma_common.registry import Capability, DefinitionBody, EventDefinition, Mode, check_definition, schema_of
+from soorma_common.registry import (
+    AgentInfo,
+    AgentPage,
+    Capability,
+    DefinitionBody,
+    EventDefinition,
+    EventInfo,
+    EventPage,
+    InstanceInfo,
+    Mode,
+    check_definition,
+    schema_of,
+)
 from soorma_common.topics import Topic, TopicLike, check_topic
 
 PAGE = 1_000
 T = TypeVar("T")
 
-_agent_page = msgspec.json.Decoder(wire.AgentPage)
-_agent = msgspec.json.Decoder(wire.AgentInfo)
-_event_page = msgspec.json.Decoder(wire.EventPage)
-_event = msgspec.json.Decoder(wire.EventInfo)
-
-
-@dataclass(frozen=True)
-class InstanceInfo:
-    """A running process of an agent, and when it was last heard of."""
-
-    instance: str
-    announced_at: datetime
-    heard_at: datetime
-    expires_at: datetime
-
-
-@dataclass(frozen=True)
-class AgentInfo:
-    """An agent that is running, as it describes itself; `tenant_id` is None where it serves all tenants."""
-
-    name: str
-    tenant_id: str | None
-    description: str
-    capabilities: list[Capability]
-    events_consumed: list[str]
-    events_produced: list[str]
-    instances: list[InstanceInfo]
-
-    def capability(self, name: str) -> Capability | None:
-        """Its capability of that name, None if it has none."""
-        return next((one for one in self.capabilities if one.name == name), None)
-
-
-@dataclass(frozen=True)
-class EventInfo:
-    """A version of an event type; `versions` are all that there are. `tenant_id` is None where all tenants have it."""
-
-    type: str
-    version: int
-    topic: str
-    description: str
-    schema: dict[str, Any] | bool | None
-    check: Mode | None
-    tenant_id: str | None
-    versions: list[int]
+_agent_page = msgspec.json.Decoder(AgentPage)
+_agent = msgspec.json.Decoder(AgentInfo)
+_event_page = msgspec.json.Decoder(EventPage)
+_event = msgspec.json.Decoder(EventInfo)
 
 
 @awaited
@@ -124,18 +92,14 @@ class RegistryClient:
             "produces": _type_of(produces),
         }
         given = {what: check_name(what, value) for what, value in query.items() if value is not None}
-        found: list[wire.AgentInfo] = []
-        after: int | None = 0
-        while after is not None:
-            page = await self._read("agents", _agent_page, **given, after=after, limit=PAGE)
-            found += page.agents
-            after = page.next
-        return sorted(map(_agent_info, found), key=lambda agent: agent.name)
+        pages = self._pages("agents", _agent_page, **given)
+        found = [agent async for page in pages for agent in page.agents]
+        return sorted(found, key=lambda agent: agent.name)
 
     async def get(self, name: str) -> AgentInfo | None:
         """The running agent of that name, None if there is none."""
         try:
-            return _agent_info(await self._read(f"agents/{segment(check_name('name', name))}", _agent))
+            return await self._read(f"agents/{segment(check_name('name', name))}", _agent)
         except NotFound:
             return None
 
@@ -165,33 +129,31 @@ class RegistryClient:
             event = EventDefinition(type_name(event), check_topic(topic), version, description, schema, check)
         path, body = put_of(event)
         answer = await self._caller.call("registry", "PUT", path, scope=self._scope, body=body)
-        return _event_info(_event.decode(answer))
+        return _event.decode(answer)
 
     async def event(self, event_type: str | Enum, version: int | None = None) -> EventInfo | None:
         """A version of an event type, by default the newest; None if it is not defined."""
         path = f"events/{segment(check_name('event_type', type_name(event_type)))}"
         try:
-            return _event_info(await self._read(path if version is None else f"{path}/versions/{version}", _event))
+            return await self._read(path if version is None else f"{path}/versions/{version}", _event)
         except NotFound:
             return None
 
     async def events(self, *, topic: TopicLike | None = None) -> list[EventInfo]:
         """The event types that are defined for the tenant, by name, each in its newest version."""
         where = None if topic is None else check_topic(topic)
-        found: list[wire.EventInfo] = []
-        after: str | None = ""
-        while after is not None:
-            page = await self._read("events", _event_page, topic=where, after=after or None, limit=PAGE)
-            found += page.events
-            after = page.next
-        return [_event_info(info) for info in found]
+        pages = self._pages("events", _event_page, topic=where)
+        return [event async for page in pages for event in page.events]
 
-    async def _read(self, path: str, decoder: msgspec.json.Decoder[T], **query: Any) -> T:
+    async def _read(self, path: str, decoder: msgspec.json.Decoder[T]) -> T:
         if self._guard is not None:
             self._guard(self._scope)
-        return decoder.decode(
-            await self._caller.call("registry", "GET", f"/v1/registry/{path}", scope=self._scope, query=query)
-        )
+        return await self._caller.get("registry", f"/v1/registry/{path}", self._scope, decoder)
+
+    def _pages(self, path: str, decoder: msgspec.json.Decoder[T], **query: Any) -> AsyncGenerator[T, None]:
+        if self._guard is not None:
+            self._guard(self._scope)
+        return self._caller.pages("registry", f"/v1/registry/{path}", self._scope, decoder, limit=PAGE, **query)
 
 
 class _BorrowedRegistry(RegistryClient):
@@ -238,39 +200,6 @@ def _plain_capability(given: Any) -> Capability:
 
 def _type_of(event_type: str | Enum | None) -> str | None:
     return None if event_type is None else type_name(event_type)
-
-
-def _agent_info(info: wire.AgentInfo) -> AgentInfo:
-    return AgentInfo(
-        name=info.name,
-        tenant_id=info.tenant_id,
-        description=info.description,
-        capabilities=info.capabilities,
-        events_consumed=info.events_consumed,
-        events_produced=info.events_produced,
-        instances=[
-            InstanceInfo(
-                instance=one.instance,
-                announced_at=datetime.fromisoformat(one.announced_at),
-                heard_at=datetime.fromisoformat(one.heard_at),
-                expires_at=datetime.fromisoformat(one.expires_at),
-            )
-            for one in info.instances
-        ],
-    )
-
-
-def _event_info(info: wire.EventInfo) -> EventInfo:
-    return EventInfo(
-        type=info.type,
-        version=info.version,
-        topic=info.topic,
-        description=info.description,
-        schema=info.schema,
-        check=info.check,
-        tenant_id=info.tenant_id,
-        versions=info.versions,
-    )
 
 
 __all__ = ["AgentInfo", "Capability", "EventDefinition", "EventInfo", "InstanceInfo", "RegistryClient"]

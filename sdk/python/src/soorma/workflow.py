@@ -21,12 +21,13 @@ from soorma.memory.client_transactions import PlanTransaction
 from soorma.memory.endings import cancellation, completion, failure
 from soorma.memory.history import MISSING, Difference, StateAt, check_revision, difference
 from soorma.memory.locks import Hold, take
-from soorma.memory.models import Action, Change, PlanInfo, PlanState
+from soorma.memory.models import PlanState
 from soorma.memory.plan import BoundPlan, check_ttl, raw
 from soorma.transport.pauses import Backoff
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, KeyMissing, TimedOut
 from soorma_common.events import Envelope, check_envelope
 from soorma_common.json_text import decode
+from soorma_common.memory import Action, Change, PlanInfo
 from soorma_common.names import check_name
 from soorma_common.operations import (
     Append,

@@ -58,11 +58,11 @@ class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     payload_schema_name: Name | None = None
 
 
-class TimerInfo(msgspec.Struct, rename="camel", omit_defaults=True):
+class TimerInfo(msgspec.Struct, omit_defaults=True):
     """An event that waits to be published."""
 
     id: str
-    due_at: str
+    due_at: datetime
     type: str
     topic: str
     plan_id: str | None = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import msgspec
 
 from soorma_common.events import Envelope, TimerBody
@@ -73,8 +76,8 @@ class Committed(msgspec.Struct):
     cancelled: list[str] = []
 
 
-class Entry(msgspec.Struct, rename="camel"):
-    """A key's value as the memory service answers it; `updated_at` is RFC 3339 in UTC."""
+class Entry(msgspec.Struct):
+    """A key and its value, as of its last write."""
 
     id: str
     tenant_id: str
@@ -82,19 +85,41 @@ class Entry(msgspec.Struct, rename="camel"):
     plan_id: str
     key: str
     value: msgspec.Raw
-    updated_at: str
+    updated_at: datetime
     revision: int
-    expires_at: str | None = None
+    expires_at: datetime | None = None
 
 
-class Change(msgspec.Struct, rename="camel", omit_defaults=True):
-    """A row of a plan's history: which operation changed which key, by whom and because of what."""
+class KeyEntry(msgspec.Struct, rename="camel"):
+    """An entry as the responses to PUT and GET of its key tell it: with names in camelCase.
+
+    A subclass would not do: msgspec leaves inherited names as they are.
+    """
+
+    id: str
+    tenant_id: str
+    user_id: str
+    plan_id: str
+    key: str
+    value: msgspec.Raw
+    updated_at: datetime
+    revision: int
+    expires_at: datetime | None = None
+
+
+class Change(msgspec.Struct, omit_defaults=True, frozen=True):
+    """One operation of one commit, as history and watch tell it.
+
+    `op` is set, delete, increment, append, extend, merge, join, record_action, ttl, complete, fail, cancel, deadline,
+    compensate, fork, cleanup, expire or purge; `argument` is the value it was given. `actor` is the agent's name,
+    `event_id` the event whose handler did it.
+    """
 
     revision: int
     op: str
-    at: str
+    at: datetime
     key: str | None = None
-    argument: msgspec.Raw | None = None
+    argument: Any = None
     actor: str | None = None
     instance: str | None = None
     event_id: str | None = None
@@ -102,13 +127,16 @@ class Change(msgspec.Struct, rename="camel", omit_defaults=True):
     trace_id: str | None = None
 
 
-class Action(msgspec.Struct, rename="camel", omit_defaults=True):
-    """An entry of a plan's action history; `number` counts from 1."""
+class Action(msgspec.Struct, omit_defaults=True, frozen=True):
+    """An entry of a plan's action history; `number` counts from 1.
+
+    What a transaction has recorded and not committed yet has neither a time nor a revision (0).
+    """
 
     number: int
     name: str
-    at: str
-    revision: int
+    at: datetime | None = None
+    revision: int = 0
     actor: str | None = None
     instance: str | None = None
     event_id: str | None = None
@@ -119,28 +147,30 @@ class Action(msgspec.Struct, rename="camel", omit_defaults=True):
 STATUSES = ("active", "completed", "failed", "cancelled")
 
 
-class PlanInfo(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What a listing tells of a plan; `size_bytes` is that of its keys and current values."""
+class PlanInfo(msgspec.Struct, omit_defaults=True, frozen=True):
+    """What the platform tells of a plan; `size_bytes` is that of its keys and current values.
+
+    `status` is active, completed, failed or cancelled; `result` or `reason` is what it ended with. `stalled`: it was
+    reported as stalled, and has not moved since.
+    """
 
     plan_id: str
     revision: int
     keys: int
     actions: int
     size_bytes: int
-    created_at: str
-    updated_at: str
-    expires_at: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None = None
     status: str = "active"
-    """active, completed, failed or cancelled"""
-    ended_at: str | None = None
-    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    ended_at: datetime | None = None
+    result: Any = None
     reason: str | None = None
     stalled: bool = False
-    """whether it was reported as stalled, and has not moved since"""
 
 
 class ValueAt(msgspec.Struct, rename="camel"):
-    """A key's value as it was after revision `at` of its plan."""
+    """A key's value as it was after revision `at` of its plan, as the response to GET of that key."""
 
     plan_id: str
     key: str
@@ -148,7 +178,7 @@ class ValueAt(msgspec.Struct, rename="camel"):
     at: int
 
 
-class EntryPage(msgspec.Struct, rename="camel"):
+class EntryPage(msgspec.Struct):
     """Keys of a plan in order, with their values; `next` is the `after` of the following page, null at the end."""
 
     plan_id: str
@@ -157,7 +187,7 @@ class EntryPage(msgspec.Struct, rename="camel"):
     next: str | None
 
 
-class KeyPage(msgspec.Struct, rename="camel"):
+class KeyPage(msgspec.Struct):
     """Keys of a plan in order, without their values; `revision` is the one asked for, else that of the plan."""
 
     plan_id: str
@@ -173,7 +203,7 @@ class PastEntry(msgspec.Struct):
     value: msgspec.Raw
 
 
-class PastPage(msgspec.Struct, rename="camel"):
+class PastPage(msgspec.Struct):
     """Keys of a plan in order, with their values as they were after revision `at` of it.
 
     A page may be short, or empty, though `next` tells that there is more: what has come since is left out of it.
@@ -185,7 +215,7 @@ class PastPage(msgspec.Struct, rename="camel"):
     next: str | None
 
 
-class Entries(msgspec.Struct, rename="camel"):
+class Entries(msgspec.Struct):
     """Those of the asked keys that exist."""
 
     plan_id: str
@@ -200,7 +230,7 @@ class PlanPage(msgspec.Struct):
     next: str | None
 
 
-class ChangePage(msgspec.Struct, rename="camel"):
+class ChangePage(msgspec.Struct):
     """Rows of a plan's history from behind a revision; the oldest kept is that after `horizon`."""
 
     plan_id: str
@@ -210,7 +240,7 @@ class ChangePage(msgspec.Struct, rename="camel"):
     next: int | None
 
 
-class ActionPage(msgspec.Struct, rename="camel"):
+class ActionPage(msgspec.Struct):
     """Actions of a plan in order."""
 
     plan_id: str

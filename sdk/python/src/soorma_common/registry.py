@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -45,7 +46,7 @@ JsonSchema: TypeAlias = Annotated[Any, msgspec.Meta(extra_json_schema={"type": [
 Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_VERSION)]
 
 
-class Capability(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unknown_fields=True):
+class Capability(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Something an agent can do. Its schemas are JSON Schemas (draft 2020-12) of what goes in and comes out.
 
     In Python a pydantic model, dataclass or msgspec struct may stand for its schema.
@@ -57,7 +58,7 @@ class Capability(msgspec.Struct, rename="camel", omit_defaults=True, forbid_unkn
     output_schema: JsonSchema = None
 
 
-class Announcement(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+class Announcement(msgspec.Struct, forbid_unknown_fields=True):
     """What an instance says of its agent; it counts as alive for `ttl` seconds after it was last heard of."""
 
     description: Description = ""
@@ -69,17 +70,17 @@ class Announcement(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     ttl: Annotated[float, msgspec.Meta(ge=SHORTEST_TTL, le=LONGEST_TTL)] = TTL_SECONDS
 
 
-class InstanceInfo(msgspec.Struct, rename="camel"):
+class InstanceInfo(msgspec.Struct, frozen=True):
     """A running process of an agent; it is gone at `expires_at` unless it is heard of before."""
 
     instance: str
-    announced_at: str
-    heard_at: str
-    expires_at: str
+    announced_at: datetime
+    heard_at: datetime
+    expires_at: datetime
     ttl: float
 
 
-class AgentInfo(msgspec.Struct, rename="camel"):
+class AgentInfo(msgspec.Struct, frozen=True):
     """An agent as its latest announcement describes it; `tenant_id` is null where it serves all tenants."""
 
     name: str
@@ -88,8 +89,12 @@ class AgentInfo(msgspec.Struct, rename="camel"):
     capabilities: list[Capability]
     events_consumed: list[str]
     events_produced: list[str]
-    announced_at: str
+    announced_at: datetime
     instances: list[InstanceInfo]
+
+    def capability(self, name: str) -> Capability | None:
+        """Its capability of that name, None if it has none."""
+        return next((one for one in self.capabilities if one.name == name), None)
 
 
 class AgentPage(msgspec.Struct):
@@ -134,7 +139,7 @@ class DefinitionBody(msgspec.Struct, forbid_unknown_fields=True):
     check: Mode | None = None
 
 
-class EventInfo(msgspec.Struct, rename="camel"):
+class EventInfo(msgspec.Struct, frozen=True):
     """A version of an event type, and which versions there are; `tenant_id` is null where it counts for all tenants."""
 
     type: str
@@ -144,7 +149,7 @@ class EventInfo(msgspec.Struct, rename="camel"):
     description: str
     schema: Any
     check: Mode | None
-    defined_at: str
+    defined_at: datetime
     versions: list[int]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, TypeAlias
 
@@ -20,6 +20,7 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 FIRST_TIME, LAST_TIME = "1970-01-01T00:00:00Z", "9999-12-30T23:59:59Z"
 """The times that can be asked for: a day before the last one there is, it is a time in all time zones."""
 LONGEST_TIMEOUT = 10 * 365 * 86_400.0
+_EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, without the price of a time zone object
 
 
@@ -44,6 +45,11 @@ def check_timeout(name: str, seconds: float | timedelta | None) -> float | None:
     raise InvalidRequest(
         f"{name} is a number of seconds up to {LONGEST_TIMEOUT:.0f} (10 years), or None: for ever, not {told}"
     )
+
+
+def time_of(time: int) -> datetime:
+    """A time in ms as a time in UTC."""
+    return _EPOCH_UTC + timedelta(milliseconds=time)
 
 
 def rfc3339(time: int) -> str:

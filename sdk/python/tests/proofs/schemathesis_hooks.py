@@ -113,7 +113,7 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
 def _is_what_was_deleted(case_id: str, response: Any) -> bool:
     """And not another's, nor what all tenants have, which shows again behind a tenant's own, nor written since."""
     scope, told = _scopes[case_id], _told(response)
-    is_shared = scope[0] is not None and told.get("tenantId", scope[0]) is None
+    is_shared = scope[0] is not None and told.get("tenant_id", scope[0]) is None
     is_later = told.get("revision", 0) > _revisions[case_id]
     return _belong_together(scope, _scope_of(response.request)) and not is_shared and not is_later
 

@@ -117,7 +117,7 @@ async def check_histories(memory: MemoryClient, script: Script) -> None:
 def nothing_waits(platform: PlatformProcess) -> bool:
     """Whether each group has handled all; nobody may have given up."""
     raw = Raw(platform.events_url, DEFAULT_TENANT, DEFAULT_USER)
-    assert raw("GET", "/v1/events/dead-letters").json["deadLetters"] == []
+    assert raw("GET", "/v1/events/dead-letters").json["dead_letters"] == []
     groups = raw("GET", "/v1/events/groups").json["groups"]
     assert {group["name"] for group in groups} == {"planner", "worker", "collector"}
-    return all(group["waiting"] == group["ready"] == group["inHand"] == 0 for group in groups)
+    return all(group["waiting"] == group["ready"] == group["in_hand"] == 0 for group in groups)

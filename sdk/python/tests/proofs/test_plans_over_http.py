@@ -243,7 +243,7 @@ class PlansOverHttp(RuleBasedStateMachine):
     def _see_many(self, plan: str, _: str, data: st.DataObject) -> None:
         now, keys = self.plans[plan], data.draw(st.lists(NAMES, max_size=3))
         told = self.memory("POST", f"/v1/memory/many/{quoted(plan)}", {"keys": keys}).json
-        assert (told["planId"], told["revision"]) == (plan, now.revision)
+        assert (told["plan_id"], told["revision"]) == (plan, now.revision)
         values = {key: (entry["value"], entry["revision"]) for key, entry in told["entries"].items()}
         assert values == {key: (now.keys[key].value, now.keys[key].revision) for key in keys if key in now.keys}
 
@@ -282,7 +282,9 @@ class PlansOverHttp(RuleBasedStateMachine):
 
     def _see_plans(self, *_: Any) -> None:
         told = self.memory("GET", "/v1/memory/working").json["plans"]
-        assert {one["planId"]: (one["revision"], one["keys"], one["actions"], "expiresAt" in one) for one in told} == {
+        assert {
+            one["plan_id"]: (one["revision"], one["keys"], one["actions"], "expires_at" in one) for one in told
+        } == {
             name: (plan.revision, len(plan.keys), len(plan.actions), plan.expires_at is not None)
             for name, plan in self.plans.items()
             if plan.is_listed
@@ -303,7 +305,7 @@ class PlansOverHttp(RuleBasedStateMachine):
         after: str | None = ""
         while after is not None:
             page = self.memory("GET", f"{path_of(plan)}?{query(limit=2, after=after)}").json
-            assert (page["planId"], page["revision"]) == (plan, self.plans[plan].revision)
+            assert (page["plan_id"], page["revision"]) == (plan, self.plans[plan].revision)
             assert len(page["entries"]) <= 2
             yield from page["entries"]
             after = page["next"]
@@ -313,7 +315,7 @@ class PlansOverHttp(RuleBasedStateMachine):
         for key, entry in entries.items():
             assert self.entries.setdefault((plan, key), entry["id"]) == entry["id"]
         in_order = sorted(entries.values(), key=lambda entry: entry["revision"])
-        times = [datetime.fromisoformat(entry["updatedAt"]) for entry in in_order]
+        times = [datetime.fromisoformat(entry["updated_at"]) for entry in in_order]
         assert times == sorted(times)
 
 

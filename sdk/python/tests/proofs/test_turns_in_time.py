@@ -64,7 +64,7 @@ async def test_handlers_of_one_key_take_little_longer_than_one_after_the_other(
             rounds = await measure(lambda: _add(context), TURNS_WITHIN * ideal)
             commits = HANDLERS * len(rounds)
         runs = sum(agent.lines.count("runs") for agent in agents)
-        letters = Raw(platform.events_url)("GET", f"/v1/events/dead-letters?group={name}").json["deadLetters"]
+        letters = Raw(platform.events_url)("GET", f"/v1/events/dead-letters?group={name}").json["dead_letters"]
     took = min(rounds)
     assert took <= TURNS_WITHIN * ideal, f"{took / ideal:.2f} of the ideal"
     assert runs <= 2.5 * commits

@@ -88,13 +88,15 @@ async def letters(context: PlatformContext) -> list[dict[str, Any]]:
     scope = context.memory.scope()
     query = {"tenant_id": scope.tenant_id}
     found = await context.memory._caller.read("events", "/v1/events/dead-letters", scope, **query)
-    return list(found["deadLetters"])
+    return list(found["dead_letters"])
 
 
 async def waiting(context: PlatformContext) -> int:
     scope = context.memory.scope()
     found = await context.memory._caller.read("events", "/v1/events/groups", scope, tenant_id=scope.tenant_id)
-    return sum(group["waiting"] + group["inHand"] for group in found["groups"] if group["tenantId"] == scope.tenant_id)
+    return sum(
+        group["waiting"] + group["in_hand"] for group in found["groups"] if group["tenant_id"] == scope.tenant_id
+    )
 
 
 @pytest.mark.behaviour("retries.one-culprit", "retries.max-deaths", "deadletters.numbers")

@@ -24,7 +24,7 @@ from soorma import (
 
 def dead_letters(running: PlatformProcess, agent: Agent) -> list[Any]:
     path = f"/v1/events/dead-letters?group={agent.name}&tenant_id={agent.tenant_id}"
-    found: list[Any] = Raw(running.events_url)("GET", path).json["deadLetters"]
+    found: list[Any] = Raw(running.events_url)("GET", path).json["dead_letters"]
     return found
 
 
@@ -56,7 +56,7 @@ async def test_retries_back_off_and_end_in_a_dead_letter(
     assert notice.data == {**expected, "failures": 3, "deaths": 0, "reason": "ValueError: no good"}
     assert (notice.plan_id, notice.session_id, notice.parent_event_id) == ("p", "s", event_id)
     letter = dead_letters(running, agent)[0]
-    assert (letter["attempts"], letter["reason"], letter["eventId"]) == (3, "ValueError: no good", event_id)
+    assert (letter["attempts"], letter["reason"], letter["event_id"]) == (3, "ValueError: no good", event_id)
     assert letter["event"]["data"] == {"n": 1}
     assert await context.memory.list_keys("p") == []
     failures = [record.getMessage() for record in caplog.records if "failed" in record.getMessage()]

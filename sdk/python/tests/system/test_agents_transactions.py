@@ -241,7 +241,7 @@ async def test_conflicts_without_end_count_as_attempts(
     async with agent:
         await context.bus.publish("a", "business-facts")
         path = f"/v1/events/dead-letters?group={agent.name}"
-        letters = await eventually(lambda: Raw(running.events_url)("GET", path).json["deadLetters"])
+        letters = await eventually(lambda: Raw(running.events_url)("GET", path).json["dead_letters"])
     assert runs == [1] * 11 + [2] * 11
     assert "Conflict" in letters[0]["reason"]
     assert await state.has("never") is False

@@ -86,7 +86,7 @@ async def test_a_subscription_is_ended_by_hand(
         missing = soorma(running, tenant, "events", "unsubscribe", agent.name, "b", "--yes", exits=Exit.NOT_FOUND)
         assert "no subscription to 'b'" in missing.stderr
         path = f"/v1/events/dead-letters?tenant_id={tenant}"
-        (letter,) = Raw(running.events_url)("GET", path).json["deadLetters"]
+        (letter,) = Raw(running.events_url)("GET", path).json["dead_letters"]
         assert letter["reason"] == "the subscription was ended by hand"
         replayed = Raw(running.events_url)("POST", f"/v1/events/dead-letters/{letter['id']}/replay?tenant_id={tenant}")
         assert replayed.status == 409

@@ -639,7 +639,7 @@ def test_an_agent_of_which_nothing_is_heard(monkeypatch: pytest.MonkeyPatch, sce
 
     def announced(*ages: float) -> list[Finding]:
         instances = [
-            {"instance": f"i{at}", "heardAt": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(), "ttl": 30.0}
+            {"instance": f"i{at}", "heard_at": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(), "ttl": 30.0}
             for at, age in enumerate(ages)
         ]
         told = Response("http://localhost:1", {"agents": [{"name": "counter", "instances": instances}]}, 200)

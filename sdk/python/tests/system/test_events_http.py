@@ -337,9 +337,9 @@ async def test_the_header_says_whose_groups_and_dead_letters_are_meant(running: 
     letters, other = "/v1/events/dead-letters", Raw(events.url, unique("tenant"))
     async with agent:
         events("POST", PUBLISH, event(type="refused"))
-        (letter,) = await eventually(lambda: events("GET", letters).json["deadLetters"])
+        (letter,) = await eventually(lambda: events("GET", letters).json["dead_letters"])
         assert letter["group"] == agent.name
-        assert other("GET", letters).json["deadLetters"] == []
+        assert other("GET", letters).json["dead_letters"] == []
         for raw, sees in ((events, True), (other, False), (Raw(events.url), True)):
             groups = raw("GET", "/v1/events/groups").json["groups"]
             assert (agent.name in [group["name"] for group in groups]) is sees
@@ -397,17 +397,17 @@ async def test_groups_tell_who_is_there_and_what_waits(running: PlatformProcess,
 
     async with agent:
         group = ours()
-        assert group["tenantId"] == tenant_id
-        assert (group["waiting"], group["ready"], group["inHand"], group["oldestAt"]) == (0, 0, 0, None)
+        assert group["tenant_id"] == tenant_id
+        assert (group["waiting"], group["ready"], group["in_hand"], group["oldest_at"]) == (0, 0, 0, None)
         assert [(one["type"], one["topic"], one["ordered"]) for one in group["subscriptions"]] == [
             ("a", "business-facts", True)
         ]
-        assert [(one["instance"], one["maxConcurrency"]) for one in group["replicas"]] == [(agent.instance, 3)]
+        assert [(one["instance"], one["max_concurrency"]) for one in group["replicas"]] == [(agent.instance, 3)]
     for plan in ("p", "p", "q"):
         events("POST", PUBLISH, event(plan_id=plan))
     group = await eventually(lambda: None if ours()["replicas"] else ours())
-    assert (group["waiting"], group["ready"], group["inHand"]) == (3, 2, 0)
-    assert group["oldestAt"] is not None
+    assert (group["waiting"], group["ready"], group["in_hand"]) == (3, 2, 0)
+    assert group["oldest_at"] is not None
     other = Raw(events.url)("GET", f"/v1/events/groups?tenant_id={unique('tenant')}").json["groups"]
     assert agent.name not in [group["name"] for group in other]
 
@@ -424,15 +424,15 @@ async def test_dead_letters_have_pages(running: PlatformProcess, events: Raw) ->
     path = f"/v1/events/dead-letters?tenant_id={tenant_id}"
     async with agent:
         events("POST", PUBLISH, [event(type="refused", data=n, plan_id="p") for n in range(5)])
-        await eventually(lambda: len(events("GET", path).json["deadLetters"]) == 5)
+        await eventually(lambda: len(events("GET", path).json["dead_letters"]) == 5)
     page = events("GET", path + "&limit=3").json
     rest = events("GET", f"{path}&limit=3&after={page['next']}").json
-    letters = page["deadLetters"] + rest["deadLetters"]
+    letters = page["dead_letters"] + rest["dead_letters"]
     assert sorted(letter["reason"] for letter in letters) == [f"because {n}" for n in range(5)]
-    assert rest["next"] is None or events("GET", f"{path}&after={rest['next']}").json["deadLetters"] == []
+    assert rest["next"] is None or events("GET", f"{path}&after={rest['next']}").json["dead_letters"] == []
     letter = letters[0]
-    assert (letter["group"], letter["type"], letter["planId"], letter["attempts"]) == (agent.name, "refused", "p", 1)
-    assert events("GET", path + "&group=other").json["deadLetters"] == []
+    assert (letter["group"], letter["type"], letter["plan_id"], letter["attempts"]) == (agent.name, "refused", "p", 1)
+    assert events("GET", path + "&group=other").json["dead_letters"] == []
     for number in (letter["id"], "x", "%C2%B2", "9" * 30, "-1"):
         refused = Raw(events.url)("POST", f"/v1/events/dead-letters/{number}/replay?tenant_id={unique('tenant')}")
         assert (refused.status, refused.code) == (404, "not_found"), number

@@ -115,7 +115,7 @@ def waiting(platform: PlatformProcess) -> int:
 
 
 def letters(platform: PlatformProcess, group: str) -> list[Any]:
-    return list(Raw(platform.events_url)("GET", f"/v1/events/dead-letters?group={group}").json["deadLetters"])
+    return list(Raw(platform.events_url)("GET", f"/v1/events/dead-letters?group={group}").json["dead_letters"])
 
 
 @pytest.mark.behaviour("handlers.turns")

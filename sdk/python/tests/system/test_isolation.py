@@ -155,9 +155,9 @@ async def test_agents_of_one_name_in_two_tenants_share_nothing(running: Platform
     raw = Raw(running.events_url)
     for tenant_id, letters in zip(tenants, (1, 0), strict=True):
         path = f"/v1/events/dead-letters?group={name}&tenant_id={tenant_id}"
-        assert len(raw("GET", path).json["deadLetters"]) == letters
+        assert len(raw("GET", path).json["dead_letters"]) == letters
         groups = raw("GET", f"/v1/events/groups?tenant_id={tenant_id}").json["groups"]
-        assert [group["tenantId"] for group in groups if group["name"] == name] == [tenant_id]
+        assert [group["tenant_id"] for group in groups if group["name"] == name] == [tenant_id]
 
 
 @pytest.mark.behaviour("tenants.confined", "groups.start-order")

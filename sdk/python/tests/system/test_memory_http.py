@@ -208,19 +208,19 @@ def test_the_plans_of_a_user_have_pages(memory: Raw) -> None:
         memory("PUT", path_of(plan_id, "k"), {"value": "four"})
     first = memory("GET", "/v1/memory/working?limit=3").json
     rest = memory("GET", f"/v1/memory/working?limit=3&after={first['next']}").json
-    assert [plan["planId"] for plan in first["plans"] + rest["plans"]] == plans
+    assert [plan["plan_id"] for plan in first["plans"] + rest["plans"]] == plans
     assert rest["next"] is None
     told = first["plans"][0]
-    assert (told["revision"], told["keys"], told["actions"], told["sizeBytes"]) == (1, 1, 0, 7)
+    assert (told["revision"], told["keys"], told["actions"], told["size_bytes"]) == (1, 1, 0, 7)
     memory("DELETE", path_of(plans[0]))
-    assert [plan["planId"] for plan in memory("GET", "/v1/memory/working").json["plans"]] == plans[1:]
+    assert [plan["plan_id"] for plan in memory("GET", "/v1/memory/working").json["plans"]] == plans[1:]
 
 
 @pytest.mark.behaviour("memory.many")
 def test_many_keys_at_once(memory: Raw, plan: str) -> None:
     commit(memory, part(plan, *({"op": "set", "key": key, "value": key} for key in "abc")))
     answer = memory("POST", f"/v1/memory/many/{plan}", {"keys": ["c", "a", "nothing"]}).json
-    assert answer["planId"] == plan
+    assert answer["plan_id"] == plan
     assert answer["revision"] == 1
     assert {key: entry["value"] for key, entry in answer["entries"].items()} == {"a": "a", "c": "c"}
 

@@ -282,7 +282,7 @@ def test_the_limits_name_themselves_and_change_nothing(memory: Raw, plan: str) -
         assert answer.json["actual"] > maximum
         assert limit in answer.json["detail"]
     assert memory("GET", path_of(plan) + "?values=false").json == {
-        "planId": plan, "revision": 1, "keys": ["k"], "next": None
+        "plan_id": plan, "revision": 1, "keys": ["k"], "next": None
     }  # fmt: skip
 
 

@@ -255,7 +255,7 @@ async def test_retries_and_dead_letters(
         await context.bus.publish("a", "business-facts", "secret", plan_id="p")
         await context.bus.publish("b", "business-facts", "secret", plan_id="q")
         await eventually(lambda: counted() == (2, 2, 2))
-        letters = Raw(running.events_url)("GET", f"/v1/events/dead-letters?group={agent.name}").json["deadLetters"]
+        letters = Raw(running.events_url)("GET", f"/v1/events/dead-letters?group={agent.name}").json["dead_letters"]
         await agent.stop()
     assert Raw(running.events_url)("POST", f"/v1/events/dead-letters/{letters[0]['id']}/replay").status == 200
     assert counted() == (2, 2, 1)

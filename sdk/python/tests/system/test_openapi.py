@@ -67,6 +67,21 @@ def test_each_operation_says_what_it_does_and_how_it_can_end(document: Any) -> N
         assert ("415" in operation["responses"]) == ("requestBody" in operation), path
 
 
+IN_CAMEL_CASE = {"KeyEntry", "ValueAt"}
+"""What PUT and GET of one key respond with."""
+
+
+@pytest.mark.behaviour("http.names")
+def test_names_are_in_snake_case_but_for_the_responses_of_one_key(document: Any) -> None:
+    schemas: dict[str, Any] = document["components"]["schemas"]
+    names = {(schema, name) for schema, one in schemas.items() for name in one.get("properties", ())}
+    names |= {("query", one["name"]) for _, _, found in operations(document) for one in found.get("parameters", ())
+              if one.get("in") == "query"}  # fmt: skip
+    assert len(names) > 5
+    assert {schema for schema, name in names if not name.replace("_", "").islower()} == IN_CAMEL_CASE & schemas.keys()
+    assert not {(schema, name) for schema, name in names if schema in IN_CAMEL_CASE and "_" in name}
+
+
 @pytest.mark.behaviour("api.openapi")
 def test_problems_name_their_codes(document: Any) -> None:
     for _, path, operation in operations(document):

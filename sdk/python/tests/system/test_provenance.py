@@ -64,7 +64,7 @@ async def delivered(running: PlatformProcess, handler: Handler, tenant: str) -> 
 
 def cause(change: dict[str, Any]) -> tuple[str | None, ...]:
     """Who made a change, where, and because of what."""
-    return tuple(change.get(name) for name in ("actor", "instance", "eventId", "correlationId", "traceId"))
+    return tuple(change.get(name) for name in ("actor", "instance", "event_id", "correlation_id", "trace_id"))
 
 
 @pytest.mark.behaviour("security.provenance", "history.who")

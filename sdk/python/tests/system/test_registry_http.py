@@ -16,7 +16,7 @@ import pytest
 from platform_process import PlatformProcess
 from running import Answer, Raw, platform_in, unique
 
-SUM = {"name": "sum", "description": "Adds up.", "inputSchema": {"type": "array", "items": {"type": "number"}}}
+SUM = {"name": "sum", "description": "Adds up.", "input_schema": {"type": "array", "items": {"type": "number"}}}
 ORDER = {
     "type": "object",
     "properties": {
@@ -75,18 +75,18 @@ def test_an_agent_announces_itself_and_is_found(registry: Registry) -> None:
         "adder",
         description="It adds.",
         capabilities=["count", SUM],
-        eventsConsumed=["add.requested"],
-        eventsProduced=["add.done"],
+        events_consumed=["add.requested"],
+        events_produced=["add.done"],
         ttl=60,
     )
     assert made.status == 200
     agent = registry.call("GET", "/v1/registry/agents/adder").json
     assert agent == made.json == registry.call("GET", "/v1/registry/agents").json["agents"][0]
-    assert agent["tenantId"] == registry.tenant
+    assert agent["tenant_id"] == registry.tenant
     assert agent["capabilities"] == [{"name": "count"}, SUM]
     (instance,) = agent["instances"]
     assert (instance["instance"], instance["ttl"]) == ("i1", 60)
-    assert instance["announcedAt"] == instance["heardAt"] < instance["expiresAt"]
+    assert instance["announced_at"] == instance["heard_at"] < instance["expires_at"]
     assert registry.names(name="adder", capability="sum", consumes="add.requested", produces="add.done") == ["adder"]
     assert registry.names(capability="sum", consumes="other") == []
 
@@ -95,7 +95,7 @@ def test_an_agent_announces_itself_and_is_found(registry: Registry) -> None:
 def test_an_empty_announcement_is_enough(registry: Registry) -> None:
     assert registry.announce("a").status == 200
     agent = registry.call("GET", "/v1/registry/agents/a").json
-    assert (agent["description"], agent["capabilities"], agent["eventsConsumed"]) == ("", [], [])
+    assert (agent["description"], agent["capabilities"], agent["events_consumed"]) == ("", [], [])
     assert agent["instances"][0]["ttl"] == 30
 
 
@@ -118,7 +118,7 @@ def test_a_heartbeat_prolongs_and_after_the_end_it_is_404(registry: Registry) ->
     before = registry.call("GET", "/v1/registry/agents/a").json["instances"][0]
     heard = registry.call("POST", beat)
     assert heard.status == 200
-    assert heard.json["expiresAt"] >= before["expiresAt"]
+    assert heard.json["expires_at"] >= before["expires_at"]
     deadline = time.monotonic() + 15
     while registry.names():
         assert time.monotonic() < deadline, "it does not expire"
@@ -144,7 +144,7 @@ def test_deregistration_is_at_once_and_can_be_repeated(registry: Registry) -> No
 @pytest.mark.behaviour("topics.names")
 @pytest.mark.parametrize("name", ["a b", "a/b", "a%2Fb", "ключ", "?q=1#f", "x" * 255, "\n"])
 def test_names_are_any_text(registry: Registry, name: str) -> None:
-    assert registry.announce(name, name, capabilities=[name], eventsProduced=[name]).status == 200
+    assert registry.announce(name, name, capabilities=[name], events_produced=[name]).status == 200
     assert registry.names(name=name, capability=name, produces=name) == [name]
     assert registry.call("GET", f"/v1/registry/agents/{quote(name, safe='')}").json["name"] == name
     assert registry.define(name, {"type": "object"}).json["type"] == name
@@ -159,13 +159,13 @@ def test_names_are_any_text(registry: Registry, name: str) -> None:
         ({"capabilities": ["a", "a"]}, "invalid_request"),
         ({"capabilities": ["a", {"name": "a"}]}, "invalid_request"),
         ({"capabilities": [{"name": "a", "other": 1}]}, "invalid_request"),
-        ({"capabilities": [{"name": "a", "inputSchema": {"type": "nope"}}]}, "invalid_value"),
-        ({"capabilities": [{"name": "a", "outputSchema": []}]}, "invalid_value"),
-        ({"capabilities": [{"name": "a", "inputSchema": {"title": "x" * 65_536}}]}, "limit_exceeded"),
+        ({"capabilities": [{"name": "a", "input_schema": {"type": "nope"}}]}, "invalid_value"),
+        ({"capabilities": [{"name": "a", "output_schema": []}]}, "invalid_value"),
+        ({"capabilities": [{"name": "a", "input_schema": {"title": "x" * 65_536}}]}, "limit_exceeded"),
         ({"capabilities": [f"c{number}" for number in range(101)]}, "limit_exceeded"),
-        ({"eventsConsumed": ["x", "x"]}, "invalid_request"),
-        ({"eventsProduced": [".."]}, "invalid_name"),
-        ({"eventsProduced": [f"e{number}" for number in range(1001)]}, "limit_exceeded"),
+        ({"events_consumed": ["x", "x"]}, "invalid_request"),
+        ({"events_produced": [".."]}, "invalid_name"),
+        ({"events_produced": [f"e{number}" for number in range(1001)]}, "limit_exceeded"),
         ({"description": "x" * 4001}, "limit_exceeded"),
         ({"ttl": 0}, "invalid_request"),
         ({"ttl": 1e9}, "invalid_request"),
@@ -182,7 +182,7 @@ def test_an_announcement_that_is_off_is_refused(registry: Registry, body: Any, c
 
 @pytest.mark.behaviour("registry.refused")
 def test_an_announcement_is_bounded_as_a_whole(registry: Registry) -> None:
-    large = [{"name": f"c{number}", "inputSchema": {"title": "x" * 60_000}} for number in range(5)]
+    large = [{"name": f"c{number}", "input_schema": {"title": "x" * 60_000}} for number in range(5)]
     refused = registry.announce("a", capabilities=large)
     assert (refused.code, refused.json["limit"]) == ("limit_exceeded", "announcement_bytes")
 
@@ -203,7 +203,7 @@ def test_a_read_says_for_whom(registry: Registry) -> None:
 
 @pytest.mark.behaviour("registry.tenants")
 def test_a_tenant_sees_nothing_of_another(registry: Registry, stranger: Registry) -> None:
-    registry.announce("mine", capabilities=["c"], eventsConsumed=["x"])
+    registry.announce("mine", capabilities=["c"], events_consumed=["x"])
     registry.define("mine.made", {"type": "object"})
     assert stranger.names() == stranger.names(name="mine") == stranger.names(capability="c") == []
     assert stranger.call("GET", "/v1/registry/agents/mine").status == 404
@@ -224,7 +224,7 @@ def test_who_serves_all_tenants_is_seen_by_each_and_changed_by_none(registry: Re
     registry.announce(name, for_all=True)
     for one in (registry, stranger):
         assert one.names(name=name) == [name]
-        assert one.call("GET", f"/v1/registry/agents/{name}").json["tenantId"] is None
+        assert one.call("GET", f"/v1/registry/agents/{name}").json["tenant_id"] is None
         assert one.call("DELETE", f"/v1/registry/agents/{name}/instances/i1").json == {"deleted": False}
         assert one.call("POST", f"/v1/registry/agents/{name}/instances/i1/heartbeat").status == 404
     assert registry.for_all("POST", f"/v1/registry/agents/{name}/instances/i1/heartbeat").status == 200
@@ -237,7 +237,7 @@ def test_a_definition_for_all_counts_until_a_tenant_has_its_own(registry: Regist
     kind = unique("type")
     path = f"/v1/registry/events/{kind}/versions/1"
     body = {"topic": "business-facts", "schema": {"type": "object"}}
-    assert registry.for_all("PUT", path, body).json["tenantId"] is None
+    assert registry.for_all("PUT", path, body).json["tenant_id"] is None
     assert registry.publish(kind, 1).code == stranger.publish(kind, 1).code == "invalid_payload"
     registry.define(kind, {"type": "integer"})
     assert registry.publish(kind, 1).status == 200
@@ -353,7 +353,7 @@ def test_no_schema_is_fetched_from_anywhere(registry: Registry, tmp_path: Path) 
             {"$defs": {"a": {"$id": url, "$ref": "other.json"}}, "properties": {"a": {"$ref": "#/$defs/a"}}},
         ):
             assert registry.define("x", schema).code == "invalid_value", schema
-            refused = registry.announce("a", capabilities=[{"name": "c", "inputSchema": schema}])
+            refused = registry.announce("a", capabilities=[{"name": "c", "input_schema": schema}])
             assert refused.code == "invalid_value", schema
     assert heard == []
 

@@ -13,10 +13,6 @@ from soorma_common.errors import SoormaError
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path for folder in ("src", "tests") for path in (ROOT / folder).rglob("*.py"))
 TWICE = {
-    **dict.fromkeys(
-        ("Action", "AgentInfo", "Change", "EventInfo", "InstanceInfo", "PlanInfo"),
-        "the SDK is to decode the struct of the contract instead of a copy of it",
-    ),
     "Keeper": "two of the SDK: one of the command's processes, one of places that are held",
     "Platform": "the command's is its connection to a platform, and is to be called that",
 }

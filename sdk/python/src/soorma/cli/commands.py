@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, NamedTuple
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
@@ -43,6 +44,19 @@ HOMES = {
         "soorma.cli.completion", "Print the script with which your shell completes commands, options and choices."
     ),
 }
+
+
+def command_group(name: str | None = None) -> typer.Typer:
+    """A group of commands; one without a name is that of the group that takes it up, or holds a single command."""
+    return typer.Typer(
+        name=name,
+        help=None if name is None else HOMES[name].help,
+        epilog=None if name is None else "Exit codes are listed by: soorma dev --help",
+        no_args_is_help=name is not None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
 
 
 class Commands(TyperGroup):

@@ -15,8 +15,9 @@ from typer._completion_classes import completion_init  # the library has no publ
 from typer._completion_shared import get_completion_script  # option would install into a user's files
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 VARIABLE = "_SOORMA_COMPLETE"
 """Set by the scripts when a shell asks what could come next."""

@@ -14,6 +14,8 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
+import msgspec
+
 from soorma.cli import output
 from soorma.cli.exits import CommandError, Exit, exit_of
 from soorma_common.errors import SoormaError
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from soorma.transport.calls import Caller
 
 T = TypeVar("T")
+_page = msgspec.json.Decoder(dict[str, Any])
 
 PATIENCE_SECONDS = "3"
 """A person waits for the command, so that it gives an outage less time than an agent does."""
@@ -77,13 +80,11 @@ class Platform:
         return decode(await self._caller.call(service, "DELETE", path, scope=self.scope, query=query))
 
     async def whole(self, service: Service, path: str, rows: str, **query: Any) -> dict[str, Any]:
-        """The answer to a GET of all pages as one: its first page's facts with the `rows` of all."""
-        first = page = await self.read(service, path, **query)
-        while page["next"] is not None:
-            page = await self.read(service, path, **{**query, "after": page["next"]})
-            first[rows] += page[rows]
-        del first["next"]
-        return dict(first)
+        """The answer to a GET of all pages as one: the facts of its first page with the `rows` of all."""
+        pages = [page async for page in self._caller.pages(service, path, self.scope, _page, **query)]
+        found = {**pages[0], rows: [row for page in pages for row in page[rows]]}
+        del found["next"]
+        return found
 
     async def follow(self, service: Service, path: str, **query: Any) -> AsyncGenerator[tuple[int, bytes], None]:
         """Follows a stream with its positions, until Ctrl+C: none is lost or told twice when it reconnects."""

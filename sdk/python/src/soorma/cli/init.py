@@ -20,11 +20,12 @@ from typing import Annotated
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json
 from soorma_common.terminal import plain
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 LONGEST_NAME = 60
 NAME = re.compile(r"[a-z]([a-z0-9]|[-_.](?=[a-z0-9]))*")

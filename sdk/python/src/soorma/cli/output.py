@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,13 +23,6 @@ MOST_ROWS = 100
 GAP = 2
 SHORTEST_CUT = 12
 """A text is not cut to less than that."""
-
-_OPAQUE = {
-    *("value", "argument", "data", "result", "before", "after"),
-    *("event", "schema", "inputSchema", "outputSchema"),
-}
-"""Fields whose content is the user's, or an event as it is: no name in it is ours to change."""
-
 
 # --- Lines -----------------------------------------------------------------------------------
 
@@ -86,13 +78,13 @@ def say_encoded(text: bytes) -> None:
 
 
 def say_json(content: Any) -> None:
-    """Prints the one JSON document of a command, whose own names are in snake_case."""
-    say_encoded(_encoded(_snake(content), indent=2))
+    """Prints the one JSON document of a command."""
+    say_encoded(_encoded(content, indent=2))
 
 
 def say_json_line(content: Any) -> None:
     """Prints a line of JSON, for one of many documents."""
-    say_encoded(_encoded(_snake(content)))
+    say_encoded(_encoded(content))
 
 
 def say_json_value(value: Any) -> None:
@@ -110,19 +102,6 @@ def _encoded(content: Any, indent: int | None = None) -> bytes:
 
     encoded = msgspec.json.encode(content)
     return encoded if indent is None else msgspec.json.format(encoded, indent=indent)
-
-
-def _snake(content: Any) -> Any:
-    """The content with our own names in snake_case, as events have them, whatever the services call them."""
-    if isinstance(content, list):
-        return [_snake(one) for one in content]
-    if not isinstance(content, dict):
-        return content
-    return {_snake_name(name): value if name in _OPAQUE else _snake(value) for name, value in content.items()}
-
-
-def _snake_name(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])[A-Z]", lambda found: f"_{found[0].lower()}", name)
 
 
 # --- Tables ----------------------------------------------------------------------------------

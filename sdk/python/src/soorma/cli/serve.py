@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from soorma.cli.commands import command_group
 from soorma.cli.dev import services
 from soorma.cli.exits import CommandError, Exit
 from soorma_common.errors import SoormaError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 _HELP = """Run the services in the foreground, until SIGINT or SIGTERM, for a supervisor such as systemd.
 

@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma_common import __version__
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 
 @app.command(help="Show the version, the Python and where it is installed.")

@@ -8,17 +8,22 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from soorma.awaits import awaited
 from soorma.config import ClientConfig
 from soorma.local import shown
 from soorma.memory.endings import cancellation, completion, failure
-from soorma.memory.models import Action, Change, PlanInfo, PlanState, plan_info_of
+from soorma.memory.models import PlanState
 from soorma.memory.plan import BoundPlan, check_ttl, raw
-from soorma.memory.plans import Plans, PlatformPlans
+from soorma.memory.plans import PAGE, Plans, PlatformPlans
 from soorma.transport.calls import Caller, caller_for
+from soorma_common.memory import Action, Change, PlanInfo, PlanPage
 from soorma_common.names import Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set
 from soorma_common.values import encode
+
+_plan_page = msgspec.json.Decoder(PlanPage)
 
 
 @awaited
@@ -202,13 +207,12 @@ class MemoryClient:
 
         `stalled`: only those that were reported as such and have not moved since.
         """
-        scope, after = self.scope(tenant_id, user_id), ""
-        wanted: dict[str, Any] = {"limit": 1000, "status": status, "stalled": "true" if stalled else None}
-        while after is not None:
-            page = await self._caller.read("memory", "/v1/memory/working", scope, after=after, **wanted)
-            for plan in page["plans"]:
-                yield plan_info_of(plan)
-            after = page["next"]
+        scope = self.scope(tenant_id, user_id)
+        wanted: dict[str, Any] = {"limit": PAGE, "status": status, "stalled": "true" if stalled else None}
+        async with aclosing(self._caller.pages("memory", "/v1/memory/working", scope, _plan_page, **wanted)) as pages:
+            async for page in pages:
+                for plan in page.plans:
+                    yield plan
 
     async def get_actions(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> list[Action]:
         """The plan's action history, in order."""

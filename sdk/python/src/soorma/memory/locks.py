@@ -13,9 +13,9 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from soorma.memory.keeper import LEASE_SECONDS, Found, Keeper
-from soorma.memory.models import Change
 from soorma.memory.plan import BoundPlan, check_ttl
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, SoormaError
+from soorma_common.memory import Change
 from soorma_common.operations import MOST_PLACES, Acquire, Release
 
 H = TypeVar("H", bound="Hold")

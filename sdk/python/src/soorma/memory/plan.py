@@ -12,22 +12,17 @@ from typing import Any
 import msgspec
 
 from soorma.config import ClientConfig
-from soorma.memory.models import (
-    Action,
-    Change,
-    PlanInfo,
-    PlanState,
-    action_of,
-    change_of,
-    plan_info_of,
-    plan_state_of,
-)
-from soorma.memory.plans import Applied, Plans, PlatformPlans, Stored
+from soorma.memory.models import PlanState, plan_state_of
+from soorma.memory.plans import PAGE, Applied, Plans, PlatformPlans, Stored
 from soorma.transport.calls import Caller, segment
 from soorma_common.errors import InvalidRequest, KeyMissing
 from soorma_common.json_text import decode
+from soorma_common.memory import Action, Change, ChangePage, CommitSeen, PlanInfo
 from soorma_common.names import Scope, check_name
 from soorma_common.operations import LONGEST_TTL, AnyOperation, Set
+
+_change_page = msgspec.json.Decoder(ChangePage)
+_commit_seen = msgspec.json.Decoder(CommitSeen)
 
 
 @dataclass(slots=True, eq=False)  # one is made for each call of a state: frozen takes twice as long
@@ -77,11 +72,11 @@ class BoundPlan:
 
     async def info(self) -> PlanInfo:
         """Returns status, revision, sizes and times; NotFound where there is nothing of the plan."""
-        return plan_info_of(await self.plans.plan(self.checked(), self.id))
+        return await self.plans.plan(self.checked(), self.id)
 
     async def actions(self) -> list[Action]:
         """Returns the action history, in order."""
-        return [action_of(row) for row in await self.plans.actions(self.checked(), self.id)]
+        return await self.plans.actions(self.checked(), self.id)
 
     # what it held
 
@@ -107,13 +102,8 @@ class BoundPlan:
     async def history(self, key: str | None, after: int | None) -> list[Change]:
         """Returns the committed changes since a revision (None: all that is kept), of one key or of all."""
         path, scope = f"/v1/memory/history/{segment(self.id)}", self.checked()
-        found: list[Change] = []
-        while True:
-            page = await self.caller.read("memory", path, scope, key=key, after=after, limit=1000)
-            found += [change_of(row) for row in page["changes"]]
-            after = page["next"]
-            if after is None:
-                return found
+        pages = self.caller.pages("memory", path, scope, _change_page, key=key, after=after, limit=PAGE)
+        return [change async for page in pages for change in page.changes]
 
     async def watch(self, after: int | None) -> AsyncGenerator[list[Change], None]:
         """Yields commits as they happen, from behind a revision (None: now); first an empty one, when it stands."""
@@ -124,7 +114,7 @@ class BoundPlan:
             if kind == "open":
                 yield []
             elif kind == "commit":
-                yield [change_of(row) for row in decode(data)["changes"]]
+                yield _commit_seen.decode(data).changes
 
     # what changes it
 

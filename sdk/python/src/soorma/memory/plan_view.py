@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
+from msgspec.structs import replace
+
 from soorma_common.delivery import PlanSnapshot
 from soorma_common.errors import InvalidRequest
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
-from soorma_common.memory import PlanCommit
+from soorma_common.memory import PlanCommit, PlanInfo
 from soorma_common.names import PlanStatus
 from soorma_common.operations import (
     AnyEnding,
@@ -163,31 +165,29 @@ class PlanView:
 
     # how far its life has come
 
-    def learn(self, row: dict[str, Any] | None) -> None:
+    def learn(self, row: PlanInfo | None) -> None:
         """Takes what the platform tells of the plan's status, None: nothing; what was learnt first stays."""
         if not (self.is_status_known or self.is_status_own):
-            self.status, self.is_status_known = "missing" if row is None else row.get("status", "active"), True
+            self.status, self.is_status_known = "missing" if row is None else row.status, True
 
     def look(self) -> None:
         """Relies on the plan's status from now on, unless it is its own."""
         if not self.is_status_own:
             self.relied_status = self.status
 
-    def told(self, row: dict[str, Any] | None) -> dict[str, Any]:
+    def told(self, row: PlanInfo | None) -> PlanInfo:
         """What the platform tells of the plan, with the status that the transaction gives it; NotFound: nothing."""
         if row is None and not self.operations:
             raise missing_plan(self.plan_id)
         if row is not None and not self.is_status_own:
             return row
-        now = datetime.now(UTC).isoformat()
-        new = {"planId": self.plan_id, "revision": 0, "keys": 0, "actions": 0, "sizeBytes": 0,
-               "createdAt": now, "updatedAt": now}  # fmt: skip
-        kept = {name: value for name, value in (row or new).items() if name not in ("endedAt", "result", "reason")}
+        now = datetime.now(UTC)
+        seen = row or PlanInfo(self.plan_id, 0, 0, 0, 0, now, now)
         if self.ending is None:
-            return {**kept, "status": "active"}
+            return replace(seen, status="active", ended_at=None, result=None, reason=None)
         outcome = decode(argument(self.ending) or "null")
-        name = "result" if isinstance(self.ending, Complete) else "reason"
-        return {**kept, "status": self.status, "endedAt": now, name: outcome}
+        result, reason = (outcome, None) if isinstance(self.ending, Complete) else (None, outcome)
+        return replace(seen, status=self.status, ended_at=now, result=result, reason=reason)
 
     # what it changes
 

@@ -11,12 +11,32 @@ import msgspec
 
 from soorma.transport.calls import Caller, segment
 from soorma_common.errors import KeyMissing
-from soorma_common.memory import Commit, Committed, PastPage, PlanCommit
+from soorma_common.memory import (
+    Action,
+    ActionPage,
+    Commit,
+    Committed,
+    Entries,
+    Entry,
+    KeyEntry,
+    KeyPage,
+    PastPage,
+    PlanCommit,
+    PlanInfo,
+)
 from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
+PAGE = 1_000
+"""Rows of a page: as many as a page may have."""
+
 _committed = msgspec.json.Decoder(Committed)
+_key_entry = msgspec.json.Decoder(KeyEntry)
+_entries = msgspec.json.Decoder(Entries)
+_key_page = msgspec.json.Decoder(KeyPage)
 _past_page = msgspec.json.Decoder(PastPage)
+_plan = msgspec.json.Decoder(PlanInfo)
+_action_page = msgspec.json.Decoder(ActionPage)
 
 
 @dataclass(frozen=True)
@@ -68,12 +88,12 @@ class Plans(Protocol):
         """All keys with that prefix, in order."""
         ...
 
-    async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
-        """The plan as the platform tells of it; NotFound where there is nothing of it."""
+    async def plan(self, scope: Scope, plan_id: str) -> PlanInfo:
+        """What the platform tells of the plan; NotFound where there is nothing of it."""
         ...
 
-    async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
-        """All actions in order, as the platform tells them; of an uncommitted one the name alone."""
+    async def actions(self, scope: Scope, plan_id: str) -> list[Action]:
+        """All actions in order; an uncommitted one has neither time nor revision."""
         ...
 
 
@@ -120,81 +140,47 @@ class PlatformPlans:
         if len(keys) == 1:
             try:
                 path = f"/v1/memory/working/{segment(plan_id)}/{segment(keys[0])}"
-                return {keys[0]: stored(await self._caller.call("memory", "GET", path, scope=scope))}
+                entry = await self._caller.get("memory", path, scope, _key_entry)
             except KeyMissing:
                 return {}
+            return {keys[0]: stored(entry)}
         found: dict[str, Stored] = {}
         for start in range(0, len(keys), 1000):
             body = msgspec.json.encode({"keys": keys[start : start + 1000]})
             path = f"/v1/memory/many/{segment(plan_id)}"
             answer = await self._caller.call("memory", "POST", path, scope=scope, body=body)
-            entries = msgspec.json.decode(answer, type=_Many).entries
-            found.update({key: stored(entry) for key, entry in entries.items()})
+            found.update({key: stored(entry) for key, entry in _entries.decode(answer).entries.items()})
         return found
 
     async def keys(self, scope: Scope, plan_id: str, prefix: str, revision: int | None = None) -> list[str]:
         """Lists the keys; with a revision, those that there were then."""
         path = f"/v1/memory/working/{segment(plan_id)}"
-        wanted: dict[str, Any] = {"prefix": prefix, "values": "false", "limit": 1000, "revision": revision}
-        after: str | None = ""
-        found: list[str] = []
-        while after is not None:
-            page = await self._caller.read("memory", path, scope, after=after, **wanted)
-            found += page["keys"]
-            after = page["next"]
-        return found
+        wanted: dict[str, Any] = {"prefix": prefix, "values": "false", "limit": PAGE, "revision": revision}
+        pages = self._caller.pages("memory", path, scope, _key_page, **wanted)
+        return [key async for page in pages for key in page.keys]
 
     async def values_at(self, scope: Scope, plan_id: str, revision: int, prefix: str = "") -> dict[str, str]:
         """All keys that there were after a revision, in order, with their values as JSON text."""
         path = f"/v1/memory/working/{segment(plan_id)}"
-        wanted = {"prefix": prefix, "revision": revision, "limit": 1000}
-        after: str | None = ""
-        found: dict[str, str] = {}
-        while after is not None:
-            answer = await self._caller.call("memory", "GET", path, scope=scope, query={**wanted, "after": after})
-            page = _past_page.decode(answer)
-            found.update({entry.key: bytes(entry.value).decode() for entry in page.entries})
-            after = page.next
-        return found
+        wanted: dict[str, Any] = {"prefix": prefix, "revision": revision, "limit": PAGE}
+        pages = self._caller.pages("memory", path, scope, _past_page, **wanted)
+        return {entry.key: bytes(entry.value).decode() async for page in pages for entry in page.entries}
 
     async def revision(self, scope: Scope, plan_id: str) -> int:
         """The plan's committed revision, 0 where it was never written."""
         path = f"/v1/memory/working/{segment(plan_id)}"
-        page = await self._caller.read("memory", path, scope, limit=1, values="false")
-        return int(page["revision"])
+        return (await self._caller.get("memory", path, scope, _key_page, limit=1, values="false")).revision
 
-    async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = await self._caller.read("memory", f"/v1/memory/plans/{segment(plan_id)}", scope)
-        return found
+    async def plan(self, scope: Scope, plan_id: str) -> PlanInfo:
+        return await self._caller.get("memory", f"/v1/memory/plans/{segment(plan_id)}", scope, _plan)
 
-    async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
-        path = f"/v1/memory/actions/{segment(plan_id)}"
-        after: int | None = 0
-        found: list[dict[str, Any]] = []
-        while after is not None:
-            page = await self._caller.read("memory", path, scope, after=after)
-            found += page["actions"]
-            after = page["next"]
-        return found
+    async def actions(self, scope: Scope, plan_id: str) -> list[Action]:
+        pages = self._caller.pages("memory", f"/v1/memory/actions/{segment(plan_id)}", scope, _action_page)
+        return [action async for page in pages for action in page.actions]
 
 
-class _Stored(msgspec.Struct, rename="camel"):
-    value: msgspec.Raw
-    revision: int
-    updated_at: datetime
-    expires_at: datetime | None = None
-
-
-class _Many(msgspec.Struct):
-    entries: dict[str, msgspec.Raw]
-
-
-_stored = msgspec.json.Decoder(_Stored)
-
-
-def stored(body: bytes | msgspec.Raw) -> Stored:
-    """An entry as the memory service answers it."""
-    entry = _stored.decode(body)
+def stored(entry: Entry | KeyEntry) -> Stored:
+    """An entry as the platform tells it."""
     return Stored(bytes(entry.value).decode(), entry.revision, entry.updated_at, entry.expires_at)
 
 

@@ -16,7 +16,7 @@ from soorma_common.delivery import PlanSnapshot
 from soorma_common.errors import Forbidden, HandlerEnded, InvalidRequest, NotFound
 from soorma_common.events import Envelope, Event, Timer, encode_envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Commit
+from soorma_common.memory import Action, Commit, PlanInfo
 from soorma_common.names import Scope
 from soorma_common.operations import AnyKeyOperation, AnyOperation, Cleanup, Deadline, Fork, KeyOperation, Set
 from soorma_common.plan_rules import check_argument, late_fork, missing_plan
@@ -149,7 +149,7 @@ class Transaction:
         self._size = size
         return answer
 
-    async def _row(self, plan_id: str) -> dict[str, Any] | None:
+    async def _row(self, plan_id: str) -> PlanInfo | None:
         try:
             return await self._platform.plan(self.scope, plan_id)
         except NotFound:
@@ -164,7 +164,7 @@ class Transaction:
                     f"plan {source!r} has changes here that are not committed yet, and a fork would not have them: "
                     "fork it before, or name a revision"
                 )
-            revision = (await self._platform.plan(self.scope, source))["revision"]
+            revision = (await self._platform.plan(self.scope, source)).revision
         elif revision == 0 and await self._platform.revision(self.scope, source) == 0:
             raise missing_plan(source)
         return replace(fork, revision=revision), await self._platform.values_at(self.scope, source, revision)
@@ -190,7 +190,7 @@ class Transaction:
         view = self._plan(plan_id)
         return view.names(await self._all_keys(view), prefix)
 
-    async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
+    async def plan(self, scope: Scope, plan_id: str) -> PlanInfo:
         """Returns the plan, with the status that the transaction gives it; the commit relies on the one it had."""
         self.check(scope)
         view = self._plan(plan_id)
@@ -200,12 +200,12 @@ class Transaction:
         view.look()
         return view.told(row)
 
-    async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
+    async def actions(self, scope: Scope, plan_id: str) -> list[Action]:
         self.check(scope)
         view = self._plan(plan_id)
-        rows = [] if view.is_cleared else await self._platform.actions(scope, plan_id)
-        number = rows[-1]["number"] if rows else 0
-        return rows + [{"number": number + i, "name": name} for i, name in enumerate(view.own_actions(), 1)]
+        found = [] if view.is_cleared else await self._platform.actions(scope, plan_id)
+        following = found[-1].number + 1 if found else 1
+        return found + [Action(number, name) for number, name in enumerate(view.own_actions(), following)]
 
     # as Outbox
 

@@ -11,6 +11,7 @@ from soorma.context import StepRunner
 from soorma.memory.plans import Applied, Plans, Stored
 from soorma.testing.attempts import counted
 from soorma_common.events import Envelope, Event, Timer
+from soorma_common.memory import Action, PlanInfo
 from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
@@ -40,10 +41,10 @@ class CountedPlans:
     async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
         return await counted("keys", self._plans.keys(scope, plan_id, prefix))
 
-    async def plan(self, scope: Scope, plan_id: str) -> dict[str, Any]:
+    async def plan(self, scope: Scope, plan_id: str) -> PlanInfo:
         return await counted("info", self._plans.plan(scope, plan_id))
 
-    async def actions(self, scope: Scope, plan_id: str) -> list[dict[str, Any]]:
+    async def actions(self, scope: Scope, plan_id: str) -> list[Action]:
         return await counted("actions", self._plans.actions(scope, plan_id))
 
 

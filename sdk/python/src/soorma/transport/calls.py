@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -33,6 +33,7 @@ MOST_SECONDS = 86400.0
 """A deadline further away than that is none that a person waits for."""
 
 log = logging.getLogger("soorma.calls")
+T = TypeVar("T")
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
@@ -119,8 +120,26 @@ class Caller:
     async def read(
         self, service: Service, path: str, scope: Scope | None, *, patience: float = 0.0, **query: Any
     ) -> Any:
-        """The decoded answer to a GET."""
+        """The response to a GET, as plain Python values."""
         return _any.decode(await self.call(service, "GET", path, scope=scope, query=query, patience=patience))
+
+    async def get(
+        self, service: Service, path: str, scope: Scope | None, decoder: msgspec.json.Decoder[T], **query: Any
+    ) -> T:
+        """The response to a GET, as what the decoder makes of it."""
+        return decoder.decode(await self.call(service, "GET", path, scope=scope, query=query))
+
+    async def pages(
+        self, service: Service, path: str, scope: Scope | None, decoder: msgspec.json.Decoder[T], **query: Any
+    ) -> AsyncGenerator[T, None]:
+        """The pages of a listing, one after the other. `next` of one, a field or a key, is `after` of the following."""
+        after = query.pop("after", None)
+        while True:
+            page: Any = await self.get(service, path, scope, decoder, after=after, **query)
+            yield page
+            after = page["next"] if isinstance(page, dict) else page.next
+            if after is None:
+                return
 
     async def follow(
         self,

@@ -112,7 +112,7 @@ def _messages() -> dict[str, Any]:
     events = {
         key: {
             **_message(kind),
-            "correlationId": {"location": f"$message.payload#/{field}"},
+            "correlation_id": {"location": f"$message.payload#/{field}"},
             "examples": [{"payload": example}],
         }
         for (key, (kind, example)), field in zip(kinds.items(), ("correlation_id", "correlationid"), strict=True)
@@ -150,7 +150,7 @@ def _registered_message(one: EventInfo) -> dict[str, Any]:
         "title": f"{one.type}, version {one.version}",
         "summary": one.description or "Registered.",
         "payload": {"schemaFormat": JSON_SCHEMA, "schema": schema},
-        "correlationId": {"location": "$message.payload#/correlation_id"},
+        "correlation_id": {"location": "$message.payload#/correlation_id"},
     }
 
 

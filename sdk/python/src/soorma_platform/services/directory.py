@@ -16,7 +16,7 @@ from soorma_common.registry import (
     EventPage,
     InstanceInfo,
 )
-from soorma_common.times import rfc3339
+from soorma_common.times import time_of
 from soorma_platform.engine.registry import AnnounceAgent, DefineEvent
 from soorma_platform.engine.rows.registry import InstanceRow
 from soorma_platform.stores.ports import Store
@@ -89,13 +89,13 @@ def _agent_info(found: AgentState) -> AgentInfo:
         capabilities=[Capability(one) if isinstance(one, str) else one for one in announcement.capabilities],
         events_consumed=announcement.events_consumed,
         events_produced=announcement.events_produced,
-        announced_at=rfc3339(row.announced_at),
+        announced_at=time_of(row.announced_at),
         instances=[_instance_info(one) for one in found.instances],
     )
 
 
 def _instance_info(row: InstanceRow) -> InstanceInfo:
-    times = (rfc3339(row.announced_at), rfc3339(row.heard_at), rfc3339(row.expires_at))
+    times = (time_of(row.announced_at), time_of(row.heard_at), time_of(row.expires_at))
     return InstanceInfo(row.instance, *times, row.ttl / 1000)
 
 
@@ -109,6 +109,6 @@ def _event_info(found: DefinitionState) -> EventInfo:
         description=row.description,
         schema=msgspec.json.decode(row.schema),
         check=row.mode,
-        defined_at=rfc3339(row.defined_at),
+        defined_at=time_of(row.defined_at),
         versions=found.versions,
     )

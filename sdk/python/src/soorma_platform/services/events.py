@@ -96,7 +96,7 @@ class Groups(msgspec.Struct):
     groups: list[GroupInfo]
 
 
-class DeadLetterPage(msgspec.Struct, rename="camel"):
+class DeadLetterPage(msgspec.Struct):
     """Dead letters by id."""
 
     dead_letters: list[DeadLetterInfo]

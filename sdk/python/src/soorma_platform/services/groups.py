@@ -10,7 +10,7 @@ from soorma_common.delivery import Subscription
 from soorma_common.errors import Conflict
 from soorma_common.groups import DeadLetterInfo, GroupInfo, ReplicaInfo, SubscriptionInfo
 from soorma_common.names import Owner
-from soorma_common.times import rfc3339
+from soorma_common.times import time_of
 from soorma_platform.engine.groups import JoinGroup
 from soorma_platform.stores.ports.groups import GroupState, GroupStore, LetterState
 from soorma_platform.stores.ports.store import Commits
@@ -59,17 +59,17 @@ def group_info(state: GroupState) -> GroupInfo:
     return GroupInfo(
         name=group.name,
         tenant_id=group.tenant_id or None,
-        created_at=rfc3339(group.created_at),
+        created_at=time_of(group.created_at),
         waiting=standing.events - standing.in_hand,
         ready=standing.ready,
         in_hand=standing.in_hand,
-        oldest_at=None if oldest is None else rfc3339(state.at - round(oldest * 1000)),
+        oldest_at=None if oldest is None else time_of(state.at - round(oldest * 1000)),
         subscriptions=[
-            SubscriptionInfo(one.type, one.topic, one.ordered, rfc3339(one.seen_at), one.is_served, one.set_aside)
+            SubscriptionInfo(one.type, one.topic, one.ordered, time_of(one.seen_at), one.is_served, one.set_aside)
             for one in state.subscriptions
         ],
         replicas=[
-            ReplicaInfo(_digest(one.id), one.instance, one.max_concurrency, rfc3339(one.connected_at))
+            ReplicaInfo(_digest(one.id), one.instance, one.max_concurrency, time_of(one.connected_at))
             for one in state.replicas
         ],
     )
@@ -95,7 +95,7 @@ def dead_letter_info(state: LetterState) -> DeadLetterInfo:
         failures=state.failures,
         deaths=state.deaths,
         reason=state.reason,
-        at=rfc3339(state.at),
+        at=time_of(state.at),
         parked=state.parked,
         event=msgspec.Raw(state.envelope.encode()),
     )

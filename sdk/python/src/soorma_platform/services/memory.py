@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -35,6 +35,7 @@ from soorma_common.memory import (
     Entry,
     EntryPage,
     KeyDeleted,
+    KeyEntry,
     KeyPage,
     PastEntry,
     PastPage,
@@ -46,7 +47,7 @@ from soorma_common.memory import (
 )
 from soorma_common.names import Name, Scope, check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set, Ttl
-from soorma_common.times import rfc3339
+from soorma_common.times import time_of
 from soorma_platform import http
 from soorma_platform.buses.protocol import Bus
 from soorma_platform.engine.history import check_past
@@ -60,6 +61,7 @@ from soorma_platform.stores.ports.plans import PlanStore
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.history import history_of, value_at, values_at
 
+E = TypeVar("E", Entry, KeyEntry)
 _COLLAPSED = 1_000_000
 
 _LIMIT = http.page_limit()
@@ -119,9 +121,9 @@ def memory_service(
     return http.Application(
         "memory",
         [
-            Endpoint("GET", key, _OF_USER, faces.get, Entry | ValueAt, query=(_REVISION,), headers=(_IF_CHANGED,),
+            Endpoint("GET", key, _OF_USER, faces.get, KeyEntry | ValueAt, query=(_REVISION,), headers=(_IF_CHANGED,),
                      tagged=True, errors=(KeyMissing, NotFound, HistoryGone)),
-            Endpoint("PUT", key, _OF_USER, faces.put, Entry, PutBody, headers=(_IF_MATCH, _IF_MISSING, http.FENCE),
+            Endpoint("PUT", key, _OF_USER, faces.put, KeyEntry, PutBody, headers=(_IF_MATCH, _IF_MISSING, http.FENCE),
                      tagged=True, conditional=True, idempotent=True, examples={http.JSON: _A_PUT},
                      errors=(Conflict, Fenced, LimitExceeded, IdempotencyMismatch)),
             Endpoint("DELETE", key, _OF_USER, faces.delete, KeyDeleted, headers=(_IF_MATCH, _IF_MISSING, http.FENCE),
@@ -170,7 +172,7 @@ class _Memory:
         tag = b'"%d"' % row.revision
         if (known := request.header("If-None-Match")) is not None and _holds(known, tag):
             return http.WholeResponse(b"", 304, tag=tag)
-        return http.WholeResponse(_encode(_entry(scope, plan_id, row)), tag=tag)
+        return http.WholeResponse(_encode(_entry(KeyEntry, scope, plan_id, row)), tag=tag)
 
     async def _get_at(self, scope: Scope, plan_id: str, key: str, revision: int) -> Response:
         check_past((await self._plans.get(scope, plan_id, set())).row, revision)
@@ -188,7 +190,7 @@ class _Memory:
         if not isinstance(done, Committed):
             return done
         revision, expires = done.plans[0].revision, None if body.ttl is None else done.at + round(body.ttl * 1000)
-        entry = _entry_of(scope, plan_id, key, body.value, revision, done.at, expires)
+        entry = _entry_of(KeyEntry, scope, plan_id, key, body.value, revision, done.at, expires)
         return http.WholeResponse(_encode(entry), tag=b'"%d"' % revision)
 
     async def delete(self, request: Request) -> Response:
@@ -235,7 +237,7 @@ class _Memory:
         if len(keys) > http.LONGEST_PAGE:
             raise InvalidRequest(f"at most {http.LONGEST_PAGE} keys can be read at once, not {len(keys)}")
         state = await self._plans.get(scope, plan_id, {check_name("key", key) for key in keys})
-        entries = {key: _entry(scope, plan_id, row) for key, row in state.entries.items()}
+        entries = {key: _entry(Entry, scope, plan_id, row) for key, row in state.entries.items()}
         size = sum(len(row.value) for row in state.entries.values())
         return await http.large_json_response(Entries(plan_id, state.row.revision, entries), size)
 
@@ -250,7 +252,7 @@ class _Memory:
         page, following = size.cut(rows, lambda row: row.key)
         if _VALUES.of(request) == "false":
             return http.json_response(KeyPage(plan_id, plan.revision, [row.key for row in page], following))
-        entries = [_entry(scope, plan_id, row) for row in page]
+        entries = [_entry(Entry, scope, plan_id, row) for row in page]
         length = sum(len(row.value) for row in page)
         return await http.large_json_response(EntryPage(plan_id, plan.revision, entries, following), length)
 
@@ -339,24 +341,24 @@ def _expected_revision(request: Request) -> int | None:
     return revision
 
 
-def _entry(scope: Scope, plan_id: str, row: EntryRow) -> Entry:
+def _entry(kind: type[E], scope: Scope, plan_id: str, row: EntryRow) -> E:
     value = msgspec.Raw(row.value.encode())
-    return _entry_of(scope, plan_id, row.key, value, row.revision, row.updated_at, row.expires_at)
+    return _entry_of(kind, scope, plan_id, row.key, value, row.revision, row.updated_at, row.expires_at)
 
 
 def _entry_of(
-    scope: Scope, plan_id: str, key: str, value: msgspec.Raw, revision: int, at: int, expires_at: int | None
-) -> Entry:
-    return Entry(
+    kind: type[E], scope: Scope, plan_id: str, key: str, value: msgspec.Raw, revision: int, at: int, expires: int | None
+) -> E:
+    return kind(
         entry_id(scope, plan_id, key),
         scope.tenant_id,
         scope.user_id,
         plan_id,
         key,
         value,
-        rfc3339(at),
+        time_of(at),
         revision,
-        None if expires_at is None else rfc3339(expires_at),
+        None if expires is None else time_of(expires),
     )
 
 
@@ -367,12 +369,12 @@ def _plan_info(row: PlanRow) -> PlanInfo:
         keys=row.keys,
         actions=row.actions,
         size_bytes=row.size,
-        created_at=rfc3339(row.created_at),
-        updated_at=rfc3339(row.updated_at),
-        expires_at=None if row.expires_at is None else rfc3339(row.expires_at),
+        created_at=time_of(row.created_at),
+        updated_at=time_of(row.updated_at),
+        expires_at=None if row.expires_at is None else time_of(row.expires_at),
         status=row.status,
-        ended_at=None if row.ended_at is None else rfc3339(row.ended_at),
-        result=msgspec.Raw(row.outcome.encode()) if row.outcome and row.status == "completed" else msgspec.UNSET,
+        ended_at=None if row.ended_at is None else time_of(row.ended_at),
+        result=msgspec.Raw(row.outcome.encode()) if row.outcome and row.status == "completed" else None,
         reason=msgspec.json.decode(row.outcome) if row.outcome and row.status in ("failed", "cancelled") else None,
         stalled=row.is_stalled,
     )
@@ -383,7 +385,7 @@ def _change(row: HistoryRow) -> Change:
     return Change(
         revision=row.revision,
         op=row.op,
-        at=rfc3339(row.at),
+        at=time_of(row.at),
         key=row.key,
         argument=None if row.argument is None else msgspec.Raw(row.argument.encode()),
         actor=why.actor,
@@ -404,7 +406,7 @@ def _action(row: HistoryRow) -> Action:
     return Action(
         number=row.action or 0,
         name=msgspec.json.decode(row.argument or '""', type=str),
-        at=rfc3339(row.at),
+        at=time_of(row.at),
         revision=row.revision,
         actor=why.actor,
         instance=why.instance,

@@ -53,9 +53,9 @@ class Removed(msgspec.Struct):
 
 _AN_ANNOUNCEMENT = {
     "description": "Sums up texts",
-    "capabilities": ["sum-up", {"name": "translate", "inputSchema": {"type": "object", "required": ["text"]}}],
-    "eventsConsumed": ["text.came"],
-    "eventsProduced": ["text.done"],
+    "capabilities": ["sum-up", {"name": "translate", "input_schema": {"type": "object", "required": ["text"]}}],
+    "events_consumed": ["text.came"],
+    "events_produced": ["text.done"],
 }
 _A_DEFINITION = {
     "topic": "business-facts",

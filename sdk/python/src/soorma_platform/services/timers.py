@@ -8,7 +8,7 @@ from soorma_common.errors import EventIdConflict, Fenced, IdempotencyMismatch, I
 from soorma_common.events import Timer, TimerBody, TimerInfo, check_timer, decode_envelope
 from soorma_common.memory import Commit
 from soorma_common.names import check_name
-from soorma_common.times import rfc3339
+from soorma_common.times import time_of
 from soorma_platform import http
 from soorma_platform.engine.rows.timers import TimerRow
 from soorma_platform.http import Endpoint, Request, Response
@@ -88,4 +88,4 @@ class _Timers:
 
 def _info(row: TimerRow) -> TimerInfo:
     event, is_deadline = decode_envelope(row.envelope), row.incarnation is not None
-    return TimerInfo(row.event_id, rfc3339(row.due_at), event.type, event.topic, row.plan_id, is_deadline)
+    return TimerInfo(row.event_id, time_of(row.due_at), event.type, event.topic, row.plan_id, is_deadline)

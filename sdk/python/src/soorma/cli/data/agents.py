@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Tenant, User
 from soorma_common.terminal import plain
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 
 @app.command(
@@ -64,8 +65,8 @@ def _row(agent: Mapping[str, Any]) -> tuple[str, ...]:
         output.cell(agent["name"]),
         output.text(agent["description"]),
         output.cell(", ".join(capability["name"] for capability in agent["capabilities"])),
-        output.cell(", ".join(agent["eventsConsumed"])),
-        output.cell(", ".join(agent["eventsProduced"])),
+        output.cell(", ".join(agent["events_consumed"])),
+        output.cell(", ".join(agent["events_produced"])),
         str(len(agent["instances"])),
-        output.moment(max((instance["heardAt"] for instance in agent["instances"]), default=None)),
+        output.moment(max((instance["heard_at"] for instance in agent["instances"]), default=None)),
     )

@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.connection import Platform, on_platform
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json, Plan, Tenant, User, json_of, text_of
@@ -15,7 +16,7 @@ from soorma_common.operations import ENDINGS, AnyEnding, Cancel, Complete, Fail
 from soorma_common.terminal import plain
 from soorma_common.values import encode
 
-app = typer.Typer(rich_markup_mode=None)
+app = command_group()
 
 _Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; - reads standard input.")]
 _Force = Annotated[bool, typer.Option("--force", help="Even if nothing was ever written to it.")]
@@ -79,6 +80,6 @@ def _end(plan: str, ending: AnyEnding, *, force: bool, as_json: bool, tenant: st
     on_platform(tenant, user, change)
     status = ENDINGS[type(ending)]
     if as_json:
-        output.say_json({"planId": plan, "status": status})
+        output.say_json({"plan_id": plan, "status": status})
     else:
         output.say(f"Plan {output.cell(plan)} is {status}")

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.connection import Platform, on_platform, until_interrupted
 from soorma.cli.data import timers
 from soorma.cli.exits import CommandError, Exit
@@ -19,15 +20,7 @@ from soorma_common.json_text import decode
 from soorma_common.terminal import plain
 from soorma_common.topics import Topic
 
-app = typer.Typer(
-    name="events",
-    help="Follow and publish events; look at groups and dead letters, and replay these.",
-    epilog="Exit codes are listed by: soorma dev --help",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = command_group("events")
 
 app.add_typer(timers.app)
 
@@ -207,8 +200,8 @@ def dead_letters(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        output.say_json({**found, "deadLetters": output.some(found["deadLetters"], "id", limit)})
-    elif not found["deadLetters"]:
+        output.say_json({**found, "dead_letters": output.some(found["dead_letters"], "id", limit)})
+    elif not found["dead_letters"]:
         output.note("there are no dead letters")
     else:
         output.table(
@@ -223,7 +216,7 @@ def dead_letters(
                 Column("Time", 3),
                 Column("Parked", 5),
             ),
-            [_dead_letter_row(letter) for letter in output.newest(found["deadLetters"], "id", limit)],
+            [_dead_letter_row(letter) for letter in output.newest(found["dead_letters"], "id", limit)],
         )
 
 
@@ -244,7 +237,7 @@ def replay(
         raise typer.BadParameter("it goes with --all only", param_hint="--group")
 
     async def again(platform: Platform) -> tuple[list[int], list[int]]:
-        wanted = numbers or [letter["id"] for letter in (await _dead_letters(platform, group))["deadLetters"]]
+        wanted = numbers or [letter["id"] for letter in (await _dead_letters(platform, group))["dead_letters"]]
         done = {number: await _replay(platform, number) for number in dict.fromkeys(wanted)}
         return [number for number in done if done[number]], [number for number in done if not done[number]]
 
@@ -276,7 +269,7 @@ def _tell(position: int, data: bytes, *, cloudevents: bool, as_json: bool) -> No
 
 async def _dead_letters(platform: Platform, group: str | None) -> dict[str, Any]:
     return await platform.whole(
-        "events", "/v1/events/dead-letters", "deadLetters", tenant_id=platform.scope.tenant_id, group=group
+        "events", "/v1/events/dead-letters", "dead_letters", tenant_id=platform.scope.tenant_id, group=group
     )
 
 
@@ -298,11 +291,11 @@ def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:
     takes = ", ".join(_subscription(one) for one in group["subscriptions"])
     return (
         output.cell(group["name"]),
-        output.cell(group["tenantId"]),
+        output.cell(group["tenant_id"]),
         str(group["waiting"]),
         str(group["ready"]),
-        str(group["inHand"]),
-        output.moment(group["oldestAt"]),
+        str(group["in_hand"]),
+        output.moment(group["oldest_at"]),
         output.text(takes),
         str(len(group["replicas"])),
     )
@@ -310,15 +303,15 @@ def _group_row(group: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _subscription(one: Mapping[str, Any]) -> str:
     told = f"{one['type']} on {one['topic']}"
-    if one["served"] and not one["setAside"]:
+    if one["served"] and not one["set_aside"]:
         return told
-    return f"{told} (no connected agent handles it: {one['setAside']} set aside)"
+    return f"{told} (no connected agent handles it: {one['set_aside']} set aside)"
 
 
 def _dead_letter_row(letter: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(letter["id"]),
-        *(output.cell(letter[name]) for name in ("group", "type", "topic", "planId", "attempts")),
+        *(output.cell(letter[name]) for name in ("group", "type", "topic", "plan_id", "attempts")),
         output.text(letter["reason"]),
         output.moment(letter["at"]),
         "yes" if letter["parked"] else "no",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform, plan_path, until_interrupted
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, JsonLines, Key, Limit, Plan, Tenant, User
@@ -16,7 +17,7 @@ from soorma_common.json_text import decode
 if TYPE_CHECKING:
     from soorma.workflow import Difference, WorkflowState
 
-app = typer.Typer(rich_markup_mode=None)
+app = command_group()
 
 _Revision = Annotated[int, typer.Argument(metavar="REVISION", min=0, help="The plan's revision.")]
 _After = Annotated[
@@ -117,7 +118,7 @@ def at(
         return await platform.memory.get_value_at(plan, key, revision)
 
     found = on_platform(tenant, user, ask)
-    about = {"planId": plan, "at": revision}
+    about = {"plan_id": plan, "at": revision}
     if key is not None:
         output.say_json({**about, "key": key, "value": found}) if as_json else output.say_json_value(found)
     elif as_json:
@@ -149,7 +150,7 @@ def diff(
 
     until, found = on_platform(tenant, user, ask)
     if as_json:
-        output.say_json({"planId": plan, "from": a, "to": until, "changes": [_difference(one) for one in found]})
+        output.say_json({"plan_id": plan, "from": a, "to": until, "changes": [_difference(one) for one in found]})
     elif not found:
         output.note(f"the keys of plan {output.cell(plan)} are the same at revisions {a} and {until}")
     else:
@@ -173,7 +174,7 @@ def restore(
 
     was_there = on_platform(tenant, user, change)
     if as_json:
-        output.say_json({"planId": plan, "key": key, "at": revision, "wasThere": was_there})
+        output.say_json({"plan_id": plan, "key": key, "at": revision, "was_there": was_there})
     elif was_there:
         output.say(f"Set {output.cell(key)} of plan {output.cell(plan)} to what it was at revision {revision}")
     else:
@@ -198,7 +199,7 @@ def fork(
 
     at_ = on_platform(tenant, user, change)
     if as_json:
-        output.say_json({"planId": new, "from": plan, "at": at_})
+        output.say_json({"plan_id": new, "from": plan, "at": at_})
     else:
         output.say(f"Plan {output.cell(new)} begins with the keys of plan {output.cell(plan)} at revision {at_}")
 
@@ -231,7 +232,7 @@ def _change_row(change: Mapping[str, Any]) -> tuple[str, ...]:
         output.cell(change.get("key")),
         output.value(change["argument"]) if "argument" in change else "-",
         output.cell(change.get("actor")),
-        output.cell(change.get("eventId")),
+        output.cell(change.get("event_id")),
     )
 
 
@@ -239,5 +240,5 @@ def _action_row(action: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         str(action["number"]),
         output.moment(action["at"]),
-        *(output.cell(action.get(name)) for name in ("name", "actor", "eventId")),
+        *(output.cell(action.get(name)) for name in ("name", "actor", "event_id")),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform, plan_path
 from soorma.cli.data import endings, history
 from soorma.cli.output import Column
@@ -16,15 +18,7 @@ from soorma.cli.parameters import Json, Key, Limit, Plan, Tenant, User, json_of,
 from soorma_common.names import check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete
 
-app = typer.Typer(
-    name="state",
-    help="Look at plans, their keys and their history, and change them.",
-    epilog="Exit codes are listed by: soorma dev --help",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+app = command_group("state")
 
 app.add_typer(history.app)
 app.add_typer(endings.app)
@@ -61,7 +55,7 @@ def list_plans(
 
     found = on_platform(tenant, user, ask)
     if as_json:
-        output.say_json({**found, "plans": output.some(found["plans"], "updatedAt", limit)})
+        output.say_json({**found, "plans": output.some(found["plans"], "updated_at", limit)})
     elif not found["plans"]:
         output.note(f"this user of this tenant has no {'such ' if status or stalled else ''}plans")
     else:
@@ -76,7 +70,7 @@ def list_plans(
                 Column("Updated", 2),
                 Column("Expires", 6),
             ),
-            [_plan_row(plan) for plan in output.newest(found["plans"], "updatedAt", limit)],
+            [_plan_row(plan) for plan in output.newest(found["plans"], "updated_at", limit)],
         )
 
 
@@ -118,8 +112,9 @@ def get(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def ask(platform: Platform) -> Any:
-        return await platform.read("memory", plan_path("working", plan, key), revision=at)
+    async def ask(platform: Platform) -> dict[str, Any]:
+        found = await platform.read("memory", plan_path("working", plan, key), revision=at)
+        return {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in found.items()}
 
     found = on_platform(tenant, user, ask)
     if as_json:
@@ -150,13 +145,13 @@ def set_key(
         done = await platform.memory.set_plan_state(plan, key, content, ttl=ttl, expected_revision=if_revision)
         return {
             "id": done.id,
-            "tenantId": done.tenant_id,
-            "userId": done.user_id,
-            "planId": done.plan_id,
+            "tenant_id": done.tenant_id,
+            "user_id": done.user_id,
+            "plan_id": done.plan_id,
             "key": done.key,
             "value": done.value,
             "revision": done.revision,
-            "updatedAt": done.updated_at,
+            "updated_at": done.updated_at,
         }
 
     done = on_platform(tenant, user, change)
@@ -191,7 +186,7 @@ def delete(
     missing = [key for key, was_there in zip(wanted, results, strict=False) if not was_there]
     deleted = int(results[0]) if everything else len(wanted) - len(missing)
     if as_json:
-        output.say_json({"planId": plan, "deleted": deleted, "missing": missing})
+        output.say_json({"plan_id": plan, "deleted": deleted, "missing": missing})
     else:
         output.say(f"Deleted {deleted} {'key' if deleted == 1 else 'keys'} of plan {output.cell(plan)}")
         for key in missing:
@@ -200,11 +195,11 @@ def delete(
 
 def _plan_row(plan: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        output.cell(plan["planId"]),
+        output.cell(plan["plan_id"]),
         "stalled" if plan.get("stalled") else plan.get("status", Status.ACTIVE.value),
-        *(str(plan[name]) for name in ("keys", "actions", "sizeBytes", "revision")),
-        output.moment(plan["updatedAt"]),
-        output.moment(plan.get("expiresAt")),
+        *(str(plan[name]) for name in ("keys", "actions", "size_bytes", "revision")),
+        output.moment(plan["updated_at"]),
+        output.moment(plan.get("expires_at")),
     )
 
 
@@ -213,6 +208,6 @@ def _entry_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
         output.cell(entry["key"]),
         output.value(entry["value"]),
         str(entry["revision"]),
-        output.moment(entry["updatedAt"]),
-        output.moment(entry.get("expiresAt")),
+        output.moment(entry["updated_at"]),
+        output.moment(entry.get("expires_at")),
     )

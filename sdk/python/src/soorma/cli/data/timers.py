@@ -9,13 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Limit, Tenant, User
 from soorma_common.times import RFC_3339
 
-app = typer.Typer(rich_markup_mode=None)
+app = command_group()
 
 
 @app.command(help="List the events that wait to be published, in the order they were set.")
@@ -75,5 +76,5 @@ def moment_of(text: str) -> datetime:
 
 
 def _timer_row(timer: Mapping[str, Any]) -> tuple[str, ...]:
-    names = (output.cell(timer.get(name)) for name in ("type", "topic", "planId"))
-    return (output.cell(timer["id"]), output.moment(timer["dueAt"]), *names)
+    names = (output.cell(timer.get(name)) for name in ("type", "topic", "plan_id"))
+    return (output.cell(timer["id"]), output.moment(timer["due_at"]), *names)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from soorma.cli.commands import command_group
 from soorma.cli.dev.services import MOST_OFFSET
 from soorma.cli.exits import Exit
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from soorma.cli.dev.folder import Folder
     from soorma.cli.dev.platform import Options
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 _EXIT_CODES = "\n".join(
     fill(code.meaning, 76, initial_indent=f"{code.value:>5}  ", subsequent_indent=" " * 7) for code in Exit

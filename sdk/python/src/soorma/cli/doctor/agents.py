@@ -32,7 +32,7 @@ def announced(scene: Scene) -> Iterator[Finding]:
         f"{agent['name']} ({instance['instance']}) for {_duration(age)}"
         for agent in found["agents"]
         for instance in agent["instances"]
-        if (age := _age(instance["heardAt"])) > instance["ttl"] * MISSED
+        if (age := _age(instance["heard_at"])) > instance["ttl"] * MISSED
     ]
     if silent:
         yield warning(
@@ -61,7 +61,7 @@ def dead_letters(scene: Scene) -> Iterator[Finding]:
     found = yield from _asked(scene, "events", "dead letters", "/v1/events/dead-letters", tenant_id=_tenant(scene))
     if found is None:
         return
-    letters = found["deadLetters"]
+    letters = found["dead_letters"]
     if not letters:
         yield ok("dead letters", "none")
         return
@@ -94,7 +94,7 @@ def _tenant(scene: Scene) -> str | None:
 
 
 def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
-    waiting, oldest = group["waiting"], group["oldestAt"]
+    waiting, oldest = group["waiting"], group["oldest_at"]
     if not waiting or oldest is None:
         return
     age = _age(oldest)
@@ -105,13 +105,13 @@ def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
         count = len(group["replicas"])
         yield warning("groups", f"{told}, with {count} connected", "start more of it, or raise its max_concurrency")
     for one in group["subscriptions"]:
-        if one["setAside"] and not one["served"]:
+        if one["set_aside"] and not one["served"]:
             name, kind = plain(group["name"]), plain(one["type"])
             topic = "" if one["topic"] == "*" else f" --topic {one['topic']}"
             command = shlex.join(["soorma", "events", "unsubscribe", name, kind])
             yield warning(
                 "groups",
-                f"{one['setAside']} events of type {kind} wait for {name}, and no connected agent of it handles them",
+                f"{one['set_aside']} events of type {kind} wait for {name}, and no connected agent of it handles them",
                 f"start one that does, or end the subscription: {command}{topic}",
             )
 

@@ -14,13 +14,14 @@ from typing import Annotated
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.doctor.finding import Finding, State
 from soorma.cli.exits import Exit
 from soorma.cli.parameters import Json
 from soorma_common import __version__
 from soorma_common.terminal import plain
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 COLOURS = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}
 SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key", re.IGNORECASE)

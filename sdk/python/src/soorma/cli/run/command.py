@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from soorma.cli import connection
+from soorma.cli.commands import command_group
 from soorma.cli.connection import config_for
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.run.targets import Wanted, parse
 from soorma_common.errors import SoormaError
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 LOOK_SECONDS = 1.0
 

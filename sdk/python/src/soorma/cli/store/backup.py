@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json
 from soorma.cli.store import copies
@@ -17,7 +18,7 @@ from soorma.cli.store import copies
 if TYPE_CHECKING:
     from soorma_platform.stores.tools import StoreTools
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 POLITENESS = 10
 """By how much the platform goes before a backup where both want the processor."""

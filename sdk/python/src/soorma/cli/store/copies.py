@@ -68,9 +68,7 @@ def as_row(contents: Contents) -> str:
 
 def say_json(contents: Contents, **more: Any) -> None:
     """Prints the same for programs, with what else there is to tell."""
-    told = contents._asdict()
-    told["logEnd"], told["deadLetters"] = told.pop("log_end"), told.pop("dead_letters")
-    output.say_json({**more, **told})
+    output.say_json({**more, **contents._asdict()})
 
 
 def size(count: int) -> str:

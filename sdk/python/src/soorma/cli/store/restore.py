@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from soorma.cli import output
+from soorma.cli.commands import command_group
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json
 from soorma.cli.store import copies
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = command_group()
 
 HELP = """Put the record of a backup in place of the present one. No platform may run on it meanwhile.
 

@@ -1,0 +1,17 @@
+-- What agents say of themselves is kept as they say it: with names in snake_case from now on.
+
+UPDATE agents SET announcement = json_object(
+    'description', announcement ->> '$.description',
+    'capabilities', json((
+        SELECT json_group_array(json(CASE c.type
+            WHEN 'object' THEN json_object(
+                'name', c.value ->> '$.name',
+                'description', coalesce(c.value ->> '$.description', ''),
+                'input_schema', json(coalesce(c.value -> '$.inputSchema', 'null')),
+                'output_schema', json(coalesce(c.value -> '$.outputSchema', 'null')))
+            ELSE json_quote(c.value)
+        END))
+        FROM json_each(announcement, '$.capabilities') c)),
+    'events_consumed', json(announcement -> '$.eventsConsumed'),
+    'events_produced', json(announcement -> '$.eventsProduced'),
+    'ttl', json(announcement -> '$.ttl'));
