@@ -1,8 +1,9 @@
 """`make bench ARGS="--against REV"`: the product's own figures of two checkouts, in alternating rounds of one run.
 
-In each round every part is measured three times: on an old checkout, on this one, and on the old one again, the old
-ones in turns the first. So whatever the machine does in the meantime falls on all of them alike, and the two series of
-the same old checkout show how far apart equal things are in this run.
+In each round every part is measured three times: on an old checkout, on this one, and on the old
+one again, the old ones in turns the first. So whatever the machine does in the meantime falls on
+all of them alike, and the two series of the same old checkout show how far apart equal things are
+in this run.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class Side:
         python = checkout / ".venv" / "bin" / "python"
         env = {**os.environ, "BENCH_CHECKOUT": str(checkout)}
         command = [str(python), str(HERE / "side.py"), size]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        )
 
     def do(self, what: str) -> Numbers:
         """Has it begin or end a round, or measure a part: RuntimeError if it cannot; its own words are above."""
@@ -76,7 +79,10 @@ class Side:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if kind is None:
             self._process.communicate()  # at the end of its input it ends
@@ -93,18 +99,26 @@ def checkout_of(against: str, root: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="soorma-old-") as scratch:
         say(f"{against}: a checkout and an environment of its own in {scratch}")
-        archive = subprocess.run(["git", "-C", root, "archive", against], stdout=subprocess.PIPE, check=True)
+        archive = subprocess.run(
+            ["git", "-C", root, "archive", against], stdout=subprocess.PIPE, check=True
+        )
         subprocess.run(["tar", "-x", "-C", scratch], input=archive.stdout, check=True)
         env = {**os.environ, "PYTHON": sys.executable}
-        subprocess.run(["sh", "tools/run", "venv"], cwd=scratch, check=True, stdout=subprocess.DEVNULL, env=env)
+        subprocess.run(
+            ["sh", "tools/run", "venv"], cwd=scratch, check=True, stdout=subprocess.DEVNULL, env=env
+        )
         yield Path(scratch)
 
 
-def measured(old: Path, new: Path, parts: Sequence[str], *, rounds: int, size: str) -> dict[str, list[Numbers]]:
+def measured(
+    old: Path, new: Path, parts: Sequence[str], *, rounds: int, size: str
+) -> dict[str, list[Numbers]]:
     """The numbers of each series, a dictionary for each round."""
     found: dict[str, list[Numbers]] = {OLD: [], NEW: [], OLD_AGAIN: []}
     with ExitStack() as held:
-        sides = {name: held.enter_context(Side(new if name == NEW else old, size)) for name in found}
+        sides = {
+            name: held.enter_context(Side(new if name == NEW else old, size)) for name in found
+        }
         for turn in range(rounds):
             say(f"round {turn + 1} of {rounds}")
             order = [OLD, NEW, OLD_AGAIN] if turn % 2 == 0 else [OLD_AGAIN, NEW, OLD]
@@ -123,7 +137,8 @@ def compared(found: dict[str, list[Numbers]]) -> list[Compared]:
     """Every figure that both checkouts have."""
     names = [name for name in found[OLD][0] if name in found[NEW][0]]
     return [
-        _compared(name, *([one[name] for one in found[series]] for series in (OLD, NEW, OLD_AGAIN))) for name in names
+        _compared(name, *([one[name] for one in found[series]] for series in (OLD, NEW, OLD_AGAIN)))
+        for name in names
     ]
 
 
@@ -155,4 +170,7 @@ def table(found: Sequence[Compared]) -> str:
 def as_json(found: Sequence[Compared], series: dict[str, list[Numbers]]) -> str:
     """Everything, for a program."""
     figures = [{**asdict(one), "worse": one.is_worse} for one in found]
-    return json.dumps({"margin": MARGIN, "rounds": len(series[NEW]), "figures": figures, "series": series}, indent=1)
+    return json.dumps(
+        {"margin": MARGIN, "rounds": len(series[NEW]), "figures": figures, "series": series},
+        indent=1,
+    )

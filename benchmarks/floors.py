@@ -1,6 +1,7 @@
 """The floors: a bare ASGI answer on the platform's own server settings, and a bare durable commit.
 
-`python floors.py PORT` serves. A GET answers as many bytes as `?size=` asks for, anything else what it was sent.
+`python floors.py PORT` serves. A GET answers as many bytes as `?size=` asks for, anything else what
+it was sent.
 """
 
 from __future__ import annotations
@@ -70,7 +71,10 @@ class BareServer:
                 time.sleep(0.01)
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.wait()
@@ -83,15 +87,21 @@ class BareCommits:
         self._connection = apsw.Connection(str(path))
         self._connection.pragma("journal_mode", "wal")
         self._connection.pragma("synchronous", "full")
-        self._connection.execute("CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID")
+        self._connection.execute(
+            "CREATE TABLE entries (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID"
+        )
         self._number = 0
 
     def commit(self, size: int = 100) -> None:
         """Makes one change and returns once it is durable."""
         self._number += 1
-        text = f"{self._number:020d}" + "x" * max(0, size - 20)  # SQLite skips a write that changes nothing
+        text = f"{self._number:020d}" + "x" * max(
+            0, size - 20
+        )  # SQLite skips a write that changes nothing
         self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.execute("INSERT OR REPLACE INTO entries VALUES (?, ?)", (f"k{self._number % 100}", text))
+        self._connection.execute(
+            "INSERT OR REPLACE INTO entries VALUES (?, ?)", (f"k{self._number % 100}", text)
+        )
         self._connection.execute("COMMIT")
 
     def many(self, count: int, size: int = 100) -> list[float]:

@@ -16,13 +16,17 @@ agent = Worker("bench-handler")
 
 async def work(event: Event, on: PlatformContext) -> None:
     """2 reads, 6 writes and 1 publish."""
-    plan = WorkflowState(on.memory, str(event.plan_id), str(event["tenant_id"]), str(event["user_id"]))
+    plan = WorkflowState(
+        on.memory, str(event.plan_id), str(event["tenant_id"]), str(event["user_id"])
+    )
     total = 0
     for number in range(READS):
         total += await plan.get(f"key-{number}", 0)
     for number in range(WRITES):
         await plan.set(f"key-{number}", total + number)
-    await on.bus.publish("work.done", RESULTS, {"plan_id": event.plan_id, "number": event.data["number"]})
+    await on.bus.publish(
+        "work.done", RESULTS, {"plan_id": event.plan_id, "number": event.data["number"]}
+    )
 
 
 @agent.on_event("work.whole", topic=TOPIC)

@@ -1,7 +1,7 @@
 """The load generator, in a process of its own: raw HTTP/1.1 over loopback, as cheap as Python makes it.
 
-`LoadProcess` starts it and gives it jobs; `python load.py FILE` reads one job a line, writes its result into FILE
-and then answers a line.
+`LoadProcess` starts it and gives it jobs; `python load.py FILE` reads one job a line, writes its
+result into FILE and then answers a line.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ SCOPE = "X-Tenant-ID: bench\r\nX-User-ID: bench\r\n"
 
 
 class Job(msgspec.Struct, omit_defaults=True):
-    """What to send, and how. In `path` and `body`, `<n>` is the request's number, `<k>` that modulo `keys`.
+    """What to send, and how.
 
-    `<c>` is the number of the connection, `<pad>` that many bytes of text. With `rate`, the load is open: requests
-    begin at random times, that many a second on average, whether or not earlier ones were answered, and each
-    latency counts from the time at which the request should have begun.
+    In `path` and `body`, `<n>` is the request's number, `<k>` that modulo `keys`.
+
+    `<c>` is the number of the connection, `<pad>` that many bytes of text. With `rate`, the load is
+    open: requests begin at random times, that many a second on average, whether or not earlier ones
+    were answered, and each latency counts from the time at which the request should have begun.
     """
 
     url: str
@@ -71,7 +73,10 @@ class LoadProcess:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.communicate()
@@ -82,11 +87,16 @@ class LoadProcess:
         assert self._process.stdout is not None  # noqa: S101
         self._process.stdin.write(msgspec.json.encode(job) + b"\n")
         self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], 2 * LONGEST_JOB)[0] or not self._process.stdout.readline():
+        if (
+            not select.select([self._process.stdout], [], [], 2 * LONGEST_JOB)[0]
+            or not self._process.stdout.readline()
+        ):
             raise RuntimeError(f"the load generator gave no answer to {job.method} {job.path}")
         result = msgspec.json.decode(self._result.read_bytes(), type=Result)
         if result.failed:
-            raise RuntimeError(f"{result.failed} requests of {job.method} {job.path} failed: {result.example}")
+            raise RuntimeError(
+                f"{result.failed} requests of {job.method} {job.path} failed: {result.example}"
+            )
         return result
 
 
@@ -152,11 +162,16 @@ class _Run:
             text = text.replace("<n>", str(number)).replace("<k>", str(number % job.keys))
             return text.replace("<c>", str(connection)).replace("<pad>", self._pad)
 
-        head = f"{job.method} {fill(job.path)} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n{SCOPE}"
+        head = (
+            f"{job.method} {fill(job.path)} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n{SCOPE}"
+        )
         if not job.body:
             return f"{head}\r\n".encode()
         body = fill(job.body).encode()
-        return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        return (
+            f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
 
     async def run(self) -> Result:
         loop = asyncio.get_running_loop()
@@ -172,14 +187,24 @@ class _Run:
         used, started = cpu_seconds(self._job.server), time.perf_counter()
         try:
             async with asyncio.timeout(LONGEST_JOB):
-                await (self._open_loop(connections) if self._job.rate else self._closed_loop(connections))
+                await (
+                    self._open_loop(connections)
+                    if self._job.rate
+                    else self._closed_loop(connections)
+                )
         except TimeoutError:
             self.failed, self.example = self.failed + 1, b"the job took too long"
         seconds, used = time.perf_counter() - started, cpu_seconds(self._job.server) - used
         self._done.cancel()
         for connection in connections:
             connection.transport.abort()
-        return Result(self.latencies, seconds, used, self.failed, self.example[:300].decode("utf-8", "replace"))
+        return Result(
+            self.latencies,
+            seconds,
+            used,
+            self.failed,
+            self.example[:300].decode("utf-8", "replace"),
+        )
 
     async def _closed_loop(self, connections: list[_Connection]) -> None:
         for connection in connections[: self._job.requests]:
@@ -231,7 +256,9 @@ def main() -> None:
     """Takes jobs from stdin until it ends."""
     for line in iter(sys.stdin.buffer.readline, b""):
         job = msgspec.json.decode(line, type=Job)
-        with asyncio.Runner(loop_factory=_precise_loop if job.rate else uvloop.new_event_loop) as runner:
+        with asyncio.Runner(
+            loop_factory=_precise_loop if job.rate else uvloop.new_event_loop
+        ) as runner:
             result = runner.run(_Run(job).run())
         Path(sys.argv[1]).write_bytes(msgspec.json.encode(result))
         os.write(1, b"done\n")

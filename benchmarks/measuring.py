@@ -116,7 +116,10 @@ SIZES = {"full": FULL, "quick": QUICK, "paired": PAIRED, "tiny": TINY}
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure beside its floor. `verdict` is None where the floor is all there is to compare it with."""
+    """One measured figure beside its floor.
+
+    `verdict` is None where the floor is all there is to compare it with.
+    """
 
     what: str
     measured: str
@@ -152,7 +155,10 @@ class Plot:
 
 @dataclass
 class Report:
-    """What a run has found. `numbers` are the product's own, without floors, for a comparison of two checkouts."""
+    """What a run has found.
+
+    `numbers` are the product's own, without floors, for a comparison of two checkouts.
+    """
 
     numbers: dict[str, float] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)

@@ -23,7 +23,8 @@ from soorma import Event, EventClient
 
 AGENTS = ("planner", "worker", "coordinator")
 HOPS = 8
-"""Durable steps of one goal, one after the other: its publication and the commits of seven handlers."""
+"""Durable steps of one goal, one after the other: its publication and the commits of seven
+handlers."""
 IN_FLIGHT = 50
 WARM_UP = 10
 PATIENCE = 60.0
@@ -67,8 +68,12 @@ class Goals:
     async def reach(self, _: int) -> None:
         """One goal, from its publication to the completion of its workflow."""
         name = str(uuid4())
-        reached = self._waiting[name] = asyncio.get_running_loop().create_future()  # it may be before the answer
-        await self._client.publish("goal.received", "action-requests", {"goal": "measure"}, correlation_id=name)
+        reached = self._waiting[name] = (
+            asyncio.get_running_loop().create_future()
+        )  # it may be before the answer
+        await self._client.publish(
+            "goal.received", "action-requests", {"goal": "measure"}, correlation_id=name
+        )
         async with asyncio.timeout(PATIENCE):
             await reached
 
@@ -87,17 +92,23 @@ def example(stage: Stage) -> None:
         f"example 05, {IN_FLIGHT} goals in flight, /s": rate,
     }
     stage.report.figures += [
-        Figure("example 05, one goal, p50", f"{ms(latency)} (p99 {ms(median(one['p99'] for one in found))})",
-               f"{HOPS} × (bare PUT + bare FULL commit): {ms(median(hop))}", times(alone), "≤ 50 ms",
+        Figure("example 05, one goal, "
+               "p50", f"{ms(latency)} (p99 {ms(median(one['p99'] for one in found))})",
+               f"{HOPS} × (bare PUT + bare FULL commit): "
+               f"{ms(median(hop))}", times(alone), "≤ 50 ms",
                latency <= 0.05, FULL_COMMIT),
         Figure(f"example 05, {IN_FLIGHT} goals in flight", f"{rate:,.0f} goals/s",
-               f"bare PUTs by the same client ÷ {HOPS}: {median(one['bare rate'] for one in found) / HOPS:,.0f}/s",
+               f"bare PUTs by the same client ÷ {HOPS}: "
+               f"{median(one['bare rate'] for one in found) / HOPS:,.0f}/s",
                times(share), "≥ 130 goals/s", rate >= 130, FULL_COMMIT),
     ]  # fmt: skip
     spent = ", ".join(
-        f"{name} {median(one[name] for one in found) * 1e3:.2f} ms" for name in ("platform", *AGENTS, "client")
+        f"{name} {median(one[name] for one in found) * 1e3:.2f} ms"
+        for name in ("platform", *AGENTS, "client")
     )
-    stage.report.notes.append(f"Example 05, processor time of a goal with {IN_FLIGHT} in flight: {spent}.")
+    stage.report.notes.append(
+        f"Example 05, processor time of a goal with {IN_FLIGHT} in flight: {spent}."
+    )
 
 
 async def _example(stage: Stage) -> list[dict[str, float]]:
@@ -115,7 +126,10 @@ async def _example(stage: Stage) -> list[dict[str, float]]:
                 started = time.perf_counter()
                 await in_flight(sizes.goals_in_flight, IN_FLIGHT, goals.reach)
                 rate = sizes.goals_in_flight / (time.perf_counter() - started)
-                spent = {name: (cpu_seconds(pid) - used[name]) / sizes.goals_in_flight for name, pid in watched.items()}
+                spent = {
+                    name: (cpu_seconds(pid) - used[name]) / sizes.goals_in_flight
+                    for name, pid in watched.items()
+                }
                 calls = sizes.goals_in_flight * HOPS
                 found.append(
                     {

@@ -9,7 +9,19 @@ from functools import partial
 from statistics import median
 
 from load import Result
-from measuring import FULL_COMMIT, READ, Figure, Plot, Table, ms, percentile, ratio_of, rounds, say, times
+from measuring import (
+    FULL_COMMIT,
+    READ,
+    Figure,
+    Plot,
+    Table,
+    ms,
+    percentile,
+    ratio_of,
+    rounds,
+    say,
+    times,
+)
 from stage import How, Stage
 
 Calls = dict[str, list[float]]
@@ -40,13 +52,17 @@ def cost_per_request(stage: Stage) -> None:
     for pair in (("get", "bare get"), ("put", "bare put")):
         for turn in rounds(stage.sizes.rounds + 1, 30, least=2):
             for name in pair:
-                # A bare answer is cheap and the kernel counts in ticks: more of them make its figure as exact.
+                # A bare answer is cheap and the kernel counts in ticks: more of them make its
+                # figure as exact.
                 requests = count * 2 if name.startswith("bare") else count
                 found = kinds[name](requests=requests, connections=CONNECTIONS, first=turn * count)
                 if turn:  # the first round warms up
                     cost[name].append(max(found.cpu, 1e-3) / requests)
                     speed[name].append(requests / found.seconds)
-    targets = (("get", "GET of a key", 2.2, READ), ("put", "durable PUT of a key", 5.0, FULL_COMMIT))
+    targets = (
+        ("get", "GET of a key", 2.2, READ),
+        ("put", "durable PUT of a key", 5.0, FULL_COMMIT),
+    )
     for name, what, target, durability in targets:
         ratio = ratio_of(zip(cost[name], cost[f"bare {name}"], strict=True))
         stage.report.numbers[f"server CPU per request: {what}, s"] = median(cost[name])
@@ -79,10 +95,17 @@ def open_loop(stage: Stage) -> None:
         for rate in stage.sizes.rates:
             say(f"open loop, {rate:,} requests/s, round {turn + 1}")
             for name, run in kinds.items():
-                taken = run(requests=round(rate * seconds), connections=64, rate=rate, first=turn * 1_000_000)
+                taken = run(
+                    requests=round(rate * seconds),
+                    connections=64,
+                    rate=rate,
+                    first=turn * 1_000_000,
+                )
                 found.setdefault((name, rate), []).extend(taken.latencies)
     stage.report.numbers |= {
-        f"{name} at {rate:,}/s, p50, s": median(values) for (name, rate), values in found.items() if name != "bare GET"
+        f"{name} at {rate:,}/s, p50, s": median(values)
+        for (name, rate), values in found.items()
+        if name != "bare GET"
     }
     shares = (0.5, 0.99, 0.999)
     rows = [
@@ -93,8 +116,10 @@ def open_loop(stage: Stage) -> None:
     stage.report.tables.append(
         Table(
             "Latency at a given rate (open loop)",
-            "Requests begin at random times (Poisson), at that rate on average and whether or not earlier ones were "
-            "answered, over at most 64 connections. A latency counts from when its request should have begun, so that "
+            "Requests begin at random times (Poisson), at that rate on average and whether or not "
+            "earlier ones were "
+            "answered, over at most 64 connections. A latency counts from when its request should "
+            "have begun, so that "
             "a stall shows in every request that it held up (no coordinated omission).",
             ("request", "per second", "samples", "p50", "p99", "p99.9", "durability"),
             rows,
@@ -102,12 +127,16 @@ def open_loop(stage: Stage) -> None:
         )
     )
     lines = {
-        f"{name} {label}": [percentile(found[name, rate], share) * 1e3 for rate in stage.sizes.rates]
+        f"{name} {label}": [
+            percentile(found[name, rate], share) * 1e3 for rate in stage.sizes.rates
+        ]
         for name in kinds
         for label, share in (("p50", 0.5), ("p99", 0.99))
     }
     steps = tuple(f"{rate:,}" for rate in stage.sizes.rates)
-    stage.report.plots.append(Plot("open-loop", "Latency at a given rate", "requests/s", "ms", steps, lines))
+    stage.report.plots.append(
+        Plot("open-loop", "Latency at a given rate", "requests/s", "ms", steps, lines)
+    )
 
 
 def payloads(stage: Stage) -> None:
@@ -118,7 +147,8 @@ def payloads(stage: Stage) -> None:
         stage.fill(f"payload-{size}", 10, size=size)
         ladder.step(f"{size:,}", partial(_payload_calls, stage, size))
     ladder.report(
-        "p50 over one connection. The floor of a PUT is a bare PUT of the same size and a bare FULL commit of it. "
+        "p50 over one connection. The floor of a PUT is a bare PUT of the same size and a bare "
+        "FULL commit of it. "
         f"PUT and commit: {FULL_COMMIT}.",
         {"GET": ("bare GET",), "PUT": ("bare PUT", "bare commit")},
     )
@@ -166,7 +196,10 @@ def contention(stage: Stage) -> None:
         requests = max(stage.sizes.contended_writes * min(writers, 16) // 16, writers)
         for _ in rounds(stage.sizes.ladder_rounds, STEP_SECONDS):
             for key, results in found.items():
-                body = f'{{"plans": [{{"plan_id": "{plan}", "operations": [{{"op": "increment", "key": "{key}"}}]}}]}}'
+                body = (
+                    f'{{"plans": [{{"plan_id": "{plan}", "operations": [{{"op": "increment", '
+                    f'"key": "{key}"}}]}}]}}'
+                )
                 results.append(stage.commit(body, requests=requests, connections=writers))
             total += requests
         shared, own = found.values()
@@ -187,8 +220,10 @@ def contention(stage: Stage) -> None:
     stage.report.tables.append(
         Table(
             "Writers on one key",
-            f"Increments by 1, each over a connection of its own; the floor is as many writers, each on a key of its "
-            f"own. {FULL_COMMIT}. At the end the key held {counted:,}: every acknowledged increment, none twice.",
+            "Increments by 1, each over a connection of its own; the floor is as many writers, "
+            "each on a key of its "
+            f"own. {FULL_COMMIT}. At the end the key held {counted:,}: every acknowledged "
+            "increment, none twice.",
             ("writers", "one key", "p50", "p99", "own keys", "one key / own keys"),
             rows,
             "contention",
@@ -196,7 +231,9 @@ def contention(stage: Stage) -> None:
     )
     steps = tuple(str(writers) for writers in stage.sizes.writers)
     lines = {"one key": one_key, "own keys": own_keys}
-    stage.report.plots.append(Plot("contention", "Writers on one key", "writers", "increments/s", steps, lines))
+    stage.report.plots.append(
+        Plot("contention", "Writers on one key", "writers", "increments/s", steps, lines)
+    )
 
 
 class _Ladder:
@@ -209,7 +246,9 @@ class _Ladder:
 
     def step(self, label: str, measure: Callable[[], Calls]) -> None:
         turns = rounds(self._stage.sizes.ladder_rounds, STEP_SECONDS)
-        self._steps[label] = [{name: median(values) for name, values in measure().items()} for _ in turns]
+        self._steps[label] = [
+            {name: median(values) for name, values in measure().items()} for _ in turns
+        ]
 
     def report(self, about: str, floors: dict[str, Iterable[str]]) -> None:
         rows = []
@@ -227,7 +266,9 @@ class _Ladder:
         columns = [self._x, *(text for call in floors for text in (call, "floor", "ratio"))]
         report = self._stage.report
         report.tables.append(Table(self._title, about, tuple(columns), rows, self._name))
-        report.plots.append(Plot(self._name, self._title, self._x, "ms (p50)", tuple(self._steps), lines))
+        report.plots.append(
+            Plot(self._name, self._title, self._x, "ms (p50)", tuple(self._steps), lines)
+        )
 
 
 def _payload_calls(stage: Stage, size: int) -> Calls:
@@ -255,7 +296,10 @@ def _plan_calls(stage: Stage, plan: str, keys: int) -> Calls:
 
 def _history_calls(stage: Stage, revisions: int) -> Calls:
     plan, how = f"history-{revisions}", How(requests=stage.sizes.ladder_calls, connections=1)
-    action = f'{{"plans": [{{"plan_id": "{plan}", "operations": [{{"op": "record_action", "name": "a<n>"}}]}}]}}'
+    action = (
+        f'{{"plans": [{{"plan_id": "{plan}", "operations": [{{"op": "record_action", "name": '
+        f'"a<n>"}}]}}]}}'
+    )
     page = f"/v1/memory/history/{plan}?limit=100&after={max(0, revisions - 100)}"
     return {
         **_plan_calls(stage, plan, 10),
@@ -267,7 +311,9 @@ def _history_calls(stage: Stage, revisions: int) -> Calls:
 def _fill_in_commits(stage: Stage, plan: str, keys: int) -> None:
     for first in range(0, keys, FILL_OPERATIONS):
         numbers = range(first, min(keys, first + FILL_OPERATIONS))
-        operations = ", ".join(f'{{"op": "set", "key": "k{n}", "value": {{"n": {n}}}}}' for n in numbers)
+        operations = ", ".join(
+            f'{{"op": "set", "key": "k{n}", "value": {{"n": {n}}}}}' for n in numbers
+        )
         body = f'{{"plans": [{{"plan_id": "{plan}", "operations": [{operations}]}}]}}'
         stage.commit(body, requests=1, connections=1)
 

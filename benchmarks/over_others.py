@@ -1,7 +1,8 @@
 """The same workflow on Soorma, on DBOS and on LangGraph, all on SQLite in WAL mode with synchronous=FULL.
 
-Soorma runs as its users run it: a platform, three agents and a client, each in a process of its own. The other two are
-libraries, and run in the client's process, in an environment of their own (.venv-others, which tools/run makes).
+Soorma runs as its users run it: a platform, three agents and a client, each in a process of its
+own. The other two are libraries, and run in the client's process, in an environment of their own
+(.venv-others, which tools/run makes).
 """
 
 # ruff: noqa: RUF001 - people read this: its signs are meant
@@ -45,10 +46,14 @@ SYSTEMS = ("Soorma", "DBOS", "LangGraph")
 class Program:
     """One of the scripts in others/, in a process of its own, which answers commands."""
 
-    def __init__(self, python: str | Path, script: str, *arguments: str, env: dict[str, str]) -> None:
+    def __init__(
+        self, python: str | Path, script: str, *arguments: str, env: dict[str, str]
+    ) -> None:
         self._script = script
         command = [str(python), str(SCRIPTS / script), *arguments]
-        self._process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     async def told(self) -> dict[str, Any]:
         """The next line it tells."""
@@ -79,7 +84,10 @@ class Program:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._process.kill()
         self._process.communicate()
@@ -138,7 +146,9 @@ class Here:
     async def run(self, _: int) -> None:
         """One workflow, from its first event until its end has been heard of."""
         name = uuid4().hex
-        ended = self._waiting[name] = asyncio.get_running_loop().create_future()  # it may come before the answer
+        ended = self._waiting[name] = (
+            asyncio.get_running_loop().create_future()
+        )  # it may come before the answer
         await self._client.publish("step.1", "action-requests", {"plan_id": name})
         async with asyncio.timeout(PATIENCE):
             if await ended != len(AGENTS):
@@ -162,7 +172,8 @@ def workflows(stage: Stage) -> None:
     if not is_there():
         say("others: .venv-others is not there, sh tools/run bench makes it: not measured")
         stage.report.notes.append(
-            "**The same workflow elsewhere was not measured:** the environment of DBOS and LangGraph (.venv-others) "
+            "**The same workflow elsewhere was not measured:** the environment of DBOS and "
+            "LangGraph (.venv-others) "
             "was not there, or not whole. `sh tools/run bench` makes it."
         )
         return
@@ -178,7 +189,9 @@ def alone(stage: Stage) -> None:
     stage.report.numbers |= {
         "3-step workflow, p50, s": median(found.p50),
         f"3-step workflow, {IN_FLIGHT} in flight, /s": median(found.rate),
-        f"one more step of a workflow of {stage.sizes.earlier_steps:,} steps, p50, s": median(found.next_step),
+        f"one more step of a workflow of {stage.sizes.earlier_steps:,} steps, p50, s": median(
+            found.next_step
+        ),
         "a workflow taken up by a new process, s": median(found.taken_up),
     }
 
@@ -217,7 +230,9 @@ async def _in_turns(stage: Stage, running: dict[str, System], found: dict[str, F
     for _ in rounds(sizes.ladder_rounds, 25):
         for name, system in running.items():
             found[name].p50.append(median(await system.latencies(sizes.goals)))
-            found[name].rate.append(sizes.goals_in_flight / await system.seconds(sizes.goals_in_flight, IN_FLIGHT))
+            found[name].rate.append(
+                sizes.goals_in_flight / await system.seconds(sizes.goals_in_flight, IN_FLIGHT)
+            )
 
 
 async def _long(stage: Stage, found: dict[str, Found]) -> None:
@@ -228,7 +243,9 @@ async def _long(stage: Stage, found: dict[str, Found]) -> None:
         done = dict.fromkeys(starts, 0)
         with ExitStack() as running:
             programs = {name: running.enter_context(start()) for name, start in starts.items()}
-            for name, program in reversed(programs.items()):  # Soorma last: what its agent has in hand has a lease
+            for name, program in reversed(
+                programs.items()
+            ):  # Soorma last: what its agent has in hand has a lease
                 say(f"others: {name}, {sizes.earlier_steps:,} steps of one workflow")
                 await program.told()
                 told = await program.ask("long", earlier=sizes.earlier_steps, more=sizes.sdk_calls)
@@ -249,7 +266,10 @@ async def _long(stage: Stage, found: dict[str, Found]) -> None:
                     await program.told()
                     told = await program.ask("resume")
                 if told["done"] <= done[name]:
-                    raise RuntimeError(f"{name} has taken up its workflow at step {told['done']}, after {done[name]}")
+                    raise RuntimeError(
+                        f"{name} has taken up its workflow at step {told['done']}, after "
+                        f"{done[name]}"
+                    )
                 done[name] = told["done"]
                 found[name].taken_up.append(told["seconds"])
 
@@ -285,7 +305,9 @@ async def _here(stage: Stage, folder: str, found: Found, **more: str) -> AsyncIt
         platform = held.enter_context(_platform(stage, folder, **more))
         config = _config(platform)
         agents = [
-            held.enter_context(Program(sys.executable, "soorma_workflow.py", role, env=_settings(config)))
+            held.enter_context(
+                Program(sys.executable, "soorma_workflow.py", role, env=_settings(config))
+            )
             for role in AGENTS
         ]
         for agent in agents:
@@ -313,7 +335,13 @@ def _platform(stage: Stage, name: str, **more: str) -> PlatformProcess:
 
 
 def _config(platform: PlatformProcess) -> ClientConfig:
-    return ClientConfig(platform.memory_url, platform.events_url, "bench", "bench", registry_url=platform.registry_url)
+    return ClientConfig(
+        platform.memory_url,
+        platform.events_url,
+        "bench",
+        "bench",
+        registry_url=platform.registry_url,
+    )
 
 
 def _settings(config: ClientConfig) -> dict[str, str]:
@@ -332,14 +360,30 @@ def _report(stage: Stage, found: dict[str, Found]) -> None:
     later = {name: median(one.next_step) for name, one in found.items()}
     again = {name: median(one.taken_up) for name, one in found.items()}
     here, *others = SYSTEMS
-    nearest = {name: ratio_of(zip(found[here].rate, found[name].rate, strict=True)) for name in others}
-    behind = {name: ratio_of(zip(found[here].next_step, found[name].next_step, strict=True)) for name in others}
-    slower = {name: ratio_of(zip(found[here].taken_up, found[name].taken_up, strict=False)) for name in others}
+    nearest = {
+        name: ratio_of(zip(found[here].rate, found[name].rate, strict=True)) for name in others
+    }
+    behind = {
+        name: ratio_of(zip(found[here].next_step, found[name].next_step, strict=True))
+        for name in others
+    }
+    slower = {
+        name: ratio_of(zip(found[here].taken_up, found[name].taken_up, strict=False))
+        for name in others
+    }
 
-    def figure(what: str, values: dict[str, float], shown: Callable[[float], str], ratio: float, target: str) -> Figure:
+    def figure(
+        what: str,
+        values: dict[str, float],
+        shown: Callable[[float], str],
+        ratio: float,
+        target: str,
+    ) -> Figure:
         ahead = None if not target else ratio > 1 if target.startswith(">") else ratio < 1
         floor = ", ".join(f"{name} {shown(values[name])}" for name in others)
-        return Figure(what, shown(values[here]), floor, times(ratio), target or "–", ahead, FULL_COMMIT)
+        return Figure(
+            what, shown(values[here]), floor, times(ratio), target or "–", ahead, FULL_COMMIT
+        )
 
     def against(values: dict[str, float]) -> float:
         return values[here] / min(values[name] for name in others)
@@ -348,27 +392,41 @@ def _report(stage: Stage, found: dict[str, Found]) -> None:
         figure("3-step workflow, one at a time, p50", alone, ms, against(alone), ""),
         figure(f"3-step workflow, {IN_FLIGHT} in flight", rates, lambda rate: f"{rate:,.0f}/s",
                min(nearest.values()), "> 1 ×, both"),
-        figure(f"one more step of a workflow of {earlier} steps, p50", later, ms, max(behind.values()),
+        figure(f"one more step of a workflow of {earlier} steps, "
+               "p50", later, ms, max(behind.values()),
                "< 1 ×, both"),
-        figure(f"a workflow of {earlier} steps, taken up by a new process: from its imports to the next step's end",
+        figure(f"a workflow of {earlier} steps, taken up by a new process: from its imports to the "
+               "next step's end",
                again, ms, max(slower.values()), "< 1 ×, both"),
     ]  # fmt: skip
     stage.report.tables.append(
         Table(
             "The same workflow elsewhere",
-            "Three steps, each of which reads what the one before has left, adds 100 bytes of JSON and hands over; the "
-            "client learns of the end. All on SQLite in WAL mode with synchronous=FULL. Soorma with its platform, an "
-            "agent for each step and the client in processes of their own. DBOS and LangGraph are libraries and run in "
-            "the client's process, which spares them the way between processes and leaves them one interpreter. "
-            'DBOS with plain steps, LangGraph with its async saver, `durability="sync"` and uvloop: the fastest way of '
-            f"each that is durable at each step. The next two columns: one workflow that has done {earlier} steps, "
-            "with a counter and the last result as its state, in one value with each; on Soorma one plan and one "
-            "agent, which hands over to itself. The three go on by turns, some hundred steps each, while the other two "
-            "are halted; the figure is the median of the turns' ratios. Then the process is killed with -9 and another "
-            "takes the workflow up. That is timed from when its imports are done until the next step is: Soorma's "
-            "agent connects and subscribes in that time (the platform runs on), LangGraph opens its database and loads "
+            "Three steps, each of which reads what the one before has left, adds 100 bytes of JSON "
+            "and hands over; the "
+            "client learns of the end. All on SQLite in WAL mode with synchronous=FULL. Soorma "
+            "with its platform, an "
+            "agent for each step and the client in processes of their own. DBOS and LangGraph are "
+            "libraries and run in "
+            "the client's process, which spares them the way between processes and leaves them one "
+            "interpreter. "
+            'DBOS with plain steps, LangGraph with its async saver, `durability="sync"` and '
+            'uvloop: the fastest way of '
+            "each that is durable at each step. The next two columns: one workflow that has done "
+            f"{earlier} steps, "
+            "with a counter and the last result as its state, in one value with each; on Soorma "
+            "one plan and one "
+            "agent, which hands over to itself. The three go on by turns, some hundred steps each, "
+            "while the other two "
+            "are halted; the figure is the median of the turns' ratios. Then the process is killed "
+            "with -9 and another "
+            "takes the workflow up. That is timed from when its imports are done until the next "
+            "step is: Soorma's "
+            "agent connects and subscribes in that time (the platform runs on), LangGraph opens "
+            "its database and loads "
             "the last checkpoint, DBOS waits for its queue's turn and replays. "
-            "Were the platform killed together with the agent, an event in hand would wait for its lease, 30 s.",
+            "Were the platform killed together with the agent, an event in hand would wait for its "
+            "lease, 30 s.",
             ("system", "one, p50", f"{IN_FLIGHT} in flight", "next step, p50 (of its first steps)",
              "taken up", "commits, as their connection says", "processes"),
             [_row(one, name) for name, one in found.items()],

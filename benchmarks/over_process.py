@@ -47,7 +47,8 @@ def start(stage: Stage) -> None:
             f"(Python alone {median(bare) * 1e3:.0f} ms)",
             times(ratio), "≤ 3 ×", ratio <= 3, FULL_COMMIT,
         ),
-        Figure("platform, resident memory after start", f"{holds:.0f} MiB", f"bare server: {floor:.0f} MiB",
+        Figure("platform, resident memory after "
+               "start", f"{holds:.0f} MiB", f"bare server: {floor:.0f} MiB",
                times(holds / floor), "≤ 90 MiB", holds <= 90),
     ]  # fmt: skip
 
@@ -57,7 +58,9 @@ def _one_start(stage: Stage, name: str) -> tuple[float, float]:
     platform = stage.new_platform(name)
     command = [sys.executable, "-P", "-m", "soorma_platform"]
     env = clean_environment(
-        SOORMA_PORT_OFFSET=str(platform.offset), SOORMA_DATABASE=str(platform.database), SOORMA_LOG_LEVEL="warning"
+        SOORMA_PORT_OFFSET=str(platform.offset),
+        SOORMA_DATABASE=str(platform.database),
+        SOORMA_LOG_LEVEL="warning",
     )
     try:
         started = time.perf_counter()
@@ -98,7 +101,8 @@ def memory(stage: Stage) -> None:
     """Resident memory after many plans were written."""
     count = stage.sizes.plans
     say(f"memory with {count:,} plans of {PLAN_KEYS} keys")
-    sets = ", ".join(f'{{"op": "set", "key": "k{n}", "value": {{"n": {n}, "text": "measured"}}}}' for n in
+    sets = ", ".join(f'{{"op": "set", "key": "k{n}", "value": {{"n": {n}, "text": '
+                     f'"measured"}}}}' for n in
                      range(PLAN_KEYS))  # fmt: skip
     plans = ", ".join(
         f'{{"plan_id": "plan-<n>-{n}", "operations": [{sets}]}}' for n in range(PLANS_PER_COMMIT)
@@ -114,11 +118,15 @@ def memory(stage: Stage) -> None:
     stage.report.numbers[f"resident memory with {count:,} plans, MiB"] = after
     stage.report.numbers["keys written in large commits, /s"] = count * PLAN_KEYS / seconds
     stage.report.figures.append(
-        Figure(f"platform, resident memory with {count:,} plans of {PLAN_KEYS} keys", f"{after:.0f} MiB",
-               f"the same process without plans: {before:.0f} MiB", times(after / before), "≤ 200 MiB", after <= 200,
+        Figure(f"platform, resident memory with {count:,} plans of {PLAN_KEYS} "
+               "keys", f"{after:.0f} MiB",
+               f"the same process without plans: {before:.0f} "
+               "MiB", times(after / before), "≤ 200 MiB", after <= 200,
                FULL_COMMIT)
     )  # fmt: skip
     stage.report.notes.append(
-        f"{count * PLAN_KEYS:,} keys were written by 4 connections in commits of {PLANS_PER_COMMIT * PLAN_KEYS} keys "
-        f"at {count * PLAN_KEYS / seconds:,.0f} keys/s, and take {size:,.0f} MiB on disk with their history."
+        f"{count * PLAN_KEYS:,} keys were written by 4 connections in commits of "
+        f"{PLANS_PER_COMMIT * PLAN_KEYS} keys "
+        f"at {count * PLAN_KEYS / seconds:,.0f} keys/s, and take {size:,.0f} MiB on disk with "
+        "their history."
     )

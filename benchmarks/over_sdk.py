@@ -88,7 +88,8 @@ def single_calls(stage: Stage) -> None:
         shown = " + ".join(ms(median(one[part] for one in found)) for part in parts)
         stage.report.figures.append(
             Figure(
-                f"SDK `{name}`, one at a time, p50", ms(median(one[name] for one in found)), f"{what}: {shown}",
+                f"SDK `{name}`, one at a time, "
+                "p50", ms(median(one[name] for one in found)), f"{what}: {shown}",
                 times(ratio), f"≤ {target} ×", ratio <= target, durability,
             )
         )  # fmt: skip
@@ -108,7 +109,9 @@ async def _single_calls(stage: Stage) -> list[dict[str, float]]:
             took = {
                 "set": await timed_calls(count, put),
                 **await _bare_sets(stage, bare, count),
-                "get": await timed_calls(count, lambda number: state.get(f"k{number % min(count, 100)}")),
+                "get": await timed_calls(
+                    count, lambda number: state.get(f"k{number % min(count, 100)}")
+                ),
                 "bare get": await timed_calls(count, bare.get),
             }
             if turn:  # the first round warms up
@@ -120,7 +123,8 @@ async def _single_calls(stage: Stage) -> list[dict[str, float]]:
 async def _bare_sets(stage: Stage, bare: BareClient, count: int) -> dict[str, list[float]]:
     """The seconds of bare PUTs and bare commits by turns, which is the rhythm of `set`.
 
-    A disk and a core that had nothing to do for as long as a request takes are slower than in a series of commits.
+    A disk and a core that had nothing to do for as long as a request takes are slower than in a
+    series of commits.
     """
     took: dict[str, list[float]] = {"bare put": [], "commit": []}
     for number in range(count):
@@ -144,7 +148,9 @@ class AgentProcess:
             SOORMA_REGISTRY_URL=config.registry_url,
         )
         script = Path(__file__).with_name("event_agent.py")
-        self._process = subprocess.Popen([sys.executable, str(script), EVENT, TOPIC], env=env, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [sys.executable, str(script), EVENT, TOPIC], env=env, stdout=subprocess.PIPE
+        )
 
     async def told(self) -> dict[str, Any]:
         """Its next report."""
@@ -171,13 +177,17 @@ def events(stage: Stage) -> None:
         found = runner.run(_events(stage))
     floor = " + ".join(ms(median(one[part] for one in found)) for part in ("bare put", "commit"))
     figures = stage.report.figures
-    for name, what in (("turns", "each when the one before was handled"), ("paced", f"one every {PACE * 1e3:.0f} ms")):
+    for name, what in (
+        ("turns", "each when the one before was handled"),
+        ("paced", f"one every {PACE * 1e3:.0f} ms"),
+    ):
         latency, slow = (median(one[f"{name} p{share}"] for one in found) for share in (50, 99))
         ratio = ratio_of((one[f"{name} p50"], one["bare put"] + one["commit"]) for one in found)
         stage.report.numbers[f"publish to handler, {what}, p50, s"] = latency
         figures.append(
             Figure(f"publish → handler, {what}, p50", f"{ms(latency)} (p99 {ms(slow)})",
-                   f"bare PUT + bare FULL commit: {floor}", times(ratio), "≤ 2 ms", latency <= 0.002, FULL_COMMIT)
+                   "bare PUT + bare FULL commit: "
+                   f"{floor}", times(ratio), "≤ 2 ms", latency <= 0.002, FULL_COMMIT)
         )  # fmt: skip
     bare = median(one["bare rate"] for one in found)
     lost, twice = (sum(one[what] for one in found) for what in ("lost", "twice"))
@@ -198,7 +208,13 @@ def events(stage: Stage) -> None:
     count = len(found) * 2 * (stage.sizes.paced_events + stage.sizes.events)
     figures.append(
         Figure(
-            "events lost", f"{lost:.0f} of {count:,} ({twice:.0f} handled twice)", "0", "", "0", lost == 0, FULL_COMMIT
+            "events lost",
+            f"{lost:.0f} of {count:,} ({twice:.0f} handled twice)",
+            "0",
+            "",
+            "0",
+            lost == 0,
+            FULL_COMMIT,
         )
     )
 
@@ -210,18 +226,27 @@ async def _events(stage: Stage) -> list[dict[str, float]]:
         async with PlatformContext.on(stage.config, "bench") as context:
             await agent.told()
             for turn in rounds(sizes.rounds, 60):
-                turns = await _series(agent, f"turns-{turn}", sizes.paced_events, _in_turn(context, agent))
+                turns = await _series(
+                    agent, f"turns-{turn}", sizes.paced_events, _in_turn(context, agent)
+                )
                 paced = await _series(agent, f"paced-{turn}", sizes.paced_events, _paced(context))
                 single = await _series(agent, f"single-{turn}", sizes.events, _single(context))
                 batch = await _series(agent, f"batch-{turn}", sizes.events, _batches(context))
                 series = (turns, paced, single, batch)
                 found.append(
                     {
-                        **{f"turns p{share}": percentile(turns["latencies"], share / 100) for share in (50, 99)},
-                        **{f"paced p{share}": percentile(paced["latencies"], share / 100) for share in (50, 99)},
+                        **{
+                            f"turns p{share}": percentile(turns["latencies"], share / 100)
+                            for share in (50, 99)
+                        },
+                        **{
+                            f"paced p{share}": percentile(paced["latencies"], share / 100)
+                            for share in (50, 99)
+                        },
                         "single": sizes.events / single["seconds"],
                         "batch": sizes.events / batch["seconds"],
-                        "bare rate": sizes.events / await in_flight(sizes.events, IN_FLIGHT, bare.put),
+                        "bare rate": sizes.events
+                        / await in_flight(sizes.events, IN_FLIGHT, bare.put),
                         "bare put": median(await timed_calls(sizes.paced_events, bare.put)),
                         "commit": median(stage.commits.many(sizes.paced_events)),
                         "lost": sum(one["lost"] for one in series),
@@ -266,7 +291,9 @@ def _paced(context: PlatformContext) -> Publish:
 
 def _single(context: PlatformContext) -> Publish:
     async def publish(series: str, count: int) -> None:
-        await in_flight(count, IN_FLIGHT, lambda n: context.bus.publish(EVENT, TOPIC, _data(series, n, count)))
+        await in_flight(
+            count, IN_FLIGHT, lambda n: context.bus.publish(EVENT, TOPIC, _data(series, n, count))
+        )
 
     return publish
 
@@ -276,7 +303,10 @@ def _batches(context: PlatformContext) -> Publish:
         for first in range(0, count, BATCH):
             numbers = range(first, min(count, first + BATCH))
             await context.bus.publish_many(
-                [{"event_type": EVENT, "topic": TOPIC, "data": _data(series, n, count)} for n in numbers]
+                [
+                    {"event_type": EVENT, "topic": TOPIC, "data": _data(series, n, count)}
+                    for n in numbers
+                ]
             )
 
     return publish

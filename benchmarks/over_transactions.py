@@ -50,7 +50,10 @@ class Work:
         await self._ask("work.through")
 
     async def _ask(self, event_type: str) -> None:
-        """From publishing the event until the handler's own has come back. Those in flight have plans of their own."""
+        """From publishing the event until the handler's own has come back.
+
+        Those in flight have plans of their own.
+        """
         plan = self._plans.pop(0)
         self._number += 1
         number = str(self._number)
@@ -74,7 +77,8 @@ def handler(stage: Stage) -> None:
         stage.report.numbers[f"{what}, {IN_FLIGHT} in flight, /s"] = middle[f"{way} rate"]
     stage.report.figures += [
         Figure(f"{WHAT}, p50", f"{ms(middle['whole p50'])} (p99 {ms(middle['whole p99'])})",
-               f"the same written through: {ms(middle['through p50'])} (p99 {ms(middle['through p99'])})",
+               f"the same written through: {ms(middle['through p50'])} (p99 "
+               f"{ms(middle['through p99'])})",
                times(ratio_of((one["whole p50"], one["through p50"]) for one in found)), "–",
                durability=FULL_COMMIT),
         Figure(f"{WHAT}, {IN_FLIGHT} in flight", f"{middle['whole rate']:,.0f}/s",
@@ -94,7 +98,9 @@ def agent_of(stage: Stage) -> Iterator[None]:
         SOORMA_REGISTRY_URL=config.registry_url,
         SOORMA_LOG_LEVEL="warning",
     )
-    agent = subprocess.Popen([sys.executable, str(Path(__file__).with_name("handler_agent.py"))], env=env)
+    agent = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("handler_agent.py"))], env=env
+    )
     try:
         yield
     finally:
@@ -116,7 +122,12 @@ async def _handler(stage: Stage) -> list[dict[str, float]]:
                 one: dict[str, float] = {}
                 for name, way in ways.items():
                     took = await timed_calls(sizes.goals * 2, way)
-                    one |= {f"{name} p50": percentile(took, 0.5), f"{name} p99": percentile(took, 0.99)}
-                    one[f"{name} rate"] = sizes.goals_in_flight / await in_flight(sizes.goals_in_flight, IN_FLIGHT, way)
+                    one |= {
+                        f"{name} p50": percentile(took, 0.5),
+                        f"{name} p99": percentile(took, 0.99),
+                    }
+                    one[f"{name} rate"] = sizes.goals_in_flight / await in_flight(
+                        sizes.goals_in_flight, IN_FLIGHT, way
+                    )
                 found.append(one)
     return found

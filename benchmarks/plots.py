@@ -23,7 +23,10 @@ text { font: 12px system-ui, sans-serif; fill: #57606a }
 
 
 def svg(plot: Plot) -> str:
-    """The plot: y is logarithmic, the steps of x stand evenly. Lines named after a floor are dashed."""
+    """The plot: y is logarithmic, the steps of x stand evenly.
+
+    Lines named after a floor are dashed.
+    """
     low, high = _bounds([value for values in plot.lines.values() for value in values])
     inner = WIDTH - LEFT - RIGHT
 
@@ -42,15 +45,21 @@ def svg(plot: Plot) -> str:
     ]
     for value in _ticks(low, high):
         parts += [
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>',
+            (
+                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" '
+                f'y2="{y(value):.1f}"/>'
+            ),
             f'<text x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:,.7g}</text>',
         ]
     parts += [
-        f'<text x="{x(step):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{escape(label)}</text>'
+        f'<text x="{x(step):.1f}" y="{HEIGHT - BOTTOM + 18}" '
+        f'text-anchor="middle">{escape(label)}</text>'
         for step, label in enumerate(plot.steps)
     ]
     middle = LEFT + inner / 2
-    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 10}" text-anchor="middle">{escape(plot.x)}</text>')
+    parts.append(
+        f'<text x="{middle:.0f}" y="{HEIGHT - 10}" text-anchor="middle">{escape(plot.x)}</text>'
+    )
     for number, (name, values) in enumerate(plot.lines.items()):
         color = COLORS[number % len(COLORS)]
         kind = "line floor" if "floor" in name or "bare" in name or "own" in name else "line"

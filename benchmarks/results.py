@@ -20,7 +20,9 @@ LIBRARIES = ("uvicorn", "uvloop", "httptools", "msgspec", "aiohttp", "websockets
 COLUMNS = ("figure", "measured", "floor, same run", "ratio", "target", "verdict", "durability")
 
 
-def write(report: Report, folder: Path, *, size: str, about: str, seconds: float, load: tuple[str, str]) -> Path:
+def write(
+    report: Report, folder: Path, *, size: str, about: str, seconds: float, load: tuple[str, str]
+) -> Path:
     """Writes RESULTS.md and its plots into `folder`; `load` is the machine's, before and after."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plots").mkdir(exist_ok=True)
@@ -44,7 +46,10 @@ def machine(folder: Path) -> list[str]:
     """What the run was taken on."""
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return [
-        f"{os.cpu_count()} × {_processor()}, {_memory_gib():.0f} GiB, Linux {platform.release().split('-')[0]}",
+        (
+            f"{os.cpu_count()} × {_processor()}, {_memory_gib():.0f} GiB, Linux "
+            f"{platform.release().split('-')[0]}"
+        ),
         f"Python {platform.python_version()}, SQLite {apsw.sqlite_lib_version()}; {libraries}",
         f"databases on {file_system(folder)}; all traffic on loopback",
     ]
@@ -58,16 +63,25 @@ def file_system(folder: Path) -> str:
         inside = folder.resolve().is_relative_to(point)
         if inside and len(point) >= len(best):
             best, kind = point, found
-    return f"{kind} (in memory: durable figures mean nothing here)" if kind in MEMORY_FILE_SYSTEMS[:2] else kind
+    return (
+        f"{kind} (in memory: durable figures mean nothing here)"
+        if kind in MEMORY_FILE_SYSTEMS[:2]
+        else kind
+    )
 
 
-def _document(report: Report, size: str, about: str, seconds: float, load: tuple[str, str]) -> list[str]:
+def _document(
+    report: Report, size: str, about: str, seconds: float, load: tuple[str, str]
+) -> list[str]:
     missed = [figure for figure in report.figures if figure.verdict is False]
     kind = "A full run" if size == "full" else f"A **{size}** run: too short for figures to rely on"
     how = (
-        f"{kind}, {datetime.now(UTC):%Y-%m-%d}, {seconds / 60:.1f} minutes. Product and floors were measured side by "
-        "side in the same run, in turns. A figure is the median of its rounds, a ratio the median of the rounds' "
-        "ratios. Others may have used the machine meanwhile, which moves absolute times by much and ratios by little: "
+        f"{kind}, {datetime.now(UTC):%Y-%m-%d}, {seconds / 60:.1f} minutes. Product and floors "
+        "were measured side by "
+        "side in the same run, in turns. A figure is the median of its rounds, a ratio the median "
+        "of the rounds' "
+        "ratios. Others may have used the machine meanwhile, which moves absolute times by much "
+        "and ratios by little: "
         "compare ratios."
     )
     lines = [
@@ -84,7 +98,12 @@ def _document(report: Report, size: str, about: str, seconds: float, load: tuple
         "",
     ]
     if missed:
-        lines += ["**Missed:**", "", *(f"- {figure.what}: {_told(figure)}" for figure in missed), ""]
+        lines += [
+            "**Missed:**",
+            "",
+            *(f"- {figure.what}: {_told(figure)}" for figure in missed),
+            "",
+        ]
     else:
         lines += ["Nothing was missed.", ""]
     lines += [f"- {note}" for note in report.notes]
@@ -99,11 +118,22 @@ def _section(table: Table) -> list[str]:
 
 
 def _rows(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    return [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *(f"| {' | '.join(row)} |" for row in rows)]
+    return [
+        f"| {' | '.join(columns)} |",
+        f"|{' --- |' * len(columns)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
 
 
 def _cells(figure: Figure) -> tuple[str, ...]:
-    shown = (figure.what, figure.measured, figure.floor, figure.ratio, figure.target, _verdict(figure))
+    shown = (
+        figure.what,
+        figure.measured,
+        figure.floor,
+        figure.ratio,
+        figure.target,
+        _verdict(figure),
+    )
     return (*shown, figure.durability or "–")
 
 

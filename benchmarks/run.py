@@ -5,8 +5,9 @@
     python benchmarks/run.py --only sdk  a part of it, into a temporary folder
     python benchmarks/run.py --against REV  this checkout against another, in alternating rounds: about 20 minutes
 
-All of it takes about 5 minutes. The part `others` needs the environment .venv-others, which `sh tools/run bench` makes;
-without it the results say that the part was not measured. Linux only: processor time and memory come from /proc.
+All of it takes about 5 minutes. The part `others` needs the environment .venv-others, which `sh
+tools/run bench` makes; without it the results say that the part was not measured. Linux only:
+processor time and memory come from /proc.
 """
 
 from __future__ import annotations
@@ -31,15 +32,30 @@ def main() -> int:
     """Runs what the command line asks for; 0 if everything could be measured, whatever the figures are."""
     parser = argparse.ArgumentParser(description="Measures the platform beside its floors.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", dest="size", action="store_const", const="quick", help="about a minute")
+    size.add_argument(
+        "--quick", dest="size", action="store_const", const="quick", help="about a minute"
+    )
     size.add_argument("--size", choices=[*SIZES], help="how much to measure (default: full)")
-    parser.add_argument("--only", choices=PARTS, action="append", help="a part; can be given more than once")
+    parser.add_argument(
+        "--only", choices=PARTS, action="append", help="a part; can be given more than once"
+    )
     parser.add_argument("--output", type=Path, help="folder for RESULTS.md and plots/")
     other = parser.add_argument_group("comparison")
-    other.add_argument("--against", metavar="REV", help="compare with a revision, or with a checkout that has a .venv")
-    other.add_argument("--new", type=Path, default=ROOT, help="the checkout to compare (default: this one)")
+    other.add_argument(
+        "--against",
+        metavar="REV",
+        help="compare with a revision, or with a checkout that has a .venv",
+    )
+    other.add_argument(
+        "--new", type=Path, default=ROOT, help="the checkout to compare (default: this one)"
+    )
     other.add_argument("--rounds", type=int, default=compare.ROUNDS, help="default: %(default)s")
-    other.add_argument("--json", type=Path, metavar="FILE", help="where to write all that the comparison has measured")
+    other.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="where to write all that the comparison has measured",
+    )
     options = parser.parse_args()
     chosen = options.size or "full"
     logging.basicConfig(level=logging.WARNING)
@@ -51,7 +67,9 @@ def main() -> int:
         return _compare(options)
 
     whole = chosen == "full" and not options.only
-    output = options.output or (Path(__file__).parent if whole else Path(tempfile.mkdtemp(prefix="soorma-results-")))
+    output = options.output or (
+        Path(__file__).parent if whole else Path(tempfile.mkdtemp(prefix="soorma-results-"))
+    )
     started, before = time.monotonic(), _load()
     with tempfile.TemporaryDirectory(prefix="soorma-bench-") as folder:
         with Stage(Path(folder), SIZES[chosen]) as stage:
@@ -71,7 +89,9 @@ def _compare(options: argparse.Namespace) -> int:
     """1 if a figure of this checkout is worse than that of the other."""
     with compare.checkout_of(options.against, ROOT) as old:
         parts = options.only or list(PARTS)
-        series = compare.measured(old, options.new, parts, rounds=options.rounds, size=options.size or "paired")
+        series = compare.measured(
+            old, options.new, parts, rounds=options.rounds, size=options.size or "paired"
+        )
     found = compare.compared(series)
     print(compare.table(found))
     if options.json:

@@ -60,7 +60,10 @@ class Stage:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._held.close()
 
@@ -68,7 +71,9 @@ class Stage:
     def config(self) -> ClientConfig:
         """The platform, for a client of the SDK."""
         there = self.platform
-        return ClientConfig(there.memory_url, there.events_url, "bench", "bench", registry_url=there.registry_url)
+        return ClientConfig(
+            there.memory_url, there.events_url, "bench", "bench", registry_url=there.registry_url
+        )
 
     def new_platform(self, name: str) -> PlatformProcess:
         """A platform with a database and ports of its own, not yet started."""
@@ -101,11 +106,15 @@ class Stage:
         """PUTs to the bare server, which reads them and answers the same bytes."""
         return self._run(self.bare, "PUT", f"{KEY}/plan/k<k>", PUT_BODY, how)
 
-    def fill(self, plan: str, keys: int, *, of: PlatformProcess | None = None, size: int = 100) -> None:
+    def fill(
+        self, plan: str, keys: int, *, of: PlatformProcess | None = None, size: int = 100
+    ) -> None:
         """Writes keys `k0` … of a plan, each of `size` bytes."""
         self.put(plan, of=of, requests=keys, keys=keys, pad=size)
 
-    def _run(self, server: PlatformProcess | BareServer, method: str, path: str, body: str, how: How) -> Result:
+    def _run(
+        self, server: PlatformProcess | BareServer, method: str, path: str, body: str, how: How
+    ) -> Result:
         url = server.url if isinstance(server, BareServer) else server.memory_url
         return self._load.run(Job(url, method, path, body, server=server.pid, **how))
 

@@ -3,7 +3,8 @@
     python tools/demo.py            platform, planner, worker, coordinator, one goal, its result
     python tools/demo.py --crash    the same while the worker and the platform are killed with -9
 
-Needs what `make venv` installs. Exits with 0 if the record holds exactly the actions that it should.
+Needs what `make venv` installs. Exits with 0 if the record holds exactly the actions that it
+should.
 """
 
 from __future__ import annotations
@@ -51,10 +52,18 @@ ACTIONS = [
 
 PATIENCE_SECONDS = 60
 STOP_SECONDS = 10
-OFFSETS = range(2_000, 20_000, 10)  # above the ports of services, below those of outgoing connections
+OFFSETS = range(
+    2_000, 20_000, 10
+)  # above the ports of services, below those of outgoing connections
 MOST_LOST_RACES = 5
 
-COLORS = {"platform": "magenta", "planner": "cyan", "worker": "yellow", "coordinator": "blue", "client": "green"}
+COLORS = {
+    "platform": "magenta",
+    "planner": "cyan",
+    "worker": "yellow",
+    "coordinator": "blue",
+    "client": "green",
+}
 
 T = TypeVar("T")
 
@@ -116,8 +125,8 @@ class Screen:
 class Keeper:
     """Sees to it that nothing of the demo outlives it, not even when it is killed with -9.
 
-    A shell that leads the process group of all that the demo starts, waits for the end of the pipe that the
-    demo holds, and takes group and folder with it.
+    A shell that leads the process group of all that the demo starts, waits for the end of the pipe
+    that the demo holds, and takes group and folder with it.
     """
 
     SCRIPT = 'while read -r _; do :; done; rm -rf -- "$1"; kill -9 0'
@@ -135,17 +144,29 @@ class Keeper:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._shell.communicate()
-        shutil.rmtree(self.folder, ignore_errors=True)  # what was being written while the shell removed it
+        shutil.rmtree(
+            self.folder, ignore_errors=True
+        )  # what was being written while the shell removed it
 
 
 class Program:
-    """A process of the demo. Each line that it writes goes to `on_line` and, for a while, into `tail`."""
+    """A process of the demo.
+
+    Each line that it writes goes to `on_line` and, for a while, into `tail`.
+    """
 
     def __init__(
-        self, name: str, process: asyncio.subprocess.Process, tail: deque[str], on_line: Callable[[str], None]
+        self,
+        name: str,
+        process: asyncio.subprocess.Process,
+        tail: deque[str],
+        on_line: Callable[[str], None],
     ) -> None:
         self.name = name
         self.process = process
@@ -171,14 +192,16 @@ class Program:
             async with asyncio.timeout(STOP_SECONDS):
                 await asyncio.shield(self.ended)
         except TimeoutError:
-            raise DemoFailed(f"the {self.name} did not end within {STOP_SECONDS} s of {number.name}") from None
+            raise DemoFailed(
+                f"the {self.name} did not end within {STOP_SECONDS} s of {number.name}"
+            ) from None
 
 
 class PortClaim:
     """Ports for a platform which are free, and which no other demo will take.
 
-    The claim is held by UDP sockets of the same numbers, which a platform does not need: the system takes it
-    back whatever becomes of us.
+    The claim is held by UDP sockets of the same numbers, which a platform does not need: the system
+    takes it back whatever becomes of us.
     """
 
     def __init__(self) -> None:
@@ -249,7 +272,11 @@ class Stage:
 
     async def start(self, name: str, *arguments: str) -> Program:
         """Starts the platform, an agent or the client."""
-        what = ["-m", "soorma_platform"] if name == "platform" else [str(EXAMPLE / f"{name}.py"), *arguments]
+        what = (
+            ["-m", "soorma_platform"]
+            if name == "platform"
+            else [str(EXAMPLE / f"{name}.py"), *arguments]
+        )
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *what,
@@ -262,7 +289,9 @@ class Stage:
             limit=2**20,
         )
         tail = self._tails.setdefault(name, deque(maxlen=20))
-        program = Program(name, process, tail, self._show_client if name == "client" else self._show_agent)
+        program = Program(
+            name, process, tail, self._show_client if name == "client" else self._show_agent
+        )
         program.ended.add_done_callback(lambda _: self._on_end(program))
         self._programs[name] = program
         return program
@@ -283,8 +312,12 @@ class Stage:
     def _show_agent(self, line: str) -> None:
         if "platform ready" in line:
             self._is_up.set()
-        if found := re.fullmatch(r"\[(\w+)\] (.*)", line):  # the rest are logs: shown if something goes wrong
-            self.screen.tell(found[1], re.sub(r"(\b[0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}", r"\1", found[2]))
+        if found := re.fullmatch(
+            r"\[(\w+)\] (.*)", line
+        ):  # the rest are logs: shown if something goes wrong
+            self.screen.tell(
+                found[1], re.sub(r"(\b[0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}", r"\1", found[2])
+            )
         if attempt := Attempt.told_in(line):
             self.attempts.put_nowait(attempt)
 
@@ -297,7 +330,9 @@ class Stage:
     def _on_end(self, program: Program) -> None:
         if program.may_end or self._trouble.done() or program.ended.cancelled():
             return
-        taken = program.name == "platform" and any("cannot be used" in line for line in program.tail)
+        taken = program.name == "platform" and any(
+            "cannot be used" in line for line in program.tail
+        )
         kind = PortTaken if taken else DemoFailed
         outcome = program.ended.exception() or f"exit code {program.process.returncode}"
         self._trouble.set_exception(kind(f"the {program.name} ended by itself: {outcome}"))
@@ -315,7 +350,9 @@ class Stage:
                 groups = (await answer.json())["groups"]
         except aiohttp.ClientConnectionError:
             return set()
-        return {replica["instance"].split(":")[-2] for group in groups for replica in group["replicas"]}
+        return {
+            replica["instance"].split(":")[-2] for group in groups for replica in group["replicas"]
+        }
 
     async def unless_trouble(self, work: Coroutine[None, None, T]) -> T:
         """What comes of the work; DemoFailed as soon as a process ends that should not."""
@@ -341,7 +378,9 @@ class Stage:
         """In the midst of an attempt: -9, and started again."""
         program = self._programs[name]
         await program.end(signal.SIGKILL)
-        self.screen.tell(name, f"KILLED with -9 (process {program.process.pid}) inside {attempt}", "bold red")
+        self.screen.tell(
+            name, f"KILLED with -9 (process {program.process.pid}) inside {attempt}", "bold red"
+        )
         program = await self.start(name)
         self.screen.tell(name, f"is started again (process {program.process.pid})")
 
@@ -351,7 +390,9 @@ class Stage:
             await asyncio.gather(*(self._programs[name].end(signal.SIGTERM) for name in names))
             for name in names:
                 if code := self._programs[name].process.returncode:
-                    raise DemoFailed(f"the {name} was asked to stop and ended with exit code {code}")
+                    raise DemoFailed(
+                        f"the {name} was asked to stop and ended with exit code {code}"
+                    )
 
     async def clear(self) -> None:
         """Ends whatever still runs, at once."""
@@ -404,15 +445,22 @@ async def check_record(stage: Stage) -> None:
             raise DemoFailed(f"the one goal should have made one plan, not {len(plans)}")
         history = await WorkflowState(memory, plans[0]).get_action_history()
     if history != ACTIONS:
-        raise DemoFailed(f"the action history should be {', '.join(ACTIONS)}, not {', '.join(history)}")
-    stage.screen.say("\nThe record holds these six actions, once each and in this order.", "bold green")
+        raise DemoFailed(
+            f"the action history should be {', '.join(ACTIONS)}, not {', '.join(history)}"
+        )
+    stage.screen.say(
+        "\nThe record holds these six actions, once each and in this order.", "bold green"
+    )
 
 
 # --- The performance -----------------------------------------------------------------------
 
 
 async def perform(story: Story, keeper: Keeper, screen: Screen) -> int:
-    """Tells a story on a stage of its own; the exit code. SIGINT, SIGTERM and SIGHUP end it early."""
+    """Tells a story on a stage of its own; the exit code.
+
+    SIGINT, SIGTERM and SIGHUP end it early.
+    """
     signals = _cancelling_signals()
     for _ in range(MOST_LOST_RACES):
         stage = Stage(keeper, screen)
@@ -468,8 +516,12 @@ def _report(stage: Stage, reason: str) -> None:
 
 def main() -> int:
     """Runs the demo; its exit code."""
-    parser = argparse.ArgumentParser(description="Run the workflow of example 05 on a platform of its own.")
-    parser.add_argument("--crash", action="store_true", help="kill the worker and the platform while they work")
+    parser = argparse.ArgumentParser(
+        description="Run the workflow of example 05 on a platform of its own."
+    )
+    parser.add_argument(
+        "--crash", action="store_true", help="kill the worker and the platform while they work"
+    )
     story = with_crashes if parser.parse_args().crash else plain
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
@@ -478,7 +530,10 @@ def main() -> int:
         code = asyncio.run(perform(story, keeper, screen))
     if code == 0:
         pauses = len(TASKS) * TASK_SECONDS
-        screen.say(f"All is stopped again. It took {screen.seconds:.1f} s; {pauses} of them the worker paused.")
+        screen.say(
+            f"All is stopped again. It took {screen.seconds:.1f} s; {pauses} of them the worker "
+            "paused."
+        )
     return code
 
 

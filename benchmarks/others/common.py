@@ -1,7 +1,7 @@
 """What the three systems share: the state that a step leaves to the next, and the talk with over_others.py.
 
-Standard library only, for it runs in the environment of each. Each process reads commands from its input and tells
-what it found on its output, one JSON object a line. It ends when its input does.
+Standard library only, for it runs in the environment of each. Each process reads commands from its
+input and tells what it found on its output, one JSON object a line. It ends when its input does.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def check(state: State) -> None:
 
 
 class Clock:
-    """Times the steps of one long workflow. A step is done when the next begins: then it is durable in all three."""
+    """Times the steps of one long workflow.
+
+    A step is done when the next begins: then it is durable in all three.
+    """
 
     def __init__(self) -> None:
         self._begun: list[float] = []
@@ -55,7 +58,10 @@ class Clock:
         self._seen = self._warm = 0
 
     def measure(self, earlier: int, more: int) -> None:
-        """Times each `more` steps after `earlier`, and as many after the first few. It tells, and the steps go on."""
+        """Times each `more` steps after `earlier`, and as many after the first few.
+
+        It tells, and the steps go on.
+        """
         self._first, self._more = earlier, more
         self._warm = min(WARM_UP, earlier // 2)
 

@@ -1,7 +1,7 @@
 """The workflow on DBOS with SQLite, in the client's process: `python dbos_workflow.py FOLDER`.
 
-Plain steps, which run in its threads, are faster here than async ones. With `--again` it waits for the word to
-take up what another process has left.
+Plain steps, which run in its threads, are faster here than async ones. With `--again` it waits for
+the word to take up what another process has left.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def make_durable(connection: Any, _: object) -> None:
 def watch(connection: sa.Connection) -> None:
     """Asks the connection that is about to commit."""
     asked = ("journal_mode", "synchronous")
-    commits["/".join(str(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()) for name in asked)] += 1
+    commits[
+        "/".join(str(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()) for name in asked)
+    ] += 1
 
 
 @DBOS.step()
@@ -107,7 +109,13 @@ def do(command: dict[str, Any]) -> None:
 def main() -> None:
     """Serves until its input ends."""
     database = Path(sys.argv[1]) / "dbos.sqlite"
-    DBOS(config={"name": "bench", "system_database_url": f"sqlite:///{database}", "log_level": "WARNING"})
+    DBOS(
+        config={
+            "name": "bench",
+            "system_database_url": f"sqlite:///{database}",
+            "log_level": "WARNING",
+        }
+    )
     if "--again" not in sys.argv:
         DBOS.launch()
     tell(version=version("dbos"), sqlite=sqlite3.sqlite_version)

@@ -1,8 +1,8 @@
 """The workflow on LangGraph with its SQLite checkpointer, in the client's process; its database is in the folder named.
 
-The async saver is faster here than the plain one with threads. With `durability="sync"` the checkpoint of a step
-is written before the next begins. Its functional API writes the results of tasks while others run, so that it is not
-what is measured.
+The async saver is faster here than the plain one with threads. With `durability="sync"` the
+checkpoint of a step is written before the next begins. Its functional API writes the results of
+tasks while others run, so that it is not what is measured.
 """
 
 from __future__ import annotations
@@ -96,7 +96,13 @@ class Program:
         match command["do"]:
             case "watch":  # its only connection
                 await self.run_many(command["count"], command["width"])
-                tell(commits={"/".join([await self.asked("journal_mode"), await self.asked("synchronous")]): None})
+                tell(
+                    commits={
+                        "/".join(
+                            [await self.asked("journal_mode"), await self.asked("synchronous")]
+                        ): None
+                    }
+                )
             case "one":
                 tell(latencies=[await self.run_one() for _ in range(command["count"])])
             case "many":
@@ -113,13 +119,17 @@ class Program:
 
 async def main() -> None:
     """Serves until its input ends."""
-    versions = f"{version('langgraph')} with checkpoint-sqlite {version('langgraph-checkpoint-sqlite')}"
+    versions = (
+        f"{version('langgraph')} with checkpoint-sqlite {version('langgraph-checkpoint-sqlite')}"
+    )
     tell(version=versions, sqlite=sqlite3.sqlite_version)
     again = "--again" in sys.argv
     if again:
         sys.stdin.readline()  # the word to take up what is there
         clock.resume()
-    async with AsyncSqliteSaver.from_conn_string(str(Path(sys.argv[1]) / "langgraph.sqlite")) as saver:
+    async with AsyncSqliteSaver.from_conn_string(
+        str(Path(sys.argv[1]) / "langgraph.sqlite")
+    ) as saver:
         await saver.setup()
         await saver.conn.execute("PRAGMA synchronous=FULL")
         program = Program(saver)

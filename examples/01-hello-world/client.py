@@ -29,7 +29,9 @@ if __name__ == "__main__":
     try:
         asyncio.run(main(sys.argv[1]))
     except TimedOut:
-        sys.exit(f"No greeting within {PATIENCE_SECONDS} s. Does the worker run? ./start.sh starts it.")
+        sys.exit(
+            f"No greeting within {PATIENCE_SECONDS} s. Does the worker run? ./start.sh starts it."
+        )
     except KeyboardInterrupt:
         sys.exit("Interrupted")
     except SoormaError as error:

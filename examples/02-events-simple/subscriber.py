@@ -10,7 +10,8 @@ from soorma import Agent
 
 
 def subscriber(name):
-    # The name is what counts: agents of one name share the events, each other name gets a copy of its own.
+    # The name is what counts: agents of one name share the events, each other name gets a copy of
+    # its own.
     agent = Agent(name=name, description="Takes note of orders", events_consumed=["order.placed"])
 
     @agent.on_event("order.placed", topic="business-facts")

@@ -41,7 +41,8 @@ async def main(goal: str) -> int:
                 data = await completed
         except TimeoutError:
             print(
-                f"No answer within {PATIENCE_SECONDS} s. The goal is not lost; it waits for the agents.\n"
+                f"No answer within {PATIENCE_SECONDS} s. The goal is not lost; it waits for the "
+                "agents.\n"
                 "  - Do the agents run? Start them with ./start.sh in another terminal.\n"
                 "  - Does the platform run? soorma dev --status tells, soorma dev --logs why not.",
                 file=sys.stderr,

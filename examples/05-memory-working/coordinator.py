@@ -24,8 +24,8 @@ async def handle_task_completion(event, context):
     tasks = await state.get("tasks")
     next_index = await state.get("current_task_index") + 1
 
-    # Read, add one, write, publish: safe as it stands. Killed anywhere here and run again, the handler
-    # neither skips a task nor repeats one, for none of it is visible before all of it is.
+    # Read, add one, write, publish: safe as it stands. Killed anywhere here and run again, the
+    # handler neither skips a task nor repeats one, for none of it is visible before all of it is.
     if next_index < len(tasks):
         await state.set("current_task_index", next_index)
         await context.bus.publish(

@@ -1,4 +1,7 @@
-"""Working memory by hand: every call says whose plan it means. Compare with WorkflowState in planner.py."""
+"""Working memory by hand: every call says whose plan it means.
+
+Compare with WorkflowState in planner.py.
+"""
 
 import asyncio
 import sys
@@ -35,12 +38,17 @@ async def store_and_retrieve(memory: MemoryClient) -> None:
     print("stored    research_data")
 
     # Retrieve.
-    response = await memory.get_plan_state(plan_id, "research_data", tenant_id=TENANT_ID, user_id=USER_ID)
+    response = await memory.get_plan_state(
+        plan_id, "research_data", tenant_id=TENANT_ID, user_id=USER_ID
+    )
     print(f"retrieved {response.key} = {response.value}")
-    print(f"          id {response.id}, revision {response.revision}, updated at {response.updated_at}")
+    print(
+        f"          id {response.id}, revision {response.revision}, updated at "
+        f"{response.updated_at}"
+    )
 
-    # A history kept by hand is a read, a change and a write; two agents at once would lose one of them.
-    # WorkflowState.record_action does it in one call, on the platform.
+    # A history kept by hand is a read, a change and a write; two agents at once would lose one of
+    # them. WorkflowState.record_action does it in one call, on the platform.
     for action in ("research.started", "research.completed"):
         try:
             history = (await memory.get_plan_state(plan_id, "history", TENANT_ID, USER_ID)).value

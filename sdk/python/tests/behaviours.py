@@ -38,7 +38,8 @@ STANDARD = re.compile(
 """Sources that are no page of the repository."""
 
 Named = dict[str, list[str]]
-"""Tests, as `system/test_kills.py::test_…`, each once whatever its parameters, with the rows they name."""
+"""Tests, as `system/test_kills.py::test_…`, each once whatever its parameters, with the rows they
+name."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,14 @@ class Manifest:
         tables = tomllib.loads(path.read_text("utf-8"))
         areas, pages = tables.pop("areas"), tables.pop("pages")
         if list(tables) != list(areas):
-            raise ValueError(f"{path.name}: rows in {list(tables)}, areas {list(areas)}: name both in one order")
-        rows = [_row(f"{area}.{name}", row) for area, table in tables.items() for name, row in table.items()]
+            raise ValueError(
+                f"{path.name}: rows in {list(tables)}, areas {list(areas)}: name both in one order"
+            )
+        rows = [
+            _row(f"{area}.{name}", row)
+            for area, table in tables.items()
+            for name, row in table.items()
+        ]
         return cls(areas, pages, {row.id: row for row in rows})
 
     def link(self, source: str) -> str:
@@ -78,16 +85,22 @@ class Manifest:
             text = f"{name}: {heading}" if heading else name
             return f"[{text}]({os.path.relpath(ROOT / path, PAGE.parent)}{mark}{anchor})"
         if not STANDARD.fullmatch(source):
-            raise ValueError(f"{source!r} is no page of [pages], no standard, and no section of the design")
+            raise ValueError(
+                f"{source!r} is no page of [pages], no standard, and no section of the design"
+            )
         return source
 
 
 @cache
 def _headings(path: str) -> dict[str, str]:
     """The headings of a page by their anchors."""
-    text = re.sub(r"^```.*?^```$", "", (ROOT / path).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"^```.*?^```$", "", (ROOT / path).read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
     found = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)  # and no comment in a program
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"): heading for heading in found}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"): heading for heading in found
+    }
 
 
 def _row(name: str, row: Mapping[str, Any]) -> Behaviour:
@@ -117,9 +130,21 @@ class Collected:
 
 
 def collect() -> Named:
-    """What each test names; SystemExit if a module cannot be collected. Not to be called inside pytest."""
+    """What each test names; SystemExit if a module cannot be collected.
+
+    Not to be called inside pytest.
+    """
     found = Collected()
-    options = ["--collect-only", "-q", "--rootdir", str(TESTS.parent), "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = [
+        "--collect-only",
+        "-q",
+        "--rootdir",
+        str(TESTS.parent),
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+    ]
     with redirect_stdout(sys.stderr):
         code = pytest.main([*options, str(TESTS)], plugins=[found])
     if code:
@@ -165,7 +190,16 @@ def page(manifest: Manifest, named: Named) -> str:
         rows = [row for row in manifest.behaviours.values() if row.id.startswith(area + ".")]
         lines = [_line(manifest, row, len(tests[row.id])) for row in rows]
         parts.append(
-            "\n".join([f"## {title}", "", "| Id | Promise | Source | Tests |", "|---|---|---|---|", *lines, ""])
+            "\n".join(
+                [
+                    f"## {title}",
+                    "",
+                    "| Id | Promise | Source | Tests |",
+                    "|---|---|---|---|",
+                    *lines,
+                    "",
+                ]
+            )
         )
     return "\n".join(parts)
 

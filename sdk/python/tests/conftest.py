@@ -26,7 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     _let_children_hear_signals()
     given = getattr(config.option, "randomly_seed", None)
     if "SOORMA_SEED" not in os.environ:  # the workers of pytest-xdist inherit it
-        os.environ["SOORMA_SEED"] = str(given if isinstance(given, int) else SystemRandom().getrandbits(32))
+        os.environ["SOORMA_SEED"] = str(
+            given if isinstance(given, int) else SystemRandom().getrandbits(32)
+        )
     config.option.randomly_seed = seed()
     config.option.hypothesis_seed = str(seed())
     if getattr(config.option, "timeout", None) is None:
@@ -36,8 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _let_children_hear_signals() -> None:
     """Under `nohup`, or in the background of a script, SIGHUP or SIGINT is ignored, and programs inherit that.
 
-    A shell cannot even trap a signal that it was started without. A handler is not inherited: this process goes on
-    ignoring the signal, and what it starts finds it as in a terminal.
+    A shell cannot even trap a signal that it was started without. A handler is not inherited: this
+    process goes on ignoring the signal, and what it starts finds it as in a terminal.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -49,7 +51,9 @@ def pytest_report_header() -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
         task = at_depth("test", "prove")

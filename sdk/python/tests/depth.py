@@ -1,7 +1,8 @@
 """How deep the proofs of this run go, and the seed that all its chance comes from.
 
-SOORMA_PROOF=sample (as `make test` runs) or whole (as `make prove` does); SOORMA_SEED repeats an earlier run. The
-seed decides what is tried and in which order. What the machine does meanwhile, nobody can repeat.
+SOORMA_PROOF=sample (as `make test` runs) or whole (as `make prove` does); SOORMA_SEED repeats an
+earlier run. The seed decides what is tried and in which order. What the machine does meanwhile,
+nobody can repeat.
 """
 
 from __future__ import annotations

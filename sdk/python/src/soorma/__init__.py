@@ -2,7 +2,8 @@
 
     from soorma import Worker, WorkflowState
 
-Names are loaded when they are first used, so that the command line need not pay for what it does not use.
+Names are loaded when they are first used, so that the command line need not pay for what it does
+not use.
 """
 
 import sys
@@ -76,7 +77,9 @@ if not TYPE_CHECKING:  # a type checker is to find a name that is not there
         if name in _HOMES:
             return getattr(import_module(_HOMES[name]), name)
         asker = sys._getframe(1)  # noqa: SLF001 - `inspect` is slow to import
-        if name.startswith("_") or asker.f_code.co_filename.startswith("<frozen importlib"):  # looks for a submodule
+        if name.startswith("_") or asker.f_code.co_filename.startswith(
+            "<frozen importlib"
+        ):  # looks for a submodule
             raise AttributeError(f"module 'soorma' has no attribute {name!r}")
         raise import_module("soorma.hints").missing_name("soorma", name, __all__, asker)
 

@@ -1,6 +1,7 @@
 """Calls of the SDK in a handler whose `await` was forgotten: nothing of them has happened, and the author is told.
 
-Python only warns of a coroutine that was never awaited, and the handler would be committed without it.
+Python only warns of a coroutine that was never awaited, and the handler would be committed without
+it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from soorma.callables import name_of
 T = TypeVar("T")
 
 _SOME = 64
-"""Calls of a handler after which those that have begun are forgotten, so that a long one keeps few."""
+"""Calls of a handler after which those that have begun are forgotten, so that a long one keeps
+few."""
 
-_calls: ContextVar[list[CoroutineType[Any, Any, Any]] | None] = ContextVar("soorma_calls", default=None)
+_calls: ContextVar[list[CoroutineType[Any, Any, Any]] | None] = ContextVar(
+    "soorma_calls", default=None
+)
 
 
 def watch_calls() -> list[CoroutineType[Any, Any, Any]]:
@@ -33,7 +37,8 @@ def watch_calls() -> list[CoroutineType[Any, Any, Any]]:
 
 def unawaited(calls: list[CoroutineType[Any, Any, Any]]) -> list[str]:
     """Returns the names of the calls that have not begun, and closes them, so that they never will."""
-    # Nearly all have ended, and have no frame any more: to ask for more than that costs five times as much.
+    # Nearly all have ended, and have no frame any more: to ask for more than that costs five times
+    # as much.
     missed = [call for call in calls if call.cr_frame is not None and _is_unbegun(call)]
     for call in missed:
         call.close()
@@ -52,7 +57,9 @@ def awaited(cls: type[T]) -> type[T]:
     return cls
 
 
-def _noting(function: Callable[..., CoroutineType[Any, Any, Any]]) -> Callable[..., CoroutineType[Any, Any, Any]]:
+def _noting(
+    function: Callable[..., CoroutineType[Any, Any, Any]],
+) -> Callable[..., CoroutineType[Any, Any, Any]]:
     @wraps(function)
     def call(*arguments: Any, **options: Any) -> CoroutineType[Any, Any, Any]:
         made = function(*arguments, **options)

@@ -18,7 +18,15 @@ from soorma.config import ClientConfig
 from soorma.local import shown
 from soorma.transport.calls import Caller, segment
 from soorma_common.errors import DeadLettered, InvalidRequest, TimedOut
-from soorma_common.events import DEAD_LETTERED, Envelope, Event, Timer, check_envelope, check_timer, plan_of
+from soorma_common.events import (
+    DEAD_LETTERED,
+    Envelope,
+    Event,
+    Timer,
+    check_envelope,
+    check_timer,
+    plan_of,
+)
 from soorma_common.names import Scope, check_name
 from soorma_common.times import check_timeout
 from soorma_common.topics import Topic, TopicLike, check_topic
@@ -81,7 +89,9 @@ class Outbox(Protocol):
         """Takes a timed event back; whether it was still waiting, None where that is not known yet."""
         ...
 
-    async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
+    async def request(
+        self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]
+    ) -> Event:
         """Publishes an event at once and returns its response, which `response_of` the published event awaits."""
         ...
 
@@ -89,12 +99,15 @@ class Outbox(Protocol):
 class PlatformOutbox:
     """Publishes to the platform: accepted events are durable when `send` returns.
 
-    `check_scope` raises where it must not be used for a tenant and user. `fence` is that of the delivery in whose
-    handler it is used: once that is in other hands, it is refused with Fenced.
+    `check_scope` raises where it must not be used for a tenant and user. `fence` is that of the
+    delivery in whose handler it is used: once that is in other hands, it is refused with Fenced.
     """
 
     def __init__(
-        self, caller: Caller, check_scope: Callable[[Scope], None] | None = None, fence: str | None = None
+        self,
+        caller: Caller,
+        check_scope: Callable[[Scope], None] | None = None,
+        fence: str | None = None,
     ) -> None:
         self._caller = caller
         self._fence = fence
@@ -104,13 +117,17 @@ class PlatformOutbox:
         for event in events:
             self._check_scope(_scope_of(event))
         body = msgspec.json.encode(events[0] if len(events) == 1 else events)
-        await self._caller.call("events", "POST", "/v1/events/publish", body=body, fence=self._fence)
+        await self._caller.call(
+            "events", "POST", "/v1/events/publish", body=body, fence=self._fence
+        )
 
     async def set_timer(self, timer: Timer) -> None:
         body = msgspec.json.encode(timer)
         scope = _scope_of(timer.event)
         self._check_scope(scope)
-        await self._caller.call("events", "POST", "/v1/events/timers", scope=scope, body=body, fence=self._fence)
+        await self._caller.call(
+            "events", "POST", "/v1/events/timers", scope=scope, body=body, fence=self._fence
+        )
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool:
         self._check_scope(scope)
@@ -118,12 +135,16 @@ class PlatformOutbox:
         answer = await self._caller.call("events", "DELETE", path, scope=scope, fence=self._fence)
         return bool(msgspec.json.decode(answer)["cancelled"])
 
-    async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
+    async def request(
+        self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]
+    ) -> Event:
         """Asks, and waits; ReentrantRequest where only those could respond who wait for this request."""
         self._check_scope(_scope_of(event))
         body = msgspec.json.encode(event)
         awaited = {"awaited": "true"}
-        await self._caller.call("events", "POST", "/v1/events/publish", body=body, query=awaited, fence=self._fence)
+        await self._caller.call(
+            "events", "POST", "/v1/events/publish", body=body, query=awaited, fence=self._fence
+        )
         return await response_of(event)
 
 
@@ -131,9 +152,9 @@ class PlatformOutbox:
 class BusClient:
     """Publishes events and awaits answers.
 
-    Ids fill themselves in. In a handler a publish inherits tenant, user, session, plan, trace and correlation
-    id of the event in hand and names it as parent. Outside, it is of the configured or default tenant and user,
-    and an event without a correlation id gets its own id as one.
+    Ids fill themselves in. In a handler a publish inherits tenant, user, session, plan, trace and
+    correlation id of the event in hand and names it as parent. Outside, it is of the configured or
+    default tenant and user, and an event without a correlation id gets its own id as one.
     """
 
     def __init__(
@@ -165,11 +186,13 @@ class BusClient:
     ) -> str:
         """Publishes an event and returns its id: now, `delay` seconds after the commit, or `at` a time.
 
-        One that is published later survives restarts, is published once, and can be taken back with `cancel`.
+        One that is published later survives restarts, is published once, and can be taken back with
+        `cancel`.
 
-        `envelope`: event_id, tenant_id, user_id, session_id, plan_id, correlation_id, subject, source,
-        response_event, response_topic, trace_id, parent_event_id, payload_schema_name. Publishing the same
-        event_id again does nothing, with other content it raises EventIdConflict.
+        `envelope`: event_id, tenant_id, user_id, session_id, plan_id, correlation_id, subject,
+        source, response_event, response_topic, trace_id, parent_event_id, payload_schema_name.
+        Publishing the same event_id again does nothing, with other content it raises
+        EventIdConflict.
         """
         event = self._event(event_type, topic, data, envelope)
         if delay is None and at is None:
@@ -178,11 +201,13 @@ class BusClient:
             await self._outbox.set_timer(timer_of(event, delay, at))
         return str(event.id)
 
-    async def cancel(self, event_id: str, tenant_id: str | None = None, user_id: str | None = None) -> bool | None:
+    async def cancel(
+        self, event_id: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> bool | None:
         """Takes back an event that was to be published later; tells whether it was still waiting.
 
-        In a handler it is taken back with the handler's commit. Of one that this handler has set, the answer is True
-        then; of any other it is None: not known yet.
+        In a handler it is taken back with the handler's commit. Of one that this handler has set,
+        the answer is True then; of any other it is None: not known yet.
         """
         scope = self._config.scope(tenant_id, user_id)
         return await self._outbox.cancel_timer(scope, check_name("event_id", event_id))
@@ -221,10 +246,11 @@ class BusClient:
     ) -> Event:
         """Publishes a request under a correlation id of its own and awaits the one answer that belongs to it.
 
-        Raises TimedOut after `timeout` seconds (None: never), DeadLettered as soon as a group gives the request
-        up. In a handler it goes out at once, though the handler's changes are not committed yet, and its response is
-        recorded: a later attempt that asks the same gets the same response, and nobody is asked again.
-        ReentrantRequest where those who would respond wait for this handler themselves.
+        Raises TimedOut after `timeout` seconds (None: never), DeadLettered as soon as a group gives
+        the request up. In a handler it goes out at once, though the handler's changes are not
+        committed yet, and its response is recorded: a later attempt that asks the same gets the
+        same response, and nobody is asked again. ReentrantRequest where those who would respond
+        wait for this handler themselves.
         """
         wait = check_timeout("timeout", timeout)
         given = {
@@ -248,10 +274,13 @@ class BusClient:
         """Answers a request: its response event, on its response topic, under its correlation id."""
         kind = event_type or request.get("response_event")
         if kind is None:
-            raise InvalidRequest(f"event {request.get('type')!r} asks for no answer; name one with event_type=")
+            raise InvalidRequest(
+                f"event {request.get('type')!r} asks for no answer; name one with event_type="
+            )
         where = topic or request.get("response_topic") or Topic.ACTION_RESULTS
         given: dict[str, Any] = {
-            name: request.get(name) for name in ("correlation_id", "tenant_id", "user_id", "plan_id")
+            name: request.get(name)
+            for name in ("correlation_id", "tenant_id", "user_id", "plan_id")
         }
         return await self.publish(kind, where, data, **{**given, **envelope})
 
@@ -270,7 +299,8 @@ class BusClient:
             if found.type == DEAD_LETTERED and asked.response_event != DEAD_LETTERED:
                 told = found["data"]
                 raise DeadLettered(
-                    f"request {asked.type!r} was given up by {told['group']!r} after {told['attempts']} attempts: "
+                    f"request {asked.type!r} was given up by {told['group']!r} after "
+                    f"{told['attempts']} attempts: "
                     f"{told['reason']}",
                     **told,
                 )
@@ -278,12 +308,14 @@ class BusClient:
 
     def _late(self, asked: Envelope, timeout: float | None) -> str:
         text = (
-            f"no {asked.response_event!r} came within {timeout} s in response to {asked.type!r}: does an agent take it?"
+            f"no {asked.response_event!r} came within {timeout} s in response to "
+            f"{asked.type!r}: does an agent take it?"
         )
         if self._cause is None:
             return text
         return (
-            f"{text} While this handler waits, it keeps its place: {self._source!r} handles no other event of its "
+            f"{text} While this handler waits, it keeps its place: {self._source!r} handles no "
+            "other event of its "
             "plan, and one less at a time"
         )
 
@@ -291,20 +323,31 @@ class BusClient:
         seconds = max(1, min(LONGEST_POLL, round(left)))
         try:
             async with asyncio.timeout(left):
-                found = (await self._caller.read("events", path, scope, patience=seconds, timeout=seconds))["event"]
+                found = (
+                    await self._caller.read(
+                        "events", path, scope, patience=seconds, timeout=seconds
+                    )
+                )["event"]
         except TimeoutError as error:
             if isinstance(error, TimedOut):
                 raise
             return None
         return None if found is None else Event(found)
 
-    def _event(self, event_type: str | Enum, topic: TopicLike, data: Any, envelope: Mapping[str, Any]) -> Envelope:
+    def _event(
+        self, event_type: str | Enum, topic: TopicLike, data: Any, envelope: Mapping[str, Any]
+    ) -> Envelope:
         given = {name: value for name, value in envelope.items() if value is not None}
         identity = given.pop("event_id", None) or str(uuid4())
         if unknown := given.keys() - _ENVELOPE:
-            raise TypeError(f"publish takes no {', '.join(sorted(unknown))}; it takes {', '.join(sorted(_ENVELOPE))}")
+            raise TypeError(
+                f"publish takes no {', '.join(sorted(unknown))}; it takes "
+                f"{', '.join(sorted(_ENVELOPE))}"
+            )
         raw = msgspec.UNSET if data is None else msgspec.Raw(encode(data).encode())
-        event = Envelope(type=_name(event_type), topic=check_topic(topic), id=identity, data=raw, **given)
+        event = Envelope(
+            type=_name(event_type), topic=check_topic(topic), id=identity, data=raw, **given
+        )
         event.source = event.source or self._source
         self._inherit(event)
         scope = self._config.scope(event.tenant_id, event.user_id)
@@ -335,9 +378,13 @@ def _any_scope(_: Scope) -> None:
 def timer_of(event: Envelope, delay: float | timedelta | None, at: datetime | None) -> Timer:
     """An event that is to be published later; InvalidRequest if it is not said once when."""
     if at is not None and not isinstance(at, datetime):
-        raise InvalidRequest(f"at= is a datetime with a time zone, as datetime.now(UTC), not {at!r}")
+        raise InvalidRequest(
+            f"at= is a datetime with a time zone, as datetime.now(UTC), not {at!r}"
+        )
     if at is not None and at.tzinfo is None:
-        raise InvalidRequest(f"at= needs a time zone: {at.isoformat()} could be anywhere; use datetime.now(UTC)")
+        raise InvalidRequest(
+            f"at= needs a time zone: {at.isoformat()} could be anywhere; use datetime.now(UTC)"
+        )
     seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
     if seconds is not None and type(seconds) not in (int, float):
         raise InvalidRequest(f"delay= is a number of seconds, or a timedelta, not {delay!r}")

@@ -1,7 +1,8 @@
 """Functions that an author hands over: checked where they are registered, and called to their true end.
 
-A function may be `async def`, plain, decorated, a partial, a lambda or an object with `__call__`. Only calling it
-tells whether it has something to await, so whatever comes back is awaited until it is a value.
+A function may be `async def`, plain, decorated, a partial, a lambda or an object with `__call__`.
+Only calling it tells whether it has something to await, so whatever comes back is awaited until it
+is a value.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from soorma_common.errors import InvalidRequest
 def check_callable(function: object, what: str, *arguments: str) -> None:
     """Raises InvalidRequest unless `function` can be called with these arguments and is no generator.
 
-    `what` names it in the message, as "a handler" or "a start-up hook". A signature that Python cannot tell, as of
-    some built-in functions, is not checked.
+    `what` names it in the message, as "a handler" or "a start-up hook". A signature that Python
+    cannot tell, as of some built-in functions, is not checked.
     """
     if not callable(function):
         raise InvalidRequest(f"{what} is a function of ({', '.join(arguments)}), not {function!r}")
@@ -30,7 +31,8 @@ def check_callable(function: object, what: str, *arguments: str) -> None:
             "Replace `yield` by `return`, or by a call for each value"
         )
     try:
-        # The outermost signature is the one that is called: a decorator may pass on other arguments than it takes.
+        # The outermost signature is the one that is called: a decorator may pass on other arguments
+        # than it takes.
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return
@@ -39,21 +41,26 @@ def check_callable(function: object, what: str, *arguments: str) -> None:
     except TypeError as error:
         given = f"with ({', '.join(arguments)})" if arguments else "without arguments"
         raise InvalidRequest(
-            f"{name_of(function)}{signature} cannot be called as {what}, which is called {given}: {error}"
+            f"{name_of(function)}{signature} cannot be called as {what}, which is called {given}: "
+            f"{error}"
         ) from error
 
 
 def is_async(function: object) -> bool:
     """Tells whether calling `function` gives a coroutine, as far as that can be told without calling it."""
     return any(
-        inspect.iscoroutinefunction(one) or asyncio.iscoroutinefunction(one)  # what a decorator has marked as one
+        inspect.iscoroutinefunction(one)
+        or asyncio.iscoroutinefunction(one)  # what a decorator has marked as one
         for one in _callees(function)
     )
 
 
 def is_generator(function: object) -> bool:
     """Tells whether calling `function` gives a generator, plain or async, as far as can be told without calling it."""
-    return any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in _callees(function))
+    return any(
+        inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
+        for one in _callees(function)
+    )
 
 
 def name_of(function: object) -> str:
@@ -67,18 +74,23 @@ def name_of(function: object) -> str:
 async def finish(outcome: object, what: str) -> Any:
     """Awaits what a call returned until it is a value, and returns that.
 
-    Raises InvalidRequest where it is something that the author expected to be run, and nobody will run: a generator
-    or a context manager. `what` names the function in the message.
+    Raises InvalidRequest where it is something that the author expected to be run, and nobody will
+    run: a generator or a context manager. `what` names the function in the message.
     """
     while outcome is not None and inspect.isawaitable(outcome):
         outcome = await outcome
     if outcome is None:  # as nearly always: to ask what it is costs ten times as much
         return None
     if inspect.isgenerator(outcome) or inspect.isasyncgen(outcome):
-        raise InvalidRequest(f"{what} returned a generator, of which nothing runs: nobody iterates over it")
-    if isinstance(outcome, AbstractContextManager | AbstractAsyncContextManager) and not _is_value(outcome):
         raise InvalidRequest(
-            f"{what} returned a context manager, which nobody enters: use it inside, with `with` or `async with`"
+            f"{what} returned a generator, of which nothing runs: nobody iterates over it"
+        )
+    if isinstance(outcome, AbstractContextManager | AbstractAsyncContextManager) and not _is_value(
+        outcome
+    ):
+        raise InvalidRequest(
+            f"{what} returned a context manager, which nobody enters: use it inside, with `with` "
+            "or `async with`"
         )
     return outcome
 

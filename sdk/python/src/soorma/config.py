@@ -27,8 +27,8 @@ _complaints: set[str] = set()
 class ClientConfig:
     """The addresses of the services, whose data is meant where a call does not say, and how long to retry.
 
-    `tenant_id` confines agents and readers to that tenant; None lets them serve all. `origin` tells the log where
-    the addresses come from; it is empty where the program names them itself.
+    `tenant_id` confines agents and readers to that tenant; None lets them serve all. `origin` tells
+    the log where the addresses come from; it is empty where the program names them itself.
     """
 
     memory_url: str = MEMORY_URL
@@ -44,14 +44,17 @@ class ClientConfig:
         """Reads SOORMA_MEMORY_URL, SOORMA_EVENT_SERVICE_URL, SOORMA_REGISTRY_URL, SOORMA_TENANT_ID, SOORMA_USER_ID
         and SOORMA_RETRY_SECONDS.
 
-        An address that is not set there is that of the platform that `soorma dev` runs for the current folder or for
-        one above it, else the default one. InvalidRequest if a variable has no sense.
+        An address that is not set there is that of the platform that `soorma dev` runs for the
+        current folder or for one above it, else the default one. InvalidRequest if a variable has
+        no sense.
         """
         retry = env.get("SOORMA_RETRY_SECONDS", "").strip() or "10"
         try:
             retry_seconds = float(retry)
         except ValueError:
-            raise InvalidRequest(f"SOORMA_RETRY_SECONDS must be a number of seconds, not {retry!r}") from None
+            raise InvalidRequest(
+                f"SOORMA_RETRY_SECONDS must be a number of seconds, not {retry!r}"
+            ) from None
         here, origin = _platform(env)
         return cls(
             memory_url=_address(env, here, "SOORMA_MEMORY_URL", MEMORY_URL),
@@ -64,7 +67,10 @@ class ClientConfig:
         )
 
     def __repr__(self) -> str:
-        shown = {name: local.shown(getattr(self, name)) for name in ("memory_url", "events_url", "registry_url")}
+        shown = {
+            name: local.shown(getattr(self, name))
+            for name in ("memory_url", "events_url", "registry_url")
+        }
         shown |= {name: getattr(self, name) for name in ("tenant_id", "user_id", "retry_seconds")}
         return f"ClientConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 

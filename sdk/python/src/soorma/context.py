@@ -7,7 +7,17 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Protocol,
+    Self,
+    TypedDict,
+    TypeVar,
+    TypeVarTuple,
+    Unpack,
+    overload,
+)
 
 from soorma.awaits import awaited
 from soorma.bus import BusClient
@@ -27,10 +37,17 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class PlatformContext:
-    """The platform: `memory`, `bus` and `registry` on shared connections. Close it, or use it with `async with`."""
+    """The platform: `memory`, `bus` and `registry` on shared connections.
+
+    Close it, or use it with `async with`.
+    """
 
     def __init__(
-        self, memory: MemoryClient, bus: BusClient, registry: RegistryClient, caller: Caller | None = None
+        self,
+        memory: MemoryClient,
+        bus: BusClient,
+        registry: RegistryClient,
+        caller: Caller | None = None,
     ) -> None:
         self.memory = memory
         self.bus = bus
@@ -47,7 +64,12 @@ class PlatformContext:
         """A context for a configuration, on a caller of somebody else's or on one of its own."""
         own = caller or caller_for(config)
         registry = RegistryClient.on(config, own)
-        return cls(MemoryClient.on(config, own), BusClient(config, own, source), registry, None if caller else own)
+        return cls(
+            MemoryClient.on(config, own),
+            BusClient(config, own, source),
+            registry,
+            None if caller else own,
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.memory!r}, {self.bus!r}, {self.registry!r})"
@@ -61,7 +83,10 @@ class PlatformContext:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -101,9 +126,10 @@ class HandlerContext(PlatformContext):
 
     `registry` answers at once, for the event's tenant.
 
-    `event` is the event in hand and `attempt` counts from 1. `immediate` is the same context written through:
-    what is done with it happens at once and, if the handler is run again, once more. Once the delivery is in other
-    hands, or settled, what it changes or publishes is refused with Fenced.
+    `event` is the event in hand and `attempt` counts from 1. `immediate` is the same context
+    written through: what is done with it happens at once and, if the handler is run again, once
+    more. Once the delivery is in other hands, or settled, what it changes or publishes is refused
+    with Fenced.
     """
 
     def __init__(
@@ -120,7 +146,11 @@ class HandlerContext(PlatformContext):
     ) -> None:
         super().__init__(memory, bus, registry)
         self.event = event
-        self._ids = (event["tenant_id"], event["user_id"], event.plan_id)  # whatever the handler makes of its event
+        self._ids = (
+            event["tenant_id"],
+            event["user_id"],
+            event.plan_id,
+        )  # whatever the handler makes of its event
         self.attempt = attempt
         self._immediate = immediate
         self._steps = steps
@@ -129,7 +159,9 @@ class HandlerContext(PlatformContext):
 
     def __repr__(self) -> str:
         event = self.event
-        about = f"event {event['type']!r} {event['id']}, plan {self.plan_id!r}, attempt {self.attempt}"
+        about = (
+            f"event {event['type']!r} {event['id']}, plan {self.plan_id!r}, attempt {self.attempt}"
+        )
         return f"HandlerContext({about}, tenant_id={self.tenant_id!r}, user_id={self.user_id!r})"
 
     @cached_property
@@ -201,23 +233,29 @@ class HandlerContext(PlatformContext):
     ) -> Any:
         """Calls a function for an outward or expensive effect, and records its result the moment it is there.
 
-        A later attempt of the event gets the recorded result, and the function is not called again: the n-th step of
-        a name gets that of the n-th. A function that was interrupted has no result, and is called again.
+        A later attempt of the event gets the recorded result, and the function is not called again:
+        the n-th step of a name gets that of the n-th. A function that was interrupted has no
+        result, and is called again.
 
-        `function` is async, or plain and then run in a thread. Its result is anything that JSON can say, a pydantic
-        model, dataclass or msgspec struct; it comes back as what the function declares to return, or as `type`, and
-        else as plain JSON. `retry` says how often and when it is tried again within this attempt (default: once),
-        `timeout` in seconds how long one try may take. Fenced, if the event was given to another agent meanwhile.
+        `function` is async, or plain and then run in a thread. Its result is anything that JSON can
+        say, a pydantic model, dataclass or msgspec struct; it comes back as what the function
+        declares to return, or as `type`, and else as plain JSON. `retry` says how often and when it
+        is tried again within this attempt (default: once), `timeout` in seconds how long one try
+        may take. Fenced, if the event was given to another agent meanwhile.
 
-        `check` is called with what the function returned, before that is recorded: as `json.loads` for what a model
-        says. Where it raises, or returns False, this try has failed, and nothing is recorded.
+        `check` is called with what the function returned, before that is recorded: as `json.loads`
+        for what a model says. Where it raises, or returns False, this try has failed, and nothing
+        is recorded.
         """
         if asyncio.get_running_loop() is not self._loop:
             raise InvalidRequest(
-                f"step {name!r} was called in another event loop than the agent's: await it in the handler, "
+                f"step {name!r} was called in another event loop than the agent's: await it in the "
+                "handler, "
                 "or in a plain def handler say context.run(context.step(…))"
             )
-        return await self._steps.run(name, function, arguments, retry=retry, timeout=timeout, kind=type, check=check)
+        return await self._steps.run(
+            name, function, arguments, retry=retry, timeout=timeout, kind=type, check=check
+        )
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """Runs a call of this context from a plain `def` handler and waits: `context.run(state.get("goal"))`."""

@@ -31,8 +31,9 @@ L = TypeVar("L", bound=Listener)
 class EventClient:
     """Publishes events, with or without a connection, and listens to topics while connected.
 
-    A listener sees what is published from `connect` on, each event once and in order, through reconnections
-    too; unlike an agent it gets nothing of the time before. `tenant_id` (or SOORMA_TENANT_ID) confines it.
+    A listener sees what is published from `connect` on, each event once and in order, through
+    reconnections too; unlike an agent it gets nothing of the time before. `tenant_id` (or
+    SOORMA_TENANT_ID) confines it.
     """
 
     def __init__(
@@ -91,7 +92,9 @@ class EventClient:
         if not names:
             raise InvalidRequest("name at least one topic to listen to")
         reading = self._reading = _Reading()
-        reading.task = asyncio.create_task(self._read(names, reading), name=f"soorma-client-{self.agent_id}")
+        reading.task = asyncio.create_task(
+            self._read(names, reading), name=f"soorma-client-{self.agent_id}"
+        )
         try:
             await reading.is_open
         except BaseException:
@@ -121,12 +124,19 @@ class EventClient:
     def _open_bus(self) -> BusClient:
         if self._closed:
             raise InvalidRequest(
-                f"client {self.agent_id!r} is closed; connect(…) opens it again, or make another with EventClient(…)"
+                f"client {self.agent_id!r} is closed; connect(…) opens it again, or make another "
+                "with EventClient(…)"
             )
         return self._bus
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else "connected" if self._reading is not None else "not connected"
+        state = (
+            "closed"
+            if self._closed
+            else "connected"
+            if self._reading is not None
+            else "not connected"
+        )
         return f"EventClient({self.agent_id!r}, {shown(self._config.events_url)}, {state})"
 
     async def publish(
@@ -150,7 +160,9 @@ class EventClient:
         """Publishes events as one; see `BusClient.publish_many`."""
         return await self._open_bus.publish_many(events)
 
-    async def request(self, event_type: str | Enum, data: Any = None, **arguments: Unpack[RequestOptions]) -> Event:
+    async def request(
+        self, event_type: str | Enum, data: Any = None, **arguments: Unpack[RequestOptions]
+    ) -> Event:
         """Publishes a request and awaits its answer; see `BusClient.request`."""
         return await self._open_bus.request(event_type, data, **arguments)
 
@@ -158,7 +170,10 @@ class EventClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.disconnect()
 
@@ -193,7 +208,9 @@ class EventClient:
         for kind, topic, listener in list(self._listeners):
             if kind in (None, event.type) and topic in (None, event.topic):
                 try:
-                    await call(listener, Event.from_json(data))  # each its own: one may change what it is given
+                    await call(
+                        listener, Event.from_json(data)
+                    )  # each its own: one may change what it is given
                 except asyncio.CancelledError:
                     if reading.is_over:
                         raise
@@ -214,4 +231,5 @@ class _Reading:
 
 
 _listening: ContextVar[_Reading | None] = ContextVar("soorma_listening", default=None)
-"""The reading whose listener this code belongs to, in whatever task that the listener has started."""
+"""The reading whose listener this code belongs to, in whatever task that the listener has
+started."""

@@ -15,7 +15,10 @@ LONGEST_WAIT = 365 * 86_400.0
 
 
 class Flow(Exception):
-    """What steers a delivery. `reason` is text, whatever it was made of: an exception is told as its type and text."""
+    """What steers a delivery.
+
+    `reason` is text, whatever it was made of: an exception is told as its type and text.
+    """
 
     def __init__(self, reason: object) -> None:
         self.reason = reason_of(reason)
@@ -23,10 +26,13 @@ class Flow(Exception):
 
 
 class Retry(Flow):
-    """Retries this event after `after` (None: the backoff of the handler's retry policy). It counts as an attempt.
+    """Retries this event after `after` (None: the backoff of the handler's retry policy).
 
-    `after` is seconds, as a number or text, a timedelta, or what a `Retry-After` header holds. A negative one counts
-    as 0; InvalidRequest where it is none of these, or more than a year. Nothing of this attempt is kept.
+    It counts as an attempt.
+
+    `after` is seconds, as a number or text, a timedelta, or what a `Retry-After` header holds. A
+    negative one counts as 0; InvalidRequest where it is none of these, or more than a year. Nothing
+    of this attempt is kept.
     """
 
     def __init__(
@@ -42,20 +48,24 @@ class Retry(Flow):
 class Defer(Flow):
     """Puts this event off for `after`, as of `Retry`, without costing an attempt: what it needs is not there yet.
 
-    It may be put off as often as needed. Its plan's later events wait behind it. Nothing of this attempt is kept but
-    its recorded steps.
+    It may be put off as often as needed. Its plan's later events wait behind it. Nothing of this
+    attempt is kept but its recorded steps.
     """
 
-    def __init__(self, reason: object = "the handler put it off", *, after: float | str | timedelta | Decimal) -> None:
+    def __init__(
+        self, reason: object = "the handler put it off", *, after: float | str | timedelta | Decimal
+    ) -> None:
         super().__init__(reason)
         self.after = seconds_of("Defer", after)
 
 
 class Reject(Flow):
-    """Gives this event up at once: it becomes a dead letter with this reason. Nothing of this attempt is kept.
+    """Gives this event up at once: it becomes a dead letter with this reason.
 
-    `fail_plan=True` ends the event's plan as failed, for the same reason and in the same transaction: its compensations
-    are published. A plan that has ended before stays as it is.
+    Nothing of this attempt is kept.
+
+    `fail_plan=True` ends the event's plan as failed, for the same reason and in the same
+    transaction: its compensations are published. A plan that has ended before stays as it is.
     """
 
     def __init__(self, reason: object, *, fail_plan: bool = False) -> None:
@@ -68,7 +78,8 @@ def seconds_of(kind: str, after: object) -> float:
     seconds = _number(after)
     if seconds is None or not -math.inf < seconds <= LONGEST_WAIT:
         raise InvalidRequest(
-            f"after of a {kind} is a number of seconds up to {LONGEST_WAIT:.0f} (a year), also as text, a timedelta or "
+            f"after of a {kind} is a number of seconds up to {LONGEST_WAIT:.0f} (a year), also as "
+            "text, a timedelta or "
             f"the text of a Retry-After header, not {reason_of(after):.100}"
         )
     return max(seconds, 0.0)
@@ -118,4 +129,6 @@ def is_hopeless(error: BaseException) -> bool:
     """
     if isinstance(error, BaseExceptionGroup):
         return any(is_hopeless(one) for one in leaves_of(error))
-    return isinstance(error, PlanEnded) or (isinstance(error, InvalidRequest) and not isinstance(error, InvalidValue))
+    return isinstance(error, PlanEnded) or (
+        isinstance(error, InvalidRequest) and not isinstance(error, InvalidValue)
+    )

@@ -6,24 +6,33 @@ from difflib import get_close_matches
 from dis import opmap
 from types import FrameType
 
-_WORKER = 'an agent with handlers plans here: planner = Worker(name="planner"), then @planner.on_event(…)'
-_EVENT = "all handlers take events here: @agent.on_event(event_type, topic=…) above async def handle(event, context)"
+_WORKER = (
+    'an agent with handlers plans here: planner = Worker(name="planner"), then @planner.on_event(…)'
+)
+_EVENT = (
+    "all handlers take events here: @agent.on_event(event_type, topic=…) above async def "
+    "handle(event, context)"
+)
 _CONTEXT = "handlers get a HandlerContext here: `from soorma import HandlerContext`"
 _STATE = "a plan's state is a WorkflowState here: WorkflowState(context.memory, plan_id)"
 
 NAMES = {
     "Planner": _WORKER,
     "ChoreographyPlanner": _WORKER,
-    "Tool": 'an agent that answers requests is a tool here: Worker(name="…"), and context.bus.respond(event, …)',
+    "Tool": 'an agent that answers requests is a tool here: Worker(name="…"), and '
+    "context.bus.respond(event, …)",
     "PlanContext": _STATE,
     "TaskContext": _STATE,
     "GoalContext": _CONTEXT,
     "ResultContext": _CONTEXT,
     "ToolContext": _CONTEXT,
     "InvocationContext": _CONTEXT,
-    "EventEnvelope": "an event is an Event here, a dict with attributes: `from soorma import Event`",
-    "EventTopic": "topics are a Topic here: `from soorma import Topic`, as Topic.ACTION_REQUESTS, or their names",
-    "BusClient": "use context.bus in agents and EventClient elsewhere: `from soorma import EventClient`",
+    "EventEnvelope": "an event is an Event here, a dict with attributes: `from soorma import "
+    "Event`",
+    "EventTopic": "topics are a Topic here: `from soorma import Topic`, as Topic.ACTION_REQUESTS, "
+    "or their names",
+    "BusClient": "use context.bus in agents and EventClient elsewhere: `from soorma import "
+    "EventClient`",
     "MemoryServiceClient": "it is `from soorma import MemoryClient` here",
 }
 """Names of the package, and what to use."""
@@ -49,14 +58,21 @@ def missing_name(module: str, name: str, known: list[str], frame: FrameType) -> 
     """The error of a name that the package lacks, with what to use; ImportError where `frame` imports it by name."""
     hint = NAMES.get(name) or _nearest(name, known)
     said = f"{module} has no {name!r}" + (f": {hint}" if hint else "")
-    # `from soorma import X` would replace an AttributeError by an ImportError of its own, without the hint.
+    # `from soorma import X` would replace an AttributeError by an ImportError of its own, without
+    # the hint.
     is_import = frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
-    return ImportError(said, name=name, path=None) if hint and is_import else AttributeError(said, name=name)
+    return (
+        ImportError(said, name=name, path=None)
+        if hint and is_import
+        else AttributeError(said, name=name)
+    )
 
 
 def missing_attribute(owner: object, name: str) -> AttributeError:
     """The error of an attribute that an agent lacks, with what to use."""
-    hint = DECORATORS.get(name) or _nearest(name, [each for each in dir(type(owner)) if not each.startswith("_")])
+    hint = DECORATORS.get(name) or _nearest(
+        name, [each for each in dir(type(owner)) if not each.startswith("_")]
+    )
     said = f"{type(owner).__name__!r} object has no attribute {name!r}"
     return AttributeError(said + (f": {hint}" if hint else ""), name=name, obj=owner)
 

@@ -1,6 +1,7 @@
 """The platform that `soorma dev` runs for a folder: the note that it leaves there, and how clients find it.
 
-The command and the SDK look at the same note, so that a program talks to the platform of the folder it is started in.
+The command and the SDK look at the same note, so that a program talks to the platform of the folder
+it is started in.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ VARIABLES = {
     "events": "SOORMA_EVENT_SERVICE_URL",
     "registry": "SOORMA_REGISTRY_URL",
 }
-"""Where the SDK looks for the address of a service; without it, in the folder's note, then on localhost."""
+"""Where the SDK looks for the address of a service; without it, in the folder's note, then on
+localhost."""
 
 
 # --- Addresses -----------------------------------------------------------------------------
@@ -55,7 +57,11 @@ def shown(url: str) -> str:
 
 def variables(host: str, ports: Mapping[str, int]) -> dict[str, str]:
     """The environment with which the SDK finds this platform from anywhere."""
-    return {name: address(host, ports[service]) for service, name in VARIABLES.items() if service in ports}
+    return {
+        name: address(host, ports[service])
+        for service, name in VARIABLES.items()
+        if service in ports
+    }
 
 
 # --- The process ---------------------------------------------------------------------------
@@ -125,7 +131,9 @@ class Running:
     foreground: bool
 
     @classmethod
-    def now(cls, pid: int, host: str, offset: int, database: Path, *, foreground: bool = False) -> Running:
+    def now(
+        cls, pid: int, host: str, offset: int, database: Path, *, foreground: bool = False
+    ) -> Running:
         """The note of a platform that starts at this moment."""
         return cls(
             pid=pid,
@@ -205,7 +213,9 @@ def platform_here() -> Found:
     note = root / FOLDER / NOTE
     try:
         if (stranger := _stranger(note)) is not None:
-            return Found({}, root, f"{note} belongs to another user ({stranger}) and is not believed")
+            return Found(
+                {}, root, f"{note} belongs to another user ({stranger}) and is not believed"
+            )
         running = Running.read(note)
     except (OSError, ValueError) as error:
         return Found({}, root, str(error))

@@ -1,7 +1,7 @@
 """An agent's logs: each record made in a handler says to which tenant, plan, event and attempt it belongs.
 
-`Agent.run()` sets logging up where the program has not. A program that logs in its own way adds `ContextFilter`
-to its handlers, or `add_context` to the processors of structlog.
+`Agent.run()` sets logging up where the program has not. A program that logs in its own way adds
+`ContextFilter` to its handlers, or `add_context` to the processors of structlog.
 """
 
 from __future__ import annotations
@@ -13,9 +13,24 @@ from collections.abc import Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
-from soorma_common.logs import FIELDS, ConsoleFormatter, JsonFormatter, check_format, check_level, formatter
+from soorma_common.logs import (
+    FIELDS,
+    ConsoleFormatter,
+    JsonFormatter,
+    check_format,
+    check_level,
+    formatter,
+)
 
-__all__ = ["CONTEXT", "ConsoleFormatter", "ContextFilter", "JsonFormatter", "add_context", "configure", "context"]
+__all__ = [
+    "CONTEXT",
+    "ConsoleFormatter",
+    "ContextFilter",
+    "JsonFormatter",
+    "add_context",
+    "configure",
+    "context",
+]
 
 CONTEXT = (
     "agent",
@@ -48,8 +63,9 @@ def bind(fields: Mapping[str, Any]) -> None:
 class ContextFilter(logging.Filter):
     """Gives each record the fields of `CONTEXT` as attributes, None where there is nothing to say.
 
-    Add it to a handler, not to a logger: `handler.addFilter(ContextFilter())`. Then a format can say `%(plan_id)s`.
-    `always` are fields that hold outside of handlers too. An `extra` of the same name wins.
+    Add it to a handler, not to a logger: `handler.addFilter(ContextFilter())`. Then a format can
+    say `%(plan_id)s`. `always` are fields that hold outside of handlers too. An `extra` of the same
+    name wins.
     """
 
     def __init__(self, **always: Any) -> None:
@@ -65,7 +81,9 @@ class ContextFilter(logging.Filter):
         return True
 
 
-def add_context(_logger: Any, _method: str, event_dict: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def add_context(
+    _logger: Any, _method: str, event_dict: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """A processor for structlog that adds the fields of `context()`."""
     for name, value in context().items():
         event_dict.setdefault(name, value)
@@ -75,8 +93,9 @@ def add_context(_logger: Any, _method: str, event_dict: MutableMapping[str, Any]
 def configure(env: Mapping[str, str] = os.environ, **always: Any) -> None:
     """Sends the logs of this program to standard error, with the fields of `CONTEXT`; `always` are added to all.
 
-    SOORMA_LOG_LEVEL and SOORMA_LOG_FORMAT (auto, console, json) say which and how; InvalidRequest if one is off.
-    structlog, where the program has imported it and not configured it, goes the same way.
+    SOORMA_LOG_LEVEL and SOORMA_LOG_FORMAT (auto, console, json) say which and how; InvalidRequest
+    if one is off. structlog, where the program has imported it and not configured it, goes the same
+    way.
     """
     level = check_level(env.get("SOORMA_LOG_LEVEL") or "info")
     name = check_format(env.get("SOORMA_LOG_FORMAT") or "auto")

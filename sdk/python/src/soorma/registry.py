@@ -44,8 +44,8 @@ _event = msgspec.json.Decoder(EventInfo)
 class RegistryClient:
     """Client of the registry, for one tenant: that of SOORMA_TENANT_ID, else the default one; in a handler its event's.
 
-    `RegistryClient()` finds the service through SOORMA_REGISTRY_URL (default http://localhost:8081). Close it, or use
-    it as an asynchronous context manager.
+    `RegistryClient()` finds the service through SOORMA_REGISTRY_URL (default
+    http://localhost:8081). Close it, or use it as an asynchronous context manager.
     """
 
     def __init__(self, *, config: ClientConfig | None = None) -> None:
@@ -55,8 +55,13 @@ class RegistryClient:
         self._guard: Callable[[Scope], None] | None = None
 
     @staticmethod
-    def on(config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None = None) -> RegistryClient:
-        """A client on connections that somebody else owns. In a handler, `guard` ends its use with the handler's."""
+    def on(
+        config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None = None
+    ) -> RegistryClient:
+        """A client on connections that somebody else owns.
+
+        In a handler, `guard` ends its use with the handler's.
+        """
         return _BorrowedRegistry(config, caller, guard)
 
     def __repr__(self) -> str:
@@ -70,7 +75,10 @@ class RegistryClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -91,7 +99,9 @@ class RegistryClient:
             "consumes": _type_of(consumes),
             "produces": _type_of(produces),
         }
-        given = {what: check_name(what, value) for what, value in query.items() if value is not None}
+        given = {
+            what: check_name(what, value) for what, value in query.items() if value is not None
+        }
         pages = self._pages("agents", _agent_page, **given)
         found = [agent async for page in pages for agent in page.agents]
         return sorted(found, key=lambda agent: agent.name)
@@ -117,8 +127,8 @@ class RegistryClient:
     ) -> EventInfo:
         """Defines a version of an event type for the tenant; from then on payloads of the type are checked.
 
-        `schema` is a JSON Schema, or a pydantic model, dataclass or msgspec struct. The same again changes nothing;
-        other content under a version that is there raises DefinitionConflict.
+        `schema` is a JSON Schema, or a pydantic model, dataclass or msgspec struct. The same again
+        changes nothing; other content under a version that is there raises DefinitionConflict.
         """
         if self._guard is not None:
             raise InvalidRequest(
@@ -126,7 +136,9 @@ class RegistryClient:
                 "events_produced=[EventDefinition(…)], or through context.immediate.registry"
             )
         if not isinstance(event, EventDefinition):
-            event = EventDefinition(type_name(event), check_topic(topic), version, description, schema, check)
+            event = EventDefinition(
+                type_name(event), check_topic(topic), version, description, schema, check
+            )
         path, body = put_of(event)
         answer = await self._caller.call("registry", "PUT", path, scope=self._scope, body=body)
         return _event.decode(answer)
@@ -135,7 +147,9 @@ class RegistryClient:
         """A version of an event type, by default the newest; None if it is not defined."""
         path = f"events/{segment(check_name('event_type', type_name(event_type)))}"
         try:
-            return await self._read(path if version is None else f"{path}/versions/{version}", _event)
+            return await self._read(
+                path if version is None else f"{path}/versions/{version}", _event
+            )
         except NotFound:
             return None
 
@@ -150,16 +164,22 @@ class RegistryClient:
             self._guard(self._scope)
         return await self._caller.get("registry", f"/v1/registry/{path}", self._scope, decoder)
 
-    def _pages(self, path: str, decoder: msgspec.json.Decoder[T], **query: Any) -> AsyncGenerator[T, None]:
+    def _pages(
+        self, path: str, decoder: msgspec.json.Decoder[T], **query: Any
+    ) -> AsyncGenerator[T, None]:
         if self._guard is not None:
             self._guard(self._scope)
-        return self._caller.pages("registry", f"/v1/registry/{path}", self._scope, decoder, limit=PAGE, **query)
+        return self._caller.pages(
+            "registry", f"/v1/registry/{path}", self._scope, decoder, limit=PAGE, **query
+        )
 
 
 class _BorrowedRegistry(RegistryClient):
     """A client on connections that somebody else owns."""
 
-    def __init__(self, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None) -> None:
+    def __init__(
+        self, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None
+    ) -> None:
         self._config = config
         self._caller = caller
         self._scope = config.scope(None, None)
@@ -170,7 +190,10 @@ def put_of(definition: EventDefinition) -> tuple[str, bytes]:
     """Path and body of the request that defines an event."""
     whole = check_definition(plain_definition(definition))
     body = DefinitionBody(whole.topic, whole.description, whole.schema, whole.check)
-    return f"/v1/registry/events/{segment(whole.type)}/versions/{whole.version}", msgspec.json.encode(body)
+    return (
+        f"/v1/registry/events/{segment(whole.type)}/versions/{whole.version}",
+        msgspec.json.encode(body),
+    )
 
 
 def plain_definition(definition: EventDefinition) -> EventDefinition:
@@ -194,7 +217,9 @@ def _plain_capability(given: Any) -> Capability:
     if not isinstance(given, Capability):
         raise InvalidRequest(f"a capability is text or a soorma.Capability, not {given!r}")
     return msgspec.structs.replace(
-        given, input_schema=schema_of(given.input_schema), output_schema=schema_of(given.output_schema)
+        given,
+        input_schema=schema_of(given.input_schema),
+        output_schema=schema_of(given.output_schema),
     )
 
 
@@ -202,4 +227,11 @@ def _type_of(event_type: str | Enum | None) -> str | None:
     return None if event_type is None else type_name(event_type)
 
 
-__all__ = ["AgentInfo", "Capability", "EventDefinition", "EventInfo", "InstanceInfo", "RegistryClient"]
+__all__ = [
+    "AgentInfo",
+    "Capability",
+    "EventDefinition",
+    "EventInfo",
+    "InstanceInfo",
+    "RegistryClient",
+]

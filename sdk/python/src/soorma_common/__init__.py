@@ -1,3 +1,6 @@
-"""The contract between the SDK and the platform: envelopes, operations, requests, errors. No I/O."""
+"""The contract between the SDK and the platform: envelopes, operations, requests, errors.
+
+No I/O.
+"""
 
 __version__ = "1.0.0"

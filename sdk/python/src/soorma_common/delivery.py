@@ -1,8 +1,9 @@
 """What an agent and the event service say to each other over the agent's WebSocket.
 
-Agent: `hello` (what it handles, what it is still running), then `step` for each recorded result and `commit`, `fail`
-or `release` for each delivery, `drain` before it stops. Service: `welcome`, `deliver`, `cancel` where a plan was
-cancelled, an `answer` to each numbered frame, and `goodbye` with the reason where it ends the connection.
+Agent: `hello` (what it handles, what it is still running), then `step` for each recorded result and
+`commit`, `fail` or `release` for each delivery, `drain` before it stops. Service: `welcome`,
+`deliver`, `cancel` where a plan was cancelled, an `answer` to each numbered frame, and `goodbye`
+with the reason where it ends the connection.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from soorma_common.names import All, Owner, PlanStatus
 from soorma_common.retry import RetryPolicy
 
 LEASE_SECONDS = 30.0
-"""How long a delivery stays with an agent that is not heard of; agents renew three times as often."""
+"""How long a delivery stays with an agent that is not heard of; agents renew three times as
+often."""
 
 LARGEST_FRAME = 32 * 1024 * 1024
 """Bytes of the largest message on an agent's connection, either way."""
@@ -39,10 +41,11 @@ class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_fields=True):
     """Opens a connection; `running` names the fences the agent is still working on.
 
-    `process` is a name that no other process has, now or later. Agents of one process die together. One that comes
-    back under its `process` and `instance` has not died, and has received no delivery that `running` does not name. Its
-    `connection` counts: the hello of an earlier one that comes late is refused. `protocol` is the
-    version that the agent speaks (`protocol.PROTOCOL`); without it, it is of before there were any.
+    `process` is a name that no other process has, now or later. Agents of one process die together.
+    One that comes back under its `process` and `instance` has not died, and has received no
+    delivery that `running` does not name. Its `connection` counts: the hello of an earlier one that
+    comes late is refused. `protocol` is the version that the agent speaks (`protocol.PROTOCOL`);
+    without it, it is of before there were any.
     """
 
     agent: str
@@ -73,8 +76,8 @@ class CommitFrame(msgspec.Struct, tag_field="frame", tag="commit", forbid_unknow
 class FailFrame(msgspec.Struct, tag_field="frame", tag="fail", forbid_unknown_fields=True):
     """The handler failed; `after` in seconds overrides the backoff, `reject` gives up at once.
 
-    `defer` puts the event off for `after` seconds without costing an attempt. `fail_plan` ends the event's plan as
-    failed with it, where it is given up.
+    `defer` puts the event off for `after` seconds without costing an attempt. `fail_plan` ends the
+    event's plan as failed with it, where it is given up.
     """
 
     number: int
@@ -113,7 +116,8 @@ AgentFrame = Hello | CommitFrame | FailFrame | StepFrame | ReleaseFrame | DrainF
 class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
     """The agent is subscribed; `kept` are the fences of its `running` that still stand.
 
-    `unserved` has a line for each subscription of its group that no connected agent handles, and for which events wait.
+    `unserved` has a line for each subscription of its group that no connected agent handles, and
+    for which events wait.
     """
 
     replica: str
@@ -154,7 +158,10 @@ class RecordedStep(msgspec.Struct, array_like=True):
 
 
 class Deliver(msgspec.Struct, tag_field="frame", tag="deliver", omit_defaults=True):
-    """An event to handle, for the `attempt`-th time, under a fence. Attempts that were given back do not count."""
+    """An event to handle, for the `attempt`-th time, under a fence.
+
+    Attempts that were given back do not count.
+    """
 
     fence: str
     attempt: int

@@ -1,7 +1,8 @@
 """Every way a call can fail, as one tree.
 
-The class is the contract: the server sends its `code` in a problem document (RFC 9457), the SDK raises
-the class of that code again with the same details. Nothing in Soorma answers a failure with a default.
+The class is the contract: the server sends its `code` in a problem document (RFC 9457), the SDK
+raises the class of that code again with the same details. Nothing in Soorma answers a failure with
+a default.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 class SoormaError(Exception):
     """Root of all errors raised by Soorma.
 
-    `code` is stable and travels over HTTP; `status` is the HTTP status it travels with; `details` holds
-    what a program needs to react (names, revisions, limits) and is part of the problem document. What a class may tell
-    is an attribute of it too, None where this error does not.
+    `code` is stable and travels over HTTP; `status` is the HTTP status it travels with; `details`
+    holds what a program needs to react (names, revisions, limits) and is part of the problem
+    document. What a class may tell is an attribute of it too, None where this error does not.
     """
 
     code: ClassVar[str] = "error"
@@ -229,8 +230,8 @@ class WrongType(SoormaError, TypeError):
 class Unavailable(SoormaError, ConnectionError):
     """The platform or its store cannot be reached or cannot work now; the message says what to check.
 
-    Never means that something is missing. A change that ends so may or may not have been made; the SDK's
-    own retries use one idempotency key, so that it was made at most once.
+    Never means that something is missing. A change that ends so may or may not have been made; the
+    SDK's own retries use one idempotency key, so that it was made at most once.
     """
 
     service: str | None
@@ -243,7 +244,8 @@ class Unavailable(SoormaError, ConnectionError):
 class ProtocolMismatch(SoormaError):
     """SDK and platform speak different versions of the protocol; the message names both and says which to update.
 
-    A platform of before there were versions may have done what it was asked for: its response told nothing of it.
+    A platform of before there were versions may have done what it was asked for: its response told
+    nothing of it.
     """
 
     sdk_protocol: str | int
@@ -303,7 +305,9 @@ def to_problem(error: SoormaError) -> dict[str, Any]:
     return {
         **told,
         "type": f"urn:soorma:problem:{error.code.replace('_', '-')}",
-        "title": BY_CODE.get(error.code, type(error)).__name__,  # one of its own kind has the same code
+        "title": BY_CODE.get(
+            error.code, type(error)
+        ).__name__,  # one of its own kind has the same code
         "status": error.status,
         "detail": error.message,
         "code": error.code,
@@ -319,4 +323,7 @@ def from_problem(problem: dict[str, Any]) -> SoormaError:
     details = {name: value for name, value in problem.items() if name not in _STANDARD}
     if kind is SoormaError:
         details["problem"] = problem
-    return kind(str(problem.get("detail") or problem.get("title") or "the platform refused the request"), **details)
+    return kind(
+        str(problem.get("detail") or problem.get("title") or "the platform refused the request"),
+        **details,
+    )

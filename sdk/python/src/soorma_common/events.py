@@ -1,7 +1,8 @@
 """The event envelope, and the form in which a handler sees it.
 
-On the wire and in the record an event is an `Envelope`; a handler gets an `Event`, a dict whose fields
-are attributes too. `to_cloudevent` and `from_cloudevent` translate to CloudEvents 1.0 and back.
+On the wire and in the record an event is an `Envelope`; a handler gets an `Event`, a dict whose
+fields are attributes too. `to_cloudevent` and `from_cloudevent` translate to CloudEvents 1.0 and
+back.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 LONGEST_DELAY = 10 * 365 * 86_400.0
 
-Delay: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": LONGEST_DELAY})]
+Delay: TypeAlias = Annotated[
+    float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": LONGEST_DELAY})
+]
 """Seconds from now, in a message."""
 
 DEAD_LETTERED = "event.dead_lettered"
@@ -79,13 +82,16 @@ class Timer(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 
 TimerBody: TypeAlias = Annotated[
-    Timer, msgspec.Meta(extra_json_schema={"oneOf": [{"required": ["delay"]}, {"required": ["at"]}]})
+    Timer,
+    msgspec.Meta(extra_json_schema={"oneOf": [{"required": ["delay"]}, {"required": ["at"]}]}),
 ]
 """A timer in a message: it says once when."""
 
 FIELDS = Envelope.__struct_fields__
 _FIELDS = frozenset(FIELDS)
-_NAMES = tuple(field for field in FIELDS if field not in ("type", "topic", "data", "time", "response_topic"))
+_NAMES = tuple(
+    field for field in FIELDS if field not in ("type", "topic", "data", "time", "response_topic")
+)
 _names = attrgetter(*_NAMES)
 _decoder = msgspec.json.Decoder(Envelope)
 
@@ -111,12 +117,15 @@ def check_timer(timer: Timer) -> Timer:
     if (timer.delay is msgspec.UNSET) is (timer.at is msgspec.UNSET):
         raise InvalidRequest("a timer says when: either delay, in seconds, or at, a time")
     if timer.delay is not msgspec.UNSET and not 0 <= timer.delay <= LONGEST_DELAY:
-        raise InvalidRequest(f"delay must be from 0 to {LONGEST_DELAY:.0f} seconds, not {timer.delay}")
+        raise InvalidRequest(
+            f"delay must be from 0 to {LONGEST_DELAY:.0f} seconds, not {timer.delay}"
+        )
     if timer.at is not msgspec.UNSET:
         _check_time("at", timer.at)
         if not is_in_range(timer.at):
             raise InvalidRequest(
-                f"at must be from {FIRST_TIME} to {LAST_TIME}, not {timer.at}; what is never to come needs no timer"
+                f"at must be from {FIRST_TIME} to {LAST_TIME}, not {timer.at}; what is never to "
+                "come needs no timer"
             )
     check_envelope(timer.event)
     return timer
@@ -130,12 +139,18 @@ def _check_time(name: str, text: str) -> None:
     except (ValueError, OverflowError):  # beyond the years 1 to 9999, as they are in UTC
         is_time = False
     if not is_time:
-        raise InvalidRequest(f"{name} must be RFC 3339 with a time zone, as 2026-01-31T12:00:00Z, not {text!r}")
+        raise InvalidRequest(
+            f"{name} must be RFC 3339 with a time zone, as 2026-01-31T12:00:00Z, not {text!r}"
+        )
 
 
 def plan_of(event: Envelope) -> str | None:
     """The plan an event belongs to: its `plan_id`, else a string `plan_id` in its data."""
-    if event.plan_id is not None or event.data is msgspec.UNSET or b'"plan_id"' not in bytes(event.data):
+    if (
+        event.plan_id is not None
+        or event.data is msgspec.UNSET
+        or b'"plan_id"' not in bytes(event.data)
+    ):
         return event.plan_id
     data = decode(bytes(event.data))
     plan = data.get("plan_id") if isinstance(data, dict) else None
@@ -153,8 +168,8 @@ T = TypeVar("T")
 class Event(dict[str, Any]):
     """An event as a handler gets it: a dict, JSON-serialisable, whose envelope fields are attributes too.
 
-    `event["type"]` and `event.type` are the same; a field that is unset is absent from the dict and None
-    as an attribute. The platform sets those that are declared without None.
+    `event["type"]` and `event.type` are the same; a field that is unset is absent from the dict and
+    None as an attribute. The platform sets those that are declared without None.
     """
 
     __slots__ = ()
@@ -182,7 +197,9 @@ class Event(dict[str, Any]):
         def __getattr__(self, name):  # noqa: ANN001, ANN204
             if name in _FIELDS:
                 return self.get(name)
-            raise AttributeError(f"an event has no field {name!r}; its fields are {', '.join(FIELDS)}")
+            raise AttributeError(
+                f"an event has no field {name!r}; its fields are {', '.join(FIELDS)}"
+            )
 
     def data_as(self, kind: TypeForm[T]) -> T:
         """The payload as an instance of a pydantic model, dataclass or other type; InvalidValue if it is none."""
@@ -200,14 +217,20 @@ class Event(dict[str, Any]):
 _TRACE = re.compile(r"[0-9a-f]{32}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 _SAME_NAME = ("id", "source", "type", "time", "subject", "data")
-_EXTENSIONS = {field: field.replace("_", "") for field in FIELDS if field not in _SAME_NAME and field != "trace_id"}
+_EXTENSIONS = {
+    field: field.replace("_", "")
+    for field in FIELDS
+    if field not in _SAME_NAME and field != "trace_id"
+}
 
 _JSON_TYPE = re.compile(r"application/([!-.0-~]+\+)?json( *;.*)?")
 _JsonType = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{_JSON_TYPE.pattern}$"})]
 
 
 class CloudEvent(msgspec.Struct):
-    """An event in the JSON format of CloudEvents 1.0. Its extension attributes are the ids of the envelope.
+    """An event in the JSON format of CloudEvents 1.0.
+
+    Its extension attributes are the ids of the envelope.
 
     Other extension attributes are not kept. Data is JSON.
     """
@@ -237,7 +260,8 @@ class CloudEvent(msgspec.Struct):
 def to_cloudevent(event: Event) -> dict[str, Any]:
     """The event in the JSON format of CloudEvents 1.0; Soorma's ids are extension attributes.
 
-    A trace id of W3C form becomes `traceparent` (its span is derived from the event's id), any other `traceid`.
+    A trace id of W3C form becomes `traceparent` (its span is derived from the event's id), any
+    other `traceid`.
     """
     cloud: dict[str, Any] = {"specversion": "1.0", "datacontenttype": "application/json"}
     cloud.update({name: event[name] for name in _SAME_NAME if name in event})
@@ -258,13 +282,17 @@ def from_cloudevent(cloud: dict[str, Any]) -> Envelope:
         raise InvalidRequest("this is no CloudEvent 1.0: 'specversion' must be \"1.0\"")
     for name in ("id", "source", "type", "topic"):
         if not isinstance(cloud.get(name), str):
-            raise InvalidRequest(f"the CloudEvent needs {name!r}, a string (Soorma reads the extension 'topic' too)")
+            raise InvalidRequest(
+                f"the CloudEvent needs {name!r}, a string (Soorma reads the extension 'topic' too)"
+            )
     try:
         checked = msgspec.convert(cloud, CloudEvent)
     except msgspec.ValidationError as error:
         raise InvalidRequest(f"this is no CloudEvent 1.0 that Soorma takes: {error}") from error
     if "data_base64" in cloud or not _is_json(checked.datacontenttype):
-        raise InvalidRequest("the data of an event is JSON: send it in 'data', as datacontenttype application/json")
+        raise InvalidRequest(
+            "the data of an event is JSON: send it in 'data', as datacontenttype application/json"
+        )
     fields = {name: cloud[name] for name in _SAME_NAME if name in cloud}
     fields.update({here: cloud[there] for here, there in _EXTENSIONS.items() if there in cloud})
     parent = _TRACEPARENT.fullmatch(checked.traceparent or "")

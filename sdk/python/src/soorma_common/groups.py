@@ -19,8 +19,8 @@ class ReplicaInfo(msgspec.Struct):
 class SubscriptionInfo(msgspec.Struct):
     """A group's subscription, and when a replica with it was last connected.
 
-    `served` unless replicas of the group are connected and none of them has a handler for it: then what waits for it
-    is set aside.
+    `served` unless replicas of the group are connected and none of them has a handler for it: then
+    what waits for it is set aside.
     """
 
     type: str

@@ -12,8 +12,8 @@ MIB = 1024 * 1024
 class Limits(msgspec.Struct, frozen=True):
     """What one plan, value, event and commit may grow to; sizes in bytes of UTF-8 text, periods as named.
 
-    A plan of which events were published, that has not ended, and of which nothing is in flight and no timer waits, is
-    reported as stalled after `plan_idle_seconds`.
+    A plan of which events were published, that has not ended, and of which nothing is in flight and
+    no timer waits, is reported as stalled after `plan_idle_seconds`.
     """
 
     value_bytes: int = MIB
@@ -41,7 +41,8 @@ class Limits(msgspec.Struct, frozen=True):
         if actual > maximum:
             told = what.format(*about) if about else what
             raise LimitExceeded(
-                f"{told} would be {actual:,}, and the limit {limit} is {maximum:,}; nothing was changed",
+                f"{told} would be {actual:,}, and the limit {limit} is {maximum:,}; nothing was "
+                "changed",
                 limit=limit,
                 maximum=maximum,
                 actual=actual,

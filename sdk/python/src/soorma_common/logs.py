@@ -1,4 +1,7 @@
-"""Log records as lines: JSON for programs, text for people. The platform and agents write the same."""
+"""Log records as lines: JSON for programs, text for people.
+
+The platform and agents write the same.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ FORMATS = ("auto", "console", "json")
 """`auto`: console on a terminal, JSON elsewhere."""
 
 FIELDS = "soorma_fields"
-"""The attribute of a record that holds fields of any name; a name of `extra` must not be one of logging's own."""
+"""The attribute of a record that holds fields of any name; a name of `extra` must not be one of
+logging's own."""
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", FIELDS}
 _UNSEEN = frozenset({"user_id", "correlation_id"})
@@ -47,7 +51,9 @@ def formatter(name: str, *, terminal: bool, env: Mapping[str, str]) -> logging.F
     """The formatter of that name for a stream that is a terminal or not; `env` may hold NO_COLOR or FORCE_COLOR."""
     if name == "json" or (name == "auto" and not terminal):
         return JsonFormatter()
-    return ConsoleFormatter(colours=bool(terminal or env.get("FORCE_COLOR")) and not env.get("NO_COLOR"))
+    return ConsoleFormatter(
+        colours=bool(terminal or env.get("FORCE_COLOR")) and not env.get("NO_COLOR")
+    )
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -101,7 +107,11 @@ class ConsoleFormatter(logging.Formatter):
 
 def _trouble(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     """The traceback of a record, and the stack it asked for; empty if it has neither."""
-    parts = [formatter.formatException(record.exc_info)] if record.exc_info and record.exc_info[0] else []
+    parts = (
+        [formatter.formatException(record.exc_info)]
+        if record.exc_info and record.exc_info[0]
+        else []
+    )
     if record.stack_info:
         parts.append(formatter.formatStack(record.stack_info))
     return "\n".join(parts)
@@ -119,7 +129,11 @@ def _seen(record: logging.LogRecord) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     text = str(value)
-    return text if text.isprintable() and not set(text) & {" ", '"', "="} else json.dumps(text, ensure_ascii=False)
+    return (
+        text
+        if text.isprintable() and not set(text) & {" ", '"', "="}
+        else json.dumps(text, ensure_ascii=False)
+    )
 
 
 def _json(value: Any) -> str:
@@ -127,7 +141,11 @@ def _json(value: Any) -> str:
     try:
         return msgspec.json.encode(value, enc_hook=repr).decode()
     except (ArithmeticError, RecursionError, TypeError, ValueError):
-        told = {name: _plain(one) for name, one in value.items()} if isinstance(value, dict) else _plain(value)
+        told = (
+            {name: _plain(one) for name, one in value.items()}
+            if isinstance(value, dict)
+            else _plain(value)
+        )
         return json.dumps(told)
 
 

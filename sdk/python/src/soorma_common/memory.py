@@ -15,9 +15,9 @@ from soorma_common.operations import AnyOperation
 class PlanCommit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The part of a commit that touches one plan.
 
-    `reads` maps keys to the revisions they were read at (0: missing); `expected_revision` is that of the
-    plan, `expected_status` its status, or `missing` where nothing is there. Where one differs at commit, the whole
-    commit is refused with Conflict.
+    `reads` maps keys to the revisions they were read at (0: missing); `expected_revision` is that
+    of the plan, `expected_status` its status, or `missing` where nothing is there. Where one
+    differs at commit, the whole commit is refused with Conflict.
     """
 
     plan_id: Name
@@ -44,9 +44,9 @@ NOBODY = Cause()
 class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The one way in: changes of plans, events to publish and the delivery that is answered, all or nothing.
 
-    `timers` are events to be published later, `cancels` the ids of such events that are not to be published.
-    `fence` is the token of the delivery in hand; the commit settles it. Without one, the scope comes from
-    the request.
+    `timers` are events to be published later, `cancels` the ids of such events that are not to be
+    published. `fence` is the token of the delivery in hand; the commit settles it. Without one, the
+    scope comes from the request.
     """
 
     plans: list[PlanCommit] = []
@@ -110,9 +110,9 @@ class KeyEntry(msgspec.Struct, rename="camel"):
 class Change(msgspec.Struct, omit_defaults=True, frozen=True):
     """One operation of one commit, as history and watch tell it.
 
-    `op` is set, delete, increment, append, extend, merge, join, record_action, ttl, complete, fail, cancel, deadline,
-    compensate, fork, cleanup, expire or purge; `argument` is the value it was given. `actor` is the agent's name,
-    `event_id` the event whose handler did it.
+    `op` is set, delete, increment, append, extend, merge, join, record_action, ttl, complete, fail,
+    cancel, deadline, compensate, fork, cleanup, expire or purge; `argument` is the value it was
+    given. `actor` is the agent's name, `event_id` the event whose handler did it.
     """
 
     revision: int
@@ -150,8 +150,8 @@ STATUSES = ("active", "completed", "failed", "cancelled")
 class PlanInfo(msgspec.Struct, omit_defaults=True, frozen=True):
     """What the platform tells of a plan; `size_bytes` is that of its keys and current values.
 
-    `status` is active, completed, failed or cancelled; `result` or `reason` is what it ended with. `stalled`: it was
-    reported as stalled, and has not moved since.
+    `status` is active, completed, failed or cancelled; `result` or `reason` is what it ended with.
+    `stalled`: it was reported as stalled, and has not moved since.
     """
 
     plan_id: str
@@ -206,7 +206,8 @@ class PastEntry(msgspec.Struct):
 class PastPage(msgspec.Struct):
     """Keys of a plan in order, with their values as they were after revision `at` of it.
 
-    A page may be short, or empty, though `next` tells that there is more: what has come since is left out of it.
+    A page may be short, or empty, though `next` tells that there is more: what has come since is
+    left out of it.
     """
 
     plan_id: str

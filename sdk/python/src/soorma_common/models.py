@@ -1,9 +1,10 @@
 """Objects as JSON and back: pydantic models, dataclasses, msgspec structs and attrs classes, as values and as types.
 
-An object is written by the names of its fields, whatever aliases they have, and without what it computes: its class
-can always read that. It is read from JSON text, where a strict field takes what JSON has no type for, as a time or an
-enum. A type that cannot be read is refused before anything is stored in it, and an object that would not come back as
-it is before it is stored. pydantic is imported only where a class is one of its own.
+An object is written by the names of its fields, whatever aliases they have, and without what it
+computes: its class can always read that. It is read from JSON text, where a strict field takes what
+JSON has no type for, as a time or an enum. A type that cannot be read is refused before anything is
+stored in it, and an object that would not come back as it is before it is stored. pydantic is
+imported only where a class is one of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 MOST_KINDS = 1024
 """Types whose codecs are kept: a class made in a function is another one at each call."""
-HINT = "give its fields types that can be read from JSON, or store the JSON that is meant, as a dict"
+HINT = (
+    "give its fields types that can be read from JSON, or store the JSON that is meant, as a dict"
+)
 
 
 class Codec(Protocol):
@@ -54,11 +57,14 @@ class MsgspecCodec:
             self._decoder = msgspec.json.Decoder(kind, dec_hook=_decoded_part)
             parts = _foreign_parts(msgspec.inspect.type_info(kind))
         except (TypeError, NameError, AttributeError) as error:
-            raise InvalidRequest(f"the type {name_of(kind)} cannot be read from JSON: {error}") from error
+            raise InvalidRequest(
+                f"the type {name_of(kind)} cannot be read from JSON: {error}"
+            ) from error
         for part in parts:
             if not is_pydantic(part):
                 raise InvalidRequest(
-                    f"the type {name_of(kind)} cannot be read from JSON, which never makes a {name_of(part)}: use a "
+                    f"the type {name_of(kind)} cannot be read from JSON, which never makes a "
+                    f"{name_of(part)}: use a "
                     "dataclass, a msgspec struct, a pydantic model or plain types"
                 )
             codec_of(part)
@@ -73,12 +79,17 @@ class MsgspecCodec:
         return self._decoder.decode(text)
 
     def written(self, value: Any) -> tuple[Any, bool]:
-        """JSON types of a value; False: trying is quicker than knowing. An open generic says too little to try."""
+        """JSON types of a value; False: trying is quicker than knowing.
+
+        An open generic says too little to try.
+        """
         return self.plain(value), bool(getattr(self._kind, "__parameters__", None))
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of the plain form."""
-        whole: dict[str, Any] = msgspec.json.schema(self._kind, schema_hook=lambda part: codec_of(part).schema())
+        whole: dict[str, Any] = msgspec.json.schema(
+            self._kind, schema_hook=lambda part: codec_of(part).schema()
+        )
         shared: dict[str, Any] = whole.pop("$defs", {})
         for part in (whole, *shared.values()):
             _hoist(part, shared)
@@ -144,11 +155,17 @@ def plain_of(value: Any, path: str) -> Any:
         codec = codec_of(type(value))
         plain, is_sure = codec.written(value)
     except InvalidValue as error:
-        raise InvalidValue(f"{path} is a {name} that JSON cannot say: {error}", path=path) from error
+        raise InvalidValue(
+            f"{path} is a {name} that JSON cannot say: {error}", path=path
+        ) from error
     except InvalidRequest as error:
-        raise InvalidValue(f"{path} is a {name} that could not be read again: {error}", path=path) from error
+        raise InvalidValue(
+            f"{path} is a {name} that could not be read again: {error}", path=path
+        ) from error
     except (ValueError, TypeError, NotImplementedError) as error:
-        raise InvalidValue(f"{path} is a {name} that JSON cannot say: {error}", path=path) from error
+        raise InvalidValue(
+            f"{path} is a {name} that JSON cannot say: {error}", path=path
+        ) from error
     if not is_sure:
         _check_return(value, plain, codec, path)
     return plain
@@ -159,9 +176,13 @@ def _check_return(value: Any, plain: Any, codec: Codec, path: str) -> None:
     try:
         again = codec.decode(msgspec.json.encode(plain))
     except Exception as error:  # of a model's own validators too
-        raise InvalidValue(f"{path} is a {name} that could not be read again: {error}; {HINT}", path=path) from error
+        raise InvalidValue(
+            f"{path} is a {name} that could not be read again: {error}; {HINT}", path=path
+        ) from error
     if changed := difference(value, again):
-        raise InvalidValue(f"{path} is a {name} that would come back changed, in {changed}; {HINT}", path=path)
+        raise InvalidValue(
+            f"{path} is a {name} that would come back changed, in {changed}; {HINT}", path=path
+        )
 
 
 def difference(before: Any, after: Any, where: str = "itself") -> str | None:
@@ -174,7 +195,11 @@ def difference(before: Any, after: Any, where: str = "itself") -> str | None:
         )
     elif isinstance(before, dict) and isinstance(after, dict) and before.keys() == after.keys():
         parts = ((part, after[key], f"{where}.{key}") for key, part in before.items())
-    elif isinstance(before, list | tuple) and isinstance(after, list | tuple) and len(before) == len(after):
+    elif (
+        isinstance(before, list | tuple)
+        and isinstance(after, list | tuple)
+        and len(before) == len(after)
+    ):
         parts = ((one, after[number], f"{where}[{number}]") for number, one in enumerate(before))
     else:
         return None if before == after else where
@@ -186,11 +211,15 @@ def fields_of(value: Any) -> dict[str, Any] | None:
     kind = type(value)
     if not knows_fields(kind):
         return None
-    if names := getattr(kind, "__struct_fields__", None) or [one.name for one in getattr(kind, "__attrs_attrs__", ())]:
+    if names := getattr(kind, "__struct_fields__", None) or [
+        one.name for one in getattr(kind, "__attrs_attrs__", ())
+    ]:
         return {name: getattr(value, name, None) for name in names}
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(kind)}
-    return {name: getattr(value, name, None) for name in kind.model_fields} | (value.__pydantic_extra__ or {})
+    return {name: getattr(value, name, None) for name in kind.model_fields} | (
+        value.__pydantic_extra__ or {}
+    )
 
 
 def _plain_part(value: Any) -> Any:
@@ -214,9 +243,15 @@ def _foreign_parts(info: Any) -> set[Any]:
             found.add(part.cls)
         elif isinstance(part, tuple):
             left += part
-        elif isinstance(part, msgspec.inspect.Type | msgspec.inspect.Field) and id(part) not in seen:
+        elif (
+            isinstance(part, msgspec.inspect.Type | msgspec.inspect.Field) and id(part) not in seen
+        ):
             seen.add(id(part))
-            left += [getattr(part, name) for name in part.__struct_fields__ if name not in ("default", "cls")]
+            left += [
+                getattr(part, name)
+                for name in part.__struct_fields__
+                if name not in ("default", "cls")
+            ]
     return found
 
 
@@ -237,7 +272,11 @@ def _is_said_to_pydantic(kind: Any) -> bool:
 def _holds_pydantic(kind: Any) -> bool:
     try:
         return any(map(is_pydantic, _classes_in(kind, set())))
-    except (NameError, TypeError, AttributeError):  # a name that is not there, which was told already
+    except (
+        NameError,
+        TypeError,
+        AttributeError,
+    ):  # a name that is not there, which was told already
         return False
 
 
@@ -258,7 +297,9 @@ def _classes_in(kind: Any, seen: set[int]) -> Iterator[type]:
 
 def _hoist(schema: Any, shared: dict[str, Any]) -> None:
     """Moves the definitions of parts to where their references look for them."""
-    for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+    for part in (
+        schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    ):
         if isinstance(part, dict):
             shared.update(part.pop("$defs", {}))
         _hoist(part, shared)

@@ -51,8 +51,8 @@ class Scope(msgspec.Struct, frozen=True):
 def check_name(what: str, name: object) -> str:
     """`name`, if it is a string of 1 to 255 characters that can stand in a path; else InvalidName.
 
-    Refused are `.` and `..` (clients and proxies resolve them away), NUL, and lone surrogates (they are
-    no text that UTF-8 can carry).
+    Refused are `.` and `..` (clients and proxies resolve them away), NUL, and lone surrogates (they
+    are no text that UTF-8 can carry).
     """
     if (
         type(name) is str
@@ -65,9 +65,13 @@ def check_name(what: str, name: object) -> str:
     if not isinstance(name, str):
         raise InvalidName(f"{what} must be a string, not {type(name).__name__}", name=what)
     if not 1 <= len(name) <= LONGEST_NAME:
-        raise InvalidName(f"{what} must have 1 to {LONGEST_NAME} characters, not {len(name)}", name=what)
+        raise InvalidName(
+            f"{what} must have 1 to {LONGEST_NAME} characters, not {len(name)}", name=what
+        )
     if name in _DOTS or "\0" in name or not _is_text(name):
-        raise InvalidName(f"{what} must not be '.' or '..' nor hold NUL or a lone surrogate: {name!a}", name=what)
+        raise InvalidName(
+            f"{what} must not be '.' or '..' nor hold NUL or a lone surrogate: {name!a}", name=what
+        )
     return name
 
 

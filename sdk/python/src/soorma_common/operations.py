@@ -1,8 +1,8 @@
 """The operations on a plan, and how each applies to a value.
 
 Both sides use this module: the engine decides commits with it, the SDK lets a handler see its own
-uncommitted changes with it. An operation works on JSON text and returns JSON text; append and extend
-splice text, so that a long list is never parsed to grow by one.
+uncommitted changes with it. An operation works on JSON text and returns JSON text; append and
+extend splice text, so that a long list is never parsed to grow by one.
 """
 
 from __future__ import annotations
@@ -22,12 +22,17 @@ _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 LONGEST_TTL = 10 * 365 * 86_400.0
 LAST_REVISION = (1 << 62) - 1
 MOST_PLACES, MOST_PLACES_AT_ONCE = 1_000, 5_000
-"""Of a semaphore, and of all operations on semaphores in one commit, which looks at each of them."""
+"""Of a semaphore, and of all operations on semaphores in one commit, which looks at each of
+them."""
 
-Ttl: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": LONGEST_TTL})]
+Ttl: TypeAlias = Annotated[
+    float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": LONGEST_TTL})
+]
 """A time to live in a message, in seconds."""
 
-Revision: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": LAST_REVISION})]
+Revision: TypeAlias = Annotated[
+    int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": LAST_REVISION})
+]
 """A revision of a plan that is asked for."""
 
 
@@ -75,22 +80,31 @@ class Append(KeyOperation, tag="append"):
 
 
 class Extend(KeyOperation, tag="extend"):
-    """Adds all items of a list to a list; a missing key counts as an empty one. Result: the new list."""
+    """Adds all items of a list to a list; a missing key counts as an empty one.
+
+    Result: the new list.
+    """
 
     value: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "array"})]
 
 
 class Merge(KeyOperation, tag="merge"):
-    """Sets the fields of an object, shallowly, nulls included; a missing key counts as {}. Result: the new object."""
+    """Sets the fields of an object, shallowly, nulls included; a missing key counts as {}.
+
+    Result: the new object.
+    """
 
     value: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
 
 
 class Join(KeyOperation, tag="join"):
-    """Notes an arrival at a fan-in. Result: whether all that are expected have arrived by it, true for one only.
+    """Notes an arrival at a fan-in.
 
-    `expect` is how many different arrivals are waited for, or their names. Whoever arrives again changes nothing.
-    `assumed` is the result that whoever commits it has relied on: Conflict if it comes out otherwise.
+    Result: whether all that are expected have arrived by it, true for one only.
+
+    `expect` is how many different arrivals are waited for, or their names. Whoever arrives again
+    changes nothing. `assumed` is the result that whoever commits it has relied on: Conflict if it
+    comes out otherwise.
     """
 
     arrival: Name
@@ -122,8 +136,9 @@ class PlaceOperation(Operation, kw_only=True):
 class Acquire(PlaceOperation, tag="acquire", kw_only=True):
     """Takes a place that is free and for which nobody waits, else, with `wait`, a ticket; or keeps what the holder has.
 
-    A place is held for `ttl` seconds, a ticket for ever, if it is `renew`ed within each `lease` seconds. `renew` takes
-    nothing new; with a `ttl` it begins anew. Result: the `place` with its `revision`, a `ticket`, or null.
+    A place is held for `ttl` seconds, a ticket for ever, if it is `renew`ed within each `lease`
+    seconds. `renew` takes nothing new; with a `ttl` it begins anew. Result: the `place` with its
+    `revision`, a `ticket`, or null.
     """
 
     lease: Ttl
@@ -133,7 +148,10 @@ class Acquire(PlaceOperation, tag="acquire", kw_only=True):
 
 
 class Release(PlaceOperation, tag="release", kw_only=True):
-    """Gives up a place, or a ticket. Whoever waits first gets the place. Result: whether it was held."""
+    """Gives up a place, or a ticket.
+
+    Whoever waits first gets the place. Result: whether it was held.
+    """
 
 
 class RecordAction(Operation, tag="record_action"):
@@ -159,7 +177,8 @@ class LifeOperation(Operation):
 class Ending(LifeOperation, kw_only=True):
     """Ends the plan's life, once; an event of the id `event_id` tells of it on plan-events.
 
-    Result: whether the plan was ended by it. With `if_active` a plan that has ended before is left as it is.
+    Result: whether the plan was ended by it. With `if_active` a plan that has ended before is left
+    as it is.
     """
 
     event_id: Name | None = None
@@ -199,7 +218,8 @@ class Compensate(LifeOperation, tag="compensate"):
 class Fork(LifeOperation, tag="fork"):
     """Begins the plan, which must be unused, with the keys of the user's plan `plan_id` as of `revision` (null: now).
 
-    It comes first in its part of the commit. Actions and history are not copied. Result: the revision of that plan.
+    It comes first in its part of the commit. Actions and history are not copied. Result: the
+    revision of that plan.
     """
 
     plan_id: Name
@@ -210,18 +230,27 @@ AnyKeyOperation = Set | Delete | Increment | Append | Extend | Merge | Join
 AnyPlaceOperation = Acquire | Release
 AnyEnding = Complete | Fail | Cancel
 AnyLifeOperation = AnyEnding | Deadline | Compensate | Fork
-AnyOperation = AnyKeyOperation | AnyPlaceOperation | RecordAction | Cleanup | ExpirePlan | AnyLifeOperation
+AnyOperation = (
+    AnyKeyOperation | AnyPlaceOperation | RecordAction | Cleanup | ExpirePlan | AnyLifeOperation
+)
 
-_TAGS: dict[type[Operation], str] = {kind: str(kind.__struct_config__.tag) for kind in get_args(AnyOperation)}
+_TAGS: dict[type[Operation], str] = {
+    kind: str(kind.__struct_config__.tag) for kind in get_args(AnyOperation)
+}
 
-ENDINGS: dict[type[Ending], PlanStatus] = {Complete: "completed", Fail: "failed", Cancel: "cancelled"}
+ENDINGS: dict[type[Ending], PlanStatus] = {
+    Complete: "completed",
+    Fail: "failed",
+    Cancel: "cancelled",
+}
 """The status that an operation leads to; the event that tells of it is `plan.` and that."""
 
 
 def apply(operation: AnyKeyOperation, current: str | None) -> str | None:
     """The text of the key's value after the operation; None where the key is missing (on both sides).
 
-    Raises WrongType where the operation does not fit the value, InvalidValue where its argument is none.
+    Raises WrongType where the operation does not fit the value, InvalidValue where its argument is
+    none.
     """
     match operation:
         case Set(value=value):
@@ -310,9 +339,13 @@ def _increment(key: str, by: float, current: str | None) -> str:
     except OverflowError:
         total = math.inf
     if isinstance(total, float) and not math.isfinite(total):
-        raise InvalidValue(f"increment would take {key!r} beyond what a double can hold", key=key, path="$")
+        raise InvalidValue(
+            f"increment would take {key!r} beyond what a double can hold", key=key, path="$"
+        )
     if isinstance(total, int) and total.bit_length() > LARGEST_INTEGER_BITS:
-        raise InvalidValue(f"increment would take {key!r} beyond {LARGEST_INTEGER_BITS} bits", key=key, path="$")
+        raise InvalidValue(
+            f"increment would take {key!r} beyond {LARGEST_INTEGER_BITS} bits", key=key, path="$"
+        )
     return msgspec.json.encode(total).decode()
 
 
@@ -337,7 +370,9 @@ def _items(key: str, argument: str) -> str:
 
 def _merge(key: str, value: msgspec.Raw, current: str | None) -> str:
     if not bytes(value).lstrip().startswith(b"{"):
-        raise WrongType(f"merge into {key!r} needs an object, not {_kind(bytes(value).decode())}", key=key)
+        raise WrongType(
+            f"merge into {key!r} needs an object, not {_kind(bytes(value).decode())}", key=key
+        )
     if current is not None and not current.lstrip().startswith("{"):
         raise _wrong_type("merge", key, "an object", current)
     fields = {} if current is None else _objects.decode(current)
@@ -368,11 +403,17 @@ def _join(operation: Join, current: str | None) -> str:
         try:
             gathering = _gatherings.decode(current)
         except ValueError as error:
-            raise _wrong_type("join", key, "nothing, or what an earlier join left", current) from error
+            raise _wrong_type(
+                "join", key, "nothing, or what an earlier join left", current
+            ) from error
     if gathering.expect != expect:
-        raise InvalidRequest(f"join at {key!r} expects {gathering.expect}, as the first to arrive said, not {expect}")
+        raise InvalidRequest(
+            f"join at {key!r} expects {gathering.expect}, as the first to arrive said, not {expect}"
+        )
     if isinstance(expect, list) and arrival not in expect:
-        raise InvalidRequest(f"join at {key!r} expects {', '.join(expect)}, and not to be joined by {arrival!r}")
+        raise InvalidRequest(
+            f"join at {key!r} expects {', '.join(expect)}, and not to be joined by {arrival!r}"
+        )
     if arrival not in gathering.arrived and not gathering.is_full:
         gathering.arrived.append(arrival)
     return msgspec.json.encode(gathering).decode()
@@ -384,7 +425,11 @@ def _is_full(text: str | None) -> bool:
 
 def _wrong_type(op: str, key: str, needed: str, current: str | None) -> WrongType:
     found = _kind(current or "null")
-    return WrongType(f"{op} needs {needed}, but {key!r} holds {found}; it was left as it is", key=key, found=found)
+    return WrongType(
+        f"{op} needs {needed}, but {key!r} holds {found}; it was left as it is",
+        key=key,
+        found=found,
+    )
 
 
 def _kind(text: str) -> str:

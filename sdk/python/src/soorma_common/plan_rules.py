@@ -1,7 +1,7 @@
 """The rules of one plan: sizes and limits, its end, compare-and-set, cleanup, forks, actions and joins.
 
-The engine decides commits by them, and a transaction answers by them before its commit. So both give the same results,
-and refuse with the same errors.
+The engine decides commits by them, and a transaction answers by them before its commit. So both
+give the same results, and refuse with the same errors.
 """
 
 from __future__ import annotations
@@ -76,13 +76,20 @@ def check_value(key: str, size: int, limits: Limits) -> None:
 
 def check_totals(keys: int, size: int, limits: Limits) -> None:
     """Raises LimitExceeded where a plan has too many keys, or is too large."""
-    if keys > limits.plan_keys or size > limits.plan_bytes:  # one comparison each: this is asked at every change
+    if (
+        keys > limits.plan_keys or size > limits.plan_bytes
+    ):  # one comparison each: this is asked at every change
         limits.check("plan_keys", keys, "the number of the plan's keys")
         limits.check("plan_bytes", size, "the plan's size in bytes")
 
 
-def conflict(plan_id: str, key: str, expected: int, current: int, *, uncommitted: bool = False) -> Conflict:
-    """Returns the refusal of a compare-and-set. What a transaction has changed itself has no revision yet: 0."""
+def conflict(
+    plan_id: str, key: str, expected: int, current: int, *, uncommitted: bool = False
+) -> Conflict:
+    """Returns the refusal of a compare-and-set.
+
+    What a transaction has changed itself has no revision yet: 0.
+    """
     zero = "not committed yet" if uncommitted else "missing"
     return Conflict(
         f"key {key!r} of plan {plan_id!r} is at revision {current}, not {expected}"
@@ -94,18 +101,24 @@ def conflict(plan_id: str, key: str, expected: int, current: int, *, uncommitted
     )
 
 
-def check_active(plan_id: str, status: str, operation: AnyLifeOperation, *, ended_here: bool) -> bool:
+def check_active(
+    plan_id: str, status: str, operation: AnyLifeOperation, *, ended_here: bool
+) -> bool:
     """Tells whether an operation takes effect, which one with `if_active` does not after the plan's end.
 
     Any other raises PlanEnded then; `ended_here`: the end is of the same transaction.
     """
-    if status in ("active", "missing") or (status == "failed" and isinstance(operation, Compensate)):
+    if status in ("active", "missing") or (
+        status == "failed" and isinstance(operation, Compensate)
+    ):
         return True
     if isinstance(operation, Ending) and operation.if_active:
         return False
     when = "was ended before in this transaction" if ended_here else "has ended before"
     raise PlanEnded(
-        f"plan {plan_id!r} {when}, it is {status}: {tag(operation)} too late", plan_id=plan_id, plan_status=status
+        f"plan {plan_id!r} {when}, it is {status}: {tag(operation)} too late",
+        plan_id=plan_id,
+        plan_status=status,
     )
 
 
@@ -151,7 +164,8 @@ def check_assumed(plan_id: str, join: Join, before: str | None, after: str | Non
     """Raises Conflict where who joins has acted as if others were missing, or nobody was, and it is not so now."""
     if join.assumed is not None and (result(join, before, after) == "true") is not join.assumed:
         raise Conflict(
-            f"the join at {join.key!r} of plan {plan_id!r} was {'' if join.assumed else 'not '}to be completed by "
+            f"the join at {join.key!r} of plan {plan_id!r} was {'' if join.assumed else 'not '}to "
+            "be completed by "
             f"{join.arrival!r} when its handler looked, and others have arrived since",
             plan_id=plan_id,
             key=join.key,

@@ -1,4 +1,7 @@
-"""Pydantic's models and dataclasses as JSON and back. Imported where such a class is met, and nowhere else."""
+"""Pydantic's models and dataclasses as JSON and back.
+
+Imported where such a class is met, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.models import name_of
 
 CAN_READ_BY_NAME = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)
-"""An older pydantic reads by aliases alone, unless the model says otherwise: others with aliases are refused then."""
+"""An older pydantic reads by aliases alone, unless the model says otherwise: others with aliases
+are refused then."""
 BY_NAME: dict[str, Any] = {"by_alias": False, "by_name": True} if CAN_READ_BY_NAME else {}
 BY_EITHER: dict[str, Any] = {"by_alias": True, "by_name": True} if CAN_READ_BY_NAME else {}
-"""How a model is read: by the names of its fields, and by aliases where these cannot be taken for another field."""
+"""How a model is read: by the names of its fields, and by aliases where these cannot be taken for
+another field."""
 
 _SURE = frozenset(
     """
@@ -26,9 +31,14 @@ _SURE = frozenset(
     datetime uuid literal enum url
     """.split()  # noqa: SIM905 - a list of them would take a page
 )
-"""Parts of a schema whose values come back as they are; of any other it depends on a function, or on the value."""
-_OWN_WAYS = frozenset(["serialization", "serialization_exclude", "serialization_exclude_if", "init_only"])
-_NO_SCHEMA = frozenset(["metadata", "config", "default", "serialization", "expected", "members", "discriminator"])
+"""Parts of a schema whose values come back as they are; of any other it depends on a function, or
+on the value."""
+_OWN_WAYS = frozenset(
+    ["serialization", "serialization_exclude", "serialization_exclude_if", "init_only"]
+)
+_NO_SCHEMA = frozenset(
+    ["metadata", "config", "default", "serialization", "expected", "members", "discriminator"]
+)
 
 
 class PydanticCodec:
@@ -42,7 +52,9 @@ class PydanticCodec:
             nodes = list(_nodes(self._adapter.core_schema))
         except (PydanticUserError, NameError, TypeError) as error:
             said = str(error).partition("\n")[0]
-            raise InvalidRequest(f"the type {name_of(kind)} cannot be read from JSON: {said}") from error
+            raise InvalidRequest(
+                f"the type {name_of(kind)} cannot be read from JSON: {said}"
+            ) from error
         self._is_open = bool(getattr(kind, "__pydantic_generic_metadata__", {}).get("parameters"))
         self._is_sure = CAN_READ_BY_NAME and all(map(_is_sure, nodes))
         self._classes = {node["cls"] for node in nodes if node["type"] in ("model", "dataclass")}
@@ -68,7 +80,9 @@ class PydanticCodec:
         return self._adapter.json_schema(by_alias=False)
 
     def _dump(self, value: Any, *, warnings: Literal[False, "error"]) -> Any:
-        return self._adapter.dump_python(value, mode="json", by_alias=False, round_trip=True, warnings=warnings)
+        return self._adapter.dump_python(
+            value, mode="json", by_alias=False, round_trip=True, warnings=warnings
+        )
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
@@ -99,7 +113,11 @@ def _is_sure(node: dict[str, Any]) -> bool:
 def _is_ambiguous(node: dict[str, Any]) -> bool:
     """Whether an alias of one field is the name of another."""
     fields = node.get("fields", ())
-    named = fields.items() if isinstance(fields, dict) else [(one["name"], one) for one in fields if "name" in one]
+    named = (
+        fields.items()
+        if isinstance(fields, dict)
+        else [(one["name"], one) for one in fields if "name" in one]
+    )
     aliases = {name: _first_names(field.get("validation_alias")) - {name} for name, field in named}
     return any(found & aliases.keys() for found in aliases.values())
 

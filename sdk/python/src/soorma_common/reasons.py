@@ -14,8 +14,8 @@ MOST_LEAVES = 5
 def reason_of(about: object) -> str:
     """Returns `about` as text that can be sent and kept: an exception with its name, anything else as `str` has it.
 
-    Of an exception group, what is in it is told too. Never raises: an object that has no text is named by its type, and
-    what UTF-8 cannot say, or SQLite cuts at, is escaped.
+    Of an exception group, what is in it is told too. Never raises: an object that has no text is
+    named by its type, and what UTF-8 cannot say, or SQLite cuts at, is escaped.
     """
     if about is None:
         return NO_REASON

@@ -23,7 +23,8 @@ Mode: TypeAlias = Literal["off", "warn", "enforce"]
 MODES: tuple[Mode, ...] = ("off", "warn", "enforce")
 
 TTL_SECONDS = 30.0
-"""How long an instance counts as alive after it was heard of, unless it says otherwise, between these bounds."""
+"""How long an instance counts as alive after it was heard of, unless it says otherwise, between
+these bounds."""
 SHORTEST_TTL = 1.0
 LONGEST_TTL = 86_400.0
 
@@ -37,17 +38,23 @@ MOST_AGENTS = 10_000
 MOST_DEFINITIONS = 10_000
 LARGEST_VERSION = 1_000_000_000
 
-Description: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": DESCRIPTION_CHARACTERS})]
+Description: TypeAlias = Annotated[
+    str, msgspec.Meta(extra_json_schema={"maxLength": DESCRIPTION_CHARACTERS})
+]
 EventTypes: TypeAlias = Annotated[
     list[Name], msgspec.Meta(extra_json_schema={"maxItems": MOST_EVENTS, "uniqueItems": True})
 ]
-JsonSchema: TypeAlias = Annotated[Any, msgspec.Meta(extra_json_schema={"type": ["object", "boolean", "null"]})]
+JsonSchema: TypeAlias = Annotated[
+    Any, msgspec.Meta(extra_json_schema={"type": ["object", "boolean", "null"]})
+]
 
 Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_VERSION)]
 
 
 class Capability(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Something an agent can do. Its schemas are JSON Schemas (draft 2020-12) of what goes in and comes out.
+    """Something an agent can do.
+
+    Its schemas are JSON Schemas (draft 2020-12) of what goes in and comes out.
 
     In Python a pydantic model, dataclass or msgspec struct may stand for its schema.
     """
@@ -116,10 +123,10 @@ class AgentFilter(msgspec.Struct, frozen=True):
 class EventDefinition(msgspec.Struct, forbid_unknown_fields=True):
     """An event type: where it flows, what it says, and the JSON Schema (draft 2020-12) of its payload.
 
-    A version is never changed: what is different is another version. Payloads are checked against the newest one,
-    unless the event names another in `payload_schema_name`, as `type@version`. `check` says what becomes of
-    one that does not fit; without it the platform's setting does. In Python a pydantic model, dataclass or msgspec
-    struct may stand for its schema.
+    A version is never changed: what is different is another version. Payloads are checked against
+    the newest one, unless the event names another in `payload_schema_name`, as `type@version`.
+    `check` says what becomes of one that does not fit; without it the platform's setting does. In
+    Python a pydantic model, dataclass or msgspec struct may stand for its schema.
     """
 
     type: str
@@ -164,14 +171,23 @@ def check_announcement(announcement: Announcement) -> Announcement:
     """The announcement with all its capabilities in the long form, if its names and sizes are right."""
     _check_description(announcement.description)
     made = [Capability(one) if isinstance(one, str) else one for one in announcement.capabilities]
-    _bound("agent_capabilities", MOST_CAPABILITIES, len(made), "the number of an agent's capabilities")
+    _bound(
+        "agent_capabilities", MOST_CAPABILITIES, len(made), "the number of an agent's capabilities"
+    )
     for capability in made:
         check_name("capability", capability.name)
         _check_description(capability.description)
-        check_schema_size(f"the input schema of capability {capability.name!r}", capability.input_schema)
-        check_schema_size(f"the output schema of capability {capability.name!r}", capability.output_schema)
+        check_schema_size(
+            f"the input schema of capability {capability.name!r}", capability.input_schema
+        )
+        check_schema_size(
+            f"the output schema of capability {capability.name!r}", capability.output_schema
+        )
     _check_distinct("capability", [capability.name for capability in made])
-    for what, names in (("consumes", announcement.events_consumed), ("produces", announcement.events_produced)):
+    for what, names in (
+        ("consumes", announcement.events_consumed),
+        ("produces", announcement.events_produced),
+    ):
         _bound("agent_events", MOST_EVENTS, len(names), f"the number of events an agent {what}")
         _check_distinct("event type", [check_name("event type", name) for name in names])
     whole = msgspec.structs.replace(announcement, capabilities=made)
@@ -187,7 +203,9 @@ def check_definition(definition: EventDefinition) -> EventDefinition:
     _check_description(definition.description)
     check_schema_size(f"the schema of event {definition.type!r}", definition.schema)
     if type(definition.version) is not int or not 1 <= definition.version <= LARGEST_VERSION:
-        raise InvalidRequest(f"a version is a whole number from 1 to {LARGEST_VERSION:,}, not {definition.version!r}")
+        raise InvalidRequest(
+            f"a version is a whole number from 1 to {LARGEST_VERSION:,}, not {definition.version!r}"
+        )
     if definition.check is not None and definition.check not in MODES:
         raise InvalidRequest(f"check is one of {', '.join(MODES)}, not {definition.check!r}")
     return definition
@@ -198,7 +216,9 @@ def check_schema_size(what: str, schema: Any) -> None:
     if schema is None:
         return
     if not isinstance(schema, dict | bool):
-        raise InvalidValue(f"{what} must be a JSON Schema, an object, not {type(schema).__name__}", path="$")
+        raise InvalidValue(
+            f"{what} must be a JSON Schema, an object, not {type(schema).__name__}", path="$"
+        )
     try:
         text = msgspec.json.encode(schema)
     except RecursionError:
@@ -237,7 +257,9 @@ def _bound(limit: str, maximum: int, actual: int, what: str) -> None:
 def _check_description(text: Any) -> None:
     if not isinstance(text, str):
         raise InvalidRequest(f"a description is text, not {text!r}")
-    _bound("description_characters", DESCRIPTION_CHARACTERS, len(text), "a description, in characters,")
+    _bound(
+        "description_characters", DESCRIPTION_CHARACTERS, len(text), "a description, in characters,"
+    )
 
 
 def _check_distinct(what: str, names: list[str]) -> None:

@@ -12,12 +12,14 @@ from soorma_common.errors import InvalidRequest
 class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often and when a delivery is tried again that has failed, or whose process has died.
 
-    After failure n the next attempt waits `first_delay` x `factor`^(n-1) seconds, give or take the share `jitter`, and
-    at most `longest_delay`. After `max_attempts` failures the event becomes a dead letter and its lane goes on, or,
-    with `then="park"`, waits until the dead letter is replayed.
+    After failure n the next attempt waits `first_delay` x `factor`^(n-1) seconds, give or take the
+    share `jitter`, and at most `longest_delay`. After `max_attempts` failures the event becomes a
+    dead letter and its lane goes on, or, with `then="park"`, waits until the dead letter is
+    replayed.
 
-    Deaths of processes are counted apart: an event is given up after `max_deaths` of them, if the process that died
-    last had nothing else in hand. Until then it may have been another event's fault.
+    Deaths of processes are counted apart: an event is given up after `max_deaths` of them, if the
+    process that died last had nothing else in hand. Until then it may have been another event's
+    fault.
     """
 
     max_attempts: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
@@ -35,9 +37,13 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             kinds: tuple[type, ...] = (int,) if name in _COUNTS else (int, float)
             if type(value) not in kinds or not least <= value <= most:
                 what = "a whole number" if name in _COUNTS else "a number"
-                raise InvalidRequest(f"{name} of a RetryPolicy is {what} from {least} to {most}, not {value!r}")
+                raise InvalidRequest(
+                    f"{name} of a RetryPolicy is {what} from {least} to {most}, not {value!r}"
+                )
         if self.then not in ("dead_letter", "park"):
-            raise InvalidRequest(f"then of a RetryPolicy is 'dead_letter' or 'park', not {self.then!r}")
+            raise InvalidRequest(
+                f"then of a RetryPolicy is 'dead_letter' or 'park', not {self.then!r}"
+            )
 
     def delay(self, attempt: int, draw: float) -> float:
         """Seconds to wait after the failed `attempt` (from 1); `draw` in [-1, 1] spreads it by the jitter."""

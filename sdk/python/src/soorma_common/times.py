@@ -18,7 +18,8 @@ Time: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 """A time in RFC 3339 (section 5.6). Whether there is such a day is left to whoever reads it."""
 FIRST_TIME, LAST_TIME = "1970-01-01T00:00:00Z", "9999-12-30T23:59:59Z"
-"""The times that can be asked for: a day before the last one there is, it is a time in all time zones."""
+"""The times that can be asked for: a day before the last one there is, it is a time in all time
+zones."""
 LONGEST_TIMEOUT = 10 * 365 * 86_400.0
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, without the price of a time zone object
@@ -43,7 +44,8 @@ def check_timeout(name: str, seconds: float | timedelta | None) -> float | None:
         return wait
     told = repr(seconds)[:40] if isinstance(wait, bool) or not isinstance(wait, int) else "more"
     raise InvalidRequest(
-        f"{name} is a number of seconds up to {LONGEST_TIMEOUT:.0f} (10 years), or None: for ever, not {told}"
+        f"{name} is a number of seconds up to {LONGEST_TIMEOUT:.0f} (10 years), or None: for ever, "
+        f"not {told}"
     )
 
 

@@ -38,7 +38,9 @@ TopicLike: TypeAlias = Topic | TopicText
 
 _TEXTS: dict[str, TopicText] = {text: text for text in get_args(TopicText)}
 
-TopicName: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"enum": [topic.value for topic in Topic]})]
+TopicName: TypeAlias = Annotated[
+    str, msgspec.Meta(extra_json_schema={"enum": [topic.value for topic in Topic]})
+]
 """A topic in a message. It is checked by `check_topic`, which says more than a decoder."""
 
 
@@ -46,5 +48,7 @@ def check_topic(topic: object) -> TopicText:
     """`topic` as a plain string; InvalidName, with the eight names, if it is none of them."""
     text = _TEXTS.get(topic) if isinstance(topic, str) else None
     if text is None:
-        raise InvalidName(f"there is no topic {topic!r}; the topics are {', '.join(sorted(_TEXTS))}", name="topic")
+        raise InvalidName(
+            f"there is no topic {topic!r}; the topics are {', '.join(sorted(_TEXTS))}", name="topic"
+        )
     return text

@@ -1,4 +1,6 @@
-"""Python values as JSON text and back. What JSON cannot say is refused before it is sent, with its path in the value.
+"""Python values as JSON text and back.
+
+What JSON cannot say is refused before it is sent, with its path in the value.
 
 Text that comes from outside is checked, and read, in `json_text`.
 """
@@ -21,8 +23,8 @@ _PLAIN = frozenset([str, bool, type(None)])
 def encode(value: Any) -> str:
     """JSON text of a value: JSON types, tuples, and pydantic models, dataclasses or msgspec structs at any depth.
 
-    Raises InvalidValue with the path of the first part that JSON cannot say: NaN, Infinity, a dict key
-    that is no string, an object of another type, a lone surrogate.
+    Raises InvalidValue with the path of the first part that JSON cannot say: NaN, Infinity, a dict
+    key that is no string, an object of another type, a lone surrogate.
     """
     try:
         return msgspec.json.encode(_plain(value, "$", 0)).decode()
@@ -41,7 +43,9 @@ def _plain(value: Any, path: str, depth: int) -> Any:
         return value
     if kind is int:
         if value.bit_length() > LARGEST_INTEGER_BITS:
-            raise InvalidValue(f"{path} is an integer of more than {LARGEST_INTEGER_BITS} bits", path=path)
+            raise InvalidValue(
+                f"{path} is an integer of more than {LARGEST_INTEGER_BITS} bits", path=path
+            )
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -55,7 +59,9 @@ def _plain(value: Any, path: str, depth: int) -> Any:
         raise InvalidValue(f"{path} is nested deeper than {DEEPEST_VALUE} levels", path=path)
     if isinstance(value, dict):
         return {
-            name if type(name) is str else _key(name, path): part  # most parts are plain: no call for each, no path
+            name
+            if type(name) is str
+            else _key(name, path): part  # most parts are plain: no call for each, no path
             if type(part) in _PLAIN
             else _plain(part, f"{path}.{name}", depth + 1)
             for name, part in value.items()
@@ -68,27 +74,33 @@ def _plain(value: Any, path: str, depth: int) -> Any:
     if is_object(value):
         return _plain(plain_of(value, path), path, depth)
     raise InvalidValue(
-        f"{path} is a {kind.__name__}, which JSON cannot say; turn it into text, numbers, lists or objects",
+        f"{path} is a {kind.__name__}, which JSON cannot say; turn it into text, numbers, lists or "
+        "objects",
         path=path,
     )
 
 
 def _key(name: Any, path: str) -> str:
     if not isinstance(name, str):
-        raise InvalidValue(f"{path} has the key {name!r}; keys of a JSON object are strings", path=path)
+        raise InvalidValue(
+            f"{path} has the key {name!r}; keys of a JSON object are strings", path=path
+        )
     return name
 
 
 def decode_as(text: str | bytes, kind: Any) -> Any:
     """The value of JSON text as an instance of a type: a pydantic model, dataclass, msgspec struct or plain type.
 
-    Raises InvalidRequest if JSON never makes such a type, InvalidValue, with what its own validation says, if the
-    value is none.
+    Raises InvalidRequest if JSON never makes such a type, InvalidValue, with what its own
+    validation says, if the value is none.
     """
     codec = codec_of(kind)
     try:
         return codec.decode(text)
-    except (ValueError, TypeError) as error:  # pydantic's and msgspec's validation errors are ValueErrors
+    except (
+        ValueError,
+        TypeError,
+    ) as error:  # pydantic's and msgspec's validation errors are ValueErrors
         raise InvalidValue(f"the value is no {name_of(kind)}: {error}", path="$") from error
 
 
@@ -105,7 +117,9 @@ def _surrogate_path(value: Any, path: str) -> str:
             return path
         return ""
     if isinstance(value, dict):
-        parts = [(f"{path}.{name!a}", name) for name in value] + [(f"{path}.{n}", v) for n, v in value.items()]
+        parts = [(f"{path}.{name!a}", name) for name in value] + [
+            (f"{path}.{n}", v) for n, v in value.items()
+        ]
     elif isinstance(value, list):
         parts = [(f"{path}[{index}]", part) for index, part in enumerate(value)]
     else:

@@ -1,7 +1,7 @@
 """The clock of a record: it goes on over restarts, and notices when the system's clock jumps.
 
-Readings of the machine's clocks come in and `Moment`s go out, so that a test can hand in clocks of its own. What the
-three times of a moment are for is said in `engine/moments.py`.
+Readings of the machine's clocks come in and `Moment`s go out, so that a test can hand in clocks of
+its own. What the three times of a moment are for is said in `engine/moments.py`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from typing import NamedTuple, Protocol
 from soorma_platform.engine.moments import SETTLING_SECONDS, Moment
 
 JUMP_SECONDS = 2.0
-"""By how much the wall clock may stray from the others before that is a jump: more than NTP corrects by slewing."""
+"""By how much the wall clock may stray from the others before that is a jump: more than NTP
+corrects by slewing."""
 REFERENCE_SECONDS = 60.0
 """Time after which the wall clock is taken as right again: one that is slewed strays less than
 JUMP_SECONDS in it."""
 STANDSTILL_SECONDS = 10.0
-"""Between two looks, at most this much counts as uptime: a process that was frozen for longer did not run."""
+"""Between two looks, at most this much counts as uptime: a process that was frozen for longer did
+not run."""
 KEPT_SECONDS = 60.0
 """Time after which the clock is written to the record again: a process that dies has run on for as
 long at most."""
@@ -33,9 +35,11 @@ _ALWAYS = -(1 << 62)
 _LONG = 1e12
 """Seconds that stand for a standstill without a bound: infinity has no milliseconds."""
 _NAP = 100
-"""Milliseconds of sleep that are not counted: two clocks read one after the other differ by as much."""
+"""Milliseconds of sleep that are not counted: two clocks read one after the other differ by as
+much."""
 _BETWEEN_SECONDS, _TRIES = 0.05, 5
-"""A reading of all clocks that takes longer, as the thread was not running, is made anew, so often."""
+"""A reading of all clocks that takes longer, as the thread was not running, is made anew, so
+often."""
 _moment = tuple.__new__  # makes a moment without the keyword handling of its constructor
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -44,7 +48,8 @@ class Readings(Protocol):
     """The machine's clocks, in seconds."""
 
     boot: str | None
-    """names the boot of the machine that `since_boot` counts from; None where that cannot be told"""
+    """names the boot of the machine that `since_boot` counts from; None where that cannot be
+    told"""
     standstill: float
     """how much of the time between two looks counts as uptime at most"""
 
@@ -83,7 +88,10 @@ def _boot_id() -> str | None:
 
 
 class ClockRow(NamedTuple):
-    """The clock as it is kept in the record: its times, and when that was by the machine's clocks. In milliseconds."""
+    """The clock as it is kept in the record: its times, and when that was by the machine's clocks.
+
+    In milliseconds.
+    """
 
     uptime: int
     steady: int
@@ -121,7 +129,10 @@ class _Look(NamedTuple):
 
 
 class RecordTime:
-    """Tells the time of a record. It has to be looked at about each second, by one thread; any may read it."""
+    """Tells the time of a record.
+
+    It has to be looked at about each second, by one thread; any may read it.
+    """
 
     def __init__(self, readings: Readings, kept: ClockRow | None = None) -> None:
         """Begins a new record's time, or goes on with a record's that was `kept`."""
@@ -136,14 +147,17 @@ class RecordTime:
         if kept is None:
             self._look = _Look(awake, slept, wall, wall, 0, wall, _ALWAYS)
             return
-        # Since the same boot, a clock that never jumps says how long no platform ran; else the wall clock has to.
+        # Since the same boot, a clock that never jumps says how long no platform ran; else the wall
+        # clock has to.
         is_same_boot = kept.boot is not None and kept.boot == readings.boot
         away = max(0, since_boot - (kept.since_boot or 0) if is_same_boot else wall - kept.wall)
         has_jumped = self._notice("jumped", wall - kept.wall - away)
         ran_on = 0 if kept.is_closed else min(away, _KEPT)
         uptime, steady = kept.uptime + ran_on, kept.steady + away
         unsettled = kept.unsettled if is_same_boot and not has_jumped else uptime
-        self._look = _Look(awake, slept, uptime, steady, wall - steady, uptime, unsettled + _SETTLING)
+        self._look = _Look(
+            awake, slept, uptime, steady, wall - steady, uptime, unsettled + _SETTLING
+        )
 
     def read(self) -> Moment:
         """The time now. Each commit asks, so this is written to be quick."""
@@ -207,7 +221,13 @@ class RecordTime:
         now, boot = self.read(), self._readings.boot
         since_boot = None if boot is None else _ms(self._readings.since_boot())
         return ClockRow(
-            now.uptime, now.steady, now.wall, self._look.settled_from - _SETTLING, is_closed, boot, since_boot
+            now.uptime,
+            now.steady,
+            now.wall,
+            self._look.settled_from - _SETTLING,
+            is_closed,
+            boot,
+            since_boot,
         )
 
 

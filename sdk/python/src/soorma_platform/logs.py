@@ -1,4 +1,7 @@
-"""The platform's logs: JSON lines, or text on a terminal. They tell of ids and names, never of values or data."""
+"""The platform's logs: JSON lines, or text on a terminal.
+
+They tell of ids and names, never of values or data.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +40,17 @@ class Log:
         """Logs what has failed, with the traceback of the exception in hand."""
         self._write(logging.ERROR, message, fields, sys.exception())
 
-    def _write(self, level: int, message: str, fields: dict[str, Any], exc_info: BaseException | None = None) -> None:
+    def _write(
+        self,
+        level: int,
+        message: str,
+        fields: dict[str, Any],
+        exc_info: BaseException | None = None,
+    ) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s", message, exc_info=exc_info, extra={FIELDS: fields}, stacklevel=3)
+            self._logger.log(
+                level, "%s", message, exc_info=exc_info, extra={FIELDS: fields}, stacklevel=3
+            )
 
 
 def configure(level: str, form: str = "auto", env: Mapping[str, str] = os.environ) -> None:

@@ -1,8 +1,8 @@
 """Counts of the process since it started: plain numbers, written on the hot path and read at a scrape.
 
-Each number is written by one thread, so that nothing is locked; who reads from another may be one behind.
-Labels have few values: services, routes as they are declared, topics, groups that exist. Tenants, plans and ids
-are none of them, or a busy platform would make a series for each.
+Each number is written by one thread, so that nothing is locked; who reads from another may be one
+behind. Labels have few values: services, routes as they are declared, topics, groups that exist.
+Tenants, plans and ids are none of them, or a busy platform would make a series for each.
 """
 
 from __future__ import annotations
@@ -93,27 +93,43 @@ class Metrics:
         """processor seconds, each time that the event loop was held for some"""
         self.commits = Counter("soorma_commits", "Commits written.", "source", known=_SOURCES)
         self.conflicts = Counter(
-            "soorma_conflicts", "Commits refused because what they rely on was changed.", "source", known=_SOURCES
+            "soorma_conflicts",
+            "Commits refused because what they rely on was changed.",
+            "source",
+            known=_SOURCES,
         )
         self.commits_waiting = 0
         """commits of handlers that wait for their turn at a key"""
-        self.reservations = Counter("soorma_reservations", "Turns at keys that handlers have fought for.", known=[()])
+        self.reservations = Counter(
+            "soorma_reservations", "Turns at keys that handlers have fought for.", known=[()]
+        )
         self.reservations_expired = Counter(
-            "soorma_reservations_expired", "Turns that ended because their handlers were not heard of.", known=[()]
+            "soorma_reservations_expired",
+            "Turns that ended because their handlers were not heard of.",
+            known=[()],
         )
         self.fenced = Counter(
-            "soorma_fenced", "Commits and failures refused because their delivery was given to another.", known=[()]
+            "soorma_fenced",
+            "Commits and failures refused because their delivery was given to another.",
+            known=[()],
         )
         self.published = Counter(
-            "soorma_events_published", "Events added to the log.", "topic", known=[(topic.value,) for topic in Topic]
+            "soorma_events_published",
+            "Events added to the log.",
+            "topic",
+            known=[(topic.value,) for topic in Topic],
         )
         self.payloads_refused = Counter(
-            "soorma_payloads_refused", "Requests refused because a payload does not fit its schema.", known=[()]
+            "soorma_payloads_refused",
+            "Requests refused because a payload does not fit its schema.",
+            known=[()],
         )
         self.deliveries = Counter("soorma_deliveries", "Attempts sent to an agent.", "group")
         self.retries = Counter("soorma_retries", "Failed attempts that are tried again.", "group")
         self.dead_letters = Counter("soorma_dead_letters", "Deliveries given up.", "group")
-        self.discarded = Counter("soorma_dropped", "Deliveries not handled, as their plan has ended.", "group")
+        self.discarded = Counter(
+            "soorma_dropped", "Deliveries not handled, as their plan has ended.", "group"
+        )
 
     @property
     def counters(self) -> tuple[Counter, ...]:

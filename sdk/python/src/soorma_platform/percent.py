@@ -34,4 +34,6 @@ def decoded(what: str, value: str) -> str:
             return unquote(value, errors="strict")
     except UnicodeDecodeError:
         pass
-    raise InvalidName(f"{what} must be ASCII, with all else as percent-encoded UTF-8: {value!r}", name=what)
+    raise InvalidName(
+        f"{what} must be ASCII, with all else as percent-encoded UTF-8: {value!r}", name=what
+    )

@@ -93,11 +93,17 @@ class Platform:
         addresses = {name: settings.address(name) for name in settings.ports}
         self.services = {NAME: Gateway(behind, addresses, directory, health, metrics), **behind}
         timekeeper = Timekeeper(store, bus, metrics)
-        self._background = [asyncio.create_task(self._keep_up()), asyncio.create_task(timekeeper.run())]
+        self._background = [
+            asyncio.create_task(self._keep_up()),
+            asyncio.create_task(timekeeper.run()),
+        ]
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stopping()
         for task in self._background:
@@ -200,8 +206,8 @@ def listen(settings: Settings) -> dict[str, socket.socket]:
 def _settle_memory() -> None:
     """Spares the garbage collector what lives as long as the process, and has it come less often.
 
-    A commit makes about a hundred objects that are gone with it; collecting after every few of them was a sixth of its
-    cost.
+    A commit makes about a hundred objects that are gone with it; collecting after every few of them
+    was a sixth of its cost.
     """
     gc.collect()
     gc.freeze()
@@ -220,9 +226,12 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
         async with Platform(settings) as platform:
             sampler = LoopSampler(platform.metrics)
             servers = [
-                (_Server(platform.services[name], sampler.touch), listener) for name, listener in sockets.items()
+                (_Server(platform.services[name], sampler.touch), listener)
+                for name, listener in sockets.items()
             ]
-            running = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
+            running = [
+                asyncio.create_task(server.serve([listener])) for server, listener in servers
+            ]
             while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - a server tells by a flag
                 await asyncio.sleep(0.005)
             on_ready()
@@ -231,7 +240,9 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
             await _first_of(stop.wait(), platform.hopeless())
             sampler.stop()
             if platform.end_reason:
-                log.error("the platform ends: its record cannot be kept", reason=platform.end_reason)
+                log.error(
+                    "the platform ends: its record cannot be kept", reason=platform.end_reason
+                )
             platform.stopping()
             for server, _ in servers:
                 server.end()

@@ -15,7 +15,8 @@ from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 
 PERIOD = 0.02
-"""Seconds between two looks. Each wakes the process: more of them would show in its processor time."""
+"""Seconds between two looks. Each wakes the process: more of them would show in its processor
+time."""
 LOOKS = 50
 """after the last that came in: whatever follows of it is seen"""
 LONG = 0.15

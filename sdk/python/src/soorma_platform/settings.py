@@ -45,12 +45,16 @@ class Settings(msgspec.Struct, frozen=True):
         """Refuses what cannot be; and, as nobody is asked for a credential yet, any address but this machine's own."""
         if not 0 <= self.port_offset <= HIGHEST_PORT - max(PORTS.values()):
             raise InvalidRequest(
-                f"SOORMA_PORT_OFFSET must leave room for ports up to {HIGHEST_PORT}: {self.port_offset}"
+                f"SOORMA_PORT_OFFSET must leave room for ports up to {HIGHEST_PORT}: "
+                f"{self.port_offset}"
             )
         if self.lease <= 0:
             raise InvalidRequest("SOORMA_LEASE_SECONDS must be more than 0")
         if self.payload_check not in MODES:
-            raise InvalidRequest(f"SOORMA_PAYLOAD_CHECK must be one of {', '.join(MODES)}, not {self.payload_check!r}")
+            raise InvalidRequest(
+                f"SOORMA_PAYLOAD_CHECK must be one of {', '.join(MODES)}, not "
+                f"{self.payload_check!r}"
+            )
         check_level(self.log_level)
         check_format(self.log_format)
         try:
@@ -100,18 +104,25 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def _file(name: str) -> Path:
-    """The database's file. A URL is refused, before a file gets its name: there is one engine so far."""
+    """The database's file.
+
+    A URL is refused, before a file gets its name: there is one engine so far.
+    """
     if _URL.match(name):
         engine = name.partition(":")[0]
         raise InvalidRequest(
-            f"SOORMA_DATABASE names a file, such as .soorma/soorma.db; this version keeps its record in SQLite and "
+            "SOORMA_DATABASE names a file, such as .soorma/soorma.db; this version keeps its "
+            "record in SQLite and "
             f"does not know {engine}://"
         )
     return Path(name)
 
 
 def _group(env: Mapping[str, str], prefix: str, kind: Any) -> Any:
-    values = {field.name: _read(env, prefix + field.name.upper(), field.type) for field in msgspec.structs.fields(kind)}
+    values = {
+        field.name: _read(env, prefix + field.name.upper(), field.type)
+        for field in msgspec.structs.fields(kind)
+    }
     return kind(**{name: value for name, value in values.items() if value is not None})
 
 

@@ -65,7 +65,9 @@ class AsideSuite:
 
     @pytest.mark.behaviour("groups.unserved-aside")
     @pytest.mark.parametrize("when", ["before", "after"])
-    async def test_what_nobody_serves_does_not_stand_in_the_way(self, record: Record, when: str) -> None:
+    async def test_what_nobody_serves_does_not_stand_in_the_way(
+        self, record: Record, when: str
+    ) -> None:
         member = await subscribe(record, "a", "b")
         if when == "before":
             await publish(record, "b1 a2 b3 b4 a5")
@@ -115,7 +117,10 @@ class AsideSuite:
         await only.stop()
         await publish(record, "a3 b4")
         (group,) = await record.groups(All.TENANTS)
-        assert [(one.served, one.set_aside) for one in group.subscriptions] == [(True, 0), (True, 0)]
+        assert [(one.served, one.set_aside) for one in group.subscriptions] == [
+            (True, 0),
+            (True, 0),
+        ]
         again = await Version(record, member, "a", "b").start()
         with standing(again.worker):
             assert await again.work() == ["b1", "a2", "a3", "b4"]
@@ -123,7 +128,9 @@ class AsideSuite:
     @pytest.mark.behaviour("groups.unserved-aside")
     async def test_a_canary_and_the_old_version_serve_together(self, record: Record) -> None:
         member = await subscribe(record, "a", "b")
-        old, canary = [await Version(record, member, *kinds).start() for kinds in (("a",), ("a", "b"))]
+        old, canary = [
+            await Version(record, member, *kinds).start() for kinds in (("a",), ("a", "b"))
+        ]
         with ExitStack() as stack:
             stack.enter_context(standing(old.worker, canary.worker))
             await publish(record, "b1 a2 b3")
@@ -136,7 +143,9 @@ class AsideSuite:
             assert await old.work() == ["a5"]
 
     @pytest.mark.behaviour("groups.unserved-aside", "retries.suspects-alone")
-    async def test_a_suspect_that_nobody_serves_is_set_aside_and_comes_back_as_one(self, record: Record) -> None:
+    async def test_a_suspect_that_nobody_serves_is_set_aside_and_comes_back_as_one(
+        self, record: Record
+    ) -> None:
         member = await subscribe(record, "a", "b")
         await publish(record, "b1 a2")
         for _ in range(2):
@@ -162,7 +171,9 @@ class AsideSuite:
             await publish(record, "b4", plan=None)
             assert await version.work() == ["a2"]
             survey = await record.store.groups.survey(member.group_id)
-            assert [(one.type, one.topic, one.waiting) for one in survey.unserved] == [("b", "*", 3)]
+            assert [(one.type, one.topic, one.waiting) for one in survey.unserved] == [
+                ("b", "*", 3)
+            ]
             (group,) = await record.groups(All.TENANTS)
             assert [(one.type, one.served, one.set_aside) for one in group.subscriptions] == [
                 ("a", True, 0),
@@ -174,7 +185,9 @@ class AsideSuite:
     async def test_many_are_set_aside_in_steps(self, record: Record) -> None:
         member = await subscribe(record, "a", "b")
         for start in range(0, 1400, 700):
-            await record.commit(events=[event("b", "p", id=f"b{start + number}") for number in range(700)])
+            await record.commit(
+                events=[event("b", "p", id=f"b{start + number}") for number in range(700)]
+            )
         await publish(record, "a0")
         version = await Version(record, member, "a").start()
         with standing(version.worker):

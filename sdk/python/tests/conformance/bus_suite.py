@@ -30,7 +30,13 @@ NOTHING = 0.05
 
 def entry(position: int, **given: Any) -> LogEntry:
     """An entry of the log."""
-    known = {"tenant_id": "acme", "user_id": "alice", "topic": "plan-events", "type": "e", "correlation_id": "c"}
+    known = {
+        "tenant_id": "acme",
+        "user_id": "alice",
+        "topic": "plan-events",
+        "type": "e",
+        "correlation_id": "c",
+    }
     return LogEntry(position=position, envelope="{}", **{**known, **given})
 
 
@@ -54,7 +60,10 @@ async def go_live(record: Record, reader: LogReader, kind: str = "wanted") -> in
 
 
 class BusSuite(ABC):
-    """All that the doorbell and the fan-out are asked for. A subclass says how its bus is opened."""
+    """All that the doorbell and the fan-out are asked for.
+
+    A subclass says how its bus is opened.
+    """
 
     @abstractmethod
     def open_bus(self) -> AbstractAsyncContextManager[Bus]:
@@ -163,7 +172,9 @@ class BusSuite(ABC):
     # readers of the log
 
     @pytest.mark.behaviour("readers.resumes")
-    async def test_a_reader_catches_up_and_goes_live_without_a_gap_or_a_double(self, bus: Bus, record: Record) -> None:
+    async def test_a_reader_catches_up_and_goes_live_without_a_gap_or_a_double(
+        self, bus: Bus, record: Record
+    ) -> None:
         await record.commit(events=[event("e") for _ in range(700)])
         with LogReader(record.store.log, bus, Filter(), 0) as reader:
             publishing = asyncio.create_task(self._publish(record, 50))
@@ -230,7 +241,9 @@ class BusSuite(ABC):
         with LogReader(record.store.log, bus, Filter(types=frozenset({"wanted"})), 0) as reader:
             assert await go_live(record, reader) == 1
             for _ in range(count):
-                await record.commit(events=[event("wanted", data="x" * 500_000), event("other"), event("wanted")])
+                await record.commit(
+                    events=[event("wanted", data="x" * 500_000), event("other"), event("wanted")]
+                )
             found = await read(reader, 2 * count)
             await record.publish("wanted")
             found += await read(reader, 1)
@@ -240,7 +253,9 @@ class BusSuite(ABC):
         assert found == [n for n in range(2, last + 1) if n % 3 != 0] + [last + 1, last + 2]
 
     @pytest.mark.behaviour("readers.lost-news")
-    async def test_lost_news_is_found_in_the_store(self, bus: Bus, record: Record, tmp_path: Path) -> None:
+    async def test_lost_news_is_found_in_the_store(
+        self, bus: Bus, record: Record, tmp_path: Path
+    ) -> None:
         class Deaf:
             def subscribe(self, receive: Callable[[list[LogEntry]], None]) -> Callable[[], None]:
                 return lambda: None
@@ -255,7 +270,9 @@ class BusSuite(ABC):
         assert found == [1, 2]
 
     @pytest.mark.behaviour("readers.lost-news")
-    async def test_a_hole_in_the_news_is_filled_from_the_store(self, bus: Bus, record: Record) -> None:
+    async def test_a_hole_in_the_news_is_filled_from_the_store(
+        self, bus: Bus, record: Record
+    ) -> None:
         class Forgetful:
             def __init__(self) -> None:
                 self.count = 0
@@ -282,7 +299,10 @@ class BusSuite(ABC):
         record.clock.advance(100)
         await record.publish("new")
         await record.sweep(Retention(events=50))
-        with LogReader(record.store.log, bus, Filter(), 0) as reader, pytest.raises(HistoryGone) as gone:
+        with (
+            LogReader(record.store.log, bus, Filter(), 0) as reader,
+            pytest.raises(HistoryGone) as gone,
+        ):
             await reader.next(NOTHING)
         with LogReader(record.store.log, bus, Filter(), gone.value.details["horizon"]) as reader:
             assert await read(reader, 1) == [4]

@@ -72,14 +72,23 @@ class ClaimsSuite:
         assert set(ids(await record.claim(member))) == {"0", "1", "2"}
 
     @pytest.mark.behaviour("lanes.unordered")
-    async def test_an_unordered_handler_takes_a_plans_events_side_by_side(self, record: Record) -> None:
+    async def test_an_unordered_handler_takes_a_plans_events_side_by_side(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", Subscription("e", ordered=False), "f")
         for kind in "eefef":
             await record.publish(kind, "p")
-        assert sorted(str(seen(one).type) for one in await record.claim(member)) == ["e", "e", "e", "f"]
+        assert sorted(str(seen(one).type) for one in await record.claim(member)) == [
+            "e",
+            "e",
+            "e",
+            "f",
+        ]
 
     @pytest.mark.behaviour("lanes.max-concurrency")
-    async def test_a_claim_takes_no_more_than_its_limit_the_eldest_first(self, record: Record) -> None:
+    async def test_a_claim_takes_no_more_than_its_limit_the_eldest_first(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         for number in range(5):
             await record.publish("e", f"plan {number}", id=str(number))
@@ -107,7 +116,10 @@ class ClaimsSuite:
         await record.publish("e", "p", id="1")
         (one,) = await record.claim(member)
         done = await record.settle(
-            one, part("p", increment("n"), RecordAction("a")), part("q", put("k", 1)), events=[event("next", id="2")]
+            one,
+            part("p", increment("n"), RecordAction("a")),
+            part("q", put("k", 1)),
+            events=[event("next", id="2")],
         )
         assert [plan.revision for plan in done.plans] == [1, 1]
         (following,) = await record.claim(member)
@@ -127,7 +139,9 @@ class ClaimsSuite:
         assert await record.get("p", "n") == 1
 
     @pytest.mark.behaviour("lanes.own-events")
-    async def test_events_published_in_a_lane_by_its_own_handler_keep_the_order(self, record: Record) -> None:
+    async def test_events_published_in_a_lane_by_its_own_handler_keep_the_order(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="0")
         (one,) = await record.claim(member)
@@ -138,7 +152,9 @@ class ClaimsSuite:
         assert await record.work_off(member) == ["2", "3", "4"]
 
     @pytest.mark.behaviour("handlers.other-scope-forbidden", "security.fences")
-    async def test_a_commit_in_another_scope_than_its_event_is_refused(self, record: Record) -> None:
+    async def test_a_commit_in_another_scope_than_its_event_is_refused(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
         (one,) = await record.claim(member)
@@ -157,7 +173,9 @@ class ClaimsSuite:
         (first,) = await record.claim(member, lease=10)
         record.clock.advance(9.999)
         assert await record.claim(member) == []
-        assert await record.store.deliveries.next_ready(list(member.all)) == pytest.approx(0.001, abs=1e-4)
+        assert await record.store.deliveries.next_ready(list(member.all)) == pytest.approx(
+            0.001, abs=1e-4
+        )
         record.clock.advance(0.001)
         (second,) = await record.claim(member, replica="r2")
         assert (second.attempt, seen(second).id) == (2, "1")
@@ -181,7 +199,9 @@ class ClaimsSuite:
         assert len(await record.log()) == 1
 
     @pytest.mark.behaviour("leases.expired")
-    async def test_a_late_commit_counts_as_long_as_nobody_else_claimed(self, record: Record) -> None:
+    async def test_a_late_commit_counts_as_long_as_nobody_else_claimed(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
         (one,) = await record.claim(member)
@@ -197,7 +217,9 @@ class ClaimsSuite:
         (one,) = await record.claim(member)
 
         async def send() -> object:
-            return await record.settle(one, part("p", increment("n")), events=[event("done", id="3")])
+            return await record.settle(
+                one, part("p", increment("n")), events=[event("done", id="3")]
+            )
 
         first = await send()
         (other,) = await record.claim(member)
@@ -234,7 +256,9 @@ class ClaimsSuite:
         (one,) = await record.claim(member)
         for _ in range(10):
             record.clock.advance(LEASE - 1)
-            assert await record.store.deliveries.renew("r1", [one.fence, "other"], LEASE) == [one.fence]
+            assert await record.store.deliveries.renew("r1", [one.fence, "other"], LEASE) == [
+                one.fence
+            ]
         assert await record.claim(member) == []
         record.clock.advance(LEASE)
         (heir,) = await record.claim(member, replica="r2")
@@ -277,7 +301,10 @@ class ClaimsSuite:
                 assert len(found[-1]) <= 2
             return [one for part_of in found for one in part_of]
 
-        with record.store.deliveries.prefetching(prefetches[0]), record.store.deliveries.prefetching(prefetches[1]):
+        with (
+            record.store.deliveries.prefetching(prefetches[0]),
+            record.store.deliveries.prefetching(prefetches[1]),
+        ):
             for prefetch in prefetches:
                 await record.join(member.group_id, prefetch.replica, "host", 2)
             for number in range(5):
@@ -295,7 +322,9 @@ class ClaimsSuite:
         assert [prefetch.take() for prefetch in prefetches] == [[], []], "they stand no longer"
 
     @pytest.mark.behaviour("events.round-trip")
-    async def test_a_claim_brings_the_plan_and_its_keys_if_they_are_few(self, record: Record) -> None:
+    async def test_a_claim_brings_the_plan_and_its_keys_if_they_are_few(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await record.do("p", put("k", {"x": 1}), put("gone", 1, ttl=5))
         for number in range(101):
@@ -305,8 +334,12 @@ class ClaimsSuite:
         for plan in ("p", "many", "large", "new", None):
             await record.publish("e", plan)
         found = {one.plan_id: one for one in await record.claim(member)}
-        assert [(row.key, row.value, row.revision) for row in found["p"].entries or []] == [("k", '{"x":1}', 1)]
-        assert [(found[name].plan.revision, found[name].entries) for name in ("many", "large", "new")] == [
+        assert [(row.key, row.value, row.revision) for row in found["p"].entries or []] == [
+            ("k", '{"x":1}', 1)
+        ]
+        assert [
+            (found[name].plan.revision, found[name].entries) for name in ("many", "large", "new")
+        ] == [
             (101, None),
             (1, None),
             (0, []),
@@ -329,7 +362,9 @@ class ClaimsSuite:
             await record.settle(one)
 
     @pytest.mark.behaviour("leases.closed-socket")
-    async def test_what_a_replica_was_just_about_to_get_is_free_at_once(self, record: Record) -> None:
+    async def test_what_a_replica_was_just_about_to_get_is_free_at_once(
+        self, record: Record
+    ) -> None:
         """Its connection ends while the claim is on its way through the store: nobody hears of its fences."""
         member = await record.subscribe("g", "e")
         await record.join(member.group_id, "r1", "host", 1)
@@ -339,10 +374,14 @@ class ClaimsSuite:
         claiming.cancel()
         await asyncio.gather(claiming, return_exceptions=True)
         await record.store.groups.leave("r1")
-        assert ids(await record.claim(member, replica="r2")) == ["1"], "whether the claim came first or not at all"
+        assert ids(await record.claim(member, replica="r2")) == ["1"], (
+            "whether the claim came first or not at all"
+        )
 
     @pytest.mark.behaviour("leases.expired")
-    async def test_what_a_replica_left_it_may_still_answer_until_claimed(self, record: Record) -> None:
+    async def test_what_a_replica_left_it_may_still_answer_until_claimed(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
         (one,) = await record.claim(member)
@@ -366,7 +405,9 @@ class ClaimsSuite:
         assert heir.attempt == 2
 
     @pytest.mark.behaviour("leases.reconnect")
-    async def test_the_old_connections_end_takes_nothing_from_the_new_one(self, record: Record) -> None:
+    async def test_the_old_connections_end_takes_nothing_from_the_new_one(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p")
         (one,) = await record.claim(member, replica="old")
@@ -391,8 +432,12 @@ class ClaimsSuite:
     @pytest.mark.behaviour("leases.one-alone")
     async def test_a_claim_is_for_one_alone(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        await record.commit(events=[event("e", f"plan {number % 40}", id=str(number)) for number in range(80)])
-        claims = await asyncio.gather(*(record.claim(member, 3, replica=f"r{number}") for number in range(50)))
+        await record.commit(
+            events=[event("e", f"plan {number % 40}", id=str(number)) for number in range(80)]
+        )
+        claims = await asyncio.gather(
+            *(record.claim(member, 3, replica=f"r{number}") for number in range(50))
+        )
         everything = [one for claimed in claims for one in claimed]
         assert sorted(ids(everything), key=int) == [str(number) for number in range(40)]
         assert len({one.fence for one in everything}) == 40

@@ -52,7 +52,12 @@ async def _asleep(record: Record, by: float) -> None:
     record.clock.jump(by)
 
 
-JUMPS = {"for good": _running, "for seconds": _for_seconds, "over a restart": _restarted, "in its sleep": _asleep}
+JUMPS = {
+    "for good": _running,
+    "for seconds": _for_seconds,
+    "over a restart": _restarted,
+    "in its sleep": _asleep,
+}
 SIZES = {
     f"{name} {way}": sign * size
     for name, size in {"an hour": HOUR, "a week": WEEK + HOUR, "two months": 2 * MONTH}.items()
@@ -92,7 +97,9 @@ class ClocksSuite:
     @pytest.mark.behaviour("clocks.waiting")
     @any_jump
     @whenever
-    async def test_a_lease_lasts_as_long_as_it_does(self, record: Record, jump: Any, by: float) -> None:
+    async def test_a_lease_lasts_as_long_as_it_does(
+        self, record: Record, jump: Any, by: float
+    ) -> None:
         group = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
         (held,) = await record.claim(group)
@@ -108,7 +115,9 @@ class ClocksSuite:
     @pytest.mark.behaviour("clocks.waiting")
     @any_jump
     @whenever
-    async def test_a_retry_comes_after_its_backoff(self, record: Record, jump: Any, by: float) -> None:
+    async def test_a_retry_comes_after_its_backoff(
+        self, record: Record, jump: Any, by: float
+    ) -> None:
         group = await record.subscribe("g", Subscription("e", retry=STEADY))
         await record.publish("e", "p", id="1")
         (failed,) = await record.claim(group)
@@ -123,7 +132,9 @@ class ClocksSuite:
 
     @pytest.mark.behaviour("clocks.waiting")
     @any_jump
-    async def test_what_is_published_after_a_jump_is_delivered_at_once(self, record: Record, by: float) -> None:
+    async def test_what_is_published_after_a_jump_is_delivered_at_once(
+        self, record: Record, by: float
+    ) -> None:
         group = await record.subscribe("g", "e")
         await record.publish("e", "p", id="before")
         record.clock.jump(by)
@@ -134,7 +145,9 @@ class ClocksSuite:
     @pytest.mark.behaviour("clocks.waiting", "timers.clocks")
     @any_jump
     @whenever
-    async def test_a_delay_takes_as_long_as_it_does(self, record: Record, jump: Any, by: float) -> None:
+    async def test_a_delay_takes_as_long_as_it_does(
+        self, record: Record, jump: Any, by: float
+    ) -> None:
         await _set(record, _delay("1", 300))
         before = record.clock.since_boot()
         await jump(record, by)
@@ -147,7 +160,9 @@ class ClocksSuite:
 
     @pytest.mark.behaviour("timers.clocks")
     @pytest.mark.parametrize("reboot", [False, True])
-    async def test_a_delay_counts_the_time_without_a_platform(self, record: Record, reboot: bool) -> None:
+    async def test_a_delay_counts_the_time_without_a_platform(
+        self, record: Record, reboot: bool
+    ) -> None:
         await _set(record, _delay("soon", 8 * HOUR), _delay("later", 10 * HOUR))
         await record.close()
         record.clock.advance(9 * HOUR)
@@ -169,7 +184,9 @@ class ClocksSuite:
         assert await _fire(record) == ["1"]
 
     @pytest.mark.behaviour("timers.clocks")
-    async def test_timers_of_both_clocks_fire_in_the_order_they_were_due(self, record: Record) -> None:
+    async def test_timers_of_both_clocks_fire_in_the_order_they_were_due(
+        self, record: Record
+    ) -> None:
         record.clock.jump(-HOUR)
         made = [_delay("b", 20), _at(record, "a", 10), _at(record, "d", 40), _delay("c", 30)]
         await _set(record, *made)
@@ -185,7 +202,9 @@ class ClocksSuite:
         await record.sweep()
         found = await record.directory.agent("acme", "a")
         assert found is not None
-        left = datetime.fromisoformat(found.instances[0].expires_at).timestamp() - record.clock.wall()
+        left = (
+            datetime.fromisoformat(found.instances[0].expires_at).timestamp() - record.clock.wall()
+        )
         assert left == pytest.approx(60, abs=0.01)
         record.clock.advance(30)
         assert await record.directory.heartbeat("acme", "a", "i1")
@@ -220,7 +239,9 @@ class ClocksSuite:
         record.clock.advance(400)
         await record.sweep()
         assert [one.name for one in await record.groups(All.TENANTS)] == ["g"]
-        assert [one.event_id for one in await record.dead_letters(All.TENANTS, None, 0, ALL)] == ["bad"]
+        assert [one.event_id for one in await record.dead_letters(All.TENANTS, None, 0, ALL)] == [
+            "bad"
+        ]
         assert await record.state("ended") == {"k": 1}
         assert len(await record.log()) == before
         assert await record.work_off(group) == ["waits"]
@@ -230,7 +251,9 @@ class ClocksSuite:
     @pytest.mark.behaviour("clocks.keeping")
     @any_jump
     @whenever
-    async def test_a_first_answer_is_kept_as_long_as_it_is(self, record: Record, jump: Any, by: float) -> None:
+    async def test_a_first_answer_is_kept_as_long_as_it_is(
+        self, record: Record, jump: Any, by: float
+    ) -> None:
         await record.do("p", put("k", 1), key="once", body=b"1")
         await jump(record, by)
         await record.sweep()
@@ -245,7 +268,9 @@ class ClocksSuite:
 
     @pytest.mark.behaviour("clocks.keeping")
     @any_jump
-    async def test_a_plan_is_reported_as_stalled_when_it_has_stood_still(self, record: Record, by: float) -> None:
+    async def test_a_plan_is_reported_as_stalled_when_it_has_stood_still(
+        self, record: Record, by: float
+    ) -> None:
         await record.do("p", put("k", 1), events=[event("e", "p")])
         record.clock.jump(by)
         await record.sweep()
@@ -254,11 +279,15 @@ class ClocksSuite:
         assert await record.store.plans.list(ALICE, "", 9, stalled=True) == []
         record.clock.advance(2)
         await record.sweep()
-        assert [row.plan_id for row in await record.store.plans.list(ALICE, "", 9, stalled=True)] == ["p"]
+        assert [
+            row.plan_id for row in await record.store.plans.list(ALICE, "", 9, stalled=True)
+        ] == ["p"]
 
     @pytest.mark.behaviour("clocks.keeping")
     @pytest.mark.parametrize("how", ["stopped", "asleep", "frozen"])
-    async def test_what_is_kept_grows_older_while_the_platform_runs(self, record: Record, how: str) -> None:
+    async def test_what_is_kept_grows_older_while_the_platform_runs(
+        self, record: Record, how: str
+    ) -> None:
         await record.subscribe("g", "e")
         await record.do("ended", put("k", 1), Complete())
         await record.publish("other", id="1")
@@ -303,7 +332,9 @@ class ClocksSuite:
             assert [one.name for one in await record.groups(All.TENANTS)] == ["g"]
             record.clock.advance(181)
             await record.sweep(short)
-            assert await record.groups(All.TENANTS) == [], "whoever takes its events now has no subscription of its own"
+            assert await record.groups(All.TENANTS) == [], (
+                "whoever takes its events now has no subscription of its own"
+            )
 
     @pytest.mark.behaviour("clocks.keeping")
     async def test_a_crash_makes_nothing_of_the_future(self, record: Record) -> None:
@@ -320,7 +351,9 @@ class ClocksSuite:
     @pytest.mark.behaviour("clocks.sweeping-waits")
     @pytest.mark.parametrize("by", [HOUR, WEEK, MONTH])
     @whenever
-    async def test_what_has_expired_comes_back_if_the_clock_does(self, record: Record, jump: Any, by: float) -> None:
+    async def test_what_has_expired_comes_back_if_the_clock_does(
+        self, record: Record, jump: Any, by: float
+    ) -> None:
         await record.do("p", put("short", 1, ttl=900), put("stays", 1))
         await record.do("q", put("k", 1), RecordAction("a"), ExpirePlan(900))
         await jump(record, by)
@@ -337,7 +370,9 @@ class ClocksSuite:
         assert await record.actions("q") == ["a"]
 
     @pytest.mark.behaviour("clocks.sweeping-waits")
-    async def test_what_has_expired_is_removed_when_the_clocks_have_agreed(self, record: Record) -> None:
+    async def test_what_has_expired_is_removed_when_the_clocks_have_agreed(
+        self, record: Record
+    ) -> None:
         await record.do("p", put("short", 1, ttl=60), put("stays", 1))
         await record.do("q", put("k", 1), ExpirePlan(60))
         record.clock.jump(HOUR)
@@ -408,12 +443,18 @@ class ClocksSuite:
 
     @pytest.mark.behaviour("clocks.told")
     @any_jump
-    async def test_a_jump_is_told_once(self, record: Record, caplog: pytest.LogCaptureFixture, by: float) -> None:
+    async def test_a_jump_is_told_once(
+        self, record: Record, caplog: pytest.LogCaptureFixture, by: float
+    ) -> None:
         record.clock.jump(by)
         for _ in range(3):
             record.store.health.look_at_clock()
             await record.sweep()
-        told = [(one.getMessage(), fields_of(one)["seconds"]) for one in caplog.records if one.name == "soorma.clock"]
+        told = [
+            (one.getMessage(), fields_of(one)["seconds"])
+            for one in caplog.records
+            if one.name == "soorma.clock"
+        ]
         ((message, seconds),) = told
         assert seconds == by
         assert ("ahead" if by > 0 else "back") in message
@@ -424,7 +465,9 @@ class ClocksSuite:
         assert (await record.store.health.standing()).clock == standing
 
     @pytest.mark.behaviour("clocks.told")
-    async def test_a_clock_that_is_right_is_not_told_of(self, record: Record, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_a_clock_that_is_right_is_not_told_of(
+        self, record: Record, caplog: pytest.LogCaptureFixture
+    ) -> None:
         for _ in range(3):
             record.clock.advance(HOUR)
             await record.sweep()

@@ -32,7 +32,10 @@ class Worker:
 
     async def start(self, running: list[str] | None = None, number: int = 0) -> Worker:
         """Connects, for the `number`-th time; `running` are fences that it had before."""
-        store, place = self._record.store, (self._member.group_id, self.name, "host", self.prefetch.most)
+        store, place = (
+            self._record.store,
+            (self._member.group_id, self.name, "host", self.prefetch.most),
+        )
         await self._record.join(*place, self.process, running or [], number)
         for claimed in await store.deliveries.resume(running or [], LEASE, self.name):
             self.in_hand[claimed.fence] = claimed
@@ -118,7 +121,12 @@ class Crew:
         self.given_up: list[str] = []
 
     async def work(
-        self, kills: Callable[[str], str | None], seconds: float = 0.1, *, longest: float, restart: float = 0.5
+        self,
+        kills: Callable[[str], str | None],
+        seconds: float = 0.1,
+        *,
+        longest: float,
+        restart: float = 0.5,
     ) -> float:
         """Handles events, each in so many seconds, until none is left; how long that took.
 
@@ -143,11 +151,17 @@ class Crew:
         raise AssertionError(f"not done in {longest} s: {await self._left()} left")
 
     async def _tick(
-        self, worker: Worker, busy_until: dict[str, float], kills: Callable[[str], str | None], seconds: float
+        self,
+        worker: Worker,
+        busy_until: dict[str, float],
+        kills: Callable[[str], str | None],
+        seconds: float,
     ) -> bool:
         """Whether the worker has died."""
         now = self._record.clock.now
-        if self._record.clock.now % 3 < 0.05:  # three times in the shortest lease that there is with LEASE
+        if (
+            self._record.clock.now % 3 < 0.05
+        ):  # three times in the shortest lease that there is with LEASE
             await worker.renew()
         given_up = len(worker.given_up)
         await worker.take()

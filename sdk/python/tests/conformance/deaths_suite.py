@@ -45,7 +45,9 @@ class DeathsSuite:
     @pytest.mark.behaviour("retries.deaths-apart")
     @pytest.mark.parametrize("how", WAYS)
     async def test_a_death_is_not_a_failure(self, record: Record, how: str) -> None:
-        member = await record.subscribe("g", Subscription("e", retry=RetryPolicy(max_attempts=2, jitter=0)))
+        member = await record.subscribe(
+            "g", Subscription("e", retry=RetryPolicy(max_attempts=2, jitter=0))
+        )
         await fill(record, 1)
         for attempt in (1, 2):
             worker = await Worker(record, member, 1).start()
@@ -65,7 +67,9 @@ class DeathsSuite:
     @pytest.mark.behaviour("retries.max-deaths", "deadletters.numbers")
     @pytest.mark.parametrize("most", [1, 2, 3, 5])
     @pytest.mark.parametrize("how", WAYS)
-    async def test_what_kills_its_process_alone_is_given_up(self, record: Record, how: str, most: int) -> None:
+    async def test_what_kills_its_process_alone_is_given_up(
+        self, record: Record, how: str, most: int
+    ) -> None:
         member = await record.subscribe("g", Subscription("e", retry=RetryPolicy(max_deaths=most)))
         await fill(record, 1)
         for _ in range(most):
@@ -96,7 +100,8 @@ class DeathsSuite:
             await worker.take()
         (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert letter.reason == (
-            "3 processes ended while handling it (2 died, 1 gave no sign of life for a lease), the last one with "
+            "3 processes ended while handling it (2 died, 1 gave no sign of life for a lease), the "
+            "last one with "
             "nothing else in hand"
         )
 
@@ -128,7 +133,9 @@ class DeathsSuite:
         assert set(crew.handled) == set(everything) - culprits
 
     @pytest.mark.behaviour("retries.one-culprit")
-    async def test_long_innocents_are_not_tested_one_by_one_once_the_culprit_is_found(self, record: Record) -> None:
+    async def test_long_innocents_are_not_tested_one_by_one_once_the_culprit_is_found(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await fill(record, 9)
         crew = Crew(record, member, 1, 32)
@@ -149,7 +156,9 @@ class DeathsSuite:
         await fill(record, 2, first=3)
         tester, other = [await Worker(record, member, 8).start() for _ in range(2)]
         with standing(tester, other):
-            assert await tester.take() == ["002"], "the newest first, and before all that is not suspected"
+            assert await tester.take() == ["002"], (
+                "the newest first, and before all that is not suspected"
+            )
             assert await tester.take() == []
             assert await other.take() == ["001"]
             await other.settle()
@@ -162,7 +171,9 @@ class DeathsSuite:
         members = [await record.subscribe(group, f"{group}.e") for group in ("g", "h")]
         await record.commit(events=[event("g.e", id="culprit"), event("h.e", id="innocent")])
         for number in range(6):
-            both = [await Worker(record, member, 8, f"process {number}").start() for member in members]
+            both = [
+                await Worker(record, member, 8, f"process {number}").start() for member in members
+            ]
             with standing(*both):
                 taken = [await worker.take() for worker in both]
                 for worker in both:
@@ -173,10 +184,14 @@ class DeathsSuite:
         assert [letter[0] for letter in await letters(record)] == ["culprit"]
 
     @pytest.mark.behaviour("retries.suspects-alone")
-    async def test_a_busy_replica_takes_nothing_new_for_a_lease_then_works_as_long(self, record: Record) -> None:
+    async def test_a_busy_replica_takes_nothing_new_for_a_lease_then_works_as_long(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await self._make_suspect(record, member, "000")
-        await record.commit(events=[event("f", f"q{number}", id=f"w{number}") for number in range(9)])
+        await record.commit(
+            events=[event("f", f"q{number}", id=f"w{number}") for number in range(9)]
+        )
         busy = await self._busy_worker(record)
         with standing(busy):
             assert await busy.take() == [], "it waits until its hands are empty"
@@ -213,10 +228,14 @@ class DeathsSuite:
         return worker
 
     @pytest.mark.behaviour("retries.suspects-alone")
-    async def test_only_one_replica_of_a_group_waits_for_its_hands_to_be_empty(self, record: Record) -> None:
+    async def test_only_one_replica_of_a_group_waits_for_its_hands_to_be_empty(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await self._make_suspect(record, member, "000")
-        await record.commit(events=[event("f", f"q{number}", id=f"w{number}") for number in range(9)])
+        await record.commit(
+            events=[event("f", f"q{number}", id=f"w{number}") for number in range(9)]
+        )
         first = await self._busy_worker(record)
         second = Worker(record, await record.subscribe("g", "e", "f"), 2)
         await second.start()
@@ -246,7 +265,9 @@ class DeathsSuite:
     @pytest.mark.behaviour("leases.draining-costs-nothing")
     @pytest.mark.parametrize("how", WAYS)
     async def test_ten_deployments_cost_nothing(self, record: Record, how: str) -> None:
-        member = await record.subscribe("g", Subscription("e", retry=RetryPolicy(max_attempts=1, max_deaths=1)))
+        member = await record.subscribe(
+            "g", Subscription("e", retry=RetryPolicy(max_attempts=1, max_deaths=1))
+        )
         await fill(record, 1)
         for _ in range(10):
             worker = await Worker(record, member, 8).start()
@@ -278,7 +299,9 @@ class DeathsSuite:
 
     @pytest.mark.behaviour("leases.lost-on-the-way")
     @pytest.mark.parametrize("noticed", [True, False])
-    async def test_what_did_not_reach_an_agent_costs_it_nothing(self, record: Record, noticed: bool) -> None:
+    async def test_what_did_not_reach_an_agent_costs_it_nothing(
+        self, record: Record, noticed: bool
+    ) -> None:
         member = await record.subscribe("g", "e")
         await fill(record, 2)
         worker = await Worker(record, member, 2).start()
@@ -293,7 +316,9 @@ class DeathsSuite:
             assert await worker.take() == [], "the connection that was lost takes nothing more"
 
     @pytest.mark.behaviour("leases.reconnect")
-    async def test_what_an_earlier_connection_says_late_does_not_count(self, record: Record) -> None:
+    async def test_what_an_earlier_connection_says_late_does_not_count(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await fill(record, 2)
         worker = await Worker(record, member, 2).start(number=2)
@@ -312,7 +337,9 @@ class DeathsSuite:
             assert again.slots == 2
 
     @pytest.mark.behaviour("retries.restart")
-    async def test_what_was_in_hand_when_the_platform_ended_has_not_died(self, record: Record) -> None:
+    async def test_what_was_in_hand_when_the_platform_ended_has_not_died(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", Subscription("e", retry=RetryPolicy(max_deaths=1)))
         await fill(record, 1)
         for attempt in range(1, 5):
@@ -341,7 +368,9 @@ class DeathsSuite:
     # leases and slots
 
     @pytest.mark.behaviour("leases.slot-back")
-    async def test_what_is_taken_from_a_silent_replica_gives_its_slots_back(self, record: Record) -> None:
+    async def test_what_is_taken_from_a_silent_replica_gives_its_slots_back(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await fill(record, 3)
         frozen, other = [await Worker(record, member, 2).start() for _ in range(2)]
@@ -391,7 +420,9 @@ class DeathsSuite:
             assert sorted(one.attempt for one in worker.in_hand.values()) == [1, 2]
 
     @pytest.mark.behaviour("leases.shorter-after-silence")
-    async def test_an_event_with_which_a_process_went_silent_has_a_shorter_lease(self, record: Record) -> None:
+    async def test_an_event_with_which_a_process_went_silent_has_a_shorter_lease(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await fill(record, 1)
         frozen = await Worker(record, member, 2).start()
@@ -435,7 +466,9 @@ class DeathsSuite:
             assert back.hear() == ["000"]
 
     @pytest.mark.behaviour("leases.fence")
-    async def test_a_frozen_agents_answer_is_refused_once_another_has_the_event(self, record: Record) -> None:
+    async def test_a_frozen_agents_answer_is_refused_once_another_has_the_event(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await fill(record, 1)
         frozen = await Worker(record, member, 1).start()
@@ -464,5 +497,10 @@ class DeathsSuite:
         (one,) = await record.claim(member)
         await record.fail(one, "really")
         (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
-        assert (letter.attempts, letter.failures, letter.deaths, letter.reason) == (1, 1, 0, "really")
+        assert (letter.attempts, letter.failures, letter.deaths, letter.reason) == (
+            1,
+            1,
+            0,
+            "really",
+        )
         assert seen(one).id == "1"

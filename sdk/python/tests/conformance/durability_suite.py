@@ -39,7 +39,9 @@ class DurabilitySuite:
         assert await record.at("p", "l", 1) is not None
         assert await record.revision("gone") == 2
         assert await record.log() == log
-        assert [letter.event_id for letter in await record.dead_letters(All.TENANTS, None, 0, 9)] == ["0"]
+        assert [
+            letter.event_id for letter in await record.dead_letters(All.TENANTS, None, 0, 9)
+        ] == ["0"]
         assert await record.commit(part("q", increment("n")), key="key-1") == answer
         assert await record.get("q", "n") == 1
         assert await record.work_off(member) == ["1", "2"]
@@ -73,7 +75,9 @@ class DurabilitySuite:
         assert len(await record.claim(member)) == 1
 
     @pytest.mark.behaviour("leases.platform-restart")
-    async def test_a_lease_that_nobody_comes_back_for_ends_one_period_after_a_restart(self, record: Record) -> None:
+    async def test_a_lease_that_nobody_comes_back_for_ends_one_period_after_a_restart(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="1")
         (one,) = await record.claim(member)
@@ -129,19 +133,26 @@ class DurabilitySuite:
             )
         ]
         answers = await asyncio.gather(*(record.commit(part("p", change)) for change in changes))
-        assert sorted(answer.plans[0].revision for answer in answers) == list(range(1, 4 * CROWD + 1))
+        assert sorted(answer.plans[0].revision for answer in answers) == list(
+            range(1, 4 * CROWD + 1)
+        )
         state = await record.state("p")
         assert state["n"] == CROWD
         assert sorted(state["l"]) == list(range(CROWD))
         assert state["o"] == {str(number): number for number in range(CROWD)}
-        assert sorted(await record.actions("p")) == sorted(f"action {number}" for number in range(CROWD))
+        assert sorted(await record.actions("p")) == sorted(
+            f"action {number}" for number in range(CROWD)
+        )
         results = sorted(int(bytes(answer.plans[0].results[0])) for answer in answers[::4])
         assert results == list(range(1, CROWD + 1))
 
     @pytest.mark.behaviour("conditions.one-winner")
-    async def test_a_crowd_of_compare_and_sets_has_one_winner_a_revision(self, record: Record) -> None:
+    async def test_a_crowd_of_compare_and_sets_has_one_winner_a_revision(
+        self, record: Record
+    ) -> None:
         outcomes = await asyncio.gather(
-            *(record.do("p", put("k", number, expected_revision=0)) for number in range(CROWD)), return_exceptions=True
+            *(record.do("p", put("k", number, expected_revision=0)) for number in range(CROWD)),
+            return_exceptions=True,
         )
         winners = [number for number, outcome in enumerate(outcomes) if outcome == [None]]
         assert len(winners) == 1
@@ -154,7 +165,9 @@ class DurabilitySuite:
     async def test_those_refused_in_a_crowd_harm_nobody(self, record: Record) -> None:
         await record.do("p", put("text", "x"))
         attempts = [increment("n") if number % 3 else increment("text") for number in range(CROWD)]
-        outcomes = await asyncio.gather(*(record.do("p", attempt) for attempt in attempts), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(record.do("p", attempt) for attempt in attempts), return_exceptions=True
+        )
         refused = [isinstance(outcome, WrongType) for outcome in outcomes]
         assert refused == [number % 3 == 0 for number in range(CROWD)]
         assert await record.get("p", "n") == refused.count(False)
@@ -174,18 +187,24 @@ class DurabilitySuite:
         async def publish(number: int) -> str:
             return await record.publish("e", "p", id=str(number))
 
-        crowd = [record.store.transact(Faulty()) if number % 50 == 25 else publish(number) for number in range(CROWD)]
+        crowd = [
+            record.store.transact(Faulty()) if number % 50 == 25 else publish(number)
+            for number in range(CROWD)
+        ]
         outcomes = await asyncio.gather(*crowd, return_exceptions=True)
         assert sum(isinstance(outcome, ZeroDivisionError) for outcome in outcomes) == 4
         published = [outcome for outcome in outcomes if isinstance(outcome, str)]
         assert len(published) == CROWD - 4
-        assert [await record.publish("e", "p", id=id_) for id_ in published] == published, "still the same events"
+        assert [await record.publish("e", "p", id=id_) for id_ in published] == published, (
+            "still the same events"
+        )
 
     @pytest.mark.behaviour("events.id-once")
     async def test_a_crowd_that_publishes_one_event_publishes_it_once(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
         outcomes = await asyncio.gather(
-            *(record.publish("e", "p", id="1", data=number % 2) for number in range(CROWD)), return_exceptions=True
+            *(record.publish("e", "p", id="1", data=number % 2) for number in range(CROWD)),
+            return_exceptions=True,
         )
         assert sum(outcome == "1" for outcome in outcomes) == CROWD // 2
         assert sum(isinstance(outcome, EventIdConflict) for outcome in outcomes) == CROWD // 2
@@ -194,7 +213,10 @@ class DurabilitySuite:
     @pytest.mark.behaviour("events.in-order")
     async def test_log_positions_have_the_order_of_notices_in_a_crowd(self, record: Record) -> None:
         await asyncio.gather(
-            *(record.commit(part(f"p{n % 7}", increment("n")), events=[event("e"), event("e")]) for n in range(CROWD))
+            *(
+                record.commit(part(f"p{n % 7}", increment("n")), events=[event("e"), event("e")])
+                for n in range(CROWD)
+            )
         )
         told = [entry.position for notice in record.notices for entry in notice.entries]
         assert told == [entry.position for entry in await record.log()]
@@ -203,7 +225,10 @@ class DurabilitySuite:
 
     @pytest.mark.behaviour("durability.crowd")
     async def test_a_cancelled_caller_leaves_a_whole_commit_or_none(self, record: Record) -> None:
-        calls = [asyncio.create_task(record.do("p", increment("n"), RecordAction("a"))) for _ in range(CROWD)]
+        calls = [
+            asyncio.create_task(record.do("p", increment("n"), RecordAction("a")))
+            for _ in range(CROWD)
+        ]
         await asyncio.sleep(0)
         for call in calls[::2]:
             call.cancel()
@@ -220,4 +245,6 @@ class DurabilitySuite:
         await record.commit(events=[event("e") for _ in range(50)])
         fences = {one.fence for one in await record.claim(member)}
         assert len(fences) == 50
-        assert all(re.fullmatch(r"[\w-]{22,}", fence) for fence in fences), "at least 128 bits of text"
+        assert all(re.fullmatch(r"[\w-]{22,}", fence) for fence in fences), (
+            "at least 128 bits of text"
+        )

@@ -69,11 +69,17 @@ class EndingsSuite:
     @pytest.mark.behaviour("plans.if-active")
     async def test_a_cascade_ends_those_that_are_active(self, record: Record) -> None:
         await record.do("b", Complete())
-        done = await record.commit(*(part(plan, Cancel(if_active=True)) for plan in "abc"), events=[event("done")])
+        done = await record.commit(
+            *(part(plan, Cancel(if_active=True)) for plan in "abc"), events=[event("done")]
+        )
         assert [decode(bytes(one.results[0])) for one in done.plans] == [True, False, True]
         rows = [(await record.store.plans.get(ALICE, plan, set())).row.status for plan in "abc"]
         assert rows == ["cancelled", "completed", "cancelled"]
-        assert [entry.type for entry in await record.log()][1:] == ["done", "plan.cancelled", "plan.cancelled"]
+        assert [entry.type for entry in await record.log()][1:] == [
+            "done",
+            "plan.cancelled",
+            "plan.cancelled",
+        ]
 
     @pytest.mark.behaviour("plans.if-active")
     async def test_only_the_first_end_of_a_commit_is_one(self, record: Record) -> None:
@@ -90,7 +96,10 @@ class EndingsSuite:
                     continue
                 with pytest.raises(Conflict, match=f"plan 'p' is {status}, not {other}") as refused:
                     await record.commit(part("q", put("never", 1)), made)
-                assert (refused.value.current_status, refused.value.expected_status) == (status, other)
+                assert (refused.value.current_status, refused.value.expected_status) == (
+                    status,
+                    other,
+                )
 
         await stands("missing")
         await record.do("p", put("k", 1))
@@ -118,7 +127,9 @@ class EndingsSuite:
 
     @pytest.mark.behaviour("plans.late-events")
     @pytest.mark.parametrize("ending", ENDS, ids=lambda one: type(one).__name__)
-    async def test_what_is_published_after_the_end_is_late(self, record: Record, ending: Ending) -> None:
+    async def test_what_is_published_after_the_end_is_late(
+        self, record: Record, ending: Ending
+    ) -> None:
         member = await record.subscribe("g", Subscription("*", ordered=False))
         made = Commit([part("p", ending)], events=[event("with", "p", id="with")])
         await record.commit(*made.plans, events=made.events)
@@ -129,9 +140,14 @@ class EndingsSuite:
         assert found == {"with": False, "after": True, "other": False, told: False}
 
     @pytest.mark.behaviour("plans.late-events")
-    async def test_who_sees_what_came_before_a_completion_is_not_up_to_speed(self, record: Record) -> None:
+    async def test_who_sees_what_came_before_a_completion_is_not_up_to_speed(
+        self, record: Record
+    ) -> None:
         """The group that completes the plan is through with it; another still gets all that was published before."""
-        ending, other = [await record.subscribe(name, Subscription("e", ordered=False)) for name in ("ending", "other")]
+        ending, other = [
+            await record.subscribe(name, Subscription("e", ordered=False))
+            for name in ("ending", "other")
+        ]
         for number in "123":
             await record.publish("e", "p", id=number)
         (first,) = await record.claim(ending, 1)
@@ -141,12 +157,17 @@ class EndingsSuite:
 
     @pytest.mark.behaviour("plans.late-events")
     @pytest.mark.parametrize("ending", ENDS[:2], ids=["completed", "failed"])
-    async def test_who_sees_which_event_is_up_to_the_log_alone(self, record: Record, ending: Ending) -> None:
+    async def test_who_sees_which_event_is_up_to_the_log_alone(
+        self, record: Record, ending: Ending
+    ) -> None:
         """However quick the groups are: what is not late is the same, for the log is the same."""
         dice = Random(f"{seed()} late events")
         for number in range(40):
             wanted = Subscription(f"e{number}", ordered=dice.random() < 0.5)
-            groups = {name: await record.subscribe(f"{name} {number}", wanted) for name in ("ending", "other")}
+            groups = {
+                name: await record.subscribe(f"{name} {number}", wanted)
+                for name in ("ending", "other")
+            }
             handled: dict[str, list[str]] = {name: [] for name in groups}
             last, plan = dice.randrange(6), f"p{number}"
             moves = ["publish"] * 8 + ["ending"] * 10 + ["other"] * 10
@@ -178,7 +199,9 @@ class EndingsSuite:
                 assert handled["other"] == before[: len(handled["other"])]
 
     @pytest.mark.behaviour("plans.late-events")
-    @pytest.mark.parametrize(("ending", "dropped"), [(Complete(), False), (Fail(), True)], ids=["completed", "failed"])
+    @pytest.mark.parametrize(
+        ("ending", "dropped"), [(Complete(), False), (Fail(), True)], ids=["completed", "failed"]
+    )
     async def test_an_end_from_outside(self, record: Record, ending: Ending, dropped: bool) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "p", id="before")
@@ -186,7 +209,9 @@ class EndingsSuite:
         assert await late(record, member) == {"before": dropped}
 
     @pytest.mark.behaviour("plans.late-events")
-    async def test_compensations_and_what_follows_from_them_are_not_late(self, record: Record) -> None:
+    async def test_compensations_and_what_follows_from_them_are_not_late(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "undo", "refund")
         await record.do("p", Compensate(event("undo", id="a")))
         await record.do("p", Fail())
@@ -201,7 +226,9 @@ class EndingsSuite:
         record.clock.advance(6)
         await self.fire(record)
         assert await late(record, member) == {"by hand": True}
-        (by_hand,) = [one for one in await self.claimed_again(record, member) if ids([one]) == ["by hand"]]
+        (by_hand,) = [
+            one for one in await self.claimed_again(record, member) if ids([one]) == ["by hand"]
+        ]
         await record.settle(by_hand)
         assert await late(record, member) == {"later": False}
 
@@ -210,13 +237,19 @@ class EndingsSuite:
         return await record.claim(member)
 
     async def set_timer(self, record: Record, claimed: Claimed, timer: Timer) -> None:
-        command = ApplyCommit(ALICE, Commit(timers=[timer], fence=claimed.fence), "f", limits=record.limits)
+        command = ApplyCommit(
+            ALICE, Commit(timers=[timer], fence=claimed.fence), "f", limits=record.limits
+        )
         command.prepare(lambda: str(uuid4()))
         await record.store.transact(command)
 
     async def fire(self, record: Record) -> list[str]:
         due = await record.store.timers.due(9)
-        return [topic for timer in due if (topic := await record.store.transact(FireTimer(timer))) is not None]
+        return [
+            topic
+            for timer in due
+            if (topic := await record.store.transact(FireTimer(timer))) is not None
+        ]
 
     @pytest.mark.behaviour("plans.late-events")
     async def test_a_timer_that_was_set_with_the_end_is_handled_and_an_earlier_one_is_late(
@@ -240,12 +273,17 @@ class EndingsSuite:
         await record.do("p", Complete())
         await record.publish("ask", "p", id="ask")
         (ask,) = await record.claim(member)
-        await record.settle(ask, events=[event("answer", "p", id="answer"), event("answer", "q", id="q")])
+        await record.settle(
+            ask, events=[event("answer", "p", id="answer"), event("answer", "q", id="q")]
+        )
         assert await late(record, member) == {"answer": False, "q": False}
 
     @pytest.mark.behaviour("plans.late-events")
     async def test_work_in_hand_at_the_end_starts_no_more(self, record: Record) -> None:
-        worker, other = await record.subscribe("worker", "work"), await record.subscribe("other", "done")
+        worker, other = (
+            await record.subscribe("worker", "work"),
+            await record.subscribe("other", "done"),
+        )
         await record.publish("work", "p")
         (work,) = await record.claim(worker)
         await record.do("p", Complete())
@@ -270,7 +308,9 @@ class EndingsSuite:
         assert await late(record, member) == {"new": False}
 
     @pytest.mark.behaviour("plans.late-events")
-    async def test_an_event_that_is_tried_again_after_the_plan_has_failed_is_late(self, record: Record) -> None:
+    async def test_an_event_that_is_tried_again_after_the_plan_has_failed_is_late(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", Subscription("e", retry=AT_ONCE))
         await record.publish("e", "p", id="1")
         (claimed,) = await record.claim(member)
@@ -279,7 +319,9 @@ class EndingsSuite:
         assert await late(record, member) == {"1": True}
 
     @pytest.mark.behaviour("plans.late-replay")
-    async def test_a_dead_letter_that_would_be_dropped_is_not_replayed(self, record: Record) -> None:
+    async def test_a_dead_letter_that_would_be_dropped_is_not_replayed(
+        self, record: Record
+    ) -> None:
         wanted = [Subscription("e", retry=ONCE), Subscription("f", retry=ONCE, ended_plans=True)]
         member = await record.subscribe("g", *wanted)
         for kind in "ef":
@@ -287,8 +329,12 @@ class EndingsSuite:
             (claimed,) = await record.claim(member)
             await record.fail(claimed)
         await record.do("p", Fail())
-        letters = {letter.type: letter.id for letter in await record.dead_letters(All.TENANTS, None, 0, 9)}
-        with pytest.raises(PlanEnded, match="plan 'p', which is failed: its handler takes no events"):
+        letters = {
+            letter.type: letter.id for letter in await record.dead_letters(All.TENANTS, None, 0, 9)
+        }
+        with pytest.raises(
+            PlanEnded, match="plan 'p', which is failed: its handler takes no events"
+        ):
             await record.replay(All.TENANTS, letters["e"])
         assert await record.replay(All.TENANTS, letters["f"])
         assert ids(await record.claim(member)) == ["f"]
@@ -296,7 +342,9 @@ class EndingsSuite:
     # given up with the plan
 
     @pytest.mark.behaviour("plans.fail-and-give-up")
-    async def test_an_event_is_given_up_and_fails_its_plan_in_one_transaction(self, record: Record) -> None:
+    async def test_an_event_is_given_up_and_fails_its_plan_in_one_transaction(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", Subscription("*", retry=PARKING))
         await record.do("p", Compensate(event("undo", id="undo")))
         await record.publish("e", "p", id="1")
@@ -311,7 +359,11 @@ class EndingsSuite:
         assert (letter.event_id, letter.reason, letter.parked) == ("1", "no use", False)
         told = [decode(entry.envelope) for entry in await record.log()][2:]
         assert [one["type"] for one in told] == ["plan.failed", "undo", "event.dead_lettered"]
-        assert (told[0]["source"], told[0]["parent_event_id"], told[0]["data"]["reason"]) == ("g", "1", "no use")
+        assert (told[0]["source"], told[0]["parent_event_id"], told[0]["data"]["reason"]) == (
+            "g",
+            "1",
+            "no use",
+        )
         found = []
         while claims := await record.claim(member):
             found += [(one, is_late(claimed)) for claimed in claims for one in ids([claimed])]
@@ -333,20 +385,28 @@ class EndingsSuite:
 
     # requests
 
-    async def ask(self, record: Record, kind: str, plan: str | None, parent: str | None, agent: str) -> str:
+    async def ask(
+        self, record: Record, kind: str, plan: str | None, parent: str | None, agent: str
+    ) -> str:
         asked = event(kind, plan, parent_event_id=parent, source=agent, response_event="told")
-        command = ApplyCommit(ALICE, Commit(events=[asked]), "f", limits=record.limits, awaited=True)
+        command = ApplyCommit(
+            ALICE, Commit(events=[asked]), "f", limits=record.limits, awaited=True
+        )
         command.prepare(lambda: str(uuid4()))
         done = await record.store.transact(command)
         return done.committed.events[0]
 
     @pytest.mark.behaviour("requests.reentrant")
-    async def test_a_request_to_the_own_lane_is_refused_and_not_published(self, record: Record) -> None:
+    async def test_a_request_to_the_own_lane_is_refused_and_not_published(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("a", "go", "ask")
         go = await record.publish("go", "p")
         assert len(await record.claim(member)) == 1
         await record.join(member.group_id, "r1", "host", 8)
-        with pytest.raises(ReentrantRequest, match=r"'a' takes it, but waits for it itself, in its handler of 'go'"):
+        with pytest.raises(
+            ReentrantRequest, match=r"'a' takes it, but waits for it itself, in its handler of 'go'"
+        ):
             await self.ask(record, "ask", "p", go, "a")
         assert [entry.type for entry in await record.log()] == ["go"]
         await self.ask(record, "ask", "other plan", go, "a")
@@ -356,7 +416,9 @@ class EndingsSuite:
 
     @pytest.mark.behaviour("requests.reentrant")
     @pytest.mark.parametrize("length", [2, 3, 5])
-    async def test_a_ring_of_requests_is_refused_where_it_closes(self, record: Record, length: int) -> None:
+    async def test_a_ring_of_requests_is_refused_where_it_closes(
+        self, record: Record, length: int
+    ) -> None:
         members = [await record.subscribe(f"a{n}", f"ask{n}") for n in range(length)]
         asked = await record.publish("ask0", "p", response_event="told")
         for n in range(length):
@@ -370,7 +432,9 @@ class EndingsSuite:
 
     @pytest.mark.behaviour("requests.reentrant")
     async def test_a_request_to_the_only_place_of_an_agent_is_refused(self, record: Record) -> None:
-        member = await record.subscribe("a", *(Subscription(kind, ordered=False) for kind in ("go", "ask")))
+        member = await record.subscribe(
+            "a", *(Subscription(kind, ordered=False) for kind in ("go", "ask"))
+        )
         go = await record.publish("go")
         assert len(await record.claim(member)) == 1, "by a replica that handles one event at once"
         with pytest.raises(ReentrantRequest, match="max_concurrency=1"):
@@ -387,7 +451,9 @@ class EndingsSuite:
         await self.ask(record, "ask", "p", go, "a")
 
     @pytest.mark.behaviour("requests.ended-plan")
-    async def test_a_request_whose_asker_waits_is_handled_though_the_plan_has_ended(self, record: Record) -> None:
+    async def test_a_request_whose_asker_waits_is_handled_though_the_plan_has_ended(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("a", Subscription("ask", ordered=False))
         await record.do("p", Complete())
         asked = await self.ask(record, "ask", "p", None, "someone")

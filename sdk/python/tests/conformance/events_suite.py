@@ -33,7 +33,11 @@ class EventsSuite:
         await record.publish("goal.received", "p", id="1", data={"goal": "ä"}, source="me")
         (entry,) = await record.log()
         assert (entry.tenant_id, entry.user_id) == (ALICE.tenant_id, ALICE.user_id)
-        assert (entry.topic, entry.type, entry.correlation_id) == ("business-facts", "goal.received", "1")
+        assert (entry.topic, entry.type, entry.correlation_id) == (
+            "business-facts",
+            "goal.received",
+            "1",
+        )
         found = await record.store.log.event("acme", "1")
         assert found == entry
         assert await record.store.log.event("umbrella", "1") is None
@@ -63,19 +67,27 @@ class EventsSuite:
         for second in range(2):
             record.clock.advance(second)
             assert await record.publish("e", "p", id="1", data=[1]) == "1"
-        await record.commit(events=[event("e", "p", id="1", data=[1]), event("e", "p", id="1", data=[1])])
+        await record.commit(
+            events=[event("e", "p", id="1", data=[1]), event("e", "p", id="1", data=[1])]
+        )
         assert len(await record.log()) == 1
         assert await record.work_off(member) == ["1"]
         await record.publish("e", "p", id="1", data=[1])
         assert await record.claim(member) == []
 
     @pytest.mark.behaviour("events.id-conflict")
-    @pytest.mark.parametrize("other", [{"data": [2]}, {"plan": "q"}, {"kind": "f"}, {"subject": "s"}])
-    async def test_other_content_under_the_same_id_is_refused(self, record: Record, other: dict[str, object]) -> None:
+    @pytest.mark.parametrize(
+        "other", [{"data": [2]}, {"plan": "q"}, {"kind": "f"}, {"subject": "s"}]
+    )
+    async def test_other_content_under_the_same_id_is_refused(
+        self, record: Record, other: dict[str, object]
+    ) -> None:
         given: dict[str, object] = {"kind": "e", "plan": "p", "data": [1]}
         await record.commit(events=[event(id="1", **given)])  # type: ignore[arg-type]
         with pytest.raises(EventIdConflict) as error:
-            await record.commit(part("p", put("k", 1)), events=[event("n"), event(id="1", **{**given, **other})])  # type: ignore[arg-type]
+            await record.commit(
+                part("p", put("k", 1)), events=[event("n"), event(id="1", **{**given, **other})]
+            )  # type: ignore[arg-type]
         assert error.value.details["event_id"] == "1"
         assert len(await record.log()) == 1
         assert await record.revision("p") == 0
@@ -96,7 +108,9 @@ class EventsSuite:
                 super().decide(copy.deepcopy(found))
                 return super().decide(found)
 
-        command = Twice(ALICE, Commit(events=[event("e", "p", id="1")]), "body", limits=record.limits)
+        command = Twice(
+            ALICE, Commit(events=[event("e", "p", id="1")]), "body", limits=record.limits
+        )
         command.prepare(lambda: "another")
         await record.store.transact(command)
         assert await record.publish("e", "p", id="1") == "1"
@@ -170,7 +184,9 @@ class EventsSuite:
     # groups
 
     @pytest.mark.behaviour("groups.copy-and-share")
-    async def test_each_group_gets_its_own_copy_and_replicas_share_one(self, record: Record) -> None:
+    async def test_each_group_gets_its_own_copy_and_replicas_share_one(
+        self, record: Record
+    ) -> None:
         first, other = await record.subscribe("first", "e"), await record.subscribe("other", "e")
         again = await record.subscribe("first", "e")
         assert (again.group_id, set(again.own)) == (first.group_id, set(first.own))
@@ -183,7 +199,10 @@ class EventsSuite:
     @pytest.mark.parametrize(
         ("wanted", "winner"),
         [
-            ([("e", "business-facts"), ("e", "*"), ("*", "business-facts"), ("*", "*")], ("e", "business-facts")),
+            (
+                [("e", "business-facts"), ("e", "*"), ("*", "business-facts"), ("*", "*")],
+                ("e", "business-facts"),
+            ),
             ([("e", "*"), ("*", "business-facts"), ("*", "*")], ("e", "*")),
             ([("*", "business-facts"), ("*", "*")], ("*", "business-facts")),
             ([("e", "plan-events"), ("f", "*"), ("*", "*")], ("*", "*")),
@@ -236,13 +255,21 @@ class EventsSuite:
         await record.join(member.group_id, "r1", "host-1", 4)
         await record.join(member.group_id, "r2", "host-1", 4)
         (told,) = await record.groups("acme")
-        assert (told.name, told.tenant_id, told.waiting, told.in_hand, told.ready) == ("g", None, 2, 1, 0)
+        assert (told.name, told.tenant_id, told.waiting, told.in_hand, told.ready) == (
+            "g",
+            None,
+            2,
+            1,
+            0,
+        )
         assert [(one.type, one.topic, one.ordered) for one in told.subscriptions] == [
             ("e", "*", True),
             ("f", "plan-events", False),
         ]
         assert [(one.instance, one.max_concurrency) for one in told.replicas] == 2 * [("host-1", 4)]
-        assert len({one.id for one in told.replicas} - {"r1", "r2"}) == 2, "whoever knows the name renews its leases"
+        assert len({one.id for one in told.replicas} - {"r1", "r2"}) == 2, (
+            "whoever knows the name renews its leases"
+        )
         assert told.oldest_at is not None
         assert {group.name for group in await record.groups(All.TENANTS)} == {"g", "confined"}
         assert {group.name for group in await record.groups("umbrella")} == {"g", "confined"}
@@ -252,7 +279,9 @@ class EventsSuite:
     # untaken events
 
     @pytest.mark.behaviour("groups.start-order")
-    async def test_events_nobody_took_go_to_the_first_that_subscribes_once(self, record: Record) -> None:
+    async def test_events_nobody_took_go_to_the_first_that_subscribes_once(
+        self, record: Record
+    ) -> None:
         for number in range(5):
             await record.publish("e", "p", id=str(number))
         first = await record.subscribe("first", "e")
@@ -282,7 +311,9 @@ class EventsSuite:
         assert await record.work_off(member) == [str(number) for number in range(len(kinds))]
 
     @pytest.mark.behaviour("lanes.unordered", "groups.start-order")
-    async def test_untaken_events_of_an_unordered_handler_come_side_by_side(self, record: Record) -> None:
+    async def test_untaken_events_of_an_unordered_handler_come_side_by_side(
+        self, record: Record
+    ) -> None:
         for number in range(3):
             await record.publish("e", "p", id=str(number))
         member = await record.subscribe("g", Subscription("e", ordered=False))

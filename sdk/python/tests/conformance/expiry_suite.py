@@ -30,12 +30,16 @@ class ExpirySuite:
 
     @pytest.mark.behaviour("expiry.key")
     async def test_an_expired_key_counts_as_missing_in_a_commit(self, record: Record) -> None:
-        await record.do("p", put("a", [1], ttl=5), put("b", 5, ttl=5), put("c", 1, ttl=5), put("d", 1, ttl=5))
+        await record.do(
+            "p", put("a", [1], ttl=5), put("b", 5, ttl=5), put("c", 1, ttl=5), put("d", 1, ttl=5)
+        )
         record.clock.advance(5)
         with pytest.raises(Conflict):
             await record.commit(part("p", reads={"d": 1}))
         await record.commit(part("p", reads={"d": 0}))
-        results = await record.do("p", append("a", 2), increment("b"), delete("c"), put("d", 2, expected_revision=0))
+        results = await record.do(
+            "p", append("a", 2), increment("b"), delete("c"), put("d", 2, expected_revision=0)
+        )
         assert results == [[2], 1, False, None]
 
     @pytest.mark.behaviour("expiry.set-ends-it")
@@ -76,7 +80,9 @@ class ExpirySuite:
     async def test_many_expired_keys_are_swept_in_bounded_steps(self, record: Record) -> None:
         keys = [put(f"k{number}", 1, ttl=1) for number in range(1_000)]
         await record.do("p", *keys)
-        await record.do("p", *(put(f"l{number}", 1, ttl=1) for number in range(600)), put("stays", 1))
+        await record.do(
+            "p", *(put(f"l{number}", 1, ttl=1) for number in range(600)), put("stays", 1)
+        )
         record.clock.advance(1)
         assert await record.sweep() >= 1_600 // STEP_BOUND
         assert await record.state("p") == {"stays": 1}
@@ -115,7 +121,11 @@ class ExpirySuite:
         assert done.plans[0].revision == 2
         assert await record.state("p") == {"k": [2]}
         assert await record.actions("p") == ["b"]
-        assert await record.changes("p", 1) == [(2, "expire", None), (2, "append", "k"), (2, "record_action", None)]
+        assert await record.changes("p", 1) == [
+            (2, "expire", None),
+            (2, "append", "k"),
+            (2, "record_action", None),
+        ]
         record.clock.advance(1000)
         await record.sweep()
         assert await record.state("p") == {"k": [2]}, "the new life has no end"
@@ -151,7 +161,14 @@ class ExpirySuite:
 
     @pytest.mark.behaviour("expiry.cleanup")
     async def test_cleanup_removes_everything_and_counts_the_keys(self, record: Record) -> None:
-        await record.do("p", put("a", 1), put("b", None), put("short", 1, ttl=1), RecordAction("x"), ExpirePlan(90))
+        await record.do(
+            "p",
+            put("a", 1),
+            put("b", None),
+            put("short", 1, ttl=1),
+            RecordAction("x"),
+            ExpirePlan(90),
+        )
         record.clock.advance(1)
         assert await record.do("p", Cleanup()) == [2]
         assert await record.state("p") == {}
@@ -177,7 +194,9 @@ class ExpirySuite:
     @pytest.mark.behaviour("expiry.revision-goes-on")
     async def test_revisions_go_on_after_a_cleanup(self, record: Record) -> None:
         for expected in (1, 3, 5):
-            assert (await record.commit(part("p", put("k", expected)))).plans[0].revision == expected
+            assert (await record.commit(part("p", put("k", expected)))).plans[
+                0
+            ].revision == expected
             assert (await record.commit(part("p", Cleanup()))).plans[0].revision == expected + 1
         with pytest.raises(Conflict) as conflict:
             await record.do("p", put("k", 1, expected_revision=5))
@@ -192,12 +211,18 @@ class ExpirySuite:
     @pytest.mark.behaviour("operations.one-commit", "expiry.cleanup")
     async def test_operations_around_a_cleanup_in_one_commit(self, record: Record) -> None:
         await record.do("p", put("a", 1), RecordAction("old"))
-        results = await record.do("p", put("b", 1), delete("a"), Cleanup(), put("c", 1), RecordAction("new"))
+        results = await record.do(
+            "p", put("b", 1), delete("a"), Cleanup(), put("c", 1), RecordAction("new")
+        )
         assert results == [None, True, 1, None, None]
         assert await record.state("p") == {"c": 1}
         assert await record.actions("p") == ["new"]
         assert await record.at("p", "c", 2) == 1
-        assert await record.changes("p", 1) == [(2, "cleanup", None), (2, "set", "c"), (2, "record_action", None)]
+        assert await record.changes("p", 1) == [
+            (2, "cleanup", None),
+            (2, "set", "c"),
+            (2, "record_action", None),
+        ]
 
     @pytest.mark.behaviour("expiry.swept")
     async def test_a_new_life_before_the_sweep_is_untouched_by_it(self, record: Record) -> None:

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from record import ALICE, BOB, LEASE, ONCE, PARKING, STRANGER, Record, event, ids, increment, part, seen
+from record import (
+    ALICE,
+    BOB,
+    LEASE,
+    ONCE,
+    PARKING,
+    STRANGER,
+    Record,
+    event,
+    ids,
+    increment,
+    part,
+    seen,
+)
 
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced
@@ -38,7 +51,9 @@ class FailuresSuite:
         assert await record.claim(member) == []
 
     @pytest.mark.behaviour("retries.lane-waits")
-    async def test_a_lane_waits_while_its_head_backs_off_and_nothing_else_does(self, record: Record) -> None:
+    async def test_a_lane_waits_while_its_head_backs_off_and_nothing_else_does(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         for id_, plan in (("1", "p"), ("2", "p"), ("3", "q")):
             await record.publish("e", plan, id=id_)
@@ -88,10 +103,14 @@ class FailuresSuite:
         assert len(await record.dead_letters(All.TENANTS, None, 0, 9)) == 1
 
     @pytest.mark.behaviour("deadletters.kept")
-    async def test_the_end_is_a_dead_letter_and_an_event_in_one_transaction(self, record: Record) -> None:
+    async def test_the_end_is_a_dead_letter_and_an_event_in_one_transaction(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", Subscription("e", retry=ONCE))
         watching = await record.subscribe("watcher", DEAD_LETTERED)
-        await record.publish("e", "p", id="1", correlation_id="goal", session_id="s", trace_id="t", data={"x": 1})
+        await record.publish(
+            "e", "p", id="1", correlation_id="goal", session_id="s", trace_id="t", data={"x": 1}
+        )
         (one,) = await record.claim(member)
         record.notices.clear()
         await record.fail(one, "no luck", notice="told")
@@ -99,7 +118,12 @@ class FailuresSuite:
         assert [entry.type for entry in notice.entries] == [DEAD_LETTERED]
         assert notice.groups == {watching.group_id}, "there is nothing new for the other"
         (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
-        assert (letter.group, letter.event_id, letter.type, letter.topic) == ("g", "1", "e", "business-facts")
+        assert (letter.group, letter.event_id, letter.type, letter.topic) == (
+            "g",
+            "1",
+            "e",
+            "business-facts",
+        )
         assert (letter.tenant_id, letter.user_id, letter.plan_id) == ("acme", "alice", "p")
         assert (letter.attempts, letter.failures, letter.deaths) == (1, 1, 0)
         assert (letter.reason, letter.parked) == ("no luck", False)
@@ -165,8 +189,12 @@ class FailuresSuite:
         everything = await record.dead_letters(All.TENANTS, None, 0, 99)
         assert [letter.id for letter in everything] == sorted(letter.id for letter in everything)
         assert len(everything) == 6
-        assert {letter.tenant_id for letter in await record.dead_letters("umbrella", None, 0, 9)} == {"umbrella"}
-        assert {letter.group for letter in await record.dead_letters(All.TENANTS, "other", 0, 9)} == {"other"}
+        assert {
+            letter.tenant_id for letter in await record.dead_letters("umbrella", None, 0, 9)
+        } == {"umbrella"}
+        assert {
+            letter.group for letter in await record.dead_letters(All.TENANTS, "other", 0, 9)
+        } == {"other"}
         assert await record.dead_letters(All.TENANTS, None, everything[1].id, 2) == everything[2:4]
 
     # replay
@@ -225,7 +253,9 @@ class FailuresSuite:
         (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         assert await record.replay(All.TENANTS, letter.id, "key")
         (again,) = await record.claim(member)
-        assert await record.replay(All.TENANTS, letter.id, "key"), "the answer to the first was lost"
+        assert await record.replay(All.TENANTS, letter.id, "key"), (
+            "the answer to the first was lost"
+        )
         await record.settle(again)
         assert await record.claim(member) == []
         assert not await record.replay(All.TENANTS, letter.id, "another key")
@@ -257,7 +287,9 @@ class FailuresSuite:
         assert (letter.parked, letter.reason) == (True, "no luck")
         assert [entry.type for entry in await record.log()].count(DEAD_LETTERED) == 1
         record.clock.advance(EVER)
-        assert [event_id for event_id in ids(await record.claim(member)) if event_id != "elsewhere"] == []
+        assert [
+            event_id for event_id in ids(await record.claim(member)) if event_id != "elsewhere"
+        ] == []
         await record.publish("e", "p", id="3")
         assert await record.replay(All.TENANTS, letter.id)
         record.clock.advance(LEASE)

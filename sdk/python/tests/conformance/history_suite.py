@@ -47,7 +47,9 @@ async def _live(record: Record) -> None:
         await record.do("p", *operations)
 
 
-async def _check_what_is_kept(record: Record, expected: Callable[[int], Any], key: str = "k") -> int:
+async def _check_what_is_kept(
+    record: Record, expected: Callable[[int], Any], key: str = "k"
+) -> int:
     """Each revision is either rebuilt truly or known to be gone; returns the oldest that is kept."""
     revision = await record.revision("p")
     gone: list[int] = []
@@ -71,7 +73,9 @@ async def _pages_without_a_gap(record: Record) -> int:
             changes = await record.changes("p", after)
         except HistoryGone:
             continue
-        assert sorted({change[0] for change in changes}) == list(range(after + 1, revision + 1)), f"from {after}"
+        assert sorted({change[0] for change in changes}) == list(range(after + 1, revision + 1)), (
+            f"from {after}"
+        )
         oldest = after
     return oldest
 
@@ -87,7 +91,10 @@ class HistorySuite:
             delete("n"), RecordAction("did it"), ExpirePlan(60), put("t", 1, ttl=5), cause=cause,
         )  # fmt: skip
         _, rows = await record.history(ALICE, "p", None, 0, None, ALL)
-        told = [(row.seq, row.op, row.key, row.argument and decode(row.argument), row.action) for row in rows]
+        told = [
+            (row.seq, row.op, row.key, row.argument and decode(row.argument), row.action)
+            for row in rows
+        ]
         assert told == [
             (0, "set", "k", {"ä": 1}, None),
             (1, "increment", "n", 2.5, None),
@@ -121,7 +128,18 @@ class HistorySuite:
         assert [change[0] for change in everything] == sorted(change[0] for change in everything)
         assert await record.changes("p", len(LIFE)) == []
         assert await record.changes("p", 8) == everything[10:]
-        assert [change[0] for change in await record.changes("p", 2, "k")] == [4, 5, 6, 7, 8, 9, 9, 10, 10, 11]
+        assert [change[0] for change in await record.changes("p", 2, "k")] == [
+            4,
+            5,
+            6,
+            7,
+            8,
+            9,
+            9,
+            10,
+            10,
+            11,
+        ]
         plan, rows = await record.history(ALICE, "p", None, 3, 5, ALL)
         assert [row.revision for row in rows] == [4, 5]
         assert plan.revision == len(LIFE)
@@ -161,7 +179,9 @@ class HistorySuite:
 
     @pytest.mark.behaviour("history.value-at")
     @pytest.mark.parametrize("operation", [append("k", 2), increment("k", 5), merge("k", {"b": 1})])
-    async def test_what_began_anew_after_its_time_to_live_is_rebuilt_so(self, record: Record, operation: Any) -> None:
+    async def test_what_began_anew_after_its_time_to_live_is_rebuilt_so(
+        self, record: Record, operation: Any
+    ) -> None:
         start: dict[str, Any] = {"append": [1], "increment": 1, "merge": {"a": 1}}
         await record.do("p", put("k", start[str(operation.__struct_config__.tag)], ttl=5))
         record.clock.advance(6)  # and no sweep comes by
@@ -172,7 +192,9 @@ class HistorySuite:
         assert [await record.at("p", "k", 2), await record.at("p", "k", 3)] == [value, value]
 
     @pytest.mark.behaviour("history.value-at")
-    async def test_the_same_among_more_expired_keys_than_one_sweep_takes(self, record: Record) -> None:
+    async def test_the_same_among_more_expired_keys_than_one_sweep_takes(
+        self, record: Record
+    ) -> None:
         for part_ in range(3):
             await record.do("p", *(put(f"{part_}.{number}", [1], ttl=1.0) for number in range(900)))
         record.clock.advance(1)
@@ -187,14 +209,24 @@ class HistorySuite:
     async def test_actions_in_order_and_by_page(self, record: Record) -> None:
         cause = Cause(actor="worker", event_id="e")
         for number in range(5):
-            await record.do("p", RecordAction(f"step {number}"), RecordAction("same"), put("k", number), cause=cause)
-        assert await record.actions("p") == [name for n in range(5) for name in (f"step {n}", "same")]
+            await record.do(
+                "p",
+                RecordAction(f"step {number}"),
+                RecordAction("same"),
+                put("k", number),
+                cause=cause,
+            )
+        assert await record.actions("p") == [
+            name for n in range(5) for name in (f"step {n}", "same")
+        ]
         page = await record.store.plans.actions(ALICE, "p", 3, 2)
         assert [(row.action, row.revision) for row in page] == [(4, 2), (5, 3)]
         assert {row.cause for row in page} == {cause}
 
     @pytest.mark.behaviour("history.actions-outlive-the-horizon")
-    async def test_actions_outlive_the_horizon(self, make_record: Callable[..., Awaitable[Record]]) -> None:
+    async def test_actions_outlive_the_horizon(
+        self, make_record: Callable[..., Awaitable[Record]]
+    ) -> None:
         record = await make_record(history_bytes=20_000)
         for number in range(50):
             await record.do("p", put("k", "x" * 1000), RecordAction(f"step {number}"))
@@ -215,7 +247,9 @@ class HistorySuite:
         await record.do("p", put("k", 0), put("idle", "as ever"))
         await asyncio.gather(*(record.do("p", increment("k", blind=True)) for _ in range(2_099)))
         await record.sweep()
-        oldest = await _check_what_is_kept(record, lambda revision: revision - 1 if revision else MISSING)
+        oldest = await _check_what_is_kept(
+            record, lambda revision: revision - 1 if revision else MISSING
+        )
         assert 1 <= oldest <= 2_100 - 20
         assert await record.at("p", "idle", 2_100) == await record.get("p", "idle") == "as ever"
         assert await record.get("p", "k") == 2_099
@@ -266,12 +300,19 @@ class HistorySuite:
         assert await record.at("p", "k", revision) == "kept"
 
     @pytest.mark.behaviour("history.kept")
-    async def test_a_trimmed_history_goes_on(self, make_record: Callable[..., Awaitable[Record]]) -> None:
+    async def test_a_trimmed_history_goes_on(
+        self, make_record: Callable[..., Awaitable[Record]]
+    ) -> None:
         record = await make_record(history_bytes=10_000)
         await record.do("p", put("list", [0]), put("n", 0), put("object", {"z": 0}), put("gone", 1))
         await record.do("p", delete("gone"))
         for number in range(1, 30):
-            await record.do("p", append("list", number), increment("n"), merge("object", {f"k{number}": "x" * 500}))
+            await record.do(
+                "p",
+                append("list", number),
+                increment("n"),
+                merge("object", {f"k{number}": "x" * 500}),
+            )
         await record.sweep()
         with pytest.raises(HistoryGone):
             await record.changes("p", 0)
@@ -283,7 +324,9 @@ class HistorySuite:
         assert await record.at("p", "list", revision + 1) == [*range(30), "more"]
 
     @pytest.mark.behaviour("history.kept")
-    async def test_other_plans_keep_their_past(self, make_record: Callable[..., Awaitable[Record]]) -> None:
+    async def test_other_plans_keep_their_past(
+        self, make_record: Callable[..., Awaitable[Record]]
+    ) -> None:
         record = await make_record(history_bytes=10_000)
         await record.do("q", put("k", 1))
         await record.do("q", put("k", 2))

@@ -5,7 +5,20 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from record import ALICE, BOB, STRANGER, Record, append, delete, event, extend, increment, merge, part, put
+from record import (
+    ALICE,
+    BOB,
+    STRANGER,
+    Record,
+    append,
+    delete,
+    event,
+    extend,
+    increment,
+    merge,
+    part,
+    put,
+)
 
 from soorma_common.errors import Conflict, IdempotencyMismatch
 from soorma_common.json_text import decode
@@ -18,10 +31,14 @@ class IdempotencySuite:
     """The same key again gets the first answer."""
 
     @pytest.mark.behaviour("idempotency.first-answer")
-    async def test_the_same_request_gets_the_same_answer_and_changes_nothing(self, record: Record) -> None:
+    async def test_the_same_request_gets_the_same_answer_and_changes_nothing(
+        self, record: Record
+    ) -> None:
         async def send() -> object:
             operations = [increment("n"), append("l", 1), delete("none"), RecordAction("a")]
-            return await record.commit(part("p", *operations), events=[event("e", id="1")], key="key-1")
+            return await record.commit(
+                part("p", *operations), events=[event("e", id="1")], key="key-1"
+            )
 
         first = await send()
         await record.do("p", increment("n"), append("l", 2))
@@ -64,8 +81,15 @@ class IdempotencySuite:
     @pytest.mark.behaviour("idempotency.first-answer")
     async def test_large_results_come_back_whole(self, record: Record) -> None:
         async def send() -> list[object]:
-            operations = [append("l", 2), increment("n"), extend("l", [3]), merge("o", {"b": "y" * 5_000})]
-            done = await record.commit(part("q", increment("n")), part("p", *operations), key="key-1")
+            operations = [
+                append("l", 2),
+                increment("n"),
+                extend("l", [3]),
+                merge("o", {"b": "y" * 5_000}),
+            ]
+            done = await record.commit(
+                part("q", increment("n")), part("p", *operations), key="key-1"
+            )
             return [decode(bytes(result)) for result in done.plans[1].results]
 
         await record.do("p", put("l", ["x" * 5_000]), put("o", {"a": 1}))
@@ -77,7 +101,9 @@ class IdempotencySuite:
 
     @pytest.mark.behaviour("idempotency.first-answer")
     @pytest.mark.parametrize("afterwards", ["cleanup", "cleanup in the same commit", "expiry"])
-    async def test_large_results_come_back_whole_whatever_came_later(self, record: Record, afterwards: str) -> None:
+    async def test_large_results_come_back_whole_whatever_came_later(
+        self, record: Record, afterwards: str
+    ) -> None:
         async def send() -> list[object]:
             last = [Cleanup()] if afterwards == "cleanup in the same commit" else []
             done = await record.commit(part("p", append("l", "x" * 5_000), *last), key="key-1")
@@ -106,6 +132,8 @@ class IdempotencySuite:
 
     @pytest.mark.behaviour("idempotency.at-once")
     async def test_many_at_once_are_one(self, record: Record) -> None:
-        answers = await asyncio.gather(*(record.commit(part("p", increment("n")), key="key-1") for _ in range(50)))
+        answers = await asyncio.gather(
+            *(record.commit(part("p", increment("n")), key="key-1") for _ in range(50))
+        )
         assert all(answer == answers[0] for answer in answers)
         assert await record.get("p", "n") == 1

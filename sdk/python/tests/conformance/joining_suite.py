@@ -21,7 +21,9 @@ def _published(first: int, last: int) -> list[str]:
 class JoiningSuite:
     """Groups that join late."""
 
-    async def _publish(self, record: Record, first: int, last: int, kinds: tuple[str, ...] = ("a", "b", "c")) -> None:
+    async def _publish(
+        self, record: Record, first: int, last: int, kinds: tuple[str, ...] = ("a", "b", "c")
+    ) -> None:
         for start in range(first, last, 100):
             events = [
                 event(kinds[number % len(kinds)], f"p{number % LANES}", id=str(number))
@@ -39,7 +41,9 @@ class JoiningSuite:
         return done
 
     @pytest.mark.behaviour("store.bounded-joining", "groups.start-order", "lanes.in-order")
-    @pytest.mark.parametrize("types", [("a", "b", "c"), ("*",), ("b", "*"), ("a", "b", "c", "x", "y", "z")])
+    @pytest.mark.parametrize(
+        "types", [("a", "b", "c"), ("*",), ("b", "*"), ("a", "b", "c", "x", "y", "z")]
+    )
     async def test_all_that_waits_is_taken_in_the_order_of_the_lanes(
         self, record: Record, types: tuple[str, ...]
     ) -> None:

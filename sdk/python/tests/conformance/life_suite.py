@@ -15,7 +15,15 @@ from soorma_common.events import Timer
 from soorma_common.json_text import decode
 from soorma_common.memory import Commit
 from soorma_common.names import All, Scope
-from soorma_common.operations import Cancel, Cleanup, Compensate, Complete, Deadline, ExpirePlan, Fail
+from soorma_common.operations import (
+    Cancel,
+    Cleanup,
+    Compensate,
+    Complete,
+    Deadline,
+    ExpirePlan,
+    Fail,
+)
 from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.commits import ApplyCommit
@@ -43,7 +51,9 @@ async def do(record: Record, plan: str, *operations: Any, fence: str | None = No
 async def fire(record: Record) -> list[str]:
     """Fires what is due; the ids of the events that were published."""
     due = await record.store.timers.due(100)
-    return [timer.event_id for timer in due if await record.store.transact(FireTimer(timer)) is not None]
+    return [
+        timer.event_id for timer in due if await record.store.transact(FireTimer(timer)) is not None
+    ]
 
 
 async def types(record: Record) -> list[str]:
@@ -51,7 +61,9 @@ async def types(record: Record) -> list[str]:
 
 
 async def settle(record: Record, claimed: Claimed, *operations: Any) -> Any:
-    made = Commit([part(claimed.plan_id or "p", *operations)] if operations else [], fence=claimed.fence)
+    made = Commit(
+        [part(claimed.plan_id or "p", *operations)] if operations else [], fence=claimed.fence
+    )
     return await commit(record, made, Scope(claimed.tenant_id, claimed.user_id))
 
 
@@ -73,12 +85,17 @@ class LifeSuite:
         record.clock.advance(5)
         assert await fire(record) == ["l"]
         assert await fire(record) == []
-        assert (await types(record), await record.store.timers.next_due()) == (["soon", "late"], None)
+        assert (await types(record), await record.store.timers.next_due()) == (
+            ["soon", "late"],
+            None,
+        )
 
     @pytest.mark.behaviour("timers.survive")
     async def test_a_timer_at_a_time_survives_a_restart(self, record: Record) -> None:
         at = record.clock.wall() + 60
-        when = msgspec.to_builtins(__import__("datetime").datetime.fromtimestamp(at, __import__("datetime").UTC))
+        when = msgspec.to_builtins(
+            __import__("datetime").datetime.fromtimestamp(at, __import__("datetime").UTC)
+        )
         await commit(record, Commit(timers=[Timer(event("e", "p", id="1"), at=when)]))
         await record.reopen()
         record.clock.advance(59)
@@ -116,7 +133,11 @@ class LifeSuite:
             accepted = 0
             for size in range(700, 1_000):
                 big = event("e", "p", id=f"{what}-{size}", data="x" * size)
-                made = Commit(timers=[Timer(big, 1)]) if what == "timer" else Commit([part("p", Compensate(big))])
+                made = (
+                    Commit(timers=[Timer(big, 1)])
+                    if what == "timer"
+                    else Commit([part("p", Compensate(big))])
+                )
                 try:
                     await commit(record, made)
                 except LimitExceeded:
@@ -188,7 +209,11 @@ class LifeSuite:
     @pytest.mark.behaviour("plans.end-once")
     @pytest.mark.parametrize(
         ("ending", "status", "outcome"),
-        [(Complete(raw({"n": 1})), "completed", {"n": 1}), (Fail("no"), "failed", "no"), (Cancel(), "cancelled", "")],
+        [
+            (Complete(raw({"n": 1})), "completed", {"n": 1}),
+            (Fail("no"), "failed", "no"),
+            (Cancel(), "cancelled", ""),
+        ],
     )
     async def test_a_plan_ends_once_and_an_event_tells(
         self, record: Record, ending: Any, status: str, outcome: Any
@@ -204,7 +229,9 @@ class LifeSuite:
             with pytest.raises(PlanEnded):
                 await do(record, "p", again)
         assert await record.get("p", "k") == 1, "its state is still there"
-        assert [plan.plan_id for plan in await record.store.plans.list(ALICE, "", 9, status)] == ["p"]
+        assert [plan.plan_id for plan in await record.store.plans.list(ALICE, "", 9, status)] == [
+            "p"
+        ]
         assert await record.store.plans.list(ALICE, "", 9, "active") == []
 
     @pytest.mark.behaviour("plans.new-life")
@@ -227,10 +254,14 @@ class LifeSuite:
             await settle(record, running, put("k", 1))
         assert await record.state("p") == {}
         await record.store.transact(DiscardDelivery(ALICE, running.fence))
-        assert [one.plan_id for one in await record.claim(member)] == ["p"], "the next, for the platform to drop"
+        assert [one.plan_id for one in await record.claim(member)] == ["p"], (
+            "the next, for the platform to drop"
+        )
 
     @pytest.mark.behaviour("plans.cancel")
-    async def test_a_cancel_drops_what_was_published_before_it_and_nothing_else(self, record: Record) -> None:
+    async def test_a_cancel_drops_what_was_published_before_it_and_nothing_else(
+        self, record: Record
+    ) -> None:
         """Whatever the clock says, and whatever becomes of the plan afterwards."""
         member = await record.subscribe("g", Subscription("e", retry=AT_ONCE, ordered=False))
         before = await record.publish("e", "p")
@@ -275,7 +306,9 @@ class LifeSuite:
     # sagas
 
     @pytest.mark.behaviour("sagas.reverse-order")
-    async def test_a_failed_plan_is_undone_in_reverse_order_one_by_one(self, record: Record) -> None:
+    async def test_a_failed_plan_is_undone_in_reverse_order_one_by_one(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "undo")
         for name in "abc":
             await do(record, "p", put(name, 1), Compensate(event("undo", id=name)))
@@ -306,7 +339,9 @@ class LifeSuite:
         """Whichever handler has done the one before: that one takes events of a plan in any order."""
         any_order = await record.subscribe("any order", Subscription("undo b", ordered=False))
         in_order = await record.subscribe("in order", "undo a", "plan.failed")
-        await do(record, "p", Compensate(event("undo a", id="a")), Compensate(event("undo b", id="b")))
+        await do(
+            record, "p", Compensate(event("undo a", id="a")), Compensate(event("undo b", id="b"))
+        )
         await do(record, "p", Fail("no"))
         (undo,), (told,) = await record.claim(any_order), await record.claim(in_order)
         await settle(record, undo)
@@ -318,7 +353,10 @@ class LifeSuite:
     @pytest.mark.behaviour("sagas.all-groups")
     async def test_a_compensation_that_was_given_up_holds_up_the_rest(self, record: Record) -> None:
         once = RetryPolicy(max_attempts=1)
-        one, two = [await record.subscribe(name, Subscription("undo", retry=once)) for name in ("one", "two")]
+        one, two = [
+            await record.subscribe(name, Subscription("undo", retry=once))
+            for name in ("one", "two")
+        ]
         await do(record, "p", Compensate(event("undo", id="a")), Compensate(event("undo", id="b")))
         await do(record, "p", Fail("no"))
         (first,), (second,) = await record.claim(one), await record.claim(two)
@@ -404,7 +442,9 @@ class LifeSuite:
         await record.publish("e", "p")
         (claimed,) = await record.claim(member)
         await record.fail(claimed)
-        await do(record, "p", put("k", 1), Compensate(event("undo")), Deadline(later("late", 90 * DAY)))
+        await do(
+            record, "p", put("k", 1), Compensate(event("undo")), Deadline(later("late", 90 * DAY))
+        )
         await do(record, "p", Complete(raw("x")))
         kept = Retention(plans=100)
         await record.sweep(kept)
@@ -441,15 +481,21 @@ class LifeSuite:
         record.clock.advance(9)
         fired = await fire(record)
         await record.sweep(kept)
-        assert sorted(fired) == sorted(f"new-{what}-p{number}" for what in ("timer", "deadline") for number in range(5))
+        assert sorted(fired) == sorted(
+            f"new-{what}-p{number}" for what in ("timer", "deadline") for number in range(5)
+        )
         handled = await record.work_off(member)
         assert sorted(handled) == sorted([*fired, *(f"new-p{number}" for number in range(5))])
         assert [await record.get(f"p{number}", "k") for number in range(5)] == [2] * 5
 
     @pytest.mark.behaviour("plans.stalled")
-    async def test_a_failed_plan_whose_work_is_not_undone_is_reported(self, make_record: Any) -> None:
+    async def test_a_failed_plan_whose_work_is_not_undone_is_reported(
+        self, make_record: Any
+    ) -> None:
         record = await make_record(plan_idle_seconds=100)
-        member = await record.subscribe("g", Subscription("undo", retry=RetryPolicy(max_attempts=1)))
+        member = await record.subscribe(
+            "g", Subscription("undo", retry=RetryPolicy(max_attempts=1))
+        )
         await record.publish("begin", "given up")
         await do(record, "given up", Compensate(event("undo")))
         await do(record, "given up", Fail())
@@ -462,14 +508,18 @@ class LifeSuite:
         record.clock.advance(101)
         for _ in range(2):
             await record.sweep()
-        told = [decode(entry.envelope) for entry in await record.log() if entry.type == "plan.stalled"]
+        told = [
+            decode(entry.envelope) for entry in await record.log() if entry.type == "plan.stalled"
+        ]
         assert sorted(one["data"]["plan_id"] for one in told) == ["given up", "untaken"]
         assert len(await record.store.plans.list(ALICE, "", 9, stalled=True)) == 2
         (letter,) = await record.dead_letters(All.TENANTS, None, 0, 9)
         await record.replay(All.TENANTS, letter.id)
         (again,) = await record.claim(member)
         await settle(record, again)
-        assert [row.plan_id for row in await record.store.plans.list(ALICE, "", 9, stalled=True)] == ["untaken"]
+        assert [
+            row.plan_id for row in await record.store.plans.list(ALICE, "", 9, stalled=True)
+        ] == ["untaken"]
 
     @pytest.mark.behaviour("plans.listed")
     async def test_a_plan_with_nothing_but_what_undoes_it_is_there(self, record: Record) -> None:
@@ -499,7 +549,9 @@ class LifeSuite:
         record.clock.advance(2)
         for _ in range(3):
             await record.sweep()
-        told = [decode(entry.envelope) for entry in await record.log() if entry.type == "plan.stalled"]
+        told = [
+            decode(entry.envelope) for entry in await record.log() if entry.type == "plan.stalled"
+        ]
         assert [one["data"]["plan_id"] for one in told] == ["stuck"]
         await do(record, "stuck", put("k", 2))
         record.clock.advance(101)

@@ -34,7 +34,12 @@ class LimitsSuite:
     @pytest.mark.behaviour("limits.named")
     @pytest.mark.parametrize(("limit", "maximum", "fits", "too_much"), CROSSINGS)
     async def test_a_limit_is_named_and_nothing_is_changed(
-        self, make_record: MakeRecord, limit: str, maximum: int, fits: list[Any], too_much: list[Any]
+        self,
+        make_record: MakeRecord,
+        limit: str,
+        maximum: int,
+        fits: list[Any],
+        too_much: list[Any],
     ) -> None:
         record = await make_record(**{limit: maximum})
         await record.do("p", *fits)
@@ -44,7 +49,11 @@ class LimitsSuite:
         assert error.value.details["limit"] == limit
         assert error.value.details["maximum"] == maximum
         assert error.value.details["actual"] > maximum
-        assert (await record.state("p"), await record.actions("p"), await record.changes("p", 0)) == before
+        assert (
+            await record.state("p"),
+            await record.actions("p"),
+            await record.changes("p", 0),
+        ) == before
         assert await record.revision("q") == 0
 
     @pytest.mark.behaviour("limits.room")
@@ -72,7 +81,9 @@ class LimitsSuite:
         record = await make_record(event_bytes=1_000)
         await record.publish("a", data="x" * 600)
         with pytest.raises(LimitExceeded) as error:
-            await record.commit(part("p", put("k", 1)), events=[event("b"), event("a", data="ä" * 500)])
+            await record.commit(
+                part("p", put("k", 1)), events=[event("b"), event("a", data="ä" * 500)]
+            )
         assert error.value.details["limit"] == "event_bytes"
         assert len(await record.log()) == 1
         assert await record.revision("p") == 0
@@ -89,6 +100,14 @@ class LimitsSuite:
         with pytest.raises(LimitExceeded):
             await record.commit(events=[event("e") for _ in range(1_001)])
         limits = record.limits
-        assert (limits.plan_bytes, limits.plan_keys, limits.plan_actions) == (16 * mib, 10_000, 1_000_000)
-        assert (limits.event_bytes, limits.history_revisions, limits.history_bytes) == (mib // 2, 10_000, 64 * mib)
+        assert (limits.plan_bytes, limits.plan_keys, limits.plan_actions) == (
+            16 * mib,
+            10_000,
+            1_000_000,
+        )
+        assert (limits.event_bytes, limits.history_revisions, limits.history_bytes) == (
+            mib // 2,
+            10_000,
+            64 * mib,
+        )
         assert (await record.store.plans.get(ALICE, "p", set())).row.revision == 1

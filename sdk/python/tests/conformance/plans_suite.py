@@ -26,7 +26,8 @@ from soorma_common.errors import Conflict, InvalidName, InvalidRequest, InvalidV
 from soorma_common.operations import Cleanup, ExpirePlan, RecordAction
 
 VALUES = [
-    None, False, True, 0, -1, 2**63, 2**64 + 1, -(10**40), 0.1, 1e300, "", "text", '\u2028 ünïcode 🎉 \\ " \n',
+    None, False, True, 0, -1, 2**63, 2**64 + 1, -(10**40), 0.1, 1e300, "", "text", ('\u2028 ünïcode '
+                                                                                   '🎉 \\ " \n'),
     [], {}, [1, [2, [None]]], {"z": 1, "a": {"y": [], "b": None}, "ä": "ö"},
 ]  # fmt: skip
 
@@ -126,9 +127,13 @@ class PlansSuite:
         assert set(state.entries) == {"null"}
 
     @pytest.mark.behaviour("memory.revision")
-    async def test_a_commit_raises_the_revision_by_one_however_much_it_does(self, record: Record) -> None:
+    async def test_a_commit_raises_the_revision_by_one_however_much_it_does(
+        self, record: Record
+    ) -> None:
         for expected in (1, 2, 3):
-            done = await record.commit(part("p", put("a", 1), put("b", 2), increment("n"), RecordAction("x")))
+            done = await record.commit(
+                part("p", put("a", 1), put("b", 2), increment("n"), RecordAction("x"))
+            )
             assert done.plans[0].revision == expected
         assert await record.revision("p") == 3
 
@@ -164,7 +169,9 @@ class PlansSuite:
 
     @pytest.mark.behaviour("operations.one-commit")
     async def test_operations_of_a_commit_see_those_before_them(self, record: Record) -> None:
-        results = await record.do("p", put("k", [1]), append("k", 2), delete("k"), append("k", 3), increment("n"))
+        results = await record.do(
+            "p", put("k", [1]), append("k", 2), delete("k"), append("k", 3), increment("n")
+        )
         assert results == [None, [1, 2], True, [3], 1]
 
     # compare-and-set
@@ -211,7 +218,9 @@ class PlansSuite:
         assert await record.get("p", "c") == 1
 
     @pytest.mark.behaviour("conditions.expected-in-a-commit")
-    async def test_a_read_is_checked_against_what_was_before_the_commit(self, record: Record) -> None:
+    async def test_a_read_is_checked_against_what_was_before_the_commit(
+        self, record: Record
+    ) -> None:
         await record.do("p", put("a", 1))
         await record.commit(part("p", put("a", 2), increment("n"), reads={"a": 1, "n": 0}))
         assert await record.state("p") == {"a": 2, "n": 1}
@@ -227,8 +236,14 @@ class PlansSuite:
     @pytest.mark.behaviour("operations.one-commit")
     async def test_several_plans_in_one_commit(self, record: Record) -> None:
         await record.do("q", put("k", 0))
-        done = await record.commit(part("p", put("k", 1)), part("q", put("k", 2)), part("r", reads={"k": 0}))
-        assert [(plan.plan_id, plan.revision) for plan in done.plans] == [("p", 1), ("q", 2), ("r", 0)]
+        done = await record.commit(
+            part("p", put("k", 1)), part("q", put("k", 2)), part("r", reads={"k": 0})
+        )
+        assert [(plan.plan_id, plan.revision) for plan in done.plans] == [
+            ("p", 1),
+            ("q", 2),
+            ("r", 0),
+        ]
         assert [await record.get(plan, "k") for plan in ("p", "q", "r")] == [1, 2, MISSING]
 
     @pytest.mark.behaviour("operations.one-commit")
@@ -244,7 +259,9 @@ class PlansSuite:
     async def test_one_plan_refused_refuses_all(self, record: Record, refused: Any) -> None:
         await record.do("q", put("text", "x"))
         with pytest.raises((Conflict, WrongType)):
-            await record.commit(part("p", put("k", 1), RecordAction("a")), refused, events=[event("e", "p")])
+            await record.commit(
+                part("p", put("k", 1), RecordAction("a")), refused, events=[event("e", "p")]
+            )
         assert await record.revision("p") == 0
         assert await record.actions("p") == []
         assert await record.state("q") == {"text": "x"}
@@ -258,14 +275,20 @@ class PlansSuite:
     @pytest.mark.behaviour("topics.names")
     @pytest.mark.parametrize("name", BAD_NAMES)
     async def test_what_is_no_name_is_refused(self, record: Record, name: str) -> None:
-        for parts in (part(name, put("k", 1)), part("p", put(name, 1)), part("p", increment("k"), reads={name: 0})):
+        for parts in (
+            part(name, put("k", 1)),
+            part("p", put(name, 1)),
+            part("p", increment("k"), reads={name: 0}),
+        ):
             with pytest.raises(InvalidName):
                 await record.commit(parts, body=b"any")
         with pytest.raises(InvalidName):
             await record.do("p", RecordAction(name), body=b"any")
 
     @pytest.mark.behaviour("topics.names")
-    @pytest.mark.parametrize("name", ["a/b", "%2e", "...", " ", "ключ", "🎉" * 255, "a'b\"c", "\u0001", "null"])
+    @pytest.mark.parametrize(
+        "name", ["a/b", "%2e", "...", " ", "ключ", "🎉" * 255, "a'b\"c", "\u0001", "null"]
+    )
     async def test_any_other_text_is_a_name(self, record: Record, name: str) -> None:
         await record.commit(part(name, put(name, name), RecordAction(name)))
         assert await record.state(name) == {name: name}
@@ -280,7 +303,10 @@ class PlansSuite:
         await record.do("p", *(put(key, key) for key in keys))
 
         async def listed(prefix: str, after: str = "", limit: int = ALL) -> list[str]:
-            return [row.key for row in (await record.store.plans.entries(ALICE, "p", prefix, after, limit))[1]]
+            return [
+                row.key
+                for row in (await record.store.plans.entries(ALICE, "p", prefix, after, limit))[1]
+            ]
 
         assert await listed("") == keys
         assert await listed("b") == keys[1:7]
@@ -296,7 +322,9 @@ class PlansSuite:
         rows = await record.store.plans.list(ALICE, "", 2)
         assert [row.plan_id for row in rows] == ["a", "b"]
         assert [row.plan_id for row in await record.store.plans.list(ALICE, "b", 2)] == ["c"]
-        assert [(row.keys, row.actions, row.size, row.revision) for row in rows] == [(1, 1, 8, 1)] * 2
+        assert [(row.keys, row.actions, row.size, row.revision) for row in rows] == [
+            (1, 1, 8, 1)
+        ] * 2
 
     @pytest.mark.behaviour("memory.plans-listed")
     async def test_size_and_keys_follow_what_is_there(self, record: Record) -> None:

@@ -28,7 +28,13 @@ from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.engine.rows.plans import HistoryRow, PlanRow
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.directory import Directory
-from soorma_platform.services.groups import Membership, dead_letter_info, group_info, subscribe, unsubscribe
+from soorma_platform.services.groups import (
+    Membership,
+    dead_letter_info,
+    group_info,
+    subscribe,
+    unsubscribe,
+)
 from soorma_platform.stores.ports import Store
 from soorma_platform.stores.ports.deliveries import Claimed, Prefetch
 from soorma_platform.stores.ports.groups import Replica
@@ -49,7 +55,10 @@ LONGEST_UPKEEP = 2_000
 
 
 class Clock:
-    """A machine's clocks, as the test says: `now` is the wall clock's time. See `soorma_platform.clock.Readings`."""
+    """A machine's clocks, as the test says: `now` is the wall clock's time.
+
+    See `soorma_platform.clock.Readings`.
+    """
 
     def __init__(self) -> None:
         self.now = START
@@ -119,15 +128,26 @@ def delete(key: str, **more: Any) -> Delete:
     return Delete(key=key, **more)
 
 
-def part(plan: str, *operations: Any, reads: dict[str, int] | None = None, expected: int | None = None) -> PlanCommit:
+def part(
+    plan: str, *operations: Any, reads: dict[str, int] | None = None, expected: int | None = None
+) -> PlanCommit:
     """The part of a commit that touches one plan."""
     return PlanCommit(plan, list(operations), reads or {}, expected)
 
 
-def event(kind: str, plan: str | None = None, *, id: str | None = None, data: Any = None, **fields: Any) -> Envelope:  # noqa: A002
+def event(
+    kind: str,
+    plan: str | None = None,
+    *,
+    id: str | None = None,  # noqa: A002 - as the envelope has it
+    data: Any = None,
+    **fields: Any,
+) -> Envelope:
     """An event on business-facts, if nothing else is said."""
     known = {"topic": "business-facts", **fields}
-    return Envelope(type=kind, id=id, plan_id=plan, data=msgspec.UNSET if data is None else raw(data), **known)
+    return Envelope(
+        type=kind, id=id, plan_id=plan, data=msgspec.UNSET if data is None else raw(data), **known
+    )
 
 
 def seen(claimed: Claimed) -> Event:
@@ -212,14 +232,19 @@ class Record:
         text = await self.value_at(scope, plan, key, revision, ALL)
         return MISSING if text is None else decode(text)
 
-    async def changes(self, plan: str, after: int, key: str | None = None, scope: Scope = ALICE) -> list[Any]:
+    async def changes(
+        self, plan: str, after: int, key: str | None = None, scope: Scope = ALICE
+    ) -> list[Any]:
         """(revision, op, key) of the plan's history."""
         _, rows = await self.history(scope, plan, key, after, None, ALL)
         return [(row.revision, row.op, row.key) for row in rows]
 
     async def actions(self, plan: str, scope: Scope = ALICE) -> list[str]:
         """The names of the plan's actions."""
-        return [decode(row.argument or "null") for row in await self.store.plans.actions(scope, plan, 0, ALL)]
+        return [
+            decode(row.argument or "null")
+            for row in await self.store.plans.actions(scope, plan, 0, ALL)
+        ]
 
     async def sweep(self, retention: Retention | None = None) -> int:
         """Upkeep until there is nothing left to do; how many steps that took."""
@@ -237,12 +262,20 @@ class Record:
         return await self._upkeep[kept].step()
 
     async def history(
-        self, scope: Scope, plan: str, key: str | None, after: int | None, until: int | None, limit: int
+        self,
+        scope: Scope,
+        plan: str,
+        key: str | None,
+        after: int | None,
+        until: int | None,
+        limit: int,
     ) -> tuple[PlanRow, list[HistoryRow]]:
         """Rows of a plan's history, as a reader may see them."""
         return await history_of(self.store.plans, scope, plan, key, after, limit, until)
 
-    async def value_at(self, scope: Scope, plan: str, key: str, revision: int, seq: int) -> str | None:
+    async def value_at(
+        self, scope: Scope, plan: str, key: str, revision: int, seq: int
+    ) -> str | None:
         """A key's text as it was, as a reader may see it."""
         return await value_at(self.store.plans, scope, plan, key, revision, seq)
 
@@ -258,12 +291,16 @@ class Record:
         """A page of the log, as a reader may see it."""
         return await log_from(self.store.log, after, limit)
 
-    async def publish(self, kind: str, plan: str | None = None, *, scope: Scope = ALICE, **fields: Any) -> str:
+    async def publish(
+        self, kind: str, plan: str | None = None, *, scope: Scope = ALICE, **fields: Any
+    ) -> str:
         """Publishes an event; returns its id."""
         done = await self.commit(events=[event(kind, plan, **fields)], scope=scope)
         return done.events[0]
 
-    async def subscribe(self, group: str, *wanted: str | Subscription, tenant: Owner = All.TENANTS) -> Membership:
+    async def subscribe(
+        self, group: str, *wanted: str | Subscription, tenant: Owner = All.TENANTS
+    ) -> Membership:
         """Subscribes a group to types or to whole subscriptions."""
         made = [one if isinstance(one, Subscription) else Subscription(one) for one in wanted]
         return await subscribe(self.store, tenant, group, made)
@@ -283,7 +320,9 @@ class Record:
         if not await self.store.groups.join(group_id, made, list(running)):
             raise Fenced("a later connection is there")
 
-    async def unsubscribe(self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool) -> int | None:
+    async def unsubscribe(
+        self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
+    ) -> int | None:
         """Ends a subscription; how many events had waited for it."""
         return await unsubscribe(self.store.groups, owner, group, event_type, topic, drop=drop)
 
@@ -291,7 +330,9 @@ class Record:
         """The groups that serve a tenant, or any."""
         return [group_info(one) for one in await self.store.groups.list(owner)]
 
-    async def dead_letters(self, owner: Owner, group: str | None, after: int, limit: int) -> list[DeadLetterInfo]:
+    async def dead_letters(
+        self, owner: Owner, group: str | None, after: int, limit: int
+    ) -> list[DeadLetterInfo]:
         """Dead letters by id, from behind `after`."""
         found = await self.store.groups.dead_letters(owner, group, after, limit)
         return [dead_letter_info(one) for one in found]
@@ -313,14 +354,24 @@ class Record:
                 return claimed
             claimed += more
 
-    def prefetch(self, member: Membership, room: int = ALL, lease: float = LEASE, replica: str = "r1") -> Prefetch:
+    def prefetch(
+        self, member: Membership, room: int = ALL, lease: float = LEASE, replica: str = "r1"
+    ) -> Prefetch:
         """A prefetch of deliveries of all subscriptions that the group has."""
         prefetch = Prefetch(replica, lease)
-        prefetch.group_id, prefetch.freed, prefetch.subscription_ids = member.group_id, room, list(member.all)
+        prefetch.group_id, prefetch.freed, prefetch.subscription_ids = (
+            member.group_id,
+            room,
+            list(member.all),
+        )
         return prefetch
 
     async def settle(
-        self, claimed: Claimed, *parts: PlanCommit, events: Iterable[Envelope] = (), key: str | None = None
+        self,
+        claimed: Claimed,
+        *parts: PlanCommit,
+        events: Iterable[Envelope] = (),
+        key: str | None = None,
     ) -> Committed:
         """The handler returned: its commit, with events of the plan in hand."""
         scope = Scope(claimed.tenant_id, claimed.user_id)
@@ -328,12 +379,20 @@ class Record:
         return await self.commit(*parts, scope=scope, events=made, fence=claimed.fence, key=key)
 
     async def fail(
-        self, claimed: Claimed, reason: str = "no luck", *, draw: float = 0.0, notice: str = "", **more: Any
+        self,
+        claimed: Claimed,
+        reason: str = "no luck",
+        *,
+        draw: float = 0.0,
+        notice: str = "",
+        **more: Any,
     ) -> FailureOutcome:
         """The handler failed; `notice` is the id of the event that tells of a dead letter."""
         scope, letter = Scope(claimed.tenant_id, claimed.user_id), notice or f"dead-{claimed.fence}"
         told = {"draw": draw, "dead_letter_id": letter, "limits": self.limits, **more}
-        return await self.store.transact(FailDelivery(scope, claimed.plan_id, claimed.fence, reason, **told))
+        return await self.store.transact(
+            FailDelivery(scope, claimed.plan_id, claimed.fence, reason, **told)
+        )
 
     async def work_off(self, member: Membership, *, rounds: int = 2000) -> list[str]:
         """Claims one delivery after the other and settles it; the ids of the events in the order handled."""

@@ -22,12 +22,17 @@ from soorma_platform.engine import registry as rules
 TTL = 30.0
 
 
-async def _announce(record: Record, name: str, instance: str = "i1", tenant: str = "acme", **more: Any) -> AgentInfo:
+async def _announce(
+    record: Record, name: str, instance: str = "i1", tenant: str = "acme", **more: Any
+) -> AgentInfo:
     return await record.directory.announce(tenant, name, instance, Announcement(**more))
 
 
 async def _names(record: Record, tenant: str = "acme", **wanted: str) -> list[str]:
-    return [agent.name for agent in (await record.directory.agents(tenant, AgentFilter(**wanted), 0, 100)).agents]
+    return [
+        agent.name
+        for agent in (await record.directory.agents(tenant, AgentFilter(**wanted), 0, 100)).agents
+    ]
 
 
 async def _instances(record: Record, name: str, tenant: str = "acme") -> list[str]:
@@ -35,18 +40,27 @@ async def _instances(record: Record, name: str, tenant: str = "acme") -> list[st
     return [] if found is None else [one.instance for one in found.instances]
 
 
-async def _define(record: Record, event_type: str, version: int = 1, *, tenant: str = "acme", **more: Any) -> EventInfo:
-    return await record.directory.define(tenant, EventDefinition(event_type, version=version, **more))
+async def _define(
+    record: Record, event_type: str, version: int = 1, *, tenant: str = "acme", **more: Any
+) -> EventInfo:
+    return await record.directory.define(
+        tenant, EventDefinition(event_type, version=version, **more)
+    )
 
 
-async def _version(record: Record, event_type: str, version: int | None = None, tenant: str = "acme") -> Any:
+async def _version(
+    record: Record, event_type: str, version: int | None = None, tenant: str = "acme"
+) -> Any:
     found = await record.directory.definition(tenant, event_type, version)
     return None if found is None else (found.version, found.schema, found.tenant_id)
 
 
 async def _types(record: Record, tenant: str = "acme", **wanted: Any) -> list[tuple[str, int]]:
     query = {"event_type": None, "topic": None, "after": "", "limit": 100, **wanted}
-    return [(found.type, found.version) for found in (await record.directory.definitions(tenant, **query)).events]
+    return [
+        (found.type, found.version)
+        for found in (await record.directory.definitions(tenant, **query)).events
+    ]
 
 
 class RegistrySuite:
@@ -69,7 +83,10 @@ class RegistrySuite:
         assert found is not None
         assert (found.name, found.tenant_id, found.description) == ("adder", "acme", "It adds.")
         assert found.capabilities == [Capability("count"), capability]
-        assert (found.events_consumed, found.events_produced) == (["add.requested"], ["add.done", "add.failed"])
+        assert (found.events_consumed, found.events_produced) == (
+            ["add.requested"],
+            ["add.done", "add.failed"],
+        )
         assert [one.instance for one in found.instances] == ["i1"]
 
     @pytest.mark.behaviour("registry.latest")
@@ -83,7 +100,9 @@ class RegistrySuite:
         assert await _names(record, capability="three", produces="y") == ["a"]
 
     @pytest.mark.behaviour("registry.latest")
-    async def test_an_instance_that_announces_itself_again_is_still_one(self, record: Record) -> None:
+    async def test_an_instance_that_announces_itself_again_is_still_one(
+        self, record: Record
+    ) -> None:
         first = await _announce(record, "a", capabilities=["c"])
         record.clock.advance(10)
         again = await _announce(record, "a", capabilities=["c"])
@@ -92,7 +111,9 @@ class RegistrySuite:
 
     @pytest.mark.behaviour("registry.found")
     async def test_all_that_is_asked_for_must_hold(self, record: Record) -> None:
-        await _announce(record, "a", capabilities=["c"], events_consumed=["x"], events_produced=["y"])
+        await _announce(
+            record, "a", capabilities=["c"], events_consumed=["x"], events_produced=["y"]
+        )
         await _announce(record, "b", capabilities=["c"], events_consumed=["x"])
         await _announce(record, "c", capabilities=["c", "d"], events_produced=["y"])
         assert await _names(record) == ["a", "b", "c"]
@@ -195,7 +216,11 @@ class RegistrySuite:
     @pytest.mark.behaviour("registry.expires")
     async def test_who_renews_its_leases_is_alive(self, record: Record) -> None:
         """An agent whose event loop is blocked renews from a thread, and sends no heartbeats."""
-        for name, instance, tenant in (("a", "i1", "acme"), ("a", "i2", "acme"), ("a", "i1", "umbrella")):
+        for name, instance, tenant in (
+            ("a", "i1", "acme"),
+            ("a", "i2", "acme"),
+            ("a", "i1", "umbrella"),
+        ):
             await _announce(record, name, instance, tenant=tenant, ttl=10)
         member = await record.subscribe("a", "x", tenant="acme")
         await record.join(member.group_id, "replica", "i1", 1)
@@ -239,7 +264,10 @@ class RegistrySuite:
         await _announce(record, "a", "other", tenant="umbrella", description="of umbrella")
         found = await record.directory.agent("acme", "a")
         assert found is not None
-        assert (found.description, [one.instance for one in found.instances]) == ("of acme", ["own"])
+        assert (found.description, [one.instance for one in found.instances]) == (
+            "of acme",
+            ["own"],
+        )
         assert await _names(record, name="a") == ["a", "a"], "its own, and the one that serves all"
         record.clock.advance(TTL - 1)
         await record.directory.heartbeat(All.TENANTS, "a", "all")
@@ -259,7 +287,11 @@ class RegistrySuite:
         await _announce(record, "b", "i1", ttl=10)
         with pytest.raises(LimitExceeded) as past:
             await _announce(record, "a", "i3", description="changed")
-        assert (past.value.limit, past.value.maximum, past.value.actual) == ("agent_instances", 2, 3)
+        assert (past.value.limit, past.value.maximum, past.value.actual) == (
+            "agent_instances",
+            2,
+            3,
+        )
         with pytest.raises(LimitExceeded) as past:
             await _announce(record, "c")
         assert past.value.limit == "tenant_agents"
@@ -283,7 +315,13 @@ class RegistrySuite:
     async def test_a_definition_is_as_it_was_given(self, record: Record) -> None:
         schema = {"type": "object", "properties": {"b": {}, "a": {"const": 2**70, "title": "ключ"}}}
         made = await _define(
-            record, "order.made", 3, topic="billing-events", description="An order.", schema=schema, check="warn"
+            record,
+            "order.made",
+            3,
+            topic="billing-events",
+            description="An order.",
+            schema=schema,
+            check="warn",
         )
         found = await record.directory.definition("acme", "order.made", None)
         assert found == made
@@ -308,7 +346,9 @@ class RegistrySuite:
     async def test_a_version_is_never_changed(self, record: Record) -> None:
         first = await _define(record, "x", schema={"type": "object"})
         record.clock.advance(10)
-        assert await _define(record, "x", schema={"type": "object"}) == first, "the same again changes nothing"
+        assert await _define(record, "x", schema={"type": "object"}) == first, (
+            "the same again changes nothing"
+        )
         for other in (
             {"schema": {"type": "array"}},
             {"schema": {"type": "object"}, "topic": "plan-events"},

@@ -46,7 +46,9 @@ async def line(record: Record) -> list[str]:
 
 async def taken(record: Record) -> dict[str, str]:
     """Who holds which place."""
-    return {key: holder for key, holder in (await holders(record)).items() if "/waiting/" not in key}
+    return {
+        key: holder for key, holder in (await holders(record)).items() if "/waiting/" not in key
+    }
 
 
 class SemaphoresSuite:
@@ -63,7 +65,9 @@ class SemaphoresSuite:
             before = await record.revision("p")
             assert await do(record, release(gone)) is True
             assert heir in (await taken(record)).values()
-            assert await record.revision("p") == before + 1, "given up and handed over in one commit"
+            assert await record.revision("p") == before + 1, (
+                "given up and handed over in one commit"
+            )
         assert await line(record) == []
         assert await do(record, release("e")) is True
         assert await do(record, release("e")) is False
@@ -97,18 +101,27 @@ class SemaphoresSuite:
     @pytest.mark.behaviour("claims.dead-holder")
     async def test_what_nobody_renews_is_free(self, record: Record) -> None:
         await do(record, acquire("dead"), acquire("alive"))
-        tickets = {holder: (await do(record, acquire(holder)))["ticket"] for holder in ("dead too", "next", "last")}
+        tickets = {
+            holder: (await do(record, acquire(holder)))["ticket"]
+            for holder in ("dead too", "next", "last")
+        }
         for _ in range(2):
             record.clock.advance(LEASE * 0.4)
-            await do(record, renew("alive"), *(renew(one, tickets[one]) for one in ("next", "last")))
+            await do(
+                record, renew("alive"), *(renew(one, tickets[one]) for one in ("next", "last"))
+            )
             assert await taken(record) == {"k": "dead", "k/2": "alive"}
         record.clock.advance(LEASE * 0.2)
-        found = await do(record, renew("alive"), renew("last", tickets["last"]), renew("next", tickets["next"]))
+        found = await do(
+            record, renew("alive"), renew("last", tickets["last"]), renew("next", tickets["next"])
+        )
         assert found["place"] == "k"
         assert await holders(record) == {"k": "next", "k/2": "alive", tickets["last"]: "last"}
 
     @pytest.mark.behaviour("claims.dead-holder")
-    async def test_who_gets_a_place_and_is_dead_by_then_loses_it_as_soon(self, record: Record) -> None:
+    async def test_who_gets_a_place_and_is_dead_by_then_loses_it_as_soon(
+        self, record: Record
+    ) -> None:
         await do(record, acquire("a", places=1))
         await do(record, acquire("dead", places=1))
         last = await do(record, acquire("last", places=1))
@@ -120,7 +133,9 @@ class SemaphoresSuite:
         assert (await do(record, renew("last", last["ticket"], places=1)))["place"] == "k"
 
     @pytest.mark.behaviour("claims.one-holder", "claims.prolonged-unseen")
-    async def test_a_place_is_held_for_its_time_however_often_it_is_prolonged(self, record: Record) -> None:
+    async def test_a_place_is_held_for_its_time_however_often_it_is_prolonged(
+        self, record: Record
+    ) -> None:
         first = await do(record, acquire("a", ttl=25.0))
         for _ in range(3):
             record.clock.advance(8)
@@ -180,7 +195,10 @@ class SemaphoresSuite:
         ticket = (await do(record, acquire("b", places=1)))["ticket"]
         await do(record, Cleanup())
         assert await do(record, renew("b", ticket, places=1)) is None
-        assert await do(record, acquire("b", places=1)) == {"place": "k", "revision": await record.revision("p")}
+        assert await do(record, acquire("b", places=1)) == {
+            "place": "k",
+            "revision": await record.revision("p"),
+        }
 
     @pytest.mark.behaviour("claims.one-holder")
     async def test_another_value_at_a_place_is_left_alone(self, record: Record) -> None:
@@ -194,20 +212,38 @@ class SemaphoresSuite:
 
     @pytest.mark.behaviour("claims.first-come")
     @pytest.mark.parametrize(
-        "odd", [1, "a b", {"holder": "b"}, {"holder": "b", "ttl": 1e308, "lease": -1}, {"holder": 1}, None], ids=str
+        "odd",
+        [
+            1,
+            "a b",
+            {"holder": "b"},
+            {"holder": "b", "ttl": 1e308, "lease": -1},
+            {"holder": 1},
+            None,
+        ],
+        ids=str,
     )
-    async def test_what_others_have_put_into_a_line_waits_for_nothing(self, record: Record, odd: Any) -> None:
+    async def test_what_others_have_put_into_a_line_waits_for_nothing(
+        self, record: Record, odd: Any
+    ) -> None:
         await record.do("p", put("k/waiting/!", odd), put("k/waiting/~", odd))
         await do(record, acquire("a", places=1))
         await do(record, acquire("b", places=1))
         await do(record, release("a"))
         assert await taken_by(record, "k") == "b"
-        assert await do(record, renew("b", "k/waiting/!", places=1)) == {"place": "k", "revision": 4}
+        assert await do(record, renew("b", "k/waiting/!", places=1)) == {
+            "place": "k",
+            "revision": 4,
+        }
         assert await record.get("p", "k/waiting/!") == odd
 
     @pytest.mark.behaviour("claims.one-holder")
-    @pytest.mark.parametrize("until", [{}, {"until": "late"}, {"until": -1}, {"until": 1e30}], ids=str)
-    async def test_what_others_have_put_at_a_place_is_no_fault(self, record: Record, until: dict[str, Any]) -> None:
+    @pytest.mark.parametrize(
+        "until", [{}, {"until": "late"}, {"until": -1}, {"until": 1e30}], ids=str
+    )
+    async def test_what_others_have_put_at_a_place_is_no_fault(
+        self, record: Record, until: dict[str, Any]
+    ) -> None:
         await record.do("p", put("k", {"holder": "a", **until}, ttl=5))
         await do(record, renew("a", places=1))
         await do(record, release("a"))
@@ -240,7 +276,9 @@ class SemaphoresSuite:
     async def test_a_commit_looks_at_so_many_places_only(self, record: Record) -> None:
         await record.do("p", *(acquire(f"h{number}", places=1000) for number in range(5)))
         with pytest.raises(InvalidRequest, match="5000 places"):
-            await record.do("p", *(renew(f"h{number}", places=1000) for number in range(5)), release("h1"))
+            await record.do(
+                "p", *(renew(f"h{number}", places=1000) for number in range(5)), release("h1")
+            )
         assert len(await taken(record)) == 5
 
 

@@ -35,11 +35,15 @@ class StandingSuite:
     @pytest.mark.behaviour("metrics.waiting")
     async def test_a_group_that_has_done_everything(self, record: Record) -> None:
         member = await record.subscribe("g", "e")
-        assert await standing(record) == GroupStanding(member.group_id, "g", 0, 0, 0, 0, 0, 0, 0, None)
+        assert await standing(record) == GroupStanding(
+            member.group_id, "g", 0, 0, 0, 0, 0, 0, 0, None
+        )
 
     @pytest.mark.behaviour("metrics.waiting")
     async def test_each_lane_is_in_one_state(self, record: Record) -> None:
-        member = await record.subscribe("g", "e", Subscription("once", retry=ONCE), Subscription("park", retry=PARKING))
+        member = await record.subscribe(
+            "g", "e", Subscription("once", retry=ONCE), Subscription("park", retry=PARKING)
+        )
         for plan in ("failed", "held", "free", "alone"):
             await record.publish("e", plan)
         await record.publish("e", "held")
@@ -52,7 +56,9 @@ class StandingSuite:
         await record.publish("park", "parked")
         await record.publish("park", "parked")
         for kind in ("once", "park"):
-            (wanted,) = [id_ for id_, subscription in member.own.items() if subscription.type == kind]
+            (wanted,) = [
+                id_ for id_, subscription in member.own.items() if subscription.type == kind
+            ]
             prefetch = record.prefetch(member, 1)
             prefetch.subscription_ids = [wanted]
             await record.store.deliveries.claim(prefetch)
@@ -63,7 +69,9 @@ class StandingSuite:
         assert (found.events, found.dead_letters) == (4 + 1 + 2, 2)
 
     @pytest.mark.behaviour("metrics.waiting")
-    async def test_a_lane_is_ready_when_its_backoff_or_its_lease_is_over(self, record: Record) -> None:
+    async def test_a_lane_is_ready_when_its_backoff_or_its_lease_is_over(
+        self, record: Record
+    ) -> None:
         member = await record.subscribe("g", "e")
         await record.publish("e", "failed")
         (one,) = await record.claim(member)

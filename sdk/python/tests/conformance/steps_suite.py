@@ -21,7 +21,9 @@ AT_ONCE = RetryPolicy(first_delay=0, jitter=0)
 
 
 async def keep(record: Record, claimed: Claimed, name: str, occurrence: int, text: str) -> None:
-    await record.store.transact(RecordStep(ALICE, claimed.fence, name, occurrence, text, limits=record.limits))
+    await record.store.transact(
+        RecordStep(ALICE, claimed.fence, name, occurrence, text, limits=record.limits)
+    )
 
 
 def told(claimed: Claimed) -> dict[tuple[str, int], str]:

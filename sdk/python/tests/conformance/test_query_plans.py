@@ -12,7 +12,10 @@ import pytest
 
 from soorma_platform.stores.sqlite.database import SQL, migrations
 
-APART = "it runs in a thread and on a connection of its own (stores/sqlite/overview.py): neither loop nor writer waits"
+APART = (
+    "it runs in a thread and on a connection of its own (stores/sqlite/overview.py): neither "
+    "loop nor writer waits"
+)
 START = "it runs once, before the platform serves anybody"
 COPY = "it runs in the command, on a copy"
 TESTS = "only tests and soorma.testing use it, on small records"
@@ -38,7 +41,15 @@ ALLOWED: dict[str, str] = {
     "live_instances": "it sorts the instances of one agent, of which there are at most 1,000",
 }
 
-SMALL = {"log_horizon", "sqlite_sequence", "json_each", "CONSTANT", "clock", "(subquery-1)", "(subquery-2)"}
+SMALL = {
+    "log_horizon",
+    "sqlite_sequence",
+    "json_each",
+    "CONSTANT",
+    "clock",
+    "(subquery-1)",
+    "(subquery-2)",
+}
 """Tables of one row, and no tables."""
 STARTS_WITH_SCAN = re.compile(r"^SCAN (\S+)")
 
@@ -46,7 +57,9 @@ STARTS_WITH_SCAN = re.compile(r"^SCAN (\S+)")
 @pytest.fixture(scope="module")
 def record() -> Iterator[apsw.Connection]:
     with closing(apsw.Connection(":memory:")) as connection:
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)  # as the platform's connections have it
+        connection.config(
+            apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1
+        )  # as the platform's connections have it
         for step in migrations():
             connection.execute(step)
         yield connection
@@ -105,8 +118,10 @@ def test_every_exception_is_one(record: apsw.Connection) -> None:
 @pytest.mark.behaviour("store.no-scans")
 @pytest.mark.parametrize(
     "sql",
-    ["SELECT 1 FROM events WHERE at < ?", "DELETE FROM steps WHERE result = ?", "SELECT count(*) FROM deliveries",
-     "SELECT id FROM deliveries WHERE subscription_id = ?", "SELECT * FROM plans WHERE live ORDER BY updated_at",
+    [("SELECT 1 FROM events WHERE at < "
+     "?"), "DELETE FROM steps WHERE result = ?", "SELECT count(*) FROM deliveries",
+     ("SELECT id FROM deliveries WHERE subscription_id = "
+     "?"), "SELECT * FROM plans WHERE live ORDER BY updated_at",
      "UPDATE subscriptions SET seen_at = ? WHERE topic = ?"],
 )  # fmt: skip
 def test_a_scan_is_found(record: apsw.Connection, sql: str) -> None:

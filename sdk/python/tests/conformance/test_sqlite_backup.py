@@ -49,7 +49,9 @@ def _commit_beside(path: Path) -> None:
 
 
 @pytest.mark.behaviour("backup.of-one-moment")
-async def test_commits_go_on_while_a_copy_is_made_and_it_has_none_of_them(record: Record, tmp_path: Path) -> None:
+async def test_commits_go_on_while_a_copy_is_made_and_it_has_none_of_them(
+    record: Record, tmp_path: Path
+) -> None:
     await record.do("p", *(put(f"k{n}", "x" * 10_000) for n in range(200)))
     await record.publish("e")
     before = await record.store.plans.get(ALICE, "p", set())
@@ -65,10 +67,18 @@ async def test_commits_go_on_while_a_copy_is_made_and_it_has_none_of_them(record
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     assert backup.examine(tmp_path / "copy.db", tmp_path / "copy.db") == Contents(
-        plans=1, revisions=1, events=1, log_end=1, deliveries=0, dead_letters=0, schema=len(database.migrations())
+        plans=1,
+        revisions=1,
+        events=1,
+        log_end=1,
+        deliveries=0,
+        dead_letters=0,
+        schema=len(database.migrations()),
     )
     with closing(apsw.Connection(str(tmp_path / "copy.db"))) as copied:
-        assert copied.execute("SELECT updated_at FROM plans").fetchall() == [(before.row.updated_at,)]
+        assert copied.execute("SELECT updated_at FROM plans").fetchall() == [
+            (before.row.updated_at,)
+        ]
         assert copied.pragma("journal_mode") == "delete", "a copy is a file by itself"
     await record.do("p", put("k", 1))
 
@@ -141,7 +151,9 @@ async def _go_on_from(copied: Path, clock: Clock) -> Record:
 
 
 @pytest.mark.behaviour("backup.goes-on", "leases.fence")
-async def test_what_was_in_hand_is_handed_out_again_and_its_old_fence_is_void(record: Record, tmp_path: Path) -> None:
+async def test_what_was_in_hand_is_handed_out_again_and_its_old_fence_is_void(
+    record: Record, tmp_path: Path
+) -> None:
     member = await record.subscribe("g", "e")
     await record.publish("e", "p", id="1")
     await record.publish("e", "p", id="2")
@@ -178,7 +190,9 @@ async def test_what_backs_off_or_is_parked_goes_on_doing_so(record: Record, tmp_
 
 @pytest.mark.behaviour("backup.goes-on")
 @pytest.mark.parametrize("published", [0, 3])
-async def test_no_position_of_the_log_is_given_twice(record: Record, tmp_path: Path, published: int) -> None:
+async def test_no_position_of_the_log_is_given_twice(
+    record: Record, tmp_path: Path, published: int
+) -> None:
     for number in range(published):
         await record.publish("e", id=f"before {number}")
     copy = _copy(tmp_path)
@@ -187,7 +201,9 @@ async def test_no_position_of_the_log_is_given_twice(record: Record, tmp_path: P
     copied = await _go_on_from(copy, record.clock)
     try:
         assert await copied.store.log.end() == published + NEVER_GIVEN
-        assert await copied.log(lost.position) == [], "who has read what is lost resumes, and misses nothing"
+        assert await copied.log(lost.position) == [], (
+            "who has read what is lost resumes, and misses nothing"
+        )
         await copied.publish("e", id="new")
         (new,) = await copied.log(lost.position)
         assert new.position == published + NEVER_GIVEN + 1
@@ -249,7 +265,9 @@ async def test_a_database_is_replaced_and_kept(record: Record, tmp_path: Path) -
 
 
 @pytest.mark.behaviour("backup.restored")
-async def test_a_database_that_somebody_reads_is_not_replaced(record: Record, tmp_path: Path) -> None:
+async def test_a_database_that_somebody_reads_is_not_replaced(
+    record: Record, tmp_path: Path
+) -> None:
     path, aside = tmp_path / "record.db", tmp_path / "aside.db"
     copy = _copy(tmp_path)
     await record.do("p", put("k", 2))
@@ -265,13 +283,17 @@ async def test_a_database_that_somebody_reads_is_not_replaced(record: Record, tm
 
 
 @pytest.mark.behaviour("backup.restored")
-async def test_a_damaged_database_is_replaced_without_its_write_ahead_log(record: Record, tmp_path: Path) -> None:
+async def test_a_damaged_database_is_replaced_without_its_write_ahead_log(
+    record: Record, tmp_path: Path
+) -> None:
     """A log beside a file that it does not belong to would be moved into that one."""
     path, damaged, aside = tmp_path / "record.db", tmp_path / "damaged.db", tmp_path / "aside.db"
     await record.do("p", put("k", 1))
     await record.reopen()
     copy = _copy(tmp_path)
-    await record.do("p", put("k", 2))  # the log has not the first page, without which nothing can be read
+    await record.do(
+        "p", put("k", 2)
+    )  # the log has not the first page, without which nothing can be read
     log = damaged.with_name("damaged.db-wal")
     log.write_bytes(path.with_name("record.db-wal").read_bytes())
     damaged.write_bytes(b"\xa5" * 8192)

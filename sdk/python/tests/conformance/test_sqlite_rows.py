@@ -63,7 +63,11 @@ def _filled(select: Select[Any], columns: list[str]) -> set[str]:
     """The fields that a query fills, those of a kind of its own by all of that kind's columns."""
     filled = set()
     for field, of in fields_of(select.kind).items():
-        inner = list(fields_of(of)) if isinstance(of, type) and hasattr(of, "__struct_fields__") else None
+        inner = (
+            list(fields_of(of))
+            if isinstance(of, type) and hasattr(of, "__struct_fields__")
+            else None
+        )
         inner = list(of._fields) if inner is None and hasattr(of, "_fields") else inner
         if field in columns or (inner is not None and set(inner) <= set(columns)):
             filled.add(field)
@@ -81,7 +85,9 @@ def test_a_query_fills_its_struct(record: apsw.Connection, select: Select[Any]) 
 
 @pytest.mark.behaviour("store.rows-by-name")
 @pytest.mark.parametrize("change", MUTATIONS, ids=lambda change: change.name)
-def test_a_change_writes_each_value_into_the_column_of_its_name(record: apsw.Connection, change: Mutation) -> None:
+def test_a_change_writes_each_value_into_the_column_of_its_name(
+    record: apsw.Connection, change: Mutation
+) -> None:
     sql = re.sub(r"--.*", "", SQL[change.name])
     apsw.ext.query_info(record, sql)  # raises where a table or column is not there
     otherwise = NAMED_OTHERWISE.get(change.name, {})
@@ -100,7 +106,9 @@ def test_a_change_writes_each_value_into_the_column_of_its_name(record: apsw.Con
 
 
 @pytest.mark.behaviour("store.rows-by-name")
-def test_a_query_that_names_another_column_says_so(record: apsw.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_query_that_names_another_column_says_so(
+    record: apsw.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Row(msgspec.Struct):
         name: str
         created_at: int
@@ -109,7 +117,9 @@ def test_a_query_that_names_another_column_says_so(record: apsw.Connection, monk
     with pytest.raises(TypeError, match="query odd selects tenant_id, which Row does not have"):
         Select("odd", Row)._compile(record)
     monkeypatch.setitem(SQL, "odd", "UPDATE groups SET name = :name, created_at = :made_at")
-    with pytest.raises(TypeError, match="statement odd has a parameter 'made_at', and none of its sources has that"):
+    with pytest.raises(
+        TypeError, match="statement odd has a parameter 'made_at', and none of its sources has that"
+    ):
         Mutation("odd", Row)
     SELECTS[:] = [one for one in SELECTS if one.name != "odd"]
 
@@ -121,6 +131,9 @@ def test_no_column_is_read_by_its_number() -> None:
         f"{path.name}: {line.strip()}"
         for path in Path(sqlite.__path__[0]).glob("*.py")
         for line in path.read_text("utf-8").splitlines()
-        if by_number.search(line) and path.name != "statements.py" and "rows[-1]" not in line and "rows[0]" not in line
+        if by_number.search(line)
+        and path.name != "statements.py"
+        and "rows[-1]" not in line
+        and "rows[0]" not in line
     ]
     assert not found

@@ -64,14 +64,21 @@ async def test_a_large_value_is_written_once(opened: Record, tmp_path: Path) -> 
     assert await opened.state("p") == {f"k{n}": "1" * (mebibyte - 10) for n in range(15)}
     await opened.close()
     size = (tmp_path / "record.db").stat().st_size
-    assert size < 31 * mebibyte, "two values of each key are in the history, and none is in the plan"
+    assert size < 31 * mebibyte, (
+        "two values of each key are in the history, and none is in the plan"
+    )
 
 
 @asynccontextmanager
 async def _held(path: Path) -> AsyncIterator[None]:
     """Another process writes in the database."""
     holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", HOLD, path, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-c",
+        HOLD,
+        path,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert holder.stdout is not None
     assert holder.stdin is not None
@@ -109,24 +116,34 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @pytest.mark.behaviour("outage.store")
-async def test_a_locked_file_is_unavailable_and_nothing_is_half_written(opened: Record, tmp_path: Path) -> None:
+async def test_a_locked_file_is_unavailable_and_nothing_is_half_written(
+    opened: Record, tmp_path: Path
+) -> None:
     await opened.do("p", put("k", 1))
     with _locked(tmp_path / "record.db"):
         with pytest.raises(Unavailable, match="locked"):
             await opened.commit(part("p", put("k", 2), RecordAction("a")), events=[event("e")])
         assert await opened.get("p", "k") == 1, "readers need no lock"
-    assert (await opened.revision("p"), await opened.actions("p"), await opened.log()) == (1, [], [])
+    assert (await opened.revision("p"), await opened.actions("p"), await opened.log()) == (
+        1,
+        [],
+        [],
+    )
     await opened.do("p", put("k", 3))
     assert await opened.get("p", "k") == 3
     await opened.close()
 
 
 @pytest.mark.behaviour("outage.store")
-async def test_a_crowd_before_a_locked_file_hears_of_it_together(opened: Record, tmp_path: Path) -> None:
+async def test_a_crowd_before_a_locked_file_hears_of_it_together(
+    opened: Record, tmp_path: Path
+) -> None:
     """Each waiting its turn for the lock would make the last of them wait for minutes."""
     with _locked(tmp_path / "record.db"):
         begun = time.monotonic()
-        outcomes = await asyncio.gather(*(opened.do("p", increment("n")) for _ in range(50)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(opened.do("p", increment("n")) for _ in range(50)), return_exceptions=True
+        )
         waited = time.monotonic() - begun
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
     assert await opened.revision("p") == 0
@@ -171,7 +188,9 @@ async def test_a_file_locked_by_another_process_cannot_be_opened(
 
 
 @pytest.mark.behaviour("store.one-process")
-async def test_a_second_store_on_the_file_names_the_process_of_the_first(opened: Record, tmp_path: Path) -> None:
+async def test_a_second_store_on_the_file_names_the_process_of_the_first(
+    opened: Record, tmp_path: Path
+) -> None:
     with pytest.raises(Unavailable, match=str(os.getpid())):
         await _open(tmp_path / "record.db")
     await opened.do("p", put("k", 1))
@@ -189,7 +208,9 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("outage.store")
-async def test_a_damaged_file_never_answers_as_if_it_were_empty(opened: Record, tmp_path: Path) -> None:
+async def test_a_damaged_file_never_answers_as_if_it_were_empty(
+    opened: Record, tmp_path: Path
+) -> None:
     path = tmp_path / "record.db"
     for number in range(200):
         await opened.do(f"plan {number}", put("k", "x" * 4000))
@@ -207,16 +228,28 @@ async def test_a_damaged_file_never_answers_as_if_it_were_empty(opened: Record, 
 
 
 @pytest.mark.behaviour("outage.store")
-async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(opened: Record, tmp_path: Path) -> None:
+async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(
+    opened: Record, tmp_path: Path
+) -> None:
     await opened.do("p", put("k", 1))
     writing: apsw.Connection = opened.store._connections.writer.connection  # type: ignore[attr-defined]
     full = int(writing.pragma("page_count"))
     writing.pragma("max_page_count", full)
     with pytest.raises(Unavailable, match="full"):
-        await opened.commit(part("p", put("k", "x" * 500_000), RecordAction("a")), events=[event("e")])
+        await opened.commit(
+            part("p", put("k", "x" * 500_000), RecordAction("a")), events=[event("e")]
+        )
     assert await opened.get("p", "k") == 1
-    assert (await opened.revision("p"), await opened.actions("p"), await opened.log()) == (1, [], [])
-    crowd = [opened.do("p", put("k", "x" * 500_000)), opened.do("q", put("k", 1)), opened.do("p", append("l", 1))]
+    assert (await opened.revision("p"), await opened.actions("p"), await opened.log()) == (
+        1,
+        [],
+        [],
+    )
+    crowd = [
+        opened.do("p", put("k", "x" * 500_000)),
+        opened.do("q", put("k", 1)),
+        opened.do("p", append("l", 1)),
+    ]
     outcomes = await asyncio.gather(*crowd, return_exceptions=True)
     assert isinstance(outcomes[0], Unavailable)
     assert outcomes[1:] == [[None], [[1]]], "what fits is written all the same"
@@ -239,7 +272,11 @@ async def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def _schema(connection: apsw.Connection) -> list[tuple[object, ...]]:
-    return list(connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"))
+    return list(
+        connection.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
+        )
+    )
 
 
 @pytest.mark.behaviour("durability.migrations")
@@ -276,11 +313,15 @@ async def test_migrated_equals_fresh(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("durability.migrations")
-async def test_a_migration_that_is_not_allowed_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_migration_that_is_not_allowed_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "record.db"
     await (await _open(path)).close()
     steps = database.migrations()
-    monkeypatch.setattr(database, "migrations", lambda: [*steps, "CREATE TABLE later (id INTEGER) STRICT"])
+    monkeypatch.setattr(
+        database, "migrations", lambda: [*steps, "CREATE TABLE later (id INTEGER) STRICT"]
+    )
     with pytest.raises(Unavailable, match="--build"):
         await SqliteStore.open(path, lambda notice: None, may_migrate=False)
     with closing(apsw.Connection(str(path))) as connection:
@@ -297,7 +338,11 @@ async def test_a_failing_migration_leaves_the_database_as_it_was(
     path = tmp_path / "record.db"
     await (await _open(path)).close()
     steps = database.migrations()
-    broken = [*steps, "CREATE TABLE later (id INTEGER) STRICT", "CREATE TABLE plans (id INTEGER) STRICT"]
+    broken = [
+        *steps,
+        "CREATE TABLE later (id INTEGER) STRICT",
+        "CREATE TABLE plans (id INTEGER) STRICT",
+    ]
     with closing(apsw.Connection(str(path))) as connection:
         before = _schema(connection)
     monkeypatch.setattr(database, "migrations", lambda: broken)
@@ -385,7 +430,9 @@ async def test_the_write_ahead_log_does_not_grow_for_ever(
 
 
 @pytest.mark.behaviour("durability.synchronous")
-async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(opened: Record) -> None:
+async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(
+    opened: Record,
+) -> None:
     """What is claimed can be claimed again after a power failure; what was acknowledged must be there."""
     writing: apsw.Connection = opened.store._connections.writer.connection  # type: ignore[attr-defined]
     flushed: list[tuple[str, int]] = []
@@ -411,7 +458,12 @@ async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(ope
     await opened.settle(claimed)
     writing.exec_trace = None
     soft, full = 1, 2
-    assert flushed == [("deliveries", soft), ("history", full), ("deliveries", soft), ("answers", full)]
+    assert flushed == [
+        ("deliveries", soft),
+        ("history", full),
+        ("deliveries", soft),
+        ("answers", full),
+    ]
     await opened.close()
 
 

@@ -6,7 +6,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from record import ALICE, ALL, BOB, MISSING, Record, append, delete, event, increment, merge, part, put
+from record import (
+    ALICE,
+    ALL,
+    BOB,
+    MISSING,
+    Record,
+    append,
+    delete,
+    event,
+    increment,
+    merge,
+    part,
+    put,
+)
 
 from soorma_common.errors import HistoryGone, InvalidRequest, LimitExceeded, NotFound, PlanExists
 from soorma_common.json_text import decode
@@ -35,7 +48,9 @@ async def live(record: Record) -> None:
         await record.do("p", *operations)
 
 
-async def at(record: Record, plan: str, revision: int, prefix: str = "", limit: int = ALL) -> dict[str, Any]:
+async def at(
+    record: Record, plan: str, revision: int, prefix: str = "", limit: int = ALL
+) -> dict[str, Any]:
     """All keys and values of a plan after a revision, page by page."""
     found: list[tuple[str, str]] = []
     after: str | None = ""
@@ -68,7 +83,9 @@ class TimeTravelSuite:
             assert await at(record, "p", revision, "c/", limit) == of_prefix
 
     @pytest.mark.behaviour("time-travel.at")
-    async def test_what_was_written_since_is_looked_over_in_bounded_pages(self, record: Record) -> None:
+    async def test_what_was_written_since_is_looked_over_in_bounded_pages(
+        self, record: Record
+    ) -> None:
         await record.do("p", put("z", 1))
         await record.do("p", *(put(f"late/{number:02}", 0) for number in range(30)))
         page = await record.values_at(ALICE, "p", 1, "", "", 10)
@@ -76,7 +93,9 @@ class TimeTravelSuite:
         assert await at(record, "p", 1, limit=10) == {"z": 1}
 
     @pytest.mark.behaviour("time-travel.at")
-    async def test_a_revision_to_come_or_gone_is_refused(self, make_record: Callable[..., Awaitable[Record]]) -> None:
+    async def test_a_revision_to_come_or_gone_is_refused(
+        self, make_record: Callable[..., Awaitable[Record]]
+    ) -> None:
         record = await make_record(history_bytes=5_000)
         assert await at(record, "new", 0) == {}
         with pytest.raises(NotFound, match="revision 0"):
@@ -87,7 +106,10 @@ class TimeTravelSuite:
         horizon = (await record.store.plans.get(ALICE, "p", set())).row.horizon
         assert 0 < horizon < 30
         for revision in range(horizon, 31):
-            expected = {"k": [revision - 1] * 100, **{f"k{number}": number for number in range(revision)}}
+            expected = {
+                "k": [revision - 1] * 100,
+                **{f"k{number}": number for number in range(revision)},
+            }
             assert await at(record, "p", revision) == expected
         with pytest.raises(HistoryGone) as gone:
             await at(record, "p", horizon - 1)
@@ -132,9 +154,18 @@ class TimeTravelSuite:
         assert await record.actions("new") == []
         row = (await record.store.plans.get(ALICE, "new", set())).row
         wanted = sum(len(key) + len(text) for key, text in (await _texts(record, "new")).items())
-        assert (row.revision, row.keys, row.size, row.live) == (1, len(PAST[asked]), wanted, bool(PAST[asked]))
-        assert await history(record, "new") == [(1, "fork", None, {"plan_id": "p", "revision": asked})]
-        assert await record.changes("new", 0) == [(1, "fork", None)], "whoever watches it from the start sees it too"
+        assert (row.revision, row.keys, row.size, row.live) == (
+            1,
+            len(PAST[asked]),
+            wanted,
+            bool(PAST[asked]),
+        )
+        assert await history(record, "new") == [
+            (1, "fork", None, {"plan_id": "p", "revision": asked})
+        ]
+        assert await record.changes("new", 0) == [(1, "fork", None)], (
+            "whoever watches it from the start sees it too"
+        )
         assert await record.state("p") == PAST[5]
         assert await record.revision("p") == 5
 
@@ -169,13 +200,17 @@ class TimeTravelSuite:
         horizon = (await record.store.plans.get(ALICE, "new", set())).row.horizon
         assert horizon > 1
         for revision in range(horizon, 22):
-            expected: dict[str, Any] = {f"k{n}": [n, "x" * 200] if n < revision - 1 else [n] for n in range(20)}
+            expected: dict[str, Any] = {
+                f"k{n}": [n, "x" * 200] if n < revision - 1 else [n] for n in range(20)
+            }
             assert await at(record, "new", revision) == {**expected, "at": revision - 2}
 
     @pytest.mark.behaviour("time-travel.fork")
     async def test_a_fork_of_many_keys_is_one_commit(self, record: Record) -> None:
         for start in range(0, 3_000, 1_000):
-            await record.do("p", *(put(f"k{number:04}", number) for number in range(start, start + 1_000)))
+            await record.do(
+                "p", *(put(f"k{number:04}", number) for number in range(start, start + 1_000))
+            )
         await record.do("p", *(increment(f"k{number:04}") for number in range(0, 3_000, 3)))
         await record.do("new", Fork("p", 3))
         assert await record.state("new") == {f"k{number:04}": number for number in range(3_000)}
@@ -200,7 +235,9 @@ class TimeTravelSuite:
             await record.do("once", Fork("p"))
 
     @pytest.mark.behaviour("time-travel.fork-unused-only")
-    async def test_a_plan_that_was_cleaned_up_or_has_expired_is_unused(self, record: Record) -> None:
+    async def test_a_plan_that_was_cleaned_up_or_has_expired_is_unused(
+        self, record: Record
+    ) -> None:
         await live(record)
         await record.do("clean", put("k", 1), RecordAction("a"), Complete())
         await record.do("clean", Cleanup())
@@ -218,7 +255,9 @@ class TimeTravelSuite:
         assert await at(record, "clean", 3) == PAST[3]
 
     @pytest.mark.behaviour("time-travel.fork")
-    async def test_there_must_be_such_a_past(self, make_record: Callable[..., Awaitable[Record]]) -> None:
+    async def test_there_must_be_such_a_past(
+        self, make_record: Callable[..., Awaitable[Record]]
+    ) -> None:
         record = await make_record(history_bytes=2_000)
         for number in range(30):
             await record.do("p", put("k", [number] * 100))
@@ -239,11 +278,18 @@ class TimeTravelSuite:
         assert await record.state("new") == {"k": 1}, "its past is still there"
 
     @pytest.mark.behaviour("time-travel.fork")
-    async def test_a_fork_goes_first_and_within_its_limits(self, make_record: Callable[..., Awaitable[Record]]) -> None:
+    async def test_a_fork_goes_first_and_within_its_limits(
+        self, make_record: Callable[..., Awaitable[Record]]
+    ) -> None:
         record = await make_record(plan_keys=3)
         await record.do("p", put("a", 1), put("b", 1), put("c", 1))
         await record.do("p", delete("a"))
-        for operations in ([put("d", 1), Fork("p")], [Fork("p"), Fork("p")], [Fork("p", -1)], [Fork("p", 1 << 62)]):
+        for operations in (
+            [put("d", 1), Fork("p")],
+            [Fork("p"), Fork("p")],
+            [Fork("p", -1)],
+            [Fork("p", 1 << 62)],
+        ):
             with pytest.raises(InvalidRequest):
                 await record.do("new", *operations)
         with pytest.raises(LimitExceeded):
@@ -254,7 +300,9 @@ class TimeTravelSuite:
         assert await record.state("other") == await at(record, "other", 1) == {}
 
     @pytest.mark.behaviour("time-travel.fork")
-    async def test_a_fork_beside_a_change_of_its_source_has_it_as_it_was(self, record: Record) -> None:
+    async def test_a_fork_beside_a_change_of_its_source_has_it_as_it_was(
+        self, record: Record
+    ) -> None:
         await record.do("p", put("k", 1))
         await record.commit(part("p", put("k", 2)), part("new", Fork("p")))
         assert [await record.get(plan, "k") for plan in ("p", "new")] == [2, 1]
@@ -273,7 +321,9 @@ class TimeTravelSuite:
     @pytest.mark.behaviour("plans.stalled-listed")
     async def test_stalled_plans_are_listed_until_they_move(self, record: Record) -> None:
         for plan in ("moves", "stays", "never"):
-            await record.do(plan, put("k", 1), events=[] if plan == "never" else [event("begun", plan)])
+            await record.do(
+                plan, put("k", 1), events=[] if plan == "never" else [event("begun", plan)]
+            )
         record.clock.advance(record.limits.plan_idle_seconds + 1)
         await record.sweep()
         assert await _stalled(record) == ["moves", "stays"]

@@ -76,7 +76,11 @@ class UnseenSuite:
         await record.subscribe("forgotten", "e")
 
         def told() -> list[str]:
-            return [one.getMessage() for one in caplog.records if fields_of(one).get("group") == "forgotten"]
+            return [
+                one.getMessage()
+                for one in caplog.records
+                if fields_of(one).get("group") == "forgotten"
+            ]
 
         record.clock.advance(5 * DAY)
         await record.sweep()
@@ -102,7 +106,9 @@ class UnseenSuite:
 
     @pytest.mark.behaviour("groups.unseen")
     @pytest.mark.parametrize("kinds", ["ab", "aab", "aaab", "abab", "aabaab"])
-    async def test_lanes_go_on_without_a_removed_subscription(self, record: Record, kinds: str) -> None:
+    async def test_lanes_go_on_without_a_removed_subscription(
+        self, record: Record, kinds: str
+    ) -> None:
         await record.subscribe("g", "a")
         await record.subscribe("g", "b")
         for number, kind in enumerate(kinds):
@@ -112,7 +118,9 @@ class UnseenSuite:
         assert await record.work_off(member) == expected
 
     @pytest.mark.behaviour("groups.unseen")
-    async def test_lanes_go_on_without_what_a_removed_subscription_had_parked(self, record: Record) -> None:
+    async def test_lanes_go_on_without_what_a_removed_subscription_had_parked(
+        self, record: Record
+    ) -> None:
         parking = await record.subscribe("g", Subscription("a", retry=PARKING))
         await record.subscribe("g", "b")
         await record.publish("a", "p", id="0")
@@ -134,10 +142,14 @@ class UnseenSuite:
         assert await record.work_off(member) == ["1"]
 
     @pytest.mark.behaviour("groups.unseen")
-    async def test_many_waiting_deliveries_of_a_removed_group_go_in_steps(self, record: Record) -> None:
+    async def test_many_waiting_deliveries_of_a_removed_group_go_in_steps(
+        self, record: Record
+    ) -> None:
         await record.subscribe("gone", "e")
         for part in range(2):
-            await record.commit(events=[event("e", f"p{part}", id=f"{part}.{n}") for n in range(900)])
+            await record.commit(
+                events=[event("e", f"p{part}", id=f"{part}.{n}") for n in range(900)]
+            )
         record.clock.advance(7 * DAY + 1)
         assert await record.sweep() >= 3
         assert await record.groups(All.TENANTS) == []
@@ -158,7 +170,9 @@ class UnseenSuite:
         assert ids(await record.claim(new)) == []
 
     @pytest.mark.behaviour("groups.unseen")
-    async def test_replaying_a_dead_letter_of_a_removed_subscription_blocks_no_lane(self, record: Record) -> None:
+    async def test_replaying_a_dead_letter_of_a_removed_subscription_blocks_no_lane(
+        self, record: Record
+    ) -> None:
         old = await record.subscribe("g", Subscription("a", retry=ONCE))
         await record.subscribe("g", "b")
         await record.publish("a", "p", id="0")

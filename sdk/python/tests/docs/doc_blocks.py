@@ -1,7 +1,7 @@
 """Running a Python block of a page, with what it says of itself checked.
 
-A block may await at its top level. `# -> 3` behind an expression or an assignment says what its value is,
-`# raises Conflict` behind a statement that it raises; both are checked.
+A block may await at its top level. `# -> 3` behind an expression or an assignment says what its
+value is, `# raises Conflict` behind a statement that it raises; both are checked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from soorma import Event, PlatformContext, Reject, Worker, WorkflowState, errors
 from soorma.transport.calls import Caller
 
 SECONDS = 20.0
-MODULE = types.ModuleType("documentation", "What blocks say they are part of: a dataclass looks its module up.")
+MODULE = types.ModuleType(
+    "documentation", "What blocks say they are part of: a dataclass looks its module up."
+)
 sys.modules[MODULE.__name__] = MODULE
 _REMARK = re.compile(r"#\s*(->|raises)\s+(.+?)\s*$")
 
@@ -54,7 +56,9 @@ class Stage:
         """The first event of that type in the chain's tenant."""
         query = {"after": 0, "tenant_id": self.tenant_id, "types": event_type}
         async with asyncio.timeout(SECONDS):
-            async for kind, _, data in self._caller.follow("events", "/v1/events/stream", None, query):
+            async for kind, _, data in self._caller.follow(
+                "events", "/v1/events/stream", None, query
+            ):
                 if kind == "event":
                     return Event.from_json(data)
         raise AssertionError("the stream ended")
@@ -78,7 +82,9 @@ async def _hidden(code: str, names: dict[str, Any], block: Block, stage: Stage) 
     """Runs what a reader does not see: it knows the stage's names, and adds its own to the block's."""
     seen = {**stage.names(), **names}
     await execute(code, seen, block)
-    names.update({name: value for name, value in seen.items() if name in names or name not in stage.names()})
+    names.update(
+        {name: value for name, value in seen.items() if name in names or name not in stage.names()}
+    )
 
 
 async def _in_handler(block: Block, names: dict[str, Any], stage: Stage) -> None:
@@ -89,26 +95,38 @@ async def _in_handler(block: Block, names: dict[str, Any], stage: Stage) -> None
 
     @agent.on_event(kind)
     async def handle(event: Any, context: Any) -> None:
-        inner = {**names, "event": event, "context": context, "state": WorkflowState(context.memory, event.plan_id)}
+        inner = {
+            **names,
+            "event": event,
+            "context": context,
+            "state": WorkflowState(context.memory, event.plan_id),
+        }
         try:
             await execute(block.code, inner, block, block.line)
         except BaseException as error:
             if not done.done():
                 done.set_exception(error)
             raise Reject("the block failed") from error
-        names.update({name: value for name, value in inner.items() if name not in ("context", "state")})
+        names.update(
+            {name: value for name, value in inner.items() if name not in ("context", "state")}
+        )
         if not done.done():
             done.set_result(None)
 
     async with agent:
-        await stage.context.bus.publish(kind, "action-requests", {"plan_id": stage.plan_id, **(block.handler or {})})
+        await stage.context.bus.publish(
+            kind, "action-requests", {"plan_id": stage.plan_id, **(block.handler or {})}
+        )
         async with asyncio.timeout(SECONDS):
             await done
     # the agent has stopped, so what the handler did is committed
 
 
 async def execute(code: str, names: dict[str, Any], block: Block, line: int | None = None) -> None:
-    """Runs code that may await at its top level. What it says of itself is checked only where it has a line."""
+    """Runs code that may await at its top level.
+
+    What it says of itself is checked only where it has a line.
+    """
     if not code.strip():
         return
     source = "\n" * ((line or 1) - 1) + code
@@ -116,7 +134,9 @@ async def execute(code: str, names: dict[str, Any], block: Block, line: int | No
     if line is not None:
         checks = _Checks(_remarks(source))
         tree = ast.fix_missing_locations(checks.visit(tree))
-        assert not checks.remarks, f"{block.name}: a remark that belongs to no statement: {checks.remarks}"
+        assert not checks.remarks, (
+            f"{block.name}: a remark that belongs to no statement: {checks.remarks}"
+        )
         names.update({"_told": _told, "_error": _error, "_did_not_raise": _did_not_raise})
     compiled = compile(tree, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     outcome = eval(compiled, names)
@@ -140,22 +160,34 @@ class _Checks(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         self.generic_visit(node)  # the innermost statement that ends on the remark's line is meant
-        if not isinstance(node, ast.stmt) or (remark := self.remarks.pop(node.end_lineno or 0, None)) is None:
+        if (
+            not isinstance(node, ast.stmt)
+            or (remark := self.remarks.pop(node.end_lineno or 0, None)) is None
+        ):
             return node
         kind, text = remark
         line = ast.Constant(node.lineno)
         if kind == "raises":
             return ast.Try(
                 body=[node, ast.Expr(_call("_did_not_raise", ast.Constant(text), line))],
-                handlers=[ast.ExceptHandler(_call("_error", ast.Constant(text)), None, [ast.Pass()])],
+                handlers=[
+                    ast.ExceptHandler(_call("_error", ast.Constant(text)), None, [ast.Pass()])
+                ],
                 orelse=[],
                 finalbody=[],
             )
         if isinstance(node, ast.Expr):
-            return ast.copy_location(ast.Expr(_call("_told", node.value, ast.Constant(text), line)), node)
+            return ast.copy_location(
+                ast.Expr(_call("_told", node.value, ast.Constant(text), line)), node
+            )
         target = node.targets[0] if isinstance(node, ast.Assign) else None
-        assert isinstance(target, ast.Name), f"line {node.lineno}: `# ->` stands behind an expression or an assignment"
-        return [node, ast.Expr(_call("_told", ast.Name(target.id, ast.Load()), ast.Constant(text), line))]
+        assert isinstance(target, ast.Name), (
+            f"line {node.lineno}: `# ->` stands behind an expression or an assignment"
+        )
+        return [
+            node,
+            ast.Expr(_call("_told", ast.Name(target.id, ast.Load()), ast.Constant(text), line)),
+        ]
 
 
 def _call(name: str, *arguments: ast.expr) -> ast.Call:

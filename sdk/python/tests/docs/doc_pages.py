@@ -10,7 +10,8 @@ An HTML comment before a block says how it is to be read, and is not shown to re
     <!-- doc: excerpt of F --> the block is part of the file F; a line `# …` stands for what is left out
     <!-- doc: output of C -->  the block shows lines that the command C prints
 
-Without one, a Python block runs by itself. What it names, it defines, or the page's preamble does: a reader sees both.
+Without one, a Python block runs by itself. What it names, it defines, or the page's preamble does:
+a reader sees both.
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ def _is_of_others(path: Path) -> bool:
 
 def blocks(*languages: str) -> list[Block]:
     """All blocks in one of these languages."""
-    return [block for page in pages().values() for block in page.blocks if block.language in languages]
+    return [
+        block for page in pages().values() for block in page.blocks if block.language in languages
+    ]
 
 
 def chains() -> list[list[Block]]:
@@ -132,7 +135,9 @@ def chains() -> list[list[Block]]:
                 continue
             if block.continues:
                 assert found, f"{block.name} continues nothing"
-                assert found[-1][0].page == block.page, f"{block.name} continues a block of another page"
+                assert found[-1][0].page == block.page, (
+                    f"{block.name} continues a block of another page"
+                )
                 found[-1].append(block)
             else:
                 found.append([block])
@@ -163,7 +168,9 @@ def read(path: Path) -> Page:
             page.blocks.append(block)
         else:
             page.prose.append((number, line))
-            assert not said or not line.strip(), f"{page.name}:{number}: a comment that speaks of no block"
+            assert not said or not line.strip(), (
+                f"{page.name}:{number}: a comment that speaks of no block"
+            )
     return page
 
 

@@ -14,7 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from doc_pages import ROOT
-from platform_process import EVENTS_PORT, MEMORY_PORT, REGISTRY_PORT, PortReservation, clean_environment
+from platform_process import (
+    EVENTS_PORT,
+    MEMORY_PORT,
+    REGISTRY_PORT,
+    PortReservation,
+    clean_environment,
+)
 
 SECONDS = 60
 
@@ -52,7 +58,9 @@ class Tour:
         curl.chmod(0o755)
         offset = self._ports.offset
         self.env = clean_environment(
-            PATH=os.pathsep.join([str(bin_folder), str(Path(sys.executable).parent), os.environ["PATH"]]),
+            PATH=os.pathsep.join(
+                [str(bin_folder), str(Path(sys.executable).parent), os.environ["PATH"]]
+            ),
             VIRTUAL_ENV=sys.prefix,
             SOORMA_PORT_OFFSET=str(offset),
             SOORMA_MEMORY_URL=f"http://localhost:{MEMORY_PORT + offset}",
@@ -65,7 +73,10 @@ class Tour:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         try:
             self.stop_agents()
@@ -75,7 +86,10 @@ class Tour:
             self._ports.close()
 
     def run(self, command: str) -> str:
-        """Runs a command as it stands in a page, but for the ports; what it says. It must succeed."""
+        """Runs a command as it stands in a page, but for the ports; what it says.
+
+        It must succeed.
+        """
         if folder := re.fullmatch(r"cd (\S+)", command):
             self.cwd = self.cwd / folder[1]
             assert self.cwd.is_dir(), f"{command}: there is no {self.cwd}"
@@ -122,7 +136,10 @@ class Tour:
         try:
             said, _ = agents.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            for pid in [*_children_of(agents.pid), agents.pid]:  # without the script, nobody would end its agents
+            for pid in [
+                *_children_of(agents.pid),
+                agents.pid,
+            ]:  # without the script, nobody would end its agents
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             agents.communicate()
@@ -130,10 +147,16 @@ class Tour:
         assert agents.returncode == 0, said
 
     def _moved(self, command: str) -> str:
-        return re.sub(r"localhost:(808\d)\b", lambda port: f"localhost:{int(port[1]) + self._ports.offset}", command)
+        return re.sub(
+            r"localhost:(808\d)\b",
+            lambda port: f"localhost:{int(port[1]) + self._ports.offset}",
+            command,
+        )
 
 
 def _children_of(parent: int) -> list[int]:
-    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    )
     pairs = [map(int, line.split()) for line in listed.stdout.splitlines()]
     return [pid for pid, of in pairs if of == parent]

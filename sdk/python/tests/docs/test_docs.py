@@ -21,7 +21,15 @@ from doc_tour import Tour
 from platform_process import PlatformProcess, clean_environment
 
 import soorma.errors
-from soorma import ClientConfig, EventClient, MemoryClient, PlatformContext, Reject, Worker, WorkflowState
+from soorma import (
+    ClientConfig,
+    EventClient,
+    MemoryClient,
+    PlatformContext,
+    Reject,
+    Worker,
+    WorkflowState,
+)
 from soorma.context import caller_for
 from soorma_platform.settings import Settings
 
@@ -46,9 +54,11 @@ COMMANDS = {
     "./start.sh": AGENTS,  # of this example; the others' are run by system/test_examples.py
     'python client.py "Write a blog post about Docker"': TOUR,
     "pip install -e ../../sdk/python": "test_the_installation_command",
-    'curl -X PUT http://localhost:8083/v1/memory/working/plan-1/goal -H "X-Tenant-ID: acme" -H "X-User-ID: ann" '
+    'curl -X PUT http://localhost:8083/v1/memory/working/plan-1/goal -H "X-Tenant-ID: acme" -H '
+    '"X-User-ID: ann" '
     '-H "Content-Type: application/json" -d \'{"value": "a blog post"}\'': TOUR,
-    'curl http://localhost:8083/v1/memory/working/plan-1/goal -H "X-Tenant-ID: acme" -H "X-User-ID: ann"': TOUR,
+    'curl http://localhost:8083/v1/memory/working/plan-1/goal -H "X-Tenant-ID: acme" -H '
+    '"X-User-ID: ann"': TOUR,
     'curl -X POST http://localhost:8082/v1/events/publish -H "Content-Type: application/json" '
     '-d \'{"type": "tea.ordered", "topic": "business-facts", "data": {"order": 7}}\'': TOUR,
     "curl http://localhost:8082/v1/events/groups": TOUR,
@@ -72,11 +82,14 @@ COMMANDS = {
     "cd examples/01-hello-world": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
     "python client.py Ada": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
     "cd examples/02-events-simple": "system/test_examples.py::test_each_name_gets_a_copy_as_the_page_shows_it",
-    "python publisher.py tea coffee": "system/test_examples.py::test_each_name_gets_a_copy_as_the_page_shows_it",
+    "python publisher.py tea "
+    "coffee": "system/test_examples.py::test_each_name_gets_a_copy_as_the_page_shows_it",
     "python publisher.py salt pepper sugar flour": "system/test_examples.py::test_replicas_share",
-    "python publisher.py milk": "system/test_examples.py::test_what_is_announced_while_they_are_away_waits",
+    "python publisher.py "
+    "milk": "system/test_examples.py::test_what_is_announced_while_they_are_away_waits",
     "soorma run worker": "system/test_cli_run.py::test_the_examples_run",
-    "soorma run subscriber:warehouse subscriber:accounts": "system/test_cli_run.py::test_the_examples_run",
+    "soorma run subscriber:warehouse "
+    "subscriber:accounts": "system/test_cli_run.py::test_the_examples_run",
     "soorma run planner worker coordinator": "system/test_cli_run.py::test_the_examples_run",
     # elsewhere, because they take long, or run this very test
     "make demo": "system/test_demo.py::test_it_shows_the_workflow",
@@ -88,7 +101,8 @@ COMMANDS = {
     "sh tools/pin.sh": "test_the_tasks_are_there",
     "make lowest": "test_the_tasks_are_there",
     "make bench": "test_the_tasks_are_there",
-    'make bench ARGS="--against REV"': "system/test_benchmarks.py::test_two_checkouts_are_measured_by_turns",
+    'make bench ARGS="--against '
+    'REV"': "system/test_benchmarks.py::test_two_checkouts_are_measured_by_turns",
 }
 """How each command of a page is checked: in the tour, or by the test named. `make` itself is looked at in
 test_the_tasks_are_there. What is not here fails."""
@@ -151,7 +165,9 @@ def id_of(thing: object) -> str:
 
 @pytest.mark.behaviour("docs.code-runs")
 @pytest.mark.parametrize("chain", chains(), ids=id_of)
-async def test_code_runs(chain: list[Block], running: PlatformProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_code_runs(
+    chain: list[Block], running: PlatformProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tenant_id = f"docs-{uuid4().hex[:12]}"
     for name in [name for name in clean_environment() if name.startswith("SOORMA_")]:
         monkeypatch.delenv(name)
@@ -170,14 +186,18 @@ async def test_code_runs(chain: list[Block], running: PlatformProcess, monkeypat
 
 
 @pytest.mark.behaviour("docs.code-runs")
-@pytest.mark.parametrize("block", [block for block in blocks("python") if block.excerpt_of], ids=id_of)
+@pytest.mark.parametrize(
+    "block", [block for block in blocks("python") if block.excerpt_of], ids=id_of
+)
 def test_excerpts_are_what_the_file_says(block: Block) -> None:
     lines = [line.strip() for line in (ROOT / block.excerpt_of).read_text("utf-8").splitlines()]
     at = 0
     for part in re.split(r"^\s*# …\n", block.code, flags=re.MULTILINE):
         wanted = [line.strip() for line in part.strip().splitlines()]
         starts = [i for i in range(at, len(lines)) if lines[i : i + len(wanted)] == wanted]
-        assert starts, f"{block.name}: {block.excerpt_of} has no such lines, or in another order:\n{part}"
+        assert starts, (
+            f"{block.name}: {block.excerpt_of} has no such lines, or in another order:\n{part}"
+        )
         at = starts[0] + len(wanted)
 
 
@@ -185,7 +205,9 @@ def test_excerpts_are_what_the_file_says(block: Block) -> None:
 @pytest.mark.parametrize("page", pages().values(), ids=id_of)
 def test_every_block_has_a_language_that_is_checked(page: Page) -> None:
     for block in page.blocks:
-        assert block.language in LANGUAGES, f"{block.name}: a block in {block.language or 'no language'}"
+        assert block.language in LANGUAGES, (
+            f"{block.name}: a block in {block.language or 'no language'}"
+        )
         if block.language == "json":
             json.loads(block.code)
 
@@ -195,24 +217,38 @@ async def test_the_checks_of_blocks_can_fail() -> None:
     def block(code: str) -> Block:
         return Block(REFERENCE, 1, "python", code)
 
-    for wrong in ("1 + 1  # -> 3", "n = 2  # -> 3", "len([])  # raises TypeError", "if True:\n    1 + 1  # -> 3"):
+    for wrong in (
+        "1 + 1  # -> 3",
+        "n = 2  # -> 3",
+        "len([])  # raises TypeError",
+        "if True:\n    1 + 1  # -> 3",
+    ):
         with pytest.raises(AssertionError):
             await execute(wrong, {}, block(wrong), 1)
-    for right in ("1 + 1  # -> 2", "n = 2  # -> 2", "len(1)  # raises TypeError", "if True:\n    1 + 1  # -> 2"):
+    for right in (
+        "1 + 1  # -> 2",
+        "n = 2  # -> 2",
+        "len(1)  # raises TypeError",
+        "if True:\n    1 + 1  # -> 2",
+    ):
         await execute(right, {}, block(right), 1)
 
 
 @pytest.mark.behaviour("docs.self-sufficient")
 async def test_a_block_sees_what_its_reader_sees(running: PlatformProcess) -> None:
     """Hidden code may use what the test has, the block itself may not: it defines that, or the page's preamble does."""
-    context = PlatformContext.on(ClientConfig(running.memory_url, running.events_url), "documentation")
+    context = PlatformContext.on(
+        ClientConfig(running.memory_url, running.events_url), "documentation"
+    )
     async with context:
         stage = Stage(context, caller_for(ClientConfig()), "docs")
         for name in stage.names():
             hidden = Block(ROOT / "LICENSE.md", 1, "python", "", then=name)
             await run_chain([hidden], stage, preamble=None)
             with pytest.raises(NameError):
-                await run_chain([Block(ROOT / "LICENSE.md", 1, "python", name)], stage, preamble=None)
+                await run_chain(
+                    [Block(ROOT / "LICENSE.md", 1, "python", name)], stage, preamble=None
+                )
 
 
 @pytest.mark.behaviour("docs.self-sufficient")
@@ -223,7 +259,9 @@ def test_blocks_publish_nothing_that_the_examples_take() -> None:
     assert {"order.placed", "goal.received", "task.assigned", "greeting.requested"} <= taken
     for block in blocks("python", "bash"):
         if not block.page.is_relative_to(ROOT / "examples") and not block.excerpt_of:
-            assert not taken & set(published(block)), f"{block.name} publishes what an example takes"
+            assert not taken & set(published(block)), (
+                f"{block.name} publishes what an example takes"
+            )
 
 
 def published(block: Block) -> Iterator[str]:
@@ -237,7 +275,11 @@ def published(block: Block) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
         waiting += ast.iter_child_nodes(node)
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("publish", "announce", "request"):
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in (
+            "publish",
+            "announce",
+            "request",
+        ):
             yield from (each.value for each in node.args[:1] if isinstance(each, ast.Constant))
 
 
@@ -253,11 +295,17 @@ def test_every_command_is_known() -> None:
 
 
 @pytest.mark.behaviour("docs.commands-run")
-@pytest.mark.parametrize("test", sorted({how for how in COMMANDS.values() if how not in (TOUR, AGENTS)}))
+@pytest.mark.parametrize(
+    "test", sorted({how for how in COMMANDS.values() if how not in (TOUR, AGENTS)})
+)
 def test_the_tests_that_run_commands_exist(test: str) -> None:
     file, _, name = test.rpartition("::")
     path = TESTS / file if file else Path(__file__)
-    names = {node.name for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.FunctionDef)}
+    names = {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
     assert name in names
 
 
@@ -296,21 +344,37 @@ def test_the_demos_output_is_as_shown(tmp_path: Path) -> None:
     ).stdout
     lines = without_what_varies(said).splitlines()
     for block in shown:
-        missing = [line for line in without_what_varies(block.code).splitlines() if line not in lines]
-        assert not missing, f"{block.name} shows what `make demo-crash` does not say: {missing}\n{said}"
+        missing = [
+            line for line in without_what_varies(block.code).splitlines() if line not in lines
+        ]
+        assert not missing, (
+            f"{block.name} shows what `make demo-crash` does not say: {missing}\n{said}"
+        )
 
 
 def without_what_varies(text: str) -> str:
     """Without ids, process numbers and times."""
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}|\b[0-9a-f]{8}\b", "ID", text)
-    return re.sub(r"process \d+", "process N", re.sub(r"^ *\d+\.\d\d s", "T", text, flags=re.MULTILINE)).strip()
+    return re.sub(
+        r"process \d+", "process N", re.sub(r"^ *\d+\.\d\d s", "T", text, flags=re.MULTILINE)
+    ).strip()
 
 
 @pytest.mark.behaviour("docs.commands-run")
 def test_the_installation_command() -> None:
     """It would change this environment, so pip only prepares it; the environment was made in that way."""
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-build-isolation", "-e", "sdk/python"],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--dry-run",
+            "--no-deps",
+            "--no-build-isolation",
+            "-e",
+            "sdk/python",
+        ],
         cwd=ROOT,
         env=clean_environment(PIP_DISABLE_PIP_VERSION_CHECK="1"),
         stdin=subprocess.DEVNULL,
@@ -325,22 +389,38 @@ def test_the_installation_command() -> None:
 
 @pytest.mark.behaviour("docs.commands-run")
 def test_the_shell_commands_of_an_environment(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", ".venv"],
+        cwd=tmp_path,
+        check=True,
+        timeout=60,
+    )
     script = '. .venv/bin/activate && python -c "import sys; print(sys.prefix)"'
-    done = subprocess.run(["/bin/sh", "-c", script], cwd=tmp_path, check=True, timeout=60, capture_output=True)
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=tmp_path, check=True, timeout=60, capture_output=True
+    )
     assert Path(done.stdout.decode().strip()).resolve() == (tmp_path / ".venv").resolve()
 
 
 @pytest.mark.behaviour("docs.commands-run")
 def test_the_tasks_are_there() -> None:
     """`make TASK` is `sh tools/run TASK` for every task that a page names."""
-    makefile, script = (ROOT / "Makefile").read_text("utf-8"), (ROOT / "tools" / "run").read_text("utf-8")
+    makefile, script = (
+        (ROOT / "Makefile").read_text("utf-8"),
+        (ROOT / "tools" / "run").read_text("utf-8"),
+    )
     named = set()
     for page in pages().values():
         text = page.path.read_text("utf-8")
-        named |= set(re.findall(r"(?:^|`)(?:make|sh tools/run) ([a-z][a-z-]*)", text, flags=re.MULTILINE))
+        named |= set(
+            re.findall(r"(?:^|`)(?:make|sh tools/run) ([a-z][a-z-]*)", text, flags=re.MULTILINE)
+        )
     assert named >= {"demo", "demo-crash", "test"}
-    targets = {name for line in re.findall(r"^([a-z -]+):", makefile, flags=re.MULTILINE) for name in line.split()}
+    targets = {
+        name
+        for line in re.findall(r"^([a-z -]+):", makefile, flags=re.MULTILINE)
+        for name in line.split()
+    }
     tasks = set(re.findall(r"^    ([a-z-]+)(?: \|[^)]*)?\)", script, flags=re.MULTILINE))
     assert named <= targets
     assert named <= tasks
@@ -400,7 +480,9 @@ def public(kind: type) -> set[str]:
 def test_the_reference_names_every_method() -> None:
     page = pages()[REFERENCE]
     state = page.section("WorkflowState")
-    headings = set(re.findall(r"\w+", " ".join(re.findall(r"^### (.+)$", state, flags=re.MULTILINE))))
+    headings = set(
+        re.findall(r"\w+", " ".join(re.findall(r"^### (.+)$", state, flags=re.MULTILINE)))
+    )
     assert public(WorkflowState) <= headings
     assert headings <= public(WorkflowState)
     memory = page.section("MemoryClient")
@@ -410,7 +492,11 @@ def test_the_reference_names_every_method() -> None:
 
 @pytest.mark.behaviour("docs.tables")
 def test_the_table_of_errors() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| (\d+) \|", pages()[REFERENCE].section("Errors"), flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(\w+)` \| (\d+) \|",
+        pages()[REFERENCE].section("Errors"),
+        flags=re.MULTILINE,
+    )
     known = [(name, getattr(soorma.errors, name)) for name in soorma.errors.__all__]
     assert sorted(rows) == sorted((name, kind.code, str(kind.status)) for name, kind in known)
 
@@ -424,7 +510,9 @@ def test_the_table_of_environment_variables() -> None:
     assert asked.names <= table.keys()
     source = "".join(path.read_text("utf-8") for path in (ROOT / "sdk/python/src").rglob("*.py"))
     assert set(re.findall(r'"(SOORMA_[A-Z_]*[A-Z])"', source)) <= table.keys()
-    assert {name for name in table if name not in asked.names and f'"{name}"' not in source} == set()
+    assert {
+        name for name in table if name not in asked.names and f'"{name}"' not in source
+    } == set()
     defaults: dict[str, object] = {
         "SOORMA_HOST": platform.host,
         "SOORMA_PORT_OFFSET": platform.port_offset,
@@ -442,7 +530,9 @@ def test_the_table_of_environment_variables() -> None:
         "SOORMA_RETRY_SECONDS": f"{client.retry_seconds:g}",
     }
     for prefix, group in (("SOORMA_LIMIT_", platform.limits), ("SOORMA_KEEP_", platform.retention)):
-        defaults |= {prefix + name.upper(): int(getattr(group, name)) for name in group.__struct_fields__}
+        defaults |= {
+            prefix + name.upper(): int(getattr(group, name)) for name in group.__struct_fields__
+        }
     assert table == {name: str(value) for name, value in defaults.items()}
 
 

@@ -55,19 +55,25 @@ def test_every_setting_that_the_page_names_exists() -> None:
 
 @pytest.mark.behaviour("docs.tables")
 def test_every_exit_code_is_told() -> None:
-    rows = re.findall(r"^\| (\d+) \| (.+) \|$", page().section("Start and stop"), flags=re.MULTILINE)
+    rows = re.findall(
+        r"^\| (\d+) \| (.+) \|$", page().section("Start and stop"), flags=re.MULTILINE
+    )
     assert rows == [(str(code.value), code.meaning) for code in Exit]
 
 
 @pytest.mark.behaviour("docs.tables")
 def test_every_metric_is_told(running: PlatformProcess) -> None:
     with urllib.request.urlopen(f"{running.memory_url}/metrics", timeout=10) as answer:
-        families = set(re.findall(r"^# TYPE (soorma_\w+) ", answer.read().decode(), flags=re.MULTILINE))
+        families = set(
+            re.findall(r"^# TYPE (soorma_\w+) ", answer.read().decode(), flags=re.MULTILINE)
+        )
     section = page().section("Metrics")
     first_cells = re.findall(r"^\| (`soorma_.+?) \|", section, flags=re.MULTILINE)
     assert set(re.findall(r"`(soorma_\w+)`", " ".join(first_cells))) == families
     ends = ("", "_bucket", "_sum", "_count")
-    assert set(re.findall(r"\bsoorma_\w+", section)) <= {name + end for name in families for end in ends}
+    assert set(re.findall(r"\bsoorma_\w+", section)) <= {
+        name + end for name in families for end in ends
+    }
 
 
 # --- The unit -----------------------------------------------------------------------------------
@@ -83,7 +89,9 @@ def unit() -> configparser.SectionProxy:
 
 
 @pytest.mark.behaviour("docs.commands-run")
-async def test_the_unit_starts_a_platform_and_stops_it_in_time(unit: configparser.SectionProxy, tmp_path: Path) -> None:
+async def test_the_unit_starts_a_platform_and_stops_it_in_time(
+    unit: configparser.SectionProxy, tmp_path: Path
+) -> None:
     (tmp_path / "soorma").mkdir()
     command = unit["ExecStart"].replace("/var/lib", str(tmp_path))
     assert command.startswith("/opt/soorma/bin/soorma ")
@@ -117,5 +125,8 @@ async def test_the_unit_starts_a_platform_and_stops_it_in_time(unit: configparse
 
 def make_older(database: Path) -> None:
     """As a Soorma of one migration less would have left it, as far as a start looks."""
-    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA user_version = 1')"
+    program = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA "
+        "user_version = 1')"
+    )
     subprocess.run([sys.executable, "-c", program, os.fspath(database)], check=True, timeout=30)

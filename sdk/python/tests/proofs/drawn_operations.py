@@ -42,15 +42,30 @@ def operations(draw: st.DrawFn) -> Any:
     key = draw(NAMES)
     kind = draw(NAMES) if draw(st.integers(0, 9)) == 7 else key
     value = raw(draw(st.sampled_from(VALUES[key])))
-    more = {"blind": draw(st.booleans()), "expected_revision": draw(st.sampled_from([None] * 9 + [0, 2]))}
+    more = {
+        "blind": draw(st.booleans()),
+        "expected_revision": draw(st.sampled_from([None] * 9 + [0, 2])),
+    }
     put = Set(
-        key=key, value=value, ttl=draw(st.sampled_from([None, HOURS])), expected_revision=more["expected_revision"]
+        key=key,
+        value=value,
+        ttl=draw(st.sampled_from([None, HOURS])),
+        expected_revision=more["expected_revision"],
     )
     changes = {
         NUMBER: [Increment(key=key, by=by, **more) for by in (1, -3, 0.5)],
-        LIST: [Append(key=key, value=value, **more), Extend(key=key, value=raw([value, 1]), **more)],
+        LIST: [
+            Append(key=key, value=value, **more),
+            Extend(key=key, value=raw([value, 1]), **more),
+        ],
         OBJECT: [Merge(key=key, value=raw({"f": value}), **more)],
-        PLAIN: [RecordAction("first"), RecordAction("ζ second"), ExpirePlan(HOURS), ExpirePlan(None), Cleanup()],
+        PLAIN: [
+            RecordAction("first"),
+            RecordAction("ζ second"),
+            ExpirePlan(HOURS),
+            ExpirePlan(None),
+            Cleanup(),
+        ],
     }
     return draw(st.sampled_from([put, put, Delete(key=key, **more), *changes[kind] * 2]))
 

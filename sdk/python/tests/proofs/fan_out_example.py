@@ -16,7 +16,10 @@ DEADLINE = 120.0
 
 
 class Effects:
-    """What the tasks have done outside, which no transaction takes back. `is_recorded` asks whether a step has."""
+    """What the tasks have done outside, which no transaction takes back.
+
+    `is_recorded` asks whether a step has.
+    """
 
     def __init__(self) -> None:
         self.is_recorded: Callable[[str], bool] = lambda _: False

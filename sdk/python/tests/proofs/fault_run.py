@@ -119,10 +119,14 @@ class FaultRun:
         """A new process for an agent's replica, or for a writer."""
         if name in WRITERS:
             me = f"{name} {next(self._numbers)}"
-            process = PythonProcess(self._platform, WRITER, ME=me, SOORMA_RETRY_SECONDS=str(STALLED_SECONDS))
+            process = PythonProcess(
+                self._platform, WRITER, ME=me, SOORMA_RETRY_SECONDS=str(STALLED_SECONDS)
+            )
             self.writers.append((me, process))
         else:
-            process = PythonProcess(self._platform, AGENT, ROLE=name.partition("-")[0], PAUSE=str(PAUSE))
+            process = PythonProcess(
+                self._platform, AGENT, ROLE=name.partition("-")[0], PAUSE=str(PAUSE)
+            )
             self._agents.append(process)
         self._processes[name] = self._stack.enter_context(process)
         return process
@@ -145,7 +149,9 @@ class FaultRun:
     async def _follow(self) -> None:
         caller = caller_for(self.config)
         try:
-            async for kind, _, data in caller.follow("events", "/v1/events/stream", None, {"after": 0}):
+            async for kind, _, data in caller.follow(
+                "events", "/v1/events/stream", None, {"after": 0}
+            ):
                 if kind == "event":
                     async with self._news:
                         self.events.append(decode(data))
@@ -158,13 +164,18 @@ class FaultRun:
             for goal in self._script.goals:
                 while self._done() < goal.after:
                     await self._until(len(self.events) + 1)
-                await client.publish("goal.asked", "action-requests", {"tasks": goal.tasks}, plan_id=goal.name)
+                await client.publish(
+                    "goal.asked", "action-requests", {"tasks": goal.tasks}, plan_id=goal.name
+                )
 
     def _done(self) -> int:
         return sum(event["type"] == "goal.done" for event in self.events)
 
     async def _until(self, number: int) -> None:
-        """Waits until so many events are in the log. Fails if there is no new one for a long time."""
+        """Waits until so many events are in the log.
+
+        Fails if there is no new one for a long time.
+        """
         while len(self.events) < number:
             before = len(self.events)
             try:
@@ -172,7 +183,9 @@ class FaultRun:
                     await self._news.wait_for(lambda before=before: len(self.events) > before)
             except TimeoutError:
                 told = {name: process.lines[-5:] for name, process in self._processes.items()}
-                raise AssertionError(f"{before} of {number} events, and no more come; last said: {told}") from None
+                raise AssertionError(
+                    f"{before} of {number} events, and no more come; last said: {told}"
+                ) from None
 
     async def _cause(self, fault: Fault, tasks: asyncio.TaskGroup) -> None:
         self.caused[fault.kind] += 1
@@ -183,7 +196,9 @@ class FaultRun:
             case "freeze agent":
                 frozen = self._processes[fault.who]
                 frozen.send(signal.SIGSTOP)
-                tasks.create_task(self._wake(frozen, min(fault.after + fault.lasts, self._script.events)))
+                tasks.create_task(
+                    self._wake(frozen, min(fault.after + fault.lasts, self._script.events))
+                )
             case "kill platform":
                 await asyncio.to_thread(self._platform.restart)
             case "freeze platform":

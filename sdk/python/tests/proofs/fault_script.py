@@ -1,4 +1,7 @@
-"""What a fault run does: which goals are asked for, and who is killed or frozen when. All of it follows from dice."""
+"""What a fault run does: which goals are asked for, and who is killed or frozen when.
+
+All of it follows from dice.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ REPLICAS = 2
 AGENTS = tuple(f"{role}-{number}" for role in ROLES for number in range(REPLICAS))
 WRITERS = ("writer-0", "writer-1")
 
-Kind: TypeAlias = Literal["kill agent", "freeze agent", "kill writer", "kill platform", "freeze platform", "kill all"]
+Kind: TypeAlias = Literal[
+    "kill agent", "freeze agent", "kill writer", "kill platform", "freeze platform", "kill all"
+]
 WEIGHTS: dict[Kind, int] = {
     "kill agent": 8,
     "freeze agent": 4,
@@ -47,7 +52,9 @@ class Fault:
     lasts: int = 0
 
     def __str__(self) -> str:
-        return f"{self.after}: {self.kind} {self.who}".rstrip() + (f" for {self.lasts}" if self.lasts else "")
+        return f"{self.after}: {self.kind} {self.who}".rstrip() + (
+            f" for {self.lasts}" if self.lasts else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,9 @@ class Script:
 
 def drawn(dice: Random, goals: int, faults: int) -> Script:
     """A script of that many goals, up to five of them at once, and that many faults."""
-    asked = tuple(Goal(f"goal {n}", dice.randint(1, 6), max(0, n - dice.randint(1, 5))) for n in range(goals))
+    asked = tuple(
+        Goal(f"goal {n}", dice.randint(1, 6), max(0, n - dice.randint(1, 5))) for n in range(goals)
+    )
     events = sum(goal.events for goal in asked)
     moments = sorted(dice.sample(range(2, events - 2), faults))
     return Script(asked, tuple(_with_somebody_awake([_fault(dice, moment) for moment in moments])))

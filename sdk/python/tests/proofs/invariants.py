@@ -1,8 +1,8 @@
 """What must hold of a record at any time, whoever was killed, frozen, cut off or late: as queries.
 
-Each query finds what breaks the invariant of its name. They hold of a platform's database while it runs, too: see
-`check_file`. What a handler does through `context.immediate` or `bus.request` is no part of its commit: a record with
-such handlers breaks `HANDLERS_ONLY`.
+Each query finds what breaks the invariant of its name. They hold of a platform's database while it
+runs, too: see `check_file`. What a handler does through `context.immediate` or `bus.request` is no
+part of its commit: a record with such handlers breaks `HANDLERS_ONLY`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ DELIVERIES = {
     "what waits in a lane is in nobody's hands": """
         SELECT id, lane, fence, replica FROM deliveries
         WHERE ready_at IS NULL AND (fence IS NOT NULL OR replica IS NOT NULL)""",
-    "who has a delivery has a fence": "SELECT id, replica FROM deliveries WHERE replica IS NOT NULL AND fence IS NULL",
+    "who has a delivery has a "
+    "fence": "SELECT id, replica FROM deliveries WHERE replica IS NOT NULL AND fence IS NULL",
     "a delivery is of an event, a group and a subscription": """
         SELECT d.id, d.position, d.group_id FROM deliveries d
         LEFT JOIN events e ON e.position = d.position
@@ -92,7 +93,8 @@ ATTEMPTS = {
     "attempts are failures, deaths and those that ended without either": """
         SELECT id, attempt, failures, deaths, silences, cleared FROM deliveries
         WHERE failures + deaths > attempt OR silences > deaths OR cleared > deaths OR failures < 0 OR silences < 0""",
-    "what is suspected has died": "SELECT id, deaths FROM deliveries WHERE suspect IS NOT NULL AND deaths <= cleared",
+    "what is suspected has "
+    "died": "SELECT id, deaths FROM deliveries WHERE suspect IS NOT NULL AND deaths <= cleared",
     "what was set aside is in no lane and in nobody's hands": """
         SELECT id, lane, replica, ready_at FROM deliveries
         WHERE aside IS NOT NULL AND (lane IS NOT NULL OR replica IS NOT NULL OR ready_at IS NOT NULL)""",
@@ -188,16 +190,26 @@ _ENTRIES = """
     FROM held e JOIN plans p ON p.id = e.plan AND p.incarnation = e.incarnation"""
 
 
-def broken(connection: apsw.Connection, *, at_rest: bool = False, handlers_only: bool = True) -> list[str]:
+def broken(
+    connection: apsw.Connection, *, at_rest: bool = False, handlers_only: bool = True
+) -> list[str]:
     """What is wrong with a record, a line each."""
     queries = {**ALWAYS, **(HANDLERS_ONLY if handlers_only else {}), **(AT_REST if at_rest else {})}
-    found = [f"not so: {name}: {row}" for name, query in queries.items() for row in connection.execute(query)]
+    found = [
+        f"not so: {name}: {row}"
+        for name, query in queries.items()
+        for row in connection.execute(query)
+    ]
     return found + rebuilt_otherwise(connection)
 
 
 def broken_attempts(connection: apsw.Connection) -> list[str]:
     """What is wrong with the counts of deliveries, a line each."""
-    return [f"not so: {name}: {row}" for name, query in ATTEMPTS.items() for row in connection.execute(query)]
+    return [
+        f"not so: {name}: {row}"
+        for name, query in ATTEMPTS.items()
+        for row in connection.execute(query)
+    ]
 
 
 def rebuilt_otherwise(connection: apsw.Connection) -> list[str]:
@@ -214,11 +226,13 @@ def rebuilt_otherwise(connection: apsw.Connection) -> list[str]:
     for plan, plan_id, horizon, key, value, revision in connection.execute(_ENTRIES):
         rebuilt, changed = values[plan].pop(key, (None, 0))
         if rebuilt != value or (changed != revision and revision > horizon):
-            found.append(f"not so: values are those of the history: {plan_id} {key}: {value} at {revision}, but by "
+            found.append(f"not so: values are those of the history: {plan_id} {key}: {value} at "
+                         f"{revision}, but by "
                          f"its history {rebuilt} at {changed}")  # fmt: skip
     for plan, left in values.items():
         found += [
-            f"not so: values are those of the history: plan {plan} lacks {key}, by its history {text}"
+            f"not so: values are those of the history: plan {plan} lacks {key}, by its history "
+            f"{text}"
             for key, (text, _) in left.items()
             if text is not None
         ]

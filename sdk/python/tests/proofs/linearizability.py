@@ -1,17 +1,20 @@
 """Whether a history of concurrent calls could have come from an object that serves one call at a time.
 
-A history is linearizable if each call can be given a moment between its invocation and its return so that, taken in
-the order of these moments, all results are those of the sequential object (Herlihy, Wing: Linearizability: a
-correctness condition for concurrent objects, TOPLAS 1990). Wing and Gong (Testing and verifying concurrent objects,
-JPDC 1993) search the orders. Lowe (Testing for linearizability, Concurrency and Computation 2017) remembers which
-sets of calls led to which state, and takes a call no sooner than a return asks for it. That is what is done here,
-breadth first: the frontier holds every state the object can be in, with those of the pending calls that led there.
-A call that has returned, and so is in all of them, is forgotten. So the cost follows the number of calls at one time,
-not the length of the history, which falls into windows by itself. Keys are checked one by one, which is as good as
-together (Horn, Kroening: Faster linearizability checking via P-compositionality, FORTE 2015).
+A history is linearizable if each call can be given a moment between its invocation and its return
+so that, taken in the order of these moments, all results are those of the sequential object
+(Herlihy, Wing: Linearizability: a correctness condition for concurrent objects, TOPLAS 1990). Wing
+and Gong (Testing and verifying concurrent objects, JPDC 1993) search the orders. Lowe (Testing for
+linearizability, Concurrency and Computation 2017) remembers which sets of calls led to which state,
+and takes a call no sooner than a return asks for it. That is what is done here, breadth first: the
+frontier holds every state the object can be in, with those of the pending calls that led there. A
+call that has returned, and so is in all of them, is forgotten. So the cost follows the number of
+calls at one time, not the length of the history, which falls into windows by itself. Keys are
+checked one by one, which is as good as together (Horn, Kroening: Faster linearizability checking
+via P-compositionality, FORTE 2015).
 
-Calls that were not answered and may happen at any time later stay pending to the end, and each can double the
-frontier: a history should have few of them. One that can be given a bound, as its server has died, costs nothing.
+Calls that were not answered and may happen at any time later stay pending to the end, and each can
+double the frontier: a history should have few of them. One that can be given a bound, as its server
+has died, costs nothing.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ State = TypeVar("State", bound=Hashable)
 class Call:
     """One call as its client saw it; times are of a clock that all clients share.
 
-    Where no answer came, `answered` is False, `returned` is when it could no longer happen, at the latest
-    (inf: it still may), and it may have happened or not.
+    Where no answer came, `answered` is False, `returned` is when it could no longer happen, at the
+    latest (inf: it still may), and it may have happened or not.
     """
 
     client: str
@@ -46,9 +49,12 @@ class Call:
 
 
 Step: TypeAlias = Callable[[State, Call], State | None]
-"""The sequential object: its state after the call, None if it would have answered something else."""
+"""The sequential object: its state after the call, None if it would have answered something
+else."""
 
-_Config: TypeAlias = tuple[State, int]  # a state, and a bit for each pending call that has led to it
+_Config: TypeAlias = tuple[
+    State, int
+]  # a state, and a bit for each pending call that has led to it
 _Chain: TypeAlias = Any  # the order that led to a config: None, or (chain before, call)
 _Frontier: TypeAlias = dict[_Config[State], _Chain]
 
@@ -58,7 +64,11 @@ class NotLinearizable(AssertionError):
 
     def __init__(self, call: Call, pending: Sequence[Call], states: Sequence[Any]) -> None:
         self.call = call
-        told = [f"no order of the calls explains {call}", "states before it:", *map(str, states[:8])]
+        told = [
+            f"no order of the calls explains {call}",
+            "states before it:",
+            *map(str, states[:8]),
+        ]
         super().__init__("\n  ".join([*told, "calls at the same time:", *map(str, pending)]))
 
 
@@ -77,7 +87,9 @@ def linearize(calls: Sequence[Call], start: State, step: Step[State]) -> list[Ca
         after = _settle(frontier, pending, place, step)
         if not after:
             states = list(dict.fromkeys(state for state, _ in frontier))
-            raise NotLinearizable(call, [one for one in pending.values() if one is not call], states)
+            raise NotLinearizable(
+                call, [one for one in pending.values() if one is not call], states
+            )
         frontier = after
         del pending[place]
     return list(_unwound(next(iter(frontier.values()))))
@@ -91,7 +103,9 @@ def _moments(calls: Sequence[Call]) -> Iterator[tuple[int, bool]]:
         yield number, not is_end
 
 
-def _settle(frontier: _Frontier[State], pending: dict[int, Call], place: int, step: Step[State]) -> _Frontier[State]:
+def _settle(
+    frontier: _Frontier[State], pending: dict[int, Call], place: int, step: Step[State]
+) -> _Frontier[State]:
     """The frontier behind the end of a pending call: it has happened, or never will if it was not answered."""
     bit = 1 << place
     settled: _Frontier[State] = {}
@@ -105,7 +119,9 @@ def _settle(frontier: _Frontier[State], pending: dict[int, Call], place: int, st
             continue
         for other, call in pending.items():
             after = None if done >> other & 1 else step(state, call)
-            if after is None or (after == state and not call.answered):  # as good as if it had not happened
+            if after is None or (
+                after == state and not call.answered
+            ):  # as good as if it had not happened
                 continue
             if (config := (after, done | 1 << other)) not in seen:
                 seen[config] = (chain, call)

@@ -27,7 +27,8 @@ _QUERIES = {
         SELECT p.plan_id, c.state, count(*) FROM compensations c
         JOIN plans p ON p.id = c.plan AND p.incarnation = c.incarnation GROUP BY p.id, c.state""",
     "timers": "SELECT plan_id, envelope ->> '$.type' FROM timers",
-    "dead letters": "SELECT e.type, l.reason FROM dead_letters l JOIN events e ON e.position = l.position",
+    "dead letters": "SELECT e.type, l.reason FROM dead_letters l JOIN events e ON e.position = "
+    "l.position",
     "left to do": "SELECT e.type FROM deliveries d JOIN events e ON e.position = d.position",
 }
 _IN_ORDER = {
@@ -40,19 +41,25 @@ _IN_ORDER = {
 def outcome(path: Path) -> dict[str, list[Any]]:
     """All that a record says, each kind in an order of its own, and the actions in theirs.
 
-    Only where a fan-in notes who has arrived, the order of arrival is left out. The id of a plan is that of a run: it
-    is shown by its number.
+    Only where a fan-in notes who has arrived, the order of arrival is left out. The id of a plan is
+    that of a run: it is shown by its number.
     """
     with _reading(path) as connection:
         connection.execute("BEGIN")
         plans = [row[0] for row in connection.execute("SELECT plan_id FROM plans ORDER BY id")]
-        found = {name: sorted(_rows(connection, query, plans), key=repr) for name, query in _QUERIES.items()}
+        found = {
+            name: sorted(_rows(connection, query, plans), key=repr)
+            for name, query in _QUERIES.items()
+        }
         return found | {name: _rows(connection, query, plans) for name, query in _IN_ORDER.items()}
 
 
 def has_step(path: Path, data: str) -> bool:
     """Whether the result of a step was recorded for an event with that text as its data."""
-    query = "SELECT 1 FROM steps s JOIN events e ON e.position = s.position WHERE e.envelope ->> '$.data' = ?"
+    query = (
+        "SELECT 1 FROM steps s JOIN events e ON e.position = s.position WHERE e.envelope ->> "
+        "'$.data' = ?"
+    )
     with _reading(path) as connection:
         return connection.execute(query, (data,)).fetchone() is not None
 

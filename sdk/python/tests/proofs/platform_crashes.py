@@ -1,8 +1,8 @@
 """A platform in this process that dies at a boundary of a commit, and is started anew on the same file.
 
-It dies as a process does: the writer's transaction is abandoned where it stands, connections are cut, no answer and no
-frame leaves it any more, and of store, services and bus nothing is used again. What was at work in it and waits is
-ended unheard. Agents and clients live on, and reconnect.
+It dies as a process does: the writer's transaction is abandoned where it stands, connections are
+cut, no answer and no frame leaves it any more, and of store, services and bus nothing is used
+again. What was at work in it and waits is ended unheard. Agents and clients live on, and reconnect.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class MortalPlatform(LocalPlatform):
     def crash_platform(self, boundary: int | None) -> PlatformCrash:
         """Kills the platform before the statement of that number that its writer comes to, counted from 1 and from now.
 
-        The answer to a commit counts as a statement of its own, behind the COMMIT. None kills nobody, and counts. It
-        is over when the test moves the time, which it does past the network.
+        The answer to a commit counts as a statement of its own, behind the COMMIT. None kills
+        nobody, and counts. It is over when the test moves the time, which it does past the network.
         """
         self._crash = PlatformCrash(self, boundary)
         return self._crash
@@ -123,7 +123,9 @@ class PlatformCrash:
 
     def _kill(self) -> None:
         network = self._platform._network
-        network.begin("the platform starts again", self._platform._die_and_restart(), is_change=True)
+        network.begin(
+            "the platform starts again", self._platform._die_and_restart(), is_change=True
+        )
 
 
 class _Death(BaseException):
@@ -134,14 +136,18 @@ class _Process:
     """The services of one life of the platform, each cut off when it ends."""
 
     def __init__(self, services: dict[str, AsgiApp]) -> None:
-        self.services: dict[str, AsgiApp] = {name: self._mortal(service) for name, service in services.items()}
+        self.services: dict[str, AsgiApp] = {
+            name: self._mortal(service) for name, service in services.items()
+        }
         self._is_dead = False
         self._calls: set[asyncio.Task[None]] = set()
 
     async def kill(self) -> None:
         """Whoever is being served hears nothing any more."""
         self._is_dead = True
-        while self._calls:  # again and again: some wait, in their end too, for what the dead writer had in hand
+        while (
+            self._calls
+        ):  # again and again: some wait, in their end too, for what the dead writer had in hand
             for call in self._calls:
                 call.cancel()
             await asyncio.sleep(0)

@@ -21,11 +21,16 @@ from platform_process import PlatformProcess
 from register import Request
 from running import PythonProcess, unique
 
-PROGRAM = f"import runpy; runpy.run_path({str(Path(__file__).with_name('register_client.py'))!r}, run_name='__main__')"
+PROGRAM = (
+    f"import runpy; runpy.run_path({str(Path(__file__).with_name('register_client.py'))!r}, "
+    "run_name='__main__')"
+)
 PROCESSES, CLIENTS = 4, 8
 STALLED_SECONDS = 60.0
 
-Fault: TypeAlias = Literal["platform is killed", "platform freezes", "client is killed", "client freezes"]
+Fault: TypeAlias = Literal[
+    "platform is killed", "platform freezes", "client is killed", "client freezes"
+]
 FAULTS: tuple[Fault, ...] = (
     "platform is killed",
     "platform freezes",
@@ -37,7 +42,10 @@ FAULTS: tuple[Fault, ...] = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recording does. All of it follows from its seed; what the faults hit, the machine decides."""
+    """What a recording does.
+
+    All of it follows from its seed; what the faults hit, the machine decides.
+    """
 
     chance: str
     calls: int
@@ -51,8 +59,12 @@ class Plan:
         """Each of the faults once or more, at moments in order."""
         shares = sorted(dice.uniform(0.05, 0.8) for _ in FAULTS)
         faults = dice.sample(FAULTS, len(FAULTS))
-        victims = dice.choices(range(1, PROCESSES), k=len(FAULTS))  # the first process lives, to have something to see
-        return cls(str(dice.random()), calls, faults=tuple(zip(shares, faults, victims, strict=True)))
+        victims = dice.choices(
+            range(1, PROCESSES), k=len(FAULTS)
+        )  # the first process lives, to have something to see
+        return cls(
+            str(dice.random()), calls, faults=tuple(zip(shares, faults, victims, strict=True))
+        )
 
 
 @dataclass
@@ -68,7 +80,9 @@ class Recorder:
         """The history."""
         with ExitStack() as stack:
             name = unique("plan")
-            self._processes = [stack.enter_context(self._start(name, number)) for number in range(PROCESSES)]
+            self._processes = [
+                stack.enter_context(self._start(name, number)) for number in range(PROCESSES)
+            ]
             for process in self._processes:
                 process.go()
             for share, fault, victim in self.plan.faults:
@@ -113,7 +127,9 @@ class Recorder:
         return sum(len(process.lines) for process in self._processes) // 2
 
     def _is_over(self, but: PythonProcess | None = None) -> bool:
-        return all(process is but or process.process.poll() is not None for process in self._processes)
+        return all(
+            process is but or process.process.poll() is not None for process in self._processes
+        )
 
     def _wait_for(self, answers: float) -> None:
         _wait(lambda: self._answers() >= answers or self._is_over())
@@ -121,7 +137,9 @@ class Recorder:
     def _is_everybody_waiting(self) -> bool:
         """Whether each client that lives has asked for something, and nobody is answered."""
         alive = [process for process in self._processes if process.process.poll() is None]
-        last = {line["client"]: line for process in alive for line in map(_parsed, list(process.lines))}
+        last = {
+            line["client"]: line for process in alive for line in map(_parsed, list(process.lines))
+        }
         return not any("told" in line or "lost" in line for line in last.values())
 
     def _calls(self, said: Iterable[list[dict[str, Any]]]) -> Iterable[Call]:
@@ -168,4 +186,6 @@ def tell(plan: Plan, calls: list[Call]) -> None:
     """Prints what a history holds, for whoever looks at a failure or runs with -s."""
     unanswered = sum(not call.answered for call in calls)
     lasting = sum(call.returned == inf for call in calls)
-    sys.stdout.write(f"\n{plan}: {len(calls)} calls, {unanswered} unanswered, {lasting} of them for ever\n")
+    sys.stdout.write(
+        f"\n{plan}: {len(calls)} calls, {unanswered} unanswered, {lasting} of them for ever\n"
+    )

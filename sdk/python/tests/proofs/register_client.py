@@ -1,8 +1,9 @@
 """A process with a few clients that call one key at once, and say when they asked what and what they were told.
 
-Settings come from the environment: MEMORY_URL, PLAN, CLIENTS (names, with commas), CALLS (of each), CHANCE (a seed),
-MIX (how often which request), RACY (1: increments read, then write: the fault that the checker must find). Each client
-prints one line of JSON as it asks, one as it is answered or not, and one at its end. A line on stdin lets them begin.
+Settings come from the environment: MEMORY_URL, PLAN, CLIENTS (names, with commas), CALLS (of each),
+CHANCE (a seed), MIX (how often which request), RACY (1: increments read, then write: the fault that
+the checker must find). Each client prints one line of JSON as it asks, one as it is answered or
+not, and one at its end. A line on stdin lets them begin.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ class Client:
         self.name = name
         self.dice = dice
         self.plan = plan
-        self.headers = {"X-Tenant-ID": "tenant", "X-User-ID": "user", "Content-Type": "application/json"}
+        self.headers = {
+            "X-Tenant-ID": "tenant",
+            "X-User-ID": "user",
+            "Content-Type": "application/json",
+        }
         self.seen = 0  # the revision of the key as this client knows it
         self._address = address
         self._connection: http.client.HTTPConnection | None = None
@@ -60,7 +65,10 @@ class Client:
 
     def _request(self, wish: str, number: int) -> Asked:
         kind = wish.split(maxsplit=1)[0]
-        value = {"put": int(self.name) * 1_000_000 + number * 1_000, "increment": self.dice.randint(1, 9)}.get(kind)
+        value = {
+            "put": int(self.name) * 1_000_000 + number * 1_000,
+            "increment": self.dice.randint(1, 9),
+        }.get(kind)
         return kind, value, self.seen if wish.endswith("if") else None
 
     def _until_told(self, ask: Callable[..., Any], asked: Asked, number: int) -> Any:
@@ -78,15 +86,23 @@ class Client:
     def _ask(self, asked: Asked, more: dict[str, str]) -> tuple[Any, ...]:
         kind, value, expected = asked
         if expected is not None:
-            more = {**more, **({"If-Match": f'"{expected}"'} if expected else {"If-None-Match": "*"})}
+            more = {
+                **more,
+                **({"If-Match": f'"{expected}"'} if expected else {"If-None-Match": "*"}),
+            }
         if kind == "increment":
-            part = {"plan_id": self.plan, "operations": [{"op": "increment", "key": "key", "by": value}]}
+            part = {
+                "plan_id": self.plan,
+                "operations": [{"op": "increment", "key": "key", "by": value}],
+            }
             status, found = self._exchange("POST", "/v1/memory/commit", {"plans": [part]}, more)
             found = found["plans"][0] if status == 200 else found
         else:
             body = {"value": value} if kind == "put" else None
             path = f"/v1/memory/working/{self.plan}/key"
-            status, found = self._exchange({"get": "GET", "put": "PUT"}.get(kind, "DELETE"), path, body, more)
+            status, found = self._exchange(
+                {"get": "GET", "put": "PUT"}.get(kind, "DELETE"), path, body, more
+            )
         return self._told(kind, status, found)
 
     def _told(self, kind: str, status: int, found: dict[str, Any]) -> tuple[Any, ...]:
@@ -113,7 +129,9 @@ class Client:
         value = (first[1] if first[0] == "value" else 0) + (asked[1] or 0)
         return self._ask(("put", value, None), more)
 
-    def _exchange(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    def _exchange(
+        self, method: str, path: str, body: Any, headers: dict[str, str]
+    ) -> tuple[int, dict[str, Any]]:
         assert self._connection is not None
         content = None if body is None else json.dumps(body)
         self._connection.request(method, path, content, {**self.headers, **headers})
@@ -150,7 +168,11 @@ def main() -> None:
     threads = []
     for name in env["CLIENTS"].split(","):
         client = Client(name, Random(f"{env['CHANCE']} {name}"), env["PLAN"], address)
-        threads.append(threading.Thread(target=client.run, args=(int(env["CALLS"]), mix), kwargs={"racy": racy}))
+        threads.append(
+            threading.Thread(
+                target=client.run, args=(int(env["CALLS"]), mix), kwargs={"racy": racy}
+            )
+        )
     sys.stdin.readline()
     for thread in threads:
         thread.start()

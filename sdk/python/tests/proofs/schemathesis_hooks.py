@@ -38,7 +38,9 @@ INEXPRESSIBLE = (
     "at must be from",
     "a ticket for",
     "is taken for a time",
-    "key must have 1 to 255 characters",  # what is longer itself is refused by the schema: this is a semaphore's place
+    (
+        "key must have 1 to 255 characters"
+    ),  # what is longer itself is refused by the schema: this is a semaphore's place
 )
 """What a document cannot say: that parts of a body or of the headers have something in common, or have not; and what
 makes a JSON Schema one, and one that is checked in a bounded time."""
@@ -48,10 +50,12 @@ OF_A_PLAN = {"memory_entries", "memory_history", "memory_actions", "memory_watch
 falls back. So these answer 200 with nothing in it, not 404."""
 
 WHOLE = re.compile(r"Expected `int.*, got `float` - at `\$(.+)`")
-"""JSON Schema calls 2.0 an integer, as Python does not: a whole number is to be spelled without a point."""
+"""JSON Schema calls 2.0 an integer, as Python does not: a whole number is to be spelled without a
+point."""
 
 QUIET_SECONDS = 0.05
-"""Streams do not end. What has come when one is silent for so long, or has sent an event, is checked."""
+"""Streams do not end. What has come when one is silent for so long, or has sent an event, is
+checked."""
 
 
 @schemathesis.hook
@@ -66,7 +70,8 @@ def _listen_briefly(response: requests.Response, **_: Any) -> None:
 
 
 _scopes: dict[str, Scope] = {}
-"""For whom each case spoke. What is deleted for one tenant or user is there for another as before."""
+"""For whom each case spoke. What is deleted for one tenant or user is there for another as
+before."""
 
 _revisions: dict[str, int] = {}
 """The revision that each case was answered with, if any. A deletion asked for again under its idempotency key deletes

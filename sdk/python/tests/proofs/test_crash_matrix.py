@@ -1,8 +1,8 @@
 """One death in each run, at each place there is: the outcome is that of the run in which nobody dies.
 
-An agent dies at each await of each of its handlers; the platform at each boundary of each commit: before it, between
-its statements, and between COMMIT and the answer. That the agents of example 05 may die anywhere, another test shows
-(`tests/testing/test_example_agents.py`).
+An agent dies at each await of each of its handlers; the platform at each boundary of each commit:
+before it, between its statements, and between COMMIT and the answer. That the agents of example 05
+may die anywhere, another test shows (`tests/testing/test_example_agents.py`).
 """
 
 from __future__ import annotations
@@ -57,14 +57,24 @@ class Story(NamedTuple):
 
 def fan_out(ends: str) -> Story:
     effects = Effects()
-    asked = {"event_type": "goal.asked", "topic": "action-requests", "data": {"ends": ends}, "plan_id": "the goal"}
+    asked = {
+        "event_type": "goal.asked",
+        "topic": "action-requests",
+        "data": {"ends": ends},
+        "plan_id": "the goal",
+    }
     return Story(fan_out_example.agents(effects), effects, asked, TASKS)
 
 
 def example_05() -> Story:
-    agents = {name: runpy.run_path(str(EXAMPLE / f"{name}.py"))[name] for name in ("planner", "worker", "coordinator")}
+    agents = {
+        name: runpy.run_path(str(EXAMPLE / f"{name}.py"))[name]
+        for name in ("planner", "worker", "coordinator")
+    }
     return Story(
-        agents, Effects(), {"event_type": "goal.received", "topic": "action-requests", "data": {"goal": "a post"}}
+        agents,
+        Effects(),
+        {"event_type": "goal.received", "topic": "action-requests", "data": {"goal": "a post"}},
     )
 
 
@@ -109,9 +119,9 @@ def check_hands(platform: MortalPlatform, story: Story) -> None:
     of_group = platform._platform.store.deliveries._prefetches._of_group
     prefetches = [prefetch for group in of_group.values() for prefetch in group]
     assert len(prefetches) == len(story.agents)
-    assert [prefetch.room for prefetch in prefetches] == [prefetch.most for prefetch in prefetches], (
-        "a slot of an attempt that has ended"
-    )
+    assert [prefetch.room for prefetch in prefetches] == [
+        prefetch.most for prefetch in prefetches
+    ], "a slot of an attempt that has ended"
     left = {name: agent._session.attempts.running for name, agent in story.agents.items()}
     assert not any(left.values()), f"attempts without an end: {left}"
 
@@ -141,7 +151,9 @@ async def test_an_agent_dies_at_any_await(name: str, event_type: str) -> None:
     wanted, _ = await play(story, nobody_dies)
 
     def dying(at_await: int) -> Callable[[MortalPlatform], Crash]:
-        return lambda platform: platform.crash(story.agents[name], at_await, event_type, restart=True)
+        return lambda platform: platform.crash(
+            story.agents[name], at_await, event_type, restart=True
+        )
 
     step = at_depth(3, 1)
     for at_await in count(1 + dice(f"{name} {event_type}").randrange(step), step):
@@ -166,7 +178,8 @@ async def test_the_platform_dies_at_any_boundary_of_a_commit(name: str, part: in
     def dying(boundary: int) -> Callable[[MortalPlatform], PlatformCrash]:
         return lambda platform: platform.crash_platform(boundary)
 
-    # A part is a stretch: each second boundary could be the same half of all the statements of each commit.
+    # A part is a stretch: each second boundary could be the same half of all the statements of each
+    # commit.
     size = -(-len(counted.passed) // PARTS)
     everywhere = range(1, len(counted.passed) + 1)[part * size : (part + 1) * size]
     for boundary in at_depth(sorted(dice(f"{name} {part}").sample(everywhere, SAMPLE)), everywhere):
@@ -174,7 +187,9 @@ async def test_the_platform_dies_at_any_boundary_of_a_commit(name: str, part: in
         assert found == wanted, f"the platform died at boundary {boundary}, {crash.passed[-3:]}"
         check_effects(story)
         died[crash.passed[-1]] += crash.happened
-    assert died.total() >= at_depth(1, 0.9 * len(everywhere)), "how many commits there are depends on who meets whom"
+    assert died.total() >= at_depth(1, 0.9 * len(everywhere)), (
+        "how many commits there are depends on who meets whom"
+    )
     assert at_depth(set(), {"BEGIN IMMEDIATE", "COMMIT", ANSWER}) <= set(died)
 
 

@@ -1,7 +1,8 @@
 """Goals, handlers and writers while processes are killed and frozen: each update is there, and there once.
 
-The seed decides which goals are asked for, and who is hit at which event of the log. What a process was doing when
-it was hit, the machine decides: a seed repeats the faults, and with them most failures, not every interleaving.
+The seed decides which goals are asked for, and who is hit at which event of the log. What a process
+was doing when it was hit, the machine decides: a seed repeats the faults, and with them most
+failures, not every interleaving.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
 
 @pytest.mark.behaviour("proofs.fault-runs")
 def test_a_seed_gives_one_script() -> None:
-    assert drawn(Random("7 a"), 10, 20) == drawn(Random("7 a"), 10, 20) != drawn(Random("7 b"), 10, 20)
+    assert (
+        drawn(Random("7 a"), 10, 20) == drawn(Random("7 a"), 10, 20) != drawn(Random("7 b"), 10, 20)
+    )
     faults = drawn(Random(1), 100, 300).faults
     assert {fault.kind for fault in faults} == WEIGHTS.keys()
     freezes = [fault for fault in faults if fault.kind == "freeze agent"]
@@ -50,7 +53,10 @@ def test_a_seed_gives_one_script() -> None:
 @pytest.mark.parametrize("run", range(at_depth(1, 6)))
 async def test_nothing_is_lost_or_doubled(platform: PlatformProcess, run: int) -> None:
     script = drawn(dice(f"fault run {run}"), GOALS, FAULTS)
-    sys.stdout.write(f"\nseed {seed()}, run {run}: {len(script.goals)} goals; {'; '.join(map(str, script.faults))}\n")
+    sys.stdout.write(
+        f"\nseed {seed()}, run {run}: {len(script.goals)} goals; "
+        f"{'; '.join(map(str, script.faults))}\n"
+    )
     async with FaultRun(platform, script) as going:
         await going.carry_out()
         events = [(event["plan_id"], event["type"]) for event in going.events]
@@ -85,7 +91,9 @@ async def check_goals(memory: MemoryClient, script: Script, events: list[tuple[s
         values = await state.get_many(["tasks", "done", "sum", "results", "collected"])
         assert values["sum"] == sum(range(goal.tasks + 1)), goal
         assert (values["tasks"], values["done"]) == (goal.tasks, goal.tasks), goal
-        assert sorted(values["results"]) == sorted(values["collected"]) == list(range(goal.tasks)), goal
+        assert (
+            sorted(values["results"]) == sorted(values["collected"]) == list(range(goal.tasks))
+        ), goal
     assert told == wanted
 
 
@@ -96,7 +104,9 @@ async def check_ledger(
     ledger = WorkflowState(memory, "ledger")
     assert await ledger.get("total") == sum(goal.tasks for goal in script.goals)
     assert await ledger.get("sum") == sum(sum(range(goal.tasks + 1)) for goal in script.goals)
-    written: list[tuple[str, int]] = [(name, number) for name, number in await ledger.get("written")]
+    written: list[tuple[str, int]] = [
+        (name, number) for name, number in await ledger.get("written")
+    ]
     assert len(set(written)) == len(written)
     for name, count in acknowledged.items():
         unknown = {0, 1} if name in was_killed else {0}

@@ -39,11 +39,15 @@ LETTER = f"""
     WHERE g.name = 'walker'"""
 
 SPOILT = {
-    "the revisions of a plan have no gap": [f"UPDATE plans SET revision = revision + 1 WHERE id = {PLAN}"],
+    "the revisions of a plan have no gap": [
+        f"UPDATE plans SET revision = revision + 1 WHERE id = {PLAN}"
+    ],
     "the operations of a commit have no gap": [
         f"UPDATE history SET seq = seq + 100 WHERE plan = {PLAN} AND revision = 1"
     ],
-    "the sums of a plan are those of its rows": [f"UPDATE plans SET size = size + 1 WHERE id = {PLAN}"],
+    "the sums of a plan are those of its rows": [
+        f"UPDATE plans SET size = size + 1 WHERE id = {PLAN}"
+    ],
     "a plan ends once": [
         "CREATE TEMP TABLE ends AS SELECT * FROM history WHERE op = 'fail' LIMIT 1",
         "UPDATE ends SET seq = 99",
@@ -55,30 +59,51 @@ SPOILT = {
         "CREATE TEMP TABLE latest AS SELECT plan, max(seq) FROM compensations GROUP BY plan",
         "UPDATE compensations SET state = 0 WHERE (plan, seq) IN latest",
     ],
-    "of a plan that is active or completed nothing is undone": ["UPDATE plans SET status = 'completed'"],
-    "a lane has one head": [DELIVERY, "UPDATE deliveries SET ready_at = NULL, fence = NULL, replica = NULL"],
-    "what waits in a lane is in nobody's hands": [DELIVERY, "UPDATE deliveries SET ready_at = NULL"],
+    "of a plan that is active or completed nothing is undone": [
+        "UPDATE plans SET status = 'completed'"
+    ],
+    "a lane has one head": [
+        DELIVERY,
+        "UPDATE deliveries SET ready_at = NULL, fence = NULL, replica = NULL",
+    ],
+    "what waits in a lane is in nobody's hands": [
+        DELIVERY,
+        "UPDATE deliveries SET ready_at = NULL",
+    ],
     "who has a delivery has a fence": [DELIVERY, "UPDATE deliveries SET fence = NULL"],
-    "a delivery is of an event, a group and a subscription": [DELIVERY, "UPDATE deliveries SET position = 0"],
+    "a delivery is of an event, a group and a subscription": [
+        DELIVERY,
+        "UPDATE deliveries SET position = 0",
+    ],
     "attempts are failures, deaths and those that ended without either": [
         DELIVERY,
         "UPDATE deliveries SET failures = 1",
     ],
     "what is suspected has died": [DELIVERY, "UPDATE deliveries SET suspect = 1"],
-    "what was set aside is in no lane and in nobody's hands": [DELIVERY, "UPDATE deliveries SET aside = lane"],
+    "what was set aside is in no lane and in nobody's hands": [
+        DELIVERY,
+        "UPDATE deliveries SET aside = lane",
+    ],
     "a dead letter is of an event": [LETTER, "UPDATE dead_letters SET position = 0"],
     "what was given up is not delivered": [DELIVERY, LETTER],
     "a recorded step is of an event": ["INSERT INTO steps VALUES (1, 0, 'charge', 1, 1, '1')"],
     "a timer that has fired is gone": [TIMER % "event_id"],
     "no event is without its cause": [CHILD % "'nobody'"],
-    "no change is without its cause": [f"UPDATE history SET event_id = 'nobody' WHERE plan = {PLAN} AND revision = 1"],
+    "no change is without its cause": [
+        f"UPDATE history SET event_id = 'nobody' WHERE plan = {PLAN} AND revision = 1"
+    ],
     "no change is of an unsettled delivery": [DELIVERY],
     "no event is of an unsettled delivery": [DELIVERY, CHILD % "event_id"],
     "no timer is of an unsettled delivery": [DELIVERY, TIMER % "'later'"],
     "a handler changes a plan in one commit": [
-        "UPDATE history SET event_id = (SELECT event_id FROM events WHERE type = 'walk' LIMIT 1), actor = 'walker'"
+        (
+            "UPDATE history SET event_id = (SELECT event_id FROM events WHERE type = 'walk' LIMIT 1), "
+            "actor = 'walker'"
+        )
     ],
-    "a handler changes all its plans at once": ["UPDATE history SET event_id = 'e', actor = 'walker'"],
+    "a handler changes all its plans at once": [
+        "UPDATE history SET event_id = 'e', actor = 'walker'"
+    ],
     "what was cleared is gone or about to go": [
         f"UPDATE history SET incarnation = incarnation + 1 WHERE plan = {PLAN}"
     ],
@@ -103,7 +128,9 @@ def in_order() -> bytes:
     for number in range(100):
         outcome = run(number, loads)
         assert not outcome.wrong, outcome.told()
-        enough = f"SELECT 1 FROM compensations WHERE state = 2 AND {EVENT} IS NOT NULL LIMIT 1 OFFSET 3"
+        enough = (
+            f"SELECT 1 FROM compensations WHERE state = 2 AND {EVENT} IS NOT NULL LIMIT 1 OFFSET 3"
+        )
         if _of(outcome.record).execute(enough).fetchall():
             return outcome.record
     raise AssertionError("no trip has failed, or no walk has begun")
@@ -121,7 +148,9 @@ def test_what_is_spoilt_is_found(name: str) -> None:
     assert invariants.broken(connection, at_rest=True) == []
     for statement in SPOILT[name]:
         connection.execute(statement)
-    assert any(line.startswith(f"not so: {name}:") for line in invariants.broken(connection, at_rest=True))
+    assert any(
+        line.startswith(f"not so: {name}:") for line in invariants.broken(connection, at_rest=True)
+    )
 
 
 def test_all_invariants_are_tried() -> None:

@@ -63,7 +63,10 @@ LINEARIZABLE = {
         call("b", GET, 10, 11, "missing"),
         call("b", GET, 12, 13, "value", 5, 1),
     ],
-    "a lost write that is never seen": [lost("a", Request("put", 5), 0), call("b", GET, 10, 11, "missing")],
+    "a lost write that is never seen": [
+        lost("a", Request("put", 5), 0),
+        call("b", GET, 10, 11, "missing"),
+    ],
     "a delete of nothing changes nothing": [
         call("a", DELETE, 0, 1, "deleted", False, 0),
         call("a", INCREMENT, 2, 3, "done", 1, 1),
@@ -80,8 +83,14 @@ LINEARIZABLE = {
 NOT_LINEARIZABLE = {
     "a write is not seen": [PUT, call("b", GET, 11, 12, "missing")],
     "a value nobody wrote": [PUT, call("b", GET, 11, 12, "value", 6, 1)],
-    "an update is lost": [call("a", INCREMENT, 0, 10, "done", 1, 1), call("b", INCREMENT, 0, 10, "done", 1, 2)],
-    "a revision is given twice": [call("a", INCREMENT, 0, 10, "done", 1, 1), call("b", INCREMENT, 0, 10, "done", 2, 1)],
+    "an update is lost": [
+        call("a", INCREMENT, 0, 10, "done", 1, 1),
+        call("b", INCREMENT, 0, 10, "done", 1, 2),
+    ],
+    "a revision is given twice": [
+        call("a", INCREMENT, 0, 10, "done", 1, 1),
+        call("b", INCREMENT, 0, 10, "done", 2, 1),
+    ],
     "reads go back in time": [
         PUT,
         call("b", GET, 2, 3, "value", 5, 1),
@@ -91,7 +100,9 @@ NOT_LINEARIZABLE = {
         call("a", Request("put", 5, 0), 0, 10, "done", 5, 1),
         call("b", Request("put", 6, 0), 0, 10, "done", 6, 2),
     ],
-    "a compare-and-set loses against nobody": [call("a", Request("put", 5, 0), 0, 10, "conflict", 1)],
+    "a compare-and-set loses against nobody": [
+        call("a", Request("put", 5, 0), 0, 10, "conflict", 1)
+    ],
     "a write is taken back": [
         PUT,
         call("b", GET, 11, 12, "value", 5, 1),
@@ -106,7 +117,10 @@ NOT_LINEARIZABLE = {
         call("b", GET, 11, 12, "missing"),
         call("b", GET, 13, 14, "value", 5, 1),
     ],
-    "a lost increment happens twice": [lost("a", INCREMENT, 0), call("b", GET, 10, 11, "value", 2, 2)],
+    "a lost increment happens twice": [
+        lost("a", INCREMENT, 0),
+        call("b", GET, 10, 11, "value", 2, 2),
+    ],
 }
 
 
@@ -175,7 +189,12 @@ def made(dice: Random, count: int, clients: int, losses: float = 0.15) -> list[C
 def any_request(dice: Random, key: Key) -> Request:
     expected = dice.choice([None, None, key.revision, dice.randint(0, 3)])
     return dice.choice(
-        [GET, INCREMENT, Request("put", dice.randint(0, 9), expected), DELETE._replace(expected=expected)]
+        [
+            GET,
+            INCREMENT,
+            Request("put", dice.randint(0, 9), expected),
+            DELETE._replace(expected=expected),
+        ]
     )
 
 
@@ -243,7 +262,9 @@ def test_of_the_tiny_histories_many_are_linearizable_and_many_are_not() -> None:
         verdicts[is_linearizable(calls)] += 1
 
     count()
-    assert min(verdicts[True], verdicts[False]) > 20  # there are about 70, give or take 8 by the seed
+    assert (
+        min(verdicts[True], verdicts[False]) > 20
+    )  # there are about 70, give or take 8 by the seed
 
 
 @pytest.mark.proof
@@ -251,9 +272,15 @@ def test_it_refuses_a_stale_read_in_a_long_history() -> None:
     chance, tried = dice("stale reads"), 0
     while tried < at_depth(100, 2000):
         calls = made(chance, count=60, clients=8)
-        stale = [(index, result) for index, one in enumerate(calls) for result in stale_results(calls, one)]
+        stale = [
+            (index, result)
+            for index, one in enumerate(calls)
+            for result in stale_results(calls, one)
+        ]
         for index, result in chance.sample(stale, min(3, len(stale))):
-            assert not is_linearizable([*calls[:index], replace(calls[index], result=result), *calls[index + 1 :]])
+            assert not is_linearizable(
+                [*calls[:index], replace(calls[index], result=result), *calls[index + 1 :]]
+            )
             tried += 1
 
 

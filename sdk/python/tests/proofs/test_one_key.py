@@ -28,7 +28,9 @@ def test_calls_on_one_key_are_linearizable(platform: PlatformProcess, run: int) 
     assert len(calls) == CLIENTS * CALLS
     assert {call.client for call in calls} == {str(client) for client in range(CLIENTS)}
     check(plan, calls)
-    outcomes = Counter((call.request.kind, call.request.expected is not None, call.result[0]) for call in calls)
+    outcomes = Counter(
+        (call.request.kind, call.request.expected is not None, call.result[0]) for call in calls
+    )
     for outcome in (
         ("get", False, "value"),
         ("put", False, "done"),
@@ -43,7 +45,9 @@ def test_calls_on_one_key_are_linearizable(platform: PlatformProcess, run: int) 
 
 def check_they_were_concurrent(calls: list[Call]) -> None:
     """Else the history would say nothing."""
-    moments = sorted([(call.invoked, 1) for call in calls] + [(call.returned, -1) for call in calls])
+    moments = sorted(
+        [(call.invoked, 1) for call in calls] + [(call.returned, -1) for call in calls]
+    )
     at_once, most = 0, 0
     for _, change in moments:
         at_once += change

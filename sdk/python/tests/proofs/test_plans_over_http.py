@@ -57,7 +57,10 @@ class PlansOverHttp(RuleBasedStateMachine):
     # changes
 
     @rule(
-        wanted=st.lists(st.dictionaries(PLANS, PARTS, min_size=1, max_size=2), min_size=1, max_size=3), data=st.data()
+        wanted=st.lists(
+            st.dictionaries(PLANS, PARTS, min_size=1, max_size=2), min_size=1, max_size=3
+        ),
+        data=st.data(),
     )
     def commits(self, wanted: list[dict[str, list[Any]]], data: st.DataObject) -> None:
         for one in wanted:
@@ -65,10 +68,14 @@ class PlansOverHttp(RuleBasedStateMachine):
 
     def _commit(self, wanted: dict[str, list[Any]], data: st.DataObject) -> None:
         parts = [self._part(plan, done, data) for plan, done in wanted.items()]
-        request = partial(self.memory, "POST", "/v1/memory/commit", body=msgspec.json.encode(Commit(plans=parts)))
+        request = partial(
+            self.memory, "POST", "/v1/memory/commit", body=msgspec.json.encode(Commit(plans=parts))
+        )
         answer = self._send(request, keyed=data.draw(st.booleans()))
         try:
-            for part in parts:  # what is stale is told first, of all plans: what follows was meant for other values
+            for part in (
+                parts
+            ):  # what is stale is told first, of all plans: what follows was meant for other values
                 self.plans[part.plan_id].check(part)
             changed = {part.plan_id: self.plans[part.plan_id].changed_by(part) for part in parts}
         except (Conflict, WrongType) as refusal:
@@ -89,7 +96,9 @@ class PlansOverHttp(RuleBasedStateMachine):
         reads = {key: now.revision_of(key) for key in data.draw(st.sets(NAMES, max_size=2))}
         if data.draw(st.integers(0, 9)) == 7:
             reads[NUMBER] = now.revision_of(NUMBER) + 1
-        return PlanCommit(plan, wanted, reads, data.draw(st.sampled_from([None] * 8 + [now.revision, 1])))
+        return PlanCommit(
+            plan, wanted, reads, data.draw(st.sampled_from([None] * 8 + [now.revision, 1]))
+        )
 
     def _send(self, request: partial[Answer], *, keyed: bool) -> Answer:
         """Sends it; what was done under an idempotency key can be sent again later."""
@@ -104,7 +113,15 @@ class PlansOverHttp(RuleBasedStateMachine):
         plan=PLANS, key=NAMES, data=st.data(), keyed=st.booleans(), ttl=st.sampled_from([None, None, HOURS]),
         condition=st.sampled_from(["none", "none", "right", "wrong", "missing"]),
     )  # fmt: skip
-    def put(self, plan: str, key: str, data: st.DataObject, keyed: bool, ttl: float | None, condition: str) -> None:
+    def put(
+        self,
+        plan: str,
+        key: str,
+        data: st.DataObject,
+        keyed: bool,
+        ttl: float | None,
+        condition: str,
+    ) -> None:
         value = data.draw(st.sampled_from(VALUES[key]))
         content = {"value": value} if ttl is None else {"value": value, "ttl": ttl}
         expected, headers = self._condition(plan, key, condition)
@@ -119,11 +136,18 @@ class PlansOverHttp(RuleBasedStateMachine):
             assert lifetime(entry) == ttl
             assert self._entry(plan, key) == entry
 
-    @rule(plan=PLANS, key=NAMES, keyed=st.booleans(), condition=st.sampled_from(["none", "none", "right", "wrong"]))
+    @rule(
+        plan=PLANS,
+        key=NAMES,
+        keyed=st.booleans(),
+        condition=st.sampled_from(["none", "none", "right", "wrong"]),
+    )
     def delete(self, plan: str, key: str, keyed: bool, condition: str) -> None:
         was_there = self.plans[plan].revision_of(key) > 0
         expected, headers = self._condition(plan, key, condition)
-        answer = self._send(partial(self.memory, "DELETE", path_of(plan, key), **headers), keyed=keyed)
+        answer = self._send(
+            partial(self.memory, "DELETE", path_of(plan, key), **headers), keyed=keyed
+        )
         if self._is_made(answer, plan, key, Delete(key=key, expected_revision=expected)):
             assert answer.json == {"deleted": was_there, "revision": self.plans[plan].revision}
 
@@ -185,9 +209,13 @@ class PlansOverHttp(RuleBasedStateMachine):
         """Upkeep takes up to a second."""
         self.slow_steps.clear()
         assert self.memory("PUT", path_of(plan, key), {"value": 1, "ttl": 0.02}).status == 200
-        before, _ = self.plans[plan].changed_by(PlanCommit(plan, [Set(key=key, value=raw(1), ttl=0.02)]))
+        before, _ = self.plans[plan].changed_by(
+            PlanCommit(plan, [Set(key=key, value=raw(1), ttl=0.02)])
+        )
         self.plans[plan] = before.expired()
-        with self.memory.stream(f"/v1/memory/watch/{quoted(plan)}?after={before.revision}") as stream:
+        with self.memory.stream(
+            f"/v1/memory/watch/{quoted(plan)}?after={before.revision}"
+        ) as stream:
             kind, identity, told = stream.next()
         assert (kind, identity) == ("commit", str(before.revision + 1))
         assert [row_of(change) for change in told["changes"]] == self.plans[plan].rows[-1:]
@@ -224,12 +252,20 @@ class PlansOverHttp(RuleBasedStateMachine):
         elif revision < now.horizon:
             assert (got.status, got.code, got.json["horizon"]) == (410, "history_gone", now.horizon)
         elif key in now.past[revision]:
-            assert got.json == {"planId": plan, "key": key, "value": now.past[revision][key], "at": revision}
+            assert got.json == {
+                "planId": plan,
+                "key": key,
+                "value": now.past[revision][key],
+                "at": revision,
+            }
         else:
             assert (got.status, got.code) == (404, "key_missing")
 
     def _see_keys(self, plan: str, _: str, data: st.DataObject) -> None:
-        limit, prefix = data.draw(st.integers(1, 5)), data.draw(st.sampled_from(["", "n", "list/ä", "%"]))
+        limit, prefix = (
+            data.draw(st.integers(1, 5)),
+            data.draw(st.sampled_from(["", "n", "list/ä", "%"])),
+        )
         names: list[str] = []
         after: str | None = ""
         while after is not None:
@@ -244,8 +280,12 @@ class PlansOverHttp(RuleBasedStateMachine):
         now, keys = self.plans[plan], data.draw(st.lists(NAMES, max_size=3))
         told = self.memory("POST", f"/v1/memory/many/{quoted(plan)}", {"keys": keys}).json
         assert (told["plan_id"], told["revision"]) == (plan, now.revision)
-        values = {key: (entry["value"], entry["revision"]) for key, entry in told["entries"].items()}
-        assert values == {key: (now.keys[key].value, now.keys[key].revision) for key in keys if key in now.keys}
+        values = {
+            key: (entry["value"], entry["revision"]) for key, entry in told["entries"].items()
+        }
+        assert values == {
+            key: (now.keys[key].value, now.keys[key].revision) for key in keys if key in now.keys
+        }
 
     def _see_history(self, plan: str, key: str, data: st.DataObject) -> None:
         now, limit = self.plans[plan], data.draw(st.integers(1, 7))
@@ -258,14 +298,20 @@ class PlansOverHttp(RuleBasedStateMachine):
             assert (page["revision"], page["horizon"]) == (now.revision, now.horizon)
             rows += map(row_of, page["changes"])
             after = page["next"]
-        assert rows == [row for row in now.rows if row.revision > now.horizon and row.key == of_key.get("key", row.key)]
+        assert rows == [
+            row
+            for row in now.rows
+            if row.revision > now.horizon and row.key == of_key.get("key", row.key)
+        ]
 
     def _see_actions(self, plan: str, _: str, data: st.DataObject) -> None:
         limit = data.draw(st.integers(1, 5))
         actions: list[tuple[int, str]] = []
         after: int | None = 0
         while after is not None:
-            page = self.memory("GET", f"/v1/memory/actions/{quoted(plan)}?limit={limit}&after={after}").json
+            page = self.memory(
+                "GET", f"/v1/memory/actions/{quoted(plan)}?limit={limit}&after={after}"
+            ).json
             actions += [(action["number"], action["name"]) for action in page["actions"]]
             after = page["next"]
         assert actions == list(enumerate(self.plans[plan].actions, 1))
@@ -273,7 +319,11 @@ class PlansOverHttp(RuleBasedStateMachine):
     def _see_changes(self, plan: str, _: str, data: st.DataObject) -> None:
         now = self.plans[plan]
         after = data.draw(st.integers(now.horizon, now.revision))
-        wanted = [(rev, list(rows)) for rev, rows in groupby(now.rows, lambda row: row.revision) if rev > after]
+        wanted = [
+            (rev, list(rows))
+            for rev, rows in groupby(now.rows, lambda row: row.revision)
+            if rev > after
+        ]
         with self.memory.stream(f"/v1/memory/watch/{quoted(plan)}?after={after}") as stream:
             for revision, rows in wanted:
                 kind, identity, told = stream.next()
@@ -283,7 +333,8 @@ class PlansOverHttp(RuleBasedStateMachine):
     def _see_plans(self, *_: Any) -> None:
         told = self.memory("GET", "/v1/memory/working").json["plans"]
         assert {
-            one["plan_id"]: (one["revision"], one["keys"], one["actions"], "expires_at" in one) for one in told
+            one["plan_id"]: (one["revision"], one["keys"], one["actions"], "expires_at" in one)
+            for one in told
         } == {
             name: (plan.revision, len(plan.keys), len(plan.actions), plan.expires_at is not None)
             for name, plan in self.plans.items()
@@ -358,7 +409,9 @@ def test_a_life_of_plans_over_http(running: PlatformProcess, run: int) -> None:
             max_examples=at_depth(40, 80),
             stateful_step_count=50,
             deadline=None,
-            phases=at_depth([Phase.generate], [Phase.generate, Phase.shrink]),  # shrinking takes minutes
+            phases=at_depth(
+                [Phase.generate], [Phase.generate, Phase.shrink]
+            ),  # shrinking takes minutes
             report_multiple_bugs=False,
             database=None,
             print_blob=False,

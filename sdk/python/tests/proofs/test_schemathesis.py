@@ -1,8 +1,8 @@
 """Every OpenAPI document against the service that it describes: schemathesis with all its checks and phases.
 
-It makes requests that fit the document and requests that do not, follows the links from one to the next, and holds each
-answer against what the document says. What it runs with, and the reason of each exclusion, is in schemathesis.toml and
-schemathesis_hooks.py.
+It makes requests that fit the document and requests that do not, follows the links from one to the
+next, and holds each answer against what the document says. What it runs with, and the reason of
+each exclusion, is in schemathesis.toml and schemathesis_hooks.py.
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProces
 
 @pytest.mark.behaviour("api.exact")
 @pytest.mark.parametrize("service", SERVICES)
-def test_each_operation_is_what_its_document_says(running: PlatformProcess, tmp_path: Path, service: str) -> None:
+def test_each_operation_is_what_its_document_says(
+    running: PlatformProcess, tmp_path: Path, service: str
+) -> None:
     url = str(getattr(running, f"{service}_url"))
     known = operations(url)
-    chosen = dict(dice(f"operations of {service}").sample(sorted(known.items()), at_depth(SAMPLE, len(known))))
+    chosen = dict(
+        dice(f"operations of {service}").sample(sorted(known.items()), at_depth(SAMPLE, len(known)))
+    )
     done = run(service, url, tmp_path, ("examples", "coverage", "fuzzing"), at_depth(3, 40), chosen)
     assert done.labels == set(chosen.values())
 
@@ -64,9 +68,24 @@ def test_what_the_links_lead_to_is_what_the_document_says(
 @pytest.mark.parametrize(
     ("operation", "place", "slip", "finding"),
     [
-        ("memory_health", "components schemas Health properties version", {"type": "integer"}, "violates schema"),
-        ("memory_put", "components schemas PutBody properties ttl", {}, "Schema-valid request rejected"),
-        ("memory_get", f"paths {KEY} get responses", {"500": {"description": "A fault."}}, "Undocumented"),
+        (
+            "memory_health",
+            "components schemas Health properties version",
+            {"type": "integer"},
+            "violates schema",
+        ),
+        (
+            "memory_put",
+            "components schemas PutBody properties ttl",
+            {},
+            "Schema-valid request rejected",
+        ),
+        (
+            "memory_get",
+            f"paths {KEY} get responses",
+            {"500": {"description": "A fault."}},
+            "Undocumented",
+        ),
     ],
     ids=["an answer", "a body", "the ways to end"],
 )
@@ -106,7 +125,14 @@ class Done(NamedTuple):
     labels: set[str]
 
 
-def run(service: str, url: str, folder: Path, phases: Iterable[str], examples: int, chosen: Iterable[str]) -> Done:
+def run(
+    service: str,
+    url: str,
+    folder: Path,
+    phases: Iterable[str],
+    examples: int,
+    chosen: Iterable[str],
+) -> Done:
     """Fails with what schemathesis says, unless it came to the end of these phases and found nothing."""
     report = folder / "report.ndjson"
     said = schemathesis(
@@ -122,9 +148,20 @@ def run(service: str, url: str, folder: Path, phases: Iterable[str], examples: i
 
 
 def schemathesis(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = (sys.executable, "-W", "ignore", "-m", "schemathesis.cli", "--config-file", "schemathesis.toml", "run")
+    command = (
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        "schemathesis.toml",
+        "run",
+    )
     always = ("--checks", "all", "--no-color", "--generation-database", "none")
-    return subprocess.run([*command, *always, *arguments], cwd=HERE, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*command, *always, *arguments], cwd=HERE, capture_output=True, text=True, check=False
+    )
 
 
 def done_in(report: Path) -> Done:
@@ -133,6 +170,9 @@ def done_in(report: Path) -> Done:
         ((kind, event),) = json.loads(line).items()
         if kind == "ScenarioFinished":
             done.labels.add(event["recorder"]["label"])
-        elif kind == "PhaseFinished" and event["status"] in {"success", "skip"}:  # skip: nothing here to try in it
+        elif kind == "PhaseFinished" and event["status"] in {
+            "success",
+            "skip",
+        }:  # skip: nothing here to try in it
             done.phases.add(event["phase"]["name"])
     return done

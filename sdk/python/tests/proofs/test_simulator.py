@@ -1,7 +1,7 @@
 """The code of agents and platform in a world that a seed makes up: whatever goes wrong, nothing is lost or doubled.
 
-In `make prove` 10,000 schedules, in `make test` a sample. A failure tells the number of its schedule, and the command
-that repeats just that one.
+In `make prove` 10,000 schedules, in `make test` a sample. A failure tells the number of its
+schedule, and the command that repeats just that one.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ def test_a_schedule_repeats_itself_in_another_process() -> None:
     tried = numbers(0)[:10]
     command = [sys.executable, "-c", DIGEST, str(here), str(here.parent), *map(str, tried)]
     environment = {**os.environ, "PYTHONHASHSEED": "7"}  # another order of sets than here
-    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=True)
+    answer = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=100, check=True
+    )
     assert answer.stdout.split() == [digest(number) for number in tried]
 
 
@@ -118,7 +120,10 @@ def test_a_failure_tells_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> No
     plant(monkeypatch)
     outcome = next(outcome for number in range(TRIES) if (outcome := run(number)).wrong)
     told = outcome.told()
-    assert f"SOORMA_SCHEDULE={outcome.seed} sh tools/run prove tests/proofs/test_simulator.py -k schedules" in told
+    assert (
+        f"SOORMA_SCHEDULE={outcome.seed} sh tools/run prove tests/proofs/test_simulator.py -k "
+        "schedules" in told
+    )
     assert outcome.wrong[0] in told
     assert len(outcome.trace) > 10
     assert " sends " in told

@@ -1,7 +1,8 @@
 """How long it takes where many want one thing: handlers that change one key, and holders of a semaphore.
 
-Each figure is the best of three, as it is about Soorma and not about what else the machine does. `make prove` asks for
-what is promised; `make test`, which runs beside much else, for the order of magnitude: a stampede is beyond it.
+Each figure is the best of three, as it is about Soorma and not about what else the machine does.
+`make prove` asks for what is promised; `make test`, which runs beside much else, for the order of
+magnitude: a stampede is beyond it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ async def test_handlers_of_one_key_take_little_longer_than_one_after_the_other(
     ideal, name = HANDLERS * HANDLER_SECONDS, unique("agent")
     with ExitStack() as stack:
         agents = [
-            stack.enter_context(PythonProcess(platform, AGENT, NAME=name, AT_ONCE=str(32 // processes)))
+            stack.enter_context(
+                PythonProcess(platform, AGENT, NAME=name, AT_ONCE=str(32 // processes))
+            )
             for _ in range(processes)
         ]
         for agent in agents:
@@ -64,7 +67,9 @@ async def test_handlers_of_one_key_take_little_longer_than_one_after_the_other(
             rounds = await measure(lambda: _add(context), TURNS_WITHIN * ideal)
             commits = HANDLERS * len(rounds)
         runs = sum(agent.lines.count("runs") for agent in agents)
-        letters = Raw(platform.events_url)("GET", f"/v1/events/dead-letters?group={name}").json["dead_letters"]
+        letters = Raw(platform.events_url)("GET", f"/v1/events/dead-letters?group={name}").json[
+            "dead_letters"
+        ]
     took = min(rounds)
     assert took <= TURNS_WITHIN * ideal, f"{took / ideal:.2f} of the ideal"
     assert runs <= 2.5 * commits
@@ -83,7 +88,9 @@ async def _add(context: PlatformContext) -> float:
 
 
 @pytest.mark.behaviour("claims.first-come")
-async def test_holders_of_a_semaphore_take_little_longer_than_their_places_would(platform: PlatformProcess) -> None:
+async def test_holders_of_a_semaphore_take_little_longer_than_their_places_would(
+    platform: PlatformProcess,
+) -> None:
     ideal = HOLDERS * HOLDER_SECONDS / PLACES
     async with context_of(platform) as context:
         took = min(await measure(lambda: _hold(context), PLACES_WITHIN * ideal))

@@ -55,7 +55,10 @@ class ToldPlan(Plan):
         Change(copy.deepcopy(self), 0.0).check(part)
 
     def changed_by(self, part: PlanCommit) -> tuple[ToldPlan, list[Any]]:
-        """The plan after a part of a commit, and the results of its operations. Conflict or WrongType refuse it."""
+        """The plan after a part of a commit, and the results of its operations.
+
+        Conflict or WrongType refuse it.
+        """
         after = copy.deepcopy(self)
         return after, _Told(after, 0.0).run(part)
 

@@ -46,7 +46,11 @@ class Plan:
         """The keys a reader sees."""
         if self.is_over(now):
             return {}
-        return {name: key for name, key in self.keys.items() if key.expires_at is None or key.expires_at > now}
+        return {
+            name: key
+            for name, key in self.keys.items()
+            if key.expires_at is None or key.expires_at > now
+        }
 
     def is_over(self, now: float) -> bool:
         """Whether the plan's own time to live has run out."""
@@ -59,7 +63,9 @@ class Plan:
     def close(self, now: float) -> None:
         """A commit is over: another revision, and another past."""
         self.revision += 1
-        self.past[self.revision] = {name: copy.deepcopy(key.value) for name, key in self.live(now).items()}
+        self.past[self.revision] = {
+            name: copy.deepcopy(key.value) for name, key in self.live(now).items()
+        }
 
 
 class Change:

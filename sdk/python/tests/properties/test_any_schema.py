@@ -18,7 +18,18 @@ patternProperties additionalProperties minimum multipleOf maxLength uniqueItems 
 $anchor $dynamicRef dependentRequired dependentSchemas dependencies unevaluatedProperties unevaluatedItems
 contentSchema propertyNames definitions $vocabulary $comment
 """.split()  # noqa: SIM905 - easier to read
-TELLING = ["#", "#/$defs/a", "object", "array", "string", "a", r"(a*)*\1", "(", "date-time", "http://localhost:9/x"]
+TELLING = [
+    "#",
+    "#/$defs/a",
+    "object",
+    "array",
+    "string",
+    "a",
+    r"(a*)*\1",
+    "(",
+    "date-time",
+    "http://localhost:9/x",
+]
 
 plain = (
     st.none()
@@ -48,4 +59,6 @@ def test_any_schema_is_used_or_refused(schema: dict[str, Any], payload: Any) -> 
     except SoormaError:
         return
     misfit = made.misfit(payload)
-    assert misfit is None or (len(misfit.path) <= LONGEST_PATH and 0 < len(misfit.expected) <= LONGEST_TEXT)
+    assert misfit is None or (
+        len(misfit.path) <= LONGEST_PATH and 0 < len(misfit.expected) <= LONGEST_TEXT
+    )

@@ -91,7 +91,9 @@ class Run:
         if self._is_clear(self.ran, MONTH):
             assert await record.state("ended") == ({"k": 1} if self.ran < MONTH else {})
         if self._is_clear(self.passed, DELAY):
-            waits = [timer.event_id for timer in await record.store.timers.list(ALICE, None, 0, ALL)]
+            waits = [
+                timer.event_id for timer in await record.store.timers.list(ALICE, None, 0, ALL)
+            ]
             assert waits == ([] if self.passed >= DELAY else ["delayed"])
         if not self._is_clear(clock.wall(), self.expires_at):
             return
@@ -131,6 +133,8 @@ async def _carry_out(folder: str, happenings: list[tuple[Any, ...]]) -> None:
 
 @pytest.mark.behaviour("clocks.waiting", "clocks.keeping", "clocks.sweeping-waits", "timers.clocks")
 @given(st.lists(HAPPENS, min_size=1, max_size=10))
-def test_nothing_goes_before_its_time_and_nothing_due_stays(happenings: list[tuple[Any, ...]]) -> None:
+def test_nothing_goes_before_its_time_and_nothing_due_stays(
+    happenings: list[tuple[Any, ...]],
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_carry_out(folder, happenings))

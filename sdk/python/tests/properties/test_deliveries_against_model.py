@@ -48,7 +48,8 @@ def condemned(claimed: Claimed) -> bool:
 class Waiting:
     """An event that a group has yet to handle: `free_at` is the end of its lease, backoff or pause.
 
-    `holder` is the run of the replica that has it in hand, FORMER after a restart of the platform, None in nobody's.
+    `holder` is the run of the replica that has it in hand, FORMER after a restart of the platform,
+    None in nobody's.
     """
 
     id: str
@@ -129,7 +130,8 @@ class DeliveriesMachine(RuleBasedStateMachine):
     def subscribe(self) -> None:
         self.run(self.record.open())
         self.members: dict[str, Membership] = {
-            group: self.run(self.record.subscribe(group, *wanted)) for group, wanted in SUBSCRIPTIONS.items()
+            group: self.run(self.record.subscribe(group, *wanted))
+            for group, wanted in SUBSCRIPTIONS.items()
         }
 
     def _add(self, id_: str, kind: str, scope: Scope, plan: str | None) -> None:
@@ -164,12 +166,19 @@ class DeliveriesMachine(RuleBasedStateMachine):
     def claim(self, group: str, limit: int) -> None:
         claimable = {one.id: one for one in self._claimable(group)}
         claimed = self.run(self.record.claim(self.members[group], limit, replica=group))
-        assert set(ids(claimed)) <= set(claimable), "one that is not first of its lane, or in another's hands"
+        assert set(ids(claimed)) <= set(claimable), (
+            "one that is not first of its lane, or in another's hands"
+        )
         assert len(claimed) == min(limit, len(claimable))
         for one, id_ in zip(claimed, ids(claimed), strict=True):
             row = claimable[id_]
             row.attempt += 1
-            row.fence, row.free_at, row.holder, row.died = one.fence, self.now + row.lease, group, False
+            row.fence, row.free_at, row.holder, row.died = (
+                one.fence,
+                self.now + row.lease,
+                group,
+                False,
+            )
             assert (one.attempt, one.lease) == (row.attempt, row.lease)
             assert (condemned(one), one.is_suspect) == (row.is_condemned, row.suspect)
             self.claims.append((group, one))
@@ -189,7 +198,9 @@ class DeliveriesMachine(RuleBasedStateMachine):
         (id_,) = ids([claimed])
         self.count += 1
         new = [event("a", id=str(self.count))] if follow_up else []
-        call = self.record.settle(claimed, part("handled", RecordAction(f"{group} {id_}")), events=new)
+        call = self.record.settle(
+            claimed, part("handled", RecordAction(f"{group} {id_}")), events=new
+        )
         if row is None:
             with pytest.raises(Fenced):
                 self.run(call)
@@ -199,7 +210,9 @@ class DeliveriesMachine(RuleBasedStateMachine):
         self.settled[group].append(id_)
         self.claims = [kept for kept in self.claims if kept[1] is not claimed]
         if follow_up:
-            self._add(str(self.count), "a", Scope(claimed.tenant_id, claimed.user_id), claimed.plan_id)
+            self._add(
+                str(self.count), "a", Scope(claimed.tenant_id, claimed.user_id), claimed.plan_id
+            )
 
     @rule(pick=st.integers(0, 50), reject=st.booleans())
     def fail(self, pick: int, reject: bool) -> None:
@@ -245,12 +258,19 @@ class DeliveriesMachine(RuleBasedStateMachine):
         if (row := self._row(group, claimed)) is not None:
             self.run(self.record.fail(claimed, after=1.0, defer=True))
             row.live()
-            row.attempt, row.fence, row.holder, row.free_at = row.attempt - 1, "", None, self.now + 1
+            row.attempt, row.fence, row.holder, row.free_at = (
+                row.attempt - 1,
+                "",
+                None,
+                self.now + 1,
+            )
 
     @rule(seconds=st.sampled_from([0.5, 1.0, LEASE / 3, LEASE]))
     def let_time_pass(self, seconds: float) -> None:
         self.record.clock.advance(seconds)
-        self.run(self.record.store.groups.seen([]))  # the next transaction notices what leases have run out
+        self.run(
+            self.record.store.groups.seen([])
+        )  # the next transaction notices what leases have run out
         for group, rows in self.waiting.items():
             lapsed = [row for row in rows if row.holder is not None and row.free_at <= self.now]
             for row in [row for row in lapsed if row.holder == FORMER]:
@@ -316,7 +336,9 @@ class DeliveriesMachine(RuleBasedStateMachine):
     @invariant()
     def each_event_is_waiting_or_ended_once(self) -> None:
         for group, published in self.published.items():
-            everywhere = [row.id for row in self.waiting[group]] + self.settled[group] + self.given_up[group]
+            everywhere = (
+                [row.id for row in self.waiting[group]] + self.settled[group] + self.given_up[group]
+            )
             assert sorted(everywhere) == sorted(published)
 
     async def _work_off(self, group: str) -> None:
@@ -334,7 +356,9 @@ class DeliveriesMachine(RuleBasedStateMachine):
         letters = await self.record.dead_letters(All.TENANTS, None, 0, 1_000_000)
         for group, settled in self.settled.items():
             assert self.waiting[group] == []
-            actions = [name for scope in SCOPES for name in await self.record.actions("handled", scope)]
+            actions = [
+                name for scope in SCOPES for name in await self.record.actions("handled", scope)
+            ]
             assert sorted(name for name in actions if name.startswith(f"{group} ")) == sorted(
                 f"{group} {id_}" for id_ in settled
             )

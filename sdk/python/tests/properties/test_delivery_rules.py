@@ -48,7 +48,9 @@ def test_the_default_backoff() -> None:
 
 @pytest.mark.behaviour("groups.handler")
 @given(PATTERNS, PATTERNS, PATTERNS)
-def test_covering_is_an_order(first: tuple[str, str], second: tuple[str, str], third: tuple[str, str]) -> None:
+def test_covering_is_an_order(
+    first: tuple[str, str], second: tuple[str, str], third: tuple[str, str]
+) -> None:
     assert covers(("*", "*"), first)
     assert covers(first, first)
     if covers(first, second) and covers(second, first):
@@ -68,7 +70,9 @@ def test_who_covers_a_subscription_takes_all_its_events(
 
 @pytest.mark.behaviour("groups.handler")
 @given(st.lists(st.tuples(st.integers(1, 3), PATTERNS), max_size=12))
-def test_of_each_group_the_subscription_that_fits_best(rows: list[tuple[int, tuple[str, str]]]) -> None:
+def test_of_each_group_the_subscription_that_fits_best(
+    rows: list[tuple[int, tuple[str, str]]],
+) -> None:
     made = [
         SubscriptionRow(number, group, f"g{group}", *pattern, ordered=True)
         for number, (group, pattern) in enumerate(rows)
@@ -78,7 +82,8 @@ def test_of_each_group_the_subscription_that_fits_best(rows: list[tuple[int, tup
     for row in chosen:
         rivals = [other for other in made if other.group_id == row.group_id]
         assert not any(
-            (other.type == "*", other.topic == "*") < (row.type == "*", row.topic == "*") for other in rivals
+            (other.type == "*", other.topic == "*") < (row.type == "*", row.topic == "*")
+            for other in rivals
         )
 
 

@@ -13,7 +13,13 @@ from soorma_common.errors import Conflict, DefinitionConflict, LimitExceeded, Pl
 from soorma_common.limits import Limits
 from soorma_common.memory import NOBODY
 from soorma_common.names import All, Scope
-from soorma_common.registry import MOST_AGENTS, MOST_DEFINITIONS, MOST_INSTANCES, Announcement, EventDefinition
+from soorma_common.registry import (
+    MOST_AGENTS,
+    MOST_DEFINITIONS,
+    MOST_INSTANCES,
+    Announcement,
+    EventDefinition,
+)
 from soorma_platform.engine.commands import Snapshot
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.groups import STEP_BYTES, JoinGroup
@@ -24,14 +30,32 @@ from soorma_platform.engine.registry import AnnounceAgent, DefineEvent
 from soorma_platform.engine.retention import Fate, Retention, TrimHistory, fate, warn_before
 from soorma_platform.engine.rows.dead_letters import LetterFound, LetterReplayed, LetterRow
 from soorma_platform.engine.rows.events import SubscriptionRow
-from soorma_platform.engine.rows.groups import GroupFound, Joined, KnownSubscription, Taken, UntakenFound, UntakenRow
+from soorma_platform.engine.rows.groups import (
+    GroupFound,
+    Joined,
+    KnownSubscription,
+    Taken,
+    UntakenFound,
+    UntakenRow,
+)
 from soorma_platform.engine.rows.history import OldestFound, TrimmedHistory
 from soorma_platform.engine.rows.idempotency import KeySeen, SeenKey
 from soorma_platform.engine.rows.plans import HistoryRow, KeyPast, PlanRow
-from soorma_platform.engine.rows.registry import AgentFound, AgentRow, Announced, DefinitionFound, DefinitionRow
+from soorma_platform.engine.rows.registry import (
+    AgentFound,
+    AgentRow,
+    Announced,
+    DefinitionFound,
+    DefinitionRow,
+)
 
 NOW = Moment(wall=2_000, uptime=1_000, steady=3_000)
-KINDS, TOPICS, LANES, TENANTS = ("a", "b"), ("business-facts", "plan-events"), (None, "p", "q"), ("acme", "umbrella")
+KINDS, TOPICS, LANES, TENANTS = (
+    ("a", "b"),
+    ("business-facts", "plan-events"),
+    (None, "p", "q"),
+    ("acme", "umbrella"),
+)
 
 PATTERNS = st.tuples(st.sampled_from((*KINDS, "*")), st.sampled_from((*TOPICS, "*")))
 
@@ -73,31 +97,51 @@ def untaken(draw: st.DrawFn) -> list[UntakenRow]:
     st.sampled_from((All.TENANTS, *TENANTS)),
 )
 def test_who_joins_takes_what_nobody_took_as_if_it_was_published_now(
-    events: list[UntakenRow], wanted: dict[tuple[str, str], bool], old: set[tuple[str, str]], owner: Any
+    events: list[UntakenRow],
+    wanted: dict[tuple[str, str], bool],
+    old: set[tuple[str, str]],
+    owner: Any,
 ) -> None:
     """All of it once, in the order of the log, whatever the steps; the eldest of each lane leads it."""
-    subscriptions = [Subscription(kind, topic, ordered=ordered) for (kind, topic), ordered in wanted.items()]
-    known = [KnownSubscription(number, *pattern, joining=False) for number, pattern in enumerate(sorted(old))]
+    subscriptions = [
+        Subscription(kind, topic, ordered=ordered) for (kind, topic), ordered in wanted.items()
+    ]
+    known = [
+        KnownSubscription(number, *pattern, joining=False)
+        for number, pattern in enumerate(sorted(old))
+    ]
     new = {pattern: number for number, pattern in enumerate(wanted) if pattern not in old}
-    rows = [SubscriptionRow(number, 1, "g", *pattern, ordered=True) for pattern, number in new.items()]
+    rows = [
+        SubscriptionRow(number, 1, "g", *pattern, ordered=True) for pattern, number in new.items()
+    ]
     taken: list[Taken] = []
     busy: set[str] = set()
     left, after, is_over = list(events), None, False
     while not is_over:
         part = UntakenFound(left, is_all=True, busy=set(busy))
-        decision = JoinGroup(owner, "g", subscriptions, after).decide(found(GroupFound(1, known), part))
+        decision = JoinGroup(owner, "g", subscriptions, after).decide(
+            found(GroupFound(1, known), part)
+        )
         taken += [row for row in decision.writes if isinstance(row, Taken)]
         busy = {row.lane for row in taken if row.lane is not None}
         is_over = decision.outcome.following is None
         assert is_over or decision.outcome.following > (after or (0, 0)), "each step goes on"
         after = decision.outcome.following
         left = [row for row in events if after is not None and row.cursor > after]
-        joined = [one for row in decision.writes if isinstance(row, Joined) for one in row.subscriptions]
-        assert bool(joined) is (is_over and bool(new)), "it takes part in what is published once it has taken all"
+        joined = [
+            one for row in decision.writes if isinstance(row, Joined) for one in row.subscriptions
+        ]
+        assert bool(joined) is (is_over and bool(new)), (
+            "it takes part in what is published once it has taken all"
+        )
     expected: dict[int, int] = {}
     for event in events:
         if owner in (All.TENANTS, event.tenant_id):
-            fits = [one for one in rows if one.type in (event.type, "*") and one.topic in (event.topic, "*")]
+            fits = [
+                one
+                for one in rows
+                if one.type in (event.type, "*") and one.topic in (event.topic, "*")
+            ]
             expected.update((event.position, best.id) for best in one_per_group(fits))
     assert {row.position: new[row.by.type, row.by.topic] for row in taken} == expected
     assert [row.position for row in taken] == sorted(expected), "once each, in the order of the log"
@@ -121,7 +165,16 @@ def test_who_joins_takes_what_nobody_took_as_if_it_was_published_now(
 def test_a_dead_letter_is_replayed_once_where_somebody_takes_it(
     key: str | None, is_seen: bool, status: str, ended_plans: bool, subscription: int | None
 ) -> None:
-    plan = PlanRow("p", 0, 0, id=1, revision=3, live=True, status=status, past_position=9 * (status == "cancelled"))
+    plan = PlanRow(
+        "p",
+        0,
+        0,
+        id=1,
+        revision=3,
+        live=True,
+        status=status,
+        past_position=9 * (status == "cancelled"),
+    )
     letter = LetterRow(4, 1, 5, "lane", False, Scope("acme", "u"), "p", "e", False, ended_plans)
     parts = (KeySeen(is_seen=is_seen and key is not None), LetterFound(letter, plan, subscription))
     command = ReplayDeadLetter("acme", 4, key)
@@ -147,10 +200,21 @@ def test_a_dead_letter_is_replayed_once_where_somebody_takes_it(
 
 
 @pytest.mark.behaviour("registry.refused", "registry.latest")
-@given(st.booleans(), st.integers(0, MOST_AGENTS + 1), st.integers(0, MOST_INSTANCES + 1), st.booleans())
-def test_an_agent_is_announced_as_far_as_there_is_room(is_known: bool, agents: int, others: int, is_same: bool) -> None:
+@given(
+    st.booleans(),
+    st.integers(0, MOST_AGENTS + 1),
+    st.integers(0, MOST_INSTANCES + 1),
+    st.booleans(),
+)
+def test_an_agent_is_announced_as_far_as_there_is_room(
+    is_known: bool, agents: int, others: int, is_same: bool
+) -> None:
     told = Announcement(description="one")
-    before = AgentRow(1, "acme", "a", 0, told if is_same else Announcement(description="other")) if is_known else None
+    before = (
+        AgentRow(1, "acme", "a", 0, told if is_same else Announcement(description="other"))
+        if is_known
+        else None
+    )
     command = AnnounceAgent("acme", "a", "i", told)
     parts = found(AgentFound(before, agents, others))
     if (others >= MOST_INSTANCES) if is_known else (agents >= MOST_AGENTS):
@@ -169,10 +233,14 @@ def test_an_agent_is_announced_as_far_as_there_is_room(is_known: bool, agents: i
     st.integers(MOST_DEFINITIONS - 2, MOST_DEFINITIONS + 1),
     st.sampled_from((All.TENANTS, "acme")),
 )
-def test_a_version_is_defined_once_and_never_changed(differs: str | None, count: int, owner: Any) -> None:
+def test_a_version_is_defined_once_and_never_changed(
+    differs: str | None, count: int, owner: Any
+) -> None:
     wanted = EventDefinition("e", "business-facts", 2, "about", {"type": "object"}, "warn")
     tenant = "" if owner is All.TENANTS else owner
-    before = DefinitionRow("e", 2, tenant, "business-facts", "about", '{"type":"object"}', "warn", 77)
+    before = DefinitionRow(
+        "e", 2, tenant, "business-facts", "about", '{"type":"object"}', "warn", 77
+    )
     if differs:
         setattr(before, differs, "enforce" if differs == "mode" else "other")
     parts = found(DefinitionFound(None if differs is None else before, count))
@@ -186,7 +254,9 @@ def test_a_version_is_defined_once_and_never_changed(differs: str | None, count:
     else:
         decision = command.decide(parts)
         assert decision.outcome.defined_at == (NOW.wall if differs is None else 77)
-        assert decision.writes == ([decision.outcome] if differs is None else []), "the same again changes nothing"
+        assert decision.writes == ([decision.outcome] if differs is None else []), (
+            "the same again changes nothing"
+        )
 
 
 # retention
@@ -194,7 +264,9 @@ def test_a_version_is_defined_once_and_never_changed(differs: str | None, count:
 
 @pytest.mark.behaviour("history.kept")
 @given(
-    st.lists(st.tuples(st.sampled_from("kl"), st.sampled_from(("set", "append", "delete"))), max_size=30),
+    st.lists(
+        st.tuples(st.sampled_from("kl"), st.sampled_from(("set", "append", "delete"))), max_size=30
+    ),
     st.integers(1, 4),
     st.integers(0, 12),
     st.integers(0, 2_000),
@@ -230,12 +302,16 @@ def test_a_trimmed_history_still_leads_to_each_value_that_it_keeps(
     is_excess = revision - trimmed.until >= kept or size > most_bytes
     assert is_excess, "no more is taken than is too much"
     of_another = PlanRow("p", 0, 0, id=1, revision=revision, incarnation=4, history_size=size)
-    assert command.decide(found(OldestFound(of_another, rows))).outcome is True, "it was cleaned up since"
+    assert command.decide(found(OldestFound(of_another, rows))).outcome is True, (
+        "it was cleaned up since"
+    )
 
 
 @pytest.mark.behaviour("groups.unseen", "groups.unseen-warning")
 @given(st.integers(0, 10**7), st.integers(0, 10**7), st.floats(1, 5_000))
-def test_a_subscription_is_warned_of_before_it_is_removed(seen: int, now: int, groups: float) -> None:
+def test_a_subscription_is_warned_of_before_it_is_removed(
+    seen: int, now: int, groups: float
+) -> None:
     retention = Retention(groups=groups)
     became = fate(seen, retention, now)
     assert (became is Fate.KEPT) is (seen >= warn_before(retention, now))

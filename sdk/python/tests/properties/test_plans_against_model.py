@@ -17,7 +17,21 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from plans_model import Change, Plan, sweep
-from record import ALICE, ALL, BOB, LEASE, STRANGER, Clock, Record, append, extend, increment, merge, part, put
+from record import (
+    ALICE,
+    ALL,
+    BOB,
+    LEASE,
+    STRANGER,
+    Clock,
+    Record,
+    append,
+    extend,
+    increment,
+    merge,
+    part,
+    put,
+)
 
 from soorma_common.errors import Conflict, HistoryGone, SoormaError, WrongType
 from soorma_common.json_text import decode
@@ -32,7 +46,12 @@ pytestmark = pytest.mark.behaviour("proofs.model")
 SCOPES = [ALICE, BOB, STRANGER, Scope("umbrella", "bob")]
 WHOSE = st.sampled_from([ALICE] * 6 + SCOPES)
 PLANS = st.sampled_from(["p", "p", "p", "q"])
-KINDS: dict[str, list[Any]] = {"n": [1, 2**70, -2.5], "l": [[], [1], ["y" * 300]], "o": [{}, {"x": 1}], "z": [None, ""]}
+KINDS: dict[str, list[Any]] = {
+    "n": [1, 2**70, -2.5],
+    "l": [[], [1], ["y" * 300]],
+    "o": [{}, {"x": 1}],
+    "z": [None, ""],
+}
 TTL = st.sampled_from([None, 1.0, 1.0, 3.0])
 
 
@@ -44,12 +63,18 @@ def operations(draw: st.DrawFn) -> Any:
     expected = draw(st.sampled_from([None] * 15 + [0, 1]))
     more = {"blind": draw(st.booleans()), "expected_revision": expected}
     value = draw(st.sampled_from(KINDS[kind]))
-    setting = [put(key, draw(st.sampled_from(KINDS[key])), ttl=draw(TTL), expected_revision=expected)]
+    setting = [
+        put(key, draw(st.sampled_from(KINDS[key])), ttl=draw(TTL), expected_revision=expected)
+    ]
     changes = {
         "n": [increment(key, 1, **more), increment(key, 0.5, **more)],
         "l": [append(key, value, **more), extend(key, [value, 1], **more)],
         "o": [merge(key, {"f": value}, **more)],
-        "z": [RecordAction("a"), RecordAction("b"), Delete(key=draw(st.sampled_from("nlo")), **more)],
+        "z": [
+            RecordAction("a"),
+            RecordAction("b"),
+            Delete(key=draw(st.sampled_from("nlo")), **more),
+        ],
     }
     return draw(st.sampled_from(setting + changes[kind]))
 
@@ -71,7 +96,9 @@ class MadeCommit:
 COMMITS = st.builds(
     MadeCommit,
     scope=WHOSE,
-    operations=st.dictionaries(PLANS, st.lists(ANY, min_size=1, max_size=3), min_size=1, max_size=2),
+    operations=st.dictionaries(
+        PLANS, st.lists(ANY, min_size=1, max_size=3), min_size=1, max_size=2
+    ),
     true_reads=st.sets(st.sampled_from("nlo")),
     false_read=st.sampled_from([None] * 15 + [0]),
     expected=st.sampled_from([None] * 15 + [2]),
@@ -99,7 +126,10 @@ class PlansMachine(RuleBasedStateMachine):
     def now(self) -> float:
         return self.record.clock.now
 
-    @rule(commits=st.lists(COMMITS, min_size=1, max_size=5), pause=st.sampled_from([0.0, 0.0, 0.0, 1.0]))
+    @rule(
+        commits=st.lists(COMMITS, min_size=1, max_size=5),
+        pause=st.sampled_from([0.0, 0.0, 0.0, 1.0]),
+    )
     def commit(self, commits: list[MadeCommit], pause: float) -> None:
         for made in commits:
             self._commit(made)
@@ -110,7 +140,9 @@ class PlansMachine(RuleBasedStateMachine):
         after = {plan: copy.deepcopy(self.model[made.scope, plan]) for plan in made.operations}
         wanted: Any
         try:
-            for one in parts:  # what is stale is told first, of all plans: what follows was meant for other values
+            for one in (
+                parts
+            ):  # what is stale is told first, of all plans: what follows was meant for other values
                 Change(copy.deepcopy(after[one.plan_id]), self.now).check(one)
             wanted = [Change(after[one.plan_id], self.now).run(one) for one in parts]
         except (Conflict, WrongType) as error:
@@ -122,7 +154,9 @@ class PlansMachine(RuleBasedStateMachine):
                 raise
             return
         assert [[decode(bytes(text)) for text in plan.results] for plan in done.plans] == wanted
-        assert [plan.revision for plan in done.plans] == [after[plan.plan_id].revision for plan in done.plans]
+        assert [plan.revision for plan in done.plans] == [
+            after[plan.plan_id].revision for plan in done.plans
+        ]
         self.model.update({(made.scope, plan): changed for plan, changed in after.items()})
 
     def _part(self, made: MadeCommit, plan: str) -> PlanCommit:
@@ -155,7 +189,9 @@ class PlansMachine(RuleBasedStateMachine):
             assert {one.key: (decode(one.value), one.revision) for one in entries} == {
                 key: (kept.value, kept.revision) for key, kept in live.items()
             }
-            assert await self.record.actions(name, scope) == ([] if plan.is_over(self.now) else plan.actions)
+            assert await self.record.actions(name, scope) == (
+                [] if plan.is_over(self.now) else plan.actions
+            )
 
     @rule()
     def the_past_is_the_models(self) -> None:
@@ -169,9 +205,13 @@ class PlansMachine(RuleBasedStateMachine):
                     await self._compare_value_at(scope, name, key, revision, horizon)
                 if revision >= horizon:
                     page = await self.record.values_at(scope, name, revision, "", "", ALL)
-                    assert {key: decode(text) for key, text in page.values} == plan.past[revision], (name, revision)
+                    assert {key: decode(text) for key, text in page.values} == plan.past[
+                        revision
+                    ], (name, revision)
 
-    async def _compare_value_at(self, scope: Scope, name: str, key: str, revision: int, horizon: int) -> None:
+    async def _compare_value_at(
+        self, scope: Scope, name: str, key: str, revision: int, horizon: int
+    ) -> None:
         plan = self.model[scope, name]
         try:
             text = await self.record.value_at(scope, name, key, revision, ALL)
@@ -180,7 +220,9 @@ class PlansMachine(RuleBasedStateMachine):
             return
         assert revision in plan.past
         found = {} if text is None else {key: decode(text)}
-        assert found == {name: value for name, value in plan.past[revision].items() if name == key}, (name, revision)
+        assert found == {
+            name: value for name, value in plan.past[revision].items() if name == key
+        }, (name, revision)
 
     @invariant()
     def histories_have_no_gap(self) -> None:
@@ -216,7 +258,12 @@ def _any_operation(dice: Random) -> Any:
     expected = dice.choice([0, 1]) if dice.random() < 0.05 else None
     more = {"blind": dice.random() < 0.5, "expected_revision": expected}
     if dice.random() < 0.3:
-        return put(key, dice.choice(KINDS[key]), ttl=dice.choice([None, 1.0, 1.0, 3.0]), expected_revision=expected)
+        return put(
+            key,
+            dice.choice(KINDS[key]),
+            ttl=dice.choice([None, 1.0, 1.0, 3.0]),
+            expected_revision=expected,
+        )
     if dice.random() < 0.04:
         return dice.choice([Cleanup(), ExpirePlan(dice.choice([None, 1.0, 3.0]))])
     changes = {
@@ -232,7 +279,9 @@ def _any_commit(dice: Random) -> MadeCommit:
     plans = dice.choice([["p"], ["p"], ["q"], ["p", "q"]])
     return MadeCommit(
         scope=dice.choice([ALICE, ALICE, ALICE, *SCOPES]),
-        operations={plan: [_any_operation(dice) for _ in range(dice.choice([1, 1, 2, 4]))] for plan in plans},
+        operations={
+            plan: [_any_operation(dice) for _ in range(dice.choice([1, 1, 2, 4]))] for plan in plans
+        },
         true_reads=set(dice.sample("nlo", dice.randint(0, 2))),
         false_read=0 if dice.random() < 0.05 else None,
         expected=2 if dice.random() < 0.05 else None,

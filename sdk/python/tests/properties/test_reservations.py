@@ -31,8 +31,11 @@ def check(lines: Lines, turns: list[Turn]) -> None:
     }, "a holder holds all of its keys, and nobody else holds one of them"
     assert sum(len(turn.keys) for turn in granted) == len(lines.holders)
     for turn in turns:
-        # Who holds may well stand before an elder: one that has given its keys up to wait for more of them.
-        assert turn.granted or blockers(turn, turns), "it waits only for holders and for those before it"
+        # Who holds may well stand before an elder: one that has given its keys up to wait for more
+        # of them.
+        assert turn.granted or blockers(turn, turns), (
+            "it waits only for holders and for those before it"
+        )
     assert not turns or granted, "somebody can always go on"
     waiting = {key for turn in turns if not turn.granted for key in turn.keys}
     assert set(lines.lines) == waiting

@@ -15,8 +15,16 @@ from soorma_common.json_text import check, compact, decode
 from soorma_platform.http import sent_event
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS
-JSON = st.recursive(LEAVES, lambda part: st.lists(part, max_size=4) | st.dictionaries(TEXTS, part, max_size=4))
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXTS
+)
+JSON = st.recursive(
+    LEAVES, lambda part: st.lists(part, max_size=4) | st.dictionaries(TEXTS, part, max_size=4)
+)
 SPACES = st.text(st.sampled_from(" \t\r\n"), max_size=4)
 BREAKS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 
@@ -44,7 +52,12 @@ def loose(draw: st.DrawFn) -> tuple[Any, bytes]:
 
 @pytest.mark.behaviour("memory.value-round-trip", "readers.line-breaks")
 @given(loose())
-@example(({" a\t": " : , \u2028", "\u0085": "\\n"}, '\r\n{ " a\\t" :\n" : , \u2028" ,"\u0085":\r"\\\\n"}\t'.encode()))
+@example(
+    (
+        {" a\t": " : , \u2028", "\u0085": "\\n"},
+        '\r\n{ " a\\t" :\n" : , \u2028" ,"\u0085":\r"\\\\n"}\t'.encode(),
+    )
+)
 def test_json_loses_its_whitespace_and_nothing_else(case: tuple[Any, bytes]) -> None:
     value, text = case
     short = compact(text)
@@ -55,7 +68,8 @@ def test_json_loses_its_whitespace_and_nothing_else(case: tuple[Any, bytes]) -> 
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b" ", b"{", b'{"a": 1', b"nul l", b"\xff \xfe", b"[" * 3000 + b" ", b"NaN ", b"1 2"]
+    "text",
+    [b"", b" ", b"{", b'{"a": 1', b"nul l", b"\xff \xfe", b"[" * 3000 + b" ", b"NaN ", b"1 2"],
 )
 @pytest.mark.behaviour("memory.not-json-refused")
 def test_what_is_no_json_is_left_to_whoever_decodes_it(text: bytes) -> None:
@@ -88,14 +102,22 @@ def streams(draw: st.DrawFn) -> tuple[list[Message], bytes]:
     end = draw(BREAKS)
     messages, written = [], draw(st.sampled_from([b"", b"\xef\xbb\xbf"]))
     for _ in range(draw(st.integers(0, 4))):
-        text = draw(st.text(st.characters(codec="utf-8") | st.sampled_from("\r\n\u2028:"), min_size=1, max_size=12))
+        text = draw(
+            st.text(
+                st.characters(codec="utf-8") | st.sampled_from("\r\n\u2028:"),
+                min_size=1,
+                max_size=12,
+            )
+        )
         identity = draw(st.none() | st.integers(0, 10**18 - 1))
         fields = [f"data:{draw(st.sampled_from(['', ' ']))}{line}" for line in lines_of(text)]
         data = "\n".join(field[6:] if field[5:6] == " " else field[5:] for field in fields)
         fields.insert(0, draw(st.sampled_from(["event:kind", "event: kind"])))
         if identity is not None:
             fields.append(draw(st.sampled_from([f"id:{identity}", f"id: {identity}"])))
-        for other in draw(st.lists(st.sampled_from([":", ": a comment", "retry: 10", "unknown: field", "noise"]))):
+        for other in draw(
+            st.lists(st.sampled_from([":", ": a comment", "retry: 10", "unknown: field", "noise"]))
+        ):
             fields.insert(draw(st.integers(0, len(fields))), other)
         for field in fields:
             written += field.encode() + end
@@ -129,11 +151,17 @@ def test_what_was_cut_off_is_no_message() -> None:
     st.integers(100, 160),
     st.data(),
 )
-def test_depth_is_that_of_the_brackets_outside_strings(parts: list[str], depth: int, data: st.DataObject) -> None:
+def test_depth_is_that_of_the_brackets_outside_strings(
+    parts: list[str], depth: int, data: st.DataObject
+) -> None:
     inner = f"[{','.join(parts)}]"
     opening = [data.draw(st.sampled_from(["[", '{"}":'])) for _ in range(depth - 1)]
-    text = "".join(opening) + inner + "".join("]" if one == "[" else "}" for one in reversed(opening))
-    deepest = depth + max((2 if part == '{"[":[]}' else 1 if part in ("[]", "{}") else 0 for part in parts), default=0)
+    text = (
+        "".join(opening) + inner + "".join("]" if one == "[" else "}" for one in reversed(opening))
+    )
+    deepest = depth + max(
+        (2 if part == '{"[":[]}' else 1 if part in ("[]", "{}") else 0 for part in parts), default=0
+    )
     if deepest > 128:
         with pytest.raises(ValueError, match="nested deeper"):
             check(text.encode())

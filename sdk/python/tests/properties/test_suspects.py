@@ -26,11 +26,15 @@ def _row(**counts: int) -> DeliveryRow:
 @pytest.mark.behaviour("retries.max-deaths")
 @given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 6), st.booleans())
 def test_the_verdict(most: int, deaths: int, cleared: int, alone: bool) -> None:
-    found = verdict(_row(max_deaths=most, deaths=deaths, cleared=min(cleared, deaths), died_alone=alone))
+    found = verdict(
+        _row(max_deaths=most, deaths=deaths, cleared=min(cleared, deaths), died_alone=alone)
+    )
     guilty = alone and deaths - min(cleared, deaths) >= most
     assert (found is not None) == guilty
     if found is not None:
-        assert found.startswith(f"{deaths} process{'' if deaths == 1 else 'es'} died while handling it")
+        assert found.startswith(
+            f"{deaths} process{'' if deaths == 1 else 'es'} died while handling it"
+        )
 
 
 @pytest.mark.behaviour("retries.suspects-alone")
@@ -40,7 +44,10 @@ def test_work_and_suspects_both_have_their_time(replicas: int, longest: int, sta
     many there are, time is left for the work.
     """
     trial, names = Trial(), [f"r{number}" for number in range(replicas)]
-    busy_until = {name: start + (1 + index * longest % (longest + 1)) * STEP for index, name in enumerate(names)}
+    busy_until = {
+        name: start + (1 + index * longest % (longest + 1)) * STEP
+        for index, name in enumerate(names)
+    }
     tested, worked, now = 0, 0, start
     turns = 0
     for _ in range(20 * longest + 400):
@@ -63,7 +70,9 @@ def test_work_and_suspects_both_have_their_time(replicas: int, longest: int, sta
 
 @pytest.mark.behaviour("retries.suspects-alone")
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, LEASE)), max_size=60))
-def test_one_replica_at_most_waits_for_its_hands_to_be_empty(steps: list[tuple[int, bool, int]]) -> None:
+def test_one_replica_at_most_waits_for_its_hands_to_be_empty(
+    steps: list[tuple[int, bool, int]],
+) -> None:
     trial, names, now = Trial(), ["r0", "r1", "r2", "r3"], 0
     waits: set[str] = set()
     ends = 0
@@ -84,15 +93,24 @@ def test_one_replica_at_most_waits_for_its_hands_to_be_empty(steps: list[tuple[i
 @pytest.mark.behaviour("retries.suspects-alone")
 def test_who_tests_gets_nothing_else_and_the_others_work() -> None:
     trial = Trial()
-    assert trial.turn("a", 0, LEASE, idle=True, testing=(), standing=["a", "b"]) is TrialTurn.SUSPECT
+    assert (
+        trial.turn("a", 0, LEASE, idle=True, testing=(), standing=["a", "b"]) is TrialTurn.SUSPECT
+    )
     trial.began()
-    assert trial.turn("a", 1, LEASE, idle=False, testing=["a"], standing=["a", "b"]) is TrialTurn.NOTHING
-    assert trial.turn("b", 1, LEASE, idle=False, testing=["a"], standing=["a", "b"]) is TrialTurn.WORK
+    assert (
+        trial.turn("a", 1, LEASE, idle=False, testing=["a"], standing=["a", "b"])
+        is TrialTurn.NOTHING
+    )
+    assert (
+        trial.turn("b", 1, LEASE, idle=False, testing=["a"], standing=["a", "b"]) is TrialTurn.WORK
+    )
 
 
 @pytest.mark.behaviour("retries.suspects-alone")
 def test_who_waits_and_goes_away_is_followed_by_another() -> None:
     trial = Trial()
-    assert trial.turn("a", 0, LEASE, idle=False, testing=(), standing=["a", "b"]) is TrialTurn.NOTHING
+    assert (
+        trial.turn("a", 0, LEASE, idle=False, testing=(), standing=["a", "b"]) is TrialTurn.NOTHING
+    )
     assert trial.turn("b", 1, LEASE, idle=False, testing=(), standing=["a", "b"]) is TrialTurn.WORK
     assert trial.turn("b", 2, LEASE, idle=False, testing=(), standing=["b"]) is TrialTurn.NOTHING

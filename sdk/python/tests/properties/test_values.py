@@ -33,9 +33,15 @@ from soorma_platform.engine.history import rebuild
 from soorma_platform.engine.rows.plans import HistoryRow, KeyPast
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
-NUMBERS = st.integers() | st.integers(-(10**60), 10**60) | st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = (
+    st.integers()
+    | st.integers(-(10**60), 10**60)
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
 LEAVES = st.none() | st.booleans() | NUMBERS | TEXTS
-JSON = st.recursive(LEAVES, lambda part: st.lists(part, max_size=4) | st.dictionaries(TEXTS, part, max_size=4))
+JSON = st.recursive(
+    LEAVES, lambda part: st.lists(part, max_size=4) | st.dictionaries(TEXTS, part, max_size=4)
+)
 OBJECTS = st.dictionaries(TEXTS, JSON, max_size=4)
 LISTS = st.lists(JSON, max_size=4)
 SPACES = st.sampled_from(["", " ", "\n\t ", "  \r\n"])
@@ -95,14 +101,30 @@ def test_any_bytes_are_json_or_refused(data: bytes) -> None:
 
 @pytest.mark.behaviour("http.one-form")
 @pytest.mark.parametrize(
-    "text", ["NaN", "Infinity", "-Infinity", "1e400", "[1,]", "{1:2}", "", "nul", '"\\ud800"', "1 2", "'a'", '{"a"}']
+    "text",
+    [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1e400",
+        "[1,]",
+        "{1:2}",
+        "",
+        "nul",
+        '"\\ud800"',
+        "1 2",
+        "'a'",
+        '{"a"}',
+    ],
 )
 def test_what_is_no_strict_json_is_refused(text: str) -> None:
     with pytest.raises(InvalidValue):
         check(text.encode())
 
 
-WRONG = st.sampled_from([math.nan, math.inf, -math.inf, ..., {1, 2}, b"bytes", object(), int, 1j, {1: 2}, {None: 1}])
+WRONG = st.sampled_from(
+    [math.nan, math.inf, -math.inf, ..., {1, 2}, b"bytes", object(), int, 1j, {1: 2}, {None: 1}]
+)
 
 
 @pytest.mark.behaviour("memory.not-json-refused")
@@ -123,7 +145,8 @@ def test_what_json_cannot_say_is_refused_with_its_path(way: list[str], wrong: An
 
 @pytest.mark.behaviour("memory.not-json-refused")
 @pytest.mark.parametrize(
-    ("value", "path"), [("\ud800", "$"), ({"a": ["x", "\udfff"]}, "$.a[1]"), ({"a": {"\ud800": 1}}, "$.a.'\\ud800'")]
+    ("value", "path"),
+    [("\ud800", "$"), ({"a": ["x", "\udfff"]}, "$.a[1]"), ({"a": {"\ud800": 1}}, "$.a.'\\ud800'")],
 )
 def test_a_lone_surrogate_is_refused_with_its_path(value: Any, path: str) -> None:
     with pytest.raises(InvalidValue) as error:
@@ -132,7 +155,9 @@ def test_a_lone_surrogate_is_refused_with_its_path(value: Any, path: str) -> Non
 
 
 @pytest.mark.behaviour("memory.depth")
-@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "objects"])
+@pytest.mark.parametrize(
+    "wrap", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "objects"]
+)
 def test_depth_is_bounded_on_both_sides_alike(wrap: Any) -> None:
     value: Any = 1
     for _ in range(DEEPEST_VALUE):
@@ -181,7 +206,9 @@ def test_splicing_text_equals_growing_a_list(
 
 @pytest.mark.behaviour("costs.operations")
 @given(spaced(OBJECTS), spaced(OBJECTS))
-def test_merging_text_equals_updating_a_dict(start: tuple[Any, str], fields: tuple[Any, str]) -> None:
+def test_merging_text_equals_updating_a_dict(
+    start: tuple[Any, str], fields: tuple[Any, str]
+) -> None:
     merged = apply(Merge("k", msgspec.Raw(fields[1].encode())), start[1])
     assert merged is not None
     assert same(decode(merged), {**start[0], **fields[0]})
@@ -214,8 +241,15 @@ FITS: dict[type, Any] = {Increment: (int, float), Append: list, Extend: list, Me
 
 
 @pytest.mark.behaviour("operations.wrong-type")
-@given(JSON, st.sampled_from([Increment("k", 1), Append("k", raw(1)), Extend("k", raw([1])), Merge("k", raw({}))]))
-def test_an_operation_fits_its_own_kind_of_value_only(value: Any, operation: AnyKeyOperation) -> None:
+@given(
+    JSON,
+    st.sampled_from(
+        [Increment("k", 1), Append("k", raw(1)), Extend("k", raw([1])), Merge("k", raw({}))]
+    ),
+)
+def test_an_operation_fits_its_own_kind_of_value_only(
+    value: Any, operation: AnyKeyOperation
+) -> None:
     fits = isinstance(value, FITS[type(operation)]) and not isinstance(value, bool)
     if fits:
         assert type(decode(apply(operation, encode(value)) or "null")) in (list, dict, int, float)

@@ -51,11 +51,15 @@ class Shell:
             timeout=SECONDS,
         )
         self.remember(cwd)
-        assert done.returncode == exits, f"{arguments} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == exits, (
+            f"{arguments} gave {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        )
         assert "Traceback" not in done.stdout + done.stderr
         return done
 
-    def spawn(self, *arguments: str, program: Sequence[str] = SOORMA, **env: str) -> subprocess.Popen[str]:
+    def spawn(
+        self, *arguments: str, program: Sequence[str] = SOORMA, **env: str
+    ) -> subprocess.Popen[str]:
         """The command, or another program, at the same time as this test."""
         child = subprocess.Popen(
             [*program, *arguments],
@@ -118,7 +122,9 @@ def read_until(child: subprocess.Popen[str], text: str) -> str:
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while text.encode() not in said:
-            assert selector.select(until - time.monotonic()), f"{text!r} was not said, but:\n{said.decode()}"
+            assert selector.select(until - time.monotonic()), (
+                f"{text!r} was not said, but:\n{said.decode()}"
+            )
             chunk = os.read(child.stdout.fileno(), 65536)
             assert chunk, f"it ended without {text!r}, saying:\n{said.decode()}"
             said += chunk
@@ -152,7 +158,9 @@ def kept(shell: Shell, plan_id: str) -> object:
         return None
 
 
-def ask_memory(shell: Shell, method: str, plan_id: str, body: bytes | None = None) -> dict[str, object]:
+def ask_memory(
+    shell: Shell, method: str, plan_id: str, body: bytes | None = None
+) -> dict[str, object]:
     request = urllib.request.Request(
         f"{shell.url(MEMORY_PORT)}/v1/memory/working/{plan_id.replace(' ', '%20')}/key",
         data=body,
@@ -172,7 +180,8 @@ def locked_database(shell: Shell) -> Path:
         connection.execute("CREATE TABLE other (x)")
     connection.close()
     shell.python(
-        f"import sqlite3, time; c = sqlite3.connect({str(database)!r}); c.execute('BEGIN EXCLUSIVE'); "
+        f"import sqlite3, time; c = sqlite3.connect({str(database)!r}); c.execute('BEGIN "
+        "EXCLUSIVE'); "
         "print('begun', flush=True); time.sleep(600)"
     )
     return database

@@ -75,7 +75,11 @@ class Terminal:
 
         In this process, where only the import is spared: the tests need hundreds of them.
         """
-        with pytest.MonkeyPatch.context() as shell, TemporaryFile() as said, TemporaryFile() as told:
+        with (
+            pytest.MonkeyPatch.context() as shell,
+            TemporaryFile() as said,
+            TemporaryFile() as told,
+        ):
             for name, file in (("stdin", io.BytesIO(stdin)), ("stdout", said), ("stderr", told)):
                 shell.setattr(sys, name, io.TextIOWrapper(file, "utf-8", write_through=True))
             for name in os.environ.keys() - self.env.keys():
@@ -128,10 +132,15 @@ def _checked(
 
 
 class Follower:
-    """A command that goes on until Ctrl+C. Use it as a context manager: it stands then, and is gone at the end."""
+    """A command that goes on until Ctrl+C.
+
+    Use it as a context manager: it stands then, and is gone at the end.
+    """
 
     def __init__(self, terminal: Terminal, *arguments: str) -> None:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background: it would ignore it too
+        if (
+            signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        ):  # as in a script's background: it would ignore it too
             signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             [*SOORMA, *arguments],
@@ -176,4 +185,6 @@ def rows(table: str) -> list[list[str]]:
 
 def publish(terminal: Terminal, *arguments: str, **more: Any) -> str:
     """Publishes on business-facts; the event's id."""
-    return terminal.run("events", "publish", *arguments, "--topic", "business-facts", **more).stdout.strip()
+    return terminal.run(
+        "events", "publish", *arguments, "--topic", "business-facts", **more
+    ).stdout.strip()

@@ -28,7 +28,8 @@ def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
         yield running
 
 
-# A platform that the tests of one module share. A module with settings of its own has its own `running`.
+# A platform that the tests of one module share. A module with settings of its own has its own
+# `running`.
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +75,14 @@ def terminal(running: PlatformProcess, tmp_path: Path) -> Terminal:
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
     above = [parent / ".soorma" for parent in tmp_path.parents if (parent / ".soorma").exists()]
-    assert not above, f"these tests would find and stop the platform of {above}: move it or set TMPDIR"
+    assert not above, (
+        f"these tests would find and stop the platform of {above}: move it or set TMPDIR"
+    )
     folder = tmp_path / "project"
     folder.mkdir()
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a script's background: children would ignore it too
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as in a script's background: children would ignore it too
         signal.signal(signal.SIGINT, signal.default_int_handler)
     reservation = PortReservation()
     shell = Shell(folder, reservation.offset)

@@ -1,6 +1,7 @@
 """Frameworks whose agents run on this platform, and how they resolve: alone, and beside this distribution.
 
-`python tests/system/frameworks.py > tests/frameworks.toml` records, with uv, what each of them resolves to alone.
+`python tests/system/frameworks.py > tests/frameworks.toml` records, with uv, what each of them
+resolves to alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[2]
 RECORD = PROJECT / "tests" / "frameworks.toml"
-NAMES = ("crewai", "google-adk", "langgraph", "litellm", "llama-index", "openai-agents", "prefect", "pydantic-ai")
+NAMES = (
+    "crewai",
+    "google-adk",
+    "langgraph",
+    "litellm",
+    "llama-index",
+    "openai-agents",
+    "prefect",
+    "pydantic-ai",
+)
 PYTHONS = ("3.11", "3.13")
 SECONDS = 300
 
@@ -32,7 +42,9 @@ class Unresolved(RuntimeError):
 
 def ranges() -> list[str]:
     """The requirements of this distribution."""
-    found: list[str] = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    found: list[str] = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"][
+        "dependencies"
+    ]
     return found
 
 
@@ -41,24 +53,46 @@ def resolved(python: str, *wanted: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder, "requirements.in")
         requirements.write_text("\n".join(wanted), "utf-8")
-        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
+        command = [
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "compile",
+            "--quiet",
+            "--no-header",
+            "--no-annotate",
+        ]
         options = ["--no-python-downloads", "--python-version", python, str(requirements)]
         done = subprocess.run(
-            [*command, *options], cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS
+            [*command, *options],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
         )
     if done.returncode:
         raise Unresolved(done.stderr)
-    pins = (line.partition(" ;")[0].partition("==") for line in done.stdout.splitlines() if "==" in line)
+    pins = (
+        line.partition(" ;")[0].partition("==") for line in done.stdout.splitlines() if "==" in line
+    )
     return {canonicalize_name(name.partition("[")[0]): pinned.strip() for name, _, pinned in pins}
 
 
 def misfits(wanted: list[str], pins: Mapping[str, str], python: str) -> Iterator[str]:
     """The requirements that hold beside these pins in no way: an empty answer is a resolution that changes no pin.
 
-    What the pins have was chosen together. So it is enough that they lie in our ranges, and in those of the libraries
-    that only we bring, which are taken here in the versions that are installed.
+    What the pins have was chosen together. So it is enough that they lie in our ranges, and in
+    those of the libraries that only we bring, which are taken here in the versions that are
+    installed.
     """
-    environment = {"python_version": python, "python_full_version": f"{python}.0", "sys_platform": "linux", "extra": ""}
+    environment = {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "sys_platform": "linux",
+        "extra": "",
+    }
     waiting, seen = [(line, "this distribution") for line in wanted], set[str]()
     while waiting:
         line, of = waiting.pop()
@@ -81,7 +115,10 @@ def _shared(pins: Mapping[str, str], ours: Mapping[str, str], framework: str) ->
 def main() -> None:
     """Writes the record."""
     lines: list[str] = [
-        "# What each framework resolves to alone, newest first: its own version, and those of what we use too.",
+        (
+            "# What each framework resolves to alone, newest first: its own version, and those of what "
+            "we use too."
+        ),
         "# Made by: python tests/system/frameworks.py > tests/frameworks.toml",
         f"resolved = {datetime.now(UTC):%Y-%m-%d}",
     ]

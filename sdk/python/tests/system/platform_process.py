@@ -28,8 +28,9 @@ STOP_SECONDS = 15.0
 class PortReservation:
     """A port offset that nobody else on this machine uses: other tests, other workers, other runs.
 
-    The claim is a set of UDP sockets on the same numbers, which no platform needs: the kernel takes it back
-    whatever becomes of this process. The numbers lie below those that outgoing connections are given.
+    The claim is a set of UDP sockets on the same numbers, which no platform needs: the kernel takes
+    it back whatever becomes of this process. The numbers lie below those that outgoing connections
+    are given.
     """
 
     def __init__(self) -> None:
@@ -90,8 +91,8 @@ def clean_environment(**more: str) -> dict[str, str]:
 class PlatformProcess:
     """`python -m soorma_platform` on ports of its own, with its database and log in `folder`.
 
-    start(), kill() (-9) and stop() (SIGTERM) can be called again and again: ports and database stay.
-    As a context manager it is started, and is gone at the end whatever happened.
+    start(), kill() (-9) and stop() (SIGTERM) can be called again and again: ports and database
+    stay. As a context manager it is started, and is gone at the end whatever happened.
     """
 
     program: tuple[str, ...] = ("-m", "soorma_platform")
@@ -120,7 +121,11 @@ class PlatformProcess:
         """Starts it and returns once all services are healthy."""
         assert self._process is None, "the platform runs already"
         env = clean_environment(
-            **{"SOORMA_PORT_OFFSET": str(self.offset), "SOORMA_DATABASE": str(self.database), **self._env}
+            **{
+                "SOORMA_PORT_OFFSET": str(self.offset),
+                "SOORMA_DATABASE": str(self.database),
+                **self._env,
+            }
         )
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -162,7 +167,10 @@ class PlatformProcess:
             raise
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -170,7 +178,8 @@ class PlatformProcess:
         assert self._process is not None
         until = time.monotonic() + START_SECONDS
         while not all(
-            answer_of(url) for url in (self.gateway_url, self.registry_url, self.events_url, self.memory_url)
+            answer_of(url)
+            for url in (self.gateway_url, self.registry_url, self.events_url, self.memory_url)
         ):
             if self._process.poll() is None and time.monotonic() < until:
                 time.sleep(0.02)

@@ -103,7 +103,9 @@ class Seen(list[Any]):
         try:
             await eventually(lambda: len(self) >= count, seconds)
         except TimeoutError:
-            raise AssertionError(f"{len(self)} of {count} came within {seconds} s: {list(self)[:20]}") from None
+            raise AssertionError(
+                f"{len(self)} of {count} came within {seconds} s: {list(self)[:20]}"
+            ) from None
         return list(self)
 
 
@@ -149,7 +151,13 @@ class Raw:
             self.headers["X-User-ID"] = user_id
 
     def __call__(
-        self, method: str, path: str, content: Any = ..., *, body: bytes | None = None, **headers: str | None
+        self,
+        method: str,
+        path: str,
+        content: Any = ...,
+        *,
+        body: bytes | None = None,
+        **headers: str | None,
     ) -> Answer:
         """One request. `content` is sent as JSON, `body` as it is; a header of None is left out."""
         given: dict[str, str | None] = dict(self.headers)
@@ -167,7 +175,11 @@ class Raw:
 
     def stream(self, path: str, **headers: str) -> SentEvents:
         """Server-sent events, as they come."""
-        return SentEvents(self._address, path, {**self.headers, **{n.replace("_", "-"): v for n, v in headers.items()}})
+        return SentEvents(
+            self._address,
+            path,
+            {**self.headers, **{n.replace("_", "-"): v for n, v in headers.items()}},
+        )
 
     def is_healthy(self) -> bool:
         """Whether GET /health says so."""
@@ -176,7 +188,10 @@ class Raw:
 
 
 class SentEvents:
-    """A stream of server-sent events. Use it as a context manager; `status` is that of the answer."""
+    """A stream of server-sent events.
+
+    Use it as a context manager; `status` is that of the answer.
+    """
 
     def __init__(self, address: tuple[str, int], path: str, headers: Mapping[str, str]) -> None:
         self._connection = http.client.HTTPConnection(*address, timeout=WAIT)
@@ -299,7 +314,8 @@ class PythonProcess:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise AssertionError(
-                        f"{text!r} was not said {count} times in {seconds} s:\n" + "\n".join(self.lines)
+                        f"{text!r} was not said {count} times in {seconds} s:\n"
+                        + "\n".join(self.lines)
                     )
                 self._news.wait(left)
 

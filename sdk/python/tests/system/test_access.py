@@ -80,14 +80,21 @@ async def test_each_endpoint_and_socket_says_whom_it_lets_in(tmp_path: Path) -> 
         for name, service in platform.services.items():
             application = cast("Application", service)
             doors = [(f"{one.method} {one.path}", one.access) for one in application.endpoints]
-            doors += [(f"SOCKET {path}", socket.access) for path, socket in application.sockets.items()]
-            found += [f"{name} {what}: {' '.join(sorted(one.value for one in access))}" for what, access in doors]
+            doors += [
+                (f"SOCKET {path}", socket.access) for path, socket in application.sockets.items()
+            ]
+            found += [
+                f"{name} {what}: {' '.join(sorted(one.value for one in access))}"
+                for what, access in doors
+            ]
     assert sorted(found) == sorted(ACCESS)
 
 
 @pytest.mark.behaviour("security.access", "http.which-ids")
 @pytest.mark.parametrize("door", [line for line in ACCESS if " SOCKET " not in line])
-def test_nobody_gets_through_a_door_who_does_not_say_what_it_asks_for(running: PlatformProcess, door: str) -> None:
+def test_nobody_gets_through_a_door_who_does_not_say_what_it_asks_for(
+    running: PlatformProcess, door: str
+) -> None:
     service, method, path, *access = door.replace(":", "").split(" ")
     url = getattr(running, f"{service}_url")
     path = re.sub(r"\{(number|version)\}", "1", path)
@@ -104,12 +111,20 @@ def test_nobody_gets_through_a_door_who_does_not_say_what_it_asks_for(running: P
             body = answer.read() if is_problem else b""  # a stream does not end
         assert (b'"missing"' in body) is bool(missing), (who, body)
         if missing:
-            refused = Raw(url)(method, path, **{name.replace("-", "_"): value for name, value in who.items()})
-            assert (refused.status, refused.code, refused.json["missing"]) == (422, "invalid_request", missing)
+            refused = Raw(url)(
+                method, path, **{name.replace("-", "_"): value for name, value in who.items()}
+            )
+            assert (refused.status, refused.code, refused.json["missing"]) == (
+                422,
+                "invalid_request",
+                missing,
+            )
 
 
 @pytest.mark.behaviour("security.access")
-@pytest.mark.parametrize(("path", "status"), [("/v1/events/connect", 101), ("/v1/events/other", 403)])
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/events/connect", 101), ("/v1/events/other", 403)]
+)
 def test_a_socket_is_a_door_too(running: PlatformProcess, path: str, status: int) -> None:
     headers = {
         "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
@@ -117,12 +132,18 @@ def test_a_socket_is_a_door_too(running: PlatformProcess, path: str, status: int
     }  # fmt: skip
     said_badly = {"X-Tenant-ID": "%zz"}
     for more, expected in (({}, status), (said_badly, 403)):
-        with closing(http.client.HTTPConnection(urlsplit(running.events_url).netloc, timeout=WAIT)) as connection:
+        with closing(
+            http.client.HTTPConnection(urlsplit(running.events_url).netloc, timeout=WAIT)
+        ) as connection:
             connection.request("GET", path, headers=headers | more)
             assert connection.getresponse().status == expected
-    with closing(http.client.HTTPConnection(urlsplit(running.events_url).netloc, timeout=WAIT)) as connection:
+    with closing(
+        http.client.HTTPConnection(urlsplit(running.events_url).netloc, timeout=WAIT)
+    ) as connection:
         connection.putrequest("GET", path)
         for name, value in (*headers.items(), ("X-Tenant-ID", "one"), ("X-Tenant-ID", "two")):
             connection.putheader(name, value)
         connection.endheaders()
-        assert connection.getresponse().status == 403, "of two, one reader believes the first, another the last"
+        assert connection.getresponse().status == 403, (
+            "of two, one reader believes the first, another the last"
+        )

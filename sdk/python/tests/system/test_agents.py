@@ -81,7 +81,10 @@ async def test_the_same_event_twice_is_an_error(agent: Agent) -> None:
 
     agent.on_event("a", topic="business-facts")(handle)
     agent.on_event("a")(handle)
-    for again in (lambda: agent.on_event("a", topic=Topic.BUSINESS_FACTS), lambda: agent.on_event("a")):
+    for again in (
+        lambda: agent.on_event("a", topic=Topic.BUSINESS_FACTS),
+        lambda: agent.on_event("a"),
+    ):
         with pytest.raises(InvalidRequest, match="already"):
             again()(handle)
 
@@ -109,14 +112,20 @@ async def test_a_worker_describes_itself(running: PlatformProcess) -> None:
     async def handle(event: Any, context: Any) -> None: ...
 
     assert (worker.name, worker.description, worker.capabilities) == ("w", "does w", ["can w"])
-    assert (worker.events_consumed, worker.events_produced, worker.tenant_id) == (["a", "c"], ["b"], "tenant")
+    assert (worker.events_consumed, worker.events_produced, worker.tenant_id) == (
+        ["a", "c"],
+        ["b"],
+        "tenant",
+    )
 
 
 # their life
 
 
 @pytest.mark.behaviour("agents.hooks", "agents.drain")
-async def test_hooks_run_before_the_first_and_after_the_last_event(context: PlatformContext, agent: Agent) -> None:
+async def test_hooks_run_before_the_first_and_after_the_last_event(
+    context: PlatformContext, agent: Agent
+) -> None:
     seen, go_on = Seen(), asyncio.Event()
     await context.bus.publish("early", "business-facts")
 
@@ -166,7 +175,9 @@ async def test_an_agent_can_be_started_again(context: PlatformContext, agent: Ag
 
 
 @pytest.mark.behaviour("agents.drain", "leases.given-back")
-async def test_a_stop_gives_back_what_does_not_end_in_time(context: PlatformContext, agent: Agent) -> None:
+async def test_a_stop_gives_back_what_does_not_end_in_time(
+    context: PlatformContext, agent: Agent
+) -> None:
     attempts = Seen()
     slow = another(agent, agent.name, drain_timeout=0.1)
 
@@ -204,7 +215,9 @@ def config_of_nobody() -> Any:
 
 
 @pytest.mark.behaviour("handlers.plain-def")
-async def test_plain_handlers_run_in_threads_side_by_side(context: PlatformContext, agent: Agent) -> None:
+async def test_plain_handlers_run_in_threads_side_by_side(
+    context: PlatformContext, agent: Agent
+) -> None:
     both, seen = threading.Barrier(2, timeout=10), Seen()
 
     @agent.on_event("a")
@@ -212,7 +225,11 @@ async def test_plain_handlers_run_in_threads_side_by_side(context: PlatformConte
         both.wait()
         state = WorkflowState(handler.memory, "plan")
         handler.run(state.append("l", event.data, blind=True))
-        handler.run(handler.bus.publish("b", "business-facts", threading.current_thread() is threading.main_thread()))
+        handler.run(
+            handler.bus.publish(
+                "b", "business-facts", threading.current_thread() is threading.main_thread()
+            )
+        )
 
     @agent.on_event("b")
     async def look(event: Any, handler: HandlerContext) -> None:
@@ -232,7 +249,9 @@ async def test_plain_handlers_run_in_threads_side_by_side(context: PlatformConte
 
 @pytest.mark.behaviour("lanes.max-concurrency")
 @pytest.mark.parametrize("most", [1, 3])
-async def test_no_more_than_max_concurrency_run_at_once(context: PlatformContext, agent: Agent, most: int) -> None:
+async def test_no_more_than_max_concurrency_run_at_once(
+    context: PlatformContext, agent: Agent, most: int
+) -> None:
     limited, now, highest, done = another(agent, max_concurrency=most), Seen(), Seen(), Seen()
 
     @limited.on_event("a")
@@ -252,7 +271,9 @@ async def test_no_more_than_max_concurrency_run_at_once(context: PlatformContext
 
 
 @pytest.mark.behaviour("lanes.in-order", "ids.plan-of-an-event")
-async def test_a_plan_is_handled_in_order_and_one_at_a_time(context: PlatformContext, agent: Agent) -> None:
+async def test_a_plan_is_handled_in_order_and_one_at_a_time(
+    context: PlatformContext, agent: Agent
+) -> None:
     seen, busy = Seen(), set()
 
     @agent.on_event("a")
@@ -276,7 +297,9 @@ async def test_a_plan_is_handled_in_order_and_one_at_a_time(context: PlatformCon
 
 
 @pytest.mark.behaviour("lanes.unordered", "operations.blind")
-async def test_unordered_events_of_a_plan_run_side_by_side(context: PlatformContext, agent: Agent) -> None:
+async def test_unordered_events_of_a_plan_run_side_by_side(
+    context: PlatformContext, agent: Agent
+) -> None:
     together = asyncio.Barrier(5)
 
     @agent.on_event("a", ordered=False)
@@ -292,7 +315,9 @@ async def test_unordered_events_of_a_plan_run_side_by_side(context: PlatformCont
 
 
 @pytest.mark.behaviour("lanes.slow-stalls-nobody")
-async def test_a_slow_handler_does_not_stall_other_lanes(context: PlatformContext, agent: Agent) -> None:
+async def test_a_slow_handler_does_not_stall_other_lanes(
+    context: PlatformContext, agent: Agent
+) -> None:
     go_on, seen = asyncio.Event(), Seen()
 
     @agent.on_event("a")
@@ -313,7 +338,9 @@ async def test_a_slow_handler_does_not_stall_other_lanes(context: PlatformContex
 
 
 @pytest.mark.behaviour("retries.lane-waits", "retries.policy")
-async def test_a_lane_waits_while_its_head_backs_off(context: PlatformContext, agent: Agent) -> None:
+async def test_a_lane_waits_while_its_head_backs_off(
+    context: PlatformContext, agent: Agent
+) -> None:
     seen = Seen()
 
     @agent.on_event("a", retry=RetryPolicy(first_delay=0.5, jitter=0))
@@ -334,7 +361,9 @@ async def test_a_lane_waits_while_its_head_backs_off(context: PlatformContext, a
 
 
 @pytest.mark.behaviour("groups.start-order")
-async def test_events_of_before_go_to_the_first_that_subscribes(context: PlatformContext, agent: Agent) -> None:
+async def test_events_of_before_go_to_the_first_that_subscribes(
+    context: PlatformContext, agent: Agent
+) -> None:
     seen, second = Seen(), another(agent)
     for n in range(10):
         await context.bus.publish("a", "business-facts", n, plan_id="p")
@@ -356,7 +385,9 @@ async def test_events_of_before_go_to_the_first_that_subscribes(context: Platfor
 
 
 @pytest.mark.behaviour("groups.wait")
-async def test_an_agent_that_was_away_gets_all_in_order(context: PlatformContext, agent: Agent) -> None:
+async def test_an_agent_that_was_away_gets_all_in_order(
+    context: PlatformContext, agent: Agent
+) -> None:
     seen = Seen()
 
     @agent.on_event("a")
@@ -367,7 +398,8 @@ async def test_an_agent_that_was_away_gets_all_in_order(context: PlatformContext
         pass
     for start in range(0, 1000, 100):
         events = [
-            {"event_type": "a", "topic": "business-facts", "data": n, "plan_id": "p"} for n in range(start, start + 100)
+            {"event_type": "a", "topic": "business-facts", "data": n, "plan_id": "p"}
+            for n in range(start, start + 100)
         ]
         await context.bus.publish_many(events)
     async with agent:
@@ -376,7 +408,9 @@ async def test_an_agent_that_was_away_gets_all_in_order(context: PlatformContext
 
 
 @pytest.mark.behaviour("groups.copy-and-share")
-async def test_replicas_share_and_different_agents_each_get_a_copy(context: PlatformContext, agent: Agent) -> None:
+async def test_replicas_share_and_different_agents_each_get_a_copy(
+    context: PlatformContext, agent: Agent
+) -> None:
     seen: dict[str, Seen] = {name: Seen() for name in ("one", "two", "other")}
     agents = {"one": agent, "two": another(agent, agent.name), "other": another(agent)}
     for name, which in agents.items():
@@ -396,7 +430,9 @@ async def test_replicas_share_and_different_agents_each_get_a_copy(context: Plat
 
 
 @pytest.mark.behaviour("groups.handler")
-async def test_a_delivery_goes_only_to_a_replica_with_a_handler_for_it(context: PlatformContext, agent: Agent) -> None:
+async def test_a_delivery_goes_only_to_a_replica_with_a_handler_for_it(
+    context: PlatformContext, agent: Agent
+) -> None:
     seen, newer = Seen(), another(agent, agent.name)
 
     @agent.on_event("a")

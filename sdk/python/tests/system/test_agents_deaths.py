@@ -62,16 +62,22 @@ agent.run()
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    with platform_in(tmp_path_factory.mktemp("deaths"), SOORMA_LEASE_SECONDS=str(LEASE)) as platform:
+    with platform_in(
+        tmp_path_factory.mktemp("deaths"), SOORMA_LEASE_SECONDS=str(LEASE)
+    ) as platform:
         yield platform
 
 
 class Supervisor:
     """Starts an agent again whenever it has died, and beside it when it stands still."""
 
-    def __init__(self, running: PlatformProcess, context: PlatformContext, stack: ExitStack) -> None:
+    def __init__(
+        self, running: PlatformProcess, context: PlatformContext, stack: ExitStack
+    ) -> None:
         tenant = context.memory.scope().tenant_id
-        self._make = lambda: PythonProcess(running, AGENT, NAME=f"agent-of-{tenant}", SOORMA_TENANT_ID=tenant)
+        self._make = lambda: PythonProcess(
+            running, AGENT, NAME=f"agent-of-{tenant}", SOORMA_TENANT_ID=tenant
+        )
         self._stack = stack
         self.agents: list[PythonProcess] = []
 
@@ -81,7 +87,9 @@ class Supervisor:
 
     @staticmethod
     def _is_over(agent: PythonProcess) -> bool:
-        return agent.process.poll() is not None or any(line.startswith("dies") for line in agent.lines)
+        return agent.process.poll() is not None or any(
+            line.startswith("dies") for line in agent.lines
+        )
 
 
 async def letters(context: PlatformContext) -> list[dict[str, Any]]:
@@ -93,15 +101,20 @@ async def letters(context: PlatformContext) -> list[dict[str, Any]]:
 
 async def waiting(context: PlatformContext) -> int:
     scope = context.memory.scope()
-    found = await context.memory._caller.read("events", "/v1/events/groups", scope, tenant_id=scope.tenant_id)
+    found = await context.memory._caller.read(
+        "events", "/v1/events/groups", scope, tenant_id=scope.tenant_id
+    )
     return sum(
-        group["waiting"] + group["in_hand"] for group in found["groups"] if group["tenant_id"] == scope.tenant_id
+        group["waiting"] + group["in_hand"]
+        for group in found["groups"]
+        if group["tenant_id"] == scope.tenant_id
     )
 
 
 @pytest.mark.behaviour("retries.one-culprit", "retries.max-deaths", "deadletters.numbers")
 @pytest.mark.parametrize(
-    "way", ["os._exit", "kill -9", "SIGTERM without a handler", "abort", "segmentation fault", "freeze"]
+    "way",
+    ["os._exit", "kill -9", "SIGTERM without a handler", "abort", "segmentation fault", "freeze"],
 )
 @pytest.mark.timeout(120)
 async def test_however_a_process_dies_only_the_culprit_is_given_up(
@@ -120,7 +133,9 @@ async def test_what_freezes_its_process_is_found_within_a_minute(tmp_path: Path)
             assert await find_culprit(running, context, "freeze", 60) < 60
 
 
-async def find_culprit(running: PlatformProcess, context: PlatformContext, way: str, longest: float) -> float:
+async def find_culprit(
+    running: PlatformProcess, context: PlatformContext, way: str, longest: float
+) -> float:
     """Seconds from the first death until all is done: the culprit is the only dead letter."""
     with ExitStack() as stack:
         supervisor = Supervisor(running, context, stack)
@@ -144,7 +159,10 @@ async def find_culprit(running: PlatformProcess, context: PlatformContext, way: 
         assert (letter["failures"], letter["deaths"]) == (0, 3)
         assert letter["attempts"] == 3
         what = "gave no sign of life for a lease" if way == "freeze" else "died"
-        assert letter["reason"] == f"3 processes {what} while handling it, the last one with nothing else in hand"
+        assert (
+            letter["reason"]
+            == f"3 processes {what} while handling it, the last one with nothing else in hand"
+        )
         return took
 
 
@@ -154,7 +172,10 @@ async def test_an_agent_that_was_frozen_and_fenced_takes_the_next_event(
 ) -> None:
     tenant = context.memory.scope().tenant_id
     known = {"NAME": f"agent-of-{tenant}", "SOORMA_TENANT_ID": tenant, "MOST": "1"}
-    with PythonProcess(running, AGENT, **known) as one, PythonProcess(running, AGENT, **known) as two:
+    with (
+        PythonProcess(running, AGENT, **known) as one,
+        PythonProcess(running, AGENT, **known) as two,
+    ):
         await one.subscribed()
         await two.subscribed()
         await context.bus.publish("hold", "action-requests", "first")

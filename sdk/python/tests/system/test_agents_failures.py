@@ -30,7 +30,10 @@ def dead_letters(running: PlatformProcess, agent: Agent) -> list[Any]:
 
 @pytest.mark.behaviour("retries.backoff", "deadletters.kept", "logs.failures")
 async def test_retries_back_off_and_end_in_a_dead_letter(
-    running: PlatformProcess, context: PlatformContext, agent: Agent, caplog: pytest.LogCaptureFixture
+    running: PlatformProcess,
+    context: PlatformContext,
+    agent: Agent,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     times, told = [], Seen()
     caplog.set_level(logging.ERROR, "soorma.agent")
@@ -48,15 +51,27 @@ async def test_retries_back_off_and_end_in_a_dead_letter(
         told.append(event)
 
     async with agent:
-        event_id = await context.bus.publish("a", "action-requests", {"n": 1}, plan_id="p", session_id="s")
+        event_id = await context.bus.publish(
+            "a", "action-requests", {"n": 1}, plan_id="p", session_id="s"
+        )
         notice = (await told.until(1))[0]
     assert 0.15 <= times[1] - times[0] <= 0.24 + 1
     assert 0.31 <= times[2] - times[1] <= 0.48 + 1
-    expected = {"event_id": event_id, "type": "a", "topic": "action-requests", "group": agent.name, "attempts": 3}
+    expected = {
+        "event_id": event_id,
+        "type": "a",
+        "topic": "action-requests",
+        "group": agent.name,
+        "attempts": 3,
+    }
     assert notice.data == {**expected, "failures": 3, "deaths": 0, "reason": "ValueError: no good"}
     assert (notice.plan_id, notice.session_id, notice.parent_event_id) == ("p", "s", event_id)
     letter = dead_letters(running, agent)[0]
-    assert (letter["attempts"], letter["reason"], letter["event_id"]) == (3, "ValueError: no good", event_id)
+    assert (letter["attempts"], letter["reason"], letter["event_id"]) == (
+        3,
+        "ValueError: no good",
+        event_id,
+    )
     assert letter["event"]["data"] == {"n": 1}
     assert await context.memory.list_keys("p") == []
     failures = [record.getMessage() for record in caplog.records if "failed" in record.getMessage()]
@@ -82,7 +97,9 @@ async def test_the_lane_goes_on_after_a_dead_letter(context: PlatformContext, ag
 
 
 @pytest.mark.behaviour("deadletters.replayed", "deadletters.reject")
-async def test_a_dead_letter_can_be_replayed(running: PlatformProcess, context: PlatformContext, agent: Agent) -> None:
+async def test_a_dead_letter_can_be_replayed(
+    running: PlatformProcess, context: PlatformContext, agent: Agent
+) -> None:
     seen, well = Seen(), False
 
     @agent.on_event("a")
@@ -98,7 +115,9 @@ async def test_a_dead_letter_can_be_replayed(running: PlatformProcess, context: 
         assert (letter["reason"], letter["attempts"], letter["parked"]) == ("not yet", 1, False)
         well = True
         raw = Raw(running.events_url)
-        assert raw("POST", f"/v1/events/dead-letters/{letter['id']}/replay").json == {"replayed": letter["id"]}
+        assert raw("POST", f"/v1/events/dead-letters/{letter['id']}/replay").json == {
+            "replayed": letter["id"]
+        }
         assert await WorkflowState(context.memory, "p").wait_for("k", timeout=10) == "kept"
         assert raw("POST", f"/v1/events/dead-letters/{letter['id']}/replay").code == "not_found"
     assert seen == [1, 1]

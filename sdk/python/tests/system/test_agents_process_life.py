@@ -27,7 +27,8 @@ def _program(extra: str) -> str:
 
 
 HOOKS = {
-    "async": "@worker.on_startup\nasync def wait():\n    say('starts')\n    await asyncio.sleep(300)",
+    "async": "@worker.on_startup\nasync def wait():\n    say('starts')\n    await "
+    "asyncio.sleep(300)",
     "blocking": "@worker.on_startup\ndef wait():\n    say('starts')\n    time.sleep(300)",
     "swallowing": (
         "@worker.on_startup\nasync def wait():\n    say('starts')\n    while True:\n"
@@ -39,7 +40,9 @@ HOOKS = {
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.behaviour("agents.signals")
-def test_a_signal_ends_an_agent_that_is_starting(running: PlatformProcess, hook: str, number: signal.Signals) -> None:
+def test_a_signal_ends_an_agent_that_is_starting(
+    running: PlatformProcess, hook: str, number: signal.Signals
+) -> None:
     with PythonProcess(running, _program(HOOKS[hook]), NAME=unique("agent")) as agent:
         agent.until_blocking("starts")
         agent.send(number)
@@ -59,10 +62,16 @@ def test_a_signal_ends_an_agent_without_a_platform(running: PlatformProcess) -> 
 
 @pytest.mark.parametrize("how", ["await asyncio.sleep(300)", "time.sleep(300)"])
 @pytest.mark.behaviour("agents.signals")
-async def test_the_second_signal_ends_it_at_once(running: PlatformProcess, context: PlatformContext, how: str) -> None:
-    extra = f"@worker.on_event('slow')\nasync def slow(event, context):\n    say('begins')\n    {how}"
+async def test_the_second_signal_ends_it_at_once(
+    running: PlatformProcess, context: PlatformContext, how: str
+) -> None:
+    extra = (
+        f"@worker.on_event('slow')\nasync def slow(event, context):\n    say('begins')\n    {how}"
+    )
     with PythonProcess(
-        running, _program(extra).replace("drain_timeout=2", "drain_timeout=200"), NAME=unique("agent")
+        running,
+        _program(extra).replace("drain_timeout=2", "drain_timeout=200"),
+        NAME=unique("agent"),
     ) as agent:
         await agent.subscribed()
         await context.bus.publish("slow", "business-facts")
@@ -77,11 +86,16 @@ async def test_the_second_signal_ends_it_at_once(running: PlatformProcess, conte
 async def test_a_handler_that_blocks_the_loop_does_not_keep_an_agent_from_ending(
     running: PlatformProcess, context: PlatformContext
 ) -> None:
-    extra = "@worker.on_event('slow')\nasync def slow(event, context):\n    say('begins')\n    time.sleep(300)"
+    extra = (
+        "@worker.on_event('slow')\nasync def slow(event, context):\n    say('begins')\n    "
+        "time.sleep(300)"
+    )
     program = _program(extra).replace(
         "worker.run()", "import soorma.agents.agent as a; a.LONGEST_BLOCK = 0.5\nworker.run()"
     )
-    with PythonProcess(running, program.replace("drain_timeout=2", "drain_timeout=0.5"), NAME=unique("agent")) as agent:
+    with PythonProcess(
+        running, program.replace("drain_timeout=2", "drain_timeout=0.5"), NAME=unique("agent")
+    ) as agent:
         await agent.subscribed()
         await context.bus.publish("slow", "business-facts")
         await agent.until("begins")
@@ -107,7 +121,9 @@ async def test_an_exit_of_a_handler_does_not_end_the_agent(
         f"@worker.on_event('leave')\nasync def left(event, context):\n    {EXITS[how]}"
     )
     tenant = context.memory.scope().tenant_id
-    with PythonProcess(running, _program(extra), NAME=unique("agent"), SOORMA_TENANT_ID=tenant) as agent:
+    with PythonProcess(
+        running, _program(extra), NAME=unique("agent"), SOORMA_TENANT_ID=tenant
+    ) as agent:
         await agent.subscribed()
         await context.bus.publish("leave", "business-facts")
         await context.bus.publish("next", "business-facts", "plan")
@@ -121,7 +137,8 @@ async def test_an_exit_of_a_handler_does_not_end_the_agent(
 @pytest.mark.behaviour("agents.exits")
 def test_an_exit_of_the_programs_own_ends_the_agent_in_order(running: PlatformProcess) -> None:
     extra = (
-        "@worker.on_startup\nasync def begin():\n    global task\n    task = asyncio.create_task(later())\n"
+        "@worker.on_startup\nasync def begin():\n    global task\n    task = "
+        "asyncio.create_task(later())\n"
         "async def later():\n    await asyncio.sleep(0.5)\n    sys.exit(7)\n"
         "@worker.on_shutdown\ndef end():\n    say('shuts down')"
     )
@@ -134,11 +151,14 @@ FORKS = {
     "multiprocessing": (
         "from multiprocessing import get_context\n"
         "    p = get_context('fork').Process(target=time.sleep, args=(60,))\n    p.start()\n"
-        "    await asyncio.sleep(0.2)\n    p.terminate()\n    p.join(5)\n    say('child ended', p.exitcode)"
+        "    await asyncio.sleep(0.2)\n    p.terminate()\n    p.join(5)\n    say('child ended', "
+        "p.exitcode)"
     ),
     "os.fork": (
-        "pid = os.fork()\n    if pid == 0:\n        time.sleep(60)\n        os._exit(0)\n    await asyncio.sleep(0.2)\n"
-        "    os.kill(pid, 15)\n    say('child ended', os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
+        "pid = os.fork()\n    if pid == 0:\n        time.sleep(60)\n        os._exit(0)\n    await "
+        "asyncio.sleep(0.2)\n"
+        "    os.kill(pid, 15)\n    say('child ended', os.waitstatus_to_exitcode(os.waitpid(pid, "
+        "0)[1]))"
     ),
     "a child that returns": (
         "pid = os.fork()\n    if pid == 0:\n        return\n"
@@ -157,7 +177,8 @@ FORKS = {
 
 @pytest.mark.parametrize(
     ("plain", "how"),
-    [(False, how) for how in FORKS] + [(True, how) for how in FORKS if how != "a child that awaits"],
+    [(False, how) for how in FORKS]
+    + [(True, how) for how in FORKS if how != "a child that awaits"],
 )
 @pytest.mark.behaviour("agents.forks")
 async def test_a_child_that_is_forked_is_no_agent(
@@ -166,9 +187,14 @@ async def test_a_child_that_is_forked_is_no_agent(
     body = FORKS[how]
     if plain:
         body = body.replace("await asyncio.sleep", "time.sleep")
-    extra = f"@worker.on_event('fork')\n{'' if plain else 'async '}def fork(event, context):\n    {body}"
+    extra = (
+        f"@worker.on_event('fork')\n{'' if plain else 'async '}def fork(event, context):\n    "
+        f"{body}"
+    )
     tenant = context.memory.scope().tenant_id
-    with PythonProcess(running, _program(extra), NAME=unique("agent"), SOORMA_TENANT_ID=tenant) as agent:
+    with PythonProcess(
+        running, _program(extra), NAME=unique("agent"), SOORMA_TENANT_ID=tenant
+    ) as agent:
         await agent.subscribed()
         await context.bus.publish("fork", "business-facts")
         said = await agent.until("child ended")
@@ -183,10 +209,14 @@ async def test_a_child_that_is_forked_is_no_agent(
 async def test_an_agent_with_too_many_stuck_threads_ends_with_the_reason(
     running: PlatformProcess, context: PlatformContext
 ) -> None:
-    extra = "@worker.on_event('stuck', timeout=0.05)\ndef stuck(event, context):\n    time.sleep(300)"
+    extra = (
+        "@worker.on_event('stuck', timeout=0.05)\ndef stuck(event, context):\n    time.sleep(300)"
+    )
     with PythonProcess(running, _program(extra), NAME=unique("agent")) as agent:
         await agent.subscribed()
-        await context.bus.publish_many({"event_type": "stuck", "topic": "business-facts"} for _ in range(8))
+        await context.bus.publish_many(
+            {"event_type": "stuck", "topic": "business-facts"} for _ in range(8)
+        )
         await agent.until("8 threads are stuck in functions whose time was over")
         assert agent.wait() == 1
 
@@ -196,8 +226,10 @@ async def test_a_handler_that_catches_everything_does_not_keep_the_process(
     running: PlatformProcess, context: PlatformContext
 ) -> None:
     extra = (
-        "import soorma.runtime.runs as r, soorma.agents.loops as l\nr.STUBBORN_SECONDS = l.LAST_SECONDS = 0.5\n"
-        "@worker.on_event('stubborn', timeout=0.2)\nasync def stubborn(event, context):\n    while True:\n"
+        "import soorma.runtime.runs as r, soorma.agents.loops as l\nr.STUBBORN_SECONDS = "
+        "l.LAST_SECONDS = 0.5\n"
+        "@worker.on_event('stubborn', timeout=0.2)\nasync def stubborn(event, context):\n    while "
+        "True:\n"
         "        try: await asyncio.sleep(0.05)\n        except BaseException: pass"
     )
     with PythonProcess(running, _program(extra), NAME=unique("agent")) as agent:
@@ -210,8 +242,13 @@ async def test_a_handler_that_catches_everything_does_not_keep_the_process(
 
 @pytest.mark.parametrize("factory", ["asyncio.new_event_loop", None])
 @pytest.mark.behaviour("agents.event-loop")
-def test_the_event_loop_is_the_programs_choice(running: PlatformProcess, factory: str | None) -> None:
-    extra = "@worker.on_startup\ndef tell():\n    say('on', type(asyncio.get_running_loop()).__module__)"
+def test_the_event_loop_is_the_programs_choice(
+    running: PlatformProcess, factory: str | None
+) -> None:
+    extra = (
+        "@worker.on_startup\ndef tell():\n    say('on', "
+        "type(asyncio.get_running_loop()).__module__)"
+    )
     program = _program(extra).replace("worker.run()", f"worker.run(loop_factory={factory})")
     with PythonProcess(running, program, NAME=unique("agent")) as agent:
         said = agent.until_blocking("on ")
@@ -222,7 +259,8 @@ def test_the_event_loop_is_the_programs_choice(running: PlatformProcess, factory
 def test_a_policy_that_the_program_has_set_decides(running: PlatformProcess) -> None:
     extra = (
         "asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())\n"
-        "@worker.on_startup\ndef tell():\n    say('on', type(asyncio.get_running_loop()).__module__)"
+        "@worker.on_startup\ndef tell():\n    say('on', "
+        "type(asyncio.get_running_loop()).__module__)"
     )
     with PythonProcess(running, _program(extra), NAME=unique("agent")) as agent:
         assert agent.until_blocking("on ") == "on asyncio.unix_events"
@@ -234,7 +272,12 @@ async def test_a_listener_may_disconnect_its_client(
     running: PlatformProcess, context: PlatformContext, how: str
 ) -> None:
     tenant = context.memory.scope().tenant_id
-    client, heard, went_on, tasks = EventClient("client", config=config_of(running, tenant_id=tenant)), [], [], []
+    client, heard, went_on, tasks = (
+        EventClient("client", config=config_of(running, tenant_id=tenant)),
+        [],
+        [],
+        [],
+    )
 
     @client.on_event("news")
     async def listen(event: Any) -> None:
@@ -254,8 +297,12 @@ async def test_a_listener_may_disconnect_its_client(
         went_on.append(event.data)
 
     await client.connect(["business-facts"])
-    burst = (1,) if how == "in a task" else (1, 2)  # which may begin after the second was handed out
-    await context.bus.publish_many({"event_type": "news", "topic": "business-facts", "data": n} for n in burst)
+    burst = (
+        (1,) if how == "in a task" else (1, 2)
+    )  # which may begin after the second was handed out
+    await context.bus.publish_many(
+        {"event_type": "news", "topic": "business-facts", "data": n} for n in burst
+    )
     await eventually(lambda: went_on == [1])
     await asyncio.gather(*tasks)
     await context.bus.publish("news", "business-facts", 3)

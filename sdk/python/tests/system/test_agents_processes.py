@@ -76,18 +76,32 @@ say("returned")
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
-    with platform_in(tmp_path_factory.mktemp("leases"), SOORMA_LEASE_SECONDS=str(LEASE)) as platform:
+    with platform_in(
+        tmp_path_factory.mktemp("leases"), SOORMA_LEASE_SECONDS=str(LEASE)
+    ) as platform:
         yield platform
 
 
-def replica(running: PlatformProcess, context: PlatformContext, me: str, block: float = 0, **env: str) -> PythonProcess:
+def replica(
+    running: PlatformProcess, context: PlatformContext, me: str, block: float = 0, **env: str
+) -> PythonProcess:
     scope = context.memory.scope()
     name = "agent-of-" + scope.tenant_id
-    return PythonProcess(running, HANDLER, NAME=name, SOORMA_TENANT_ID=scope.tenant_id, ME=me, BLOCK=str(block), **env)
+    return PythonProcess(
+        running,
+        HANDLER,
+        NAME=name,
+        SOORMA_TENANT_ID=scope.tenant_id,
+        ME=me,
+        BLOCK=str(block),
+        **env,
+    )
 
 
 async def done(state: WorkflowState, count: int, seconds: float = 15) -> list[list[object]]:
-    found: list[list[object]] = await state.wait_for("done", lambda value: len(value) >= count, timeout=seconds)
+    found: list[list[object]] = await state.wait_for(
+        "done", lambda value: len(value) >= count, timeout=seconds
+    )
     return found
 
 
@@ -105,12 +119,16 @@ async def test_a_signal_drains(
         await ask(context, "wait", 1)
         await one.until("begins 1")
         one.send(number)
-        await one.until("takes no further events")  # what is published before that may still be its own
+        await one.until(
+            "takes no further events"
+        )  # what is published before that may still be its own
         await ask(context, "quick", 2)
         one.go()
         assert await asyncio.to_thread(one.wait) == 0, one.lines
     assert (await done(state, 1))[0] == [1, 1, "one"]
-    spoken = [line for line in one.lines if line.split()[0] in {"starts", "shuts", "goes", "returned"}]
+    spoken = [
+        line for line in one.lines if line.split()[0] in {"starts", "shuts", "goes", "returned"}
+    ]
     assert spoken == ["starts up", "goes on 1", "shuts down", "returned"]
     with replica(running, context, "two") as two:
         await two.subscribed()
@@ -118,7 +136,9 @@ async def test_a_signal_drains(
 
 
 @pytest.mark.behaviour("agents.second-signal")
-async def test_a_second_signal_ends_at_once(running: PlatformProcess, context: PlatformContext) -> None:
+async def test_a_second_signal_ends_at_once(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
     with replica(running, context, "one", block=0) as one:
         await one.subscribed()
         await ask(context, "wait", 1)
@@ -163,7 +183,9 @@ async def test_a_handler_that_blocks_longer_than_its_lease_keeps_its_event(
         await two.subscribed()
         await ask(context, kind, "it")
         await state.wait_for("done" if kind == "block" else "thread", timeout=10)
-        assert [line for line in one.lines + two.lines if line.startswith("begins")] == ["begins it 1"]
+        assert [line for line in one.lines + two.lines if line.startswith("begins")] == [
+            "begins it 1"
+        ]
 
 
 @pytest.mark.behaviour("leases.given-back")
@@ -186,7 +208,9 @@ async def test_what_waits_behind_a_handler_that_blocks_costs_no_attempt(
 
 
 @pytest.mark.behaviour("leases.fence")
-async def test_a_zombie_has_no_effect(running: PlatformProcess, context: PlatformContext, state: WorkflowState) -> None:
+async def test_a_zombie_has_no_effect(
+    running: PlatformProcess, context: PlatformContext, state: WorkflowState
+) -> None:
     heard = Seen()
     listener = Agent(unique("listener"), config=config_of(running, tenant_id=state.tenant_id))
 
@@ -320,5 +344,10 @@ async def test_kills_again_and_again_lose_and_double_nothing(
             other.go()
             await done(state, n + 1)
     assert await state.get_action_history() == ["0", "1", "2"]
-    # each was begun by a victim and, but for the first, by the one before that was killed while it had it
-    assert [(data, attempt) for data, attempt, _ in await done(state, 3)] == [(0, 2), (1, 3), (2, 3)]
+    # each was begun by a victim and, but for the first, by the one before that was killed while it
+    # had it
+    assert [(data, attempt) for data, attempt, _ in await done(state, 3)] == [
+        (0, 2),
+        (1, 3),
+        (2, 3),
+    ]

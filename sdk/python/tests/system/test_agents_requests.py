@@ -41,14 +41,21 @@ async def responder(agent: Agent) -> AsyncIterator[Seen]:
 
 
 @pytest.mark.behaviour("requests.one-answer")
-async def test_a_request_gets_the_one_answer_that_belongs_to_it(context: PlatformContext, responder: Seen) -> None:
-    calls = [context.bus.request("ask", n, response_event="answered", timeout=10) for n in range(20)]
+async def test_a_request_gets_the_one_answer_that_belongs_to_it(
+    context: PlatformContext, responder: Seen
+) -> None:
+    calls = [
+        context.bus.request("ask", n, response_event="answered", timeout=10) for n in range(20)
+    ]
     answers = await asyncio.gather(*calls)
     assert [answer.data for answer in answers] == [{"you said": n} for n in range(20)]
     assert len({event.correlation_id for event in responder}) == 20
     first = next(event for event in responder if event.data == 0)
     assert (answers[0].type, answers[0].topic) == ("answered", "action-results")
-    assert (answers[0].correlation_id, answers[0].parent_event_id) == (first.correlation_id, first.id)
+    assert (answers[0].correlation_id, answers[0].parent_event_id) == (
+        first.correlation_id,
+        first.id,
+    )
 
 
 @pytest.mark.behaviour("requests.timed-out")
@@ -58,7 +65,9 @@ async def test_a_request_nobody_answers_times_out(context: PlatformContext) -> N
 
 
 @pytest.mark.behaviour("requests.dead-lettered")
-async def test_a_dead_lettered_request_fails_at_once(context: PlatformContext, responder: Seen) -> None:
+async def test_a_dead_lettered_request_fails_at_once(
+    context: PlatformContext, responder: Seen
+) -> None:
     async with asyncio.timeout(10):
         with pytest.raises(DeadLettered, match="I never answer") as raised:
             await context.bus.request("refuse", response_event="answered", timeout=60)
@@ -106,7 +115,9 @@ async def test_a_later_attempt_finds_the_same_answer(
         event = {"type": "a", "topic": "business-facts", "plan_id": "plan", "tenant_id": scope.tenant_id,
                  "user_id": scope.user_id, **({"trace_id": "t"} if traced else {})}  # fmt: skip
         Raw(running.events_url)("POST", "/v1/events/publish", event)
-        assert await WorkflowState(context.memory, "plan").wait_for("k", timeout=10) == {"you said": "x"}
+        assert await WorkflowState(context.memory, "plan").wait_for("k", timeout=10) == {
+            "you said": "x"
+        }
     assert len(seen) == 3
     assert len(set(seen)) == 1, "each attempt asked anew"
     assert seen[0][0] != seen[0][1]
@@ -169,7 +180,9 @@ async def test_ids_are_inherited_through_agents(context: PlatformContext, agent:
 
     @agent.on_event("b")
     async def second(event: Any, handler: HandlerContext) -> None:
-        await handler.bus.announce("c", {"plan_id": "of the data"}, session_id="its own", correlation_id="its own")
+        await handler.bus.announce(
+            "c", {"plan_id": "of the data"}, session_id="its own", correlation_id="its own"
+        )
         seen.append(event)
 
     @agent.on_event("c")
@@ -202,8 +215,12 @@ async def test_ids_are_inherited_through_agents(context: PlatformContext, agent:
 
 
 @pytest.mark.behaviour("ids.plan-of-an-event")
-@pytest.mark.parametrize("data", [{"plan_id": 7}, {"plan_id": ""}, {"plan_id": None}, ["plan_id"], "plan_id", None])
-async def test_a_plan_id_in_data_counts_only_if_it_is_one(context: PlatformContext, agent: Agent, data: Any) -> None:
+@pytest.mark.parametrize(
+    "data", [{"plan_id": 7}, {"plan_id": ""}, {"plan_id": None}, ["plan_id"], "plan_id", None]
+)
+async def test_a_plan_id_in_data_counts_only_if_it_is_one(
+    context: PlatformContext, agent: Agent, data: Any
+) -> None:
     seen = Seen()
 
     @agent.on_event("a")

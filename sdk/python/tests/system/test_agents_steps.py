@@ -65,7 +65,9 @@ async def test_a_later_attempt_gets_the_recorded_result(
 
 
 @pytest.mark.behaviour("steps.recorded")
-async def test_another_replica_goes_on_from_the_recorded_step(context: PlatformContext, agent: Agent) -> None:
+async def test_another_replica_goes_on_from_the_recorded_step(
+    context: PlatformContext, agent: Agent
+) -> None:
     """The first dies after its step, as a killed process does: nothing is said, the socket closes."""
     calls, ended, stuck = Seen(), Seen(), asyncio.Event()
     twin = another(agent, agent.name)
@@ -89,7 +91,9 @@ async def test_another_replica_goes_on_from_the_recorded_step(context: PlatformC
     await agent.stop()
     await ended.until(1)
     await twin.stop()
-    assert (calls, ended) == (["first"], [("second", "first", 1)]), "given back untried, with its step"
+    assert (calls, ended) == (["first"], [("second", "first", 1)]), (
+        "given back untried, with its step"
+    )
 
 
 @pytest.mark.behaviour("steps.kept-on-conflict")
@@ -194,11 +198,15 @@ async def test_results_come_back_as_what_they_were(context: PlatformContext, age
     async with agent:
         await context.bus.publish("a", "business-facts")
         await seen.until(1)
-    assert seen == [(Quote(price=2.5), Order("tea", 3), Invoice(7), {"a": [1, None]}, Order("milk", 1), None)]
+    assert seen == [
+        (Quote(price=2.5), Order("tea", 3), Invoice(7), {"a": [1, None]}, Order("milk", 1), None)
+    ]
 
 
 @pytest.mark.behaviour("steps.types")
-async def test_what_a_function_declares_is_what_each_attempt_gets(context: PlatformContext, agent: Agent) -> None:
+async def test_what_a_function_declares_is_what_each_attempt_gets(
+    context: PlatformContext, agent: Agent
+) -> None:
     seen = Seen()
 
     @agent.on_event("a")
@@ -241,7 +249,9 @@ async def test_what_a_function_declares_is_what_each_attempt_gets(context: Platf
 
 
 @pytest.mark.behaviour("steps.types")
-async def test_what_is_not_as_declared_is_done_again_and_told(context: PlatformContext, agent: Agent) -> None:
+async def test_what_is_not_as_declared_is_done_again_and_told(
+    context: PlatformContext, agent: Agent
+) -> None:
     calls, letters = Seen(), Seen()
 
     async def lies() -> list[Order]:
@@ -257,7 +267,10 @@ async def test_what_is_not_as_declared_is_done_again_and_told(context: PlatformC
         await context.bus.publish("a", "business-facts")
         await letters.until(1)
     assert calls == [1, 1]
-    assert "the result of step 'lies': it is not what its function declares to return" in letters[0].data["reason"]
+    assert (
+        "the result of step 'lies': it is not what its function declares to return"
+        in letters[0].data["reason"]
+    )
 
 
 @pytest.mark.behaviour("steps.side-by-side")
@@ -285,7 +298,9 @@ async def test_steps_side_by_side(context: PlatformContext, agent: Agent) -> Non
 
 
 @pytest.mark.behaviour("steps.retry-and-timeout")
-async def test_a_step_is_tried_again_by_its_own_policy(context: PlatformContext, agent: Agent) -> None:
+async def test_a_step_is_tried_again_by_its_own_policy(
+    context: PlatformContext, agent: Agent
+) -> None:
     tries, seen = Seen(), Seen()
 
     async def flaky() -> int:
@@ -329,7 +344,9 @@ async def test_a_plain_handler_takes_steps_too(context: PlatformContext, agent: 
     @agent.on_event("a")
     def handle(event: Any, handler: HandlerContext) -> None:
         threads = {threading.current_thread().name}
-        answer = handler.run(handler.step("block", lambda: calls.append(1) or threading.current_thread().name))
+        answer = handler.run(
+            handler.step("block", lambda: calls.append(1) or threading.current_thread().name)
+        )
         if handler.attempt == 1:
             raise ValueError("again")
         seen.append(answer not in threads)
@@ -345,12 +362,16 @@ async def test_an_agent_that_takes_one_event_at_a_time_has_threads_for_many_step
     running: PlatformProcess, context: PlatformContext
 ) -> None:
     tenant_id = context.memory.scope().tenant_id
-    agent = Agent(unique("agent"), config=config_of(running, tenant_id=tenant_id), max_concurrency=1)
+    agent = Agent(
+        unique("agent"), config=config_of(running, tenant_id=tenant_id), max_concurrency=1
+    )
     together, seen = threading.Barrier(32), Seen()
 
     @agent.on_event("a")
     async def handle(event: Any, handler: HandlerContext) -> None:
-        seen.append(await asyncio.gather(*(handler.step("block", together.wait, 10) for _ in range(32))))
+        seen.append(
+            await asyncio.gather(*(handler.step("block", together.wait, 10) for _ in range(32)))
+        )
 
     async with agent:
         await context.bus.publish("a", "business-facts")
@@ -359,7 +380,9 @@ async def test_an_agent_that_takes_one_event_at_a_time_has_threads_for_many_step
 
 
 @pytest.mark.behaviour("steps.unrecordable")
-@pytest.mark.parametrize("result", [object(), {1, 2}, b"bytes", float("nan"), datetime.now(UTC), "x" * 1024 * 1024])
+@pytest.mark.parametrize(
+    "result", [object(), {1, 2}, b"bytes", float("nan"), datetime.now(UTC), "x" * 1024 * 1024]
+)
 @pytest.mark.parametrize("swallows", [False, True])
 async def test_a_result_that_cannot_be_recorded_gives_the_event_up(
     context: PlatformContext, agent: Agent, result: Any, swallows: bool
@@ -382,7 +405,10 @@ async def test_a_result_that_cannot_be_recorded_gives_the_event_up(
         await letters.until(1)
     assert done == [1]
     assert letters[0].data["attempts"] == 1
-    assert "the effect of step 'pay' was done, but its result could not be recorded: " in letters[0].data["reason"]
+    assert (
+        "the effect of step 'pay' was done, but its result could not be recorded: "
+        in letters[0].data["reason"]
+    )
 
 
 @pytest.mark.behaviour("steps.unrecordable")
@@ -503,7 +529,9 @@ async def test_a_handler_that_has_failed_does_nothing_more_while_its_steps_end(
 
 
 @pytest.mark.behaviour("retries.timeout", "steps.to-the-end")
-async def test_a_handler_that_took_too_long_waits_for_its_steps_no_longer_than_a_lease(tmp_path: Any) -> None:
+async def test_a_handler_that_took_too_long_waits_for_its_steps_no_longer_than_a_lease(
+    tmp_path: Any,
+) -> None:
     letters, never = Seen(), asyncio.Event()
     with platform_in(tmp_path / "short", SOORMA_LEASE_SECONDS="2") as platform:
         agent = Agent(unique("agent"), config=config_of(platform))
@@ -520,7 +548,9 @@ async def test_a_handler_that_took_too_long_waits_for_its_steps_no_longer_than_a
 
 
 @pytest.mark.behaviour("steps.retry-and-timeout")
-async def test_the_timeout_of_a_step_is_not_told_as_the_handlers(context: PlatformContext, agent: Agent) -> None:
+async def test_the_timeout_of_a_step_is_not_told_as_the_handlers(
+    context: PlatformContext, agent: Agent
+) -> None:
     letters = Seen()
 
     @agent.on_event("a", timeout=60, retry=RetryPolicy(max_attempts=1))
@@ -588,7 +618,9 @@ async def test_a_steps_function_changes_nothing_through_the_context(
 
 
 @pytest.mark.behaviour("steps.retry-and-timeout")
-async def test_a_steps_own_policy_retries_every_error_of_its_function(context: PlatformContext, agent: Agent) -> None:
+async def test_a_steps_own_policy_retries_every_error_of_its_function(
+    context: PlatformContext, agent: Agent
+) -> None:
     tries, seen = Seen(), Seen()
     raised: list[Exception] = [Unavailable("no"), KeyMissing("no"), Conflict("no"), TimeoutError()]
 
@@ -620,8 +652,12 @@ async def test_a_steps_own_policy_retries_every_error_of_its_function(context: P
 
 
 @pytest.mark.behaviour("steps.retry-and-timeout")
-@pytest.mark.parametrize("how", [{"retry": 3}, {"timeout": 0}, {"timeout": -1}, {"timeout": "5"}, {"timeout": True}])
-async def test_what_a_step_is_not_given(context: PlatformContext, agent: Agent, how: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "how", [{"retry": 3}, {"timeout": 0}, {"timeout": -1}, {"timeout": "5"}, {"timeout": True}]
+)
+async def test_what_a_step_is_not_given(
+    context: PlatformContext, agent: Agent, how: dict[str, Any]
+) -> None:
     refused, called = Seen(), Seen()
 
     @agent.on_event("a")
@@ -640,7 +676,10 @@ async def test_what_a_step_is_not_given(context: PlatformContext, agent: Agent, 
 
 @pytest.mark.behaviour("steps.fenced")
 async def test_a_step_that_is_fenced_is_told_in_one_line(
-    context: PlatformContext, agent: Agent, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    context: PlatformContext,
+    agent: Agent,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.WARNING, "soorma.agent")
     ended = Seen()
@@ -663,11 +702,16 @@ async def test_a_step_that_is_fenced_is_told_in_one_line(
         await ended.until(1)
     (told,) = caplog.records
     assert (told.levelname, told.exc_info) == ("WARNING", None)
-    assert "fenced, nothing of this attempt is visible: it is another agent's by now" in told.getMessage()
+    assert (
+        "fenced, nothing of this attempt is visible: it is another agent's by now"
+        in told.getMessage()
+    )
 
 
 @pytest.mark.behaviour("handlers.ended")
-async def test_no_step_after_the_handler(context: PlatformContext, agent: Agent, state: WorkflowState) -> None:
+async def test_no_step_after_the_handler(
+    context: PlatformContext, agent: Agent, state: WorkflowState
+) -> None:
     left: list[HandlerContext] = []
     called: list[int] = []
 
@@ -686,7 +730,9 @@ async def test_no_step_after_the_handler(context: PlatformContext, agent: Agent,
 
 
 @pytest.mark.behaviour("steps.survive")
-async def test_a_step_is_there_after_the_platform_was_killed(platform: PlatformProcess, tmp_path: Any) -> None:
+async def test_a_step_is_there_after_the_platform_was_killed(
+    platform: PlatformProcess, tmp_path: Any
+) -> None:
 
     calls, seen = Seen(), Seen()
     agent = Agent(unique("agent"), config=config_of(platform), retry=AT_ONCE)

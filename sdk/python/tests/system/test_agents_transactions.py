@@ -18,7 +18,9 @@ def retry() -> RetryPolicy:
     return AT_ONCE
 
 
-@pytest.mark.behaviour("handlers.all-or-nothing", "handlers.clean-attempt", "handlers.several-plans")
+@pytest.mark.behaviour(
+    "handlers.all-or-nothing", "handlers.clean-attempt", "handlers.several-plans"
+)
 async def test_an_attempt_that_raises_leaves_nothing(
     context: PlatformContext, agent: Agent, state: WorkflowState
 ) -> None:
@@ -28,7 +30,9 @@ async def test_an_attempt_that_raises_leaves_nothing(
     @agent.on_event("a")
     async def handle(event: Any, handler: HandlerContext) -> None:
         inside = WorkflowState(handler.memory, "plan")
-        seen.append((await inside.get("n"), await inside.get("l"), await inside.get_action_history()))
+        seen.append(
+            (await inside.get("n"), await inside.get("l"), await inside.get_action_history())
+        )
         await inside.increment("n")
         await inside.append("l", 2)
         await inside.record_action("done")
@@ -102,7 +106,10 @@ async def test_a_read_is_a_fresh_copy_of_what_was_given(
     async with agent:
         await context.bus.publish("a", "business-facts", plan_id="plan")
         assert await seen.until(2) == [{"list": [1]}, ["as stored"]]
-    assert await state.get_many(["given", "stored"]) == {"given": {"list": [1]}, "stored": ["as stored"]}
+    assert await state.get_many(["given", "stored"]) == {
+        "given": {"list": [1]},
+        "stored": ["as stored"],
+    }
 
 
 @pytest.mark.behaviour("handlers.conflict-runs-again")
@@ -145,7 +152,9 @@ async def test_ten_agents_that_read_and_write_one_key_lose_nothing(
         await inside.set("n", number + 1)
 
     async with agent:
-        await context.bus.publish_many([{"event_type": "a", "topic": "business-facts", "plan_id": "plan"}] * 15)
+        await context.bus.publish_many(
+            [{"event_type": "a", "topic": "business-facts", "plan_id": "plan"}] * 15
+        )
         assert await state.wait_for("n", 15, timeout=15) == 15
     assert len(await state.history("n")) == 15
 
@@ -241,7 +250,9 @@ async def test_conflicts_without_end_count_as_attempts(
     async with agent:
         await context.bus.publish("a", "business-facts")
         path = f"/v1/events/dead-letters?group={agent.name}"
-        letters = await eventually(lambda: Raw(running.events_url)("GET", path).json["dead_letters"])
+        letters = await eventually(
+            lambda: Raw(running.events_url)("GET", path).json["dead_letters"]
+        )
     assert runs == [1] * 11 + [2] * 11
     assert "Conflict" in letters[0]["reason"]
     assert await state.has("never") is False
@@ -283,7 +294,9 @@ async def test_another_tenant_or_user_is_forbidden(context: PlatformContext, age
 
 
 @pytest.mark.behaviour("handlers.immediate", "ids.inherited")
-async def test_immediate_is_written_through(context: PlatformContext, agent: Agent, state: WorkflowState) -> None:
+async def test_immediate_is_written_through(
+    context: PlatformContext, agent: Agent, state: WorkflowState
+) -> None:
     heard = Seen()
 
     @agent.on_event("a")
@@ -302,7 +315,9 @@ async def test_immediate_is_written_through(context: PlatformContext, agent: Age
         heard.append(event)
 
     async with agent:
-        event_id = await context.bus.publish("a", "business-facts", plan_id="plan", session_id="session")
+        event_id = await context.bus.publish(
+            "a", "business-facts", plan_id="plan", session_id="session"
+        )
         await state.wait_for("late", 2, timeout=10)
     assert [(event.data, event.parent_event_id, event.session_id) for event in heard] == [
         (1, event_id, "session"),
@@ -313,7 +328,9 @@ async def test_immediate_is_written_through(context: PlatformContext, agent: Age
 
 
 @pytest.mark.behaviour("limits.at-the-call")
-async def test_limits_raise_at_the_call_that_crosses_them(context: PlatformContext, agent: Agent) -> None:
+async def test_limits_raise_at_the_call_that_crosses_them(
+    context: PlatformContext, agent: Agent
+) -> None:
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @agent.on_event("a")

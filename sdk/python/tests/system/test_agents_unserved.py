@@ -30,9 +30,19 @@ def handles(agent: Agent, seen: list[Any], *patterns: tuple[str, str | None]) ->
 def soorma(
     running: PlatformProcess, tenant: str, *words: str, exits: int | None = 0
 ) -> subprocess.CompletedProcess[str]:
-    env = clean_environment(**addresses_of(running), SOORMA_TENANT_ID=tenant, NO_COLOR="1", COLUMNS="200")
+    env = clean_environment(
+        **addresses_of(running), SOORMA_TENANT_ID=tenant, NO_COLOR="1", COLUMNS="200"
+    )
     command = [sys.executable, "-P", "-m", "soorma.cli", *words]
-    done = subprocess.run(command, env=env, cwd=running.folder, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command,
+        env=env,
+        cwd=running.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert exits in (None, done.returncode), done.stderr
     return done
 
@@ -56,14 +66,23 @@ async def test_a_version_that_lacks_a_handler_stands_in_nobodys_way(
         for number, kind in enumerate("baba", 1):
             await context.bus.publish(kind, "action-requests", number, plan_id="p")
         assert await second.until(2) == [2, 4]
-        (group,) = json.loads(soorma(running, tenant, "events", "groups", "--json").stdout)["groups"]
+        (group,) = json.loads(soorma(running, tenant, "events", "groups", "--json").stdout)[
+            "groups"
+        ]
         about = {one["type"]: (one["served"], one["set_aside"]) for one in group["subscriptions"]}
         assert about == {"a": (True, 0), pattern[0]: (False, 2)}
-        assert "no connected agent handles it: 2 set aside" in soorma(running, tenant, "events", "groups").stdout
+        assert (
+            "no connected agent handles it: 2 set aside"
+            in soorma(running, tenant, "events", "groups").stdout
+        )
         assert "events unsubscribe" in soorma(running, tenant, "doctor", exits=None).stdout
         caplog.set_level(logging.WARNING, "soorma.agent")
         async with handles(another(agent, agent.name), second, ("a", "action-requests")):
-            (warned,) = [one.getMessage() for one in caplog.records if "no connected agent" in one.getMessage()]
+            (warned,) = [
+                one.getMessage()
+                for one in caplog.records
+                if "no connected agent" in one.getMessage()
+            ]
             assert f"2 events wait for {pattern[0]!r}" in warned
     async with handles(another(agent, agent.name), third, ("a", "action-requests"), pattern):
         assert await third.until(2) == [1, 3]
@@ -75,7 +94,9 @@ async def test_a_subscription_is_ended_by_hand(
 ) -> None:
     tenant, seen = str(agent.tenant_id), Seen()
     async with handles(agent, seen, ("a", None), ("b", None)):
-        refused = soorma(running, tenant, "events", "unsubscribe", agent.name, "b", "--yes", exits=Exit.CONFLICT)
+        refused = soorma(
+            running, tenant, "events", "unsubscribe", agent.name, "b", "--yes", exits=Exit.CONFLICT
+        )
         assert "is connected that handles 'b'" in refused.stderr
     async with handles(another(agent, agent.name), seen, ("a", None)):
         await context.bus.publish("b", "action-requests", 1, plan_id="p")
@@ -83,19 +104,25 @@ async def test_a_subscription_is_ended_by_hand(
         assert await seen.until(1) == [2]
         done = soorma(running, tenant, "events", "unsubscribe", agent.name, "b", "--yes")
         assert done.stdout == "Ended; 1 event had waited for it, now dead letters\n"
-        missing = soorma(running, tenant, "events", "unsubscribe", agent.name, "b", "--yes", exits=Exit.NOT_FOUND)
+        missing = soorma(
+            running, tenant, "events", "unsubscribe", agent.name, "b", "--yes", exits=Exit.NOT_FOUND
+        )
         assert "no subscription to 'b'" in missing.stderr
         path = f"/v1/events/dead-letters?tenant_id={tenant}"
         (letter,) = Raw(running.events_url)("GET", path).json["dead_letters"]
         assert letter["reason"] == "the subscription was ended by hand"
-        replayed = Raw(running.events_url)("POST", f"/v1/events/dead-letters/{letter['id']}/replay?tenant_id={tenant}")
+        replayed = Raw(running.events_url)(
+            "POST", f"/v1/events/dead-letters/{letter['id']}/replay?tenant_id={tenant}"
+        )
         assert replayed.status == 409
         assert not [one for one in await _subscriptions(running, tenant) if one["type"] == "b"]
 
 
 async def _subscriptions(running: PlatformProcess, tenant: str) -> list[Any]:
     def look() -> list[Any]:
-        found = Raw(running.events_url)("GET", f"/v1/events/groups?tenant_id={tenant}").json["groups"]
+        found = Raw(running.events_url)("GET", f"/v1/events/groups?tenant_id={tenant}").json[
+            "groups"
+        ]
         return [one for group in found for one in group["subscriptions"]]
 
     return list(await eventually(look))

@@ -39,7 +39,8 @@ FIGURES = [
     "platform, resident memory with 100 plans of 10 keys",
 ]
 SECONDS = 240
-"""A run starts some 20 processes, one after the other: 25 s on a quiet machine, and eight times that on a busy one."""
+"""A run starts some 20 processes, one after the other: 25 s on a quiet machine, and eight times
+that on a busy one."""
 UNJUDGED = ("a handler of", "3-step workflow, one at a time")
 OTHERS = [
     "3-step workflow, one at a time, p50",
@@ -134,12 +135,23 @@ def test_two_checkouts_are_measured_by_turns(tmp_path: Path, checkout: Path) -> 
     told = tmp_path / "told.json"
     parts = ("--only", "sdk", "--only", "contention")
     done = bench(
-        tmp_path / "temporary", "--against", checkout, "--new", checkout, "--rounds", "2", "--json", told, *parts
+        tmp_path / "temporary",
+        "--against",
+        checkout,
+        "--new",
+        checkout,
+        "--rounds",
+        "2",
+        "--json",
+        told,
+        *parts,
     )
     assert done.returncode in {0, 1}, done.stdout + done.stderr
     document = json.loads(told.read_text("utf-8"))
     names = [figure["what"] for figure in document["figures"]]
-    writers = [f"{number} writers on {whose}, /s" for number in (1, 4) for whose in ("one key", "own keys")]
+    writers = [
+        f"{number} writers on {whose}, /s" for number in (1, 4) for whose in ("one key", "own keys")
+    ]
     assert names == ["SDK get, p50, s", "SDK set, p50, s", *writers]
     for series in ("old", "new", "old again"):
         assert [list(one) for one in document["series"][series]] == [names] * 2
@@ -167,7 +179,11 @@ EQUAL = [1.0] * 9
         ([0.5 * one for one in NINE], "a, s", False),
         ([1.08 * one for one in NINE], "a, /s", False),
         ([0.92 * one for one in NINE], "a, /s", True),
-        ([*[1.0] * 5, *[2.0] * 4], "a, s", False),  # the median counts, not what disturbed some rounds
+        (
+            [*[1.0] * 5, *[2.0] * 4],
+            "a, s",
+            False,
+        ),  # the median counts, not what disturbed some rounds
         ([*[1.0] * 4, *[2.0] * 5], "a, MiB", True),
     ],
 )

@@ -30,7 +30,11 @@ class Client:
 
     def be_somebody_else(self) -> None:
         """Goes on in a new tenant."""
-        self._headers = {"X-Tenant-ID": unique("tenant"), "X-User-ID": "u", "Content-Type": "application/json"}
+        self._headers = {
+            "X-Tenant-ID": unique("tenant"),
+            "X-User-ID": "u",
+            "Content-Type": "application/json",
+        }
 
     @property
     def tenant_id(self) -> str:
@@ -58,7 +62,11 @@ class Client:
             lines = (await answer.text()).splitlines()
         found: dict[str, dict[float, int]] = {}
         for who, name in HELD.items():
-            counts = {line.split('"')[1]: float(line.split()[1]) for line in lines if line.startswith(f"{name}_bucket")}
+            counts = {
+                line.split('"')[1]: float(line.split()[1])
+                for line in lines
+                if line.startswith(f"{name}_bucket")
+            }
             total = counts.pop("+Inf")
             found[who] = {float(bound): round(total - count) for bound, count in counts.items()}
         return found
@@ -94,7 +102,10 @@ async def _grown(client: Client) -> None:
     await client.commit({"plan_id": "grown", "operations": [operation("set", "l", half)]})
     for _ in range(3):
         await client.commit(
-            {"plan_id": "grown", "operations": [operation("extend", "l", [1, 2]), operation("append", "l", 1)]}
+            {
+                "plan_id": "grown",
+                "operations": [operation("extend", "l", [1, 2]), operation("append", "l", 1)],
+            }
         )
     fields = {f"f{number}": number for number in range(40_000)}
     for _ in range(3):
@@ -102,8 +113,12 @@ async def _grown(client: Client) -> None:
 
 
 async def _operations(client: Client) -> None:
-    await client.commit({"plan_id": "ops", "operations": [operation("set", f"k{n}", n) for n in range(1000)]})
-    await client.commit({"plan_id": "ops", "operations": [{"op": "increment", "key": f"k{n}"} for n in range(1000)]})
+    await client.commit(
+        {"plan_id": "ops", "operations": [operation("set", f"k{n}", n) for n in range(1000)]}
+    )
+    await client.commit(
+        {"plan_id": "ops", "operations": [{"op": "increment", "key": f"k{n}"} for n in range(1000)]}
+    )
     appends = [operation("append", "list", n) for n in range(1000)]
     await client.commit({"plan_id": "ops", "operations": appends})
     actions = [{"op": "record_action", "name": f"a{n}"} for n in range(1000)]
@@ -132,7 +147,9 @@ async def _listings(client: Client) -> None:
 async def _pages(client: Client) -> None:
     text = "x" * (MIB - 100)
     for number in range(15):
-        await client.commit({"plan_id": "pages", "operations": [operation("set", f"k{number}", text)]})
+        await client.commit(
+            {"plan_id": "pages", "operations": [operation("set", f"k{number}", text)]}
+        )
     await client("GET", "/v1/memory/working/pages?limit=1000")
     await client("GET", "/v1/memory/history/pages?limit=1000")
     await client("POST", "/v1/memory/many/pages", {"keys": [f"k{n}" for n in range(15)]})
@@ -148,7 +165,11 @@ async def _cleaned(client: Client) -> None:
 async def _definitions(client: Client) -> None:
     schema = {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(60)}}
     for number in range(150):
-        await client("PUT", f"/v1/registry/events/type-{number}/versions/1", {"topic": "plan-events", "schema": schema})
+        await client(
+            "PUT",
+            f"/v1/registry/events/type-{number}/versions/1",
+            {"topic": "plan-events", "schema": schema},
+        )
     await client("GET", "/v1/registry/events?limit=1000")
     await client("GET", "/asyncapi.json")
     await client("GET", "/openapi.json")
@@ -184,7 +205,13 @@ async def _subscriptions(client: Client) -> None:
     await client.publish([{**EVENT, "type": f"waits-{n}"} for n in range(1000)])
     url = f"{client.platform.events_url}/v1/events/connect"
     wanted = [{"type": f"waits-{n}"} for n in range(1000)]
-    hello = {"frame": "hello", "protocol": 1, "agent": unique("agent"), "instance": "i", "tenant_id": client.tenant_id}
+    hello = {
+        "frame": "hello",
+        "protocol": 1,
+        "agent": unique("agent"),
+        "instance": "i",
+        "tenant_id": client.tenant_id,
+    }
     for subscriptions in (wanted, [{"type": "*"}], wanted):
         async with client._session.ws_connect(url) as socket:
             frame = {**hello, "subscriptions": subscriptions, "agent": unique("agent")}
@@ -216,7 +243,10 @@ SMALL_BODIES: dict[str, Body] = {
 async def _largest(client: Client) -> None:
     text = "x" * (MIB - 200)
     operations = [operation("set", f"k{number}", text) for number in range(15)]
-    await client.commit({"plan_id": "large", "operations": operations}, {"plan_id": "other", "operations": operations})
+    await client.commit(
+        {"plan_id": "large", "operations": operations},
+        {"plan_id": "other", "operations": operations},
+    )
 
 
 async def _largest_lists(client: Client) -> None:

@@ -23,14 +23,23 @@ COSTLY: dict[str, tuple[Any, Any]] = {
         {"a" * 24 + f"!{n}": 1 for n in range(1000)},
     ),
     "many states": ({"pattern": "(a{100}){80}"}, TEXT),
-    "many of many states": ({"allOf": [{"pattern": f"(a{{100}}){{8{n}}}"} for n in range(10)]}, TEXT),
+    "many of many states": (
+        {"allOf": [{"pattern": f"(a{{100}}){{8{n}}}"} for n in range(10)]},
+        TEXT,
+    ),
     "many patterns": (
         {"patternProperties": {f"^a*{n}$": {} for n in range(2000)}},
         {f"aaaa{n}x": 1 for n in range(20_000)},
     ),
-    "a long enum": ({"items": {"not": {"enum": [f"{n}" for n in range(5000)]}}}, [f"x{n}" for n in range(40_000)]),
+    "a long enum": (
+        {"items": {"not": {"enum": [f"{n}" for n in range(5000)]}}},
+        [f"x{n}" for n in range(40_000)],
+    ),
     "unique": ({"uniqueItems": True}, [[n] for n in range(40_000)]),
-    "choices": ({"items": {"not": {"anyOf": [{"const": [n]} for n in range(1500)]}}}, [[-n] for n in range(50_000)]),
+    "choices": (
+        {"items": {"not": {"anyOf": [{"const": [n]} for n in range(1500)]}}},
+        [[-n] for n in range(50_000)],
+    ),
     "contains": ({"allOf": [{"contains": {"const": f"c{n}"}} for n in range(400)]}, [0] * 100_000),
 }
 """Each takes a second and more, or could."""
@@ -69,7 +78,11 @@ def test_nobody_waits_for_a_costly_check(running: PlatformProcess, case: str) ->
     with slowest_of_others(Raw(running.memory_url)) as took:
         defined = registry("PUT", f"/v1/registry/events/{name}/versions/1", body)
         if defined.status == 200:
-            answer = events("POST", "/v1/events/publish", {"type": name, "topic": "business-facts", "data": payload})
+            answer = events(
+                "POST",
+                "/v1/events/publish",
+                {"type": name, "topic": "business-facts", "data": payload},
+            )
             assert answer.status in (200, 422), answer.body[:300]
             if answer.status == 422:
                 assert answer.code == "invalid_payload"
@@ -85,11 +98,19 @@ def test_nobody_waits_for_a_costly_check(running: PlatformProcess, case: str) ->
 def test_a_large_payload_is_checked_as_a_small_one_is(running: PlatformProcess) -> None:
     name, tenant = unique("large"), unique("t")
     registry, events = (Raw(url, tenant, "u") for url in (running.registry_url, running.events_url))
-    schema = {"items": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}}
-    registry("PUT", f"/v1/registry/events/{name}/versions/1", {"topic": "business-facts", "schema": schema})
+    schema = {
+        "items": {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    }
+    registry(
+        "PUT",
+        f"/v1/registry/events/{name}/versions/1",
+        {"topic": "business-facts", "schema": schema},
+    )
     fits = [{"n": n} for n in range(20_000)]
     for payload, status in ((fits, 200), ([*fits, {"n": "1"}], 422), (fits[:3], 200), ([{}], 422)):
-        answer = events("POST", "/v1/events/publish", {"type": name, "topic": "business-facts", "data": payload})
+        answer = events(
+            "POST", "/v1/events/publish", {"type": name, "topic": "business-facts", "data": payload}
+        )
         assert answer.status == status
         if status == 422:
             path = "" if payload == [{}] else "/n"
@@ -103,7 +124,9 @@ def test_a_pattern_that_looks_around_still_counts(running: PlatformProcess) -> N
     body = {"topic": "business-facts", "schema": {"pattern": "^(?!bad)[a-z]+$"}}
     assert registry("PUT", f"/v1/registry/events/{name}/versions/1", body).status == 200
     for text, status in (("good", 200), ("badly", 422)):
-        answer = events("POST", "/v1/events/publish", {"type": name, "topic": "business-facts", "data": text})
+        answer = events(
+            "POST", "/v1/events/publish", {"type": name, "topic": "business-facts", "data": text}
+        )
         assert answer.status == status
 
 
@@ -115,9 +138,17 @@ def test_checking_goes_on_when_its_process_dies(platform: PlatformProcess) -> No
     assert registry("PUT", f"/v1/registry/events/{name}/versions/1", body).status == 200
     children = Path(f"/proc/{platform.pid}/task/{platform.pid}/children")
     for _ in range(2):
-        answer = events("POST", "/v1/events/publish", {"type": name, "topic": "business-facts", "data": {"a": "x"}})
+        answer = events(
+            "POST",
+            "/v1/events/publish",
+            {"type": name, "topic": "business-facts", "data": {"a": "x"}},
+        )
         assert (answer.status, answer.json["path"]) == (422, "/a")
-        (child,) = [int(pid) for path in children.parent.parent.glob("*/children") for pid in path.read_text().split()]
+        (child,) = [
+            int(pid)
+            for path in children.parent.parent.glob("*/children")
+            for pid in path.read_text().split()
+        ]
 
         os.kill(child, signal.SIGKILL)
     platform.stop()

@@ -29,12 +29,16 @@ def test_starts_a_platform_that_outlives_the_command(shell: Shell) -> None:
 
     assert shell.is_up()
     pid = shell.pid()
-    assert os.getsid(pid) == pid, "a session of its own, so that closing the terminal does not end it"
+    assert os.getsid(pid) == pid, (
+        "a session of its own, so that closing the terminal does not end it"
+    )
     assert f"process {pid}" in said
     assert f"http://localhost:{EVENTS_PORT + shell.offset}" in said
     assert f"A page shows how they are: http://localhost:{GATEWAY_PORT + shell.offset}\n" in said
     assert f"export SOORMA_MEMORY_URL=http://localhost:{MEMORY_PORT + shell.offset}\n" in said
-    assert f"export SOORMA_EVENT_SERVICE_URL=http://localhost:{EVENTS_PORT + shell.offset}\n" in said
+    assert (
+        f"export SOORMA_EVENT_SERVICE_URL=http://localhost:{EVENTS_PORT + shell.offset}\n" in said
+    )
     assert "Next: start your agents; `soorma init my-agents` makes some to begin with\n" in said
 
 
@@ -68,7 +72,10 @@ def test_status_tells_how_it_is(shell: Shell) -> None:
         "events": "ok",
         "memory": "ok",
     }
-    assert found["environment"]["SOORMA_MEMORY_URL"] == f"http://localhost:{MEMORY_PORT + shell.offset}"
+    assert (
+        found["environment"]["SOORMA_MEMORY_URL"]
+        == f"http://localhost:{MEMORY_PORT + shell.offset}"
+    )
 
     shell.soorma("dev", "--stop")
     assert is_gone(pid)
@@ -158,7 +165,9 @@ def test_default_ports_need_no_environment(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.delenv(name, raising=False)
     assert services.exports("127.0.0.1", services.PORTS) == []
     monkeypatch.setenv("SOORMA_MEMORY_URL", "http://localhost:9083")
-    assert services.exports("127.0.0.1", services.PORTS) == ["export SOORMA_MEMORY_URL=http://localhost:8083"]
+    assert services.exports("127.0.0.1", services.PORTS) == [
+        "export SOORMA_MEMORY_URL=http://localhost:8083"
+    ]
 
 
 @pytest.mark.behaviour("dev.ports")
@@ -300,10 +309,14 @@ HEAVY = ("aiohttp", "apsw", "http.client", "soorma_platform", "starlette", "uvic
 
 
 @pytest.mark.behaviour("costs.imports")
-@pytest.mark.parametrize("program", ["import soorma.cli", "from soorma.cli.main import run; run(['version'])"])
+@pytest.mark.parametrize(
+    "program", ["import soorma.cli", "from soorma.cli.main import run; run(['version'])"]
+)
 def test_the_command_imports_little(program: str) -> None:
     listing = f"{program}\nimport sys; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", listing], capture_output=True, text=True, check=True
+    )
     assert not set(HEAVY) & set(done.stdout.split())
 
 

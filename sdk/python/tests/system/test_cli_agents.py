@@ -29,17 +29,31 @@ def shell(shell: Shell, running: PlatformProcess, tenant: str) -> Shell:
 
 
 @pytest.fixture
-async def agents(running: PlatformProcess, tenant: str) -> AsyncIterator[tuple[Agent, Agent, Agent]]:
+async def agents(
+    running: PlatformProcess, tenant: str
+) -> AsyncIterator[tuple[Agent, Agent, Agent]]:
     """Two replicas of one agent, and another agent; all alive."""
     config = config_of(running, tenant_id=tenant)
-    writer = {"description": "Writes posts", "capabilities": ["writing", "review"], "events_produced": ["post.written"]}
-    first, second = (Agent("writer", events_consumed=["post.wanted"], config=config, **writer) for _ in range(2))
-    reader = Agent("reader", capabilities=["review"], events_consumed=["post.written"], config=config)
+    writer = {
+        "description": "Writes posts",
+        "capabilities": ["writing", "review"],
+        "events_produced": ["post.written"],
+    }
+    first, second = (
+        Agent("writer", events_consumed=["post.wanted"], config=config, **writer) for _ in range(2)
+    )
+    reader = Agent(
+        "reader", capabilities=["review"], events_consumed=["post.written"], config=config
+    )
 
     async def take(_event: object, _context: object) -> None:
         """Nothing to do."""
 
-    for agent, event_type in ((first, "post.wanted"), (second, "post.wanted"), (reader, "post.written")):
+    for agent, event_type in (
+        (first, "post.wanted"),
+        (second, "post.wanted"),
+        (reader, "post.written"),
+    ):
         agent.on_event(event_type, topic="action-requests")(take)
     async with first, second, reader, context_of(running, tenant_id=tenant) as context:
 
@@ -50,7 +64,9 @@ async def agents(running: PlatformProcess, tenant: str) -> AsyncIterator[tuple[A
         yield first, second, reader
 
 
-async def told(shell: Shell, *arguments: str, exits: Exit = Exit.OK) -> subprocess.CompletedProcess[str]:
+async def told(
+    shell: Shell, *arguments: str, exits: Exit = Exit.OK
+) -> subprocess.CompletedProcess[str]:
     """What the command says; meanwhile the agents of this process go on living."""
     return await asyncio.to_thread(shell.soorma, "agents", *arguments, exits=exits)
 
@@ -63,20 +79,40 @@ async def listed(shell: Shell, *arguments: str) -> list[str]:
 @pytest.mark.behaviour("command.agents")
 async def test_a_table_for_people(shell: Shell, agents: tuple[Agent, ...]) -> None:
     heading, *rows = [line for line in (await told(shell)).stdout.splitlines() if line.strip(" ─")]
-    for column in ("Agent", "Description", "Capabilities", "Consumes", "Produces", "Instances", "Last heard"):
+    for column in (
+        "Agent",
+        "Description",
+        "Capabilities",
+        "Consumes",
+        "Produces",
+        "Instances",
+        "Last heard",
+    ):
         assert column in heading
     writer = next(row.split("  ") for row in rows if "writer" in row)
     cells = [cell.strip() for cell in writer if cell.strip()]
-    assert cells[:6] == ["writer", "Writes posts", "writing, review", "post.wanted", "post.written", "2"]
+    assert cells[:6] == [
+        "writer",
+        "Writes posts",
+        "writing, review",
+        "post.wanted",
+        "post.written",
+        "2",
+    ]
     assert len(rows) == 2
 
 
 @pytest.mark.behaviour("command.agents")
-async def test_the_registrys_own_answer_for_programs(shell: Shell, agents: tuple[Agent, ...]) -> None:
+async def test_the_registrys_own_answer_for_programs(
+    shell: Shell, agents: tuple[Agent, ...]
+) -> None:
     found = json.loads((await told(shell, "writer", "--json")).stdout)
     (writer,) = found["agents"]
     assert writer["capabilities"] == [{"name": "writing"}, {"name": "review"}]
-    assert {instance["instance"] for instance in writer["instances"]} == {agents[0].instance, agents[1].instance}
+    assert {instance["instance"] for instance in writer["instances"]} == {
+        agents[0].instance,
+        agents[1].instance,
+    }
     assert "next" not in found
 
 
@@ -97,13 +133,18 @@ async def test_what_is_not_there(shell: Shell, agents: tuple[Agent, ...]) -> Non
     assert "no such agent nobody" in (await told(shell, "nobody", exits=Exit.NOT_FOUND)).stderr
     nobody = await told(shell, "nobody", "--json", exits=Exit.NOT_FOUND)
     assert json.loads(nobody.stdout) == {"agents": []}
-    assert "no agent is alive; start one" in (await told(shell, "--tenant", unique("another"))).stderr
+    assert (
+        "no agent is alive; start one" in (await told(shell, "--tenant", unique("another"))).stderr
+    )
 
 
 @pytest.mark.behaviour("command.agents", "command.says-what-is-wrong")
 def test_without_a_platform(shell: Shell) -> None:
     refused = shell.soorma(
-        "agents", exits=Exit.UNAVAILABLE, SOORMA_REGISTRY_URL="http://127.0.0.1:9", SOORMA_RETRY_SECONDS="0.1"
+        "agents",
+        exits=Exit.UNAVAILABLE,
+        SOORMA_REGISTRY_URL="http://127.0.0.1:9",
+        SOORMA_RETRY_SECONDS="0.1",
     )
     assert len(refused.stderr.splitlines()) == 1
 

@@ -84,7 +84,9 @@ def test_a_backup_of_a_platform_at_work_is_of_one_moment(shell: Shell) -> None:
     assert b in (a, a - 1), "the keys are of one moment"
     assert before <= b <= after
     assert told["plans"] == 1
-    assert [path.name for path in shell.folder.iterdir() if path.name.startswith("copy")] == ["copy.db"]
+    assert [path.name for path in shell.folder.iterdir() if path.name.startswith("copy")] == [
+        "copy.db"
+    ]
 
 
 @pytest.mark.behaviour("backup.of-one-moment")
@@ -99,7 +101,9 @@ def test_a_backup_of_a_platform_that_does_not_run(shell: Shell) -> None:
 
 
 @pytest.mark.behaviour("backup.of-one-moment")
-def test_a_backup_finds_the_database_that_the_platform_of_this_folder_uses(shell: Shell, tmp_path: Path) -> None:
+def test_a_backup_finds_the_database_that_the_platform_of_this_folder_uses(
+    shell: Shell, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "elsewhere.db"
     shell.soorma("dev", SOORMA_DATABASE=str(elsewhere))
     assert json.loads(shell.soorma("backup", "a.db", "--json").stdout)["database"] == str(elsewhere)
@@ -118,7 +122,9 @@ def test_the_variable_goes_before_the_platform_of_this_folder(shell: Shell, tmp_
     assert json.loads(told.stdout)["database"] == str(elsewhere)
     told = shell.soorma("backup", "b.db", "--json", SOORMA_DATABASE=str(elsewhere))
     assert json.loads(told.stdout)["database"] == str(elsewhere)
-    checks = json.loads(shell.soorma("doctor", "--json", SOORMA_DATABASE=str(elsewhere)).stdout)["checks"]
+    checks = json.loads(shell.soorma("doctor", "--json", SOORMA_DATABASE=str(elsewhere)).stdout)[
+        "checks"
+    ]
     (database,) = [one["found"] for one in checks if one["check"] == "database"]
     assert database.startswith(str(elsewhere))
 
@@ -304,10 +310,18 @@ def test_a_database_behind_a_link_is_replaced_where_it_is(shell: Shell, tmp_path
     link.symlink_to(real)
     shell.soorma("dev", SOORMA_DATABASE=str(link))
     keep(shell, "a plan", "of the backup")
-    assert "belongs to the database" in shell.soorma("backup", "--force", f"{real}-wal", exits=Exit.USAGE).stderr
+    assert (
+        "belongs to the database"
+        in shell.soorma("backup", "--force", f"{real}-wal", exits=Exit.USAGE).stderr
+    )
     shell.soorma("backup", "copy.db")
     keep(shell, "a plan", "of later")
-    assert "in use" in shell.soorma("restore", "copy.db", "--database", str(link), exits=Exit.RUNNING_ELSEWHERE).stderr
+    assert (
+        "in use"
+        in shell.soorma(
+            "restore", "copy.db", "--database", str(link), exits=Exit.RUNNING_ELSEWHERE
+        ).stderr
+    )
     shell.soorma("dev", "--stop")
     shell.soorma("restore", "copy.db", "--database", str(link))
     assert link.is_symlink()
@@ -381,14 +395,21 @@ async def test_a_handler_of_before_a_restore_is_refused_and_its_event_handled_an
         may_end.set()
         await attempts.until(2, 45)
         assert await state.wait_for("done", 1) == 1
-        assert attempts == [(1, "of the backup"), (1, "of the backup")], "afresh, and as the first attempt"
+        assert attempts == [(1, "of the backup"), (1, "of the backup")], (
+            "afresh, and as the first attempt"
+        )
         assert await state.get("done") == 1
 
 
 @pytest.mark.behaviour("backup.goes-on", "readers.resumes")
-async def test_a_reader_goes_on_through_a_restore_and_misses_nothing(platform: PlatformProcess, backups: Any) -> None:
+async def test_a_reader_goes_on_through_a_restore_and_misses_nothing(
+    platform: PlatformProcess, backups: Any
+) -> None:
     seen = Seen()
-    async with context_of(platform) as outside, EventClient("reader", config=config_of(platform)) as client:
+    async with (
+        context_of(platform) as outside,
+        EventClient("reader", config=config_of(platform)) as client,
+    ):
         client.on_all_events(lambda event: seen.append(event.data))
         await client.connect(["business-facts"])
         await outside.bus.announce("a", "kept")
@@ -407,7 +428,9 @@ async def test_a_reader_goes_on_through_a_restore_and_misses_nothing(platform: P
 
 
 @pytest.mark.behaviour("backup.goes-on")
-async def test_who_kept_a_revision_of_what_is_lost_is_told(platform: PlatformProcess, backups: Any) -> None:
+async def test_who_kept_a_revision_of_what_is_lost_is_told(
+    platform: PlatformProcess, backups: Any
+) -> None:
     raw = Raw(platform.memory_url, "t", "u")
     await asyncio.to_thread(raw, "PUT", path_of("p", "k"), {"value": 1})
     await asyncio.to_thread(backups.make)

@@ -25,7 +25,8 @@ COMP_CWORD=$((${#words[@]} - 1))
 $(complete -p soorma | sed -n 's/.*-F \\([^ ]*\\).*/\\1/p') soorma
 printf '%s\\n' "${COMPREPLY[@]}"
 """
-"""What bash does when a person presses Tab: it calls the function that the script has registered."""
+"""What bash does when a person presses Tab: it calls the function that the script has
+registered."""
 
 
 def environment() -> dict[str, str]:
@@ -52,7 +53,12 @@ def asked(shell: str, text: str, **more: str) -> subprocess.CompletedProcess[str
     """What the command answers to the script of another shell, before which stands this text."""
     return subprocess.run(
         SOORMA,
-        env={**environment(), "_SOORMA_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": text, **more},
+        env={
+            **environment(),
+            "_SOORMA_COMPLETE": f"complete_{shell}",
+            "_TYPER_COMPLETE_ARGS": text,
+            **more,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -87,7 +93,9 @@ def test_bash_completes_options_and_choices() -> None:
 @pytest.mark.behaviour("command.complete-help")
 def test_the_reference_names_every_command() -> None:
     section = README.read_text("utf-8").partition("\n## The command\n")[2].partition("\n## ")[0]
-    assert {name for name in in_bash("") if f"| `soorma {name}" not in section} == {"dev"}, "dev has a table of its own"
+    assert {name for name in in_bash("") if f"| `soorma {name}" not in section} == {"dev"}, (
+        "dev has a table of its own"
+    )
 
 
 @pytest.mark.behaviour("completion.shells")
@@ -103,7 +111,9 @@ def test_zsh_is_answered() -> None:
 def test_fish_is_answered() -> None:
     answer = asked("fish", "soorma events ", _TYPER_COMPLETE_FISH_ACTION="get-args")
     assert answer.returncode == 0, answer.stderr
-    assert {line.split("\t")[0] for line in answer.stdout.splitlines()} == set(in_bash("events", ""))
+    assert {line.split("\t")[0] for line in answer.stdout.splitlines()} == set(
+        in_bash("events", "")
+    )
     assert asked("fish", "soorma zzz", _TYPER_COMPLETE_FISH_ACTION="is-args").returncode == 1
 
 
@@ -113,7 +123,9 @@ def test_the_scripts(shell: Shell, name: str) -> None:
     script = shell.soorma("completion", name).stdout
     assert f"_SOORMA_COMPLETE=complete_{name}" in script
     assert "soorma" in script
-    assert f"soorma completion {name}" in " ".join(shell.soorma("completion", "--help").stdout.split())
+    assert f"soorma completion {name}" in " ".join(
+        shell.soorma("completion", "--help").stdout.split()
+    )
 
 
 @pytest.mark.behaviour("completion.shells")

@@ -43,7 +43,11 @@ def test_followers_lose_and_double_nothing_when_the_platform_is_killed(
         for follower in (events, commits):
             said, notes = follower.end()
             assert said == ""
-            said = {line for line in notes.splitlines() if not line.startswith("note: no answer from the ")}
+            said = {
+                line
+                for line in notes.splitlines()
+                if not line.startswith("note: no answer from the ")
+            }
             assert said == {"note: the stream stands again; nothing was lost"}
 
 
@@ -61,7 +65,9 @@ def test_a_follower_ends_with_its_reader(terminal: Terminal, follow: tuple[str, 
 
 @pytest.mark.behaviour("command.follow")
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_a_reader_that_leaves_is_no_failure_that_needs_words(terminal: Terminal, form: tuple[str, ...]) -> None:
+def test_a_reader_that_leaves_is_no_failure_that_needs_words(
+    terminal: Terminal, form: tuple[str, ...]
+) -> None:
     terminal.set("plan", "key", 1)
     reading, writing = os.pipe()
     os.close(reading)
@@ -112,9 +118,13 @@ def test_another_tenant_or_user_sees_nothing(terminal: Terminal) -> None:
 @pytest.mark.behaviour("command.whose", "ids.defaults", "ids.environment")
 def test_whose_data_is_meant(terminal: Terminal) -> None:
     terminal.run("state", "set", "plan", "key", "1", "--tenant", "a tenant", "--user", "a user")
-    found = terminal.json("state", "get", "plan", "key", SOORMA_TENANT_ID="a tenant", SOORMA_USER_ID="a user")
+    found = terminal.json(
+        "state", "get", "plan", "key", SOORMA_TENANT_ID="a tenant", SOORMA_USER_ID="a user"
+    )
     assert (found["tenant_id"], found["user_id"]) == ("a tenant", "a user")
-    done = terminal.json("state", "set", unique("plan"), "key", "1", SOORMA_TENANT_ID="", SOORMA_USER_ID="")
+    done = terminal.json(
+        "state", "set", unique("plan"), "key", "1", SOORMA_TENANT_ID="", SOORMA_USER_ID=""
+    )
     assert (done["tenant_id"], done["user_id"]) == (DEFAULT_TENANT, DEFAULT_USER)
     told = terminal.process("state", "get", "--help").stdout
     for part in ("(…0000)", "(…0001)", "SOORMA_TENANT_ID", "SOORMA_USER_ID"):
@@ -135,7 +145,9 @@ def test_the_platform_of_the_folder_is_found(terminal: Terminal) -> None:
     publish(terminal, "a")
 
     nowhere = dict.fromkeys(elsewhere, "http://127.0.0.1:9")
-    terminal.run("state", "plans", exits=Exit.UNAVAILABLE, SOORMA_RETRY_SECONDS=FEW_SECONDS, **nowhere)
+    terminal.run(
+        "state", "plans", exits=Exit.UNAVAILABLE, SOORMA_RETRY_SECONDS=FEW_SECONDS, **nowhere
+    )
 
 
 @pytest.mark.behaviour("command.whose")
@@ -166,7 +178,9 @@ def test_the_default_addresses(
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_without_a_platform(command: tuple[str, ...], terminal: Terminal) -> None:
     nowhere = dict.fromkeys(services.VARIABLES.values(), "http://127.0.0.1:9")
-    done = terminal.run(*command, "--json", exits=Exit.UNAVAILABLE, SOORMA_RETRY_SECONDS=FEW_SECONDS, **nowhere)
+    done = terminal.run(
+        *command, "--json", exits=Exit.UNAVAILABLE, SOORMA_RETRY_SECONDS=FEW_SECONDS, **nowhere
+    )
     assert done.stdout == ""
     assert "http://127.0.0.1:9 cannot be reached" in done.stderr
 
@@ -195,7 +209,9 @@ def test_without_a_platform(command: tuple[str, ...], terminal: Terminal) -> Non
         (("state", "set", "plan", "key", "1", "--if-revision", "-1"), "--if-revision"),
     ],
 )
-def test_what_is_not_possible_is_told(terminal: Terminal, command: tuple[str, ...], told: str) -> None:
+def test_what_is_not_possible_is_told(
+    terminal: Terminal, command: tuple[str, ...], told: str
+) -> None:
     done = terminal.run(*command, exits=Exit.USAGE)
     assert told in done.stderr + done.stdout
 
@@ -207,6 +223,12 @@ def test_missing_and_too_large(terminal: Terminal) -> None:
     assert "9" in terminal.run("events", "replay", "999999", exits=Exit.NOT_FOUND).stderr
     ahead = terminal.run("events", "tail", "--after", "999999999", exits=Exit.NOT_FOUND)
     assert "log ends at position" in ahead.stderr
-    assert "is at revision 0" in terminal.run("state", "watch", "plan", "--after", "7", exits=Exit.NOT_FOUND).stderr
+    assert (
+        "is at revision 0"
+        in terminal.run("state", "watch", "plan", "--after", "7", exits=Exit.NOT_FOUND).stderr
+    )
     large = json.dumps("x" * 1_100_000).encode()
-    assert "1,048,576" in terminal.run("state", "set", "plan", "key", "-", stdin=large, exits=Exit.REFUSED).stderr
+    assert (
+        "1,048,576"
+        in terminal.run("state", "set", "plan", "key", "-", stdin=large, exits=Exit.REFUSED).stderr
+    )

@@ -65,7 +65,9 @@ def shell(shell: Shell) -> Shell:
     return shell
 
 
-def doctor(shell: Shell, *options: str, exits: Exit = Exit.OK, cwd: Path | None = None, **env: str) -> Report:
+def doctor(
+    shell: Shell, *options: str, exits: Exit = Exit.OK, cwd: Path | None = None, **env: str
+) -> Report:
     return Report(shell.soorma("doctor", "--json", *options, exits=exits, cwd=cwd, **env).stdout)
 
 
@@ -92,7 +94,11 @@ def here(shell: Shell) -> dict[str, str]:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """Everything below, but SQLite's index of its log, which every reader marks."""
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".db-shm"}
+    return {
+        str(path): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".db-shm"
+    }
 
 
 # --- In order ------------------------------------------------------------------------------
@@ -148,7 +154,9 @@ def test_it_reads_for_people_too(shell: Shell) -> None:
 
 @pytest.mark.behaviour("doctor.machine")
 def test_a_low_limit_of_open_files(shell: Shell) -> None:
-    child = shell.spawn("-c", 'ulimit -n 256; exec "$@"', "sh", *SOORMA, "doctor", "--json", program=["/bin/sh"])
+    child = shell.spawn(
+        "-c", 'ulimit -n 256; exec "$@"', "sh", *SOORMA, "doctor", "--json", program=["/bin/sh"]
+    )
     found = Report(child.communicate(timeout=SECONDS)[0]).one("open files")
     assert found["state"] == "warning"
     assert "256" in found["found"]
@@ -163,7 +171,10 @@ def test_a_proxy_that_catches_this_machine(shell: Shell) -> None:
     assert "127.0.0.1 to proxy.example" in caught.one("proxies")["found"]
     assert "export no_proxy=localhost,127.0.0.1" in caught.one("proxies")["next"]
     assert "hidden-word" not in json.dumps(caught.document)
-    assert doctor(shell, http_proxy=proxy, no_proxy="localhost,127.0.0.1").one("proxies")["state"] == "ok"
+    assert (
+        doctor(shell, http_proxy=proxy, no_proxy="localhost,127.0.0.1").one("proxies")["state"]
+        == "ok"
+    )
 
 
 @pytest.mark.behaviour("doctor.machine")
@@ -177,7 +188,8 @@ def test_a_clock_before_the_installation(monkeypatch: pytest.MonkeyPatch, scene:
 
 @pytest.mark.behaviour("doctor.machine")
 @pytest.mark.parametrize(
-    ("addresses", "state"), [(["127.0.0.1", "::1"], State.OK), (["10.1.2.3"], State.PROBLEM), (["::1"], State.PROBLEM)]
+    ("addresses", "state"),
+    [(["127.0.0.1", "::1"], State.OK), (["10.1.2.3"], State.PROBLEM), (["::1"], State.PROBLEM)],
 )
 def test_what_localhost_stands_for(
     monkeypatch: pytest.MonkeyPatch, scene: Scene, addresses: list[str], state: State
@@ -206,7 +218,9 @@ def distribution(folder: Path, number: str, *needs: str) -> str:
 
 @pytest.mark.behaviour("doctor.installation")
 def test_the_foreign_package_of_our_name(shell: Shell, tmp_path: Path) -> None:
-    found = doctor(shell, exits=Exit.PROBLEMS, PYTHONPATH=distribution(tmp_path / "foreign", "0.10.0")).one("package")
+    found = doctor(
+        shell, exits=Exit.PROBLEMS, PYTHONPATH=distribution(tmp_path / "foreign", "0.10.0")
+    ).one("package")
     assert found["state"] == "problem"
     assert "soorma-core 0.10.0 is installed" in found["found"]
     assert "pip uninstall soorma-core" in found["next"]
@@ -221,7 +235,12 @@ def test_another_installation_than_the_one_imported(shell: Shell, tmp_path: Path
 
 @pytest.mark.behaviour("doctor.installation")
 def test_dependencies_out_of_their_range(shell: Shell, tmp_path: Path) -> None:
-    needs = ["rich<2,>=1", "no-such-thing>=1", "typer>=0.1", 'never-asked-for>=1; extra == "cluster"']
+    needs = [
+        "rich<2,>=1",
+        "no-such-thing>=1",
+        "typer>=0.1",
+        'never-asked-for>=1; extra == "cluster"',
+    ]
     path = distribution(tmp_path / "elsewhere", version("soorma-core"), *needs)
     found = doctor(shell, exits=Exit.PROBLEMS, PYTHONPATH=path).one("dependencies")
     assert found["state"] == "problem"
@@ -232,7 +251,11 @@ def test_dependencies_out_of_their_range(shell: Shell, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("range_", "inside", "outside"),
     [
-        ("<4,>=3.14", ["3.14", "3.14.0", "3.20.1", "3.14.post1"], ["3.13.9", "4", "4.0.0", "4.1", "2.99"]),
+        (
+            "<4,>=3.14",
+            ["3.14", "3.14.0", "3.20.1", "3.14.post1"],
+            ["3.13.9", "4", "4.0.0", "4.1", "2.99"],
+        ),
         ("<0.23,>=0.22", ["0.22.0", "0.22.9"], ["0.23", "0.23.0", "0.21.7", "1.0"]),
         (">=2", ["2", "2.0", "10.0"], ["1.9.9"]),
     ],
@@ -279,7 +302,9 @@ def test_variables_with_a_typing_error(shell: Shell) -> None:
 
 @pytest.mark.behaviour("doctor.environment")
 def test_every_variable_of_the_reference_is_known() -> None:
-    section = README.read_text("utf-8").partition("\n## Environment variables\n")[2].partition("\n## ")[0]
+    section = (
+        README.read_text("utf-8").partition("\n## Environment variables\n")[2].partition("\n## ")[0]
+    )
     named = {line.split("`")[1] for line in section.splitlines() if line.startswith("| `SOORMA_")}
     assert len(named) > 10
     assert named - settings.known_names() == set()
@@ -287,7 +312,12 @@ def test_every_variable_of_the_reference_is_known() -> None:
 
 @pytest.mark.behaviour("doctor.environment")
 @pytest.mark.parametrize(
-    ("name", "value"), [("SOORMA_KEEP_EVENTS", "long"), ("SOORMA_MEMORY_URL", "localhost"), ("SOORMA_HOST", "0.0.0.0")]
+    ("name", "value"),
+    [
+        ("SOORMA_KEEP_EVENTS", "long"),
+        ("SOORMA_MEMORY_URL", "localhost"),
+        ("SOORMA_HOST", "0.0.0.0"),
+    ],
 )
 def test_variables_that_would_be_refused(shell: Shell, name: str, value: str) -> None:
     (found,) = doctor(shell, exits=Exit.PROBLEMS, **{name: value}).of("values")
@@ -315,7 +345,9 @@ def test_secrets_are_not_shown(shell: Shell) -> None:
 def test_a_platform_that_the_environment_misses(shell: Shell) -> None:
     shell.soorma("dev")
     assert doctor(shell).one("addresses")["state"] == "ok", "the SDK finds it"
-    missed = doctor(shell, exits=Exit.PROBLEMS, SOORMA_MEMORY_URL="http://localhost:1").one("addresses")
+    missed = doctor(shell, exits=Exit.PROBLEMS, SOORMA_MEMORY_URL="http://localhost:1").one(
+        "addresses"
+    )
     assert missed["state"] == "warning"
     assert missed["next"] == "say first: unset SOORMA_MEMORY_URL"
     same = {name: url.replace("localhost", "127.0.0.1") for name, url in here(shell).items()}
@@ -338,11 +370,17 @@ def test_a_platform_that_is_reached_through_its_gateway(shell: Shell) -> None:
     [
         ({}, State.OK, []),
         ({"clock_jumps": 1}, State.WARNING, ["jumped once"]),
-        ({"clock_jumps": 3, "clock_settles_in": 61}, State.WARNING, ["jumped 3 times", "for 2 min"]),
+        (
+            {"clock_jumps": 3, "clock_settles_in": 61},
+            State.WARNING,
+            ["jumped 3 times", "for 2 min"],
+        ),
         ({"clock_settles_in": 600}, State.OK, ["booted, or slept", "for 10 min"]),
     ],
 )
-def test_a_clock_that_jumped_is_told(scene: Scene, store: dict[str, int], state: State, told: list[str]) -> None:
+def test_a_clock_that_jumped_is_told(
+    scene: Scene, store: dict[str, int], state: State, told: list[str]
+) -> None:
     document = {"service": "memory", "store": {"status": "ok", **store}}
     responses = {"memory": Response("", document, 200, formatdate(usegmt=True))}
     first, *more = platform_checks.clock(replace(scene, responses=responses))
@@ -368,18 +406,27 @@ def states(findings: Iterator[Finding]) -> list[State]:
 
 
 @pytest.mark.behaviour("doctor.machine")
-@pytest.mark.parametrize(("kind", "state"), [("ext4", State.OK), ("nfs4", State.WARNING), ("tmpfs", State.WARNING)])
-def test_file_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scene: Scene, kind: str, state: State) -> None:
+@pytest.mark.parametrize(
+    ("kind", "state"), [("ext4", State.OK), ("nfs4", State.WARNING), ("tmpfs", State.WARNING)]
+)
+def test_file_systems(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, scene: Scene, kind: str, state: State
+) -> None:
     mounts = tmp_path / "mounts"
     where = str(tmp_path).replace(" ", "\\040")
-    mounts.write_text(f"rootfs / rootfs rw 0 0\ndisk {where} {kind} rw 0 0\nother {where}/projectile cifs rw 0 0\n")
+    mounts.write_text(
+        f"rootfs / rootfs rw 0 0\ndisk {where} {kind} rw 0 0\nother {where}/projectile cifs rw 0 "
+        "0\n"
+    )
     monkeypatch.setattr(store, "MOUNTS", mounts)
     (found,) = store.file_system(scene)
     assert (found.state, kind in found.found) == (state, True)
 
 
 @pytest.mark.behaviour("doctor.machine")
-@pytest.mark.parametrize(("free", "state"), [(1 << 20, State.PROBLEM), (500 << 20, State.WARNING), (5 << 30, State.OK)])
+@pytest.mark.parametrize(
+    ("free", "state"), [(1 << 20, State.PROBLEM), (500 << 20, State.WARNING), (5 << 30, State.OK)]
+)
 def test_free_space(monkeypatch: pytest.MonkeyPatch, scene: Scene, free: int, state: State) -> None:
     usage = namedtuple("usage", "total used free")  # noqa: PYI024 - the shape of shutil's own
     monkeypatch.setattr(store.shutil, "disk_usage", lambda _: usage(1 << 40, 0, free))
@@ -444,7 +491,9 @@ def test_a_database_that_was_left_in_order(shell: Shell, database: Path) -> None
 
 
 @pytest.mark.behaviour("doctor.database")
-def test_a_large_database_is_read_for_a_while(monkeypatch: pytest.MonkeyPatch, database: Path) -> None:
+def test_a_large_database_is_read_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, database: Path
+) -> None:
     monkeypatch.setattr("soorma_platform.stores.sqlite.examination.STEPS", 1)
     assert not tools_for(database).examine(0.0).is_whole
     assert tools_for(database).examine(None).is_whole
@@ -488,7 +537,9 @@ def test_a_damaged_database(shell: Shell, database: Path) -> None:
 @pytest.mark.parametrize(
     ("ahead", "state", "advice"), [(1, "problem", "install"), (-1, "warning", "soorma dev --build")]
 )
-def test_a_database_of_another_version(shell: Shell, database: Path, ahead: int, state: str, advice: str) -> None:
+def test_a_database_of_another_version(
+    shell: Shell, database: Path, ahead: int, state: str, advice: str
+) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute(f"PRAGMA user_version = {len(migrations()) + ahead}")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -509,8 +560,10 @@ def test_a_database_of_another_program(shell: Shell) -> None:
 @pytest.mark.behaviour("doctor.database")
 def test_a_database_locked_by_another_program(shell: Shell, database: Path) -> None:
     shell.python(
-        f"import sqlite3, time; c = sqlite3.connect({str(database)!r}); c.execute('PRAGMA locking_mode = EXCLUSIVE');"
-        "c.execute('BEGIN EXCLUSIVE'); c.execute('CREATE TABLE more (x)'); print('begun', flush=True); time.sleep(600)"
+        f"import sqlite3, time; c = sqlite3.connect({str(database)!r}); c.execute('PRAGMA "
+        "locking_mode = EXCLUSIVE');"
+        "c.execute('BEGIN EXCLUSIVE'); c.execute('CREATE TABLE more (x)'); print('begun', "
+        "flush=True); time.sleep(600)"
     )
     found = doctor(shell, exits=Exit.PROBLEMS).one("database")
     assert f"{database} is locked by another program" in found["found"]
@@ -523,7 +576,8 @@ def test_a_database_locked_by_another_program(shell: Shell, database: Path) -> N
 @pytest.mark.behaviour("doctor.platform")
 def test_a_port_that_another_program_has(shell: Shell) -> None:
     shell.python(
-        f"import socket, time; s = socket.create_server(('127.0.0.1', {EVENTS_PORT + shell.offset})); "
+        "import socket, time; s = socket.create_server(('127.0.0.1', "
+        f"{EVENTS_PORT + shell.offset})); "
         "print('begun', flush=True); time.sleep(600)"
     )
     (found,) = doctor(shell, exits=Exit.PROBLEMS).of("ports")
@@ -555,7 +609,9 @@ def test_a_platform_that_hangs(shell: Shell) -> None:
 def test_an_address_where_nothing_is(shell: Shell) -> None:
     (found,) = [
         one
-        for one in doctor(shell, exits=Exit.PROBLEMS, SOORMA_MEMORY_URL="http://localhost:9").of("health")
+        for one in doctor(shell, exits=Exit.PROBLEMS, SOORMA_MEMORY_URL="http://localhost:9").of(
+            "health"
+        )
         if "memory" in one["found"]
     ]
     assert "http://localhost:9: no answer" in found["found"]
@@ -630,7 +686,10 @@ async def test_events_that_wait_and_events_given_up(shell: Shell, running: Platf
     assert dead["state"] == "warning"
     assert f"1 wait; of group {name}: refused, for the doctor" in dead["found"]
     assert "soorma events replay" in dead["next"]
-    assert doctor(shell, **{**env, "SOORMA_TENANT_ID": unique("another")}).one("dead letters")["state"] == "ok"
+    assert (
+        doctor(shell, **{**env, "SOORMA_TENANT_ID": unique("another")}).one("dead letters")["state"]
+        == "ok"
+    )
 
 
 @pytest.mark.behaviour("doctor.platform")
@@ -639,13 +698,21 @@ def test_an_agent_of_which_nothing_is_heard(monkeypatch: pytest.MonkeyPatch, sce
 
     def announced(*ages: float) -> list[Finding]:
         instances = [
-            {"instance": f"i{at}", "heard_at": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(), "ttl": 30.0}
+            {
+                "instance": f"i{at}",
+                "heard_at": (datetime.now(UTC) - timedelta(seconds=age)).isoformat(),
+                "ttl": 30.0,
+            }
             for at, age in enumerate(ages)
         ]
-        told = Response("http://localhost:1", {"agents": [{"name": "counter", "instances": instances}]}, 200)
+        told = Response(
+            "http://localhost:1", {"agents": [{"name": "counter", "instances": instances}]}, 200
+        )
         monkeypatch.setattr(checks.connection, "probe", lambda *_, **__: told)
         return list(
-            checks.announced(replace(scene, responses={"registry": Response("", {"service": "registry"}, 200)}))
+            checks.announced(
+                replace(scene, responses={"registry": Response("", {"service": "registry"}, 200)})
+            )
         )
 
     (fine,) = announced(1, 9)
@@ -660,7 +727,9 @@ def test_an_agent_of_which_nothing_is_heard(monkeypatch: pytest.MonkeyPatch, sce
 
 
 @pytest.mark.behaviour("doctor.itself")
-def test_a_check_that_fails_itself_is_a_finding(monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
+def test_a_check_that_fails_itself_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, scene: Scene
+) -> None:
     def strange_machine(_: Scene) -> Iterator[Finding]:
         raise KeyError("unheard of")
 
@@ -668,7 +737,9 @@ def test_a_check_that_fails_itself_is_a_finding(monkeypatch: pytest.MonkeyPatch,
         (scene.folder.root / "nothing").read_text()
         yield from machine.python(scene)
 
-    monkeypatch.setattr(examination, "GROUPS", {"machine": (strange_machine, closed_door, machine.python)})
+    monkeypatch.setattr(
+        examination, "GROUPS", {"machine": (strange_machine, closed_door, machine.python)}
+    )
     (_, broken), (_, closed), (_, fine) = examination.examine(scene)
     assert (closed.check, closed.state) == ("closed door", State.WARNING)
     assert str(scene.folder.root / "nothing") in closed.found

@@ -18,7 +18,9 @@ from soorma_common.memory import STATUSES
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProcess]:
     """One platform, on which a plan is stalled at once."""
-    with platform_in(tmp_path_factory.mktemp("platform"), SOORMA_LIMIT_PLAN_IDLE_SECONDS="0") as platform:
+    with platform_in(
+        tmp_path_factory.mktemp("platform"), SOORMA_LIMIT_PLAN_IDLE_SECONDS="0"
+    ) as platform:
         yield platform
 
 
@@ -28,18 +30,38 @@ def test_ending_plans_and_listing_them_by_status(terminal: Terminal) -> None:
     for name in ("done", "lost", "off", "goes-on"):
         terminal.set(name, "k", 1)
     assert terminal.run("state", "complete", "done", "-7").stdout == "Plan done is completed\n"
-    assert terminal.json("state", "fail", "lost", "--reason", "no luck") == {"plan_id": "lost", "status": "failed"}
-    assert terminal.run("state", "cancel", "off", "--reason", "-", stdin=b"not now").stdout == "Plan off is cancelled\n"
+    assert terminal.json("state", "fail", "lost", "--reason", "no luck") == {
+        "plan_id": "lost",
+        "status": "failed",
+    }
+    assert (
+        terminal.run("state", "cancel", "off", "--reason", "-", stdin=b"not now").stdout
+        == "Plan off is cancelled\n"
+    )
     found = {one["plan_id"]: one for one in terminal.json("state", "plans")["plans"]}
-    assert (found["done"]["result"], found["lost"]["reason"], found["off"]["reason"]) == (-7, "no luck", "not now")
+    assert (found["done"]["result"], found["lost"]["reason"], found["off"]["reason"]) == (
+        -7,
+        "no luck",
+        "not now",
+    )
     listed = rows(terminal.run("state", "plans").stdout)
     assert listed[0][:3] == ["Plan", "Status", "Keys"]
     assert {row[0]: row[1] for row in listed[1:]} == {
         "done": "completed", "lost": "failed", "off": "cancelled", "goes-on": "active",
     }  # fmt: skip
-    for status, name in (("completed", "done"), ("failed", "lost"), ("cancelled", "off"), ("active", "goes-on")):
-        assert [one["plan_id"] for one in terminal.json("state", "plans", "--status", status)["plans"]] == [name]
-    assert "completed" in terminal.run("state", "fail", "done", "--reason", "late", exits=Exit.CONFLICT).stderr
+    for status, name in (
+        ("completed", "done"),
+        ("failed", "lost"),
+        ("cancelled", "off"),
+        ("active", "goes-on"),
+    ):
+        assert [
+            one["plan_id"] for one in terminal.json("state", "plans", "--status", status)["plans"]
+        ] == [name]
+    assert (
+        "completed"
+        in terminal.run("state", "fail", "done", "--reason", "late", exits=Exit.CONFLICT).stderr
+    )
     terminal.run("state", "fail", "goes-on", exits=Exit.USAGE)
     terminal.run("state", "complete", "goes-on", "no JSON", exits=Exit.USAGE)
     for command in (["complete"], ["fail", "--reason", "lost"], ["cancel"]):
@@ -48,7 +70,8 @@ def test_ending_plans_and_listing_them_by_status(terminal: Terminal) -> None:
         assert "there is no plan 'tpyo'" in refused
         assert "--force" in refused
         assert (
-            terminal.json("state", ending, f"unwritten-{ending}", *more, "--force")["plan_id"] == f"unwritten-{ending}"
+            terminal.json("state", ending, f"unwritten-{ending}", *more, "--force")["plan_id"]
+            == f"unwritten-{ending}"
         )
     terminal.run("state", "plans", "--status", "lost", exits=Exit.USAGE)
 
@@ -63,7 +86,9 @@ def test_stalled_plans(terminal: Terminal) -> None:
     asyncio.run(until_stalled(terminal, ["ends", "waits"]))
     assert rows(terminal.run("state", "plans", "--stalled").stdout)[1][:2] == ["ends", "stalled"]
     terminal.run("state", "complete", "ends")
-    assert [one["plan_id"] for one in terminal.json("state", "plans", "--stalled")["plans"]] == ["waits"]
+    assert [one["plan_id"] for one in terminal.json("state", "plans", "--stalled")["plans"]] == [
+        "waits"
+    ]
 
 
 async def until_stalled(terminal: Terminal, plans: list[str]) -> None:

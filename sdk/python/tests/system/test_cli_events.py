@@ -21,7 +21,10 @@ from soorma_common.names import DEFAULT_USER
 
 @pytest.mark.behaviour("command.follow", "command.publish")
 def test_publish_and_tail(terminal: Terminal) -> None:
-    with Follower(terminal, "events", "tail") as lines, Follower(terminal, "events", "tail", "--json") as documents:
+    with (
+        Follower(terminal, "events", "tail") as lines,
+        Follower(terminal, "events", "tail", "--json") as documents,
+    ):
         first = publish(
             terminal, "order.placed", "--data", '{"order": 7}', "--plan", "plan", "--correlation-id", "flow",
             "--subject", "s", "--session-id", "se", "--response-event", "order.done", "--response-topic",
@@ -31,7 +34,8 @@ def test_publish_and_tail(terminal: Terminal) -> None:
         publish(terminal, "order.placed", "--data", "-", stdin=b"[1]")
 
         assert re.fullmatch(
-            r'\d+  [-0-9]+ [:0-9]+  business-facts  order\.placed  plan=plan  \{"order":7\}', lines.line()
+            r'\d+  [-0-9]+ [:0-9]+  business-facts  order\.placed  plan=plan  \{"order":7\}',
+            lines.line(),
         )
         assert lines.line().endswith("task-events  odd\\u001bname")
         found = [json.loads(documents.line()) for _ in range(3)]
@@ -41,14 +45,20 @@ def test_publish_and_tail(terminal: Terminal) -> None:
         assert event["id"] == first
         assert found[1]["event"]["id"] == second
         assert found[1]["event"]["source"] == "soorma-cli"
-        assert {name: event[name] for name in ("plan_id", "correlation_id", "subject", "session_id", "source")} == {
+        assert {
+            name: event[name]
+            for name in ("plan_id", "correlation_id", "subject", "session_id", "source")
+        } == {
             "plan_id": "plan",
             "correlation_id": "flow",
             "subject": "s",
             "session_id": "se",
             "source": "me",
         }
-        assert (event["response_event"], event["response_topic"]) == ("order.done", "action-results")
+        assert (event["response_event"], event["response_topic"]) == (
+            "order.done",
+            "action-results",
+        )
         assert (event["tenant_id"], event["user_id"]) == (terminal.tenant, DEFAULT_USER)
         assert found[2]["event"]["data"] == [1]
         documents.end()
@@ -59,7 +69,9 @@ def test_tail_takes_what_is_asked_for(terminal: Terminal) -> None:
     for kind in ("a", "b", "c"):
         publish(terminal, kind)
     terminal.run("events", "publish", "a", "--topic", "plan-events")
-    with Follower(terminal, "events", "tail", "--after", "0", "--json", "--type", "a", "--type", "c") as found:
+    with Follower(
+        terminal, "events", "tail", "--after", "0", "--json", "--type", "a", "--type", "c"
+    ) as found:
         told = [json.loads(found.line()) for _ in range(3)]
         assert [(one["event"]["type"], one["event"]["topic"]) for one in told] == [
             ("a", "business-facts"),
@@ -69,7 +81,9 @@ def test_tail_takes_what_is_asked_for(terminal: Terminal) -> None:
     after = str(told[1]["position"])
     with Follower(terminal, "events", "tail", "--after", after, "--json") as found:
         assert json.loads(found.line()) == told[2]
-    with Follower(terminal, "events", "tail", "--after", "0", "--cloudevents", "--topic", "plan-events") as found:
+    with Follower(
+        terminal, "events", "tail", "--after", "0", "--cloudevents", "--topic", "plan-events"
+    ) as found:
         cloud = json.loads(found.line())
         assert cloud["specversion"] == "1.0"
         assert cloud["topic"] == "plan-events"
@@ -81,7 +95,16 @@ def test_an_event_id_is_used_once(terminal: Terminal) -> None:
     for _ in range(2):
         assert publish(terminal, "a", "--event-id", "mine", "--data", "1") == "mine"
     terminal.run(
-        "events", "publish", "a", "--topic", "business-facts", "--event-id", "mine", "--data", "2", exits=Exit.CONFLICT
+        "events",
+        "publish",
+        "a",
+        "--topic",
+        "business-facts",
+        "--event-id",
+        "mine",
+        "--data",
+        "2",
+        exits=Exit.CONFLICT,
     )
 
 
@@ -112,14 +135,37 @@ async def test_groups_dead_letters_and_replay(terminal: Terminal) -> None:
     async with agent, terminal.context() as context:
         count = 230  # three pages
         await context.bus.publish_many(
-            [{"event_type": "task", "topic": "action-requests", "data": number} for number in range(count)]
+            [
+                {"event_type": "task", "topic": "action-requests", "data": number}
+                for number in range(count)
+            ]
         )
         await eventually(lambda: refused == count, 60)
-        await eventually(lambda: _has_dead_letters(run_json, count), 60)  # the last ones are on their way
+        await eventually(
+            lambda: _has_dead_letters(run_json, count), 60
+        )  # the last ones are on their way
 
         heading, group = rows((await run("groups")).stdout)
-        assert heading == ["Group", "Tenant", "Waiting", "Ready", "In hand", "Oldest", "Takes", "Replicas"]
-        assert group == ["refuser", terminal.tenant, "0", "0", "0", "-", "task on action-requests", "1"]
+        assert heading == [
+            "Group",
+            "Tenant",
+            "Waiting",
+            "Ready",
+            "In hand",
+            "Oldest",
+            "Takes",
+            "Replicas",
+        ]
+        assert group == [
+            "refuser",
+            terminal.tenant,
+            "0",
+            "0",
+            "0",
+            "-",
+            "task on action-requests",
+            "1",
+        ]
         (found,) = (await run_json("groups"))["groups"]
         assert (found["name"], found["waiting"]) == ("refuser", 0)
 
@@ -146,7 +192,10 @@ async def test_groups_dead_letters_and_replay(terminal: Terminal) -> None:
         assert (await run("replay", numbers[0])).stdout == f"Replayed dead letter {numbers[0]}\n"
         partly = await run_json("replay", numbers[0], numbers[1], exits=Exit.NOT_FOUND)
         assert partly == {"replayed": [int(numbers[1])], "missing": [int(numbers[0])]}
-        assert await run_json("replay", "--all", "--group", "other") == {"replayed": [], "missing": []}
+        assert await run_json("replay", "--all", "--group", "other") == {
+            "replayed": [],
+            "missing": [],
+        }
         everything = await run_json("replay", "--all")
         assert everything == {"replayed": [int(number) for number in numbers[2:]], "missing": []}
         await eventually(lambda: len(seen) == count)
@@ -170,8 +219,16 @@ def test_events_for_later(terminal: Terminal) -> None:
     found = terminal.json("events", "timers")["timers"]
     assert [one["id"] for one in found] == [soon, late]
     assert datetime.fromisoformat(found[1]["due_at"]) == at
-    assert [one["id"] for one in terminal.json("events", "timers", "--plan", "p")["timers"]] == [soon]
-    assert rows(terminal.run("events", "timers").stdout)[0] == ["Id", "Due", "Type", "Topic", "Plan"]
+    assert [one["id"] for one in terminal.json("events", "timers", "--plan", "p")["timers"]] == [
+        soon
+    ]
+    assert rows(terminal.run("events", "timers").stdout)[0] == [
+        "Id",
+        "Due",
+        "Type",
+        "Topic",
+        "Plan",
+    ]
     assert terminal.run("events", "cancel", soon).stdout == f"Event {soon} will not be published\n"
     terminal.run("events", "cancel", soon, exits=Exit.NOT_FOUND)
     assert terminal.json("events", "cancel", late) == {"id": late, "cancelled": True}

@@ -49,9 +49,14 @@ async def test_actions(terminal: Terminal) -> None:
         state = WorkflowState(context.memory, "plan")
         await state.record_action("research.started")
         await state.record_action("research.completed")
-    heading, *found = rows((await asyncio.to_thread(terminal.process, "state", "actions", "plan")).stdout)
+    heading, *found = rows(
+        (await asyncio.to_thread(terminal.process, "state", "actions", "plan")).stdout
+    )
     assert heading == ["Number", "Time", "Action", "Agent", "Event"]
-    assert [(row[0], row[2]) for row in found] == [("2", "research.completed"), ("1", "research.started")]
+    assert [(row[0], row[2]) for row in found] == [
+        ("2", "research.completed"),
+        ("1", "research.started"),
+    ]
     assert (await asyncio.to_thread(terminal.process, "state", "actions", "other")).stdout == ""
 
 
@@ -69,7 +74,12 @@ def test_watch(terminal: Terminal) -> None:
         assert "delete  before" in lines.line()
         found = [json.loads(documents.line()) for _ in range(3)]
         assert [commit["revision"] for commit in found] == [1, 2, 3]
-        assert [change["key"] for commit in found for change in commit["changes"]] == ["before", "now", "now", "before"]
+        assert [change["key"] for commit in found for change in commit["changes"]] == [
+            "before",
+            "now",
+            "now",
+            "before",
+        ]
         assert lines.end() == ("", "")
         assert documents.end() == ("", "")
 
@@ -89,12 +99,21 @@ def plan(terminal: Terminal) -> str:
 
 @pytest.mark.behaviour("command.time-travel")
 def test_a_plan_as_it_was(terminal: Terminal, plan: str) -> None:
-    assert rows(terminal.run("state", "at", plan, "2").stdout) == [["Key", "Value"], ["a", "[1]"], ["b", "null"]]
+    assert rows(terminal.run("state", "at", plan, "2").stdout) == [
+        ["Key", "Value"],
+        ["a", "[1]"],
+        ["b", "null"],
+    ]
     assert terminal.json("state", "at", plan, "1") == {
         "plan_id": plan, "at": 1, "entries": [{"key": "a", "value": [1]}],
     }  # fmt: skip
     assert terminal.run("state", "at", plan, "2", "b").stdout == "null\n"
-    assert terminal.json("state", "at", plan, "4", "b") == {"plan_id": plan, "at": 4, "key": "b", "value": {"x": 1}}
+    assert terminal.json("state", "at", plan, "4", "b") == {
+        "plan_id": plan,
+        "at": 4,
+        "key": "b",
+        "value": {"x": 1},
+    }
     terminal.run("state", "at", plan, "1", "b", exits=Exit.NOT_FOUND)
     assert "revision 4" in terminal.run("state", "at", plan, "5", exits=Exit.NOT_FOUND).stderr
     assert "no keys at revision 0" in terminal.run("state", "at", plan, "0").stderr
@@ -125,7 +144,10 @@ def test_what_revisions_differ_in(terminal: Terminal, plan: str) -> None:
 
 @pytest.mark.behaviour("command.time-travel")
 def test_restoring_a_key(terminal: Terminal, plan: str) -> None:
-    assert terminal.run("state", "restore", plan, "a", "1").stdout == "Set a of plan p to what it was at revision 1\n"
+    assert (
+        terminal.run("state", "restore", plan, "a", "1").stdout
+        == "Set a of plan p to what it was at revision 1\n"
+    )
     assert terminal.json("state", "restore", plan, "b", "1") == {
         "plan_id": plan, "key": "b", "at": 1, "was_there": False,
     }  # fmt: skip
@@ -138,8 +160,15 @@ def test_restoring_a_key(terminal: Terminal, plan: str) -> None:
 def test_forking_a_plan(terminal: Terminal, plan: str) -> None:
     said = terminal.run("state", "fork", plan, "new", "--at", "2").stdout
     assert said == "Plan new begins with the keys of plan p at revision 2\n"
-    assert [entry["value"] for entry in terminal.json("state", "list", "new")["entries"]] == [[1], None]
-    assert terminal.json("state", "fork", plan, "newer") == {"plan_id": "newer", "from": plan, "at": 4}
+    assert [entry["value"] for entry in terminal.json("state", "list", "new")["entries"]] == [
+        [1],
+        None,
+    ]
+    assert terminal.json("state", "fork", plan, "newer") == {
+        "plan_id": "newer",
+        "from": plan,
+        "at": 4,
+    }
     told = rows(terminal.run("state", "history", "newer").stdout)[1]
     assert (told[0], told[2:]) == ("1", ["fork", "-", '{"plan_id":"p","revision":4}', "-", "-"])
     terminal.run("state", "fork", plan, "new", exits=Exit.CONFLICT)

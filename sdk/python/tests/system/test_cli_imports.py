@@ -63,7 +63,10 @@ def modules_of(folder: Path, *arguments: str, **env: str) -> set[str]:
         ["--help"],
         ["completion", "bash"],
         ["init", "project"],
-        *([*words, "--help"] for words in (["dev"], ["doctor"], ["init"], ["agents"], ["events", "tail"], ["state"])),
+        *(
+            [*words, "--help"]
+            for words in (["dev"], ["doctor"], ["init"], ["agents"], ["events", "tail"], ["state"])
+        ),
     ],
     ids=" ".join,
 )
@@ -73,11 +76,17 @@ def test_a_command_imports_little(tmp_path: Path, arguments: list[str]) -> None:
 
 @pytest.mark.behaviour("costs.imports")
 def test_a_list_of_commands_imports_none_of_them(tmp_path: Path) -> None:
-    homes = {home.module for name, home in commands.HOMES.items() if name != "completion"}  # the root asks for that one
+    homes = {
+        home.module for name, home in commands.HOMES.items() if name != "completion"
+    }  # the root asks for that one
     assert homes & modules_of(tmp_path, "--help") == set()
-    asked = modules_of(tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma ", COMP_CWORD="1")
+    asked = modules_of(
+        tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma ", COMP_CWORD="1"
+    )
     assert (homes | HEAVY) & asked == set()
-    asked = modules_of(tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma events ", COMP_CWORD="2")
+    asked = modules_of(
+        tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma events ", COMP_CWORD="2"
+    )
     assert (homes | HEAVY) & asked == {"soorma.cli.data.events"}
 
 
@@ -87,14 +96,23 @@ def test_a_list_of_commands_imports_none_of_them(tmp_path: Path) -> None:
     [
         (
             ["version"],
-            ["aiohttp", "asyncio", "msgspec", "rich.table", "soorma.cli.data.events", "soorma.cli.data.plans"],
+            [
+                "aiohttp",
+                "asyncio",
+                "msgspec",
+                "rich.table",
+                "soorma.cli.data.events",
+                "soorma.cli.data.plans",
+            ],
         ),
         (["events", "--help"], ["aiohttp", "soorma.cli.data.plans"]),
         (["state", "set", "plan", "key", "no json"], ["aiohttp", "soorma.cli.data.events"]),
         (["state", "list", "plan"], ["soorma.cli.data.events", "soorma.agents"]),
     ],
 )
-def test_a_command_imports_only_what_it_needs(terminal: Terminal, arguments: list[str], unwanted: list[str]) -> None:
+def test_a_command_imports_only_what_it_needs(
+    terminal: Terminal, arguments: list[str], unwanted: list[str]
+) -> None:
     program = f"""
 import sys
 from soorma.cli.main import run
@@ -102,7 +120,12 @@ run({arguments!r})
 print("IMPORTED", *sys.modules)
 """
     done = subprocess.run(
-        [sys.executable, "-P", "-c", program], env=terminal.env, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-P", "-c", program],
+        env=terminal.env,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     imported = done.stdout.partition("IMPORTED")[2].split()
     assert "soorma.cli.main" in imported
@@ -135,7 +158,10 @@ def test_what_is_listed_is_what_a_command_says_of_itself(tmp_path: Path) -> None
 def test_starting_costs_little_more_than_the_library_it_stands_on(tmp_path: Path) -> None:
     """In seconds of the processor, each the least of several rounds, taken in turns."""
     costs = [
-        (seconds(tmp_path, "-c", WHAT_IT_STANDS_ON), seconds(tmp_path, "-m", "soorma.cli", "version"))
+        (
+            seconds(tmp_path, "-c", WHAT_IT_STANDS_ON),
+            seconds(tmp_path, "-m", "soorma.cli", "version"),
+        )
         for _ in range(ROUNDS)
     ]
     floor, version = (min(each) for each in zip(*costs, strict=True))

@@ -25,7 +25,8 @@ CHANGES = {
     "worker": ('state.increment("words", words)', 'state.increment("words", 1)'),
     "workflow": ("await state.record_action(", "print("),
 }
-"""Of the workers: such as no attempt fails for, since a failed one is made again, later and later."""
+"""Of the workers: such as no attempt fails for, since a failed one is made again, later and
+later."""
 KINDS = [kind.value for kind in init.Kind]
 LONGEST = "a" + "b" * (init.LONGEST_NAME - 1)
 
@@ -44,7 +45,9 @@ def made(shell: Shell, kind: str, name: str = "my-project") -> Path:
     return shell.folder / name
 
 
-def python(project: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def python(
+    project: Path, *arguments: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=project,
@@ -59,8 +62,17 @@ def python(project: Path, *arguments: str, env: dict[str, str] | None = None) ->
 
 def commands_of(project: Path, section: str) -> list[str]:
     """The commands that a section of the project's README tells."""
-    text = (project / "README.md").read_text("utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    return [line for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()]
+    text = (
+        (project / "README.md")
+        .read_text("utf-8")
+        .partition(f"\n## {section}\n")[2]
+        .partition("\n## ")[0]
+    )
+    return [
+        line
+        for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+        for line in block.splitlines()
+    ]
 
 
 # --- What is made --------------------------------------------------------------------------
@@ -95,10 +107,19 @@ def test_a_worker_runs_as_its_readme_says(shell: Shell) -> None:
 
     assert start == "soorma dev --build"
     shell.soorma(*start.split()[1:])
-    agent = shell.spawn("-c", f"exec {worker}", program=["/bin/sh"])  # not the shell, which would leave it behind
+    agent = shell.spawn(
+        "-c", f"exec {worker}", program=["/bin/sh"]
+    )  # not the shell, which would leave it behind
     for total in (3, 6):
         done = subprocess.run(
-            client, shell=True, cwd=project, env=shell.env, capture_output=True, text=True, check=False, timeout=SECONDS
+            client,
+            shell=True,
+            cwd=project,
+            env=shell.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
         )
         assert (done.returncode, done.stdout) == (0, f"3 words, {total} so far\n"), done.stderr
     assert agent.poll() is None
@@ -116,7 +137,14 @@ def test_a_workflow_runs_as_its_readme_says(shell: Shell) -> None:
     running = shell.spawn("-m", "my_project", program=["python"])  # short for it
     read_until(running, "Ctrl+C ends them")
     done = subprocess.run(
-        client, shell=True, cwd=project, env=shell.env, capture_output=True, text=True, check=False, timeout=SECONDS
+        client,
+        shell=True,
+        cwd=project,
+        env=shell.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
@@ -135,7 +163,10 @@ def test_a_workflow_runs_as_its_readme_says(shell: Shell) -> None:
 @pytest.mark.parametrize("name", ["a", "my-project", LONGEST])
 def test_its_code_is_clean(shell: Shell, kind: str, name: str) -> None:
     project = made(shell, kind, name)
-    for arguments in (["check", "--select", "E,F,I,W,B,UP,SIM,ANN,ASYNC,RUF"], ["format", "--check"]):
+    for arguments in (
+        ["check", "--select", "E,F,I,W,B,UP,SIM,ANN,ASYNC,RUF"],
+        ["format", "--check"],
+    ):
         done = python(project, "-m", "ruff", *arguments, "--no-cache", ".")
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -151,7 +182,11 @@ def test_it_never_makes_pip_fetch_the_foreign_package(shell: Shell, kind: str) -
     groups = json.dumps(found["dependency-groups"]) + json.dumps(found["build-system"])
     assert "soorma" not in groups
     assert "belongs to somebody else" in text
-    assert not [line for line in commands_of(project, "Install") if re.search(r"install .*soorma-core", line)]
+    assert not [
+        line
+        for line in commands_of(project, "Install")
+        if re.search(r"install .*soorma-core", line)
+    ]
     assert "pip install -e SOORMA/sdk/python" in commands_of(project, "Install")
     assert (project / "word_counter_2" / "worker.py").exists()
 
@@ -161,13 +196,21 @@ def test_it_never_makes_pip_fetch_the_foreign_package(shell: Shell, kind: str) -
 def test_all_of_it_is_filled_in(shell: Shell, kind: str) -> None:
     project = made(shell, kind)
     files = [path for path in project.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"README.md", "pyproject.toml", ".gitignore", "__init__.py", "client.py"}
+    assert {path.name for path in files} >= {
+        "README.md",
+        "pyproject.toml",
+        ".gitignore",
+        "__init__.py",
+        "client.py",
+    }
     for path in files:
         text = path.read_text("utf-8")
         assert text.endswith("\n"), path
         assert "$" not in text, path
         assert path.suffix != init.SUFFIX
-    named = re.findall(r"^\| `([^`]+)` \|", (project / "README.md").read_text("utf-8"), flags=re.MULTILINE)
+    named = re.findall(
+        r"^\| `([^`]+)` \|", (project / "README.md").read_text("utf-8"), flags=re.MULTILINE
+    )
     assert named
     assert [one for one in named if not (project / one).exists()] == []
 
@@ -187,7 +230,11 @@ def test_the_templates_are_in_the_wheel(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if "/templates/" in name}
     source = ROOT / "src"
-    there = {str(path.relative_to(source)) for path in (source / "soorma/cli/templates").rglob("*") if path.is_file()}
+    there = {
+        str(path.relative_to(source))
+        for path in (source / "soorma/cli/templates").rglob("*")
+        if path.is_file()
+    }
     assert len(there) > 10
     assert inside == there
 
@@ -199,12 +246,21 @@ def test_the_templates_are_in_the_wheel(tmp_path: Path) -> None:
 def test_what_it_says(shell: Shell) -> None:
     said = shell.soorma("init", "word-counter").stdout
     assert f"Made {shell.folder / 'word-counter'}" in said
-    for line in ("cd word-counter", "python -m pytest", "soorma dev --build", "soorma run word_counter.worker"):
+    for line in (
+        "cd word-counter",
+        "python -m pytest",
+        "soorma dev --build",
+        "soorma run word_counter.worker",
+    ):
         assert f"  {line}\n" in said
     found = json.loads(shell.soorma("init", "other", "--type", "workflow", "--json").stdout)
     assert found["package"] == "other"
     assert found["type"] == "workflow"
-    there = [str(path.relative_to(found["folder"])) for path in Path(found["folder"]).rglob("*") if path.is_file()]
+    there = [
+        str(path.relative_to(found["folder"]))
+        for path in Path(found["folder"]).rglob("*")
+        if path.is_file()
+    ]
     assert sorted(there) == found["files"]
 
 
@@ -231,7 +287,10 @@ def test_names_that_would_not_work(name: str) -> None:
 @pytest.mark.behaviour("init.refused")
 def test_a_bad_name_leaves_nothing(shell: Shell) -> None:
     assert "would hide the module json" in shell.soorma("init", "json", exits=Exit.USAGE).stderr
-    assert "'worker', 'workflow'" in shell.soorma("init", "a", "--type", "other", exits=Exit.USAGE).stderr
+    assert (
+        "'worker', 'workflow'"
+        in shell.soorma("init", "a", "--type", "other", exits=Exit.USAGE).stderr
+    )
     assert list(shell.folder.iterdir()) == []
 
 
@@ -242,7 +301,10 @@ def test_a_folder_in_use_is_left_as_it_is(shell: Shell) -> None:
     shell.soorma("init", "mine")
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     assert before
-    assert "something in it" in shell.soorma("init", "mine", "--type", "workflow", exits=Exit.USAGE).stderr
+    assert (
+        "something in it"
+        in shell.soorma("init", "mine", "--type", "workflow", exits=Exit.USAGE).stderr
+    )
     assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
 
     (shell.folder / "file").write_text("mine")

@@ -56,7 +56,9 @@ def test_values_from_standard_input_and_plain_text(terminal: Terminal) -> None:
 
 
 @pytest.mark.behaviour("command.values")
-@pytest.mark.parametrize("text", ["hello", "{'a': 1}", "NaN", "", "[1,", "1 2", r'"\ud800"', "--strnig"])
+@pytest.mark.parametrize(
+    "text", ["hello", "{'a': 1}", "NaN", "", "[1,", "1 2", r'"\ud800"', "--strnig"]
+)
 def test_text_that_is_no_json_is_refused(terminal: Terminal, text: str) -> None:
     refused = terminal.run("state", "set", "plan", "key", text, exits=Exit.USAGE)
     assert "--string" in refused.stderr
@@ -65,7 +67,10 @@ def test_text_that_is_no_json_is_refused(terminal: Terminal, text: str) -> None:
 
 @pytest.mark.behaviour("command.values")
 def test_standard_input_that_is_no_text_is_refused(terminal: Terminal) -> None:
-    assert "no UTF-8" in terminal.run("state", "set", "plan", "key", "-", stdin=b"\xff", exits=Exit.USAGE).stderr
+    assert (
+        "no UTF-8"
+        in terminal.run("state", "set", "plan", "key", "-", stdin=b"\xff", exits=Exit.USAGE).stderr
+    )
     assert terminal.json("state", "plans") == {"plans": []}
 
 
@@ -97,14 +102,19 @@ def test_list_and_plans(terminal: Terminal) -> None:
     found = terminal.json("state", "list", "plan-a", "--prefix", "sec")
     assert found["plan_id"] == "plan-a"
     assert found["revision"] == 2
-    assert [(entry["key"], entry["value"]) for entry in found["entries"]] == [("second", "y" * 1000)]
+    assert [(entry["key"], entry["value"]) for entry in found["entries"]] == [
+        ("second", "y" * 1000)
+    ]
 
     assert [row[:3] for row in rows(terminal.run("state", "plans").stdout)] == [
         ["Plan", "Status", "Keys"],
         ["plan-b", "active", "1"],
         ["plan-a", "active", "2"],
     ], "the newest first"
-    assert [plan["plan_id"] for plan in terminal.json("state", "plans")["plans"]] == ["plan-a", "plan-b"]
+    assert [plan["plan_id"] for plan in terminal.json("state", "plans")["plans"]] == [
+        "plan-a",
+        "plan-b",
+    ]
 
 
 @pytest.mark.behaviour("command.lists")
@@ -128,7 +138,9 @@ async def test_lists_are_whole_however_many_pages(terminal: Terminal) -> None:
 @pytest.mark.behaviour("command.conditions")
 def test_compare_and_set(terminal: Terminal) -> None:
     terminal.run("state", "set", "plan", "key", "1", "--if-revision", "0")
-    refused = terminal.run("state", "set", "plan", "key", "2", "--if-revision", "0", exits=Exit.CONFLICT)
+    refused = terminal.run(
+        "state", "set", "plan", "key", "2", "--if-revision", "0", exits=Exit.CONFLICT
+    )
     assert "is at revision 1, not 0" in refused.stderr
     assert terminal.json("state", "set", "plan", "key", "2", "--if-revision", "1")["revision"] == 2
     terminal.run("state", "delete", "plan", "key", "--if-revision", "1", exits=Exit.CONFLICT)
@@ -142,9 +154,20 @@ def test_delete(terminal: Terminal) -> None:
     done = terminal.run("state", "delete", "plan", "a", "nope")
     assert done.stdout == "Deleted 1 key of plan plan\n"
     assert "there was no key nope" in done.stderr
-    assert terminal.json("state", "delete", "plan", "b", "a") == {"plan_id": "plan", "deleted": 1, "missing": ["a"]}
-    assert [entry["key"] for entry in terminal.json("state", "list", "plan")["entries"]] == ["c", "d"]
-    assert terminal.json("state", "delete", "plan", "--all") == {"plan_id": "plan", "deleted": 2, "missing": []}
+    assert terminal.json("state", "delete", "plan", "b", "a") == {
+        "plan_id": "plan",
+        "deleted": 1,
+        "missing": ["a"],
+    }
+    assert [entry["key"] for entry in terminal.json("state", "list", "plan")["entries"]] == [
+        "c",
+        "d",
+    ]
+    assert terminal.json("state", "delete", "plan", "--all") == {
+        "plan_id": "plan",
+        "deleted": 2,
+        "missing": [],
+    }
     assert terminal.json("state", "plans")["plans"] == []
     for wrong in (["plan"], ["plan", "a", "--all"], ["plan", "a", "b", "--if-revision", "1"]):
         terminal.run("state", "delete", *wrong, exits=Exit.USAGE)

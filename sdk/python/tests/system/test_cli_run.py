@@ -53,13 +53,17 @@ threading.Thread(target=talk, daemon=True).start()
 class Run:
     """A `soorma run` in a folder; what it says is read line by line."""
 
-    def __init__(self, folder: Path, platform: PlatformProcess, *arguments: str, **env: str) -> None:
+    def __init__(
+        self, folder: Path, platform: PlatformProcess, *arguments: str, **env: str
+    ) -> None:
         self.output = folder / f"{unique('output')}.txt"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [*SOORMA, "run", *arguments],
                 cwd=folder,
-                env=clean_environment(**{"SOORMA_LOG_FORMAT": "console", **addresses_of(platform), **env}),
+                env=clean_environment(
+                    **{"SOORMA_LOG_FORMAT": "console", **addresses_of(platform), **env}
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -104,10 +108,14 @@ def run(tmp_path: Path, running: PlatformProcess) -> Iterator[Callable[..., Run]
         eventually(lambda each=each: all(is_gone(pid) for pid in each.pids()))
 
 
-def write_agent(folder: Path, module: str = "worker", body: str = "pass", name: str | None = None) -> str:
+def write_agent(
+    folder: Path, module: str = "worker", body: str = "pass", name: str | None = None
+) -> str:
     """An agent in a module; the type of the events it takes."""
     event = unique("event")
-    (folder / f"{module}.py").write_text(AGENT.format(name=name or unique(module), event=event, body=body), "utf-8")
+    (folder / f"{module}.py").write_text(
+        AGENT.format(name=name or unique(module), event=event, body=body), "utf-8"
+    )
     return event
 
 
@@ -133,7 +141,8 @@ def test_what_a_target_means(texts: list[str], replicas: int, labels: list[str])
 
 @pytest.mark.behaviour("run.targets")
 @pytest.mark.parametrize(
-    "text", ["", ":agent", "worker:", "worker:1", "no such", "a:b:c", "worker*0", "worker*999", "-x"]
+    "text",
+    ["", ":agent", "worker:", "worker:1", "no such", "a:b:c", "worker*0", "worker*999", "-x"],
 )
 def test_a_target_that_cannot_be_is_refused(text: str) -> None:
     with pytest.raises(CommandError) as refused:
@@ -144,23 +153,43 @@ def test_a_target_that_cannot_be_is_refused(text: str) -> None:
 
 MISTAKES = {
     "syntax": ("x = 1\ndef f(:\n", "broken", "broken.py, line 2: SyntaxError: "),
-    "import": ("\nimport nothing_of_that_name\n", "broken", "broken.py, line 2: ModuleNotFoundError: No module named"),
-    "raises": ("def f():\n    return 1 / 0\nf()\n", "broken", "broken.py, line 2: ZeroDivisionError: division by zero"),
+    "import": (
+        "\nimport nothing_of_that_name\n",
+        "broken",
+        "broken.py, line 2: ModuleNotFoundError: No module named",
+    ),
+    "raises": (
+        "def f():\n    return 1 / 0\nf()\n",
+        "broken",
+        "broken.py, line 2: ZeroDivisionError: division by zero",
+    ),
     "leaves": (
         "import sys\nsys.exit('no name')\n",
         "broken",
         "broken.py, line 2: it ends the program when it is imported",
     ),
     "no agent": ("x = 3\n", "broken", "broken.py holds no agents; make one at its top level"),
-    "no attribute": ("from soorma import Worker\na = Worker('a')\n", "broken:b", "broken.py has no 'b'; run broken:a"),
+    "no attribute": (
+        "from soorma import Worker\na = Worker('a')\n",
+        "broken:b",
+        "broken.py has no 'b'; run broken:a",
+    ),
     "several": (
         "from soorma import Worker\na, b = Worker('a'), Worker('b')\n",
         "broken",
         "broken.py holds 2 agents; run broken:a or broken:b",
     ),
-    "no handlers": ("from soorma import Worker\na = Worker('a')\n", "broken", "agent 'a' has no handlers"),
+    "no handlers": (
+        "from soorma import Worker\na = Worker('a')\n",
+        "broken",
+        "agent 'a' has no handlers",
+    ),
     "another thing": ("x = 3\n", "broken:x", "broken.py: 'x' is no agent but a int; make one"),
-    "a class": ("from soorma import Worker\n", "broken:Worker", "'Worker' is a class of agents; make an agent of it"),
+    "a class": (
+        "from soorma import Worker\n",
+        "broken:Worker",
+        "'Worker' is a class of agents; make an agent of it",
+    ),
     "a bad name": (
         "from soorma import Worker\na = Worker('.')\n",
         "broken",
@@ -198,14 +227,18 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path, run: Callable[..., Run]) 
 
 
 @pytest.mark.behaviour("run.targets")
-def test_a_file_in_a_package_may_import_its_neighbours(tmp_path: Path, run: Callable[..., Run]) -> None:
+def test_a_file_in_a_package_may_import_its_neighbours(
+    tmp_path: Path, run: Callable[..., Run]
+) -> None:
     package = tmp_path / "place" / "app"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "names.py").write_text("NAME = 'relative'\n", "utf-8")
     write_agent(package, "worker")
     with (package / "worker.py").open("a", encoding="utf-8") as file:
-        file.write("from .names import NAME\nfrom app.names import NAME as SAME\nassert NAME is SAME\n")
+        file.write(
+            "from .names import NAME\nfrom app.names import NAME as SAME\nassert NAME is SAME\n"
+        )
     run("place/app/worker.py:worker").until("is subscribed to")
 
 
@@ -214,7 +247,9 @@ def test_a_file_in_a_package_may_import_its_neighbours(tmp_path: Path, run: Call
 
 @pytest.mark.behaviour("run.ends")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_all_and_nothing_is_left(tmp_path: Path, run: Callable[..., Run], number: int) -> None:
+def test_a_signal_ends_all_and_nothing_is_left(
+    tmp_path: Path, run: Callable[..., Run], number: int
+) -> None:
     write_agent(tmp_path, "one")
     write_agent(tmp_path, "two")
     started = run("one", "two", "--replicas", "2")
@@ -225,8 +260,12 @@ def test_a_signal_ends_all_and_nothing_is_left(tmp_path: Path, run: Callable[...
 
 
 @pytest.mark.behaviour("run.ends")
-async def test_what_is_in_hand_is_finished(tmp_path: Path, run: Callable[..., Run], running: PlatformProcess) -> None:
-    event = write_agent(tmp_path, body="print('begins', flush=True); await __import__('asyncio').sleep(1.5)")
+async def test_what_is_in_hand_is_finished(
+    tmp_path: Path, run: Callable[..., Run], running: PlatformProcess
+) -> None:
+    event = write_agent(
+        tmp_path, body="print('begins', flush=True); await __import__('asyncio').sleep(1.5)"
+    )
     started = run("worker")
     plan = unique("plan")
     async with context_of(running) as context:
@@ -257,7 +296,9 @@ async def test_a_second_signal_ends_them_at_once(
 
 @pytest.mark.behaviour("run.ends")
 @pytest.mark.parametrize("body", ["pass", "import subprocess; subprocess.Popen(['sleep', '600'])"])
-def test_no_agent_outlives_a_supervisor_that_is_killed(tmp_path: Path, run: Callable[..., Run], body: str) -> None:
+def test_no_agent_outlives_a_supervisor_that_is_killed(
+    tmp_path: Path, run: Callable[..., Run], body: str
+) -> None:
     write_agent(tmp_path)
     with (tmp_path / "worker.py").open("a", encoding="utf-8") as file:
         file.write(f"{body}\n")
@@ -299,7 +340,9 @@ def test_the_pauses_grow(tmp_path: Path, run: Callable[..., Run]) -> None:
         file.write("@worker.on_startup\ndef die():\n    os._exit(3)\n")
     started = run("worker")
     said = started.until("started again in", 3)
-    assert [line.rpartition("again in ")[2] for line in said.splitlines() if "again in" in line][:3] == [
+    assert [line.rpartition("again in ")[2] for line in said.splitlines() if "again in" in line][
+        :3
+    ] == [
         "0.5 s",
         "1 s",
         "2 s",
@@ -311,7 +354,9 @@ def test_the_pauses_grow(tmp_path: Path, run: Callable[..., Run]) -> None:
 
 
 @pytest.mark.behaviour("run.reload")
-def test_a_change_starts_the_agents_again_and_a_mistake_is_waited_out(tmp_path: Path, run: Callable[..., Run]) -> None:
+def test_a_change_starts_the_agents_again_and_a_mistake_is_waited_out(
+    tmp_path: Path, run: Callable[..., Run]
+) -> None:
     write_agent(tmp_path)
     good = (tmp_path / "worker.py").read_text()
     started = run("worker", "--reload")
@@ -357,7 +402,9 @@ def test_piped_it_is_an_object_a_line(tmp_path: Path, run: Callable[..., Run]) -
     started = run("worker", SOORMA_LOG_FORMAT="auto")
     said = started.until("is subscribed to")
     lines = [json.loads(line) for line in said.splitlines()]
-    assert {"time", "level", "logger", "message"} <= set.intersection(*(set(line) for line in lines))
+    assert {"time", "level", "logger", "message"} <= set.intersection(
+        *(set(line) for line in lines)
+    )
     (printed,) = [line for line in lines if line["logger"] == "stdout"]
     assert printed["agent"] == "worker"
     assert printed["message"].startswith("loaded ")
@@ -373,8 +420,14 @@ def test_a_label_and_a_colour_for_each_on_a_terminal() -> None:
     assert style.environment["SOORMA_LOG_FORMAT"] == "console"
     plain = Style.of(["a"], terminal=True, env={"NO_COLOR": "1"})
     assert plain.line("a", b"text") == b"a      | text\n"
-    assert Style.of(["a"], terminal=False, env={"SOORMA_LOG_FORMAT": "console"}).line("a", b"x") == b"a      | x\n"
-    assert json.loads(Style.of(["a"], terminal=False, env={}).line("a", b"\xff not {json"))["agent"] == "a"
+    assert (
+        Style.of(["a"], terminal=False, env={"SOORMA_LOG_FORMAT": "console"}).line("a", b"x")
+        == b"a      | x\n"
+    )
+    assert (
+        json.loads(Style.of(["a"], terminal=False, env={}).line("a", b"\xff not {json"))["agent"]
+        == "a"
+    )
 
 
 @pytest.mark.behaviour("run.log")
@@ -402,7 +455,11 @@ def test_the_end_of_its_reader_ends_it(tmp_path: Path, running: PlatformProcess)
     )
     try:
         assert process.stdout is not None
-        pid = next(int(json.loads(line)["message"].split()[1]) for line in process.stdout if b"loaded" in line)
+        pid = next(
+            int(json.loads(line)["message"].split()[1])
+            for line in process.stdout
+            if b"loaded" in line
+        )
         process.stdout.close()
         assert process.wait(SECONDS) == Exit.OUTPUT_CLOSED
         assert is_gone(pid)
@@ -425,11 +482,21 @@ def test_the_end_of_its_reader_ends_it(tmp_path: Path, running: PlatformProcess)
             ["publisher.py", "tea"],
             "an order of tea",
         ),
-        ("05-memory-working", ["planner", "worker", "coordinator"], ["client.py", "a goal"], "6. workflow.completed"),
+        (
+            "05-memory-working",
+            ["planner", "worker", "coordinator"],
+            ["client.py", "a goal"],
+            "6. workflow.completed",
+        ),
     ],
 )
 def test_the_examples_run(
-    tmp_path: Path, running: PlatformProcess, example: str, agents: list[str], client: list[str], outcome: str
+    tmp_path: Path,
+    running: PlatformProcess,
+    example: str,
+    agents: list[str],
+    client: list[str],
+    outcome: str,
 ) -> None:
     for file in (EXAMPLES / example).glob("*.py"):
         (tmp_path / file.name).write_text(file.read_text("utf-8"), "utf-8")

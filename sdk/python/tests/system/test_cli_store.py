@@ -38,7 +38,9 @@ def later_soorma(tmp_path: Path) -> str:
 
 
 @pytest.mark.behaviour("dev.build-and-migrate")
-def test_a_store_of_an_earlier_soorma_is_migrated_only_when_asked(shell: Shell, later_soorma: str) -> None:
+def test_a_store_of_an_earlier_soorma_is_migrated_only_when_asked(
+    shell: Shell, later_soorma: str
+) -> None:
     shell.soorma("dev")
     keep(shell, "a plan", "kept")
     shell.soorma("dev", "--stop")
@@ -123,5 +125,7 @@ def test_a_database_locked_by_another_program(shell: Shell) -> None:
 @pytest.mark.behaviour("dev.says-what-is-wrong", "store.one-process")
 def test_a_database_used_by_another_platform(shell: Shell, platform: PlatformProcess) -> None:
     for command in (["dev"], ["dev", "--build"], ["serve"]):
-        refused = shell.soorma(*command, exits=Exit.RUNNING_ELSEWHERE, SOORMA_DATABASE=str(platform.database))
+        refused = shell.soorma(
+            *command, exits=Exit.RUNNING_ELSEWHERE, SOORMA_DATABASE=str(platform.database)
+        )
         assert f"in use by another platform (process {platform.pid})" in refused.stderr

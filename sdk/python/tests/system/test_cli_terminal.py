@@ -115,7 +115,9 @@ def test_tables_and_logs_at_80_columns(shell: Shell, person: Person) -> None:
     lines = said.splitlines()
     assert code == Exit.OK
     assert max(map(len, lines)) <= 80
-    assert [line.split()[0] for line in lines if PLAN in line] == [f"{PLAN}{number}" for number in (2, 1, 0)]
+    assert [line.split()[0] for line in lines if PLAN in line] == [
+        f"{PLAN}{number}" for number in (2, 1, 0)
+    ]
     assert any(line.startswith("note: no room for ") for line in lines)
     assert person.runs("state", "plans", "--limit", "1")[1].count(PLAN) == 1
     assert max(map(len, person.runs("state", "list", f"{PLAN}1")[1].splitlines())) <= 80
@@ -123,13 +125,17 @@ def test_tables_and_logs_at_80_columns(shell: Shell, person: Person) -> None:
     log = person.runs("dev", "--logs")[1]
     assert '{"' not in log
     assert re.search(r"^\d\d:\d\d:\d\d\.\d{3} .*info +.*soorma", log, flags=re.MULTILINE)
-    assert all(json.loads(line)["level"] for line in shell.soorma("dev", "--logs").stdout.splitlines())
+    assert all(
+        json.loads(line)["level"] for line in shell.soorma("dev", "--logs").stdout.splitlines()
+    )
 
 
 @pytest.mark.behaviour("command.tables")
 def test_the_newest_of_many(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"number": number} for number in range(150)]
-    assert [row["number"] for row in output.newest(rows, "number", None)] == list(range(149, 49, -1))
+    assert [row["number"] for row in output.newest(rows, "number", None)] == list(
+        range(149, 49, -1)
+    )
     assert "the newest 100 of 150" in capsys.readouterr().err
     assert [row["number"] for row in output.newest(rows, "number", 2)] == [149, 148]
     assert capsys.readouterr().err == ""
@@ -142,7 +148,17 @@ def test_json_is_snake_case_and_what_users_have_stored_is_untouched(shell: Shell
     shell.soorma("dev")
     mine = {"planId": {"innerName": [{"deepName": 1}]}}
     shell.soorma("state", "set", "plan", "myKey", json.dumps(mine))
-    shell.soorma("events", "publish", "order.placed", "--topic", "business-facts", "--delay", "900", "--plan", "plan")
+    shell.soorma(
+        "events",
+        "publish",
+        "order.placed",
+        "--topic",
+        "business-facts",
+        "--delay",
+        "900",
+        "--plan",
+        "plan",
+    )
     documents = {
         " ".join(command): json.loads(shell.soorma(*command, "--json").stdout)
         for command in (
@@ -158,7 +174,11 @@ def test_json_is_snake_case_and_what_users_have_stored_is_untouched(shell: Shell
         )
     }
     for command, document in documents.items():
-        assert not [name for name in ours(document) if name != name.lower() and not name.startswith("SOORMA_")], command
+        assert not [
+            name
+            for name in ours(document)
+            if name != name.lower() and not name.startswith("SOORMA_")
+        ], command
     assert documents["state get plan myKey"]["value"] == mine
     assert documents["state get plan myKey"]["plan_id"] == "plan"
     assert documents["state history plan"]["changes"][0]["argument"] == mine
@@ -179,9 +199,13 @@ def ours(document: Any) -> Iterator[str]:
 
 @pytest.mark.behaviour("clients.silence")
 def test_an_outage_is_told_before_it_ends_the_command(shell: Shell) -> None:
-    done = shell.soorma("state", "plans", exits=Exit.UNAVAILABLE, SOORMA_MEMORY_URL="http://localhost:1")
+    done = shell.soorma(
+        "state", "plans", exits=Exit.UNAVAILABLE, SOORMA_MEMORY_URL="http://localhost:1"
+    )
     first, last = done.stderr.splitlines()
-    assert first.startswith("note: no answer from the memory service at http://localhost:1; trying for another 2 s")
+    assert first.startswith(
+        "note: no answer from the memory service at http://localhost:1; trying for another 2 s"
+    )
     assert last.startswith("soorma: the memory service at http://localhost:1 cannot be reached")
 
 
@@ -190,8 +214,24 @@ def test_an_outage_is_told_before_it_ends_the_command(shell: Shell) -> None:
 PAGES = [
     [],
     *([name] for name in commands.HOMES),
-    *(["events", name] for name in ("tail", "publish", "groups", "dead-letters", "replay", "timers", "cancel")),
-    *(["state", name] for name in ("plans", "list", "get", "set", "delete", "history", "watch", "fork", "complete")),
+    *(
+        ["events", name]
+        for name in ("tail", "publish", "groups", "dead-letters", "replay", "timers", "cancel")
+    ),
+    *(
+        ["state", name]
+        for name in (
+            "plans",
+            "list",
+            "get",
+            "set",
+            "delete",
+            "history",
+            "watch",
+            "fork",
+            "complete",
+        )
+    ),
 ]
 
 
@@ -203,19 +243,27 @@ def test_help_fits_the_terminal(person: Person, command: list[str]) -> None:
     assert "<bool>" not in said
     assert not [line for line in said.splitlines() if len(line) > 80]
     assert not re.search(r"[a-z]-$", said, flags=re.MULTILINE), "a word is broken"
-    assert "…" not in said.replace("SOORMA_…", "").replace("(…000", "").replace("KEY…", "").replace("ID…", "")
+    assert "…" not in said.replace("SOORMA_…", "").replace("(…000", "").replace("KEY…", "").replace(
+        "ID…", ""
+    )
 
 
 def listed(help_text: str) -> list[str]:
     """The commands that a help lists."""
-    return re.findall(r"^  ([a-z][a-z-]*) ", help_text.partition("\nCommands:\n")[2], flags=re.MULTILINE)
+    return re.findall(
+        r"^  ([a-z][a-z-]*) ", help_text.partition("\nCommands:\n")[2], flags=re.MULTILINE
+    )
 
 
 @pytest.mark.behaviour("command.complete-help")
 def test_help_and_readme_name_every_command(terminal: Terminal) -> None:
     told = terminal.process("--help").stdout
     assert all(noun in told for noun in commands.HOMES)
-    found = {f"{noun} {name}" for noun in commands.HOMES for name in listed(terminal.process(noun, "--help").stdout)}
+    found = {
+        f"{noun} {name}"
+        for noun in commands.HOMES
+        for name in listed(terminal.process(noun, "--help").stdout)
+    }
     assert found == {" ".join(command[:2]) for command in COMMANDS}
     section = README.read_text("utf-8").partition("\n## The command\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `soorma ([a-z]+ [a-z-]+)", section, flags=re.MULTILINE)) == found

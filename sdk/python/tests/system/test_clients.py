@@ -20,10 +20,20 @@ import pytest
 from platform_process import PlatformProcess, clean_environment
 from running import addresses_of, config_of, context_of, eventually, unique
 
-from soorma import Agent, ClientConfig, EventClient, MemoryClient, PlatformContext, RegistryClient, Worker
+from soorma import (
+    Agent,
+    ClientConfig,
+    EventClient,
+    MemoryClient,
+    PlatformContext,
+    RegistryClient,
+    Worker,
+)
 from soorma.errors import InvalidRequest, Unavailable
 
-NOWHERE = ClientConfig("http://localhost:1", "http://localhost:1", retry_seconds=2.5, registry_url="http://localhost:1")
+NOWHERE = ClientConfig(
+    "http://localhost:1", "http://localhost:1", retry_seconds=2.5, registry_url="http://localhost:1"
+)
 
 
 def descriptors() -> int:
@@ -57,14 +67,22 @@ def loops_that_are_not_shut_down(use: Callable[[], Awaitable[Any]]) -> None:
 
 
 @pytest.mark.behaviour("clients.loops")
-@pytest.mark.parametrize("way", [loops_one_after_the_other, loops_side_by_side, loops_that_are_not_shut_down])
+@pytest.mark.parametrize(
+    "way", [loops_one_after_the_other, loops_side_by_side, loops_that_are_not_shut_down]
+)
 @pytest.mark.parametrize("kind", ["memory", "registry", "events", "context", "agent"])
 def test_a_client_in_many_loops_leaks_nothing(
-    running: PlatformProcess, caplog: pytest.LogCaptureFixture, kind: str, way: Callable[[Any], None]
+    running: PlatformProcess,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    way: Callable[[Any], None],
 ) -> None:
     config = config_of(running)
     memory, registry = MemoryClient(config=config), RegistryClient(config=config)
-    client, context = EventClient(unique("client"), config=config), PlatformContext.on(config, "test")
+    client, context = (
+        EventClient(unique("client"), config=config),
+        PlatformContext.on(config, "test"),
+    )
     outside = Agent(unique("agent"), config=config).context
     uses: dict[str, Callable[[], Awaitable[Any]]] = {
         "memory": lambda: memory.get_revision("plan"),
@@ -84,7 +102,11 @@ def test_a_client_in_many_loops_leaks_nothing(
 
 @pytest.mark.behaviour("clients.loops")
 async def test_closing_here_closes_what_another_loop_has_open(running: PlatformProcess) -> None:
-    memory, used, end = MemoryClient(config=config_of(running)), threading.Event(), threading.Event()
+    memory, used, end = (
+        MemoryClient(config=config_of(running)),
+        threading.Event(),
+        threading.Event(),
+    )
 
     async def use() -> None:
         await memory.get_revision("plan")
@@ -126,9 +148,15 @@ async def test_a_step_from_another_loop_is_refused(running: PlatformProcess) -> 
 
 @pytest.mark.behaviour("clients.closed")
 @pytest.mark.parametrize("used", [True, False])
-async def test_a_closed_client_refuses_and_opens_nothing(running: PlatformProcess, used: bool) -> None:
+async def test_a_closed_client_refuses_and_opens_nothing(
+    running: PlatformProcess, used: bool
+) -> None:
     config = config_of(running)
-    memory, registry, context = MemoryClient(config=config), RegistryClient(config=config), context_of(running)
+    memory, registry, context = (
+        MemoryClient(config=config),
+        RegistryClient(config=config),
+        context_of(running),
+    )
     calls: list[Callable[[], Awaitable[Any]]] = [
         lambda: memory.get_revision("plan"),
         registry.events,
@@ -181,7 +209,9 @@ async def test_what_is_tried_and_until_when_is_told_once(caplog: pytest.LogCaptu
     assert [type(outcome) for outcome in outcomes] == [Unavailable, Unavailable]
     (said,) = told(caplog)
     assert re.fullmatch(
-        r"no answer from the \w+ service at http://localhost:1; trying for another [12] s, until \d\d:\d\d:\d\d", said
+        r"no answer from the \w+ service at http://localhost:1; trying for another [12] s, until "
+        r"\d\d:\d\d:\d\d",
+        said,
     )
 
 
@@ -214,7 +244,10 @@ async def test_a_stream_that_does_not_open_is_told(caplog: pytest.LogCaptureFixt
 
 @pytest.mark.behaviour("clients.silence")
 def test_a_script_that_sets_up_no_logging_says_it_too() -> None:
-    script = "import asyncio; from soorma import MemoryClient; asyncio.run(MemoryClient().get_revision('plan'))"
+    script = (
+        "import asyncio; from soorma import MemoryClient; "
+        "asyncio.run(MemoryClient().get_revision('plan'))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=clean_environment(SOORMA_MEMORY_URL="http://localhost:1", SOORMA_RETRY_SECONDS="2"),
@@ -223,7 +256,10 @@ def test_a_script_that_sets_up_no_logging_says_it_too() -> None:
         check=False,
         timeout=60,
     )
-    assert "no answer from the memory service at http://localhost:1; trying for another 1 s" in done.stderr
+    assert (
+        "no answer from the memory service at http://localhost:1; trying for another 1 s"
+        in done.stderr
+    )
 
 
 @pytest.mark.behaviour("settings.folder")

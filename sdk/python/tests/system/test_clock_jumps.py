@@ -121,7 +121,11 @@ async def test_a_running_platform_goes_on_through_a_jump(
         assert len(platform.timers()) == 1, "the one in two hours"
     await eventually(lambda: platform.health().get("clock_jumps") == 1, SECONDS)
     assert 0 < platform.health()["clock_settles_in"] <= 600
-    told = [line for line in platform.log.read_text("utf-8").splitlines() if "system clock jumped" in line]
+    told = [
+        line
+        for line in platform.log.read_text("utf-8").splitlines()
+        if "system clock jumped" in line
+    ]
     assert len(told) == 1
     assert ("ahead" if by > 0 else "back") in told[0]
     assert platform.metric("soorma_clock_jumps_total") == 1
@@ -150,7 +154,10 @@ async def test_a_month_ahead_for_seconds_removes_nothing(
     await WorkflowState(context.memory, "other").set("k", 1)
     transactions = platform.metric("soorma_store_transaction_seconds_count")
     await eventually(
-        lambda: platform.metric("soorma_store_transaction_seconds_count") > transactions + MANY_SWEEPS, SECONDS
+        lambda: (
+            platform.metric("soorma_store_transaction_seconds_count") > transactions + MANY_SWEEPS
+        ),
+        SECONDS,
     )
     platform.set_ahead(0)
     assert await state.get("short") == 1

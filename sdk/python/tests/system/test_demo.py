@@ -81,7 +81,9 @@ class Demo:
 
 def _processes_naming(text: str) -> list[str]:
     """Command lines of processes that have the text in their command line or environment."""
-    listed = subprocess.run(["ps", "axeww", "-o", "pid=,args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "axeww", "-o", "pid=,args="], capture_output=True, text=True, check=True
+    )
     return [line for line in listed.stdout.splitlines() if text in line]
 
 
@@ -133,7 +135,9 @@ def test_kills_change_nothing_but_the_attempts(demos: list[Demo], tmp_path: Path
         ("worker", "review, attempt 1"),
     ]
     attempts = re.findall(r"worker +(\w+, attempt \d) of plan", output)
-    assert attempts == [f"{task}, attempt {n}" for task in ("research", "draft", "review") for n in (1, 2)]
+    assert attempts == [
+        f"{task}, attempt {n}" for task in ("research", "draft", "review") for n in (1, 2)
+    ]
     assert demo.left_behind() == []
 
 
@@ -177,7 +181,9 @@ def test_an_agent_that_ends_fails_it(demos: list[Demo], tmp_path: Path) -> None:
     demo = start(demos, tmp_path)
     demo.read_until("research, attempt 1")
     (coordinator,) = (
-        int(line.split()[0]) for line in _processes_naming(str(demo.temporary)) if "coordinator.py" in line
+        int(line.split()[0])
+        for line in _processes_naming(str(demo.temporary))
+        if "coordinator.py" in line
     )
     os.kill(coordinator, signal.SIGKILL)
     code, output = demo.finish()
@@ -231,9 +237,12 @@ def test_lost_ports_are_replaced(
 
 @pytest.mark.behaviour("examples.demo")
 @pytest.mark.parametrize(
-    "actions", [ACTIONS[:-1], [*ACTIONS, ACTIONS[-1]], [*ACTIONS[:2], ACTIONS[3], ACTIONS[2], *ACTIONS[4:]]]
+    "actions",
+    [ACTIONS[:-1], [*ACTIONS, ACTIONS[-1]], [*ACTIONS[:2], ACTIONS[3], ACTIONS[2], *ACTIONS[4:]]],
 )
-async def test_another_history_fails_it(demo_module: ModuleType, platform: PlatformProcess, actions: list[str]) -> None:
+async def test_another_history_fails_it(
+    demo_module: ModuleType, platform: PlatformProcess, actions: list[str]
+) -> None:
     """An action missing, doubled, or out of order."""
     stage = SimpleNamespace(config=ClientConfig(platform.memory_url, platform.events_url))
     async with MemoryClient(config=stage.config) as memory:

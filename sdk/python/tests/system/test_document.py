@@ -32,7 +32,11 @@ class Workflow:
     """The three agents, with the handlers of the document under event types of this test's own."""
 
     def __init__(self) -> None:
-        self.goal, self.assigned, self.completed = unique("goal.received"), unique("task.assigned"), unique("completed")
+        self.goal, self.assigned, self.completed = (
+            unique("goal.received"),
+            unique("task.assigned"),
+            unique("completed"),
+        )
         self.plans = Seen()
         self.planner = Worker(
             name=unique("planner"),
@@ -41,7 +45,9 @@ class Workflow:
             events_consumed=[self.goal],
             events_produced=[self.assigned],
         )
-        self.worker = Worker(unique("worker"), "Executes tasks", ["execution"], [self.assigned], [self.completed])
+        self.worker = Worker(
+            unique("worker"), "Executes tasks", ["execution"], [self.assigned], [self.completed]
+        )
         self.coordinator = Worker(name=unique("coordinator"), description="Advances the workflow")
         self._plan()
         self._work()
@@ -125,11 +131,17 @@ async def test_manual_state_management() -> None:
     written = await memory.set_plan_state(
         plan_id=plan_id, key="research_data", value=findings, tenant_id=tenant_id, user_id=user_id
     )
-    response = await memory.get_plan_state(plan_id, "research_data", tenant_id=tenant_id, user_id=user_id)
+    response = await memory.get_plan_state(
+        plan_id, "research_data", tenant_id=tenant_id, user_id=user_id
+    )
     data = response.value
     assert data == findings
     assert response == written
-    assert (response.tenant_id, response.plan_id, response.key) == (tenant_id, plan_id, "research_data")
+    assert (response.tenant_id, response.plan_id, response.key) == (
+        tenant_id,
+        plan_id,
+        "research_data",
+    )
     assert response.id
     assert response.updated_at.tzinfo is not None
     assert response.revision == 1
@@ -166,7 +178,12 @@ async def test_workflow_state_helper(running: PlatformProcess) -> None:
 @pytest.mark.behaviour("document.three-agents")
 async def test_the_three_agents_work_on_one_goal() -> None:
     flow = Workflow()
-    async with flow.planner, flow.worker, flow.coordinator, EventClient("client", source="client") as client:
+    async with (
+        flow.planner,
+        flow.worker,
+        flow.coordinator,
+        EventClient("client", source="client") as client,
+    ):
         tenant_id, user_id = unique("tenant"), unique("user")
         await client.publish(
             event_type=flow.goal,
@@ -179,8 +196,15 @@ async def test_the_three_agents_work_on_one_goal() -> None:
         async with MemoryClient() as memory:
             state = WorkflowState(memory, plan_id, tenant_id=tenant_id, user_id=user_id)
             assert await state.wait_for("status", "completed", timeout=15) == "completed"
-            assert await state.get_action_history() == ["research.completed", "draft.completed", "review.completed"]
-            assert await state.get("review_result") == "Completed review for: Write a blog post about Docker"
+            assert await state.get_action_history() == [
+                "research.completed",
+                "draft.completed",
+                "review.completed",
+            ]
+            assert (
+                await state.get("review_result")
+                == "Completed review for: Write a blog post about Docker"
+            )
             assert await state.get("current_task_index") == 2
     assert flow.plans == [plan_id]
 
@@ -276,7 +300,11 @@ async def check_pattern_3(state: WorkflowState) -> None:
 
 
 async def check_pattern_4(state: WorkflowState) -> None:
-    for given, stage in (("needs_revision", "draft"), ("approved", "publish"), ("other", "publish")):
+    for given, stage in (
+        ("needs_revision", "draft"),
+        ("approved", "publish"),
+        ("other", "publish"),
+    ):
         await state.set("status", given)
         status = await state.get("status")
         if status == "needs_revision":
@@ -331,14 +359,22 @@ async def test_a_missing_key_is_a_key_error_that_names_it() -> None:
 
 @pytest.mark.behaviour("http.health")
 def test_the_health_address(running: PlatformProcess) -> None:
-    with urllib.request.urlopen(f"http://localhost:{MEMORY_PORT + running.offset}/health", timeout=10) as answer:
+    with urllib.request.urlopen(
+        f"http://localhost:{MEMORY_PORT + running.offset}/health", timeout=10
+    ) as answer:
         assert answer.status == 200
         health = json.load(answer)
-    assert (health["service"], health["status"], health["store"]) == ("memory", "ok", {"status": "ok"})
+    assert (health["service"], health["status"], health["store"]) == (
+        "memory",
+        "ok",
+        {"status": "ok"},
+    )
 
 
 @pytest.mark.behaviour("document.not-responding")
-async def test_a_memory_service_that_does_not_respond_says_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_memory_service_that_does_not_respond_says_what_to_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SOORMA_MEMORY_URL", "http://localhost:9")
     monkeypatch.setenv("SOORMA_RETRY_SECONDS", "0")
     async with MemoryClient() as memory:

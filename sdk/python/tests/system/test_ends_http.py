@@ -31,7 +31,9 @@ def commit(memory: Raw, **parts: Any) -> Answer:
 
 @pytest.mark.behaviour("plans.if-active")
 def test_an_operation_says_whether_it_ended_the_plan(memory: Raw) -> None:
-    assert commit(memory, b={"operations": [{"op": "complete", "result": 1}]}).json["plans"][0]["results"] == [True]
+    assert commit(memory, b={"operations": [{"op": "complete", "result": 1}]}).json["plans"][0][
+        "results"
+    ] == [True]
     cancel = {"operations": [{"op": "cancel", "reason": "enough", "if_active": True}]}
     done = commit(memory, a=cancel, b=cancel, c=cancel)
     assert [plan["results"] for plan in done.json["plans"]] == [[True], [False], [True]]
@@ -45,14 +47,21 @@ def test_a_commit_names_the_status_that_it_relies_on(memory: Raw) -> None:
     put = {"op": "set", "key": "k", "value": 1}
     assert commit(memory, p={"operations": [put], "expected_status": "missing"}).status == 200
     refused = commit(memory, p={"operations": [put], "expected_status": "missing"})
-    assert (refused.status, refused.json["code"], refused.json["current_status"]) == (409, "conflict", "active")
+    assert (refused.status, refused.json["code"], refused.json["current_status"]) == (
+        409,
+        "conflict",
+        "active",
+    )
     assert commit(memory, p={"operations": [put], "expected_status": "odd"}).status == 422
 
 
 @pytest.mark.behaviour("plans.status-read", "expiry.plan")
 def test_a_plan_whose_time_is_over_is_not_there(memory: Raw, running: PlatformProcess) -> None:
     """To whoever asks for its status, as to whoever asks for a key, before it is swept."""
-    commit(memory, p={"operations": [{"op": "set", "key": "k", "value": 1}, {"op": "ttl", "ttl": 0.001}]})
+    commit(
+        memory,
+        p={"operations": [{"op": "set", "key": "k", "value": 1}, {"op": "ttl", "ttl": 0.001}]},
+    )
     while memory("GET", "/v1/memory/working/p/k").status != 404:
         pass
     assert memory("GET", "/v1/memory/plans/p").status == 404

@@ -44,7 +44,12 @@ async def test_it_listens_to_types_and_topics(client: EventClient) -> None:
         on_topic.append(event)
 
     await client.connect(["business-facts", Topic.PLAN_EVENTS])
-    for kind, topic in (("a", "business-facts"), ("b", "plan-events"), ("a", "plan-events"), ("a", "task-events")):
+    for kind, topic in (
+        ("a", "business-facts"),
+        ("b", "plan-events"),
+        ("a", "plan-events"),
+        ("a", "task-events"),
+    ):
         await client.publish(kind, topic, {"on": topic})
     event_id = await client.publish("last", "business-facts")
     await everything.until(4)
@@ -55,17 +60,32 @@ async def test_it_listens_to_types_and_topics(client: EventClient) -> None:
     assert [event["data"] for event in typed] == [{"on": "business-facts"}, {"on": "plan-events"}]
     assert [event.topic for event in on_topic] == ["plan-events"]
     last = everything[-1]
-    assert (last.id, last.source, last.tenant_id, last.correlation_id) == (event_id, "me", client.tenant_id, event_id)
+    assert (last.id, last.source, last.tenant_id, last.correlation_id) == (
+        event_id,
+        "me",
+        client.tenant_id,
+        event_id,
+    )
 
 
 @pytest.mark.behaviour("readers.publishes")
-async def test_it_publishes_without_a_connection(client: EventClient, running: PlatformProcess) -> None:
-    async with client, EventClient("other", tenant_id=client.tenant_id, config=config_of(running)) as other:
+async def test_it_publishes_without_a_connection(
+    client: EventClient, running: PlatformProcess
+) -> None:
+    async with (
+        client,
+        EventClient("other", tenant_id=client.tenant_id, config=config_of(running)) as other,
+    ):
         seen = listened(other)
         await other.connect(["business-facts"])
         identity = unique("id")
-        assert await client.publish("a", "business-facts", 1, event_id=identity, session_id="s") == identity
-        ids = await client.publish_many([{"event_type": "b", "topic": "business-facts", "data": n} for n in range(2)])
+        assert (
+            await client.publish("a", "business-facts", 1, event_id=identity, session_id="s")
+            == identity
+        )
+        ids = await client.publish_many(
+            [{"event_type": "b", "topic": "business-facts", "data": n} for n in range(2)]
+        )
         await seen.until(3)
         assert [event.id for event in seen] == [identity, *ids]
         assert seen[0].session_id == "s"
@@ -75,7 +95,10 @@ async def test_it_publishes_without_a_connection(client: EventClient, running: P
 async def test_the_same_id_with_other_content_is_a_conflict(client: EventClient) -> None:
     async with client:
         identity = await client.publish("a", "business-facts", 1, trace_id="t")
-        assert await client.publish("a", "business-facts", 1, trace_id="t", event_id=identity) == identity
+        assert (
+            await client.publish("a", "business-facts", 1, trace_id="t", event_id=identity)
+            == identity
+        )
         with pytest.raises(EventIdConflict):
             await client.publish("a", "business-facts", 2, trace_id="t", event_id=identity)
 
@@ -85,7 +108,9 @@ async def test_the_same_call_with_the_same_id_does_nothing(client: EventClient) 
     async with client:
         identity = unique("id")
         for _ in range(2):
-            assert await client.publish("a", "business-facts", {"n": 1}, event_id=identity) == identity
+            assert (
+                await client.publish("a", "business-facts", {"n": 1}, event_id=identity) == identity
+            )
 
 
 @pytest.mark.behaviour("events.refused", "topics.eight")
@@ -132,7 +157,9 @@ async def test_it_sees_nothing_of_the_time_before(client: EventClient) -> None:
 
 
 @pytest.mark.behaviour("readers.failing-listener")
-async def test_a_listener_that_fails_stops_nothing(client: EventClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_listener_that_fails_stops_nothing(
+    client: EventClient, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.ERROR, "soorma.client")
 
     @client.on_all_events
@@ -145,7 +172,9 @@ async def test_a_listener_that_fails_stops_nothing(client: EventClient, caplog: 
         for n in range(3):
             await client.publish("a", "business-facts", n)
         await seen.until(3)
-    assert len([record for record in caplog.records if "listener failed" in record.getMessage()]) == 3
+    assert (
+        len([record for record in caplog.records if "listener failed" in record.getMessage()]) == 3
+    )
 
 
 @pytest.mark.behaviour("readers.publishes")
@@ -164,7 +193,9 @@ async def test_it_requests(client: EventClient, running: PlatformProcess, tenant
 
 
 @pytest.mark.behaviour("tenants.confined")
-async def test_a_confined_client_hears_its_tenant_only(running: PlatformProcess, client: EventClient) -> None:
+async def test_a_confined_client_hears_its_tenant_only(
+    running: PlatformProcess, client: EventClient
+) -> None:
     kind = unique("kind")
     unconfined = EventClient("all", config=config_of(running))
     own, all_of_it = listened(client), Seen()
@@ -182,7 +213,9 @@ async def test_a_confined_client_hears_its_tenant_only(running: PlatformProcess,
 
 
 @pytest.mark.behaviour("ids.environment")
-async def test_the_environment_names_platform_and_tenant(running: PlatformProcess, monkeypatch: Any) -> None:
+async def test_the_environment_names_platform_and_tenant(
+    running: PlatformProcess, monkeypatch: Any
+) -> None:
     with environment_of(running):
         tenant_id = unique("tenant")
         monkeypatch.setenv("SOORMA_TENANT_ID", tenant_id)
@@ -196,7 +229,9 @@ async def test_the_environment_names_platform_and_tenant(running: PlatformProces
 
 @pytest.mark.behaviour("outage.every-call")
 async def test_connecting_to_nobody_says_so() -> None:
-    client = EventClient("c", config=ClientConfig("http://127.0.0.1:9", "http://127.0.0.1:9", retry_seconds=0.2))
+    client = EventClient(
+        "c", config=ClientConfig("http://127.0.0.1:9", "http://127.0.0.1:9", retry_seconds=0.2)
+    )
     with pytest.raises(Unavailable, match="soorma dev"):
         await client.connect(["business-facts"])
     with pytest.raises(Unavailable):
@@ -210,7 +245,10 @@ async def test_it_comes_back_without_gap_or_duplicate(
     running: PlatformProcess, client: EventClient, tenant_id: str, graceful: bool
 ) -> None:
     seen = listened(client)
-    async with client, EventClient("publisher", tenant_id=tenant_id, config=config_of(running)) as publisher:
+    async with (
+        client,
+        EventClient("publisher", tenant_id=tenant_id, config=config_of(running)) as publisher,
+    ):
         await client.connect(["business-facts"])
         sent = 0
         for _ in range(3):
@@ -242,7 +280,8 @@ async def test_a_slow_listener_gets_everything(client: EventClient) -> None:
         await client.connect(["business-facts"])
         for start in range(0, 5000, 500):
             await client.publish_many(
-                {"event_type": "a", "topic": "business-facts", "data": n} for n in range(start, start + 500)
+                {"event_type": "a", "topic": "business-facts", "data": n}
+                for n in range(start, start + 500)
             )
         go_on.set()
         await seen.until(5000)

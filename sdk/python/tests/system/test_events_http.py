@@ -77,7 +77,16 @@ def test_an_event_is_completed_and_comes_back(events: Raw) -> None:
 @pytest.mark.behaviour("events.round-trip")
 def test_what_is_unset_is_absent(events: Raw) -> None:
     events("POST", PUBLISH, event())
-    assert first(events).keys() == {"id", "type", "topic", "source", "time", "correlation_id", "tenant_id", "user_id"}
+    assert first(events).keys() == {
+        "id",
+        "type",
+        "topic",
+        "source",
+        "time",
+        "correlation_id",
+        "tenant_id",
+        "user_id",
+    }
 
 
 @pytest.mark.behaviour("ids.defaults")
@@ -97,7 +106,9 @@ def test_a_header_and_the_body_name_the_same_tenant(events: Raw) -> None:
     coded("POST", PUBLISH, event(plan_id="p"))
     with coded.stream(f"/v1/events/stream?after=0&tenant_id=caf%C3%A9%20{ours}") as stream:
         told = stream.next()[2]
-    assert (told["tenant_id"], told["user_id"]) == (f"café {ours}", "%"), "as the memory service reads these headers"
+    assert (told["tenant_id"], told["user_id"]) == (f"café {ours}", "%"), (
+        "as the memory service reads these headers"
+    )
 
 
 @pytest.mark.behaviour("security.one-tenant")
@@ -133,9 +144,17 @@ def test_the_same_id_again_does_nothing(events: Raw) -> None:
     for _ in range(3):
         assert events("POST", PUBLISH, given).json == {"id": identity}
     for other in ({**given, "data": 2}, {**given, "type": "b"}, {**given, "user_id": "other"}):
-        refused = events("POST", PUBLISH, other, X_User_ID=other.get("user_id", events.headers["X-User-ID"]))
-        assert (refused.status, refused.code, refused.json["event_id"]) == (409, "event_id_conflict", identity)
-    assert events("POST", PUBLISH, given, X_Tenant_ID=unique("tenant")).status == 200, "an id is of its tenant"
+        refused = events(
+            "POST", PUBLISH, other, X_User_ID=other.get("user_id", events.headers["X-User-ID"])
+        )
+        assert (refused.status, refused.code, refused.json["event_id"]) == (
+            409,
+            "event_id_conflict",
+            identity,
+        )
+    assert events("POST", PUBLISH, given, X_Tenant_ID=unique("tenant")).status == 200, (
+        "an id is of its tenant"
+    )
     assert events("POST", PUBLISH, [given, event(data="last")]).status == 200
     told = published(events)
     assert [next(told)[1]["data"] for _ in range(2)] == [[1, {"a": 2}], "last"]
@@ -168,7 +187,11 @@ def test_cloudevents_both_ways(events: Raw) -> None:
     back = first(events, format="cloudevents")
     span = back.pop("traceparent")
     assert span.startswith("00-" + "ab" * 16)
-    expected = {**cloud, "tenantid": events.headers["X-Tenant-ID"], "userid": events.headers["X-User-ID"]}
+    expected = {
+        **cloud,
+        "tenantid": events.headers["X-Tenant-ID"],
+        "userid": events.headers["X-User-ID"],
+    }
     del expected["traceparent"]
     assert back == expected
     assert all(name.isalnum() and name.islower() for name in back)
@@ -180,7 +203,13 @@ def test_cloudevents_both_ways(events: Raw) -> None:
 @pytest.mark.behaviour("events.cloudevents-strict")
 @pytest.mark.parametrize("missing", ["specversion", "id", "source", "type", "topic"])
 def test_a_cloudevent_needs_its_attributes(events: Raw, missing: str) -> None:
-    cloud = {"specversion": "1.0", "id": unique("id"), "source": "/me", "type": "a", "topic": "business-facts"}
+    cloud = {
+        "specversion": "1.0",
+        "id": unique("id"),
+        "source": "/me",
+        "type": "a",
+        "topic": "business-facts",
+    }
     del cloud[missing]
     answer = events("POST", PUBLISH, cloud, Content_Type="application/cloudevents+json")
     assert (answer.status, answer.code) == (422, "invalid_request")
@@ -233,12 +262,19 @@ FAR_TIMES = [
 
 
 @pytest.mark.behaviour("timers.far-times")
-@pytest.mark.parametrize("when", [*FAR_TIMES, {"delay": 315_360_000}, {"at": "9999-12-30T23:59:59Z"}], ids=str)
+@pytest.mark.parametrize(
+    "when", [*FAR_TIMES, {"delay": 315_360_000}, {"at": "9999-12-30T23:59:59Z"}], ids=str
+)
 def test_a_far_time_is_refused(running: PlatformProcess, events: Raw, when: dict[str, Any]) -> None:
     timer = {**when, "event": event()}
     memory = Raw(running.memory_url, events.headers["X-Tenant-ID"], events.headers["X-User-ID"])
-    deadline = {"plans": [{"plan_id": unique("plan"), "operations": [{"op": "deadline", "timer": timer}]}]}
-    for answer in (events("POST", "/v1/events/timers", timer), memory("POST", "/v1/memory/commit", deadline)):
+    deadline = {
+        "plans": [{"plan_id": unique("plan"), "operations": [{"op": "deadline", "timer": timer}]}]
+    }
+    for answer in (
+        events("POST", "/v1/events/timers", timer),
+        memory("POST", "/v1/memory/commit", deadline),
+    ):
         if when in FAR_TIMES:
             assert (answer.status, answer.code) == (422, "invalid_request"), answer.body
         else:
@@ -247,7 +283,10 @@ def test_a_far_time_is_refused(running: PlatformProcess, events: Raw, when: dict
 
 @pytest.mark.behaviour("limits.named")
 def test_the_limits_name_themselves(events: Raw) -> None:
-    for body, limit in ((event(data="x" * 512 * 1024), "event_bytes"), ([event()] * 1001, "commit_events")):
+    for body, limit in (
+        (event(data="x" * 512 * 1024), "event_bytes"),
+        ([event()] * 1001, "commit_events"),
+    ):
         answer = events("POST", PUBLISH, body)
         assert (answer.status, answer.code, answer.json["limit"]) == (413, "limit_exceeded", limit)
 
@@ -256,7 +295,9 @@ def test_the_limits_name_themselves(events: Raw) -> None:
 def test_guards(events: Raw) -> None:
     assert events("POST", PUBLISH, event(), Origin="http://example.com").code == "forbidden"
     assert events("POST", PUBLISH, event(), Host="example.com").code == "forbidden"
-    assert events("POST", PUBLISH, event(), Content_Type="text/plain").code == "unsupported_media_type"
+    assert (
+        events("POST", PUBLISH, event(), Content_Type="text/plain").code == "unsupported_media_type"
+    )
     assert events("GET", PUBLISH).code == "method_not_allowed"
     assert events("GET", "/v1/events/nothing").code == "not_found"
     for method in ("GET", "POST"):
@@ -296,16 +337,26 @@ def test_the_stream_is_filtered(events: Raw) -> None:
         ("a", "plan-events", "y", "two"),
         ("c", "system-events", "y", "two"),
     ):
-        events("POST", PUBLISH, event(type=kind, topic=topic, correlation_id=correlation), X_User_ID=user)
+        events(
+            "POST",
+            PUBLISH,
+            event(type=kind, topic=topic, correlation_id=correlation),
+            X_User_ID=user,
+        )
     for query, expected in (
         ({"types": "a,c"}, ["a task-events", "a plan-events", "c system-events"]),
-        ({"topics": "plan-events,system-events"}, ["b plan-events", "a plan-events", "c system-events"]),
+        (
+            {"topics": "plan-events,system-events"},
+            ["b plan-events", "a plan-events", "c system-events"],
+        ),
         ({"types": "a", "topics": "plan-events"}, ["a plan-events"]),
         ({"correlation_id": "y"}, ["a plan-events", "c system-events"]),
         ({"user_id": "one"}, ["a task-events", "b plan-events"]),
     ):
         told = published(events, **query)
-        assert [f"{one['type']} {one['topic']}" for _, one in (next(told) for _ in expected)] == expected
+        assert [
+            f"{one['type']} {one['topic']}" for _, one in (next(told) for _ in expected)
+        ] == expected
 
 
 @pytest.mark.behaviour("http.whose-log")
@@ -323,12 +374,19 @@ def test_the_headers_say_whose_log_is_read(events: Raw) -> None:
     for name, said in (("tenant_id", "X-Tenant-ID"), ("user_id", "X-User-ID")):
         refused = events("GET", f"/v1/events/stream?{name}=other")
         assert refused.code == "invalid_request"
-        assert all(word in refused.json["detail"] for word in (name, "'other'", said, repr(events.headers[said])))
+        assert all(
+            word in refused.json["detail"]
+            for word in (name, "'other'", said, repr(events.headers[said]))
+        )
 
 
 @pytest.mark.behaviour("http.whose-log")
-async def test_the_header_says_whose_groups_and_dead_letters_are_meant(running: PlatformProcess, events: Raw) -> None:
-    agent = Agent(unique("agent"), config=config_of(running, tenant_id=events.headers["X-Tenant-ID"]))
+async def test_the_header_says_whose_groups_and_dead_letters_are_meant(
+    running: PlatformProcess, events: Raw
+) -> None:
+    agent = Agent(
+        unique("agent"), config=config_of(running, tenant_id=events.headers["X-Tenant-ID"])
+    )
 
     @agent.on_event("refused")
     async def refuse(event: Any, context: Any) -> None:
@@ -344,7 +402,11 @@ async def test_the_header_says_whose_groups_and_dead_letters_are_meant(running: 
             groups = raw("GET", "/v1/events/groups").json["groups"]
             assert (agent.name in [group["name"] for group in groups]) is sees
         assert other("POST", f"{letters}/{letter['id']}/replay").code == "not_found"
-        for method, path in (("GET", letters), ("GET", "/v1/events/groups"), ("POST", f"{letters}/1/replay")):
+        for method, path in (
+            ("GET", letters),
+            ("GET", "/v1/events/groups"),
+            ("POST", f"{letters}/1/replay"),
+        ):
             assert events(method, f"{path}?tenant_id=other").code == "invalid_request"
         assert events("POST", f"{letters}/{letter['id']}/replay").status == 200
 
@@ -356,7 +418,9 @@ def test_positions_that_are_none_are_refused(events: Raw) -> None:
         assert (answer.status, answer.code) == (422, "invalid_request"), value
     for query in ("after=x", "after=%C2%B2", "topics=nothing", "types=" + "x" * 256):
         assert events("GET", f"/v1/events/stream?{query}").status == 422, query
-    assert events("GET", "/v1/events/stream", Last_Event_ID="9" * 15).code == "not_found", "the log is not there yet"
+    assert events("GET", "/v1/events/stream", Last_Event_ID="9" * 15).code == "not_found", (
+        "the log is not there yet"
+    )
     assert events("GET", "/v1/events/stream?after=" + "9" * 15).code == "not_found"
 
 
@@ -384,9 +448,13 @@ def test_below_the_horizon_the_log_is_gone(tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.behaviour("groups.looked-at")
-async def test_groups_tell_who_is_there_and_what_waits(running: PlatformProcess, events: Raw) -> None:
+async def test_groups_tell_who_is_there_and_what_waits(
+    running: PlatformProcess, events: Raw
+) -> None:
     tenant_id = events.headers["X-Tenant-ID"]
-    agent = Agent(unique("agent"), config=config_of(running, tenant_id=tenant_id), max_concurrency=3)
+    agent = Agent(
+        unique("agent"), config=config_of(running, tenant_id=tenant_id), max_concurrency=3
+    )
 
     @agent.on_event("a", topic="business-facts")
     async def handle(event: Any, context: Any) -> None: ...
@@ -398,11 +466,18 @@ async def test_groups_tell_who_is_there_and_what_waits(running: PlatformProcess,
     async with agent:
         group = ours()
         assert group["tenant_id"] == tenant_id
-        assert (group["waiting"], group["ready"], group["in_hand"], group["oldest_at"]) == (0, 0, 0, None)
+        assert (group["waiting"], group["ready"], group["in_hand"], group["oldest_at"]) == (
+            0,
+            0,
+            0,
+            None,
+        )
         assert [(one["type"], one["topic"], one["ordered"]) for one in group["subscriptions"]] == [
             ("a", "business-facts", True)
         ]
-        assert [(one["instance"], one["max_concurrency"]) for one in group["replicas"]] == [(agent.instance, 3)]
+        assert [(one["instance"], one["max_concurrency"]) for one in group["replicas"]] == [
+            (agent.instance, 3)
+        ]
     for plan in ("p", "p", "q"):
         events("POST", PUBLISH, event(plan_id=plan))
     group = await eventually(lambda: None if ours()["replicas"] else ours())
@@ -429,25 +504,41 @@ async def test_dead_letters_have_pages(running: PlatformProcess, events: Raw) ->
     rest = events("GET", f"{path}&limit=3&after={page['next']}").json
     letters = page["dead_letters"] + rest["dead_letters"]
     assert sorted(letter["reason"] for letter in letters) == [f"because {n}" for n in range(5)]
-    assert rest["next"] is None or events("GET", f"{path}&after={rest['next']}").json["dead_letters"] == []
+    assert (
+        rest["next"] is None
+        or events("GET", f"{path}&after={rest['next']}").json["dead_letters"] == []
+    )
     letter = letters[0]
-    assert (letter["group"], letter["type"], letter["plan_id"], letter["attempts"]) == (agent.name, "refused", "p", 1)
+    assert (letter["group"], letter["type"], letter["plan_id"], letter["attempts"]) == (
+        agent.name,
+        "refused",
+        "p",
+        1,
+    )
     assert events("GET", path + "&group=other").json["dead_letters"] == []
     for number in (letter["id"], "x", "%C2%B2", "9" * 30, "-1"):
-        refused = Raw(events.url)("POST", f"/v1/events/dead-letters/{number}/replay?tenant_id={unique('tenant')}")
+        refused = Raw(events.url)(
+            "POST", f"/v1/events/dead-letters/{number}/replay?tenant_id={unique('tenant')}"
+        )
         assert (refused.status, refused.code) == (404, "not_found"), number
 
 
 @pytest.mark.behaviour("requests.over-http")
 def test_an_answer_is_asked_for_over_http(events: Raw) -> None:
-    asked = events("POST", PUBLISH, event(type="ask", response_event="answered", correlation_id="c")).json["id"]
+    asked = events(
+        "POST", PUBLISH, event(type="ask", response_event="answered", correlation_id="c")
+    ).json["id"]
     path = f"/v1/events/answer/{asked}?timeout="
     assert events("GET", path + "0").json == {"event": None}
     events("POST", PUBLISH, event(type="answered", correlation_id="c", data="elsewhere"))
     events("POST", PUBLISH, event(type="answered", topic="action-results", correlation_id="other"))
     assert events("GET", path + "0").json == {"event": None}
     for n in range(2):
-        events("POST", PUBLISH, event(type="answered", topic="action-results", correlation_id="c", data=n))
+        events(
+            "POST",
+            PUBLISH,
+            event(type="answered", topic="action-results", correlation_id="c", data=n),
+        )
     assert events("GET", path + "10").json["event"]["data"] == 0
     plain = events("POST", PUBLISH, event()).json["id"]
     assert events("GET", f"/v1/events/answer/{plain}").code == "not_found"
@@ -473,11 +564,22 @@ def test_an_answer_is_asked_for_over_http(events: Raw) -> None:
     ],
     ids=lambda frames: f"{frames[0][:70]!a} {len(frames[0])}",
 )  # fmt: skip
-async def test_a_socket_that_speaks_nonsense_is_closed_with_the_reason(events: Raw, frames: list[Any]) -> None:
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"{events.url}/v1/events/connect") as socket:
+async def test_a_socket_that_speaks_nonsense_is_closed_with_the_reason(
+    events: Raw, frames: list[Any]
+) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{events.url}/v1/events/connect") as socket,
+    ):
         for frame in frames:
-            spoken = frame if isinstance(frame, str) else frame.replace(b'"hello",', b'"hello","protocol":1,')
-            await (socket.send_str(spoken) if isinstance(spoken, str) else socket.send_bytes(spoken))
+            spoken = (
+                frame
+                if isinstance(frame, str)
+                else frame.replace(b'"hello",', b'"hello","protocol":1,')
+            )
+            await (
+                socket.send_str(spoken) if isinstance(spoken, str) else socket.send_bytes(spoken)
+            )
         message = await socket.receive(timeout=10)
         assert message.type is aiohttp.WSMsgType.BINARY, message
         goodbye = json.loads(message.data)
@@ -487,11 +589,21 @@ async def test_a_socket_that_speaks_nonsense_is_closed_with_the_reason(events: R
 
 
 @pytest.mark.behaviour("http.agents-socket")
-@pytest.mark.parametrize("frame", [b"\xff", b"[]", "text", b'{"frame":"commit"}', b'{"frame":"nothing"}'])
+@pytest.mark.parametrize(
+    "frame", [b"\xff", b"[]", "text", b'{"frame":"commit"}', b'{"frame":"nothing"}']
+)
 async def test_nonsense_after_the_hello_closes_the_socket_too(events: Raw, frame: Any) -> None:
-    hello = {"frame": "hello", "agent": unique("agent"), "instance": "i", "subscriptions": [{"type": unique("a")}]}
+    hello = {
+        "frame": "hello",
+        "agent": unique("agent"),
+        "instance": "i",
+        "subscriptions": [{"type": unique("a")}],
+    }
     hello["protocol"] = 1
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"{events.url}/v1/events/connect") as socket:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{events.url}/v1/events/connect") as socket,
+    ):
         await socket.send_bytes(json.dumps(hello).encode())
         assert json.loads((await socket.receive(timeout=10)).data)["frame"] == "welcome"
         await (socket.send_str(frame) if isinstance(frame, str) else socket.send_bytes(frame))

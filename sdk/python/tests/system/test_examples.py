@@ -59,7 +59,12 @@ class Terminal:
         log = self._logs / f"agents-{time.monotonic_ns()}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                ["./start.sh"], cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                ["./start.sh"],
+                cwd=self._folder,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
             )
         agents = Agents(log)
         try:
@@ -87,7 +92,9 @@ class Agents:
 
     def said(self, beginning: str) -> list[str]:
         """The lines so far that begin so, in alphabetical order: agents do not wait for each other."""
-        return sorted(line for line in self._log.read_text("utf-8").splitlines() if line.startswith(beginning))
+        return sorted(
+            line for line in self._log.read_text("utf-8").splitlines() if line.startswith(beginning)
+        )
 
 
 def wait_until(check: Callable[[], object]) -> None:
@@ -127,14 +134,23 @@ def test_a_question_waits_for_the_worker(hello: Terminal, platform: PlatformProc
         pass
     with ThreadPoolExecutor() as pool:
         client = pool.submit(hello.run, "python client.py 'Ada Lovelace'")
-        wait_until(lambda: Raw(platform.events_url)("GET", "/v1/events/groups").json["groups"][0]["waiting"] == 1)
+        wait_until(
+            lambda: (
+                Raw(platform.events_url)("GET", "/v1/events/groups").json["groups"][0]["waiting"]
+                == 1
+            )
+        )
         with hello.agents():
             assert client.result() == "Hello, Ada Lovelace!\n"
 
 
 @pytest.mark.behaviour("examples.mistakes")
-def test_a_client_without_a_name_or_a_platform_says_so(hello: Terminal, platform: PlatformProcess) -> None:
-    assert hello.run("python client.py", code=1) == "Say who is to be greeted: python client.py Ada\n"
+def test_a_client_without_a_name_or_a_platform_says_so(
+    hello: Terminal, platform: PlatformProcess
+) -> None:
+    assert (
+        hello.run("python client.py", code=1) == "Say who is to be greeted: python client.py Ada\n"
+    )
     platform.kill()
     assert platform.events_url in hello.run("python client.py Ada", code=1)
 
@@ -164,12 +180,16 @@ def test_replicas_share(events: Terminal) -> None:
     """An order goes to whichever replica takes it, so orders are placed until each has had some."""
     rounds = 0
     with events.agents() as first, events.agents() as second:
-        shares = [(script, name) for script in (first, second) for name in ("[warehouse]", "[accounts]")]
+        shares = [
+            (script, name) for script in (first, second) for name in ("[warehouse]", "[accounts]")
+        ]
 
         def all_noted() -> bool:
             return sum(len(script.said(name)) for script, name in shares) >= rounds * 8
 
-        while rounds == 0 or (rounds < 10 and not all(script.said(name) for script, name in shares)):
+        while rounds == 0 or (
+            rounds < 10 and not all(script.said(name) for script, name in shares)
+        ):
             assert events.run("python publisher.py salt pepper sugar flour").count("Announced") == 4
             rounds += 1
             wait_until(all_noted)
@@ -192,8 +212,13 @@ def test_what_is_announced_while_they_are_away_waits(events: Terminal) -> None:
 
 
 @pytest.mark.behaviour("examples.mistakes")
-def test_programs_without_arguments_or_a_platform_say_so(events: Terminal, platform: PlatformProcess) -> None:
-    assert events.run("python publisher.py", code=1) == "Say what is ordered: python publisher.py tea coffee\n"
+def test_programs_without_arguments_or_a_platform_say_so(
+    events: Terminal, platform: PlatformProcess
+) -> None:
+    assert (
+        events.run("python publisher.py", code=1)
+        == "Say what is ordered: python publisher.py tea coffee\n"
+    )
     for command in ("python subscriber.py", "python subscriber.py ''", "python subscriber.py ' '"):
         said = events.run(command, code=1)
         assert said == "Give the subscriber a name: python subscriber.py warehouse\n"
@@ -206,6 +231,8 @@ def test_programs_without_arguments_or_a_platform_say_so(events: Terminal, platf
 
 @pytest.mark.behaviour("examples.mistakes")
 @pytest.mark.parametrize("example", ["01-hello-world", "02-events-simple"])
-def test_without_a_platform_start_sh_says_what_to_do(example: str, platform: PlatformProcess, tmp_path: Path) -> None:
+def test_without_a_platform_start_sh_says_what_to_do(
+    example: str, platform: PlatformProcess, tmp_path: Path
+) -> None:
     platform.kill()
     assert "soorma dev --build" in Terminal(example, platform, tmp_path).run("./start.sh", code=1)

@@ -106,7 +106,9 @@ async def leave_events_waiting(platform: PlatformProcess, count: int) -> None:
     await sleeper.stop()
     async with PlatformContext.on(config, "test") as context:
         for _ in range(count // 1000):
-            await context.bus.publish_many([{"event_type": "ping", "topic": "task-events", "data": {}}] * 1000)
+            await context.bus.publish_many(
+                [{"event_type": "ping", "topic": "task-events", "data": {}}] * 1000
+            )
 
 
 @pytest.fixture
@@ -121,7 +123,9 @@ def two_platforms(tmp_path: Path) -> Iterator[tuple[PlatformProcess, PlatformPro
 
 @pytest.mark.behaviour("costs.waiting")
 @pytest.mark.proof
-async def test_waiting_events_slow_nobody(two_platforms: tuple[PlatformProcess, PlatformProcess]) -> None:
+async def test_waiting_events_slow_nobody(
+    two_platforms: tuple[PlatformProcess, PlatformProcess],
+) -> None:
     full, empty = two_platforms
     await leave_events_waiting(full, MANY)
     await leave_events_waiting(empty, 0)

@@ -53,4 +53,6 @@ def test_a_framework_is_not_held_back(record: dict[str, Any], framework: str, py
 def test_a_range_that_is_too_narrow_is_found(
     record: dict[str, Any], framework: str, narrow: str, name: str, python: str
 ) -> None:
-    assert any(f"wants {name}" in misfit for misfit in misfits([narrow], record[framework][python], python))
+    assert any(
+        f"wants {name}" in misfit for misfit in misfits([narrow], record[framework][python], python)
+    )

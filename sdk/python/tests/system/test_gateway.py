@@ -47,7 +47,9 @@ async def context(through: ClientConfig) -> AsyncIterator[PlatformContext]:
 
 
 @pytest.mark.behaviour("gateway.one-entrance")
-def test_what_is_written_through_the_gateway_is_read_at_the_service(running: PlatformProcess, gateway: Raw) -> None:
+def test_what_is_written_through_the_gateway_is_read_at_the_service(
+    running: PlatformProcess, gateway: Raw
+) -> None:
     written = gateway("PUT", path_of("plan", "a/ä"), {"value": [1]})
     read = Raw(running.memory_url, **scope_of(gateway))("GET", path_of("plan", "a/ä"))
     assert (written.status, written.json) == (200, read.json)
@@ -55,7 +57,9 @@ def test_what_is_written_through_the_gateway_is_read_at_the_service(running: Pla
 
 
 @pytest.mark.behaviour("gateway.one-entrance")
-def test_each_service_answers_and_refuses_as_on_its_own_port(running: PlatformProcess, gateway: Raw) -> None:
+def test_each_service_answers_and_refuses_as_on_its_own_port(
+    running: PlatformProcess, gateway: Raw
+) -> None:
     asked = {
         "memory": [
             "/v1/memory/working",
@@ -74,14 +78,24 @@ def test_each_service_answers_and_refuses_as_on_its_own_port(running: PlatformPr
 
 
 @pytest.mark.behaviour("http.parameters")
-def test_no_endpoint_takes_a_parameter_that_it_does_not_have(running: PlatformProcess, gateway: Raw) -> None:
+def test_no_endpoint_takes_a_parameter_that_it_does_not_have(
+    running: PlatformProcess, gateway: Raw
+) -> None:
     for service in ("gateway", "memory", "events", "registry"):
         raw = Raw(getattr(running, f"{service}_url"), **scope_of(gateway))
         for path, methods in raw("GET", "/openapi.json").json["paths"].items():
             for method, operation in methods.items():
                 answer = raw(method.upper(), f"{re.sub('{.+?}', '1', path)}?limt=3")
-                assert (answer.status, answer.code, answer.json["unknown"]) == (422, "invalid_request", ["limt"]), path
-                known = [one["name"] for one in operation.get("parameters", []) if one.get("in") == "query"]
+                assert (answer.status, answer.code, answer.json["unknown"]) == (
+                    422,
+                    "invalid_request",
+                    ["limt"],
+                ), path
+                known = [
+                    one["name"]
+                    for one in operation.get("parameters", [])
+                    if one.get("in") == "query"
+                ]
                 assert all(name in answer.json["detail"] for name in ["'limt'", *known]), path
     twice = gateway("GET", "/v1/memory/working?limit=3&limit=4")
     assert (twice.status, twice.code) == (422, "invalid_request")
@@ -94,7 +108,9 @@ def test_streams_run_through_it(gateway: Raw) -> None:
     with gateway.stream(f"/v1/memory/watch/plan?after={revision - 1}") as changes:
         assert changes.next()[2]["changes"][0]["key"] == "key"
     sent = gateway("POST", "/v1/events/publish", EVENT).json["id"]
-    with gateway.stream(f"/v1/events/stream?after=0&tenant_id={gateway.headers['X-Tenant-ID']}") as events:
+    with gateway.stream(
+        f"/v1/events/stream?after=0&tenant_id={gateway.headers['X-Tenant-ID']}"
+    ) as events:
         assert events.next()[2]["id"] == sent
 
 
@@ -111,7 +127,9 @@ async def test_an_agent_works_through_it(through: ClientConfig, context: Platfor
         told = Seen()
         client.on_event("added")(told.append)
         await client.connect(["action-results"])
-        answers = [await context.bus.request("add", {"by": by}, response_event="added") for by in (2, 3)]
+        answers = [
+            await context.bus.request("add", {"by": by}, response_event="added") for by in (2, 3)
+        ]
         assert [answer.data for answer in answers] == [{"total": 2}, {"total": 5}]
         assert [event.data["total"] for event in await told.until(2)] == [2, 5]
         (found,) = await eventually(lambda: context.registry.find(capability="adding"))
@@ -125,15 +143,22 @@ async def test_an_agent_works_through_it(through: ClientConfig, context: Platfor
 def test_its_health_is_that_of_all(running: PlatformProcess, gateway: Raw) -> None:
     health = gateway("GET", "/health").json
     assert "services" in document_health(gateway)["required"]
-    assert (health["service"], health["status"], health["store"]) == ("gateway", "ok", {"status": "ok"})
+    assert (health["service"], health["status"], health["store"]) == (
+        "gateway",
+        "ok",
+        {"status": "ok"},
+    )
     assert health["services"] == {
-        service: {"address": getattr(running, f"{service}_url"), "status": "ok"} for service in SERVICES
+        service: {"address": getattr(running, f"{service}_url"), "status": "ok"}
+        for service in SERVICES
     }
 
 
 def document_health(gateway: Raw) -> Any:
     document = gateway("GET", "/openapi.json").json
-    told = document["paths"]["/health"]["get"]["responses"]["503"]["content"]["application/json"]["schema"]["$ref"]
+    told = document["paths"]["/health"]["get"]["responses"]["503"]["content"]["application/json"][
+        "schema"
+    ]["$ref"]
     return document["components"]["schemas"][told.rpartition("/")[2]]
 
 
@@ -162,7 +187,13 @@ async def called(application: Any, path: str) -> tuple[int, dict[bytes, bytes], 
     async def receive() -> Any:
         return {"type": "http.request", "body": b""}
 
-    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+    }
     await application({**scope, "headers": [(b"host", b"localhost")]}, receive, send)
     return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
 
@@ -187,7 +218,9 @@ class Page(HTMLParser):
         elif tag in {"td", "th"}:
             self._row.append("")
         elif tag in {"link", "script", "img", "iframe"}:
-            self.loaded += [value for name, value in given.items() if name in {"href", "src"} and value]
+            self.loaded += [
+                value for name, value in given.items() if name in {"href", "src"} and value
+            ]
 
     def handle_endtag(self, tag: str) -> None:
         if tag == "tr":
@@ -203,7 +236,9 @@ class Page(HTMLParser):
 
 
 @pytest.mark.behaviour("gateway.page")
-def test_the_page_says_what_runs_where_and_how_it_is(running: PlatformProcess, gateway: Raw) -> None:
+def test_the_page_says_what_runs_where_and_how_it_is(
+    running: PlatformProcess, gateway: Raw
+) -> None:
     answer = gateway("GET", "/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     page = Page(answer.body.decode())
@@ -244,7 +279,11 @@ def test_an_unknown_path_is_told_where_things_are(gateway: Raw, path: str) -> No
 @pytest.mark.behaviour("http.no-such-method")
 def test_an_unknown_method_is_told_which_there_are(gateway: Raw) -> None:
     answer = gateway("POST", "/")
-    assert (answer.status, answer.code, answer.headers["allow"]) == (405, "method_not_allowed", "GET, HEAD")
+    assert (answer.status, answer.code, answer.headers["allow"]) == (
+        405,
+        "method_not_allowed",
+        "GET, HEAD",
+    )
 
 
 @pytest.mark.behaviour("security.host", "security.origin")

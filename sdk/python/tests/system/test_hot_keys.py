@@ -72,7 +72,9 @@ def processes() -> Iterator[ExitStack]:
         yield stack
 
 
-async def agent_in(processes: ExitStack, platform: PlatformProcess, name: str, **env: str) -> PythonProcess:
+async def agent_in(
+    processes: ExitStack, platform: PlatformProcess, name: str, **env: str
+) -> PythonProcess:
     """A replica of the group `name`, which handles `name.add` and so on, once it is subscribed."""
     process = processes.enter_context(PythonProcess(platform, HANDLERS, NAME=name, **env))
     return await process.subscribed()
@@ -81,11 +83,14 @@ async def agent_in(processes: ExitStack, platform: PlatformProcess, name: str, *
 async def ask(context: PlatformContext, kind: str, *data: Any) -> None:
     """Publishes events, each of a plan of its own."""
     await context.bus.publish_many(
-        {"event_type": kind, "topic": "action-requests", "plan_id": unique("plan"), "data": one} for one in data
+        {"event_type": kind, "topic": "action-requests", "plan_id": unique("plan"), "data": one}
+        for one in data
     )
 
 
-async def reserve(context: PlatformContext, hot: WorkflowState, holder: PythonProcess, kind: str) -> None:
+async def reserve(
+    context: PlatformContext, hot: WorkflowState, holder: PythonProcess, kind: str
+) -> None:
     """Has the holder run again with the key reserved: while it ran first, the key was changed."""
     await ask(context, kind, "holder")
     await holder.until("begins holder")
@@ -108,23 +113,36 @@ def expired(platform: PlatformProcess) -> int:
 
 def waiting(platform: PlatformProcess) -> int:
     found = re.search(
-        r"^soorma_commits_waiting (\d+)", Raw(platform.events_url)("GET", "/metrics").body.decode(), re.MULTILINE
+        r"^soorma_commits_waiting (\d+)",
+        Raw(platform.events_url)("GET", "/metrics").body.decode(),
+        re.MULTILINE,
     )
     assert found is not None
     return int(float(found[1]))
 
 
 def letters(platform: PlatformProcess, group: str) -> list[Any]:
-    return list(Raw(platform.events_url)("GET", f"/v1/events/dead-letters?group={group}").json["dead_letters"])
+    return list(
+        Raw(platform.events_url)("GET", f"/v1/events/dead-letters?group={group}").json[
+            "dead_letters"
+        ]
+    )
 
 
 @pytest.mark.behaviour("handlers.turns")
 @pytest.mark.parametrize("replicas", [1, 4])
 async def test_many_who_change_one_key_run_about_twice_each(
-    running: PlatformProcess, context: PlatformContext, hot: WorkflowState, processes: ExitStack, replicas: int
+    running: PlatformProcess,
+    context: PlatformContext,
+    hot: WorkflowState,
+    processes: ExitStack,
+    replicas: int,
 ) -> None:
     name = unique("agent")
-    agents = [await agent_in(processes, running, name, AT_ONCE=str(32 // replicas)) for _ in range(replicas)]
+    agents = [
+        await agent_in(processes, running, name, AT_ONCE=str(32 // replicas))
+        for _ in range(replicas)
+    ]
     await ask(context, f"{name}.add", *range(EVENTS))
     await hot.wait_for("n", EVENTS, timeout=60)
     runs = sum(line.startswith("begins") for agent in agents for line in agent.lines)
@@ -173,7 +191,11 @@ async def test_a_slow_handler_beside_a_quick_writer_commits(
 
 @pytest.mark.behaviour("handlers.turns-delay", "metrics.counted")
 async def test_a_reservation_delays_handlers_that_write_and_nobody_else(
-    running: PlatformProcess, context: PlatformContext, agent: Agent, hot: WorkflowState, processes: ExitStack
+    running: PlatformProcess,
+    context: PlatformContext,
+    agent: Agent,
+    hot: WorkflowState,
+    processes: ExitStack,
 ) -> None:
     holder = await agent_in(processes, running, agent.name + "-holder")
     await reserve(context, hot, holder, agent.name + "-holder.hold")
@@ -278,7 +300,9 @@ async def test_a_handler_that_blocks_its_event_loop_keeps_its_reservation(
 
 
 @pytest.mark.behaviour("handlers.turns-end")
-async def test_a_restart_of_the_platform_loses_turns_and_no_update(tmp_path: Path, processes: ExitStack) -> None:
+async def test_a_restart_of_the_platform_loses_turns_and_no_update(
+    tmp_path: Path, processes: ExitStack
+) -> None:
     folder = tmp_path / "platform"
     folder.mkdir()
     platform = processes.enter_context(PlatformProcess(folder))
@@ -345,7 +369,11 @@ async def test_a_holder_may_ask_others_who_change_its_key(
         n = await inside.get("n", 0)
         if not answers:
             await hot.increment("n")  # so that it runs again with the key reserved
-        answer = await handler.bus.request("help", response_event="helped", timeout=10) if answers else None
+        answer = (
+            await handler.bus.request("help", response_event="helped", timeout=10)
+            if answers
+            else None
+        )
         answers.append(answer)
         await inside.set("asked", n)
 

@@ -25,7 +25,8 @@ from running import Raw, platform_in, unique
 from soorma_common.delivery import LARGEST_FRAME
 
 HEAD = (
-    "PUT /v1/memory/working/edge/k HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: mine\r\nX-User-ID: u\r\n"
+    "PUT /v1/memory/working/edge/k HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: mine\r\nX-User-ID: "
+    "u\r\n"
     "Content-Type: application/json\r\nConnection: close\r\n"
 )
 BODY = '{"value":1}'
@@ -71,7 +72,9 @@ def exchange(url: str, *pieces: str | bytes) -> tuple[int, bytes]:
         ("http://localhost@evil.example", "localhost", 403),
     ],
 )
-def test_the_host_is_that_of_the_target(running: PlatformProcess, target: str, header: str, status: int) -> None:
+def test_the_host_is_that_of_the_target(
+    running: PlatformProcess, target: str, header: str, status: int
+) -> None:
     head = HEAD.replace("PUT /", f"PUT {target}/").replace("Host: localhost", f"Host: {header}")
     assert exchange(running.memory_url, head + WHOLE)[0] == status
 
@@ -102,7 +105,8 @@ def test_the_request_behind_a_trailer_is_not_touched_by_it(running: PlatformProc
     [("X-Tenant-ID: mine", 422), ("X-Tenant-ID: other", 422), ("X-User-ID: u", 422), ("x-user-id: v", 422),
      ("Content-Type: application/json", 422), ("Idempotency-Key: a\r\nIdempotency-Key: a", 422),
      ("If-Match: 1\r\nIf-Match: 2", 422), ("If-None-Match: *\r\nIf-None-Match: *", 422),
-     ("Host: localhost", 403), ("Host: evil.example", 403), ("Origin: http://localhost\r\nOrigin: http://a", 403)],
+     ("Host: localhost", 403), ("Host: evil.example", 403), (("Origin: http://localhost\r\nOrigin: "
+                                                             "http://a"), 403)],
 )  # fmt: skip
 def test_a_second_one_is_refused(running: PlatformProcess, header: str, status: int) -> None:
     found, answer = exchange(running.memory_url, f"{HEAD}{header}\r\n{WHOLE}")
@@ -114,10 +118,14 @@ def test_a_second_one_is_refused(running: PlatformProcess, header: str, status: 
 @pytest.mark.parametrize(
     "length",
     ["Transfer-Encoding: chunked\r\nContent-Length: 3", "Content-Length: 11\r\nContent-Length: 3",
-     "Content-Length: 11\r\nContent-Length: 11", "Content-Length: -1", "Content-Length: " + "9" * 40,
-     "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip", "Content-Length: 1x", "Content-Length: 11, 11"],
+     ("Content-Length: 11\r\nContent-Length: "
+     "11"), "Content-Length: -1", "Content-Length: " + "9" * 40,
+     ("Transfer-Encoding: chunked\r\nTransfer-Encoding: "
+     "gzip"), "Content-Length: 1x", "Content-Length: 11, 11"],
 )  # fmt: skip
-def test_a_length_that_is_told_in_two_ways_is_refused(running: PlatformProcess, length: str) -> None:
+def test_a_length_that_is_told_in_two_ways_is_refused(
+    running: PlatformProcess, length: str
+) -> None:
     found, answer = exchange(running.memory_url, f"{HEAD}{length}\r\n\r\n{BODY}")
     assert found in (400, 422), answer
     assert b"application/problem+json" in answer
@@ -126,7 +134,10 @@ def test_a_length_that_is_told_in_two_ways_is_refused(running: PlatformProcess, 
 
 @pytest.mark.behaviour("http.said-once")
 def test_what_may_be_said_more_than_once_is_taken(running: PlatformProcess) -> None:
-    found, _ = exchange(running.memory_url, f"{HEAD}Accept: a/b\r\nAccept: c/d\r\nX-Other: 1\r\nX-Other: 2\r\n{WHOLE}")
+    found, _ = exchange(
+        running.memory_url,
+        f"{HEAD}Accept: a/b\r\nAccept: c/d\r\nX-Other: 1\r\nX-Other: 2\r\n{WHOLE}",
+    )
     assert found == 200
 
 
@@ -135,7 +146,10 @@ def test_what_may_be_said_more_than_once_is_taken(running: PlatformProcess) -> N
 
 def requested(method: str, path: str, *headers: str) -> str:
     said = "".join(f"{header}\r\n" for header in headers)
-    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: mine\r\nX-User-ID: u\r\n{said}\r\n"
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: mine\r\nX-User-ID: "
+        f"u\r\n{said}\r\n"
+    )
 
 
 def responses(url: str, asked: list[tuple[str, str]]) -> list[tuple[int, bytes]]:
@@ -157,7 +171,9 @@ def responses(url: str, asked: list[tuple[str, str]]) -> list[tuple[int, bytes]]
 @pytest.mark.behaviour("http.in-order")
 @given(data=st.data())
 @settings(max_examples=25)
-def test_requests_sent_at_once_are_responded_to_in_order(running: PlatformProcess, data: st.DataObject) -> None:
+def test_requests_sent_at_once_are_responded_to_in_order(
+    running: PlatformProcess, data: st.DataObject
+) -> None:
     """Of whatever size the responses are, and whether or not they have a body: each is what it is alone."""
     plan = "/v1/memory/working/at-once"
     memory = Raw(running.memory_url, "mine", "u")
@@ -172,7 +188,9 @@ def test_requests_sent_at_once_are_responded_to_in_order(running: PlatformProces
 
 @pytest.mark.behaviour("http.in-order")
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_a_connection_that_is_to_end_ends_behind_its_response(running: PlatformProcess, version: str) -> None:
+def test_a_connection_that_is_to_end_ends_behind_its_response(
+    running: PlatformProcess, version: str
+) -> None:
     one = requested("GET", "/v1/memory/working/at-once/none", "Connection: close")
     one = one.replace("HTTP/1.1", f"HTTP/{version}")
     status, answer = exchange(running.memory_url, one)
@@ -191,7 +209,8 @@ def test_a_connection_that_is_to_end_ends_behind_its_response(running: PlatformP
      "GET /health HTTP/1.1\r\nHost: localhost\r\n" + "a" * 70_000 + ": 1",
      "GET /" + "a" * 70_000 + " HTTP/1.1\r\nHost: localhost",
      "GET /health HTTP/1.1\r\nHost: localhost\r\n" + "\r\n".join(f"X-{n}: 1" for n in range(130)),
-     "GET /health HTTP/1.1\r\nHost: localhost\r\n" + "\r\n".join(f"X-{n}: {'b' * 1000}" for n in range(70))],
+     "GET /health HTTP/1.1\r\nHost: "
+     "localhost\r\n" + "\r\n".join(f"X-{n}: {'b' * 1000}" for n in range(70))],
     ids=["value", "name", "path", "many", "together"],
 )  # fmt: skip
 def test_headers_are_bounded(running: PlatformProcess, head: str) -> None:
@@ -221,7 +240,9 @@ def test_what_does_not_end_costs_nobody_anything(running: PlatformProcess, place
 def test_what_is_too_long_and_malformed_is_refused_once(tmp_path: Path, many: int) -> None:
     with platform_in(tmp_path) as platform:
         for _ in range(10):
-            head = f"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: {'a' * many}\r\nno header\r\n\r\n"
+            head = (
+                f"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A: {'a' * many}\r\nno header\r\n\r\n"
+            )
             status, answer = exchange(platform.memory_url, head)
             assert status in (400, 431)
             assert answer.count(b"HTTP/1.1 ") == 1
@@ -235,7 +256,9 @@ def test_as_much_as_may_be_is_taken(running: PlatformProcess) -> None:
 
 
 @pytest.mark.behaviour("http.bounded-requests")
-async def test_what_was_answered_before_its_body_had_come_is_over_with_it(running: PlatformProcess) -> None:
+async def test_what_was_answered_before_its_body_had_come_is_over_with_it(
+    running: PlatformProcess,
+) -> None:
     parts = urlsplit(running.memory_url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     writer.write(b"PUT /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
@@ -259,7 +282,10 @@ async def test_half_a_request_ends(running: PlatformProcess) -> None:
         "headers that drip": (drip, b"a"),
         "body": (HEAD + 'Content-Length: 50\r\n\r\n{"va', b""),
         "body of no chunk": (HEAD + "Transfer-Encoding: chunked\r\n\r\n", b""),
-        "body nobody reads": ("PUT /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n", b""),
+        "body nobody reads": (
+            "PUT /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n",
+            b"",
+        ),
     }
 
     async def end_of(begun: str, more: bytes) -> tuple[float, bytes]:
@@ -276,10 +302,18 @@ async def test_half_a_request_ends(running: PlatformProcess) -> None:
         return time.monotonic() - began, answer.result()
 
     async with asyncio.timeout(40):
-        ended = dict(zip(halves, await asyncio.gather(*(end_of(*half) for half in halves.values())), strict=True))
+        ended = dict(
+            zip(
+                halves,
+                await asyncio.gather(*(end_of(*half) for half in halves.values())),
+                strict=True,
+            )
+        )
     for name, (took, answer) in ended.items():
         assert 9 < took < 30, name
-        assert answer.startswith(b"HTTP/1.1 404" if name == "body nobody reads" else b"HTTP/1.1 408"), (name, answer)
+        assert answer.startswith(
+            b"HTTP/1.1 404" if name == "body nobody reads" else b"HTTP/1.1 408"
+        ), (name, answer)
 
 
 @pytest.mark.behaviour("http.bounded-requests", "http.agents-socket")
@@ -320,7 +354,9 @@ def test_a_platform_without_descriptors_refuses_and_recovers(short: PlatformProc
     memory = Raw(short.memory_url, "t", "u")
     with ExitStack() as held:
         parts = urlsplit(short.memory_url)
-        kept = held.enter_context(closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=15)))
+        kept = held.enter_context(
+            closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=15))
+        )
         kept.request("GET", "/health")
         assert kept.getresponse().read()
         own = kept.sock
@@ -336,7 +372,9 @@ def test_a_platform_without_descriptors_refuses_and_recovers(short: PlatformProc
     until = time.monotonic() + 15
     while memory("PUT", "/v1/memory/working/p/k", {"value": 1}).status != 200:
         assert time.monotonic() < until
-    told = [json.loads(line) for line in short.log.read_text().splitlines() if "descriptors" in line]
+    told = [
+        json.loads(line) for line in short.log.read_text().splitlines() if "descriptors" in line
+    ]
     assert len(told) == 1
     assert "ulimit -n" in told[0]["message"]
 
@@ -349,7 +387,9 @@ def test_garbage_is_told_once_a_minute(tmp_path: Path) -> None:
             assert status == 400
         lines = [json.loads(line) for line in platform.log.read_text().splitlines()]
     told = [line for line in lines if line["level"] == "warning"]
-    assert [line["message"] for line in told] == ["clients send what is no request of HTTP/1.1, or beyond a bound"]
+    assert [line["message"] for line in told] == [
+        "clients send what is no request of HTTP/1.1, or beyond a bound"
+    ]
     assert told[0]["requests"] == 1
 
 
@@ -373,25 +413,38 @@ NUMBERS: dict[str, tuple[str, str, str, str]] = {
     "increment": ("memory", "POST", _PLANS, _operation('"op": "increment", "key": "k", "by": #')),
     "plan ttl": ("memory", "POST", _PLANS, _operation('"op": "ttl", "ttl": #')),
     "expected": ("memory", "POST", _PLANS, '{"plans": [{"plan_id": "n", "expected_revision": #}]}'),
-    "of a key": ("memory", "POST", _PLANS, _operation('"op": "delete", "key": "k", "expected_revision": #')),
+    "of a key": ("memory", "POST", _PLANS, _operation('"op": "delete", "key": "k", '
+                                                      '"expected_revision": #')),
     "read": ("memory", "POST", _PLANS, '{"plans": [{"plan_id": "n", "reads": {"k": #}}]}'),
-    "fork": ("memory", "POST", _PLANS, _operation('"op": "fork", "plan_id": "n", "revision": #', "f")),
-    "join": ("memory", "POST", _PLANS, _operation('"op": "join", "key": "k", "arrival": "a", "expect": #', "j#")),
-    "timer": ("memory", "POST", _PLANS, '{"timers": [{"delay": #, "event": {"type": "t", "topic": "plan-events"}}]}'),
+    "fork": ("memory", "POST", _PLANS, _operation('"op": "fork", "plan_id": "n", "revision": '
+                                                  '#', "f")),
+    "join": ("memory", "POST", _PLANS, _operation('"op": "join", "key": "k", "arrival": "a", '
+                                                  '"expect": #', "j#")),
+    "timer": ("memory", "POST", _PLANS, ('{"timers": [{"delay": #, "event": {"type": "t", "topic": '
+                                        '"plan-events"}}]}')),
     "result": ("memory", "POST", _PLANS, _operation('"op": "complete", "result": #', "c")),
     "append": ("memory", "POST", _PLANS, _operation('"op": "append", "key": "l", "value": #')),
-    "delay": ("events", "POST", "/v1/events/timers", '{"delay": #, "event": {"type": "t", "topic": "plan-events"}}'),
-    "data": ("events", "POST", "/v1/events/publish", '{"type": "t", "topic": "plan-events", "data": {"n": #}}'),
-    "cloud": ("events", "POST", "/v1/events/publish", '[{"type": "t", "topic": "plan-events", "data": #}]'),
+    "delay": ("events", "POST", "/v1/events/timers", ('{"delay": #, "event": {"type": "t", "topic": '
+                                                     '"plan-events"}}')),
+    "data": ("events", "POST", "/v1/events/publish", ('{"type": "t", "topic": "plan-events", '
+                                                     '"data": {"n": #}}')),
+    "cloud": ("events", "POST", "/v1/events/publish", ('[{"type": "t", "topic": "plan-events", '
+                                                      '"data": #}]')),
     "instance ttl": ("registry", "PUT", "/v1/registry/agents/a/instances/i", '{"ttl": #}'),
-    "bound": ("registry", "PUT", f"{_TYPE}/1", '{"topic": "plan-events", "schema": {"minimum": #}}'),
-    "length": ("registry", "PUT", f"{_TYPE}/2", '{"topic": "plan-events", "schema": {"maxLength": #}}'),
+    "bound": ("registry", "PUT", f"{_TYPE}/1", ('{"topic": "plan-events", "schema": {"minimum": '
+                                               '#}}')),
+    "length": ("registry", "PUT", f"{_TYPE}/2", ('{"topic": "plan-events", "schema": {"maxLength": '
+                                                '#}}')),
 }  # fmt: skip
 
 
 def raw_of(running: PlatformProcess, service: str) -> Raw:
     return Raw(
-        {"memory": running.memory_url, "events": running.events_url, "registry": running.registry_url}[service],
+        {
+            "memory": running.memory_url,
+            "events": running.events_url,
+            "registry": running.registry_url,
+        }[service],
         "t",
         "u",
     )
@@ -401,7 +454,11 @@ def is_answer(status: int, kind: str, body: bytes) -> bool:
     """Whether it is an answer of the interface, or a refusal of its own."""
     if status < 400:
         return True
-    return status < 500 and kind == "application/problem+json" and json.loads(body)["code"] != "internal"
+    return (
+        status < 500
+        and kind == "application/problem+json"
+        and json.loads(body)["code"] != "internal"
+    )
 
 
 @pytest.mark.behaviour("http.odd-numbers")
@@ -411,7 +468,10 @@ def test_any_number_in_a_body_is_answered(running: PlatformProcess, place: str) 
     raw = raw_of(running, service)
     for odd in ODD:
         answer = raw(method, path, body=body.replace("j#", unique("j")).replace("#", odd).encode())
-        assert is_answer(answer.status, answer.headers["content-type"], answer.body), (odd[:30], answer.body[:300])
+        assert is_answer(answer.status, answer.headers["content-type"], answer.body), (
+            odd[:30],
+            answer.body[:300],
+        )
 
 
 def numbers_asked(running: PlatformProcess) -> list[tuple[str, str, str, str, str]]:
@@ -437,7 +497,16 @@ def test_any_number_in_a_parameter_is_answered(running: PlatformProcess) -> None
         raw = raw_of(running, service)
         for odd in ODD:
             filled = path.replace(f"{{{name}}}", odd[:4000]) if place == "path" else path
-            for other in ("plan_id", "key", "type", "name", "instance", "event_id", "number", "version"):
+            for other in (
+                "plan_id",
+                "key",
+                "type",
+                "name",
+                "instance",
+                "event_id",
+                "number",
+                "version",
+            ):
                 filled = filled.replace(f"{{{other}}}", "1")
             query = f"?{name}={odd}" if place == "query" else ""
             headers = {name.replace("-", "_"): odd} if place == "header" else {}
@@ -448,7 +517,11 @@ def test_any_number_in_a_parameter_is_answered(running: PlatformProcess) -> None
                 query = query.replace("&", "?", 1) if not query.startswith("?") else query
             body = json.dumps(bodies[method]).encode() if method in bodies else None
             answer = raw(method, filled + query, body=body, **headers)
-            assert is_answer(answer.status, answer.headers["content-type"], answer.body), (path, name, odd[:30])
+            assert is_answer(answer.status, answer.headers["content-type"], answer.body), (
+                path,
+                name,
+                odd[:30],
+            )
 
 
 DEEP = {
@@ -468,27 +541,36 @@ def test_any_depth_in_a_body_is_answered(running: PlatformProcess, place: str, d
     service, method, path, body = NUMBERS[place]
     if place == "bound":
         body = body.replace('{"minimum": #}', "#")
-    answer = raw_of(running, service)(method, path, body=body.replace("j#", "j").replace("#", DEEP[deep]).encode())
+    answer = raw_of(running, service)(
+        method, path, body=body.replace("j#", "j").replace("#", DEEP[deep]).encode()
+    )
     assert is_answer(answer.status, answer.headers["content-type"], answer.body), answer.body[:300]
     whole = raw_of(running, service)(method, path, body=DEEP[deep].encode())
     assert is_answer(whole.status, whole.headers["content-type"], whole.body), whole.body[:300]
 
 
 FRAMES = {
-    "number": '{"frame": "commit", "number": #, "tenant_id": "t", "user_id": "u", "commit": {"fence": "f"}}',
-    "occurrence": '{"frame": "step", "number": 1, "fence": "FENCE", "name": "s", "occurrence": #, "result": 1}',
-    "result": '{"frame": "step", "number": 1, "fence": "FENCE", "name": "s", "occurrence": 1, "result": #}',
+    "number": '{"frame": "commit", "number": #, "tenant_id": "t", "user_id": "u", "commit": '
+    '{"fence": "f"}}',
+    "occurrence": '{"frame": "step", "number": 1, "fence": "FENCE", "name": "s", "occurrence": #, '
+    '"result": 1}',
+    "result": '{"frame": "step", "number": 1, "fence": "FENCE", "name": "s", "occurrence": 1, '
+    '"result": #}',
     "after": '{"frame": "fail", "number": 1, "fence": "FENCE", "reason": "r", "after": #}',
-    "value": '{"frame": "commit", "number": 1, "tenant_id": "TENANT", "user_id": "u", "commit": {"fence": "FENCE", '
+    "value": '{"frame": "commit", "number": 1, "tenant_id": "TENANT", "user_id": "u", "commit": '
+    '{"fence": "FENCE", '
     '"plans": [{"plan_id": "p", "operations": [{"op": "set", "key": "k", "value": #}]}]}}',
-    "room": '{"frame": "hello", "protocol": 1, "agent": "AGENT", "instance": "i", "max_concurrency": #, '
+    "room": '{"frame": "hello", "protocol": 1, "agent": "AGENT", "instance": "i", '
+    '"max_concurrency": #, '
     '"subscriptions": [{"type": "e"}]}',
 }
 
 
 @pytest.mark.behaviour("http.odd-numbers", "http.agents-socket")
 @pytest.mark.parametrize("place", FRAMES)
-async def test_any_number_and_depth_in_a_frame_is_answered(running: PlatformProcess, place: str) -> None:
+async def test_any_number_and_depth_in_a_frame_is_answered(
+    running: PlatformProcess, place: str
+) -> None:
     async with aiohttp.ClientSession() as session:
         for odd in [*ODD, *DEEP.values()]:
             tenant_id = unique("tenant")
@@ -502,13 +584,20 @@ async def test_any_number_and_depth_in_a_frame_is_answered(running: PlatformProc
                         "instance": "i",
                         "tenant_id": tenant_id,
                     }
-                    await connection.send_bytes(json.dumps({**hello, "subscriptions": [{"type": "odd"}]}).encode())
+                    await connection.send_bytes(
+                        json.dumps({**hello, "subscriptions": [{"type": "odd"}]}).encode()
+                    )
                     assert json.loads(await connection.receive_bytes())["frame"] == "welcome"
                     events = Raw(running.events_url, tenant_id, "u")
                     event = {"type": "odd", "topic": "plan-events"}
                     await asyncio.to_thread(events, "POST", "/v1/events/publish", event)
                     fence = json.loads(await connection.receive_bytes())["fence"]
-                frame = FRAMES[place].replace("FENCE", fence).replace("TENANT", tenant_id).replace("AGENT", unique("a"))
+                frame = (
+                    FRAMES[place]
+                    .replace("FENCE", fence)
+                    .replace("TENANT", tenant_id)
+                    .replace("AGENT", unique("a"))
+                )
                 await connection.send_bytes(frame.replace("#", odd).encode())
                 answer = json.loads(await connection.receive_bytes(timeout=10))
                 problem = answer.get("problem") or {}
@@ -518,7 +607,9 @@ async def test_any_number_and_depth_in_a_frame_is_answered(running: PlatformProc
 
 @pytest.mark.behaviour("http.largest-frame")
 @pytest.mark.parametrize("pieces", [1, 3])
-async def test_a_message_that_is_too_large_names_the_limit(running: PlatformProcess, pieces: int) -> None:
+async def test_a_message_that_is_too_large_names_the_limit(
+    running: PlatformProcess, pieces: int
+) -> None:
     size = LARGEST_FRAME + 1
     async with (
         aiohttp.ClientSession() as session,
@@ -529,7 +620,12 @@ async def test_a_message_that_is_too_large_names_the_limit(running: PlatformProc
         try:
             for number in range(pieces):
                 # a message in several frames is as large as they are together
-                await _frame(connection, b"x" * (size // pieces + 1), first=number == 0, last=number == pieces - 1)
+                await _frame(
+                    connection,
+                    b"x" * (size // pieces + 1),
+                    first=number == 0,
+                    last=number == pieces - 1,
+                )
         except (ConnectionResetError, aiohttp.ClientConnectionResetError):
             pass
         told = await connection.receive(timeout=30)
@@ -537,7 +633,9 @@ async def test_a_message_that_is_too_large_names_the_limit(running: PlatformProc
         assert f"frame_bytes is {LARGEST_FRAME:,}" in str(told.extra)
 
 
-async def _frame(connection: aiohttp.ClientWebSocketResponse, content: bytes, *, first: bool, last: bool) -> None:
+async def _frame(
+    connection: aiohttp.ClientWebSocketResponse, content: bytes, *, first: bool, last: bool
+) -> None:
     """One frame of a message, as RFC 6455 has it (5.2), masked with zeros."""
     transport = connection._conn.transport  # type: ignore[union-attr]
     head = bytes([(0x80 if last else 0) | (2 if first else 0), 0x80 | 127])

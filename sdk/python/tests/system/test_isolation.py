@@ -31,11 +31,15 @@ async def memory(running: PlatformProcess) -> AsyncIterator[MemoryClient]:
 def two(request: pytest.FixtureRequest) -> tuple[tuple[str, str], tuple[str, str]]:
     """Two (tenant, user) that differ in one of both only."""
     tenant_id, user_id = unique("tenant"), unique("user")
-    other = (unique("tenant"), user_id) if request.param == "tenants" else (tenant_id, unique("user"))
+    other = (
+        (unique("tenant"), user_id) if request.param == "tenants" else (tenant_id, unique("user"))
+    )
     return (tenant_id, user_id), other
 
 
-def states(memory: MemoryClient, two: Any, plan_id: str = "plan") -> tuple[WorkflowState, WorkflowState]:
+def states(
+    memory: MemoryClient, two: Any, plan_id: str = "plan"
+) -> tuple[WorkflowState, WorkflowState]:
     one, other = two
     return WorkflowState(memory, plan_id, *one), WorkflowState(memory, plan_id, *other)
 
@@ -55,8 +59,12 @@ async def test_state_history_and_listings_are_ones_own(memory: MemoryClient, two
     assert await theirs.delete("k") is False
     assert await theirs.increment("n") == 1
     assert await theirs.cleanup() == 1
-    assert [plan.plan_id async for plan in memory.list_plans(theirs.tenant_id, theirs.user_id)] == []
-    assert [plan.plan_id async for plan in memory.list_plans(mine.tenant_id, mine.user_id)] == ["plan"]
+    assert [
+        plan.plan_id async for plan in memory.list_plans(theirs.tenant_id, theirs.user_id)
+    ] == []
+    assert [plan.plan_id async for plan in memory.list_plans(mine.tenant_id, mine.user_id)] == [
+        "plan"
+    ]
     assert await mine.get_many(["k", "n"]) == {"k": "mine again", "n": 1}
     assert await mine.get_action_history() == ["my action"]
     assert [change.revision for change in await mine.history()] == [1, 1, 2, 3]
@@ -112,7 +120,12 @@ async def test_an_answer_is_for_the_user_who_asked(running: PlatformProcess, two
     one, other = two
     async with context_of(running) as context:
         asked = await context.bus.publish(
-            "ask", "action-requests", response_event="answered", correlation_id="c", tenant_id=one[0], user_id=one[1]
+            "ask",
+            "action-requests",
+            response_event="answered",
+            correlation_id="c",
+            tenant_id=one[0],
+            user_id=one[1],
         )
         ids = {"tenant_id": other[0], "user_id": other[1]}
         await context.bus.publish("answered", "action-results", "forged", correlation_id="c", **ids)
@@ -135,7 +148,9 @@ def confined(running: PlatformProcess, name: str, tenant_id: str) -> tuple[Agent
 
 
 @pytest.mark.behaviour("tenants.confined")
-async def test_agents_of_one_name_in_two_tenants_share_nothing(running: PlatformProcess, memory: MemoryClient) -> None:
+async def test_agents_of_one_name_in_two_tenants_share_nothing(
+    running: PlatformProcess, memory: MemoryClient
+) -> None:
     name, tenants = unique("agent"), (unique("tenant"), unique("tenant"))
     made = [confined(running, name, tenant_id) for tenant_id in tenants]
     async with AsyncExitStack() as stack:
@@ -144,7 +159,9 @@ async def test_agents_of_one_name_in_two_tenants_share_nothing(running: Platform
         context = await stack.enter_async_context(context_of(running))
         for n in range(10):
             for tenant_id in tenants:
-                await context.bus.publish("a", "business-facts", n, tenant_id=tenant_id, plan_id="plan")
+                await context.bus.publish(
+                    "a", "business-facts", n, tenant_id=tenant_id, plan_id="plan"
+                )
         await context.bus.publish("a", "business-facts", "refuse", tenant_id=tenants[0])
         await made[0][1].until(12)  # with the notice of its own dead letter
         await made[1][1].until(10)
@@ -161,7 +178,9 @@ async def test_agents_of_one_name_in_two_tenants_share_nothing(running: Platform
 
 
 @pytest.mark.behaviour("tenants.confined", "groups.start-order")
-async def test_a_confined_agent_inherits_nothing_of_others_from_before(running: PlatformProcess) -> None:
+async def test_a_confined_agent_inherits_nothing_of_others_from_before(
+    running: PlatformProcess,
+) -> None:
     tenant_id, kind = unique("tenant"), unique("kind")
     agent, seen = Agent(unique("agent"), tenant_id=tenant_id, config=config_of(running)), Seen()
 
@@ -200,7 +219,12 @@ async def test_an_unconfined_agent_serves_each_in_their_own_scope(
         for n in range(10):
             for ids in two:
                 await client.publish(
-                    kind, "business-facts", [ids[0], ids[1], n], plan_id="plan", tenant_id=ids[0], user_id=ids[1]
+                    kind,
+                    "business-facts",
+                    [ids[0], ids[1], n],
+                    plan_id="plan",
+                    tenant_id=ids[0],
+                    user_id=ids[1],
                 )
         await seen.until(20)
     for state in (mine, theirs):
@@ -222,7 +246,9 @@ async def test_one_plan_id_of_two_users_is_two_lanes(running: PlatformProcess, t
 
     async with agent, context_of(running) as context:
         for ids in two:
-            await context.bus.publish(kind, "business-facts", plan_id="plan", tenant_id=ids[0], user_id=ids[1])
+            await context.bus.publish(
+                kind, "business-facts", plan_id="plan", tenant_id=ids[0], user_id=ids[1]
+            )
         assert await seen.until(1) == [two[1]]
         go_on.set()
         await seen.until(2)
@@ -231,7 +257,10 @@ async def test_one_plan_id_of_two_users_is_two_lanes(running: PlatformProcess, t
 @pytest.mark.behaviour("tenants.confined")
 async def test_the_stream_of_a_tenant_is_its_own(running: PlatformProcess) -> None:
     tenants = unique("tenant"), unique("tenant")
-    clients = [EventClient("client", tenant_id=tenant_id, config=config_of(running)) for tenant_id in tenants]
+    clients = [
+        EventClient("client", tenant_id=tenant_id, config=config_of(running))
+        for tenant_id in tenants
+    ]
     heard = [Seen(), Seen()]
     async with clients[0], clients[1]:
         for client, seen in zip(clients, heard, strict=True):
@@ -242,4 +271,6 @@ async def test_the_stream_of_a_tenant_is_its_own(running: PlatformProcess) -> No
                 await client.publish("a", "business-facts", n)
         await eventually(lambda: all(len(seen) == 5 for seen in heard))
     for tenant_id, seen in zip(tenants, heard, strict=True):
-        assert [(event.tenant_id, event.data) for event in seen] == [(tenant_id, n) for n in range(5)]
+        assert [(event.tenant_id, event.data) for event in seen] == [
+            (tenant_id, n) for n in range(5)
+        ]

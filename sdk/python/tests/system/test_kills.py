@@ -52,12 +52,18 @@ class Fleet:
         self.agents = [self._start(name) for name in NAMES for _ in range(REPLICAS)]
 
     def _start(self, name: str) -> AgentProcess:
-        return AgentProcess(name, self._platform, self._folder / f"{name}-{next(self._numbers)}.log", pause=PAUSE)
+        return AgentProcess(
+            name, self._platform, self._folder / f"{name}-{next(self._numbers)}.log", pause=PAUSE
+        )
 
     def kill_one(self, dice: random.Random) -> list[str]:
         """Kills a replica inside a handler and starts another; the attempts that were cut short."""
         deadline = time.monotonic() + 30
-        while not (busy := [index for index, agent in enumerate(self.agents) if _may_die(agent.unfinished())]):
+        while not (
+            busy := [
+                index for index, agent in enumerate(self.agents) if _may_die(agent.unfinished())
+            ]
+        ):
             assert time.monotonic() < deadline, "no handler that may be killed has run for 30 s"
             time.sleep(0.002)
         index = dice.choice(busy)
@@ -121,7 +127,9 @@ async def count(config: ClientConfig, acknowledged: list[int], enough: asyncio.E
             await asyncio.sleep(0.02)
 
 
-async def completions(caller: Caller, goals: list[str]) -> tuple[dict[str, list[dict[str, Any]]], list[Any]]:
+async def completions(
+    caller: Caller, goals: list[str]
+) -> tuple[dict[str, list[dict[str, Any]]], list[Any]]:
     """The workflow.completed events of each goal, and all events, once every goal has one."""
     found: dict[str, list[dict[str, Any]]] = {goal: [] for goal in goals}
     events = []
@@ -169,7 +177,8 @@ async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet:
 
     per_agent = Counter(kill.partition(":")[0] for kill in kills)
     sys.stdout.write(
-        f"\nseed {seed}: {len(kills)} kills inside running handlers {dict(per_agent)}, {platform_kills} of the "
+        f"\nseed {seed}: {len(kills)} kills inside running handlers {dict(per_agent)}, "
+        f"{platform_kills} of the "
         f"platform, {len(goals)} goals, {len(acknowledged)} writes beside them\n"
     )
     assert len(kills) >= KILLS
@@ -178,11 +187,17 @@ async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet:
     assert {goal: len(ended) for goal, ended in found.items()} == dict.fromkeys(goals, 1)
     await check_plans(config, found, events)
     async with MemoryClient(config=config) as memory:
-        assert await WorkflowState(memory, "ledger").get("count") == acknowledged[-1] == len(acknowledged)
+        assert (
+            await WorkflowState(memory, "ledger").get("count")
+            == acknowledged[-1]
+            == len(acknowledged)
+        )
     check_file(platform.database)
 
 
-async def check_plans(config: ClientConfig, found: dict[str, list[dict[str, Any]]], events: list[Any]) -> None:
+async def check_plans(
+    config: ClientConfig, found: dict[str, list[dict[str, Any]]], events: list[Any]
+) -> None:
     """Each plan has its six actions in order, its results, and just the events of a run without a crash."""
     published = Counter((event.get("plan_id"), event["type"]) for event in events)
     assert not [event for event in events if event["type"] == "event.dead_lettered"]
@@ -191,7 +206,9 @@ async def check_plans(config: ClientConfig, found: dict[str, list[dict[str, Any]
             plan_id = ended["data"]["plan_id"]
             state = WorkflowState(memory, plan_id)
             assert await state.get_action_history() == ACTIONS
-            values = await state.get_many(["status", "current_task_index", "research_result", "review_result"])
+            values = await state.get_many(
+                ["status", "current_task_index", "research_result", "review_result"]
+            )
             assert len(values) == 4
             assert values["status"] == "completed"
             assert values["current_task_index"] == 2

@@ -59,9 +59,13 @@ async def quietly(event, context):
 RUN = "\nworker.run()\n"
 
 
-def started(platform: PlatformProcess, context: PlatformContext, program: str, **env: str) -> PythonProcess:
+def started(
+    platform: PlatformProcess, context: PlatformContext, program: str, **env: str
+) -> PythonProcess:
     """A program, confined to the tenant of the test."""
-    return PythonProcess(platform, program, SOORMA_TENANT_ID=context.memory.scope().tenant_id, **env)
+    return PythonProcess(
+        platform, program, SOORMA_TENANT_ID=context.memory.scope().tenant_id, **env
+    )
 
 
 def json_lines(process: PythonProcess) -> list[dict[str, Any]]:
@@ -80,7 +84,9 @@ def line_of(process: PythonProcess, message: str) -> dict[str, Any]:
 
 @pytest.mark.behaviour("logs.in-hand")
 @pytest.mark.parametrize("kind", ["coroutine", "plain"])
-async def test_each_line_says_what_is_in_hand(running: PlatformProcess, context: PlatformContext, kind: str) -> None:
+async def test_each_line_says_what_is_in_hand(
+    running: PlatformProcess, context: PlatformContext, kind: str
+) -> None:
     scope = context.memory.scope()
     with started(running, context, AGENT + RUN) as process:
         await process.subscribed()
@@ -89,10 +95,16 @@ async def test_each_line_says_what_is_in_hand(running: PlatformProcess, context:
         )
         await process.until("handled so")
         line = line_of(process, "handled so")
-        greeting = next(line for line in json_lines(process) if "is subscribed to" in line["message"])
+        greeting = next(
+            line for line in json_lines(process) if "is subscribed to" in line["message"]
+        )
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
     instance = line.pop("instance")
-    assert (greeting["agent"], greeting["instance"], "plan_id" in greeting) == ("writer", instance, False)
+    assert (greeting["agent"], greeting["instance"], "plan_id" in greeting) == (
+        "writer",
+        instance,
+        False,
+    )
     assert line.pop("step", None) == (3 if kind == "coroutine" else None)
     assert line == {
         "level": "info",
@@ -111,7 +123,9 @@ async def test_each_line_says_what_is_in_hand(running: PlatformProcess, context:
 
 
 @pytest.mark.behaviour("logs.failures")
-async def test_a_failure_is_one_line_with_its_traceback(running: PlatformProcess, context: PlatformContext) -> None:
+async def test_a_failure_is_one_line_with_its_traceback(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
     with started(running, context, AGENT + RUN) as process:
         await process.subscribed()
         event_id = await context.bus.publish("failing", "business-facts", SECRET)
@@ -132,7 +146,11 @@ async def test_a_failure_is_one_line_with_its_traceback(running: PlatformProcess
     ("warning", ["handled aloud"], ["handled so", "is subscribed to", "begins"]),
 ])  # fmt: skip
 async def test_the_level(
-    running: PlatformProcess, context: PlatformContext, level: str, said: list[str], unsaid: list[str]
+    running: PlatformProcess,
+    context: PlatformContext,
+    level: str,
+    said: list[str],
+    unsaid: list[str],
 ) -> None:
     with started(running, context, AGENT + RUN, SOORMA_LOG_LEVEL=level) as process:
         await context.bus.publish("debug", "business-facts", SECRET)
@@ -152,7 +170,9 @@ def test_a_variable_that_is_off_ends_the_agent(running: PlatformProcess, variabl
 
 
 @pytest.mark.behaviour("logs.structlog")
-async def test_structlog_goes_the_same_way(running: PlatformProcess, context: PlatformContext) -> None:
+async def test_structlog_goes_the_same_way(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
     program = """
 import structlog
 worker = Worker("writer")
@@ -171,13 +191,20 @@ async def handle(event, context):
         event_id = await context.bus.publish("a", "business-facts", plan_id="p")
         await process.until("handled badly")
         line, worse = line_of(process, "handled so"), line_of(process, "handled badly")
-    assert (line["plan_id"], line["event_id"], line["attempt"], line["agent"]) == ("p", event_id, 1, "writer")
+    assert (line["plan_id"], line["event_id"], line["attempt"], line["agent"]) == (
+        "p",
+        event_id,
+        1,
+        "writer",
+    )
     assert (line["level"], line["logger"], line["step"], line["name"]) == ("info", "mine", 3, "bob")
     assert worse["exception"].endswith("KeyError: 'nothing'")
 
 
 @pytest.mark.behaviour("logs.structlog")
-async def test_a_structlog_of_its_own_is_given_the_context(running: PlatformProcess, context: PlatformContext) -> None:
+async def test_a_structlog_of_its_own_is_given_the_context(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
     program = """
 import structlog
 from soorma import logs
@@ -189,7 +216,9 @@ async def handle(event, context):
 """
     with started(running, context, program + RUN) as process:
         await process.subscribed()
-        event_id = await context.bus.publish("a", "business-facts", plan_id="p", correlation_id="c", trace_id="t")
+        event_id = await context.bus.publish(
+            "a", "business-facts", plan_id="p", correlation_id="c", trace_id="t"
+        )
         line = await process.until("event='handled'")
     assert f"attempt=1 correlation_id='c' event='handled' event_id='{event_id}'" in line
     assert "plan_id='p'" in line
@@ -197,7 +226,9 @@ async def handle(event, context):
 
 
 @pytest.mark.behaviour("logs.structlog")
-async def test_who_logs_in_its_own_way_is_left_alone(running: PlatformProcess, context: PlatformContext) -> None:
+async def test_who_logs_in_its_own_way_is_left_alone(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
     program = """
 import logging
 from soorma import logs
@@ -224,7 +255,12 @@ def on_a_terminal(program: list[str], folder: Path, **env: str) -> Iterator[int]
     attributes[1] &= ~termios.OPOST  # line ends as they are written
     termios.tcsetattr(theirs, termios.TCSANOW, attributes)
     process = subprocess.Popen(
-        program, cwd=folder, env=clean_environment(**env), stdin=subprocess.DEVNULL, stderr=theirs, stdout=theirs
+        program,
+        cwd=folder,
+        env=clean_environment(**env),
+        stdin=subprocess.DEVNULL,
+        stderr=theirs,
+        stdout=theirs,
     )
     os.close(theirs)
     try:
@@ -249,13 +285,22 @@ def read_until(terminal: int, text: str) -> str:
 
 
 @pytest.mark.behaviour("logs.forms")
-async def test_an_agent_on_a_terminal_is_readable(running: PlatformProcess, context: PlatformContext) -> None:
-    program = [sys.executable, "-P", "-c", f"from soorma import Worker, WorkflowState, RetryPolicy\n{AGENT}{RUN}"]
+async def test_an_agent_on_a_terminal_is_readable(
+    running: PlatformProcess, context: PlatformContext
+) -> None:
+    program = [
+        sys.executable,
+        "-P",
+        "-c",
+        f"from soorma import Worker, WorkflowState, RetryPolicy\n{AGENT}{RUN}",
+    ]
     tenant_id = context.memory.scope().tenant_id
     env = addresses_of(running) | {"SOORMA_TENANT_ID": tenant_id, "NO_COLOR": "1"}
     with on_a_terminal(program, running.folder, **env) as terminal:
         read_until(terminal, "is subscribed to")
-        event_id = await context.bus.publish("coroutine", "business-facts", SECRET, plan_id="my plan", trace_id="t")
+        event_id = await context.bus.publish(
+            "coroutine", "business-facts", SECRET, plan_id="my plan", trace_id="t"
+        )
         line = read_until(terminal, "handled so").splitlines()[-1]
         await context.bus.publish("failing", "business-facts", SECRET)
         failure = read_until(terminal, "KeyError: 'nothing'").splitlines()
@@ -271,7 +316,10 @@ async def test_an_agent_on_a_terminal_is_readable(running: PlatformProcess, cont
     ("env", "pattern"),
     [
         ({}, r"\d\d:\d\d:\d\d\.\d{3} info     soorma: platform ready  \x1b\[2m.*\x1b\[0m"),
-        ({"NO_COLOR": "1"}, r"\d\d:\d\d:\d\d\.\d{3} info     soorma: platform ready  .*events=http://[^\x1b]*"),
+        (
+            {"NO_COLOR": "1"},
+            r"\d\d:\d\d:\d\d\.\d{3} info     soorma: platform ready  .*events=http://[^\x1b]*",
+        ),
         ({"SOORMA_LOG_FORMAT": "json"}, r'\{"time":.*"message":"platform ready".*\}'),
     ],
 )
@@ -279,7 +327,9 @@ def test_the_platform_on_a_terminal(tmp_path: Path, env: dict[str, str], pattern
     platform = PlatformProcess(tmp_path)
     known = {"SOORMA_PORT_OFFSET": str(platform.offset), "SOORMA_DATABASE": str(platform.database)}
     try:
-        with on_a_terminal([sys.executable, "-P", "-m", "soorma_platform"], tmp_path, **known, **env) as terminal:
+        with on_a_terminal(
+            [sys.executable, "-P", "-m", "soorma_platform"], tmp_path, **known, **env
+        ) as terminal:
             line = read_until(terminal, "platform ready").splitlines()[-1]
     finally:
         platform.close()
@@ -309,7 +359,10 @@ async def test_the_platform_logs_what_becomes_of_an_event(
         event_id = await context.bus.publish(
             "a", "business-facts", SECRET, plan_id="p", correlation_id="c", trace_id="t"
         )
-        messages = ("attempt failed, the event is delivered again", "event given up, it is a dead letter now")
+        messages = (
+            "attempt failed, the event is delivered again",
+            "event given up, it is a dead letter now",
+        )
         expected = {
             "tenant_id": agent.tenant_id,
             "user_id": context.memory.scope().user_id,
@@ -320,10 +373,14 @@ async def test_the_platform_logs_what_becomes_of_an_event(
             "correlation_id": "c",
             "trace_id": "t",
         }
-        for attempt, (message, level) in enumerate(zip(messages, ("info", "warning"), strict=True), 1):
+        for attempt, (message, level) in enumerate(
+            zip(messages, ("info", "warning"), strict=True), 1
+        ):
             (line,) = await eventually(
                 lambda message=message: [
-                    line for line in platform_lines(running, message) if line["event_id"] == event_id
+                    line
+                    for line in platform_lines(running, message)
+                    if line["event_id"] == event_id
                 ]
             )
             assert line.items() >= (expected | {"attempt": attempt, "level": level}).items()
@@ -337,7 +394,9 @@ def test_the_platform_logs_a_fenced_commit(running: PlatformProcess) -> None:
         "plans": [{"plan_id": "p", "operations": [{"op": "set", "key": "k", "value": SECRET}]}],
         "fence": "0" * 32,
     }
-    assert Raw(running.memory_url, tenant, "u")("POST", "/v1/memory/commit", commit).code == "fenced"
+    assert (
+        Raw(running.memory_url, tenant, "u")("POST", "/v1/memory/commit", commit).code == "fenced"
+    )
     message = "commit fenced, nothing of it was written"
     (line,) = [line for line in platform_lines(running, message) if line["tenant_id"] == tenant]
     known = {"level": "warning", "plan_id": "p", "user_id": "u"}
@@ -352,14 +411,18 @@ def test_a_stop_ends_streams_and_complains_of_none(tmp_path: Path, path: str) ->
         with Raw(platform.gateway_url, "t", "u").stream(path) as stream:
             assert stream.block().keys() == {"id"}
             assert platform.stop() == 0
-        levels = {json.loads(line)["level"] for line in platform.log.read_text("utf-8").splitlines()}
+        levels = {
+            json.loads(line)["level"] for line in platform.log.read_text("utf-8").splitlines()
+        }
         assert levels == {"info"}
 
 
 @pytest.mark.behaviour("logs.settings")
 async def test_the_platform_logs_less_where_it_is_told_to(tmp_path: Path) -> None:
     seen = Seen()
-    with platform_in(tmp_path / "quiet", SOORMA_LOG_LEVEL="error", SOORMA_LOG_FORMAT="console") as platform:
+    with platform_in(
+        tmp_path / "quiet", SOORMA_LOG_LEVEL="error", SOORMA_LOG_FORMAT="console"
+    ) as platform:
         agent = Agent(unique("agent"), config=config_of(platform))
 
         @agent.on_event("a")
@@ -388,5 +451,11 @@ async def test_the_platform_logs_less_where_it_is_told_to(tmp_path: Path) -> Non
 )
 def test_what_is_not_used_is_not_imported(module: str, unwanted: list[str]) -> None:
     program = f"import sys, {module}; print(*(name for name in {unwanted} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stdout.split() == []

@@ -11,7 +11,21 @@ import pytest
 from platform_process import PlatformProcess
 from running import Answer, Raw, path_of, platform_in, unique
 
-NAMES = ["a b", "a/b", "a%2Fb", "100%", "ключ", "\U0001f600", "?q=1#f", "+", "%00", "...", "a\nb", "x" * 255, "é" * 255]
+NAMES = [
+    "a b",
+    "a/b",
+    "a%2Fb",
+    "100%",
+    "ключ",
+    "\U0001f600",
+    "?q=1#f",
+    "+",
+    "%00",
+    "...",
+    "a\nb",
+    "x" * 255,
+    "é" * 255,
+]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +72,11 @@ def test_put_and_get_answer_the_familiar_fields(memory: Raw, plan: str) -> None:
         "updatedAt",
         "revision",
     }
-    assert (entry["tenantId"], entry["planId"], entry["key"]) == (memory.headers["X-Tenant-ID"], plan, "k")
+    assert (entry["tenantId"], entry["planId"], entry["key"]) == (
+        memory.headers["X-Tenant-ID"],
+        plan,
+        "k",
+    )
     assert list(entry["value"]) == ["z", "a"]
     assert entry["revision"] == 1
     assert datetime.fromisoformat(entry["updatedAt"]).tzinfo is not None
@@ -79,7 +97,9 @@ def test_delete_tells_whether_there_was_a_key(memory: Raw, plan: str) -> None:
 
 
 @pytest.mark.behaviour("expiry.cleanup", "expiry.revision-goes-on")
-def test_delete_of_a_plan_removes_everything_and_its_revision_goes_on(memory: Raw, plan: str) -> None:
+def test_delete_of_a_plan_removes_everything_and_its_revision_goes_on(
+    memory: Raw, plan: str
+) -> None:
     for key in "abc":
         memory("PUT", path_of(plan, key), {"value": key})
     commit(memory, part(plan, {"op": "record_action", "name": "done"}))
@@ -149,14 +169,21 @@ def test_if_none_match_star_sets_only_what_is_missing(memory: Raw, plan: str) ->
 @pytest.mark.behaviour("conditions.expected-in-a-commit", "conditions.compare-and-set")
 def test_expected_revision_in_a_commit(memory: Raw, plan: str) -> None:
     commit(memory, part(plan, {"op": "set", "key": "a", "value": 1}))
-    refused = commit(memory, part(plan, {"op": "set", "key": "a", "value": 2, "expected_revision": 0}))
+    refused = commit(
+        memory, part(plan, {"op": "set", "key": "a", "value": 2, "expected_revision": 0})
+    )
     assert (refused.status, refused.code, refused.json["current_revision"]) == (409, "conflict", 1)
     refused = commit(memory, part(plan, {"op": "set", "key": "a", "value": 2}, expected_revision=0))
     assert (refused.status, refused.code, refused.json["current_revision"]) == (409, "conflict", 1)
     refused = commit(memory, part(plan, {"op": "set", "key": "b", "value": 2}, reads={"a": 0}))
     assert (refused.status, refused.code) == (409, "conflict")
     assert keys_of(memory, plan) == ["a"]
-    assert commit(memory, part(plan, {"op": "set", "key": "a", "value": 2}, reads={"a": 1, "b": 0})).status == 200
+    assert (
+        commit(
+            memory, part(plan, {"op": "set", "key": "a", "value": 2}, reads={"a": 1, "b": 0})
+        ).status
+        == 200
+    )
 
 
 @pytest.mark.behaviour("expiry.key", "expiry.swept", "watch.without-gap")
@@ -173,7 +200,9 @@ def test_a_key_with_a_time_to_live_expires(memory: Raw, plan: str) -> None:
 
 @pytest.mark.behaviour("memory.keys-and-prefixes")
 def test_a_list_has_pages_and_a_prefix(memory: Raw, plan: str) -> None:
-    operations = [{"op": "set", "key": f"{group}{n:02}", "value": n} for group in "ab" for n in range(25)]
+    operations = [
+        {"op": "set", "key": f"{group}{n:02}", "value": n} for group in "ab" for n in range(25)
+    ]
     commit(memory, part(plan, *operations))
     found: list[Any] = []
     after: str | None = ""
@@ -198,7 +227,9 @@ def test_a_prefix_is_taken_by_the_letter(memory: Raw, plan: str) -> None:
     commit(memory, part(plan, *({"op": "set", "key": key, "value": 0} for key in keys)))
     for prefix, expected in (("a%25", ["a%b"]), ("a_", ["a_b"]), ("a", ["a%b", "a_b", "ab"]), ("%C3%A9", ["é"]),
                              ("%F0%9F%98%80", ["\U0001f600x"]), ("zz", [])):  # fmt: skip
-        assert memory("GET", f"{path_of(plan)}?values=false&prefix={prefix}").json["keys"] == expected
+        assert (
+            memory("GET", f"{path_of(plan)}?values=false&prefix={prefix}").json["keys"] == expected
+        )
 
 
 @pytest.mark.behaviour("memory.plans-listed")
@@ -213,7 +244,9 @@ def test_the_plans_of_a_user_have_pages(memory: Raw) -> None:
     told = first["plans"][0]
     assert (told["revision"], told["keys"], told["actions"], told["size_bytes"]) == (1, 1, 0, 7)
     memory("DELETE", path_of(plans[0]))
-    assert [plan["plan_id"] for plan in memory("GET", "/v1/memory/working").json["plans"]] == plans[1:]
+    assert [plan["plan_id"] for plan in memory("GET", "/v1/memory/working").json["plans"]] == plans[
+        1:
+    ]
 
 
 @pytest.mark.behaviour("memory.many")
@@ -274,7 +307,9 @@ def test_actions_are_numbered_and_have_pages(memory: Raw, plan: str) -> None:
     first = memory("GET", f"/v1/memory/actions/{plan}?limit=3").json
     rest = memory("GET", f"/v1/memory/actions/{plan}?limit=3&after={first['next']}").json
     actions = first["actions"] + rest["actions"]
-    assert [(action["number"], action["name"]) for action in actions] == [(n + 1, f"step {n}") for n in range(5)]
+    assert [(action["number"], action["name"]) for action in actions] == [
+        (n + 1, f"step {n}") for n in range(5)
+    ]
     assert rest["next"] is None
     assert all(datetime.fromisoformat(action["at"]) for action in actions)
 
@@ -315,10 +350,17 @@ def test_watch_begins_now_and_sees_the_cleanup(memory: Raw, plan: str) -> None:
     memory("PUT", path_of(plan, "k"), {"value": 1})
     with memory.stream(f"/v1/memory/watch/{plan}") as stream:
         assert stream.block() == {"id": "1"}
-        commit(memory, part(plan, {"op": "set", "key": "a", "value": 1}, {"op": "record_action", "name": "x"}))
+        commit(
+            memory,
+            part(plan, {"op": "set", "key": "a", "value": 1}, {"op": "record_action", "name": "x"}),
+        )
         memory("DELETE", path_of(plan))
         kind, identity, both = stream.next()
-        assert (kind, identity, [row["op"] for row in both["changes"]]) == ("commit", "2", ["set", "record_action"])
+        assert (kind, identity, [row["op"] for row in both["changes"]]) == (
+            "commit",
+            "2",
+            ["set", "record_action"],
+        )
         _, identity, last = stream.next()
         assert (identity, [row["op"] for row in last["changes"]]) == ("3", ["cleanup"])
 
@@ -329,7 +371,9 @@ def test_a_commit_is_all_or_nothing_over_several_plans(memory: Raw, plan: str) -
     answer = commit(
         memory,
         part(plan, {"op": "increment", "key": "n"}, {"op": "increment", "key": "n", "by": 2}),
-        part(other, {"op": "append", "key": "l", "value": 1}, {"op": "set", "key": "s", "value": 1}),
+        part(
+            other, {"op": "append", "key": "l", "value": 1}, {"op": "set", "key": "s", "value": 1}
+        ),
     ).json
     assert [(done["plan_id"], done["revision"], done["results"]) for done in answer["plans"]] == [
         (plan, 1, [1, 3]),
@@ -355,7 +399,9 @@ def test_an_idempotency_key_gets_the_first_answer(memory: Raw, plan: str) -> Non
     assert memory("GET", path_of(plan, "n")).json["value"] == 1
     other = commit(memory, part(plan, {**operation, "by": 2}), Idempotency_Key=key)
     assert (other.status, other.code) == (422, "idempotency_mismatch")
-    assert commit(memory, part(plan, operation), Idempotency_Key=unique("key")).json["plans"][0]["results"] == [2]
+    assert commit(memory, part(plan, operation), Idempotency_Key=unique("key")).json["plans"][0][
+        "results"
+    ] == [2]
 
 
 @pytest.mark.behaviour("idempotency.first-answer")
@@ -373,10 +419,15 @@ def test_an_idempotency_key_covers_put_and_delete(memory: Raw, plan: str) -> Non
     first = memory("PUT", path_of(plan, "k"), {"value": 1}, Idempotency_Key=key)
     assert first.status == 200
     memory("PUT", path_of(plan, "k"), {"value": 2})
-    assert memory("PUT", path_of(plan, "k"), {"value": 1}, Idempotency_Key=key).json["revision"] == 1
+    assert (
+        memory("PUT", path_of(plan, "k"), {"value": 1}, Idempotency_Key=key).json["revision"] == 1
+    )
     assert memory("GET", path_of(plan, "k")).json["value"] == 2
     for path, content in ((path_of(plan, "k"), 3), (path_of(plan, "other"), 1)):
-        assert memory("PUT", path, {"value": content}, Idempotency_Key=key).code == "idempotency_mismatch"
+        assert (
+            memory("PUT", path, {"value": content}, Idempotency_Key=key).code
+            == "idempotency_mismatch"
+        )
     gone = unique("key")
     assert memory("DELETE", path_of(plan, "k"), Idempotency_Key=gone).json["deleted"] is True
     assert memory("DELETE", path_of(plan, "k"), Idempotency_Key=gone).json["deleted"] is True
@@ -389,15 +440,24 @@ def test_a_condition_belongs_to_what_an_idempotency_key_covers(memory: Raw, plan
     memory("PUT", path_of(plan, "k"), {"value": 1})
     assert memory("PUT", path_of(plan, "k"), {"value": 2}, Idempotency_Key=key).status == 200
     other = memory("PUT", path_of(plan, "k"), {"value": 2}, Idempotency_Key=key, If_None_Match="*")
-    assert other.status in {412, 422}, "a write that must not overwrite was answered as if it had been made"
+    assert other.status in {412, 422}, (
+        "a write that must not overwrite was answered as if it had been made"
+    )
 
 
 @pytest.mark.behaviour("idempotency.of-a-user")
-def test_an_idempotency_key_is_its_users_own(running: PlatformProcess, memory: Raw, plan: str) -> None:
+def test_an_idempotency_key_is_its_users_own(
+    running: PlatformProcess, memory: Raw, plan: str
+) -> None:
     key = unique("key")
     commit(memory, part(plan, {"op": "increment", "key": "n"}), Idempotency_Key=key)
     neighbour = Raw(running.memory_url, memory.headers["X-Tenant-ID"], unique("user"))
-    assert commit(neighbour, part(plan, {"op": "increment", "key": "n", "by": 5}), Idempotency_Key=key).status == 200
+    assert (
+        commit(
+            neighbour, part(plan, {"op": "increment", "key": "n", "by": 5}), Idempotency_Key=key
+        ).status
+        == 200
+    )
     assert memory("GET", path_of(plan, "n")).json["value"] == 1
     assert neighbour("GET", path_of(plan, "n")).json["value"] == 5
 

@@ -38,13 +38,19 @@ def plan() -> str:
 
 
 def commit(memory: Raw, plan: str, *operations: Any, **more: Any) -> Answer:
-    return memory("POST", "/v1/memory/commit", {"plans": [{"plan_id": plan, "operations": list(operations)}], **more})
+    return memory(
+        "POST",
+        "/v1/memory/commit",
+        {"plans": [{"plan_id": plan, "operations": list(operations)}], **more},
+    )
 
 
 def sent(memory: Raw, data: bytes, *, seconds: float = 10) -> bytes:
     """What comes back for these bytes as they are."""
     parts = urlsplit(memory.url)
-    with closing(socket.create_connection((parts.hostname or "", parts.port or 80), timeout=seconds)) as connection:
+    with closing(
+        socket.create_connection((parts.hostname or "", parts.port or 80), timeout=seconds)
+    ) as connection:
         with suppress(ConnectionError):  # it may hang up on the way
             connection.sendall(data)
             connection.shutdown(socket.SHUT_WR)
@@ -102,7 +108,9 @@ def test_names_in_a_body_are_checked_too(memory: Raw, plan: str) -> None:
         ("", "u", ["X-Tenant-ID"]),
     ],
 )
-def test_without_ids_it_says_what_to_send(memory: Raw, plan: str, tenant: Any, user: Any, missing: list[str]) -> None:
+def test_without_ids_it_says_what_to_send(
+    memory: Raw, plan: str, tenant: Any, user: Any, missing: list[str]
+) -> None:
     ids = {"X_Tenant_ID": tenant, "X_User_ID": user}
     for method, path, content in (
         ("GET", path_of(plan, "k"), ...),
@@ -147,7 +155,9 @@ NO_JSON = [
 def test_only_strict_json_is_a_value(memory: Raw, plan: str, text: str) -> None:
     body = f'{{"value": {text}}}'.encode()
     answer = memory("PUT", path_of(plan, "k"), body=body)
-    if text.isdigit() and answer.status == 200:  # a very long integer may be kept, if it is kept as it is
+    if (
+        text.isdigit() and answer.status == 200
+    ):  # a very long integer may be kept, if it is kept as it is
         assert f'"value":{text}'.encode() in memory("GET", path_of(plan, "k")).body
         return
     assert answer.status == 422, answer.body
@@ -162,18 +172,24 @@ def test_only_strict_json_is_a_value(memory: Raw, plan: str, text: str) -> None:
 
 
 @pytest.mark.behaviour("http.one-form")
-@pytest.mark.parametrize("inner", [b"\xff", b'"\xff"', b'"\xed\xa0\x80"', b'"\xc0\x80"', b"\x00", b'"\x00"'])
+@pytest.mark.parametrize(
+    "inner", [b"\xff", b'"\xff"', b'"\xed\xa0\x80"', b'"\xc0\x80"', b"\x00", b'"\x00"']
+)
 def test_only_utf8_is_a_value(memory: Raw, plan: str, inner: bytes) -> None:
     answer = memory("PUT", path_of(plan, "k"), body=b'{"value": ' + inner + b"}")
-    assert (answer.status, answer.code in {"invalid_value", "invalid_request"}) == (422, True), answer.body
+    assert (answer.status, answer.code in {"invalid_value", "invalid_request"}) == (422, True), (
+        answer.body
+    )
     assert memory("GET", path_of(plan, "k")).status == 404
 
 
 @pytest.mark.behaviour("http.one-form", "expiry.refused")
 @pytest.mark.parametrize(
     "body",
-    [b"", b"null", b"[]", b"1", b'"value"', b"{}", b'{"Value": 1}', b'{"value": 1, "more": 2}', b'{"value": 1} x',
-     b'{"value": 1, "ttl": 0}', b'{"value": 1, "ttl": -1}', b'{"value": 1, "ttl": "1"}', b'{"value": 1, "ttl": 1e300}',
+    [b"", b"null", b"[]", b"1", b'"value"', b"{}", b'{"Value": 1}', (b'{"value": 1, "more": '
+                                                                    b'2}'), b'{"value": 1} x',
+     (b'{"value": 1, "ttl": '
+     b'0}'), b'{"value": 1, "ttl": -1}', b'{"value": 1, "ttl": "1"}', b'{"value": 1, "ttl": 1e300}',
      b'{"value": 1, "ttl": NaN}', b"\x00\x01\x02", b"\xff\xfe", b"{" * 10_000, b'{"a":' * 10_000],
     ids=lambda body: f"{ascii(body)[:30]} {len(body)}",
 )  # fmt: skip
@@ -222,12 +238,22 @@ def test_a_plan_stands_once_in_a_commit(memory: Raw, plan: str) -> None:
 def test_huge_revisions_and_numbers_are_no_fault(memory: Raw, plan: str) -> None:
     for number in (2**63 - 1, 2**63, 2**64, 10**30, -(2**63), -1):
         for answer in (
-            commit(memory, plan, {"op": "set", "key": "k", "value": 1, "expected_revision": number}),
-            memory("POST", "/v1/memory/commit", {"plans": [{"plan_id": plan, "reads": {"k": number}}]}),
-            memory("POST", "/v1/memory/commit", {"plans": [{"plan_id": plan, "expected_revision": number}]}),
+            commit(
+                memory, plan, {"op": "set", "key": "k", "value": 1, "expected_revision": number}
+            ),
+            memory(
+                "POST", "/v1/memory/commit", {"plans": [{"plan_id": plan, "reads": {"k": number}}]}
+            ),
+            memory(
+                "POST",
+                "/v1/memory/commit",
+                {"plans": [{"plan_id": plan, "expected_revision": number}]},
+            ),
         ):
             assert answer.status in {409, 422}, (number, answer.body)
-        assert commit(memory, plan, {"op": "increment", "key": f"n{number}", "by": number}).status in {200, 422}
+        assert commit(
+            memory, plan, {"op": "increment", "key": f"n{number}", "by": number}
+        ).status in {200, 422}
         got = memory("GET", path_of(plan, f"n{number}"))
         assert got.status == 404 or got.json["value"] == number
 
@@ -240,7 +266,9 @@ def test_increment_stays_within_what_json_can_say(memory: Raw, plan: str) -> Non
     assert memory("GET", path_of(plan, "n")).json["value"] == 1.7e308
     big = 2**64 - 1
     commit(memory, plan, {"op": "set", "key": "big", "value": big})
-    assert commit(memory, plan, {"op": "increment", "key": "big"}).json["plans"][0]["results"] == [big + 1]
+    assert commit(memory, plan, {"op": "increment", "key": "big"}).json["plans"][0]["results"] == [
+        big + 1
+    ]
     assert memory("GET", path_of(plan, "big")).json["value"] == big + 1
 
 
@@ -253,7 +281,9 @@ def test_increment_stays_within_what_json_can_say(memory: Raw, plan: str) -> Non
     + [(value, {"op": "merge", "value": {"a": 1}}) for value in ("1", 1, None, [1])]
     + [([1], {"op": "extend", "value": {"a": 1}}), ({"a": 1}, {"op": "merge", "value": [1]})],
 )
-def test_an_operation_that_does_not_fit_leaves_the_value(memory: Raw, plan: str, value: Any, operation: Any) -> None:
+def test_an_operation_that_does_not_fit_leaves_the_value(
+    memory: Raw, plan: str, value: Any, operation: Any
+) -> None:
     memory("PUT", path_of(plan, "k"), {"value": value})
     answer = commit(memory, plan, {**operation, "key": "k"})
     assert (answer.status, answer.code, answer.json["key"]) == (422, "wrong_type", "k")
@@ -272,10 +302,18 @@ def test_the_limits_name_themselves_and_change_nothing(memory: Raw, plan: str) -
     events = [{"type": "t", "topic": "business-facts"}] * 1001
     for answer, limit, maximum in (
         (memory("PUT", path_of(plan, "v"), {"value": big}), "value_bytes", MIB),
-        (commit(memory, plan, {"op": "append", "key": "k", "value": "x" * 200}), "value_bytes", MIB),
+        (
+            commit(memory, plan, {"op": "append", "key": "k", "value": "x" * 200}),
+            "value_bytes",
+            MIB,
+        ),
         (commit(memory, plan, *too_many), "commit_operations", 1000),
         (memory("POST", "/v1/memory/commit", {"events": events}), "commit_events", 1000),
-        (memory("POST", "/v1/memory/commit", {"events": [{**events[0], "data": big}]}), "event_bytes", MIB // 2),
+        (
+            memory("POST", "/v1/memory/commit", {"events": [{**events[0], "data": big}]}),
+            "event_bytes",
+            MIB // 2,
+        ),
     ):
         assert (answer.status, answer.code) == (413, "limit_exceeded")
         assert (answer.json["limit"], answer.json["maximum"]) == (limit, maximum)
@@ -292,7 +330,11 @@ def test_a_plan_holds_16_mib(memory: Raw, plan: str) -> None:
     for n in range(16):
         assert memory("PUT", path_of(plan, str(n)), {"value": value}).status == 200
     answer = memory("PUT", path_of(plan, "more"), {"value": value})
-    assert (answer.status, answer.code, answer.json["limit"]) == (413, "limit_exceeded", "plan_bytes")
+    assert (answer.status, answer.code, answer.json["limit"]) == (
+        413,
+        "limit_exceeded",
+        "plan_bytes",
+    )
     assert memory("GET", path_of(plan, "more")).status == 404
     assert memory("DELETE", path_of(plan, "0")).status == 200
     assert memory("PUT", path_of(plan, "more"), {"value": value}).status == 200
@@ -301,10 +343,20 @@ def test_a_plan_holds_16_mib(memory: Raw, plan: str) -> None:
 @pytest.mark.behaviour("limits.defaults")
 def test_a_plan_holds_10_000_keys(memory: Raw, plan: str) -> None:
     for start in range(0, 10_000, 1000):
-        done = commit(memory, plan, *({"op": "set", "key": str(n), "value": 0} for n in range(start, start + 1000)))
+        done = commit(
+            memory,
+            plan,
+            *({"op": "set", "key": str(n), "value": 0} for n in range(start, start + 1000)),
+        )
         assert done.status == 200
-    answer = commit(memory, plan, {"op": "set", "key": "new", "value": 0}, {"op": "set", "key": "0", "value": 1})
-    assert (answer.status, answer.json["limit"], answer.json["maximum"]) == (413, "plan_keys", 10_000)
+    answer = commit(
+        memory, plan, {"op": "set", "key": "new", "value": 0}, {"op": "set", "key": "0", "value": 1}
+    )
+    assert (answer.status, answer.json["limit"], answer.json["maximum"]) == (
+        413,
+        "plan_keys",
+        10_000,
+    )
     assert memory("GET", path_of(plan, "0")).json["value"] == 0
     assert commit(memory, plan, {"op": "set", "key": "0", "value": 1}).status == 200
 
@@ -315,7 +367,11 @@ def test_limits_can_be_configured(tmp_path_factory: pytest.TempPathFactory) -> N
     with platform_in(tmp_path_factory.mktemp("small"), **env) as platform:
         memory, plan = Raw(platform.memory_url, "t", "u"), unique("plan")
         answer = memory("PUT", path_of(plan, "k"), {"value": "x" * 10})
-        assert (answer.json["limit"], answer.json["maximum"], answer.json["actual"]) == ("value_bytes", 10, 12)
+        assert (answer.json["limit"], answer.json["maximum"], answer.json["actual"]) == (
+            "value_bytes",
+            10,
+            12,
+        )
         assert memory("PUT", path_of(plan, "k"), {"value": "x" * 8}).status == 200
         answer = commit(memory, plan, *[{"op": "record_action", "name": "a"}] * 3)
         assert answer.json["limit"] == "plan_actions"
@@ -324,10 +380,14 @@ def test_limits_can_be_configured(tmp_path_factory: pytest.TempPathFactory) -> N
 @pytest.mark.behaviour("limits.bounded-reads")
 def test_a_body_may_not_be_larger_than_32_mib(memory: Raw, plan: str) -> None:
     body = b'{"value": "' + b"x" * (33 * MIB) + b'"}'
-    answer = sent(memory, head(plan, f"Content-Length: {len(body)}\r\nConnection: close\r\n") + body)
+    answer = sent(
+        memory, head(plan, f"Content-Length: {len(body)}\r\nConnection: close\r\n") + body
+    )
     assert b" 413 " in answer.split(b"\r\n", 1)[0]
     in_chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
-    answer = sent(memory, head(plan, "Transfer-Encoding: chunked\r\nConnection: close\r\n") + in_chunks)
+    answer = sent(
+        memory, head(plan, "Transfer-Encoding: chunked\r\nConnection: close\r\n") + in_chunks
+    )
     assert b" 413 " in answer.split(b"\r\n", 1)[0]
 
 
@@ -351,7 +411,9 @@ def test_a_body_may_not_be_larger_than_32_mib(memory: Raw, plan: str) -> None:
         ("POST", "/health", 405, "method_not_allowed"),
     ],
 )
-def test_unknown_paths_and_methods(memory: Raw, method: str, path: str, status: int, code: str) -> None:
+def test_unknown_paths_and_methods(
+    memory: Raw, method: str, path: str, status: int, code: str
+) -> None:
     answer = memory(method, path)
     assert (answer.status, answer.code) == (status, code)
     where = f"at {memory.url.removeprefix('http://')}, which is the memory service"
@@ -368,7 +430,9 @@ def test_unknown_paths_and_methods(memory: Raw, method: str, path: str, status: 
         ("DELETE", "/health", {"GET", "HEAD"}),
     ],
 )
-def test_an_unknown_method_is_told_which_there_are(memory: Raw, method: str, path: str, allowed: set[str]) -> None:
+def test_an_unknown_method_is_told_which_there_are(
+    memory: Raw, method: str, path: str, allowed: set[str]
+) -> None:
     answer = memory(method, path)
     assert (answer.status, answer.code) == (405, "method_not_allowed")
     assert set(answer.headers["allow"].split(", ")) == allowed
@@ -385,14 +449,25 @@ def test_another_host_is_refused(memory: Raw, plan: str, host: str) -> None:
 
 
 @pytest.mark.behaviour("security.host")
-@pytest.mark.parametrize("host", ["localhost", "localhost:1234", "127.0.0.1:80", "127.1.2.3", "[::1]:8083"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:1234", "127.0.0.1:80", "127.1.2.3", "[::1]:8083"]
+)
 def test_every_loopback_host_is_taken(memory: Raw, plan: str, host: str) -> None:
     assert memory("GET", path_of(plan, "k"), Host=host).status == 404
 
 
 @pytest.mark.behaviour("security.origin")
 @pytest.mark.parametrize(
-    "origin", ["http://example.com", "null", "http://localhost", "https://127.0.0.1:1", "http://[bad", "file://", "x"]
+    "origin",
+    [
+        "http://example.com",
+        "null",
+        "http://localhost",
+        "https://127.0.0.1:1",
+        "http://[bad",
+        "file://",
+        "x",
+    ],
 )
 def test_a_web_page_of_another_origin_is_refused(memory: Raw, plan: str, origin: str) -> None:
     for method, content in (("GET", ...), ("PUT", {"value": 1}), ("DELETE", ...)):
@@ -408,7 +483,8 @@ def test_our_own_origin_is_taken(memory: Raw, plan: str) -> None:
 
 @pytest.mark.behaviour("security.declared-as-json")
 @pytest.mark.parametrize(
-    "kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "json", ""]
+    "kind",
+    [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "json", ""],
 )
 def test_a_body_must_be_declared_as_json(memory: Raw, plan: str, kind: str | None) -> None:
     body = b'{"value": 1}'
@@ -435,7 +511,9 @@ def test_a_packed_body_is_refused(memory: Raw, plan: str, header: str) -> None:
 
 @pytest.mark.behaviour("http.unpacked")
 def test_what_is_not_packed_may_say_so(memory: Raw, plan: str) -> None:
-    assert memory("PUT", path_of(plan, "k"), {"value": 1}, Content_Encoding="identity").status == 200
+    assert (
+        memory("PUT", path_of(plan, "k"), {"value": 1}, Content_Encoding="identity").status == 200
+    )
 
 
 @pytest.mark.behaviour("http.unpacked")
@@ -481,7 +559,9 @@ def test_a_preflight_gets_nothing(memory: Raw, plan: str) -> None:
         ("Idempotency-Key", ""),
     ],
 )
-def test_conditions_that_say_nothing_are_refused(memory: Raw, plan: str, header: str, value: str) -> None:
+def test_conditions_that_say_nothing_are_refused(
+    memory: Raw, plan: str, header: str, value: str
+) -> None:
     answer = memory("PUT", path_of(plan, "k"), {"value": 1}, **{header: value})
     if (header, value) == ("If-Match", "1"):  # the quotes may be forgotten
         assert answer.status in {412, 422}
@@ -522,14 +602,21 @@ def test_a_thousand_keys_can_be_read_at_once_and_no_more(memory: Raw, plan: str)
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"GET / HTTP/9.9\r\n\r\n",
         b"PUT /v1/memory/working/a/b HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-        b"PUT /v1/memory/working/a/b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+        (
+            b"PUT /v1/memory/working/a/b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+            b"chunked\r\n\r\nZZ\r\n"
+        ),
         b"GET /v1/memory/working/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"x" * 200_000 + b"\r\n\r\n",
         b"GET /health HTTP/1.1\r\n",
-        b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         (
-            b"PUT /v1/memory/working/a/b HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: t\r\nX-User-ID: u\r\n"
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: "
+            b"websocket\r\n\r\n"
+        ),
+        (
+            b"PUT /v1/memory/working/a/b HTTP/1.1\r\nHost: localhost\r\nX-Tenant-ID: "
+            b"t\r\nX-User-ID: u\r\n"
             b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         ),
     ],
@@ -541,7 +628,9 @@ def test_garbage_on_the_wire_is_no_fault(memory: Raw, data: bytes) -> None:
 
 
 @pytest.mark.behaviour("http.garbage", "watch.leaves-nothing-open")
-def test_a_client_that_goes_away_leaves_no_trace(running: PlatformProcess, memory: Raw, plan: str) -> None:
+def test_a_client_that_goes_away_leaves_no_trace(
+    running: PlatformProcess, memory: Raw, plan: str
+) -> None:
     parts = urlsplit(memory.url)
     before = sockets_of(running.pid)
     for _ in range(20):

@@ -11,7 +11,17 @@ import pytest
 from platform_process import PlatformProcess
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as of_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as of_text
-from running import AT_ONCE, Raw, Seen, config_of, context_of, eventually, path_of, platform_in, unique
+from running import (
+    AT_ONCE,
+    Raw,
+    Seen,
+    config_of,
+    context_of,
+    eventually,
+    path_of,
+    platform_in,
+    unique,
+)
 
 from soorma import Agent, HandlerContext, PlatformContext, Reject, Retry, RetryPolicy, WorkflowState
 
@@ -85,10 +95,26 @@ def test_requests_are_counted_by_route_and_class_of_status(scraper: Scraper, raw
     assert raw("PUT", path_of("a", "k"), {"other": 1}).status == 422
 
     def count(method: str, status: str) -> float:
-        return scraper.grown("soorma_http_requests_total", service="memory", method=method, route=ROUTE, status=status)
+        return scraper.grown(
+            "soorma_http_requests_total",
+            service="memory",
+            method=method,
+            route=ROUTE,
+            status=status,
+        )
 
-    assert (count("PUT", "2xx"), count("GET", "2xx"), count("GET", "4xx"), count("PUT", "4xx")) == (3, 1, 2, 1)
-    assert scraper.grown("soorma_http_requests_total", service="events", method="GET", route=ROUTE, status="2xx") == 0
+    assert (count("PUT", "2xx"), count("GET", "2xx"), count("GET", "4xx"), count("PUT", "4xx")) == (
+        3,
+        1,
+        2,
+        1,
+    )
+    assert (
+        scraper.grown(
+            "soorma_http_requests_total", service="events", method="GET", route=ROUTE, status="2xx"
+        )
+        == 0
+    )
 
 
 @pytest.mark.behaviour("metrics.counted")
@@ -107,7 +133,9 @@ def test_how_long_answers_took(scraper: Scraper, raw: Raw) -> None:
 
 
 @pytest.mark.behaviour("metrics.every-service")
-def test_a_service_tells_of_its_process_whichever_is_asked(running: PlatformProcess, raw: Raw) -> None:
+def test_a_service_tells_of_its_process_whichever_is_asked(
+    running: PlatformProcess, raw: Raw
+) -> None:
     urls = (running.gateway_url, running.registry_url, running.events_url, running.memory_url)
     scrapers = [Scraper(url) for url in urls]
     raw("PUT", path_of("p", "k"), {"value": 1})
@@ -119,7 +147,9 @@ def test_a_service_tells_of_its_process_whichever_is_asked(running: PlatformProc
 
 
 @pytest.mark.behaviour("metrics.counted")
-def test_a_request_through_the_gateway_is_the_services(running: PlatformProcess, scraper: Scraper) -> None:
+def test_a_request_through_the_gateway_is_the_services(
+    running: PlatformProcess, scraper: Scraper
+) -> None:
     assert Raw(running.gateway_url, "t", "u")("PUT", path_of("p", "k"), {"value": 1}).status == 200
     labels = {"method": "PUT", "route": ROUTE, "status": "2xx"}
     assert scraper.grown("soorma_http_requests_total", service="memory", **labels) == 1
@@ -191,7 +221,9 @@ def test_events_are_counted_by_topic(running: PlatformProcess, scraper: Scraper)
     raw = Raw(running.events_url, unique("tenant"), "u")
     for _ in range(2):  # the second is the first one sent again
         assert raw("POST", "/v1/events/publish", publish).status == 200
-    assert raw("POST", "/v1/events/publish", [{"type": "b", "topic": "plan-events"}] * 3).status == 200
+    assert (
+        raw("POST", "/v1/events/publish", [{"type": "b", "topic": "plan-events"}] * 3).status == 200
+    )
     assert scraper.grown("soorma_events_published_total", topic="plan-events") == 4
     assert scraper.grown("soorma_events_published_total", topic="billing-events") == 0
 
@@ -206,7 +238,9 @@ def test_transactions_of_the_store(scraper: Scraper, raw: Raw) -> None:
 
 
 @pytest.mark.behaviour("metrics.counted")
-async def test_a_handlers_commit_and_its_conflict(scraper: Scraper, context: PlatformContext, agent: Agent) -> None:
+async def test_a_handlers_commit_and_its_conflict(
+    scraper: Scraper, context: PlatformContext, agent: Agent
+) -> None:
     done = Seen()
 
     @agent.on_event("a")
@@ -255,9 +289,14 @@ async def test_retries_and_dead_letters(
         await context.bus.publish("a", "business-facts", "secret", plan_id="p")
         await context.bus.publish("b", "business-facts", "secret", plan_id="q")
         await eventually(lambda: counted() == (2, 2, 2))
-        letters = Raw(running.events_url)("GET", f"/v1/events/dead-letters?group={agent.name}").json["dead_letters"]
+        letters = Raw(running.events_url)(
+            "GET", f"/v1/events/dead-letters?group={agent.name}"
+        ).json["dead_letters"]
         await agent.stop()
-    assert Raw(running.events_url)("POST", f"/v1/events/dead-letters/{letters[0]['id']}/replay").status == 200
+    assert (
+        Raw(running.events_url)("POST", f"/v1/events/dead-letters/{letters[0]['id']}/replay").status
+        == 200
+    )
     assert counted() == (2, 2, 1)
     assert "secret" not in running.log.read_text("utf-8")
 
@@ -274,11 +313,15 @@ def test_a_fenced_commit(scraper: Scraper, raw: Raw) -> None:
 def test_payloads_that_do_not_fit(running: PlatformProcess, scraper: Scraper) -> None:
     tenant, kind = unique("tenant"), unique("a")
     definition = {"topic": "business-facts", "schema": {"type": "object"}, "check": "enforce"}
-    defined = Raw(running.registry_url, tenant, "u")("PUT", f"/v1/registry/events/{kind}/versions/1", definition)
+    defined = Raw(running.registry_url, tenant, "u")(
+        "PUT", f"/v1/registry/events/{kind}/versions/1", definition
+    )
     assert defined.status == 200, defined.body
     event = {"type": kind, "topic": "business-facts"}
     raw = Raw(running.events_url, tenant, "u")
-    assert raw("POST", "/v1/events/publish", event | {"data": "no object"}).code == "invalid_payload"
+    assert (
+        raw("POST", "/v1/events/publish", event | {"data": "no object"}).code == "invalid_payload"
+    )
     assert raw("POST", "/v1/events/publish", event | {"data": {}}).status == 200
     assert scraper.grown("soorma_payloads_refused_total") == 1
     assert scraper.grown("soorma_events_published_total", topic="business-facts") == 1
@@ -288,7 +331,9 @@ def test_payloads_that_do_not_fit(running: PlatformProcess, scraper: Scraper) ->
 
 
 @pytest.mark.behaviour("metrics.waiting")
-async def test_what_waits_for_a_group_and_since_when(scraper: Scraper, context: PlatformContext, agent: Agent) -> None:
+async def test_what_waits_for_a_group_and_since_when(
+    scraper: Scraper, context: PlatformContext, agent: Agent
+) -> None:
     begun, go = Seen(), asyncio.Event()
 
     @agent.on_event("a")
@@ -321,7 +366,9 @@ async def test_what_waits_for_a_group_and_since_when(scraper: Scraper, context: 
 
 
 @pytest.mark.behaviour("metrics.few-labels")
-async def test_groups_of_one_name_are_told_together(running: PlatformProcess, scraper: Scraper, agent: Agent) -> None:
+async def test_groups_of_one_name_are_told_together(
+    running: PlatformProcess, scraper: Scraper, agent: Agent
+) -> None:
     @agent.on_event("a")
     async def handle(event: Any, _: Any) -> None:
         """Never called: it stops before there is an event."""

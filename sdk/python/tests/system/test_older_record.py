@@ -89,8 +89,18 @@ def repeat(platform: PlatformProcess, asked: dict[str, Any], **other: Any) -> tu
     return answer.status, answer.json
 
 
-_OF_OTHERS = {"value", "argument", "result", "event", "data", "schema", "input_schema", "output_schema"}
-"""What is under these names was said by somebody else than the platform, and stays as it was said."""
+_OF_OTHERS = {
+    "value",
+    "argument",
+    "result",
+    "event",
+    "data",
+    "schema",
+    "input_schema",
+    "output_schema",
+}
+"""What is under these names was said by somebody else than the platform, and stays as it was
+said."""
 
 
 def meant(told: Any) -> Any:
@@ -99,7 +109,10 @@ def meant(told: Any) -> Any:
         return [meant(one) for one in told]
     if not isinstance(told, dict):
         return told
-    found = {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): one for name, one in told.items()}
+    found = {
+        re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): one
+        for name, one in told.items()
+    }
     return {name: _meant_by(name, one) for name, one in found.items()}
 
 
@@ -205,11 +218,13 @@ def test_what_an_agent_said_of_itself_is_kept(tmp_path: Path) -> None:
     database = unpack("record", tmp_path / "soorma.db")
     with closing(sqlite3.connect(database)) as connection, connection:
         inserted = connection.execute(
-            "INSERT INTO agents (tenant_id, name, announced_at, announcement) VALUES ('acme', 'described', 0, ?)",
+            "INSERT INTO agents (tenant_id, name, announced_at, announcement) VALUES ('acme', "
+            "'described', 0, ?)",
             [json.dumps(said)],
         )
         connection.execute(
-            "INSERT INTO agent_instances VALUES (?, 'i', 0, 0, ?, 30000)", [inserted.lastrowid, 4_000_000_000_000]
+            "INSERT INTO agent_instances VALUES (?, 'i', 0, 0, ?, 30000)",
+            [inserted.lastrowid, 4_000_000_000_000],
         )
     with PlatformProcess(tmp_path) as running:
         found = Raw(running.registry_url, "acme")("GET", "/v1/registry/agents/described").json

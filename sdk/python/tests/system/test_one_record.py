@@ -54,7 +54,9 @@ WAYS: dict[str, Callable[[Path, Path], Path]] = {
 
 
 @pytest.mark.behaviour("store.one-record", "store.one-process")
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps the locks of a file apart from SQLite's")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux keeps the locks of a file apart from SQLite's"
+)
 def test_another_name_is_the_same_record(platform: PlatformProcess, tmp_path: Path) -> None:
     reserved = PortReservation()
     for number, (way, name) in enumerate(WAYS.items()):
@@ -84,12 +86,15 @@ def test_a_restore_through_a_link_is_refused_while_a_platform_runs(
     link.symlink_to(platform.database)
     copy = tmp_path / "copy.db"
     shell.soorma("backup", str(copy), "--database", str(platform.database))
-    refused = shell.soorma("restore", str(copy), "--database", str(link), exits=Exit.RUNNING_ELSEWHERE)
+    refused = shell.soorma(
+        "restore", str(copy), "--database", str(link), exits=Exit.RUNNING_ELSEWHERE
+    )
     assert str(platform.pid) in refused.stderr
 
 
 FOREIGN = {
-    "trigger": "CREATE TRIGGER evil AFTER INSERT ON events BEGIN DELETE FROM events WHERE position = new.position; END",
+    "trigger": "CREATE TRIGGER evil AFTER INSERT ON events BEGIN DELETE FROM events WHERE position "
+    "= new.position; END",
     "table": "CREATE TABLE evil (a)",
     "view": "CREATE VIEW evil AS SELECT 1",
     "index": "CREATE INDEX evil ON events (type)",
@@ -101,7 +106,11 @@ FOREIGN = {
 
 @pytest.mark.behaviour("backup.nothing-foreign")
 def test_a_record_with_anything_else_in_it_is_not_restored(shell: Shell, tmp_path: Path) -> None:
-    database, copy, target = tmp_path / "record.db", tmp_path / "copy.db", tmp_path / "in" / "target.db"
+    database, copy, target = (
+        tmp_path / "record.db",
+        tmp_path / "copy.db",
+        tmp_path / "in" / "target.db",
+    )
     target.parent.mkdir()
     with PlatformProcess(_made(tmp_path / "p"), {"SOORMA_DATABASE": str(database)}):
         shell.soorma("backup", str(copy), "--database", str(database))
@@ -111,7 +120,9 @@ def test_a_record_with_anything_else_in_it_is_not_restored(shell: Shell, tmp_pat
         with closing(sqlite3.connect(spoilt)) as connection:
             connection.execute(statement)
             connection.commit()
-        refused = shell.soorma("restore", str(spoilt), "--database", str(target), exits=Exit.DATABASE)
+        refused = shell.soorma(
+            "restore", str(spoilt), "--database", str(target), exits=Exit.DATABASE
+        )
         assert any(name in refused.stderr for name in ("evil", "timers_due", "plans")), what
         assert list(target.parent.iterdir()) == [], what
     shell.soorma("restore", str(copy), "--database", str(target))

@@ -74,11 +74,15 @@ IN_CAMEL_CASE = {"KeyEntry", "ValueAt"}
 @pytest.mark.behaviour("http.names")
 def test_names_are_in_snake_case_but_for_the_responses_of_one_key(document: Any) -> None:
     schemas: dict[str, Any] = document["components"]["schemas"]
-    names = {(schema, name) for schema, one in schemas.items() for name in one.get("properties", ())}
+    names = {
+        (schema, name) for schema, one in schemas.items() for name in one.get("properties", ())
+    }
     names |= {("query", one["name"]) for _, _, found in operations(document) for one in found.get("parameters", ())
               if one.get("in") == "query"}  # fmt: skip
     assert len(names) > 5
-    assert {schema for schema, name in names if not name.replace("_", "").islower()} == IN_CAMEL_CASE & schemas.keys()
+    assert {
+        schema for schema, name in names if not name.replace("_", "").islower()
+    } == IN_CAMEL_CASE & schemas.keys()
     assert not {(schema, name) for schema, name in names if schema in IN_CAMEL_CASE and "_" in name}
 
 
@@ -105,7 +109,9 @@ def test_each_example_fits_its_schema(document: Any) -> None:
                 check(document, content["schema"], content["example"])
                 shown += 1
         if "{" in path:
-            assert any("example" in resolved(document, one) for one in operation["parameters"]), path
+            assert any("example" in resolved(document, one) for one in operation["parameters"]), (
+                path
+            )
     assert shown or not any("requestBody" in operation for _, _, operation in operations(document))
 
 
@@ -118,7 +124,9 @@ def test_each_example_is_taken(running: PlatformProcess, service: str, document:
         for media, content in operation.get("requestBody", {}).get("content", {}).items():
             if "example" in content:
                 raw = Raw(url, unique("tenant"), "ann")
-                answer = raw(method.upper(), path.format(**names), content["example"], Content_Type=media)
+                answer = raw(
+                    method.upper(), path.format(**names), content["example"], Content_Type=media
+                )
                 assert answer.status == 200, (path, media, answer.body)
 
 
@@ -169,7 +177,9 @@ def absolute(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {
-        name: f"urn:document{part}" if name == "$ref" and part.startswith("#/components") else absolute(part)
+        name: f"urn:document{part}"
+        if name == "$ref" and part.startswith("#/components")
+        else absolute(part)
         for name, part in schema.items()
     }
 
@@ -177,12 +187,29 @@ def absolute(schema: Any) -> Any:
 # AsyncAPI
 
 FIELDS = {
-    "": {"asyncapi", "info", "defaultContentType", "servers", "channels", "operations", "components"},
+    "": {
+        "asyncapi",
+        "info",
+        "defaultContentType",
+        "servers",
+        "channels",
+        "operations",
+        "components",
+    },
     "servers": {"host", "protocol", "description"},
     "channels": {"address", "title", "description", "messages", "bindings"},
     "operations": {"action", "channel", "summary", "messages", "reply"},
     "messages": {
-        *("name", "title", "summary", "description", "contentType", "payload", "correlationId", "examples"),
+        *(
+            "name",
+            "title",
+            "summary",
+            "description",
+            "contentType",
+            "payload",
+            "correlationId",
+            "examples",
+        ),
     },
 }
 """Of those that AsyncAPI 3.0 has, the ones this document uses: anything else would be a slip."""
@@ -215,7 +242,10 @@ def test_each_reference_leads_somewhere_it_may(topics: Any) -> None:
         assert operation["action"] in {"send", "receive"}
         channel = operation["channel"]["$ref"]
         assert resolved(topics, operation["channel"])
-        for message in [*operation.get("messages", []), *operation.get("reply", {}).get("messages", [])]:
+        for message in [
+            *operation.get("messages", []),
+            *operation.get("reply", {}).get("messages", []),
+        ]:
             assert message["$ref"].startswith(f"{channel}/messages/"), name
 
 
@@ -242,13 +272,21 @@ def test_its_channels_are_the_eight_topics_and_the_agents_socket(topics: Any) ->
 
 @pytest.mark.behaviour("api.asyncapi")
 def test_the_sockets_frames_are_all_there(topics: Any) -> None:
-    frames = {f"{kind.__struct_config__.tag}-frame" for union in (AgentFrame, ServiceFrame) for kind in union.__args__}
+    frames = {
+        f"{kind.__struct_config__.tag}-frame"
+        for union in (AgentFrame, ServiceFrame)
+        for kind in union.__args__
+    }
     assert topics["channels"]["agents"]["messages"].keys() == frames
 
 
 @pytest.mark.behaviour("api.asyncapi")
 def test_examples_of_messages_fit_their_payloads(topics: Any) -> None:
-    shown = {key: message for key, message in topics["components"]["messages"].items() if "examples" in message}
+    shown = {
+        key: message
+        for key, message in topics["components"]["messages"].items()
+        if "examples" in message
+    }
     assert shown.keys() >= {"event", "cloudevent", "hello-frame"}
     for message in shown.values():
         for example in message["examples"]:
@@ -258,7 +296,11 @@ def test_examples_of_messages_fit_their_payloads(topics: Any) -> None:
 @pytest.mark.behaviour("api.asyncapi", "http.agents-socket")
 async def test_the_frames_of_a_real_agent_fit(running: PlatformProcess, topics: Any) -> None:
     messages = topics["components"]["messages"]
-    hello = {**messages["hello-frame"]["examples"][0]["payload"], "agent": unique("agent"), "tenant_id": unique("t")}
+    hello = {
+        **messages["hello-frame"]["examples"][0]["payload"],
+        "agent": unique("agent"),
+        "tenant_id": unique("t"),
+    }
     events = Raw(running.events_url, hello["tenant_id"], "ann")
     async with (
         aiohttp.ClientSession() as session,
@@ -266,7 +308,10 @@ async def test_the_frames_of_a_real_agent_fit(running: PlatformProcess, topics: 
     ):
         await socket.send_bytes(json.dumps(hello).encode())
         welcome = json.loads((await socket.receive()).data)
-        assert events("POST", "/v1/events/publish", messages["event"]["examples"][0]["payload"]).status == 200
+        assert (
+            events("POST", "/v1/events/publish", messages["event"]["examples"][0]["payload"]).status
+            == 200
+        )
         delivered = json.loads((await socket.receive()).data)
         commit = {"frame": "commit", "number": 1, "tenant_id": hello["tenant_id"], "user_id": "ann"}
         commit["commit"] = {"fence": delivered["fence"], "plans": [plan_of(delivered)]}
@@ -280,21 +325,30 @@ async def test_the_frames_of_a_real_agent_fit(running: PlatformProcess, topics: 
 def plan_of(delivered: Any) -> Any:
     plan_id = delivered["event"]["plan_id"]
     assert delivered["plan"]["plan_id"] == plan_id
-    return {"plan_id": plan_id, "operations": [{"op": "set", "key": "k", "value": 1}], "reads": {"k": 0}}
+    return {
+        "plan_id": plan_id,
+        "operations": [{"op": "set", "key": "k", "value": 1}],
+        "reads": {"k": 0},
+    }
 
 
 @pytest.mark.behaviour("api.registered-types")
 def test_registered_event_types_are_messages_with_their_schemas(running: PlatformProcess) -> None:
     tenant_id = unique("tenant")
     registry = Raw(running.registry_url, tenant_id, "ann")
-    schema = {"$ref": "#/$defs/order", "$defs": {"order": {"type": "object", "required": ["number"]}}}
+    schema = {
+        "$ref": "#/$defs/order",
+        "$defs": {"order": {"type": "object", "required": ["number"]}},
+    }
     body = {"topic": "business-facts", "description": "An order.", "schema": schema}
     assert registry("PUT", "/v1/registry/events/order%20%2Fplaced/versions/3", body).status == 200
 
     shown = document_of(running, "events", "asyncapi", tenant_id=tenant_id)
     key = "type-order_20__2f_placed-3"
     message = shown["components"]["messages"][key]
-    assert shown["channels"]["business-facts"]["messages"][key] == {"$ref": f"#/components/messages/{key}"}
+    assert shown["channels"]["business-facts"]["messages"][key] == {
+        "$ref": f"#/components/messages/{key}"
+    }
     assert key not in shown["channels"]["plan-events"]["messages"]
     assert (message["name"], message["summary"]) == ("order /placed", "An order.")
     event = {"type": "order /placed", "topic": "business-facts"}
@@ -309,7 +363,11 @@ def test_registered_event_types_are_messages_with_their_schemas(running: Platfor
 
 def validator(document: Any, payload: Any) -> Draft7Validator | Draft202012Validator:
     """Of a payload in the dialect of AsyncAPI, or in the one that it names."""
-    kind, dialect = (Draft202012Validator, DRAFT202012) if "schemaFormat" in payload else (Draft7Validator, DRAFT7)
+    kind, dialect = (
+        (Draft202012Validator, DRAFT202012)
+        if "schemaFormat" in payload
+        else (Draft7Validator, DRAFT7)
+    )
     registry = Registry().with_resource("urn:document", Resource(absolute(document), dialect))
     return kind(absolute(payload.get("schema", payload)), registry=registry)
 
@@ -333,7 +391,9 @@ def refused(answer: Answer, code: str = "invalid_request") -> bool:
 
 @pytest.mark.behaviour("http.blanks")
 def test_blanks_around_a_header_do_not_count(memory: Raw) -> None:
-    padded = Raw(memory.url, f"{memory.headers['X-Tenant-ID']} \t ", f"{memory.headers['X-User-ID']}  ")
+    padded = Raw(
+        memory.url, f"{memory.headers['X-Tenant-ID']} \t ", f"{memory.headers['X-User-ID']}  "
+    )
     assert padded("PUT", path_of("p", "k"), {"value": 1}, If_None_Match="*  ").status == 200
     assert memory("GET", path_of("p", "k"), If_None_Match='"1"  ').status == 304
     assert refused(memory("GET", path_of("p", "k"), X_Tenant_ID="..  "), "invalid_name")
@@ -343,13 +403,17 @@ def test_blanks_around_a_header_do_not_count(memory: Raw) -> None:
 def test_conditions_that_contradict_each_other_are_refused(memory: Raw) -> None:
     both = {"If_Match": '"1"', "If_None_Match": "*"}
     assert refused(memory("PUT", path_of("p", "k"), {"value": 1}, **both))
-    assert memory("PUT", path_of("p", "k"), {"value": 1}, **{**both, "If_Match": '"0"'}).status == 200
+    assert (
+        memory("PUT", path_of("p", "k"), {"value": 1}, **{**both, "If_Match": '"0"'}).status == 200
+    )
     assert refused(memory("DELETE", path_of("p", "k"), **both))
     assert refused(memory("DELETE", path_of("p", "k"), **{**both, "If_Match": "nonsense"}))
 
 
 @pytest.mark.behaviour("http.encoded-ids")
-@pytest.mark.parametrize("tenant", ["100%", "%zz", "%C3", "%C3%28", "caf\u00e9", "%00", "%2e", ".%2E"])
+@pytest.mark.parametrize(
+    "tenant", ["100%", "%zz", "%C3", "%C3%28", "caf\u00e9", "%00", "%2e", ".%2E"]
+)
 def test_a_name_in_a_header_is_ascii_or_percent_encoded(memory: Raw, tenant: str) -> None:
     assert refused(memory("GET", path_of("p", "k"), X_Tenant_ID=tenant), "invalid_name")
 
@@ -382,13 +446,16 @@ def test_an_empty_position_is_none(memory: Raw, events: Raw) -> None:
 @pytest.mark.parametrize("header", ["X-Tenant-ID", "X-User-ID"])
 def test_an_empty_id_is_not_the_default_one(events: Raw, header: str) -> None:
     assert refused(
-        events("POST", "/v1/events/publish", {"type": "a", "topic": "plan-events"}, **{header: ""}), "invalid_name"
+        events("POST", "/v1/events/publish", {"type": "a", "topic": "plan-events"}, **{header: ""}),
+        "invalid_name",
     )
 
 
 @pytest.mark.behaviour("idempotency.caller")
 @pytest.mark.parametrize("key", ["", "k" * 300])
-def test_an_idempotency_key_must_be_one_even_where_the_events_id_counts(events: Raw, key: str) -> None:
+def test_an_idempotency_key_must_be_one_even_where_the_events_id_counts(
+    events: Raw, key: str
+) -> None:
     event = {"type": "a", "topic": "plan-events", "id": unique("event")}
     timer = {"event": event, "delay": 3600}
     for path, body in (("/v1/events/publish", event), ("/v1/events/timers", timer)):
@@ -406,9 +473,30 @@ def test_an_idempotency_key_must_be_one_even_where_the_events_id_counts(events: 
         {"traceparent": 5},
     ],
 )
-def test_a_cloudevent_that_would_lose_something_is_refused(events: Raw, more: dict[str, Any]) -> None:
-    cloud = {"specversion": "1.0", "id": unique("event"), "source": "s", "type": "a", "topic": "plan-events", **more}
-    assert refused(events("POST", "/v1/events/publish", cloud, Content_Type="application/cloudevents+json"))
-    taken = {**cloud, "subject": "s", "traceparent": "", "datacontenttype": "application/json; charset=utf-8"}
+def test_a_cloudevent_that_would_lose_something_is_refused(
+    events: Raw, more: dict[str, Any]
+) -> None:
+    cloud = {
+        "specversion": "1.0",
+        "id": unique("event"),
+        "source": "s",
+        "type": "a",
+        "topic": "plan-events",
+        **more,
+    }
+    assert refused(
+        events("POST", "/v1/events/publish", cloud, Content_Type="application/cloudevents+json")
+    )
+    taken = {
+        **cloud,
+        "subject": "s",
+        "traceparent": "",
+        "datacontenttype": "application/json; charset=utf-8",
+    }
     taken.pop("data_base64", None)
-    assert events("POST", "/v1/events/publish", taken, Content_Type="application/cloudevents+json").status == 200
+    assert (
+        events(
+            "POST", "/v1/events/publish", taken, Content_Type="application/cloudevents+json"
+        ).status
+        == 200
+    )

@@ -76,13 +76,17 @@ def calls_of(context: PlatformContext) -> dict[str, Callable[[], Awaitable[Any]]
 
 
 @pytest.mark.behaviour("outage.every-call")
-async def test_every_call_says_that_the_platform_is_away(platform: PlatformProcess, context: PlatformContext) -> None:
+async def test_every_call_says_that_the_platform_is_away(
+    platform: PlatformProcess, context: PlatformContext
+) -> None:
     await WorkflowState(context.memory, "plan").set("k", 1)
     await asyncio.to_thread(platform.kill)
     began = time.monotonic()
     calls = calls_of(context)
     outcomes = await asyncio.gather(*(call() for call in calls.values()), return_exceptions=True)
-    assert {name: type(found) for name, found in zip(calls, outcomes, strict=True)} == dict.fromkeys(calls, Unavailable)
+    assert {
+        name: type(found) for name, found in zip(calls, outcomes, strict=True)
+    } == dict.fromkeys(calls, Unavailable)
     assert time.monotonic() - began < PATIENCE + 3
     assert all("soorma dev" in str(error) for error in outcomes)
     await asyncio.to_thread(platform.start)
@@ -92,13 +96,19 @@ async def test_every_call_says_that_the_platform_is_away(platform: PlatformProce
 
 
 @pytest.mark.behaviour("outage.every-call")
-async def test_a_platform_that_hangs_is_away_too(platform: PlatformProcess, context: PlatformContext) -> None:
+async def test_a_platform_that_hangs_is_away_too(
+    platform: PlatformProcess, context: PlatformContext
+) -> None:
     state = WorkflowState(context.memory, "plan")
     await state.set("k", 1)
     os.kill(platform.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        calls = (state.get("k", "a default"), state.increment("k"), context.bus.publish("a", "business-facts"))
+        calls = (
+            state.get("k", "a default"),
+            state.increment("k"),
+            context.bus.publish("a", "business-facts"),
+        )
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [Unavailable] * 3
         assert time.monotonic() - began < PATIENCE + 5
@@ -114,7 +124,9 @@ async def test_a_handler_does_not_take_an_outage_for_an_empty_plan(
     await WorkflowState(context.memory, "other").set("k", "kept")
     began, go_on, seen = asyncio.Event(), asyncio.Event(), Seen()
     tenant_id = context.memory.scope().tenant_id
-    agent = Agent(unique("agent"), config=config_of(platform, tenant_id=tenant_id, retry_seconds=PATIENCE))
+    agent = Agent(
+        unique("agent"), config=config_of(platform, tenant_id=tenant_id, retry_seconds=PATIENCE)
+    )
 
     @agent.on_event("a")
     async def handle(event: Any, handler: Any) -> None:
@@ -144,14 +156,18 @@ async def test_the_plan_in_hand_is_read_without_asking_the_platform(
     state = WorkflowState(context.memory, "plan")
     await state.update({"n": 1, "null": None})
     began, go_on, seen = asyncio.Event(), asyncio.Event(), Seen()
-    agent = Agent(unique("agent"), config=config_of(platform, tenant_id=context.memory.scope().tenant_id))
+    agent = Agent(
+        unique("agent"), config=config_of(platform, tenant_id=context.memory.scope().tenant_id)
+    )
 
     @agent.on_event("a")
     async def handle(event: Any, handler: Any) -> None:
         began.set()
         await go_on.wait()
         inside = WorkflowState(handler.memory, "plan")
-        seen.append([await inside.get("n"), await inside.get("null", "?"), await inside.has("missing")])
+        seen.append(
+            [await inside.get("n"), await inside.get("null", "?"), await inside.has("missing")]
+        )
         await inside.set("attempt", handler.attempt)
 
     async with agent:
@@ -238,11 +254,15 @@ class Stream:
         assert set(found) <= {*self.acknowledged, *self.raised}
 
 
-async def kill_again_and_again(platform: PlatformProcess, times: int, streams: list[Stream]) -> None:
+async def kill_again_and_again(
+    platform: PlatformProcess, times: int, streams: list[Stream]
+) -> None:
     for _ in range(times):
         before = [len(stream.acknowledged) for stream in streams]
         async with asyncio.timeout(15):
-            while any(len(stream.acknowledged) < n + 5 for stream, n in zip(streams, before, strict=True)):  # noqa: ASYNC110
+            while any(  # noqa: ASYNC110 - processes tell by what they print
+                len(stream.acknowledged) < n + 5 for stream, n in zip(streams, before, strict=True)
+            ):
                 await asyncio.sleep(0.001)
         await asyncio.to_thread(platform.kill)
         await asyncio.to_thread(platform.start)
@@ -252,7 +272,9 @@ async def kill_again_and_again(platform: PlatformProcess, times: int, streams: l
 
 @pytest.mark.behaviour("durability.acknowledged", "outage.at-most-once")
 @pytest.mark.parametrize("patience", [10.0, 0.05], ids=["patient", "impatient"])
-async def test_retries_under_kills_double_and_lose_nothing(platform: PlatformProcess, patience: float) -> None:
+async def test_retries_under_kills_double_and_lose_nothing(
+    platform: PlatformProcess, patience: float
+) -> None:
     tenant_id, plan = unique("tenant"), unique("plan")
     async with context_of(platform, tenant_id=tenant_id, retry_seconds=patience) as context:
         state = WorkflowState(context.memory, plan)
@@ -262,7 +284,9 @@ async def test_retries_under_kills_double_and_lose_nothing(platform: PlatformPro
         objects = Stream(lambda name: state.update_dict("o", {name: 1}, blind=True))
         events = Stream(lambda name: context.bus.publish("a", "business-facts", name))
         streams = [numbers, lists, actions, objects, events]
-        running = [asyncio.create_task(s.run(f"{i}.{w}")) for i, s in enumerate(streams) for w in range(3)]
+        running = [
+            asyncio.create_task(s.run(f"{i}.{w}")) for i, s in enumerate(streams) for w in range(3)
+        ]
         await kill_again_and_again(platform, 5, streams)
         await asyncio.gather(*running)
     async with context_of(platform, tenant_id=tenant_id) as context:
@@ -274,14 +298,20 @@ async def test_retries_under_kills_double_and_lose_nothing(platform: PlatformPro
         objects.explains([change.argument.popitem()[0] for change in await state.history("o")])
         events.explains(published(platform, tenant_id, len(events.acknowledged)))
         if patience > 5:
-            assert sum(len(stream.raised) for stream in streams) == 0, "a restart is no outage for a patient caller"
+            assert sum(len(stream.raised) for stream in streams) == 0, (
+                "a restart is no outage for a patient caller"
+            )
         assert len(await state.history("n")) == total
 
 
 def published(platform: PlatformProcess, tenant_id: str, at_least: int) -> list[str]:
     """The data of all events of a tenant, up to a last one that is published here."""
     raw = Raw(platform.events_url, tenant_id)
-    raw("POST", "/v1/events/publish", {"type": "last", "topic": "business-facts", "tenant_id": tenant_id})
+    raw(
+        "POST",
+        "/v1/events/publish",
+        {"type": "last", "topic": "business-facts", "tenant_id": tenant_id},
+    )
     found: list[str] = []
     with raw.stream(f"/v1/events/stream?after=0&tenant_id={tenant_id}") as stream:
         while (event := stream.next()[2])["type"] != "last":
@@ -300,7 +330,9 @@ async def test_what_was_acknowledged_survives_a_kill_at_once(platform: PlatformP
         state = WorkflowState(context.memory, "plan")
         for n in range(10):
             calls = [state.set(f"k{n}.{m}", m) for m in range(10)]
-            await asyncio.gather(*calls, client.publish("a", "business-facts", n, tenant_id=tenant_id))
+            await asyncio.gather(
+                *calls, client.publish("a", "business-facts", n, tenant_id=tenant_id)
+            )
             if n % 3 == 0:
                 await asyncio.to_thread(platform.kill)
                 await asyncio.to_thread(platform.start)
@@ -321,7 +353,9 @@ async def test_an_agent_comes_back_by_itself(platform: PlatformProcess) -> None:
     async with context_of(platform, tenant_id=tenant_id) as context, agent:
         for n in range(5):
             await context.bus.publish("a", "business-facts", n, plan_id="plan")
-            await WorkflowState(context.memory, "plan").wait_for("l", list(range(n + 1)), timeout=15)
+            await WorkflowState(context.memory, "plan").wait_for(
+                "l", list(range(n + 1)), timeout=15
+            )
             await asyncio.to_thread(platform.kill)
             await asyncio.to_thread(platform.start)
     assert seen == [(n, 1) for n in range(5)]

@@ -50,25 +50,36 @@ async def handler(running: PlatformProcess) -> AsyncIterator[Handler]:
         session.ws_connect(f"{running.events_url}/v1/events/connect") as socket,
     ):
         made = Handler(socket, agent)
-        await made.say("hello", agent=agent, instance="one", subscriptions=[{"type": agent}], protocol=PROTOCOL)
+        await made.say(
+            "hello", agent=agent, instance="one", subscriptions=[{"type": agent}], protocol=PROTOCOL
+        )
         await made.hear("welcome")
         yield made
 
 
 async def delivered(running: PlatformProcess, handler: Handler, tenant: str) -> tuple[str, str]:
     """The fence of a delivery in the handler's hands, and the id of its event."""
-    event = {"type": handler.agent, "topic": "business-facts", "correlation_id": "goal", "trace_id": "trace"}
+    event = {
+        "type": handler.agent,
+        "topic": "business-facts",
+        "correlation_id": "goal",
+        "trace_id": "trace",
+    }
     event_id = Raw(running.events_url, tenant, "u")("POST", "/v1/events/publish", event).json["id"]
     return (await handler.hear("deliver"))["fence"], event_id
 
 
 def cause(change: dict[str, Any]) -> tuple[str | None, ...]:
     """Who made a change, where, and because of what."""
-    return tuple(change.get(name) for name in ("actor", "instance", "event_id", "correlation_id", "trace_id"))
+    return tuple(
+        change.get(name) for name in ("actor", "instance", "event_id", "correlation_id", "trace_id")
+    )
 
 
 @pytest.mark.behaviour("security.provenance", "history.who")
-async def test_the_platform_knows_who_made_a_change(running: PlatformProcess, handler: Handler, tenant: str) -> None:
+async def test_the_platform_knows_who_made_a_change(
+    running: PlatformProcess, handler: Handler, tenant: str
+) -> None:
     memory = Raw(running.memory_url, tenant, "u")
     fence, event_id = await delivered(running, handler, tenant)
     commit = {"plans": [{"plan_id": "plan", "operations": SET}]}
@@ -81,14 +92,18 @@ async def test_the_platform_knows_who_made_a_change(running: PlatformProcess, ha
     await handler.commit(tenant, fence)
     await handler.hear("answer")
     changes = memory("GET", "/v1/memory/history/plan").json["changes"]
-    assert [cause(one) for one in changes] == [(handler.agent, "one", event_id, "goal", "trace")] * 4
+    assert [cause(one) for one in changes] == [
+        (handler.agent, "one", event_id, "goal", "trace")
+    ] * 4
     assert memory("PUT", "/v1/memory/working/plan/k", {"value": 2}).status == 200
     *_, last = memory("GET", "/v1/memory/history/plan").json["changes"]
     assert cause(last) == (None,) * 5, "from outside of handlers"
 
 
 @pytest.mark.behaviour("security.provenance")
-async def test_nobody_says_who_made_a_change(running: PlatformProcess, handler: Handler, tenant: str) -> None:
+async def test_nobody_says_who_made_a_change(
+    running: PlatformProcess, handler: Handler, tenant: str
+) -> None:
     memory = Raw(running.memory_url, tenant, "u")
     fence, _ = await delivered(running, handler, tenant)
     forged = {"plans": [{"plan_id": "plan", "operations": SET}], "cause": FORGED}
@@ -111,9 +126,18 @@ async def test_what_a_handler_changes_at_once_is_fenced_too(
     first = memory("PUT", key, {"value": 1}, X_Soorma_Fence=fence, Idempotency_Key="one")
     assert first.status == 200
     published = other_event | own
-    assert events("POST", "/v1/events/publish", published, X_Soorma_Fence=fence, Idempotency_Key="two").status == 200
-    other = Raw(running.memory_url, tenant, "another")("PUT", key, {"value": 1}, X_Soorma_Fence=fence)
-    assert (other.status, other.code) == (403, "forbidden"), "a fence is for its event's tenant and user"
+    assert (
+        events(
+            "POST", "/v1/events/publish", published, X_Soorma_Fence=fence, Idempotency_Key="two"
+        ).status
+        == 200
+    )
+    other = Raw(running.memory_url, tenant, "another")(
+        "PUT", key, {"value": 1}, X_Soorma_Fence=fence
+    )
+    assert (other.status, other.code) == (403, "forbidden"), (
+        "a fence is for its event's tenant and user"
+    )
     await handler.commit(tenant, fence)
     await handler.hear("answer")
     late = memory("PUT", key, {"value": 2}, X_Soorma_Fence=fence)
@@ -124,14 +148,23 @@ async def test_what_a_handler_changes_at_once_is_fenced_too(
         late = events("POST", f"/v1/events/{path}", body, X_Soorma_Fence=fence)
         assert (late.status, late.code) == (409, "fenced")
     assert events("DELETE", "/v1/events/timers/x", X_Soorma_Fence=fence).code == "fenced"
-    assert events("POST", "/v1/events/publish", published, X_Soorma_Fence=fence, Idempotency_Key="two").status == 200
+    assert (
+        events(
+            "POST", "/v1/events/publish", published, X_Soorma_Fence=fence, Idempotency_Key="two"
+        ).status
+        == 200
+    )
     again = memory("PUT", key, {"value": 1}, X_Soorma_Fence=fence, Idempotency_Key="one")
-    assert (again.status, again.json["revision"]) == (200, first.json["revision"]), "it was made while the fence stood"
+    assert (again.status, again.json["revision"]) == (200, first.json["revision"]), (
+        "it was made while the fence stood"
+    )
     assert memory("GET", key).json["value"] == 1
 
 
 @pytest.mark.behaviour("security.fences", "api.exact")
-@pytest.mark.parametrize("text", ["{}", "f", "0" * 31, "0" * 33, "A" * 32, "%30" * 32, "g" * 32, ""])
+@pytest.mark.parametrize(
+    "text", ["{}", "f", "0" * 31, "0" * 33, "A" * 32, "%30" * 32, "g" * 32, ""]
+)
 def test_what_cannot_be_a_fence_is_refused_even_of_a_request_that_is_repeated(
     running: PlatformProcess, tenant: str, text: str
 ) -> None:

@@ -78,7 +78,9 @@ def test_a_platform_whose_record_is_gone_ends(platform: PlatformProcess, way: st
     process = platform._process
     assert process is not None
     assert process.wait(20) == DATABASE
-    lines = [json.loads(line) for line in platform.log.read_text().splitlines() if line.startswith("{")]
+    lines = [
+        json.loads(line) for line in platform.log.read_text().splitlines() if line.startswith("{")
+    ]
     (ended,) = [line for line in lines if "the platform ends" in line["message"]]
     assert told in ended["reason"]
     assert f"soorma: {ended['reason']}" in platform.log.read_text()
@@ -100,9 +102,9 @@ def test_nothing_is_lost_with_the_log(platform: PlatformProcess, way: str) -> No
     for file in platform.folder.glob("soorma.db-*"):
         file.unlink()
     platform.start()
-    assert [entry["value"] for entry in memory("GET", "/v1/memory/working/p").json["entries"]] == sorted(
-        range(20), key=str
-    )
+    assert [
+        entry["value"] for entry in memory("GET", "/v1/memory/working/p").json["entries"]
+    ] == sorted(range(20), key=str)
 
 
 @pytest.mark.behaviour("store.ends", "outage.store")
@@ -126,4 +128,6 @@ def test_a_supervisor_sees_the_status(platform: PlatformProcess) -> None:
     assert process.wait(20) == DATABASE
     platform.kill()
     platform.start()
-    assert Raw(platform.memory_url).is_healthy(), "a supervisor that starts it again gets a new record"
+    assert Raw(platform.memory_url).is_healthy(), (
+        "a supervisor that starts it again gets a new record"
+    )

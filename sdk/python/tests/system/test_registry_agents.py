@@ -28,7 +28,15 @@ from running import (
     unique,
 )
 
-from soorma import Agent, Capability, ClientConfig, EventDefinition, PlatformContext, RegistryClient, Reject
+from soorma import (
+    Agent,
+    Capability,
+    ClientConfig,
+    EventDefinition,
+    PlatformContext,
+    RegistryClient,
+    Reject,
+)
 from soorma.errors import (
     DefinitionConflict,
     HandlerEnded,
@@ -92,12 +100,17 @@ async def _gone(registry: RegistryClient, name: str) -> None:
 
 
 @pytest.mark.behaviour("registry.announced")
-async def test_an_agent_announces_what_it_is_and_goes_when_it_stops(agent: Agent, registry: RegistryClient) -> None:
+async def test_an_agent_announces_what_it_is_and_goes_when_it_stops(
+    agent: Agent, registry: RegistryClient
+) -> None:
     config = agent._config
     able = Agent(
         agent.name,
         "It adds.",
-        capabilities=["count", Capability("sum", "Adds up.", input_schema=Order, output_schema=Sum)],
+        capabilities=[
+            "count",
+            Capability("sum", "Adds up.", input_schema=Order, output_schema=Sum),
+        ],
         events_consumed=["told.only"],
         events_produced=["done", EventDefinition("order.made", "business-facts", schema=Order)],
         config=config,
@@ -106,14 +119,21 @@ async def test_an_agent_announces_what_it_is_and_goes_when_it_stops(agent: Agent
     async with able:
         found = await _announced(registry, able.name)
         assert (found.description, found.tenant_id) == ("It adds.", config.tenant_id)
-        assert (found.events_consumed, found.events_produced) == (["told.only", "x"], ["done", "order.made"])
+        assert (found.events_consumed, found.events_produced) == (
+            ["told.only", "x"],
+            ["done", "order.made"],
+        )
         assert [one.name for one in found.capabilities] == ["count", "sum"]
         able_to_sum = found.capability("sum")
         assert able_to_sum is not None
         assert able_to_sum.input_schema == Order.model_json_schema()
-        assert able_to_sum.output_schema["$defs"]["Sum"]["properties"]["value"] == {"type": "number"}
+        assert able_to_sum.output_schema["$defs"]["Sum"]["properties"]["value"] == {
+            "type": "number"
+        }
         assert [one.instance for one in found.instances] == [able.instance]
-        assert await registry.find(name=able.name, capability="sum", consumes="x", produces="done") == [found]
+        assert await registry.find(
+            name=able.name, capability="sum", consumes="x", produces="done"
+        ) == [found]
         assert await registry.find(capability="other") == []
         made = await registry.event(Kind.ORDER_MADE)
         assert made is not None
@@ -130,14 +150,20 @@ async def test_replicas_are_instances_of_one_agent(agent: Agent, registry: Regis
         async with replica:
             found = await _announced(registry, agent.name, 2)
             assert {one.instance for one in found.instances} == {agent.instance, replica.instance}
-        assert [one.instance for one in (await _announced(registry, agent.name)).instances] == [agent.instance]
+        assert [one.instance for one in (await _announced(registry, agent.name)).instances] == [
+            agent.instance
+        ]
 
 
 @pytest.mark.behaviour("registry.tenants")
-async def test_an_agent_without_a_tenant_serves_and_is_listed_for_all(running: PlatformProcess) -> None:
+async def test_an_agent_without_a_tenant_serves_and_is_listed_for_all(
+    running: PlatformProcess,
+) -> None:
     name, kind = unique("agent"), unique("type")
     everywhere = Agent(
-        name, events_produced=[EventDefinition(kind, schema={"type": "object"})], config=config_of(running)
+        name,
+        events_produced=[EventDefinition(kind, schema={"type": "object"})],
+        config=config_of(running),
     )
     _handler(everywhere, unique("event"))
     async with everywhere:
@@ -160,7 +186,8 @@ async def test_an_agent_of_a_tenant_is_hidden_from_another(
         assert await stranger.registry.find(name=agent.name) == []
 
 
-# over time: a platform on which a lease, and so a place in the registry, lasts one second and a half
+# over time: a platform on which a lease, and so a place in the registry, lasts one second and a
+# half
 
 BRIEF = 1.5
 
@@ -183,7 +210,9 @@ def _tenant(context: PlatformContext) -> str:
 
 
 @pytest.mark.behaviour("registry.expires")
-async def test_an_agent_is_kept_while_it_runs(brief: PlatformProcess, nearby: PlatformContext) -> None:
+async def test_an_agent_is_kept_while_it_runs(
+    brief: PlatformProcess, nearby: PlatformContext
+) -> None:
     agent = Agent(unique("agent"), config=config_of(brief, tenant_id=_tenant(nearby)))
     _handler(agent)
     async with agent:
@@ -240,7 +269,9 @@ async def test_an_agent_is_kept_while_a_handler_blocks_its_event_loop(
 
 
 @pytest.mark.behaviour("registry.expires")
-async def test_an_agent_that_is_killed_expires(brief: PlatformProcess, nearby: PlatformContext) -> None:
+async def test_an_agent_that_is_killed_expires(
+    brief: PlatformProcess, nearby: PlatformContext
+) -> None:
     with PythonProcess(brief, BLOCKING, SOORMA_TENANT_ID=_tenant(nearby)) as process:
         await process.subscribed()
         await _announced(nearby.registry, "blocking")
@@ -276,7 +307,9 @@ async def test_an_agent_works_without_the_registry_and_says_so_once(
     running: PlatformProcess, context: PlatformContext, deaf: Deaf, caplog: pytest.LogCaptureFixture
 ) -> None:
     addresses = config_of(running, tenant_id=context.memory.scope().tenant_id)
-    config = ClientConfig(addresses.memory_url, addresses.events_url, addresses.tenant_id, registry_url=deaf.url)
+    config = ClientConfig(
+        addresses.memory_url, addresses.events_url, addresses.tenant_id, registry_url=deaf.url
+    )
     agent = Agent(unique("agent"), events_produced=[EventDefinition("y", schema={})], config=config)
     seen = _handler(agent)
     with caplog.at_level(logging.WARNING, "soorma.agent"):
@@ -287,15 +320,23 @@ async def test_an_agent_works_without_the_registry_and_says_so_once(
             begun = time.monotonic()
         assert time.monotonic() - begun < 5, "it does not wait for the registry when it stops"
         assert caplog.text.count("not announced") == 1
-    async with PlatformContext.on(ClientConfig(registry_url=deaf.url, retry_seconds=0.1), "test") as there:
+    async with PlatformContext.on(
+        ClientConfig(registry_url=deaf.url, retry_seconds=0.1), "test"
+    ) as there:
         with pytest.raises(Unavailable, match="registry"):
             await there.registry.find()
 
 
 @pytest.mark.behaviour("registry.comes-back")
-async def test_an_agent_is_in_the_registry_again_after_the_platform_has_lost_everything(tmp_path: Path) -> None:
+async def test_an_agent_is_in_the_registry_again_after_the_platform_has_lost_everything(
+    tmp_path: Path,
+) -> None:
     with platform_in(tmp_path / "platform") as platform:
-        agent = Agent("lasting", events_produced=[EventDefinition("y", schema=Order)], config=config_of(platform))
+        agent = Agent(
+            "lasting",
+            events_produced=[EventDefinition("y", schema=Order)],
+            config=config_of(platform),
+        )
         _handler(agent)
         async with agent, context_of(platform) as context:
             await _announced(context.registry, "lasting")
@@ -308,12 +349,18 @@ async def test_an_agent_is_in_the_registry_again_after_the_platform_has_lost_eve
 
 
 @pytest.mark.behaviour("registry.refused-agents")
-async def test_an_agent_that_the_registry_refuses_does_not_start(agent: Agent, context: PlatformContext) -> None:
+async def test_an_agent_that_the_registry_refuses_does_not_start(
+    agent: Agent, context: PlatformContext
+) -> None:
     await context.registry.define_event("y", schema={"type": "object"})
     no_schema = Capability("c", input_schema={"type": "nonsense"})
     off: list[tuple[dict[str, Any], type[SoormaError], str]] = [
         ({"events_produced": [EventDefinition("y", schema=Order)]}, DefinitionConflict, "'y'"),
-        ({"events_consumed": [EventDefinition("z", schema={"type": "nonsense"})]}, InvalidValue, "event 'z'"),
+        (
+            {"events_consumed": [EventDefinition("z", schema={"type": "nonsense"})]},
+            InvalidValue,
+            "event 'z'",
+        ),
         ({"capabilities": [no_schema]}, InvalidValue, "capability 'c'"),
     ]
     for given, kind, said in off:
@@ -335,7 +382,9 @@ agent.run()
 
 
 @pytest.mark.behaviour("registry.refused-agents")
-async def test_a_program_whose_agent_is_refused_ends_with_the_reason(running: PlatformProcess) -> None:
+async def test_a_program_whose_agent_is_refused_ends_with_the_reason(
+    running: PlatformProcess,
+) -> None:
     with PythonProcess(running, "from soorma import Capability" + REFUSED) as process:
         assert await asyncio.to_thread(process.process.wait, 15) == 1
         assert "the input schema of capability 'c' is no JSON Schema" in process.lines[-1]
@@ -343,7 +392,10 @@ async def test_a_program_whose_agent_is_refused_ends_with_the_reason(running: Pl
 
 @pytest.mark.behaviour("registry.refused-agents")
 async def test_an_agent_that_is_refused_while_it_runs_says_so_once_and_works_on(
-    agent: Agent, context: PlatformContext, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    agent: Agent,
+    context: PlatformContext,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What it is defined as, and what it is, are no longer taken: as if the registry had become stricter meanwhile."""
     seen, answers = _handler(agent), Seen()
@@ -366,7 +418,9 @@ async def test_an_agent_that_is_refused_while_it_runs_says_so_once_and_works_on(
         monkeypatch.undo()
         presence.begin(30)
         await _announced(context.registry, agent.name)
-    assert [record.levelname for record in caplog.records if "too strict" in record.message] == ["ERROR"]
+    assert [record.levelname for record in caplog.records if "too strict" in record.message] == [
+        "ERROR"
+    ]
 
 
 @pytest.mark.behaviour("registry.refused")
@@ -389,13 +443,27 @@ def test_what_cannot_be_announced_is_refused_where_it_is_written() -> None:
 @pytest.mark.behaviour("schemas.listed")
 async def test_events_are_defined_read_and_listed(registry: RegistryClient) -> None:
     made = await registry.define_event(EventDefinition("b", "task-events", 2, "B.", Sum, "warn"))
-    assert (made.type, made.version, made.topic, made.description, made.check) == ("b", 2, "task-events", "B.", "warn")
-    assert await registry.define_event(EventDefinition("b", "task-events", 2, "B.", Sum, "warn")) == made
+    assert (made.type, made.version, made.topic, made.description, made.check) == (
+        "b",
+        2,
+        "task-events",
+        "B.",
+        "warn",
+    )
+    assert (
+        await registry.define_event(EventDefinition("b", "task-events", 2, "B.", Sum, "warn"))
+        == made
+    )
     with pytest.raises(DefinitionConflict) as conflict:
         await registry.define_event("b", version=2)
     assert conflict.value.version == 2
     first = await registry.define_event(Kind.ORDER_MADE, schema=Order)
-    off: list[dict[str, Any]] = [{"version": "1"}, {"version": True}, {"version": 0}, {"description": 5}]
+    off: list[dict[str, Any]] = [
+        {"version": "1"},
+        {"version": True},
+        {"version": 0},
+        {"description": 5},
+    ]
     for given in off:
         with pytest.raises(InvalidRequest, match="not "):
             await registry.define_event("b", **given)
@@ -451,8 +519,12 @@ async def test_a_handler_whose_event_does_not_fit_fails_with_that_reason(
 
 
 @pytest.mark.behaviour("schemas.in-the-sdk")
-async def test_the_platforms_own_notice_of_a_dead_letter_is_not_held_up(agent: Agent, context: PlatformContext) -> None:
-    await context.registry.define_event("event.dead_lettered", "system-events", schema={"type": "integer"})
+async def test_the_platforms_own_notice_of_a_dead_letter_is_not_held_up(
+    agent: Agent, context: PlatformContext
+) -> None:
+    await context.registry.define_event(
+        "event.dead_lettered", "system-events", schema={"type": "integer"}
+    )
     letters = Seen()
 
     @agent.on_event("x", topic="business-facts")

@@ -16,7 +16,11 @@ import pytest
 from platform_process import PlatformProcess
 from running import Answer, Raw, platform_in, unique
 
-SUM = {"name": "sum", "description": "Adds up.", "input_schema": {"type": "array", "items": {"type": "number"}}}
+SUM = {
+    "name": "sum",
+    "description": "Adds up.",
+    "input_schema": {"type": "array", "items": {"type": "number"}},
+}
 ORDER = {
     "type": "object",
     "properties": {
@@ -24,7 +28,13 @@ ORDER = {
         "lines": {"type": "array", "items": {"$ref": "#/$defs/line"}},
     },
     "required": ["amount"],
-    "$defs": {"line": {"type": "object", "properties": {"a/b": {"type": "string"}}, "additionalProperties": False}},
+    "$defs": {
+        "line": {
+            "type": "object",
+            "properties": {"a/b": {"type": "string"}},
+            "additionalProperties": False,
+        }
+    },
 }
 
 
@@ -37,7 +47,9 @@ class Registry:
         self.for_all = Raw(platform.registry_url)
         self.events = Raw(platform.events_url, self.tenant, "user")
 
-    def announce(self, name: str, instance: str = "i1", *, for_all: bool = False, **announcement: Any) -> Answer:
+    def announce(
+        self, name: str, instance: str = "i1", *, for_all: bool = False, **announcement: Any
+    ) -> Answer:
         path = f"/v1/registry/agents/{quote(name, safe='')}/instances/{quote(instance, safe='')}"
         return (self.for_all if for_all else self.call)("PUT", path, announcement)
 
@@ -49,11 +61,15 @@ class Registry:
 
     def define(self, event_type: str, schema: Any = None, version: Any = 1, **more: Any) -> Answer:
         body = {"topic": "business-facts", "schema": schema, **more}
-        return self.call("PUT", f"/v1/registry/events/{quote(event_type, safe='')}/versions/{version}", body)
+        return self.call(
+            "PUT", f"/v1/registry/events/{quote(event_type, safe='')}/versions/{version}", body
+        )
 
     def publish(self, event_type: str, data: Any = ..., **more: Any) -> Answer:
         event = {"type": event_type, "topic": "business-facts", **more}
-        return self.events("POST", "/v1/events/publish", event if data is ... else {**event, "data": data})
+        return self.events(
+            "POST", "/v1/events/publish", event if data is ... else {**event, "data": data}
+        )
 
 
 @pytest.fixture
@@ -87,7 +103,9 @@ def test_an_agent_announces_itself_and_is_found(registry: Registry) -> None:
     (instance,) = agent["instances"]
     assert (instance["instance"], instance["ttl"]) == ("i1", 60)
     assert instance["announced_at"] == instance["heard_at"] < instance["expires_at"]
-    assert registry.names(name="adder", capability="sum", consumes="add.requested", produces="add.done") == ["adder"]
+    assert registry.names(
+        name="adder", capability="sum", consumes="add.requested", produces="add.done"
+    ) == ["adder"]
     assert registry.names(capability="sum", consumes="other") == []
 
 
@@ -161,7 +179,10 @@ def test_names_are_any_text(registry: Registry, name: str) -> None:
         ({"capabilities": [{"name": "a", "other": 1}]}, "invalid_request"),
         ({"capabilities": [{"name": "a", "input_schema": {"type": "nope"}}]}, "invalid_value"),
         ({"capabilities": [{"name": "a", "output_schema": []}]}, "invalid_value"),
-        ({"capabilities": [{"name": "a", "input_schema": {"title": "x" * 65_536}}]}, "limit_exceeded"),
+        (
+            {"capabilities": [{"name": "a", "input_schema": {"title": "x" * 65_536}}]},
+            "limit_exceeded",
+        ),
         ({"capabilities": [f"c{number}" for number in range(101)]}, "limit_exceeded"),
         ({"events_consumed": ["x", "x"]}, "invalid_request"),
         ({"events_produced": [".."]}, "invalid_name"),
@@ -208,32 +229,48 @@ def test_a_tenant_sees_nothing_of_another(registry: Registry, stranger: Registry
     assert stranger.names() == stranger.names(name="mine") == stranger.names(capability="c") == []
     assert stranger.call("GET", "/v1/registry/agents/mine").status == 404
     assert stranger.call("POST", "/v1/registry/agents/mine/instances/i1/heartbeat").status == 404
-    assert stranger.call("DELETE", "/v1/registry/agents/mine/instances/i1").json == {"deleted": False}
+    assert stranger.call("DELETE", "/v1/registry/agents/mine/instances/i1").json == {
+        "deleted": False
+    }
     assert stranger.call("GET", "/v1/registry/events").json["events"] == []
     assert stranger.call("GET", "/v1/registry/events/mine.made").status == 404
     assert stranger.call("GET", "/v1/registry/events/mine.made/versions/1").status == 404
-    assert stranger.call("DELETE", "/v1/registry/events/mine.made/versions/1").json == {"deleted": False}
-    assert stranger.publish("mine.made", "anything").status == 200, "another's schema is not its own"
+    assert stranger.call("DELETE", "/v1/registry/events/mine.made/versions/1").json == {
+        "deleted": False
+    }
+    assert stranger.publish("mine.made", "anything").status == 200, (
+        "another's schema is not its own"
+    )
     assert registry.names() == ["mine"]
     assert registry.publish("mine.made", "anything").code == "invalid_payload"
 
 
 @pytest.mark.behaviour("registry.tenants")
-def test_who_serves_all_tenants_is_seen_by_each_and_changed_by_none(registry: Registry, stranger: Registry) -> None:
+def test_who_serves_all_tenants_is_seen_by_each_and_changed_by_none(
+    registry: Registry, stranger: Registry
+) -> None:
     name = unique("agent")
     registry.announce(name, for_all=True)
     for one in (registry, stranger):
         assert one.names(name=name) == [name]
         assert one.call("GET", f"/v1/registry/agents/{name}").json["tenant_id"] is None
-        assert one.call("DELETE", f"/v1/registry/agents/{name}/instances/i1").json == {"deleted": False}
+        assert one.call("DELETE", f"/v1/registry/agents/{name}/instances/i1").json == {
+            "deleted": False
+        }
         assert one.call("POST", f"/v1/registry/agents/{name}/instances/i1/heartbeat").status == 404
-    assert registry.for_all("POST", f"/v1/registry/agents/{name}/instances/i1/heartbeat").status == 200
-    assert registry.for_all("DELETE", f"/v1/registry/agents/{name}/instances/i1").json == {"deleted": True}
+    assert (
+        registry.for_all("POST", f"/v1/registry/agents/{name}/instances/i1/heartbeat").status == 200
+    )
+    assert registry.for_all("DELETE", f"/v1/registry/agents/{name}/instances/i1").json == {
+        "deleted": True
+    }
     assert registry.names(name=name) == []
 
 
 @pytest.mark.behaviour("schemas.of-a-tenant")
-def test_a_definition_for_all_counts_until_a_tenant_has_its_own(registry: Registry, stranger: Registry) -> None:
+def test_a_definition_for_all_counts_until_a_tenant_has_its_own(
+    registry: Registry, stranger: Registry
+) -> None:
     kind = unique("type")
     path = f"/v1/registry/events/{kind}/versions/1"
     body = {"topic": "business-facts", "schema": {"type": "object"}}
@@ -258,9 +295,14 @@ def test_an_event_is_defined_once_and_read(registry: Registry) -> None:
     made = registry.define("order.made", ORDER, description="An order.", check="warn")
     assert made.status == 200
     assert made.json["schema"] == ORDER
-    assert registry.define("order.made", ORDER, description="An order.", check="warn").json == made.json
+    assert (
+        registry.define("order.made", ORDER, description="An order.", check="warn").json
+        == made.json
+    )
     assert registry.call("GET", "/v1/registry/events/order.made").json == made.json
-    assert registry.call("GET", "/v1/registry/events?type=order.made&topic=business-facts").json == {
+    assert registry.call(
+        "GET", "/v1/registry/events?type=order.made&topic=business-facts"
+    ).json == {
         "events": [made.json],
         "next": None,
     }
@@ -281,7 +323,9 @@ def test_event_types_are_paged(registry: Registry) -> None:
         registry.define(f"x{number}")
     first = registry.call("GET", "/v1/registry/events?limit=3").json
     rest = registry.call("GET", f"/v1/registry/events?limit=3&after={first['next']}").json
-    assert [event["type"] for event in first["events"] + rest["events"]] == [f"x{number}" for number in range(5)]
+    assert [event["type"] for event in first["events"] + rest["events"]] == [
+        f"x{number}" for number in range(5)
+    ]
     assert rest["next"] is None
 
 
@@ -305,7 +349,9 @@ def test_event_types_are_paged(registry: Registry) -> None:
         (1, {"schema": {"$ref": "#"}}, "invalid_value"),
     ],
 )
-def test_a_definition_that_is_off_is_refused(registry: Registry, version: Any, more: Any, code: str) -> None:
+def test_a_definition_that_is_off_is_refused(
+    registry: Registry, version: Any, more: Any, code: str
+) -> None:
     assert registry.define("x", version=version, **more).code == code
     assert registry.call("GET", "/v1/registry/events").json["events"] == []
 
@@ -326,7 +372,10 @@ def _listening() -> Iterator[tuple[str, list[bytes]]]:
                     continue
                 with caller:
                     heard.append(caller.recv(1000))
-                    caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}")
+                    caller.sendall(
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: "
+                        b"application/json\r\n\r\n{}"
+                    )
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -350,7 +399,10 @@ def test_no_schema_is_fetched_from_anywhere(registry: Registry, tmp_path: Path) 
             {"$defs": {"a": {"$ref": url}}},
             {"$schema": url},
             {"$dynamicRef": url},
-            {"$defs": {"a": {"$id": url, "$ref": "other.json"}}, "properties": {"a": {"$ref": "#/$defs/a"}}},
+            {
+                "$defs": {"a": {"$id": url, "$ref": "other.json"}},
+                "properties": {"a": {"$ref": "#/$defs/a"}},
+            },
         ):
             assert registry.define("x", schema).code == "invalid_value", schema
             refused = registry.announce("a", capabilities=[{"name": "c", "input_schema": schema}])
@@ -375,7 +427,11 @@ def test_a_payload_that_does_not_fit_is_refused_with_its_path(registry: Registry
         (..., ""),
     ):
         refused = registry.publish("order.made", data)
-        assert (refused.status, refused.code, refused.json["path"]) == (422, "invalid_payload", path), data
+        assert (refused.status, refused.code, refused.json["path"]) == (
+            422,
+            "invalid_payload",
+            path,
+        ), data
         assert refused.json["schema"] == "order.made@1"
         assert refused.json["detail"]
 
@@ -383,7 +439,11 @@ def test_a_payload_that_does_not_fit_is_refused_with_its_path(registry: Registry
 @pytest.mark.behaviour("schemas.enforced")
 def test_a_refusal_does_not_repeat_the_payload(registry: Registry) -> None:
     registry.define("x", {"additionalProperties": False, "properties": {"a": {"type": "integer"}}})
-    for data in ({"a": "secret" * 10_000}, {"secret" * 10_000: 1}, {f"secret-{number}": 1 for number in range(10_000)}):
+    for data in (
+        {"a": "secret" * 10_000},
+        {"secret" * 10_000: 1},
+        {f"secret-{number}": 1 for number in range(10_000)},
+    ):
         refused = registry.publish("x", data)
         assert refused.code == "invalid_payload"
         assert len(refused.body) < 2_000
@@ -401,11 +461,15 @@ def test_a_batch_names_the_event_and_publishes_none(registry: Registry) -> None:
     assert "event 2 of 3" in refused.json["detail"]
     events[1]["data"] = {}
     events[0]["data"] = {"other": "content"}
-    assert registry.events("POST", "/v1/events/publish", events).status == 200, "nothing of the first was published"
+    assert registry.events("POST", "/v1/events/publish", events).status == 200, (
+        "nothing of the first was published"
+    )
 
 
 @pytest.mark.behaviour("schemas.enforced")
-def test_a_commit_of_memory_and_events_is_refused_as_a_whole(running: PlatformProcess, registry: Registry) -> None:
+def test_a_commit_of_memory_and_events_is_refused_as_a_whole(
+    running: PlatformProcess, registry: Registry
+) -> None:
     memory = Raw(running.memory_url, registry.tenant, "user")
     registry.define("x", {"type": "object"})
     commit = {
@@ -419,9 +483,18 @@ def test_a_commit_of_memory_and_events_is_refused_as_a_whole(running: PlatformPr
 @pytest.mark.behaviour("schemas.enforced")
 def test_cloud_events_are_checked_too(registry: Registry) -> None:
     registry.define("x", {"type": "object"})
-    cloud = {"specversion": "1.0", "id": unique("id"), "source": "s", "type": "x", "topic": "business-facts", "data": 5}
+    cloud = {
+        "specversion": "1.0",
+        "id": unique("id"),
+        "source": "s",
+        "type": "x",
+        "topic": "business-facts",
+        "data": 5,
+    }
     body = json.dumps(cloud).encode()
-    refused = registry.events("POST", "/v1/events/publish", body=body, Content_Type="application/cloudevents+json")
+    refused = registry.events(
+        "POST", "/v1/events/publish", body=body, Content_Type="application/cloudevents+json"
+    )
     assert refused.code == "invalid_payload"
 
 
@@ -468,7 +541,11 @@ def test_off_and_warn_let_pass(running: PlatformProcess, registry: Registry) -> 
     log = running.log.read_text("utf-8")
     (line,) = [line for line in log.splitlines() if loud in line]
     told = json.loads(line)
-    assert (told["level"], told["path"], told["event_id"]) == ("warning", "/a", published.json["id"])
+    assert (told["level"], told["path"], told["event_id"]) == (
+        "warning",
+        "/a",
+        published.json["id"],
+    )
     assert registry.tenant in line
     assert quiet not in log
     assert "secret" not in line
@@ -514,12 +591,18 @@ def test_a_schema_that_doubles_at_each_turn_is_refused(registry: Registry) -> No
 @pytest.mark.behaviour("schemas.bounded")
 def test_a_long_chain_of_references_is_refused(registry: Registry) -> None:
     chain = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(1500)}
-    assert registry.define("x", {"$ref": "#/$defs/d0", "$defs": {**chain, "d1500": {}}}).code == "invalid_value"
+    assert (
+        registry.define("x", {"$ref": "#/$defs/d0", "$defs": {**chain, "d1500": {}}}).code
+        == "invalid_value"
+    )
 
 
 @pytest.mark.behaviour("schemas.bounded")
 def test_a_schema_of_itself_is_fine(registry: Registry) -> None:
-    tree = {"properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}}, "additionalProperties": False}
+    tree = {
+        "properties": {"left": {"$ref": "#"}, "right": {"$ref": "#"}},
+        "additionalProperties": False,
+    }
     registry.define("tree", tree)
     deep: Any = {}
     for _ in range(100):

@@ -83,7 +83,9 @@ async def test_what_a_dead_process_held_goes_to_the_next_in_line(
 
 
 @pytest.mark.behaviour("claims.dead-holder")
-async def test_who_blocks_its_event_loop_keeps_its_place(running: PlatformProcess, shared: WorkflowState) -> None:
+async def test_who_blocks_its_event_loop_keeps_its_place(
+    running: PlatformProcess, shared: WorkflowState
+) -> None:
     with program(running, shared, BLOCK=str(2 * LEASE)) as holder:
         await holder.until("holds k")
         with program(running, shared) as other:

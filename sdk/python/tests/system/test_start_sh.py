@@ -44,7 +44,10 @@ class StartScript:
         self._reader.start()
 
     def _read(self) -> None:
-        with suppress(OSError), os.fdopen(os.dup(self.terminal), errors="replace", newline="\n") as lines:
+        with (
+            suppress(OSError),
+            os.fdopen(os.dup(self.terminal), errors="replace", newline="\n") as lines,
+        ):
             for line in lines:  # OSError: the last process has closed the terminal
                 self._lines.put(line.rstrip())
         self._lines.put(None)
@@ -62,8 +65,12 @@ class StartScript:
 
     def agents(self) -> dict[str, int]:
         """Its agents and their processes."""
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-        children = re.findall(rf"^ *(\d+) +{self.process.pid} .* (\w+)\.py$", listed.stdout, re.MULTILINE)
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        )
+        children = re.findall(
+            rf"^ *(\d+) +{self.process.pid} .* (\w+)\.py$", listed.stdout, re.MULTILINE
+        )
         return {name: int(pid) for pid, name in children}
 
     def finish(self) -> int:
@@ -73,7 +80,9 @@ class StartScript:
         except subprocess.TimeoutExpired:
             while not self._lines.empty():
                 self.output += f"{self._lines.get()}\n"
-            raise AssertionError(f"it did not end; its agents are {self.agents()}, it said:\n{self.output}") from None
+            raise AssertionError(
+                f"it did not end; its agents are {self.agents()}, it said:\n{self.output}"
+            ) from None
         while (line := self._lines.get(timeout=SECONDS)) is not None:
             self.output += line + "\n"
         return code
@@ -121,7 +130,9 @@ def submit(platform: PlatformProcess) -> str:
     """Runs the client and returns what it says."""
     client = subprocess.run(
         [sys.executable, EXAMPLE / "client.py", "Write a blog post about Docker"],
-        env=clean_environment(SOORMA_EVENT_SERVICE_URL=platform.events_url, SOORMA_MEMORY_URL=platform.memory_url),
+        env=clean_environment(
+            SOORMA_EVENT_SERVICE_URL=platform.events_url, SOORMA_MEMORY_URL=platform.memory_url
+        ),
         capture_output=True,
         text=True,
         timeout=SECONDS,
@@ -187,7 +198,9 @@ def test_a_lost_agent_is_named_and_ends_the_others(start: Start) -> None:
 
 
 @pytest.mark.behaviour("document.start-sh")
-def test_twice_at_once_and_from_a_path_with_a_space(start: Start, platform: PlatformProcess, tmp_path: Path) -> None:
+def test_twice_at_once_and_from_a_path_with_a_space(
+    start: Start, platform: PlatformProcess, tmp_path: Path
+) -> None:
     copy = tmp_path / "a path with a space" / "examples" / "05-memory-working"
     shutil.copytree(EXAMPLE.parent, copy.parent)
     scripts = [start(copy / "start.sh", TASK_SECONDS="0"), start(TASK_SECONDS="0")]
@@ -204,8 +217,14 @@ def test_without_a_platform_it_says_what_to_do(start: Start, platform: PlatformP
     platform.kill()
     script = start()
     assert script.finish() == 1
-    assert f"The memory service is not well at {platform.memory_url}: Connection refused" in script.output
-    assert f"The events service is not well at {platform.events_url}: Connection refused" in script.output
+    assert (
+        f"The memory service is not well at {platform.memory_url}: Connection refused"
+        in script.output
+    )
+    assert (
+        f"The events service is not well at {platform.events_url}: Connection refused"
+        in script.output
+    )
     assert "soorma dev --build" in script.output
 
 

@@ -48,7 +48,11 @@ WAYS: dict[str, tuple[str, str, str]] = {
     "event": ("/v1/events/publish", an_event(), "application/json"),
     "batch": ("/v1/events/publish", f"[\n{an_event()}\r\n]", "application/json"),
     "cloudevent": ("/v1/events/publish", an_event(**CLOUD), "application/cloudevents+json"),
-    "cloudevents": ("/v1/events/publish", f"\n[{an_event(**CLOUD)}]", "application/cloudevents-batch+json"),
+    "cloudevents": (
+        "/v1/events/publish",
+        f"\n[{an_event(**CLOUD)}]",
+        "application/cloudevents-batch+json",
+    ),
     "timer": ("/v1/events/timers", f'{{\n"delay": 0, "event":\n{an_event()}}}', "application/json"),
 }
 
@@ -69,7 +73,9 @@ def test_a_commit_with_line_breaks_is_streamed_whole(memory: Raw, op: str) -> No
     plan = unique("plan")
     argument = {"extend": f"[\n{LOOSE}\r]", "append": LOOSE, "merge": LOOSE}.get(op, LOOSE)
     place = "" if op == "complete" else '"key": "k",'
-    operation = f'{{"op":\n"{op}", {place}\r"{"result" if op == "complete" else "value"}": {argument}}}'
+    operation = (
+        f'{{"op":\n"{op}", {place}\r"{"result" if op == "complete" else "value"}": {argument}}}'
+    )
     body = f'{{"plans": [\n{{"plan_id": "{plan}",\r\n"operations": [{operation}]}}]}}'
     with memory.stream(f"/v1/memory/watch/{plan}?after=0") as stream:
         assert memory("POST", "/v1/memory/commit", body=body.encode()).status == 200
@@ -85,7 +91,10 @@ async def test_a_frame_with_line_breaks_is_streamed_whole(
 ) -> None:
     agent = unique("agent")
     events = Raw(running.events_url, tenant_id, "user")
-    async with aiohttp.ClientSession() as session, session.ws_connect(f"{events.url}/v1/events/connect") as socket:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{events.url}/v1/events/connect") as socket,
+    ):
         hello = {
             "frame": "hello",
             "protocol": 1,
@@ -100,9 +109,12 @@ async def test_a_frame_with_line_breaks_is_streamed_whole(
         assert (await asyncio.to_thread(events, "POST", "/v1/events/publish", event)).status == 200
         fence = json.loads(await socket.receive_bytes())["fence"]
         operation = f'{{"op": "set",\n"key": "k",\r"value":\r\n{LOOSE}}}'
-        commit = f'{{"fence": "{fence}",\n"plans": [{{"plan_id": "p",\n"operations": [{operation}]}}]}}'
+        commit = (
+            f'{{"fence": "{fence}",\n"plans": [{{"plan_id": "p",\n"operations": [{operation}]}}]}}'
+        )
         frame = (
-            f'{{"frame": "commit",\n"number": 1,"tenant_id": "{tenant_id}", "user_id": "user",\n"commit": {commit}}}'
+            f'{{"frame": "commit",\n"number": 1,"tenant_id": "{tenant_id}", "user_id": '
+            f'"user",\n"commit": {commit}}}'
         )
         await socket.send_bytes(frame.encode())
         assert "problem" not in json.loads(await socket.receive_bytes())
@@ -131,11 +143,16 @@ async def test_readers_of_the_sdk_get_it_whole(
         watching = asyncio.create_task(watch())
         await asyncio.to_thread(events, "POST", "/v1/events/publish", body=an_event().encode())
         await client.publish("next", "business-facts")
-        await asyncio.to_thread(memory, "PUT", path_of("plan", "a"), body=f'{{"value":\n{LOOSE}}}'.encode())
+        await asyncio.to_thread(
+            memory, "PUT", path_of("plan", "a"), body=f'{{"value":\n{LOOSE}}}'.encode()
+        )
         await state.set("b", 1)
         assert [event.type for event in await seen.until(2)] == ["loose", "next"]
         assert seen[0]["data"] == VALUE
-        assert [(change.key, change.argument) for change in await changes.until(2)] == [("a", VALUE), ("b", 1)]
+        assert [(change.key, change.argument) for change in await changes.until(2)] == [
+            ("a", VALUE),
+            ("b", 1),
+        ]
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
@@ -144,7 +161,15 @@ async def test_readers_of_the_sdk_get_it_whole(
 # Behind a broken message
 
 
-BROKEN = [b'{"a": ', b"", b"[1]", b"\xff\xfe", b'{"n": 1e999}', b"[" * 5000, b'{"n": ' + b"9" * 5000 + b"}"]
+BROKEN = [
+    b'{"a": ',
+    b"",
+    b"[1]",
+    b"\xff\xfe",
+    b'{"n": 1e999}',
+    b"[" * 5000,
+    b'{"n": ' + b"9" * 5000 + b"}",
+]
 
 
 @pytest.fixture
@@ -159,7 +184,9 @@ async def broken() -> AsyncIterator[Callable[[str, dict[str, Any]], Any]]:
             await answer.prepare(request)
             await answer.write(b"id: 0\n: from here\n\n")
             for position, data in enumerate(BROKEN, 1):
-                await answer.write(b"id: %d\nevent: %s\ndata: %s\n\n" % (position, kind.encode(), data))
+                await answer.write(
+                    b"id: %d\nevent: %s\ndata: %s\n\n" % (position, kind.encode(), data)
+                )
             text = json.dumps(good, indent=1).encode().replace(b"\n", b"\ndata:")
             await answer.write(b"event: %s\r\nid:99\r\ndata:%s\r\n\r\n" % (kind.encode(), text))
             await ended.wait()
@@ -181,11 +208,15 @@ async def broken() -> AsyncIterator[Callable[[str, dict[str, Any]], Any]]:
 
 
 def reported(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if "broken message" in record.getMessage()]
+    return [
+        record.getMessage() for record in caplog.records if "broken message" in record.getMessage()
+    ]
 
 
 @pytest.mark.behaviour("readers.broken-message")
-async def test_a_client_goes_on_behind_a_broken_event(broken: Any, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_client_goes_on_behind_a_broken_event(
+    broken: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     url = await broken("event", {"type": "good", "topic": "business-facts"})
     seen = Seen()
     with caplog.at_level(logging.WARNING):
@@ -199,8 +230,16 @@ async def test_a_client_goes_on_behind_a_broken_event(broken: Any, caplog: pytes
 
 
 @pytest.mark.behaviour("readers.broken-message")
-async def test_watch_goes_on_behind_a_broken_commit(broken: Any, caplog: pytest.LogCaptureFixture) -> None:
-    change = {"revision": 99, "op": "set", "key": "k", "at": "2026-01-01T00:00:00.000Z", "argument": 1}
+async def test_watch_goes_on_behind_a_broken_commit(
+    broken: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    change = {
+        "revision": 99,
+        "op": "set",
+        "key": "k",
+        "at": "2026-01-01T00:00:00.000Z",
+        "argument": 1,
+    }
     url = await broken("commit", {"revision": 99, "changes": [change]})
     config = ClientConfig(memory_url=url, tenant_id="t", user_id="u")
     with caplog.at_level(logging.WARNING):

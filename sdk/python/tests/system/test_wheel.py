@@ -20,7 +20,8 @@ PROJECT = Path(__file__).parents[2]
 LICENSE = PROJECT.parents[1] / "LICENSE"
 PACKAGES = ("soorma", "soorma_common", "soorma_platform")
 DEPENDENCIES = at_depth(["borrowed"], ["borrowed", "pinned"])
-"""From where an installation has what it needs: from this environment, or from the package index, as pinned."""
+"""From where an installation has what it needs: from this environment, or from the package index,
+as pinned."""
 
 USE = """
 import asyncio, json, soorma, soorma_common, soorma_platform
@@ -37,7 +38,9 @@ print(json.dumps([asyncio.run(main()), homes]))
 """
 
 
-def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None, seconds: int = SECONDS) -> str:
+def run(
+    *command: str | Path, cwd: Path, env: dict[str, str] | None = None, seconds: int = SECONDS
+) -> str:
     """What a command says; it must succeed."""
     done = subprocess.run(
         command, cwd=cwd, env=env or environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -49,7 +52,9 @@ def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None, seco
 
 def environment() -> dict[str, str]:
     """The environment of somebody who has no checkout; where pip finds packages stays their choice."""
-    return {name: value for name, value in clean_environment().items() if not name.startswith("PYTHON")}
+    return {
+        name: value for name, value in clean_environment().items() if not name.startswith("PYTHON")
+    }
 
 
 def build(project: Path, output: Path, kind: str) -> Path:
@@ -72,8 +77,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.behaviour("install.wheel")
 def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     packed = {name: data for name, data in contents(wheel).items() if ".dist-info/" not in name}
-    sources = [path for package in PACKAGES for path in (PROJECT / "src" / package).rglob("*") if path.is_file()]
-    wanted = {path.relative_to(PROJECT / "src").as_posix(): path for path in sources if path.suffix != ".pyc"}
+    sources = [
+        path
+        for package in PACKAGES
+        for path in (PROJECT / "src" / package).rglob("*")
+        if path.is_file()
+    ]
+    wanted = {
+        path.relative_to(PROJECT / "src").as_posix(): path
+        for path in sources
+        if path.suffix != ".pyc"
+    }
     assert packed.keys() == wanted.keys()
     assert packed == {name: path.read_bytes() for name, path in wanted.items()}
     assert {f"{package}/py.typed" for package in PACKAGES} <= packed.keys()
@@ -82,7 +96,11 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
 
 @pytest.mark.behaviour("install.wheel")
 def test_the_wheel_tells_its_licence_and_its_command(wheel: Path) -> None:
-    metadata = {name.partition("/")[2]: data for name, data in contents(wheel).items() if ".dist-info/" in name}
+    metadata = {
+        name.partition("/")[2]: data
+        for name, data in contents(wheel).items()
+        if ".dist-info/" in name
+    }
     assert metadata["licenses/LICENSE"] == LICENSE.read_bytes()
     assert b"License-Expression: MIT\nLicense-File: LICENSE\n" in metadata["METADATA"]
     assert b"soorma = soorma.cli.main:main" in metadata["entry_points.txt"]
@@ -105,7 +123,13 @@ class Installation:
         self._bin = folder / "bin"
         venv.create(folder, with_pip=False)
         if dependencies == "pinned":
-            self._pip("install", "--require-hashes", "-r", PROJECT / "requirements" / "runtime.txt", seconds=300)
+            self._pip(
+                "install",
+                "--require-hashes",
+                "-r",
+                PROJECT / "requirements" / "runtime.txt",
+                seconds=300,
+            )
         self._pip("install", "--no-deps", "--no-index", wheel)
         if dependencies == "pinned":
             self._pip("check")
@@ -113,12 +137,26 @@ class Installation:
             self._borrow()
 
     def _pip(self, *arguments: str | Path, seconds: int = SECONDS) -> None:
-        pip = (sys.executable, "-I", "-m", "pip", "--python", self.folder, "--disable-pip-version-check")
+        pip = (
+            sys.executable,
+            "-I",
+            "-m",
+            "pip",
+            "--python",
+            self.folder,
+            "--disable-pip-version-check",
+        )
         run(*pip, *arguments, cwd=self.folder, seconds=seconds)
 
     def _borrow(self) -> None:
         """The packages of this environment; its .pth files, one of which leads to the checkout, do not count there."""
-        site = run(self._bin / "python", "-I", "-c", "import site; print(site.getsitepackages()[0])", cwd=self.folder)
+        site = run(
+            self._bin / "python",
+            "-I",
+            "-c",
+            "import site; print(site.getsitepackages()[0])",
+            cwd=self.folder,
+        )
         lines = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
         (Path(site.strip()) / "borrowed.pth").write_text("\n".join(lines))
 
@@ -130,17 +168,25 @@ class Installation:
 @pytest.mark.behaviour("install.without-the-checkout")
 @pytest.mark.proof
 @pytest.mark.parametrize("dependencies", DEPENDENCIES)
-def test_soorma_dev_works_without_the_checkout(wheel: Path, shell: Shell, tmp_path: Path, dependencies: str) -> None:
+def test_soorma_dev_works_without_the_checkout(
+    wheel: Path, shell: Shell, tmp_path: Path, dependencies: str
+) -> None:
     installed = Installation(tmp_path / "installed", wheel, dependencies)
     env = {"SOORMA_PORT_OFFSET": str(shell.offset)}
     version = json.loads(installed("soorma", "version", "--json", cwd=shell.folder, env={}))
     assert version["version"] == wheel.name.split("-")[1]
     try:
         installed("soorma", "dev", cwd=shell.folder, env=env)
-        status = json.loads(installed("soorma", "dev", "--status", "--json", cwd=shell.folder, env={}))
+        status = json.loads(
+            installed("soorma", "dev", "--status", "--json", cwd=shell.folder, env={})
+        )
         assert status["healthy"] is True
-        assert str(installed.folder) in run("ps", "-ww", "-o", "command=", "-p", str(shell.pid()), cwd=tmp_path)
-        told, homes = json.loads(installed("python", "-c", USE, cwd=shell.folder, env=status["environment"]))
+        assert str(installed.folder) in run(
+            "ps", "-ww", "-o", "command=", "-p", str(shell.pid()), cwd=tmp_path
+        )
+        told, homes = json.loads(
+            installed("python", "-c", USE, cwd=shell.folder, env=status["environment"])
+        )
         assert told == {"a": [1, None]}
         assert all(Path(home).is_relative_to(installed.folder) for home in homes), homes
     finally:

@@ -102,7 +102,9 @@ async def test_outside_a_handler(state: WorkflowState, check_scenario: Scenario)
     await check_scenario(state)
 
 
-@pytest.mark.behaviour("operations.same-in-a-handler", "handlers.own-reads", "memory.models", "limits.at-the-call")
+@pytest.mark.behaviour(
+    "operations.same-in-a-handler", "handlers.own-reads", "memory.models", "limits.at-the-call"
+)
 @pytest.mark.parametrize("of_other_plan", [False, True], ids=["plan in hand", "other plan"])
 @pytest.mark.parametrize("check_scenario", SCENARIOS)
 async def test_in_a_handler(
@@ -133,7 +135,10 @@ async def test_in_a_handler(
     ],
 )
 async def test_a_handler_comes_to_the_same_as_calls_outside(
-    running: PlatformProcess, context: PlatformContext, state: WorkflowState, check_scenario: Scenario
+    running: PlatformProcess,
+    context: PlatformContext,
+    state: WorkflowState,
+    check_scenario: Scenario,
 ) -> None:
     async def body(inside: WorkflowState, _: HandlerContext) -> None:
         await check_scenario(inside)
@@ -221,7 +226,9 @@ async def test_history_of_a_long_plan_comes_in_pages(state: WorkflowState) -> No
 
 
 @pytest.mark.behaviour("history.value-at")
-async def test_the_past_of_an_expired_or_cleaned_plan_is_not_what_is_now(state: WorkflowState) -> None:
+async def test_the_past_of_an_expired_or_cleaned_plan_is_not_what_is_now(
+    state: WorkflowState,
+) -> None:
     await state.set("k", 1, ttl=0.1)
     await eventually(lambda: _missing(state, "k"))
     assert await state.at(1).get("k") == 1
@@ -248,7 +255,11 @@ async def test_what_a_handler_did_names_agent_and_event(
     for row in (action, change):
         assert row.actor.startswith("agent-")
         assert row.instance
-        assert (row.event_id, row.correlation_id, row.trace_id) == (event.id, event.correlation_id, event.trace_id)
+        assert (row.event_id, row.correlation_id, row.trace_id) == (
+            event.id,
+            event.correlation_id,
+            event.trace_id,
+        )
         assert row.at is not None
     assert (action.number, action.name) == (1, "done")
     assert change.revision == 1
@@ -367,7 +378,9 @@ async def test_a_plan_lives_as_long_as_it_was_given(state: WorkflowState) -> Non
     await state.ttl(60)
     await state.ttl(None)
     plans = [plan async for plan in state.memory.list_plans()]
-    assert [(plan.plan_id, plan.keys, plan.expires_at) for plan in plans] == [(state.plan_id, 1, None)]
+    assert [(plan.plan_id, plan.keys, plan.expires_at) for plan in plans] == [
+        (state.plan_id, 1, None)
+    ]
 
 
 @pytest.mark.behaviour("handlers.ended")
@@ -417,7 +430,9 @@ asyncio.run(main())
 """
     ids = {"PLAN": state.plan_id, "TENANT": state.tenant_id, "USER_ID": state.user_id}
     async with AsyncExitStack() as stack:
-        four = [stack.enter_context(PythonProcess(running, program, ME=str(n), **ids)) for n in range(4)]
+        four = [
+            stack.enter_context(PythonProcess(running, program, ME=str(n), **ids)) for n in range(4)
+        ]
         for process in four:
             await process.until("ready")
         for process in four:
@@ -439,8 +454,12 @@ asyncio.run(main())
 async def test_what_python_writes_is_what_http_reads(running: PlatformProcess) -> None:
     tenant_id, user_id, plan_id = "тенант " + unique("t"), "100%/" + unique("u"), unique("план/")
     async with MemoryClient(running.memory_url) as memory:
-        entry = await memory.set_plan_state(plan_id, "a/ключ%2F", {"b": 2**70, "a": "\U0001f600"}, tenant_id, user_id)
+        entry = await memory.set_plan_state(
+            plan_id, "a/ключ%2F", {"b": 2**70, "a": "\U0001f600"}, tenant_id, user_id
+        )
     raw = Raw(running.memory_url, quote(tenant_id), quote(user_id))
-    answer = raw("GET", f"/v1/memory/working/{quote(plan_id, safe='')}/{quote('a/ключ%2F', safe='')}")
+    answer = raw(
+        "GET", f"/v1/memory/working/{quote(plan_id, safe='')}/{quote('a/ключ%2F', safe='')}"
+    )
     assert (answer.json["id"], answer.json["key"]) == (entry.id, "a/ключ%2F")
     assert '"value":{"b":1180591620717411303424,"a":"\U0001f600"}' in answer.body.decode()

@@ -69,7 +69,11 @@ async def check_lists(state: WorkflowState) -> None:
 
 async def check_objects(state: WorkflowState) -> None:
     assert await state.update_dict("o", {"a": 1, "b": {"c": 1}}) == {"a": 1, "b": {"c": 1}}
-    assert await state.update_dict("o", {"b": {"d": 2}, "e": None}) == {"a": 1, "b": {"d": 2}, "e": None}
+    assert await state.update_dict("o", {"b": {"d": 2}, "e": None}) == {
+        "a": 1,
+        "b": {"d": 2},
+        "e": None,
+    }
     assert await state.update_dict("o", {}, blind=True) is None
     assert list(await state.get("o")) == ["a", "b", "e"]
 
@@ -110,7 +114,11 @@ async def check_actions(state: WorkflowState) -> None:
     await state.record_action("two")
     await state.record_action("one")
     assert await state.get_action_history() == ["one", "two", "one"]
-    assert [(action.number, action.name) for action in await state.actions()] == [(1, "one"), (2, "two"), (3, "one")]
+    assert [(action.number, action.name) for action in await state.actions()] == [
+        (1, "one"),
+        (2, "two"),
+        (3, "one"),
+    ]
 
 
 async def check_cleaning_up(state: WorkflowState) -> None:
@@ -124,7 +132,11 @@ async def check_cleaning_up(state: WorkflowState) -> None:
     assert await state.cleanup() == 0
     await state.set("a", 2)
     await state.record_action("two")
-    assert (await state.get("a"), await state.keys(), await state.get_action_history()) == (2, ["a"], ["two"])
+    assert (await state.get("a"), await state.keys(), await state.get_action_history()) == (
+        2,
+        ["a"],
+        ["two"],
+    )
 
 
 async def check_models(state: WorkflowState) -> None:
@@ -134,7 +146,10 @@ async def check_models(state: WorkflowState) -> None:
     assert await state.get("report") == {"title": "T", "pages": 3}
     assert await state.get("report", type=Report) == Report(title="T", pages=3)
     assert await state.get("point", type=Point) == Point(1, 2.5)
-    assert await state.get("nested") == {"reports": [{"title": "U", "pages": 1}], "points": [{"x": 0, "y": 0.0}]}
+    assert await state.get("nested") == {
+        "reports": [{"title": "U", "pages": 1}],
+        "points": [{"x": 0, "y": 0.0}],
+    }
     assert await state.get("missing", type=Report) is None
     with pytest.raises(InvalidValue):
         await state.get("point", type=Report)

@@ -107,7 +107,15 @@ ENDS: list[Callable[[bool], Any]] = [
     lambda quiet: Cancel("enough", if_active=quiet),
 ]
 plan_operations = st.one_of(
-    st.sampled_from([RecordAction("first"), RecordAction("second"), Cleanup(), ExpirePlan(HOURS), ExpirePlan(None)]),
+    st.sampled_from(
+        [
+            RecordAction("first"),
+            RecordAction("second"),
+            Cleanup(),
+            ExpirePlan(HOURS),
+            ExpirePlan(None),
+        ]
+    ),
     st.builds(lambda end, quiet: end(quiet), st.sampled_from(ENDS), st.booleans()),
     st.sampled_from(["a", "b"]).map(lambda name: Deadline(Timer(event(f"late-{name}"), 600.0))),
     st.sampled_from(["a", "b"]).map(lambda name: Compensate(event(f"undo-{name}"))),
@@ -115,21 +123,27 @@ plan_operations = st.one_of(
 operations = st.one_of(*[key_operations()] * 4, blind_operations(), plan_operations)
 changes = st.builds(Change, st.lists(operations, min_size=1, max_size=3))
 conditional = st.builds(
-    lambda operation, expects: Change([operation], expects), key_operations(), st.sampled_from(["known", "stale"])
+    lambda operation, expects: Change([operation], expects),
+    key_operations(),
+    st.sampled_from(["known", "stale"]),
 )
 looks = st.one_of(
     st.builds(Look, st.just("get"), st.sampled_from(["n", "l", "o", "z", "z'", *BLIND])),
     st.builds(Look, st.sampled_from(["keys", "actions", "status"])),
 )
 forks = st.sampled_from([None, 0, 1, 2, 9]).flatmap(
-    lambda revision: st.sampled_from(["source", "source", "nothing"]).map(lambda name: Change([Fork(name, revision)]))
+    lambda revision: st.sampled_from(["source", "source", "nothing"]).map(
+        lambda name: Change([Fork(name, revision)])
+    )
 )
 late_forks = key_operations().map(lambda operation: Change([operation, Fork("source")]))
 steps = st.tuples(
     st.lists(forks, max_size=1),
     st.lists(st.one_of(changes, changes, conditional, looks, late_forks), min_size=1, max_size=8),
 ).map(lambda both: [*both[0], *both[1], Look("actions"), Look("keys"), Look("status")])
-beginnings = st.lists(st.one_of(operations, operations, st.just(Set("z", raw("short"), SHORT))), max_size=5)
+beginnings = st.lists(
+    st.one_of(operations, operations, st.just(Set("z", raw("short"), SHORT))), max_size=5
+)
 
 
 def named(step: Step) -> set[str]:
@@ -143,7 +157,11 @@ def set_once(wanted: list[Step]) -> list[Step]:
     """The steps without those that set what another has set."""
     kept, keys = [], set[str]()
     for step in wanted:
-        puts = [one.key for one in step.operations if isinstance(one, Set)] if isinstance(step, Change) else []
+        puts = (
+            [one.key for one in step.operations if isinstance(one, Set)]
+            if isinstance(step, Change)
+            else []
+        )
         if keys.isdisjoint(puts) and len(set(puts)) == len(puts):
             keys |= set(puts)
             kept.append(step)
@@ -171,4 +189,8 @@ def _read_by(step: Step, held: set[str]) -> set[str]:
         return {step.key} if step.key else set()
     if step.expects or any(isinstance(one, Cleanup) for one in step.operations):
         return held | named(step)
-    return {one.key for one in step.operations if isinstance(one, KeyOperation) and not isinstance(one, Set)}
+    return {
+        one.key
+        for one in step.operations
+        if isinstance(one, KeyOperation) and not isinstance(one, Set)
+    }

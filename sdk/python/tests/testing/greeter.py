@@ -10,7 +10,9 @@ worker = Worker("greeter")
 async def greet(event, context):
     state = WorkflowState(context.memory, event.plan_id)
     count = await state.increment("greeted")
-    await context.bus.publish("person.greeted", "business-facts", {"name": event.data["name"], "number": count})
+    await context.bus.publish(
+        "person.greeted", "business-facts", {"name": event.data["name"], "number": count}
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,16 @@ import attrs
 import msgspec
 import pydantic
 import typing_extensions
-from pydantic import AliasChoices, AliasGenerator, AliasPath, BaseModel, ConfigDict, Field, RootModel, computed_field
+from pydantic import (
+    AliasChoices,
+    AliasGenerator,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    computed_field,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
@@ -46,7 +55,9 @@ class Generated(BaseModel):
 
 class TwoGenerators(BaseModel):
     model_config = ConfigDict(
-        alias_generator=AliasGenerator(validation_alias=to_camel, serialization_alias=lambda name: name.upper())
+        alias_generator=AliasGenerator(
+            validation_alias=to_camel, serialization_alias=lambda name: name.upper()
+        )
     )
     page_no: int
 

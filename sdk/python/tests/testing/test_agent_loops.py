@@ -51,7 +51,12 @@ async def test_a_request_goes_out_at_once_though_changes_are_not_committed(
             answer = await context.bus.request("ask", turn, response_event="answered", timeout=5)
             await state.append("answers", answer.data)
             await context.bus.publish("said", FACTS, turn)
-            seen.append((await soorma_platform.state("p").get("answers"), len(soorma_platform.published("said"))))
+            seen.append(
+                (
+                    await soorma_platform.state("p").get("answers"),
+                    len(soorma_platform.published("said")),
+                )
+            )
 
     await soorma_platform.run(worker, responder)
     await soorma_platform.publish("loop", FACTS, plan_id="p")
@@ -66,13 +71,19 @@ async def test_a_request_goes_out_at_once_though_changes_are_not_committed(
 async def test_a_later_attempt_gets_the_same_responses(
     soorma_platform: LocalPlatform, worker: Worker, responder: Worker, order: int
 ) -> None:
-    """Side by side and in whatever order it asks. The same question, asked twice, has two responses."""
+    """Side by side and in whatever order it asks.
+
+    The same question, asked twice, has two responses.
+    """
     seen: list[list[Any]] = []
 
     @worker.on_event("go")
     async def handle(event: Any, context: HandlerContext) -> None:
         questions = ["a", "b", "c", "a"][:: order if context.attempt > 1 else 1]
-        calls = [context.bus.request("ask", one, response_event="answered", timeout=5) for one in questions]
+        calls = [
+            context.bus.request("ask", one, response_event="answered", timeout=5)
+            for one in questions
+        ]
         seen.append(sorted(answer.data for answer in await asyncio.gather(*calls)))
 
         if context.attempt < 3:
@@ -185,9 +196,19 @@ async def test_a_request_that_another_can_respond_to_is_not_refused(
 
     @worker.on_event("go")
     async def go(event: Any, context: HandlerContext) -> None:
-        answers.append((await context.bus.request("ask", 1, response_event="answered", timeout=5)).data)
-        answers.append((await context.bus.request("own", 1, response_event="answered", timeout=5, plan_id="q")).data)
-        answers.append((await context.bus.request("beside", 1, response_event="answered", timeout=5)).data)
+        answers.append(
+            (await context.bus.request("ask", 1, response_event="answered", timeout=5)).data
+        )
+        answers.append(
+            (
+                await context.bus.request(
+                    "own", 1, response_event="answered", timeout=5, plan_id="q"
+                )
+            ).data
+        )
+        answers.append(
+            (await context.bus.request("beside", 1, response_event="answered", timeout=5)).data
+        )
 
     async def own(event: Any, context: HandlerContext) -> None:
         await context.bus.respond(event, event.type)
@@ -224,7 +245,9 @@ async def test_a_request_that_times_out_in_a_handler_says_what_it_keeps(
 
 
 @pytest.mark.behaviour("retries.hopeless")
-@pytest.mark.parametrize("mistake", ["topic", "key", "ttl", "reason", "step", "side by side", "after"])
+@pytest.mark.parametrize(
+    "mistake", ["topic", "key", "ttl", "reason", "step", "side by side", "after"]
+)
 async def test_what_no_attempt_can_repair_is_given_up_at_once(
     soorma_platform: LocalPlatform, worker: Worker, mistake: str
 ) -> None:
@@ -291,7 +314,9 @@ async def test_what_another_attempt_may_find_otherwise_is_tried_again(
 
 
 @pytest.mark.behaviour("handlers.raised-side-by-side")
-async def test_a_task_beside_others_gives_the_event_up(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_task_beside_others_gives_the_event_up(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     attempts = []
 
     async def give_up() -> None:
@@ -317,7 +342,9 @@ class Refused(Exception):
 
 
 @pytest.mark.behaviour("steps.checked")
-@pytest.mark.parametrize("retry", [None, RetryPolicy(max_attempts=5, first_delay=0)], ids=["once", "with tries"])
+@pytest.mark.parametrize(
+    "retry", [None, RetryPolicy(max_attempts=5, first_delay=0)], ids=["once", "with tries"]
+)
 @pytest.mark.parametrize("check", ["raises", "says no", "async", "json.loads"])
 async def test_a_result_that_its_check_refuses_is_not_recorded(
     soorma_platform: LocalPlatform, worker: Worker, check: str, retry: RetryPolicy | None
@@ -356,7 +383,9 @@ async def test_a_result_that_its_check_refuses_is_not_recorded(
 
 
 @pytest.mark.behaviour("steps.checked")
-async def test_a_recorded_result_is_not_checked_again(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_recorded_result_is_not_checked_again(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     checked: list[Any] = []
 
     @worker.on_event("think")
@@ -372,7 +401,9 @@ async def test_a_recorded_result_is_not_checked_again(soorma_platform: LocalPlat
 
 
 @pytest.mark.behaviour("steps.checked")
-async def test_a_check_that_is_no_function_is_refused(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_check_that_is_no_function_is_refused(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     @worker.on_event("think")
     async def think(event: Any, context: HandlerContext) -> None:
         await context.step("model", lambda: 1, check=True)  # type: ignore[arg-type]
@@ -404,7 +435,9 @@ async def test_putting_off_costs_no_attempt(soorma_platform: LocalPlatform, work
     await soorma_platform.settle()
     (waiting, behind) = soorma_platform.waiting()
     assert (waiting.reason, waiting.failed, behind.reason) == ("retry", "429", "turn")
-    assert waiting.due == pytest.approx(soorma_platform.now + timedelta(seconds=60), abs=timedelta(seconds=1))
+    assert waiting.due == pytest.approx(
+        soorma_platform.now + timedelta(seconds=60), abs=timedelta(seconds=1)
+    )
     await soorma_platform.advance(60 * 25)
     assert seen == [(1, 1)] * 20 + [(2, 1)]
     assert await soorma_platform.state("p").get("runs") == 2
@@ -413,7 +446,9 @@ async def test_putting_off_costs_no_attempt(soorma_platform: LocalPlatform, work
 
 
 @pytest.mark.behaviour("retries.defer")
-async def test_failures_count_beside_deferrals(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_failures_count_beside_deferrals(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     attempts = []
 
     @worker.on_event("call")
@@ -429,8 +464,12 @@ async def test_failures_count_beside_deferrals(soorma_platform: LocalPlatform, w
 
 
 @pytest.mark.behaviour("retries.after-forms")
-@pytest.mark.parametrize("after", ["30", timedelta(seconds=30), 30], ids=["text", "timedelta", "number"])
-async def test_a_retry_takes_what_a_header_says(soorma_platform: LocalPlatform, worker: Worker, after: Any) -> None:
+@pytest.mark.parametrize(
+    "after", ["30", timedelta(seconds=30), 30], ids=["text", "timedelta", "number"]
+)
+async def test_a_retry_takes_what_a_header_says(
+    soorma_platform: LocalPlatform, worker: Worker, after: Any
+) -> None:
     began = []
 
     @worker.on_event("call")
@@ -449,7 +488,9 @@ async def test_a_retry_takes_what_a_header_says(soorma_platform: LocalPlatform, 
 
 
 @pytest.mark.behaviour("tenants.immediate")
-async def test_what_is_written_through_is_confined_too(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_what_is_written_through_is_confined_too(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     refused, allowed = [], []
 
     @worker.on_event("go")
@@ -476,7 +517,10 @@ async def test_what_is_written_through_is_confined_too(soorma_platform: LocalPla
                 lambda whose=whose: now.bus.publish("a.b", FACTS, **whose),
                 lambda whose=whose: now.bus.publish("a.b", FACTS, delay=1, **whose),
                 lambda whose=whose: now.bus.publish_many(
-                    [{"event_type": "a", "topic": FACTS}, {"event_type": "a", "topic": FACTS, **whose}]
+                    [
+                        {"event_type": "a", "topic": FACTS},
+                        {"event_type": "a", "topic": FACTS, **whose},
+                    ]
                 ),
                 lambda whose=whose: now.bus.request("a.b", response_event="c", timeout=1, **whose),
                 lambda whose=whose: now.bus.cancel("some", **whose),

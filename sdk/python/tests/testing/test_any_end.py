@@ -100,7 +100,10 @@ ENDS: dict[str, tuple[Callable[[], Any], str]] = {
     "a cancelled task": (cancelled_task, "CancelledError"),
     "itself cancelled": (cancels_itself, "CancelledError"),
     "all tasks cancelled": (cancels_all, "CancelledError"),
-    "a group": (raises_in_a_group, "BaseExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)"),
+    "a group": (
+        raises_in_a_group,
+        "BaseExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)",
+    ),
     "a timeout of its own": (cancelled_by_a_time_out_of_its_own, "TimeoutError"),
     "a closed generator": (generator_is_closed, "GeneratorExit"),
     "Odd": (_raising(Odd("here")), "Odd: here"),
@@ -125,7 +128,10 @@ PLAIN_ENDS: dict[str, tuple[BaseException, str]] = {
     "SystemExit": (SystemExit(3), "SystemExit: 3"),
     "KeyboardInterrupt": (KeyboardInterrupt(), "KeyboardInterrupt"),
     "StopIteration": (StopIteration(), "RuntimeError: the function ended with StopIteration"),
-    "a kind of StopIteration": (NoMorePages("end"), "RuntimeError: the function ended with NoMorePages: end"),
+    "a kind of StopIteration": (
+        NoMorePages("end"),
+        "RuntimeError: the function ended with NoMorePages: end",
+    ),
     "CancelledError": (asyncio.CancelledError(), "CancelledError"),
     "that of futures": (concurrent.futures.CancelledError(), "CancelledError"),
     "InvalidStateError": (concurrent.futures.InvalidStateError("x"), "InvalidStateError: x"),
@@ -173,13 +179,16 @@ async def _check(platform: LocalPlatform, worker: Worker, reason: str) -> None:
 
 @pytest.mark.parametrize(
     ("where", "end"),
-    [("handler", end) for end in ENDS] + [("step", end) for end in ENDS if end != "all tasks cancelled"],
+    [("handler", end) for end in ENDS]
+    + [("step", end) for end in ENDS if end != "all tasks cancelled"],
 )  # a step goes on to its end, whoever is cancelled
 @pytest.mark.behaviour("handlers.any-end")
 async def test_any_end_of_an_async_function_fails_its_attempt(
     soorma_platform: LocalPlatform, caplog: pytest.LogCaptureFixture, end: str, where: str
 ) -> None:
-    caplog.set_level(logging.CRITICAL, "soorma.agent")  # what no UTF-8 can say would get into the report
+    caplog.set_level(
+        logging.CRITICAL, "soorma.agent"
+    )  # what no UTF-8 can say would get into the report
     function, reason = ENDS[end]
     await _check(soorma_platform, _ending(where, function), reason)
 
@@ -231,7 +240,10 @@ HOSTILE: dict[str, tuple[Callable[[], BaseException], str]] = {
     "attributes that raise": (Broken, "Broken"),
     "a text that exits": (Untold, "Untold: a Untold without text (its __str__ raised SystemExit)"),
     "a class without a name": (Unnamed, "Unnamed"),
-    "groups in groups": (lambda: _nested(1200), "ExceptionGroup: again (1 sub-exception); ValueError: the innermost"),
+    "groups in groups": (
+        lambda: _nested(1200),
+        "ExceptionGroup: again (1 sub-exception); ValueError: the innermost",
+    ),
 }
 
 
@@ -240,7 +252,9 @@ HOSTILE: dict[str, tuple[Callable[[], BaseException], str]] = {
 async def test_an_exception_that_cannot_be_looked_at_fails_its_attempt(
     soorma_platform: LocalPlatform, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    caplog.set_level(logging.CRITICAL + 1, "soorma.agent")  # the test's own formatter would stumble over it
+    caplog.set_level(
+        logging.CRITICAL + 1, "soorma.agent"
+    )  # the test's own formatter would stumble over it
     make, reason = HOSTILE[what]
     await _check(soorma_platform, _ending("handler", _raising(make())), reason)
 
@@ -280,7 +294,9 @@ async def test_a_commit_that_works_on_too_much_is_refused(soorma_platform: Local
 
 
 @pytest.mark.behaviour("agents.hooks-checked")
-async def test_all_shutdown_hooks_are_called_whatever_one_raises(soorma_platform: LocalPlatform) -> None:
+async def test_all_shutdown_hooks_are_called_whatever_one_raises(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, called = Worker("worker"), []
     worker.on_event("go")(_nothing)
 
@@ -301,8 +317,13 @@ async def _nothing(event: Any, context: Any) -> None:
 
 
 @pytest.mark.behaviour("steps.types-first", "steps.to-the-end")
-async def test_a_result_that_is_not_as_declared_is_not_recorded(soorma_platform: LocalPlatform) -> None:
-    worker, answers = Worker("worker", retry=RetryPolicy(first_delay=0)), [{"text": "hi"}, {"text": "hi", "score": 1.5}]
+async def test_a_result_that_is_not_as_declared_is_not_recorded(
+    soorma_platform: LocalPlatform,
+) -> None:
+    worker, answers = (
+        Worker("worker", retry=RetryPolicy(first_delay=0)),
+        [{"text": "hi"}, {"text": "hi", "score": 1.5}],
+    )
 
     async def ask() -> Answer:
         return answers.pop(0)  # type: ignore[return-value]
@@ -319,7 +340,9 @@ async def test_a_result_that_is_not_as_declared_is_not_recorded(soorma_platform:
 
 
 @pytest.mark.behaviour("claims.first-come")
-async def test_a_claim_that_nobody_waits_for_any_more_is_free_again(soorma_platform: LocalPlatform) -> None:
+async def test_a_claim_that_nobody_waits_for_any_more_is_free_again(
+    soorma_platform: LocalPlatform,
+) -> None:
     state = soorma_platform.state("plan")
     for number in range(8):
         taking = asyncio.create_task(state.claim("claim", ttl=600))
@@ -336,7 +359,9 @@ async def test_a_claim_that_nobody_waits_for_any_more_is_free_again(soorma_platf
 
 
 @pytest.mark.behaviour("handlers.any-end")
-async def test_a_handler_that_swallows_its_own_cancellation_is_committed(soorma_platform: LocalPlatform) -> None:
+async def test_a_handler_that_swallows_its_own_cancellation_is_committed(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker = Worker("worker")
 
     @worker.on_event("go", "action-requests")
@@ -358,7 +383,9 @@ async def test_a_handler_that_swallows_its_own_cancellation_is_committed(soorma_
 
 
 @pytest.mark.behaviour("handlers.any-end")
-async def test_after_more_ends_than_it_has_places_an_agent_goes_on(soorma_platform: LocalPlatform) -> None:
+async def test_after_more_ends_than_it_has_places_an_agent_goes_on(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker = Worker("worker", max_concurrency=2, retry=RetryPolicy(max_attempts=1))
     seen: list[int] = []
 
@@ -435,7 +462,9 @@ async def test_each_listener_gets_an_event_of_its_own(soorma_platform: LocalPlat
 
 
 @pytest.mark.behaviour("retries.threads")
-async def test_threads_that_outlive_their_timeout_are_replaced(soorma_platform: LocalPlatform) -> None:
+async def test_threads_that_outlive_their_timeout_are_replaced(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, over, seen = Worker("worker", max_concurrency=2), threading.Event(), []
 
     @worker.on_event("slow", "action-requests", timeout=0.1, retry=RetryPolicy(max_attempts=1))
@@ -509,7 +538,9 @@ async def test_an_effect_that_has_begun_is_recorded_whoever_stops_waiting(
 
 
 @pytest.mark.behaviour("steps.to-the-end", "retries.timeout")
-async def test_a_handler_that_took_too_long_waits_for_its_effects(soorma_platform: LocalPlatform) -> None:
+async def test_a_handler_that_took_too_long_waits_for_its_effects(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, charges, go_on = Worker("worker", retry=RetryPolicy(first_delay=0)), [], asyncio.Event()
 
     async def charge() -> str:
@@ -520,7 +551,9 @@ async def test_a_handler_that_took_too_long_waits_for_its_effects(soorma_platfor
 
     @worker.on_event("go", "action-requests", timeout=0.1)
     async def handle(event: Any, context: Any) -> None:
-        await WorkflowState(context.memory, "plan").set("receipt", await context.step("charge", charge))
+        await WorkflowState(context.memory, "plan").set(
+            "receipt", await context.step("charge", charge)
+        )
 
     await soorma_platform.run(worker)
     await soorma_platform.publish("go", "action-requests", plan_id="plan")
@@ -530,7 +563,9 @@ async def test_a_handler_that_took_too_long_waits_for_its_effects(soorma_platfor
 
 
 @pytest.mark.behaviour("steps.to-the-end", "steps.plain-functions")
-async def test_plain_steps_in_plain_steps_do_not_wait_for_each_other(soorma_platform: LocalPlatform) -> None:
+async def test_plain_steps_in_plain_steps_do_not_wait_for_each_other(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, done = Worker("worker", handler_timeout=20), []
 
     @worker.on_event("go", "action-requests")
@@ -538,7 +573,9 @@ async def test_plain_steps_in_plain_steps_do_not_wait_for_each_other(soorma_plat
         def outer(number: int) -> int:
             return int(context.run(context.step(f"inner {number}", lambda: number)))
 
-        await asyncio.gather(*(context.step(f"outer {number}", outer, number) for number in range(50)))
+        await asyncio.gather(
+            *(context.step(f"outer {number}", outer, number) for number in range(50))
+        )
         done.append(1)
 
     await soorma_platform.run(worker)
@@ -569,14 +606,18 @@ async def test_a_growing_draft_sends_its_last_version_only(soorma_platform: Loca
 
 
 @pytest.mark.behaviour("limits.commit-bytes")
-async def test_what_is_too_much_for_one_commit_is_refused_where_it_becomes_so(soorma_platform: LocalPlatform) -> None:
+async def test_what_is_too_much_for_one_commit_is_refused_where_it_becomes_so(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, at = Worker("worker", retry=RetryPolicy(max_attempts=1)), []
 
     @worker.on_event("go", "action-requests")
     async def handle(event: Any, context: Any) -> None:
         for number in range(70):
             at.append(number)
-            await WorkflowState(context.memory, f"plan {number % 5}").set(f"key {number}", "y" * 1_000_000)
+            await WorkflowState(context.memory, f"plan {number % 5}").set(
+                f"key {number}", "y" * 1_000_000
+            )
 
     await soorma_platform.run(worker)
     await soorma_platform.publish("go", "action-requests")

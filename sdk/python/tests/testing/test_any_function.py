@@ -171,7 +171,18 @@ class _OneObject:
 
 
 @pytest.mark.parametrize(
-    "function", [_none, _one, _three, _keyword, _OneObject(), functools.partial(_work, 1), _Object.method, "text", None]
+    "function",
+    [
+        _none,
+        _one,
+        _three,
+        _keyword,
+        _OneObject(),
+        functools.partial(_work, 1),
+        _Object.method,
+        "text",
+        None,
+    ],
 )
 @pytest.mark.behaviour("handlers.signature")
 def test_a_signature_that_cannot_be_called_is_refused(function: Any) -> None:
@@ -207,7 +218,10 @@ def _managed(event: Any, context: Any) -> Any:
 RETURNS: dict[str, tuple[Any, str]] = {
     "a dict": (lambda event, context: {"a": 1}, "returned a dict"),
     "false": (lambda event, context: False, "returned a bool"),
-    "of an async function": (_traced(lambda event, context: asyncio.sleep(0, "text")), "returned a str"),
+    "of an async function": (
+        _traced(lambda event, context: asyncio.sleep(0, "text")),
+        "returned a str",
+    ),
     "a generator": (lambda event, context: _plain_generates(), "returned a generator"),
     "an async generator": (lambda event, context: _generates(), "returned a generator"),
     "a context manager": (_managed, "returned a context manager"),
@@ -216,7 +230,9 @@ RETURNS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("what", RETURNS)
 @pytest.mark.behaviour("handlers.return-value")
-async def test_what_a_handler_returns_is_an_error(soorma_platform: LocalPlatform, what: str) -> None:
+async def test_what_a_handler_returns_is_an_error(
+    soorma_platform: LocalPlatform, what: str
+) -> None:
     function, reason = RETURNS[what]
     worker = Worker("worker")
     worker.on_event("go", "action-requests")(function)
@@ -233,14 +249,18 @@ FORGOTTEN: dict[str, Callable[[Any, WorkflowState], Any]] = {
     "WorkflowState.get": lambda context, state: state.get("key"),
     "BusClient.publish": lambda context, state: context.bus.publish("news", "business-facts"),
     "HandlerContext.step": lambda context, state: context.step("pay", lambda: 1),
-    "MemoryClient.set_plan_state": lambda context, state: context.memory.set_plan_state("plan", "key", 1),
+    "MemoryClient.set_plan_state": lambda context, state: context.memory.set_plan_state(
+        "plan", "key", 1
+    ),
 }
 
 
 @pytest.mark.parametrize("name", FORGOTTEN)
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.behaviour("handlers.forgotten-await")
-async def test_a_forgotten_await_fails_the_attempt(soorma_platform: LocalPlatform, name: str, kept: bool) -> None:
+async def test_a_forgotten_await_fails_the_attempt(
+    soorma_platform: LocalPlatform, name: str, kept: bool
+) -> None:
     worker = Worker("worker")
     held: list[Any] = []
 
@@ -262,7 +282,9 @@ async def test_a_forgotten_await_fails_the_attempt(soorma_platform: LocalPlatfor
 
 
 @pytest.mark.behaviour("handlers.forgotten-await")
-async def test_a_plain_handler_that_forgets_context_run_is_told(soorma_platform: LocalPlatform) -> None:
+async def test_a_plain_handler_that_forgets_context_run_is_told(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker = Worker("worker")
 
     @worker.on_event("go", "action-requests")
@@ -278,7 +300,9 @@ async def test_a_plain_handler_that_forgets_context_run_is_told(soorma_platform:
 
 
 @pytest.mark.behaviour("handlers.forgotten-await")
-async def test_many_calls_that_were_awaited_are_not_taken_for_forgotten(soorma_platform: LocalPlatform) -> None:
+async def test_many_calls_that_were_awaited_are_not_taken_for_forgotten(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker = Worker("worker")
 
     @worker.on_event("go", "action-requests")
@@ -308,7 +332,9 @@ class _Doer:
 
 
 @pytest.mark.behaviour("agents.hooks-checked", "handlers.any-function")
-async def test_hooks_listeners_steps_predicates_and_work_are_run_to_their_end(soorma_platform: LocalPlatform) -> None:
+async def test_hooks_listeners_steps_predicates_and_work_are_run_to_their_end(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker = Worker("worker")
     started: list[str] = []
     stopped: list[str] = []

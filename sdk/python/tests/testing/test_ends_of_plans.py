@@ -38,8 +38,13 @@ async def test_an_end_says_whether_it_was_one(soorma_platform: LocalPlatform, en
     with pytest.raises(PlanEnded):
         await end_it(state, end)
     memory = soorma_platform.context.memory
-    assert await getattr(memory, f"{end}_plan")("q", *ENDS[end], "acme", "ann", if_active=True) is True
-    assert await getattr(memory, f"{end}_plan")("q", *ENDS[end], "acme", "ann", if_active=True) is False
+    assert (
+        await getattr(memory, f"{end}_plan")("q", *ENDS[end], "acme", "ann", if_active=True) is True
+    )
+    assert (
+        await getattr(memory, f"{end}_plan")("q", *ENDS[end], "acme", "ann", if_active=True)
+        is False
+    )
     assert (await memory.get_plan("q", "acme", "ann")).status == STATUS[end]
     with pytest.raises(InvalidRequest, match="if_active"):
         await end_it(state, end, if_active="yes")
@@ -117,7 +122,9 @@ async def test_a_handler_that_looked_at_a_status_runs_again_if_that_changes(
             status = "missing"
         seen.append(status)
         outside = soorma_platform.state("other")
-        await (outside.fail("x") if len(seen) == 2 else outside.set("k", len(seen)))  # the last changes no status
+        await (
+            outside.fail("x") if len(seen) == 2 else outside.set("k", len(seen))
+        )  # the last changes no status
         await WorkflowState(context.memory, "own").set("seen", status)
 
     await soorma_platform.run(worker)
@@ -129,7 +136,9 @@ async def test_a_handler_that_looked_at_a_status_runs_again_if_that_changes(
 
 
 @pytest.mark.behaviour("plans.status-read")
-async def test_a_handler_sees_the_end_that_it_has_given(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_handler_sees_the_end_that_it_has_given(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     seen = []
 
     @worker.on_event("e")
@@ -151,7 +160,12 @@ async def test_a_handler_sees_the_end_that_it_has_given(soorma_platform: LocalPl
     await soorma_platform.run(worker)
     await soorma_platform.publish("e", FACTS)
     await soorma_platform.settle()
-    assert seen == ["active", ("completed", {"pages": 3}, None, True), "active", ("failed", None, "no")]
+    assert seen == [
+        "active",
+        ("completed", {"pages": 3}, None, True),
+        "active",
+        ("failed", None, "no"),
+    ]
     assert (await soorma_platform.state("new").info()).status == "failed"
 
 
@@ -233,7 +247,9 @@ async def test_an_event_of_a_plan_that_has_ended_is_dropped_unless_it_is_wanted(
 
 
 @pytest.mark.behaviour("plans.late-events")
-async def test_what_a_plans_end_leads_to_is_handled(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_what_a_plans_end_leads_to_is_handled(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     """Of a chain of events that begins with the end, nothing is late."""
     seen, other = [], Worker("other")
 
@@ -261,13 +277,18 @@ async def test_what_a_plans_end_leads_to_is_handled(soorma_platform: LocalPlatfo
     await soorma_platform.run(worker, other)
     await soorma_platform.publish("last", FACTS, plan_id="p")
     await soorma_platform.advance(120)
-    assert sorted(seen) == sorted(["last", "report.ready", "mail.wanted", "ann@example.org", "feedback.due"])
+    assert sorted(seen) == sorted(
+        ["last", "report.ready", "mail.wanted", "ann@example.org", "feedback.due"]
+    )
     assert await soorma_platform.dead_letters() == []
 
 
 @pytest.mark.behaviour("plans.late-events")
 async def test_who_completes_a_plan_is_through_with_it(soorma_platform: LocalPlatform) -> None:
-    """The first offer wins. Somebody else who looks at all offers misses none, be it ever so slow."""
+    """The first offer wins.
+
+    Somebody else who looks at all offers misses none, be it ever so slow.
+    """
     chooser, auditor = Worker("chooser"), Worker("auditor")
     chosen, audited, go = [], [], asyncio.Event()
 
@@ -286,7 +307,10 @@ async def test_who_completes_a_plan_is_through_with_it(soorma_platform: LocalPla
         go.set()
 
     await soorma_platform.run(chooser, auditor)
-    offers = [{"event_type": "offer", "topic": FACTS, "data": number, "plan_id": "p"} for number in range(3)]
+    offers = [
+        {"event_type": "offer", "topic": FACTS, "data": number, "plan_id": "p"}
+        for number in range(3)
+    ]
     await soorma_platform.context.bus.publish_many(offers)
     await soorma_platform.settle()
     assert (chosen, audited) == ([0], [0, 1, 2])
@@ -297,7 +321,9 @@ async def test_who_completes_a_plan_is_through_with_it(soorma_platform: LocalPla
 
 
 @pytest.mark.behaviour("plans.fail-and-give-up")
-async def test_a_handler_gives_up_and_fails_its_plan(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_handler_gives_up_and_fails_its_plan(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     seen = []
 
     @worker.on_event("book")
@@ -317,14 +343,22 @@ async def test_a_handler_gives_up_and_fails_its_plan(soorma_platform: LocalPlatf
     for what in ("flight", "hotel", "car"):
         await soorma_platform.publish("book", FACTS, what, plan_id="trip")
     await soorma_platform.settle()
-    assert seen == ["flight", "hotel", "not flight"], "nobody books a car for a trip that has failed"
+    assert seen == ["flight", "hotel", "not flight"], (
+        "nobody books a car for a trip that has failed"
+    )
     info = await soorma_platform.state("trip").info()
     assert (info.status, info.reason) == ("failed", "ValueError: no room")
-    assert await soorma_platform.state("trip").keys() == ["flight"], "nothing of the attempt is kept"
+    assert await soorma_platform.state("trip").keys() == ["flight"], (
+        "nothing of the attempt is kept"
+    )
     (letter,) = await soorma_platform.dead_letters()
     assert (letter.reason, letter.attempts) == ("ValueError: no room", 1)
     (told,) = soorma_platform.published("plan.failed")
-    assert (told.plan_id, told.source, told.correlation_id) == ("trip", "worker", letter_of(soorma_platform))
+    assert (told.plan_id, told.source, told.correlation_id) == (
+        "trip",
+        "worker",
+        letter_of(soorma_platform),
+    )
 
 
 def letter_of(platform: LocalPlatform) -> Any:
@@ -346,5 +380,7 @@ async def test_without_a_plan_to_fail_the_event_is_given_up(
     await soorma_platform.publish("e", FACTS, plan_id=plan)
     await soorma_platform.settle()
     (letter,) = await soorma_platform.dead_letters()
-    assert letter.reason == ("no" if plan else "no (fail_plan=True: the event belongs to no plan that could fail)")
+    assert letter.reason == (
+        "no" if plan else "no (fail_plan=True: the event belongs to no plan that could fail)"
+    )
     assert soorma_platform.published("plan.failed") == []

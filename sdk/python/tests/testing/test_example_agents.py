@@ -40,7 +40,9 @@ def agents(monkeypatch: pytest.MonkeyPatch) -> dict[str, Worker]:
 
 
 async def _reach_the_goal(platform: LocalPlatform) -> None:
-    await platform.publish("goal.received", "action-requests", {"goal": "a post"}, correlation_id="mine")
+    await platform.publish(
+        "goal.received", "action-requests", {"goal": "a post"}, correlation_id="mine"
+    )
     await platform.settle()
 
 
@@ -54,12 +56,16 @@ async def _check(platform: LocalPlatform) -> None:
     assert await state.get("current_task_index") == 2
     for task in ("research", "draft", "review"):
         assert await state.get(f"{task}_result") == f"Completed {task} for: a post"
-    assert len(platform.published("task.assigned")) == len(platform.published("task.completed")) == 3
+    assert (
+        len(platform.published("task.assigned")) == len(platform.published("task.completed")) == 3
+    )
     assert platform.waiting() == []
 
 
 @pytest.mark.behaviour("document.three-agents", "testing.as-written")
-async def test_the_workflow_reaches_its_goal(soorma_platform: LocalPlatform, agents: dict[str, Worker]) -> None:
+async def test_the_workflow_reaches_its_goal(
+    soorma_platform: LocalPlatform, agents: dict[str, Worker]
+) -> None:
     await soorma_platform.run(*agents.values())
     await _reach_the_goal(soorma_platform)
     await _check(soorma_platform)

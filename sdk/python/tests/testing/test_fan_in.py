@@ -17,7 +17,9 @@ TASKS = 20
 
 @pytest.mark.behaviour("joins.exactly-once")
 @pytest.mark.parametrize("replicas", [1, 3])
-async def test_a_fan_out_is_joined_exactly_once(soorma_platform: LocalPlatform, replicas: int) -> None:
+async def test_a_fan_out_is_joined_exactly_once(
+    soorma_platform: LocalPlatform, replicas: int
+) -> None:
     """Unordered handlers on several replicas finish at once, in any order, and one of them goes on."""
 
     def make() -> Worker:
@@ -72,7 +74,9 @@ async def test_a_join_of_names(soorma_platform: LocalPlatform) -> None:
 
 
 @pytest.mark.behaviour("joins.names")
-@pytest.mark.parametrize("expect", ["law", b"law", 0, -1, True, [], ["a", "a"], ["a", ""], [1], 1.5, None], ids=repr)
+@pytest.mark.parametrize(
+    "expect", ["law", b"law", 0, -1, True, [], ["a", "a"], ["a", ""], [1], 1.5, None], ids=repr
+)
 async def test_what_is_not_expected_at_a_join(soorma_platform: LocalPlatform, expect: Any) -> None:
     state = soorma_platform.state("p")
     with pytest.raises(InvalidRequest):
@@ -145,7 +149,9 @@ async def test_who_has_lost_a_claim_changes_nothing(soorma_platform: LocalPlatfo
 
 
 @pytest.mark.behaviour("claims.fenced")
-async def test_a_claim_is_renewed_while_its_transaction_is_made(soorma_platform: LocalPlatform) -> None:
+async def test_a_claim_is_renewed_while_its_transaction_is_made(
+    soorma_platform: LocalPlatform,
+) -> None:
     """It counts that it is held at the commit; a renewal under way then is waited for."""
     state = soorma_platform.state("p")
     claim = await state.claim("lock", ttl=10)

@@ -20,14 +20,18 @@ SECONDS = 10.0
 @pytest.mark.behaviour("testing.faults")
 async def test_a_call_that_does_not_arrive_is_made_again(soorma_platform: LocalPlatform) -> None:
     state = soorma_platform.state("plan")
-    failure = soorma_platform.fail_next(2, service="memory", method="POST", path="/v1/memory/commit")
+    failure = soorma_platform.fail_next(
+        2, service="memory", method="POST", path="/v1/memory/commit"
+    )
     assert await state.increment("count") == 1
     assert (failure.happened, failure.left) == (2, 0)
     assert len(await state.history("count")) == 1
 
 
 @pytest.mark.behaviour("testing.faults", "outage.at-most-once")
-async def test_a_call_whose_answer_is_lost_takes_effect_once(soorma_platform: LocalPlatform) -> None:
+async def test_a_call_whose_answer_is_lost_takes_effect_once(
+    soorma_platform: LocalPlatform,
+) -> None:
     state = soorma_platform.state("plan")
     failure = soorma_platform.fail_next(lost=True)
     assert await state.increment("count") == 1
@@ -36,7 +40,9 @@ async def test_a_call_whose_answer_is_lost_takes_effect_once(soorma_platform: Lo
 
 
 @pytest.mark.behaviour("testing.refused")
-async def test_a_failure_that_would_never_come_about_is_refused(soorma_platform: LocalPlatform) -> None:
+async def test_a_failure_that_would_never_come_about_is_refused(
+    soorma_platform: LocalPlatform,
+) -> None:
     counts: list[Any] = [0, -1, 1.5, True, "2", None]
     for count in counts:
         with pytest.raises(InvalidRequest, match=f"a whole number from 1 on, not {count!r}"):
@@ -47,7 +53,9 @@ async def test_a_failure_that_would_never_come_about_is_refused(soorma_platform:
 
 
 @pytest.mark.behaviour("testing.faults")
-async def test_the_signs_of_life_of_an_agent_fail_only_by_their_name(soorma_platform: LocalPlatform) -> None:
+async def test_the_signs_of_life_of_an_agent_fail_only_by_their_name(
+    soorma_platform: LocalPlatform,
+) -> None:
     unnamed = soorma_platform.fail_next(1000, method="PUT")
     by_name = soorma_platform.fail_next(1, path="/v1/registry/agents/")
     await soorma_platform.run(_steps([]))
@@ -61,7 +69,9 @@ async def test_the_signs_of_life_of_an_agent_fail_only_by_their_name(soorma_plat
 async def test_a_caller_without_patience_sees_the_failure() -> None:
     async with LocalPlatform(retry_seconds=0) as platform:
         failure = platform.fail_next(path="/v1/events")
-        assert await platform.state("plan").get("key") is None  # another call than the one that fails
+        assert (
+            await platform.state("plan").get("key") is None
+        )  # another call than the one that fails
         with pytest.raises(Unavailable, match="as the test asked: it did not arrive"):
             await platform.publish("told", "business-facts")
         assert platform.published() == []
@@ -73,7 +83,9 @@ async def test_a_caller_without_patience_sees_the_failure() -> None:
 
 
 @pytest.mark.behaviour("testing.faults", "agents.no-platform")
-async def test_an_agent_that_cannot_connect_says_so_and_may_try_again(soorma_platform: LocalPlatform) -> None:
+async def test_an_agent_that_cannot_connect_says_so_and_may_try_again(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker = _steps([], config=ClientConfig(retry_seconds=1.0))
     failure = soorma_platform.fail_next(1000, path="/v1/events/connect")
     with pytest.raises(Unavailable, match="agent 'steps' could not subscribe"):
@@ -87,7 +99,9 @@ async def test_an_agent_that_cannot_connect_says_so_and_may_try_again(soorma_pla
 
 
 @pytest.mark.behaviour("testing.faults")
-async def test_an_agent_that_cannot_start_again_fails_the_test(soorma_platform: LocalPlatform) -> None:
+async def test_an_agent_that_cannot_start_again_fails_the_test(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, starts = _steps([]), []
 
     @worker.on_startup
@@ -129,7 +143,9 @@ async def test_a_handler_outlives_its_agents_connection(soorma_platform: LocalPl
 
 
 @pytest.mark.behaviour("testing.faults", "readers.resumes")
-async def test_a_reader_misses_nothing_when_its_connection_breaks(soorma_platform: LocalPlatform) -> None:
+async def test_a_reader_misses_nothing_when_its_connection_breaks(
+    soorma_platform: LocalPlatform,
+) -> None:
     client, heard, three = soorma_platform.client(), [], asyncio.Event()
 
     @client.on_event("told")
@@ -166,7 +182,9 @@ def _steps(said: list[str], **given: Any) -> Worker:
             said.append("slept")
             await state.set("count", count + 1)
             said.append("set")
-            await WorkflowState(context.immediate.memory, event.plan_id).append("attempts", context.attempt)
+            await WorkflowState(context.immediate.memory, event.plan_id).append(
+                "attempts", context.attempt
+            )
             said.append("told")
             await context.bus.publish("worked", "action-results", {"count": count + 1})
             said.append("published")
@@ -203,7 +221,9 @@ async def test_the_awaits_of_an_attempt_can_be_looked_at(soorma_platform: LocalP
 
 @pytest.mark.behaviour("testing.deaths", "handlers.kill-at-every-await")
 @pytest.mark.parametrize("at_await", range(1, len(AWAITS) + 1))
-async def test_wherever_an_agent_dies_each_effect_happens_once(soorma_platform: LocalPlatform, at_await: int) -> None:
+async def test_wherever_an_agent_dies_each_effect_happens_once(
+    soorma_platform: LocalPlatform, at_await: int
+) -> None:
     said: list[str] = []
     worker = _steps(said)
     await soorma_platform.run(worker)
@@ -333,7 +353,9 @@ async def test_a_call_counts_as_one_whatever_it_does_inside(soorma_platform: Loc
 
     @worker.on_event("work")
     async def work(event: Any, context: Any) -> None:
-        state = WorkflowState(context.memory, "another plan")  # it did not come along with the event
+        state = WorkflowState(
+            context.memory, "another plan"
+        )  # it did not come along with the event
         assert await state.get("key") == "value"
         await state.keys()
 
@@ -420,7 +442,9 @@ async def test_a_plain_handler_dies_at_its_calls(soorma_platform: LocalPlatform)
 
 
 @pytest.mark.behaviour("testing.deaths", "retries.lost-leases")
-async def test_an_agent_that_always_dies_ends_in_a_dead_letter(soorma_platform: LocalPlatform) -> None:
+async def test_an_agent_that_always_dies_ends_in_a_dead_letter(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker = _steps([])
     await soorma_platform.run(worker)
     crashes = [soorma_platform.crash(worker, 1, restart=True) for _ in range(3)]
@@ -429,13 +453,18 @@ async def test_an_agent_that_always_dies_ends_in_a_dead_letter(soorma_platform: 
     await soorma_platform.advance(10)
     assert all(crash.happened for crash in crashes)
     (letter,) = await soorma_platform.dead_letters()
-    assert letter.reason == "3 processes died while handling it, the last one with nothing else in hand"
+    assert (
+        letter.reason
+        == "3 processes died while handling it, the last one with nothing else in hand"
+    )
     assert (letter.attempts, letter.failures, letter.deaths) == (3, 0, 3)
     assert isinstance(soorma_platform.crash(worker, 1), Crash)
 
 
 @pytest.mark.behaviour("handlers.conflict-runs-again")
-async def test_a_conflict_runs_the_handler_again_within_the_attempt(soorma_platform: LocalPlatform) -> None:
+async def test_a_conflict_runs_the_handler_again_within_the_attempt(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, counts = Worker("late"), []
 
     @worker.on_event("work")

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.behaviour("testing.guide")
 async def test_everybody_is_greeted(soorma_platform):
     await soorma_platform.run(worker)
 
-    await soorma_platform.publish("person.arrived", "business-facts", {"name": "Ada"}, plan_id="party")
+    await soorma_platform.publish(
+        "person.arrived", "business-facts", {"name": "Ada"}, plan_id="party"
+    )
     await soorma_platform.settle()
 
     (greeting,) = soorma_platform.published("person.greeted")
@@ -31,7 +33,9 @@ class GreeterTest(unittest.IsolatedAsyncioTestCase):
     async def test_everybody_is_greeted(self):
         async with LocalPlatform() as platform:
             await platform.run(worker)
-            await platform.publish("person.arrived", "business-facts", {"name": "Ada"}, plan_id="party")
+            await platform.publish(
+                "person.arrived", "business-facts", {"name": "Ada"}, plan_id="party"
+            )
             await platform.settle()
             self.assertEqual(len(platform.published("person.greeted")), 1)
 
@@ -65,7 +69,12 @@ async def test_a_retry(soorma_platform):
     await soorma_platform.settle()
 
     (one,) = soorma_platform.waiting()
-    assert (one.group, one.attempts, one.reason, one.failed) == ("greeter", 1, "retry", "KeyError: 'name'")
+    assert (one.group, one.attempts, one.reason, one.failed) == (
+        "greeter",
+        1,
+        "retry",
+        "KeyError: 'name'",
+    )
     assert one.due - soorma_platform.now < timedelta(seconds=1)
 
     await soorma_platform.advance(60)
@@ -92,7 +101,9 @@ async def test_a_jump_of_the_clock(soorma_platform):
     await soorma_platform.jump(7200)
     assert not await state.has("code")
     await soorma_platform.jump(-7200)
-    assert await state.has("code"), "nothing is removed before the clock has been right for ten minutes"
+    assert await state.has("code"), (
+        "nothing is removed before the clock has been right for ten minutes"
+    )
 
 
 async def test_a_lost_answer(soorma_platform):
@@ -115,7 +126,9 @@ async def test_no_patience():
 async def test_a_death(soorma_platform):
     await soorma_platform.run(worker)
     crash = soorma_platform.crash(worker, at_await=2)
-    await soorma_platform.publish("person.arrived", "business-facts", {"name": "Ada"}, plan_id="party")
+    await soorma_platform.publish(
+        "person.arrived", "business-facts", {"name": "Ada"}, plan_id="party"
+    )
     await soorma_platform.settle()
 
     assert crash.happened
@@ -134,7 +147,9 @@ async def test_death_at_every_await():
         async with LocalPlatform() as platform:
             await platform.run(worker)
             crash = platform.crash(worker, at_await, restart=True)
-            await platform.publish("person.arrived", "business-facts", {"name": "Ada"}, plan_id="party")
+            await platform.publish(
+                "person.arrived", "business-facts", {"name": "Ada"}, plan_id="party"
+            )
             await platform.settle()
 
             assert await platform.state("party").get("greeted") == 1
@@ -146,7 +161,9 @@ async def test_death_at_every_await():
 async def test_a_frozen_agent(soorma_platform):
     await soorma_platform.run(worker)
     with soorma_platform.frozen(worker):
-        await soorma_platform.publish("person.arrived", "business-facts", {"name": "Ada"}, plan_id="party")
+        await soorma_platform.publish(
+            "person.arrived", "business-facts", {"name": "Ada"}, plan_id="party"
+        )
         await soorma_platform.settle()
         assert soorma_platform.published("person.greeted") == []
     await soorma_platform.settle()

@@ -18,7 +18,9 @@ FIRST, FAR = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 @pytest.mark.behaviour("testing.jump")
 @pytest.mark.parametrize("by", [-MONTH, -HOUR, HOUR, MONTH])
-async def test_what_waits_is_moved_by_time_and_not_by_a_jump(soorma_platform: LocalPlatform, by: float) -> None:
+async def test_what_waits_is_moved_by_time_and_not_by_a_jump(
+    soorma_platform: LocalPlatform, by: float
+) -> None:
     worker, seen = Worker("w", retry=RetryPolicy(first_delay=10, jitter=0)), list[Any]()
 
     @worker.on_event("alarm")
@@ -54,7 +56,9 @@ async def test_what_waits_is_moved_by_time_and_not_by_a_jump(soorma_platform: Lo
 
 
 @pytest.mark.behaviour("testing.jump", "clocks.sweeping-waits")
-async def test_what_has_expired_is_hidden_and_removed_ten_minutes_later(soorma_platform: LocalPlatform) -> None:
+async def test_what_has_expired_is_hidden_and_removed_ten_minutes_later(
+    soorma_platform: LocalPlatform,
+) -> None:
     state = soorma_platform.state("p")
     await state.set("k", 1, ttl=60)
     await soorma_platform.jump(timedelta(hours=1))
@@ -70,7 +74,18 @@ async def test_what_has_expired_is_hidden_and_removed_ten_minutes_later(soorma_p
 @pytest.mark.behaviour("testing.jump", "testing.refused")
 async def test_a_jump_that_leads_nowhere_is_refused(soorma_platform: LocalPlatform) -> None:
     before = soorma_platform.now
-    off: list[Any] = ["60", None, True, math.nan, math.inf, 1e300, -1e300, 10**400, timedelta.max, timedelta.min]
+    off: list[Any] = [
+        "60",
+        None,
+        True,
+        math.nan,
+        math.inf,
+        1e300,
+        -1e300,
+        10**400,
+        timedelta.max,
+        timedelta.min,
+    ]
     for by in off:
         with pytest.raises(InvalidRequest):
             await soorma_platform.jump(by)
@@ -103,7 +118,9 @@ FAR_TIMES |= {
 
 @pytest.mark.behaviour("timers.far-times")
 @pytest.mark.parametrize("when", FAR_TIMES.values(), ids=FAR_TIMES)
-async def test_a_far_time_is_refused_where_it_is_given(soorma_platform: LocalPlatform, when: dict[str, Any]) -> None:
+async def test_a_far_time_is_refused_where_it_is_given(
+    soorma_platform: LocalPlatform, when: dict[str, Any]
+) -> None:
     state, worker, refused = soorma_platform.state("p"), Worker("w"), list[str]()
 
     @worker.on_event("go")
@@ -121,7 +138,10 @@ async def test_a_far_time_is_refused_where_it_is_given(soorma_platform: LocalPla
     await soorma_platform.publish("go", "business-facts")
     await soorma_platform.settle()
     assert len(refused) == 2
-    for call in (lambda: soorma_platform.publish("x", "business-facts", **when), lambda: state.deadline(**when)):
+    for call in (
+        lambda: soorma_platform.publish("x", "business-facts", **when),
+        lambda: state.deadline(**when),
+    ):
         with pytest.raises(InvalidRequest, match=r"\bat\b|delay") as error:
             await call()
         assert len(str(error.value)) < 700
@@ -129,8 +149,12 @@ async def test_a_far_time_is_refused_where_it_is_given(soorma_platform: LocalPla
 
 
 @pytest.mark.behaviour("timers.far-times")
-@pytest.mark.parametrize("at", [datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, 23, 59, 59, tzinfo=UTC)])
-async def test_the_first_and_the_last_time_are_taken(soorma_platform: LocalPlatform, at: datetime) -> None:
+@pytest.mark.parametrize(
+    "at", [datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 30, 23, 59, 59, tzinfo=UTC)]
+)
+async def test_the_first_and_the_last_time_are_taken(
+    soorma_platform: LocalPlatform, at: datetime
+) -> None:
     await soorma_platform.publish("x", "business-facts", at=at)
     await soorma_platform.settle()
     assert len(soorma_platform.published("x")) == (at.year == 1970)
@@ -138,7 +162,9 @@ async def test_the_first_and_the_last_time_are_taken(soorma_platform: LocalPlatf
 
 @pytest.mark.behaviour("timers.far-times")
 @pytest.mark.parametrize("seconds", [math.nan, 1e300, 10**400, "30", True, timedelta.max])
-async def test_a_wait_that_is_no_time_is_refused(soorma_platform: LocalPlatform, seconds: Any) -> None:
+async def test_a_wait_that_is_no_time_is_refused(
+    soorma_platform: LocalPlatform, seconds: Any
+) -> None:
     state = soorma_platform.state("p")
     with pytest.raises(InvalidRequest, match="timeout is a number of seconds"):
         await state.wait_for("k", timeout=seconds)

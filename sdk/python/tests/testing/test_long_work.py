@@ -21,7 +21,9 @@ def worker() -> Worker:
 
 
 @pytest.mark.behaviour("timers.once", "timers.cancel")
-async def test_an_event_for_later_is_published_once_and_can_be_taken_back(soorma_platform: LocalPlatform) -> None:
+async def test_an_event_for_later_is_published_once_and_can_be_taken_back(
+    soorma_platform: LocalPlatform,
+) -> None:
     bus = soorma_platform.context.bus
     await bus.publish("in.a.minute", FACTS, {"n": 1}, delay=60, plan_id="p")
     await bus.publish("in.an.hour", FACTS, delay=timedelta(hours=1))
@@ -41,14 +43,22 @@ async def test_an_event_for_later_is_published_once_and_can_be_taken_back(soorma
 @pytest.mark.behaviour("timers.refused")
 async def test_a_time_without_a_zone_is_refused(soorma_platform: LocalPlatform) -> None:
     bus = soorma_platform.context.bus
-    for when in ({"at": datetime(2030, 1, 1)}, {"delay": -1}, {"delay": 1, "at": datetime.now(UTC)}):  # noqa: DTZ001
+    for when in (
+        {"at": datetime(2030, 1, 1)},  # noqa: DTZ001 - that is what is refused
+        {"delay": -1},
+        {"delay": 1, "at": datetime.now(UTC)},
+    ):
         with pytest.raises(InvalidRequest):
             await bus.publish("e", FACTS, **when)
 
 
 @pytest.mark.behaviour("timers.refused")
-@pytest.mark.parametrize("when", [{"at": "2030-01-01T00:00:00Z"}, {"at": 5}, {"delay": "5"}, {"delay": True}], ids=str)
-async def test_what_is_no_time_is_refused(soorma_platform: LocalPlatform, when: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "when", [{"at": "2030-01-01T00:00:00Z"}, {"at": 5}, {"delay": "5"}, {"delay": True}], ids=str
+)
+async def test_what_is_no_time_is_refused(
+    soorma_platform: LocalPlatform, when: dict[str, Any]
+) -> None:
     with pytest.raises(InvalidRequest, match=next(iter(when))):
         await soorma_platform.context.bus.publish("e", FACTS, **when)
     with pytest.raises(InvalidRequest, match=next(iter(when))):
@@ -58,16 +68,22 @@ async def test_what_is_no_time_is_refused(soorma_platform: LocalPlatform, when: 
 @pytest.mark.behaviour("plans.end-once")
 @pytest.mark.parametrize("how", ["fail", "cancel"])
 @pytest.mark.parametrize("reason", ["\ud800", 5, None])
-async def test_a_reason_that_is_no_text_is_refused(soorma_platform: LocalPlatform, how: str, reason: Any) -> None:
+async def test_a_reason_that_is_no_text_is_refused(
+    soorma_platform: LocalPlatform, how: str, reason: Any
+) -> None:
     with pytest.raises(InvalidRequest):
         await getattr(soorma_platform.state("p"), how)(reason)
 
 
 @pytest.mark.behaviour("timers.of-the-commit")
-async def test_a_handlers_timers_are_of_its_commit(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_handlers_timers_are_of_its_commit(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     @worker.on_event("start")
     async def handle(event: Any, context: HandlerContext) -> None:
-        await context.bus.publish("later", FACTS, {"attempt": context.attempt}, delay=5, event_id=f"t{context.attempt}")
+        await context.bus.publish(
+            "later", FACTS, {"attempt": context.attempt}, delay=5, event_id=f"t{context.attempt}"
+        )
         own = await context.bus.publish("never", FACTS, delay=5)
         assert await context.bus.cancel(own) is True
         if context.attempt == 1:
@@ -116,7 +132,9 @@ async def test_a_plan_ends_once(soorma_platform: LocalPlatform) -> None:
 
 
 @pytest.mark.behaviour("plans.cancel")
-async def test_cancelling_tells_handlers_and_drops_what_waits(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_cancelling_tells_handlers_and_drops_what_waits(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     begun, done = asyncio.Event(), []
 
     @worker.on_event("work")
@@ -139,7 +157,9 @@ async def test_cancelling_tells_handlers_and_drops_what_waits(soorma_platform: L
 
 
 @pytest.mark.behaviour("plans.cancel")
-async def test_an_agent_that_was_away_hears_of_a_cancel(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_an_agent_that_was_away_hears_of_a_cancel(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     begun, told = asyncio.Event(), asyncio.Event()
 
     @worker.on_event("start")
@@ -158,7 +178,9 @@ async def test_an_agent_that_was_away_hears_of_a_cancel(soorma_platform: LocalPl
 
 
 @pytest.mark.behaviour("sagas.reverse-order")
-async def test_a_failed_plan_is_undone_in_reverse_order(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_failed_plan_is_undone_in_reverse_order(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     undone = []
 
     @worker.on_event("book")
@@ -279,7 +301,9 @@ async def test_what_a_transaction_publishes_is_of_its_plan(soorma_platform: Loca
 
 
 @pytest.mark.behaviour("transactions.plan-of-events")
-async def test_a_transaction_of_another_user_publishes_for_that_user(soorma_platform: LocalPlatform) -> None:
+async def test_a_transaction_of_another_user_publishes_for_that_user(
+    soorma_platform: LocalPlatform,
+) -> None:
     state = WorkflowState(soorma_platform.context.memory, "p", "acme", "ann")
     async with state.transaction() as tx:
         await tx.set("k", 1)
@@ -308,7 +332,9 @@ async def test_a_second_ending_in_a_handler_is_refused_at_the_call(
     await soorma_platform.run(worker)
     await soorma_platform.publish("e", FACTS)
     await soorma_platform.settle()
-    assert refused == [f"plan 'p' was ended before in this transaction, it is completed: {late} too late"]
+    assert refused == [
+        f"plan 'p' was ended before in this transaction, it is completed: {late} too late"
+    ]
     assert (await soorma_platform.state("p").info()).result == 1
 
 
@@ -345,12 +371,16 @@ async def test_an_ending_that_comes_too_late_gives_the_event_up_at_once(
     await soorma_platform.publish("e", FACTS)
     await soorma_platform.settle()
     assert attempts == [1]
-    (letter,) = [event for event in soorma_platform.published() if event.type == "event.dead_lettered"]
+    (letter,) = [
+        event for event in soorma_platform.published() if event.type == "event.dead_lettered"
+    ]
     assert letter.data["reason"].startswith("PlanEnded: plan 'p' has ended before")
 
 
 @pytest.mark.behaviour("timers.cancel")
-async def test_a_handler_takes_its_own_deadline_back(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_handler_takes_its_own_deadline_back(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     answers = []
 
     @worker.on_event("e")
@@ -366,7 +396,9 @@ async def test_a_handler_takes_its_own_deadline_back(soorma_platform: LocalPlatf
 
 
 @pytest.mark.behaviour("transactions.not-in-a-handler")
-async def test_a_handler_is_a_transaction_already(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_handler_is_a_transaction_already(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     refused = []
 
     @worker.on_event("e")

@@ -61,7 +61,9 @@ def test_what_is_sent_of_an_object_fits_the_schema_of_its_type(kind: Any, value:
 
 
 @pytest.mark.behaviour("memory.models-return")
-async def test_what_would_not_come_back_is_refused_before_it_is_stored(soorma_platform: LocalPlatform) -> None:
+async def test_what_would_not_come_back_is_refused_before_it_is_stored(
+    soorma_platform: LocalPlatform,
+) -> None:
     state = soorma_platform.state("p")
     for name, value in REFUSED.items():
         with pytest.raises(InvalidValue) as refused:
@@ -92,7 +94,9 @@ def test_names_go_in_and_aliases_are_read_too() -> None:
 
 
 @pytest.mark.behaviour("memory.models-return")
-async def test_a_type_that_json_never_makes_is_refused_by_name(soorma_platform: LocalPlatform) -> None:
+async def test_a_type_that_json_never_makes_is_refused_by_name(
+    soorma_platform: LocalPlatform,
+) -> None:
     state = soorma_platform.state("p")
     await state.set("key", {})
     kinds: list[Any] = [Foreign, list[Foreign], complex, "Foreign", One | Foreign]
@@ -133,7 +137,11 @@ def test_any_names_and_aliases_come_back(config: Any, fields: dict[str, Any]) ->
     made = {
         name: (
             type(value) | None,
-            Field(**({"default": None} if optional else {}), validation_alias=reads, serialization_alias=writes),
+            Field(
+                **({"default": None} if optional else {}),
+                validation_alias=reads,
+                serialization_alias=writes,
+            ),
         )
         for name, (reads, writes, value, optional) in fields.items()
     }
@@ -141,12 +149,16 @@ def test_any_names_and_aliases_come_back(config: Any, fields: dict[str, Any]) ->
     value = model.model_construct()  # which would take aliases too
     value.__dict__.update({name: field[2] for name, field in fields.items()})
     again = decode_as(encode(value), model)
-    assert {name: getattr(again, name) for name in fields} == {name: field[2] for name, field in fields.items()}
+    assert {name: getattr(again, name) for name in fields} == {
+        name: field[2] for name, field in fields.items()
+    }
     jsonschema.validate(decode(encode(value)), schema_of(model))
 
 
 @pytest.mark.behaviour("registry.schema-fits")
-async def test_the_platform_takes_an_object_as_the_schema_of_its_class_says(soorma_platform: LocalPlatform) -> None:
+async def test_the_platform_takes_an_object_as_the_schema_of_its_class_says(
+    soorma_platform: LocalPlatform,
+) -> None:
     registry = soorma_platform.context.registry
     for name, value in OBJECTS.items():
         await registry.define_event(EventDefinition(name, schema=type(value), check="enforce"))
@@ -168,7 +180,9 @@ def test_a_payload_is_read_as_a_type() -> None:
 # results of steps
 
 
-async def _twice(platform: LocalPlatform, functions: dict[str, Any], **how: Any) -> dict[str, list[Any]]:
+async def _twice(
+    platform: LocalPlatform, functions: dict[str, Any], **how: Any
+) -> dict[str, list[Any]]:
     """What steps give to the attempt that calls their functions, and to the next one; or why the event was given up."""
     seen: dict[str, list[Any]] = {name: [] for name in functions}
     worker = Worker("worker", retry=RetryPolicy(max_attempts=2, first_delay=0))
@@ -212,7 +226,9 @@ async def _check_same(platform: LocalPlatform, table: dict[str, tuple[Any, Any]]
 
 
 @pytest.mark.behaviour("steps.types")
-async def test_a_declared_result_is_the_same_in_each_attempt(soorma_platform: LocalPlatform) -> None:
+async def test_a_declared_result_is_the_same_in_each_attempt(
+    soorma_platform: LocalPlatform,
+) -> None:
     more = More(n=1, m=2)
     derived = {
         "of a derived class": (One, more),
@@ -228,7 +244,9 @@ async def test_a_declared_result_is_the_same_in_each_attempt(soorma_platform: Lo
 
 @pytest.mark.behaviour("steps.types")
 @pytest.mark.parametrize("kind", [None, Any, object], ids=str)
-async def test_an_undeclared_object_is_the_same_in_each_attempt(soorma_platform: LocalPlatform, kind: Any) -> None:
+async def test_an_undeclared_object_is_the_same_in_each_attempt(
+    soorma_platform: LocalPlatform, kind: Any
+) -> None:
     values = {
         **OBJECTS,
         "in lists and objects": {"a": [HIT, 1], "b": [{"c": HIT}]},
@@ -333,15 +351,19 @@ async def test_a_result_that_could_not_be_read_is_refused_before_the_effect(
 async def test_only_what_is_returned_must_be_resolved(soorma_platform: LocalPlatform) -> None:
     names = _program("Alias")
     ways = (*WAYS, "closure")
-    assert await _twice(soorma_platform, {way: names[way] for way in ways}) == {way: [HIT, HIT] for way in ways}
+    assert await _twice(soorma_platform, {way: names[way] for way in ways}) == {
+        way: [HIT, HIT] for way in ways
+    }
     assert names["CALLS"] == [1] * len(ways)
 
 
 @pytest.mark.behaviour("memory.models-return")
 def test_pydantic_is_imported_by_those_who_use_it_alone() -> None:
     program = (
-        "import sys, dataclasses\nfrom soorma_common.values import encode, decode_as\nimport soorma\nsoorma.Worker\n"
-        "D = dataclasses.make_dataclass('D', [('n', int)])\nassert decode_as(encode(D(1)), D) == D(1)\n"
+        "import sys, dataclasses\nfrom soorma_common.values import encode, decode_as\nimport "
+        "soorma\nsoorma.Worker\n"
+        "D = dataclasses.make_dataclass('D', [('n', int)])\nassert decode_as(encode(D(1)), D) == "
+        "D(1)\n"
         "assert 'pydantic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

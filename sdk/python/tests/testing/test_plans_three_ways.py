@@ -9,7 +9,19 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 from depth import at_depth
-from drawn_steps import NARROW, SHORT, Change, Look, Step, beginnings, counted_early, named, raw, set_once, steps
+from drawn_steps import (
+    NARROW,
+    SHORT,
+    Change,
+    Look,
+    Step,
+    beginnings,
+    counted_early,
+    named,
+    raw,
+    set_once,
+    steps,
+)
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -69,7 +81,8 @@ BY_DESIGN = [
         "plan 'p' has ended before, it is completed: fail too late",
     ),
     Difference(
-        "a blind operation reads nothing: where it does not fit, a later read or the commit says so",
+        "a blind operation reads nothing: where it does not fit, a later read or the commit says "
+        "so",
         [HELD],
         [Change([Append("z", raw(1), blind=True)])],
         [None],
@@ -83,7 +96,8 @@ BY_DESIGN = [
         [{"place": "z", "revision": 1}],
     ),
     Difference(
-        "whether a plan was used before is seen at the commit, and so whether it may begin as a fork",
+        "whether a plan was used before is seen at the commit, and so whether it may begin as a "
+        "fork",
         [HELD],
         [Change([Fork("source")])],
         [3],
@@ -98,9 +112,10 @@ BY_DESIGN = [
     ),
 ]
 """And these, which take many operations or large ones. Limits are the platform's, and known in a handler only; those of
-a plan that was not read whole, of its actions and of a commit's work are checked at the commit. What a later `set`
-supersedes is not committed: a plan at its limits may be refused then for what has fitted on the way. What blind
-operations and joins add to a plan is counted at the commit. A commit relies on no more keys than a plan may have."""
+a plan that was not read whole, of its actions and of a commit's work are checked at the commit.
+What a later `set` supersedes is not committed: a plan at its limits may be refused then for what
+has fitted on the way. What blind operations and joins add to a plan is counted at the commit. A
+commit relies on no more keys than a plan may have."""
 
 
 async def outcome_of(state: WorkflowState, step: Step) -> Outcome:
@@ -174,7 +189,9 @@ class Ways:
     async def begin(self, way: str, run: int, beginning: list[Any]) -> WorkflowState:
         """The plan of one way, in a tenant of its own: so names and messages are the same in all."""
         tenant = f"{way}-{run}"
-        source, state = [self.platform.state(plan, tenant_id=tenant, user_id="u") for plan in ("source", "p")]
+        source, state = [
+            self.platform.state(plan, tenant_id=tenant, user_id="u") for plan in ("source", "p")
+        ]
         for operation in (Set("n", raw(1)), Set("l", raw([1])), Increment("n")):
             await applied(source, [operation])
         for operation in beginning:
@@ -183,7 +200,9 @@ class Ways:
 
     async def in_a_handler(self, state: WorkflowState, wanted: list[Step]) -> list[Outcome]:
         self.given[state.tenant_id] = wanted
-        await self.platform.publish("go", "action-requests", tenant_id=state.tenant_id, user_id="u", plan_id="p")
+        await self.platform.publish(
+            "go", "action-requests", tenant_id=state.tenant_id, user_id="u", plan_id="p"
+        )
         await self.platform.settle()
         return self.found[state.tenant_id]
 
@@ -239,12 +258,20 @@ def _comparable(outcome: Outcome, own: set[str]) -> Outcome:
     kind, message, details = outcome
     if kind is Conflict and details["key"] in own:
         return kind, details["plan_id"], details["key"]
-    return kind, message.replace("was ended before in this transaction", "has ended before"), details
+    return (
+        kind,
+        message.replace("was ended before in this transaction", "has ended before"),
+        details,
+    )
 
 
 def up_to_limit(wanted: list[Step], outcomes: list[Outcome]) -> int:
     """How many steps there are up to the first that a limit refuses, with that."""
-    refused = (place for place, outcome in enumerate(outcomes, 1) if is_error(outcome) and outcome[0] is LimitExceeded)
+    refused = (
+        place
+        for place, outcome in enumerate(outcomes, 1)
+        if is_error(outcome) and outcome[0] is LimitExceeded
+    )
     return next(refused, len(wanted))
 
 
@@ -254,7 +281,9 @@ def left_out(step: Step, results: Outcome) -> bool:
     return any(isinstance(one, Ending) and result is False for one, result in ends)
 
 
-async def in_one_commit(state: WorkflowState, wanted: list[Step], outcomes: list[Outcome], known: list[int]) -> None:
+async def in_one_commit(
+    state: WorkflowState, wanted: list[Step], outcomes: list[Outcome], known: list[int]
+) -> None:
     """All that was done goes into one commit, with the same results; with what was refused, it is refused so."""
     operations: list[Any] = []
     results: list[Any] = []
@@ -279,7 +308,9 @@ async def in_one_commit(state: WorkflowState, wanted: list[Step], outcomes: list
 
 @pytest.mark.behaviour("transactions.same-rules")
 @example([], [Change([RecordAction("first")]), Change([Cleanup()]), Look("actions")], 0.0)
-@example([], [Change([Join("blind-j", "a", 2, blind=True)]), Change([Join("blind-j", "b", 2)])], 0.0)
+@example(
+    [], [Change([Join("blind-j", "a", 2, blind=True)]), Change([Join("blind-j", "b", 2)])], 0.0
+)
 @given(beginning=beginnings, wanted=steps, passed=st.sampled_from([0.0, 0.0, 2 * SHORT]))
 @settings(
     max_examples=at_depth(60, 600),
@@ -294,7 +325,8 @@ async def test_a_plan_is_the_same_three_ways(
         beginning = []
     run, is_narrow = next(ways.runs), ways.limits == NARROW
     one, handler, client, commit = [
-        await ways.begin(way, run, beginning) for way in ("one by one", "handler", "transaction", "commit")
+        await ways.begin(way, run, beginning)
+        for way in ("one by one", "handler", "transaction", "commit")
     ]
     await ways.platform.advance(passed)
     wanted = counted_early(beginning, set_once(wanted)) if is_narrow else wanted
@@ -322,9 +354,19 @@ async def test_a_plan_is_the_same_three_ways(
 @pytest.mark.parametrize("difference", BY_DESIGN, ids=lambda difference: difference.why)
 @pytest.mark.parametrize("ways", [Limits()], ids=[""], indirect=True)
 async def test_what_differs_by_design(ways: Ways, difference: Difference) -> None:
-    plans = [await ways.begin(way, 0, difference.before) for way in ("handler", "transaction", "one by one")]
+    plans = [
+        await ways.begin(way, 0, difference.before)
+        for way in ("handler", "transaction", "one by one")
+    ]
     inside = await ways.in_a_handler(plans[0], difference.steps)
     *found, _ = await in_a_transaction(plans[1], difference.steps)
     outside = await one_by_one(plans[2], difference.steps)
-    last = [outcome[-1][1] if is_error(outcome[-1]) else outcome[-1] for outcome in (inside, found, outside)]
-    assert last == [difference.in_a_transaction, difference.in_a_transaction, difference.on_the_platform]
+    last = [
+        outcome[-1][1] if is_error(outcome[-1]) else outcome[-1]
+        for outcome in (inside, found, outside)
+    ]
+    assert last == [
+        difference.in_a_transaction,
+        difference.in_a_transaction,
+        difference.on_the_platform,
+    ]

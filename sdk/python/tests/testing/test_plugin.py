@@ -35,17 +35,36 @@ async def test_it_echoes(soorma_platform):
 
 
 def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("SOORMA_", "PYTEST_"))}
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SOORMA_", "PYTEST_"))
+    }
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
 @pytest.mark.behaviour("testing.plugin")
 @pytest.mark.parametrize(("mode", "mark"), [("strict", "@pytest.mark.asyncio"), ("auto", "")])
-def test_the_fixture_works_in_both_modes_of_pytest_asyncio(tmp_path: Path, mode: str, mark: str) -> None:
+def test_the_fixture_works_in_both_modes_of_pytest_asyncio(
+    tmp_path: Path, mode: str, mark: str
+) -> None:
     tmp_path.joinpath("test_echo.py").write_text(TEST.format(mark=mark), "utf-8")
-    options = ("-W", "error", "-o", f"asyncio_mode={mode}", "-o", "asyncio_default_fixture_loop_scope=function")
+    options = (
+        "-W",
+        "error",
+        "-o",
+        f"asyncio_mode={mode}",
+        "-o",
+        "asyncio_default_fixture_loop_scope=function",
+    )
     done = _python(tmp_path, "-m", "pytest", *LEAN, "-q", *options, "test_echo.py")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout

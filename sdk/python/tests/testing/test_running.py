@@ -41,7 +41,9 @@ async def test_events_of_a_plan_are_handled_in_order(soorma_platform: LocalPlatf
     for _ in range(20):
         await soorma_platform.publish("count", "action-requests", plan_id="plan")
     await soorma_platform.settle()
-    assert [event.data["number"] for event in soorma_platform.published("counted")] == list(range(1, 21))
+    assert [event.data["number"] for event in soorma_platform.published("counted")] == list(
+        range(1, 21)
+    )
     assert await soorma_platform.state("plan").get("count") == 20
     assert len(soorma_platform.published(topic="action-requests")) == 20
     assert not soorma_platform.published("counted", "action-requests")
@@ -190,7 +192,9 @@ async def test_listeners_have_heard_of_all_that_is_settled(soorma_platform: Loca
     before = made_elsewhere._caller
     heard: list[str] = []
     for client in (soorma_platform.client("other"), soorma_platform.use(made_elsewhere)):
-        client.on_all_events(lambda event, name=client.agent_id: heard.append(f"{name}: {event.type}"))
+        client.on_all_events(
+            lambda event, name=client.agent_id: heard.append(f"{name}: {event.type}")
+        )
         await client.connect(["action-requests", "action-results"])
     await soorma_platform.run(_counter())
     await made_elsewhere.publish("count", "action-requests", plan_id="plan")
@@ -200,8 +204,12 @@ async def test_listeners_have_heard_of_all_that_is_settled(soorma_platform: Loca
 
 
 @pytest.mark.behaviour("testing.settles")
-async def test_what_the_record_has_already_is_told_before_it_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(connection: apsw.Connection) -> None:  # the machine is busy just then: the thread has committed, and waits
+async def test_what_the_record_has_already_is_told_before_it_has_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def slow(
+        connection: apsw.Connection,
+    ) -> None:  # the machine is busy just then: the thread has committed, and waits
         connection.set_profile(lambda sql, _: time.sleep(0.05) if sql == "COMMIT" else None)
 
     monkeypatch.setattr(apsw, "connection_hooks", [*apsw.connection_hooks, slow])
@@ -230,7 +238,9 @@ async def test_requests_and_answers(soorma_platform: LocalPlatform) -> None:
         await context.bus.respond(event, {"answer": 42})
 
     await soorma_platform.run(worker)
-    answer_event = await soorma_platform.context.bus.request("question", response_event="answer", timeout=SECONDS)
+    answer_event = await soorma_platform.context.bus.request(
+        "question", response_event="answer", timeout=SECONDS
+    )
     assert answer_event.data == {"answer": 42}
 
 
@@ -265,7 +275,9 @@ async def test_what_has_no_agent_waits_and_does_not_move(soorma_platform: LocalP
 
 
 @pytest.mark.behaviour("testing.settles")
-async def test_an_event_that_no_running_agent_takes_does_not_move(soorma_platform: LocalPlatform) -> None:
+async def test_an_event_that_no_running_agent_takes_does_not_move(
+    soorma_platform: LocalPlatform,
+) -> None:
     before, now = _counter(), Worker("counter")
 
     @now.on_event("something.else")
@@ -289,14 +301,19 @@ async def test_what_does_not_settle_is_named(soorma_platform: LocalPlatform) -> 
 
     await soorma_platform.run(worker)
     await soorma_platform.publish("work", "action-requests", plan_id="plan", event_id="the-event")
-    with pytest.raises(TimedOut, match=r"never_ending.* on event 'work' the-event \(plan plan\) of agent 'stuck' runs"):
+    with pytest.raises(
+        TimedOut,
+        match=r"never_ending.* on event 'work' the-event \(plan plan\) of agent 'stuck' runs",
+    ):
         await soorma_platform.settle(timeout=0.05)
     go_on.set()
     await soorma_platform.settle()
 
 
 @pytest.mark.behaviour("testing.as-written")
-async def test_a_rejected_event_is_a_dead_letter_that_can_be_replayed(soorma_platform: LocalPlatform) -> None:
+async def test_a_rejected_event_is_a_dead_letter_that_can_be_replayed(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, wanted = Worker("picky"), []
 
     @worker.on_event("work")

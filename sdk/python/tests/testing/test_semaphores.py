@@ -45,7 +45,9 @@ async def test_who_is_cancelled_leaves_the_line(soorma_platform: LocalPlatform) 
 
 
 @pytest.mark.behaviour("claims.first-come")
-async def test_who_is_cancelled_before_it_is_answered_keeps_nothing(soorma_platform: LocalPlatform) -> None:
+async def test_who_is_cancelled_before_it_is_answered_keeps_nothing(
+    soorma_platform: LocalPlatform,
+) -> None:
     state = soorma_platform.state("p")
     for turns in range(12):
         asking = asyncio.create_task(state.claim("k", wait=60))
@@ -97,7 +99,9 @@ async def test_a_claim_is_held_for_its_whole_time(soorma_platform: LocalPlatform
 
 
 @pytest.mark.behaviour("claims.dead-holder", "claims.in-a-handler")
-async def test_a_killed_agents_claim_is_free_after_ten_seconds(soorma_platform: LocalPlatform) -> None:
+async def test_a_killed_agents_claim_is_free_after_ten_seconds(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, holds = Worker("worker"), asyncio.Event()
 
     @worker.on_event("e")

@@ -48,9 +48,13 @@ async def _refused(call: Any) -> None:
 
 
 @pytest.mark.behaviour("handlers.side-by-side")
-@pytest.mark.parametrize("large", [False, True], ids=["a plan that comes along", "a plan that is read"])
+@pytest.mark.parametrize(
+    "large", [False, True], ids=["a plan that comes along", "a plan that is read"]
+)
 @given(kinds=changes)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 async def test_what_is_refused_undoes_its_own_changes_only(large: bool, kinds: list[str]) -> None:
     worker = Worker("worker")
 
@@ -58,7 +62,10 @@ async def test_what_is_refused_undoes_its_own_changes_only(large: bool, kinds: l
     async def go(event: Any, context: HandlerContext) -> None:
         state = WorkflowState(context.memory, "p")
         await asyncio.gather(
-            *(GOOD[kind](state, n) if kind in GOOD else _refused(BAD[kind](state, n)) for n, kind in enumerate(kinds))
+            *(
+                GOOD[kind](state, n) if kind in GOOD else _refused(BAD[kind](state, n))
+                for n, kind in enumerate(kinds)
+            )
         )
 
     async with LocalPlatform() as platform:
@@ -74,9 +81,13 @@ async def test_what_is_refused_undoes_its_own_changes_only(large: bool, kinds: l
         for n, kind in enumerate(kinds):
             if kind in GOOD:
                 await GOOD[kind](expected, n)
-        found, wanted = [await one.get_many(await one.keys()) for one in (platform.state("p"), expected)]
+        found, wanted = [
+            await one.get_many(await one.keys()) for one in (platform.state("p"), expected)
+        ]
         assert _in_any_order(found) == _in_any_order(wanted)
-        actions = [sorted(await one.get_action_history()) for one in (platform.state("p"), expected)]
+        actions = [
+            sorted(await one.get_action_history()) for one in (platform.state("p"), expected)
+        ]
         assert actions[0] == actions[1]
         assert await platform.dead_letters() == []
 

@@ -52,7 +52,17 @@ async def test_time_stands_still_until_it_is_moved() -> None:
 @pytest.mark.behaviour("testing.refused")
 async def test_a_time_that_is_none_is_refused(soorma_platform: LocalPlatform) -> None:
     before = soorma_platform.now
-    off: list[Any] = [-1, timedelta(seconds=-1), "60", None, True, float("nan"), float("inf"), 1e300, 10**400]
+    off: list[Any] = [
+        -1,
+        timedelta(seconds=-1),
+        "60",
+        None,
+        True,
+        float("nan"),
+        float("inf"),
+        1e300,
+        10**400,
+    ]
     for time in off:
         with pytest.raises(InvalidRequest):
             await soorma_platform.advance(time)
@@ -84,7 +94,9 @@ async def test_a_retry_comes_when_it_is_due(soorma_platform: LocalPlatform) -> N
 
 
 @pytest.mark.behaviour("testing.time")
-async def test_all_attempts_that_become_due_are_made_at_their_times(soorma_platform: LocalPlatform) -> None:
+async def test_all_attempts_that_become_due_are_made_at_their_times(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, _ = _failing(until=99)
     times = []
 
@@ -105,7 +117,9 @@ async def test_all_attempts_that_become_due_are_made_at_their_times(soorma_platf
 async def test_a_handler_says_when_it_wants_the_event_again(
     soorma_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(platform_agents, "POLL_SECONDS", 3600.0)  # nobody looks without being told to
+    monkeypatch.setattr(
+        platform_agents, "POLL_SECONDS", 3600.0
+    )  # nobody looks without being told to
     worker = Worker("patient")
 
     @worker.on_event("work")
@@ -138,7 +152,9 @@ async def test_keys_and_plans_expire(soorma_platform: LocalPlatform) -> None:
 
 
 @pytest.mark.behaviour("testing.time", "leases.renewed")
-async def test_an_agent_at_work_keeps_its_event_for_any_time(soorma_platform: LocalPlatform) -> None:
+async def test_an_agent_at_work_keeps_its_event_for_any_time(
+    soorma_platform: LocalPlatform,
+) -> None:
     worker, begun, go_on = Worker("slow"), asyncio.Event(), asyncio.Event()
     attempts = []
 
@@ -166,7 +182,13 @@ async def test_an_agent_at_work_keeps_its_event_for_any_time(soorma_platform: Lo
 async def test_no_replica_takes_what_another_has_in_hand_while_time_moves(
     soorma_platform: LocalPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    idle, busy, begun, go_on, attempts = Worker("shared"), Worker("shared"), asyncio.Event(), asyncio.Event(), []
+    idle, busy, begun, go_on, attempts = (
+        Worker("shared"),
+        Worker("shared"),
+        asyncio.Event(),
+        asyncio.Event(),
+        [],
+    )
     for worker in (idle, busy):
 
         @worker.on_event("work")
@@ -179,7 +201,9 @@ async def test_no_replica_takes_what_another_has_in_hand_while_time_moves(
     renew = platform.store.deliveries.renew
 
     async def late(*given: Any) -> list[str]:
-        platform.bus.notify(Notice(groups=soorma_platform._record.groups()))  # the other one looks, first
+        platform.bus.notify(
+            Notice(groups=soorma_platform._record.groups())
+        )  # the other one looks, first
         await asyncio.sleep(0.05)
         return await renew(*given)
 
@@ -196,7 +220,9 @@ async def test_no_replica_takes_what_another_has_in_hand_while_time_moves(
 
 
 @pytest.mark.behaviour("testing.time", "leases.fence")
-async def test_a_frozen_agent_loses_its_event_and_its_late_commit_is_refused(soorma_platform: LocalPlatform) -> None:
+async def test_a_frozen_agent_loses_its_event_and_its_late_commit_is_refused(
+    soorma_platform: LocalPlatform,
+) -> None:
     done: list[tuple[str, int]] = []
 
     def replica(name: str) -> tuple[Worker, asyncio.Event, asyncio.Event]:
@@ -259,7 +285,9 @@ async def test_a_group_that_is_away_for_a_week_is_forgotten(soorma_platform: Loc
     await soorma_platform.advance(2 * DAY)
     assert soorma_platform.waiting() == []
     assert attempts == []
-    assert len(soorma_platform.published("work")) == 1  # though the platform's log has let it go, too
+    assert (
+        len(soorma_platform.published("work")) == 1
+    )  # though the platform's log has let it go, too
 
 
 @pytest.mark.behaviour("testing.time", "registry.expires")

@@ -15,7 +15,12 @@ from soorma.testing import LocalPlatform
 from soorma.workflow import MISSING, Difference
 
 FACTS = "business-facts"
-PAST: list[dict[str, Any]] = [{}, {"a": 1, "n": None}, {"a": 1, "list": [1], "n": None}, {"list": [1, 2], "n": 0}]
+PAST: list[dict[str, Any]] = [
+    {},
+    {"a": 1, "n": None},
+    {"a": 1, "list": [1], "n": None},
+    {"list": [1, 2], "n": 0},
+]
 
 
 @pytest.fixture
@@ -45,7 +50,9 @@ async def test_a_plan_as_it_was(soorma_platform: LocalPlatform) -> None:
         assert await past.keys() == sorted(values)
         assert await past.keys("l") == [key for key in values if key == "list"]
         assert await past.all("l") == {key: value for key, value in values.items() if key == "list"}
-        assert [await past.has(key) for key in ("a", "list", "n")] == [key in values for key in ("a", "list", "n")]
+        assert [await past.has(key) for key in ("a", "list", "n")] == [
+            key in values for key in ("a", "list", "n")
+        ]
     assert await state.at(1).get("n", "none") is None
     assert await state.at(0).get("n", "none") == "none"
     with pytest.raises(NotFound):
@@ -60,7 +67,9 @@ async def test_a_past_of_many_pages(soorma_platform: LocalPlatform) -> None:
     state = soorma_platform.state("p")
     values = {f"k{number:04}": number for number in range(2_500)}
     for start in range(0, 2_500, 1_000):
-        await state.update({key: value for key, value in values.items() if start <= value < start + 1_000})
+        await state.update(
+            {key: value for key, value in values.items() if start <= value < start + 1_000}
+        )
     await state.update(dict.fromkeys(list(values)[:900], "late"))
     assert await state.at(3).all() == values
     assert await state.at(2).keys() == list(values)[:2_000]
@@ -75,7 +84,9 @@ async def test_what_two_revisions_differ_in(soorma_platform: LocalPlatform) -> N
         Difference("n", None, 0),
     ]
     assert await state.diff(1) == await state.diff(1, 3)
-    assert await state.diff(3, 1) == [Difference(one.key, one.after, one.before) for one in await state.diff(1, 3)]
+    assert await state.diff(3, 1) == [
+        Difference(one.key, one.after, one.before) for one in await state.diff(1, 3)
+    ]
     assert await state.diff(2, 2) == []
     assert [one.kind for one in await state.diff(1, 3)] == ["removed", "added", "changed"]
     assert repr(MISSING) == "MISSING"
@@ -100,13 +111,19 @@ async def test_a_key_is_restored_by_a_change(soorma_platform: LocalPlatform) -> 
 
 
 @pytest.mark.behaviour("time-travel.restore")
-async def test_restoring_in_a_handler_is_part_of_its_commit(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_restoring_in_a_handler_is_part_of_its_commit(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     @worker.on_event("undo")
     async def undo(event: Any, context: HandlerContext) -> None:
         state = WorkflowState(context.memory, "p")
         for key in ("a", "list", "n"):
             await state.restore(key, event.data)
-        assert (await state.get("a"), await state.get("n", "none"), await state.has("list")) == (1, None, False)
+        assert (await state.get("a"), await state.get("n", "none"), await state.has("list")) == (
+            1,
+            None,
+            False,
+        )
         assert await state.at(3).get("n") == 0, "the past is what was committed"
         if context.attempt == 1:
             raise ValueError("once")
@@ -156,7 +173,9 @@ async def test_a_plan_in_use_is_never_overwritten(soorma_platform: LocalPlatform
 
 
 @pytest.mark.behaviour("time-travel.fork")
-async def test_a_fork_in_a_handler_is_seen_there_at_once(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_fork_in_a_handler_is_seen_there_at_once(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     @worker.on_event("branch")
     async def branch(event: Any, context: HandlerContext) -> None:
         fork = await WorkflowState(context.memory, "p").fork("branch", 2)
@@ -201,7 +220,9 @@ async def test_a_transaction_forks_what_is_committed(soorma_platform: LocalPlatf
 
 
 @pytest.mark.behaviour("time-travel.fork")
-async def test_whoever_relied_on_a_missing_key_conflicts_with_the_fork(soorma_platform: LocalPlatform) -> None:
+async def test_whoever_relied_on_a_missing_key_conflicts_with_the_fork(
+    soorma_platform: LocalPlatform,
+) -> None:
     state, new = await with_past(soorma_platform), soorma_platform.state("new")
     tx = new.transaction()
     assert await tx.get("n", "none") == "none"
@@ -213,7 +234,9 @@ async def test_whoever_relied_on_a_missing_key_conflicts_with_the_fork(soorma_pl
 
 
 @pytest.mark.behaviour("time-travel.fork")
-async def test_a_handler_forks_within_its_user(soorma_platform: LocalPlatform, worker: Worker) -> None:
+async def test_a_handler_forks_within_its_user(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
     refused = []
 
     @worker.on_event("e")
@@ -263,7 +286,9 @@ STEPS = st.lists(
 )
 
 
-async def take(state: WorkflowState, step: tuple[str, str, Any], model: list[dict[str, Any]]) -> None:
+async def take(
+    state: WorkflowState, step: tuple[str, str, Any], model: list[dict[str, Any]]
+) -> None:
     """Takes a step, on the plan and on the model: the values after each revision."""
     op, key, value = step
     now = dict(model[-1])
@@ -279,7 +304,9 @@ async def take(state: WorkflowState, step: tuple[str, str, Any], model: list[dic
     else:
         past = model[value % len(model)]
         assert await state.restore(key, value % len(model)) is (key in past)
-        now = {name: was for name, was in now.items() if name != key} | ({key: past[key]} if key in past else {})
+        now = {name: was for name, was in now.items() if name != key} | (
+            {key: past[key]} if key in past else {}
+        )
     if await state.revision() == len(model):
         model.append(now)
     assert same(model[-1], now)
@@ -290,8 +317,12 @@ def same(one: Any, other: Any) -> bool:
     return repr(sorted(one.items())) == repr(sorted(other.items()))
 
 
-@pytest.mark.behaviour("time-travel.at", "time-travel.diff", "time-travel.restore", "time-travel.fork")
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.behaviour(
+    "time-travel.at", "time-travel.diff", "time-travel.restore", "time-travel.fork"
+)
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=STEPS)
 async def test_any_past(soorma_platform: LocalPlatform, steps: list[tuple[str, str, Any]]) -> None:
     number = next(numbers)
@@ -315,7 +346,9 @@ async def test_any_past(soorma_platform: LocalPlatform, steps: list[tuple[str, s
 
 @pytest.mark.behaviour("time-travel.at")
 @pytest.mark.parametrize("revision", [None, -1, True, "1", 1.5])
-async def test_what_is_no_revision_is_refused(soorma_platform: LocalPlatform, revision: Any) -> None:
+async def test_what_is_no_revision_is_refused(
+    soorma_platform: LocalPlatform, revision: Any
+) -> None:
     state = await with_past(soorma_platform)
     with pytest.raises(InvalidRequest, match="revision"):
         state.at(revision)

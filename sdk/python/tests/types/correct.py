@@ -1,4 +1,7 @@
-"""The public interface as the pages use it, with types: a type checker has nothing to say. Checked, never run."""
+"""The public interface as the pages use it, with types: a type checker has nothing to say.
+
+Checked, never run.
+"""
 
 from __future__ import annotations
 
@@ -58,12 +61,21 @@ class Order(msgspec.Struct):
     amount: int
 
 
-worker = Worker("worker", "Writes.", ["writing"], max_concurrency=8, retry=RetryPolicy(max_attempts=3, then="park"))
+worker = Worker(
+    "worker",
+    "Writes.",
+    ["writing"],
+    max_concurrency=8,
+    retry=RetryPolicy(max_attempts=3, then="park"),
+)
 agent = Agent(
     "agent",
     capabilities=["reminders", Capability("invoicing", "Writes an invoice.", output_schema=Order)],
     events_consumed=["page.asked"],
-    events_produced=[EventDefinition("invoice.written", "billing-events", schema=Order), "page.done"],
+    events_produced=[
+        EventDefinition("invoice.written", "billing-events", schema=Order),
+        "page.done",
+    ],
     config=ClientConfig.from_env(),
 )
 
@@ -108,7 +120,9 @@ def measured(
     return inner
 
 
-@worker.on_event(Types.ASKED, TOPIC, ordered=False, retry=RetryPolicy(), timeout=60, isolation="writes")
+@worker.on_event(
+    Types.ASKED, TOPIC, ordered=False, retry=RetryPolicy(), timeout=60, isolation="writes"
+)
 @measured
 async def ask(event: Event, context: HandlerContext) -> None:
     state = WorkflowState(context.memory, event.plan_id)
@@ -137,7 +151,9 @@ worker.on_event("page.signed")(Desk().sign)
 
 @worker.on_startup
 async def begin() -> None:
-    await worker.context.registry.define_event("page.done", Topic.ACTION_RESULTS, schema=Draft, check="warn")
+    await worker.context.registry.define_event(
+        "page.done", Topic.ACTION_RESULTS, schema=Draft, check="warn"
+    )
 
 
 @worker.on_shutdown
@@ -151,7 +167,14 @@ async def events(event: Event) -> None:
     assert_type(event.plan_id, str | None)
     assert_type(event.data_as(Draft), Draft)
     assert_type(event.data_as(Order | None), Order | None)
-    print(event["type"], event.get("data", {}), event.data["any"], event.time, event.subject, dict(event))
+    print(
+        event["type"],
+        event.get("data", {}),
+        event.data["any"],
+        event.time,
+        event.subject,
+        dict(event),
+    )
 
 
 async def steps(event: Event, context: HandlerContext) -> None:
@@ -166,7 +189,9 @@ async def steps(event: Event, context: HandlerContext) -> None:
     assert_type(await context.step("class", Finding, "why", 0.5), Finding)
     assert_type(await context.step("untyped", untyped, "why", type=Draft), Draft)
     assert_type(await context.step("union", untyped, "why", type=Draft | None), Draft | None)
-    answer: str = await context.step("untyped", untyped, "why", retry=RetryPolicy(max_attempts=2), timeout=1.5)
+    answer: str = await context.step(
+        "untyped", untyped, "why", retry=RetryPolicy(max_attempts=2), timeout=1.5
+    )
     both = await asyncio.gather(context.step("a", search, answer), context.step("b", read_page, 1))
     assert_type(both, tuple[list[Finding], Draft])
     if context.cancelled or context.attempt > 3:
@@ -184,7 +209,9 @@ async def state_of(state: WorkflowState) -> None:
     assert_type(await state.get("best", Finding("", 0), type=Finding), Finding)
     assert_type(await state.get("best", 5, type=list[Finding]), list[Finding] | int)
     assert_type(await state.get("best", type=Finding | Draft), Finding | Draft | None)
-    assert_type(await state.get("mode", type=Literal["quick", "deep"]), Literal["quick", "deep"] | None)
+    assert_type(
+        await state.get("mode", type=Literal["quick", "deep"]), Literal["quick", "deep"] | None
+    )
     assert_type(await state.increment("count"), int)
     assert_type(await state.increment("score", 0.5), float)
     await state.increment("count", blind=True)
@@ -195,9 +222,17 @@ async def state_of(state: WorkflowState) -> None:
     assert_type(await state.get_many(["a", "b"]), dict[str, Any])
     entry = await state.get_entry("a")
     await state.compare_and_set("a", 2, expected_revision=entry.revision)
-    if await state.has("a") and await state.join("parts", expect=["text", "pictures"], arrival="text"):
+    if await state.has("a") and await state.join(
+        "parts", expect=["text", "pictures"], arrival="text"
+    ):
         await state.delete("a")
-    print(question, number, await state.keys("f"), await state.actions(), await state.get_action_history())
+    print(
+        question,
+        number,
+        await state.keys("f"),
+        await state.actions(),
+        await state.get_action_history(),
+    )
     assert_type(await state.at(3).get("best", type=Finding), Finding | None)
     for change in await state.history("a"):
         print(change.op, change.at + timedelta(1))
@@ -205,7 +240,10 @@ async def state_of(state: WorkflowState) -> None:
         print(one.key, one.kind)
     async for change in state.watch():
         print(change.argument)
-    print(await state.wait_for("status", "done", timeout=5), await state.wait_for("n", lambda n: n > 3))
+    print(
+        await state.wait_for("status", "done", timeout=5),
+        await state.wait_for("n", lambda n: n > 3),
+    )
     claim = await state.claim("lock", 5, wait=1)
     if claim is not None:
         async with claim:
@@ -236,8 +274,16 @@ async def endings(state: WorkflowState) -> None:
 
 async def publishing(event: Event, context: HandlerContext) -> None:
     bus = context.bus
-    await bus.publish("page.done", "action-results", Draft(text="x"), plan_id=event.plan_id, event_id=f"{event.id}:1")
-    later = await bus.publish("page.late", "plan-events", delay=timedelta(minutes=1), tenant_id=event.tenant_id)
+    await bus.publish(
+        "page.done",
+        "action-results",
+        Draft(text="x"),
+        plan_id=event.plan_id,
+        event_id=f"{event.id}:1",
+    )
+    later = await bus.publish(
+        "page.late", "plan-events", delay=timedelta(minutes=1), tenant_id=event.tenant_id
+    )
     await bus.cancel(later)
     await bus.publish(
         event_type="task.assigned",
@@ -249,16 +295,26 @@ async def publishing(event: Event, context: HandlerContext) -> None:
     await bus.publish_many([{"event_type": "a", "topic": "business-facts", "data": 1}])
     await bus.announce("page.written", {"pages": 3}, subject="page")
     try:
-        answer = await bus.request("price.asked", {"of": "tea"}, response_event="price.told", timeout=5, session_id="s")
+        answer = await bus.request(
+            "price.asked", {"of": "tea"}, response_event="price.told", timeout=5, session_id="s"
+        )
         assert_type(answer, Event)
         await bus.respond(event, answer.data, topic="action-results")
     except (DeadLettered, TimeoutError):
         await context.immediate.bus.publish("page.stuck", "system-events")
-    print(context.tenant_id, context.user_id, context.plan_id, await context.registry.find(capability="writing"))
+    print(
+        context.tenant_id,
+        context.user_id,
+        context.plan_id,
+        await context.registry.find(capability="writing"),
+    )
 
 
 async def outside() -> None:
-    async with PlatformContext.from_env("script") as platform, EventClient("client", "script") as client:
+    async with (
+        PlatformContext.from_env("script") as platform,
+        EventClient("client", "script") as client,
+    ):
 
         @client.on_event("page.done", topic="action-results")
         async def hear(event: Event) -> None:

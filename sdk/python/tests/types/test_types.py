@@ -39,7 +39,13 @@ def mypy(*arguments: str | Path, cache: str) -> dict[str, Findings]:
 
     It may name a file as it was called when the cache was written, so that its folder says nothing.
     """
-    command = [sys.executable, "-m", "mypy", "--config-file=", f"--cache-dir={PROJECT / '.mypy_cache' / cache}"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--config-file=",
+        f"--cache-dir={PROJECT / '.mypy_cache' / cache}",
+    ]
     done = subprocess.run(
         [*command, "--no-error-summary", "--no-pretty", "--hide-error-context", *map(str, arguments)],
         capture_output=True, text=True, check=False, timeout=110,
@@ -56,14 +62,26 @@ def mypy(*arguments: str | Path, cache: str) -> dict[str, Findings]:
 
 def pyright(*files: Path) -> dict[str, Findings]:
     """The findings of basedpyright by file and line, as pyright would have them: it does not leave this machine."""
-    command = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable, *map(str, files)]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=110)
+    command = [
+        sys.executable,
+        "-m",
+        "basedpyright",
+        "--outputjson",
+        "--pythonpath",
+        sys.executable,
+        *map(str, files),
+    ]
+    done = subprocess.run(
+        command, cwd=HERE, capture_output=True, text=True, check=False, timeout=110
+    )
     assert done.returncode in (0, 1), done.stdout + done.stderr
     told = json.loads(done.stdout)
     found: dict[str, Findings] = defaultdict(lambda: defaultdict(set))
     for one in told["generalDiagnostics"]:
         if one["severity"] in ("error", "warning"):
-            found[Path(one["file"]).name][one["range"]["start"]["line"] + 1].add(one.get("rule", one["message"]))
+            found[Path(one["file"]).name][one["range"]["start"]["line"] + 1].add(
+                one.get("rule", one["message"])
+            )
     assert told["summary"]["filesAnalyzed"] == len(files)
     return found
 

@@ -45,9 +45,14 @@ def test_rows_and_tests_name_each_other(manifest: Manifest, named: Named) -> Non
     untested = sorted(manifest.behaviours.keys() - tests.keys())
     assert not untested, f"no test names these rows of behaviours.toml: {untested}"
     undecided = {test.partition("/")[0] for test in named} - {*NAMING, "unit"}
-    assert not undecided, f"behaviours.py does not say whether tests in these directories name rows: {undecided}"
+    assert not undecided, (
+        f"behaviours.py does not say whether tests in these directories name rows: {undecided}"
+    )
     without = unnamed(named)
-    assert not without, f"tests that name no row: {without}. Add @pytest.mark.behaviour(id), and a row if there is none"
+    assert not without, (
+        f"tests that name no row: {without}. Add @pytest.mark.behaviour(id), and a row if there is "
+        "none"
+    )
 
 
 def test_the_page_shows_the_manifest(manifest: Manifest, named: Named) -> None:
@@ -59,7 +64,15 @@ def test_sources_are_pages_or_standards(manifest: Manifest) -> None:
     for row in manifest.behaviours.values():
         for source in row.source:
             assert manifest.link(source)
-    for wrong in ("nothing", "nothing#at-all", "RFC", "design", "example 99", "reference#nothing", "readme#"):
+    for wrong in (
+        "nothing",
+        "nothing#at-all",
+        "RFC",
+        "design",
+        "example 99",
+        "reference#nothing",
+        "readme#",
+    ):
         with pytest.raises(ValueError, match=r"no standard|no such heading"):
             manifest.link(wrong)
 
@@ -82,6 +95,10 @@ def test_a_row_has_one_form(tmp_path: Path, row: str, complaint: str) -> None:
 
 
 def test_both_ways_can_fail() -> None:
-    named: Named = {"unit/a.py::test_a": [], "system/b.py::test_b": [], "system/c.py::test_c": ["x.y"]}
+    named: Named = {
+        "unit/a.py::test_a": [],
+        "system/b.py::test_b": [],
+        "system/c.py::test_c": ["x.y"],
+    }
     assert held_by(named) == {"x.y": ["system/c.py::test_c"]}
     assert unnamed(named) == ["system/b.py::test_b"]

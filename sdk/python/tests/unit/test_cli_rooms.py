@@ -24,11 +24,15 @@ def test_no_room_has_too_many_modules() -> None:
 
 
 def test_no_module_is_long() -> None:
-    assert [path.name for path in MODULES if len(path.read_text("utf-8").splitlines()) > MOST_LINES] == []
+    assert [
+        path.name for path in MODULES if len(path.read_text("utf-8").splitlines()) > MOST_LINES
+    ] == []
 
 
 def test_none_imports_the_database() -> None:
-    found = {(path.name, name) for path in MODULES for name in _imported(path) if DATABASE.match(name)}
+    found = {
+        (path.name, name) for path in MODULES for name in _imported(path) if DATABASE.match(name)
+    }
     assert found == set()
 
 

@@ -104,7 +104,9 @@ def test_without_anything_strange_the_three_clocks_are_one() -> None:
 @pytest.mark.parametrize("size", [JUMP_SECONDS + 0.1, 60.0, HOUR, WEEK, MONTH, 50 * 365 * 86_400.0])
 @pytest.mark.parametrize("lasts", [0.5, 8.0, None], ids=["half a second", "seconds", "for good"])
 @pytest.mark.parametrize("how", ["running", "suspended", "restart", "reboot"])
-def test_a_jump_moves_nothing_but_the_wall_clock(direction: int, size: float, lasts: float | None, how: str) -> None:
+def test_a_jump_moves_nothing_but_the_wall_clock(
+    direction: int, size: float, lasts: float | None, how: str
+) -> None:
     machine, by = Machine(), direction * size
     machine.run(100)
     jumps: dict[str, Callable[[], None]] = {
@@ -135,7 +137,9 @@ def test_a_jump_moves_nothing_but_the_wall_clock(direction: int, size: float, la
 
 @pytest.mark.behaviour("clocks.sweeping-waits")
 @pytest.mark.parametrize("by", [-MONTH, -HOUR, -3.0, 3.0, HOUR, MONTH])
-def test_after_a_jump_the_clock_is_settled_when_it_has_gone_along_for_ten_minutes(by: float) -> None:
+def test_after_a_jump_the_clock_is_settled_when_it_has_gone_along_for_ten_minutes(
+    by: float,
+) -> None:
     machine = Machine()
     machine.run(5)
     machine.jump(by)
@@ -250,7 +254,10 @@ def test_what_sleeps_or_stands_still_does_not_run() -> None:
     now = machine.clock.read()
     assert _since_start(now.uptime) == pytest.approx(machine.ran)
     assert _since_start(now.steady) == pytest.approx(machine.true)
-    assert machine.clock.noticed == [Jump("slept", 8 * HOUR), Jump("stood still", WEEK - STANDSTILL_SECONDS)]
+    assert machine.clock.noticed == [
+        Jump("slept", 8 * HOUR),
+        Jump("stood still", WEEK - STANDSTILL_SECONDS),
+    ]
 
 
 @pytest.mark.behaviour("clocks.keeping")
@@ -300,14 +307,18 @@ def test_whatever_happens(happenings: list[tuple[str, float]]) -> None:
     """how long the machine had run, and how far its wall clock had jumped, after each happening"""
     for what, *how in happenings:
         getattr(machine, what)(*how)
-        of_late = [jumped for ran, jumped in was if machine.ran - ran <= 2 * REFERENCE_SECONDS] or [was[-1][1]]
+        of_late = [jumped for ran, jumped in was if machine.ran - ran <= 2 * REFERENCE_SECONDS] or [
+            was[-1][1]
+        ]
         read = machine.clock.read()
         now = machine.now()
         for moment in (read, now):
             assert moment.uptime >= before.uptime
             assert moment.steady >= before.steady
             if moment.is_settled:
-                assert min(abs(machine.jumped - jumped) for jumped in of_late) <= JUMP_SECONDS + 0.01
+                assert (
+                    min(abs(machine.jumped - jumped) for jumped in of_late) <= JUMP_SECONDS + 0.01
+                )
         slack += 0.1 * (what == "restart")  # in each life, a nap of less does not count
         assert _since_start(now.uptime) == pytest.approx(machine.ran, abs=slack)
         assert _since_start(now.steady) == pytest.approx(machine.true, abs=slack)

@@ -60,7 +60,11 @@ def test_an_error_can_be_pickled_and_copied(kind: type[SoormaError]) -> None:
     error = kind("it went wrong", key="k", current_revision=7)
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is kind
-        assert (str(again), again.message, again.details) == (str(error), error.message, error.details)
+        assert (str(again), again.message, again.details) == (
+            str(error),
+            error.message,
+            error.details,
+        )
         assert again.current_revision == 7
 
 
@@ -77,7 +81,12 @@ def test_details_are_attributes_and_others_are_not() -> None:
 def test_what_a_class_may_tell_is_there() -> None:
     """None, where this one does not: who catches it need not ask first."""
     error = Conflict("the plan has moved on", plan_id="p", expected_revision=1)
-    assert (error.plan_id, error.expected_revision, error.key, error.was_reserved) == ("p", 1, None, None)
+    assert (error.plan_id, error.expected_revision, error.key, error.was_reserved) == (
+        "p",
+        1,
+        None,
+        None,
+    )
     with pytest.raises(AttributeError):
         _ = error.horizon  # type: ignore[attr-defined]  # of another class
     with pytest.raises(AttributeError):
@@ -125,4 +134,6 @@ def test_an_error_is_also_what_python_calls_it(name: str, also: type[Exception])
 @pytest.mark.behaviour("errors.one-tree")
 def test_all_are_public() -> None:
     assert sorted(soorma.errors.__all__) == sorted(kind.__name__ for kind in KINDS)
-    assert all(issubclass(getattr(soorma.errors, name), SoormaError) for name in soorma.errors.__all__)
+    assert all(
+        issubclass(getattr(soorma.errors, name), SoormaError) for name in soorma.errors.__all__
+    )

@@ -10,7 +10,14 @@ import pytest
 
 from soorma import Event
 from soorma_common.errors import InvalidName, InvalidRequest, InvalidValue
-from soorma_common.events import FIELDS, decode_envelope, encode_envelope, from_cloudevent, plan_of, to_cloudevent
+from soorma_common.events import (
+    FIELDS,
+    decode_envelope,
+    encode_envelope,
+    from_cloudevent,
+    plan_of,
+    to_cloudevent,
+)
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 FULL = {
@@ -101,7 +108,9 @@ def test_what_is_no_envelope_is_refused(changes: dict[str, Any], error: type[Exc
 
 
 @pytest.mark.behaviour("events.refused")
-@pytest.mark.parametrize("body", ["", "[]", "{}", '{"type":"e"}', '{"topic":"plan-events"}', "nonsense", "null"])
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"type":"e"}', '{"topic":"plan-events"}', "nonsense", "null"]
+)
 def test_what_is_no_json_of_an_envelope_is_refused(body: str) -> None:
     with pytest.raises(InvalidRequest):
         decode_envelope(body)
@@ -112,7 +121,9 @@ def test_data_that_cannot_be_kept_is_refused() -> None:
     with pytest.raises((InvalidValue, InvalidRequest)):
         decode_envelope(b'{"type":"e","topic":"plan-events","data":1e400}')
     with pytest.raises((InvalidValue, InvalidRequest)):
-        decode_envelope(b'{"type":"e","topic":"plan-events","data":' + b"[" * 200 + b"]" * 200 + b"}")
+        decode_envelope(
+            b'{"type":"e","topic":"plan-events","data":' + b"[" * 200 + b"]" * 200 + b"}"
+        )
 
 
 @pytest.mark.behaviour("ids.plan-of-an-event")
@@ -141,7 +152,12 @@ def test_an_event_as_a_cloudevent_and_back() -> None:
     cloud = to_cloudevent(event)
     assert cloud["specversion"] == "1.0"
     assert cloud["datacontenttype"] == "application/json"
-    assert {cloud["tenantid"], cloud["userid"], cloud["planid"], cloud["correlationid"]} == {"t", "u", "p", "c"}
+    assert {cloud["tenantid"], cloud["userid"], cloud["planid"], cloud["correlationid"]} == {
+        "t",
+        "u",
+        "p",
+        "c",
+    }
     assert cloud["traceparent"].split("-")[:2] == ["00", TRACE]
     assert all(name.isalnum() and name.islower() and name.isascii() for name in cloud)
     again = from_cloudevent(json.loads(json.dumps(cloud)))
@@ -166,7 +182,14 @@ def test_a_small_event_is_a_whole_cloudevent() -> None:
 @pytest.mark.behaviour("events.cloudevents-strict")
 @pytest.mark.parametrize(
     "change",
-    [{"specversion": "0.3"}, {"id": None}, {"source": 5}, {"type": None}, {"topic": None}, {"topic": "gossip"}],
+    [
+        {"specversion": "0.3"},
+        {"id": None},
+        {"source": 5},
+        {"type": None},
+        {"topic": None},
+        {"topic": "gossip"},
+    ],
 )
 def test_what_is_no_cloudevent_is_refused(change: dict[str, Any]) -> None:
     good = {"specversion": "1.0", "id": "1", "source": "s", "type": "e", "topic": "plan-events"}

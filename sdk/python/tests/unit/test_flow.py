@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from soorma import Defer, Reject, Retry
-from soorma.errors import Conflict, InvalidName, InvalidRequest, InvalidValue, LimitExceeded, PlanEnded, WrongType
+from soorma.errors import (
+    Conflict,
+    InvalidName,
+    InvalidRequest,
+    InvalidValue,
+    LimitExceeded,
+    PlanEnded,
+    WrongType,
+)
 from soorma.flow import LONGEST_WAIT, is_hopeless, steering
 from soorma_common.reasons import LONGEST_REASON, NO_REASON, reason_of
 
@@ -76,7 +84,8 @@ class NoText(Exception):
 @pytest.mark.parametrize(
     ("reason", "text"),
     [
-        ("too old", "too old"), (ValueError("too old"), "ValueError: too old"), (ValueError(), "ValueError"),
+        ("too old", "too old"), (ValueError("too old"), ("ValueError: too "
+                                                        "old")), (ValueError(), "ValueError"),
         (None, NO_REASON), ({"code": 400}, "{'code': 400}"), (5, "5"), (b"bad", "b'bad'"),
         (f"bad {HALF}", "bad \\ud83d"), (ValueError(HALF), "ValueError: \\ud83d"), ("a\0b", "a\\0b"),
         (Mute(), "Mute: a Mute without text (its __str__ raised RuntimeError)"),
@@ -93,7 +102,11 @@ def test_a_reason_of_anything(make: Any, reason: Any, text: str) -> None:
 
 @pytest.mark.behaviour("retries.reason-of-anything")
 @given(
-    st.text(st.characters(codec=None, categories=None)) | st.binary() | st.none() | st.floats() | st.lists(st.text())
+    st.text(st.characters(codec=None, categories=None))
+    | st.binary()
+    | st.none()
+    | st.floats()
+    | st.lists(st.text())
 )
 def test_any_reason_can_be_sent(reason: Any) -> None:
     text = reason_of(reason)

@@ -15,7 +15,13 @@ agent_frames = msgspec.json.Decoder(AgentFrame)
 service_frames = msgspec.json.Decoder(ServiceFrame)
 
 HELLO = {"frame": "hello", "agent": "a", "instance": "i", "subscriptions": [{"type": "e"}]}
-COMMIT = {"frame": "commit", "number": 1, "tenant_id": "t", "user_id": "u", "commit": {"fence": "f"}}
+COMMIT = {
+    "frame": "commit",
+    "number": 1,
+    "tenant_id": "t",
+    "user_id": "u",
+    "commit": {"fence": "f"},
+}
 FAIL = {"frame": "fail", "number": 1, "fence": "f", "reason": "r"}
 RELEASE = {"frame": "release", "number": 1, "fences": ["f"]}
 DRAIN = {"frame": "drain"}
@@ -41,10 +47,14 @@ def test_a_frame_takes_nothing_it_does_not_know(frame: dict[str, Any]) -> None:
         agent_frames.decode(json.dumps({**frame, "unknown": 1}))
 
 
-@pytest.mark.parametrize(("frame", "missing"), [(frame, name) for frame in FRAMES for name in frame if name != "frame"])
+@pytest.mark.parametrize(
+    ("frame", "missing"), [(frame, name) for frame in FRAMES for name in frame if name != "frame"]
+)
 def test_a_frame_lacks_nothing_it_needs(frame: dict[str, Any], missing: str) -> None:
     with pytest.raises(msgspec.ValidationError):
-        agent_frames.decode(json.dumps({name: value for name, value in frame.items() if name != missing}))
+        agent_frames.decode(
+            json.dumps({name: value for name, value in frame.items() if name != missing})
+        )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +94,12 @@ def test_the_documented_defaults() -> None:
     assert hello.tenant_id is None
     assert hello.subscriptions == [Subscription("e", "*", ordered=True, retry=RetryPolicy())]
     policy = RetryPolicy()
-    assert (policy.max_attempts, policy.first_delay, policy.factor, policy.longest_delay) == (5, 0.5, 2.0, 30.0)
+    assert (policy.max_attempts, policy.first_delay, policy.factor, policy.longest_delay) == (
+        5,
+        0.5,
+        2.0,
+        30.0,
+    )
     assert (policy.jitter, policy.then) == (0.2, "dead_letter")
 
 
@@ -92,13 +107,21 @@ def test_the_documented_defaults() -> None:
     "frame",
     [
         {"frame": "welcome", "replica": "r", "kept": []},
-        {"frame": "deliver", "fence": "f", "attempt": 1, "handler": {"type": "e"}, "event": {"type": "e"}},
+        {
+            "frame": "deliver",
+            "fence": "f",
+            "attempt": 1,
+            "handler": {"type": "e"},
+            "event": {"type": "e"},
+        },
         {"frame": "answer", "number": 1, "body": None},
         {"frame": "answer", "number": 1, "problem": {"code": "fenced"}},
         {"frame": "goodbye"},
     ],
 )
 def test_a_services_frame_is_read_and_written(frame: dict[str, Any]) -> None:
-    decoded = service_frames.decode(json.dumps({**frame, "later": "a field that a newer service adds"}))
+    decoded = service_frames.decode(
+        json.dumps({**frame, "later": "a field that a newer service adds"})
+    )
     again = service_frames.decode(msgspec.json.encode(decoded))
     assert msgspec.json.encode(again) == msgspec.json.encode(decoded)

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 import soorma
-from soorma import Agent, ClientConfig, EventClient, MemoryClient, PlatformContext, Worker, WorkflowState, hints
+from soorma import (
+    Agent,
+    ClientConfig,
+    EventClient,
+    MemoryClient,
+    PlatformContext,
+    Worker,
+    WorkflowState,
+    hints,
+)
 from soorma.errors import InvalidRequest
 
 SECRET = ClientConfig(*(f"http://me:secret@{service}:1" for service in ("memory", "events")))
@@ -61,7 +70,19 @@ async def test_things_show_what_they_are_and_no_password() -> None:
     async with PlatformContext.on(SECRET, "test") as context, MemoryClient(config=SECRET) as memory:
         client = EventClient("viewer", config=SECRET)
         state = WorkflowState(memory, "plan-1", "acme", "ann")
-        shown = [repr(each) for each in (agent, context, context.bus, context.registry, memory, client, state, SECRET)]
+        shown = [
+            repr(each)
+            for each in (
+                agent,
+                context,
+                context.bus,
+                context.registry,
+                memory,
+                client,
+                state,
+                SECRET,
+            )
+        ]
         await client.disconnect()
         assert "closed" in repr(client)
     assert not [each for each in shown if "secret" in each or " object at " in each]

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from soorma_common.errors import InvalidName, InvalidRequest, LimitExceeded, SoormaError, Unavailable
+from soorma_common.errors import (
+    InvalidName,
+    InvalidRequest,
+    LimitExceeded,
+    SoormaError,
+    Unavailable,
+)
 from soorma_platform import http
 from soorma_platform.http import Request
 from soorma_platform.http.endpoints import Table, names_of
@@ -14,7 +20,9 @@ from soorma_platform.http.guard import refusal
 from soorma_platform.http.requests import UnsupportedMediaType
 
 
-def request(query: str = "", headers: dict[str, str] | None = None, *messages: dict[str, Any]) -> Request:
+def request(
+    query: str = "", headers: dict[str, str] | None = None, *messages: dict[str, Any]
+) -> Request:
     """A request as a server hands it on, with the messages that bring its body."""
     waiting = iter(messages)
 
@@ -37,7 +45,9 @@ JSON = {"Content-Type": "application/json"}
 def table() -> Table[str]:
     made: Table[str] = Table()
     for path in ("/a", "/a/{x}", "/a/{x}/{y}", "/a/fixed", "/a/{x}/tail"):
-        made.add(path, "GET", path, tuple(part[1:-1] for part in path.split("/") if part.startswith("{")))
+        made.add(
+            path, "GET", path, tuple(part[1:-1] for part in path.split("/") if part.startswith("{"))
+        )
     return made
 
 
@@ -100,7 +110,11 @@ def test_a_parameter_says_what_was_sent(parameter: Any, query: str, value: objec
 
 @pytest.mark.parametrize(
     ("parameter", "query"),
-    [(http.Choice("w", "", ("a", "b")), "w=c"), (http.Text("t", ""), "t=.."), (http.Names("n", ""), "n=a,,b")],
+    [
+        (http.Choice("w", "", ("a", "b")), "w=c"),
+        (http.Text("t", ""), "t=.."),
+        (http.Names("n", ""), "n=a,,b"),
+    ],
 )
 def test_a_parameter_refuses_what_it_does_not_take(parameter: Any, query: str) -> None:
     with pytest.raises(InvalidRequest):
@@ -111,7 +125,10 @@ async def test_a_body_comes_whole_in_however_many_pieces() -> None:
     assert await request("", JSON, chunk(b"{}")).body() == b"{}"
     pieces = [chunk(b"[1,", more=True), chunk(b"", more=True), chunk(b"2]")]
     assert (
-        await request("", {"Content-Type": "application/cloudevents+json; charset=utf-8"}, *pieces).body() == b"[1,2]"
+        await request(
+            "", {"Content-Type": "application/cloudevents+json; charset=utf-8"}, *pieces
+        ).body()
+        == b"[1,2]"
     )
 
 
@@ -160,7 +177,11 @@ async def test_an_answer_is_one_start_and_one_body() -> None:
 
     await http.WholeResponse(b"{}", tag=b'"7"')({}, _nothing, send)
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
-    assert sent[0]["headers"] == [(b"content-length", b"2"), (b"content-type", b"application/json"), (b"etag", b'"7"')]
+    assert sent[0]["headers"] == [
+        (b"content-length", b"2"),
+        (b"content-type", b"application/json"),
+        (b"etag", b'"7"'),
+    ]
 
 
 async def _nothing() -> dict[str, Any]:

@@ -52,7 +52,9 @@ class Keeper(LeaseKeeper):
 
     async def renew(self) -> None:
         began, fences = self.now(), self._named()
-        status, answer = await self.platform.request("events", "POST", "/renew", {}, self._body(fences))
+        status, answer = await self.platform.request(
+            "events", "POST", "/renew", {}, self._body(fences)
+        )
         assert status == 200
         self._renewed(began, fences, answer)
 
@@ -101,7 +103,9 @@ async def test_what_is_not_ours_is_fenced(
     assert platform.asked == [["z"]]
 
 
-async def test_what_a_renewal_has_found_lost_is_fenced_without_a_question(keeper: Keeper, platform: Platform) -> None:
+async def test_what_a_renewal_has_found_lost_is_fenced_without_a_question(
+    keeper: Keeper, platform: Platform
+) -> None:
     keeper.hold("z")
     await keeper.renew()
     with pytest.raises(Fenced):
@@ -138,7 +142,9 @@ def test_a_reservation_has_leases_renewed_sooner(platform: Platform) -> None:
 
 
 @pytest.mark.behaviour("leases.shorter-after-silence")
-async def test_a_short_lease_is_renewed_as_much_more_often(keeper: Keeper, platform: Platform) -> None:
+async def test_a_short_lease_is_renewed_as_much_more_often(
+    keeper: Keeper, platform: Platform
+) -> None:
     keeper.hold("a")
     keeper.hold("b", 6)
     assert keeper._interval == 2
@@ -182,11 +188,16 @@ def test_a_late_renewal_says_what_may_have_held_it_up(
     else:
         assert len(told) == 1
         assert told[0].startswith(f"leases are renewed {late}.0 s late: ")
-        assert "without a renewal for 30 s goes to another process; run such a call in a process of its own" in told[0]
+        assert (
+            "without a renewal for 30 s goes to another process; run such a call in a process of "
+            "its own" in told[0]
+        )
 
 
 @pytest.mark.behaviour("handlers.turns-end")
-def test_a_reservation_brings_the_next_renewal_forward_and_never_puts_it_off(platform: Platform) -> None:
+def test_a_reservation_brings_the_next_renewal_forward_and_never_puts_it_off(
+    platform: Platform,
+) -> None:
     """The real thread, by its own clock: with a lease of an hour, only a reservation has it renew at all."""
     renewed = threading.Event()
 

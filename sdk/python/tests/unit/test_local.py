@@ -26,7 +26,9 @@ HERE = ClientConfig(
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the note of a platform that runs: this process plays it."""
     (tmp_path / FOLDER).mkdir()
-    Running.now(os.getpid(), "127.0.0.1", OFFSET, tmp_path / "soorma.db").write(tmp_path / FOLDER / NOTE)
+    Running.now(os.getpid(), "127.0.0.1", OFFSET, tmp_path / "soorma.db").write(
+        tmp_path / FOLDER / NOTE
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -64,7 +66,9 @@ def test_a_platform_that_is_gone_is_not_looked_for(project: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "x" * 100_000])
-def test_a_damaged_note_is_told_once(project: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
+def test_a_damaged_note_is_told_once(
+    project: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
     (project / FOLDER / NOTE).write_text(content, "utf-8")
     with caplog.at_level(logging.WARNING, "soorma"):
         assert ClientConfig.from_env({}) == ClientConfig()

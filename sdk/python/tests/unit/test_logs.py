@@ -19,7 +19,9 @@ from soorma_common.logs import FIELDS, ConsoleFormatter, JsonFormatter, formatte
 from soorma_common.names import DEFAULT_TENANT
 
 
-def record(message: str = "said %s", *args: Any, level: int = logging.INFO, **extra: Any) -> logging.LogRecord:
+def record(
+    message: str = "said %s", *args: Any, level: int = logging.INFO, **extra: Any
+) -> logging.LogRecord:
     made = logging.LogRecord("mine", level, __file__, 1, message, args or ("so",), None)
     vars(made).update(extra)
     return made
@@ -46,7 +48,14 @@ def trouble() -> Any:
 @pytest.fixture
 def handler() -> Iterator[dict[str, Any]]:
     """The fields of a handler, bound as in one."""
-    fields = {"agent": "writer", "tenant_id": "t", "plan_id": "p", "event_id": "e", "attempt": 2, "trace_id": None}
+    fields = {
+        "agent": "writer",
+        "tenant_id": "t",
+        "plan_id": "p",
+        "event_id": "e",
+        "attempt": 2,
+        "trace_id": None,
+    }
     logs.bind(fields)
     yield fields
     logs.bind({})
@@ -146,20 +155,32 @@ def test_people_are_spared_what_they_know() -> None:
         "instance": "i",
     }
     assert ConsoleFormatter().format(record(**ids)).endswith("said so  event_id=e-1 plan_id=p")
-    assert ConsoleFormatter().format(record(**ids | {"tenant_id": "t"})).endswith("plan_id=p tenant_id=t")
+    assert (
+        ConsoleFormatter()
+        .format(record(**ids | {"tenant_id": "t"}))
+        .endswith("plan_id=p tenant_id=t")
+    )
     assert ConsoleFormatter().format(record("event e-1 %s", **ids)).endswith("event e-1 so")
-    assert ConsoleFormatter().format(record(**{FIELDS: {"agent": "a"}})).endswith("said so  agent=a")
+    assert (
+        ConsoleFormatter().format(record(**{FIELDS: {"agent": "a"}})).endswith("said so  agent=a")
+    )
 
 
 @pytest.mark.behaviour("logs.forms")
 def test_a_field_cannot_forge_a_line() -> None:
-    assert "\n" not in ConsoleFormatter().format(record(plan_id="p\n12:00:00.000 error    mine: forged"))
+    assert "\n" not in ConsoleFormatter().format(
+        record(plan_id="p\n12:00:00.000 error    mine: forged")
+    )
 
 
 @pytest.mark.behaviour("logs.forms")
 def test_a_message_can_neither_forge_a_line_nor_steer_the_terminal() -> None:
     made = record("event %s", "\x1b[2J\n12:00:00.000 error    mine: forged\r")
-    assert ConsoleFormatter().format(made).endswith("event \\u001b[2J\\n12:00:00.000 error    mine: forged\\u000d")
+    assert (
+        ConsoleFormatter()
+        .format(made)
+        .endswith("event \\u001b[2J\\n12:00:00.000 error    mine: forged\\u000d")
+    )
     made.exc_info = (ValueError, ValueError("\x1b[2J"), None)
     said = ConsoleFormatter(colours=True).format(made)
     assert "\x1b[2J" not in said
@@ -244,4 +265,6 @@ async def test_each_task_has_its_own() -> None:
         assert found == logs.context()
         return str(logs.context()["plan_id"])
 
-    assert await asyncio.gather(*(handle(f"p{n}") for n in range(10))) == [f"p{n}" for n in range(10)]
+    assert await asyncio.gather(*(handle(f"p{n}") for n in range(10))) == [
+        f"p{n}" for n in range(10)
+    ]

@@ -17,13 +17,17 @@ TOPICS = [
 
 
 @pytest.mark.behaviour("topics.names")
-@pytest.mark.parametrize("name", ["a", "...", " ", "/", "%2F", "ä" * 255, "🎉" * 255, "a\nb", "\x7f", "\ufeff"])
+@pytest.mark.parametrize(
+    "name", ["a", "...", " ", "/", "%2F", "ä" * 255, "🎉" * 255, "a\nb", "\x7f", "\ufeff"]
+)
 def test_names(name: str) -> None:
     assert check_name("key", name) is name
 
 
 @pytest.mark.behaviour("topics.names")
-@pytest.mark.parametrize("name", ["", ".", "..", "\0", "a\0", "\ud800", "x\udfff", "x" * 256, None, 5, b"a", ["a"]])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "\0", "a\0", "\ud800", "x\udfff", "x" * 256, None, 5, b"a", ["a"]]
+)
 def test_no_names(name: object) -> None:
     with pytest.raises(InvalidName) as error:
         check_name("the key", name)
@@ -49,7 +53,9 @@ def test_the_topics() -> None:
 
 
 @pytest.mark.behaviour("topics.eight")
-@pytest.mark.parametrize("topic", ["", "business_facts", "Business-Facts", "BUSINESS_FACTS", "plans", "*", None, 1, []])
+@pytest.mark.parametrize(
+    "topic", ["", "business_facts", "Business-Facts", "BUSINESS_FACTS", "plans", "*", None, 1, []]
+)
 def test_any_other_topic_is_refused_and_told_which_there_are(topic: object) -> None:
     with pytest.raises(InvalidName) as error:
         check_topic(topic)

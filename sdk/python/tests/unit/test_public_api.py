@@ -52,7 +52,11 @@ def _defined(kind: type) -> dict[str, Any]:
     for base in reversed(kind.__mro__):
         if base.__module__.startswith("soorma"):
             found.update(vars(base))
-    return {name: found[name] for name in sorted(found) if name == "__init__" or not name.startswith("_")}
+    return {
+        name: found[name]
+        for name in sorted(found)
+        if name == "__init__" or not name.startswith("_")
+    }
 
 
 def _line(path: str, name: str, member: Any) -> str | None:
@@ -61,9 +65,15 @@ def _line(path: str, name: str, member: Any) -> str | None:
     function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
     if not callable(function):
         return None
-    parameters = [_plain(parameter) for parameter in inspect.signature(function).parameters.values()]
+    parameters = [
+        _plain(parameter) for parameter in inspect.signature(function).parameters.values()
+    ]
     written = inspect.unwrap(function)
-    kind = "async " if inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written) else ""
+    kind = (
+        "async "
+        if inspect.iscoroutinefunction(written) or inspect.isasyncgenfunction(written)
+        else ""
+    )
     return f"{kind}{path}.{name}{inspect.Signature(parameters)}"
 
 

@@ -47,7 +47,9 @@ async def in_time(task: asyncio.Task[bool]) -> bool:
 
 
 @pytest.mark.behaviour("handlers.turns", "metrics.counted")
-async def test_a_released_key_goes_to_whoever_asked_first(held: Reservations, metrics: Metrics) -> None:
+async def test_a_released_key_goes_to_whoever_asked_first(
+    held: Reservations, metrics: Metrics
+) -> None:
     tasks = [await waiting(held, f"{number}", "b") for number in range(3)]
     assert metrics.commits_waiting == 3
     held.release("first")
@@ -64,7 +66,9 @@ async def test_a_released_key_goes_to_whoever_asked_first(held: Reservations, me
 
 @pytest.mark.behaviour("handlers.turns-end")
 @pytest.mark.parametrize("end", ["release", "leave", "lost"])
-async def test_whose_delivery_has_ended_holds_and_waits_no_more(held: Reservations, end: str) -> None:
+async def test_whose_delivery_has_ended_holds_and_waits_no_more(
+    held: Reservations, end: str
+) -> None:
     heir, gone = await waiting(held, "heir", "b"), await waiting(held, "gone", "a")
     match end:
         case "release":
@@ -106,7 +110,9 @@ async def test_who_is_not_heard_of_loses_all_its_turns_at_once(
 
 
 @pytest.mark.behaviour("handlers.turns-end")
-async def test_who_is_heard_of_keeps_its_turn(monkeypatch: pytest.MonkeyPatch, metrics: Metrics) -> None:
+async def test_who_is_heard_of_keeps_its_turn(
+    monkeypatch: pytest.MonkeyPatch, metrics: Metrics
+) -> None:
     monkeypatch.setattr(reservations, "RESERVED_SECONDS", 0.5)
     held = Reservations(metrics)
     held.join("a")
@@ -168,7 +174,9 @@ async def test_who_is_cancelled_leaves_the_line(held: Reservations) -> None:
     ],
     ids=str,
 )
-async def test_a_request_of_the_holder_does_not_wait_for_it(metrics: Metrics, cause: Cause, waits: bool) -> None:
+async def test_a_request_of_the_holder_does_not_wait_for_it(
+    metrics: Metrics, cause: Cause, waits: bool
+) -> None:
     held = Reservations(metrics)
     held.join("a")
     assert await held.reserve("first", "a", [KEY], "trace")

@@ -35,7 +35,9 @@ def test_a_policy_that_is_none_is_refused_when_it_is_made(given: dict[str, Any],
     assert told in str(refused.value)
 
 
-@pytest.mark.parametrize("given", [given for given, _ in WRONG if given.get("first_delay") == given.get("first_delay")])
+@pytest.mark.parametrize(
+    "given", [given for given, _ in WRONG if given.get("first_delay") == given.get("first_delay")]
+)
 def test_it_is_refused_on_the_wire(given: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.json.decode(msgspec.json.encode(given), type=RetryPolicy)

@@ -42,7 +42,11 @@ async def held_by(work: Callable[[float], None], seconds: float, times: int = 1)
 
 def beyond(counts: list[int], seconds: float) -> int:
     bounds = Metrics().loop_held.bounds
-    return sum(count for count, bound in zip(counts, (*bounds, float("inf")), strict=True) if bound > seconds)
+    return sum(
+        count
+        for count, bound in zip(counts, (*bounds, float("inf")), strict=True)
+        if bound > seconds
+    )
 
 
 @pytest.mark.behaviour("metrics.held")
@@ -59,7 +63,9 @@ async def test_what_is_short_is_not_told_as_long() -> None:
 
 @pytest.mark.behaviour("metrics.held")
 @pytest.mark.parametrize("work", [time.sleep, works_in_a_thread], ids=["sleeps", "works elsewhere"])
-async def test_what_the_thread_does_not_do_itself_is_not_counted(work: Callable[[float], None]) -> None:
+async def test_what_the_thread_does_not_do_itself_is_not_counted(
+    work: Callable[[float], None],
+) -> None:
     assert beyond(await held_by(work, 0.2), 0.1) == 0
 
 

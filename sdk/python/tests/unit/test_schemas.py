@@ -24,7 +24,11 @@ BRANCHES = [
     ("nothing of itself", {"properties": {"a": {"type": "string"}}}, 1),
     ("a list of itself", {"items": SELF}, 1),
     ("left and right", {"properties": {"left": SELF, "right": SELF}}, 1),
-    ("two ways for one part", {"anyOf": [{"properties": {"of": SELF}}, {"properties": {"of": SELF}}]}, 2),
+    (
+        "two ways for one part",
+        {"anyOf": [{"properties": {"of": SELF}}, {"properties": {"of": SELF}}]},
+        2,
+    ),
     ("three ways", {"oneOf": [{"items": SELF}] * 3}, 3),
     ("one name and any name", {"properties": {"of": SELF}, "additionalProperties": SELF}, 2),
     ("one level and two levels down", {"items": {"anyOf": [SELF, {"items": SELF}]}}, 2),
@@ -37,7 +41,10 @@ BRANCHES = [
         "two that refer to one another and themselves",
         {
             **_refers("a"),
-            "$defs": {"a": {"items": _refers("b")}, "b": {"anyOf": [{"items": _refers("b")}, {"items": _refers("a")}]}},
+            "$defs": {
+                "a": {"items": _refers("b")},
+                "b": {"anyOf": [{"items": _refers("b")}, {"items": _refers("a")}]},
+            },
         },
         2,
     ),
@@ -65,7 +72,10 @@ def test_in_how_many_ways_a_schema_leads_back(what: str, schema: Any, branches: 
 def test_references_are_counted_as_if_they_were_written_out() -> None:
     thrice = {"allOf": [_refers("a")] * 3, "$defs": {"a": {"allOf": [{}, {}]}}}
     assert cost_of(thrice).parts == 1 + 3 * (1 + 3)
-    assert cost_of({"properties": {f"p{number}": {} for number in range(MOST_PARTS - 1)}}).parts == MOST_PARTS
+    assert (
+        cost_of({"properties": {f"p{number}": {} for number in range(MOST_PARTS - 1)}}).parts
+        == MOST_PARTS
+    )
     with pytest.raises(InvalidValue, match="more than 10,000 parts"):
         cost_of({"properties": {f"p{number}": {} for number in range(MOST_PARTS)}})
 
@@ -81,7 +91,10 @@ def test_a_cost_allows_a_depth() -> None:
     [
         ({"$ref": "#"}, "leads back"),
         ({"allOf": [{"anyOf": [{"$ref": "#"}]}]}, "leads back"),
-        ({**_refers("a"), "$defs": {"a": {"not": _refers("b")}, "b": {"if": _refers("a")}}}, "leads back"),
+        (
+            {**_refers("a"), "$defs": {"a": {"not": _refers("b")}, "b": {"if": _refers("a")}}},
+            "leads back",
+        ),
         ({"$ref": "other.json"}, "only to its own parts"),
         ({"$ref": "#name"}, "only to its own parts"),
         ({"$ref": 5}, "only to its own parts"),
@@ -115,7 +128,11 @@ def test_what_a_schema_may_say_of_itself() -> None:
     assert misfit.path == "/a~1b~0"
 
 
-@given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
 def test_depth_is_the_longest_way_down(value: Any) -> None:
     text = str(value) if not isinstance(value, list | dict) else None
     assert (depth_of(value) == 0) is (text is not None)
@@ -145,13 +162,19 @@ def test_large_numbers_and_booleans_are_what_they_are() -> None:
 OPTIONAL = {
     "properties": {
         "sub": {
-            "anyOf": [{"required": ["x"], "properties": {"x": {"type": "integer"}}, "type": "object"}, {"type": "null"}]
+            "anyOf": [
+                {"required": ["x"], "properties": {"x": {"type": "integer"}}, "type": "object"},
+                {"type": "null"},
+            ]
         }
     }
 }
 KINDS = {
     "oneOf": [
-        {"properties": {"kind": {"const": kind}, "of": {"items": {"type": type_}}}, "required": ["kind"]}
+        {
+            "properties": {"kind": {"const": kind}, "of": {"items": {"type": type_}}},
+            "required": ["kind"],
+        }
         for kind, type_ in (("words", "string"), ("numbers", "number"))
     ]
 }
@@ -169,7 +192,9 @@ KINDS = {
         ({"anyOf": [{"type": "null"}, {"type": "null"}]}, 5, "", "any of the schemas"),
     ],
 )
-def test_a_choice_tells_the_deepest_misfit(schema: Any, payload: Any, path: str, expected: str) -> None:
+def test_a_choice_tells_the_deepest_misfit(
+    schema: Any, payload: Any, path: str, expected: str
+) -> None:
     misfit = Schema("a schema", schema).misfit(payload)
     assert misfit is not None
     assert misfit.path == path
@@ -180,6 +205,8 @@ def test_a_misfit_far_down_a_list_of_choices_is_told() -> None:
     payload: Any = 5
     for _ in range(DEEPEST_VALUE):
         payload = [payload]
-    misfit = Schema("a schema", {"type": "array", "items": {"anyOf": [SELF, {"type": "null"}]}}).misfit(payload)
+    misfit = Schema(
+        "a schema", {"type": "array", "items": {"anyOf": [SELF, {"type": "null"}]}}
+    ).misfit(payload)
     assert misfit is not None
     assert misfit.path == "/0" * DEEPEST_VALUE

@@ -62,14 +62,18 @@ def test_the_defaults() -> None:
 
 @pytest.mark.behaviour("settings.variables")
 @pytest.mark.parametrize(("variable", "text", "field", "value"), FIELDS)
-def test_each_variable_sets_its_field_and_no_other(variable: str, text: str, field: str, value: Any) -> None:
+def test_each_variable_sets_its_field_and_no_other(
+    variable: str, text: str, field: str, value: Any
+) -> None:
     settings = Settings.from_env({variable: text, "UNRELATED": "x"})
     assert getattr(settings, field) == value
     assert msgspec.structs.replace(settings, **{field: getattr(Settings(), field)}) == Settings()
 
 
 @pytest.mark.behaviour("limits.configurable", "settings.variables")
-@pytest.mark.parametrize(("prefix", "kind", "part"), [("LIMIT", Limits, "limits"), ("KEEP", Retention, "retention")])
+@pytest.mark.parametrize(
+    ("prefix", "kind", "part"), [("LIMIT", Limits, "limits"), ("KEEP", Retention, "retention")]
+)
 def test_each_limit_and_retention_has_a_variable(prefix: str, kind: Any, part: str) -> None:
     for field in msgspec.structs.fields(kind):
         settings = Settings.from_env({f"SOORMA_{prefix}_{field.name.upper()}": "17"})
@@ -77,7 +81,9 @@ def test_each_limit_and_retention_has_a_variable(prefix: str, kind: Any, part: s
 
 
 @pytest.mark.behaviour("settings.variables")
-@pytest.mark.parametrize("variable", sorted({variable for variable, *_ in FIELDS} | {"SOORMA_LIMIT_PLAN_KEYS"}))
+@pytest.mark.parametrize(
+    "variable", sorted({variable for variable, *_ in FIELDS} | {"SOORMA_LIMIT_PLAN_KEYS"})
+)
 def test_an_empty_variable_is_as_good_as_none(variable: str) -> None:
     assert Settings.from_env({variable: ""}) == Settings()
 
@@ -91,7 +97,9 @@ def test_a_variable_that_is_off_is_named(variable: str, text: str) -> None:
 
 
 @pytest.mark.behaviour("security.loopback-only")
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org", " "])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.168.1.5", "example.org", "127.0.0.1.example.org", " "]
+)
 def test_an_open_address_is_refused(host: str) -> None:
     with pytest.raises(InvalidRequest, match="loopback"):
         Settings(host=host)
@@ -101,7 +109,9 @@ def test_an_open_address_is_refused(host: str) -> None:
 
 @pytest.mark.behaviour("settings.variables")
 def test_what_is_given_wins() -> None:
-    settings = Settings.from_env({"SOORMA_PORT_OFFSET": "5", "SOORMA_DATABASE": "a.db"}, port_offset=7, database="b.db")
+    settings = Settings.from_env(
+        {"SOORMA_PORT_OFFSET": "5", "SOORMA_DATABASE": "a.db"}, port_offset=7, database="b.db"
+    )
     assert (settings.port_offset, settings.database) == (7, Path("b.db"))
     assert settings.address("events") == "http://127.0.0.1:8089"
     assert Settings(host="::1").address("events") == "http://[::1]:8082"
@@ -120,7 +130,12 @@ def test_a_clients_configuration() -> None:
     }
     made = ClientConfig.from_env(env)
     assert made == ClientConfig(
-        "https://memory.example:1", "http://events.example:2", "t", "u", 2.5, "http://registry.example:3"
+        "https://memory.example:1",
+        "http://events.example:2",
+        "t",
+        "u",
+        2.5,
+        "http://registry.example:3",
     )
     assert made.addresses == {
         "memory": "https://memory.example:1",

@@ -14,7 +14,9 @@ from soorma_platform.stores.sqlite.locking import lock_file
 from soorma_platform.stores.tools import Contents, Fault, Prepared, Stage, StoreTools
 
 SCHEMA = len(migrations())
-EMPTY = Contents(plans=0, revisions=0, events=0, log_end=0, deliveries=0, dead_letters=0, schema=SCHEMA)
+EMPTY = Contents(
+    plans=0, revisions=0, events=0, log_end=0, deliveries=0, dead_letters=0, schema=SCHEMA
+)
 
 
 @pytest.fixture
@@ -46,7 +48,12 @@ def test_a_store_is_prepared_once(database: Path) -> None:
 
 def test_what_an_examination_finds(tools: StoreTools, database: Path) -> None:
     found = tools.examine(None)
-    assert (found.schema, found.known_schema, found.is_ours, found.is_whole) == (SCHEMA, SCHEMA, True, True)
+    assert (found.schema, found.known_schema, found.is_ours, found.is_whole) == (
+        SCHEMA,
+        SCHEMA,
+        True,
+        True,
+    )
     assert found.fault is None
     database.write_bytes(b"no database, but long enough to be taken for one" * 100)
     found = tools.examine(None)
@@ -76,7 +83,9 @@ def test_a_backup_and_a_restore(tools: StoreTools, database: Path, tmp_path: Pat
 def test_what_belongs_to_it(tools: StoreTools, database: Path, tmp_path: Path) -> None:
     link, other = tmp_path / "link.db", tmp_path / "other.db"
     link.symlink_to(database)
-    assert all(tools.owns(file) for file in [*tools.files(), link, database.with_name("record.db.lock")])
+    assert all(
+        tools.owns(file) for file in [*tools.files(), link, database.with_name("record.db.lock")]
+    )
     assert not tools.owns(other)
 
 

@@ -18,8 +18,14 @@ PLAN = "4071009d-1111-2222-3333-444455556661"
     ranks=st.lists(st.integers(0, 5), min_size=4, max_size=4),
     width=st.integers(20, 200),
 )
-def test_ids_are_whole_and_lines_fit(ids: list[str], texts: str, ranks: list[int], width: int) -> None:
-    columns = [Column("Id", 0), Column("Text", ranks[0], is_text=True), *(Column(f"C{n}", n) for n in ranks[1:])]
+def test_ids_are_whole_and_lines_fit(
+    ids: list[str], texts: str, ranks: list[int], width: int
+) -> None:
+    columns = [
+        Column("Id", 0),
+        Column("Text", ranks[0], is_text=True),
+        *(Column(f"C{n}", n) for n in ranks[1:]),
+    ]
     drawn = draw(columns, [[each, texts, "x", each, "9"] for each in ids], width)
     for each, line in zip(ids, drawn.lines[2:], strict=True):
         assert line.split(" ")[0] == each
@@ -29,7 +35,12 @@ def test_ids_are_whole_and_lines_fit(ids: list[str], texts: str, ranks: list[int
 
 
 def test_texts_are_cut_first_and_the_highest_rank_goes_first() -> None:
-    columns = [Column("Plan", 0), Column("Value", 0, is_text=True), Column("Time", 1), Column("Event", 2)]
+    columns = [
+        Column("Plan", 0),
+        Column("Value", 0, is_text=True),
+        Column("Time", 1),
+        Column("Event", 2),
+    ]
     rows = [[PLAN, "v" * 100, "2026-11-28 22:04:05", PLAN]]
     wide, narrow, tight = (draw(columns, rows, width) for width in (None, 80, 60))
     assert "v" * 100 in wide.lines[2]

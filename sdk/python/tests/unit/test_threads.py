@@ -93,7 +93,12 @@ async def test_who_waits_for_another_function_makes_room_for_it() -> None:
         if depth == 0:
             return 0
         with waiting():
-            return 1 + asyncio.run_coroutine_threadsafe(pool.threads.run(lambda: outer(depth - 1)), loop).result()
+            return (
+                1
+                + asyncio.run_coroutine_threadsafe(
+                    pool.threads.run(lambda: outer(depth - 1)), loop
+                ).result()
+            )
 
     assert await pool.threads.run(lambda: outer(20)) == 20
     assert pool.threads._busy == 0

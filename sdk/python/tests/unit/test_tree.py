@@ -23,7 +23,9 @@ POINTS = re.compile(r'"""\s*See [`:]')
 def test_a_docstring_says_something_itself() -> None:
     """One that only points to another is left out, so that readers and editors inherit that one."""
     assert len(MODULES) > 300, "the tree was found"
-    found = [str(path.relative_to(ROOT)) for path in MODULES if POINTS.search(path.read_text("utf-8"))]
+    found = [
+        str(path.relative_to(ROOT)) for path in MODULES if POINTS.search(path.read_text("utf-8"))
+    ]
     assert not found
 
 
@@ -49,7 +51,9 @@ def test_no_two_classes_have_one_name() -> None:
 def test_who_asks_is_read_in_one_place_and_said_in_one() -> None:
     """By the platform at its door, by the SDK where it calls."""
     header = re.compile(r"x-(tenant|user)-id", re.IGNORECASE)
-    sources = {path.relative_to(ROOT / "src").as_posix(): path for path in (ROOT / "src").rglob("*.py")}
+    sources = {
+        path.relative_to(ROOT / "src").as_posix(): path for path in (ROOT / "src").rglob("*.py")
+    }
     found = {name for name, path in sources.items() if header.search(path.read_text("utf-8"))}
     assert found == {"soorma_platform/identity/door.py", "soorma/transport/headers.py"}
 
@@ -59,8 +63,12 @@ def test_a_protocol_is_small() -> None:
     found = {}
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ClassDef) and any(ast.unparse(base).startswith("Protocol") for base in node.bases):
-                found[node.name] = sum(isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for one in node.body)
+            if isinstance(node, ast.ClassDef) and any(
+                ast.unparse(base).startswith("Protocol") for base in node.bases
+            ):
+                found[node.name] = sum(
+                    isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) for one in node.body
+                )
     assert len(found) > 20, "the protocols were found"
     assert not {name: count for name, count in found.items() if count > 12}
 
@@ -68,9 +76,17 @@ def test_a_protocol_is_small() -> None:
 def test_a_store_raises_no_error_of_a_rule() -> None:
     """It fails as a whole, or says why it cannot be opened or restored; what is refused is refused by the engine."""
     raised = re.compile(r"\braise (\w+)\(")
-    rules = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, SoormaError)}
+    rules = {
+        name
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, SoormaError)
+    }
     rules -= {"Unavailable"}
     assert len(rules) > 10, "the errors were found"
     stores = ROOT / "src/soorma_platform/stores"
-    found = {(path.name, name) for path in stores.rglob("*.py") for name in raised.findall(path.read_text("utf-8"))}
+    found = {
+        (path.name, name)
+        for path in stores.rglob("*.py")
+        for name in raised.findall(path.read_text("utf-8"))
+    }
     assert not {place for place in found if place[1] in rules}

@@ -1,4 +1,8 @@
-"""Agents. A handler is a transaction: all it changes and publishes is committed when it returns, or none of it."""
+"""Agents.
+
+A handler is a transaction: all it changes and publishes is committed when it returns, or none of
+it.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +44,15 @@ from soorma_common.topics import TopicLike, check_topic
 HANDLER_SECONDS = 3600.0
 DRAIN_SECONDS = 30.0
 LONGEST_BLOCK = 5.0
-"""Seconds for which a handler may block the event loop of an agent that is to stop, beyond the time to drain."""
+"""Seconds for which a handler may block the event loop of an agent that is to stop, beyond the
+time to drain."""
 CLAIM_SECONDS = 1.0
-"""Within what time a SystemExit that came out of a task has come out of the handler that awaits it, if one does."""
+"""Within what time a SystemExit that came out of a task has come out of the handler that awaits
+it, if one does."""
 
 _PROCESS = uuid4().hex[:8]
-"""With the process's number, a name that no other process has: agents of one process die together."""
+"""With the process's number, a name that no other process has: agents of one process die
+together."""
 
 log = logging.getLogger("soorma.agent")
 F = TypeVar("F", bound=HandlerFunction)
@@ -56,10 +63,10 @@ H = TypeVar("H", bound=Hook)
 class Agent:
     """A process that handles events under a name. Replicas, agents of one name, share its events.
 
-    `capabilities` (text or `Capability`), `events_consumed` and `events_produced` (types, or an `EventDefinition`
-    that is registered when the agent starts) describe it to others in the registry. `tenant_id` (or
-    SOORMA_TENANT_ID) confines it to a tenant; without one it serves all, each handler in the scope of its
-    event. At most `max_concurrency` events are in hand at once.
+    `capabilities` (text or `Capability`), `events_consumed` and `events_produced` (types, or an
+    `EventDefinition` that is registered when the agent starts) describe it to others in the
+    registry. `tenant_id` (or SOORMA_TENANT_ID) confines it to a tenant; without one it serves all,
+    each handler in the scope of its event. At most `max_concurrency` events are in hand at once.
     """
 
     def __init__(
@@ -91,7 +98,9 @@ class Agent:
         self.instance = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._connections = count(1)
         config = config or ClientConfig.from_env()
-        self._config = replace(config, tenant_id=check_name("tenant_id", tenant_id)) if tenant_id else config
+        self._config = (
+            replace(config, tenant_id=check_name("tenant_id", tenant_id)) if tenant_id else config
+        )
         self._caller = caller
         self._retry = retry
         self._handler_timeout = handler_timeout
@@ -129,20 +138,24 @@ class Agent:
     ) -> Callable[[F], F]:
         """Registers a handler, `async def` or plain `def`, of (event, context), for a type (`*`: all) and topic (any).
 
-        Events of one plan are handled one at a time and in order, unless `ordered=False`. `retry` says how often
-        a failed one is tried again, `timeout` (seconds, math.inf: for ever) how long one attempt may take.
-        `isolation="writes"` checks at the commit only those reads whose keys are written too. `ended_plans=True` takes
-        events of plans that have ended, too.
+        Events of one plan are handled one at a time and in order, unless `ordered=False`. `retry`
+        says how often a failed one is tried again, `timeout` (seconds, math.inf: for ever) how long
+        one attempt may take. `isolation="writes"` checks at the commit only those reads whose keys
+        are written too. `ended_plans=True` takes events of plans that have ended, too.
         """
         where = None if topic is None else check_topic(topic)
         kind = check_name("event_type", type_name(event_type))
         check_retry(retry)
 
         def register(function: F) -> F:
-            wanted = subscription(kind, where, ordered=ordered, retry=retry or self._retry, ended_plans=ended_plans)
+            wanted = subscription(
+                kind, where, ordered=ordered, retry=retry or self._retry, ended_plans=ended_plans
+            )
             limit = timeout if timeout is not None else self._handler_timeout
             limit = None if limit is None or math.isinf(limit) else limit
-            self._handlers.add(Handler(function, wanted, limit, isolation), replace=self._session is None)
+            self._handlers.add(
+                Handler(function, wanted, limit, isolation), replace=self._session is None
+            )
             if kind != "*" and kind not in self.events_consumed:
                 self.events_consumed.append(kind)
             return function
@@ -166,13 +179,14 @@ class Agent:
     def run(self, *, loop_factory: LoopFactory | None = None) -> None:
         """Runs the agent until SIGINT or SIGTERM; then handlers in hand are finished, and it returns.
 
-        Waits for the platform as long as it takes, and comes back by itself when the connection is lost. Where the
-        program has not set up logging, `soorma.logs.configure` does; SOORMA_LOG_LEVEL=debug shows each attempt.
-        A second signal ends the process at once.
+        Waits for the platform as long as it takes, and comes back by itself when the connection is
+        lost. Where the program has not set up logging, `soorma.logs.configure` does;
+        SOORMA_LOG_LEVEL=debug shows each attempt. A second signal ends the process at once.
 
-        The event loop is what `loop_factory` makes, as `asyncio.new_event_loop`. Without one it is that of the policy
-        that the program has set, else uvloop's. `start` takes the loop it is called in.
-        InvalidRequest in a thread other than the main one and where a loop runs already: use `start` and `stop` there.
+        The event loop is what `loop_factory` makes, as `asyncio.new_event_loop`. Without one it is
+        that of the policy that the program has set, else uvloop's. `start` takes the loop it is
+        called in. InvalidRequest in a thread other than the main one and where a loop runs already:
+        use `start` and `stop` there.
         """
         _refuse_run_here(self.name)
         if not logs.is_configured():
@@ -212,7 +226,10 @@ class Agent:
                 await self._own_caller.close()
 
     def _on_exit(self, error: BaseException) -> None:
-        """A task has raised SystemExit or the like. One of a handler fails that; any other ends the agent, in order."""
+        """A task has raised SystemExit or the like.
+
+        One of a handler fails that; any other ends the agent, in order.
+        """
         session = self._session
 
         def look() -> None:
@@ -239,17 +256,22 @@ class Agent:
         session = await self._begin()
         ready = asyncio.create_task(session.ready())
         patience = self._config.retry_seconds
-        await asyncio.wait({ready, session.task}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            {ready, session.task}, timeout=patience, return_when=asyncio.FIRST_COMPLETED
+        )
         ready.cancel()
         if self._session is not session:
-            raise Unavailable(f"agent {self.name!r} was stopped while it was starting; start it again")
+            raise Unavailable(
+                f"agent {self.name!r} was stopped while it was starting; start it again"
+            )
         failed = session.has_failed
         if not failed and (ready.done() or session.connection.subscribed.is_set()):
             return
         await self.stop()
         if not failed:
             raise Unavailable(
-                f"agent {self.name!r} could not subscribe at {self._config.events_url} within {patience:g} s; "
+                f"agent {self.name!r} could not subscribe at {self._config.events_url} within "
+                f"{patience:g} s; "
                 "is `soorma dev` running?"
             )
 
@@ -257,19 +279,33 @@ class Agent:
         if self._session is not None:
             raise InvalidRequest(f"agent {self.name!r} is running already")
         if not len(self._handlers):
-            raise InvalidRequest(f"agent {self.name!r} has no handlers; register some with @agent.on_event(…)")
+            raise InvalidRequest(
+                f"agent {self.name!r} has no handlers; register some with @agent.on_event(…)"
+            )
         given = self.harness.caller or self._caller
         self._own_caller = caller_for(self._config) if given is None else None
-        process = f"{os.getpid()}-{_PROCESS}" if given is None else uuid4().hex  # in a test each dies alone
+        process = (
+            f"{os.getpid()}-{_PROCESS}" if given is None else uuid4().hex
+        )  # in a test each dies alone
         caller = given or self._own_caller
         assert caller is not None  # noqa: S101 - one of the two is there
         for hook in self._startup:
             await call(hook)
-        told = announcement(self.description, self.capabilities, self.events_consumed, self.events_produced)
-        profile = Profile(
-            self.name, self.instance, process, self._connections, self.max_concurrency, told, self._definitions
+        told = announcement(
+            self.description, self.capabilities, self.events_consumed, self.events_produced
         )
-        session = Session(profile, self._config, caller, self._handlers, self.harness, self._on_exhausted)
+        profile = Profile(
+            self.name,
+            self.instance,
+            process,
+            self._connections,
+            self.max_concurrency,
+            told,
+            self._definitions,
+        )
+        session = Session(
+            profile, self._config, caller, self._handlers, self.harness, self._on_exhausted
+        )
         self._session = session
         self.harness.began(session.presence, self._abandon)
         return session
@@ -277,8 +313,8 @@ class Agent:
     async def stop(self, *, drain_timeout: float | None = None) -> None:
         """Takes no further events, lets running handlers finish for `drain_timeout` seconds, and ends.
 
-        Events of handlers that do not finish are given back; that costs them no attempt. Raises what refused
-        the agent, if it was refused.
+        Events of handlers that do not finish are given back; that costs them no attempt. Raises
+        what refused the agent, if it was refused.
         """
         session = self._session
         if session is None:
@@ -303,7 +339,9 @@ class Agent:
     @property
     def context(self) -> PlatformContext:
         """The platform outside handlers, for hooks and background work: each call takes effect at once."""
-        return PlatformContext.on(self._config, self.name, self.harness.caller or self._caller or self._own_caller)
+        return PlatformContext.on(
+            self._config, self.name, self.harness.caller or self._caller or self._own_caller
+        )
 
     async def _shut_down(self) -> None:
         """Calls all shutdown hooks, whatever one of them raises; what the first has raised is raised then."""
@@ -330,7 +368,10 @@ class Agent:
 
     def __repr__(self) -> str:
         where = f", tenant_id={self.tenant_id!r}" if self.tenant_id is not None else ""
-        kinds = ", ".join(sorted(handler.type for handler in self._handlers.subscriptions)) or "no events yet"
+        kinds = (
+            ", ".join(sorted(handler.type for handler in self._handlers.subscriptions))
+            or "no events yet"
+        )
         state = "running" if self._session is not None else "not running"
         return f"{type(self).__name__}({self.name!r}{where}, takes {kinds}, {state})"
 
@@ -356,8 +397,11 @@ def _refuse_run_here(name: str) -> None:
     instead = "await agent.start() there, and await agent.stop() at the end"
     with suppress(RuntimeError):  # there is no loop
         asyncio.get_running_loop()
-        raise InvalidRequest(f"agent {name!r} cannot run() in an event loop that runs already: {instead}")
+        raise InvalidRequest(
+            f"agent {name!r} cannot run() in an event loop that runs already: {instead}"
+        )
     if threading.current_thread() is not threading.main_thread():
         raise InvalidRequest(
-            f"agent {name!r} cannot run() in a thread, where no signal arrives: start an event loop in it, {instead}"
+            f"agent {name!r} cannot run() in a thread, where no signal arrives: start an event "
+            f"loop in it, {instead}"
         )

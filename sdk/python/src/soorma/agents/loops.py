@@ -28,17 +28,21 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def run(
-    main: Coroutine[Any, Any, None], on_exit: Callable[[BaseException], None], loop_factory: LoopFactory | None
+    main: Coroutine[Any, Any, None],
+    on_exit: Callable[[BaseException], None],
+    loop_factory: LoopFactory | None,
 ) -> None:
     """Runs `main` to its end on a new event loop.
 
-    asyncio ends the loop when a task raises SystemExit or KeyboardInterrupt. Here it goes on: whoever awaits that task
-    gets the exception, and `on_exit` decides what else follows. What `main` itself raises is raised.
+    asyncio ends the loop when a task raises SystemExit or KeyboardInterrupt. Here it goes on:
+    whoever awaits that task gets the exception, and `on_exit` decides what else follows. What
+    `main` itself raises is raised.
     """
     if importing:
         main.close()
         raise InvalidRequest(
-            'this module runs its agent when it is imported; keep that behind `if __name__ == "__main__":`'
+            "this module runs its agent when it is imported; keep that behind `if __name__ == "
+            '"__main__":`'
         )
     loop = (loop_factory or _factory())()
     asyncio.set_event_loop(loop)
@@ -60,9 +64,13 @@ def run(
 def _factory() -> LoopFactory:
     """Returns what makes the loop: uvloop, which takes a fifth less of the processor for an event, where it can be.
 
-    A program that has chosen a policy, or that patches asyncio's loop, gets the loop that it counts on.
+    A program that has chosen a policy, or that patches asyncio's loop, gets the loop that it counts
+    on.
     """
-    if "nest_asyncio" in sys.modules or getattr(asyncio.events, "_event_loop_policy", None) is not None:
+    if (
+        "nest_asyncio" in sys.modules
+        or getattr(asyncio.events, "_event_loop_policy", None) is not None
+    ):
         return asyncio.new_event_loop
     try:
         import uvloop  # noqa: PLC0415 - only who runs an agent pays for it
@@ -90,8 +98,12 @@ async def _cancel_tasks() -> None:
         return
     _, left = await asyncio.wait(tasks, timeout=LAST_SECONDS)
     if left:
-        log.error("%d tasks go on although they were cancelled; the process ends without them", len(left))
-        _left.extend(left)  # a coroutine that catches whatever comes would go round for ever when it is collected
+        log.error(
+            "%d tasks go on although they were cancelled; the process ends without them", len(left)
+        )
+        _left.extend(
+            left
+        )  # a coroutine that catches whatever comes would go round for ever when it is collected
         atexit.register(_end, STUBBORN_STATUS)
 
 

@@ -18,30 +18,50 @@ class Home(NamedTuple):
 
 
 HOMES = {
-    "dev": Home("soorma.cli.dev.command", "Start the platform on this machine, or look after the one that runs."),
+    "dev": Home(
+        "soorma.cli.dev.command",
+        "Start the platform on this machine, or look after the one that runs.",
+    ),
     "serve": Home(
         "soorma.cli.serve",
-        "Run the services in the foreground, until SIGINT or SIGTERM, for a supervisor such as systemd.",
+        "Run the services in the foreground, until SIGINT or SIGTERM, for a supervisor such as "
+        "systemd.",
     ),
-    "version": Home("soorma.cli.version", "Show the version, the Python and where it is installed."),
-    "init": Home("soorma.cli.init", "Make a project in a new folder: agents, a test that passes, and the next steps."),
-    "run": Home("soorma.cli.run.command", "Run agents, each in a process of its own, until Ctrl+C."),
+    "version": Home(
+        "soorma.cli.version", "Show the version, the Python and where it is installed."
+    ),
+    "init": Home(
+        "soorma.cli.init",
+        "Make a project in a new folder: agents, a test that passes, and the next steps.",
+    ),
+    "run": Home(
+        "soorma.cli.run.command", "Run agents, each in a process of its own, until Ctrl+C."
+    ),
     "events": Home(
-        "soorma.cli.data.events", "Follow and publish events; look at groups and dead letters, and replay these."
+        "soorma.cli.data.events",
+        "Follow and publish events; look at groups and dead letters, and replay these.",
     ),
-    "state": Home("soorma.cli.data.plans", "Look at plans, their keys and their history, and change them."),
-    "agents": Home("soorma.cli.data.agents", "List the agents that are alive, and what they can do."),
-    "backup": Home("soorma.cli.store.backup", "Copy the record into one file, while the platform runs or not."),
+    "state": Home(
+        "soorma.cli.data.plans", "Look at plans, their keys and their history, and change them."
+    ),
+    "agents": Home(
+        "soorma.cli.data.agents", "List the agents that are alive, and what they can do."
+    ),
+    "backup": Home(
+        "soorma.cli.store.backup", "Copy the record into one file, while the platform runs or not."
+    ),
     "restore": Home(
         "soorma.cli.store.restore",
-        "Put the record of a backup in place of the present one. No platform may run on it meanwhile.",
+        "Put the record of a backup in place of the present one. No platform may run on it "
+        "meanwhile.",
     ),
     "doctor": Home(
         "soorma.cli.doctor.command",
         "Find out what is wrong with this machine, installation or platform, and what to do.",
     ),
     "completion": Home(
-        "soorma.cli.completion", "Print the script with which your shell completes commands, options and choices."
+        "soorma.cli.completion",
+        "Print the script with which your shell completes commands, options and choices.",
     ),
 }
 
@@ -65,7 +85,10 @@ class Commands(TyperGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         for name, home in HOMES.items():
-            self.add_command(TyperCommand(name, help=home.help, short_help=home.help, rich_markup_mode=None), name)
+            self.add_command(
+                TyperCommand(name, help=home.help, short_help=home.help, rich_markup_mode=None),
+                name,
+            )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments name, in place of the line that stood for it; UsageError without one."""

@@ -1,7 +1,7 @@
 """`soorma completion SHELL`: the script with which a shell completes this command.
 
-The script asks the command itself, by an environment variable; the library answers. So what is completed is
-always what there is.
+The script asks the command itself, by an environment variable; the library answers. So what is
+completed is always what there is.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from typer._completion_classes import completion_init  # the library has no public way to what its own
-from typer._completion_shared import get_completion_script  # option would install into a user's files
+from typer._completion_classes import (
+    completion_init,
+)  # the library has no public way to what its own
+from typer._completion_shared import (
+    get_completion_script,
+)  # option would install into a user's files
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
@@ -48,7 +52,9 @@ _HELP = "\n".join(
 
 
 @app.command(help=_HELP, epilog="Exit codes are listed by: soorma dev --help")
-def completion(shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]) -> None:
+def completion(
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")],
+) -> None:
     output.say(get_completion_script(prog_name="soorma", complete_var=VARIABLE, shell=shell.value))
     if sys.stdout.isatty():
         output.note(f"to have it in every new shell, {STEPS[shell]}")

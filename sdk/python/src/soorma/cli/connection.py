@@ -46,7 +46,10 @@ LONGEST_PAGE = 1000
 
 
 class Platform:
-    """The platform, on connections of its own, for one tenant and user. Use it inside `on_platform`."""
+    """The platform, on connections of its own, for one tenant and user.
+
+    Use it inside `on_platform`.
+    """
 
     def __init__(self, config: ClientConfig, caller: Caller) -> None:
         self._config = config
@@ -77,21 +80,33 @@ class Platform:
 
     async def delete(self, service: Service, path: str, **query: Any) -> Any:
         """The answer to a DELETE."""
-        return decode(await self._caller.call(service, "DELETE", path, scope=self.scope, query=query))
+        return decode(
+            await self._caller.call(service, "DELETE", path, scope=self.scope, query=query)
+        )
 
     async def whole(self, service: Service, path: str, rows: str, **query: Any) -> dict[str, Any]:
         """The answer to a GET of all pages as one: the facts of its first page with the `rows` of all."""
-        pages = [page async for page in self._caller.pages(service, path, self.scope, _page, **query)]
+        pages = [
+            page async for page in self._caller.pages(service, path, self.scope, _page, **query)
+        ]
         found = {**pages[0], rows: [row for page in pages for row in page[rows]]}
         del found["next"]
         return found
 
-    async def follow(self, service: Service, path: str, **query: Any) -> AsyncGenerator[tuple[int, bytes], None]:
+    async def follow(
+        self, service: Service, path: str, **query: Any
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
         """Follows a stream with its positions, until Ctrl+C: none is lost or told twice when it reconnects."""
         stood = False
-        async for kind, position, data in self._caller.follow(service, path, self.scope, query, for_ever=True):
+        async for kind, position, data in self._caller.follow(
+            service, path, self.scope, query, for_ever=True
+        ):
             if kind == "open":
-                output.note("the stream stands again; nothing was lost" if stood else "following; Ctrl+C ends it")
+                output.note(
+                    "the stream stands again; nothing was lost"
+                    if stood
+                    else "following; Ctrl+C ends it"
+                )
                 stood = True
             elif position is not None:
                 yield position, data
@@ -101,7 +116,9 @@ class Platform:
         await self._caller.close()
 
 
-def on_platform(tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]) -> T:
+def on_platform(
+    tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]
+) -> T:
     """Does the work on the platform that is meant; CommandError, in one line, if that fails."""
     _hear_the_sdk()
     try:
@@ -155,7 +172,9 @@ async def _ending_with_its_reader() -> AsyncGenerator[None, None]:
         stat.S_ISFIFO(os.fstat(descriptor).st_mode)
         and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
     ):
-        loop.add_reader(descriptor, leave)  # the writing end of a pipe is never readable, but tells that it is broken
+        loop.add_reader(
+            descriptor, leave
+        )  # the writing end of a pipe is never readable, but tells that it is broken
     try:
         yield
     except asyncio.CancelledError:
@@ -166,7 +185,9 @@ async def _ending_with_its_reader() -> AsyncGenerator[None, None]:
         loop.remove_reader(descriptor)
 
 
-async def _work(tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]) -> T:
+async def _work(
+    tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]
+) -> T:
     from soorma.context import caller_for  # noqa: PLC0415 - imports aiohttp, which --help does without
 
     config = config_for(tenant, user)
@@ -182,7 +203,9 @@ def config_for(tenant: str | None, user: str | None) -> ClientConfig:
     from soorma.config import ClientConfig  # noqa: PLC0415
 
     env = {"SOORMA_RETRY_SECONDS": PATIENCE_SECONDS}
-    env |= {name: value for name, value in os.environ.items() if name.startswith("SOORMA_") and value}
+    env |= {
+        name: value for name, value in os.environ.items() if name.startswith("SOORMA_") and value
+    }
     if tenant is not None:
         env["SOORMA_TENANT_ID"] = check_name("tenant_id", tenant)
     if user is not None:
@@ -209,7 +232,12 @@ class Response(NamedTuple):
 
 
 def probe(
-    address: str, path: str, *, seconds: float, headers: Mapping[str, str] | None = None, **query: object
+    address: str,
+    path: str,
+    *,
+    seconds: float,
+    headers: Mapping[str, str] | None = None,
+    **query: object,
 ) -> Response:
     """Asks an address by a GET, without the SDK's client; what is None in the query is left out."""
     from http.client import HTTPException  # noqa: PLC0415 - slow to import
@@ -225,9 +253,17 @@ def probe(
         finally:
             connection.close()
     except OSError as error:
-        return Response(address, None, trouble=f"no answer ({error.strerror or str(error) or type(error).__name__})")
+        return Response(
+            address,
+            None,
+            trouble=f"no answer ({error.strerror or str(error) or type(error).__name__})",
+        )
     except (HTTPException, ValueError) as error:
-        return Response(address, None, trouble=f"no answer that HTTP knows ({str(error) or type(error).__name__})")
+        return Response(
+            address,
+            None,
+            trouble=f"no answer that HTTP knows ({str(error) or type(error).__name__})",
+        )
     return _understood(address, response, body)
 
 
@@ -247,4 +283,6 @@ def _understood(address: str, response: HTTPResponse, body: bytes) -> Response:
     except ValueError:
         document = None
     trouble = "" if isinstance(document, dict) else "another program answers"
-    return Response(address, None if trouble else document, response.status, response.headers["Date"], trouble)
+    return Response(
+        address, None if trouble else document, response.status, response.headers["Date"], trouble
+    )

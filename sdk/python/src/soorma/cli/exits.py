@@ -16,7 +16,13 @@ from soorma_common.errors import (
     SoormaError,
     Unavailable,
 )
-from soorma_common.starting import FolderUnwritable, MigrationNeeded, PortTaken, RecordInUse, RecordUnusable
+from soorma_common.starting import (
+    FolderUnwritable,
+    MigrationNeeded,
+    PortTaken,
+    RecordInUse,
+    RecordUnusable,
+)
 
 
 class Exit(IntEnum):
@@ -49,7 +55,10 @@ class Exit(IntEnum):
     REFUSED = 15, "the platform refuses it: a limit, another type of value, something not allowed"
     CONFLICT = (
         16,
-        "the key is at another revision, the plan has ended or is in use, or the event id stands for another event",
+        (
+            "the key is at another revision, the plan has ended or is in use, or the event id stands "
+            "for another event"
+        ),
     )
     UNAVAILABLE = 17, "the platform cannot be reached, or cannot work now"
     GONE = 18, "it lies before the oldest revision or position that is kept"

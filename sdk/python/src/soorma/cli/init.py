@@ -36,7 +36,8 @@ OTHERS = {"pytest", "tests"}
 SUFFIX = ".template"
 PACKAGE = "package"
 DOTTED = {"gitignore"}
-"""Files whose names begin with a dot; in this package they would mean something to its own tools."""
+"""Files whose names begin with a dot; in this package they would mean something to its own
+tools."""
 
 
 class Kind(StrEnum):
@@ -66,7 +67,9 @@ Examples:
 
 @app.command(help=_HELP, epilog="Exit codes are listed by: soorma dev --help")
 def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the project and its folder, as word-counter.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Of the project and its folder, as word-counter.")
+    ],
     kind: Annotated[Kind, typer.Option("--type", help="What it begins with.")] = Kind.WORKER,
     as_json: Json = False,
 ) -> None:
@@ -76,10 +79,17 @@ def init(
     content = dict(rendered(kind, words))
     _make(folder, content)
     if as_json:
-        output.say_json_facts({**words, "type": kind.value, "folder": str(folder), "files": sorted(content)})
+        output.say_json_facts(
+            {**words, "type": kind.value, "folder": str(folder), "files": sorted(content)}
+        )
         return
     output.say(f"Made {folder}: {len(content)} files, its README tells what is where.\n\nNext:")
-    steps = [f"cd {name}", "python -m pytest", "soorma dev --build", STARTS[kind].format(package=package)]
+    steps = [
+        f"cd {name}",
+        "python -m pytest",
+        "soorma dev --build",
+        STARTS[kind].format(package=package),
+    ]
     if find_spec("pytest") is None:
         steps.insert(1, "pip install pytest")
     output.say("\n".join(f"  {step}" for step in steps))
@@ -90,7 +100,8 @@ def package_of(name: str) -> str:
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise _unfit(
             name,
-            f"begin with a small letter, go on with small letters and digits, with single - _ . between, "
+            "begin with a small letter, go on with small letters and digits, with single - _ . "
+            "between, "
             f"up to {LONGEST_NAME} of them",
         )
     package = re.sub(r"[-.]", "_", name)

@@ -108,7 +108,11 @@ def _encoded(content: Any, indent: int | None = None) -> bytes:
 
 
 class Column(NamedTuple):
-    """A column. Those of the highest rank are left out first, those of rank 0 never; a text may be cut at its end."""
+    """A column.
+
+    Those of the highest rank are left out first, those of rank 0 never; a text may be cut at its
+    end.
+    """
 
     title: str
     rank: int = 1
@@ -155,7 +159,10 @@ def some(rows: list[dict[str, Any]], name: str, limit: int | None) -> list[dict[
 
 def draw(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Drawn:
     """The table in at most so many columns of the terminal, if its ids leave room for that; None: as wide as it is."""
-    natural = [max(map(_width, (column.title, *(row[at] for row in rows)))) for at, column in enumerate(columns)]
+    natural = [
+        max(map(_width, (column.title, *(row[at] for row in rows))))
+        for at, column in enumerate(columns)
+    ]
     kept = list(range(len(columns)))
     if width is not None:
         kept = _kept(columns, natural, width)
@@ -194,7 +201,11 @@ def _shrink(columns: Sequence[Column], natural: list[int], kept: Sequence[int], 
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return (" " * GAP).join(_fitted(cell, width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return (
+        (" " * GAP)
+        .join(_fitted(cell, width) for cell, width in zip(cells, widths, strict=True))
+        .rstrip()
+    )
 
 
 def _fitted(text: str, width: int) -> str:
@@ -234,7 +245,11 @@ def value(content: Any) -> str:
 
 def moment(text: str | None) -> str:
     """A time in this place's time; a dash where there is none."""
-    return "-" if text is None else datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return (
+        "-"
+        if text is None
+        else datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    )
 
 
 def _short(text: str) -> str:

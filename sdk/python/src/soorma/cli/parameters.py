@@ -40,7 +40,9 @@ JsonLines = Annotated[bool, typer.Option("--json", help="Print a line of JSON ea
 
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", min=1, metavar="N", help="So many only.", show_default="100; with --json all"),
+    typer.Option(
+        "--limit", min=1, metavar="N", help="So many only.", show_default="100; with --json all"
+    ),
 ]
 
 STANDARD_INPUT = "-"
@@ -53,11 +55,16 @@ def text_of(what: str, argument: str) -> str:
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
-        raise CommandError(Exit.USAGE, f"{what} from standard input is no UTF-8: {error}") from error
+        raise CommandError(
+            Exit.USAGE, f"{what} from standard input is no UTF-8: {error}"
+        ) from error
 
 
 def json_of(what: str, argument: str, hint: str) -> Any:
-    """The value that a JSON text says. A word that is no JSON is refused: a typing error must not become data."""
+    """The value that a JSON text says.
+
+    A word that is no JSON is refused: a typing error must not become data.
+    """
     text = text_of(what, argument)
     try:
         return json_text.decode(json_text.check(text.encode(errors="surrogateescape"), what))

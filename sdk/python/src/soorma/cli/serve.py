@@ -30,17 +30,30 @@ Examples:
 @app.command(help=_HELP)
 def serve(
     chosen: Annotated[
-        list[str] | None, typer.Argument(metavar="SERVICE", help="gateway, registry, events, memory; all if left out.")
+        list[str] | None,
+        typer.Argument(
+            metavar="SERVICE", help="gateway, registry, events, memory; all if left out."
+        ),
     ] = None,
     host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Loopback address to listen on.", show_default="127.0.0.1")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Loopback address to listen on.", show_default="127.0.0.1"
+        ),
     ] = None,
     port_offset: Annotated[
         int | None,
-        typer.Option(min=0, max=services.MOST_OFFSET, metavar="N", help="Add this to all ports.", show_default="0"),
+        typer.Option(
+            min=0,
+            max=services.MOST_OFFSET,
+            metavar="N",
+            help="Add this to all ports.",
+            show_default="0",
+        ),
     ] = None,
     database: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The database file.", show_default="that of soorma dev")
+        Path | None,
+        typer.Option(metavar="FILE", help="The database file.", show_default="that of soorma dev"),
     ] = None,
 ) -> None:
     _check(chosen or [])
@@ -52,10 +65,14 @@ def serve(
         database = Folder.nearest().database
     named: dict[str, Any] = {"host": host, "port_offset": port_offset, "database": database}
     try:
-        settings = Settings.from_env(**{name: value for name, value in named.items() if value is not None})
+        settings = Settings.from_env(
+            **{name: value for name, value in named.items() if value is not None}
+        )
     except SoormaError as error:
         raise CommandError(Exit.USAGE, error.message) from error
-    options = platform.Options(settings.host, settings.port_offset, settings.database, settings.may_migrate, 0)
+    options = platform.Options(
+        settings.host, settings.port_offset, settings.database, settings.may_migrate, 0
+    )
     platform.check_ports(options)
     platform.run_here(options)
 
@@ -65,11 +82,14 @@ def _check(chosen: list[str]) -> None:
     if unknown:
         raise CommandError(
             Exit.USAGE,
-            f"there is no service {', '.join(unknown)}; the services are {', '.join(services.PORTS)}",
+            f"there is no service {', '.join(unknown)}; the services are "
+            f"{', '.join(services.PORTS)}",
         )
     if chosen and set(chosen) != set(services.PORTS):
         raise CommandError(
             Exit.USAGE,
-            f"the embedded database has one process, so the services cannot be spread over several: "
-            f"{', '.join(chosen)} alone would leave the others without it. Leave the names out to serve all",
+            "the embedded database has one process, so the services cannot be spread over "
+            "several: "
+            f"{', '.join(chosen)} alone would leave the others without it. Leave the names out to "
+            "serve all",
         )

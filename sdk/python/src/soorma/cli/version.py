@@ -27,7 +27,14 @@ def show_version(*, as_json: bool) -> None:
     place = str(Path(__file__).resolve().parents[1])
     python = sys.version.split(maxsplit=1)[0]
     if as_json:
-        facts = {"version": __version__, "python": python, "executable": sys.executable, "installed": place}
+        facts = {
+            "version": __version__,
+            "python": python,
+            "executable": sys.executable,
+            "installed": place,
+        }
         output.say_json_facts(facts)
     else:
-        output.say(f"soorma {__version__} (Python {python}, {sys.executable})\ninstalled in {place}")
+        output.say(
+            f"soorma {__version__} (Python {python}, {sys.executable})\ninstalled in {place}"
+        )

@@ -30,10 +30,10 @@ _plan_page = msgspec.json.Decoder(PlanPage)
 class MemoryClient:
     """Client of the memory service.
 
-    `MemoryClient()` finds the service through SOORMA_MEMORY_URL (default http://localhost:8083). Calls without
-    `tenant_id` or `user_id` mean those of SOORMA_TENANT_ID and SOORMA_USER_ID, else the default ones. An outage
-    raises Unavailable after `retry_seconds` of retries; a retry never makes a change twice. Close it, or use it
-    as an asynchronous context manager.
+    `MemoryClient()` finds the service through SOORMA_MEMORY_URL (default http://localhost:8083).
+    Calls without `tenant_id` or `user_id` mean those of SOORMA_TENANT_ID and SOORMA_USER_ID, else
+    the default ones. An outage raises Unavailable after `retry_seconds` of retries; a retry never
+    makes a change twice. Close it, or use it as an asynchronous context manager.
     """
 
     def __init__(
@@ -68,7 +68,10 @@ class MemoryClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.close()
 
@@ -83,10 +86,17 @@ class MemoryClient:
         self._plans.check(scope)
         return scope
 
-    def plan(self, plan_id: str | None, tenant_id: str | None = None, user_id: str | None = None) -> BoundPlan:
-        """The plan that calls with these ids mean, on this client's connections. It is checked when it is used."""
+    def plan(
+        self, plan_id: str | None, tenant_id: str | None = None, user_id: str | None = None
+    ) -> BoundPlan:
+        """The plan that calls with these ids mean, on this client's connections.
+
+        It is checked when it is used.
+        """
         scope = self._config.scope(tenant_id, user_id)
-        return BoundPlan(self._config, self._caller, self._plans, scope, check_name("plan_id", plan_id))
+        return BoundPlan(
+            self._config, self._caller, self._plans, scope, check_name("plan_id", plan_id)
+        )
 
     async def set_plan_state(
         self,
@@ -101,12 +111,15 @@ class MemoryClient:
     ) -> PlanState:
         """Gives a key a value, for `ttl` seconds if given.
 
-        With `expected_revision` it is a compare-and-set: Conflict, with the current revision, unless the key
-        is at that one (0: missing).
+        With `expected_revision` it is a compare-and-set: Conflict, with the current revision,
+        unless the key is at that one (0: missing).
         """
         text = encode(value)
         operation = Set(
-            key=check_name("key", key), value=raw(text), ttl=check_ttl(ttl), expected_revision=expected_revision
+            key=check_name("key", key),
+            value=raw(text),
+            ttl=check_ttl(ttl),
+            expected_revision=expected_revision,
         )
         return await self.plan(plan_id, tenant_id, user_id).put(operation)
 
@@ -116,12 +129,18 @@ class MemoryClient:
         """The key with its value; KeyMissing if there is none."""
         return await self.plan(plan_id, tenant_id, user_id).entry(key)
 
-    async def get_value(self, plan_id: str, key: str, tenant_id: str | None = None, user_id: str | None = None) -> Any:
+    async def get_value(
+        self, plan_id: str, key: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> Any:
         """The key's value alone; KeyMissing if there is none."""
         return await self.plan(plan_id, tenant_id, user_id).value(key)
 
     async def get_plan_states(
-        self, plan_id: str, keys: Iterable[str], tenant_id: str | None = None, user_id: str | None = None
+        self,
+        plan_id: str,
+        keys: Iterable[str],
+        tenant_id: str | None = None,
+        user_id: str | None = None,
     ) -> dict[str, PlanState]:
         """Those of the keys that exist, read together."""
         return await self.plan(plan_id, tenant_id, user_id).entries(keys)
@@ -141,11 +160,16 @@ class MemoryClient:
         *,
         expected_revision: int | None = None,
     ) -> bool:
-        """Removes a key; tells whether there was one. Conflict if it is not at `expected_revision`, where given."""
+        """Removes a key; tells whether there was one.
+
+        Conflict if it is not at `expected_revision`, where given.
+        """
         operation = Delete(key=check_name("key", key), expected_revision=expected_revision)
         return bool(await self.plan(plan_id, tenant_id, user_id).do(operation))
 
-    async def cleanup_plan(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> int:
+    async def cleanup_plan(
+        self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> int:
         """Removes everything of a plan; returns how many keys it had."""
         return int(await self.plan(plan_id, tenant_id, user_id).do(Cleanup()))
 
@@ -158,8 +182,13 @@ class MemoryClient:
         *,
         if_active: bool = False,
     ) -> bool:
-        """Ends a plan as completed; returns True. PlanEnded, or with `if_active` False, where it has ended before."""
-        return bool(await self.plan(plan_id, tenant_id, user_id).do(completion(result, if_active=if_active)))
+        """Ends a plan as completed; returns True.
+
+        PlanEnded, or with `if_active` False, where it has ended before.
+        """
+        return bool(
+            await self.plan(plan_id, tenant_id, user_id).do(completion(result, if_active=if_active))
+        )
 
     async def fail_plan(
         self,
@@ -171,7 +200,9 @@ class MemoryClient:
         if_active: bool = False,
     ) -> bool:
         """Ends a plan as failed, like `complete_plan`; its compensations are published."""
-        return bool(await self.plan(plan_id, tenant_id, user_id).do(failure(reason, if_active=if_active)))
+        return bool(
+            await self.plan(plan_id, tenant_id, user_id).do(failure(reason, if_active=if_active))
+        )
 
     async def cancel_plan(
         self,
@@ -183,15 +214,25 @@ class MemoryClient:
         if_active: bool = False,
     ) -> bool:
         """Ends a plan as cancelled, like `complete_plan`; what waits for its handlers is dropped."""
-        return bool(await self.plan(plan_id, tenant_id, user_id).do(cancellation(reason, if_active=if_active)))
+        return bool(
+            await self.plan(plan_id, tenant_id, user_id).do(
+                cancellation(reason, if_active=if_active)
+            )
+        )
 
     async def list_keys(
-        self, plan_id: str, prefix: str = "", tenant_id: str | None = None, user_id: str | None = None
+        self,
+        plan_id: str,
+        prefix: str = "",
+        tenant_id: str | None = None,
+        user_id: str | None = None,
     ) -> list[str]:
         """All keys of a plan that begin with `prefix`, in order."""
         return await self.plan(plan_id, tenant_id, user_id).keys(prefix)
 
-    async def get_plan(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> PlanInfo:
+    async def get_plan(
+        self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> PlanInfo:
         """A plan's status, revision, sizes and times; NotFound where there is nothing of it."""
         return await self.plan(plan_id, tenant_id, user_id).info()
 
@@ -208,13 +249,21 @@ class MemoryClient:
         `stalled`: only those that were reported as such and have not moved since.
         """
         scope = self.scope(tenant_id, user_id)
-        wanted: dict[str, Any] = {"limit": PAGE, "status": status, "stalled": "true" if stalled else None}
-        async with aclosing(self._caller.pages("memory", "/v1/memory/working", scope, _plan_page, **wanted)) as pages:
+        wanted: dict[str, Any] = {
+            "limit": PAGE,
+            "status": status,
+            "stalled": "true" if stalled else None,
+        }
+        async with aclosing(
+            self._caller.pages("memory", "/v1/memory/working", scope, _plan_page, **wanted)
+        ) as pages:
             async for page in pages:
                 for plan in page.plans:
                     yield plan
 
-    async def get_actions(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> list[Action]:
+    async def get_actions(
+        self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> list[Action]:
         """The plan's action history, in order."""
         return await self.plan(plan_id, tenant_id, user_id).actions()
 
@@ -231,7 +280,12 @@ class MemoryClient:
         return await self.plan(plan_id, tenant_id, user_id).history(key, after)
 
     async def get_value_at(
-        self, plan_id: str, key: str, revision: int, tenant_id: str | None = None, user_id: str | None = None
+        self,
+        plan_id: str,
+        key: str,
+        revision: int,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
     ) -> Any:
         """The key's value as of a revision of the plan; KeyMissing if there was none, HistoryGone if it is too old."""
         return await self.plan(plan_id, tenant_id, user_id).value_at(key, revision)
@@ -258,7 +312,9 @@ class MemoryClient:
         """All keys that begin with `prefix` as of a revision of the plan, in order; HistoryGone as above."""
         return await self.plan(plan_id, tenant_id, user_id).keys_at(revision, prefix)
 
-    async def get_revision(self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None) -> int:
+    async def get_revision(
+        self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None
+    ) -> int:
         """The plan's committed revision, 0 where it was never written."""
         return await self.plan(plan_id, tenant_id, user_id).revision()
 
@@ -272,7 +328,8 @@ class MemoryClient:
     ) -> AsyncGenerator[list[Change], None]:
         """Commits as they happen, each as the list of its changes, from behind revision `after` (default: now).
 
-        Begins with an empty list, as soon as nothing can be missed any more. Reconnects without a gap.
+        Begins with an empty list, as soon as nothing can be missed any more. Reconnects without a
+        gap.
         """
         async with aclosing(self.plan(plan_id, tenant_id, user_id).watch(after)) as commits:
             async for commit in commits:

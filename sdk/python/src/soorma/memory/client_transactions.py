@@ -30,7 +30,8 @@ class PlanTransaction:
     def __init__(self, plan: BoundPlan, hold: Hold | None = None) -> None:
         if plan.collects:
             raise InvalidRequest(
-                "this is a transaction already, a handler's or one of its own: change the state as it is, or, in a "
+                "this is a transaction already, a handler's or one of its own: change the state as "
+                "it is, or, in a "
                 "handler, use context.immediate.memory"
             )
         self._plan = plan
@@ -69,4 +70,6 @@ class PlanTransaction:
 
     async def _send(self) -> None:
         body = msgspec.json.encode(self._transaction.commit())
-        await self._plan.caller.call("memory", "POST", "/v1/memory/commit", scope=self._plan.scope, body=body)
+        await self._plan.caller.call(
+            "memory", "POST", "/v1/memory/commit", scope=self._plan.scope, body=body
+        )

@@ -49,15 +49,17 @@ class Difference:
 def check_revision(revision: object) -> int:
     """A revision of a plan, if it is a whole number from 0; else InvalidRequest."""
     if type(revision) is not int or revision < 0:
-        raise InvalidRequest(f"a revision is a whole number from 0, as state.revision() tells it, not {revision!r}")
+        raise InvalidRequest(
+            f"a revision is a whole number from 0, as state.revision() tells it, not {revision!r}"
+        )
     return revision
 
 
 class StateAt:
     """A plan's state as it was at a revision: read only, and the same for ever.
 
-    Tells of what was committed, in a handler or a transaction too. A call raises HistoryGone where the revision is no
-    longer kept, NotFound where it is still to come.
+    Tells of what was committed, in a handler or a transaction too. A call raises HistoryGone where
+    the revision is no longer kept, NotFound where it is still to come.
     """
 
     def __init__(self, plan: BoundPlan, revision: int) -> None:
@@ -71,7 +73,10 @@ class StateAt:
     @overload
     async def get(self, key: str, default: D, *, type: TypeForm[T]) -> T | D: ...
     async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002 - reads best so
-        """The value the key had; `default` where it was missing. With `type`, an instance of that."""
+        """The value the key had; `default` where it was missing.
+
+        With `type`, an instance of that.
+        """
         try:
             value = await self.plan.value_at(key, self.revision)
         except KeyMissing:
@@ -92,9 +97,15 @@ class StateAt:
 
 
 async def difference(before: StateAt, after: StateAt) -> list[Difference]:
-    """The keys that two revisions differ in, in order. Another order of an object's keys is a difference."""
+    """The keys that two revisions differ in, in order.
+
+    Another order of an object's keys is a difference.
+    """
     old, new = await before.all(), await after.all()
-    pairs = [Difference(key, old.get(key, MISSING), new.get(key, MISSING)) for key in sorted({*old, *new})]
+    pairs = [
+        Difference(key, old.get(key, MISSING), new.get(key, MISSING))
+        for key in sorted({*old, *new})
+    ]
     return [pair for pair in pairs if _text(pair.before) != _text(pair.after)]
 
 

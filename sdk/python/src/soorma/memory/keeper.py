@@ -28,7 +28,8 @@ RENEW_SECONDS = LEASE_SECONDS / 4
 PATH = "/v1/memory/commit"
 
 Found: TypeAlias = dict[str, Any] | None
-"""What the platform says of a holder: its `place` and the `revision` of that, its `ticket`, or None."""
+"""What the platform says of a holder: its `place` and the `revision` of that, its `ticket`, or
+None."""
 Hear: TypeAlias = Callable[[Found], None]
 log = logging.getLogger("soorma.memory")
 _committed = msgspec.json.Decoder(Committed)
@@ -70,12 +71,16 @@ class Keeper:
                 keeper = _keepers[transport] = cls()
             return keeper
 
-    def keep(self, transport: Transport, scope: Scope, plan_id: str, asked: Acquire, hear: Hear) -> None:
+    def keep(
+        self, transport: Transport, scope: Scope, plan_id: str, asked: Acquire, hear: Hear
+    ) -> None:
         """From now on what the holder has is renewed; `hear` is called, in the event loop, with what it is."""
         loop = asyncio.get_running_loop()
 
         with self._lock:
-            self._kept[asked.holder] = Kept(scope, plan_id, asked, hear, loop, transport, time.monotonic())
+            self._kept[asked.holder] = Kept(
+                scope, plan_id, asked, hear, loop, transport, time.monotonic()
+            )
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="soorma-claims", daemon=True)
                 self._thread.start()
@@ -88,7 +93,9 @@ class Keeper:
     async def renew(self, lease: float = LEASE_SECONDS) -> None:
         """Renews everything now, for so many seconds."""
         for (scope, _), kept, body in self._requests(lease):
-            status, answer = await kept[0].transport.request("memory", "POST", PATH, _headers(scope), body)
+            status, answer = await kept[0].transport.request(
+                "memory", "POST", PATH, _headers(scope), body
+            )
             if status == 200:
                 self._take(kept, answer)
 
@@ -96,7 +103,9 @@ class Keeper:
         while self._goes_on(wait=RENEW_SECONDS):
             for (scope, plan_id), kept, body in self._requests(LEASE_SECONDS):
                 try:
-                    answer = kept[0].transport.request_blocking("memory", PATH, body, _headers(scope))
+                    answer = kept[0].transport.request_blocking(
+                        "memory", PATH, body, _headers(scope)
+                    )
                 except Unavailable as error:
                     log.warning("claims of plan %s could not be renewed: %s", plan_id, error)
                     self._lapse(kept)
@@ -106,7 +115,9 @@ class Keeper:
     def _goes_on(self, wait: float) -> bool:
         time.sleep(wait)
         with self._lock:
-            self._kept = {holder: one for holder, one in self._kept.items() if not one.loop.is_closed()}
+            self._kept = {
+                holder: one for holder, one in self._kept.items() if not one.loop.is_closed()
+            }
             if not self._kept:
                 self._thread = None
             return bool(self._kept)
@@ -121,7 +132,9 @@ class Keeper:
             most = max(1, MOST_PLACES_AT_ONCE // max(one.asked.places for one in kept))
             for start in range(0, len(kept), most):
                 some = kept[start : start + most]
-                operations: list[Any] = [replace(one.asked, renew=True, ttl=None, lease=lease) for one in some]
+                operations: list[Any] = [
+                    replace(one.asked, renew=True, ttl=None, lease=lease) for one in some
+                ]
                 yield place, some, msgspec.json.encode(Commit([PlanCommit(place[1], operations)]))
 
     def _take(self, kept: list[Kept], answer: bytes) -> None:

@@ -24,7 +24,9 @@ H = TypeVar("H", bound="Hold")
 class Hold:
     """A place at a key of a plan that is held until it is released, or its time to live (`ttl`, seconds) is over."""
 
-    def __init__(self, plan: BoundPlan, asked: Acquire, ttl: float, key: str, revision: int) -> None:
+    def __init__(
+        self, plan: BoundPlan, asked: Acquire, ttl: float, key: str, revision: int
+    ) -> None:
         self.key = key
         self.ttl = ttl
         self.revision = revision
@@ -33,7 +35,10 @@ class Hold:
         self._changing = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.key!r} of plan {self.plan.id!r}, revision {self.revision}>"
+        return (
+            f"<{type(self).__name__} {self.key!r} of plan {self.plan.id!r}, revision "
+            f"{self.revision}>"
+        )
 
     async def renew(self, ttl: float | None = None) -> None:
         """Holds it for its time to live from now on, or for `ttl` seconds; Conflict if it was lost meanwhile."""
@@ -42,7 +47,8 @@ class Hold:
             found, _ = await self.plan.applied(replace(self._asked, ttl=seconds, renew=True))
             if found is None or found.get("place") != self.key:
                 raise Conflict(
-                    f"the claim of {self.key!r} in plan {self.plan.id!r} was lost: its time was over, or it was "
+                    f"the claim of {self.key!r} in plan {self.plan.id!r} was lost: its time was "
+                    "over, or it was "
                     "released; claim it again",
                     plan_id=self.plan.id,
                     key=self.key,
@@ -64,7 +70,10 @@ class Hold:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self.release()
 
@@ -124,7 +133,9 @@ class Line:
         loop = asyncio.get_running_loop()
         while True:
             wish.place = loop.create_future()
-            self._waiting[wish.asked.holder] = wish  # before it asks: the watch may be quicker than the answer
+            self._waiting[wish.asked.holder] = (
+                wish  # before it asks: the watch may be quicker than the answer
+            )
             wish.asking = asyncio.create_task(wish.plan.applied(wish.asked))
             found, revision = await asyncio.shield(wish.asking)
             if found is None or "place" in found:
@@ -133,14 +144,18 @@ class Line:
             found = await self._wait(wish, revision)
             if found is not None or loop.time() >= wish.deadline:
                 return found
-            wish.asked = replace(wish.asked, ticket=None)  # it was lost with the plan, or in a long pause
+            wish.asked = replace(
+                wish.asked, ticket=None
+            )  # it was lost with the plan, or in a long pause
 
     async def _wait(self, wish: Wish, revision: int) -> Found:
         """The place that was got, None if there was none in time or the ticket has got lost."""
         plan = wish.plan
         _keeper(plan).keep(plan.caller.transport, plan.scope, plan.id, wish.asked, wish.hear)
         if self._watching is None:
-            self._watching = asyncio.create_task(self._watch(revision), name=f"soorma-line-{self._key}")
+            self._watching = asyncio.create_task(
+                self._watch(revision), name=f"soorma-line-{self._key}"
+            )
         try:
             async with asyncio.timeout_at(wish.deadline):
                 return await wish.place
@@ -167,7 +182,9 @@ class Line:
                     async with aclosing(stream):
                         async for commit in stream:
                             await self._hear(commit)
-                except HistoryGone:  # cleaned up while we looked, with all tickets: each is looked for anew
+                except (
+                    HistoryGone
+                ):  # cleaned up while we looked, with all tickets: each is looked for anew
                     after = None
                     await _keeper(plan).renew()
         except SoormaError as error:
@@ -180,9 +197,16 @@ class Line:
         for change in commit:
             holder = change.argument.get("holder") if isinstance(change.argument, dict) else None
             wish = self._waiting.get(holder or "")
-            if wish is not None and change.op == "set" and not str(change.key).startswith(wish.asked.line):
+            if (
+                wish is not None
+                and change.op == "set"
+                and not str(change.key).startswith(wish.asked.line)
+            ):
                 wish.hear({"place": change.key, "revision": change.revision})
-        if any(change.key is None or (change.op == "expire" and change.key.startswith(self._key)) for change in commit):
+        if any(
+            change.key is None or (change.op == "expire" and change.key.startswith(self._key))
+            for change in commit
+        ):
             await self._hand_over()
 
     async def _hand_over(self) -> None:
@@ -196,18 +220,24 @@ def claim_ttl(seconds: float | None) -> float:
     """The time to live of a claim, if it is one; else InvalidRequest."""
     checked = check_ttl(seconds)
     if checked is None:
-        raise InvalidRequest("a claim ends with its holder at the latest: ttl is a number of seconds, not None")
+        raise InvalidRequest(
+            "a claim ends with its holder at the latest: ttl is a number of seconds, not None"
+        )
     return checked
 
 
-async def take(kind: type[H], plan: BoundPlan, key: str, places: int, ttl: float, wait: float) -> H | None:
+async def take(
+    kind: type[H], plan: BoundPlan, key: str, places: int, ttl: float, wait: float
+) -> H | None:
     """Takes one of the places of a key; None if all are held, or waited for, for `wait` seconds more."""
     if type(places) is not int or not 1 <= places <= MOST_PLACES:
         raise InvalidRequest(f"places is a whole number from 1 to {MOST_PLACES}, not {places!r}")
     if type(wait) not in (int, float) or not wait >= 0:
         raise InvalidRequest(f"wait is a number of seconds from 0, not {wait!r}")
     seconds = claim_ttl(ttl)
-    asked = Acquire(key=key, holder=str(uuid4()), places=places, ttl=seconds, lease=LEASE_SECONDS, wait=wait > 0)
+    asked = Acquire(
+        key=key, holder=str(uuid4()), places=places, ttl=seconds, lease=LEASE_SECONDS, wait=wait > 0
+    )
     asked, found = await Line.of(plan, key).enter(plan, asked, wait)
     if found is None:
         return None

@@ -1,6 +1,7 @@
 """A plan of a user, bound to the connections it is reached by: all that is read and changed of one plan.
 
-Clients, states, claims and views of the past have one, so that none of them says again whose plan it means.
+Clients, states, claims and views of the past have one, so that none of them says again whose plan
+it means.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ _commit_seen = msgspec.json.Decoder(CommitSeen)
 
 @dataclass(slots=True, eq=False)  # one is made for each call of a state: frozen takes twice as long
 class BoundPlan:
-    """A plan of one user. `plans` is what it is read and changed through: the platform, or a transaction."""
+    """A plan of one user.
+
+    `plans` is what it is read and changed through: the platform, or a transaction.
+    """
 
     config: ClientConfig
     caller: Caller
@@ -102,7 +106,9 @@ class BoundPlan:
     async def history(self, key: str | None, after: int | None) -> list[Change]:
         """Returns the committed changes since a revision (None: all that is kept), of one key or of all."""
         path, scope = f"/v1/memory/history/{segment(self.id)}", self.checked()
-        pages = self.caller.pages("memory", path, scope, _change_page, key=key, after=after, limit=PAGE)
+        pages = self.caller.pages(
+            "memory", path, scope, _change_page, key=key, after=after, limit=PAGE
+        )
         return [change async for page in pages for change in page.changes]
 
     async def watch(self, after: int | None) -> AsyncGenerator[list[Change], None]:
@@ -118,7 +124,9 @@ class BoundPlan:
 
     # what changes it
 
-    async def apply(self, operations: list[AnyOperation], expected_revision: int | None = None) -> list[Any]:
+    async def apply(
+        self, operations: list[AnyOperation], expected_revision: int | None = None
+    ) -> list[Any]:
         """Applies operations as one; returns their results."""
         done = await self.plans.apply(self.checked(), self.id, operations, expected_revision)
         return [None if text is None else decode(text) for text in done.results]
@@ -137,7 +145,9 @@ class BoundPlan:
         """Sets a key; returns it as it is then."""
         done: Applied = await self.plans.apply(self.checked(), self.id, [operation])
         text = bytes(operation.value).decode()
-        return plan_state_of(self.scope, self.id, operation.key, Stored(text, done.revision, done.at))
+        return plan_state_of(
+            self.scope, self.id, operation.key, Stored(text, done.revision, done.at)
+        )
 
     # inside
 
@@ -153,8 +163,12 @@ class BoundPlan:
 
 def check_ttl(seconds: float | None) -> float | None:
     """A time to live, if it is a number of seconds more than 0; else InvalidRequest."""
-    if seconds is not None and (type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_TTL):
-        raise InvalidRequest(f"ttl is a number of seconds more than 0, at most {LONGEST_TTL:.0f}, not {seconds!r}")
+    if seconds is not None and (
+        type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_TTL
+    ):
+        raise InvalidRequest(
+            f"ttl is a number of seconds more than 0, at most {LONGEST_TTL:.0f}, not {seconds!r}"
+        )
     return seconds
 
 

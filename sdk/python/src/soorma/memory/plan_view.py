@@ -57,7 +57,8 @@ LOOKS = Ending | Deadline | Compensate
 class Seen(NamedTuple):
     """What the platform held when it was read: None and 0 where the key was missing.
 
-    Times that came with the event are in milliseconds until somebody asks for them: most handlers do not.
+    Times that came with the event are in milliseconds until somebody asks for them: most handlers
+    do not.
     """
 
     text: str | None
@@ -69,8 +70,8 @@ class Seen(NamedTuple):
 class PlanView:
     """What a transaction has seen of a plan, and what it would change.
 
-    `keys`, `size` (bytes) and `actions` count what is known; `base` has what was read, `changed` the texts since
-    (None: missing), `blind` the operations on keys that nobody has read.
+    `keys`, `size` (bytes) and `actions` count what is known; `base` has what was read, `changed`
+    the texts since (None: missing), `blind` the operations on keys that nobody has read.
     """
 
     def __init__(self, plan_id: str, snapshot: PlanSnapshot | None = None) -> None:
@@ -120,7 +121,9 @@ class PlanView:
                 status = None
         if not (self.operations or reads or status):
             return None
-        return PlanCommit(self.plan_id, self.operations, reads, expected_status=cast("PlanStatus | None", status))
+        return PlanCommit(
+            self.plan_id, self.operations, reads, expected_status=cast("PlanStatus | None", status)
+        )
 
     # what it holds
 
@@ -129,7 +132,10 @@ class PlanView:
         return key in self.changed or self.is_cleared or self.is_complete or key in self.base
 
     def value(self, key: str) -> str | None:
-        """The key's text as the handler sees it; notes that it was read. Only for keys that are known."""
+        """The key's text as the handler sees it; notes that it was read.
+
+        Only for keys that are known.
+        """
         if key in self.changed:
             return self.changed[key]
         seen = None if self.is_cleared else self.base.get(key)
@@ -160,7 +166,9 @@ class PlanView:
 
     def own_actions(self) -> Iterator[str]:
         """The names of the actions that it adds to those that are committed."""
-        names = [operation.name for operation in self.operations if isinstance(operation, RecordAction)]
+        names = [
+            operation.name for operation in self.operations if isinstance(operation, RecordAction)
+        ]
         return iter(names[len(names) - self.actions :])
 
     # how far its life has come
@@ -194,14 +202,19 @@ class PlanView:
     def superseded(self, key: str) -> list[AnyOperation]:
         """What an earlier `set` gave the key, and was done to that since: another `set` makes it void.
 
-        So a handler that writes a growing draft again and again commits the last, and sends no more than that.
+        So a handler that writes a growing draft again and again commits the last, and sends no more
+        than that.
         """
         if key not in self.changed:
             return []
         for place in range(len(self.operations) - 1, -1, -1):
             operation = self.operations[place]
             if isinstance(operation, Set) and operation.key == key:
-                return [one for one in self.operations[place:] if isinstance(one, KeyOperation) and one.key == key]
+                return [
+                    one
+                    for one in self.operations[place:]
+                    if isinstance(one, KeyOperation) and one.key == key
+                ]
             if not isinstance(operation, KeyOperation | RecordAction):
                 return []  # what came before that may matter to it
         return []
@@ -223,10 +236,18 @@ class PlanView:
         answer: str | None = None
         match operation:
             case Cleanup():
-                answer = str(sum(self.value(key) is not None for key in {*self.base, *self.changed, *self.blind}))
+                answer = str(
+                    sum(
+                        self.value(key) is not None
+                        for key in {*self.base, *self.changed, *self.blind}
+                    )
+                )
                 self._clear()
             case PlaceOperation(key=key):
-                raise InvalidRequest(f"the place at {key!r} would be seen after the commit only: take it outside of it")
+                raise InvalidRequest(
+                    f"the place at {key!r} would be seen after the commit only: take it outside of "
+                    "it"
+                )
             case RecordAction():
                 number_action(self, limits)
             case Ending():
@@ -239,7 +260,9 @@ class PlanView:
         self.operations.append(operation)
         return answer
 
-    def apply_to_key(self, operation: AnyKeyOperation, void: list[AnyOperation], limits: Limits) -> str | None:
+    def apply_to_key(
+        self, operation: AnyKeyOperation, void: list[AnyOperation], limits: Limits
+    ) -> str | None:
         """Applies an operation on a key that makes others `void`, and returns its result as JSON text."""
         key = operation.key
         answer: str | None = None
@@ -258,7 +281,9 @@ class PlanView:
             self._put_checked(key, after, limits)
             answer = None if operation.blind else result(operation, before, after)
         if void:
-            self.operations = [one for one in self.operations if not any(one is other for other in void)]
+            self.operations = [
+                one for one in self.operations if not any(one is other for other in void)
+            ]
         self.operations.append(operation)
         return answer
 
@@ -286,7 +311,10 @@ class PlanView:
         return seen.text if seen else None
 
     def _join(self, join: Join) -> str | None:
-        """The result of a join, as it seems now. What was read for it is not noted: the commit checks the result."""
+        """The result of a join, as it seems now.
+
+        What was read for it is not noted: the commit checks the result.
+        """
         text = self._committed(join.key)
         pending = self.blind.setdefault(join.key, [])
         for operation in pending:

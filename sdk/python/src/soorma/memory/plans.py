@@ -41,7 +41,10 @@ _action_page = msgspec.json.Decoder(ActionPage)
 
 @dataclass(frozen=True)
 class Stored:
-    """A key's value as JSON text, and what the platform knows of it. Revision 0: not committed yet."""
+    """A key's value as JSON text, and what the platform knows of it.
+
+    Revision 0: not committed yet.
+    """
 
     text: str
     revision: int
@@ -100,12 +103,16 @@ class Plans(Protocol):
 class PlatformPlans:
     """Plans on the platform: each `apply` is a commit of its own, durable when it returns.
 
-    `check_scope` raises where it must not be used for a tenant and user. `fence` is that of the delivery in whose
-    handler it is used: the platform tells by it who made a change, and because of which event.
+    `check_scope` raises where it must not be used for a tenant and user. `fence` is that of the
+    delivery in whose handler it is used: the platform tells by it who made a change, and because of
+    which event.
     """
 
     def __init__(
-        self, caller: Caller, check_scope: Callable[[Scope], None] | None = None, fence: str | None = None
+        self,
+        caller: Caller,
+        check_scope: Callable[[Scope], None] | None = None,
+        fence: str | None = None,
     ) -> None:
         self._caller = caller
         self._fence = fence
@@ -134,7 +141,9 @@ class PlatformPlans:
         )
         done = _committed.decode(answer)
         results = [_text(result) for result in done.plans[0].results]
-        return Applied(results, done.plans[0].revision, datetime.fromtimestamp(done.at / 1000).astimezone())
+        return Applied(
+            results, done.plans[0].revision, datetime.fromtimestamp(done.at / 1000).astimezone()
+        )
 
     async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
         if len(keys) == 1:
@@ -149,33 +158,52 @@ class PlatformPlans:
             body = msgspec.json.encode({"keys": keys[start : start + 1000]})
             path = f"/v1/memory/many/{segment(plan_id)}"
             answer = await self._caller.call("memory", "POST", path, scope=scope, body=body)
-            found.update({key: stored(entry) for key, entry in _entries.decode(answer).entries.items()})
+            found.update(
+                {key: stored(entry) for key, entry in _entries.decode(answer).entries.items()}
+            )
         return found
 
-    async def keys(self, scope: Scope, plan_id: str, prefix: str, revision: int | None = None) -> list[str]:
+    async def keys(
+        self, scope: Scope, plan_id: str, prefix: str, revision: int | None = None
+    ) -> list[str]:
         """Lists the keys; with a revision, those that there were then."""
         path = f"/v1/memory/working/{segment(plan_id)}"
-        wanted: dict[str, Any] = {"prefix": prefix, "values": "false", "limit": PAGE, "revision": revision}
+        wanted: dict[str, Any] = {
+            "prefix": prefix,
+            "values": "false",
+            "limit": PAGE,
+            "revision": revision,
+        }
         pages = self._caller.pages("memory", path, scope, _key_page, **wanted)
         return [key async for page in pages for key in page.keys]
 
-    async def values_at(self, scope: Scope, plan_id: str, revision: int, prefix: str = "") -> dict[str, str]:
+    async def values_at(
+        self, scope: Scope, plan_id: str, revision: int, prefix: str = ""
+    ) -> dict[str, str]:
         """All keys that there were after a revision, in order, with their values as JSON text."""
         path = f"/v1/memory/working/{segment(plan_id)}"
         wanted: dict[str, Any] = {"prefix": prefix, "revision": revision, "limit": PAGE}
         pages = self._caller.pages("memory", path, scope, _past_page, **wanted)
-        return {entry.key: bytes(entry.value).decode() async for page in pages for entry in page.entries}
+        return {
+            entry.key: bytes(entry.value).decode() async for page in pages for entry in page.entries
+        }
 
     async def revision(self, scope: Scope, plan_id: str) -> int:
         """The plan's committed revision, 0 where it was never written."""
         path = f"/v1/memory/working/{segment(plan_id)}"
-        return (await self._caller.get("memory", path, scope, _key_page, limit=1, values="false")).revision
+        return (
+            await self._caller.get("memory", path, scope, _key_page, limit=1, values="false")
+        ).revision
 
     async def plan(self, scope: Scope, plan_id: str) -> PlanInfo:
-        return await self._caller.get("memory", f"/v1/memory/plans/{segment(plan_id)}", scope, _plan)
+        return await self._caller.get(
+            "memory", f"/v1/memory/plans/{segment(plan_id)}", scope, _plan
+        )
 
     async def actions(self, scope: Scope, plan_id: str) -> list[Action]:
-        pages = self._caller.pages("memory", f"/v1/memory/actions/{segment(plan_id)}", scope, _action_page)
+        pages = self._caller.pages(
+            "memory", f"/v1/memory/actions/{segment(plan_id)}", scope, _action_page
+        )
         return [action async for page in pages for action in page.actions]
 
 

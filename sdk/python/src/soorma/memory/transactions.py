@@ -18,7 +18,15 @@ from soorma_common.events import Envelope, Event, Timer, encode_envelope
 from soorma_common.limits import Limits
 from soorma_common.memory import Action, Commit, PlanInfo
 from soorma_common.names import Scope
-from soorma_common.operations import AnyKeyOperation, AnyOperation, Cleanup, Deadline, Fork, KeyOperation, Set
+from soorma_common.operations import (
+    AnyKeyOperation,
+    AnyOperation,
+    Cleanup,
+    Deadline,
+    Fork,
+    KeyOperation,
+    Set,
+)
 from soorma_common.plan_rules import check_argument, late_fork, missing_plan
 
 T = TypeVar("T", bound=datetime | None)
@@ -28,7 +36,9 @@ _OVERHEAD = 100
 
 
 class Transaction:
-    """Collects changes and events of one tenant and user. As `Plans` and `Outbox` it stands in for the platform.
+    """Collects changes and events of one tenant and user.
+
+    As `Plans` and `Outbox` it stands in for the platform.
 
     Reads see its own changes and remember the revisions they saw; `commit()` is what it comes to.
     """
@@ -79,7 +89,9 @@ class Transaction:
     def commit(self) -> Commit:
         """The commit that it comes to."""
         views = [] if self.is_empty else self._plans.values()
-        parts = [part for view in views if (part := view.part(all_reads=self._isolation == "reads"))]
+        parts = [
+            part for view in views if (part := view.part(all_reads=self._isolation == "reads"))
+        ]
         return Commit(parts, self._events, timers=self._timers, cancels=self._cancels)
 
     # as Plans
@@ -99,7 +111,8 @@ class Transaction:
         self._check_may_change()
         if expected_revision is not None:
             raise InvalidRequest(
-                "the commit is checked against all that was read before it; expected_revision= is not needed"
+                "the commit is checked against all that was read before it; expected_revision= is "
+                "not needed"
             )
         view = self._plan(plan_id)
         asked: list[str] = []
@@ -121,12 +134,18 @@ class Transaction:
             await self._fetch(view, [*await self._all_keys(view), *view.blind])
         if looks and not (view.is_status_known or view.is_status_own):
             view.learn(await self._row(plan_id))
-        past = await self._past(operations[0]) if operations and isinstance(operations[0], Fork) else None
+        past = (
+            await self._past(operations[0])
+            if operations and isinstance(operations[0], Fork)
+            else None
+        )
         self.check(scope)
         before, size = view.saved() if len(operations) > 1 else None, self._size
         try:  # without an await: what is undone is of this call alone
             results: list[str | None] = [] if past is None else [view.begin(*past, self._limits)]
-            results += [self._apply_one(view, self._arrival(op)) for op in operations[len(results) :]]
+            results += [
+                self._apply_one(view, self._arrival(op)) for op in operations[len(results) :]
+            ]
         except BaseException:
             if before is not None:
                 view.restore(before)  # all of them or none
@@ -161,13 +180,16 @@ class Transaction:
         if revision is None:
             if source in self._plans and self._plans[source].operations:
                 raise InvalidRequest(
-                    f"plan {source!r} has changes here that are not committed yet, and a fork would not have them: "
+                    f"plan {source!r} has changes here that are not committed yet, and a fork "
+                    "would not have them: "
                     "fork it before, or name a revision"
                 )
             revision = (await self._platform.plan(self.scope, source)).revision
         elif revision == 0 and await self._platform.revision(self.scope, source) == 0:
             raise missing_plan(source)
-        return replace(fork, revision=revision), await self._platform.values_at(self.scope, source, revision)
+        return replace(fork, revision=revision), await self._platform.values_at(
+            self.scope, source, revision
+        )
 
     async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
         self.check(scope)
@@ -205,7 +227,9 @@ class Transaction:
         view = self._plan(plan_id)
         found = [] if view.is_cleared else await self._platform.actions(scope, plan_id)
         following = found[-1].number + 1 if found else 1
-        return found + [Action(number, name) for number, name in enumerate(view.own_actions(), following)]
+        return found + [
+            Action(number, name) for number, name in enumerate(view.own_actions(), following)
+        ]
 
     # as Outbox
 
@@ -248,7 +272,8 @@ class Transaction:
         response_of: Callable[[Envelope], Awaitable[Event]],  # noqa: ARG002 - nobody asks
     ) -> Event:
         raise InvalidRequest(
-            f"request {event.type!r} would be published at once and waited for, inside a transaction that is not "
+            f"request {event.type!r} would be published at once and waited for, inside a "
+            "transaction that is not "
             "committed yet: ask before it begins"
         )
 
@@ -257,8 +282,13 @@ class Transaction:
     def check(self, scope: Scope) -> None:
         """Raises HandlerEnded once it is over, and Forbidden for a tenant or user other than its own."""
         if self._is_over:
-            raise HandlerEnded(f"{self._what} has ended and cannot be used any more; await all that it starts before")
-        if scope != self.scope:  # each call comes here: the sentence is made where there is something to say
+            raise HandlerEnded(
+                f"{self._what} has ended and cannot be used any more; await all that it starts "
+                "before"
+            )
+        if (
+            scope != self.scope
+        ):  # each call comes here: the sentence is made where there is something to say
             check_confined(self._what, self.scope, scope)
 
     @property
@@ -274,7 +304,9 @@ class Transaction:
 
     def _plan(self, plan_id: str) -> PlanView:
         if plan_id not in self._plans:
-            snapshot = self._snapshot if self._snapshot and self._snapshot.plan_id == plan_id else None
+            snapshot = (
+                self._snapshot if self._snapshot and self._snapshot.plan_id == plan_id else None
+            )
             self._plans[plan_id] = PlanView(plan_id, snapshot)
         return self._plans[plan_id]
 
@@ -286,8 +318,14 @@ class Transaction:
         missing = Seen(None, 0, datetime.now(UTC))
         for key in unknown:
             stored = found.get(key)
-            seen = Seen(stored.text, stored.revision, stored.updated_at, stored.expires_at) if stored else missing
-            view.base.setdefault(key, seen)  # what was seen first stays, whatever else was read meanwhile
+            seen = (
+                Seen(stored.text, stored.revision, stored.updated_at, stored.expires_at)
+                if stored
+                else missing
+            )
+            view.base.setdefault(
+                key, seen
+            )  # what was seen first stays, whatever else was read meanwhile
 
     async def _all_keys(self, view: PlanView) -> list[str]:
         if view.is_cleared:
@@ -298,7 +336,9 @@ class Transaction:
 
     def _check_event(self, event: Envelope) -> None:
         self.check(scope_of(event))
-        self._limits.check("event_bytes", len(encode_envelope(event).encode()), "event {!r}, in bytes,", event.type)
+        self._limits.check(
+            "event_bytes", len(encode_envelope(event).encode()), "event {!r}, in bytes,", event.type
+        )
 
     def _check_room(self, more: int) -> None:
         count = len(self._events) + len(self._timers) + len(self._cancels) + more
@@ -307,7 +347,9 @@ class Transaction:
     def _size_with(self, more: Any, void: Iterable[Any] = ()) -> int:
         """Bytes of the commit with one more operation or event, without some; LimitExceeded where that is too much."""
         size = self._size + _weight(more) - sum(map(_weight, void))
-        self._limits.check("commit_bytes", size, "the transaction's operations and events, in bytes,")
+        self._limits.check(
+            "commit_bytes", size, "the transaction's operations and events, in bytes,"
+        )
         return size
 
 

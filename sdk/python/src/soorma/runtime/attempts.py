@@ -32,20 +32,31 @@ from soorma.runtime.steps import How, Record, StepResults, Steps
 from soorma.runtime.threads import Threads
 from soorma.runtime.transaction import HandlerTransaction
 from soorma.transport.calls import Caller
-from soorma_common.delivery import LEASE_SECONDS, CommitFrame, Deliver, FailFrame, StepFrame, Welcome
+from soorma_common.delivery import (
+    LEASE_SECONDS,
+    CommitFrame,
+    Deliver,
+    FailFrame,
+    StepFrame,
+    Welcome,
+)
 from soorma_common.errors import Conflict, Fenced, InvalidRequest, SoormaError
 from soorma_common.events import Event
 from soorma_common.limits import Limits
 from soorma_common.reasons import reason_of
 
 MOST_DISTURBED = 10
-"""Conflicts under a reservation after which an attempt has failed: what it reads is changed by those who never wait."""
+"""Conflicts under a reservation after which an attempt has failed: what it reads is changed by
+those who never wait."""
 MOST_CONFLICTS = 100
-"""Conflicts of any kind after which it has: each run has read other keys, or its reservations were lost."""
+"""Conflicts of any kind after which it has: each run has read other keys, or its reservations were
+lost."""
 STEP_SECONDS = 30.0
-"""How long steps that still run may take when a handler without a timeout has ended: as long as a drain."""
+"""How long steps that still run may take when a handler without a timeout has ended: as long as a
+drain."""
 STEP_THREADS = 32
-"""For plain functions of steps, at least: an agent that handles one event at a time may take steps side by side."""
+"""For plain functions of steps, at least: an agent that handles one event at a time may take steps
+side by side."""
 
 log = logging.getLogger("soorma.agent")
 
@@ -56,8 +67,9 @@ in_hand: ContextVar[asyncio.Task[None] | None] = ContextVar("soorma_attempt", de
 class Attempts:
     """Runs handlers, one task each, and tells the platform what came of them.
 
-    An attempt is ended from outside by `drain`, `abandon` and a lost fence alone. Any other end of its handler, be it a
-    cancellation, is the handler's own: it fails the attempt, and the platform hears of it.
+    An attempt is ended from outside by `drain`, `abandon` and a lost fence alone. Any other end of
+    its handler, be it a cancellation, is the handler's own: it fails the attempt, and the platform
+    hears of it.
     """
 
     def __init__(
@@ -84,7 +96,8 @@ class Attempts:
         self._ended: set[str] = set()
         """fences of attempts that the agent itself has ended"""
         self.exits: deque[BaseException] = deque(maxlen=100)
-        """the last exceptions by which attempts have failed that are no `Exception`, as SystemExit"""
+        """the last exceptions by which attempts have failed that are no `Exception`, as
+        SystemExit"""
         self._lost: set[str] = set()
         """of these, those that were given to another agent"""
         self._cancelled: dict[str, asyncio.Event] = {}
@@ -108,7 +121,9 @@ class Attempts:
         """Starts an attempt."""
         self._leases.hold(delivery.fence, delivery.lease_seconds)
         self._cancelled[delivery.fence] = asyncio.Event()
-        task = asyncio.create_task(self._attempt(delivery, handler), name=f"soorma-handler-{delivery.fence}")
+        task = asyncio.create_task(
+            self._attempt(delivery, handler), name=f"soorma-handler-{delivery.fence}"
+        )
         self._tasks[delivery.fence] = task
         task.add_done_callback(lambda _: self._forget(delivery.fence))
 
@@ -160,7 +175,9 @@ class Attempts:
 
     def _cancel_lost(self, fences: list[str]) -> None:
         for fence in fences:
-            if fence in self._tasks and fence not in self._committing:  # a commit under way gets its answer
+            if (
+                fence in self._tasks and fence not in self._committing
+            ):  # a commit under way gets its answer
                 self._lost.add(fence)
                 self._end(fence)
 
@@ -177,11 +194,16 @@ class Attempts:
             log.warning("%s: fenced, nothing of this attempt is visible: %s", about, error)
         except asyncio.CancelledError:
             if delivery.fence in self._lost:
-                log.warning("%s: fenced, it was given to another agent: nothing of this attempt is visible", about)
+                log.warning(
+                    "%s: fenced, it was given to another agent: nothing of this attempt is visible",
+                    about,
+                )
             raise
         except Exception:
             self._leases.abandon(delivery.fence)
-            log.exception("%s: could not be answered, it is delivered again when its lease has run out", about)
+            log.exception(
+                "%s: could not be answered, it is delivered again when its lease has run out", about
+            )
         else:
             log.debug("%s: ended", about)
 
@@ -200,12 +222,16 @@ class Attempts:
             "trace_id": event.get("trace_id"),
         }
 
-    async def _run_until_committed(self, delivery: Deliver, handler: Handler, event: Event, about: str) -> None:
+    async def _run_until_committed(
+        self, delivery: Deliver, handler: Handler, event: Event, about: str
+    ) -> None:
         conflicts = disturbed = 0
         fresh: list[Any] = []
         results = StepResults(delivery.steps, self._recorder(delivery.fence), self._limits)
         while True:
-            transaction = self._transaction(delivery, handler, event, results, is_first=conflicts == 0)
+            transaction = self._transaction(
+                delivery, handler, event, results, is_first=conflicts == 0
+            )
             given = Event.from_json(bytes(delivery.event)) if conflicts else Event(event)
             transaction.know(fresh)
             failed = await self._run(delivery, handler, event, given, transaction, results)
@@ -215,17 +241,24 @@ class Attempts:
             try:
                 await self._commit(delivery, transaction)
             except Conflict as conflict:
-                conflicts, disturbed = conflicts + 1, disturbed + bool(conflict.details.get("was_reserved"))
+                conflicts, disturbed = (
+                    conflicts + 1,
+                    disturbed + bool(conflict.details.get("was_reserved")),
+                )
                 if conflicts > MOST_CONFLICTS or disturbed >= MOST_DISTURBED:
                     await self._fail(delivery, conflict, about, results.lost)
                     return
-                log.info("%s: run again, what it had read was changed meanwhile: %s", about, conflict)
+                log.info(
+                    "%s: run again, what it had read was changed meanwhile: %s", about, conflict
+                )
                 fresh = conflict.details.get("fresh", [])
                 if reserved := conflict.details.get("reserved_seconds"):
                     self._leases.reserve(delivery.fence, reserved)
             except Fenced:
                 raise
-            except SoormaError as error:  # a limit, an event id used before: not to be committed as it is
+            except (
+                SoormaError
+            ) as error:  # a limit, an event id used before: not to be committed as it is
                 await self._fail(delivery, error, about, results.lost)
                 return
             else:
@@ -242,9 +275,12 @@ class Attempts:
     ) -> BaseException | None:
         """Runs the handler once, and waits for steps that it has left running, so that they are recorded.
 
-        Returns what it raised. The handler may change the event that it is `given`: `event` has the ids as published.
+        Returns what it raised. The handler may change the event that it is `given`: `event` has the
+        ids as published.
         """
-        steps = Steps(results, lambda: transaction.check(transaction.scope), self._how(delivery.fence))
+        steps = Steps(
+            results, lambda: transaction.check(transaction.scope), self._how(delivery.fence)
+        )
         begun = self._loop.time()
         calls = watch_calls()
         context = self._context(transaction, delivery, event, given, steps)
@@ -254,10 +290,16 @@ class Attempts:
                 self.exits.append(failed)
             missed = unawaited(calls)
             if failed is None and missed:
-                failed = InvalidRequest(f"{', '.join(missed)}: called without `await`, so that it was never done")
+                failed = InvalidRequest(
+                    f"{', '.join(missed)}: called without `await`, so that it was never done"
+                )
             transaction.returned()
-            if issubclass(type(failed), TookTooLong):  # not isinstance, which asks the exception what it is
-                await steps.finish(self._lease_seconds * 0.8)  # within a lease the platform hears how it ended
+            if issubclass(
+                type(failed), TookTooLong
+            ):  # not isinstance, which asks the exception what it is
+                await steps.finish(
+                    self._lease_seconds * 0.8
+                )  # within a lease the platform hears how it ended
             elif not issubclass(type(failed), Fenced):
                 await steps.finish(begun + (handler.timeout or STEP_SECONDS) - self._loop.time())
         finally:
@@ -279,7 +321,13 @@ class Attempts:
             return error
 
     def _transaction(
-        self, delivery: Deliver, handler: Handler, event: Event, results: StepResults, *, is_first: bool
+        self,
+        delivery: Deliver,
+        handler: Handler,
+        event: Event,
+        results: StepResults,
+        *,
+        is_first: bool,
     ) -> HandlerTransaction:
         return HandlerTransaction(
             event,
@@ -296,7 +344,9 @@ class Attempts:
     def _recorder(self, fence: str) -> Record:
         async def record(name: str, occurrence: int, result: str) -> None:
             number = self._connection.number()
-            await self._connection.call(StepFrame(number, fence, name, occurrence, msgspec.Raw(result.encode())))
+            await self._connection.call(
+                StepFrame(number, fence, name, occurrence, msgspec.Raw(result.encode()))
+            )
 
         return record
 
@@ -304,18 +354,29 @@ class Attempts:
         return How(self._step_threads, lambda: self._leases.confirm(fence))
 
     def _context(
-        self, transaction: HandlerTransaction, delivery: Deliver, event: Event, given: Event, steps: Steps
+        self,
+        transaction: HandlerTransaction,
+        delivery: Deliver,
+        event: Event,
+        given: Event,
+        steps: Steps,
     ) -> HandlerContext:
         scope = transaction.scope
         config = self._scoped
         if (config.tenant_id, config.user_id) != (scope.tenant_id, scope.user_id):
-            config = self._scoped = replace(config, tenant_id=scope.tenant_id, user_id=scope.user_id)
+            config = self._scoped = replace(
+                config, tenant_id=scope.tenant_id, user_id=scope.user_id
+            )
 
         def immediate() -> PlatformContext:
-            confined = partial(check_confined, f"the handler of event {event.type!r}, in context.immediate,", scope)
+            confined = partial(
+                check_confined, f"the handler of event {event.type!r}, in context.immediate,", scope
+            )
             outbox = PlatformOutbox(self._caller, confined, delivery.fence)
             return PlatformContext(
-                MemoryClient.on(config, self._caller, PlatformPlans(self._caller, confined, delivery.fence)),
+                MemoryClient.on(
+                    config, self._caller, PlatformPlans(self._caller, confined, delivery.fence)
+                ),
                 BusClient(config, self._caller, self._agent, outbox, event),
                 RegistryClient.on(config, self._caller),
             )
@@ -335,17 +396,22 @@ class Attempts:
         scope = transaction.scope
         self._committing.add(delivery.fence)
         try:
-            frame = CommitFrame(self._connection.number(), scope.tenant_id, scope.user_id, transaction.commit())
+            frame = CommitFrame(
+                self._connection.number(), scope.tenant_id, scope.user_id, transaction.commit()
+            )
             await self._answer(delivery.fence, frame)
         finally:
             self._committing.discard(delivery.fence)
 
-    async def _fail(self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None) -> None:
+    async def _fail(
+        self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None
+    ) -> None:
         """Tells the platform that the attempt has failed, and why; no other follows where that is `hopeless`."""
         try:
             frame = self._failure(delivery, error, about, hopeless)
         except Exception:  # noqa: BLE001 - of the exception's own code
-            # What was raised cannot even be looked at: its attributes raise, or it is nested too deeply to be logged.
+            # What was raised cannot even be looked at: its attributes raise, or it is nested too
+            # deeply to be logged.
             log.error("%s: the handler failed with %s", about, reason_of(error))  # noqa: TRY400 - it may not be shown
             frame = FailFrame(self._connection.number(), delivery.fence, reason_of(error))
         self._committing.add(delivery.fence)
@@ -355,7 +421,9 @@ class Attempts:
             if not issubclass(type(error), Fenced):  # it was told before
                 raise
 
-    def _failure(self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None) -> FailFrame:
+    def _failure(
+        self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None
+    ) -> FailFrame:
         """Logs a failure, and says what is to become of its event."""
         error = steering(error)
         after = error.after if isinstance(error, Retry | Defer) else None
@@ -366,7 +434,12 @@ class Attempts:
         if hopeless is not None:
             reason = hopeless
             shown = None if isinstance(error, Reject) else error
-            log.error("%s: given up, nothing of this attempt is visible: %s", about, reason, exc_info=shown)
+            log.error(
+                "%s: given up, nothing of this attempt is visible: %s",
+                about,
+                reason,
+                exc_info=shown,
+            )
         elif isinstance(error, Flow):
             reason = error.reason
             log.info("%s: %s: %s", about, type(error).__name__.lower(), reason)
@@ -378,9 +451,15 @@ class Attempts:
             if isinstance(error, Fenced):
                 log.warning("%s: fenced, nothing of this attempt is visible: %s", about, error)
             else:
-                log.error("%s: the handler failed, nothing of this attempt is visible", about, exc_info=error)
+                log.error(
+                    "%s: the handler failed, nothing of this attempt is visible",
+                    about,
+                    exc_info=error,
+                )
         number, defer = self._connection.number(), isinstance(error, Defer) and not reject
-        return FailFrame(number, delivery.fence, reason, after, reject, defer=defer, fail_plan=fail_plan)
+        return FailFrame(
+            number, delivery.fence, reason, after, reject, defer=defer, fail_plan=fail_plan
+        )
 
     async def _report(self, frame: FailFrame) -> None:
         """Sends a failure; if the platform refuses its text, one without it: no attempt stays unanswered."""
@@ -390,9 +469,13 @@ class Attempts:
         except Fenced:
             raise
         except Exception as error:
-            log.exception("a failure could not be reported as it is; it is reported without its reason")
+            log.exception(
+                "a failure could not be reported as it is; it is reported without its reason"
+            )
             reason = f"its failure could not be reported: {reason_of(error)}"
-            await self._answer(fence, FailFrame(self._connection.number(), fence, reason, None, frame.reject))
+            await self._answer(
+                fence, FailFrame(self._connection.number(), fence, reason, None, frame.reject)
+            )
 
     async def _answer(self, fence: str, frame: CommitFrame | FailFrame) -> None:
         """Sends how an attempt ended, and waits until the platform has it, whoever cancels this but the agent itself.

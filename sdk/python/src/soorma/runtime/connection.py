@@ -39,7 +39,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class Connection:
-    """Keeps an agent subscribed. Answers of handlers wait out an outage and are sent again after it."""
+    """Keeps an agent subscribed.
+
+    Answers of handlers wait out an outage and are sent again after it.
+    """
 
     def __init__(
         self,
@@ -90,7 +93,9 @@ class Connection:
         if isinstance(welcome, Goodbye):
             raise from_problem(welcome.problem or {})
         if not isinstance(welcome, Welcome):
-            raise SoormaError("what answered is no event service of Soorma; check SOORMA_EVENT_SERVICE_URL")
+            raise SoormaError(
+                "what answered is no event service of Soorma; check SOORMA_EVENT_SERVICE_URL"
+            )
         self._on_welcome(welcome)
         self._socket = socket
         for message, _ in list(self._pending.values()):
@@ -107,7 +112,9 @@ class Connection:
                     if frame.problem is not None:
                         future.set_exception(from_problem(frame.problem))
                     else:
-                        future.set_result(msgspec.Raw(b"{}") if frame.body is msgspec.UNSET else frame.body)
+                        future.set_result(
+                            msgspec.Raw(b"{}") if frame.body is msgspec.UNSET else frame.body
+                        )
             case CancelFrame(fences=fences):
                 self._on_cancel(fences)
             case Goodbye(problem=problem):
@@ -121,8 +128,9 @@ class Connection:
     async def call(self, frame: CommitFrame | FailFrame | StepFrame | ReleaseFrame) -> msgspec.Raw:
         """Sends a numbered frame and returns its answer, through as many reconnections as it takes.
 
-        A frame that cannot be sent at all raises here, before anything waits for it: InvalidValue where it is no JSON,
-        LimitExceeded where it is too large. Were it sent, the connection would break at it again and again.
+        A frame that cannot be sent at all raises here, before anything waits for it: InvalidValue
+        where it is no JSON, LimitExceeded where it is too large. Were it sent, the connection would
+        break at it again and again.
         """
         message = _encode(frame)
         future: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()
@@ -147,11 +155,15 @@ def _encode(frame: AgentFrame) -> bytes:
     try:
         message = _encoder.encode(frame)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidValue(f"what the handler sends cannot be said in JSON: {error}", path="$") from error
+        raise InvalidValue(
+            f"what the handler sends cannot be said in JSON: {error}", path="$"
+        ) from error
     if len(message) > LARGEST_FRAME:
         raise LimitExceeded(
-            f"what the handler sends would be {len(message):,} bytes, and the limit frame_bytes is {LARGEST_FRAME:,}; "
-            "nothing was changed. Commit in smaller parts: let the handler publish an event for each",
+            f"what the handler sends would be {len(message):,} bytes, and the limit frame_bytes is "
+            f"{LARGEST_FRAME:,}; "
+            "nothing was changed. Commit in smaller parts: let the handler publish an event for "
+            "each",
             limit="frame_bytes",
             maximum=LARGEST_FRAME,
             actual=len(message),

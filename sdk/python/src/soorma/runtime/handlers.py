@@ -47,8 +47,10 @@ class Handler:
         value = await finish(outcome, f"handler {name_of(function)!r}")
         if value is not None:
             raise InvalidRequest(
-                f"handler {name_of(function)!r} returned a {type(value).__name__}: what a handler returns goes "
-                "nowhere. Answer a request with context.bus.respond(event, …), publish what others are to hear, keep "
+                f"handler {name_of(function)!r} returned a {type(value).__name__}: what a handler "
+                "returns goes "
+                "nowhere. Answer a request with context.bus.respond(event, …), publish what others "
+                "are to hear, keep "
                 "the rest in the state"
             )
 
@@ -62,14 +64,18 @@ class Handlers:
     def add(self, handler: Handler, *, replace: bool = False) -> None:
         """Takes a handler; InvalidRequest if its type and topic have another one already.
 
-        With `replace`, a function that is defined anew takes the place of its former self, as in a notebook.
+        With `replace`, a function that is defined anew takes the place of its former self, as in a
+        notebook.
         """
         wanted = handler.subscription
         place = (wanted.type, wanted.topic)
-        if place in self._handlers and not (replace and _is_anew(self._handlers[place].function, handler.function)):
+        if place in self._handlers and not (
+            replace and _is_anew(self._handlers[place].function, handler.function)
+        ):
             other = self._handlers[place].function
             raise InvalidRequest(
-                f"event {wanted.type!r} on topic {wanted.topic!r} has the handler {name_of(other)!r} already; "
+                f"event {wanted.type!r} on topic {wanted.topic!r} has the handler "
+                f"{name_of(other)!r} already; "
                 "an event has one handler in an agent",
             )
         self._handlers[place] = handler
@@ -89,7 +95,11 @@ class Handlers:
 def _is_anew(before: HandlerFunction, now: HandlerFunction) -> bool:
     """Whether a function of a notebook or a console, which no file holds, is defined again under its name."""
     name = getattr(now, "__qualname__", "<locals>")
-    if "<locals>" in name or name != getattr(before, "__qualname__", None) or before.__module__ != now.__module__:
+    if (
+        "<locals>" in name
+        or name != getattr(before, "__qualname__", None)
+        or before.__module__ != now.__module__
+    ):
         return False
     places = [getattr(inspect.unwrap(each), "__code__", None) for each in (before, now)]
     return all(place is not None and not Path(place.co_filename).is_file() for place in places)
@@ -98,11 +108,18 @@ def _is_anew(before: HandlerFunction, now: HandlerFunction) -> bool:
 def check_retry(retry: object) -> None:
     """InvalidRequest unless it is a RetryPolicy, or None."""
     if retry is not None and not isinstance(retry, RetryPolicy):
-        raise InvalidRequest(f"retry= is a RetryPolicy, as RetryPolicy(max_attempts=3), not {retry!r}")
+        raise InvalidRequest(
+            f"retry= is a RetryPolicy, as RetryPolicy(max_attempts=3), not {retry!r}"
+        )
 
 
 def subscription(
-    event_type: str, topic: str | None, *, ordered: bool, retry: RetryPolicy | None, ended_plans: bool = False
+    event_type: str,
+    topic: str | None,
+    *,
+    ordered: bool,
+    retry: RetryPolicy | None,
+    ended_plans: bool = False,
 ) -> Subscription:
     """The subscription of a handler; without a topic it takes the type from any."""
     return Subscription(event_type, topic or "*", ordered, retry or RetryPolicy(), ended_plans)

@@ -15,7 +15,10 @@ from soorma_common.events import Event
 
 
 class Harness:
-    """Lets everything pass. With a `caller`, an agent works over that one from its next start on."""
+    """Lets everything pass.
+
+    With a `caller`, an agent works over that one from its next start on.
+    """
 
     caller: Caller | None = None
 
@@ -34,6 +37,8 @@ class Harness:
         """Returns what a handler takes steps through."""
         return steps
 
-    async def run(self, handler: Handler, event: Event, context: HandlerContext, threads: Threads) -> None:
+    async def run(
+        self, handler: Handler, event: Event, context: HandlerContext, threads: Threads
+    ) -> None:
         """Runs a handler on an event."""
         await handler(event, context, threads)

@@ -14,7 +14,8 @@ from soorma.transport.http import JSON, Transport
 from soorma_common.errors import Fenced, Unavailable
 
 ASK_AGAIN_SECONDS = 1.0
-"""Between two questions whether an event is still this agent's, while the platform cannot be reached."""
+"""Between two questions whether an event is still this agent's, while the platform cannot be
+reached."""
 
 log = logging.getLogger("soorma.agent")
 
@@ -36,7 +37,8 @@ class LeaseKeeper:
         self._replica = ""
         self._lease = 30.0
         self._answered_at = self._current_at = 0.0
-        """of the last renewal, and of the last that did not come late; a process that was frozen is late"""
+        """of the last renewal, and of the last that did not come late; a process that was frozen
+        is late"""
         self._stopped = threading.Event()
         self._sooner = threading.Event()
         self._thread: threading.Thread | None = None
@@ -81,13 +83,20 @@ class LeaseKeeper:
             self._abandoned.add(fence)
 
     async def confirm(self, fence: str) -> None:
-        """Returns while the fence is ours: asks, if nothing was heard of it for a lease. Fenced if it is not."""
+        """Returns while the fence is ours: asks, if nothing was heard of it for a lease.
+
+        Fenced if it is not.
+        """
         lease = self._short.get(fence, self._lease)
         while (known := self._fences.get(fence)) is not None and self.now() - known > lease:
             asked_at = self.now()
             try:
                 status, answer = await self._transport.request(
-                    "events", "POST", "/v1/events/renew", {"Content-Type": JSON}, self._body([fence])
+                    "events",
+                    "POST",
+                    "/v1/events/renew",
+                    {"Content-Type": JSON},
+                    self._body([fence]),
                 )
             except Unavailable:
                 status, answer = 503, b""
@@ -96,7 +105,10 @@ class LeaseKeeper:
             else:
                 await asyncio.sleep(ASK_AGAIN_SECONDS)
         if known is None:
-            raise Fenced("this delivery was given to another agent, or was settled: no effect of a step is begun")
+            raise Fenced(
+                "this delivery was given to another agent, or was settled: no effect of a step is "
+                "begun"
+            )
 
     def stop(self) -> None:
         """Ends the thread."""
@@ -131,8 +143,10 @@ class LeaseKeeper:
         """Says that this thread did not run when a renewal was due: if a lease is lost by that, its reason is here."""
         if seconds > self._interval:
             log.warning(
-                "leases are renewed %.1f s late: a call kept the interpreter to itself (a regular expression, or C "
-                "code that holds its lock), or the process or the machine stood still. An event without a renewal for "
+                "leases are renewed %.1f s late: a call kept the interpreter to itself (a regular "
+                "expression, or C "
+                "code that holds its lock), or the process or the machine stood still. An event "
+                "without a renewal for "
                 "%.0f s goes to another process; run such a call in a process of its own",
                 seconds, self._lease,
             )  # fmt: skip
@@ -142,7 +156,9 @@ class LeaseKeeper:
         while self._waits(began):
             began, fences = self.now(), self._named()
             try:
-                answer = self._transport.request_blocking("events", "/v1/events/renew", self._body(fences))
+                answer = self._transport.request_blocking(
+                    "events", "/v1/events/renew", self._body(fences)
+                )
             except Unavailable as error:
                 log.warning("leases could not be renewed: %s", error)
                 continue

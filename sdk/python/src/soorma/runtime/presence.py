@@ -1,8 +1,8 @@
 """An agent's place in the registry: announced when it is subscribed, kept while it runs, given up when it stops.
 
-A registry that cannot be reached is never in the way of the agent's work: that is logged once and tried again. What it
-refuses for good ends the start of the agent; later on it is logged as an error. While a handler blocks the event loop,
-the leases that a thread renews keep the place too.
+A registry that cannot be reached is never in the way of the agent's work: that is logged once and
+tried again. What it refuses for good ends the start of the agent; later on it is logged as an
+error. While a handler blocks the event loop, the leases that a thread renews keep the place too.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def names_of(events: Iterable[str | Enum | EventDefinition]) -> list[str]:
     """The types of events that an agent is said to take or to publish."""
     if isinstance(events, str | EventDefinition):
         raise InvalidRequest(f"a list of event types is meant, as [{events!r}], not {events!r}")
-    kinds = (type_name(event.type if isinstance(event, EventDefinition) else event) for event in events)
+    kinds = (
+        type_name(event.type if isinstance(event, EventDefinition) else event) for event in events
+    )
     return [check_name("event type", kind) for kind in kinds]
 
 
@@ -154,7 +156,9 @@ class Presence:
             except SoormaError as error:
                 if not self.tried.is_set():
                     raise
-                log.error("agent %s: event %r is not defined: %s", self._name, definition.type, error)  # noqa: TRY400
+                log.error(  # noqa: TRY400 - the error says it all
+                    "agent %s: event %r is not defined: %s", self._name, definition.type, error
+                )
         await self._call("PUT", self._path, msgspec.json.encode(self._announcement))
         self._is_announced = True
         self._told.clear()
@@ -166,14 +170,24 @@ class Presence:
 
     def _refuse(self, error: SoormaError) -> None:
         if self.tried.is_set():
-            log.error("agent %s: the registry refuses it, it is not announced any more: %s", self._name, error)
+            log.error(
+                "agent %s: the registry refuses it, it is not announced any more: %s",
+                self._name,
+                error,
+            )
         else:
             self.refusal = error
             self.refused.set()
             self.tried.set()
 
     def _tell_once(self, error: Exception) -> None:
-        what = "no answer in time" if isinstance(error, TimeoutError) and not str(error) else str(error)
+        what = (
+            "no answer in time"
+            if isinstance(error, TimeoutError) and not str(error)
+            else str(error)
+        )
         if what not in self._told:
             self._told.add(what)
-            log.warning("agent %s: it is not announced, trying again until it works: %s", self._name, what)
+            log.warning(
+                "agent %s: it is not announced, trying again until it works: %s", self._name, what
+            )

@@ -1,7 +1,8 @@
 """Processes that a handler forks: they must be children of the agent, and not a second agent.
 
-A forked child has copies of the agent's signal handlers, of its event loop and of its open sockets. It may do what
-the handler forked it for, but if it comes back from there, its frames would mix with those of its parent.
+A forked child has copies of the agent's signal handlers, of its event loop and of its open sockets.
+It may do what the handler forked it for, but if it comes back from there, its frames would mix with
+those of its parent.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ STATUS = 70
 """Exit status of a child that came back to the agent: EX_SOFTWARE of sysexits.h."""
 
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
-"""on which loops agents run in this process, and how many; a loop that is thrown away with its agents is not kept"""
+"""on which loops agents run in this process, and how many; a loop that is thrown away with its
+agents is not kept"""
 _is_child = False
-"""whether this process was forked by one on whose loops agents run; asking for a process id takes a system call"""
+"""whether this process was forked by one on whose loops agents run; asking for a process id takes
+a system call"""
 
 
 def enter(loop: asyncio.AbstractEventLoop) -> None:
@@ -44,7 +47,8 @@ def end_child() -> None:
     """Ends the process if it is a child that has come back from a handler, hook or step; else does nothing."""
     if _is_child:
         sys.stderr.write(
-            f"soorma: process {os.getpid()}, a forked child of an agent, came back from the function that had forked "
+            f"soorma: process {os.getpid()}, a forked child of an agent, came back from the "
+            "function that had forked "
             "it, and was ended; end it there with os._exit(0)\n"
         )
         sys.stderr.flush()
@@ -57,13 +61,15 @@ def _in_child() -> None:
     if not _loops:
         return
     _is_child = True
-    # The agent's handlers write into a pipe that its event loop reads, and the pipe is shared: without this, whoever
-    # ends the child ends the agent, and not the child.
+    # The agent's handlers write into a pipe that its event loop reads, and the pipe is shared:
+    # without this, whoever ends the child ends the agent, and not the child.
     with suppress(ValueError):  # not in the main thread of the child
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    for loop in list(_loops):  # should the child await: the loop is a copy, but shares its parent's poll and sockets
+    for loop in list(
+        _loops
+    ):  # should the child await: the loop is a copy, but shares its parent's poll and sockets
         with suppress(RuntimeError):
             loop.call_soon(end_child)
 

@@ -1,9 +1,10 @@
 """Results of steps as they are recorded: as the function declares, else each object under the name of its class.
 
-Every attempt must see the same result, and a later one has only its JSON text. Where a function declares what it
-returns, that says how to read it. Where it does not, an object in the result is recorded with the place of its class,
-`{"soorma:class": "shop.orders:Receipt", "value": {…}}`, and is read as that. Only a class that is found there, and
-whose objects are read from JSON, is ever used: a record names no code to run.
+Every attempt must see the same result, and a later one has only its JSON text. Where a function
+declares what it returns, that says how to read it. Where it does not, an object in the result is
+recorded with the place of its class, `{"soorma:class": "shop.orders:Receipt", "value": {…}}`, and
+is read as that. Only a class that is found there, and whose objects are read from JSON, is ever
+used: a record names no code to run.
 """
 
 from __future__ import annotations
@@ -37,11 +38,13 @@ UNDECLARED = object()
 """Stands for the type of a result of which nothing is declared."""
 MARK, VALUE = "soorma:class", "value"
 PLAIN, ALL = "", "*"
-"""In place of a class. PLAIN: JSON that has a name like the mark. ALL: it is marked, although a type is declared."""
+"""In place of a class. PLAIN: JSON that has a name like the mark. ALL: it is marked, although a
+type is declared."""
 _MARKED = f'{{"{MARK}":'
 _STREAMS = (Iterator, Generator, AsyncIterator, AsyncIterable, AsyncGenerator)
 _FIX = (
-    "import its names at run time, not under `if TYPE_CHECKING:`, and define its classes where others can import them; "
+    "import its names at run time, not under `if TYPE_CHECKING:`, and define its classes where "
+    "others can import them; "
     "or say the type at the step, with type="
 )
 
@@ -60,7 +63,9 @@ def kind_of(step: str, function: Callable[..., Any], asked: Any) -> Any:
     try:
         codec_of(kind)
     except InvalidRequest as error:
-        raise InvalidRequest(f"step {step!r}: {_told(function)} declares to return {name_of(kind)}. {error}") from error
+        raise InvalidRequest(
+            f"step {step!r}: {_told(function)} declares to return {name_of(kind)}. {error}"
+        ) from error
     return kind
 
 
@@ -75,7 +80,9 @@ def encode_result(result: Any, kind: Any) -> str:
     try:
         read = decode_as(text, kind)
     except (ValueError, TypeError) as error:  # recorded, it would fail this and every later attempt
-        raise NotAsDeclared(f"it is not what its function declares to return: {error}", path="$") from error
+        raise NotAsDeclared(
+            f"it is not what its function declares to return: {error}", path="$"
+        ) from error
     is_whole = not _may_stay(result, kind) or difference(result, read) is None
     if not is_whole:  # of a class that is derived from the declared one, another one of a union, one where any may be
         return encode({MARK: ALL, VALUE: _marked(result, 0)})
@@ -94,13 +101,18 @@ def encoded(step: str, result: Any, kind: Any) -> Encoded:
     try:
         return Encoded(encode_result(result, kind))
     except NotAsDeclared as error:
-        raise NotAsDeclared(f"the result of step {step!r}: {error}; nothing was recorded", path="$") from error
+        raise NotAsDeclared(
+            f"the result of step {step!r}: {error}; nothing was recorded", path="$"
+        ) from error
     except Exception as error:  # noqa: BLE001 - of a model that encodes itself, too
         return Encoded("", error)
 
 
 def decode_result(step: str, text: str, kind: Any) -> Any:
-    """The result of a step. InvalidValue: it is not what is declared, or its class is not to be found."""
+    """The result of a step.
+
+    InvalidValue: it is not what is declared, or its class is not to be found.
+    """
     try:
         if kind is UNDECLARED:
             return _unmarked(decode(text)) if MARK in text else decode(text)
@@ -135,9 +147,13 @@ def _declared(step: str, function: Callable[..., Any]) -> Any:
 def _evaluated(step: str, routine: Any, annotation: str) -> Any:
     """An annotation as it was meant where it was written; InvalidRequest if a name in it is not there at run time."""
     code = getattr(routine, "__code__", None)
-    names = dict(vars(sys.modules.get(routine.__module__, object())) if code is None else routine.__globals__)
+    names = dict(
+        vars(sys.modules.get(routine.__module__, object())) if code is None else routine.__globals__
+    )
     names.update({one.__name__: one for one in getattr(routine, "__type_params__", ())})
-    for name, cell in zip(code.co_freevars if code else (), getattr(routine, "__closure__", None) or (), strict=False):
+    for name, cell in zip(
+        code.co_freevars if code else (), getattr(routine, "__closure__", None) or (), strict=False
+    ):
         try:
             names[name] = cell.cell_contents
         except ValueError:  # not assigned yet
@@ -146,7 +162,8 @@ def _evaluated(step: str, routine: Any, annotation: str) -> Any:
         return eval(annotation, names)  # noqa: S307 - the author's own annotation, as typing.get_type_hints does it
     except Exception as error:
         raise InvalidRequest(
-            f"step {step!r}: what {_told(routine)} declares to return, {annotation!r}, cannot be resolved: {error}; "
+            f"step {step!r}: what {_told(routine)} declares to return, {annotation!r}, cannot be "
+            f"resolved: {error}; "
             f"{_FIX}"
         ) from error
 
@@ -158,7 +175,10 @@ def _says_something(kind: Any) -> bool:
         return True  # which is refused
     if isinstance(kind, TypeVar) or kind in (Any, NoReturn, object):
         return False
-    if getattr(kind, "__module__", "") == "typing" and getattr(kind, "_name", "") in ("Self", "Never"):
+    if getattr(kind, "__module__", "") == "typing" and getattr(kind, "_name", "") in (
+        "Self",
+        "Never",
+    ):
         return False
     is_abstract = inspect.isabstract(origin) or getattr(origin, "_is_protocol", False)
     return not is_abstract or knows_fields(origin) or _is_read_by_msgspec(kind)
@@ -190,7 +210,10 @@ def _may_stay(result: Any, kind: Any) -> bool:
 
 def _holds_objects(value: Any, depth: int) -> bool:
     if isinstance(value, dict | list | tuple) and depth <= DEEPEST_VALUE:
-        return any(_holds_objects(part, depth + 1) for part in (value.values() if isinstance(value, dict) else value))
+        return any(
+            _holds_objects(part, depth + 1)
+            for part in (value.values() if isinstance(value, dict) else value)
+        )
     return is_object(value)
 
 
@@ -225,7 +248,8 @@ def _unmarked(value: Any) -> Any:
     found = _class_at(place)
     if found is None:
         raise InvalidValue(
-            f"holds an object of the class {place!r}, which is not found under that name, so that no other attempt "
+            f"holds an object of the class {place!r}, which is not found under that name, so that "
+            "no other attempt "
             "could read it; let the function declare what it returns, or say type= at the step",
             path="$",
         )
@@ -247,12 +271,18 @@ def _stripped(value: Any) -> Any:
     if isinstance(value, list):
         return [_stripped(part) for part in value]
     if isinstance(value, dict):
-        return _stripped(value[VALUE]) if MARK in value else {name: _stripped(part) for name, part in value.items()}
+        return (
+            _stripped(value[VALUE])
+            if MARK in value
+            else {name: _stripped(part) for name, part in value.items()}
+        )
     return value
 
 
 def _class_at(place: str) -> Any:
     """The class at `module:name`, if that module is imported, has it, and its objects are read from JSON."""
     module, _, name = place.partition(":")
-    found: Any = reduce(lambda outer, part: getattr(outer, part, None), name.split("."), sys.modules.get(module))
+    found: Any = reduce(
+        lambda outer, part: getattr(outer, part, None), name.split("."), sys.modules.get(module)
+    )
     return found if knows_fields(found) else None

@@ -1,4 +1,7 @@
-"""Runs of handlers. Each has a task of its own: whatever cancels that task cancels nothing of the agent's."""
+"""Runs of handlers.
+
+Each has a task of its own: whatever cancels that task cancels nothing of the agent's.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,9 @@ class TookTooLong(TimeoutError):
 class Run:
     """One run of a handler: it ends in whatever way, or is left behind, and `ended` tells how.
 
-    A handler that is cancelled by its own code, by a library or by somebody who cancels all tasks, and one that raises
-    SystemExit, ends like any other: with an exception that fails its attempt. `timeout` is in seconds.
+    A handler that is cancelled by its own code, by a library or by somebody who cancels all tasks,
+    and one that raises SystemExit, ends like any other: with an exception that fails its attempt.
+    `timeout` is in seconds.
     """
 
     def __init__(self, work: Coroutine[Any, Any, None], timeout: float | None) -> None:
@@ -36,7 +40,10 @@ class Run:
         self._timer = None if timeout is None else loop.call_later(timeout, self._expire)
 
     async def ended(self) -> BaseException | None:
-        """Returns what the handler raised, None if it returned. Cancelling this ends the handler."""
+        """Returns what the handler raised, None if it returned.
+
+        Cancelling this ends the handler.
+        """
         try:
             error = await self._over
         except asyncio.CancelledError:
@@ -52,7 +59,10 @@ class Run:
         return late
 
     async def _follow(self) -> None:
-        """Runs the handler and tells how it ended. Nothing is raised out of here: asyncio would end the process."""
+        """Runs the handler and tells how it ended.
+
+        Nothing is raised out of here: asyncio would end the process.
+        """
         error: BaseException | None = None
         try:
             await self._work
@@ -71,7 +81,8 @@ class Run:
         if not self._over.done():
             self._over.set_result(
                 TookTooLong(
-                    f"the handler took longer than its timeout allows, {self._timeout:g} s, and goes on although it "
+                    f"the handler took longer than its timeout allows, {self._timeout:g} s, and "
+                    "goes on although it "
                     "was cancelled: what catches CancelledError must raise it again"
                 )
             )
@@ -81,5 +92,8 @@ class Run:
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=STUBBORN_SECONDS)
         if not self._task.done():
-            log.error("a handler goes on although it was cancelled; what catches CancelledError must raise it again")
+            log.error(
+                "a handler goes on although it was cancelled; what catches CancelledError must "
+                "raise it again"
+            )
         self._work.close()  # it may not have begun

@@ -26,7 +26,10 @@ log = logging.getLogger("soorma.agent")
 
 
 class Profile(NamedTuple):
-    """Who an agent is to the platform. `process` is a name that no other process has, `connections` numbers them."""
+    """Who an agent is to the platform.
+
+    `process` is a name that no other process has, `connections` numbers them.
+    """
 
     name: str
     instance: str
@@ -53,12 +56,23 @@ class Session:
         self._tenant_id = config.tenant_id
         self._handlers = handlers
         name, instance, transport = profile.name, profile.instance, caller.transport
-        self.connection = Connection(transport, self._hello, self._on_welcome, self._on_deliver, self._on_cancel)
+        self.connection = Connection(
+            transport, self._hello, self._on_welcome, self._on_deliver, self._on_cancel
+        )
         self.attempts = Attempts(
-            name, instance, config, caller, self.connection, profile.max_concurrency, exhausted, harness
+            name,
+            instance,
+            config,
+            caller,
+            self.connection,
+            profile.max_concurrency,
+            exhausted,
+            harness,
         )
         told = profile.announcement
-        self.presence = Presence(transport, config.tenant_id, (name, instance), told, profile.definitions)
+        self.presence = Presence(
+            transport, config.tenant_id, (name, instance), told, profile.definitions
+        )
         self.loop = asyncio.get_running_loop()
         self.task = asyncio.create_task(self.connection.run(), name=f"soorma-agent-{name}")
         process_forks.enter(self.loop)
@@ -77,7 +91,11 @@ class Session:
         """Takes no further events, and waits for handlers in hand; events of those that do not end are given back."""
         await self.connection.drain()
         waits_for = len(self.attempts.running)
-        log.info("agent %s takes no further events; handlers that it waits for: %d", self._profile.name, waits_for)
+        log.info(
+            "agent %s takes no further events; handlers that it waits for: %d",
+            self._profile.name,
+            waits_for,
+        )
         unfinished = await self.attempts.drain(patience)
         if unfinished and not self.task.done():
             with suppress(SoormaError, TimeoutError):

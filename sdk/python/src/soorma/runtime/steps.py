@@ -53,22 +53,33 @@ class StepResults:
     """The recorded steps of one delivery: those of earlier attempts, and those of this one."""
 
     def __init__(self, recorded: list[RecordedStep], record: Record, limits: Limits) -> None:
-        self._texts = {(step.name, step.occurrence): bytes(step.result).decode() for step in recorded}
+        self._texts = {
+            (step.name, step.occurrence): bytes(step.result).decode() for step in recorded
+        }
         self._record = record
         self._limits = limits
         self.lost: str | None = None
-        """Of which step the effect was done and the result cannot be recorded, and why: no other attempt may follow."""
+        """Of which step the effect was done and the result cannot be recorded, and why: no other
+        attempt may follow."""
 
     def find(self, name: str, occurrence: int) -> str | None:
-        """The recorded result, as JSON text. Rejects the event where one is lost: its effect would be done again."""
+        """The recorded result, as JSON text.
+
+        Rejects the event where one is lost: its effect would be done again.
+        """
         if self.lost is not None:
             raise Reject(self.lost)
         return self._texts.get((name, occurrence))
 
     async def keep(self, name: str, occurrence: int, text: str) -> str:
-        """Records a result and returns it; it is durable then. Rejects the event where that cannot be."""
+        """Records a result and returns it; it is durable then.
+
+        Rejects the event where that cannot be.
+        """
         try:
-            self._limits.check("step_bytes", len(text.encode()), f"the result of step {name!r}, in bytes,")
+            self._limits.check(
+                "step_bytes", len(text.encode()), f"the result of step {name!r}, in bytes,"
+            )
             await self._record(name, occurrence, text)
         except (Fenced, Unavailable):
             raise
@@ -80,8 +91,10 @@ class StepResults:
     def lose(self, name: str, error: Exception) -> NoReturn:
         """Rejects the event, as a result cannot be recorded: another attempt would do the effect again."""
         self.lost = (
-            f"the effect of step {name!r} was done, but its result could not be recorded: {error}. No attempt "
-            "follows, as it would do the effect again. Let the function return what JSON can say and the limits "
+            f"the effect of step {name!r} was done, but its result could not be recorded: {error}. "
+            "No attempt "
+            "follows, as it would do the effect again. Let the function return what JSON can say "
+            "and the limits "
             "allow, as the id of what is stored elsewhere"
         )
         raise Reject(self.lost) from error
@@ -99,8 +112,8 @@ class How(NamedTuple):
 class Steps:
     """The steps of one run of a handler: the n-th of a name is the n-th of that name in every run.
 
-    An effect that has begun goes on to its end and is recorded, whatever becomes of the code that awaits it: each has a
-    task of its own.
+    An effect that has begun goes on to its end and is recorded, whatever becomes of the code that
+    awaits it: each has a task of its own.
     """
 
     def __init__(self, results: StepResults, check: Callable[[], None], how: How) -> None:
@@ -127,15 +140,21 @@ class Steps:
         if check is not None:
             check_callable(check, f"the check of step {name!r}", "result")
         if timeout is not None and (type(timeout) not in (int, float) or not timeout > 0):
-            raise InvalidRequest(f"timeout of step {name!r} is a number of seconds above 0, not {timeout!r}")
+            raise InvalidRequest(
+                f"timeout of step {name!r} is a number of seconds above 0, not {timeout!r}"
+            )
         if is_generator(function):
-            raise InvalidRequest(f"step {name!r}: {name_of(function)} is a generator, of which nothing would run")
+            raise InvalidRequest(
+                f"step {name!r}: {name_of(function)} is a generator, of which nothing would run"
+            )
         kind = kind_of(name, function, kind)
         self._occurrences[check_name("step", name)] += 1
         occurrence = self._occurrences[name]
         text = self._results.find(name, occurrence)
         if text is None:
-            effect = _Effect(name, partial(function, *arguments), retry or ONCE, timeout, kind, check)
+            effect = _Effect(
+                name, partial(function, *arguments), retry or ONCE, timeout, kind, check
+            )
             text = await self._done(effect, occurrence)
         return decode_result(name, text, kind)
 
@@ -195,7 +214,13 @@ class Steps:
                     raise
                 wait = retry.delay(attempt, random.uniform(-1, 1))  # noqa: S311 - spreads retries, guards nothing
                 cause = type(error).__name__
-                log.warning("step %s: try %d failed (%s), again in %.1f s", effect.name, attempt, cause, wait)
+                log.warning(
+                    "step %s: try %d failed (%s), again in %.1f s",
+                    effect.name,
+                    attempt,
+                    cause,
+                    wait,
+                )
                 await asyncio.sleep(wait)
                 attempt += 1
 
@@ -206,7 +231,9 @@ class Steps:
         if effect.check is None:
             return as_recorded
         if await self._called(effect._replace(call=partial(effect.check, result))) is False:
-            raise ValueError(f"the check of step {effect.name!r} refused its result; nothing was recorded")
+            raise ValueError(
+                f"the check of step {effect.name!r} refused its result; nothing was recorded"
+            )
         return as_recorded
 
     async def _called(self, effect: _Effect) -> Any:
@@ -221,5 +248,7 @@ class Steps:
                 return await finish(outcome, f"step {effect.name!r}")
         except (TimeoutError, TimeIsOver) as error:
             if isinstance(error, TimeIsOver) or limit.expired():
-                raise TimeoutError(f"step {effect.name!r} took longer than {effect.timeout:g} s") from None
+                raise TimeoutError(
+                    f"step {effect.name!r} took longer than {effect.timeout:g} s"
+                ) from None
             raise

@@ -1,8 +1,8 @@
 """Threads for plain functions, which may block.
 
-The standard pool cannot do three things that an agent needs: give a thread up whose function does not return, and
-replace it; let a function that waits for another of the same pool make room for it; and hand over any exception, a
-`StopIteration` too, which a future of asyncio refuses.
+The standard pool cannot do three things that an agent needs: give a thread up whose function does
+not return, and replace it; let a function that waits for another of the same pool make room for it;
+and hand over any exception, a `StopIteration` too, which a future of asyncio refuses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from soorma.runtime import process_forks
 from soorma_common.reasons import reason_of
 
 ABANDONED_FOR_EACH = 4
-"""Abandoned threads for each one of the pool at which it is exhausted: what they hold, they never give back."""
+"""Abandoned threads for each one of the pool at which it is exhausted: what they hold, they never
+give back."""
 
 
 T = TypeVar("T")
@@ -69,15 +70,17 @@ _here = _Here()
 class Threads:
     """Runs functions in `most` threads at most; those that wait for others, or were abandoned, do not count.
 
-    The end of the process waits for none of them. `exhausted` is called on the event loop, once, with a reason, when
-    so many threads were abandoned that only a new process helps.
+    The end of the process waits for none of them. `exhausted` is called on the event loop, once,
+    with a reason, when so many threads were abandoned that only a new process helps.
     """
 
     def __init__(self, most: int, name: str, exhausted: Callable[[str], None]) -> None:
         self._most = most
         self._name = name
         self._exhausted = exhausted
-        self._lock = threading.Lock()  # over all below; held for a few assignments, never while a function runs
+        self._lock = (
+            threading.Lock()
+        )  # over all below; held for a few assignments, never while a function runs
         self._work: deque[Job] = deque()
         self._wake = threading.Condition(self._lock)
         self._idle = self._busy = self._abandoned = self._made = 0
@@ -86,9 +89,9 @@ class Threads:
     async def run(self, call: Callable[[], Any], timeout: float | None = None) -> Any:  # noqa: ASYNC109 - of the function
         """Runs a function in a thread and returns what it returns; raises what it raises, any BaseException too.
 
-        `timeout` in seconds counts from the start of the function, not from the call: a function that waits for a
-        thread does not age. When it is over (TimeIsOver), or the caller is cancelled, the thread is abandoned: its
-        function goes on, but what comes of it is lost.
+        `timeout` in seconds counts from the start of the function, not from the call: a function
+        that waits for a thread does not age. When it is over (TimeIsOver), or the caller is
+        cancelled, the thread is abandoned: its function goes on, but what comes of it is lost.
         """
         job = Job(call, is_timed=timeout is not None)
         self._submit(job)
@@ -128,7 +131,9 @@ class Threads:
         self._wake.notify(min(room, self._idle))
         for _ in range(room - self._idle):
             self._made += 1
-            threading.Thread(target=self._serve, name=f"{self._name}-{self._made}", daemon=True).start()
+            threading.Thread(
+                target=self._serve, name=f"{self._name}-{self._made}", daemon=True
+            ).start()
             self._idle += 1  # it is about to look for work, as those are that wait
 
     def _serve(self) -> None:
@@ -183,7 +188,8 @@ class Threads:
             count = self._abandoned
         if count == ABANDONED_FOR_EACH * self._most:
             self._exhausted(
-                f"{count} threads are stuck in functions whose time was over; give what they call time-outs of its own"
+                f"{count} threads are stuck in functions whose time was over; give what they call "
+                "time-outs of its own"
             )
 
     @contextmanager
@@ -198,7 +204,9 @@ class Threads:
         finally:
             with self._lock:
                 job.is_waiting = False
-                self._busy += not job.is_abandoned  # at once, room or not: others may wait for this function
+                self._busy += (
+                    not job.is_abandoned
+                )  # at once, room or not: others may wait for this function
 
 
 @contextmanager

@@ -54,16 +54,21 @@ class HandlerTransaction(Transaction):
         """The commit that the attempt comes to, with the answer to its delivery."""
         return replace(super().commit(), fence=self._fence)
 
-    async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
+    async def request(
+        self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]
+    ) -> Event:
         """Asks in a step of the handler, under an id that is derived from the delivery and the question.
 
-        So tasks that ask side by side each get their own response, in whatever order they ask in a later attempt.
+        So tasks that ask side by side each get their own response, in whatever order they ask in a
+        later attempt.
         """
         self.check(scope_of(event))
         event.trace_id = self._event.trace_id or trace_of(str(self._event.id))
         event.id = event.correlation_id = ""
         content = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
-        content += in_step.get() or ""  # the function of a step asks again in each try, and is not run again later
+        content += (
+            in_step.get() or ""
+        )  # the function of a step asks again in each try, and is not run again later
         self._asked[content] += 1
         name = f"{self._group}\0{self._event.id}\0{self._asked[content]}\0{content}"
         event.id = event.correlation_id = str(uuid5(_REQUESTS, name))
@@ -86,8 +91,10 @@ class HandlerTransaction(Transaction):
     def _check_may_change(self) -> None:
         if (step := in_step.get()) is not None:
             raise InvalidRequest(
-                f"step {step!r}: a step's function changes nothing through the handler's context, because "
-                "a later attempt gets its result without running it; do it after the step, with what the step has "
+                f"step {step!r}: a step's function changes nothing through the handler's context, "
+                "because "
+                "a later attempt gets its result without running it; do it after the step, with "
+                "what the step has "
                 "returned, or at once, through context.immediate"
             )
 

@@ -13,7 +13,9 @@ from soorma_platform.http.asgi import AsgiApp, Message
 
 def http_scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
     """The scope of a request to this machine."""
-    given = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    given = [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
     return {"type": "http", "method": method, "scheme": "http", **_place(path, given)}
 
 
@@ -48,12 +50,17 @@ class Exchange:
         self._pieces: asyncio.Queue[bytes | Unavailable | None] = asyncio.Queue()
 
     async def run(self, app: AsgiApp, scope: dict[str, Any]) -> None:
-        """Lets the application answer. What it fails with is answered by itself, or is an Unavailable."""
+        """Lets the application answer.
+
+        What it fails with is answered by itself, or is an Unavailable.
+        """
         try:
             await app(scope, self._receive, self._send)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told to whoever asked
             if not self.status.done():
-                failed = Unavailable(f"the {self._service} service gave no answer: {error!r}", service=self._service)
+                failed = Unavailable(
+                    f"the {self._service} service gave no answer: {error!r}", service=self._service
+                )
                 failed.__cause__ = error
                 self.status.set_exception(failed)
                 self.status.exception()  # whoever asked may be gone
@@ -83,7 +90,9 @@ class Exchange:
         body, self._body = self._body, None
         if body is not None:
             return {"type": "http.request", "body": body, "more_body": False}
-        await self._is_cut.wait()  # as a server does: who streams listens here for the client, over and over
+        await (
+            self._is_cut.wait()
+        )  # as a server does: who streams listens here for the client, over and over
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:

@@ -7,8 +7,8 @@ What counts as an await, in this order:
 - whatever else suspends the handler, as `asyncio.sleep`;
 - at the end two of the SDK: sending the commit (or the failure), and waiting for its answer.
 
-What a call does inside counts for nothing, so the count is the same each time. Whoever dies at a call dies before
-it has done anything; at the last await, the commit is on its way.
+What a call does inside counts for nothing, so the count is the same each time. Whoever dies at a
+call dies before it has done anything; at the last await, the commit is on its way.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ T = TypeVar("T")
 
 
 class Trace:
-    """The awaits of one attempt: of the first that begins and fits. Read it when the attempt is over."""
+    """The awaits of one attempt: of the first that begins and fits.
+
+    Read it when the attempt is over.
+    """
 
     restart = False
 
@@ -56,11 +59,13 @@ class Trace:
 class Crash(Trace):
     """Kills the agent at the await number `at_await` (from 1) of one attempt.
 
-    With `restart` the agent is started again at once. Afterwards `happened` tells whether it came to the death; if
-    not, the attempt had only `awaits`.
+    With `restart` the agent is started again at once. Afterwards `happened` tells whether it came
+    to the death; if not, the attempt had only `awaits`.
     """
 
-    def __init__(self, at_await: int, event_type: str | None = None, *, restart: bool = False) -> None:
+    def __init__(
+        self, at_await: int, event_type: str | None = None, *, restart: bool = False
+    ) -> None:
         super().__init__(event_type)
         self.at_await = at_await
         self.restart = restart
@@ -97,16 +102,24 @@ class Attempt:
     def name(self) -> str:
         """What it is, for messages."""
         function = getattr(self._handler.function, "__qualname__", repr(self._handler.function))
-        return f"handler {function!r} on event {self.event.type!r} {self.event.id} (plan {self.event.plan_id})"
+        return (
+            f"handler {function!r} on event {self.event.type!r} {self.event.id} (plan "
+            f"{self.event.plan_id})"
+        )
 
-    async def run(self, work: Coroutine[Any, Any, None], graveyard: set[Coroutine[Any, Any, Any]]) -> None:
+    async def run(
+        self, work: Coroutine[Any, Any, None], graveyard: set[Coroutine[Any, Any, Any]]
+    ) -> None:
         """Steps the handler to its end, or to its death; what is left of it then goes to the graveyard."""
         if self.task is not None:
             _attempts[self.task] = self
         await _Stepped(work, self, graveyard)
 
     def suspends(self, coroutine: Coroutine[Any, Any, None]) -> bool:
-        """Notes that the handler is suspended; True if the agent has died there. A plain `def` waits in its thread."""
+        """Notes that the handler is suspended; True if the agent has died there.
+
+        A plain `def` waits in its thread.
+        """
         if self.is_dead or self._is_plain or _inside.get():
             return self.is_dead
         return self.dies_at(f"wait in {_place(coroutine)}")
@@ -118,7 +131,9 @@ class Attempt:
 
     def dies_at(self, what: str) -> bool:
         """Notes an await; True if the agent has died at it."""
-        is_over = self.task is None or self.task.done()  # what a handler has left running is none of it
+        is_over = (
+            self.task is None or self.task.done()
+        )  # what a handler has left running is none of it
         if not (self.is_dead or is_over) and self._trace.reach(what):
             self._die(self._trace.restart)
         return self.is_dead
@@ -163,7 +178,10 @@ class _Stepped:
     """A coroutine under way, seen at each of its suspensions."""
 
     def __init__(
-        self, coroutine: Coroutine[Any, Any, None], attempt: Attempt, graveyard: set[Coroutine[Any, Any, Any]]
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        attempt: Attempt,
+        graveyard: set[Coroutine[Any, Any, Any]],
     ) -> None:
         self._coroutine = coroutine
         self._attempt = attempt
@@ -174,14 +192,18 @@ class _Stepped:
             yield from self._steps()
         finally:
             if self._attempt.is_dead:
-                self._graveyard.add(self._coroutine)  # or it would be closed now, and its `finally` blocks would run
+                self._graveyard.add(
+                    self._coroutine
+                )  # or it would be closed now, and its `finally` blocks would run
 
     def _steps(self) -> Generator[Any, Any, None]:
         attempt = self._attempt
         thrown: BaseException | None = None
         while True:
             try:
-                awaited = self._coroutine.send(None) if thrown is None else self._coroutine.throw(thrown)
+                awaited = (
+                    self._coroutine.send(None) if thrown is None else self._coroutine.throw(thrown)
+                )
             except StopIteration:
                 return
             if attempt.suspends(self._coroutine):
@@ -200,7 +222,9 @@ class _Stepped:
 def _place(coroutine: Any) -> str:
     """Where the handler waits."""
     while inspect.iscoroutine(coroutine) and (frame := coroutine.cr_frame) is not None:
-        if not frame.f_globals.get("__name__", "").startswith(("soorma.runtime.", "soorma.callables", "asyncio.")):
+        if not frame.f_globals.get("__name__", "").startswith(
+            ("soorma.runtime.", "soorma.callables", "asyncio.")
+        ):
             return f"{frame.f_code.co_name}, line {frame.f_lineno}"
         coroutine = coroutine.cr_await
     return "an unknown place"

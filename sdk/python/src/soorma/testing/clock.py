@@ -38,7 +38,9 @@ class Clock:
         """The time so much later; InvalidRequest if that is no time, or before now."""
         later = self._checked(seconds, "time is moved")
         if later < 0:
-            raise InvalidRequest(f"time goes forward only, not by {seconds} s; `jump` sets the wall clock back")
+            raise InvalidRequest(
+                f"time goes forward only, not by {seconds} s; `jump` sets the wall clock back"
+            )
         return self.milliseconds + round(1000 * later)
 
     def jump(self, seconds: float | timedelta) -> None:

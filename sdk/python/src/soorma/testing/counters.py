@@ -30,13 +30,19 @@ class CountedPlans:
         self._plans.check(scope)
 
     async def apply(
-        self, scope: Scope, plan_id: str, operations: list[AnyOperation], expected_revision: int | None = None
+        self,
+        scope: Scope,
+        plan_id: str,
+        operations: list[AnyOperation],
+        expected_revision: int | None = None,
     ) -> Applied:
         what = ", ".join(_told(operation) for operation in operations)
         return await counted(what, self._plans.apply(scope, plan_id, operations, expected_revision))
 
     async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
-        return await counted(f"get {', '.join(map(repr, keys))}", self._plans.read(scope, plan_id, keys))
+        return await counted(
+            f"get {', '.join(map(repr, keys))}", self._plans.read(scope, plan_id, keys)
+        )
 
     async def keys(self, scope: Scope, plan_id: str, prefix: str) -> list[str]:
         return await counted("keys", self._plans.keys(scope, plan_id, prefix))
@@ -55,7 +61,9 @@ class CountedOutbox:
         self._outbox = outbox
 
     async def send(self, events: list[Envelope]) -> None:
-        await counted(f"publish {', '.join(repr(event.type) for event in events)}", self._outbox.send(events))
+        await counted(
+            f"publish {', '.join(repr(event.type) for event in events)}", self._outbox.send(events)
+        )
 
     async def set_timer(self, timer: Timer) -> None:
         await counted(f"publish {timer.event.type!r} later", self._outbox.set_timer(timer))
@@ -63,7 +71,9 @@ class CountedOutbox:
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
         return await counted(f"cancel {event_id!r}", self._outbox.cancel_timer(scope, event_id))
 
-    async def request(self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]) -> Event:
+    async def request(
+        self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]
+    ) -> Event:
         return await counted(f"request {event.type!r}", self._outbox.request(event, response_of))
 
 

@@ -14,9 +14,9 @@ _SIGNS_OF_LIFE = ("/v1/events/renew", "/v1/registry/agents/")
 class Failure:
     """Fails the next `left` calls that fit; `happened` counts those that it has failed.
 
-    A call fits by its service, its method and the beginning of its path, as far as they are given. Without a path,
-    the signs of life of agents do not fit. With `lost` a call takes effect and its answer is lost; without, it does
-    not arrive.
+    A call fits by its service, its method and the beginning of its path, as far as they are given.
+    Without a path, the signs of life of agents do not fit. With `lost` a call takes effect and its
+    answer is lost; without, it does not arrive.
     """
 
     left: int
@@ -43,7 +43,9 @@ class Failure:
     def error(self, service: str, method: str, path: str) -> Unavailable:
         """What the caller sees."""
         what = "its answer was lost" if self.lost else "it did not arrive"
-        return Unavailable(f"{method} {path} of the {service} service failed as the test asked: {what}")
+        return Unavailable(
+            f"{method} {path} of the {service} service failed as the test asked: {what}"
+        )
 
 
 def failure_of(failures: list[Failure], service: str, method: str, path: str) -> Failure | None:

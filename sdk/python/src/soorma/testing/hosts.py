@@ -26,7 +26,12 @@ class Host(Harness):
     """Where one agent runs, as written, until it is stopped or dies."""
 
     def __init__(
-        self, agent: Agent, network: Network, retry_seconds: float, arm: Arm, died: Callable[[Host, bool], None]
+        self,
+        agent: Agent,
+        network: Network,
+        retry_seconds: float,
+        arm: Arm,
+        died: Callable[[Host, bool], None],
     ) -> None:
         self.agent = agent
         self.transport = LocalTransport(network)
@@ -66,7 +71,10 @@ class Host(Harness):
             self._presence.begin(seconds)
 
     def die(self, restart: bool = False) -> None:
-        """From here on no line of it runs, and nothing of it arrives. `abandon` clears away what is left."""
+        """From here on no line of it runs, and nothing of it arrives.
+
+        `abandon` clears away what is left.
+        """
         for attempt in self.attempts:
             attempt.is_dead = True
         self.transport.die()
@@ -92,10 +100,14 @@ class Host(Harness):
     def steps(self, steps: StepRunner) -> StepRunner:
         return CountedSteps(steps)
 
-    async def run(self, handler: Handler, event: Event, context: HandlerContext, threads: Threads) -> None:
+    async def run(
+        self, handler: Handler, event: Event, context: HandlerContext, threads: Threads
+    ) -> None:
         attempt = current()
         if attempt not in self.attempts:  # or it runs again, on a conflict
-            attempt = Attempt(handler, event, self._arm(self.agent, event), self.die, self._network.never)
+            attempt = Attempt(
+                handler, event, self._arm(self.agent, event), self.die, self._network.never
+            )
             self._keep(attempt)
         assert attempt is not None  # noqa: S101 - it is one of ours now
         await attempt.run(handler(event, context, threads), self.graveyard)

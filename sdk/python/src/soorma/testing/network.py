@@ -42,12 +42,15 @@ class Network:
         self._waiting: set[asyncio.Future[None]] = set()
         self._moved = asyncio.Event()
 
-    def begin(self, name: str, work: Coroutine[Any, Any, T], *, is_change: bool = False) -> asyncio.Task[T]:
+    def begin(
+        self, name: str, work: Coroutine[Any, Any, T], *, is_change: bool = False
+    ) -> asyncio.Task[T]:
         """Starts a task that nobody's end takes along; one that `is_change` has to be over before all is settled."""
         if asyncio.get_running_loop() is not self._loop:
             work.close()
             raise InvalidRequest(
-                "this platform was started in another event loop; start it where it is used (with pytest-asyncio: give "
+                "this platform was started in another event loop; start it where it is used (with "
+                "pytest-asyncio: give "
                 "the test and the fixture the same loop_scope)"
             )
         task = self._loop.create_task(work, name=name, context=self._context.copy())
@@ -102,12 +105,24 @@ class LocalTransport:
         network.transports.add(self)
 
     async def request(
-        self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        service: Service,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> tuple[int, bytes]:
-        return await counted(f"{method} {path}", self._request(service, method, path, headers, body))
+        return await counted(
+            f"{method} {path}", self._request(service, method, path, headers, body)
+        )
 
     async def _request(
-        self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        service: Service,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> tuple[int, bytes]:
         await self.passes()
         failure = failure_of(self._network.failures, service, method, path)
@@ -115,7 +130,9 @@ class LocalTransport:
             raise failure.error(service, method, path)
         exchange = Exchange(service, body)
         work = exchange.run(self._network.services[service], http_scope(method, path, headers))
-        await asyncio.shield(self._network.begin(f"{method} {path}", work, is_change=method != "GET"))
+        await asyncio.shield(
+            self._network.begin(f"{method} {path}", work, is_change=method != "GET")
+        )
         await self.passes()
         if failure is not None:
             raise failure.error(service, method, path)
@@ -191,7 +208,9 @@ class LocalTransport:
             status, content = asked.result(BLOCKING_SECONDS)
         except TimeoutError as error:
             asked.cancel()
-            raise Unavailable(f"the event loop of this test was blocked for {BLOCKING_SECONDS:g} s") from error
+            raise Unavailable(
+                f"the event loop of this test was blocked for {BLOCKING_SECONDS:g} s"
+            ) from error
         if status >= 400:
             raise Unavailable(f"the {service} service answered {status} to {path}")
         return content
@@ -248,7 +267,10 @@ class LocalSocket(SocketPipe):
         self._network = network
 
     async def send(self, frame: bytes) -> None:
-        """Sends a frame. Sending an attempt's outcome, and waiting for the answer, are awaits of the attempt."""
+        """Sends a frame.
+
+        Sending an attempt's outcome, and waiting for the answer, are awaits of the attempt.
+        """
         await self._transport.passes()
         if self.hello is None:
             hello = _agent_frames.decode(frame)
@@ -265,7 +287,9 @@ class LocalSocket(SocketPipe):
         try:
             return await self.take()
         finally:
-            await self._transport.passes()  # the dead hear nothing, not even that the connection is lost
+            await (
+                self._transport.passes()
+            )  # the dead hear nothing, not even that the connection is lost
 
     def on_frame(self, frame: bytes) -> None:
         """Hears of each frame to the agent."""

@@ -20,7 +20,12 @@ class Passage:
     """Makes it later, as if those who are at work had been so all the time."""
 
     def __init__(
-        self, platform: Platform, network: Network, hosts: Mapping[Agent, Host], record: Inspection, clock: Clock
+        self,
+        platform: Platform,
+        network: Network,
+        hosts: Mapping[Agent, Host],
+        record: Inspection,
+        clock: Clock,
     ) -> None:
         self._platform = platform
         self._network = network
@@ -32,7 +37,9 @@ class Passage:
         """Makes it that time (ms): leases are renewed, what has expired is swept, and everybody looks again."""
         settings = self._platform.settings
         seconds = (to - self._clock.milliseconds) / 1000
-        await self._renew(LEASE_SHARE * seconds + settings.lease)  # the shorter leases, too, last until then
+        await self._renew(
+            LEASE_SHARE * seconds + settings.lease
+        )  # the shorter leases, too, last until then
         self._clock.milliseconds = to
         await self._renew(settings.lease)
         if seconds >= settings.lease:

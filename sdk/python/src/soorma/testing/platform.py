@@ -42,11 +42,14 @@ MOST_LETTERS = 10_000
 
 
 class LocalPlatform:
-    """A platform in this process: real services on a real record, without a socket. Use it with `async with`.
+    """A platform in this process: real services on a real record, without a socket.
 
-    Calls without `tenant_id` and `user_id` mean these, or the default ones. Time on the platform begins at `now` and
-    stands still; `advance` moves it. Calls are retried through an outage for `retry_seconds` of real time.
-    `settings` are those of `soorma_platform.settings.Settings`, as `limits=Limits(value_bytes=1000)`.
+    Use it with `async with`.
+
+    Calls without `tenant_id` and `user_id` mean these, or the default ones. Time on the platform
+    begins at `now` and stands still; `advance` moves it. Calls are retried through an outage for
+    `retry_seconds` of real time. `settings` are those of `soorma_platform.settings.Settings`, as
+    `limits=Limits(value_bytes=1000)`.
     """
 
     context: PlatformContext
@@ -61,7 +64,9 @@ class LocalPlatform:
         retry_seconds: float = 10.0,
         **settings: Any,
     ) -> None:
-        self._config = ClientConfig(tenant_id=tenant_id, user_id=user_id, retry_seconds=retry_seconds)
+        self._config = ClientConfig(
+            tenant_id=tenant_id, user_id=user_id, retry_seconds=retry_seconds
+        )
         self._clock = Clock(now)
         self._settings = settings
         self._hosts: dict[Agent, Host] = {}
@@ -80,10 +85,16 @@ class LocalPlatform:
             self._record = stack.enter_context(Inspection(database))
             stack.callback(self._platform.bus.subscribe(self._note))
             self._network = Network(self._platform.services)
-            self._quiescence = Quiescence(self._network, self._hosts, self._platform, self._record, self._clock)
-            self._passage = Passage(self._platform, self._network, self._hosts, self._record, self._clock)
+            self._quiescence = Quiescence(
+                self._network, self._hosts, self._platform, self._record, self._clock
+            )
+            self._passage = Passage(
+                self._platform, self._network, self._hosts, self._record, self._clock
+            )
             stack.push_async_callback(self._end)
-            self.context = PlatformContext.on(self._config, "soorma-testing", self._caller(self._transport()))
+            self.context = PlatformContext.on(
+                self._config, "soorma-testing", self._caller(self._transport())
+            )
             self._stack = stack.pop_all()
         return self
 
@@ -93,7 +104,10 @@ class LocalPlatform:
     # agents and clients
 
     async def run(self, *agents: Agent) -> None:
-        """Starts agents as they were written; returns when they are subscribed. They end with the platform."""
+        """Starts agents as they were written; returns when they are subscribed.
+
+        They end with the platform.
+        """
         for agent in agents:
             if agent in self._burials:
                 await self._burials[agent]
@@ -121,25 +135,38 @@ class LocalPlatform:
     # events and state
 
     async def publish(
-        self, event_type: str | Enum, topic: TopicLike, data: Any = None, **envelope: Unpack[PublishOptions]
+        self,
+        event_type: str | Enum,
+        topic: TopicLike,
+        data: Any = None,
+        **envelope: Unpack[PublishOptions],
     ) -> str:
         """Publishes an event and returns its id; see `BusClient.publish`."""
         return await self.context.bus.publish(event_type, topic, data, **envelope)
 
-    def state(self, plan_id: str, *, tenant_id: str | None = None, user_id: str | None = None) -> WorkflowState:
+    def state(
+        self, plan_id: str, *, tenant_id: str | None = None, user_id: str | None = None
+    ) -> WorkflowState:
         """The state of a plan, as it is committed."""
         return WorkflowState(self.context.memory, plan_id, tenant_id, user_id)
 
-    def published(self, event_type: str | Enum | None = None, topic: TopicLike | None = None) -> list[Event]:
+    def published(
+        self, event_type: str | Enum | None = None, topic: TopicLike | None = None
+    ) -> list[Event]:
         """All events published so far, in order, those of the test too; of a type and a topic, if given."""
         kind = None if event_type is None else type_name(event_type)
         where = None if topic is None else check_topic(topic)
-        return [event for event in self._events if kind in (None, event.type) and where in (None, event.topic)]
+        return [
+            event
+            for event in self._events
+            if kind in (None, event.type) and where in (None, event.topic)
+        ]
 
     async def settle(self, timeout: float = SETTLE_SECONDS) -> None:  # noqa: ASYNC109 - it tells what is left
         """Returns when nothing moves any more: what is left waits for time, for an agent, or for a replay.
 
-        `waiting()` tells what that is. Raises TimedOut after `timeout` seconds, and says what still moves.
+        `waiting()` tells what that is. Raises TimedOut after `timeout` seconds, and says what still
+        moves.
         """
         await self._quiescence.settle(timeout)
         for burial in self._burials.values():
@@ -169,9 +196,9 @@ class LocalPlatform:
     async def jump(self, seconds: float | timedelta) -> None:
         """Sets the platform's wall clock ahead, or back if less than 0, while no time passes.
 
-        As when a virtual machine is moved, or a clock that was wrong is set. Readers find expired what has expired by
-        the new time, and `at=` timers go by it; leases, delays and retries do not. Nothing that has expired is removed
-        before ten minutes have passed since.
+        As when a virtual machine is moved, or a clock that was wrong is set. Readers find expired
+        what has expired by the new time, and `at=` timers go by it; leases, delays and retries do
+        not. Nothing that has expired is removed before ten minutes have passed since.
         """
         self._clock.jump(seconds)
         await self._passage.leap(self._clock.milliseconds)
@@ -180,8 +207,8 @@ class LocalPlatform:
     async def advance(self, seconds: float | timedelta, *, settle: bool = True) -> None:
         """Moves time on the platform: what becomes due happens, in order, and all settles each time.
 
-        With `settle=False` it is one leap, for when a handler cannot go on before the test lets it. Agents at
-        work keep their leases, as they do in real time; frozen ones lose them.
+        With `settle=False` it is one leap, for when a handler cannot go on before the test lets it.
+        Agents at work keep their leases, as they do in real time; frozen ones lose them.
         """
         target = self._clock.milliseconds_in(seconds)
         if settle:
@@ -204,17 +231,27 @@ class LocalPlatform:
         path: str | None = None,
         lost: bool = False,
     ) -> Failure:
-        """Fails the next `count` calls that fit, of anybody; see `Failure`. Clients retry, as they do in an outage."""
+        """Fails the next `count` calls that fit, of anybody; see `Failure`.
+
+        Clients retry, as they do in an outage.
+        """
         if type(count) is not int or count < 1:
-            raise InvalidRequest(f"count is how many calls fail, a whole number from 1 on, not {count!r}")
+            raise InvalidRequest(
+                f"count is how many calls fail, a whole number from 1 on, not {count!r}"
+            )
         if service is not None and service not in self._network.services:
-            raise InvalidRequest(f"there is no service {service!r}; there are {', '.join(self._network.services)}")
+            raise InvalidRequest(
+                f"there is no service {service!r}; there are {', '.join(self._network.services)}"
+            )
         failure = Failure(count, service, method, path, lost)
         self._network.failures.append(failure)
         return failure
 
     def disconnect(self, whose: Agent | EventClient) -> None:
-        """Cuts the connections of an agent or client, which makes new ones. Handlers in hand go on."""
+        """Cuts the connections of an agent or client, which makes new ones.
+
+        Handlers in hand go on.
+        """
         self._transport_of(whose).cut()
 
     @contextmanager
@@ -228,12 +265,20 @@ class LocalPlatform:
             transport.thaw()
 
     async def kill(self, agent: Agent) -> None:
-        """Ends an agent as `kill -9` does: no line of it runs any more, nothing is said. `run` starts it again."""
+        """Ends an agent as `kill -9` does: no line of it runs any more, nothing is said.
+
+        `run` starts it again.
+        """
         self._host(agent).die()
         await self._burials[agent]
 
     def crash(
-        self, agent: Agent, at_await: int, event_type: str | Enum | None = None, *, restart: bool = False
+        self,
+        agent: Agent,
+        at_await: int,
+        event_type: str | Enum | None = None,
+        *,
+        restart: bool = False,
     ) -> Crash:
         """Kills the agent at an await of the next attempt it begins, of that event type if given; see `Crash`.
 
@@ -241,7 +286,9 @@ class LocalPlatform:
         """
         if at_await < 1:
             raise InvalidRequest(f"the first await is number 1, not {at_await}")
-        crash = Crash(at_await, None if event_type is None else type_name(event_type), restart=restart)
+        crash = Crash(
+            at_await, None if event_type is None else type_name(event_type), restart=restart
+        )
         self._traces.append((agent, crash))
         return crash
 
@@ -261,20 +308,26 @@ class LocalPlatform:
 
     def _host(self, agent: Agent) -> Host:
         if agent not in self._hosts:
-            raise InvalidRequest(f"agent {agent.name!r} does not run here; start it with `await platform.run(agent)`")
+            raise InvalidRequest(
+                f"agent {agent.name!r} does not run here; start it with `await platform.run(agent)`"
+            )
         return self._hosts[agent]
 
     def _transport_of(self, whose: Agent | EventClient) -> LocalTransport:
         if isinstance(whose, Agent):
             return self._host(whose).transport
         if whose not in self._clients:
-            raise InvalidRequest(f"client {whose.agent_id!r} is not of this platform; see `platform.use`")
+            raise InvalidRequest(
+                f"client {whose.agent_id!r} is not of this platform; see `platform.use`"
+            )
         return self._clients[whose][1]
 
     async def _start(self, agent: Agent) -> None:
         if agent in self._hosts:
             raise InvalidRequest(f"agent {agent.name!r} is running already")
-        host = Host(agent, self._network, self._config.retry_seconds, self._trace_of, self._on_death)
+        host = Host(
+            agent, self._network, self._config.retry_seconds, self._trace_of, self._on_death
+        )
         await host.start()
         self._hosts[agent] = host
 
@@ -285,7 +338,9 @@ class LocalPlatform:
     def _on_death(self, host: Host, restart: bool) -> None:
         self._hosts.pop(host.agent, None)
         burial = self._bury(host, restart)
-        self._burials[host.agent] = self._network.begin(f"the death of {host.agent.name!r}", burial, is_change=True)
+        self._burials[host.agent] = self._network.begin(
+            f"the death of {host.agent.name!r}", burial, is_change=True
+        )
 
     async def _bury(self, host: Host, restart: bool) -> None:
         await host.abandon()

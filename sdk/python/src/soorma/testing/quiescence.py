@@ -20,7 +20,8 @@ from soorma_platform.stores.sqlite.inspection import Inspection, Outstanding
 LOOK_AGAIN_SECONDS = 0.02
 """Not all that changes the record passes by on the network."""
 QUIET_TURNS = 10
-"""Turns of the event loop without a movement: a reader of the log is told of an event within fewer."""
+"""Turns of the event loop without a movement: a reader of the log is told of an event within
+fewer."""
 
 Reason = Literal["retry", "lease", "turn", "agent", "parked"]
 
@@ -29,10 +30,10 @@ Reason = Literal["retry", "lease", "turn", "agent", "parked"]
 class Waiting:
     """An event that a group has not handled yet, while nobody is at work on it.
 
-    `reason` is what it waits for: the time of its next attempt (`retry`), the end of the lease of an agent that is not
-    heard of (`lease`), another event of its plan (`turn`), an agent that takes it (`agent`), or the replay of its dead
-    letter (`parked`). `due` is the time for the first two. `attempts` are those that have begun, `failed` says why the
-    last one failed.
+    `reason` is what it waits for: the time of its next attempt (`retry`), the end of the lease of
+    an agent that is not heard of (`lease`), another event of its plan (`turn`), an agent that takes
+    it (`agent`), or the replay of its dead letter (`parked`). `due` is the time for the first two.
+    `attempts` are those that have begun, `failed` says why the last one failed.
     """
 
     group: str
@@ -50,7 +51,12 @@ class Quiescence:
     """Tells what moves and what waits, and when nothing moves any more."""
 
     def __init__(
-        self, network: Network, hosts: Mapping[Agent, Host], platform: Platform, record: Inspection, clock: Clock
+        self,
+        network: Network,
+        hosts: Mapping[Agent, Host],
+        platform: Platform,
+        record: Inspection,
+        clock: Clock,
     ) -> None:
         self._network = network
         self._platform = platform
@@ -67,7 +73,10 @@ class Quiescence:
             before = self._network.activity
             moving = self.moving()
             if moving and loop.time() >= deadline:
-                raise TimedOut(f"the platform has not settled in {patience:g} s: {'; '.join(moving)}", moving=moving)
+                raise TimedOut(
+                    f"the platform has not settled in {patience:g} s: {'; '.join(moving)}",
+                    moving=moving,
+                )
             if moving:
                 await self._network.moved(min(deadline - loop.time(), LOOK_AGAIN_SECONDS))
             else:
@@ -76,7 +85,13 @@ class Quiescence:
 
     def moving(self) -> list[str]:
         """What will go on by itself, in words."""
-        return self._calls() or self._writes() or self._agents() or self._deliveries() or self._timers()
+        return (
+            self._calls()
+            or self._writes()
+            or self._agents()
+            or self._deliveries()
+            or self._timers()
+        )
 
     def waiting(self) -> list[Waiting]:
         """What will not, the eldest event first."""
@@ -85,7 +100,9 @@ class Quiescence:
 
     def next_due(self, until: int) -> int | None:
         """The next time (ms) behind now and up to `until` at which a delivery becomes ready or a timer is due."""
-        rows = [row for row in self._record.outstanding() if self._reason(row) in ("retry", "lease")]
+        rows = [
+            row for row in self._record.outstanding() if self._reason(row) in ("retry", "lease")
+        ]
         due = [row.ready_at for row in rows if row.ready_at is not None]
         due += [self._on_the_clock(*timer) for timer in self._record.timers()]
         return min((at for at in due if at <= until), default=None)
@@ -115,7 +132,10 @@ class Quiescence:
 
     def _deliveries(self) -> list[str]:
         moving = [row for row in self._record.outstanding() if self._reason(row) is None]
-        return [f"event {row.type!r} {row.event_id} (plan {row.plan_id}) is with {row.group!r}" for row in moving]
+        return [
+            f"event {row.type!r} {row.event_id} (plan {row.plan_id}) is with {row.group!r}"
+            for row in moving
+        ]
 
     def _timers(self) -> list[str]:
         now = self._clock.milliseconds
@@ -150,7 +170,11 @@ def _takes(socket: LocalSocket, row: Outstanding) -> bool:
 
 
 def _told(row: Outstanding, reason: Reason, clock: Clock) -> Waiting:
-    due = row.ready_at + clock.jumped if reason in ("retry", "lease") and row.ready_at is not None else None
+    due = (
+        row.ready_at + clock.jumped
+        if reason in ("retry", "lease") and row.ready_at is not None
+        else None
+    )
     return Waiting(
         group=row.group,
         type=row.type,

@@ -27,7 +27,8 @@ FIRST_DELAY = 0.05
 LONGEST_DELAY = 1.0
 SHORTEST_TRY = 1.0
 SILENCE_SECONDS = 1.0
-"""After so long without an answer the log says what is being tried: a person must not wait in front of nothing."""
+"""After so long without an answer the log says what is being tried: a person must not wait in
+front of nothing."""
 
 MOST_SECONDS = 86400.0
 """A deadline further away than that is none that a person waits for."""
@@ -44,11 +45,16 @@ class Caller:
     """
 
     def __init__(
-        self, transport: Transport, retry_seconds: float, addresses: Mapping[Service, str] | None = None
+        self,
+        transport: Transport,
+        retry_seconds: float,
+        addresses: Mapping[Service, str] | None = None,
     ) -> None:
         self.transport = transport
         self._retry_seconds = retry_seconds
-        self._addresses = {service: shown(address) for service, address in (addresses or {}).items()}
+        self._addresses = {
+            service: shown(address) for service, address in (addresses or {}).items()
+        }
         self.is_silent = False
 
     async def call(
@@ -63,7 +69,9 @@ class Caller:
         fence: str | None = None,
         patience: float = 0.0,
     ) -> bytes:
-        """The body of a successful answer; the error of any other. Unavailable once the retries have run out.
+        """The body of a successful answer; the error of any other.
+
+        Unavailable once the retries have run out.
 
         `patience` in seconds is how much longer than that a single answer may be on its way.
 
@@ -79,14 +87,23 @@ class Caller:
         path = with_query(path, query)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry_seconds
-        backoff, tell_at = Backoff(FIRST_DELAY, LONGEST_DELAY), loop.time() + SILENCE_SECONDS + patience
+        backoff, tell_at = (
+            Backoff(FIRST_DELAY, LONGEST_DELAY),
+            loop.time() + SILENCE_SECONDS + patience,
+        )
         while True:
             over = max(deadline, loop.time() + SHORTEST_TRY) + patience
             try:
-                # The limit is set when there is something to tell: one timer is enough for an answer that comes.
+                # The limit is set when there is something to tell: one timer is enough for an
+                # answer that comes.
                 async with asyncio.timeout(None) as limit:
                     timer = loop.call_at(
-                        min(max(tell_at, loop.time()), over), self._wait_on, limit, over, service, deadline + patience
+                        min(max(tell_at, loop.time()), over),
+                        self._wait_on,
+                        limit,
+                        over,
+                        service,
+                        deadline + patience,
                     )
                     try:
                         answer = await self.transport.request(service, method, path, headers, body)
@@ -98,17 +115,23 @@ class Caller:
             except (Unavailable, TimeoutError) as error:
                 left = deadline - loop.time()
                 if left <= 0 and not isinstance(error, Unavailable):
-                    raise Unavailable(f"the {service} service is there, but gave no answer in time") from error
+                    raise Unavailable(
+                        f"the {service} service is there, but gave no answer in time"
+                    ) from error
                 if left <= 0:
                     raise
                 await self._pause(min(left, backoff.pause()), tell_at - patience, service, deadline)
 
-    def _wait_on(self, limit: asyncio.Timeout, over: float, service: Service, deadline: float) -> None:
+    def _wait_on(
+        self, limit: asyncio.Timeout, over: float, service: Service, deadline: float
+    ) -> None:
         """Tells of the silence, and goes on waiting until `over`."""
         self.tell_silence(service, deadline)
         limit.reschedule(over)
 
-    async def _pause(self, seconds: float, tell_at: float, service: Service, deadline: float) -> None:
+    async def _pause(
+        self, seconds: float, tell_at: float, service: Service, deadline: float
+    ) -> None:
         """Waits between two tries, and tells of the silence in between if its time comes."""
         before = max(tell_at - asyncio.get_running_loop().time(), 0)
         if before < seconds:
@@ -118,21 +141,42 @@ class Caller:
         await asyncio.sleep(seconds)
 
     async def read(
-        self, service: Service, path: str, scope: Scope | None, *, patience: float = 0.0, **query: Any
+        self,
+        service: Service,
+        path: str,
+        scope: Scope | None,
+        *,
+        patience: float = 0.0,
+        **query: Any,
     ) -> Any:
         """The response to a GET, as plain Python values."""
-        return _any.decode(await self.call(service, "GET", path, scope=scope, query=query, patience=patience))
+        return _any.decode(
+            await self.call(service, "GET", path, scope=scope, query=query, patience=patience)
+        )
 
     async def get(
-        self, service: Service, path: str, scope: Scope | None, decoder: msgspec.json.Decoder[T], **query: Any
+        self,
+        service: Service,
+        path: str,
+        scope: Scope | None,
+        decoder: msgspec.json.Decoder[T],
+        **query: Any,
     ) -> T:
         """The response to a GET, as what the decoder makes of it."""
         return decoder.decode(await self.call(service, "GET", path, scope=scope, query=query))
 
     async def pages(
-        self, service: Service, path: str, scope: Scope | None, decoder: msgspec.json.Decoder[T], **query: Any
+        self,
+        service: Service,
+        path: str,
+        scope: Scope | None,
+        decoder: msgspec.json.Decoder[T],
+        **query: Any,
     ) -> AsyncGenerator[T, None]:
-        """The pages of a listing, one after the other. `next` of one, a field or a key, is `after` of the following."""
+        """The pages of a listing, one after the other.
+
+        `next` of one, a field or a key, is `after` of the following.
+        """
         after = query.pop("after", None)
         while True:
             page: Any = await self.get(service, path, scope, decoder, after=after, **query)
@@ -152,13 +196,16 @@ class Caller:
     ) -> AsyncGenerator[tuple[str, int | None, bytes], None]:
         """Server-sent events as (kind, id, data), resumed without a gap when the connection breaks.
 
-        Yields ("open", …) each time the stream stands. A message that is broken is logged with its position and
-        passed over: one that cannot be read must not keep a reader from those behind it. Unavailable once an outage
-        has lasted as long as retries may; with `for_ever` only if the stream never stood.
+        Yields ("open", …) each time the stream stands. A message that is broken is logged with its
+        position and passed over: one that cannot be read must not keep a reader from those behind
+        it. Unavailable once an outage has lasted as long as retries may; with `for_ever` only if
+        the stream never stood.
         """
         silence = _Silence(self, service)
         try:
-            async with aclosing(self._follow(service, path, scope, query, silence, for_ever=for_ever)) as sent:
+            async with aclosing(
+                self._follow(service, path, scope, query, silence, for_ever=for_ever)
+            ) as sent:
                 async for each in sent:
                     yield each
         finally:
@@ -177,7 +224,11 @@ class Caller:
         headers = scope_headers(scope)
         path = with_query(path, query)
         loop = asyncio.get_running_loop()
-        backoff, deadline, stood = Backoff(FIRST_DELAY, LONGEST_DELAY), loop.time() + self._retry_seconds, False
+        backoff, deadline, stood = (
+            Backoff(FIRST_DELAY, LONGEST_DELAY),
+            loop.time() + self._retry_seconds,
+            False,
+        )
         silence.begin(deadline)
         while True:
             try:
@@ -233,7 +284,9 @@ class _Silence:
         """Notes that the service is silent from here on, unless that was noted before."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(SILENCE_SECONDS, self._caller.tell_silence, self._service, deadline)
+            self._timer = loop.call_later(
+                SILENCE_SECONDS, self._caller.tell_silence, self._service, deadline
+            )
 
     def is_broken(self) -> None:
         """Notes that the service has said something."""
@@ -253,15 +306,22 @@ def _until(deadline: float) -> str:
     left = deadline - asyncio.get_running_loop().time()
     if left > MOST_SECONDS:
         return "until it comes"
-    return f"for another {max(left, 0):.0f} s, until {time.strftime('%H:%M:%S', time.localtime(time.time() + left))}"
+    return (
+        f"for another {max(left, 0):.0f} s, until "
+        f"{time.strftime('%H:%M:%S', time.localtime(time.time() + left))}"
+    )
 
 
 def caller_for(config: ClientConfig) -> Caller:
     """Connections to the platform that a configuration names."""
-    return Caller(HttpTransport(config.addresses, config.origin), config.retry_seconds, config.addresses)
+    return Caller(
+        HttpTransport(config.addresses, config.origin), config.retry_seconds, config.addresses
+    )
 
 
-async def _sent_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[str, int | None, bytes]]:
+async def _sent_events(
+    pieces: AsyncIterator[bytes],
+) -> AsyncIterator[tuple[str, int | None, bytes]]:
     """The messages of a stream, behind one that says that it stands."""
     parser = Parser()
     is_open = False
@@ -274,7 +334,10 @@ async def _sent_events(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[str,
 
 
 def _is_whole(path: str, kind: str, identity: int | None, data: bytes) -> bool:
-    """Whether a message holds a JSON object, as all of the platform's do. One that does not is logged."""
+    """Whether a message holds a JSON object, as all of the platform's do.
+
+    One that does not is logged.
+    """
     try:
         if isinstance(_any.decode(data), dict):
             return True
@@ -282,7 +345,9 @@ def _is_whole(path: str, kind: str, identity: int | None, data: bytes) -> bool:
     except (ValueError, RecursionError) as error:
         why = str(error)
     where = "without a position" if identity is None else f"at position {identity}"
-    log.warning("passed over a broken message %s of %s (%s): %s: %.200r", where, path, kind, why, data)
+    log.warning(
+        "passed over a broken message %s of %s (%s): %s: %.200r", where, path, kind, why, data
+    )
     return False
 
 
@@ -308,5 +373,7 @@ def checked(status: int, body: bytes) -> bytes:
     if not isinstance(problem, dict) or "code" not in problem:
         if status >= 500:
             raise Unavailable(f"the platform answered {status}: {body[:200]!r}")
-        raise SoormaError(f"something that is not Soorma answered {status}: {body[:200]!r}; check the address")
+        raise SoormaError(
+            f"something that is not Soorma answered {status}: {body[:200]!r}; check the address"
+        )
     raise from_problem(problem)

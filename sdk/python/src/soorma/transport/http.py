@@ -44,10 +44,18 @@ class Socket(Protocol):
 
 
 class Transport(Protocol):
-    """One try of a call: no retries here. Every failure to get an answer is raised as Unavailable."""
+    """One try of a call: no retries here.
+
+    Every failure to get an answer is raised as Unavailable.
+    """
 
     async def request(
-        self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        service: Service,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> tuple[int, bytes]:
         """Status and body of an answer."""
         ...
@@ -76,9 +84,9 @@ class Transport(Protocol):
 class HttpTransport:
     """The platform over HTTP and WebSocket, at the address of each service.
 
-    It may be used from several event loops. Each has a session of its own, which is closed with the transport or with
-    the loop, whichever is first: so a client at the top of a module survives many `asyncio.run`. Once closed it stays
-    closed.
+    It may be used from several event loops. Each has a session of its own, which is closed with the
+    transport or with the loop, whichever is first: so a client at the top of a module survives many
+    `asyncio.run`. Once closed it stays closed.
     """
 
     def __init__(self, addresses: Mapping[Service, str], origin: str = "") -> None:
@@ -90,11 +98,18 @@ class HttpTransport:
         self._closed = False
 
     async def request(
-        self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        service: Service,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> tuple[int, bytes]:
         url = self._addresses[service] + path
         try:
-            data = body if body is None or len(body) < LARGE_BODY else io.BytesIO(body)  # aiohttp sends it in pieces
+            data = (
+                body if body is None or len(body) < LARGE_BODY else io.BytesIO(body)
+            )  # aiohttp sends it in pieces
             session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
             async with session.request(method, _encoded(url), headers=headers, data=data) as answer:
                 check_answer(answer.status, answer.headers, self._shown[service])
@@ -138,14 +153,20 @@ class HttpTransport:
         self, service: Service, path: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> bytes:
         parts = urlsplit(self._addresses[service])
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        kind = (
+            http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        )
         connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_SECONDS)
         try:
-            connection.request("POST", parts.path + path, body, {"Content-Type": JSON, **SPOKEN, **(headers or {})})
+            connection.request(
+                "POST", parts.path + path, body, {"Content-Type": JSON, **SPOKEN, **(headers or {})}
+            )
             answer = connection.getresponse()
             content = answer.read()
             if answer.status >= 400:
-                raise self._unreachable(service, http.client.HTTPException(f"it answered {answer.status}"))
+                raise self._unreachable(
+                    service, http.client.HTTPException(f"it answered {answer.status}")
+                )
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, Unavailable):
                 raise
@@ -168,11 +189,15 @@ class HttpTransport:
     async def _begin(self) -> aiohttp.ClientSession:
         """Opens a session for the running loop, tied to a generator: `asyncio.run` closes those at its end."""
         if self._closed:
-            raise InvalidRequest("this client is closed: make a new one, or close it after its last call")
+            raise InvalidRequest(
+                "this client is closed: make a new one, or close it after its last call"
+            )
         if self._origin and self._origin not in _origins:
             _origins.add(self._origin)
             log.info("uses the platform %s: events at %s", self._origin, self._shown["events"])
-        for gone in [each for each in list(self._lives) if each.is_closed()]:  # without closing its generators
+        for gone in [
+            each for each in list(self._lives) if each.is_closed()
+        ]:  # without closing its generators
             self._sessions.pop(gone, None)
             self._lives.pop(gone, None)
         loop, patience = (
@@ -180,7 +205,9 @@ class HttpTransport:
             aiohttp.ClientTimeout(total=READ_SECONDS, sock_connect=CONNECT_SECONDS),
         )
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30), headers=SPOKEN, timeout=patience
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            headers=SPOKEN,
+            timeout=patience,
         )
         self._sessions[loop] = session
         self._lives[loop] = life = self._life(loop, session)
@@ -221,7 +248,9 @@ class _HttpSocket:
     async def receive(self) -> bytes:
         message = await self._socket.receive()
         if message.type is not aiohttp.WSMsgType.BINARY:
-            raise Unavailable(f"the connection to {self._address} was closed", close_code=self._socket.close_code)
+            raise Unavailable(
+                f"the connection to {self._address} was closed", close_code=self._socket.close_code
+            )
         data: bytes = message.data
         return data
 

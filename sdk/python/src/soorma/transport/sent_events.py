@@ -14,7 +14,8 @@ LONGEST_POSITION = 18
 class Message(NamedTuple):
     """A message of a stream; a comment comes as one without a kind.
 
-    `id` is None where the message has none, and where it is not a number that a stream of the platform counts by.
+    `id` is None where the message has none, and where it is not a number that a stream of the
+    platform counts by.
     """
 
     kind: str
@@ -36,7 +37,9 @@ class Parser:
 
     def feed(self, piece: bytes) -> list[Message]:
         """The messages that end in this piece."""
-        if self._ends_in_return and piece.startswith(b"\n"):  # the other half of a break that was told already
+        if self._ends_in_return and piece.startswith(
+            b"\n"
+        ):  # the other half of a break that was told already
             piece = piece[1:]
             self._ends_in_return = False
         if not piece:

@@ -44,7 +44,8 @@ TICKET_CHARACTERS = 22
 def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
     """Raises InvalidRequest or LimitExceeded where a commit from outside is not one that can be decided.
 
-    Yields after each of its parts, so that whoever checks one of many mebibytes can let others have a turn.
+    Yields after each of its parts, so that whoever checks one of many mebibytes can let others have
+    a turn.
     """
     operations = reads = 0
     for plan in commit.plans:
@@ -57,7 +58,9 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
     places = 0
     names = {check_name("plan_id", plan.plan_id) for plan in commit.plans}
     if len(names) < len(commit.plans):
-        raise InvalidRequest("a plan is named twice in the commit; put its operations into one part")
+        raise InvalidRequest(
+            "a plan is named twice in the commit; put its operations into one part"
+        )
     for event in commit.events:
         check_envelope(event)
         yield
@@ -76,7 +79,9 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
             if isinstance(operation, PlaceOperation):
                 places += operation.places
                 if places > MOST_PLACES_AT_ONCE:
-                    raise InvalidRequest(f"a commit looks at {MOST_PLACES_AT_ONCE} places of semaphores at most")
+                    raise InvalidRequest(
+                        f"a commit looks at {MOST_PLACES_AT_ONCE} places of semaphores at most"
+                    )
             yield
 
 
@@ -107,7 +112,9 @@ def _check_operation(operation: AnyOperation, limits: Limits) -> None:
         case Fork(plan_id=plan_id, revision=revision):
             check_name("plan_id", plan_id)
             if revision is not None and not 0 <= revision <= LAST_REVISION:
-                raise InvalidRequest(f"a revision to fork at is a number from 0 to {LAST_REVISION}, not {revision}")
+                raise InvalidRequest(
+                    f"a revision to fork at is a number from 0 to {LAST_REVISION}, not {revision}"
+                )
 
 
 def _check_key_operation(operation: AnyKeyOperation, limits: Limits) -> None:
@@ -126,7 +133,9 @@ def _check_join(join: Join) -> None:
     names = expect if isinstance(expect, list) else []
     count = len(set(names)) if isinstance(expect, list) else expect
     if count < 1 or (isinstance(expect, list) and count < len(expect)):
-        raise InvalidRequest(f"join at {join.key!r} expects at least one, and no name twice: {expect}")
+        raise InvalidRequest(
+            f"join at {join.key!r} expects at least one, and no name twice: {expect}"
+        )
     for name in names:
         check_name("expect", name)
 
@@ -138,16 +147,22 @@ def _check_places(operation: AnyPlaceOperation) -> None:
     if not 1 <= operation.places <= MOST_PLACES:
         raise InvalidRequest(f"a semaphore has 1 to {MOST_PLACES} places, not {operation.places}")
     if operation.ticket is not None and not operation.ticket.startswith(operation.line):
-        raise InvalidRequest(f"a ticket for {operation.key!r} begins with {operation.line!r}: {operation.ticket!r}")
+        raise InvalidRequest(
+            f"a ticket for {operation.key!r} begins with {operation.line!r}: {operation.ticket!r}"
+        )
     if operation.ticket is not None:
         check_name("ticket", operation.ticket)
     if isinstance(operation, Acquire):
         _check_ttl(operation.ttl)
         _check_ttl(operation.lease)
         if operation.ttl is None and not operation.renew:
-            raise InvalidRequest(f"a place at {operation.key!r} is taken for a time: ttl is a number of seconds")
+            raise InvalidRequest(
+                f"a place at {operation.key!r} is taken for a time: ttl is a number of seconds"
+            )
 
 
 def _check_ttl(ttl: float | None) -> None:
     if ttl is not None and not 0 < ttl <= LONGEST_TTL:
-        raise InvalidRequest(f"ttl must be more than 0 and at most {LONGEST_TTL:.0f} seconds, not {ttl}")
+        raise InvalidRequest(
+            f"ttl must be more than 0 and at most {LONGEST_TTL:.0f} seconds, not {ttl}"
+        )

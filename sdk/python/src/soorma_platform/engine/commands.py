@@ -1,7 +1,8 @@
 """Commands: each change of the record is one. It says what it needs, and decides what is written.
 
-A store loads the needs, decides and writes in one transaction. It has a loader for each kind of need and a writer for
-each kind of row; so a new kind of command brings its own, and leaves all others as they are.
+A store loads the needs, decides and writes in one transaction. It has a loader for each kind of
+need and a writer for each kind of row; so a new kind of command brings its own, and leaves all
+others as they are.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ class Decision(msgspec.Struct, Generic[T]):
 
 
 class Command(Protocol[T]):
-    """A change of the record. `scope` is whose rows it reads and writes: a user's, a tenant's, or anybody's."""
+    """A change of the record.
+
+    `scope` is whose rows it reads and writes: a user's, a tenant's, or anybody's.
+    """
 
     @property
     def scope(self) -> Scope | Owner: ...

@@ -93,7 +93,10 @@ class ApplyCommit:
         self._awaited = awaited
         self._under = under
         self._of_life: list[tuple[str, AnyLifeOperation]] = [
-            (part.plan_id, one) for part in commit.plans for one in part.operations if isinstance(one, LifeOperation)
+            (part.plan_id, one)
+            for part in commit.plans
+            for one in part.operations
+            if isinstance(one, LifeOperation)
         ]
         """operations that reach beyond the keys of their plans, with these plans"""
 
@@ -117,9 +120,13 @@ class ApplyCommit:
         for plan_id, operation in self._of_life:
             match operation:
                 case Deadline(timer=timer):
-                    timer.event = _named(life.of_plan(timer.event, plan_id, self.cause, scope), new_id)
+                    timer.event = _named(
+                        life.of_plan(timer.event, plan_id, self.cause, scope), new_id
+                    )
                 case Compensate(event=event):
-                    operation.event = _named(life.of_plan(event, plan_id, self.cause, scope), new_id)
+                    operation.event = _named(
+                        life.of_plan(event, plan_id, self.cause, scope), new_id
+                    )
                 case Ending():
                     operation.event_id = operation.event_id or new_id()
 
@@ -147,7 +154,9 @@ class ApplyCommit:
                     keys.update(operation.all_places())
                     if operation.ticket is not None:
                         keys.add(operation.ticket)
-                    need.lines.setdefault(plan.plan_id, {})[operation.line] = operation.places + ODD_TICKETS
+                    need.lines.setdefault(plan.plan_id, {})[operation.line] = (
+                        operation.places + ODD_TICKETS
+                    )
                 elif isinstance(operation, Cleanup):
                     need.counted.add(plan.plan_id)
         return need
@@ -213,7 +222,9 @@ class ApplyCommit:
                 writes.append(timed)
         if commit.cancels:
             cancelled += self._cancel(writes, found)  # what this commit has set itself
-        ids = [event.id or "" for event in commit.events] + [timer.event.id or "" for timer in commit.timers]
+        ids = [event.id or "" for event in commit.events] + [
+            timer.event.id or "" for timer in commit.timers
+        ]
         committed = Committed(plans, ids, found.now, cancelled)
         if key is not None:
             expires_at = found.uptime + self._keep_response
@@ -232,23 +243,36 @@ class ApplyCommit:
         writes.append(settle(delivery, found))
         return delivery
 
-    def _edit(self, writes: Writes, found: Snapshot, group: int | None) -> tuple[list[PlanCommitted], list[PlanEditor]]:
-        """Applies the operations. Returns their results by plan, and the editors of the plans that were changed."""
+    def _edit(
+        self, writes: Writes, found: Snapshot, group: int | None
+    ) -> tuple[list[PlanCommitted], list[PlanEditor]]:
+        """Applies the operations.
+
+        Returns their results by plan, and the editors of the plans that were changed.
+        """
         committed: list[PlanCommitted] = []
         changed: list[PlanEditor] = []
         size, is_blind = 0, self.commit.fence is not None
         states = found.part(PlansFound).states
-        for part, editor in _editors(self.commit, states, found.moment, self._limits, self.cause, group):
+        for part, editor in _editors(
+            self.commit, states, found.moment, self._limits, self.cause, group
+        ):
             if part.operations:
                 editor.begin()
             results = []
             for operation in part.operations:
                 text = editor.apply(operation)
-                if text is None or is_blind:  # a handler has seen its results before, and reads no others
+                if (
+                    text is None or is_blind
+                ):  # a handler has seen its results before, and reads no others
                     results.append(_NULL)
                     continue
                 size += len(text)
-                self._limits.check("result_bytes", size, "the results of the commit, in bytes (`blind` asks for none),")
+                self._limits.check(
+                    "result_bytes",
+                    size,
+                    "the results of the commit, in bytes (`blind` asks for none),",
+                )
                 results.append(msgspec.Raw(text.encode()))
             if editor.change.history or editor.change.puts:
                 writes.append(editor.finished())
@@ -260,7 +284,9 @@ class ApplyCommit:
         """Publishes what follows from the end of a plan, and keeps what was registered for it."""
         endings.publish_endings(writes, editor, self.scope, found, self._limits)
         for timer in editor.deadlines:
-            if timed := set_timer(timer, self.scope, found, self._limits, incarnation=editor.row.incarnation):
+            if timed := set_timer(
+                timer, self.scope, found, self._limits, incarnation=editor.row.incarnation
+            ):
                 writes.append(timed)
         if editor.change.compensations:
             sagas.register(editor.change, found, self._limits)
@@ -284,11 +310,14 @@ class ApplyCommit:
     def _check_delivery(self, delivery: DeliveryRow | None) -> DeliveryRow:
         if delivery is None:
             raise Fenced(
-                "this delivery was given to another agent (its lease had run out), or was settled before: "
+                "this delivery was given to another agent (its lease had run out), or was settled "
+                "before: "
                 "nothing of this attempt was changed or published",
             )
         if (delivery.tenant_id, delivery.user_id) != (self.scope.tenant_id, self.scope.user_id):
-            raise Forbidden("a delivery is answered in the scope of its event's tenant and user only")
+            raise Forbidden(
+                "a delivery is answered in the scope of its event's tenant and user only"
+            )
         return delivery
 
 
@@ -313,7 +342,9 @@ def _editors(
     """The parts of a commit with their plans; Conflict, which names all that is stale, unless all is as it was read."""
     found, conflicts = [], []
     for part in commit.plans:
-        editor = PlanEditor(plans[part.plan_id], moment=moment, limits=limits, cause=cause, group_id=group)
+        editor = PlanEditor(
+            plans[part.plan_id], moment=moment, limits=limits, cause=cause, group_id=group
+        )
         found.append((part, editor))
         try:
             if part.reads or part.expected_revision is not None:
@@ -323,7 +354,9 @@ def _editors(
         except Conflict as conflict:
             conflicts.append(conflict)
     if conflicts:
-        conflicts[0].details["stale"] = [key for one in conflicts for key in one.details.get("stale", ())]
+        conflicts[0].details["stale"] = [
+            key for one in conflicts for key in one.details.get("stale", ())
+        ]
         raise conflicts[0]
     return found
 

@@ -14,7 +14,9 @@ KEEP_REPLAYS = 15 * 60_000
 
 
 class ReplayDeadLetter:
-    """Delivers a dead letter to its group again, from attempt 1. Its outcome is whether there is one of that number.
+    """Delivers a dead letter to its group again, from attempt 1.
+
+    Its outcome is whether there is one of that number.
 
     Under the same idempotency key it does so once, and says True again.
     """
@@ -39,7 +41,8 @@ class ReplayDeadLetter:
             check_replay(of.letter, of.plan, found.now)
         if of.subscription_id is None:
             raise Conflict(
-                f"dead letter {self._number} cannot be replayed: its group has no subscription to {of.letter.type!r} "
+                f"dead letter {self._number} cannot be replayed: its group has no subscription to "
+                f"{of.letter.type!r} "
                 "any more; start an agent that handles it, then replay it"
             )
         writes = [LetterReplayed(of.letter, of.subscription_id, found.uptime)]

@@ -1,7 +1,8 @@
 """The delivery rules: who is next in a lane, when a failure is tried again, when a delivery is given up.
 
-A lane is the events of one plan for one group. Only its head has a time it is ready at; while it is in
-an agent's hands that time is the end of its lease, so an agent that vanishes gives it back by itself.
+A lane is the events of one plan for one group. Only its head has a time it is ready at; while it is
+in an agent's hands that time is the end of its lease, so an agent that vanishes gives it back by
+itself.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def continue_saga(writes: Writes, delivery: DeliveryRow, found: Snapshot) -> Non
     moved, plan = sagas.on_settled(writes, delivery, found), found.part(InHand).plan
     if moved and plan is not None:
         changes = (one for one in writes if isinstance(one, PlanChange))
-        change = next((change for change in changes if change.row.plan_id == delivery.plan_id), None)
+        change = next(
+            (change for change in changes if change.row.plan_id == delivery.plan_id), None
+        )
         if change is None:
             change = PlanChange(plan, {}, set(), [], [], [])
             writes.append(change)
@@ -62,7 +65,10 @@ def continue_saga(writes: Writes, delivery: DeliveryRow, found: Snapshot) -> Non
 
 
 class DiscardDelivery:
-    """Settles a delivery whose plan was cancelled, unhandled. Its outcome is the delivery, None if it is gone."""
+    """Settles a delivery whose plan was cancelled, unhandled.
+
+    Its outcome is the delivery, None if it is gone.
+    """
 
     def __init__(self, scope: Scope, fence: str) -> None:
         self.scope = scope
@@ -85,7 +91,10 @@ def verdict(delivery: DeliveryRow) -> str | None:
     """The reason to give a delivery up for the processes that died of it; None while that may be another's fault."""
     if not delivery.died_alone or delivery.deaths - delivery.cleared < delivery.retry.max_deaths:
         return None
-    return f"{_deaths(delivery.deaths, delivery.silences)}, {_last(delivery.deaths)} with nothing else in hand"
+    return (
+        f"{_deaths(delivery.deaths, delivery.silences)}, {_last(delivery.deaths)} with nothing "
+        "else in hand"
+    )
 
 
 def _deaths(deaths: int, silences: int) -> str:
@@ -95,7 +104,10 @@ def _deaths(deaths: int, silences: int) -> str:
     if silences == deaths:
         return f"{processes} gave no sign of life for a lease while handling it"
     died = deaths - silences
-    return f"{processes} ended while handling it ({died} died, {silences} gave no sign of life for a lease)"
+    return (
+        f"{processes} ended while handling it ({died} died, {silences} gave no sign of life "
+        "for a lease)"
+    )
 
 
 def _last(deaths: int) -> str:
@@ -134,9 +146,10 @@ class FailureOutcome(msgspec.Struct):
 class FailDelivery:
     """A failed attempt is delivered again later, or becomes a dead letter; Fenced if it is no longer this agent's.
 
-    With `after` (seconds) the handler says when, with `reject` it gives the event up, with `defer` it has not failed:
-    the attempt does not count. With `unbegun` it is given up before its handler was run. With `fail_plan` it ends its
-    plan with it. `draw` in [-1, 1] spreads the backoff by its jitter.
+    With `after` (seconds) the handler says when, with `reject` it gives the event up, with `defer`
+    it has not failed: the attempt does not count. With `unbegun` it is given up before its handler
+    was run. With `fail_plan` it ends its plan with it. `draw` in [-1, 1] spreads the backoff by its
+    jitter.
     """
 
     def __init__(
@@ -164,7 +177,12 @@ class FailDelivery:
         self._draw = draw
         self._dead_letter_id, self._ending_id = dead_letter_id, ending_id
         self._after = after
-        self._reject, self._defer, self._unbegun, self._fail_plan = reject, defer, unbegun, fail_plan
+        self._reject, self._defer, self._unbegun, self._fail_plan = (
+            reject,
+            defer,
+            unbegun,
+            fail_plan,
+        )
         self._limits = limits
 
     def needs(self) -> list[Need]:
@@ -201,7 +219,8 @@ class FailDelivery:
             wait = round(1000 * min(max(self._after, 0), LONGEST_WAIT))
         became = Became.DEFERRED if self._defer else Became.RETRIED
         return Decision(
-            FailureOutcome(delivery, became), [Retried(delivery, now + wait, self._reason, is_deferred=self._defer)]
+            FailureOutcome(delivery, became),
+            [Retried(delivery, now + wait, self._reason, is_deferred=self._defer)],
         )
 
     def _give_up(self, delivery: DeliveryRow, found: Snapshot) -> Decision[FailureOutcome]:
@@ -216,18 +235,24 @@ class FailDelivery:
         if self._fail_plan and delivery.plan_id is not None:
             self._end_plan(writes, delivery, Fail(reason, event_id=self._ending_id), found)
         outcome = FailureOutcome(delivery, Became.DEAD_LETTER)
-        if failed.type != DEAD_LETTERED:  # or a group that fails on dead letters would feed itself for ever
+        if (
+            failed.type != DEAD_LETTERED
+        ):  # or a group that fails on dead letters would feed itself for ever
             notice = _notice(failed, delivery, reason, self._dead_letter_id)
             if row := publish(notice, self.scope, found, self._limits, outlives=True):
                 writes.append(row)
         outcome.topics = topics_of(writes)
         return Decision(outcome, writes)
 
-    def _end_plan(self, writes: Writes, delivery: DeliveryRow, ending: Fail, found: Snapshot) -> None:
+    def _end_plan(
+        self, writes: Writes, delivery: DeliveryRow, ending: Fail, found: Snapshot
+    ) -> None:
         """The plan of an event that is given up ends with it, unless it has ended before."""
         state, limits = found.part(PlansFound).states[delivery.plan_id or ""], self._limits
         cause = cause_of(delivery.group, None, delivery.envelope)
-        editor = PlanEditor(state, moment=found.moment, limits=limits, cause=cause, group_id=delivery.group_id)
+        editor = PlanEditor(
+            state, moment=found.moment, limits=limits, cause=cause, group_id=delivery.group_id
+        )
         ending.if_active = True
         editor.apply(ending)
         if editor.endings:

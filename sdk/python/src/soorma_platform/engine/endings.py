@@ -12,7 +12,9 @@ from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import publish
 
 
-def publish_endings(writes: Writes, editor: PlanEditor, scope: Scope, found: Snapshot, limits: Limits) -> None:
+def publish_endings(
+    writes: Writes, editor: PlanEditor, scope: Scope, found: Snapshot, limits: Limits
+) -> None:
     """Publishes the events that tell of the ends of a plan."""
     for ending in editor.endings:
         event = life.ending_event(scope, editor.row.plan_id, ending, editor.cause)

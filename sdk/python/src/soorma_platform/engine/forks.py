@@ -15,7 +15,8 @@ def check_unused(row: PlanRow) -> None:
     """Raises PlanExists if the plan has a history: it was written, and not cleaned up since."""
     if row.live or row.revision != row.horizon:
         raise PlanExists(
-            f"plan {row.plan_id!r} is in use, or was used before: fork into a new one, or clean it up first",
+            f"plan {row.plan_id!r} is in use, or was used before: fork into a new one, or clean it "
+            "up first",
             plan_id=row.plan_id,
         )
 
@@ -27,10 +28,18 @@ def check_origin(fork: Fork, origin: Origin | None, now: int) -> Origin:
     """
     if origin is not None:
         check_past(origin.row, origin.revision)
-    if origin is None or origin.row.revision == 0 or (fork.revision is None and not _holds_anything(origin.row, now)):
+    if (
+        origin is None
+        or origin.row.revision == 0
+        or (fork.revision is None and not _holds_anything(origin.row, now))
+    ):
         raise missing_plan(fork.plan_id)
     rebuilt = ((past.key, rebuild(past)) for past in origin.pasts)
-    made = [EntryRow(key, text, origin.revision, origin.row.updated_at) for key, text in rebuilt if text is not None]
+    made = [
+        EntryRow(key, text, origin.revision, origin.row.updated_at)
+        for key, text in rebuilt
+        if text is not None
+    ]
     kept = [row for row in origin.entries if row.expires_at is None or row.expires_at > now]
     origin.entries, origin.pasts = sorted(kept + made, key=lambda row: row.key), []
     return origin
@@ -38,7 +47,9 @@ def check_origin(fork: Fork, origin: Origin | None, now: int) -> Origin:
 
 def argument_of(origin: Origin) -> str:
     """The argument of a fork in the history, as JSON text."""
-    return msgspec.json.encode({"plan_id": origin.row.plan_id, "revision": origin.revision}).decode()
+    return msgspec.json.encode(
+        {"plan_id": origin.row.plan_id, "revision": origin.revision}
+    ).decode()
 
 
 def _holds_anything(row: PlanRow, now: int) -> bool:

@@ -44,7 +44,13 @@ class JoinOutcome(msgspec.Struct):
 class JoinGroup:
     """Makes or refreshes a group with subscriptions, of which the new ones take recent events that nobody took."""
 
-    def __init__(self, owner: Owner, name: str, subscriptions: list[Subscription], after: Cursor | None = None) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        name: str,
+        subscriptions: list[Subscription],
+        after: Cursor | None = None,
+    ) -> None:
         self.scope = owner
         self._name = name
         self._subscriptions = {(one.type, one.topic): one for one in subscriptions}
@@ -52,12 +58,19 @@ class JoinGroup:
 
     def needs(self) -> list[Need]:
         subscriptions = list(self._subscriptions.values())
-        return [GroupNeed(self._name), UntakenNeed(subscriptions, UNTAKEN_SECONDS * 1000, self._after, STEP, LEAST)]
+        return [
+            GroupNeed(self._name),
+            UntakenNeed(subscriptions, UNTAKEN_SECONDS * 1000, self._after, STEP, LEAST),
+        ]
 
     def decide(self, found: Snapshot) -> Decision[JoinOutcome]:
         group = GroupJoined(self._name, list(self._subscriptions.values()), found.now, found.uptime)
         known = {(one.type, one.topic): one for one in found.part(GroupFound).subscriptions}
-        new = [one for pattern, one in self._subscriptions.items() if pattern not in known or known[pattern].joining]
+        new = [
+            one
+            for pattern, one in self._subscriptions.items()
+            if pattern not in known or known[pattern].joining
+        ]
         writes: Writes = [group]
         following = self._take(writes, group, new, found) if new else None
         if new and following is None:
@@ -65,7 +78,9 @@ class JoinGroup:
         patterns = {one.id: pattern for pattern, one in known.items()}
         return Decision(JoinOutcome(group, patterns, following), writes)
 
-    def _take(self, writes: Writes, group: GroupJoined, new: list[Subscription], found: Snapshot) -> Cursor | None:
+    def _take(
+        self, writes: Writes, group: GroupJoined, new: list[Subscription], found: Snapshot
+    ) -> Cursor | None:
         """In the order of the log, whichever subscription takes an event: it is the order of their lanes."""
         untaken = found.part(UntakenFound)
         by_pattern = {(one.type, one.topic): one for one in new}
@@ -83,7 +98,9 @@ class JoinGroup:
                 return event.cursor
         return None if untaken.is_all else untaken.events[-1].cursor
 
-    def _taker(self, event: UntakenRow, new: dict[tuple[str, str], Subscription]) -> Subscription | None:
+    def _taker(
+        self, event: UntakenRow, new: dict[tuple[str, str], Subscription]
+    ) -> Subscription | None:
         """Who takes an event: one that names its type before one that does not, as when it is published."""
         if self.scope is not All.TENANTS and self.scope != event.tenant_id:
             return None

@@ -20,14 +20,19 @@ def rebuild(past: KeyPast) -> str | None:
 
 def replay(row: HistoryRow, value: str | None) -> str | None:
     """The text of a key's value after one of its history rows."""
-    return None if row.op == "expire" else apply(from_history(row.op, row.key or "", row.argument), value)
+    return (
+        None
+        if row.op == "expire"
+        else apply(from_history(row.op, row.key or "", row.argument), value)
+    )
 
 
 def check_horizon(what: str, requested: int, horizon: int) -> None:
     """Raises HistoryGone if `requested` lies before the oldest revision or position still kept."""
     if requested < horizon:
         raise HistoryGone(
-            f"{what} {requested} lies before {horizon}, the oldest one still kept; start from there",
+            f"{what} {requested} lies before {horizon}, the oldest one still kept; start from "
+            "there",
             horizon=horizon,
         )
 
@@ -36,5 +41,7 @@ def check_past(row: PlanRow, revision: int) -> None:
     """Raises NotFound if the plan has not come to that revision yet, HistoryGone if it is no longer kept."""
     plan_id, current = row.plan_id, row.revision
     if revision > current:
-        raise NotFound(f"plan {plan_id!r} is at revision {current}, there is no revision {revision} yet")
+        raise NotFound(
+            f"plan {plan_id!r} is at revision {current}, there is no revision {revision} yet"
+        )
     check_horizon(f"of plan {plan_id!r} revision", revision, row.horizon)

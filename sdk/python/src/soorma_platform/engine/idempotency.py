@@ -13,12 +13,17 @@ def key_of(idempotency_key: str | None, fence: str | None) -> str | None:
     return None if idempotency_key is None else f"key:{idempotency_key}"
 
 
-def check_same(stored: StoredResponse, fingerprint: str, idempotency_key: str | None, fence: str | None) -> None:
+def check_same(
+    stored: StoredResponse, fingerprint: str, idempotency_key: str | None, fence: str | None
+) -> None:
     """Raises IdempotencyMismatch, or Fenced, where the first commit of the key had another body."""
     if stored.fingerprint == fingerprint:
         return
     if fence:
-        raise Fenced("this delivery was answered before, with another commit: nothing of this one was applied")
+        raise Fenced(
+            "this delivery was answered before, with another commit: nothing of this one was "
+            "applied"
+        )
     raise IdempotencyMismatch(
         f"the idempotency key {idempotency_key!r} was used for a request with another body",
     )

@@ -1,4 +1,7 @@
-"""The life of a plan: active, then completed, failed or cancelled, then purged. An event tells of each end."""
+"""The life of a plan: active, then completed, failed or cancelled, then purged.
+
+An event tells of each end.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ from soorma_platform.engine.rows.plans import MOVING, PlanChange, PlanRow, Plans
 FAILED = f"plan.{ENDINGS[Fail]}"
 STALLED = "plan.stalled"
 """Type of the event, on system-events, that tells of a plan that does not move on."""
-LIFE_EVENTS = frozenset((*(f"plan.{status}" for status in ENDINGS.values()), STALLED, DEAD_LETTERED))
+LIFE_EVENTS = frozenset(
+    (*(f"plan.{status}" for status in ENDINGS.values()), STALLED, DEAD_LETTERED)
+)
 """Types of the events that tell of a plan: they are handled whatever becomes of it."""
 
 
@@ -46,7 +51,11 @@ def ending_event(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause) ->
     """The event that tells of a plan's end."""
     status = ENDINGS[type(ending)]
     what = "result" if isinstance(ending, Complete) else "reason"
-    data = {"plan_id": plan_id, "status": status, what: msgspec.Raw((argument(ending) or "null").encode())}
+    data = {
+        "plan_id": plan_id,
+        "status": status,
+        what: msgspec.Raw((argument(ending) or "null").encode()),
+    }
     return Envelope(
         type=f"plan.{status}",
         topic=Topic.PLAN_EVENTS.value,
@@ -78,7 +87,9 @@ def of_plan(event: Envelope, plan_id: str, cause: Cause, scope: Scope) -> Envelo
 class ReportStalled:
     """Reports a plan, seen at a revision, as stalled: once for a revision; nothing, if it has moved on."""
 
-    def __init__(self, scope: Scope, plan_id: str, revision: int, event_id: str, *, limits: Limits) -> None:
+    def __init__(
+        self, scope: Scope, plan_id: str, revision: int, event_id: str, *, limits: Limits
+    ) -> None:
         self.scope = scope
         self._plan_id = plan_id
         self._revision = revision
@@ -92,10 +103,18 @@ class ReportStalled:
 
     def decide(self, found: Snapshot) -> Decision[None]:
         row = found.part(PlansFound).states[self._plan_id].row
-        if row.revision != self._revision or row.status not in MOVING or row.stalled == self._revision:
+        if (
+            row.revision != self._revision
+            or row.status not in MOVING
+            or row.stalled == self._revision
+        ):
             return Decision(None)
         row.stalled = self._revision
-        data = {"plan_id": self._plan_id, "revision": self._revision, "idle_since": rfc3339(row.updated_at)}
+        data = {
+            "plan_id": self._plan_id,
+            "revision": self._revision,
+            "idle_since": rfc3339(row.updated_at),
+        }
         event = Envelope(
             type=STALLED,
             topic=Topic.SYSTEM_EVENTS.value,
@@ -118,18 +137,29 @@ def is_discarded(kind: str, position: int, plan: PlanRow | None) -> bool:
 def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) -> bool:
     """Tells whether an event comes too late for a handler that takes no events of plans that have ended.
 
-    Nobody works on for a plan that has failed or was cancelled. For one that was completed, others than the group that
-    did so still handle what was published before: who sees an event does not depend on who was quicker.
+    Nobody works on for a plan that has failed or was cancelled. For one that was completed, others
+    than the group that did so still handle what was published before: who sees an event does not
+    depend on who was quicker.
     """
-    if plan is None or event.outlives or event.type in LIFE_EVENTS or plan.life(now) in ("missing", "active"):
+    if (
+        plan is None
+        or event.outlives
+        or event.type in LIFE_EVENTS
+        or plan.life(now) in ("missing", "active")
+    ):
         return False
-    return plan.status != "completed" or event.position > plan.end_position or group_id == plan.ended_by
+    return (
+        plan.status != "completed"
+        or event.position > plan.end_position
+        or group_id == plan.ended_by
+    )
 
 
 def outlives(event: Envelope, ended: Collection[str], delivery: DeliveryRow | None) -> bool:
     """Tells whether an event of a commit is handled though its plan has ended.
 
-    That is one published with the end, and what follows from an event that was itself handled after the end.
+    That is one published with the end, and what follows from an event that was itself handled after
+    the end.
     """
     if event.plan_id is None:
         return False
@@ -147,14 +177,17 @@ def check_replay(letter: LetterRow, plan: PlanRow, now: int) -> None:
     plan_id = plan.plan_id
     if is_discarded(letter.type, letter.position, plan):
         raise PlanEnded(
-            f"dead letter {letter.id} is of an earlier life of plan {plan_id!r}, which was cancelled or purged "
+            f"dead letter {letter.id} is of an earlier life of plan {plan_id!r}, which was "
+            "cancelled or purged "
             "since: its event is not handled any more; publish it anew",
             plan_id=plan_id,
         )
     if not letter.ended_plans and is_unwanted(letter, plan, letter.group_id, now):
         raise PlanEnded(
-            f"dead letter {letter.id} is of plan {plan_id!r}, which is {plan.status}: its handler takes no events of "
-            "plans that have ended; let it, with on_event(…, ended_plans=True), or publish the event for another plan",
+            f"dead letter {letter.id} is of plan {plan_id!r}, which is {plan.status}: its handler "
+            "takes no events of "
+            "plans that have ended; let it, with on_event(…, ended_plans=True), or publish the "
+            "event for another plan",
             plan_id=plan_id,
             plan_status=plan.status,
         )
@@ -164,6 +197,7 @@ def check_wanted(delivery: DeliveryRow, plan: PlanRow | None) -> None:
     """Raises PlanCancelled if the delivery's plan was cancelled meanwhile."""
     if is_discarded(delivery.type, delivery.position, plan):
         raise PlanCancelled(
-            f"plan {delivery.plan_id!r} was cancelled, or purged: nothing of this attempt was changed or published",
+            f"plan {delivery.plan_id!r} was cancelled, or purged: nothing of this attempt was "
+            "changed or published",
             plan_id=delivery.plan_id,
         )

@@ -50,7 +50,8 @@ from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, LoadedPlan, 
 from soorma_platform.engine.rows.sagas import WAITS, CompensationRow
 
 SEQ_ROOM = 10_000
-"""More than the operations of a commit: so compensations are numbered in the order they were registered."""
+"""More than the operations of a commit: so compensations are numbered in the order they were
+registered."""
 SPLICE = 16
 """The factor by which extending a value costs less of the processor than reading one."""
 _READ_NOTHING, _SPLICED = (Set, Delete), (Append, Extend)  # a union made at each check would show
@@ -63,11 +64,18 @@ ROW_OVERHEAD = 100
 class PlanEditor:
     """Applies operations to a plan in order, and collects what is to be written.
 
-    The plan's revision rises by one with the first operation that changes anything, whatever their number.
+    The plan's revision rises by one with the first operation that changes anything, whatever their
+    number.
     """
 
     def __init__(
-        self, state: LoadedPlan, *, moment: Moment, limits: Limits, cause: Cause, group_id: int | None = None
+        self,
+        state: LoadedPlan,
+        *,
+        moment: Moment,
+        limits: Limits,
+        cause: Cause,
+        group_id: int | None = None,
     ) -> None:
         self._moment = moment
         self._now = now = moment.wall
@@ -224,9 +232,12 @@ class PlanEditor:
         entry = self._entries.get(key)
         before = entry.value if entry else None
         if before is not None and not isinstance(operation, _READ_NOTHING):
-            # An object is read and written again for a few fields; a list is spliced, which costs a part of that.
+            # An object is read and written again for a few fields; a list is spliced, which costs a
+            # part of that.
             self._work += len(before) // (SPLICE if isinstance(operation, _SPLICED) else 1)
-            self._limits.check("commit_work_bytes", self._work, "the values that the commit works on, in bytes,")
+            self._limits.check(
+                "commit_work_bytes", self._work, "the values that the commit works on, in bytes,"
+            )
         after = apply(operation, before)
         if isinstance(operation, Join):
             self._check_assumed(operation, before, after)
@@ -242,13 +253,17 @@ class PlanEditor:
         except Conflict as error:
             raise self._stale(error, [join.key]) from None
 
-    def _put(self, key: str, operation: AnyKeyOperation, entry: EntryRow | None, value: str) -> None:
+    def _put(
+        self, key: str, operation: AnyKeyOperation, entry: EntryRow | None, value: str
+    ) -> None:
         size = size_of(value)
         check_value(key, size, self._limits)
         self.row.keys += entry is None
         self._live_keys += entry is None
         self.row.size += size + (size_of(key) if entry is None else -size_of(entry.value))
-        check_totals(self.row.keys - self._hidden_keys, self.row.size - self._hidden_bytes, self._limits)
+        check_totals(
+            self.row.keys - self._hidden_keys, self.row.size - self._hidden_bytes, self._limits
+        )
         expires_at = entry.expires_at if entry else None
         if isinstance(operation, Set):
             expires_at = None if operation.ttl is None else self._now + round(operation.ttl * 1000)
@@ -276,7 +291,9 @@ class PlanEditor:
         row, change, limits = self.row, self.change, self._limits
         kept = row.revision - row.horizon
         is_long = kept > limits.history_revisions + TRIM_REVISIONS and kept % TRIM_REVISIONS == 0
-        change.is_overgrown = bool(change.history) and (is_long or row.history_size * 4 > limits.history_bytes * 5)
+        change.is_overgrown = bool(change.history) and (
+            is_long or row.history_size * 4 > limits.history_bytes * 5
+        )
         return change
 
     def begin(self) -> None:
@@ -332,7 +349,9 @@ class PlanEditor:
         self.change.compensations.clear()
         self._note(op, None, text)
 
-    def _remember(self, operation: AnyOperation, key: str | None, action: int | None = None) -> None:
+    def _remember(
+        self, operation: AnyOperation, key: str | None, action: int | None = None
+    ) -> None:
         self._note(tag(operation), key, argument(operation), action)
 
     def _note(self, op: str, key: str | None, text: str | None, action: int | None = None) -> None:
@@ -345,12 +364,18 @@ class PlanEditor:
         if action is None:  # actions are kept, whatever becomes of the rest of the history
             row.history_size += ROW_OVERHEAD + (size_of(text) if text else 0)
         self.change.history.append(
-            HistoryRow(row.revision, len(self.change.history), op, key, text, self._now, self.cause, action)
+            HistoryRow(
+                row.revision, len(self.change.history), op, key, text, self._now, self.cause, action
+            )
         )
 
     def _live(self, key: str) -> EntryRow | None:
         entry = self._entries.get(key)
-        if self._is_over or entry is None or (entry.expires_at is not None and entry.expires_at <= self._now):
+        if (
+            self._is_over
+            or entry is None
+            or (entry.expires_at is not None and entry.expires_at <= self._now)
+        ):
             return None
         return entry
 

@@ -12,7 +12,13 @@ from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.times import rfc3339
 from soorma_platform.engine.commands import Snapshot, Writes
-from soorma_platform.engine.rows.events import Audience, EventRow, KnownIds, NewDelivery, SubscriptionRow
+from soorma_platform.engine.rows.events import (
+    Audience,
+    EventRow,
+    KnownIds,
+    NewDelivery,
+    SubscriptionRow,
+)
 
 
 def lane_of(scope: Scope, plan_id: str | None) -> str | None:
@@ -27,10 +33,13 @@ def addressed(event: Envelope, scope: Scope) -> Envelope:
     """The event as a publish of that scope: its tenant and user checked, its plan named in the envelope."""
     if event.tenant_id not in (None, scope.tenant_id) or event.user_id not in (None, scope.user_id):
         raise Forbidden(
-            f"event {event.type!r} names tenant {event.tenant_id!r} and user {event.user_id!r}, but is published "
+            f"event {event.type!r} names tenant {event.tenant_id!r} and user {event.user_id!r}, "
+            "but is published "
             f"for tenant {scope.tenant_id!r} and user {scope.user_id!r}",
         )
-    return msgspec.structs.replace(event, tenant_id=scope.tenant_id, user_id=scope.user_id, plan_id=plan_of(event))
+    return msgspec.structs.replace(
+        event, tenant_id=scope.tenant_id, user_id=scope.user_id, plan_id=plan_of(event)
+    )
 
 
 def fingerprint_of(event: Envelope) -> str:
@@ -43,7 +52,9 @@ def filled(event: Envelope, now: int, limits: Limits | None) -> tuple[Envelope, 
 
     Without limits, one that was accepted before is not measured again.
     """
-    event = msgspec.structs.replace(event)  # a decision may be taken again: what it was asked stays as it was
+    event = msgspec.structs.replace(
+        event
+    )  # a decision may be taken again: what it was asked stays as it was
     event.time = event.time or rfc3339(now)
     event.correlation_id = event.correlation_id or event.id
     event.source = event.source or "soorma"
@@ -60,8 +71,9 @@ def publish(
 
     It is handled though its plan has ended if it `outlives` that.
 
-    Raises EventIdConflict if its id was used in this tenant for another content, or waits as a timer. Marks the lanes
-    it takes as busy in what was found, so that a second event of the same commit queues behind it.
+    Raises EventIdConflict if its id was used in this tenant for another content, or waits as a
+    timer. Marks the lanes it takes as busy in what was found, so that a second event of the same
+    commit queues behind it.
     """
     fingerprint = fingerprint_of(event)
     event_id = event.id or ""  # the service gives every event an id before it asks
@@ -70,13 +82,15 @@ def publish(
     if before is not None:
         if before != fingerprint:
             raise EventIdConflict(
-                f"an event with the id {event.id!r} and other content was published before; give this one its own id",
+                f"an event with the id {event.id!r} and other content was published before; give "
+                "this one its own id",
                 event_id=event.id,
             )
         return None
     if event_id in known.timers:
         raise EventIdConflict(
-            f"an event with the id {event_id!r} waits to be published later; cancel that first, or give this one its "
+            f"an event with the id {event_id!r} waits to be published later; cancel that first, or "
+            "give this one its "
             "own id",
             event_id=event_id,
         )
@@ -120,7 +134,9 @@ def covers(pattern: tuple[str, str], other: tuple[str, str]) -> bool:
     return all(mine in ("*", theirs) for mine, theirs in zip(pattern, other, strict=True))
 
 
-def _deliver(subscriber: SubscriptionRow, lane: str | None, busy: set[tuple[int, str]], now: int) -> NewDelivery:
+def _deliver(
+    subscriber: SubscriptionRow, lane: str | None, busy: set[tuple[int, str]], now: int
+) -> NewDelivery:
     if lane is None or not subscriber.ordered:
         return NewDelivery(subscriber.group_id, subscriber.id, None, now)
     place_in_line = (subscriber.group_id, lane)

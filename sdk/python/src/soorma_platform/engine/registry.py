@@ -74,12 +74,18 @@ class DefineEvent:
         )
         before = defined.before
         if before is None:
-            _check_room("tenant_definitions", MOST_DEFINITIONS, defined.count, "the number of event definitions")
+            _check_room(
+                "tenant_definitions",
+                MOST_DEFINITIONS,
+                defined.count,
+                "the number of event definitions",
+            )
             return Decision(row, [row])
         row.defined_at = before.defined_at
         if row != before:
             raise DefinitionConflict(
-                f"version {definition.version} of event {definition.type!r} is defined already, with other content; "
+                f"version {definition.version} of event {definition.type!r} is defined already, "
+                "with other content; "
                 "a version is never changed: give the new content a new one",
                 event_type=definition.type,
                 version=definition.version,

@@ -80,13 +80,17 @@ class TrimHistory:
         for past in rows:
             if past.key is not None:
                 values[past.key] = replay(past, values.get(past.key, oldest.bases.get(past.key)))
-        return Decision(False, [TrimmedHistory(self._plan, self._incarnation, until, freed, values)])
+        return Decision(
+            False, [TrimmedHistory(self._plan, self._incarnation, until, freed, values)]
+        )
 
 
 _over = Decision(True)
 
 
-def _surplus(oldest: list[HistoryRow], until: int, excess: int) -> tuple[int, list[HistoryRow], int]:
+def _surplus(
+    oldest: list[HistoryRow], until: int, excess: int
+) -> tuple[int, list[HistoryRow], int]:
     """Of the oldest rows, by whole revisions, those up to `until`, and more that free no more than `excess`.
 
     Returns the revision that the history is trimmed to by them, the rows, and the bytes they free.

@@ -21,7 +21,8 @@ from soorma_platform.engine.rows.sagas import DONE, PUBLISHED, CompensationRow, 
 def register(change: PlanChange, found: Snapshot, limits: Limits) -> None:
     """Checks the compensations that a commit registers, and leaves out those that are registered already.
 
-    What is accepted here must be possible to publish later: LimitExceeded and EventIdConflict are raised now.
+    What is accepted here must be possible to publish later: LimitExceeded and EventIdConflict are
+    raised now.
     """
     saga, fresh = found.part(SagasFound).of[change.row.plan_id], []
     known = dict(saga.known)
@@ -31,7 +32,8 @@ def register(change: PlanChange, found: Snapshot, limits: Limits) -> None:
             continue
         if before is not None or _is_taken(new, found):
             raise EventIdConflict(
-                f"an event with the id {new.event_id!r} and other content, or for another purpose, is there already; "
+                f"an event with the id {new.event_id!r} and other content, or for another purpose, "
+                "is there already; "
                 "give this compensation its own id",
                 event_id=new.event_id,
             )
@@ -39,7 +41,9 @@ def register(change: PlanChange, found: Snapshot, limits: Limits) -> None:
         known[new.event_id] = new.envelope
         fresh.append(new)
     change.compensations = fresh
-    limits.check("plan_compensations", saga.count + len(fresh), "the number of the plan's compensations")
+    limits.check(
+        "plan_compensations", saga.count + len(fresh), "the number of the plan's compensations"
+    )
 
 
 def _is_taken(new: CompensationRow, found: Snapshot) -> bool:
@@ -79,7 +83,12 @@ def on_settled(writes: Writes, delivery: DeliveryRow, found: Snapshot) -> list[C
     in_hand, sagas = found.part(InHand), found.part(SagasFound).of
     plan = in_hand.plan
     saga = sagas.get(plan.plan_id) if plan is not None else None
-    if plan is None or saga is None or saga.under_way is None or saga.under_way.event_id != delivery.event_id:
+    if (
+        plan is None
+        or saga is None
+        or saga.under_way is None
+        or saga.under_way.event_id != delivery.event_id
+    ):
         return []
     if in_hand.others:
         return []

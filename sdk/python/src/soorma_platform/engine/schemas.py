@@ -1,8 +1,8 @@
 """Which JSON Schemas payloads may be checked against: those whose checking is bounded, whatever the payload.
 
-A schema of a few lines can take an exponential number of steps: by references that double at each turn, or by one
-that refers to itself in two ways for the same part of a payload. The first is refused here. Of the second the
-`Cost` tells how it grows with the payload's depth.
+A schema of a few lines can take an exponential number of steps: by references that double at each
+turn, or by one that refers to itself in two ways for the same part of a payload. The first is
+refused here. Of the second the `Cost` tells how it grows with the payload's depth.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ DEEPEST_FOLLOWED = 50
 MOST_RETURNS = 1_000
 
 _ANY = "*"
-_SAME_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies")
+_SAME_PLACE = (
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentSchemas",
+    "dependencies",
+)
 _DEEPER = ("patternProperties", "additionalProperties", "unevaluatedProperties", "propertyNames", "items",
            "prefixItems", "contains", "unevaluatedItems")  # fmt: skip
 _TABLES = ("patternProperties", "dependentSchemas", "dependencies")
@@ -57,7 +67,9 @@ def cost_of(schema: Any) -> Cost:
     try:
         walk.visit(schema, (), "")
     except RecursionError:
-        raise InvalidValue("the schema is nested too deeply with its references written out", path="#") from None
+        raise InvalidValue(
+            "the schema is nested too deeply with its references written out", path="#"
+        ) from None
     return Cost(walk.parts, walk.branches())
 
 
@@ -83,7 +95,8 @@ class _Walk:
         self.parts += 1
         if self.parts > MOST_PARTS:
             raise InvalidValue(
-                f"the schema has more than {MOST_PARTS:,} parts with its references written out; make it simpler",
+                f"the schema has more than {MOST_PARTS:,} parts with its references written out; "
+                "make it simpler",
                 path=f"#{pointer}",
             )
         self._check_keywords(schema, pointer)
@@ -95,23 +108,35 @@ class _Walk:
     @staticmethod
     def _check_keywords(schema: dict[str, Any], pointer: str) -> None:
         for name in _REFUSED.keys() & schema.keys():
-            raise InvalidValue(f"#{pointer} has {name}, which is not taken; {_REFUSED[name]}", path=f"#{pointer}")
+            raise InvalidValue(
+                f"#{pointer} has {name}, which is not taken; {_REFUSED[name]}", path=f"#{pointer}"
+            )
         if pointer and "$id" in schema:
-            raise InvalidValue(f"#{pointer} has an $id; only the whole schema may have one", path=f"#{pointer}")
+            raise InvalidValue(
+                f"#{pointer} has an $id; only the whole schema may have one", path=f"#{pointer}"
+            )
         if str(schema.get("$schema", DRAFT)).rstrip("#") != DRAFT:
-            raise InvalidValue(f"schemas are of draft 2020-12 ({DRAFT}), not {schema['$schema']!r}", path=f"#{pointer}")
+            raise InvalidValue(
+                f"schemas are of draft 2020-12 ({DRAFT}), not {schema['$schema']!r}",
+                path=f"#{pointer}",
+            )
 
     def _follow(self, reference: Any, steps: tuple[str, ...], pointer: str) -> None:
         target = self._target(reference, pointer)
         for entry in self._open:
             if entry.target == reference and entry.steps == steps:
-                raise InvalidValue(f"#{pointer} refers to itself: {reference!r} leads back to it", path=f"#{pointer}")
+                raise InvalidValue(
+                    f"#{pointer} refers to itself: {reference!r} leads back to it",
+                    path=f"#{pointer}",
+                )
         if any(entry.target == reference for entry in self._open):
             self._return(steps, pointer)
             return
         if len(self._open) > DEEPEST_FOLLOWED:
             raise InvalidValue(
-                f"#{pointer} is more than {DEEPEST_FOLLOWED} references away from the schema's root", path=f"#{pointer}"
+                f"#{pointer} is more than {DEEPEST_FOLLOWED} references away from the schema's "
+                "root",
+                path=f"#{pointer}",
             )
         entry = _Entry(reference, steps)
         self._open.append(entry)
@@ -125,14 +150,16 @@ class _Walk:
         self._returns += len(self._open)
         if self._returns > MOST_RETURNS:
             raise InvalidValue(
-                f"the schema refers to itself in more than {MOST_RETURNS} ways; make it simpler", path=f"#{pointer}"
+                f"the schema refers to itself in more than {MOST_RETURNS} ways; make it simpler",
+                path=f"#{pointer}",
             )
 
     def _target(self, reference: Any, pointer: str) -> Any:
         found = self._root
         if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
             raise InvalidValue(
-                f"#{pointer} refers to {str(reference)[:200]!r}; a schema refers only to its own parts, "
+                f"#{pointer} refers to {str(reference)[:200]!r}; a schema refers only to its own "
+                "parts, "
                 "as '#/$defs/name'",
                 path=f"#{pointer}",
             )
@@ -173,12 +200,16 @@ def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, str | None]]:
 def _most_alike(paths: list[tuple[str, ...]]) -> int:
     """Counts how many of the paths can lie above or beneath one and the same part of a payload."""
     counted = Counter(paths)
-    meeting = (sum(count for other, count in counted.items() if _may_meet(one, other)) for one in counted)
+    meeting = (
+        sum(count for other, count in counted.items() if _may_meet(one, other)) for one in counted
+    )
     return max(meeting, default=1)
 
 
 def _may_meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    return all(mine == theirs or _ANY in (mine, theirs) for mine, theirs in zip(one, other, strict=False))
+    return all(
+        mine == theirs or _ANY in (mine, theirs) for mine, theirs in zip(one, other, strict=False)
+    )
 
 
 def depth_of(value: Any) -> int:

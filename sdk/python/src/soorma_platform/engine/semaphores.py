@@ -1,8 +1,9 @@
 """Semaphores: a few places at a key, and a line of tickets in which whoever comes late waits, first come, first served.
 
-A place is the key, or `key/2` and so on; a ticket is a key `key/waiting/…`, named so that the eldest comes first. Both
-are ordinary keys with a time to live, which is short and prolonged by a holder that is alive. So what is taken, given
-up or expired is seen in the history and by those who watch, like any change. Prolonging alone is not.
+A place is the key, or `key/2` and so on; a ticket is a key `key/waiting/…`, named so that the
+eldest comes first. Both are ordinary keys with a time to live, which is short and prolonged by a
+holder that is alive. So what is taken, given up or expired is seen in the history and by those who
+watch, like any change. Prolonging alone is not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import msgspec
 
-from soorma_common.operations import LAST_REVISION, LONGEST_TTL, Acquire, Delete, PlaceOperation, Release, Set
+from soorma_common.operations import (
+    LAST_REVISION,
+    LONGEST_TTL,
+    Acquire,
+    Delete,
+    PlaceOperation,
+    Release,
+    Set,
+)
 
 if TYPE_CHECKING:
     from soorma_platform.engine.plans import PlanEditor
@@ -45,7 +54,8 @@ _tickets = msgspec.json.Decoder(Ticket)
 def acquire(editor: PlanEditor, operation: Acquire) -> str | None:
     """Takes a place or a ticket, or keeps what the holder has, and hands free places to those who wait.
 
-    Returns the place and its revision, or the ticket, as JSON text; None where the holder has neither.
+    Returns the place and its revision, or the ticket, as JSON text; None where the holder has
+    neither.
     """
     own = _place_of(editor, operation)
     if own is not None:
@@ -73,14 +83,18 @@ def release(editor: PlanEditor, operation: Release) -> str:
 
 def hand_over(editor: PlanEditor, operation: PlaceOperation) -> None:
     """Gives each free place to the ticket that is first in the line."""
-    for place, (name, ticket) in zip(_free(editor, operation), _waiting(editor, operation), strict=False):
+    for place, (name, ticket) in zip(
+        _free(editor, operation), _waiting(editor, operation), strict=False
+    ):
         editor.apply(Delete(name))
         _take(editor, place, ticket.holder, ticket.ttl, ticket.lease)
 
 
 def _waiting(editor: PlanEditor, operation: PlaceOperation) -> list[tuple[str, Ticket]]:
     """The first of those who wait."""
-    found = ((name, _read(_tickets, editor.text(name))) for name in editor.keys_from(operation.line))
+    found = (
+        (name, _read(_tickets, editor.text(name))) for name in editor.keys_from(operation.line)
+    )
     return [(name, ticket) for name, ticket in found if ticket is not None]
 
 

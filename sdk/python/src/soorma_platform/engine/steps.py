@@ -14,11 +14,13 @@ from soorma_platform.engine.rows.steps import StepNeed, StepRow, StepsFound
 class RecordStep:
     """Keeps the result of a step of a delivery, the first of its name and occurrence.
 
-    Raises InvalidRequest or LimitExceeded where it is not one that can be recorded; `decide` raises Fenced if the
-    delivery is no longer this agent's.
+    Raises InvalidRequest or LimitExceeded where it is not one that can be recorded; `decide` raises
+    Fenced if the delivery is no longer this agent's.
     """
 
-    def __init__(self, scope: Scope, fence: str, name: str, occurrence: int, result: str, *, limits: Limits) -> None:
+    def __init__(
+        self, scope: Scope, fence: str, name: str, occurrence: int, result: str, *, limits: Limits
+    ) -> None:
         check_name("step", name)
         limits.check("step_bytes", len(result.encode()), f"the result of step {name!r}, in bytes,")
         check(result.encode(), f"the result of step {name!r}")
@@ -34,11 +36,16 @@ class RecordStep:
     def decide(self, found: Snapshot) -> Decision[None]:
         delivery, steps = found.part(InHand).delivery, found.part(StepsFound)
         if delivery is None:
-            raise Fenced("this delivery was given to another agent, or was settled: the result of the step is not kept")
+            raise Fenced(
+                "this delivery was given to another agent, or was settled: the result of the step "
+                "is not kept"
+            )
         if steps.recorded is not None:
             return Decision(None)
         self._limits.check("delivery_steps", steps.count + 1, "the number of the delivery's steps")
         total = steps.size + len(self._result.encode())
-        self._limits.check("delivery_step_bytes", total, "the results of the delivery's steps, in bytes,")
+        self._limits.check(
+            "delivery_step_bytes", total, "the results of the delivery's steps, in bytes,"
+        )
         step_key = (delivery.group_id, delivery.position, self._name, self._occurrence)
         return Decision(None, [StepRow(*step_key, found.now, self._result)])

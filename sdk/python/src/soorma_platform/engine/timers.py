@@ -35,8 +35,9 @@ def set_timer(
 ) -> TimerRow | None:
     """The row of a new timer for a placed event; None if just this one waits already, or has fired.
 
-    With an `incarnation` of its plan it is a deadline; its event may `outlive` that. Raises EventIdConflict if its id
-    was used in this tenant for another content, or waits for another time.
+    With an `incarnation` of its plan it is a deadline; its event may `outlive` that. Raises
+    EventIdConflict if its id was used in this tenant for another content, or waits for another
+    time.
     """
     event, due = timer.event, due_at(timer, found.moment)
     fingerprint, asked = fingerprint_of(event), _time_text(timer)
@@ -47,7 +48,8 @@ def set_timer(
     if before is not None:
         if before != fingerprint or (waiting and waiting.asked != asked):
             raise EventIdConflict(
-                f"an event with the id {event_id!r} and other content, or for another time, was published or timed "
+                f"an event with the id {event_id!r} and other content, or for another time, was "
+                "published or timed "
                 "before; give this one its own id, or cancel that first",
                 event_id=event_id,
             )
@@ -60,7 +62,9 @@ def set_timer(
     text = encode_envelope(event)
     is_delay = timer.at is msgspec.UNSET
     of = (event_id, scope, event.plan_id)
-    row = TimerRow(*of, due, incarnation, asked, fingerprint, text, is_delay=is_delay, outlives=outlives)
+    row = TimerRow(
+        *of, due, incarnation, asked, fingerprint, text, is_delay=is_delay, outlives=outlives
+    )
     known.timers[event_id] = row
     return row
 
@@ -93,7 +97,9 @@ class FireTimer:
         if timer is None or timer.left(found.moment) > 0 or timer.id is None:
             return Decision(None)
         writes: Writes = [TimerGone(timer.id)]
-        plan = found.part(PlansFound).states[timer.plan_id].row if timer.plan_id is not None else None
+        plan = (
+            found.part(PlansFound).states[timer.plan_id].row if timer.plan_id is not None else None
+        )
         if plan is not None and _is_past(timer, plan, found.now):
             return Decision(None, writes)
         del timers[self._event_id]

@@ -28,7 +28,9 @@ _PUBLIC = frozenset({Access.PUBLIC})
 
 
 class StoreHealth(msgspec.Struct, omit_defaults=True):
-    """How the record is. For `clock_settles_in` seconds nothing that has expired is removed: the clock may be wrong.
+    """How the record is.
+
+    For `clock_settles_in` seconds nothing that has expired is removed: the clock may be wrong.
 
     `clock_jumps` counts the jumps of the system's clock since the platform started, or just before.
     """
@@ -83,8 +85,22 @@ class Application:
         self.about = about
         self.hint = ""
         self.endpoints = [
-            Endpoint("GET", "/health", _PUBLIC, self.health, self.health_type, also={503: self.health_type}),
-            Endpoint("GET", "/metrics", frozenset({Access.OPERATOR}), self.metrics, str, media_type="text/plain"),
+            Endpoint(
+                "GET",
+                "/health",
+                _PUBLIC,
+                self.health,
+                self.health_type,
+                also={503: self.health_type},
+            ),
+            Endpoint(
+                "GET",
+                "/metrics",
+                frozenset({Access.OPERATOR}),
+                self.metrics,
+                str,
+                media_type="text/plain",
+            ),
             Endpoint("GET", "/openapi.json", ANYBODY_KNOWN, self.openapi, dict[str, Any]),
             *endpoints,
         ]
@@ -107,7 +123,9 @@ class Application:
         if scope["type"] == "http":
             began = perf_counter()
             response, meter = await self._respond(scope, receive)
-            meter.note(getattr(response, "status", 200), perf_counter() - began)  # a stream is one that has begun
+            meter.note(
+                getattr(response, "status", 200), perf_counter() - began
+            )  # a stream is one that has begun
             await response(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._serve_socket(scope, receive, send)
@@ -124,7 +142,9 @@ class Application:
         except SoormaError as error:
             return Health(self.name, "failing", __version__, StoreHealth("failing", error.message))
         clock = self._record.clock()
-        well = StoreHealth("ok", clock_jumps=clock.jumps, clock_settles_in=math.ceil(clock.settles_in))
+        well = StoreHealth(
+            "ok", clock_jumps=clock.jumps, clock_settles_in=math.ceil(clock.settles_in)
+        )
         return Health(self.name, "ok", __version__, well)
 
     async def metrics(self, request: Request) -> Response:
@@ -142,7 +162,9 @@ class Application:
         """The OpenAPI document of the service, as JSON text."""
         from soorma_platform.http import openapi  # noqa: PLC0415 - only who asks for it pays for it
 
-        return openapi.document(f"Soorma: the {self.name} service", self.about, {self.name: self.endpoints})
+        return openapi.document(
+            f"Soorma: the {self.name} service", self.about, {self.name: self.endpoints}
+        )
 
     async def _respond(self, scope: AsgiScope, receive: Receive) -> tuple[Response, RouteMeter]:
         meter = self._nowhere
@@ -165,7 +187,9 @@ class Application:
             return problem(error), meter
         except (RecursionError, OverflowError) as error:
             return problem(
-                InvalidRequest(f"what the request says is nested too deeply, or a number too large: {error}")
+                InvalidRequest(
+                    f"what the request says is nested too deeply, or a number too large: {error}"
+                )
             ), meter
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
@@ -178,7 +202,8 @@ class Application:
                 "type": f"urn:soorma:problem:{kind.replace('_', '-')}",
                 "title": kind,
                 "status": status,
-                "detail": f"there is no {request.method} {request.path} at {request.header('Host')}, "
+                "detail": f"there is no {request.method} {request.path} at "
+                f"{request.header('Host')}, "
                 f"which is the {self.name} service{self.hint}",
                 "code": kind,
             }
@@ -207,10 +232,18 @@ class Application:
                 await socket.serve(WebSocket(receive, send), principal)
                 return
         await receive()
-        await send({"type": "websocket.close", "code": 1008, "reason": (why or "there is no such socket")[:120]})
+        await send(
+            {
+                "type": "websocket.close",
+                "code": 1008,
+                "reason": (why or "there is no such socket")[:120],
+            }
+        )
 
 
-async def _refuse_socket(error: SoormaError, scope: AsgiScope, receive: Receive, send: Send) -> None:
+async def _refuse_socket(
+    error: SoormaError, scope: AsgiScope, receive: Receive, send: Send
+) -> None:
     """Responds to a handshake with a problem document, and with the header that the server adds
     elsewhere.
     """

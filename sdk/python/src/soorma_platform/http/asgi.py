@@ -14,8 +14,9 @@ AsgiApp: TypeAlias = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 RESPOND = "soorma.respond"
 """The extension by which a server sends a response that is there as a whole, and the type of what it is.
 
-It is a function of a request's scope and of the status, headers and body of the response, and tells whether it has sent
-that. Where it has not, or there is no such extension, the response is sent in messages.
+It is a function of a request's scope and of the status, headers and body of the response, and tells
+whether it has sent that. Where it has not, or there is no such extension, the response is sent in
+messages.
 """
 
 
@@ -24,7 +25,9 @@ class Disconnected(Exception):
 
 
 class WebSocket:
-    """A WebSocket of binary messages. `is_open` from its acceptance until it is closed here, or its client has gone.
+    """A WebSocket of binary messages.
+
+    `is_open` from its acceptance until it is closed here, or its client has gone.
 
     That is heard of when reading, behind all that the client has sent before, or when sending.
     """

@@ -1,6 +1,7 @@
 """Connections: what a request says before its body is there is bounded in size, count and time.
 
-uvicorn reads requests; it takes whatever comes. Here are the bounds, and responses of our own to what is beyond them.
+uvicorn reads requests; it takes whatever comes. Here are the bounds, and responses of our own to
+what is beyond them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ STALL_SECONDS = 10.0
 BODY_SECONDS = 60.0
 """From the headers until the body is whole: 32 MiB need half a megabyte a second."""
 IDLE_SECONDS = 75.0
-"""Time for which a connection without a request stays open: longer than proxies usually do (60 s)."""
+"""Time for which a connection without a request stays open: longer than proxies usually do (60
+s)."""
 LINGER_SECONDS = 2.0
 MOST_PASSED_OVER = 1024 * 1024
 """Time for which, and bytes up to which, the rest of a refused request is read and thrown away."""
@@ -76,11 +78,18 @@ class _Beyond(Exception):
 class ClientConnection(HttpToolsProtocol):
     """A connection of a client, with bounds. Whoever serves calls `look` every second.
 
-    What is done here is done for each request: so most is worked out by `look`, from what uvicorn knows. `scope` is new
-    with each request, and the `cycle` of that scope is there when its headers are whole.
+    What is done here is done for each request: so most is worked out by `look`, from what uvicorn
+    knows. `scope` is new with each request, and the `cycle` of that scope is there when its headers
+    are whole.
     """
 
-    def __init__(self, config: Config, server_state: SharedState, app_state: dict[str, Any], _loop: Any = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        server_state: SharedState,
+        app_state: dict[str, Any],
+        _loop: Any = None,
+    ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._shared = server_state
         self._touch = server_state.touch
@@ -92,14 +101,19 @@ class ClientConnection(HttpToolsProtocol):
         self._was_head = False
         self._why: tuple[int, str, str] | None = None
         self._has_ended = False
-        # One for all of its requests: one for each would refer to it in a circle, and be garbage to collect.
+        # One for all of its requests: one for each would refer to it in a circle, and be garbage to
+        # collect.
         self._extensions: Any = {RESPOND: self._respond}
 
     def connection_made(self, transport: Any) -> None:
         """Takes the connection, unless there is only room left for what the platform itself needs."""
         super().connection_made(transport)
         if not _room.has_place_for(transport.get_extra_info("socket").fileno()):
-            self._end(503, "too_many_connections", "the platform has as many connections as it may open; try later")
+            self._end(
+                503,
+                "too_many_connections",
+                "the platform has as many connections as it may open; try later",
+            )
 
     def data_received(self, data: bytes) -> None:
         """Reads on. What brings no request further, as a header that does not end, is bounded."""
@@ -119,18 +133,30 @@ class ClientConnection(HttpToolsProtocol):
     def look(self, now: float) -> None:
         """Ends a request that has been coming for too long, and a connection that nobody uses."""
         is_head, is_body = self._is_head, self._is_body
-        if self.scope is not self._scope_seen or is_head is not self._was_head:  # the next may say just the same
+        if (
+            self.scope is not self._scope_seen or is_head is not self._was_head
+        ):  # the next may say just the same
             self._scope_seen, self._was_head, self._since = self.scope, is_head, now
         if self._chunks != self._chunks_seen:
             self._chunks_seen, self._heard = self._chunks, now
         if is_head and now - self._since > HEAD_SECONDS:
             self._end(
-                408, "request_timeout", f"the headers of a request must be whole after {HEAD_SECONDS:.0f} seconds"
+                408,
+                "request_timeout",
+                f"the headers of a request must be whole after {HEAD_SECONDS:.0f} seconds",
             )
         elif is_body and now - self._since > BODY_SECONDS:
-            self._end(408, "request_timeout", f"the body of a request must be whole after {BODY_SECONDS:.0f} seconds")
+            self._end(
+                408,
+                "request_timeout",
+                f"the body of a request must be whole after {BODY_SECONDS:.0f} seconds",
+            )
         elif is_body and now - self._heard > STALL_SECONDS and not self.flow.read_paused:
-            self._end(408, "request_timeout", f"the body of a request must not pause for {STALL_SECONDS:.0f} seconds")
+            self._end(
+                408,
+                "request_timeout",
+                f"the body of a request must not pause for {STALL_SECONDS:.0f} seconds",
+            )
         elif not is_head and self._is_unused and now - self._heard > IDLE_SECONDS:
             self.transport.close()
 
@@ -153,7 +179,10 @@ class ClientConnection(HttpToolsProtocol):
         return cycle is None or cycle.response_complete
 
     def on_headers_complete(self) -> None:
-        """The headers are whole. What comes behind the body is a trailer, and says nothing (RFC 9110, 6.5.1)."""
+        """The headers are whole.
+
+        What comes behind the body is a trailer, and says nothing (RFC 9110, 6.5.1).
+        """
         # Bytes are counted where the head may have been long: nearly none is.
         if len(self.headers) > MOST_HEADERS or (self._bytes > LARGEST_HEAD and self._is_too_long):
             self._why = _TOO_LARGE
@@ -167,10 +196,13 @@ class ClientConnection(HttpToolsProtocol):
             self.headers = []
             self.scope["extensions"] = self._extensions
 
-    def _respond(self, scope: AsgiScope, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+    def _respond(
+        self, scope: AsgiScope, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> bool:
         """Sends a response in one write; uvicorn takes two, each with a system call and a packet of its own.
 
-        False where there is more to it than that, as behind a request that came meanwhile: uvicorn sees to it then.
+        False where there is more to it than that, as behind a request that came meanwhile: uvicorn
+        sees to it then.
         """
         cycle = self.cycle
         if (
@@ -186,7 +218,9 @@ class ClientConnection(HttpToolsProtocol):
         said = b"".join([b"%b: %b\r\n" % header for header in headers])
         if said.count(b"\n") != len(headers) or said.count(b"\r") != len(headers):
             return False  # uvicorn refuses a header that holds another
-        self.transport.write(b"%b%b%b\r\n%b" % (STATUS_LINE[status], self._shared.joined_headers, said, body))
+        self.transport.write(
+            b"%b%b%b\r\n%b" % (STATUS_LINE[status], self._shared.joined_headers, said, body)
+        )
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         cycle.on_response()
@@ -199,11 +233,16 @@ class ClientConnection(HttpToolsProtocol):
             if target.host:
                 host = b"[%b]" % target.host if b":" in target.host else target.host
                 authority = b"%b:%d" % (host, target.port) if target.port else host
-                self.headers[:] = [(name, authority if name == b"host" else value) for name, value in self.headers]
+                self.headers[:] = [
+                    (name, authority if name == b"host" else value) for name, value in self.headers
+                ]
 
     @property
     def _is_too_long(self) -> bool:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > LARGEST_HEAD
+        return (
+            len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            > LARGEST_HEAD
+        )
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -233,7 +272,9 @@ class ClientConnection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Closes behind the response under way, but cuts off a stream, which would not end."""
         cycle: Any = self.cycle
-        if cycle is not None and cycle.response_started and cycle.chunked_encoding:  # all else has a length
+        if (
+            cycle is not None and cycle.response_started and cycle.chunked_encoding
+        ):  # all else has a length
             self.transport.close()
         else:
             super().shutdown()
@@ -241,7 +282,16 @@ class ClientConnection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it never says which part it was
         """Refuses what is no request, or beyond a bound."""
         _malformed.note()
-        self._end(*(self._why or (400, "bad_request", "this is no request of HTTP/1.1, or says two things at once")))
+        self._end(
+            *(
+                self._why
+                or (
+                    400,
+                    "bad_request",
+                    "this is no request of HTTP/1.1, or says two things at once",
+                )
+            )
+        )
 
     def _end(self, status: int, code: str, detail: str) -> None:
         """Closes the connection, with a problem document where no response has begun."""
@@ -252,7 +302,13 @@ class ClientConnection(HttpToolsProtocol):
         if not has_begun:
             title = HTTPStatus(status).phrase
             kind = f"urn:soorma:problem:{code.replace('_', '-')}"
-            document = {"type": kind, "title": title, "status": status, "detail": detail, "code": code}
+            document = {
+                "type": kind,
+                "title": title,
+                "status": status,
+                "detail": detail,
+                "code": code,
+            }
             body = msgspec.json.encode(document)
             said = self._shared.joined_headers
             said += b"content-type: application/problem+json\r\ncontent-length: %d\r\n" % len(body)
@@ -263,7 +319,8 @@ class ClientConnection(HttpToolsProtocol):
         if not self._is_unused:  # whoever waits for the rest of it waits in vain
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        # What is closed while more of the request comes in is reset, and the response with it: so wait for a moment.
+        # What is closed while more of the request comes in is reset, and the response with it: so
+        # wait for a moment.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.connections.discard(self)
@@ -293,14 +350,23 @@ class _Remainder(asyncio.Protocol):
 _TOO_LARGE = (
     431,
     "headers_too_large",
-    f"the line, headers and trailer of a request have at most {LARGEST_HEAD:,} bytes and {MOST_HEADERS} headers",
+    (
+        f"the line, headers and trailer of a request have at most {LARGEST_HEAD:,} bytes and "
+        f"{MOST_HEADERS} headers"
+    ),
 )
 
 
 class AgentSocket(WebSocketsSansIOProtocol):
     """A WebSocket that names the limit when it is closed for a message that is too large (1009)."""
 
-    def __init__(self, config: Config, server_state: SharedState, app_state: dict[str, Any], _loop: Any = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        server_state: SharedState,
+        app_state: dict[str, Any],
+        _loop: Any = None,
+    ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._touch = server_state.touch
         self.conn = _Protocol(extensions=[], max_size=LARGEST_FRAME, logger=self.logger)
@@ -330,7 +396,10 @@ class _Malformed(logging.Filter):
         self._count += 1
         now = time.monotonic()
         if now - self._logged_at > LOG_EVERY:
-            log.warning("clients send what is no request of HTTP/1.1, or beyond a bound", requests=self._count)
+            log.warning(
+                "clients send what is no request of HTTP/1.1, or beyond a bound",
+                requests=self._count,
+            )
             self._logged_at, self._count = now, 0
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -365,14 +434,16 @@ class _Room:
 
         The platform keeps some for its own files.
         """
-        # As the lowest free number is given, it says how many are in use: nothing has to be counted.
+        # As the lowest free number is given, it says how many are in use: nothing has to be
+        # counted.
         if number < self._limit - min(self._limit // 8, 64):
             return True
         now = time.monotonic()
         if now - self._logged_at > LOG_EVERY:
             self._logged_at = now
             log.error(
-                "connections are refused: nearly all descriptors are in use; raise the limit (ulimit -n, or "
+                "connections are refused: nearly all descriptors are in use; raise the limit "
+                "(ulimit -n, or "
                 "LimitNOFILE= of the service), or end who holds so many",
                 limit=self._limit,
                 descriptor=number,

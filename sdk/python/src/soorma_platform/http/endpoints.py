@@ -71,7 +71,11 @@ class Text(Parameter, frozen=True):
         """The JSON Schema of its values."""
         if self.one_of:
             return {"type": "string", "enum": ["", *self.one_of]}
-        return {"type": "string", **NAME_SCHEMA, "minLength": 0} if self.is_name else {"type": "string"}
+        return (
+            {"type": "string", **NAME_SCHEMA, "minLength": 0}
+            if self.is_name
+            else {"type": "string"}
+        )
 
     def of(self, request: Request) -> str | None:
         """Reads it from the request. An empty text says nothing."""
@@ -93,7 +97,9 @@ class Choice(Parameter, frozen=True):
         """Reads it from the request."""
         word = request.query.get(self.name, self.words[0])
         if word not in self.words:
-            raise InvalidRequest(f"{self.name} must be one of {', '.join(self.words)}, not {word[:40]!r}")
+            raise InvalidRequest(
+                f"{self.name} must be one of {', '.join(self.words)}, not {word[:40]!r}"
+            )
         return word
 
 
@@ -150,22 +156,28 @@ class OfUser(Text, frozen=True):
         return request.principal.user_among(f"{self.name} in the query", self.of(request))
 
 
-ANYBODY_KNOWN = frozenset({Access.USER, Access.TENANT, Access.OPERATOR, Access.AGENT, Access.DELIVERY})
+ANYBODY_KNOWN = frozenset(
+    {Access.USER, Access.TENANT, Access.OPERATOR, Access.AGENT, Access.DELIVERY}
+)
 """Whoever it is, if only that is known."""
 
 TENANT_ID = OfTenant("tenant_id", "Of this tenant only.")
 USER_ID = OfUser("user_id", "Of this user only.")
-FENCE = Header(FENCE_HEADER, "The fence of the delivery in whose handler this is done.", FENCE_PATTERN)
+FENCE = Header(
+    FENCE_HEADER, "The fence of the delivery in whose handler this is done.", FENCE_PATTERN
+)
 """Of the endpoints that change something. What is said is read at the door."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A method and a path, and what responds to them. `run`'s docstring is what the documentation says.
+    """A method and a path, and what responds to them.
 
-    `returns` and `body` are the types of the JSON on both sides, None where there is no body; where it may be of
-    several media types, `body` maps each to its type. `access` says whom it lets in.
-    `errors` are those beside the ones that any request can end with. What `run` and the names in the path do not
-    need is there for the documentation alone.
+    `run`'s docstring is what the documentation says.
+
+    `returns` and `body` are the types of the JSON on both sides, None where there is no body; where
+    it may be of several media types, `body` maps each to its type. `access` says whom it lets in.
+    `errors` are those beside the ones that any request can end with. What `run` and the names in
+    the path do not need is there for the documentation alone.
     """
 
     method: str

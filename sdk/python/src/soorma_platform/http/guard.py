@@ -1,7 +1,7 @@
 """Keeps web pages out of a platform on loopback.
 
-Host must be a loopback name (against DNS rebinding), Origin absent or this service itself. Bodies must be declared as
-JSON, which a page cannot do without a preflight that nobody allows.
+Host must be a loopback name (against DNS rebinding), Origin absent or this service itself. Bodies
+must be declared as JSON, which a page cannot do without a preflight that nobody allows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ def refusal(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 def _refusal(host: bytes, origin: bytes) -> str | None:
     name, page = host.decode("latin-1"), origin.decode("latin-1")
     if not _is_loopback(name):
-        return f"the Host {name!r} is not this machine's loopback; call the platform as localhost or 127.0.0.1"
+        return (
+            f"the Host {name!r} is not this machine's loopback; call the platform as localhost "
+            "or 127.0.0.1"
+        )
     if page and _netloc(page) != name:
         return f"requests of web pages from {page!r} are not taken"
     return None

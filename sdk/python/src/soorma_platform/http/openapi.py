@@ -36,15 +36,26 @@ _STREAM = "text/event-stream"
 _WHO = {TENANT_HEADER: "tenant", USER_HEADER: "user"}
 _KEY = Header(
     "Idempotency-Key",
-    "Whoever sends the same key again gets the first answer, for a day. With another request it is refused.",
+    "Whoever sends the same key again gets the first answer, for a day. With another request it is "
+    "refused.",
 )
 _PROTOCOL = Header(
     PROTOCOL_HEADER,
-    "The version of the protocol that the client speaks, if it says so. One of another version is refused.",
+    "The version of the protocol that the client speaks, if it says so. One of another version is "
+    "refused.",
     word=str(PROTOCOL),
 )
-_PROTOCOL_SAID = {"description": "The version of the protocol.", "schema": _PROTOCOL.schema, "required": True}
-_KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 255, "not": {"pattern": r'^[ \t]*"*\.{0,2}"*[ \t]*$'}}
+_PROTOCOL_SAID = {
+    "description": "The version of the protocol.",
+    "schema": _PROTOCOL.schema,
+    "required": True,
+}
+_KEY_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": 255,
+    "not": {"pattern": r'^[ \t]*"*\.{0,2}"*[ \t]*$'},
+}
 _EXAMPLES = {
     "event_id": "6f1c7e4a-0b5d-4c7e-9a55-0d8f0c2f9b11",
     "group": "worker",
@@ -60,7 +71,8 @@ _EXAMPLES = {
 }
 _PROBLEM = {
     "title": "Problem",
-    "description": "Why a request was refused (RFC 9457). `code` is stable; other members hold what a program needs.",
+    "description": "Why a request was refused (RFC 9457). `code` is stable; other members hold "
+    "what a program needs.",
     "type": "object",
     "required": ["type", "title", "status", "detail", "code"],
     "properties": {
@@ -80,11 +92,18 @@ def document(title: str, about: str, services: Mapping[str, Iterable[Endpoint]])
     paths: dict[str, dict[str, Any]] = {}
     for service, table in tables.items():
         for endpoint in table:
-            paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(service, endpoint, table, shared)
+            paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(
+                service, endpoint, table, shared
+            )
     return msgspec.json.encode(
         {
             "openapi": "3.1.1",
-            "info": {"title": title, "description": about, "version": __version__, "license": LICENSE},
+            "info": {
+                "title": title,
+                "description": about,
+                "version": __version__,
+                "license": LICENSE,
+            },
             "servers": [{"url": "/"}],
             "tags": [{"name": service} for service in services],
             "paths": paths,
@@ -103,7 +122,9 @@ class Types:
 
     def __init__(self, kinds: Iterable[Any]) -> None:
         parts = list(dict.fromkeys(part for kind in kinds for part in _parts(kind)))
-        schemas, self.components = msgspec.json.schema_components(parts, ref_template=SCHEMAS + "{name}")
+        schemas, self.components = msgspec.json.schema_components(
+            parts, ref_template=SCHEMAS + "{name}"
+        )
         self._schemas = dict(zip(parts, schemas, strict=True))
 
     def schema(self, kind: Any) -> dict[str, Any]:
@@ -146,19 +167,31 @@ def operation_id(service: str, endpoint: Endpoint) -> str:
     return f"{service}_{getattr(endpoint.run, '__name__', endpoint.method.lower())}"
 
 
-def _operation(service: str, endpoint: Endpoint, table: list[Endpoint], shared: _Shared) -> dict[str, Any]:
+def _operation(
+    service: str, endpoint: Endpoint, table: list[Endpoint], shared: _Shared
+) -> dict[str, Any]:
     summary, _, more = (getdoc(endpoint.run) or "").partition("\n")
-    made: dict[str, Any] = {"operationId": operation_id(service, endpoint), "tags": [service], "summary": summary}
+    made: dict[str, Any] = {
+        "operationId": operation_id(service, endpoint),
+        "tags": [service],
+        "summary": summary,
+    }
     if more:
         made["description"] = cleandoc(more)
     if parameters := _parameters(endpoint):
         made["parameters"] = parameters
     if endpoint.body is not None:
-        content = {media: {"schema": shared.types.schema(kind)} for media, kind in _bodies(endpoint).items()}
+        content = {
+            media: {"schema": shared.types.schema(kind)}
+            for media, kind in _bodies(endpoint).items()
+        }
         for media, example in endpoint.examples.items():
             content[media]["example"] = example
         made["requestBody"] = {"required": True, "content": content}
-    made["responses"] = {"200": _success(service, endpoint, table, shared.types), **_other_responses(endpoint, shared)}
+    made["responses"] = {
+        "200": _success(service, endpoint, table, shared.types),
+        **_other_responses(endpoint, shared),
+    }
     return made
 
 
@@ -171,24 +204,36 @@ def _shared_parameters() -> dict[str, Any]:
         for name in _WHO
         for is_required in (True, False)
     }
-    return {**who, "IdempotencyKey": {**_header(_KEY), "schema": _KEY_SCHEMA}, "Protocol": _header(_PROTOCOL)}
+    return {
+        **who,
+        "IdempotencyKey": {**_header(_KEY), "schema": _KEY_SCHEMA},
+        "Protocol": _header(_PROTOCOL),
+    }
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     numbers = {number.name: number for number in endpoint.numbers}
     found = [_path_parameter(name, numbers.get(name)) for name in endpoint.names]
-    shared = [_who_name(name, is_required=needed) for name, needed in headers_of(endpoint.access).items()]
+    shared = [
+        _who_name(name, is_required=needed) for name, needed in headers_of(endpoint.access).items()
+    ]
     if endpoint.idempotent:
         shared.append("IdempotencyKey")
     shared.append("Protocol")
     found += [{"$ref": f"#/components/parameters/{name}"} for name in shared]
-    return found + [_query(one) for one in endpoint.query] + [_header(one) for one in endpoint.headers]
+    return (
+        found + [_query(one) for one in endpoint.query] + [_header(one) for one in endpoint.headers]
+    )
 
 
 def _who(name: str, *, is_required: bool) -> Header:
     """A header that says who asks."""
     which = f"The {_WHO[name]} whose data is meant"
-    return Header(name, f"{which}." if is_required else f"{which}; without it, of all.", is_required=is_required)
+    return Header(
+        name,
+        f"{which}." if is_required else f"{which}; without it, of all.",
+        is_required=is_required,
+    )
 
 
 def _who_name(name: str, *, is_required: bool) -> str:
@@ -201,7 +246,12 @@ def _path_parameter(name: str, number: Parameter | None) -> dict[str, Any]:
 
 
 def _query(parameter: Parameter) -> dict[str, Any]:
-    made = {"name": parameter.name, "in": "query", "description": parameter.about, "schema": parameter.schema}
+    made = {
+        "name": parameter.name,
+        "in": "query",
+        "description": parameter.about,
+        "schema": parameter.schema,
+    }
     return {**made, "style": "form", "explode": False} if isinstance(parameter, Names) else made
 
 
@@ -219,10 +269,14 @@ def _example(name: str) -> dict[str, Any]:
 # responses
 
 
-def _success(service: str, endpoint: Endpoint, table: list[Endpoint], types: Types) -> dict[str, Any]:
+def _success(
+    service: str, endpoint: Endpoint, table: list[Endpoint], types: Types
+) -> dict[str, Any]:
     made: dict[str, Any] = {"description": " ".join(map(_about, _parts(endpoint.returns)))}
     if endpoint.streams:
-        made["description"] = "Server-sent events, for as long as the connection lasts. The schema is that of each."
+        made["description"] = (
+            "Server-sent events, for as long as the connection lasts. The schema is that of each."
+        )
         made["content"] = {_STREAM: {"schema": _sent_event(types.schema(endpoint.returns))}}
     else:
         made["content"] = {endpoint.media_type: {"schema": types.schema(endpoint.returns)}}
@@ -239,13 +293,21 @@ def _sent_event(data: dict[str, Any]) -> dict[str, Any]:
     text = {"type": "string", "contentMediaType": JSON, "contentSchema": content}
     return {
         "type": "object",
-        "properties": {"event": {"type": "string"}, "id": {"type": "string", "pattern": "^[0-9]+$"}, "data": text},
+        "properties": {
+            "event": {"type": "string"},
+            "id": {"type": "string", "pattern": "^[0-9]+$"},
+            "data": text,
+        },
     }
 
 
 def _etag(*, required: bool) -> dict[str, Any]:
     about = "The revision of the key, in quotes."
-    return {"description": about, "required": required, "schema": {"type": "string", "pattern": '^"[0-9]+"$'}}
+    return {
+        "description": about,
+        "required": required,
+        "schema": {"type": "string", "pattern": '^"[0-9]+"$'},
+    }
 
 
 def _about(kind: Any) -> str:
@@ -262,26 +324,47 @@ def _other_responses(endpoint: Endpoint, shared: _Shared) -> dict[str, Any]:
     for status, errors in _errors(endpoint).items():
         found[status] = shared.problem(status, errors)
     for status, kind in endpoint.also.items():
-        found[status] = {"description": _about(kind), "content": {JSON: {"schema": shared.types.schema(kind)}}}
+        found[status] = {
+            "description": _about(kind),
+            "content": {JSON: {"schema": shared.types.schema(kind)}},
+        }
     return {str(status): found[status] for status in sorted(found)}
 
 
 def _errors(endpoint: Endpoint) -> dict[int, list[type[SoormaError]]]:
     """The refusals that a request can end with, by status."""
-    kinds: list[type[SoormaError]] = [Forbidden, Unavailable, SoormaError, InvalidRequest, ProtocolMismatch]
+    kinds: list[type[SoormaError]] = [
+        Forbidden,
+        Unavailable,
+        SoormaError,
+        InvalidRequest,
+        ProtocolMismatch,
+    ]
     kinds += endpoint.errors
-    if headers_of(endpoint.access) or endpoint.names or endpoint.query or endpoint.headers or endpoint.body:
+    if (
+        headers_of(endpoint.access)
+        or endpoint.names
+        or endpoint.query
+        or endpoint.headers
+        or endpoint.body
+    ):
         kinds.append(InvalidName)
     if endpoint.body:
         kinds += [InvalidValue, LimitExceeded, UnsupportedMediaType]
     found: dict[int, list[type[SoormaError]]] = {}
     for kind in dict.fromkeys(kinds):
-        found.setdefault(412 if endpoint.conditional and kind is Conflict else kind.status, []).append(kind)
+        found.setdefault(
+            412 if endpoint.conditional and kind is Conflict else kind.status, []
+        ).append(kind)
     return found
 
 
 def _problem(status: int, codes: list[str], errors: list[type[SoormaError]]) -> dict[str, Any]:
-    about = "A fault of the platform; its log tells more." if INTERNAL in codes else " ".join(map(_about, errors))
+    about = (
+        "A fault of the platform; its log tells more."
+        if INTERNAL in codes
+        else " ".join(map(_about, errors))
+    )
     exact = {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
     schema = {"allOf": [{"$ref": f"{SCHEMAS}Problem"}, exact]}
     return {"description": about, "content": {PROBLEM: {"schema": schema}}}
@@ -292,18 +375,28 @@ def _problem(status: int, codes: list[str], errors: list[type[SoormaError]]) -> 
 
 def _links(service: str, endpoint: Endpoint, table: list[Endpoint]) -> dict[str, Any]:
     """From what makes something to all that can be asked about it, with the same names in the path."""
-    known = {name: f"$request.path.{name}" for name in endpoint.names} if endpoint.method == "PUT" else {}
+    known = (
+        {name: f"$request.path.{name}" for name in endpoint.names}
+        if endpoint.method == "PUT"
+        else {}
+    )
     known |= endpoint.gives
     return {
         operation_id(service, other): {
             "operationId": operation_id(service, other),
-            "parameters": {f"path.{name}": known[name] for name in other.names} | _same_scope(endpoint, other),
+            "parameters": {f"path.{name}": known[name] for name in other.names}
+            | _same_scope(endpoint, other),
         }
         for other in table
-        if other is not endpoint and other.names and other.body is None and known.keys() >= set(other.names)
+        if other is not endpoint
+        and other.names
+        and other.body is None
+        and known.keys() >= set(other.names)
     }
 
 
 def _same_scope(endpoint: Endpoint, other: Endpoint) -> dict[str, str]:
     passed_on, taken = headers_of(endpoint.access), headers_of(other.access)
-    return {f"header.{name}": f"$request.header.{name}" for name in sorted(passed_on.keys() & taken)}
+    return {
+        f"header.{name}": f"$request.header.{name}" for name in sorted(passed_on.keys() & taken)
+    }

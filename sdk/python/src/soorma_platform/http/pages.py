@@ -29,7 +29,9 @@ class PageSize(NamedTuple):
         """The number of rows to read for it: one more, which tells whether there is a next page."""
         return self.limit + 1
 
-    def cut(self, rows: list[Row], cursor: Callable[[Row], Cursor]) -> tuple[list[Row], Cursor | None]:
+    def cut(
+        self, rows: list[Row], cursor: Callable[[Row], Cursor]
+    ) -> tuple[list[Row], Cursor | None]:
         """Returns the rows of the page, and the cursor of its last one if a next page follows."""
         page = rows[: self.limit]
         return page, cursor(page[-1]) if len(rows) > self.limit else None

@@ -1,4 +1,7 @@
-"""A request: whom it speaks for, what its path, query and headers say, and its body. All of it is checked here."""
+"""A request: whom it speaks for, what its path, query and headers say, and its body.
+
+All of it is checked here.
+"""
 
 from __future__ import annotations
 
@@ -48,12 +51,23 @@ class UnsupportedMediaType(InvalidRequest):
 class Request:
     """A request on its way through a service.
 
-    `principal` is who asks, and `names` are the parts of the path that its endpoint names, decoded. InvalidRequest
-    names a header that is sent twice though it says who or what is meant. `sent` is the body as it came, once `body`
-    has read it: an idempotency key stands for that, whatever is stored of it.
+    `principal` is who asks, and `names` are the parts of the path that its endpoint names, decoded.
+    InvalidRequest names a header that is sent twice though it says who or what is meant. `sent` is
+    the body as it came, once `body` has read it: an idempotency key stands for that, whatever is
+    stored of it.
     """
 
-    __slots__ = ("_asgi", "_query", "_receive", "headers", "method", "names", "path", "principal", "sent")
+    __slots__ = (
+        "_asgi",
+        "_query",
+        "_receive",
+        "headers",
+        "method",
+        "names",
+        "path",
+        "principal",
+        "sent",
+    )
 
     def __init__(self, asgi: AsgiScope, receive: Receive) -> None:
         self._asgi = asgi
@@ -63,7 +77,9 @@ class Request:
             check_once(asgi["headers"])
         self._query: dict[str, str] | None = None
         self.method: str = asgi["method"]
-        self.path: str = asgi["raw_path"].decode("latin-1")  # as it was sent: an encoded slash in a name separates not
+        self.path: str = asgi["raw_path"].decode(
+            "latin-1"
+        )  # as it was sent: an encoded slash in a name separates not
         self.names: dict[str, str] = {}
         self.principal: Principal = ANYBODY
 
@@ -79,7 +95,10 @@ class Request:
         return check_name(name, self.names[name])
 
     def header(self, name: str) -> str | None:
-        """A header as it was sent, None without it. Blanks around it do not count (RFC 9110, 5.5)."""
+        """A header as it was sent, None without it.
+
+        Blanks around it do not count (RFC 9110, 5.5).
+        """
         value = self.headers.get(name.lower().encode())
         return None if value is None else value.decode("latin-1").strip(BLANKS)
 
@@ -89,7 +108,11 @@ class Request:
         (Idempotency-Key).
         """
         key = self.header("Idempotency-Key")
-        return None if key is None else check_name("Idempotency-Key", check_name("Idempotency-Key", key).strip('"'))
+        return (
+            None
+            if key is None
+            else check_name("Idempotency-Key", check_name("Idempotency-Key", key).strip('"'))
+        )
 
     @property
     def query(self) -> dict[str, str]:
@@ -111,13 +134,19 @@ class Request:
     @property
     def media_type(self) -> str:
         """The media type of the body as declared, without parameters."""
-        return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+        return (
+            self.headers.get(b"content-type", b"")
+            .partition(b";")[0]
+            .strip()
+            .lower()
+            .decode("latin-1")
+        )
 
     async def body(self) -> bytes:
         """The body, which must be declared as JSON and be no larger than LARGEST_BODY.
 
-        It comes without whitespace between its tokens: what is stored of it holds no line break then, whatever way it
-        goes on.
+        It comes without whitespace between its tokens: what is stored of it holds no line break
+        then, whatever way it goes on.
         """
         headers = self.headers
         if headers.get(b"content-type") != _PLAIN_JSON:
@@ -154,8 +183,12 @@ class Request:
 
     def _check_media_type(self) -> None:
         kind = self.media_type
-        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise UnsupportedMediaType(f"send the body as Content-Type: application/json, not {kind or 'undeclared'}")
+        if kind != "application/json" and not (
+            kind.startswith("application/") and kind.endswith("+json")
+        ):
+            raise UnsupportedMediaType(
+                f"send the body as Content-Type: application/json, not {kind or 'undeclared'}"
+            )
 
     def _check_codings(self) -> None:
         for name, plain in _PLAIN_CODINGS.items():
@@ -172,7 +205,8 @@ def check_once(headers: list[tuple[bytes, bytes]]) -> None:
     counted = Counter(name for name, _ in headers)
     if twice := sorted(name.decode("latin-1") for name in _SAID_ONCE if counted[name] > 1):
         raise InvalidRequest(
-            f"the header {twice[0]} is sent {counted[twice[0].encode()]} times; send it once", repeated=twice
+            f"the header {twice[0]} is sent {counted[twice[0].encode()]} times; send it once",
+            repeated=twice,
         )
 
 
@@ -196,7 +230,9 @@ def whole(name: str, text: str, least: int = 0, most: int | None = None) -> int:
 
 def _query_of(text: str) -> dict[str, str]:
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
+        pairs = parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS
+        )
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the query must be percent-encoded UTF-8: {text[:80]!r}") from error
     except ValueError as error:

@@ -26,7 +26,9 @@ class WholeResponse:
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, body: bytes, status: int = 200, kind: bytes = b"application/json", tag: bytes = b"") -> None:
+    def __init__(
+        self, body: bytes, status: int = 200, kind: bytes = b"application/json", tag: bytes = b""
+    ) -> None:
         self.body = body
         self.status = status
         self.headers = [(b"content-length", b"%d" % len(body))]

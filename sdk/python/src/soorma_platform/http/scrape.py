@@ -1,6 +1,7 @@
 """`GET /metrics`: what the process has counted and how the record stands, in the formats that Prometheus reads.
 
-The library that writes them is imported at the first scrape, and works in a thread: nobody waits for either.
+The library that writes them is imported at the first scrape, and works in a thread: nobody waits
+for either.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Scrape:
         standing = await self._health.standing()
         groups = by_name(standing.groups)
         for counter, before in counted:
-            for labels in before - {(name,) for name in groups}:  # removed; a group that is new was not counted before
+            for labels in before - {
+                (name,) for name in groups
+            }:  # removed; a group that is new was not counted before
                 counter.forget(*labels)
             for name in groups:
                 counter.begin(name)
@@ -74,12 +77,16 @@ def _together(one: GroupStanding, other: GroupStanding) -> GroupStanding:
     )
 
 
-def _render(metrics: Metrics, standing: Standing, groups: dict[str, GroupStanding], accepted: str) -> tuple[bytes, str]:
+def _render(
+    metrics: Metrics, standing: Standing, groups: dict[str, GroupStanding], accepted: str
+) -> tuple[bytes, str]:
     from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collected([*_counted(metrics), *_of_the_record(standing), *_of_groups(groups)]))
+    registry.register(
+        _Collected([*_counted(metrics), *_of_the_record(standing), *_of_groups(groups)])
+    )
     ProcessCollector(registry=registry)
     encode, media_type = choose_encoder(accepted)
     return encode(registry), media_type
@@ -103,7 +110,9 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
 
     yield InfoMetricFamily("soorma_build", "The version of Soorma.", {"version": __version__})
     requests = CounterMetricFamily(
-        "soorma_http_requests", "Requests answered.", labels=("service", "method", "route", "status")
+        "soorma_http_requests",
+        "Requests answered.",
+        labels=("service", "method", "route", "status"),
     )
     seconds = HistogramMetricFamily(
         "soorma_http_request_duration_seconds",
@@ -119,7 +128,8 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
     yield requests
     yield seconds
     held = HistogramMetricFamily(
-        "soorma_loop_held_seconds", "Processor seconds for which the event loop was held at a time, from 0.02 on."
+        "soorma_loop_held_seconds",
+        "Processor seconds for which the event loop was held at a time, from 0.02 on.",
     )
     _add(held, (), metrics.loop_held)
     yield held
@@ -135,18 +145,25 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
 def _of_the_record(standing: Standing) -> Iterator[Metric]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily  # noqa: PLC0415
 
-    batches = HistogramMetricFamily("soorma_store_batch_size", "Changes that shared one transaction of the store.")
+    batches = HistogramMetricFamily(
+        "soorma_store_batch_size", "Changes that shared one transaction of the store."
+    )
     _add(batches, (), standing.batches)
     yield batches
-    seconds = HistogramMetricFamily("soorma_store_transaction_seconds", "Seconds that a transaction of the store took.")
+    seconds = HistogramMetricFamily(
+        "soorma_store_transaction_seconds", "Seconds that a transaction of the store took."
+    )
     _add(seconds, (), standing.seconds)
     yield seconds
     held = HistogramMetricFamily(
-        "soorma_store_transaction_cpu_seconds", "Processor seconds that a transaction of the store took."
+        "soorma_store_transaction_cpu_seconds",
+        "Processor seconds that a transaction of the store took.",
     )
     _add(held, (), standing.held)
     yield held
-    sizes = GaugeMetricFamily("soorma_database_bytes", "Size of a file of the database.", labels=("file",))
+    sizes = GaugeMetricFamily(
+        "soorma_database_bytes", "Size of a file of the database.", labels=("file",)
+    )
     for file, size in standing.sizes.items():
         sizes.add_metric((file,), size)
     yield sizes
@@ -157,32 +174,47 @@ def _of_the_record(standing: Standing) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "soorma_clock_settling_seconds",
-        "Seconds for which nothing that has expired is removed: the clock jumped, the machine slept or booted.",
+        "Seconds for which nothing that has expired is removed: the clock jumped, the machine "
+        "slept or booted.",
         standing.clock.settles_in,
     )
-    yield GaugeMetricFamily("soorma_log_end_position", "Position of the newest event.", standing.log_end)
     yield GaugeMetricFamily(
-        "soorma_log_horizon_position", "Highest position that was removed from the log.", standing.log_horizon
+        "soorma_log_end_position", "Position of the newest event.", standing.log_end
+    )
+    yield GaugeMetricFamily(
+        "soorma_log_horizon_position",
+        "Highest position that was removed from the log.",
+        standing.log_horizon,
     )
 
 
 def _of_groups(groups: dict[str, GroupStanding]) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
-    lanes = GaugeMetricFamily("soorma_group_lanes", "Lanes of the group by state.", labels=("group", "state"))
-    ages = GaugeMetricFamily(
-        "soorma_group_oldest_event_age_seconds", "Age of the group's oldest event, 0 without any.", labels=("group",)
+    lanes = GaugeMetricFamily(
+        "soorma_group_lanes", "Lanes of the group by state.", labels=("group", "state")
     )
-    counts = [GaugeMetricFamily(name, about, labels=("group",)) for name, about in _OF_GROUPS.items()]
+    ages = GaugeMetricFamily(
+        "soorma_group_oldest_event_age_seconds",
+        "Age of the group's oldest event, 0 without any.",
+        labels=("group",),
+    )
+    counts = [
+        GaugeMetricFamily(name, about, labels=("group",)) for name, about in _OF_GROUPS.items()
+    ]
     for name, group in groups.items():
         for state in ("ready", "delayed", "in_hand", "parked"):
             lanes.add_metric((name, state), getattr(group, state))
         ages.add_metric((name,), group.oldest_seconds or 0)
-        for family, value in zip(counts, (group.events, group.replicas, group.dead_letters), strict=True):
+        for family, value in zip(
+            counts, (group.events, group.replicas, group.dead_letters), strict=True
+        ):
             family.add_metric((name,), value)
     yield from (lanes, ages, *counts)
 
 
 def _add(family: HistogramMetricFamily, labels: tuple[str, ...], spread: Distribution) -> None:
     upper = [*(f"{bound:g}" for bound in spread.bounds), "+Inf"]
-    family.add_metric(labels, list(zip(upper, accumulate(spread.counts), strict=True)), spread.total)
+    family.add_metric(
+        labels, list(zip(upper, accumulate(spread.counts), strict=True)), spread.total
+    )

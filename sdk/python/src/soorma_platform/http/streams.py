@@ -1,7 +1,8 @@
 """Server-sent events: the response that sends them, and the one loop that makes them of a feed.
 
-The loop begins with the position from which it reads, pings while there is no news, and ends with an
-event `problem` where the feed fails. Streams differ in their feeds, and in how they write an event.
+The loop begins with the position from which it reads, pings while there is no news, and ends with
+an event `problem` where the feed fails. Streams differ in their feeds, and in how they write an
+event.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ async def follow(
 ) -> AsyncGenerator[bytes, None]:
     """Yields a feed's news as events of a kind, for as long as it is iterated or until the feed fails.
 
-    `write` returns the position and the JSON of one; `opening` is the comment that begins the stream.
+    `write` returns the position and the JSON of one; `opening` is the comment that begins the
+    stream.
     """
     with feed:
         sent, silent = feed.position, 0.0

@@ -1,6 +1,7 @@
 """The door: each request and each socket comes through it, and is of a principal from then on.
 
-Nothing else reads what a client says of itself. Each endpoint and socket says whom it lets in, as a set of `Access`.
+Nothing else reads what a client says of itself. Each endpoint and socket says whom it lets in, as a
+set of `Access`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from soorma_platform.percent import BLANKS, decoded
 TENANT_HEADER, USER_HEADER = "X-Tenant-ID", "X-User-ID"
 FENCE_HEADER = "X-Soorma-Fence"
 FENCE_PATTERN = "^[0-9a-f]{32}$"
-_TENANT, _USER, _FENCE = (name.lower().encode() for name in (TENANT_HEADER, USER_HEADER, FENCE_HEADER))
+_TENANT, _USER, _FENCE = (
+    name.lower().encode() for name in (TENANT_HEADER, USER_HEADER, FENCE_HEADER)
+)
 _PROTOCOL, _SPOKEN = PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode()
 _IS_FENCE = re.compile(FENCE_PATTERN.strip("^$")).fullmatch
 SAID_ONCE = (_TENANT, _USER, _FENCE)
@@ -73,8 +76,8 @@ ANYBODY = Principal(All.TENANTS, None, None)
 def check_protocol(headers: Mapping[bytes, bytes]) -> None:
     """Raises ProtocolMismatch where a client speaks another version than the platform.
 
-    One that names none is taken: plain HTTP needs to know nothing of versions. Each request comes by
-    here, so the version is compared, never parsed.
+    One that names none is taken: plain HTTP needs to know nothing of versions. Each request comes
+    by here, so the version is compared, never parsed.
     """
     if headers.get(_PROTOCOL, _SPOKEN) != _SPOKEN:
         raise mismatch(sdk=headers[_PROTOCOL][:20].decode("latin-1"), platform=PROTOCOL)
@@ -117,7 +120,9 @@ def headers_of(access: frozenset[Access]) -> dict[str, bool]:
 @cache
 def _needed(access: frozenset[Access]) -> list[tuple[str, bytes]]:
     """The headers that must be there, each with how it comes."""
-    return [(name, name.lower().encode()) for name, is_needed in headers_of(access).items() if is_needed]
+    return [
+        (name, name.lower().encode()) for name, is_needed in headers_of(access).items() if is_needed
+    ]
 
 
 @lru_cache(maxsize=4096)
@@ -129,23 +134,29 @@ def _believed(tenant: bytes | None, user: bytes | None) -> Principal:
 
 
 def _name(header: str, value: bytes) -> str:
-    return check_name(f"the header {header}", decoded(f"the header {header}", value.decode("latin-1").strip(BLANKS)))
+    return check_name(
+        f"the header {header}",
+        decoded(f"the header {header}", value.decode("latin-1").strip(BLANKS)),
+    )
 
 
 def _fence(value: bytes) -> str:
-    # What has the form of none is refused here: whoever repeats a request meets its first response before any fence
-    # is looked up.
+    # What has the form of none is refused here: whoever repeats a request meets its first response
+    # before any fence is looked up.
     fence = value.decode("latin-1").strip(BLANKS)
     if not _IS_FENCE(fence):
         raise InvalidRequest(
-            f"the header {FENCE_HEADER} must be the fence of a delivery, 32 digits of 0-9 and a-f, not {fence[:40]!r}"
+            f"the header {FENCE_HEADER} must be the fence of a delivery, 32 digits of 0-9 and a-f, "
+            f"not {fence[:40]!r}"
         )
     return fence
 
 
 def _missing(headers: list[str], *, of_user: bool) -> InvalidRequest:
     if not of_user:
-        return InvalidRequest(f"say which tenant is meant: send the header {TENANT_HEADER}", missing=headers)
+        return InvalidRequest(
+            f"say which tenant is meant: send the header {TENANT_HEADER}", missing=headers
+        )
     return InvalidRequest(
         f"say whose data is meant: send the headers {TENANT_HEADER} and {USER_HEADER} "
         "(soorma dev believes them; anywhere else they must agree with the credential)",
@@ -154,4 +165,6 @@ def _missing(headers: list[str], *, of_user: bool) -> InvalidRequest:
 
 
 def _differ(what: str, requested: str, header: str, said: object) -> InvalidRequest:
-    return InvalidRequest(f"{what} is {requested!r}, and the header {header} is {said!r}; send one of the two")
+    return InvalidRequest(
+        f"{what} is {requested!r}, and the header {header} is {said!r}; send one of the two"
+    )

@@ -54,7 +54,8 @@ POLL_SECONDS = 1.0
 VAIN_SECONDS = 0.1
 """Pause after a claim in vain: another replica was quicker, or nothing was heard of the agent."""
 SEEN_EVERY = 60.0
-"""Time after which the subscriptions are marked as used again: unused ones are removed after days."""
+"""Time after which the subscriptions are marked as used again: unused ones are removed after
+days."""
 HELLO_SECONDS = 10.0
 MOST_SUBSCRIPTIONS = 1_000
 
@@ -103,7 +104,9 @@ class AgentConnection:
                 self._hello = await self._receive_hello()
             await self._join()  # without a limit: to join a large group takes many steps
         except TimeoutError:
-            await self._socket.close(1008, f"an agent says hello within {HELLO_SECONDS:.0f} seconds")
+            await self._socket.close(
+                1008, f"an agent says hello within {HELLO_SECONDS:.0f} seconds"
+            )
             return
         except Disconnected:
             return  # gone before it said who it is
@@ -112,7 +115,10 @@ class AgentConnection:
             await self._socket.close(1008)
             return
         group = self._membership.group_id
-        with self._bus.bell(group_bell(group)) as self._bell, self._deliveries.prefetching(self._prefetch):
+        with (
+            self._bus.bell(group_bell(group)) as self._bell,
+            self._deliveries.prefetching(self._prefetch),
+        ):
             await self._welcome()  # before the pump: the first frame of an agent is its welcome
             pump = asyncio.create_task(self._pump())
             self._committer.reservations.join(self._replica)  # from here on it may take turns
@@ -142,7 +148,9 @@ class AgentConnection:
         if frame.tenant_id is not None:
             check_name("tenant_id", frame.tenant_id)
         if not 1 <= len(frame.subscriptions) <= MOST_SUBSCRIPTIONS:
-            raise InvalidRequest(f"an agent handles 1 to {MOST_SUBSCRIPTIONS} events, not {len(frame.subscriptions)}")
+            raise InvalidRequest(
+                f"an agent handles 1 to {MOST_SUBSCRIPTIONS} events, not {len(frame.subscriptions)}"
+            )
         for subscription in frame.subscriptions:
             check_name("type", subscription.type)
             if subscription.topic != "*":
@@ -153,12 +161,23 @@ class AgentConnection:
         hello = self._hello
         owner = self._principal.owner_among("tenant_id of the hello", hello.tenant_id)
         self._membership = await subscribe(self._store, owner, hello.agent, hello.subscriptions)
-        replica = Replica(self._replica, hello.instance, hello.max_concurrency, hello.process, hello.connection)
+        replica = Replica(
+            self._replica, hello.instance, hello.max_concurrency, hello.process, hello.connection
+        )
         if not await self._groups.join(self._membership.group_id, replica, hello.running):
-            raise Fenced("this agent has connected again since: what its earlier connection says does not count")
-        kept = await self._deliveries.resume(hello.running, self._lease, self._replica) if hello.running else []
+            raise Fenced(
+                "this agent has connected again since: what its earlier connection says does not "
+                "count"
+            )
+        kept = (
+            await self._deliveries.resume(hello.running, self._lease, self._replica)
+            if hello.running
+            else []
+        )
         self._in_hand = {claimed.fence: claimed for claimed in kept}
-        prefetch = self._prefetch = Prefetch(self._replica, self._lease, hello.max_concurrency, hello.process)
+        prefetch = self._prefetch = Prefetch(
+            self._replica, self._lease, hello.max_concurrency, hello.process
+        )
         prefetch.group_id = self._membership.group_id
         prefetch.freed = hello.max_concurrency - len(kept)
         prefetch.has_suspect = any(claimed.is_suspect for claimed in kept)
@@ -188,7 +207,8 @@ class AgentConnection:
         new = [one for one in found.unserved if (one.type, one.topic) not in self._warned]
         self._warned.update((one.type, one.topic) for one in new)
         for one in new:
-            log.warning("events set aside, no connected agent handles them", agent=self._hello.agent,
+            log.warning("events set aside, no connected agent handles "
+                        "them", agent=self._hello.agent,
                         type=one.type, topic=one.topic, waiting=one.waiting)  # fmt: skip
         return found.unserved
 
@@ -216,7 +236,12 @@ class AgentConnection:
             if unsent := [claimed.fence for claimed in (*self._unsent, *self._prefetch.take())]:
                 await self._deliveries.release(unsent)  # these cannot have killed it
             await self._groups.leave(self._replica)
-        log.info("agent gone", agent=self._hello.agent, instance=self._hello.instance, in_hand=len(self._in_hand))
+        log.info(
+            "agent gone",
+            agent=self._hello.agent,
+            instance=self._hello.instance,
+            in_hand=len(self._in_hand),
+        )
 
     # out
 
@@ -238,7 +263,9 @@ class AgentConnection:
                 if (wait := await self._deliver_some()) > 0:
                     await self._bell.wait(wait)
             except SoormaError as error:
-                log.error("deliveries wait, the store fails", agent=self._hello.agent, error=error.message)  # noqa: TRY400
+                log.error(  # noqa: TRY400 - the message says it all
+                    "deliveries wait, the store fails", agent=self._hello.agent, error=error.message
+                )
                 await asyncio.sleep(POLL_SECONDS)
             except Exception:
                 log.exception("deliveries wait, the platform has a fault", agent=self._hello.agent)
@@ -255,12 +282,16 @@ class AgentConnection:
             if not self._unsent:
                 return VAIN_SECONDS
         while self._unsent:
-            if self._unsent[0].fence in self._in_hand:  # else it was given to another, while an earlier one was sent
+            if (
+                self._unsent[0].fence in self._in_hand
+            ):  # else it was given to another, while an earlier one was sent
                 await self._deliver_or_fail(self._unsent[0])
             self._unsent.popleft()  # not before: if the store fails, it is the first to be sent when that is over
             self._forget_lost()
         ids = self._prefetch.subscription_ids
-        self._prefetch.subscription_ids = ids[1:] + ids[:1]  # so that a busy event type does not starve another
+        self._prefetch.subscription_ids = (
+            ids[1:] + ids[:1]
+        )  # so that a busy event type does not starve another
         return 0.0
 
     def _take_filled(self) -> None:
@@ -295,13 +326,17 @@ class AgentConnection:
         except Exception as error:
             log.exception("event not delivered, the platform has a fault", agent=self._hello.agent)
             scope = Scope(claimed.tenant_id, claimed.user_id)
-            reason = f"the platform could not deliver it ({type(error).__name__}); its log tells more"
+            reason = (
+                f"the platform could not deliver it ({type(error).__name__}); its log tells more"
+            )
             await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason)
             self._forget(claimed.fence)
 
     async def _deliver(self, claimed: Claimed) -> None:
         handler = self._handlers.get(claimed.subscription_id)
-        if handler is None or self._draining:  # its subscription has ended, or the agent stops: nothing of it has begun
+        if (
+            handler is None or self._draining
+        ):  # its subscription has ended, or the agent stops: nothing of it has begun
             await self._deliveries.release([claimed.fence])
             self._forget(claimed.fence)
             return
@@ -311,19 +346,25 @@ class AgentConnection:
         self._committer.metrics.deliveries.add(self._hello.agent)
         event = msgspec.Raw(claimed.envelope.encode())
         plan = await self._plan_of(claimed)
-        is_late = not handler.ended_plans and is_unwanted(claimed, plan, claimed.group_id, claimed.at)
+        is_late = not handler.ended_plans and is_unwanted(
+            claimed, plan, claimed.group_id, claimed.at
+        )
         if is_late or is_discarded(claimed.type, claimed.position, plan):
             await self._discard(claimed)
             return
         lease = claimed.lease if claimed.lease < self._lease else None
-        frame = Deliver(claimed.fence, claimed.attempt, handler, event, _snapshot(claimed), claimed.steps, lease)
+        frame = Deliver(
+            claimed.fence, claimed.attempt, handler, event, _snapshot(claimed), claimed.steps, lease
+        )
         await self._send(frame)
 
     async def _give_up(self, claimed: Claimed, reason: str) -> None:
         """Makes a dead letter of what processes die of, without another attempt."""
         scope = Scope(claimed.tenant_id, claimed.user_id)
         with suppress(Fenced):  # the lease ran out meanwhile: whoever has it now will do so
-            await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason, reject=True, unbegun=True)
+            await self._committer.fail(
+                scope, claimed.plan_id, claimed.fence, reason, reject=True, unbegun=True
+            )
         self._forget(claimed.fence)
 
     async def _plan_of(self, claimed: Claimed) -> PlanRow | None:
@@ -358,8 +399,8 @@ class AgentConnection:
     # in
 
     async def _read(self, pump: asyncio.Task[None]) -> None:
-        # Room for two frames of each handler and some beside them. Beyond it nothing is read from the
-        # socket, and so the agent waits.
+        # Room for two frames of each handler and some beside them. Beyond it nothing is read from
+        # the socket, and so the agent waits.
         most = 2 * self._hello.max_concurrency + 16
         while not pump.done() and self._socket.is_open:
             try:
@@ -383,7 +424,9 @@ class AgentConnection:
     async def _drain(self) -> None:
         self._draining = True
         self._prefetch.subscription_ids = []
-        with suppress(SoormaError):  # then its end may cost attempts; it must not be kept from ending
+        with suppress(
+            SoormaError
+        ):  # then its end may cost attempts; it must not be kept from ending
             await self._groups.drain(self._replica)
             await self._groups.survey(self._membership.group_id)
 
@@ -394,11 +437,15 @@ class AgentConnection:
         except SoormaError as error:
             await self._send(Answer(number, problem=to_problem(error)))
         except (RecursionError, OverflowError) as error:
-            refused = InvalidRequest(f"what the frame says is nested too deeply, or a number too large: {error}")
+            refused = InvalidRequest(
+                f"what the frame says is nested too deeply, or a number too large: {error}"
+            )
             await self._send(Answer(number, problem=to_problem(refused)))
         except Exception as error:
             log.exception("frame failed", agent=self._hello.agent)
-            fault = SoormaError(f"the platform has a fault here ({type(error).__name__}); its log tells more")
+            fault = SoormaError(
+                f"the platform has a fault here ({type(error).__name__}); its log tells more"
+            )
             await self._send(Answer(number, problem=to_problem(fault)))
         else:
             await self._send(Answer(number, body=body))
@@ -435,8 +482,12 @@ class AgentConnection:
                 cause = cause_of(self._hello.agent, self._hello.instance, claimed.envelope)
             else:
                 cause = await self._committer.cause_of(commit.fence)
-            replica = self._replica if claimed else None  # what is settled already takes no turn to be told so
-            done = await self._committer.commit(scope, commit, body=body, cause=cause, replica=replica)
+            replica = (
+                self._replica if claimed else None
+            )  # what is settled already takes no turn to be told so
+            done = await self._committer.commit(
+                scope, commit, body=body, cause=cause, replica=replica
+            )
         except PlanCancelled:
             await self._committer.discard(scope, commit.fence)
             self._forget(commit.fence)
@@ -472,7 +523,8 @@ class AgentConnection:
         except Fenced:
             self._forget(frame.fence)
             raise
-        # If the store failed, it is in hand still: the agent reports it again, or its lease runs out.
+        # If the store failed, it is in hand still: the agent reports it again, or its lease runs
+        # out.
         self._forget(frame.fence)
 
     async def _record_step(self, frame: StepFrame) -> None:
@@ -481,7 +533,9 @@ class AgentConnection:
             raise Fenced("this delivery was given to another agent before its step was recorded")
         scope, result = Scope(claimed.tenant_id, claimed.user_id), bytes(frame.result).decode()
         try:
-            await self._committer.record_step(scope, frame.fence, frame.name, frame.occurrence, result)
+            await self._committer.record_step(
+                scope, frame.fence, frame.name, frame.occurrence, result
+            )
         except Fenced:
             self._forget(frame.fence)
             raise
@@ -499,7 +553,8 @@ def _unserved_line(one: Unserved) -> str:
     events = "1 event waits" if one.waiting == 1 else f"{one.waiting} events wait"
     topic = "any topic" if one.topic == "*" else one.topic
     return (
-        f"{events} for {one.type!r} on {topic}, which no connected agent of this group handles; start one that does, "
+        f"{events} for {one.type!r} on {topic}, which no connected agent of this group handles; "
+        "start one that does, "
         f"or end the subscription with soorma events unsubscribe"
     )
 
@@ -512,7 +567,11 @@ def _snapshot(claimed: Claimed) -> PlanSnapshot | None:
     if claimed.plan is None or claimed.entries is None:
         return None
     entries = {
-        row.key: SnapshotEntry(row.revision, row.updated_at, row.expires_at, msgspec.Raw(row.value.encode()))
+        row.key: SnapshotEntry(
+            row.revision, row.updated_at, row.expires_at, msgspec.Raw(row.value.encode())
+        )
         for row in claimed.entries
     }
-    return PlanSnapshot(claimed.plan.plan_id, claimed.plan.revision, entries, claimed.plan.life(claimed.at))
+    return PlanSnapshot(
+        claimed.plan.plan_id, claimed.plan.revision, entries, claimed.plan.life(claimed.at)
+    )

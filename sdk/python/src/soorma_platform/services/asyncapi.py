@@ -39,7 +39,12 @@ _TOPICS = {
     Topic.PLAN_EVENTS: "How a plan goes on.",
     Topic.TASK_EVENTS: "How a task goes on.",
 }
-_EXAMPLE = {"type": "order.placed", "topic": "business-facts", "data": {"order": 7}, "plan_id": "plan-1"}
+_EXAMPLE = {
+    "type": "order.placed",
+    "topic": "business-facts",
+    "data": {"order": 7},
+    "plan_id": "plan-1",
+}
 _CLOUD_EXAMPLE = {"specversion": "1.0", "id": "order-7-placed", "source": "shop", **_EXAMPLE}
 _HELLO_EXAMPLE = {
     "frame": "hello",
@@ -54,7 +59,9 @@ async def respond(directory: Directory, request: Request) -> WholeResponse:
     """Responds with the document, with the event types of the tenant in the request, if it names
     one.
     """
-    return WholeResponse(await document(directory, request.principal.owner, request.header("Host") or "localhost"))
+    return WholeResponse(
+        await document(directory, request.principal.owner, request.header("Host") or "localhost")
+    )
 
 
 async def document(directory: Directory, owner: Owner, host: str) -> bytes:
@@ -77,10 +84,15 @@ def _document(page: EventPage, host: str) -> bytes:
                 "license": {"name": LICENSE["name"]},
             },
             "defaultContentType": "application/json",
-            "servers": {"events": {"host": host, "protocol": "ws", "description": "The event service."}},
+            "servers": {
+                "events": {"host": host, "protocol": "ws", "description": "The event service."}
+            },
             "channels": {**_topics(page.events), "agents": _agents()},
             "operations": {**_operations(), **_frame_operations()},
-            "components": {"messages": {**_messages(), **_registered(page.events)}, "schemas": _schemas()},
+            "components": {
+                "messages": {**_messages(), **_registered(page.events)},
+                "schemas": _schemas(),
+            },
         }
     )
 
@@ -90,7 +102,11 @@ def _document(page: EventPage, host: str) -> bytes:
 
 def _topics(types: Iterable[EventInfo]) -> dict[str, Any]:
     channels: dict[str, Any] = {
-        topic.value: {"address": topic.value, "description": about, "messages": _refs("event", "cloudevent")}
+        topic.value: {
+            "address": topic.value,
+            "description": about,
+            "messages": _refs("event", "cloudevent"),
+        }
         for topic, about in _TOPICS.items()
     }
     for one in types:
@@ -102,8 +118,16 @@ def _operations() -> dict[str, Any]:
     made = {}
     for topic in Topic:
         channel = {"$ref": f"#/channels/{topic.value}"}
-        made[f"receive-{topic.value}"] = {"action": "receive", "channel": channel, "summary": "Publish an event."}
-        made[f"send-{topic.value}"] = {"action": "send", "channel": channel, "summary": "Subscribe to events."}
+        made[f"receive-{topic.value}"] = {
+            "action": "receive",
+            "channel": channel,
+            "summary": "Publish an event.",
+        }
+        made[f"send-{topic.value}"] = {
+            "action": "send",
+            "channel": channel,
+            "summary": "Subscribe to events.",
+        }
     return made
 
 
@@ -115,7 +139,9 @@ def _messages() -> dict[str, Any]:
             "correlation_id": {"location": f"$message.payload#/{field}"},
             "examples": [{"payload": example}],
         }
-        for (key, (kind, example)), field in zip(kinds.items(), ("correlation_id", "correlationid"), strict=True)
+        for (key, (kind, example)), field in zip(
+            kinds.items(), ("correlation_id", "correlationid"), strict=True
+        )
     }
     events["cloudevent"]["contentType"] = "application/cloudevents+json"
     frames = {_frame(kind): _message(kind) for kind in _frames(AgentFrame, ServiceFrame)}
@@ -125,7 +151,11 @@ def _messages() -> dict[str, Any]:
 
 def _message(kind: Any) -> dict[str, Any]:
     summary, _, more = (getdoc(kind) or "").partition("\n\n")
-    made = {"name": kind.__name__, "summary": summary, "payload": {"$ref": f"{SCHEMAS}{kind.__name__}"}}
+    made = {
+        "name": kind.__name__,
+        "summary": summary,
+        "payload": {"$ref": f"{SCHEMAS}{kind.__name__}"},
+    }
     return {**made, "description": more} if more else made
 
 
@@ -174,7 +204,8 @@ def _agents() -> dict[str, Any]:
     return {
         "address": SOCKET,
         "title": "Agents",
-        "description": "A WebSocket for each agent process. Each binary message is one frame, as JSON.",
+        "description": "A WebSocket for each agent process. Each binary message is one frame, as "
+        "JSON.",
         "messages": _refs(*(_frame(kind) for kind in _frames(AgentFrame, ServiceFrame))),
         "bindings": {"ws": {"method": "GET", "bindingVersion": "0.1.0"}},
     }
@@ -188,7 +219,10 @@ def _frame_operations() -> dict[str, Any]:
             "channel": channel,
             "summary": "A hello, then what became of each delivery.",
             "messages": _frame_refs(_frames(AgentFrame)),
-            "reply": {"channel": channel, "messages": [_frame_ref("welcome-frame"), _frame_ref("answer-frame")]},
+            "reply": {
+                "channel": channel,
+                "messages": [_frame_ref("welcome-frame"), _frame_ref("answer-frame")],
+            },
         },
         "send-frames": {
             "action": "send",
@@ -229,7 +263,11 @@ def _older(schema: Any) -> Any:
         return [_older(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    made = {name: _older(part) for name, part in schema.items() if name != "discriminator" or "mapping" not in part}
+    made = {
+        name: _older(part)
+        for name, part in schema.items()
+        if name != "discriminator" or "mapping" not in part
+    }
     if (parts := made.pop("prefixItems", None)) is not None:
         made["items"] = parts
     return made

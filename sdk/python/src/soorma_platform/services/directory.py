@@ -30,9 +30,13 @@ class Directory:
         self._store = store
         self._rows = store.registry
 
-    async def announce(self, owner: Owner, name: str, instance: str, announcement: Announcement) -> AgentInfo:
+    async def announce(
+        self, owner: Owner, name: str, instance: str, announcement: Announcement
+    ) -> AgentInfo:
         """Notes a running instance of an agent, and what the agent is from now on; LimitExceeded past a limit."""
-        await self._store.transact(AnnounceAgent(owner, name, instance, announcement), durable=False)
+        await self._store.transact(
+            AnnounceAgent(owner, name, instance, announcement), durable=False
+        )
         found = await self._rows.agent(owner, name)
         assert found is not None  # noqa: S101 - it was announced a moment ago
         return _agent_info(found)
@@ -46,7 +50,9 @@ class Directory:
         """Forgets an instance at once; False if there is no such one alive."""
         return await self._rows.deregister(owner, name, instance)
 
-    async def agents(self, tenant_id: str, filters: AgentFilter, after: int, limit: int) -> AgentPage:
+    async def agents(
+        self, tenant_id: str, filters: AgentFilter, after: int, limit: int
+    ) -> AgentPage:
         """Finds agents that are alive and serve the tenant, from behind `after`."""
         found = await self._rows.agents(tenant_id, filters, after, limit)
         return AgentPage([_agent_info(one) for one in found.agents], found.next)
@@ -66,7 +72,9 @@ class Directory:
         """Removes a version of an event type; False if there is none."""
         return await self._rows.undefine(owner, event_type, version)
 
-    async def definition(self, owner: Owner, event_type: str, version: int | None) -> EventInfo | None:
+    async def definition(
+        self, owner: Owner, event_type: str, version: int | None
+    ) -> EventInfo | None:
         """Finds a version of an event type, or its newest; a type that a tenant has itself hides that of all."""
         found = await self._rows.definition(owner, event_type, version)
         return None if found is None else _event_info(found)
@@ -86,7 +94,9 @@ def _agent_info(found: AgentState) -> AgentInfo:
         name=row.name,
         tenant_id=row.tenant_id or None,
         description=announcement.description,
-        capabilities=[Capability(one) if isinstance(one, str) else one for one in announcement.capabilities],
+        capabilities=[
+            Capability(one) if isinstance(one, str) else one for one in announcement.capabilities
+        ],
         events_consumed=announcement.events_consumed,
         events_produced=announcement.events_produced,
         announced_at=time_of(row.announced_at),

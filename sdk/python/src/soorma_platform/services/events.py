@@ -39,7 +39,15 @@ from soorma_platform import http
 from soorma_platform.buses.protocol import Bus, correlation_bell
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.rows.events import LogEntry
-from soorma_platform.http import ANYBODY_KNOWN, TENANT_ID, USER_ID, Endpoint, Request, Response, SocketEndpoint
+from soorma_platform.http import (
+    ANYBODY_KNOWN,
+    TENANT_ID,
+    USER_ID,
+    Endpoint,
+    Request,
+    Response,
+    SocketEndpoint,
+)
 from soorma_platform.http.asgi import WebSocket
 from soorma_platform.identity import Access, Principal
 from soorma_platform.metrics import Metrics
@@ -128,19 +136,29 @@ _batch = msgspec.json.Decoder(list[Envelope])
 _cloud = msgspec.json.Decoder(dict[str, Any])
 _clouds = msgspec.json.Decoder(list[dict[str, Any]])
 
-_TOPICS = http.Names("topics", "Of these topics only, separated by commas.", check_topic, tuple(Topic))
-_TYPES = http.Names("types", "Of these types only, separated by commas.", lambda name: check_name("type", name))
+_TOPICS = http.Names(
+    "topics", "Of these topics only, separated by commas.", check_topic, tuple(Topic)
+)
+_TYPES = http.Names(
+    "types", "Of these types only, separated by commas.", lambda name: check_name("type", name)
+)
 _CORRELATION = http.Text("correlation_id", "Of this correlation id only.")
 _FROM_NOW = http.Number("after", "From behind this position of the log; without it from now on.")
 _FORMAT = http.Choice("format", "How each event is told.", ("envelope", "cloudevents"))
 _TIMEOUT = http.Number("timeout", "Seconds to wait.", most=LONGEST_WAIT, default=30)
-_AWAITED = http.Choice("awaited", "Whether the sender waits for the response to this request.", ("false", "true"))
+_AWAITED = http.Choice(
+    "awaited", "Whether the sender waits for the response to this request.", ("false", "true")
+)
 _GROUP = http.Text("group", "Of this group only.")
-_AFTER_LETTER = http.Number("after", "From behind this dead letter: `next` of the page before.", default=0)
+_AFTER_LETTER = http.Number(
+    "after", "From behind this dead letter: `next` of the page before.", default=0
+)
 _LIMIT = http.page_limit(most=100)
 _NUMBER = http.Number("number", "The dead letter.")
 _TOPIC = http.Choice("topic", "The topic of the subscription; * for any.", ("*", *Topic))
-_WAITING = http.Choice("waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop"))
+_WAITING = http.Choice(
+    "waiting", "What becomes of the events that wait for it.", ("dead-letters", "drop")
+)
 _LAST_ID = http.Header("Last-Event-ID", "Resume behind this position.", r"^[0-9]{1,18}$")
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _OF_TENANT = frozenset({Access.TENANT, Access.OPERATOR})
@@ -222,9 +240,9 @@ class _Events:
     async def publish(self, request: Request) -> Response:
         """Publishes an event, or a list of them as one. Durable when it is answered.
 
-        CloudEvents too, as application/cloudevents+json and application/cloudevents-batch+json. A request whose sender
-        waits for the response says `awaited=true`: it is handled though its plan has ended, and refused where all who
-        take it wait for its response themselves.
+        CloudEvents too, as application/cloudevents+json and application/cloudevents-batch+json. A
+        request whose sender waits for the response says `awaited=true`: it is handled though its
+        plan has ended, and refused where all who take it wait for its response themselves.
         """
         body = await request.body()
         try:
@@ -232,14 +250,17 @@ class _Events:
         except EventIdConflict:
             if body == request.sent:
                 raise
-            # An earlier revision kept the whitespace between an event's tokens: the id may stand for that.
+            # An earlier revision kept the whitespace between an event's tokens: the id may stand
+            # for that.
             return await self._publish(request, request.sent)
 
     async def _publish(self, request: Request, body: bytes) -> Response:
         events, is_batch = _published(request.media_type, body)
         scopes = {_scope_of(event, request.principal) for event in events}
         if len(scopes) > 1:
-            raise InvalidRequest("the events of one request belong to one tenant and user; send one request for each")
+            raise InvalidRequest(
+                "the events of one request belong to one tenant and user; send one request for each"
+            )
         commit = Commit(events=events)
         key = request.idempotency_key
         if all(event.id for event in events) and request.principal.fence is None:
@@ -251,7 +272,9 @@ class _Events:
         done = await self._committer.commit_request(
             request.principal, scope, commit, request.sent, key, awaited=awaited
         )
-        return http.json_response(PublishedBatch(done.events) if is_batch else Published(done.events[0]))
+        return http.json_response(
+            PublishedBatch(done.events) if is_batch else Published(done.events[0])
+        )
 
     async def stream(self, request: Request) -> Response:
         """Tells the log as server-sent events `event`, without a gap.
@@ -280,7 +303,8 @@ class _Events:
     async def answer(self, request: Request) -> Response:
         """Waits for the answer to a request, or for its dead letter.
 
-        The answer is the first event behind the request of its correlation id, response event and response topic.
+        The answer is the first event behind the request of its correlation id, response event and
+        response topic.
         """
         event_id, scope = request.name("event_id"), request.scope
         entry = await self._store.log.event(scope.tenant_id, event_id)
@@ -291,7 +315,9 @@ class _Events:
             raise NotFound(f"event {event_id!r} asks for no answer: it names no response_event")
         deadline = asyncio.get_running_loop().time() + _TIMEOUT.value(request)
         found = await self._await_response(scope, entry, envelope, deadline)
-        return http.json_response({"event": None if found is None else msgspec.Raw(found.envelope.encode())})
+        return http.json_response(
+            {"event": None if found is None else msgspec.Raw(found.envelope.encode())}
+        )
 
     async def _await_response(
         self, scope: Scope, request: LogEntry, envelope: Envelope, deadline: float
@@ -300,7 +326,9 @@ class _Events:
         loop = asyncio.get_running_loop()
         with self._bus.bell(correlation_bell(scope, request.correlation_id)) as bell:
             while True:
-                entries = await self._store.log.correlated(scope, request.correlation_id, after, CORRELATED_PAGE)
+                entries = await self._store.log.correlated(
+                    scope, request.correlation_id, after, CORRELATED_PAGE
+                )
                 for entry in entries:
                     if _ends_wait(entry, envelope):
                         return entry
@@ -314,7 +342,9 @@ class _Events:
         """Prolongs the leases of an agent's deliveries."""
         body = http.decode(await request.body(), _renew_body)
         if len(body.fences) > MOST_FENCES:
-            raise InvalidRequest(f"at most {MOST_FENCES} leases are renewed at once, not {len(body.fences)}")
+            raise InvalidRequest(
+                f"at most {MOST_FENCES} leases are renewed at once, not {len(body.fences)}"
+            )
         kept = await self._store.deliveries.renew(body.replica, body.fences, self._lease)
         self._committer.reservations.renew(kept, lost=set(body.fences).difference(kept))
         return http.json_response(Renewed(kept))
@@ -322,18 +352,22 @@ class _Events:
     async def groups(self, request: Request) -> Response:
         """Lists the groups that take events, and what waits for them."""
         return http.json_response(
-            Groups([group_info(one) for one in await self._store.groups.list(TENANT_ID.owner(request))])
+            Groups(
+                [group_info(one) for one in await self._store.groups.list(TENANT_ID.owner(request))]
+            )
         )
 
     async def unsubscribe(self, request: Request) -> Response:
         """Ends a group's subscription to a type, unless an agent is connected that handles it.
 
-        The events that wait for it become dead letters of the group; with `waiting=drop` they are dropped, and so are
-        the dead letters that it has.
+        The events that wait for it become dead letters of the group; with `waiting=drop` they are
+        dropped, and so are the dead letters that it has.
         """
         group, kind, topic = request.name("group"), request.name("type"), _TOPIC.of(request)
         drop = _WAITING.of(request) == "drop"
-        waited = await unsubscribe(self._store.groups, TENANT_ID.owner(request), group, kind, topic, drop=drop)
+        waited = await unsubscribe(
+            self._store.groups, TENANT_ID.owner(request), group, kind, topic, drop=drop
+        )
         if waited is None:
             raise NotFound(f"group {group!r} has no subscription to {kind!r} on topic {topic!r}")
         return http.json_response(Unsubscribed(waited))
@@ -341,18 +375,28 @@ class _Events:
     async def dead_letters(self, request: Request) -> Response:
         """Lists the events that groups gave up, and why."""
         size = _LIMIT.size(request)
-        owner, group, after = TENANT_ID.owner(request), _GROUP.of(request), _AFTER_LETTER.value(request)
+        owner, group, after = (
+            TENANT_ID.owner(request),
+            _GROUP.of(request),
+            _AFTER_LETTER.value(request),
+        )
         rows = await self._store.groups.dead_letters(owner, group, after, size.to_read)
         page, following = size.cut(rows, lambda row: row.id)
-        return http.json_response(DeadLetterPage([dead_letter_info(row) for row in page], following))
+        return http.json_response(
+            DeadLetterPage([dead_letter_info(row) for row in page], following)
+        )
 
     async def replay(self, request: Request) -> Response:
         """Gives a dead letter to its group again, as if it came now."""
         letter = request.names["number"]
         is_number = letter.isascii() and letter.isdigit() and len(letter) <= 18
         owner, key = TENANT_ID.owner(request), request.idempotency_key
-        if not is_number or not await self._store.transact(ReplayDeadLetter(owner, int(letter), key)):
-            raise NotFound(f"there is no dead letter {letter}; GET /v1/events/dead-letters lists them")
+        if not is_number or not await self._store.transact(
+            ReplayDeadLetter(owner, int(letter), key)
+        ):
+            raise NotFound(
+                f"there is no dead letter {letter}; GET /v1/events/dead-letters lists them"
+            )
         return http.json_response(Replayed(int(letter)))
 
     async def asyncapi(self, request: Request) -> Response:
@@ -364,7 +408,13 @@ class _Events:
     async def connect(self, socket: WebSocket, principal: Principal) -> None:
         """Serves an agent."""
         agent = AgentConnection(
-            socket, principal, self._store, self._bus, self._committer, lease=self._lease, is_stopping=self._is_stopping
+            socket,
+            principal,
+            self._store,
+            self._bus,
+            self._committer,
+            lease=self._lease,
+            is_stopping=self._is_stopping,
         )
         self._agents.add(agent)
         try:
@@ -378,7 +428,9 @@ class _Events:
             if entry.type == CANCELLED and entry.topic == Topic.PLAN_EVENTS:
                 plan_id = decode_envelope(entry.envelope).plan_id or ""
                 for agent in self._agents:
-                    task = asyncio.create_task(agent.cancel(Scope(entry.tenant_id, entry.user_id), plan_id))
+                    task = asyncio.create_task(
+                        agent.cancel(Scope(entry.tenant_id, entry.user_id), plan_id)
+                    )
                     self._cancelling.add(task)
                     task.add_done_callback(self._cancelling.discard)
 
@@ -403,7 +455,9 @@ def _scope_of(event: Envelope, principal: Principal) -> Scope:
     """Whose event it is: what it names, else for whom its publisher acts, else the default tenant and user."""
     owner = principal.owner_among("tenant_id of the event", event.tenant_id)
     user = principal.user_among("user_id of the event", event.user_id)
-    return Scope(DEFAULT_TENANT if owner is All.TENANTS else owner, DEFAULT_USER if user is None else user)
+    return Scope(
+        DEFAULT_TENANT if owner is All.TENANTS else owner, DEFAULT_USER if user is None else user
+    )
 
 
 def _envelope(entry: LogEntry) -> tuple[int, bytes]:

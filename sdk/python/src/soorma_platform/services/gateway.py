@@ -41,7 +41,9 @@ class GatewayHealth(http.Health):
 
 
 class Gateway(http.Application):
-    """Leads to services by the beginning of the path, `/v1/` and a service's name. It holds no state of its own.
+    """Leads to services by the beginning of the path, `/v1/` and a service's name.
+
+    It holds no state of its own.
 
     `addresses` are those at which the services, and the gateway, listen themselves.
     """
@@ -65,7 +67,10 @@ class Gateway(http.Application):
         self._services = services
         self._addresses = addresses
         self._led = {f"/v1/{name}/": service for name, service in services.items()}
-        self.hint = f"; the gateway leads to {', '.join(f'{path}…' for path in self._led)}, see GET /openapi.json"
+        self.hint = (
+            f"; the gateway leads to {', '.join(f'{path}…' for path in self._led)}, see "
+            "GET /openapi.json"
+        )
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Hands the request to the service that it is for, or responds itself."""
@@ -84,7 +89,9 @@ class Gateway(http.Application):
             for name, service in self._services.items()
         }
         is_well = own.status == "ok" and all(one.status == "ok" for one in services.values())
-        return GatewayHealth(own.service, "ok" if is_well else "failing", own.version, own.store, services)
+        return GatewayHealth(
+            own.service, "ok" if is_well else "failing", own.version, own.store, services
+        )
 
     async def asyncapi(self, request: Request) -> Response:
         """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
@@ -114,7 +121,10 @@ class Gateway(http.Application):
         from soorma_platform.http import openapi  # noqa: PLC0415 - only who asks for it pays for it
 
         tables = {name: service.endpoints for name, service in self._services.items()}
-        led = {name: [one for one in table if one.path.startswith("/v1/")] for name, table in tables.items()}
+        led = {
+            name: [one for one in table if one.path.startswith("/v1/")]
+            for name, table in tables.items()
+        }
         return openapi.document("Soorma", self.about, {NAME: self.endpoints, **led})
 
 
@@ -133,16 +143,24 @@ def _store(state: http.StoreHealth) -> str:
     from html import escape  # noqa: PLC0415
 
     said = escape(state.detail or "It can be read and answers.")
-    return f'<span id="store" class="{state.status}">{state.status}</span>. <span id="detail">{said}</span>'
+    return (
+        f'<span id="store" class="{state.status}">{state.status}</span>. <span '
+        f'id="detail">{said}</span>'
+    )
 
 
 @cache
 def _template() -> tuple[Template, bytes]:
     """The page, and the policy that allows what is in it and nothing else."""
     text = Path(__file__).with_name("gateway.html").read_text("utf-8")
-    sources = {kind: b64encode(sha256(part.encode()).digest()).decode() for kind, part in _PART.findall(text)}
+    sources = {
+        kind: b64encode(sha256(part.encode()).digest()).decode()
+        for kind, part in _PART.findall(text)
+    }
     policy = (
-        f"default-src 'none'; style-src 'sha256-{sources['style']}'; script-src 'sha256-{sources['script']}'; "
-        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src 'sha256-{sources['style']}'; script-src "
+        f"'sha256-{sources['script']}'; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors "
+        "'none'"
     )
     return Template(text), policy.encode()

@@ -25,14 +25,18 @@ class Membership(msgspec.Struct):
     """(type, topic) by id"""
 
 
-async def subscribe(store: Commits, owner: Owner, name: str, subscriptions: list[Subscription]) -> Membership:
+async def subscribe(
+    store: Commits, owner: Owner, name: str, subscriptions: list[Subscription]
+) -> Membership:
     """Makes or refreshes a group, and gives what is new in it the recent events that nobody took."""
     joined = await store.transact(JoinGroup(owner, name, subscriptions))
     while joined.following is not None:  # others have their turns between two steps
         joined = await store.transact(JoinGroup(owner, name, subscriptions, joined.following))
     ids = joined.group.ids
     own = {ids[one.type, one.topic]: one for one in subscriptions}
-    return Membership(joined.group.id, own, joined.patterns | {id_: pattern for pattern, id_ in ids.items()})
+    return Membership(
+        joined.group.id, own, joined.patterns | {id_: pattern for pattern, id_ in ids.items()}
+    )
 
 
 async def unsubscribe(
@@ -40,13 +44,14 @@ async def unsubscribe(
 ) -> int | None:
     """Ends a subscription; how many events had waited for it, None if there is no such one.
 
-    These become dead letters of the group, or are dropped with the dead letters that it has. Conflict while an agent is
-    connected that serves it.
+    These become dead letters of the group, or are dropped with the dead letters that it has.
+    Conflict while an agent is connected that serves it.
     """
     ended = await groups.unsubscribe(owner, group, event_type, topic, drop=drop)
     if ended is not None and ended.is_served:
         raise Conflict(
-            f"an agent of group {group!r} is connected that handles {event_type!r}; stop it, or remove the handler "
+            f"an agent of group {group!r} is connected that handles {event_type!r}; stop it, or "
+            "remove the handler "
             "and start it again, before the subscription is ended"
         )
     return None if ended is None else ended.waited
@@ -65,18 +70,25 @@ def group_info(state: GroupState) -> GroupInfo:
         in_hand=standing.in_hand,
         oldest_at=None if oldest is None else time_of(state.at - round(oldest * 1000)),
         subscriptions=[
-            SubscriptionInfo(one.type, one.topic, one.ordered, time_of(one.seen_at), one.is_served, one.set_aside)
+            SubscriptionInfo(
+                one.type, one.topic, one.ordered, time_of(one.seen_at), one.is_served, one.set_aside
+            )
             for one in state.subscriptions
         ],
         replicas=[
-            ReplicaInfo(_digest(one.id), one.instance, one.max_concurrency, time_of(one.connected_at))
+            ReplicaInfo(
+                _digest(one.id), one.instance, one.max_concurrency, time_of(one.connected_at)
+            )
             for one in state.replicas
         ],
     )
 
 
 def _digest(replica: str) -> str:
-    """A digest that tells replicas apart. The name itself is a secret: it lets anybody renew leases."""
+    """A digest that tells replicas apart.
+
+    The name itself is a secret: it lets anybody renew leases.
+    """
     return blake2b(replica.encode(), digest_size=8).hexdigest()
 
 

@@ -1,7 +1,7 @@
 """Readers of the log: cursors that follow it from any retained position, without a gap.
 
-A reader that has caught up is handed new entries as they are committed. One that falls behind, because
-its consumer is slow, reads from the store again: what waits for it in memory is bounded.
+A reader that has caught up is handed new entries as they are committed. One that falls behind,
+because its consumer is slow, reads from the store again: what waits for it in memory is bounded.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from soorma_platform.work.history import log_from
 
 PAGE = 500
 MOST_NEWS = 100
-"""Events of one commit up to which each reader looks at them at once: it looks before anybody else has a turn."""
+"""Events of one commit up to which each reader looks at them at once: it looks before anybody else
+has a turn."""
 LARGEST_QUEUE = 4 * 1024 * 1024
 """Bytes of events that may wait in memory for one reader."""
 
@@ -51,7 +52,14 @@ class LogReader:
     Readers that share `turns` read from the store one at a time.
     """
 
-    def __init__(self, log: LogStore, bus: Bus, filter_: Filter, after: int, turns: asyncio.Lock | None = None) -> None:
+    def __init__(
+        self,
+        log: LogStore,
+        bus: Bus,
+        filter_: Filter,
+        after: int,
+        turns: asyncio.Lock | None = None,
+    ) -> None:
         self.position = after
         self._turns = turns or asyncio.Lock()
         self._log = log
@@ -102,7 +110,10 @@ class LogReader:
         return []
 
     async def _page(self) -> list[LogEntry]:
-        """The next page. However many readers are behind, one of them reads in a turn of the event loop."""
+        """The next page.
+
+        However many readers are behind, one of them reads in a turn of the event loop.
+        """
         async with self._turns:
             page = await log_from(self._log, self.position, PAGE)
             await asyncio.sleep(0)
@@ -129,9 +140,7 @@ class LogReader:
             return
         is_much = len(entries) > MOST_NEWS or self._queued_bytes > LARGEST_QUEUE
         if is_much or entries[0].position != self._heard + 1:
-            self._live = (
-                False  # news was lost, is more than a turn's worth, or waits for a slow consumer: read the store
-            )
+            self._live = False  # news was lost, is more than a turn's worth, or waits for a slow consumer: read the store
             self._woken.set()
             return
         self._heard = entries[-1].position

@@ -69,20 +69,28 @@ _MANY = http.page_limit(default=http.LONGEST_PAGE)
 _PREFIX = http.Text("prefix", "Only keys that begin with this text.", is_name=False)
 _AFTER_KEY = http.Text("after", "From behind this key: `next` of the page before.")
 _AFTER_PLAN = http.Text("after", "From behind this plan: `next` of the page before.")
-_AFTER_ACTION = http.Number("after", "From behind this action: `next` of the page before.", default=0)
+_AFTER_ACTION = http.Number(
+    "after", "From behind this action: `next` of the page before.", default=0
+)
 _VALUES = http.Choice("values", "Whether to tell the values too.", ("true", "false"))
 _STATUS = http.Choice("status", "Plans of this status only.", ("any", *STATUSES))
 _REVISION = http.Number("revision", "As it was after this revision of the plan.")
 _STALLED = http.Choice(
-    "stalled", "Only plans that were reported as stalled, and have not moved since.", ("false", "true")
+    "stalled",
+    "Only plans that were reported as stalled, and have not moved since.",
+    ("false", "true"),
 )
 _SINCE = http.Number("after", "From behind this revision; without it from the oldest one kept.")
 _FROM_NOW = http.Number("after", "From behind this revision; without it from now on.")
 _KEY = http.Text("key", "Of this key only.")
 
-_IF_MATCH = http.Header("If-Match", "The key must be at this revision: its ETag.", r'^"?[0-9]{1,18}"?$')
+_IF_MATCH = http.Header(
+    "If-Match", "The key must be at this revision: its ETag.", r'^"?[0-9]{1,18}"?$'
+)
 _IF_MISSING = http.Header("If-None-Match", "`*`: the key must be missing.", word="*")
-_IF_CHANGED = http.Header("If-None-Match", "304 if the key is still at this revision: its ETag.", ".*")
+_IF_CHANGED = http.Header(
+    "If-None-Match", "304 if the key is still at this revision: its ETag.", ".*"
+)
 _LAST_ID = http.Header("Last-Event-ID", "Resume behind this revision.", r"^[0-9]{1,18}$")
 
 
@@ -101,7 +109,13 @@ class ManyBody(msgspec.Struct, forbid_unknown_fields=True):
 
 _A_PUT = {"value": {"text": "Plan a trip"}, "ttl": 3600}
 _A_COMMIT = {
-    "plans": [{"plan_id": "plan-1", "operations": [{"op": "increment", "key": "count"}], "reads": {"goal": 0}}],
+    "plans": [
+        {
+            "plan_id": "plan-1",
+            "operations": [{"op": "increment", "key": "count"}],
+            "reads": {"goal": 0},
+        }
+    ],
     "events": [{"type": "order.placed", "topic": "business-facts", "data": {"order": 7}}],
 }
 
@@ -189,7 +203,10 @@ class _Memory:
         done = await self._one(request, plan_id, operation, request.sent)
         if not isinstance(done, Committed):
             return done
-        revision, expires = done.plans[0].revision, None if body.ttl is None else done.at + round(body.ttl * 1000)
+        revision, expires = (
+            done.plans[0].revision,
+            None if body.ttl is None else done.at + round(body.ttl * 1000),
+        )
         entry = _entry_of(KeyEntry, scope, plan_id, key, body.value, revision, done.at, expires)
         return http.WholeResponse(_encode(entry), tag=b'"%d"' % revision)
 
@@ -199,14 +216,18 @@ class _Memory:
         done = await self._one(request, request.name("plan_id"), operation, b"")
         if not isinstance(done, Committed):
             return done
-        return http.json_response(KeyDeleted(bytes(done.plans[0].results[0]) == b"true", done.plans[0].revision))
+        return http.json_response(
+            KeyDeleted(bytes(done.plans[0].results[0]) == b"true", done.plans[0].revision)
+        )
 
     async def cleanup(self, request: Request) -> Response:
         """Removes everything of a plan in one commit: keys, actions, history."""
         done = await self._one(request, request.name("plan_id"), Cleanup(), b"")
         if not isinstance(done, Committed):
             return done
-        return http.json_response(PlanCleaned(int(bytes(done.plans[0].results[0])), done.plans[0].revision))
+        return http.json_response(
+            PlanCleaned(int(bytes(done.plans[0].results[0])), done.plans[0].revision)
+        )
 
     async def _one(
         self, request: Request, plan_id: str, operation: AnyOperation, body: bytes
@@ -218,7 +239,9 @@ class _Memory:
             conditions = [request.header(name) for name in ("If-Match", "If-None-Match")]
             body = _encode([request.method, request.path, *conditions]) + body
         try:
-            return await self._committer.commit_request(request.principal, request.scope, commit, body, key)
+            return await self._committer.commit_request(
+                request.principal, request.scope, commit, body, key
+            )
         except Conflict as conflict:
             return http.problem(conflict, 412)
 
@@ -227,7 +250,9 @@ class _Memory:
         commit = http.decode(await request.body(), _commit_body)
         sent, key = request.sent, request.idempotency_key
         return http.json_response(
-            await self._committer.commit_request(request.principal, request.scope, commit, sent, key)
+            await self._committer.commit_request(
+                request.principal, request.scope, commit, sent, key
+            )
         )
 
     async def many(self, request: Request) -> Response:
@@ -235,7 +260,9 @@ class _Memory:
         scope, plan_id = request.scope, request.name("plan_id")
         keys = http.decode(await request.body(), _many_body).keys
         if len(keys) > http.LONGEST_PAGE:
-            raise InvalidRequest(f"at most {http.LONGEST_PAGE} keys can be read at once, not {len(keys)}")
+            raise InvalidRequest(
+                f"at most {http.LONGEST_PAGE} keys can be read at once, not {len(keys)}"
+            )
         state = await self._plans.get(scope, plan_id, {check_name("key", key) for key in keys})
         entries = {key: _entry(Entry, scope, plan_id, row) for key, row in state.entries.items()}
         size = sum(len(row.value) for row in state.entries.values())
@@ -251,16 +278,26 @@ class _Memory:
         plan, rows = await self._plans.entries(scope, plan_id, prefix, after, size.to_read)
         page, following = size.cut(rows, lambda row: row.key)
         if _VALUES.of(request) == "false":
-            return http.json_response(KeyPage(plan_id, plan.revision, [row.key for row in page], following))
+            return http.json_response(
+                KeyPage(plan_id, plan.revision, [row.key for row in page], following)
+            )
         entries = [_entry(Entry, scope, plan_id, row) for row in page]
         length = sum(len(row.value) for row in page)
-        return await http.large_json_response(EntryPage(plan_id, plan.revision, entries, following), length)
+        return await http.large_json_response(
+            EntryPage(plan_id, plan.revision, entries, following), length
+        )
 
-    async def _entries_at(self, request: Request, scope: Scope, plan_id: str, revision: int) -> Response:
+    async def _entries_at(
+        self, request: Request, scope: Scope, plan_id: str, revision: int
+    ) -> Response:
         prefix, after = _PREFIX.of(request) or "", _AFTER_KEY.of(request) or ""
-        page = await values_at(self._plans, scope, plan_id, revision, prefix, after, _LIMIT.value(request))
+        page = await values_at(
+            self._plans, scope, plan_id, revision, prefix, after, _LIMIT.value(request)
+        )
         if _VALUES.of(request) == "false":
-            return http.json_response(KeyPage(plan_id, revision, [key for key, _ in page.values], page.next))
+            return http.json_response(
+                KeyPage(plan_id, revision, [key for key, _ in page.values], page.next)
+            )
         entries = [PastEntry(key, msgspec.Raw(text.encode())) for key, text in page.values]
         size = sum(len(text) for _, text in page.values)
         return await http.large_json_response(PastPage(plan_id, revision, entries, page.next), size)
@@ -271,7 +308,9 @@ class _Memory:
         status = _STATUS.of(request)
         stalled = _STALLED.of(request) == "true"
         after = _AFTER_PLAN.of(request) or ""
-        rows = await self._plans.list(scope, after, size.to_read, None if status == "any" else status, stalled=stalled)
+        rows = await self._plans.list(
+            scope, after, size.to_read, None if status == "any" else status, stalled=stalled
+        )
         page, following = size.cut(rows, lambda row: row.plan_id)
         return http.json_response(PlanPage([_plan_info(row) for row in page], following))
 
@@ -280,7 +319,9 @@ class _Memory:
         plan_id = request.name("plan_id")
         row = (await self._plans.get(request.scope, plan_id, set())).row
         if not row.live:
-            raise NotFound(f"there is no plan {plan_id!r}, or nothing is left of it", plan_id=plan_id)
+            raise NotFound(
+                f"there is no plan {plan_id!r}, or nothing is left of it", plan_id=plan_id
+            )
         return http.json_response(_plan_info(row))
 
     async def history(self, request: Request) -> Response:
@@ -313,8 +354,12 @@ class _Memory:
         if (resumed := request.header("Last-Event-ID")) is not None:
             after = http.whole("Last-Event-ID", resumed)
         if after > current:
-            raise NotFound(f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on")
-        await history_of(self._plans, scope, plan_id, None, after, 1)  # HistoryGone before the stream begins
+            raise NotFound(
+                f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on"
+            )
+        await history_of(
+            self._plans, scope, plan_id, None, after, 1
+        )  # HistoryGone before the stream begins
         reader = PlanReader(self._plans, self._bus, scope, plan_id, after)
         return http.ServerSent(http.follow(reader, "commit", _commit_seen, b"watching from here"))
 
@@ -343,11 +388,20 @@ def _expected_revision(request: Request) -> int | None:
 
 def _entry(kind: type[E], scope: Scope, plan_id: str, row: EntryRow) -> E:
     value = msgspec.Raw(row.value.encode())
-    return _entry_of(kind, scope, plan_id, row.key, value, row.revision, row.updated_at, row.expires_at)
+    return _entry_of(
+        kind, scope, plan_id, row.key, value, row.revision, row.updated_at, row.expires_at
+    )
 
 
 def _entry_of(
-    kind: type[E], scope: Scope, plan_id: str, key: str, value: msgspec.Raw, revision: int, at: int, expires: int | None
+    kind: type[E],
+    scope: Scope,
+    plan_id: str,
+    key: str,
+    value: msgspec.Raw,
+    revision: int,
+    at: int,
+    expires: int | None,
 ) -> E:
     return kind(
         entry_id(scope, plan_id, key),
@@ -374,8 +428,12 @@ def _plan_info(row: PlanRow) -> PlanInfo:
         expires_at=None if row.expires_at is None else time_of(row.expires_at),
         status=row.status,
         ended_at=None if row.ended_at is None else time_of(row.ended_at),
-        result=msgspec.Raw(row.outcome.encode()) if row.outcome and row.status == "completed" else None,
-        reason=msgspec.json.decode(row.outcome) if row.outcome and row.status in ("failed", "cancelled") else None,
+        result=msgspec.Raw(row.outcome.encode())
+        if row.outcome and row.status == "completed"
+        else None,
+        reason=msgspec.json.decode(row.outcome)
+        if row.outcome and row.status in ("failed", "cancelled")
+        else None,
         stalled=row.is_stalled,
     )
 

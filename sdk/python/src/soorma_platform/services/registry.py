@@ -53,7 +53,10 @@ class Removed(msgspec.Struct):
 
 _AN_ANNOUNCEMENT = {
     "description": "Sums up texts",
-    "capabilities": ["sum-up", {"name": "translate", "input_schema": {"type": "object", "required": ["text"]}}],
+    "capabilities": [
+        "sum-up",
+        {"name": "translate", "input_schema": {"type": "object", "required": ["text"]}},
+    ],
     "events_consumed": ["text.came"],
     "events_produced": ["text.done"],
 }
@@ -73,7 +76,10 @@ def registry_service(
     """The service as an ASGI application; `payloads` forgets what it knows when a definition changes."""
     faces = _Registry(directory, payloads)
     agents, events = "/v1/registry/agents", "/v1/registry/events"
-    instance, version = f"{agents}/{{name}}/instances/{{instance}}", f"{events}/{{type}}/versions/{{version}}"
+    instance, version = (
+        f"{agents}/{{name}}/instances/{{instance}}",
+        f"{events}/{{type}}/versions/{{version}}",
+    )
     return http.Application(
         "registry",
         [
@@ -122,7 +128,9 @@ class _Registry:
             produces=_PRODUCES.of(request),
         )
         tenant_id, after = _tenant(request), _AFTER_AGENT.value(request)
-        return http.json_response(await self._directory.agents(tenant_id, filters, after, _LIMIT.value(request)))
+        return http.json_response(
+            await self._directory.agents(tenant_id, filters, after, _LIMIT.value(request))
+        )
 
     async def agent(self, request: Request) -> Response:
         """Tells of an agent that is alive and serves the tenant; its own goes before one that serves all."""
@@ -137,30 +145,52 @@ class _Registry:
 
         The instance counts as alive for `ttl` seconds, and as long again with each heartbeat.
         """
-        owner, name, instance = request.principal.owner, request.name("name"), request.name("instance")
+        owner, name, instance = (
+            request.principal.owner,
+            request.name("name"),
+            request.name("instance"),
+        )
         announcement = check_announcement(http.decode(await request.body(), _announcement))
         for capability in announcement.capabilities:
             await self._check_schemas(capability)
-        return http.json_response(await self._directory.announce(owner, name, instance, announcement))
+        return http.json_response(
+            await self._directory.announce(owner, name, instance, announcement)
+        )
 
     async def _check_schemas(self, capability: str | Capability) -> None:
         if isinstance(capability, str):
             return
-        for what, schema in (("input", capability.input_schema), ("output", capability.output_schema)):
+        for what, schema in (
+            ("input", capability.input_schema),
+            ("output", capability.output_schema),
+        ):
             if schema is not None:
-                await self._payloads.check_schema(f"the {what} schema of capability {capability.name!r}", schema)
+                await self._payloads.check_schema(
+                    f"the {what} schema of capability {capability.name!r}", schema
+                )
 
     async def heartbeat(self, request: Request) -> Response:
         """Says that an instance lives on. 404 if it is not known, or has expired: announce it again."""
-        owner, name, instance = request.principal.owner, request.name("name"), request.name("instance")
+        owner, name, instance = (
+            request.principal.owner,
+            request.name("name"),
+            request.name("instance"),
+        )
         found = await self._directory.heartbeat(owner, name, instance)
         if found is None:
-            raise NotFound(f"instance {instance!r} of agent {name!r} is not registered; announce it again", name=name)
+            raise NotFound(
+                f"instance {instance!r} of agent {name!r} is not registered; announce it again",
+                name=name,
+            )
         return http.json_response(found)
 
     async def deregister(self, request: Request) -> Response:
         """Removes an instance; with its last one the agent is gone."""
-        owner, name, instance = request.principal.owner, request.name("name"), request.name("instance")
+        owner, name, instance = (
+            request.principal.owner,
+            request.name("name"),
+            request.name("instance"),
+        )
         return http.json_response(Removed(await self._directory.deregister(owner, name, instance)))
 
     async def events(self, request: Request) -> Response:
@@ -169,7 +199,9 @@ class _Registry:
         topic = None if topic is None else check_topic(topic)
         after, limit = _AFTER_TYPE.of(request) or "", _LIMIT.value(request)
         tenant_id = _tenant(request)
-        return http.json_response(await self._directory.definitions(tenant_id, _TYPE.of(request), topic, after, limit))
+        return http.json_response(
+            await self._directory.definitions(tenant_id, _TYPE.of(request), topic, after, limit)
+        )
 
     async def event(self, request: Request) -> Response:
         """Tells the newest version of an event type."""
@@ -184,26 +216,39 @@ class _Registry:
         found = await self._directory.definition(tenant_id, event_type, version)
         if found is None:
             which = "" if version is None else f" in version {version}"
-            raise NotFound(f"event type {event_type!r} is not defined{which}", event_type=event_type)
+            raise NotFound(
+                f"event type {event_type!r} is not defined{which}", event_type=event_type
+            )
         return http.json_response(found)
 
     async def define(self, request: Request) -> Response:
-        """Defines a version of an event type. The same again is fine; other content needs another version."""
-        owner, event_type, version = request.principal.owner, request.name("type"), _version(request)
+        """Defines a version of an event type.
+
+        The same again is fine; other content needs another version.
+        """
+        owner, event_type, version = (
+            request.principal.owner,
+            request.name("type"),
+            _version(request),
+        )
         body = http.decode(await request.body(), _definition)
         definition = EventDefinition(
             event_type, check_topic(body.topic), version, body.description, body.schema, body.check
         )
         check_definition(definition)
         if definition.schema is not None:
-            await self._payloads.check_schema(f"the schema of event {event_type!r}", definition.schema)
+            await self._payloads.check_schema(
+                f"the schema of event {event_type!r}", definition.schema
+            )
         found = await self._directory.define(owner, definition)
         self._payloads.forget()
         return http.json_response(found)
 
     async def undefine(self, request: Request) -> Response:
         """Removes a version of an event type."""
-        done = await self._directory.undefine(request.principal.owner, request.name("type"), _version(request))
+        done = await self._directory.undefine(
+            request.principal.owner, request.name("type"), _version(request)
+        )
         self._payloads.forget()
         return http.json_response(Removed(done))
 

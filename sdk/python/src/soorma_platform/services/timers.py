@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from soorma_common.errors import EventIdConflict, Fenced, IdempotencyMismatch, InvalidPayload, LimitExceeded
+from soorma_common.errors import (
+    EventIdConflict,
+    Fenced,
+    IdempotencyMismatch,
+    InvalidPayload,
+    LimitExceeded,
+)
 from soorma_common.events import Timer, TimerBody, TimerInfo, check_timer, decode_envelope
 from soorma_common.memory import Commit
 from soorma_common.names import check_name
@@ -61,19 +67,26 @@ class _Timers:
         self._committer = committer
 
     async def set(self, request: Request) -> Response:
-        """Takes an event to be published later, `delay` seconds from now or `at` a time. Durable when answered."""
+        """Takes an event to be published later, `delay` seconds from now or `at` a time.
+
+        Durable when answered.
+        """
         timer = check_timer(http.decode(await request.body(), _timer))
         key = request.idempotency_key
         if timer.event.id and request.principal.fence is None:
             key = None  # an id says as much, but not that a handler was not fenced then
         commit = Commit(timers=[timer])
-        done = await self._committer.commit_request(request.principal, request.scope, commit, request.sent, key)
+        done = await self._committer.commit_request(
+            request.principal, request.scope, commit, request.sent, key
+        )
         return http.json_response(Timed(done.events[0]))
 
     async def list(self, request: Request) -> Response:
         """Lists the events that wait to be published, in the order they were set."""
         scope, size = request.scope, _LIMIT.size(request)
-        rows = await self._timers.list(scope, _PLAN.of(request), _AFTER.value(request), size.to_read)
+        rows = await self._timers.list(
+            scope, _PLAN.of(request), _AFTER.value(request), size.to_read
+        )
         page, following = size.cut(rows, lambda row: row.id)
         return http.json_response(TimerPage([_info(row) for row in page], following))
 
@@ -82,10 +95,14 @@ class _Timers:
         scope = request.scope
         event_id = check_name("event_id", request.names["event_id"])
         what, key = f"cancel {event_id}".encode(), request.idempotency_key
-        done = await self._committer.commit_request(request.principal, scope, Commit(cancels=[event_id]), what, key)
+        done = await self._committer.commit_request(
+            request.principal, scope, Commit(cancels=[event_id]), what, key
+        )
         return http.json_response(Cancelled(event_id in done.cancelled))
 
 
 def _info(row: TimerRow) -> TimerInfo:
     event, is_deadline = decode_envelope(row.envelope), row.incarnation is not None
-    return TimerInfo(row.event_id, time_of(row.due_at), event.type, event.topic, row.plan_id, is_deadline)
+    return TimerInfo(
+        row.event_id, time_of(row.due_at), event.type, event.topic, row.plan_id, is_deadline
+    )

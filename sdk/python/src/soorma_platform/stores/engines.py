@@ -1,7 +1,7 @@
 """Which engine keeps a record: picked here, by what the setting `database` names, and nowhere else.
 
-A path is a file of the embedded engine. Engines are imported when they are picked: a command that only asks for its
-tools must not wait for what a platform needs.
+A path is a file of the embedded engine. Engines are imported when they are picked: a command that
+only asks for its tools must not wait for what a platform needs.
 """
 
 from __future__ import annotations
@@ -26,14 +26,18 @@ async def open_store(
     lease: float = 30.0,
     may_migrate: bool = True,
 ) -> Store:
-    """Opens the record; `on_commit` hears of each commit, in their order. Unavailable says why it cannot be opened.
+    """Opens the record; `on_commit` hears of each commit, in their order.
 
-    Leases that agents held when the last process ended last at least `lease` seconds from now. `clock` are the
-    machine's clocks, unless a test has them in its hand.
+    Unavailable says why it cannot be opened.
+
+    Leases that agents held when the last process ended last at least `lease` seconds from now.
+    `clock` are the machine's clocks, unless a test has them in its hand.
     """
     from soorma_platform.stores.sqlite import SqliteStore  # noqa: PLC0415 - picked
 
-    return await SqliteStore.open(database, on_commit, clock=clock, lease=lease, may_migrate=may_migrate)
+    return await SqliteStore.open(
+        database, on_commit, clock=clock, lease=lease, may_migrate=may_migrate
+    )
 
 
 def tools_for(database: Path) -> StoreTools:

@@ -39,8 +39,8 @@ class Examination(NamedTuple):
     """A store as it was found.
 
     `bytes` is its size. `schema` counts its migrations, `known_schema` those that this Soorma
-    knows. With a `fault` the engine gives a `reason`. `is_whole` tells whether all of it was read in the
-    time given.
+    knows. With a `fault` the engine gives a `reason`. `is_whole` tells whether all of it was read
+    in the time given.
     """
 
     bytes: int

@@ -1,6 +1,9 @@
-"""The process that compiles schemas and checks payloads where that could take long. It ends with its input.
+"""The process that compiles schemas and checks payloads where that could take long.
 
-Each request and each result is a line of JSON. Whoever sends requests ends the process where a result is late.
+It ends with its input.
+
+Each request and each result is a line of JSON. Whoever sends requests ends the process where a
+result is late.
 """
 
 from __future__ import annotations
@@ -43,7 +46,11 @@ class _Checker:
         except InvalidValue as error:
             return CheckResult(unusable=error.message, path=str(error.details.get("path", "")))
         payload: Any = request.payload
-        return CheckResult() if payload is msgspec.UNSET else CheckResult(misfit=schema.misfit(decode(bytes(payload))))
+        return (
+            CheckResult()
+            if payload is msgspec.UNSET
+            else CheckResult(misfit=schema.misfit(decode(bytes(payload))))
+        )
 
     def _schema(self, request: CheckRequest) -> Schema:
         text = bytes(request.schema)

@@ -1,8 +1,8 @@
 """Checks against schemas: at once where they are cheap whatever the payload holds, else apart and within a time.
 
-A schema of a few lines can be made to take minutes for a payload of some kilobytes, and nothing that is known of both
-beforehand tells all of these. So what is not certainly cheap is checked in a process of its own, which is ended where
-it takes too long.
+A schema of a few lines can be made to take minutes for a payload of some kilobytes, and nothing
+that is known of both beforehand tells all of these. So what is not certainly cheap is checked in a
+process of its own, which is ended where it takes too long.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ SMALL_SCHEMA, SMALL_PAYLOAD = 4 * 1024, 16 * 1024
 """Bytes up to which a check may be made at once."""
 FEW_PATTERNS = 8
 FEW_BYTES = 16 * 1024
-"""of text to be matched, times the patterns: a pattern that compiles to 64 KiB looks at 2,000 states for each"""
+"""of text to be matched, times the patterns: a pattern that compiles to 64 KiB looks at 2,000
+states for each"""
 FEW_STEPS = 500_000
 """Parts of the schema times those of the payload: 15 ms at most."""
 PIECE = 65_536
@@ -67,21 +68,37 @@ class Check:
 
     async def misfit(self, payload: bytes) -> Misfit | None:
         """The first place where a payload, JSON text, does not fit; None if it does."""
-        if self._small is not None and len(payload) <= SMALL_PAYLOAD and self._is_cheap(self._small, payload):
+        if (
+            self._small is not None
+            and len(payload) <= SMALL_PAYLOAD
+            and self._is_cheap(self._small, payload)
+        ):
             return self._small.misfit(decode(payload))
         request = CheckRequest(self._what, msgspec.Raw(self._text), msgspec.Raw(compact(payload)))
         return (await self._apart.ask(request)).misfit
 
     def _is_cheap(self, schema: Schema, payload: bytes) -> bool:
-        parts = payload.count(b",") + payload.count(b"[") + payload.count(b"{") + payload.count(b":") + 1
+        parts = (
+            payload.count(b",")
+            + payload.count(b"[")
+            + payload.count(b"{")
+            + payload.count(b":")
+            + 1
+        )
         weight = max(schema.cost.parts, len(self._text) // 2)
         if self._patterns * len(payload) > FEW_BYTES or weight * parts > FEW_STEPS:
             return False
-        return schema.cost.branches == 1 or weight * schema.cost.branches ** depth_of(decode(payload)) <= FEW_STEPS
+        return (
+            schema.cost.branches == 1
+            or weight * schema.cost.branches ** depth_of(decode(payload)) <= FEW_STEPS
+        )
 
 
 class Apart:
-    """The process for checks that could take long: begun with the first, ended with `close`. One check at a time."""
+    """The process for checks that could take long: begun with the first, ended with `close`.
+
+    One check at a time.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -119,12 +136,18 @@ class Apart:
                     break
                 except EOFError:
                     self._end()
-        log.warning("check given up, it took too long or ended its process", seconds=LONGEST_SECONDS)
+        log.warning(
+            "check given up, it took too long or ended its process", seconds=LONGEST_SECONDS
+        )
         if request.payload is msgspec.UNSET:
             return CheckResult(
-                unusable=f"{request.what} takes more than {LONGEST_SECONDS:.0f} s to be read; make it simpler"
+                unusable=f"{request.what} takes more than {LONGEST_SECONDS:.0f} s to be read; make "
+                "it simpler"
             )
-        reason = f"it must be checked within {LONGEST_SECONDS:.0f} s; make it smaller, or its schema simpler"
+        reason = (
+            f"it must be checked within {LONGEST_SECONDS:.0f} s; make it smaller, or its "
+            "schema simpler"
+        )
         return CheckResult(misfit=Misfit("", reason))
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -136,7 +159,9 @@ class Apart:
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
                 )
             except OSError as error:
-                raise Unavailable(f"a process to check payloads in cannot be started: {error.strerror}") from error
+                raise Unavailable(
+                    f"a process to check payloads in cannot be started: {error.strerror}"
+                ) from error
             os.set_blocking(_pipes(self._process)[0].fileno(), False)
             _await_start(self._process)
         return self._process
@@ -159,7 +184,9 @@ def _await_start(process: subprocess.Popen[bytes]) -> None:
         raise Unavailable("the process to check payloads in does not begin") from error
 
 
-def _exchange(process: subprocess.Popen[bytes], line: bytes, seconds: float = LONGEST_SECONDS) -> bytes:
+def _exchange(
+    process: subprocess.Popen[bytes], line: bytes, seconds: float = LONGEST_SECONDS
+) -> bytes:
     """Says a line and hears one; TimeoutError where it is not whole in time, EOFError where the process is gone."""
     until = time.monotonic() + seconds
     left, said = memoryview(line), bytearray()

@@ -17,7 +17,13 @@ from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Join, KeyOperation
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.commits import KEPT, ApplyCommit, check_reads
-from soorma_platform.engine.deliveries import Became, DiscardDelivery, FailDelivery, FailureOutcome, cause_of
+from soorma_platform.engine.deliveries import (
+    Became,
+    DiscardDelivery,
+    FailDelivery,
+    FailureOutcome,
+    cause_of,
+)
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.steps import RecordStep
 from soorma_platform.identity import Principal
@@ -28,7 +34,8 @@ from soorma_platform.work.payloads import PayloadCheck
 from soorma_platform.work.reservations import RESERVED_SECONDS, Reservations, ReservedKey
 
 FreshEntry: TypeAlias = tuple[str, str, int, int, int | None, str | None]
-"""A key after a conflict: its plan, its name, revision, times in ms, and value as JSON text; 0 and None if missing."""
+"""A key after a conflict: its plan, its name, revision, times in ms, and value as JSON text; 0 and
+None if missing."""
 
 DAY = 24 * 3600 * 1000
 TURN_SECONDS = 0.01
@@ -43,8 +50,10 @@ FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
 keys."""
 
 _IN_SPITE = (
-    "; it was reserved for this handler, so it was changed by a call from outside of handlers, by a blind operation or "
-    "by the answer to a request, which wait for nobody: let them change another key, or use isolation='writes'"
+    "; it was reserved for this handler, so it was changed by a call from outside of handlers, by "
+    "a blind operation or "
+    "by the answer to a request, which wait for nobody: let them change another key, or use "
+    "isolation='writes'"
 )
 
 log = Log("soorma.commits")
@@ -61,13 +70,19 @@ def _fingerprint(body: bytes) -> str:
 
 async def _fingerprint_of(body: bytes) -> str:
     """The fingerprint, made in a thread if the body is large: hashing releases the interpreter's lock."""
-    return _fingerprint(body) if len(body) < LARGE_BODY else await asyncio.to_thread(_fingerprint, body)
+    return (
+        _fingerprint(body)
+        if len(body) < LARGE_BODY
+        else await asyncio.to_thread(_fingerprint, body)
+    )
 
 
 class Committer:
     """Runs commits and failures of deliveries against a store, and counts and logs what becomes of them."""
 
-    def __init__(self, store: Store, limits: Limits, payloads: PayloadCheck, metrics: Metrics) -> None:
+    def __init__(
+        self, store: Store, limits: Limits, payloads: PayloadCheck, metrics: Metrics
+    ) -> None:
         self._store = store
         self._payloads = payloads
         self.limits = limits
@@ -75,13 +90,22 @@ class Committer:
         self.reservations = Reservations(self.metrics)
 
     async def commit_request(
-        self, principal: Principal, scope: Scope, commit: Commit, body: bytes, key: str | None, *, awaited: bool = False
+        self,
+        principal: Principal,
+        scope: Scope,
+        commit: Commit,
+        body: bytes,
+        key: str | None,
+        *,
+        awaited: bool = False,
     ) -> Committed:
         """Runs the commit of a request. In a handler, the fence says who sends it."""
         under = principal.fence
         fence = commit.fence or under
         cause = NOBODY if fence is None else await self.cause_of(fence)
-        return await self.commit(scope, commit, body=body, key=key, cause=cause, under=under, awaited=awaited)
+        return await self.commit(
+            scope, commit, body=body, key=key, cause=cause, under=under, awaited=awaited
+        )
 
     async def commit(
         self,
@@ -97,13 +121,15 @@ class Committer:
     ) -> Committed:
         """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
 
-        `cause` is what the platform knows of who makes it, and of the event that it is made for. One that is made
-        `under` the fence of a delivery is refused with Fenced once that is in other hands, and does not settle it.
+        `cause` is what the platform knows of who makes it, and of the event that it is made for.
+        One that is made `under` the fence of a delivery is refused with Fenced once that is in
+        other hands, and does not settle it.
 
         One of a large body is checked in turns with what others ask for.
 
-        `awaited` where it publishes a request whose sender waits for the response. That of a handler, which names the
-        `replica` it runs in, takes turns with others at the keys they fight for.
+        `awaited` where it publishes a request whose sender waits for the response. That of a
+        handler, which names the `replica` it runs in, takes turns with others at the keys they
+        fight for.
         """
         if len(body) > LARGE_BODY:
             await asyncio.sleep(0)  # to decode it took a turn
@@ -134,7 +160,9 @@ class Committer:
     async def cause_of(self, fence: str) -> Cause:
         """Who has a delivery in hand, and its event; nobody, where no delivery is in hand under that fence."""
         holder = await self._store.deliveries.holder(fence)
-        return NOBODY if holder is None else cause_of(holder.agent, holder.instance, holder.envelope)
+        return (
+            NOBODY if holder is None else cause_of(holder.agent, holder.instance, holder.envelope)
+        )
 
     async def _check_payloads(self, scope: Scope, events: list[Envelope]) -> None:
         try:
@@ -154,7 +182,8 @@ class Committer:
     async def _apply_in_turn(self, command: ApplyCommit, replica: str) -> Committed:
         """Applies a handler's commit when nobody else has reserved what it changes.
 
-        After a conflict the handler is told when it holds the keys in conflict, and runs again undisturbed.
+        After a conflict the handler is told when it holds the keys in conflict, and runs again
+        undisturbed.
         """
         reservations, fence, cause = self.reservations, command.commit.fence or "", command.cause
         has_turn: bool | None = None
@@ -162,20 +191,28 @@ class Committer:
             if reservations and (changed := _changed(command)):
                 is_asked = reservations.would_wait_for_itself(fence, cause, changed)
                 if not is_asked:
-                    has_turn = await reservations.await_turn(fence, replica, changed, cause.trace_id)
+                    has_turn = await reservations.await_turn(
+                        fence, replica, changed, cause.trace_id
+                    )
                 if has_turn:
                     await self._check_reads(command)
             committed = await self._apply(command)
         except Conflict as conflict:
             stale = [ReservedKey(command.scope, *key) for key in conflict.details.pop("stale", ())]
-            if not stale or has_turn is False or reservations.would_wait_for_itself(fence, cause, stale):
+            if (
+                not stale
+                or has_turn is False
+                or reservations.would_wait_for_itself(fence, cause, stale)
+            ):
                 raise
             was_reserved = reservations.holds(fence, stale)
             if await reservations.reserve(fence, replica, stale, cause.trace_id):
                 conflict.details["reserved_seconds"] = RESERVED_SECONDS
                 conflict.details["fresh"] = await self._fresh(command.scope, stale)
             if was_reserved:
-                raise Conflict(f"{conflict.message}{_IN_SPITE}", **conflict.details, was_reserved=True) from conflict
+                raise Conflict(
+                    f"{conflict.message}{_IN_SPITE}", **conflict.details, was_reserved=True
+                ) from conflict
             raise
         except BaseException:
             reservations.release(fence)
@@ -206,7 +243,9 @@ class Committer:
                 if row is None:
                     found.append((plan_id, key, 0, 0, None, None))
                 elif len(row.value) <= FRESH_CHARACTERS:
-                    found.append((plan_id, key, row.revision, row.updated_at, row.expires_at, row.value))
+                    found.append(
+                        (plan_id, key, row.revision, row.updated_at, row.expires_at, row.value)
+                    )
         return found[:MOST_FRESH]
 
     async def _apply(self, command: ApplyCommit) -> Committed:
@@ -263,12 +302,16 @@ class Committer:
             outcome = await self._store.transact(command)
         except Fenced:
             self.metrics.fenced.add()
-            log.warning("failure fenced, its delivery was given to another agent", **_of(scope, plan_id))
+            log.warning(
+                "failure fenced, its delivery was given to another agent", **_of(scope, plan_id)
+            )
             raise
         self._count_published(outcome.topics)
         self._note_failure(outcome)
 
-    async def record_step(self, scope: Scope, fence: str, name: str, occurrence: int, result: str) -> None:
+    async def record_step(
+        self, scope: Scope, fence: str, name: str, occurrence: int, result: str
+    ) -> None:
         """Keeps the result of a step, as JSON text, for the later attempts of its event."""
         command = RecordStep(scope, fence, name, occurrence, result, limits=self.limits)
         try:
@@ -306,7 +349,11 @@ def _changed(command: ApplyCommit) -> list[ReservedKey]:
     """The keys whose change by this commit would make others run again in vain."""
     found = []
     for part in command.commit.plans:
-        keys = {one.key for one in part.operations if isinstance(one, KeyOperation) and not _is_blind(one, part.reads)}
+        keys = {
+            one.key
+            for one in part.operations
+            if isinstance(one, KeyOperation) and not _is_blind(one, part.reads)
+        }
         if any(isinstance(one, Cleanup) for one in part.operations):
             keys.update(part.reads)
         found += [ReservedKey(command.scope, part.plan_id, key) for key in keys]

@@ -32,8 +32,8 @@ async def history_of(
 ) -> tuple[PlanRow, list[HistoryRow]]:
     """Rows of revisions in (after, until], oldest first; HistoryGone from before the horizon.
 
-    From no `after` on, all that is kept. About `limit` of them, and of each revision all: there is more while the last
-    is below the plan's revision.
+    From no `after` on, all that is kept. About `limit` of them, and of each revision all: there is
+    more while the last is below the plan's revision.
     """
     page = await plans.history(scope, plan_id, key, after, until, limit)
     plan, rows = page.plan, page.rows
@@ -44,7 +44,9 @@ async def history_of(
     return plan, rows
 
 
-async def value_at(plans: PlanStore, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> str | None:
+async def value_at(
+    plans: PlanStore, scope: Scope, plan_id: str, key: str, revision: int, seq: int
+) -> str | None:
     """The key's value after operation `seq` of `revision`, as JSON text; None: it was missing.
 
     HistoryGone from before the horizon.
@@ -61,8 +63,8 @@ async def values_at(
 ) -> PastValues:
     """The plan's keys after a revision with their values, in order, from behind `after`.
 
-    Looks at no more than `limit` keys. NotFound of a revision that is still to come, HistoryGone from before the
-    horizon.
+    Looks at no more than `limit` keys. NotFound of a revision that is still to come, HistoryGone
+    from before the horizon.
     """
     found = await plans.keys_at(scope, plan_id, revision, prefix, after, limit)
     check_past(found.plan, revision)

@@ -46,7 +46,9 @@ class Rule(msgspec.Struct, frozen=True):
         """Where the event's payload does not fit. An event without data has the payload null."""
         if self.schema is None:
             return Misfit("", f"event {self.type!r} has no version {self.version}")
-        return await self.schema.misfit(b"null" if event.data is msgspec.UNSET else bytes(event.data))
+        return await self.schema.misfit(
+            b"null" if event.data is msgspec.UNSET else bytes(event.data)
+        )
 
 
 _RuleKey: TypeAlias = tuple[str, str, str | None]
@@ -56,8 +58,8 @@ _RuleKey: TypeAlias = tuple[str, str, str | None]
 class PayloadCheck:
     """Checks payloads, each against the definition of its type in its tenant, in the mode of that definition.
 
-    What is not defined is not checked, and costs a look into a table. Definitions are read again after a second.
-    Close it at the end.
+    What is not defined is not checked, and costs a look into a table. Definitions are read again
+    after a second. Close it at the end.
     """
 
     def __init__(self, registry: RegistryStore, mode: Mode = "enforce") -> None:
@@ -79,7 +81,13 @@ class PayloadCheck:
             if time.monotonic() >= until:
                 rule = await self._read(key)
             if rule is not None and (misfit := await rule.misfit(event)) is not None:
-                self._tell(rule, event, misfit, tenant_id, f"event {index + 1} of {len(events)}, " * (len(events) > 1))
+                self._tell(
+                    rule,
+                    event,
+                    misfit,
+                    tenant_id,
+                    f"event {index + 1} of {len(events)}, " * (len(events) > 1),
+                )
 
     async def check_schema(self, what: str, schema: Any) -> None:
         """InvalidValue if this is no schema that payloads can be checked against."""
@@ -93,7 +101,9 @@ class PayloadCheck:
         """Definitions have changed: they are read again."""
         self._rules.clear()
 
-    def _tell(self, rule: Rule, event: Envelope, misfit: Misfit, tenant_id: str, which: str) -> None:
+    def _tell(
+        self, rule: Rule, event: Envelope, misfit: Misfit, tenant_id: str, which: str
+    ) -> None:
         if rule.mode == "warn":
             log.warning(
                 "payload does not fit its schema",
@@ -107,7 +117,8 @@ class PayloadCheck:
             return
         where = f"at {misfit.path}" if misfit.path else "as a whole"
         raise InvalidPayload(
-            f"{which}the payload of {event.type!r} does not fit version {rule.version} of {rule.type!r}: "
+            f"{which}the payload of {event.type!r} does not fit version {rule.version} of "
+            f"{rule.type!r}: "
             f"{where}, {misfit.expected}",
             path=misfit.path,
             expected=misfit.expected,
@@ -150,7 +161,9 @@ class PayloadCheck:
     def _schema(self, row: DefinitionRow) -> Check:
         text = row.schema
         if (schema := self._schemas.pop(text, None)) is None:
-            schema = Check(f"the schema of event {row.type!r}", msgspec.json.decode(text), self._apart)
+            schema = Check(
+                f"the schema of event {row.type!r}", msgspec.json.decode(text), self._apart
+            )
             while len(self._schemas) >= MOST_SCHEMAS:
                 del self._schemas[next(iter(self._schemas))]
         self._schemas[text] = schema  # the latest used stand at the end

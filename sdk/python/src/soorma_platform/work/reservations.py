@@ -1,7 +1,7 @@
 """Reservations of keys: handlers that conflict over a key take turns at it, the one that asked first before the others.
 
-Soft state of one process: losing all of it costs further runs, never an update. What is correct is decided by the
-engine, which checks every commit, reserved or not.
+Soft state of one process: losing all of it costs further runs, never an update. What is correct is
+decided by the engine, which checks every commit, reserved or not.
 """
 
 from __future__ import annotations
@@ -35,10 +35,21 @@ class ReservedKey(NamedTuple):
 class Turn:
     """A turn of a handler, with some keys to itself: it waits for all of them, or holds all of them.
 
-    `age` counts the turns: it stays when the keys become more, so that nobody is overtaken for ever.
+    `age` counts the turns: it stays when the keys become more, so that nobody is overtaken for
+    ever.
     """
 
-    __slots__ = ("age", "fence", "granted", "keys", "owner", "timer", "trace_id", "until", "waiting")
+    __slots__ = (
+        "age",
+        "fence",
+        "granted",
+        "keys",
+        "owner",
+        "timer",
+        "trace_id",
+        "until",
+        "waiting",
+    )
 
     def __init__(self, fence: str, owner: str, age: int, trace_id: str | None = None) -> None:
         self.fence = fence
@@ -58,9 +69,10 @@ _by_age = attrgetter("age")
 class Lines:
     """Who holds which key, and who waits for it, the eldest first.
 
-    A turn enters the lines of all its keys at once, and is granted when it stands first in each of them and nobody
-    holds one. Who waits holds nothing and all lines have one order, so the eldest of those who wait for each other
-    waits for holders only: there is no deadlock, and nobody starves while holders end.
+    A turn enters the lines of all its keys at once, and is granted when it stands first in each of
+    them and nobody holds one. Who waits holds nothing and all lines have one order, so the eldest
+    of those who wait for each other waits for holders only: there is no deadlock, and nobody
+    starves while holders end.
     """
 
     def __init__(self) -> None:
@@ -78,7 +90,8 @@ class Lines:
         turn.keys = keys
         for key in keys:
             line = self.lines.setdefault(key, [])
-            # By age, not at the end: all lines have one order, or two turns could wait for each other.
+            # By age, not at the end: all lines have one order, or two turns could wait for each
+            # other.
             line.insert(bisect_left(line, turn.age, key=_by_age), turn)
         return self._grant(left | keys)
 
@@ -137,7 +150,10 @@ class Reservations:
         if not self._turns or cause.trace_id is None or cause.event_id != cause.correlation_id:
             return False
         holders = (self._lines.holders.get(key) for key in keys)
-        return any(one is not None and one.fence != fence and one.trace_id == cause.trace_id for one in holders)
+        return any(
+            one is not None and one.fence != fence and one.trace_id == cause.trace_id
+            for one in holders
+        )
 
     async def await_turn(
         self, fence: str, owner: str, keys: Iterable[ReservedKey], trace_id: str | None = None
@@ -152,10 +168,13 @@ class Reservations:
             return await self.reserve(fence, owner, taken, trace_id)
         return None
 
-    async def reserve(self, fence: str, owner: str, keys: Iterable[ReservedKey], trace_id: str | None = None) -> bool:
+    async def reserve(
+        self, fence: str, owner: str, keys: Iterable[ReservedKey], trace_id: str | None = None
+    ) -> bool:
         """Waits until a delivery holds these keys, beside those it has asked for before; False if it is let go first.
 
-        To get more keys it gives up those it holds and waits for all of them, in the place that its age gives it.
+        To get more keys it gives up those it holds and waits for all of them, in the place that its
+        age gives it.
         """
         if owner not in self._owners:
             return False  # its connection has ended: nobody would release the turn
@@ -187,7 +206,10 @@ class Reservations:
         return turn is not None and turn.granted and turn.keys.issuperset(keys)
 
     def renew(self, fences: Iterable[str], lost: Iterable[str] = ()) -> None:
-        """The handlers of these deliveries are alive: what they hold lasts from now on. What others have is free."""
+        """The handlers of these deliveries are alive: what they hold lasts from now on.
+
+        What others have is free.
+        """
         if not self._turns:
             return
         for fence in fences:
@@ -218,14 +240,18 @@ class Reservations:
 
     def _let_go(self, owner: str) -> None:
         gone = [turn for turn in self._turns.values() if turn.owner == owner]
-        for turn in sorted(gone, key=lambda turn: turn.granted):  # who waits goes first, and is not granted in passing
+        for turn in sorted(
+            gone, key=lambda turn: turn.granted
+        ):  # who waits goes first, and is not granted in passing
             self.release(turn.fence)
 
     def _begin(self, granted: list[Turn]) -> None:
         for turn in granted:
             self._metrics.reservations.add()
             self._prolong(turn)
-            if turn.timer is None:  # one timer for a turn, which looks again: `renew` is called often
+            if (
+                turn.timer is None
+            ):  # one timer for a turn, which looks again: `renew` is called often
                 self._watch(turn, RESERVED_SECONDS)
             if turn.waiting is not None and not turn.waiting.done():
                 turn.waiting.set_result(True)
@@ -246,4 +272,6 @@ class Reservations:
             self._watch(turn, left)
             return
         self._metrics.reservations_expired.add()
-        self._let_go(turn.owner)  # the other turns of a process that stands still would expire one after the other
+        self._let_go(
+            turn.owner
+        )  # the other turns of a process that stands still would expire one after the other

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
 
 BACKTRACKS = 10_000
-"""Steps after which a pattern with look-around or back references gives up; others take linear time."""
+"""Steps after which a pattern with look-around or back references gives up; others take linear
+time."""
 
 FEW_STATES = 64 * 1024
 """Bytes that a pattern may compile to where it is matched on the event loop."""
@@ -30,9 +31,12 @@ class Misfit(msgspec.Struct, frozen=True):
 
 
 class Schema:
-    """A schema, ready to check payloads. InvalidValue if it is none, or one that could take for ever.
+    """A schema, ready to check payloads.
 
-    With `is_linear` its patterns must take a time that grows with the text alone, and have few states.
+    InvalidValue if it is none, or one that could take for ever.
+
+    With `is_linear` its patterns must take a time that grows with the text alone, and have few
+    states.
     """
 
     def __init__(self, what: str, schema: Any, *, is_linear: bool = False) -> None:
@@ -46,7 +50,9 @@ class Schema:
         try:
             self.cost: Cost = cost_of(schema)
         except InvalidValue as error:
-            raise InvalidValue(f"{what} cannot be used: {error.message}", path=error.path) from error
+            raise InvalidValue(
+                f"{what} cannot be used: {error.message}", path=error.path
+            ) from error
         self._misfit = ValidationError
         try:
             self._validator = Draft202012Validator(
@@ -60,12 +66,17 @@ class Schema:
         except (ValidationError, ValueError) as error:
             path = _pointer(getattr(error, "instance_path", []))
             said = _short(getattr(error, "message", str(error)))
-            raise InvalidValue(f"{what} is no JSON Schema: at #{path}: {said}", path=f"#{path}") from error
+            raise InvalidValue(
+                f"{what} is no JSON Schema: at #{path}: {said}", path=f"#{path}"
+            ) from error
 
     def misfit(self, payload: Any) -> Misfit | None:
         """The first place where a payload does not fit, the deepest one of a choice; None if it does."""
         if self.cost.branches > 1 and not self.cost.allows(depth := depth_of(payload)):
-            return Misfit("", f"it must be nested less deeply than {depth} levels for its schema to be checked")
+            return Misfit(
+                "",
+                f"it must be nested less deeply than {depth} levels for its schema to be checked",
+            )
         try:
             self._validator.validate(payload)
         except self._misfit as found:
@@ -76,9 +87,13 @@ class Schema:
 
 def _deepest(error: ValidationError) -> ValidationError:
     """Where no schema of `anyOf` or `oneOf` fits: what the one says that got furthest, or missed least."""
-    while branches := [branch for branch in getattr(error.kind, "context", ()) if branch and not _is_null(branch)]:
+    while branches := [
+        branch for branch in getattr(error.kind, "context", ()) if branch and not _is_null(branch)
+    ]:
         branches.sort(key=len)
-        found = max((one for branch in branches for one in branch), key=lambda one: len(one.instance_path))
+        found = max(
+            (one for branch in branches for one in branch), key=lambda one: len(one.instance_path)
+        )
         if len(branches) > 1 and len(found.instance_path) <= len(error.instance_path):
             break
         error = found
@@ -92,7 +107,10 @@ def _is_null(branch: list[ValidationError]) -> bool:
 
 def _pointer(path: list[str | int]) -> str:
     """A JSON pointer (RFC 6901)."""
-    return _short("".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path), LONGEST_PATH)
+    return _short(
+        "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path),
+        LONGEST_PATH,
+    )
 
 
 def _short(text: str, longest: int = LONGEST_TEXT) -> str:

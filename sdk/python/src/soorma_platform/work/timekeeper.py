@@ -1,4 +1,7 @@
-"""Fires the timers that are due. It may run in every process: a timer fires once, whoever comes first."""
+"""Fires the timers that are due.
+
+It may run in every process: a timer fires once, whoever comes first.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,9 @@ class Timekeeper:
                 except SoormaError as error:
                     log.error("timers wait, and are tried again", error=error.message)  # noqa: TRY400 - it says it all
                     left = POLL_SECONDS
-                await bell.wait(POLL_SECONDS if left is None else min(POLL_SECONDS, max(left, 0.001)))
+                await bell.wait(
+                    POLL_SECONDS if left is None else min(POLL_SECONDS, max(left, 0.001))
+                )
 
     async def _fire_some(self) -> bool:
         due = await self._store.timers.due(PAGE)
@@ -52,7 +57,10 @@ class Timekeeper:
             topic = await self._store.transact(FireTimer(timer))
         except SoormaError as error:
             log.error(  # noqa: TRY400 - the message says it all
-                "a timer cannot fire", event_id=timer.event_id, plan_id=timer.plan_id, error=error.message
+                "a timer cannot fire",
+                event_id=timer.event_id,
+                plan_id=timer.plan_id,
+                error=error.message,
             )
             raise
         if topic is not None:

@@ -61,14 +61,18 @@ class Upkeep:
     async def _purge(self, before: int) -> bool:
         ended = await self._rows.ended(before, STEP)
         for row in ended:
-            await self._store.transact(PurgePlan(row.scope, row.plan_id, before, limits=self._limits))
+            await self._store.transact(
+                PurgePlan(row.scope, row.plan_id, before, limits=self._limits)
+            )
         return len(ended) >= STEP
 
     async def _report_stalled(self, before: int) -> None:
         """Looks at some plans in each step, and so at all of them in turn."""
         cursor, self._plan_cursor = self._plan_cursor, self._plan_cursor + STEP
         for row in await self._rows.idle(cursor, self._plan_cursor, before):
-            report = ReportStalled(row.scope, row.plan_id, row.revision, str(uuid4()), limits=self._limits)
+            report = ReportStalled(
+                row.scope, row.plan_id, row.revision, str(uuid4()), limits=self._limits
+            )
             await self._store.transact(report)
             log.warning(
                 "plan stalled, nothing is in flight and it is not at its end",
@@ -106,7 +110,9 @@ class Upkeep:
                     if await self._rows.remove(row, before, STEP):
                         more = True
                     else:
-                        log.warning("subscription removed, with all that waited for it", **_about(row))
+                        log.warning(
+                            "subscription removed, with all that waited for it", **_about(row)
+                        )
         return more
 
 

@@ -27,7 +27,10 @@ class Counters(Workload):
         stage = self.stage
 
         async def count(event: Event, context: HandlerContext) -> None:
-            state, ledger = on(context, event), WorkflowState(context.memory, f"{stage.prefix}-ledger")
+            state, ledger = (
+                on(context, event),
+                WorkflowState(context.memory, f"{stage.prefix}-ledger"),
+            )
             total = await state.get("total", 0)
             await stage.pause()
             await state.set("total", total + event.data)
@@ -89,7 +92,11 @@ class Counters(Workload):
             self.same(f"the order in {plan}", state.get("seen"), in_order)
             added = sorted(data["number"] for _, _, data in record.events("added", plan))
             self.same(f"events of {plan}", added, list(range(1, counts[plan] + 1)))
-        self.same("the ledger", (ledger.get("grand"), ledger.get("count")), (sum(sums.values()), len(self.adds)))
+        self.same(
+            "the ledger",
+            (ledger.get("grand"), ledger.get("count")),
+            (sum(sums.values()), len(self.adds)),
+        )
         self.same("the user's count", ledger.get("user", 0), self.written)
         moved = (ledger.get("moves", 0), len(record.events("moved")))
         self.same("the user's transactions", moved, (self.moved, self.moved))
@@ -135,4 +142,8 @@ class Fans(Workload):
             plan = self.stage.plan(number)
             self.same(f"joins of {plan}", len(record.events("fan.joined", plan)), 1)
             self.same(f"tasks of {plan}", len(record.events("fan.task", plan)), self.width)
-            self.same(f"results of {plan}", sorted(record.state(plan).get("results", [])), list(range(self.width)))
+            self.same(
+                f"results of {plan}",
+                sorted(record.state(plan).get("results", [])),
+                list(range(self.width)),
+            )

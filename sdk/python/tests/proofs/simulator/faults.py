@@ -89,7 +89,9 @@ class Faults:
             case "bad network":
                 self._spoil_network(dice.uniform(0.1, 3))
             case "clock jumps":
-                machine.clocks.jumped += dice.choice((-1, 1)) * dice.choice((LEASE, HOUR, MONTH)) * dice.uniform(0, 3)
+                machine.clocks.jumped += (
+                    dice.choice((-1, 1)) * dice.choice((LEASE, HOUR, MONTH)) * dice.uniform(0, 3)
+                )
 
     def _spoil_network(self, seconds: float) -> None:
         dice, network = self._world.dice, self._network

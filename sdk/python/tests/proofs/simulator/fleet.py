@@ -22,8 +22,12 @@ Place: TypeAlias = tuple[str, int]
 class Fleet:
     """Keeps replicas of each group running."""
 
-    def __init__(self, world: World, network: Network, groups: dict[str, Callable[[Agent], None]]) -> None:
-        self.places: list[Place] = [(group, number) for group in groups for number in range(REPLICAS)]
+    def __init__(
+        self, world: World, network: Network, groups: dict[str, Callable[[Agent], None]]
+    ) -> None:
+        self.places: list[Place] = [
+            (group, number) for group in groups for number in range(REPLICAS)
+        ]
         self._world = world
         self._network = network
         self._groups = groups
@@ -42,7 +46,9 @@ class Fleet:
 
     async def _live(self, process: Process, group: str) -> None:
         caller = Caller(SimulatedTransport(self._network, process), PATIENCE)
-        agent = Agent(group, config=ClientConfig(retry_seconds=PATIENCE), retry=PERSISTENT, caller=caller)
+        agent = Agent(
+            group, config=ClientConfig(retry_seconds=PATIENCE), retry=PERSISTENT, caller=caller
+        )
         agent.instance = process.name
         self._agents[process] = agent
         begun: list[Session] = []

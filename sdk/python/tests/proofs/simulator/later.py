@@ -26,7 +26,9 @@ class Timers(Workload):
         async def wind(event: Event, context: HandlerContext) -> None:
             state = on(context, event)
             await state.set("wound", event.data)
-            await context.bus.publish("alarm", FACTS, delay=event.data["delay"], event_id=f"{event.plan_id} alarm")
+            await context.bus.publish(
+                "alarm", FACTS, delay=event.data["delay"], event_id=f"{event.plan_id} alarm"
+            )
             await stage.pause()
             await state.deadline(event.data["deadline"], event_type="too.late", topic=FACTS)
 
@@ -44,13 +46,18 @@ class Timers(Workload):
             await state.complete()
 
         for kind, function in {"wind": wind, "alarm": ring, "too.late": late, "stop": stop}.items():
-            agent.on_event(kind, ended_plans=True)(function)  # one may ring while the plan is being stopped
+            agent.on_event(kind, ended_plans=True)(
+                function
+            )  # one may ring while the plan is being stopped
 
     async def drive(self, context: PlatformContext) -> None:
         dice = self.stage.dice
         for number in range(self.stage.size):
             plan = self.stage.plan(number)
-            data = {"delay": round(dice.uniform(0.1, 4), 3), "deadline": round(dice.uniform(0.1, 4), 3)}
+            data = {
+                "delay": round(dice.uniform(0.1, 4), 3),
+                "deadline": round(dice.uniform(0.1, 4), 3),
+            }
             await context.bus.publish("wind", REQUESTS, data, plan_id=plan)
             await self.stage.pause()
             if dice.random() < 0.6:
@@ -80,7 +87,10 @@ class Timers(Workload):
                 self.same(f"{after} of {plan}, times", len(events) <= 1, True)
 
     def _at(self, record: Record, plan: str, key: str) -> int:
-        sql = "SELECT h.at FROM history h JOIN plans p ON p.id = h.plan WHERE p.plan_id = ? AND h.key = ?"
+        sql = (
+            "SELECT h.at FROM history h JOIN plans p ON p.id = h.plan WHERE p.plan_id = ? AND "
+            "h.key = ?"
+        )
         return int(record.rows(sql, plan, key)[0][0])
 
 
@@ -122,27 +132,42 @@ class Payments(Workload):
     async def drive(self, context: PlatformContext) -> None:
         dice = self.stage.dice
         for number in range(self.stage.size):
-            takes = dice.uniform(1, 1.5) * self.stage.machine.settings.lease if dice.random() < 0.2 else 0.01
-            await context.bus.publish("pay", REQUESTS, {"takes": takes}, plan_id=self.stage.plan(number))
+            takes = (
+                dice.uniform(1, 1.5) * self.stage.machine.settings.lease
+                if dice.random() < 0.2
+                else 0.01
+            )
+            await context.bus.publish(
+                "pay", REQUESTS, {"takes": takes}, plan_id=self.stage.plan(number)
+            )
             await self.stage.pause()
 
     def judge(self, record: Record) -> None:
         for number in range(self.stage.size):
             plan = self.stage.plan(number)
             recorded = record.rows(
-                "SELECT e.event_id, s.name, s.result FROM steps s JOIN events e ON e.position = s.position"
+                "SELECT e.event_id, s.name, s.result FROM steps s JOIN events e ON e.position = "
+                "s.position"
                 " WHERE e.plan_id = ? ORDER BY s.name",
                 plan,
             )
             results = [int(text) for _, _, text in recorded]
             self.same(f"receipts of {plan}", record.state(plan).get("receipts"), results)
-            self.same(f"payments of {plan}", [data for _, _, data in record.events("paid", plan)], [results])
+            self.same(
+                f"payments of {plan}",
+                [data for _, _, data in record.events("paid", plan)],
+                [results],
+            )
             for event_id, name, text in recorded:
                 self._judge_step(event_id, name, int(text))
 
     def _judge_step(self, event_id: str, name: str, receipt: int) -> None:
         """The recorded result is of an effect, and no attempt that began after its recording has caused another."""
-        effects = [(attempt, made) for event, step, attempt, made in self.charged if (event, step) == (event_id, name)]
+        effects = [
+            (attempt, made)
+            for event, step, attempt, made in self.charged
+            if (event, step) == (event_id, name)
+        ]
         by = [attempt for attempt, made in effects if made == receipt]
         self.same(f"who recorded {name} of {event_id}", len(by), 1)
         if self.stage.machine.power_was_cut:

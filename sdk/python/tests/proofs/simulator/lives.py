@@ -63,7 +63,11 @@ class Chains(Workload):
     def judge(self, record: Record) -> None:
         for plan in self.goals:
             self.same(f"status of {plan}", record.status(plan), "completed")
-            self.same(f"actions of {plan}", record.actions(plan), ["planned", *(f"{task} done" for task in self.tasks)])
+            self.same(
+                f"actions of {plan}",
+                record.actions(plan),
+                ["planned", *(f"{task} done" for task in self.tasks)],
+            )
             self.same(f"ends of {plan}", len(record.events("goal.done", plan)), 1)
             for kind in ("task.asked", "task.done"):
                 data = [data for _, _, data in record.events(kind, plan)]
@@ -123,7 +127,11 @@ class Sagas(Workload):
             self.same(f"status of {plan}", record.status(plan), "failed" if fails else "completed")
             self.same(f"booked of {plan}", state.get("booked"), numbers)
             self.same(f"undone of {plan}", state.get("undone", []), numbers[::-1] if fails else [])
-            self.same(f"compensations of {plan}", len(record.events("undo", plan)), bookings if fails else 0)
+            self.same(
+                f"compensations of {plan}",
+                len(record.events("undo", plan)),
+                bookings if fails else 0,
+            )
 
 
 class Walks(Workload):
@@ -171,8 +179,10 @@ class Walks(Workload):
             self.same(f"steps of {plan}", asked - done, 1 if end == "cancelled" else 0)
             self.same(f"end of {plan}", done == self.length, end == "completed")
             late = record.rows(
-                "SELECT h.op FROM history h JOIN plans p ON p.id = h.plan WHERE p.plan_id = ? AND h.revision > ("
-                " SELECT e.revision FROM history e WHERE e.plan = p.id AND e.op IN ('cancel', 'complete'))",
+                "SELECT h.op FROM history h JOIN plans p ON p.id = h.plan WHERE p.plan_id = ? AND "
+                "h.revision > ("
+                " SELECT e.revision FROM history e WHERE e.plan = p.id AND e.op IN ('cancel', "
+                "'complete'))",
                 plan,
             )
             self.same(f"changes of {plan} after its end", late, [])

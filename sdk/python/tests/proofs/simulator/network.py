@@ -73,7 +73,9 @@ class Network:
 
     async def _serve(self, call: _Call, *, answered: bool) -> None:
         exchange = Exchange(call.service, call.body)
-        await exchange.run(self.services[call.service], http_scope(call.method, call.path, call.headers))
+        await exchange.run(
+            self.services[call.service], http_scope(call.method, call.path, call.headers)
+        )
         status, body = await exchange.status, await exchange.body()
         if answered:
             self._end(call, lambda: call.answer(status, body))
@@ -150,7 +152,9 @@ class Link:
             self.is_cut = True
             self._network.links.pop(self, None)
             self.send(self.client, None)
-            self.server.last_arrival = max(self.server.last_arrival, self._network.world.now + unnoticed)
+            self.server.last_arrival = max(
+                self.server.last_arrival, self._network.world.now + unnoticed
+            )
             self.send(self.server, {"type": "websocket.disconnect", "code": 1006})
 
     async def serve(self, app: AsgiApp, path: str) -> None:
@@ -209,7 +213,12 @@ class SimulatedTransport:
         self._process = process
 
     async def request(
-        self, service: Service, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        service: Service,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
     ) -> tuple[int, bytes]:
         if self._process.is_ending:
             raise lost(service)

@@ -112,7 +112,9 @@ def timer_left(patch: pytest.MonkeyPatch) -> None:
     def again(self: FireTimer, found: Snapshot) -> Decision[str | None]:
         found.part(KnownIds).published.clear()
         decision = decide(self, found)
-        return Decision(decision.outcome, [row for row in decision.writes if not isinstance(row, TimerGone)])
+        return Decision(
+            decision.outcome, [row for row in decision.writes if not isinstance(row, TimerGone)]
+        )
 
     patch.setattr(FireTimer, "decide", again)
 
@@ -120,7 +122,9 @@ def timer_left(patch: pytest.MonkeyPatch) -> None:
 def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
     """Whoever once had a delivery may still record its steps, and its is the last word."""
     seen = _remember_deliveries(patch, commits_too=False)
-    patch.setattr(Prefetch, "lost", lambda _: [])  # nor does its connection hear that it has it no more
+    patch.setattr(
+        Prefetch, "lost", lambda _: []
+    )  # nor does its connection hear that it has it no more
     _reword(patch, "insert_step", "INSERT INTO", "INSERT OR REPLACE INTO")
     decide = RecordStep.decide
 
@@ -209,7 +213,9 @@ def unsent_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Prefetch, "take", forget)
 
 
-def _remember_deliveries(patch: pytest.MonkeyPatch, *, commits_too: bool = True) -> dict[str, DeliveryRow]:
+def _remember_deliveries(
+    patch: pytest.MonkeyPatch, *, commits_too: bool = True
+) -> dict[str, DeliveryRow]:
     """All deliveries by the fences they ever had; commits find them by these."""
     find, claimed = deliveries.delivery, claims._claimed
     seen: dict[str, DeliveryRow] = {}

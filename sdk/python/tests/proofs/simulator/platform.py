@@ -87,7 +87,9 @@ class Disk:
 class SimulatedWriter(GroupCommitter):
     """The writer without its thread: batches as the writer makes them, and crashes between any two statements."""
 
-    def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], prefetches: Prefetches) -> None:
+    def __init__(
+        self, machine: Machine, on_commit: Callable[[Notice], None], prefetches: Prefetches
+    ) -> None:
         self._machine = machine
         self._prefetches = prefetches
         self.connection = machine.disk.connection
@@ -177,7 +179,9 @@ class SimulatedStore(SqliteStore):
         clock = RecordClock(connection, machine.clocks)
         begin(connection, clock.read(), lease)
         prefetches = Prefetches(clock.read, lease)
-        connections = Connections(PLACE, connection, SimulatedWriter(machine, on_commit, prefetches), clock)
+        connections = Connections(
+            PLACE, connection, SimulatedWriter(machine, on_commit, prefetches), clock
+        )
         super().__init__(connections, prefetches, SimulatedHealth(connections), None)
 
     async def close(self) -> None:
@@ -195,7 +199,8 @@ class Clocks:
         self.jumped = 0.0
         """how far the wall clock is ahead of where it began"""
         self.read_at: dict[int, tuple[float, float]] = {}
-        """by time of the wall clock (ms): the world's time at which that was read first, and last"""
+        """by time of the wall clock (ms): the world's time at which that was read first, and
+        last"""
 
     def wall(self) -> float:
         """Seconds since 1970."""
@@ -214,7 +219,9 @@ class Clocks:
 class Machine:
     """Where the platform runs: it crashes and comes back, and its clock jumps."""
 
-    def __init__(self, world: World, network: Network, ids: Callable[[int], bytes], limits: Limits) -> None:
+    def __init__(
+        self, world: World, network: Network, ids: Callable[[int], bytes], limits: Limits
+    ) -> None:
         self.world = world
         self.disk = Disk(ids)
         self.power_cut_planned = False
@@ -300,9 +307,14 @@ class Machine:
             prefetch = one._prefetch
             held, most = len(one._in_hand) + len(prefetch.filled), prefetch.most
             if prefetch.group_id and most and prefetch.room + held != most:
-                found.append(f"{one._hello.instance} has {held} in hand and room for {prefetch.room} of {most}")
+                found.append(
+                    f"{one._hello.instance} has {held} in hand and room for {prefetch.room} of "
+                    f"{most}"
+                )
             elif at_rest and held and not one._draining:
-                found.append(f"{one._hello.instance} is thought to have in hand what is over: {held}")
+                found.append(
+                    f"{one._hello.instance} is thought to have in hand what is over: {held}"
+                )
         return found
 
     async def open_store(

@@ -40,7 +40,8 @@ from soorma_platform.buses.protocol import bells
 LONGEST = 900.0
 """Seconds of the world's time that faults may take."""
 CALM = 60.0
-"""Seconds after the last fault in which all must be done: leases, retries and the longest handlers take less."""
+"""Seconds after the last fault in which all must be done: leases, retries and the longest handlers
+take less."""
 RETENTION_IS_OVER = 60 * 86_400.0
 LINE = 160
 
@@ -75,11 +76,22 @@ class Outcome:
 
     def told(self) -> str:
         """The failure for whoever has to find its reason."""
-        faults = ", ".join(f"{count} x {kind}" for kind, count in self.caused.items()) or "no faults"
+        faults = (
+            ", ".join(f"{count} x {kind}" for kind, count in self.caused.items()) or "no faults"
+        )
         about = f"schedule {self.seed} ({' and '.join(self.names)}; {faults}; {self.steps} steps)"
-        again = f"SOORMA_SCHEDULE={self.seed} sh tools/run prove tests/proofs/test_simulator.py -k schedules"
+        again = (
+            f"SOORMA_SCHEDULE={self.seed} sh tools/run prove tests/proofs/test_simulator.py "
+            "-k schedules"
+        )
         return "\n".join(
-            [f"{about} ends wrong:", *self.wrong, "its last steps:", *self.trace, f"to repeat it: {again}"]
+            [
+                f"{about} ends wrong:",
+                *self.wrong,
+                "its last steps:",
+                *self.trace,
+                f"to repeat it: {again}",
+            ]
         )
 
 
@@ -92,7 +104,9 @@ def run(seed: int, workloads: tuple[type[Workload], ...] = ()) -> Outcome:
         try:
             schedule.carry_out()
         finally:
-            schedule.outcome.trace = [_line(*entry) for entry in world.trace] if schedule.outcome.wrong else []
+            schedule.outcome.trace = (
+                [_line(*entry) for entry in world.trace] if schedule.outcome.wrong else []
+            )
             world.end()
             schedule.machine.disk.close()
     return schedule.outcome
@@ -104,7 +118,9 @@ class _Schedule:
         self.outcome = Outcome(world.seed, [kind.name for kind in chosen])
         self.network = Network(world)
         ids = Random(f"{world.seed} ids")
-        self.machine = Machine(world, self.network, ids.randbytes, Limits(plan_idle_seconds=100_000))
+        self.machine = Machine(
+            world, self.network, ids.randbytes, Limits(plan_idle_seconds=100_000)
+        )
         size = world.dice.randint(1, 3)
         self.workloads = [kind(Stage(world, self.machine, kind.name, size)) for kind in chosen]
         self._driving = 0
@@ -114,7 +130,9 @@ class _Schedule:
         """Runs it until all is done, and judges it."""
         world, machine = self.world, self.machine
         machine.boot()
-        groups = {group: partial(load.register, group) for load in self.workloads for group in load.groups}
+        groups = {
+            group: partial(load.register, group) for load in self.workloads for group in load.groups
+        }
         fleet = Fleet(world, self.network, groups)
         world.run(lambda: self._are_subscribed(len(groups)), LONGEST)
         faults = Faults(world, machine, self.network, fleet)
@@ -147,7 +165,9 @@ class _Schedule:
 
     def _are_subscribed(self, groups: int) -> bool:
         """Whether each group is there and has joined: one that comes later gets only what no other has taken."""
-        found = "SELECT count(DISTINCT group_id), count(*) FILTER (WHERE joining) FROM subscriptions"
+        found = (
+            "SELECT count(DISTINCT group_id), count(*) FILTER (WHERE joining) FROM subscriptions"
+        )
         return Record(self.machine.disk.connection).rows(found) == [(groups, 0)]
 
     def _is_done(self) -> bool:
@@ -157,7 +177,9 @@ class _Schedule:
         self._looked_at = self.world.now
         self._look_at_attempts()
         record = Record(self.machine.disk.connection)
-        left = "SELECT 1 FROM deliveries UNION ALL SELECT 1 FROM timers UNION ALL SELECT 1 FROM chores"
+        left = (
+            "SELECT 1 FROM deliveries UNION ALL SELECT 1 FROM timers UNION ALL SELECT 1 FROM chores"
+        )
         return self.machine.is_up and not record.rows(f"{left} LIMIT 1")
 
     def _look_at_attempts(self) -> None:
@@ -176,7 +198,9 @@ class _Schedule:
             try:
                 load.judge(Record(connection))
             except (LookupError, TypeError) as error:
-                load.wrong.append(f"{load.name}: so much is missing that it cannot be judged: {error!r}")
+                load.wrong.append(
+                    f"{load.name}: so much is missing that it cannot be judged: {error!r}"
+                )
             wrong += load.wrong
         wrong += self.world.faults_of_code
         if finished:
@@ -208,10 +232,15 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
         (uuid, "os", SimpleNamespace(urandom=ids.randbytes)),
         (soorma_platform.runtime, "open_store", machine.open_store),
         (soorma_platform.services.events, "AgentConnection", machine.serving()),
-        (soorma_platform.buses.in_process, "bells", lambda notice: _in_some_order(bells(notice), machine.world)),
+        (
+            soorma_platform.buses.in_process,
+            "bells",
+            lambda notice: _in_some_order(bells(notice), machine.world),
+        ),
         (soorma.runtime.attempts, "LeaseKeeper", SimulatedLeases),
         (soorma.runtime.session, "Presence", _Absent),
-        # Real seconds, which a busy machine has more of: others had a turn, or a schema was read again, by that.
+        # Real seconds, which a busy machine has more of: others had a turn, or a schema was read
+        # again, by that.
         (soorma_platform.work.committer, "TURN_SECONDS", math.inf),
         (soorma_platform.work.payloads, "TURN_SECONDS", math.inf),
         (soorma_platform.work.payloads, "FRESH_SECONDS", math.inf),
@@ -238,5 +267,11 @@ def _in_some_order(names: Iterable[str], world: World) -> list[str]:
 
 
 def _line(at: float, who: str, what: str, about: object) -> str:
-    text = about.decode(errors="replace") if isinstance(about, bytes) else "" if about is None else str(about)
+    text = (
+        about.decode(errors="replace")
+        if isinstance(about, bytes)
+        else ""
+        if about is None
+        else str(about)
+    )
     return f"{at:9.4f} {who}: {what} {text}"[:LINE].rstrip()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from simulator.platform import Machine
     from simulator.world import World
 
-PERSISTENT = RetryPolicy(max_attempts=1000, first_delay=0.05, factor=1.2, longest_delay=1, max_deaths=1000)
+PERSISTENT = RetryPolicy(
+    max_attempts=1000, first_delay=0.05, factor=1.2, longest_delay=1, max_deaths=1000
+)
 REQUESTS, RESULTS, FACTS = "action-requests", "action-results", "business-facts"
 Drive: TypeAlias = Callable[[PlatformContext], Coroutine[Any, Any, None]]
 
@@ -65,7 +67,8 @@ class Record:
     def state(self, plan_id: str) -> dict[str, Any]:
         """Keys and values of a plan."""
         rows = self.rows(
-            "SELECT e.key, e.value FROM plans p JOIN held e ON e.plan = p.id AND e.incarnation = p.incarnation"
+            "SELECT e.key, e.value FROM plans p JOIN held e ON e.plan = p.id AND e.incarnation = "
+            "p.incarnation"
             " WHERE p.plan_id = ?",
             plan_id,
         )
@@ -73,12 +76,16 @@ class Record:
 
     def status(self, plan_id: str) -> str:
         """How far the life of a plan has come."""
-        return next((row[0] for row in self.rows("SELECT status FROM plans WHERE plan_id = ?", plan_id)), "none")
+        return next(
+            (row[0] for row in self.rows("SELECT status FROM plans WHERE plan_id = ?", plan_id)),
+            "none",
+        )
 
     def actions(self, plan_id: str) -> list[str]:
         """A plan's actions."""
         rows = self.rows(
-            "SELECT h.argument FROM plans p JOIN history h ON h.plan = p.id AND h.incarnation = p.incarnation"
+            "SELECT h.argument FROM plans p JOIN history h ON h.plan = p.id AND h.incarnation = "
+            "p.incarnation"
             " WHERE p.plan_id = ? AND h.action IS NOT NULL ORDER BY h.action",
             plan_id,
         )

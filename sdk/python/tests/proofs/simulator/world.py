@@ -21,7 +21,10 @@ class Stuck(Exception):
 
 
 class World:
-    """All processes of a run, and the one queue of what they have to do. `now` in seconds, from 0."""
+    """All processes of a run, and the one queue of what they have to do.
+
+    `now` in seconds, from 0.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -31,7 +34,8 @@ class World:
         self.trace: deque[tuple[float, str, str, Any]] = deque(maxlen=TRACED)
         self.before_step: Callable[[], None] | None = None
         self.on_end: list[Callable[[], None]] = []
-        """called before all tasks are cancelled: what minds who cancels it must know that this is the end"""
+        """called before all tasks are cancelled: what minds who cancels it must know that this is
+        the end"""
         self.faults_of_code: list[str] = []
         """exceptions that nobody has caught: there should be none"""
         self._serials = count()
@@ -98,7 +102,9 @@ class World:
 class _Task(asyncio.Task):  # type: ignore[type-arg]
     """A task that stands in sets in the order it was made: their order decides what runs first."""
 
-    def __init__(self, coro: Any, *, loop: Process, name: str | None, context: Context | None) -> None:
+    def __init__(
+        self, coro: Any, *, loop: Process, name: str | None, context: Context | None
+    ) -> None:
         self.serial = loop.serial()
         super().__init__(coro, loop=loop, name=name, context=context)
 
@@ -153,14 +159,18 @@ class Process(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.world.now
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self.world.put(self.world.now, handle, self)
         return handle
 
     call_soon_threadsafe = call_soon
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_at(
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self.world.put(max(when, self.world.now), handle, self)
         return handle

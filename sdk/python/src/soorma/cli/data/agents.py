@@ -19,15 +19,22 @@ app = command_group()
 
 
 @app.command(
-    help="List the agents that are alive, and what they can do.\n\nThose that serve the tenant, and for which all that "
+    help="List the agents that are alive, and what they can do.\n\nThose that serve the tenant, "
+    "and for which all that "
     "is asked for holds.",
     epilog="Exit codes are listed by: soorma dev --help",
 )
 def agents(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The agent of this name only.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="The agent of this name only.")
+    ] = None,
     capability: Annotated[str | None, typer.Option(help="Those with this capability only.")] = None,
-    consumes: Annotated[str | None, typer.Option(metavar="TYPE", help="Those that take such events only.")] = None,
-    produces: Annotated[str | None, typer.Option(metavar="TYPE", help="Those that publish such events only.")] = None,
+    consumes: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Those that take such events only.")
+    ] = None,
+    produces: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Those that publish such events only.")
+    ] = None,
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
@@ -35,7 +42,9 @@ def agents(
     wanted = {"name": name, "capability": capability, "consumes": consumes, "produces": produces}
 
     async def ask(platform: Platform) -> dict[str, Any]:
-        return await platform.whole("registry", "/v1/registry/agents", "agents", limit=LONGEST_PAGE, **wanted)
+        return await platform.whole(
+            "registry", "/v1/registry/agents", "agents", limit=LONGEST_PAGE, **wanted
+        )
 
     found = on_platform(tenant, user, ask)
     if as_json:
@@ -55,9 +64,16 @@ def agents(
         )
     elif name is None:
         narrowed = any(wanted.values())
-        output.note("no such agent is alive" if narrowed else "no agent is alive; start one, and it announces itself")
+        output.note(
+            "no such agent is alive"
+            if narrowed
+            else "no agent is alive; start one, and it announces itself"
+        )
     if name is not None and not found["agents"]:
-        raise CommandError(Exit.NOT_FOUND, plain(f"no such agent {name} is alive; soorma agents lists those that are"))
+        raise CommandError(
+            Exit.NOT_FOUND,
+            plain(f"no such agent {name} is alive; soorma agents lists those that are"),
+        )
 
 
 def _row(agent: Mapping[str, Any]) -> tuple[str, ...]:

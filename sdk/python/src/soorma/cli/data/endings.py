@@ -23,22 +23,29 @@ _Force = Annotated[bool, typer.Option("--force", help="Even if nothing was ever 
 
 
 # A negative number is a result, not an option.
-@app.command(help="End a plan: its goal is reached.", context_settings={"ignore_unknown_options": True})
+@app.command(
+    help="End a plan: its goal is reached.", context_settings={"ignore_unknown_options": True}
+)
 def complete(
     plan: Plan,
-    result: Annotated[str | None, typer.Argument(metavar="RESULT", help="JSON; - reads standard input.")] = None,
+    result: Annotated[
+        str | None, typer.Argument(metavar="RESULT", help="JSON; - reads standard input.")
+    ] = None,
     force: _Force = False,
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    content = None if result is None else json_of("RESULT", result, """a text is quoted, as '"text"'""")
+    content = (
+        None if result is None else json_of("RESULT", result, """a text is quoted, as '"text"'""")
+    )
     ending = Complete(msgspec.Raw(encode(content).encode()))
     _end(plan, ending, force=force, as_json=as_json, tenant=tenant, user=user)
 
 
 @app.command(
-    help="End a plan: its goal will not be reached. What its handlers have registered to undo it is published."
+    help="End a plan: its goal will not be reached. What its handlers have registered to undo it "
+    "is published."
 )
 def fail(
     plan: Plan,
@@ -48,7 +55,14 @@ def fail(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    _end(plan, Fail(text_of("--reason", reason)), force=force, as_json=as_json, tenant=tenant, user=user)
+    _end(
+        plan,
+        Fail(text_of("--reason", reason)),
+        force=force,
+        as_json=as_json,
+        tenant=tenant,
+        user=user,
+    )
 
 
 @app.command(help="End a plan: it is not wanted any more. What waits for its handlers is dropped.")
@@ -60,10 +74,25 @@ def cancel(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    _end(plan, Cancel(text_of("--reason", reason)), force=force, as_json=as_json, tenant=tenant, user=user)
+    _end(
+        plan,
+        Cancel(text_of("--reason", reason)),
+        force=force,
+        as_json=as_json,
+        tenant=tenant,
+        user=user,
+    )
 
 
-def _end(plan: str, ending: AnyEnding, *, force: bool, as_json: bool, tenant: str | None, user: str | None) -> None:
+def _end(
+    plan: str,
+    ending: AnyEnding,
+    *,
+    force: bool,
+    as_json: bool,
+    tenant: str | None,
+    user: str | None,
+) -> None:
     async def change(platform: Platform) -> Any:
         from soorma.workflow import WorkflowState  # noqa: PLC0415 - --help does without
 
@@ -71,7 +100,8 @@ def _end(plan: str, ending: AnyEnding, *, force: bool, as_json: bool, tenant: st
             raise CommandError(
                 Exit.NOT_FOUND,
                 plain(
-                    f"there is no plan {plan!r} of this user of this tenant: nothing was ever written to it; "
+                    f"there is no plan {plan!r} of this user of this tenant: nothing was ever "
+                    "written to it; "
                     "--force ends it all the same, where events of it are under way"
                 ),
             )

@@ -27,28 +27,40 @@ app.add_typer(timers.app)
 _TOPICS = "\b\nTopics:\n" + "\n".join(f"  {topic}" for topic in Topic)
 _Group = Annotated[str | None, typer.Option("--group", metavar="GROUP", help="Of this group only.")]
 _Topics = Annotated[
-    list[Topic] | None, typer.Option("--topic", metavar="TOPIC", help="Of this topic only; can be repeated.")
+    list[Topic] | None,
+    typer.Option("--topic", metavar="TOPIC", help="Of this topic only; can be repeated."),
 ]
-_Types = Annotated[list[str] | None, typer.Option("--type", metavar="TYPE", help="Of this type only; can be repeated.")]
+_Types = Annotated[
+    list[str] | None,
+    typer.Option("--type", metavar="TYPE", help="Of this type only; can be repeated."),
+]
 
 
 @app.command(
-    help="Print events as they are published, until Ctrl+C; none is lost or told twice if it reconnects.",
+    help="Print events as they are published, until Ctrl+C; none is lost or told twice if it "
+    "reconnects.",
     epilog=_TOPICS,
 )
 def tail(
     topic: _Topics = None,
     kind: _Types = None,
     after: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Begin behind this position of the log.", show_default="now")
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Begin behind this position of the log.", show_default="now"
+        ),
     ] = None,
-    cloudevents: Annotated[bool, typer.Option("--cloudevents", help="Print each as a CloudEvent, in JSON.")] = False,
+    cloudevents: Annotated[
+        bool, typer.Option("--cloudevents", help="Print each as a CloudEvent, in JSON.")
+    ] = False,
     as_json: JsonLines = False,
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
     if comma := next((name for name in kind or [] if "," in name), None):
-        raise typer.BadParameter(f"a type with a comma cannot be asked for: {comma!r}", param_hint="--type")
+        raise typer.BadParameter(
+            f"a type with a comma cannot be asked for: {comma!r}", param_hint="--type"
+        )
     query = {
         "topics": ",".join(topic or []) or None,
         "types": ",".join(kind or []) or None,
@@ -72,29 +84,57 @@ def tail(
 def publish(
     kind: Annotated[str, typer.Argument(metavar="TYPE", help="What happened, as order.placed.")],
     topic: Annotated[Topic, typer.Option(metavar="TOPIC", help="Where it flows.")],
-    data: Annotated[str | None, typer.Option(metavar="JSON", help="Its data; - reads standard input.")] = None,
-    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="The plan it belongs to.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Its data; - reads standard input.")
+    ] = None,
+    plan: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="The plan it belongs to.")
+    ] = None,
     correlation_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="The workflow it belongs to.", show_default="its id")
+        str | None,
+        typer.Option(metavar="ID", help="The workflow it belongs to.", show_default="its id"),
     ] = None,
     event_id: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="Its id: publishing the same again does nothing.", show_default="a new one"),
+        typer.Option(
+            metavar="ID",
+            help="Its id: publishing the same again does nothing.",
+            show_default="a new one",
+        ),
     ] = None,
-    session_id: Annotated[str | None, typer.Option(metavar="ID", help="The session it belongs to.")] = None,
+    session_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The session it belongs to.")
+    ] = None,
     subject: Annotated[str | None, typer.Option(metavar="TEXT", help="What it is about.")] = None,
-    source: Annotated[str | None, typer.Option(metavar="NAME", help="Who says so.", show_default="soorma-cli")] = None,
-    response_event: Annotated[str | None, typer.Option(metavar="TYPE", help="The type of the answer.")] = None,
-    response_topic: Annotated[Topic | None, typer.Option(metavar="TOPIC", help="The topic of that answer.")] = None,
-    trace_id: Annotated[str | None, typer.Option(metavar="ID", help="The trace it belongs to.")] = None,
-    parent_event_id: Annotated[str | None, typer.Option(metavar="ID", help="The event that led to it.")] = None,
-    payload_schema_name: Annotated[str | None, typer.Option(metavar="NAME", help="The schema of its data.")] = None,
+    source: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who says so.", show_default="soorma-cli")
+    ] = None,
+    response_event: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="The type of the answer.")
+    ] = None,
+    response_topic: Annotated[
+        Topic | None, typer.Option(metavar="TOPIC", help="The topic of that answer.")
+    ] = None,
+    trace_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The trace it belongs to.")
+    ] = None,
+    parent_event_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="The event that led to it.")
+    ] = None,
+    payload_schema_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The schema of its data.")
+    ] = None,
     delay: Annotated[
-        float | None, typer.Option(min=0, metavar="SECONDS", help="Publish it that much later.", show_default="now")
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Publish it that much later.", show_default="now"
+        ),
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Publish it then, as at 2030-01-01T12:00:00Z.", show_default="now"),
+        typer.Option(
+            metavar="TIME", help="Publish it then, as at 2030-01-01T12:00:00Z.", show_default="now"
+        ),
     ] = None,
     as_json: Json = False,
     tenant: Tenant = None,
@@ -132,7 +172,9 @@ def publish(
 @app.command(help="List the groups of agents that take events, and what waits for them.")
 def groups(as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
     async def ask(platform: Platform) -> Any:
-        return await platform.read("events", "/v1/events/groups", tenant_id=platform.scope.tenant_id)
+        return await platform.read(
+            "events", "/v1/events/groups", tenant_id=platform.scope.tenant_id
+        )
 
     found = on_platform(tenant, user, ask)
     if as_json:
@@ -158,12 +200,17 @@ def groups(as_json: Json = False, tenant: Tenant = None, user: User = None) -> N
 @app.command(help="End a group's subscription: it takes no further events of that type.")
 def unsubscribe(
     group: Annotated[str, typer.Argument(help="The group, which has the name of its agent.")],
-    kind: Annotated[str, typer.Argument(metavar="TYPE", help="The type of the subscription; * is one of its own.")],
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="TYPE", help="The type of the subscription; * is one of its own."),
+    ],
     topic: Annotated[
-        Topic | None, typer.Option(help="The topic of the subscription.", show_default="one to any topic")
+        Topic | None,
+        typer.Option(help="The topic of the subscription.", show_default="one to any topic"),
     ] = None,
     drop: Annotated[
-        bool, typer.Option("--drop", help="Drop what waits for it. Otherwise that becomes dead letters.")
+        bool,
+        typer.Option("--drop", help="Drop what waits for it. Otherwise that becomes dead letters."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
@@ -171,13 +218,22 @@ def unsubscribe(
     user: User = None,
 ) -> None:
     place = f"{kind!r} on {topic.value if topic else 'any topic'}"
-    fate = "are dropped, with its dead letters" if drop else "become dead letters, which can be replayed"
-    if not yes and not typer.confirm(f"End the subscription of {group} to {place}? Events that wait for it {fate}."):
+    fate = (
+        "are dropped, with its dead letters"
+        if drop
+        else "become dead letters, which can be replayed"
+    )
+    if not yes and not typer.confirm(
+        f"End the subscription of {group} to {place}? Events that wait for it {fate}."
+    ):
         raise typer.Abort
 
     async def end(platform: Platform) -> Any:
         path = f"/v1/events/groups/{quote(group, safe='')}/subscriptions/{quote(kind, safe='')}"
-        query = {"topic": topic.value if topic else "*", "waiting": "drop" if drop else "dead-letters"}
+        query = {
+            "topic": topic.value if topic else "*",
+            "waiting": "drop" if drop else "dead-letters",
+        }
         return await platform.delete("events", path, tenant_id=platform.scope.tenant_id, **query)
 
     found = on_platform(tenant, user, end)
@@ -187,13 +243,18 @@ def unsubscribe(
         waited = found["waited"]
         became = "dropped" if drop else "now dead letters"
         output.say(
-            f"Ended; {waited} event{'' if waited == 1 else 's'} had waited for it{f', {became}' if waited else ''}"
+            f"Ended; {waited} event{'' if waited == 1 else 's'} had waited for "
+            f"it{f', {became}' if waited else ''}"
         )
 
 
 @app.command(help="List the events that groups gave up, and why, the last first.")
 def dead_letters(
-    group: _Group = None, limit: Limit = None, as_json: Json = False, tenant: Tenant = None, user: User = None
+    group: _Group = None,
+    limit: Limit = None,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
 ) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
         return await _dead_letters(platform, group)
@@ -216,14 +277,18 @@ def dead_letters(
                 Column("Time", 3),
                 Column("Parked", 5),
             ),
-            [_dead_letter_row(letter) for letter in output.newest(found["dead_letters"], "id", limit)],
+            [
+                _dead_letter_row(letter)
+                for letter in output.newest(found["dead_letters"], "id", limit)
+            ],
         )
 
 
 @app.command(help="Give dead letters to their groups again, as if they came now.")
 def replay(
     numbers: Annotated[
-        list[int] | None, typer.Argument(metavar="ID…", help="Those of soorma events dead-letters.", min=1)
+        list[int] | None,
+        typer.Argument(metavar="ID…", help="Those of soorma events dead-letters.", min=1),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All that there are now.")] = False,
     group: _Group = None,
@@ -237,9 +302,13 @@ def replay(
         raise typer.BadParameter("it goes with --all only", param_hint="--group")
 
     async def again(platform: Platform) -> tuple[list[int], list[int]]:
-        wanted = numbers or [letter["id"] for letter in (await _dead_letters(platform, group))["dead_letters"]]
+        wanted = numbers or [
+            letter["id"] for letter in (await _dead_letters(platform, group))["dead_letters"]
+        ]
         done = {number: await _replay(platform, number) for number in dict.fromkeys(wanted)}
-        return [number for number in done if done[number]], [number for number in done if not done[number]]
+        return [number for number in done if done[number]], [
+            number for number in done if not done[number]
+        ]
 
     replayed, missing = on_platform(tenant, user, again)
     if as_json:
@@ -249,7 +318,8 @@ def replay(
     if missing and not every:  # with --all, another has replayed them meanwhile
         raise CommandError(
             Exit.NOT_FOUND,
-            f"not replayed: {_listed(missing)}; this tenant has none of that number (see soorma events dead-letters)",
+            f"not replayed: {_listed(missing)}; this tenant has none of that number (see soorma "
+            "events dead-letters)",
         )
 
 
@@ -261,7 +331,11 @@ def _tell(position: int, data: bytes, *, cloudevents: bool, as_json: bool) -> No
     elif cloudevents:
         output.say_encoded(data)
     else:
-        about = [event["topic"], event["type"], f"plan={event['plan_id']}" if "plan_id" in event else None]
+        about = [
+            event["topic"],
+            event["type"],
+            f"plan={event['plan_id']}" if "plan_id" in event else None,
+        ]
         names = "  ".join(output.cell(name) for name in about if name)
         content = f"  {output.value(event['data'])}" if "data" in event else ""
         output.say(f"{position}  {output.moment(event.get('time'))}  {names}{content}")
@@ -269,7 +343,11 @@ def _tell(position: int, data: bytes, *, cloudevents: bool, as_json: bool) -> No
 
 async def _dead_letters(platform: Platform, group: str | None) -> dict[str, Any]:
     return await platform.whole(
-        "events", "/v1/events/dead-letters", "dead_letters", tenant_id=platform.scope.tenant_id, group=group
+        "events",
+        "/v1/events/dead-letters",
+        "dead_letters",
+        tenant_id=platform.scope.tenant_id,
+        group=group,
     )
 
 

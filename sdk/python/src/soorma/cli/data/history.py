@@ -21,10 +21,14 @@ app = command_group()
 
 _Revision = Annotated[int, typer.Argument(metavar="REVISION", min=0, help="The plan's revision.")]
 _After = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Begin behind this revision.", show_default="all that is kept")
+    int | None,
+    typer.Option(
+        min=0, metavar="N", help="Begin behind this revision.", show_default="all that is kept"
+    ),
 ]
 _AfterNow = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Begin behind this revision.", show_default="now")
+    int | None,
+    typer.Option(min=0, metavar="N", help="Begin behind this revision.", show_default="now"),
 ]
 
 
@@ -40,7 +44,12 @@ def history(
 ) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
         return await platform.whole(
-            "memory", plan_path("history", plan), "changes", key=key, after=after, limit=LONGEST_PAGE
+            "memory",
+            plan_path("history", plan),
+            "changes",
+            key=key,
+            after=after,
+            limit=LONGEST_PAGE,
         )
 
     found = on_platform(tenant, user, ask)
@@ -64,9 +73,13 @@ def history(
 
 
 @app.command(help="List the actions that agents have recorded in a plan, the last first.")
-def actions(plan: Plan, limit: Limit = None, as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
+def actions(
+    plan: Plan, limit: Limit = None, as_json: Json = False, tenant: Tenant = None, user: User = None
+) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
-        return await platform.whole("memory", plan_path("actions", plan), "actions", limit=LONGEST_PAGE)
+        return await platform.whole(
+            "memory", plan_path("actions", plan), "actions", limit=LONGEST_PAGE
+        )
 
     found = on_platform(tenant, user, ask)
     if as_json:
@@ -75,13 +88,20 @@ def actions(plan: Plan, limit: Limit = None, as_json: Json = False, tenant: Tena
         output.note(f"plan {output.cell(plan)} has no actions for this user of this tenant")
     else:
         output.table(
-            (Column("Number", 0), Column("Time", 2), Column("Action", 0), Column("Agent", 1), Column("Event", 3)),
+            (
+                Column("Number", 0),
+                Column("Time", 2),
+                Column("Action", 0),
+                Column("Agent", 1),
+                Column("Event", 3),
+            ),
             [_action_row(action) for action in output.newest(found["actions"], "number", limit)],
         )
 
 
 @app.command(
-    help="Print the changes of a plan as they are committed, until Ctrl+C; with --json a line for each commit."
+    help="Print the changes of a plan as they are committed, until Ctrl+C; with --json a line for "
+    "each commit."
 )
 def watch(
     plan: Plan,
@@ -102,7 +122,10 @@ def watch(
     until_interrupted(tenant, user, lines)
 
 
-@app.command(help="List a plan's keys with their values as they were at a revision, or print the value of one.")
+@app.command(
+    help="List a plan's keys with their values as they were at a revision, or print the value of "
+    "one."
+)
 def at(
     plan: Plan,
     revision: _Revision,
@@ -120,11 +143,18 @@ def at(
     found = on_platform(tenant, user, ask)
     about = {"plan_id": plan, "at": revision}
     if key is not None:
-        output.say_json({**about, "key": key, "value": found}) if as_json else output.say_json_value(found)
+        output.say_json(
+            {**about, "key": key, "value": found}
+        ) if as_json else output.say_json_value(found)
     elif as_json:
-        output.say_json({**about, "entries": [{"key": name, "value": value} for name, value in found.items()]})
+        output.say_json(
+            {**about, "entries": [{"key": name, "value": value} for name, value in found.items()]}
+        )
     elif not found:
-        output.note(f"plan {output.cell(plan)} had no keys at revision {revision} for this user of this tenant")
+        output.note(
+            f"plan {output.cell(plan)} had no keys at revision {revision} for this user of this "
+            "tenant"
+        )
     else:
         output.table(
             (Column("Key", 0), Column("Value", 0, is_text=True)),
@@ -132,11 +162,15 @@ def at(
         )
 
 
-@app.command(help="List the keys that two revisions of a plan differ in, with their values before and after.")
+@app.command(
+    help="List the keys that two revisions of a plan differ in, with their values before and after."
+)
 def diff(
     plan: Plan,
     a: Annotated[int, typer.Argument(metavar="A", min=0, help="The one revision.")],
-    b: Annotated[int | None, typer.Argument(metavar="B", min=0, help="The other.", show_default="now")] = None,
+    b: Annotated[
+        int | None, typer.Argument(metavar="B", min=0, help="The other.", show_default="now")
+    ] = None,
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
@@ -145,14 +179,25 @@ def diff(
         state = _state(platform, plan)
         until = await state.revision() if b is None else b
         if until == 0:
-            await state.info()  # NotFound: a plan without a beginning is not one that stayed the same
+            await (
+                state.info()
+            )  # NotFound: a plan without a beginning is not one that stayed the same
         return until, await state.diff(a, until)
 
     until, found = on_platform(tenant, user, ask)
     if as_json:
-        output.say_json({"plan_id": plan, "from": a, "to": until, "changes": [_difference(one) for one in found]})
+        output.say_json(
+            {
+                "plan_id": plan,
+                "from": a,
+                "to": until,
+                "changes": [_difference(one) for one in found],
+            }
+        )
     elif not found:
-        output.note(f"the keys of plan {output.cell(plan)} are the same at revisions {a} and {until}")
+        output.note(
+            f"the keys of plan {output.cell(plan)} are the same at revisions {a} and {until}"
+        )
     else:
         output.table(
             (
@@ -165,9 +210,16 @@ def diff(
         )
 
 
-@app.command(help="Give a key the value that it had at a revision, or remove it if it was missing then.")
+@app.command(
+    help="Give a key the value that it had at a revision, or remove it if it was missing then."
+)
 def restore(
-    plan: Plan, key: Key, revision: _Revision, as_json: Json = False, tenant: Tenant = None, user: User = None
+    plan: Plan,
+    key: Key,
+    revision: _Revision,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
 ) -> None:
     async def change(platform: Platform) -> bool:
         return await _state(platform, plan).restore(key, revision)
@@ -176,17 +228,28 @@ def restore(
     if as_json:
         output.say_json({"plan_id": plan, "key": key, "at": revision, "was_there": was_there})
     elif was_there:
-        output.say(f"Set {output.cell(key)} of plan {output.cell(plan)} to what it was at revision {revision}")
+        output.say(
+            f"Set {output.cell(key)} of plan {output.cell(plan)} to what it was at revision "
+            f"{revision}"
+        )
     else:
-        output.say(f"Removed {output.cell(key)} of plan {output.cell(plan)}: it was missing at revision {revision}")
+        output.say(
+            f"Removed {output.cell(key)} of plan {output.cell(plan)}: it was missing at revision "
+            f"{revision}"
+        )
 
 
 @app.command(help="Begin a new plan with the keys of another as they are, or were at a revision.")
 def fork(
     plan: Plan,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The new plan's id: unused, or cleaned up.")],
+    new: Annotated[
+        str, typer.Argument(metavar="NEW", help="The new plan's id: unused, or cleaned up.")
+    ],
     revision: Annotated[
-        int | None, typer.Option("--at", min=0, metavar="REVISION", help="As of this revision.", show_default="now")
+        int | None,
+        typer.Option(
+            "--at", min=0, metavar="REVISION", help="As of this revision.", show_default="now"
+        ),
     ] = None,
     as_json: Json = False,
     tenant: Tenant = None,
@@ -201,7 +264,10 @@ def fork(
     if as_json:
         output.say_json({"plan_id": new, "from": plan, "at": at_})
     else:
-        output.say(f"Plan {output.cell(new)} begins with the keys of plan {output.cell(plan)} at revision {at_}")
+        output.say(
+            f"Plan {output.cell(new)} begins with the keys of plan {output.cell(plan)} at revision "
+            f"{at_}"
+        )
 
 
 def _state(platform: Platform, plan: str) -> WorkflowState:
@@ -215,7 +281,11 @@ def _difference(one: Difference) -> dict[str, Any]:
     from soorma.workflow import MISSING  # noqa: PLC0415
 
     values = {"before": one.before, "after": one.after}
-    return {"key": one.key, "change": one.kind, **{name: v for name, v in values.items() if v is not MISSING}}
+    return {
+        "key": one.key,
+        "change": one.kind,
+        **{name: v for name, v in values.items() if v is not MISSING},
+    }
 
 
 def _difference_row(one: Difference) -> tuple[str, ...]:

@@ -34,15 +34,21 @@ class Status(StrEnum):
 
 
 _IfRevision = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="Only if the key is at this revision; 0: if it is missing.")
+    int | None,
+    typer.Option(
+        min=0, metavar="N", help="Only if the key is at this revision; 0: if it is missing."
+    ),
 ]
 
 
 @app.command("plans", help="List the user's plans, those changed last first.")
 def list_plans(
-    status: Annotated[Status | None, typer.Option(help="Those of this status only.", show_default="all")] = None,
+    status: Annotated[
+        Status | None, typer.Option(help="Those of this status only.", show_default="all")
+    ] = None,
     stalled: Annotated[
-        bool, typer.Option("--stalled", help="Those only that wait for nothing, and have not ended.")
+        bool,
+        typer.Option("--stalled", help="Those only that wait for nothing, and have not ended."),
     ] = False,
     limit: Limit = None,
     as_json: Json = False,
@@ -51,7 +57,9 @@ def list_plans(
 ) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
         wanted = {"status": status and status.value, "stalled": "true" if stalled else None}
-        return await platform.whole("memory", "/v1/memory/working", "plans", limit=LONGEST_PAGE, **wanted)
+        return await platform.whole(
+            "memory", "/v1/memory/working", "plans", limit=LONGEST_PAGE, **wanted
+        )
 
     found = on_platform(tenant, user, ask)
     if as_json:
@@ -83,7 +91,9 @@ def list_keys(
     user: User = None,
 ) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
-        return await platform.whole("memory", plan_path("working", plan), "entries", prefix=prefix, limit=LONGEST_PAGE)
+        return await platform.whole(
+            "memory", plan_path("working", plan), "entries", prefix=prefix, limit=LONGEST_PAGE
+        )
 
     found = on_platform(tenant, user, ask)
     if as_json:
@@ -107,14 +117,19 @@ def list_keys(
 def get(
     plan: Plan,
     key: Key,
-    at: Annotated[int | None, typer.Option(min=0, metavar="REVISION", help="As it was at this revision.")] = None,
+    at: Annotated[
+        int | None, typer.Option(min=0, metavar="REVISION", help="As it was at this revision.")
+    ] = None,
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
         found = await platform.read("memory", plan_path("working", plan, key), revision=at)
-        return {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in found.items()}
+        return {
+            re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value
+            for name, value in found.items()
+        }
 
     found = on_platform(tenant, user, ask)
     if as_json:
@@ -131,7 +146,8 @@ def set_key(
     value: Annotated[str, typer.Argument(metavar="VALUE", help="JSON; - reads standard input.")],
     text: Annotated[bool, typer.Option("--string", help="VALUE is plain text, not JSON.")] = False,
     ttl: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="How long it lives.", show_default="for ever")
+        float | None,
+        typer.Option(metavar="SECONDS", help="How long it lives.", show_default="for ever"),
     ] = None,
     if_revision: _IfRevision = None,
     as_json: Json = False,
@@ -142,7 +158,9 @@ def set_key(
     content = text_of("VALUE", value) if text else json_of("VALUE", value, hint)
 
     async def change(platform: Platform) -> dict[str, Any]:
-        done = await platform.memory.set_plan_state(plan, key, content, ttl=ttl, expected_revision=if_revision)
+        done = await platform.memory.set_plan_state(
+            plan, key, content, ttl=ttl, expected_revision=if_revision
+        )
         return {
             "id": done.id,
             "tenant_id": done.tenant_id,
@@ -158,14 +176,20 @@ def set_key(
     if as_json:
         output.say_json(done)
     else:
-        output.say(f"Set {output.cell(key)} of plan {output.cell(plan)} at revision {done['revision']}")
+        output.say(
+            f"Set {output.cell(key)} of plan {output.cell(plan)} at revision {done['revision']}"
+        )
 
 
-@app.command(help="Remove keys in one commit, or with --all the whole plan; that they are missing is fine.")
+@app.command(
+    help="Remove keys in one commit, or with --all the whole plan; that they are missing is fine."
+)
 def delete(
     plan: Plan,
     keys: Annotated[list[str] | None, typer.Argument(metavar="KEY…", help="The keys.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Keys, actions and history of the plan.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Keys, actions and history of the plan.")
+    ] = False,
     if_revision: _IfRevision = None,
     as_json: Json = False,
     tenant: Tenant = None,
@@ -179,7 +203,9 @@ def delete(
 
     async def change(platform: Platform) -> list[Any]:
         operations: list[AnyOperation] = [Cleanup()] if everything else []
-        operations += [Delete(key=check_name("key", key), expected_revision=if_revision) for key in wanted]
+        operations += [
+            Delete(key=check_name("key", key), expected_revision=if_revision) for key in wanted
+        ]
         return await platform.memory.apply(plan, operations)
 
     results = on_platform(tenant, user, change)
@@ -188,7 +214,9 @@ def delete(
     if as_json:
         output.say_json({"plan_id": plan, "deleted": deleted, "missing": missing})
     else:
-        output.say(f"Deleted {deleted} {'key' if deleted == 1 else 'keys'} of plan {output.cell(plan)}")
+        output.say(
+            f"Deleted {deleted} {'key' if deleted == 1 else 'keys'} of plan {output.cell(plan)}"
+        )
         for key in missing:
             output.note(f"there was no key {output.cell(key)}")
 

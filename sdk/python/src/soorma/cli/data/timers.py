@@ -28,7 +28,9 @@ def timers(
     user: User = None,
 ) -> None:
     async def ask(platform: Platform) -> dict[str, Any]:
-        return await platform.whole("events", "/v1/events/timers", "timers", plan_id=plan, limit=LONGEST_PAGE)
+        return await platform.whole(
+            "events", "/v1/events/timers", "timers", plan_id=plan, limit=LONGEST_PAGE
+        )
 
     found = on_platform(tenant, user, ask)
     if as_json:
@@ -44,7 +46,9 @@ def timers(
 
 @app.command(help="Take back an event that waits to be published.")
 def cancel(
-    event_id: Annotated[str, typer.Argument(metavar="ID", help="Its id, as soorma events timers tells it.")],
+    event_id: Annotated[
+        str, typer.Argument(metavar="ID", help="Its id, as soorma events timers tells it.")
+    ],
     as_json: Json = False,
     tenant: Tenant = None,
     user: User = None,
@@ -58,7 +62,10 @@ def cancel(
     elif cancelled:
         output.say(f"Event {output.cell(event_id)} will not be published")
     if not cancelled:
-        raise CommandError(Exit.NOT_FOUND, f"no event {output.cell(event_id)} waits: it was published, or taken back")
+        raise CommandError(
+            Exit.NOT_FOUND,
+            f"no event {output.cell(event_id)} waits: it was published, or taken back",
+        )
 
 
 def moment_of(text: str) -> datetime:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 app = command_group()
 
 _EXIT_CODES = "\n".join(
-    fill(code.meaning, 76, initial_indent=f"{code.value:>5}  ", subsequent_indent=" " * 7) for code in Exit
+    fill(code.meaning, 76, initial_indent=f"{code.value:>5}  ", subsequent_indent=" " * 7)
+    for code in Exit
 )
 
 _HELP = f"""Start the platform on this machine, or look after the one that runs.
@@ -51,15 +52,29 @@ Exit codes:
 
 @app.command(help=_HELP)
 def dev(
-    build: Annotated[bool, typer.Option("--build", help="Prepare or migrate the store first; start after it.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop the platform; fine if none runs.")] = False,
-    clean: Annotated[bool, typer.Option("--clean", help="With --stop: remove store and logs; asks first.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --clean: remove without asking.")] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="Prepare or migrate the store first; start after it.")
+    ] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Stop the platform; fine if none runs.")
+    ] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="With --stop: remove store and logs; asks first.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --clean: remove without asking.")
+    ] = False,
     status: Annotated[bool, typer.Option("--status", help="Show how it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --status: print JSON for programs.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --status: print JSON for programs.")
+    ] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Print its log.")] = False,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="With --logs: go on until Ctrl+C.")] = False,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Run it in this terminal.")] = False,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="With --logs: go on until Ctrl+C.")
+    ] = False,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Run it in this terminal.")
+    ] = False,
     port_offset: Annotated[
         int,
         typer.Option(
@@ -72,7 +87,11 @@ def dev(
     ] = 0,
     timeout: Annotated[
         float,
-        typer.Option(min=0.1, metavar="SECONDS", help="How long it may take to start, or to stop before it is killed."),
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="How long it may take to start, or to stop before it is killed.",
+        ),
     ] = 30.0,
 ) -> None:
     _exclude({"--stop": stop, "--status": status, "--logs": logs, "--build": build})

@@ -38,12 +38,16 @@ class Folder:
         try:
             here = Path.cwd()
         except OSError as error:
-            raise CommandError(Exit.FAILED, "the current folder is gone; change to another") from error
+            raise CommandError(
+                Exit.FAILED, "the current folder is gone; change to another"
+            ) from error
         return cls(root_of(here) or here)
 
     def database_for(self, environment: Mapping[str, str], running: Running | None = None) -> Path:
         """The database of SOORMA_DATABASE, else that of the platform that runs, else the folder's own."""
-        named = environment.get("SOORMA_DATABASE") or (running and running.database) or self.database
+        named = (
+            environment.get("SOORMA_DATABASE") or (running and running.database) or self.database
+        )
         return Path(os.path.abspath(named))  # noqa: PTH100 - no symlink followed
 
     def exists(self) -> bool:
@@ -68,20 +72,25 @@ class Folder:
             os.close(descriptor)
 
     def running(self) -> Running | None:
-        """The platform that runs here; a note left by one that is gone is removed. Needs the lock."""
+        """The platform that runs here; a note left by one that is gone is removed.
+
+        Needs the lock.
+        """
         try:
             found = Running.read(self.state)
         except ValueError as error:
             self._remove_note()
             output.note(
-                f"{error}; it was removed. If its platform still runs, end the process whose number is in "
+                f"{error}; it was removed. If its platform still runs, end the process whose "
+                "number is in "
                 f"{self.database}.lock"
             )
             return None
         if found and not found.process.is_alive():
             self._remove_note()
             output.note(
-                f"the platform of process {found.pid} had ended without a word; its note was removed, its data is kept"
+                f"the platform of process {found.pid} had ended without a word; its note was "
+                "removed, its data is kept"
             )
             return None
         return found
@@ -127,7 +136,8 @@ class Folder:
             except RecordInUse as error:
                 raise CommandError(
                     exit_of(error),
-                    f"{self.database} is in use by another platform (process {error.holder}), which was not started "
+                    f"{self.database} is in use by another platform (process {error.holder}), "
+                    "which was not started "
                     "with soorma dev; nothing was removed. End that process first",
                 ) from error
             except SoormaError as error:
@@ -170,7 +180,8 @@ class Folder:
             why = "it is not a folder" if self._is_no_folder() else error.strerror
             raise CommandError(
                 Exit.UNWRITABLE,
-                f"{self.path} cannot be written: {why}; make it writable, or start from a folder of your own",
+                f"{self.path} cannot be written: {why}; make it writable, or start from a folder "
+                "of your own",
             ) from error
 
     def _is_no_folder(self) -> bool:

@@ -25,7 +25,10 @@ CHUNK = 1 << 16
 def show_logs(folder: Folder, *, follow: bool) -> None:
     """Prints the log; with `follow` goes on until Ctrl+C, also when the log is replaced."""
     if _is_in_foreground(folder):
-        output.note("the platform runs in the foreground and logs to its terminal; this is the log before it")
+        output.note(
+            "the platform runs in the foreground and logs to its terminal; this is the log before "
+            "it"
+        )
     try:
         log = folder.log.open("rb")
     except OSError as error:
@@ -50,7 +53,9 @@ class _Printer:
         self._formatter: logging.Formatter | None = None
         self._rest = b""
         if sys.stdout.isatty():
-            self._formatter = formatter(os.environ.get("SOORMA_LOG_FORMAT") or "auto", terminal=True, env=os.environ)
+            self._formatter = formatter(
+                os.environ.get("SOORMA_LOG_FORMAT") or "auto", terminal=True, env=os.environ
+            )
 
     def print(self, chunk: bytes) -> None:
         """Prints a piece of it."""
@@ -72,11 +77,17 @@ def _readable(line: str, form: logging.Formatter) -> str:
     try:
         said = json.loads(line)
         moment = datetime.fromisoformat(said.pop("time")).timestamp()
-        about = {"levelname": said.pop("level").upper(), "name": said.pop("logger"), "msg": said.pop("message")}
+        about = {
+            "levelname": said.pop("level").upper(),
+            "name": said.pop("logger"),
+            "msg": said.pop("message"),
+        }
     except (AttributeError, KeyError, TypeError, ValueError):
         return plain(line)
     trouble = said.pop("exception", None)
-    record = logging.makeLogRecord({**about, "created": moment, "msecs": moment % 1 * 1000, FIELDS: said})
+    record = logging.makeLogRecord(
+        {**about, "created": moment, "msecs": moment % 1 * 1000, FIELDS: said}
+    )
     return form.format(record) + (f"\n{plain(trouble)}" if isinstance(trouble, str) else "")
 
 

@@ -22,9 +22,16 @@ END_SECONDS = 10.0
 TAIL_LINES = 15
 _START_CODES = {
     int(code): code
-    for code in (Exit.PORT_TAKEN, Exit.RUNNING_ELSEWHERE, Exit.UNWRITABLE, Exit.DATABASE, Exit.NEEDS_BUILD)
+    for code in (
+        Exit.PORT_TAKEN,
+        Exit.RUNNING_ELSEWHERE,
+        Exit.UNWRITABLE,
+        Exit.DATABASE,
+        Exit.NEEDS_BUILD,
+    )
 }
-"""Exit codes that are statuses of a platform that could not start, too (`soorma_common.starting`)."""
+"""Exit codes that are statuses of a platform that could not start, too
+(`soorma_common.starting`)."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +68,18 @@ def check_ports(options: Options) -> None:
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             raise CommandError(
-                Exit.START_FAILED, f"port {port} of {options.host} cannot be used: {why}; check SOORMA_HOST"
+                Exit.START_FAILED,
+                f"port {port} of {options.host} cannot be used: {why}; check SOORMA_HOST",
             ) from error
         if not free:
             raise _taken(options, service, port)
 
 
 def start_process(folder: Folder, options: Options) -> Running:
-    """A platform that answers on all its ports. CommandError, and nothing left behind, if it does not."""
+    """A platform that answers on all its ports.
+
+    CommandError, and nothing left behind, if it does not.
+    """
     log = folder.open_log()
     try:
         said_before = os.fstat(log).st_size
@@ -91,7 +102,10 @@ def start_process(folder: Folder, options: Options) -> Running:
 
 
 def run_here(options: Options, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Runs the platform in this process until SIGINT or SIGTERM. CommandError if it cannot start."""
+    """Runs the platform in this process until SIGINT or SIGTERM.
+
+    CommandError if it cannot start.
+    """
     import asyncio  # noqa: PLC0415 - one in a process of its own needs none of these here
 
     from uvicorn.loops.auto import auto_loop_factory  # noqa: PLC0415
@@ -121,15 +135,22 @@ def what_is_wrong(running: Running, seconds: float, is_alive: Callable[[], bool]
         left = max(until - time.monotonic(), LOOK_SECONDS)
         states = services.health_of(running, min(left, services.HEALTH_SECONDS))
         unwell = services.unwell(states)
-        if not unwell and not processes.listens_on(running.pid, running.host, running.ports.values()):
-            unwell = "another platform answers on its ports"  # it was quicker, and this one is about to end
+        if not unwell and not processes.listens_on(
+            running.pid, running.host, running.ports.values()
+        ):
+            unwell = (
+                "another platform answers on its "
+                "ports"
+            )  # it was quicker, and this one is about to end
         if time.monotonic() > until or not unwell:
             return unwell
         time.sleep(LOOK_SECONDS)
     return "it has ended"
 
 
-def _explain(folder: Folder, options: Options, unwell: str, said_before: int, status: int | None) -> NoReturn:
+def _explain(
+    folder: Folder, options: Options, unwell: str, said_before: int, status: int | None
+) -> NoReturn:
     if status is not None:
         raise start_failure(options, status, _tail(folder.log, said_before))
     raise CommandError(
@@ -165,7 +186,9 @@ def _spawn(folder: Folder, options: Options, log: int) -> subprocess.Popen[bytes
 
 def _taken(options: Options, service: str, port: int) -> CommandError:
     suggested = processes.free_offset(options.host)
-    advice = "choose other ports with --port-offset" + (f", for example {suggested}" if suggested else "")
+    advice = "choose other ports with --port-offset" + (
+        f", for example {suggested}" if suggested else ""
+    )
     holder = processes.port_holder(options.host, port)
     if not _is_soorma(options.host, port):
         return CommandError(
@@ -176,7 +199,8 @@ def _taken(options: Options, service: str, port: int) -> CommandError:
     stop = f"stop it with `soorma dev --stop` in {place}" if place else "stop it"
     return CommandError(
         Exit.RUNNING_ELSEWHERE,
-        f"port {port} of the {service} service is taken by another Soorma platform, {holder.who}; {stop} or {advice}",
+        f"port {port} of the {service} service is taken by another Soorma platform, {holder.who}; "
+        f"{stop} or {advice}",
     )
 
 
@@ -191,7 +215,9 @@ def _tail(log: Path, start: int) -> str:
     """What the process gave as its reason, else the end of what it said."""
     with log.open("rb") as file:
         file.seek(start)
-        lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        lines = [
+            line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()
+        ]
     for line in reversed(lines):
         if line.startswith("soorma: "):
             return line.removeprefix("soorma: ")

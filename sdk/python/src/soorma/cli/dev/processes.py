@@ -61,7 +61,8 @@ def open_files(pid: int) -> set[str]:
 def is_port_free(host: str, port: int) -> bool:
     """True if the platform could listen there. OSError if it could not, but not for being taken.
 
-    The probe binds and does not listen, so that it is never in the way of somebody who is about to listen.
+    The probe binds and does not listen, so that it is never in the way of somebody who is about to
+    listen.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -101,7 +102,9 @@ def listens_on(pid: int, host: str, ports: Iterable[int]) -> bool:
     if not Path("/proc/net/tcp").exists():
         return True
     owned = open_files(pid)
-    return all(any(f"socket:[{each.inode}]" in owned for each in _listeners(host, port)) for port in ports)
+    return all(
+        any(f"socket:[{each.inode}]" in owned for each in _listeners(host, port)) for port in ports
+    )
 
 
 def _listeners(host: str, port: int) -> Iterator[Listener]:
@@ -113,7 +116,11 @@ def _listeners(host: str, port: int) -> Iterator[Listener]:
             continue
         for fields in map(str.split, lines):
             written, _, number = fields[1].partition(":")
-            if fields[3] == _LISTENING and int(number, 16) == port and _collide(_address(written), ours):
+            if (
+                fields[3] == _LISTENING
+                and int(number, 16) == port
+                and _collide(_address(written), ours)
+            ):
                 yield Listener(fields[9], int(fields[7]))
 
 

@@ -35,7 +35,11 @@ def exports(host: str, ports: Mapping[str, int]) -> list[str]:
     """The lines a shell needs so that the SDK finds this platform; none where it would anyway."""
     usual = variables("localhost", PORTS)
     found = variables(host, ports).items()
-    return [f"export {name}={url}" for name, url in found if (os.environ.get(name) or usual[name]) != url]
+    return [
+        f"export {name}={url}"
+        for name, url in found
+        if (os.environ.get(name) or usual[name]) != url
+    ]
 
 
 def health(host: str, port: int, service: str, seconds: float = HEALTH_SECONDS) -> str:
@@ -74,7 +78,9 @@ def ask(host: str, port: int, seconds: float = HEALTH_SECONDS) -> dict[str, obje
     return answer if isinstance(answer, dict) else {}
 
 
-def health_of_all(host: str, ports: Mapping[str, int], seconds: float = HEALTH_SECONDS) -> dict[str, str]:
+def health_of_all(
+    host: str, ports: Mapping[str, int], seconds: float = HEALTH_SECONDS
+) -> dict[str, str]:
     """The health of each service, asked at once."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - slow to import
 

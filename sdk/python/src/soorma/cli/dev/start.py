@@ -39,10 +39,13 @@ def run_in_foreground(folder: Folder, options: Options) -> None:
         if running is not None:
             raise CommandError(
                 Exit.RUNNING_ELSEWHERE,
-                f"a platform of this folder runs already (process {running.pid}); stop it first: soorma dev --stop",
+                f"a platform of this folder runs already (process {running.pid}); stop it first: "
+                "soorma dev --stop",
             )
         _prepare(options)
-        running = Running.now(os.getpid(), options.host, options.offset, options.database, foreground=True)
+        running = Running.now(
+            os.getpid(), options.host, options.offset, options.database, foreground=True
+        )
         folder.write(running)
 
         def on_ready() -> None:
@@ -76,7 +79,9 @@ def _build(options: Options) -> None:
     elif prepared.steps == prepared.schema:
         output.say(f"It is new (schema {prepared.schema}).")
     else:
-        output.say(f"It was migrated from schema {prepared.schema - prepared.steps} to {prepared.schema}.")
+        output.say(
+            f"It was migrated from schema {prepared.schema - prepared.steps} to {prepared.schema}."
+        )
 
 
 def _join(running: Running, options: Options) -> None:
@@ -101,7 +106,8 @@ def _join(running: Running, options: Options) -> None:
     if unwell:
         raise CommandError(
             Exit.UNHEALTHY,
-            f"the platform of this folder runs (process {running.pid}), but is not healthy ({unwell}); "
+            f"the platform of this folder runs (process {running.pid}), but is not healthy "
+            f"({unwell}); "
             "see soorma dev --logs, then soorma dev --stop and start it again",
         )
 
@@ -116,7 +122,10 @@ def _announce(running: Running) -> None:
         output.say("Next: start your agents in another terminal. Ctrl+C stops the platform.")
     else:
         output.say(f"Next: {_next()}")
-        output.say("`soorma dev --status` looks at the platform, `--logs -f` follows its log, `--stop` ends it")
+        output.say(
+            "`soorma dev --status` looks at the platform, `--logs -f` follows its log, `--stop` "
+            "ends it"
+        )
 
 
 def _next() -> str:
@@ -124,14 +133,21 @@ def _next() -> str:
     example = Path("examples", "05-memory-working")
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (place := folder / example).is_dir():
-            return f"start your agents, for example `python manual_state.py` in {os.path.relpath(place)}"
+            return (
+                "start your agents, for example `python manual_state.py` in "
+                f"{os.path.relpath(place)}"
+            )
     return "start your agents; `soorma init my-agents` makes some to begin with"
 
 
 def _show_addresses(running: Running) -> None:
     """The services' addresses, and what a shell must be told so that the SDK finds them."""
-    output.table(("Service", "Address"), [(service, running.address(service)) for service in running.ports])
+    output.table(
+        ("Service", "Address"), [(service, running.address(service)) for service in running.ports]
+    )
     lines = services.exports(running.host, running.ports)
     if lines:
-        output.say("Agents that are started in this folder find it by themselves. Elsewhere, say first:")
+        output.say(
+            "Agents that are started in this folder find it by themselves. Elsewhere, say first:"
+        )
         output.say("\n".join(f"  {line}" for line in lines) + "\n")

@@ -30,13 +30,22 @@ def show_status(folder: Folder, *, as_json: bool) -> Exit:
         )
     if running is None:
         if not as_json:
-            raise CommandError(Exit.NOT_RUNNING, f"no platform runs in {folder.root}; start one: soorma dev")
+            raise CommandError(
+                Exit.NOT_RUNNING, f"no platform runs in {folder.root}; start one: soorma dev"
+            )
         return Exit.NOT_RUNNING
     return Exit.UNHEALTHY if services.unwell(health) else Exit.OK
 
 
 def _row(running: Running, service: str, state: str) -> tuple[str, ...]:
-    return (service, running.address(service), state, str(running.pid), running.since(), running.database)
+    return (
+        service,
+        running.address(service),
+        state,
+        str(running.pid),
+        running.since(),
+        running.database,
+    )
 
 
 def _alive(folder: Folder) -> Running | None:
@@ -47,7 +56,9 @@ def _alive(folder: Folder) -> Running | None:
         output.note(f"{error}; the next `soorma dev` removes it")
         return None
     except OSError as error:
-        raise CommandError(Exit.UNWRITABLE, f"{folder.state} cannot be read: {error.strerror}") from error
+        raise CommandError(
+            Exit.UNWRITABLE, f"{folder.state} cannot be read: {error.strerror}"
+        ) from error
     if found and not found.process.is_alive():
         output.note(f"the platform of process {found.pid} is gone without a word")
         return None

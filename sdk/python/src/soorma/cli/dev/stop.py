@@ -35,9 +35,14 @@ def stop_platform(folder: Folder, *, clean: bool, ask: bool, seconds: float) -> 
 
 def _ask(folder: Folder) -> None:
     """CommandError unless a person at the terminal says yes."""
-    what = f"all that the platform of {folder.root} has stored: plans, events, their history and its log"
+    what = (
+        f"all that the platform of {folder.root} has stored: plans, events, their history and "
+        "its log"
+    )
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise CommandError(Exit.USAGE, f"--clean removes {what}; say --yes where nobody can be asked")
+        raise CommandError(
+            Exit.USAGE, f"--clean removes {what}; say --yes where nobody can be asked"
+        )
     sys.stdout.write(f"This removes {what}.\nRemove it? [y/N] ")
     sys.stdout.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -50,18 +55,21 @@ def _end(running: Running, seconds: float) -> None:
     except PermissionError as error:
         raise CommandError(
             Exit.NOT_STOPPED,
-            f"the platform (process {running.pid}) belongs to another user; stop it as that user or as root",
+            f"the platform (process {running.pid}) belongs to another user; stop it as that user "
+            "or as root",
         ) from error
     if running.process.is_alive():
         raise CommandError(
             Exit.NOT_STOPPED,
-            f"the platform (process {running.pid}) does not end, even when killed; look at its disk",
+            f"the platform (process {running.pid}) does not end, even when killed; look at its "
+            "disk",
         )
     if gently:
         output.say(f"The platform (process {running.pid}) has stopped.")
     else:
         output.note(
-            f"the platform (process {running.pid}) did not stop within {seconds:g} s and was killed; "
+            f"the platform (process {running.pid}) did not stop within {seconds:g} s and was "
+            "killed; "
             "what it had acknowledged is safe"
         )
 

@@ -25,7 +25,9 @@ MOST_AGENTS = 1000
 def announced(scene: Scene) -> Iterator[Finding]:
     """Agents that have announced themselves, and from whom nothing is heard any more."""
     headers = tenant_headers(_tenant(scene) or DEFAULT_TENANT)
-    found = yield from _asked(scene, "registry", "agents", "/v1/registry/agents", headers, limit=MOST_AGENTS)
+    found = yield from _asked(
+        scene, "registry", "agents", "/v1/registry/agents", headers, limit=MOST_AGENTS
+    )
     if found is None:
         return
     silent = [
@@ -41,24 +43,34 @@ def announced(scene: Scene) -> Iterator[Finding]:
             "they hang, are frozen or are gone: look at their logs, start them again",
         )
     else:
-        yield ok("agents", plain(", ".join(agent["name"] for agent in found["agents"])) or "none is alive")
+        yield ok(
+            "agents",
+            plain(", ".join(agent["name"] for agent in found["agents"])) or "none is alive",
+        )
 
 
 def groups(scene: Scene) -> Iterator[Finding]:
     """Groups for whom events wait and nobody takes them, or too few do."""
-    found = yield from _asked(scene, "events", "groups", "/v1/events/groups", tenant_id=_tenant(scene))
+    found = yield from _asked(
+        scene, "events", "groups", "/v1/events/groups", tenant_id=_tenant(scene)
+    )
     if found is None:
         return
     late = [finding for group in found["groups"] for finding in _late(group)]
     yield from late
     if not late:
         connected = sum(len(group["replicas"]) for group in found["groups"])
-        yield ok("groups", f"{len(found['groups'])}, with {connected} agents connected; none keeps events waiting")
+        yield ok(
+            "groups",
+            f"{len(found['groups'])}, with {connected} agents connected; none keeps events waiting",
+        )
 
 
 def dead_letters(scene: Scene) -> Iterator[Finding]:
     """Events that were given up."""
-    found = yield from _asked(scene, "events", "dead letters", "/v1/events/dead-letters", tenant_id=_tenant(scene))
+    found = yield from _asked(
+        scene, "events", "dead letters", "/v1/events/dead-letters", tenant_id=_tenant(scene)
+    )
     if found is None:
         return
     letters = found["dead_letters"]
@@ -70,18 +82,26 @@ def dead_letters(scene: Scene) -> Iterator[Finding]:
     yield warning(
         "dead letters",
         plain(f"{count} wait; of group {last['group']}: {last['type']}, {last['reason']}"),
-        "soorma events dead-letters lists them; when the cause is mended, soorma events replay gives them back",
+        "soorma events dead-letters lists them; when the cause is mended, soorma events replay "
+        "gives them back",
     )
 
 
 def _asked(
-    scene: Scene, service: str, check: str, path: str, headers: Mapping[str, str] | None = None, **query: object
+    scene: Scene,
+    service: str,
+    check: str,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    **query: object,
 ) -> Generator[Finding, None, Mapping[str, Any] | None]:
     """What the service answers; None if there is none that could be asked."""
     health = scene.responses.get(service)
     if health is None or not speaks_for(health, service):
         return None
-    response = connection.probe(health.address, path, seconds=PATIENCE_SECONDS, headers=headers, **query)
+    response = connection.probe(
+        health.address, path, seconds=PATIENCE_SECONDS, headers=headers, **query
+    )
     if response.document is not None and response.status == HTTPStatus.OK:
         return response.document
     why = response.trouble or (response.document or {}).get("detail") or f"status {response.status}"
@@ -100,10 +120,18 @@ def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
     age = _age(oldest)
     told = plain(f"{waiting} events wait for {group['name']}, the oldest for {_duration(age)}")
     if not group["replicas"]:
-        yield warning("groups", f"{told}, and none of its agents is connected", f"start {plain(group['name'])}")
+        yield warning(
+            "groups",
+            f"{told}, and none of its agents is connected",
+            f"start {plain(group['name'])}",
+        )
     elif group["ready"] and age > LATE_SECONDS:
         count = len(group["replicas"])
-        yield warning("groups", f"{told}, with {count} connected", "start more of it, or raise its max_concurrency")
+        yield warning(
+            "groups",
+            f"{told}, with {count} connected",
+            "start more of it, or raise its max_concurrency",
+        )
     for one in group["subscriptions"]:
         if one["set_aside"] and not one["served"]:
             name, kind = plain(group["name"]), plain(one["type"])
@@ -111,7 +139,8 @@ def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
             command = shlex.join(["soorma", "events", "unsubscribe", name, kind])
             yield warning(
                 "groups",
-                f"{one['set_aside']} events of type {kind} wait for {name}, and no connected agent of it handles them",
+                f"{one['set_aside']} events of type {kind} wait for {name}, and no connected agent "
+                "of it handles them",
                 f"start one that does, or end the subscription: {command}{topic}",
             )
 

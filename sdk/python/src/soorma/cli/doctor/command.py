@@ -31,7 +31,8 @@ INDENT = " " * 24
 
 @app.command(
     help=f"Find out what is wrong with this machine, installation or platform, and what to do.\n\n"
-    f"Nothing is changed. Ends with {Exit.PROBLEMS.value} if there is a problem; warnings alone end with 0.",
+    f"Nothing is changed. Ends with {Exit.PROBLEMS.value} if there is a problem; warnings alone "
+    "end with 0.",
     epilog="Exit codes are listed by: soorma dev --help",
 )
 def doctor(
@@ -44,7 +45,8 @@ def doctor(
     from soorma.cli.doctor.scene import Scene  # noqa: PLC0415
 
     found = [
-        (group, _without_secrets(finding, os.environ)) for group, finding in examine(Scene.here(thorough=thorough))
+        (group, _without_secrets(finding, os.environ))
+        for group, finding in examine(Scene.here(thorough=thorough))
     ]
     counts = Counter(finding.state for _, finding in found)
     if as_json:
@@ -97,7 +99,9 @@ def _folded(text: str, more: int = 0) -> str:
     if not sys.stdout.isatty():
         return text
     width = max(shutil.get_terminal_size().columns - len(INDENT) - more, 30)
-    return textwrap.fill(text, width, break_on_hyphens=False).replace("\n", "\n" + INDENT + " " * more)
+    return textwrap.fill(text, width, break_on_hyphens=False).replace(
+        "\n", "\n" + INDENT + " " * more
+    )
 
 
 def _styled(text: str, **style: object) -> str:

@@ -33,7 +33,11 @@ def _outcome(check: Check, scene: Scene) -> list[Finding]:
     try:
         return list(check(scene))
     except OSError as error:
-        return [warning(name, f"could not be looked at: {error}", "look as the user whose it is, or as root")]
+        return [
+            warning(
+                name, f"could not be looked at: {error}", "look as the user whose it is, or as root"
+            )
+        ]
     except Exception as error:  # noqa: BLE001 - one check that fails is a finding, and must not hide the others
         return [
             problem(

@@ -20,7 +20,9 @@ from soorma_common import __version__
 NAME = "soorma-core"
 PLACE = Path(__file__).resolve().parents[2]
 INSTALL = "install it from its source: pip install -e sdk/python"
-_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)\s*(?:\[.*?\])?\s*(?P<range>[^;]*)(?:;(?P<marker>.*))?$")
+_REQUIREMENT = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+)\s*(?:\[.*?\])?\s*(?P<range>[^;]*)(?:;(?P<marker>.*))?$"
+)
 _BOUND = re.compile(r"(?P<relation><|>=)\s*(?P<version>[0-9.]+)$")
 
 
@@ -28,13 +30,16 @@ def package(_: Scene) -> Iterator[Finding]:
     """Checks that the package imported is the one installed: another project has its name on the index."""
     found = list(distributions(name=NAME))
     if not found:
-        yield warning("package", f"soorma {__version__} in {PLACE} is used without being installed", INSTALL)
+        yield warning(
+            "package", f"soorma {__version__} in {PLACE} is used without being installed", INSTALL
+        )
         return
     installed = found[0]
     if installed.version != __version__:
         yield problem(
             "package",
-            f"{NAME} {installed.version} is installed, but soorma {__version__} of {PLACE} is imported",
+            f"{NAME} {installed.version} is installed, but soorma {__version__} of {PLACE} is "
+            "imported",
             f"remove it (pip uninstall {NAME}); {INSTALL}",
         )
     elif (home := _home(installed)) != PLACE:
@@ -44,7 +49,11 @@ def package(_: Scene) -> Iterator[Finding]:
             "check PYTHONPATH and the current folder; if the source was moved, install it again",
         )
     elif len(found) > 1:
-        yield warning("package", f"{NAME} is installed {len(found)} times in this Python", f"remove all; {INSTALL}")
+        yield warning(
+            "package",
+            f"{NAME} is installed {len(found)} times in this Python",
+            f"remove all; {INSTALL}",
+        )
     else:
         yield ok("package", f"soorma {__version__} in {PLACE}")
 
@@ -54,7 +63,9 @@ def command(_: Scene) -> Iterator[Finding]:
     own, first = Path(sysconfig.get_path("scripts")) / "soorma", shutil.which("soorma")
     if first is None:
         yield warning(
-            "command", "there is no `soorma` on the PATH", f"put {own.parent} on it: activate the environment"
+            "command",
+            "there is no `soorma` on the PATH",
+            f"put {own.parent} on it: activate the environment",
         )
     elif not own.exists() or not Path(first).samefile(own):
         yield warning(
@@ -77,7 +88,9 @@ def dependencies(_: Scene) -> Iterator[Finding]:
     if wrong:
         yield problem("dependencies", "; ".join(wrong), f"in an environment of its own, {INSTALL}")
     elif versions:
-        yield ok("dependencies", ", ".join(f"{each.name} {have}" for each, have in versions.items()))
+        yield ok(
+            "dependencies", ", ".join(f"{each.name} {have}" for each, have in versions.items())
+        )
 
 
 class Requirement(NamedTuple):
@@ -112,7 +125,9 @@ def requirements(lines: list[str]) -> list[Requirement]:
     """
     found = [match for match in map(_REQUIREMENT.match, lines) if match]
     return [
-        Requirement(match["name"], match["range"].strip()) for match in found if "extra" not in (match["marker"] or "")
+        Requirement(match["name"], match["range"].strip())
+        for match in found
+        if "extra" not in (match["marker"] or "")
     ]
 
 

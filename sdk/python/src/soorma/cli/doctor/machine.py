@@ -25,12 +25,18 @@ LOCAL = ("localhost", "127.0.0.1")
 
 def system(_: Scene) -> Iterator[Finding]:
     """For whoever reads the report: which machine it is of."""
-    yield ok("system", f"{platform.system()} {platform.release()} on {platform.machine()}, {os.cpu_count()} CPUs")
+    yield ok(
+        "system",
+        f"{platform.system()} {platform.release()} on {platform.machine()}, {os.cpu_count()} CPUs",
+    )
 
 
 def python(_: Scene) -> Iterator[Finding]:
     """The interpreter that runs the command."""
-    yield ok("python", f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}")
+    yield ok(
+        "python",
+        f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",
+    )
 
 
 def clock(_: Scene) -> Iterator[Finding]:
@@ -38,7 +44,11 @@ def clock(_: Scene) -> Iterator[Finding]:
     now, made = time.time(), Path(__file__).stat().st_mtime
     told = datetime.fromtimestamp(now, UTC).isoformat(" ", "seconds")
     if now < made - DAY:
-        yield problem("clock", f"it says {told}, which is before this was installed", "set the machine's clock")
+        yield problem(
+            "clock",
+            f"it says {told}, which is before this was installed",
+            "set the machine's clock",
+        )
     else:
         yield ok("clock", told)
 
@@ -49,23 +59,36 @@ def open_files(_: Scene) -> Iterator[Finding]:
     if limit != resource.RLIM_INFINITY and limit < FEWEST_FILES:
         yield warning(
             "open files",
-            f"a process may have {limit} open; every agent and every reader takes one of the platform's",
+            f"a process may have {limit} open; every agent and every reader takes one of the "
+            "platform's",
             "allow more where you start it: ulimit -n 4096",
         )
     else:
-        yield ok("open files", "no limit" if limit == resource.RLIM_INFINITY else f"up to {limit} a process")
+        yield ok(
+            "open files",
+            "no limit" if limit == resource.RLIM_INFINITY else f"up to {limit} a process",
+        )
 
 
 def localhost(_: Scene) -> Iterator[Finding]:
     """The SDK's default addresses name it."""
     try:
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)}
+        found = {
+            str(entry[4][0])
+            for entry in socket.getaddrinfo("localhost", None, type=socket.SOCK_STREAM)
+        }
     except OSError as error:
         yield problem("localhost", f"the name is not known here: {error.strerror}", _HOSTS)
         return
-    strange = [address for address in found if not ip_address(address.partition("%")[0]).is_loopback]
+    strange = [
+        address for address in found if not ip_address(address.partition("%")[0]).is_loopback
+    ]
     if strange or "127.0.0.1" not in found:
-        yield problem("localhost", f"the name stands for {', '.join(sorted(found))}, not for 127.0.0.1", _HOSTS)
+        yield problem(
+            "localhost",
+            f"the name stands for {', '.join(sorted(found))}, not for 127.0.0.1",
+            _HOSTS,
+        )
     else:
         yield ok("localhost", ", ".join(sorted(found)))
 
@@ -85,7 +108,8 @@ def proxies(scene: Scene) -> Iterator[Finding]:
         proxy = urlsplit(scene.environment[given[0]]).hostname or "a proxy"
         yield warning(
             "proxies",
-            f"{given[0]} sends {' and '.join(missing)} to {proxy}; Soorma does not mind it, but curl and others do",
+            f"{given[0]} sends {' and '.join(missing)} to {proxy}; Soorma does not mind it, but "
+            "curl and others do",
             f"export no_proxy={','.join(filter(None, [*sorted(hosts), *missing]))}",
         )
     else:

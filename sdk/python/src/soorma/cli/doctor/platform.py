@@ -20,9 +20,13 @@ CLOCK_SECONDS = 5.0
 def process(scene: Scene) -> Iterator[Finding]:
     """The platform that was started in this folder."""
     if scene.running is not None:
-        yield ok("process", f"{scene.running.pid} of {scene.folder.root}, since {scene.running.since()}")
+        yield ok(
+            "process", f"{scene.running.pid} of {scene.folder.root}, since {scene.running.since()}"
+        )
     else:
-        yield ok("process", f"no platform runs in {scene.folder.root}", "start one: soorma dev --build")
+        yield ok(
+            "process", f"no platform runs in {scene.folder.root}", "start one: soorma dev --build"
+        )
 
 
 def ports_to_be(scene: Scene) -> Iterator[Finding]:
@@ -44,7 +48,9 @@ def health(scene: Scene) -> Iterator[Finding]:
         if not wrong:
             yield ok("health", f"{service} at {response.address} is well")
         elif scene.expects(service):
-            yield problem("health", f"{service} at {response.address}: {wrong}", _advice(scene, service))
+            yield problem(
+                "health", f"{service} at {response.address}: {wrong}", _advice(scene, service)
+            )
 
 
 def version(scene: Scene) -> Iterator[Finding]:
@@ -66,13 +72,19 @@ def version(scene: Scene) -> Iterator[Finding]:
 
 def clock(scene: Scene) -> Iterator[Finding]:
     """Checks that the platform's clock and this one agree, and that it has not jumped: times to live go by it."""
-    dates = [response.date for response in scene.responses.values() if response.document and response.date]
+    dates = [
+        response.date
+        for response in scene.responses.values()
+        if response.document and response.date
+    ]
     if not dates:
         return
     apart = (parsedate_to_datetime(dates[0]) - datetime.now(UTC)).total_seconds()
     if abs(apart) > CLOCK_SECONDS:
         yield warning(
-            "clock", f"the platform's differs from this machine's by {apart:+.0f} s", "set the clock that is off"
+            "clock",
+            f"the platform's differs from this machine's by {apart:+.0f} s",
+            "set the clock that is off",
         )
     else:
         yield ok("clock", "the platform's agrees with this machine's")
@@ -80,7 +92,9 @@ def clock(scene: Scene) -> Iterator[Finding]:
 
 
 def _jumps(scene: Scene) -> Iterator[Finding]:
-    stores = [response.document.get("store") for response in scene.responses.values() if response.document]
+    stores = [
+        response.document.get("store") for response in scene.responses.values() if response.document
+    ]
     told = next((store for store in stores if isinstance(store, dict)), {})
     jumps, left = told.get("clock_jumps", 0), told.get("clock_settles_in", 0)
     waits = f"nothing that has expired is removed for {math.ceil(left / 60)} min" if left else ""
@@ -102,12 +116,16 @@ def _taken(host: str, wanted: dict[str, int]) -> Iterator[Finding]:
                 continue
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
-            yield problem("ports", f"port {port} of {host} cannot be used: {why}", "check SOORMA_HOST")
+            yield problem(
+                "ports", f"port {port} of {host} cannot be used: {why}", "check SOORMA_HOST"
+            )
             continue
         offset = processes.free_offset(host)
         other = f"soorma dev --port-offset {offset}" if offset else "soorma dev --port-offset"
         holder = processes.port_holder(host, port)
-        response = connection.probe(services.address(host, port), "/health", seconds=PATIENCE_SECONDS)
+        response = connection.probe(
+            services.address(host, port), "/health", seconds=PATIENCE_SECONDS
+        )
         if response.document and response.document.get("service") in services.PORTS:
             place = processes.working_folder(holder.pid) if holder.pid else ""
             of = f" of {place}" if place else ""
@@ -117,7 +135,9 @@ def _taken(host: str, wanted: dict[str, int]) -> Iterator[Finding]:
                 f"use that one, stop it there, or say {other}",
             )
         else:
-            yield problem("ports", f"{port} ({service}) is taken by {holder.who}", f"end it, or say {other}")
+            yield problem(
+                "ports", f"{port} ({service}) is taken by {holder.who}", f"end it, or say {other}"
+            )
 
 
 def _wrong(service: str, response: Response) -> str:

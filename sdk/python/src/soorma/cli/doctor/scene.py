@@ -26,8 +26,8 @@ GATEWAY = "gateway"
 class Scene:
     """`running` is the platform of this folder, if it is alive; `note` is what is wrong with the note it left.
 
-    `settings` are those a platform would start with, None with the `complaint` where they are refused.
-    `responses` has what each service's address says to GET /health.
+    `settings` are those a platform would start with, None with the `complaint` where they are
+    refused. `responses` has what each service's address says to GET /health.
     """
 
     folder: Folder
@@ -45,7 +45,9 @@ class Scene:
         folder = Folder.nearest()
         running, note = _running(folder)
         settings, complaint = _settings()
-        return cls(folder, os.environ, running, note, settings, complaint, _responses(running), thorough)
+        return cls(
+            folder, os.environ, running, note, settings, complaint, _responses(running), thorough
+        )
 
     @property
     def database(self) -> Path:
@@ -66,7 +68,9 @@ class Scene:
         """True if the service should answer: its platform runs here, or the environment says where one is."""
         if self.running is not None and service in self.running.ports:
             return True
-        return service in services.VARIABLES and any(self.environment.get(name) for name in services.VARIABLES.values())
+        return service in services.VARIABLES and any(
+            self.environment.get(name) for name in services.VARIABLES.values()
+        )
 
 
 def speaks_for(response: Response, service: str) -> bool:
@@ -97,15 +101,20 @@ def _settings() -> tuple[Settings | None, str]:
 def _responses(running: Running | None) -> dict[str, Response]:
     """Of every service at the address where it is looked for in this folder, all asked at once.
 
-    Where the environment names another platform, the gateway at its usual port is not that platform's.
+    Where the environment names another platform, the gateway at its usual port is not that
+    platform's.
     """
-    elsewhere = running is None and any(os.environ.get(name) for name in services.VARIABLES.values())
+    elsewhere = running is None and any(
+        os.environ.get(name) for name in services.VARIABLES.values()
+    )
     addresses = {
-        service: _address(service, running) for service in (services.VARIABLES if elsewhere else services.PORTS)
+        service: _address(service, running)
+        for service in (services.VARIABLES if elsewhere else services.PORTS)
     }
     with ThreadPoolExecutor(len(addresses)) as pool:
         responses = pool.map(
-            lambda address: connection.probe(address, "/health", seconds=PATIENCE_SECONDS), addresses.values()
+            lambda address: connection.probe(address, "/health", seconds=PATIENCE_SECONDS),
+            addresses.values(),
         )
         return dict(zip(addresses, responses, strict=True))
 

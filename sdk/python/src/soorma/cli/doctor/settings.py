@@ -41,11 +41,19 @@ def names(scene: Scene) -> Iterator[Finding]:
     """A name with a typing error sets nothing, silently."""
     given, known = {name for name in scene.environment if name.startswith(PREFIX)}, known_names()
     for name in sorted(given - known):
-        nearest = get_close_matches(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], 1)
-        advice = f"is {PREFIX}{nearest[0]} meant?" if nearest else "its README lists those there are; unset this one"
+        nearest = get_close_matches(
+            name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], 1
+        )
+        advice = (
+            f"is {PREFIX}{nearest[0]} meant?"
+            if nearest
+            else "its README lists those there are; unset this one"
+        )
         yield warning("names", f"{name} is no variable that Soorma reads", advice)
     if given <= known:
-        yield ok("names", ", ".join(sorted(given)) or "no SOORMA_ variable is set: the defaults hold")
+        yield ok(
+            "names", ", ".join(sorted(given)) or "no SOORMA_ variable is set: the defaults hold"
+        )
 
 
 def values(scene: Scene) -> Iterator[Finding]:
@@ -69,7 +77,8 @@ def addresses(scene: Scene) -> Iterator[Finding]:
     if wrong:
         yield warning(
             "addresses",
-            f"agents that are started here miss this folder's platform: they look at {', '.join(wrong.values())}",
+            "agents that are started here miss this folder's platform: they look at "
+            f"{', '.join(wrong.values())}",
             f"say first: unset {' '.join(name for name, _ in wrong)}",
         )
     else:

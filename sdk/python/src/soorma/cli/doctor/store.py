@@ -38,7 +38,9 @@ def folder(scene: Scene) -> Iterator[Finding]:
     """Checks that it can be written by this user."""
     path = scene.database.parent
     if os.path.lexists(path) and not path.is_dir():
-        yield problem("folder", f"{path} is not a folder", "move it away, or start from another folder")
+        yield problem(
+            "folder", f"{path} is not a folder", "move it away, or start from another folder"
+        )
     elif not os.access(scene.place, os.W_OK | os.X_OK):
         yield problem(
             "folder",
@@ -53,7 +55,11 @@ def privacy(scene: Scene) -> Iterator[Finding]:
     """Checks that its owner alone can read it: the platform has no other guard."""
     files = [*scene.store.files(), scene.folder.log, scene.folder.old_log]
     if open_files := [str(file) for file in files if file.exists() and _others_read(file)]:
-        yield warning("privacy", f"other users can read {', '.join(open_files)}", f"chmod go= {shlex.join(open_files)}")
+        yield warning(
+            "privacy",
+            f"other users can read {', '.join(open_files)}",
+            f"chmod go= {shlex.join(open_files)}",
+        )
 
 
 def file_system(scene: Scene) -> Iterator[Finding]:
@@ -80,11 +86,17 @@ def disk(scene: Scene) -> Iterator[Finding]:
     free, there = shutil.disk_usage(scene.place).free, os.statvfs(scene.place)
     told = f"{_size(free)} free"
     if free < MUST_BE_FREE:
-        yield problem("disk", f"{told} in {scene.place}", "free some space: a full disk refuses every change")
+        yield problem(
+            "disk", f"{told} in {scene.place}", "free some space: a full disk refuses every change"
+        )
     elif there.f_files and not there.f_favail:
-        yield problem("disk", f"no file can be made in {scene.place}: its inodes are used up", "remove files")
+        yield problem(
+            "disk", f"no file can be made in {scene.place}: its inodes are used up", "remove files"
+        )
     elif free < SHOULD_BE_FREE:
-        yield warning("disk", f"{told} in {scene.place}", "free some space: a full disk refuses every change")
+        yield warning(
+            "disk", f"{told} in {scene.place}", "free some space: a full disk refuses every change"
+        )
     else:
         yield ok("disk", told)
 
@@ -97,7 +109,9 @@ def flush(scene: Scene) -> Iterator[Finding]:
     told = f"{took * 1000:.2f} ms until a page is on the disk"
     if took > SLOW_SECONDS:
         yield warning(
-            "flush", f"{told}; every change waits for one", "use a faster disk, and `update` for many keys at once"
+            "flush",
+            f"{told}; every change waits for one",
+            "use a faster disk, and `update` for many keys at once",
         )
     else:
         yield ok("flush", told)
@@ -107,7 +121,9 @@ def note(scene: Scene) -> Iterator[Finding]:
     """The note that a platform has left behind."""
     if scene.note:
         yield warning(
-            "note", scene.note, "soorma dev --logs may tell why; soorma dev starts one, and removes an old note"
+            "note",
+            scene.note,
+            "soorma dev --logs may tell why; soorma dev starts one, and removes an old note",
         )
 
 
@@ -130,7 +146,9 @@ def in_use(scene: Scene) -> Iterator[Finding]:
     """The process that has the database, and how much waits to be moved into it."""
     use = scene.store.use()
     if use.pid is not None and _holds(use.pid, use.lock):
-        yield ok("in use", f"by process {use.pid} ({processes.command_line(use.pid) or 'name unknown'})")
+        yield ok(
+            "in use", f"by process {use.pid} ({processes.command_line(use.pid) or 'name unknown'})"
+        )
     if use.log_bytes > LARGE_LOG:
         yield warning(
             "in use",
@@ -151,7 +169,9 @@ def _judged(path: Path, found: Examination) -> Finding:
     if found.fault is not None:
         return _faulty(path, found.fault, found.reason)
     if not found.is_ours and (found.schema or found.bytes):
-        return problem("database", f"{path} is not Soorma's", "name another: SOORMA_DATABASE=/path/soorma.db")
+        return problem(
+            "database", f"{path} is not Soorma's", "name another: SOORMA_DATABASE=/path/soorma.db"
+        )
     if found.schema > known:
         return problem(
             "database",
@@ -168,7 +188,9 @@ def _judged(path: Path, found: Examination) -> Finding:
     if found.is_whole:
         return ok("database", f"{told}, undamaged")
     return ok(
-        "database", f"{told}; too large to be read in {LOOK_SECONDS:g} s", "soorma doctor --thorough reads all of it"
+        "database",
+        f"{told}; too large to be read in {LOOK_SECONDS:g} s",
+        "soorma doctor --thorough reads all of it",
     )
 
 
@@ -181,12 +203,20 @@ def _faulty(path: Path, fault: Fault, reason: str) -> Finding:
     match fault:
         case Fault.LOCKED:
             return problem(
-                "database", f"{path} is locked by another program", f"end that program (`fuser {path}` names it)"
+                "database",
+                f"{path} is locked by another program",
+                f"end that program (`fuser {path}` names it)",
             )
         case Fault.DAMAGED:
-            return problem("database", f"{path} is damaged: {reason}", "stop the platform, restore it from a backup")
+            return problem(
+                "database",
+                f"{path} is damaged: {reason}",
+                "stop the platform, restore it from a backup",
+            )
         case Fault.UNREADABLE:
-            return problem("database", f"{path} cannot be read: {reason}", "check whose it is, and the disk")
+            return problem(
+                "database", f"{path} cannot be read: {reason}", "check whose it is, and the disk"
+            )
 
 
 def _mount_of(place: Path) -> tuple[str, str]:

@@ -17,13 +17,15 @@ from soorma.cli.run.child import Word
 from soorma.cli.run.targets import Wanted
 
 GRACE_SECONDS = 5.0
-"""An agent that drains has so much longer than its own drain time, for its hooks and its farewell."""
+"""An agent that drains has so much longer than its own drain time, for its hooks and its
+farewell."""
 
 LOADING_SECONDS = 5.0
 """An agent that is told to end before it runs has nothing to drain."""
 
 LAST_WORDS_SECONDS = 1.0
-"""A process that it has left behind may hold the output open; so long after the agent's end it is listened to."""
+"""A process that it has left behind may hold the output open; so long after the agent's end it is
+listened to."""
 
 Take = Callable[[list[bytes]], Awaitable[None]]
 
@@ -42,7 +44,9 @@ class AgentProcess:
         self._is_gone = False
 
     @classmethod
-    async def start(cls, wanted: Wanted, guard: int, environment: Mapping[str, str], take: Take) -> AgentProcess:
+    async def start(
+        cls, wanted: Wanted, guard: int, environment: Mapping[str, str], take: Take
+    ) -> AgentProcess:
         """Starts it in a process group of its own: Ctrl+C reaches the supervisor alone, which asks each agent once."""
         (output_end, its_output), (words_end, its_words) = os.pipe(), os.pipe()
         arguments = [str(guard), str(its_words), wanted.target.place, wanted.target.attribute]
@@ -102,7 +106,9 @@ class AgentProcess:
             os.killpg(self.pid, signal.SIGKILL)
 
     async def _kill_late(self) -> None:
-        await asyncio.sleep(self.word["drain"] + GRACE_SECONDS if "drain" in self.word else LOADING_SECONDS)
+        await asyncio.sleep(
+            self.word["drain"] + GRACE_SECONDS if "drain" in self.word else LOADING_SECONDS
+        )
         self.kill()
 
     async def _hear(self, lines: list[bytes]) -> None:

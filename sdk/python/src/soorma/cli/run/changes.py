@@ -32,7 +32,9 @@ async def changes(roots: Iterable[Path]) -> AsyncIterator[list[str]]:
             last, (now, cost) = now, await asyncio.to_thread(_look, folders)
             if now == last:
                 break
-        changed = sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path))
+        changed = sorted(
+            path for path in before.keys() | now.keys() if before.get(path) != now.get(path)
+        )
         before = now
         if changed:
             yield changed
@@ -61,7 +63,11 @@ def _python_files(folder: str) -> Iterator[os.DirEntry[str]]:
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            if not entry.name.startswith(".") and entry.name not in PASSED_OVER and not _is_environment(entry):
+            if (
+                not entry.name.startswith(".")
+                and entry.name not in PASSED_OVER
+                and not _is_environment(entry)
+            ):
                 yield from _python_files(entry.path)
         elif entry.name.endswith(".py"):
             yield entry

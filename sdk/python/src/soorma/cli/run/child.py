@@ -20,8 +20,8 @@ BROKEN = 78
 class Word(TypedDict, total=False):
     """The word of a process about itself.
 
-    `drain`: the agent runs, and takes at most so many seconds to end. `broken`: the author's mistake, for which there
-    is no agent. `why`: the reason for which it ends.
+    `drain`: the agent runs, and takes at most so many seconds to end. `broken`: the author's
+    mistake, for which there is no agent. `why`: the reason for which it ends.
     """
 
     drain: float

@@ -40,13 +40,21 @@ Examples:
 def run(
     agents: Annotated[
         list[str],
-        typer.Argument(metavar="AGENT...", help="module:agent, file.py:agent or module; *N: N processes."),
+        typer.Argument(
+            metavar="AGENT...", help="module:agent, file.py:agent or module; *N: N processes."
+        ),
     ],
     reload: Annotated[
-        bool, typer.Option("--reload", help="Start the agents again when a Python file of this folder changes.")
+        bool,
+        typer.Option(
+            "--reload", help="Start the agents again when a Python file of this folder changes."
+        ),
     ] = False,
     replicas: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Processes of each agent that does not say *N itself.")
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Processes of each agent that does not say *N itself."
+        ),
     ] = 1,
 ) -> None:
     wanted = parse(agents, replicas)
@@ -72,5 +80,7 @@ def _platform() -> str:
     answer = connection.probe(config.events_url, "/health", seconds=LOOK_SECONDS)
     said = f"uses the platform {config.origin}: events at {config.events_url}"
     if answer.trouble:
-        return f"{said}; {answer.trouble}: the agents wait for it, and `soorma dev --build` starts one"
+        return (
+            f"{said}; {answer.trouble}: the agents wait for it, and `soorma dev --build` starts one"
+        )
     return said

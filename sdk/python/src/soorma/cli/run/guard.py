@@ -1,8 +1,9 @@
 """The guard that ends the agents of a `soorma run` which was killed: they learn nothing of that.
 
-A process of its own, started with this file. Each agent's process announces itself on its standard input with `+PID`,
-the supervisor signs it off with `-PID`. The end of the input means that the supervisor is dead: whoever is still
-announced is killed as it was, with its process group. What the agents had in hand is delivered again.
+A process of its own, started with this file. Each agent's process announces itself on its standard
+input with `+PID`, the supervisor signs it off with `-PID`. The end of the input means that the
+supervisor is dead: whoever is still announced is killed as it was, with its process group. What the
+agents had in hand is delivered again.
 """
 
 import os

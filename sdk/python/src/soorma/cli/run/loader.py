@@ -17,7 +17,12 @@ from soorma.agents import Agent, loops
 from soorma.cli.run.targets import Target
 
 _OURS = str(Path(__file__).parents[2])
-_OTHERS = tuple({*(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")), _OURS})
+_OTHERS = tuple(
+    {
+        *(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        _OURS,
+    }
+)
 
 
 class Broken(Exception):
@@ -26,7 +31,9 @@ class Broken(Exception):
 
 def load(target: Target) -> Agent:
     """The agent that the target names; Broken if it cannot be had."""
-    loops.importing = True  # a program that runs its agent by itself would do so here, and never come back
+    loops.importing = (
+        True  # a program that runs its agent by itself would do so here, and never come back
+    )
     try:
         module = _from_file(target) if target.is_file else _from_name(target)
     finally:
@@ -89,7 +96,10 @@ def _sentence(error: BaseException) -> str:
     where = next((_place(file, line) for file, line in reversed(list(_lines(error)))), "")
     if isinstance(error, SystemExit):
         said = f" ({error.code})" if error.code is not None else ""
-        text = f'it ends the program when it is imported{said}; keep that behind `if __name__ == "__main__":`'
+        text = (
+            f"it ends the program when it is imported{said}; keep that behind `if __name__ == "
+            '"__main__":`'
+        )
     else:
         text = f"{type(error).__name__}: {error}".rstrip(": ")
     return " ".join(f"{where}: {text}".lstrip(": ").split())
@@ -111,7 +121,9 @@ def _no_module(name: str) -> str:
     said = f"there is no module {name!r} in {Path.cwd()}, and none is installed under that name"
     parent, dot, last = name.rpartition(".")
     folder = Path.cwd().joinpath(*parent.split("."))
-    there = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    there = {path.stem for path in folder.glob("*.py")} | {
+        path.parent.name for path in folder.glob("*/__init__.py")
+    }
     nearest = get_close_matches(last, sorted(there), 1)
     return f"{said}; is {parent}{dot}{nearest[0]} meant?" if nearest else said
 
@@ -125,9 +137,14 @@ def _named(module: ModuleType, target: Target) -> Agent:
     if isinstance(found, Agent):
         return found
     if isinstance(found, type) and issubclass(found, Agent):
-        raise Broken(f"{_file(module)}: {target.attribute!r} is a class of agents; make an agent of it, and name that")
+        raise Broken(
+            f"{_file(module)}: {target.attribute!r} is a class of agents; make an agent of it, and "
+            "name that"
+        )
     kind = type(found).__name__
-    raise Broken(f"{_file(module)}: {target.attribute!r} is no agent but a {kind}; {_held(module, target)}")
+    raise Broken(
+        f"{_file(module)}: {target.attribute!r} is no agent but a {kind}; {_held(module, target)}"
+    )
 
 
 def _only(module: ModuleType, target: Target) -> Agent:

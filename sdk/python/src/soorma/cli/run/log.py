@@ -59,7 +59,11 @@ class Style:
         if self.as_json:
             return _record(level, "soorma.run", message, label)
         said = f"{label} {message}" if label else message
-        return self._prefix(OURS) + self._painted(said, _COLOURS_OF_LEVELS.get(level, "1")).encode() + b"\n"
+        return (
+            self._prefix(OURS)
+            + self._painted(said, _COLOURS_OF_LEVELS.get(level, "1")).encode()
+            + b"\n"
+        )
 
     def _prefix(self, label: str) -> bytes:
         width = max(map(len, (OURS, *self.labels)))

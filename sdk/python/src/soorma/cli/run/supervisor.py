@@ -21,19 +21,24 @@ from soorma.cli.run.log import Style, Writer
 from soorma.cli.run.targets import Wanted
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-"""Seconds before an agent that has died is started again: they double with each death in a row, to the longest."""
+"""Seconds before an agent that has died is started again: they double with each death in a row, to
+the longest."""
 
 SETTLED_SECONDS = 10.0
 """An agent that has lived so long was well: its next death is the first again."""
 
 OTHERS_SECONDS = 5.0
-"""When one agent cannot be loaded at the start, the others are waited for so long, to tell all mistakes at once."""
+"""When one agent cannot be loaded at the start, the others are waited for so long, to tell all
+mistakes at once."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Supervisor:
-    """Runs agents until a signal ends them. With `reload`, a change of Python files starts them again."""
+    """Runs agents until a signal ends them.
+
+    With `reload`, a change of Python files starts them again.
+    """
 
     def __init__(self, wanted: Sequence[Wanted], style: Style, *, reload: bool) -> None:
         self.reload = reload
@@ -112,11 +117,19 @@ class Supervisor:
         if self._failure is not None:
             return
         self._failure = CommandError(Exit.AGENT, reason)
-        started = [(keeper.wanted, keeper.process) for keeper in self._keepers if keeper.process is not None]
+        started = [
+            (keeper.wanted, keeper.process)
+            for keeper in self._keepers
+            if keeper.process is not None
+        ]
         with suppress(TimeoutError):
             async with asyncio.timeout(OTHERS_SECONDS):
                 await asyncio.gather(*(process.has_spoken.wait() for _, process in started))
-        told = [f"{wanted.target}: {process.word['broken']}" for wanted, process in started if "broken" in process.word]
+        told = [
+            f"{wanted.target}: {process.word['broken']}"
+            for wanted, process in started
+            if "broken" in process.word
+        ]
         self._failure = CommandError(Exit.AGENT, "\n".join(dict.fromkeys([reason, *told])))
         self.end()
 
@@ -140,7 +153,11 @@ class Supervisor:
             keeper.kill()
 
     async def _watch(self) -> None:
-        files = [Path(keeper.wanted.target.place) for keeper in self._keepers if keeper.wanted.target.is_file]
+        files = [
+            Path(keeper.wanted.target.place)
+            for keeper in self._keepers
+            if keeper.wanted.target.is_file
+        ]
         async for changed in changes([Path.cwd(), *(file.parent for file in files)]):
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             here = changed[0].removeprefix(f"{Path.cwd()}{os.sep}")
@@ -178,7 +195,9 @@ class Keeper:
             if not self._supervisor.is_ending():
                 await self._after(process, status)
             elif status == -signal.SIGKILL and not self._supervisor.is_hurried():
-                await self._say("did not end in the time that it takes to drain, and was killed", "error")
+                await self._say(
+                    "did not end in the time that it takes to drain, and was killed", "error"
+                )
 
     async def _after(self, process: AgentProcess, status: int) -> None:
         """What follows the end of the process: nothing for a change, else its reason, and then patience."""

@@ -30,7 +30,9 @@ class Target:
     @property
     def short(self) -> str:
         """A name for a person: the attribute, else the module's last part."""
-        return self.attribute or (Path(self.place).stem if self.is_file else self.place.rpartition(".")[2])
+        return self.attribute or (
+            Path(self.place).stem if self.is_file else self.place.rpartition(".")[2]
+        )
 
     def __str__(self) -> str:
         return f"{self.place}:{self.attribute}" if self.attribute else self.place
@@ -51,7 +53,9 @@ def parse(texts: Sequence[str], replicas: int = 1) -> list[Wanted]:
     """
     counted = [_counted(text, replicas) for text in texts]
     if sum(count for _, count in counted) > MOST_PROCESSES:
-        raise CommandError(Exit.USAGE, f"that is more than {MOST_PROCESSES} processes; run fewer at once")
+        raise CommandError(
+            Exit.USAGE, f"that is more than {MOST_PROCESSES} processes; run fewer at once"
+        )
     shorts = Counter(target.short for target in dict(counted))
     asked = Counter[Target]()
     for target, count in counted:
@@ -59,7 +63,10 @@ def parse(texts: Sequence[str], replicas: int = 1) -> list[Wanted]:
     found = []
     for target, count in asked.items():
         name = target.short if shorts[target.short] == 1 else str(target)
-        found += [Wanted(target, name if count == 1 else f"{name}.{number}") for number in range(1, count + 1)]
+        found += [
+            Wanted(target, name if count == 1 else f"{name}.{number}")
+            for number in range(1, count + 1)
+        ]
     return found
 
 
@@ -85,5 +92,6 @@ def _is_file(place: str) -> bool:
 
 def _unfit(text: str, why: str) -> CommandError:
     return CommandError(
-        Exit.USAGE, f"{text!r} cannot be run: {why}; write module:agent, path/to/file.py:agent or module"
+        Exit.USAGE,
+        f"{text!r} cannot be run: {why}; write module:agent, path/to/file.py:agent or module",
     )

@@ -37,9 +37,12 @@ Examples:
 
 @app.command(help=HELP, epilog="Exit codes are listed by: soorma dev --help")
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="Where the copy goes.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", dir_okay=False, help="Where the copy goes.")
+    ],
     database: Annotated[
-        Path | None, typer.Option("--database", help="The database file.", show_default="that of soorma dev")
+        Path | None,
+        typer.Option("--database", help="The database file.", show_default="that of soorma dev"),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
     as_json: Json = False,
@@ -68,9 +71,13 @@ def backup(
 
 def _check(tools: StoreTools, database: Path, file: Path, *, force: bool) -> None:
     if not tools.exists():
-        raise CommandError(Exit.DATABASE, f"there is no database {database}; name another with --database")
+        raise CommandError(
+            Exit.DATABASE, f"there is no database {database}; name another with --database"
+        )
     if tools.owns(file):
-        raise CommandError(Exit.USAGE, f"{file} belongs to the database itself; choose another name")
+        raise CommandError(
+            Exit.USAGE, f"{file} belongs to the database itself; choose another name"
+        )
     if not file.parent.is_dir():
         raise CommandError(Exit.UNWRITABLE, f"there is no folder {file.parent}; make it first")
     _refuse_if_there(file, force=force)
@@ -78,4 +85,6 @@ def _check(tools: StoreTools, database: Path, file: Path, *, force: bool) -> Non
 
 def _refuse_if_there(file: Path, *, force: bool) -> None:
     if file.exists() and not force:
-        raise CommandError(Exit.USAGE, f"{file} is there already; choose another name, or replace it with --force")
+        raise CommandError(
+            Exit.USAGE, f"{file} is there already; choose another name, or replace it with --force"
+        )

@@ -37,7 +37,9 @@ def failures() -> Iterator[None]:
     except SoormaError as error:
         raise CommandError(exit_of(error), error.message) from error
     except OSError as error:
-        raise CommandError(Exit.UNWRITABLE, f"{error.filename or 'a file'}: {error.strerror}") from error
+        raise CommandError(
+            Exit.UNWRITABLE, f"{error.filename or 'a file'}: {error.strerror}"
+        ) from error
     except KeyboardInterrupt:
         raise CommandError(Exit.INTERRUPTED, "interrupted; nothing was changed") from None
 

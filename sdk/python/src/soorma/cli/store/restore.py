@@ -38,10 +38,14 @@ Programs that keep revisions from before, for compare-and-set or to watch a plan
 @app.command(help=HELP, epilog="Exit codes are listed by: soorma dev --help")
 def restore(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True, help="The backup.")
+        Path,
+        typer.Argument(
+            metavar="FILE", exists=True, dir_okay=False, readable=True, help="The backup."
+        ),
     ],
     database: Annotated[
-        Path | None, typer.Option("--database", help="The database file.", show_default="that of soorma dev")
+        Path | None,
+        typer.Option("--database", help="The database file.", show_default="that of soorma dev"),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -60,8 +64,12 @@ def restore(
         places = {"file": str(source), "database": str(target), "kept": kept}
         copies.say_json(restored.contents, **places, bytes=restored.bytes, seconds=seconds)
         return
-    output.say(f"Restored {target} from {source}: {copies.size(restored.bytes)} in {seconds:.1f} s.")
+    output.say(
+        f"Restored {target} from {source}: {copies.size(restored.bytes)} in {seconds:.1f} s."
+    )
     output.say(f"It holds {copies.as_row(restored.contents)}.")
     if restored.kept is not None:
-        output.say(f"The database that was there is now {restored.kept}. Remove it when you are sure.")
+        output.say(
+            f"The database that was there is now {restored.kept}. Remove it when you are sure."
+        )
     output.say(NEXT)

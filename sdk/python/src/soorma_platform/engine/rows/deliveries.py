@@ -105,7 +105,10 @@ class Settled(msgspec.Struct):
 
 
 class Retried(msgspec.Struct):
-    """A delivery whose attempt has failed, or was put off (`is_deferred`) and does not count. Ready at an uptime."""
+    """A delivery whose attempt has failed, or was put off (`is_deferred`) and does not count.
+
+    Ready at an uptime.
+    """
 
     delivery: DeliveryRow
     ready_at: int

@@ -18,7 +18,10 @@ class Cursor(NamedTuple):
 
 
 class KnownSubscription(NamedTuple):
-    """A subscription that a group has. One that is `joining` has not taken all yet that waited for it."""
+    """A subscription that a group has.
+
+    One that is `joining` has not taken all yet that waited for it.
+    """
 
     id: int
     type: str
@@ -85,7 +88,10 @@ class UntakenFound(msgspec.Struct):
 
 
 class GroupJoined(msgspec.Struct):
-    """A group with subscriptions of a replica, at a time and uptime. It gets its `id` and `ids` as it is written."""
+    """A group with subscriptions of a replica, at a time and uptime.
+
+    It gets its `id` and `ids` as it is written.
+    """
 
     name: str
     subscriptions: list[Subscription]

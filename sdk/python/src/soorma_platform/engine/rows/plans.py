@@ -18,7 +18,9 @@ MOVING = ("active", "failed")
 
 
 class PlanRow(msgspec.Struct):
-    """A plan. `incarnation` changes when it is cleaned up, so that its old rows can go in bounded steps.
+    """A plan.
+
+    `incarnation` changes when it is cleaned up, so that its old rows can go in bounded steps.
 
     `horizon` is the oldest revision that can be rebuilt; `live` is false when it holds nothing.
     """
@@ -45,7 +47,8 @@ class PlanRow(msgspec.Struct):
     arranged: int = 0
     """how many compensations and deadlines were registered for it"""
     past_position: int = 0
-    """events of the plan up to this position of the log are not handled any more: it was cancelled, or purged"""
+    """events of the plan up to this position of the log are not handled any more: it was
+    cancelled, or purged"""
     past_timer: int = 0
     """timers of the plan up to this row are not fired any more, for the same reason"""
     updated_uptime: int = 0
@@ -130,15 +133,18 @@ class LoadedPlan(msgspec.Struct):
     row: PlanRow
     entries: dict[str, EntryRow]
     expired: list[str] = []
-    """keys whose time to live is over and that are to be swept by the next commit; they are in `entries`"""
+    """keys whose time to live is over and that are to be swept by the next commit; they are in
+    `entries`"""
     hidden: HiddenKeys = HiddenKeys(0, 0)
     live_keys: int = 0
     origin: Origin | None = None
     """what a fork begins with; None where it is to be none"""
     log_end: int = 0
-    """position of the last event of the log; loaded where all events of the plan up to it are discarded"""
+    """position of the last event of the log; loaded where all events of the plan up to it are
+    discarded"""
     last_timer: int = 0
-    """row of the last timer that was set; loaded where all timers of the plan up to it are discarded"""
+    """row of the last timer that was set; loaded where all timers of the plan up to it are
+    discarded"""
 
 
 class PlansNeed(Need):
@@ -170,8 +176,8 @@ class PlanChange(msgspec.Struct):
 
     With `purged`, the timers, deliveries and dead letters of its past are to be swept too.
 
-    With `lives_on`, as after most changes, the row differs in its counts, revision and time alone, and a
-    shorter statement writes it.
+    With `lives_on`, as after most changes, the row differs in its counts, revision and time alone,
+    and a shorter statement writes it.
     """
 
     row: PlanRow

@@ -19,7 +19,10 @@ class AgentRow(msgspec.Struct):
 
 
 class InstanceRow(msgspec.Struct):
-    """A running process of an agent. It `expires_at` an uptime, `ttl` ms after it was last heard of."""
+    """A running process of an agent.
+
+    It `expires_at` an uptime, `ttl` ms after it was last heard of.
+    """
 
     instance: str
     announced_at: int
@@ -29,7 +32,10 @@ class InstanceRow(msgspec.Struct):
 
 
 class DefinitionRow(msgspec.Struct):
-    """A version of an event type; `tenant_id` is empty where it counts for all tenants. The schema is JSON text."""
+    """A version of an event type; `tenant_id` is empty where it counts for all tenants.
+
+    The schema is JSON text.
+    """
 
     type: str
     version: int

@@ -30,7 +30,8 @@ class Saga(msgspec.Struct):
     count: int = 0
     """how many are registered"""
     known: dict[str, str] = {}
-    """envelopes, by event id, of those that are registered already and that the commit names again"""
+    """envelopes, by event id, of those that are registered already and that the commit names
+    again"""
 
 
 class SagasNeed(Need):

@@ -12,8 +12,8 @@ from soorma_platform.engine.moments import Moment
 class TimerRow(msgspec.Struct):
     """An event that is published when it is due; a deadline only in this `incarnation` of its plan, if that is active.
 
-    `asked` is the time as it was asked for: the same event at another time is not the same timer. `due_at` is by the
-    steady clock if it `is_delay`, else by the wall clock.
+    `asked` is the time as it was asked for: the same event at another time is not the same timer.
+    `due_at` is by the steady clock if it `is_delay`, else by the wall clock.
     """
 
     event_id: str

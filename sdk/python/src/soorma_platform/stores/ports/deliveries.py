@@ -15,7 +15,8 @@ from soorma_platform.engine.rows.plans import EntryRow, PlanRow
 LARGEST_CLAIM = 16
 SNAPSHOT_BYTES = 16 * 1024
 SNAPSHOT_KEYS = 100
-"""A plan up to this size goes along with its event, so that reads in the handler cost no round trip."""
+"""A plan up to this size goes along with its event, so that reads in the handler cost no round
+trip."""
 
 
 class Claimed(msgspec.Struct):
@@ -54,8 +55,8 @@ class Claimed(msgspec.Struct):
 class Prefetch:
     """Deliveries that a replica is sent ahead of its handlers, for as long as there is `room`.
 
-    Its connection frees room and takes what was claimed, the store uses room and fills. Each does so
-    in a thread of its own, and neither waits for the other: `freed` is written by the connection
+    Its connection frees room and takes what was claimed, the store uses room and fills. Each does
+    so in a thread of its own, and neither waits for the other: `freed` is written by the connection
     alone, `used` by the store alone, and a deque needs no lock. What the store gives to another
     replica, as nothing was heard of this one, it puts into `lost`; the connection frees its room.
     """
@@ -137,20 +138,22 @@ class DeliveryStore(Protocol):
     def prefetching(self, prefetch: Prefetch) -> AbstractContextManager[None]:
         """Has commits claim what they make ready for a replica, while this is entered.
 
-        The bell of its group rings then. A store may leave that out: whoever hears the bell calls `claim`.
+        The bell of its group rings then. A store may leave that out: whoever hears the bell calls
+        `claim`.
         """
         ...
 
     async def claim(self, prefetch: Prefetch) -> None:
         """Puts ready deliveries into the replica's hands, as many as it has room for, each under a new fence.
 
-        `prefetch.take()` returns them then. At most LARGEST_CLAIM at once, and none for a replica that is not noted, or
-        was not heard of for two thirds of its lease: a frozen agent must not collect what others could do.
+        `prefetch.take()` returns them then. At most LARGEST_CLAIM at once, and none for a replica
+        that is not noted, or was not heard of for two thirds of its lease: a frozen agent must not
+        collect what others could do.
 
-        What a replica holds whose lease has run out becomes ready before: its process is dead or frozen, which counts
-        as a death of each. An event with which a process went silent once has a shorter lease from then on
-        (`engine.suspects`). A delivery that has died twice goes to a replica that has nothing else in hand, and gets
-        nothing else until it has ended.
+        What a replica holds whose lease has run out becomes ready before: its process is dead or
+        frozen, which counts as a death of each. An event with which a process went silent once has
+        a shorter lease from then on (`engine.suspects`). A delivery that has died twice goes to a
+        replica that has nothing else in hand, and gets nothing else until it has ended.
         """
         ...
 
@@ -164,7 +167,8 @@ class DeliveryStore(Protocol):
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
         """Notes that the replica was heard of, in the registry too, and prolongs leases; the fences that still stand.
 
-        What it was sent and has never named is prolonged too: it waits in the socket of an agent that is busy.
+        What it was sent and has never named is prolonged too: it waits in the socket of an agent
+        that is busy.
         """
         ...
 

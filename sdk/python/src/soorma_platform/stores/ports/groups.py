@@ -15,7 +15,8 @@ from soorma_common.names import Owner
 from soorma_platform.stores.ports.health import GroupStanding
 
 CONNECTED_SECONDS = 180.0
-"""For how long a subscription counts as one of a connected replica: the services say so each minute."""
+"""For how long a subscription counts as one of a connected replica: the services say so each
+minute."""
 
 
 class Unserved(msgspec.Struct):
@@ -118,7 +119,10 @@ class EndedSubscription(NamedTuple):
 
 
 class Replica(NamedTuple):
-    """A replica that connects: the `connection`-th of its agent. Replicas of one process die together."""
+    """A replica that connects: the `connection`-th of its agent.
+
+    Replicas of one process die together.
+    """
 
     id: str
     instance: str
@@ -131,10 +135,12 @@ class GroupStore(Protocol):
     """Groups, their subscriptions and replicas."""
 
     async def join(self, group_id: int, replica: Replica, running: Collection[str] = ()) -> bool:
-        """Notes a connected replica. Returns False, and notes nothing, if its agent has connected again since.
+        """Notes a connected replica.
 
-        Where it names its `process` and was connected before, deliveries that it was sent and is not
-        `running` were lost on the way: they are released at once.
+        Returns False, and notes nothing, if its agent has connected again since.
+
+        Where it names its `process` and was connected before, deliveries that it was sent and is
+        not `running` were lost on the way: they are released at once.
         """
         ...
 
@@ -143,19 +149,22 @@ class GroupStore(Protocol):
         ...
 
     async def leave(self, replica: str) -> None:
-        """Forgets a replica. Its deliveries may be claimed at once; until then it may still settle them.
+        """Forgets a replica.
 
-        So may those that were claimed for it and not sent yet. Unless it was draining, that counts as a
-        death of each delivery, as far as can be known; `resume` takes the death back where only the
-        connection was lost.
+        Its deliveries may be claimed at once; until then it may still settle them.
+
+        So may those that were claimed for it and not sent yet. Unless it was draining, that counts
+        as a death of each delivery, as far as can be known; `resume` takes the death back where
+        only the connection was lost.
         """
         ...
 
     async def survey(self, group_id: int) -> Survey:
         """Sets aside what no connected replica serves, and puts back what one serves again.
 
-        One step of bounded size. Call it whenever a replica of the group comes, goes, or serves something
-        else. A replica is connected while it is `prefetching`, and serves what its prefetch names.
+        One step of bounded size. Call it whenever a replica of the group comes, goes, or serves
+        something else. A replica is connected while it is `prefetching`, and serves what its
+        prefetch names.
         """
         ...
 
@@ -164,7 +173,8 @@ class GroupStore(Protocol):
     ) -> EndedSubscription | None:
         """Ends a subscription, unless an agent is connected that serves it; None if there is no such one.
 
-        The events that wait for it become dead letters of the group, or are dropped with the dead letters that it has.
+        The events that wait for it become dead letters of the group, or are dropped with the dead
+        letters that it has.
         """
         ...
 
@@ -180,6 +190,8 @@ class GroupStore(Protocol):
         """Lists the groups that serve a tenant, or any."""
         ...
 
-    async def dead_letters(self, owner: Owner, group: str | None, after: int, limit: int) -> builtins.list[LetterState]:
+    async def dead_letters(
+        self, owner: Owner, group: str | None, after: int, limit: int
+    ) -> builtins.list[LetterState]:
         """Lists dead letters by id, from behind `after`."""
         ...

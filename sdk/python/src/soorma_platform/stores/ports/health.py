@@ -65,7 +65,10 @@ class HealthStore(Protocol):
         ...
 
     def look_at_clock(self) -> None:
-        """Sees whether the system's clock has jumped. To be called about each second, or time stands still."""
+        """Sees whether the system's clock has jumped.
+
+        To be called about each second, or time stands still.
+        """
         ...
 
     def clock(self) -> ClockStanding:

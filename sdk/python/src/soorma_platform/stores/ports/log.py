@@ -32,6 +32,8 @@ class LogStore(Protocol):
         """The event of that id."""
         ...
 
-    async def correlated(self, scope: Scope, correlation_id: str, after: int, limit: int) -> list[LogEntry]:
+    async def correlated(
+        self, scope: Scope, correlation_id: str, after: int, limit: int
+    ) -> list[LogEntry]:
         """Events of that scope and correlation id at positions above `after`, in order."""
         ...

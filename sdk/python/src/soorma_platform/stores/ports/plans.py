@@ -28,7 +28,10 @@ class KeyAt(msgspec.Struct):
 
 
 class KeysAt(msgspec.Struct):
-    """Keys of a plan as they were: those not written since, and the others. There may be more behind `next`."""
+    """Keys of a plan as they were: those not written since, and the others.
+
+    There may be more behind `next`.
+    """
 
     plan: PlanRow
     entries: list[EntryRow]
@@ -54,7 +57,13 @@ class PlanStore(Protocol):
         ...
 
     async def list(
-        self, scope: Scope, after: str, limit: int, status: str | None = None, *, stalled: bool = False
+        self,
+        scope: Scope,
+        after: str,
+        limit: int,
+        status: str | None = None,
+        *,
+        stalled: bool = False,
     ) -> builtins.list[PlanRow]:
         """The user's plans that hold keys or actions or have ended, by id, from behind `after`; of one status or all.
 
@@ -64,25 +73,38 @@ class PlanStore(Protocol):
         ...
 
     async def history(
-        self, scope: Scope, plan_id: str, key: str | None, after: int | None, until: int | None, limit: int
+        self,
+        scope: Scope,
+        plan_id: str,
+        key: str | None,
+        after: int | None,
+        until: int | None,
+        limit: int,
     ) -> HistoryPage:
         """Rows of revisions in (after, until], oldest first.
 
         From no `after` on, all that is kept, with the fork that the plan began with.
 
-        About `limit` of them, and of each revision all. There is more while the last is below the plan's revision.
+        About `limit` of them, and of each revision all. There is more while the last is below the
+        plan's revision.
         """
         ...
 
-    async def actions(self, scope: Scope, plan_id: str, after: int, limit: int) -> builtins.list[HistoryRow]:
+    async def actions(
+        self, scope: Scope, plan_id: str, after: int, limit: int
+    ) -> builtins.list[HistoryRow]:
         """The plan's actions with a number above `after`, in order."""
         ...
 
-    async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> KeyAt:
+    async def value_at(
+        self, scope: Scope, plan_id: str, key: str, revision: int, seq: int
+    ) -> KeyAt:
         """The key after operation `seq` of `revision`, as far as that is kept."""
         ...
 
-    async def keys_at(self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int) -> KeysAt:
+    async def keys_at(
+        self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int
+    ) -> KeysAt:
         """The plan's keys after a revision, as far as that is kept, in order, from behind `after`; holds up nobody.
 
         Looks at no more than `limit` keys.

@@ -50,7 +50,9 @@ class RegistryStore(Protocol):
         """Forgets an instance at once; False if there is no such one alive."""
         ...
 
-    async def agents(self, tenant_id: str, filters: AgentFilter, after: int, limit: int) -> AgentsSeen:
+    async def agents(
+        self, tenant_id: str, filters: AgentFilter, after: int, limit: int
+    ) -> AgentsSeen:
         """Finds agents with a living instance that serve the tenant, from behind `after`."""
         ...
 
@@ -62,7 +64,9 @@ class RegistryStore(Protocol):
         """Removes a version of an event type; False if there is none."""
         ...
 
-    async def definition(self, owner: Owner, event_type: str, version: int | None) -> DefinitionState | None:
+    async def definition(
+        self, owner: Owner, event_type: str, version: int | None
+    ) -> DefinitionState | None:
         """Finds a version of an event type, or its newest; a tenant's own type hides that of all tenants."""
         ...
 

@@ -21,10 +21,12 @@ class Commits(Protocol):
     """The one way in for what changes the record."""
 
     async def transact(self, command: Command[T], *, durable: bool = True) -> T:
-        """Loads what a command needs, decides, and writes the decision, in one transaction. Returns its outcome.
+        """Loads what a command needs, decides, and writes the decision, in one transaction.
 
-        Returns when the decision is durable, or, if it need not be, when others see it. What `decide` raises is raised
-        here, and nothing is written.
+        Returns its outcome.
+
+        Returns when the decision is durable, or, if it need not be, when others see it. What
+        `decide` raises is raised here, and nothing is written.
         """
         ...
 

@@ -20,6 +20,8 @@ class TimerStore(Protocol):
         """Seconds until the next timer is due, less than 0 if one is; None if there is none."""
         ...
 
-    async def list(self, scope: Scope, plan_id: str | None, after: int, limit: int) -> builtins.list[TimerRow]:
+    async def list(
+        self, scope: Scope, plan_id: str | None, after: int, limit: int
+    ) -> builtins.list[TimerRow]:
         """A user's waiting timers in the order they were set, of one plan or of all, from behind row `after`."""
         ...

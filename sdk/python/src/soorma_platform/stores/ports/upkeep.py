@@ -34,7 +34,8 @@ class IdleRow(NamedTuple):
 class ChoreRow(NamedTuple):
     """Work that a change of a plan has left: an incarnation to `sweep` or `purge`, or a history to `trim`.
 
-    A purge removes what waits of the plan's past: up to a position of the log and a row of the timers.
+    A purge removes what waits of the plan's past: up to a position of the log and a row of the
+    timers.
     """
 
     kind: str

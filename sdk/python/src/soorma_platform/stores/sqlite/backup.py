@@ -11,13 +11,20 @@ import apsw
 
 from soorma_common.errors import Unavailable
 from soorma_common.starting import RecordInUse, RecordUnusable
-from soorma_platform.stores.sqlite.database import BUSY_MS, FailuresNamed, connect, migrate, migrations
+from soorma_platform.stores.sqlite.database import (
+    BUSY_MS,
+    FailuresNamed,
+    connect,
+    migrate,
+    migrations,
+)
 from soorma_platform.stores.sqlite.examination import damage_of, read_only, schema_of
 from soorma_platform.stores.sqlite.statements import Select, execute
 from soorma_platform.stores.tools import Contents
 
 STEP_PAGES = 64
-"""Pages that are copied and flushed at once, 256 KiB: a commit must not wait behind much of a copy for the disk."""
+"""Pages that are copied and flushed at once, 256 KiB: a commit must not wait behind much of a copy
+for the disk."""
 
 NEVER_GIVEN = 10**12
 """Positions of the log that a restore leaves out, so that none is given again to another event."""
@@ -34,16 +41,22 @@ _contents = Select("contents", Contents)
 def copy(source: Path, target: Path, tell: Tell = lambda _: None) -> None:
     """Copies a record into a new file, in one piece and on the disk when this returns.
 
-    Everything is of the moment at which it begins: it reads in one transaction, which keeps nobody from writing.
-    Raises Unavailable if the source cannot be read, or the target not written.
+    Everything is of the moment at which it begins: it reads in one transaction, which keeps nobody
+    from writing. Raises Unavailable if the source cannot be read, or the target not written.
     """
-    with closing(_reader(source, source)) as reading, FailuresNamed(target), closing(_new(target)) as writing:
+    with (
+        closing(_reader(source, source)) as reading,
+        FailuresNamed(target),
+        closing(_new(target)) as writing,
+    ):
         with writing.backup("main", reading, "main") as backup, target.open("rb+") as file:
             while not backup.done:
                 backup.step(STEP_PAGES)
                 _FLUSH(file.fileno())
                 tell(1 - backup.remaining / max(backup.page_count, 1))
-        writing.pragma("journal_mode", "delete")  # a file by itself, to be read where nothing can be written
+        writing.pragma(
+            "journal_mode", "delete"
+        )  # a file by itself, to be read where nothing can be written
     flush(target)
 
 
@@ -61,7 +74,8 @@ def examine(path: Path, label: Path) -> Contents:
         if schema > len(migrations()):
             raise _unfit(
                 label,
-                f"was made by a newer Soorma (schema {schema}, this one knows {len(migrations())}); "
+                f"was made by a newer Soorma (schema {schema}, this one knows "
+                f"{len(migrations())}); "
                 "install that version or a later one",
             )
         held = _contents.one(connection)
@@ -82,7 +96,10 @@ def check_schema(path: Path, label: Path) -> None:
     if foreign := sorted(found.items() - ours.items()):
         (kind, name), _ = foreign[0]
         what = "is not as Soorma makes it" if (kind, name) in ours else "is not Soorma's"
-        raise _unfit(label, f"holds the {kind} {name!r}, which {what}; remove it there, or take another backup")
+        raise _unfit(
+            label,
+            f"holds the {kind} {name!r}, which {what}; remove it there, or take another backup",
+        )
     if missing := sorted(ours.items() - found.items()):
         (kind, name), _ = missing[0]
         raise _unfit(label, f"lacks the {kind} {name!r}, which a record has; take another backup")
@@ -90,15 +107,17 @@ def check_schema(path: Path, label: Path) -> None:
 
 def _objects(connection: apsw.Connection) -> dict[tuple[str, str], str]:
     """All tables, indexes, triggers and views by their kind and name, but those that SQLite keeps for itself."""
-    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
+    rows = connection.execute(
+        "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    )
     return {(kind, name): " ".join(sql.split()) for kind, name, sql in rows}
 
 
 def begin_again(path: Path) -> None:
     """Makes a copy fit to go on from: what happened after it was made may be unknown to it.
 
-    It is brought to the present schema. No handler of before may commit, so deliveries are free again, and the
-    attempt in hand does not count. No position of the log is given twice.
+    It is brought to the present schema. No handler of before may commit, so deliveries are free
+    again, and the attempt in hand does not count. No position of the log is given twice.
     """
     with FailuresNamed(path), closing(connect(path)) as connection:
         migrate(connection, path)
@@ -113,8 +132,9 @@ def begin_again(path: Path) -> None:
 def put_in_place(path: Path, copied: Path, aside: Path) -> bool:
     """Gives a copy the name of the database, whose own file gets the name `aside`; whether there was one.
 
-    Whenever this is cut short, the name stands for the one or for the other, whole. Raises Unavailable if
-    another process has the database open. A damaged one is put aside with its write-ahead log, as it is.
+    Whenever this is cut short, the name stands for the one or for the other, whole. Raises
+    Unavailable if another process has the database open. A damaged one is put aside with its
+    write-ahead log, as it is.
     """
     log, beside = (file.with_name(f"{file.name}-wal") for file in (path, aside))
     is_there = path.exists()
@@ -141,7 +161,10 @@ def flush(path: Path) -> None:
 
 
 def _fold(path: Path, log: Path) -> None:
-    """Moves a database's write-ahead log into it, unless it is damaged. It is not to be open elsewhere."""
+    """Moves a database's write-ahead log into it, unless it is damaged.
+
+    It is not to be open elsewhere.
+    """
     try:
         with FailuresNamed(path), closing(connect(path)):
             pass  # the last one who closes it does that
@@ -150,7 +173,9 @@ def _fold(path: Path, log: Path) -> None:
             return
         raise
     if log.exists():
-        raise RecordInUse(f"another process has the database {path} open; end it first (`fuser {path}` names it)")
+        raise RecordInUse(
+            f"another process has the database {path} open; end it first (`fuser {path}` names it)"
+        )
 
 
 def _reader(path: Path, label: Path) -> apsw.Connection:
@@ -162,7 +187,9 @@ def _reader(path: Path, label: Path) -> apsw.Connection:
             connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()
         except (apsw.CorruptError, apsw.NotADBError) as error:
             connection.close()
-            raise _unfit(label, f"is damaged, or no database ({error}); take an earlier backup") from error
+            raise _unfit(
+                label, f"is damaged, or no database ({error}); take an earlier backup"
+            ) from error
         except BaseException:
             connection.close()
             raise
@@ -170,7 +197,10 @@ def _reader(path: Path, label: Path) -> apsw.Connection:
 
 
 def _new(path: Path) -> apsw.Connection:
-    """An empty file for its owner alone. It is worth nothing until all of it is there, so it needs no journal."""
+    """An empty file for its owner alone.
+
+    It is worth nothing until all of it is there, so it needs no journal.
+    """
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = apsw.Connection(os.fsencode(path).decode())
     connection.pragma("journal_mode", "off")

@@ -1,6 +1,7 @@
 """Claims: deliveries are put into the hands of agents, kept there, and taken back.
 
-Each function takes the connection and the time, an uptime where it is a number, and is run by the writer.
+Each function takes the connection and the time, an uptime where it is a number, and is run by the
+writer.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ _claimed_event = Select("claimed_event", _ClaimedEvent)
 _newest_suspect = Select("newest_suspect", _Suspect)
 
 
-def claim(connection: apsw.Connection, moment: Moment, prefetch: Prefetch, most: int) -> list[Claimed]:
+def claim(
+    connection: apsw.Connection, moment: Moment, prefetch: Prefetch, most: int
+) -> list[Claimed]:
     """Puts ready deliveries into a replica's hands, one subscription after the other."""
     now = moment.uptime
     limit = min(prefetch.room, most)
@@ -72,8 +75,14 @@ def claim(connection: apsw.Connection, moment: Moment, prefetch: Prefetch, most:
 
 
 def newest_suspect(connection: apsw.Connection, now: int, prefetch: Prefetch) -> int | None:
-    """The suspect to test next: what began last before a crash is the likelier culprit. None if none is ready."""
-    rows = (_newest_suspect.one(connection, subscription, now) for subscription in prefetch.subscription_ids)
+    """The suspect to test next: what began last before a crash is the likelier culprit.
+
+    None if none is ready.
+    """
+    rows = (
+        _newest_suspect.one(connection, subscription, now)
+        for subscription in prefetch.subscription_ids
+    )
     return max((row for row in rows if row), default=_Suspect(0, 0)).id or None
 
 
@@ -103,7 +112,9 @@ def lease_ends(now: int, lease: float) -> tuple[int, int]:
     return now + (whole := round(lease * 1000)), now + short_lease(whole)
 
 
-def _claimed(connection: apsw.Connection, moment: Moment, prefetch: Prefetch, row: _Taken) -> Claimed:
+def _claimed(
+    connection: apsw.Connection, moment: Moment, prefetch: Prefetch, row: _Taken
+) -> Claimed:
     event = _claimed_event.one(connection, row.subscription_id, row.position)
     assert event is not None  # noqa: S101 - a delivery has one
     taken = Claimed(
@@ -130,13 +141,19 @@ def _add_plan(connection: apsw.Connection, now: int, taken: Claimed) -> None:
     """The plan goes along, and its keys if they are few."""
     if taken.plan_id is None:
         return
-    plan = taken.plan = plans.plan_row(connection, Scope(taken.tenant_id, taken.user_id), taken.plan_id, now)
+    plan = taken.plan = plans.plan_row(
+        connection, Scope(taken.tenant_id, taken.user_id), taken.plan_id, now
+    )
     if plan.size <= SNAPSHOT_BYTES and plan.keys <= SNAPSHOT_KEYS:
         taken.entries = plans.live_entries(connection, plan, now, SNAPSHOT_KEYS)
 
 
 def renew(
-    connection: apsw.Connection, moment: Moment, replica: str, fences: list[str], ends: tuple[int, int]
+    connection: apsw.Connection,
+    moment: Moment,
+    replica: str,
+    fences: list[str],
+    ends: tuple[int, int],
 ) -> list[str]:
     """Prolongs leases to their `lease_ends`, and the replica's place in the registry; the fences that still stand."""
     execute(connection, "hear_replica", moment.uptime, replica)
@@ -145,7 +162,9 @@ def renew(
     return [fence for fence in fences if value(connection, "renew", fence, *ends)]
 
 
-def resume(connection: apsw.Connection, fences: list[str], until: int, replica: str) -> list[Claimed]:
+def resume(
+    connection: apsw.Connection, fences: list[str], until: int, replica: str
+) -> list[Claimed]:
     """Leaves deliveries with an agent that is back; those whose fences still stand."""
     kept = [fence for fence in fences if value(connection, "resume", fence, until, replica)]
     return [_resumed(fence, row) for fence in kept if (row := delivery(connection, fence))]

@@ -15,10 +15,19 @@ _keep = Mutation("keep_clock", ClockRow)
 
 _UNSETTLED = f"nothing that has expired is removed for {SETTLING_SECONDS / 60:.0f} minutes"
 _MESSAGES = {
-    ("jumped", True): (log.warning, f"the system clock jumped ahead: {_UNSETTLED}; leases and delays are not moved"),
-    ("jumped", False): (log.warning, f"the system clock jumped back: {_UNSETTLED}; leases and delays are not moved"),
+    ("jumped", True): (
+        log.warning,
+        f"the system clock jumped ahead: {_UNSETTLED}; leases and delays are not moved",
+    ),
+    ("jumped", False): (
+        log.warning,
+        f"the system clock jumped back: {_UNSETTLED}; leases and delays are not moved",
+    ),
     ("slept", True): (log.info, f"the machine slept: {_UNSETTLED}"),
-    ("stood still", True): (log.warning, "the platform stood still: leases and retention do not count that time"),
+    ("stood still", True): (
+        log.warning,
+        "the platform stood still: leases and retention do not count that time",
+    ),
 }
 
 

@@ -20,7 +20,9 @@ T = TypeVar("T")
 class Connections:
     """The connections and the clock that the parts of a store share."""
 
-    def __init__(self, path: Path, reading: apsw.Connection, writer: GroupCommitter, clock: RecordClock) -> None:
+    def __init__(
+        self, path: Path, reading: apsw.Connection, writer: GroupCommitter, clock: RecordClock
+    ) -> None:
         self.path = path
         self.writer = writer
         self.clock = clock
@@ -50,7 +52,9 @@ class Connections:
 
     async def change(self, job: Callable[[apsw.Connection], T], *, durable: bool = True) -> T:
         """Runs a change that nobody is told of."""
-        value: T = await self.writer.run(lambda connection: (job(connection), None), durable=durable)
+        value: T = await self.writer.run(
+            lambda connection: (job(connection), None), durable=durable
+        )
         return value
 
     def now(self) -> int:

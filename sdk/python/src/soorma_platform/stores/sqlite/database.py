@@ -34,7 +34,9 @@ SQL = _named_queries()
 def migrations() -> list[str]:
     """The migrations in order; the database's user_version counts those it has had."""
     folder = _PACKAGE.joinpath("migrations")
-    return [file.read_text("utf-8") for file in sorted(folder.iterdir(), key=lambda file: file.name)]
+    return [
+        file.read_text("utf-8") for file in sorted(folder.iterdir(), key=lambda file: file.name)
+    ]
 
 
 class FailuresNamed:
@@ -54,24 +56,42 @@ class FailuresNamed:
             raise named from error
 
 
-PASSING = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CantOpenError)
+PASSING = (
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.ReadOnlyError,
+    apsw.CantOpenError,
+)
 """Failures that may end by themselves, or with somebody's help, while the platform runs."""
 
 
 def _named(path: Path, error: apsw.Error) -> Unavailable | None:
     match error:
         case apsw.BusyError() | apsw.LockedError():
-            what = f"the database {path} is locked by another process; end that process (`fuser {path}` names it)"
+            what = (
+                f"the database {path} is locked by another process; end that process (`fuser "
+                f"{path}` names it)"
+            )
         case apsw.FullError():
             what = f"the disk of {path} is full; free some space, nothing was half-written"
         case apsw.CorruptError() | apsw.NotADBError():
-            what = f"the database {path} is damaged ({error}); stop the platform and restore the file from a backup"
-        case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError() | apsw.AuthError():
+            what = (
+                f"the database {path} is damaged ({error}); stop the platform and restore the "
+                "file from a backup"
+            )
+        case (
+            apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError() | apsw.AuthError()
+        ):
             what = f"the database {path} cannot be opened for writing: {error}"
         case apsw.IOError():
             what = f"reading or writing {path} failed: {error}; check the disk"
         case apsw.NoMemError():
-            what = f"SQLite has no memory left for the database {path}; end what uses the machine's memory"
+            what = (
+                f"SQLite has no memory left for the database {path}; end what uses the "
+                "machine's memory"
+            )
         case apsw.InternalError() | apsw.ProtocolError():
             what = f"SQLite has failed on the database {path}: {error}"
         case apsw.ConnectionClosedError():
@@ -86,16 +106,20 @@ def connect(path: Path) -> apsw.Connection:
 
     Files that it makes are readable by their owner alone.
     """
-    # To close a descriptor of a file gives up all locks that SQLite has on it in this process: only where it is new.
-    # SQLite says better what is wrong with it, and gives -wal and -shm its permissions.
+    # To close a descriptor of a file gives up all locks that SQLite has on it in this process: only
+    # where it is new. SQLite says better what is wrong with it, and gives -wal and -shm its
+    # permissions.
     with suppress(OSError):
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
     with FailuresNamed(path):
         connection = apsw.Connection(os.fsencode(path).decode())
         connection.set_busy_timeout(BUSY_MS)
-        # Without this, SQLite compiles a join anew for each value it is given: four to eight times the cost.
+        # Without this, SQLite compiles a join anew for each value it is given: four to eight times
+        # the cost.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        connection.pragma("journal_mode", "wal")  # readers do not wait for the writer, nor it for them
+        connection.pragma(
+            "journal_mode", "wal"
+        )  # readers do not wait for the writer, nor it for them
         connection.pragma("synchronous", "full")  # a commit returns when its log is on the disk
         connection.pragma("cache_size", -32_768)  # KiB
         return connection
@@ -104,21 +128,24 @@ def connect(path: Path) -> apsw.Connection:
 def migrate(connection: apsw.Connection, path: Path, *, allowed: bool = True) -> int:
     """Brings the schema up to date, all or nothing; returns how many migrations were run.
 
-    Raises Unavailable if the database was made by a newer Soorma, or needs a migration that is not allowed.
+    Raises Unavailable if the database was made by a newer Soorma, or needs a migration that is not
+    allowed.
     """
     steps = migrations()
     with FailuresNamed(path):
         version = int(connection.pragma("user_version"))
         if version > len(steps):
             raise RecordUnusable(
-                f"the database {path} was made by a newer Soorma (schema {version}, this one knows {len(steps)}); "
+                f"the database {path} was made by a newer Soorma (schema {version}, this one knows "
+                f"{len(steps)}); "
                 "install that version or a later one"
             )
         if version == len(steps):
             return 0
         if version and not allowed:
             raise MigrationNeeded(
-                f"the database {path} is of an earlier Soorma; run `soorma dev --build` to migrate it"
+                f"the database {path} is of an earlier Soorma; run `soorma dev --build` to migrate "
+                "it"
             )
         with connection:  # one transaction: a crash leaves the schema as it was
             for step in steps[version:]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from soorma_common.names import Scope
-from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, LetterReplayed, LetterRow
+from soorma_platform.engine.rows.dead_letters import (
+    LetterFound,
+    LetterNeed,
+    LetterReplayed,
+    LetterRow,
+)
 from soorma_platform.stores.sqlite import plans
 from soorma_platform.stores.sqlite.owners import among
 from soorma_platform.stores.sqlite.statements import Select, execute, value

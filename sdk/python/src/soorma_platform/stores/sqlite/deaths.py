@@ -53,8 +53,13 @@ class Freed(NamedTuple):
     """whether the replica is connected and was not heard of for the shortest of its leases"""
 
 
-def free(connection: apsw.Connection, now: int, replica: str, how: int, lapsed: int | None = None) -> Freed:
-    """Takes from a replica all that it has in hand, or only what had `lapsed` at a time. Times in ms."""
+def free(
+    connection: apsw.Connection, now: int, replica: str, how: int, lapsed: int | None = None
+) -> Freed:
+    """Takes from a replica all that it has in hand, or only what had `lapsed` at a time.
+
+    Times in ms.
+    """
     row = None if replica == FORMER else _replica.one(connection, replica)
     if row is None or row.draining:
         rows = _free.all(connection, now, replica, lapsed)
@@ -70,7 +75,10 @@ def free(connection: apsw.Connection, now: int, replica: str, how: int, lapsed: 
 
 
 def lapse(connection: apsw.Connection, now: int, lease: int) -> dict[str, Freed]:
-    """Frees what leases have run out of, by replica. One that was not heard of for a lease loses all that it has."""
+    """Frees what leases have run out of, by replica.
+
+    One that was not heard of for a lease loses all that it has.
+    """
     freed = {}
     for replica in values(connection, "lapsed_replicas", now):
         row = None if replica == FORMER else _replica.one(connection, replica)
@@ -84,7 +92,11 @@ def lapse(connection: apsw.Connection, now: int, lease: int) -> dict[str, Freed]
 
 
 def rejoin(
-    connection: apsw.Connection, now: int, group_id: int, agent: tuple[str, str, str], running: Collection[str]
+    connection: apsw.Connection,
+    now: int,
+    group_id: int,
+    agent: tuple[str, str, str],
+    running: Collection[str],
 ) -> set[int]:
     """Gives others what an agent that is back has not received; `agent` is its process, instance and replica.
 

@@ -1,7 +1,7 @@
 """Deliveries: events in the hands of agents, or on the way there.
 
-Each function takes the connection and the time, an uptime where it is a number; those that change something are run by
-the writer.
+Each function takes the connection and the time, an uptime where it is a number; those that change
+something are run by the writer.
 """
 
 from __future__ import annotations
@@ -76,7 +76,15 @@ def settle(writing: Writing, row: Settled) -> None:
 def retry(writing: Writing, row: Retried) -> None:
     """Makes a delivery ready again, later."""
     failed, is_failed = row.delivery, not row.is_deferred
-    execute(writing.connection, "retry_delivery", row.ready_at, row.reason, is_failed, row.is_deferred, failed.id)
+    execute(
+        writing.connection,
+        "retry_delivery",
+        row.ready_at,
+        row.reason,
+        is_failed,
+        row.is_deferred,
+        failed.id,
+    )
     if failed.is_suspect and is_failed:
         _exonerate(writing.connection, failed)
     writing.notice.groups.add(failed.group_id)

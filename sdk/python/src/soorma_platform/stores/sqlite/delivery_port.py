@@ -34,7 +34,9 @@ class SqliteDeliveries:
         await self._connections.writer.run(job, durable=False, brief=True)
 
     async def next_ready(self, subscription_ids: list[int]) -> float | None:
-        queries = ("next_ready", "next_suspect") if self._prefetches.has_suspects else ("next_ready",)
+        queries = (
+            ("next_ready", "next_suspect") if self._prefetches.has_suspects else ("next_ready",)
+        )
         with self._connections.reads() as connection:
             times = [value(connection, query, id_) for id_ in subscription_ids for query in queries]
         earliest = min((at for at in times if at is not None), default=NEVER)
@@ -59,7 +61,9 @@ class SqliteDeliveries:
         return await self._connections.change(job, durable=False)
 
     async def release(self, fences: list[str]) -> None:
-        await self._connections.writer.run(lambda tx: (None, claims.release(tx, self._connections.uptime(), fences)))
+        await self._connections.writer.run(
+            lambda tx: (None, claims.release(tx, self._connections.uptime(), fences))
+        )
 
     async def holder(self, fence: str) -> HolderRow | None:
         with self._connections.reads() as connection:

@@ -120,7 +120,9 @@ class SqliteLog:
         with self._connections.reads() as connection:
             return event.one(connection, tenant_id, event_id)
 
-    async def correlated(self, scope: Scope, correlation_id: str, after: int, limit: int) -> list[LogEntry]:
+    async def correlated(
+        self, scope: Scope, correlation_id: str, after: int, limit: int
+    ) -> list[LogEntry]:
         parameters = (correlation_id, after, scope.tenant_id, scope.user_id, limit)
         with self._connections.reads() as connection:
             entries, _ = correlated.page(connection, *parameters, size=_size)

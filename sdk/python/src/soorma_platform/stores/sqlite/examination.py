@@ -83,7 +83,9 @@ def _examine(database: Path, seconds: float | None, *, immutable: bool) -> Exami
         schema, is_ours = schema_of(connection)
         damage, is_whole = _damage_within(connection, seconds)
     fault = Fault.DAMAGED if damage else None
-    return Examination(_bytes(database), schema, len(migrations()), is_ours, is_whole, fault, damage)
+    return Examination(
+        _bytes(database), schema, len(migrations()), is_ours, is_whole, fault, damage
+    )
 
 
 def _bytes(database: Path) -> int:

@@ -58,8 +58,12 @@ _subscriptions = Select("group_subscription_rows", SubscriptionState)
 _replicas = Select("group_replicas", ReplicaRow)
 _aside = Select("aside_by_subscription", _AsideCount)
 _dead_letters = Select("dead_letters", LetterState)
-_upsert_subscription = Mutation("upsert_subscription", "group_id", "seen_at", "seen_uptime", Subscription)
-_insert_replica = Mutation("insert_replica", "group_id", "process", "connected_at", "heard_at", Replica)
+_upsert_subscription = Mutation(
+    "upsert_subscription", "group_id", "seen_at", "seen_uptime", Subscription
+)
+_insert_replica = Mutation(
+    "insert_replica", "group_id", "process", "connected_at", "heard_at", Replica
+)
 
 
 class SqliteGroups:
@@ -75,18 +79,24 @@ class SqliteGroups:
             agent = (process, replica.instance, group_id)
             if process and value(connection, "is_outdated", *agent, replica.connection):
                 return False, None
-            _insert_replica.run(connection, group_id, process or replica.id, now.wall, now.uptime, replica)
+            _insert_replica.run(
+                connection, group_id, process or replica.id, now.wall, now.uptime, replica
+            )
             self._prefetches.heard(replica.id)
             if not process:
                 return True, None
             came_back = (process, replica.instance, replica.id)
-            return True, Notice(groups=deaths.rejoin(connection, now.uptime, group_id, came_back, running))
+            return True, Notice(
+                groups=deaths.rejoin(connection, now.uptime, group_id, came_back, running)
+            )
 
         is_current: bool = await self._connections.writer.run(job, durable=False)
         return is_current
 
     async def drain(self, replica: str) -> None:
-        await self._connections.change(lambda tx: execute(tx, "drain_replica", replica), durable=False)
+        await self._connections.change(
+            lambda tx: execute(tx, "drain_replica", replica), durable=False
+        )
 
     async def leave(self, replica: str) -> None:
         def job(connection: apsw.Connection) -> tuple[None, Notice]:
@@ -108,7 +118,9 @@ class SqliteGroups:
         self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
     ) -> EndedSubscription | None:
         subscription = (among(owner), group, event_type, topic)
-        found = await self._connections.change(lambda tx: subscriptions.ending(tx, subscription, drop=drop))
+        found = await self._connections.change(
+            lambda tx: subscriptions.ending(tx, subscription, drop=drop)
+        )
         if found is None:
             return None
         if found.subscription in self._prefetches.served(found.group):
@@ -149,7 +161,9 @@ class SqliteGroups:
             states.append(GroupState(group, found[group.id], known, replicas, now.wall))
         return states
 
-    async def dead_letters(self, owner: Owner, group: str | None, after: int, limit: int) -> builtins.list[LetterState]:
+    async def dead_letters(
+        self, owner: Owner, group: str | None, after: int, limit: int
+    ) -> builtins.list[LetterState]:
         return await self._connections.overview.look(
             lambda connection: _dead_letters.all(connection, after, group, among(owner), limit)
         )
@@ -172,7 +186,9 @@ def load_untaken(loading: Loading, need: UntakenNeed) -> None:
         return
     since = Cursor(loading.moment.uptime - need.within, 0)
     found = loading.found.part(UntakenFound)
-    found.events, found.is_all = _untaken_from(connection, max(since, need.after or since), kinds, need)
+    found.events, found.is_all = _untaken_from(
+        connection, max(since, need.after or since), kinds, need
+    )
     if group.id is not None:
         lanes = {row.lane for row in found.events if row.lane is not None}
         found.busy = {lane for lane in lanes if value(connection, "lane_is_busy", group.id, lane)}
@@ -187,7 +203,9 @@ def _untaken_from(
     most = max(need.limit // len(kinds), need.least)
     found = [_untaken_of_type.all(connection, *start, most, kind) for kind in kinds]
     rows = sorted((row for of_kind in found for row in of_kind), key=_cursor)
-    if cut := [of_kind[-1].cursor for of_kind in found if len(of_kind) == most]:  # behind these there may be others
+    if cut := [
+        of_kind[-1].cursor for of_kind in found if len(of_kind) == most
+    ]:  # behind these there may be others
         end = min(cut)
         return [row for row in rows if row.cursor <= end], False
     return rows, True
@@ -202,7 +220,9 @@ def join(writing: Writing, row: GroupJoined) -> None:
     connection = writing.connection
     row.id = value(connection, "upsert_group", _tenant(writing.whose), row.name, row.at)
     row.ids = {
-        (one.type, one.topic): _upsert_subscription.value(connection, row.id, row.at, row.uptime, one)
+        (one.type, one.topic): _upsert_subscription.value(
+            connection, row.id, row.at, row.uptime, one
+        )
         for one in row.subscriptions
     }
 

@@ -22,7 +22,11 @@ class SqliteHealth:
         self._vitals = vitals
 
     async def standing(self) -> Standing:
-        uptime, writer, overview = self._connections.uptime(), self._connections.writer, self._connections.overview
+        uptime, writer, overview = (
+            self._connections.uptime(),
+            self._connections.writer,
+            self._connections.overview,
+        )
 
         def look(connection: apsw.Connection) -> Standing:
             bounds = events.bounds_of(connection)
@@ -56,7 +60,9 @@ class SqliteHealth:
             raise failure
         if (seconds := self.silence()) > SILENT_SECONDS:
             path = self._connections.path
-            raise Unavailable(f"no change of the database {path} has got through for {seconds:.0f} seconds")
+            raise Unavailable(
+                f"no change of the database {path} has got through for {seconds:.0f} seconds"
+            )
         with self._connections.reads() as connection:
             events.bounds_of(connection)
 

@@ -33,7 +33,9 @@ def _whole_revisions(connection: apsw.Connection, need: OldestNeed) -> list[Hist
     rows, more = _oldest.page(connection, *life, _FAR, need.limit, size=text_size, most=need.size)
     if more or len(rows) == need.limit:
         last = rows[-1].revision
-        rows = [row for row in rows if row.revision < last] or _oldest.all(connection, *life, last, -1)
+        rows = [row for row in rows if row.revision < last] or _oldest.all(
+            connection, *life, last, -1
+        )
     return rows
 
 

@@ -29,7 +29,14 @@ def load(loading: Loading, need: ResponseNeed) -> None:
     if need.if_settled and loading.found.part(InHand).delivery is not None:
         return  # a delivery in hand has not been settled, so no response is stored
     scope = loading.scope
-    text = value(loading.connection, "answer", scope.tenant_id, scope.user_id, need.key, loading.moment.uptime)
+    text = value(
+        loading.connection,
+        "answer",
+        scope.tenant_id,
+        scope.user_id,
+        need.key,
+        loading.moment.uptime,
+    )
     if text is not None:
         loading.found.part(ResponseFound).stored = _decode(text)
         loading.is_repeated = True
@@ -43,7 +50,10 @@ def write(writing: Writing, row: StoredResponse) -> None:
 
 def load_key(loading: Loading, need: KeyNeed) -> None:
     """Looks whether something was done under a key."""
-    if value(loading.connection, "answer", *_OF_NOBODY, need.key, loading.moment.uptime) is not None:
+    if (
+        value(loading.connection, "answer", *_OF_NOBODY, need.key, loading.moment.uptime)
+        is not None
+    ):
         loading.found.part(KeySeen).is_seen = loading.is_repeated = True
 
 

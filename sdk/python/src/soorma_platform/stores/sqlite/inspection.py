@@ -26,9 +26,10 @@ class _Time(NamedTuple):
 class Outstanding(msgspec.Struct, frozen=True):
     """A delivery that is not over.
 
-    `attempt` counts those begun. `ready_at` (uptime, in ms) is None behind another of its lane, and where it is
-    parked; while `replica` has it in hand, under `fence`, it is the end of the lease. `subscribed` is the (type,
-    topic) of the subscription it belongs to, and `group_tenant` is '' where the group serves all tenants.
+    `attempt` counts those begun. `ready_at` (uptime, in ms) is None behind another of its lane, and
+    where it is parked; while `replica` has it in hand, under `fence`, it is the end of the lease.
+    `subscribed` is the (type, topic) of the subscription it belongs to, and `group_tenant` is ''
+    where the group serves all tenants.
     """
 
     group: str

@@ -15,10 +15,13 @@ PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
 class RecordLock:
-    """The lock that makes this process the only platform on a record. Close it behind all connections to the record.
+    """The lock that makes this process the only platform on a record.
 
-    It lies on a file beside the record, which says who holds it, and on the record itself: other links to it, and
-    other mounts of its folder, have other names. `path` is the record's own, with no symbolic link in it.
+    Close it behind all connections to the record.
+
+    It lies on a file beside the record, which says who holds it, and on the record itself: other
+    links to it, and other mounts of its folder, have other names. `path` is the record's own, with
+    no symbolic link in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,7 +108,8 @@ def lock_file(path: Path) -> RecordLock:
 
 def _in_use(path: Path, holder: str, how: str = "") -> RecordInUse:
     return RecordInUse(
-        f"the database {path} is in use by another platform (process {holder}{how}); stop that one first",
+        f"the database {path} is in use by another platform (process {holder}{how}); stop that one "
+        "first",
         holder=holder,
     )
 

@@ -29,7 +29,8 @@ from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, 
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 LARGE = 16 * 1024
-"""Characters from which on a value is written once, into the history: below, looking there costs more than it saves."""
+"""Characters from which on a value is written once, into the history: below, looking there costs
+more than it saves."""
 IN_BASES = -1
 """Stands for the seq of a value that is no history row's: it is in the bases."""
 
@@ -76,7 +77,9 @@ def load(loading: Loading, need: PlansNeed) -> None:
             row = of_delivery  # the same row, so that a decision changes one
         else:
             row = plan_row(connection, scope, plan_id, moment.wall)
-        state = states[plan_id] = state_of(connection, row, keys, moment, is_counted=plan_id in need.counted)
+        state = states[plan_id] = state_of(
+            connection, row, keys, moment, is_counted=plan_id in need.counted
+        )
         for prefix, count in need.lines.get(plan_id, {}).items():
             rows = live_entries(connection, row, moment.wall, count, prefix)
             state.entries.update((one.key, one) for one in rows)
@@ -85,16 +88,25 @@ def load(loading: Loading, need: PlansNeed) -> None:
             state.last_timer = value(connection, "last_timer")
         if (fork := need.forks.get(plan_id)) is not None:
             source, revision = fork
-            state.origin = revisions.origin(connection, plan_row(connection, scope, source, moment.wall), revision)
+            state.origin = revisions.origin(
+                connection, plan_row(connection, scope, source, moment.wall), revision
+            )
 
 
 def plan_row(connection: apsw.Connection, scope: Scope, plan_id: str, now: int) -> PlanRow:
     """The plan's row, a new one of revision 0 if it was never written."""
-    return _plan.one(connection, scope.tenant_id, scope.user_id, plan_id) or PlanRow(plan_id, now, now)
+    return _plan.one(connection, scope.tenant_id, scope.user_id, plan_id) or PlanRow(
+        plan_id, now, now
+    )
 
 
 def state_of(
-    connection: apsw.Connection, row: PlanRow, keys: Collection[str], moment: Moment, *, is_counted: bool = False
+    connection: apsw.Connection,
+    row: PlanRow,
+    keys: Collection[str],
+    moment: Moment,
+    *,
+    is_counted: bool = False,
 ) -> LoadedPlan:
     """A plan with those of the asked keys that are stored, and what of it has expired."""
     state = LoadedPlan(row, {}, [])
@@ -117,7 +129,12 @@ def state_of(
 
 
 def live_entries(
-    connection: apsw.Connection, plan: PlanRow, now: int, limit: int, prefix: str = "", after: str = ""
+    connection: apsw.Connection,
+    plan: PlanRow,
+    now: int,
+    limit: int,
+    prefix: str = "",
+    after: str = "",
 ) -> list[EntryRow]:
     """A plan's live keys in order, from behind `after`; none, if the plan itself has expired."""
     if plan.id is None or is_over(plan.expires_at, now):
@@ -152,7 +169,9 @@ def write(writing: Writing, change: PlanChange) -> None:
     for key in change.removals:
         execute(connection, "remove_entry", *life, key)
     if change.puts:
-        _put_entry.many(connection, [(life, _held(entry, change), entry) for entry in change.puts.values()])
+        _put_entry.many(
+            connection, [(life, _held(entry, change), entry) for entry in change.puts.values()]
+        )
     for key, text in change.bases.items():
         execute(connection, "put_base", *life, key, text)
     for undo in change.compensations:
@@ -184,7 +203,9 @@ def _written_elsewhere(entry: EntryRow, change: PlanChange) -> int | None:
         return IN_BASES
     rows = (done for done in reversed(change.history) if done.key == entry.key)
     last = next(rows, None)
-    return last.seq if last is not None and last.op == "set" and last.argument == entry.value else None
+    return (
+        last.seq if last is not None and last.op == "set" and last.argument == entry.value else None
+    )
 
 
 class SqlitePlans:
@@ -196,7 +217,9 @@ class SqlitePlans:
     async def entry(self, scope: Scope, plan_id: str, key: str) -> EntryRow | None:
         connections = self._connections
         with connections.failures:
-            return _live_entry.one(connections.reading, scope.tenant_id, scope.user_id, plan_id, key, connections.now())
+            return _live_entry.one(
+                connections.reading, scope.tenant_id, scope.user_id, plan_id, key, connections.now()
+            )
 
     async def get(self, scope: Scope, plan_id: str, keys: set[str]) -> LoadedPlan:
         now = self._connections.clock.read()
@@ -205,7 +228,9 @@ class SqlitePlans:
         if is_over(state.row.expires_at, now.wall):
             state.entries.clear()
             state.row.live = False
-        state.entries = {key: row for key, row in state.entries.items() if not is_over(row.expires_at, now.wall)}
+        state.entries = {
+            key: row for key, row in state.entries.items() if not is_over(row.expires_at, now.wall)
+        }
         return state
 
     async def entries(
@@ -217,13 +242,35 @@ class SqlitePlans:
             return plan, live_entries(connection, plan, now, limit, prefix, after)
 
     async def list(
-        self, scope: Scope, after: str, limit: int, status: str | None = None, *, stalled: bool = False
+        self,
+        scope: Scope,
+        after: str,
+        limit: int,
+        status: str | None = None,
+        *,
+        stalled: bool = False,
     ) -> builtins.list[PlanRow]:
-        parameters = (scope.tenant_id, scope.user_id, after, self._connections.now(), status, stalled, limit)
-        return await self._connections.overview.look(lambda connection: _live_plans.all(connection, *parameters))
+        parameters = (
+            scope.tenant_id,
+            scope.user_id,
+            after,
+            self._connections.now(),
+            status,
+            stalled,
+            limit,
+        )
+        return await self._connections.overview.look(
+            lambda connection: _live_plans.all(connection, *parameters)
+        )
 
     async def history(
-        self, scope: Scope, plan_id: str, key: str | None, after: int | None, until: int | None, limit: int
+        self,
+        scope: Scope,
+        plan_id: str,
+        key: str | None,
+        after: int | None,
+        until: int | None,
+        limit: int,
     ) -> HistoryPage:
         now = self._connections.now()
 
@@ -231,7 +278,9 @@ class SqlitePlans:
             plan = plan_row(connection, scope, plan_id, now)
             kept = plan.horizon - 1 if revisions.is_fork(connection, plan) else plan.horizon
             start = kept if after is None else after
-            rows = _whole_revisions(connection, plan, key, (start, _FAR if until is None else until), limit)
+            rows = _whole_revisions(
+                connection, plan, key, (start, _FAR if until is None else until), limit
+            )
             return HistoryPage(plan, start, rows)
 
         if key is not None:  # its changes may lie far apart
@@ -239,7 +288,9 @@ class SqlitePlans:
         with self._connections.reads(together=True) as connection:
             return look(connection)
 
-    async def actions(self, scope: Scope, plan_id: str, after: int, limit: int) -> builtins.list[HistoryRow]:
+    async def actions(
+        self, scope: Scope, plan_id: str, after: int, limit: int
+    ) -> builtins.list[HistoryRow]:
         now = self._connections.now()
         with self._connections.reads(together=True) as connection:
             plan = plan_row(connection, scope, plan_id, now)
@@ -247,7 +298,9 @@ class SqlitePlans:
                 return []
             return _actions.all(connection, plan.id, plan.incarnation, after, limit)
 
-    async def value_at(self, scope: Scope, plan_id: str, key: str, revision: int, seq: int) -> KeyAt:
+    async def value_at(
+        self, scope: Scope, plan_id: str, key: str, revision: int, seq: int
+    ) -> KeyAt:
         now = self._connections.now()
 
         def look(connection: apsw.Connection) -> KeyAt:
@@ -257,15 +310,21 @@ class SqlitePlans:
                 return KeyAt(plan, entry, None)  # it was not written since
             return KeyAt(plan, None, revisions.key_at(connection, plan, revision, seq, key))
 
-        return await self._connections.overview.look(look)  # the key's last change may lie many revisions back
+        return await self._connections.overview.look(
+            look
+        )  # the key's last change may lie many revisions back
 
-    async def keys_at(self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int) -> KeysAt:
+    async def keys_at(
+        self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int
+    ) -> KeysAt:
         now = self._connections.now()
         least, below = (prefix, behind(prefix)) if prefix else (None, None)
 
         def look(connection: apsw.Connection) -> KeysAt:
             plan = plan_row(connection, scope, plan_id, now)
-            found = revisions.keys_at(connection, plan, revision, revisions.Range(after, least, below, limit))
+            found = revisions.keys_at(
+                connection, plan, revision, revisions.Range(after, least, below, limit)
+            )
             return KeysAt(plan, found.entries, found.pasts, found.following)
 
         return await self._connections.overview.look(look)

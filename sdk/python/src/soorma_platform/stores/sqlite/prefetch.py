@@ -26,8 +26,9 @@ Filled = list[tuple[Prefetch, list[Claimed]]]
 class Prefetches:
     """The prefetch of each connected replica, by group.
 
-    Replicas come and go on the event loop; all else is done by whoever writes. The tuples of `_of_group`
-    are replaced, never changed, so that the writer may go through one while a replica comes or goes.
+    Replicas come and go on the event loop; all else is done by whoever writes. The tuples of
+    `_of_group` are replaced, never changed, so that the writer may go through one while a replica
+    comes or goes.
     """
 
     def __init__(self, clock: Callable[[], Moment], lease: float = 30.0) -> None:
@@ -41,9 +42,11 @@ class Prefetches:
         """no lease runs out before this time (ms): until then nobody has to look"""
         self._lost: list[tuple[Prefetch, list[str]]] = []
         self._unserved: dict[int, list[int]] = {}
-        """subscriptions of a group that no connected replica serves, while there is one that serves others"""
+        """subscriptions of a group that no connected replica serves, while there is one that
+        serves others"""
         self._silent: set[str] = set()
-        """replicas from which something was taken as they gave no sign of life, until they give one"""
+        """replicas from which something was taken as they gave no sign of life, until they give
+        one"""
         self._is_open = False
 
     @contextmanager
@@ -95,7 +98,9 @@ class Prefetches:
 
     def served(self, group: int) -> set[int]:
         """The subscriptions that the connected replicas of a group serve, unless they are about to stop."""
-        return {id_ for prefetch in self._of_group.get(group, ()) for id_ in prefetch.subscription_ids}
+        return {
+            id_ for prefetch in self._of_group.get(group, ()) for id_ in prefetch.subscription_ids
+        }
 
     def is_served(self, group: int, subscription: int) -> bool:
         """Tells whether a replica serves a subscription, or none of its group is there at all."""
@@ -128,7 +133,11 @@ class Prefetches:
         notices.
         """
         concerned = {group for notice in notices for group in notice.groups}
-        if not (concerned or self._requested) and self._trials is not None and self._lapse_at == NEVER:
+        if (
+            not (concerned or self._requested)
+            and self._trials is not None
+            and self._lapse_at == NEVER
+        ):
             return []  # no agent is concerned: what is written is memory alone
         moment = self._clock()
         now = moment.uptime
@@ -145,10 +154,15 @@ class Prefetches:
                 shares.setdefault(prefetch, max(LARGEST_CLAIM // len(prefetches), 1))
         if not shares:
             return []
-        found = [(prefetch, self._claim_for(connection, moment, prefetch, share)) for prefetch, share in shares.items()]
+        found = [
+            (prefetch, self._claim_for(connection, moment, prefetch, share))
+            for prefetch, share in shares.items()
+        ]
         filled = [(prefetch, claimed) for prefetch, claimed in found if claimed]
         if filled:
-            self.lease_until(now + round(min(one.lease for _, claimed in filled for one in claimed) * 1000))
+            self.lease_until(
+                now + round(min(one.lease for _, claimed in filled for one in claimed) * 1000)
+            )
         return filled
 
     def fill(self, filled: Filled) -> None:
@@ -169,7 +183,9 @@ class Prefetches:
             concerned |= freed.groups
             if freed.is_silent:
                 self._silent.add(replica)
-            self._lost += [(prefetch, freed.fences) for prefetch in self._all() if prefetch.replica == replica]
+            self._lost += [
+                (prefetch, freed.fences) for prefetch in self._all() if prefetch.replica == replica
+            ]
         first = value(connection, "first_lapse")
         self._lapse_at = NEVER if first is None else first
         return concerned
@@ -178,7 +194,9 @@ class Prefetches:
         for prefetches in list(self._of_group.values()):
             yield from prefetches
 
-    def _claim_for(self, connection: apsw.Connection, now: Moment, prefetch: Prefetch, share: int) -> list[Claimed]:
+    def _claim_for(
+        self, connection: apsw.Connection, now: Moment, prefetch: Prefetch, share: int
+    ) -> list[Claimed]:
         if prefetch.replica in self._silent:
             return []  # whoever is frozen has empty hands, and must not be tested with a suspect
         trial = self._trials.get(prefetch.group_id) if self._trials else None
@@ -195,7 +213,9 @@ class Prefetches:
             case _:
                 return claims.claim(connection, now, prefetch, share)
 
-    def _turn(self, connection: apsw.Connection, now: int, prefetch: Prefetch, trial: Trial) -> TrialTurn:
+    def _turn(
+        self, connection: apsw.Connection, now: int, prefetch: Prefetch, trial: Trial
+    ) -> TrialTurn:
         standing = self._of_group.get(prefetch.group_id, ())
         testing = {one.replica for one in standing if one.is_testing}
         if prefetch.replica in testing:
@@ -207,7 +227,9 @@ class Prefetches:
             prefetch.replica,
             now,
             round(prefetch.lease * 1000),
-            idle=all(one.is_idle for one in (*self._all(), prefetch) if one.process == prefetch.process),
+            idle=all(
+                one.is_idle for one in (*self._all(), prefetch) if one.process == prefetch.process
+            ),
             testing=testing,
             standing={one.replica for one in standing},
         )

@@ -21,7 +21,12 @@ from soorma_platform.engine.rows.registry import (
     DefinitionRow,
     InstanceRow,
 )
-from soorma_platform.stores.ports.registry import AgentsSeen, AgentState, DefinitionsSeen, DefinitionState
+from soorma_platform.stores.ports.registry import (
+    AgentsSeen,
+    AgentState,
+    DefinitionsSeen,
+    DefinitionState,
+)
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.owners import kept
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
@@ -81,11 +86,19 @@ class SqliteRegistry:
 
         return await self._connections.change(job)
 
-    async def agents(self, tenant_id: str, filters: AgentFilter, after: int, limit: int) -> AgentsSeen:
+    async def agents(
+        self, tenant_id: str, filters: AgentFilter, after: int, limit: int
+    ) -> AgentsSeen:
         now = self._connections.clock.read()
 
         def look(connection: apsw.Connection) -> AgentsSeen:
-            parameters = (tenant_id, after, *msgspec.structs.astuple(filters), now.uptime, limit + 1)
+            parameters = (
+                tenant_id,
+                after,
+                *msgspec.structs.astuple(filters),
+                now.uptime,
+                limit + 1,
+            )
             rows, more = _agents.page(connection, *parameters, size=_announcement_size)
             page = rows[:limit]
             following = page[-1].id if more or len(rows) > limit else None
@@ -104,7 +117,9 @@ class SqliteRegistry:
             lambda tx: value(tx, "remove_definition", kept(owner), event_type, version) is not None
         )
 
-    async def definition(self, owner: Owner, event_type: str, version: int | None) -> DefinitionState | None:
+    async def definition(
+        self, owner: Owner, event_type: str, version: int | None
+    ) -> DefinitionState | None:
         with self._connections.reads(together=True) as connection:
             row = _definition.one(connection, kept(owner), event_type, version)
             return None if row is None else _defined(connection, row)
@@ -123,13 +138,16 @@ class SqliteRegistry:
 
 
 def _state(connection: apsw.Connection, row: AgentRow, now: Moment) -> AgentState:
-    return AgentState(row, [_seen(one, now.to_wall) for one in _instances.all(connection, row.id, now.uptime)])
+    return AgentState(
+        row, [_seen(one, now.to_wall) for one in _instances.all(connection, row.id, now.uptime)]
+    )
 
 
 def _seen(row: InstanceRow, to_wall: Callable[[int], int]) -> InstanceRow:
     """The instance with the end of its place as users see it, by the wall clock.
 
-    Within SAME_MS that is when it was last said to be: two looks tell the same, unless the wall clock has jumped.
+    Within SAME_MS that is when it was last said to be: two looks tell the same, unless the wall
+    clock has jumped.
     """
     until, said = to_wall(row.expires_at), row.heard_at + row.ttl
     row.expires_at = said if abs(until - said) < SAME_MS else until
@@ -150,7 +168,11 @@ def _schema_size(row: DefinitionRow) -> int:
 
 def load_agent(loading: Loading, need: AgentNeed) -> None:
     """The agent as it was announced before."""
-    connection, found, tenant_id = loading.connection, loading.found.part(AgentFound), _tenant(loading.whose)
+    connection, found, tenant_id = (
+        loading.connection,
+        loading.found.part(AgentFound),
+        _tenant(loading.whose),
+    )
     found.before = _before.one(connection, tenant_id, need.name)
     if found.before is None:
         found.agents = value(connection, "count_agents", tenant_id)
@@ -161,7 +183,11 @@ def load_agent(loading: Loading, need: AgentNeed) -> None:
 
 def load_definition(loading: Loading, need: DefinitionNeed) -> None:
     """The version as it was defined before."""
-    connection, found, tenant_id = loading.connection, loading.found.part(DefinitionFound), _tenant(loading.whose)
+    connection, found, tenant_id = (
+        loading.connection,
+        loading.found.part(DefinitionFound),
+        _tenant(loading.whose),
+    )
     found.before = _exact.one(connection, tenant_id, need.type, need.version)
     if found.before is None:
         found.count = value(connection, "count_definitions", tenant_id)

@@ -37,7 +37,10 @@ class Keys(NamedTuple):
 
 
 def keys_at(connection: apsw.Connection, plan: PlanRow, revision: int, keys: Range) -> Keys:
-    """Looks at no more than `limit` keys. The time to live of a key that was written since is not kept."""
+    """Looks at no more than `limit` keys.
+
+    The time to live of a key that was written since is not kept.
+    """
     if plan.id is None:
         return Keys([], [], None)
     bounds = (keys.after, keys.least, keys.below, EVERYTHING if keys.limit < 0 else keys.limit + 1)
@@ -47,10 +50,16 @@ def keys_at(connection: apsw.Connection, plan: PlanRow, revision: int, keys: Ran
     looked_at = sorted(found)[: None if keys.limit < 0 else keys.limit]
     following = looked_at[-1] if looked_at and len(found) > len(looked_at) else None
     entries = [entry for key in looked_at if (entry := found[key])]
-    return Keys(entries, _pasts(connection, plan, revision, [key for key in looked_at if not found[key]]), following)
+    return Keys(
+        entries,
+        _pasts(connection, plan, revision, [key for key in looked_at if not found[key]]),
+        following,
+    )
 
 
-def key_at(connection: apsw.Connection, plan: PlanRow, revision: int, seq: int, key: str) -> KeyPast:
+def key_at(
+    connection: apsw.Connection, plan: PlanRow, revision: int, seq: int, key: str
+) -> KeyPast:
     """A key as of an operation of a revision."""
     base = value(connection, "base", plan.id, plan.incarnation, key)
     past = KeyPast(key, [], base)
@@ -75,7 +84,9 @@ def origin(connection: apsw.Connection, plan: PlanRow, revision: int | None) -> 
     return Origin(plan, at, keys.entries, keys.pasts)
 
 
-def _pasts(connection: apsw.Connection, plan: PlanRow, revision: int, keys: list[str]) -> list[KeyPast]:
+def _pasts(
+    connection: apsw.Connection, plan: PlanRow, revision: int, keys: list[str]
+) -> list[KeyPast]:
     if not keys:
         return []
     life = (plan.id, plan.incarnation)

@@ -24,7 +24,9 @@ def load(loading: Loading, need: SagasNeed) -> None:
         load_one(loading, states[plan_id].row, registered, need.lanes[plan_id])
 
 
-def load_one(loading: Loading, plan: PlanRow, registered: Collection[str], lane: str | None) -> None:
+def load_one(
+    loading: Loading, plan: PlanRow, registered: Collection[str], lane: str | None
+) -> None:
     """The saga of a plan, and what has to be known before its next compensation is published, in the plan's lane."""
     connection, life = loading.connection, (plan.id, plan.incarnation)
     following = _next.one(connection, *life)

@@ -1,7 +1,8 @@
 """Statements of queries/*.sql, and how their rows become structs and structs their rows: by name, never by position.
 
-A column that a query selects is named as the field that it fills, a parameter of a change as the field that fills it.
-How that is done is compiled once for each statement, as `collections.namedtuple` does: a commit makes some twenty rows.
+A column that a query selects is named as the field that it fills, a parameter of a change as the
+field that fills it. How that is done is compiled once for each statement, as
+`collections.namedtuple` does: a commit makes some twenty rows.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ MUTATIONS: list[Mutation] = []
 class Select(Generic[R]):
     """A query whose rows are of one kind, a struct or a named tuple.
 
-    A field of a kind of its own, as a scope, is filled from the columns of that kind's fields, or from one column of
-    JSON text with the name of the field.
+    A field of a kind of its own, as a scope, is filled from the columns of that kind's fields, or
+    from one column of JSON text with the name of the field.
     """
 
     def __init__(self, name: str, kind: type[R]) -> None:
@@ -65,7 +66,11 @@ class Select(Generic[R]):
         return (make(*row) for row in connection.execute(SQL[self.name], values))
 
     def page(
-        self, connection: apsw.Connection, *values: Any, size: Callable[[R], int], most: int = LARGEST_PAGE
+        self,
+        connection: apsw.Connection,
+        *values: Any,
+        size: Callable[[R], int],
+        most: int = LARGEST_PAGE,
     ) -> tuple[list[R], bool]:
         """Rows until they come to `most` bytes by `size`, and whether there were more."""
         found: list[R] = []
@@ -86,8 +91,8 @@ class Select(Generic[R]):
 class Mutation:
     """A statement that changes rows, with parameters `:name` that are filled from what it is given.
 
-    That is, for each of its `sources`, a value if the source is a name, and otherwise an object of that kind, whose
-    fields are values. Of two that have a name, the first fills it.
+    That is, for each of its `sources`, a value if the source is a name, and otherwise an object of
+    that kind, whose fields are values. Of two that have a name, the first fills it.
     """
 
     def __init__(self, name: str, *sources: str | type[Any]) -> None:
@@ -161,9 +166,14 @@ def _maker(name: str, kind: type[R], columns: tuple[str, ...]) -> Callable[..., 
             inner = fields_of(of)
             used.update(inner)
             known[of.__name__] = of
-            arguments.append(f"{field}={of.__name__}({', '.join(parameters[one] for one in inner)})")
+            arguments.append(
+                f"{field}={of.__name__}({', '.join(parameters[one] for one in inner)})"
+            )
     if unknown := set(columns) - used:
-        raise TypeError(f"query {name} selects {', '.join(sorted(unknown))}, which {kind.__name__} does not have")
+        raise TypeError(
+            f"query {name} selects {', '.join(sorted(unknown))}, which {kind.__name__} does not "
+            "have"
+        )
     names = [argument.partition("=")[0] for argument in arguments]
     if names == list(fields_of(kind))[: len(names)]:  # it costs less by position
         arguments = [argument.partition("=")[2] for argument in arguments]
@@ -185,19 +195,28 @@ def _read(column: str, of: Any, known: dict[str, Any]) -> str:
 
 
 def _decoder(kind: type[Any]) -> Callable[[str], Any]:
-    """Of JSON text. What it makes is remembered: a retry policy checks itself, and all deliveries share a few."""
+    """Of JSON text.
+
+    What it makes is remembered: a retry policy checks itself, and all deliveries share a few.
+    """
     return lru_cache(maxsize=1024)(msgspec.json.Decoder(kind).decode)
 
 
-def _binder(name: str, sql: str, sources: tuple[str | type[Any], ...]) -> Callable[..., tuple[Any, ...]]:
+def _binder(
+    name: str, sql: str, sources: tuple[str | type[Any], ...]
+) -> Callable[..., tuple[Any, ...]]:
     """A function of the sources that makes the tuple of the statement's parameters, in their order."""
     names = list(dict.fromkeys(re.findall(r"(?<!:):(\w+)", sql)))
     bound = []
     for parameter in names:
-        paths = (_path(f"source{number}", source, parameter) for number, source in enumerate(sources))
+        paths = (
+            _path(f"source{number}", source, parameter) for number, source in enumerate(sources)
+        )
         path = next((path for path in paths if path is not None), None)
         if path is None:
-            raise TypeError(f"statement {name} has a parameter {parameter!r}, and none of its sources has that")
+            raise TypeError(
+                f"statement {name} has a parameter {parameter!r}, and none of its sources has that"
+            )
         bound.append(path)
     parameters = ", ".join(f"source{number}" for number in range(len(sources)))
     known = {"text_of": _text_of}
@@ -213,7 +232,9 @@ def _path(variable: str, source: str | type[Any], parameter: str) -> str | None:
     if parameter in fields:
         path = f"{variable}.{parameter}"
         return f"text_of({path})" if _is_row(fields[parameter]) else path
-    inner = next((name for name, of in fields.items() if _is_row(of) and parameter in fields_of(of)), None)
+    inner = next(
+        (name for name, of in fields.items() if _is_row(of) and parameter in fields_of(of)), None
+    )
     return None if inner is None else f"{variable}.{inner}.{parameter}"
 
 

@@ -58,7 +58,11 @@ class SqliteStore:
     """An open record."""
 
     def __init__(
-        self, connections: Connections, prefetches: Prefetches, health: SqliteHealth, lock: RecordLock | None
+        self,
+        connections: Connections,
+        prefetches: Prefetches,
+        health: SqliteHealth,
+        lock: RecordLock | None,
     ) -> None:
         self._connections = connections
         self._lock = lock
@@ -83,10 +87,10 @@ class SqliteStore:
     ) -> SqliteStore:
         """Opens or makes the database at `path`; `on_commit` hears of every commit, in their order.
 
-        Leases that agents held when the last process ended last at least `lease` seconds from now: a restart
-        of the platform is no fault of theirs. `clock` are the machine's, unless it is a test that has them in its hand.
-        Raises Unavailable, with what to do, if the file is in use, locked, damaged, of a newer Soorma, or on a
-        full or read-only disk.
+        Leases that agents held when the last process ended last at least `lease` seconds from now:
+        a restart of the platform is no fault of theirs. `clock` are the machine's, unless it is a
+        test that has them in its hand. Raises Unavailable, with what to do, if the file is in use,
+        locked, damaged, of a newer Soorma, or on a full or read-only disk.
         """
         lock = lock_file(path)
         path = lock.path
@@ -129,8 +133,12 @@ class SqliteStore:
         clock = self._connections.clock
 
         def job(connection: apsw.Connection) -> tuple[T, Notice]:
-            decision = command.decide(transactions.load(connection, command.scope, needs, clock.read(), LOADERS))
-            return decision.outcome, transactions.write(connection, command.scope, decision.writes, WRITERS)
+            decision = command.decide(
+                transactions.load(connection, command.scope, needs, clock.read(), LOADERS)
+            )
+            return decision.outcome, transactions.write(
+                connection, command.scope, decision.writes, WRITERS
+            )
 
         needs = command.needs()
         rows = 0

@@ -1,7 +1,7 @@
 """Subscriptions that no connected replica of their group serves, and those that are ended.
 
-A delivery of one that nobody serves is set aside, out of its lane, so that what waits behind it goes
-on. When it is served again, the delivery takes its place in the lane, in the order of the log.
+A delivery of one that nobody serves is set aside, out of its lane, so that what waits behind it
+goes on. When it is served again, the delivery takes its place in the lane, in the order of the log.
 Nothing is set aside while all replicas are away.
 """
 
@@ -20,7 +20,8 @@ from soorma_platform.stores.sqlite.statements import Select, execute, value
 STEP = RANGE = 500
 """Rows that one transaction may move."""
 GRACE = 5_000
-"""Milliseconds in which an agent that has lost its connection may come back for what it was working on."""
+"""Milliseconds in which an agent that has lost its connection may come back for what it was
+working on."""
 MOST_COUNTED = 10_000
 
 
@@ -118,19 +119,31 @@ def ending(
     return SubscriptionEnd(found.id, found.group_id, drop)
 
 
-def end_some(connection: apsw.Connection, now: Moment, before: SubscriptionEnd) -> tuple[SubscriptionEnd, Notice]:
+def end_some(
+    connection: apsw.Connection, now: Moment, before: SubscriptionEnd
+) -> tuple[SubscriptionEnd, Notice]:
     """The next step. In the last, the subscription itself goes."""
     rows = _waiting.all(connection, before.subscription, before.cursor, RANGE)
     for row in rows:
         if not before.drop:
-            execute(connection, "give_up_unsubscribed", row.id, "the subscription was ended by hand", now.wall)
+            execute(
+                connection,
+                "give_up_unsubscribed",
+                row.id,
+                "the subscription was ended by hand",
+                now.wall,
+            )
         execute(connection, "remove_delivery", row.id)
     for lane in {row.lane for row in rows if row.lane is not None}:
         execute(connection, "lead_free_lane", before.group, lane, now.uptime)
     cursor = before.cursor + RANGE
     is_over = cursor >= value(connection, "last_delivery")
     if is_over:
-        execute(connection, "abandon_dead_letters" if before.drop else "unpark_letters", before.subscription)
+        execute(
+            connection,
+            "abandon_dead_letters" if before.drop else "unpark_letters",
+            before.subscription,
+        )
         execute(connection, "end_subscription", before.subscription)
         execute(connection, "remove_empty_group", before.group)
     after = before._replace(cursor=cursor, removed=before.removed + len(rows), is_over=is_over)

@@ -49,9 +49,13 @@ class SqliteTimers:
         left = [at - time for at, time in times if at is not None]
         return min(left) / 1000 if left else None
 
-    async def list(self, scope: Scope, plan_id: str | None, after: int, limit: int) -> builtins.list[TimerRow]:
+    async def list(
+        self, scope: Scope, plan_id: str | None, after: int, limit: int
+    ) -> builtins.list[TimerRow]:
         parameters = (scope.tenant_id, scope.user_id, after, plan_id, limit)
-        return await self._connections.overview.look(lambda connection: _of_user.all(connection, *parameters))
+        return await self._connections.overview.look(
+            lambda connection: _of_user.all(connection, *parameters)
+        )
 
 
 def load(loading: Loading, need: TimersNeed) -> None:
@@ -60,7 +64,9 @@ def load(loading: Loading, need: TimersNeed) -> None:
     for event_id in need.ids:
         events.load_known(loading, event_id)
     for plan_id in need.plans:
-        counts[plan_id] = value(loading.connection, "count_timers", scope.tenant_id, scope.user_id, plan_id)
+        counts[plan_id] = value(
+            loading.connection, "count_timers", scope.tenant_id, scope.user_id, plan_id
+        )
 
 
 def insert(writing: Writing, row: TimerRow) -> None:

@@ -12,7 +12,16 @@ from pathlib import Path
 from soorma_platform.stores.sqlite import backup, examination
 from soorma_platform.stores.sqlite.database import connect, migrate, migrations
 from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
-from soorma_platform.stores.tools import Contents, Engine, Examination, Prepared, Restored, Stage, Tell, Use
+from soorma_platform.stores.tools import (
+    Contents,
+    Engine,
+    Examination,
+    Prepared,
+    Restored,
+    Stage,
+    Tell,
+    Use,
+)
 
 DATA = ("", "-wal", "-shm")
 LOCK = ".lock"

@@ -1,4 +1,6 @@
-"""The transaction of a command: its needs are loaded, and its decision is written. Rows to and from SQL, no rules.
+"""The transaction of a command: its needs are loaded, and its decision is written.
+
+Rows to and from SQL, no rules.
 
 Each kind of need has a loader, each kind of row a writer, in the module of its noun.
 """
@@ -76,7 +78,10 @@ def load(
 
 
 def write(
-    connection: apsw.Connection, whose: Scope | Owner, writes: Iterable[Any], writers: Mapping[type[Any], RowWriter]
+    connection: apsw.Connection,
+    whose: Scope | Owner,
+    writes: Iterable[Any],
+    writers: Mapping[type[Any], RowWriter],
 ) -> Notice:
     """Writes what was decided; returns whom it concerns."""
     writing = Writing(connection, whose)

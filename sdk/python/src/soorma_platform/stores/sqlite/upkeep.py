@@ -19,7 +19,8 @@ from soorma_platform.stores.sqlite.statements import Select, execute, value, val
 T = TypeVar("T")
 
 BEAT_SECONDS = 10.0
-"""After so long without a change, one is made that changes nothing: readiness is a write that has got through."""
+"""After so long without a change, one is made that changes nothing: readiness is a write that has
+got through."""
 STEP_BYTES = 2 * 1024 * 1024
 """of texts that one step may touch"""
 
@@ -54,7 +55,9 @@ _oldest = Select("oldest_events", _Old)
 class SqliteUpkeep:
     """The port of upkeep."""
 
-    def __init__(self, connections: Connections, prefetches: Prefetches, silent: Callable[[], float]) -> None:
+    def __init__(
+        self, connections: Connections, prefetches: Prefetches, silent: Callable[[], float]
+    ) -> None:
         self._connections = connections
         self._prefetches = prefetches
         self._silent = silent
@@ -62,12 +65,16 @@ class SqliteUpkeep:
     async def begin(self) -> Moment:
         clock = self._connections.clock
         if self._silent() > BEAT_SECONDS:
-            await self._connections.change(lambda connection: execute(connection, "beat"), durable=False)
+            await self._connections.change(
+                lambda connection: execute(connection, "beat"), durable=False
+            )
         await self._connections.change(clock.keep_if_old, durable=False)
         return clock.read()
 
     async def expired(self, wall: int, limit: int) -> list[DueRow]:
-        return await self._find(lambda tx: _due_keys.all(tx, wall, limit) + _due_plans.all(tx, wall, limit))
+        return await self._find(
+            lambda tx: _due_keys.all(tx, wall, limit) + _due_plans.all(tx, wall, limit)
+        )
 
     async def ended(self, before: int, limit: int) -> list[EndedRow]:
         return await self._find(lambda tx: _ended.all(tx, before, limit))
@@ -139,7 +146,9 @@ class SqliteUpkeep:
         return await self._connections.change(look, durable=False)
 
 
-def _sweep_past(connection: apsw.Connection, chore: ChoreRow, limit: int, now: int, notice: Notice) -> bool:
+def _sweep_past(
+    connection: apsw.Connection, chore: ChoreRow, limit: int, now: int, notice: Notice
+) -> bool:
     """Removes deliveries of a purged plan's past; its events have a retention of their own.
 
     Lanes go on with what is newer.

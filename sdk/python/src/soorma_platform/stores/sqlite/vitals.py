@@ -1,7 +1,7 @@
 """Watch over the files of the record: they are still those that were opened, or the platform has to end.
 
-SQLite goes on writing into a file that was removed or replaced, as any process does: every change succeeds, and none
-of them is there after the process has ended.
+SQLite goes on writing into a file that was removed or replaced, as any process does: every change
+succeeds, and none of them is there after the process has ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ class Vitals:
     """The files of a record that is open. Make it once there is a write-ahead log."""
 
     def __init__(self, path: Path) -> None:
-        self._files = {path: "the database", path.with_name(f"{path.name}-wal"): "the write-ahead log"}
+        self._files = {
+            path: "the database",
+            path.with_name(f"{path.name}-wal"): "the write-ahead log",
+        }
         self._known = {file: _identity(file) for file in self._files}
         self._path = path
         self._size = path.stat().st_size
@@ -31,10 +34,16 @@ class Vitals:
             found, known = _identity(file), self._known[file]
             if known is not None and found != known:
                 how = "removed" if found is None else "replaced by another"
-                return f"{what} {file} was {how} while the platform ran; what is changed from here on would be lost"
+                return (
+                    f"{what} {file} was {how} while the platform ran; what is changed from "
+                    "here on would be lost"
+                )
         size = self._path.stat().st_size
         if size < self._size:
-            return f"the database {self._path} was cut from {self._size:,} to {size:,} bytes while the platform ran"
+            return (
+                f"the database {self._path} was cut from {self._size:,} to {size:,} bytes "
+                "while the platform ran"
+            )
         self._size = size
         return None
 

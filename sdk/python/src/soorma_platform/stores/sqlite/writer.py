@@ -1,7 +1,7 @@
 """Group commit: many changes share one transaction, and so one flush to the disk.
 
-A job is written by the thread or on the event loop. The way to the thread and back costs more than a
-small commit, and pays only where several share one. Jobs of one turn of the loop are handed over
+A job is written by the thread or on the event loop. The way to the thread and back costs more than
+a small commit, and pays only where several share one. Jobs of one turn of the loop are handed over
 together, and the first state that holds says who writes them:
 
 | state     | holds while                                                             | who writes         |
@@ -12,7 +12,8 @@ together, and the first state that holds says who writes them:
 | crowded   | CROWD jobs or more come in a turn in the mean, or several in this one   | the thread         |
 | calm      | none of these, and the job is brief                                     | the event loop (1) |
 
-(1) Unless another process holds the database just then: the loop must not wait for it, the thread may.
+(1) Unless another process holds the database just then: the loop must not wait for it, the thread
+may.
 
 Only one of the two uses the connection at a time, so it needs no lock. The loop writes when nothing
 is under way, which only the loop itself counts: the thread reports by a callback on the loop. The
@@ -77,7 +78,9 @@ class _Ticket:
 
     __slots__ = ("brief", "durable", "error", "future", "job", "notice", "value")
 
-    def __init__(self, job: Job, future: asyncio.Future[Any], *, durable: bool, brief: bool = False) -> None:
+    def __init__(
+        self, job: Job, future: asyncio.Future[Any], *, durable: bool, brief: bool = False
+    ) -> None:
         self.job = job
         self.future = future
         self.durable = durable
@@ -99,7 +102,11 @@ class GroupCommitter:
     """Runs jobs in order, many to a transaction; each caller hears of its job once that is durable."""
 
     def __init__(
-        self, connection: apsw.Connection, path: Path, on_commit: Callable[[Notice], None], prefetches: Claims[Any]
+        self,
+        connection: apsw.Connection,
+        path: Path,
+        on_commit: Callable[[Notice], None],
+        prefetches: Claims[Any],
     ) -> None:
         self._prefetches = prefetches
         self.connection = connection
@@ -128,8 +135,9 @@ class GroupCommitter:
     async def run(self, job: Job, *, durable: bool = True, brief: bool = False) -> Any:
         """The job's value, after it was committed. A job that raises must have written nothing.
 
-        One that is not `durable` survives the end of the process, but not that of the machine, unless a durable one
-        comes after it: it does not wait for the disk. One that is `brief` may be run on the event loop.
+        One that is not `durable` survives the end of the process, but not that of the machine,
+        unless a durable one comes after it: it does not wait for the disk. One that is `brief` may
+        be run on the event loop.
         """
         if self._closed:
             raise Unavailable("the store is closed")
@@ -202,11 +210,16 @@ class GroupCommitter:
         if not self._commit_all(batch, at_once=at_once):
             return False
         took = time.perf_counter() - began
-        # Who took a moment has worked for no longer; the thread's own clock is a system call, as dear as a statement.
+        # Who took a moment has worked for no longer; the thread's own clock is a system call, as
+        # dear as a statement.
         held = took if took <= HOLDS[0] else time.thread_time() - worked
         self.held.note(held)
         if held > LONG:
-            log.warning("the writer was held: all changes had to wait", seconds=round(held, 3), changes=len(batch))
+            log.warning(
+                "the writer was held: all changes had to wait",
+                seconds=round(held, 3),
+                changes=len(batch),
+            )
         self._seconds += WEIGHT * (took - self._seconds)
         self.seconds.note(took)
         self.batches.note(len(batch))
@@ -219,7 +232,9 @@ class GroupCommitter:
 
     def _shorten_log(self) -> None:
         """Checkpoints behind the reports, not within the commit that fills the log."""
-        with suppress(apsw.Error):  # a disk that is full, for one: the next commit tries again, and says what it is
+        with suppress(
+            apsw.Error
+        ):  # a disk that is full, for one: the next commit tries again, and says what it is
             self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._is_long = False
 
@@ -227,7 +242,8 @@ class GroupCommitter:
         try:
             with self._failures:
                 self._roll_back()  # what could not be rolled back before, as without memory
-                # One durable job makes the whole batch durable; it cannot be set inside a transaction.
+                # One durable job makes the whole batch durable; it cannot be set inside a
+                # transaction.
                 self._flush(any(ticket.durable for ticket in batch))
                 self.connection.set_busy_timeout(0 if at_once else database.BUSY_MS)
                 self.connection.execute("BEGIN IMMEDIATE")
@@ -237,7 +253,9 @@ class GroupCommitter:
             self._fail(batch, error)
             return True
         if not self._commit(batch) and len(batch) > 1:
-            for ticket in batch:  # alone, so that one that cannot be written does not fail the others
+            for (
+                ticket
+            ) in batch:  # alone, so that one that cannot be written does not fail the others
                 self._commit_all([ticket])
         return True
 
@@ -268,8 +286,11 @@ class GroupCommitter:
             with self._failures:
                 for ticket in batch:
                     self._decide(ticket)
-                # Behind all jobs, so that it sees all that they made ready, and in their transaction.
-                claimed = self._prefetches.claim(self.connection, [one.notice for one in batch if one.notice])
+                # Behind all jobs, so that it sees all that they made ready, and in their
+                # transaction.
+                claimed = self._prefetches.claim(
+                    self.connection, [one.notice for one in batch if one.notice]
+                )
                 self.connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - it is told to everybody it concerns
             with suppress(apsw.Error):  # it is tried again before the next
