@@ -140,7 +140,8 @@ class LogReader:
             return
         is_much = len(entries) > MOST_NEWS or self._queued_bytes > LARGEST_QUEUE
         if is_much or entries[0].position != self._heard + 1:
-            self._live = False  # news was lost, is more than a turn's worth, or waits for a slow consumer: read the store
+            # News was lost, is more than a turn's worth, or waits for a slow consumer: read the store.
+            self._live = False
             self._woken.set()
             return
         self._heard = entries[-1].position
