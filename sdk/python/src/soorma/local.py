@@ -1,6 +1,6 @@
-"""The platform that `soorma dev` runs for a folder: the note that it leaves there, and how clients find it.
+"""The platform that `soorma dev` runs for a folder: the note it leaves, and how to find it.
 
-The command and the SDK look at the same note, so that a program talks to the platform of the folder
+The command and the SDK read the same note, so that a program connects to the platform of the folder
 it is started in.
 """
 
@@ -22,15 +22,17 @@ LARGEST_NOTE = 64 * 1024
 LOOK_SECONDS = 0.02
 
 PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
-"""The services and their ports before the offset, as the platform has them in its settings."""
+"""The services and their ports without the offset, as in the platform's settings."""
 
 VARIABLES = {
     "memory": "SOORMA_MEMORY_URL",
     "events": "SOORMA_EVENT_SERVICE_URL",
     "registry": "SOORMA_REGISTRY_URL",
 }
-"""Where the SDK looks for the address of a service; without it, in the folder's note, then on
-localhost."""
+"""The variable that holds the address of each service.
+
+Without it, the SDK looks in the folder's note, then on localhost.
+"""
 
 
 # --- Addresses -----------------------------------------------------------------------------
@@ -42,21 +44,21 @@ def ports_at(offset: int) -> dict[str, int]:
 
 
 def address(host: str, port: int) -> str:
-    """The base address of a service, written as the documentation writes it where it can be."""
+    """The base address of a service, with localhost for 127.0.0.1 as in the documentation."""
     if host == "127.0.0.1":
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def shown(url: str) -> str:
-    """The address without a password that may be in it, for logs and messages."""
+    """The address without credentials, for logs and messages."""
     scheme, mark, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path}"
 
 
 def variables(host: str, ports: Mapping[str, int]) -> dict[str, str]:
-    """The environment with which the SDK finds this platform from anywhere."""
+    """The environment variables with which the SDK finds this platform from any folder."""
     return {
         name: address(host, ports[service])
         for service, name in VARIABLES.items()
@@ -69,23 +71,23 @@ def variables(host: str, ports: Mapping[str, int]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Process:
-    """A process; `born` tells it from a later one that was given the same number, also after a reboot."""
+    """A process; `born` tells it from later ones with the same pid, also after a reboot."""
 
     pid: int
     born: str
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """The process that has this number now."""
+        """The process that has this pid now."""
         return cls(pid, _born(pid) or "")
 
     def is_alive(self) -> bool:
-        """Whether it runs; one that has ended but was not yet collected by its parent does not."""
+        """True if it is running; a zombie is not."""
         born = _born(self.pid)
         return bool(born) and self.born in ("", born)
 
     def ended_within(self, seconds: float) -> bool:
-        """Waits until it has ended, at most so long."""
+        """Waits up to `seconds` for it to end; returns True if it has."""
         until = time.monotonic() + seconds
         while self.is_alive():
             if time.monotonic() > until:
@@ -94,9 +96,9 @@ class Process:
         return True
 
     def end(self, patience: float) -> bool:
-        """Asks it to end, kills it after `patience` seconds; whether it went when asked.
+        """Terminates it, and kills it after `patience` seconds; returns False if it was killed.
 
-        PermissionError if it is another user's.
+        Raises PermissionError if it is another user's.
         """
         if self._signal(signal.SIGTERM) and not self.ended_within(patience):
             self._signal(signal.SIGKILL)
@@ -119,7 +121,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Running:
-    """A platform that was started: its process, where it listens, and its database."""
+    """A started platform: its process, addresses and database."""
 
     pid: int
     born: str
@@ -134,7 +136,7 @@ class Running:
     def now(
         cls, pid: int, host: str, offset: int, database: Path, *, foreground: bool = False
     ) -> Running:
-        """The note of a platform that starts at this moment."""
+        """The note of a platform that starts now."""
         return cls(
             pid=pid,
             born=Process.of(pid).born,
@@ -156,18 +158,18 @@ class Running:
         return address(self.host, self.ports[service])
 
     def since(self) -> str:
-        """When it was started, in this place's time."""
+        """The local time at which it was started, as text."""
         return datetime.fromisoformat(self.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
     def write(self, file: Path) -> None:
-        """Leaves the note; a reader sees the old one or the new one, never a half."""
+        """Writes the note atomically: a reader sees the old one or the new one."""
         draft = file.with_name(f"{file.name}.{os.getpid()}")
         draft.write_text(json.dumps(asdict(self), indent=2) + "\n", "ascii")
         draft.replace(file)
 
     @classmethod
     def read(cls, file: Path) -> Running | None:
-        """The note, or None if there is none. ValueError if it cannot be understood."""
+        """Reads the note; None if there is none, ValueError if it is damaged."""
         try:
             with file.open(encoding="utf-8") as opened:
                 text = opened.read(LARGEST_NOTE)
@@ -187,14 +189,14 @@ class Running:
 
 
 def root_of(here: Path) -> Path | None:
-    """The folder itself, or the nearest above it, that has a `.soorma`."""
+    """The nearest folder that has a `.soorma`, from this one upwards; None if there is none."""
     return next((root for root in (here, *here.parents) if os.path.lexists(root / FOLDER)), None)
 
 
 class Found(NamedTuple):
-    """The addresses of a folder's platform by variable, in which folder it was found, and what is wrong with its note.
+    """The platform of a folder: its addresses by variable, the folder, and trouble with its note.
 
-    Without a platform that runs there are no addresses; without trouble it is empty.
+    `addresses` is empty if no platform is running; `trouble` is empty if there is none.
     """
 
     addresses: dict[str, str]
@@ -203,10 +205,10 @@ class Found(NamedTuple):
 
 
 def platform_here() -> Found:
-    """The platform that runs for the current folder or for the nearest above that has a `.soorma`."""
+    """The running platform of the nearest folder with a `.soorma`, from the current one upwards."""
     try:
         root = root_of(Path.cwd())
-    except OSError:  # the current folder is gone, or may not be looked at
+    except OSError:  # the current folder is gone or unreadable
         root = None
     if root is None:
         return Found({})
@@ -225,16 +227,22 @@ def platform_here() -> Found:
 
 
 def _stranger(note: Path) -> int | None:
-    """The owner of the note, if that is another user: whoever can write above us must not read what we store."""
+    """The owner of the note if it is another user, who is not root; else None.
+
+    Whoever can write to a folder above must not be able to redirect, and so read, what we store.
+    Root trusts itself, and under sudo the user who called it.
+    """
     try:
         owner = note.stat().st_uid
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return None if os.geteuid() in (0, owner) or owner == 0 else owner
+    me = os.geteuid()
+    caller = os.environ.get("SUDO_UID") if me == 0 else None
+    return None if owner in (0, me) or str(owner) == caller else owner
 
 
 def _born(pid: int) -> str | None:
-    """A text that no other process of this number has; None if there is none alive."""
+    """A text unique among all processes that ever have this pid; None if none is alive."""
     if Path("/proc/self/stat").exists():
         return _born_linux(pid)
     return _born_elsewhere(pid)
@@ -251,10 +259,10 @@ def _born_linux(pid: int) -> str | None:
 
 
 def _born_elsewhere(pid: int) -> str | None:
-    import subprocess  # noqa: PLC0415 - Linux does without
+    import subprocess  # noqa: PLC0415 - not needed on Linux
 
     told = subprocess.run(  # noqa: S603
-        ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)],  # noqa: S607 - where it lies differs
+        ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)],  # noqa: S607 - its path varies
         env={**os.environ, "LC_ALL": "C"},
         capture_output=True,
         check=False,

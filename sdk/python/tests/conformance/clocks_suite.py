@@ -1,4 +1,7 @@
-"""What a store must do when the system's clock jumps, the machine sleeps or no platform runs: nothing early."""
+"""Requirements for a store when the clock jumps, the machine sleeps or no platform runs.
+
+Nothing happens early.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ async def _restarted(record: Record, by: float) -> None:
 
 
 async def _asleep(record: Record, by: float) -> None:
-    """As it wakes up, the clock is set to a time that may be wrong."""
+    """Lets the machine sleep; on waking, the clock is set to a time that may be wrong."""
     record.clock.sleep(100)
     record.clock.jump(by)
 
@@ -202,9 +205,7 @@ class ClocksSuite:
         await record.sweep()
         found = await record.directory.agent("acme", "a")
         assert found is not None
-        left = (
-            datetime.fromisoformat(found.instances[0].expires_at).timestamp() - record.clock.wall()
-        )
+        left = found.instances[0].expires_at.timestamp() - record.clock.wall()
         assert left == pytest.approx(60, abs=0.01)
         record.clock.advance(30)
         assert await record.directory.heartbeat("acme", "a", "i1")
@@ -322,7 +323,7 @@ class ClocksSuite:
 
     @pytest.mark.behaviour("clocks.keeping")
     async def test_what_is_connected_never_ages(self, record: Record) -> None:
-        """The services say each minute that it is, however soon unused groups are to go."""
+        """The services report it each minute, however soon unused groups are to be removed."""
         group, short = await record.subscribe("g", "e"), Retention(groups=1)
         with record.store.deliveries.prefetching(record.prefetch(group)):
             for _ in range(3):
@@ -338,7 +339,7 @@ class ClocksSuite:
 
     @pytest.mark.behaviour("clocks.keeping")
     async def test_a_crash_makes_nothing_of_the_future(self, record: Record) -> None:
-        """The clock is kept now and then: what was written since is not to wait for it to come there again."""
+        """Events later than the clock's last save must not wait until it gets there again."""
         group = await record.subscribe("g", "e")
         record.clock.advance(9)
         await record.publish("e", id="1")

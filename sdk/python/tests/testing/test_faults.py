@@ -10,6 +10,7 @@ import pytest
 from soorma import ClientConfig, Worker, WorkflowState
 from soorma.errors import Fenced, InvalidRequest, Unavailable
 from soorma.testing import Crash, LocalPlatform
+from soorma.testing.asgi import Exchange, http_scope
 
 SECONDS = 10.0
 
@@ -26,6 +27,22 @@ async def test_a_call_that_does_not_arrive_is_made_again(soorma_platform: LocalP
     assert await state.increment("count") == 1
     assert (failure.happened, failure.left) == (2, 0)
     assert len(await state.history("count")) == 1
+
+
+@pytest.mark.behaviour("testing.faults")
+async def test_a_service_that_fails_within_its_response_cuts_it_off() -> None:
+    """As a server does: half a body is never taken for a whole one."""
+
+    async def fails(_: Any, __: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise ZeroDivisionError
+
+    exchange = Exchange("memory", None)
+    await exchange.run(fails, http_scope("GET", "/", {}))
+    assert await exchange.status == 200
+    with pytest.raises(Unavailable, match="the memory service was lost"):
+        await exchange.body()
 
 
 @pytest.mark.behaviour("testing.faults", "outage.at-most-once")
@@ -169,7 +186,7 @@ async def test_a_reader_misses_nothing_when_its_connection_breaks(
 
 
 def _steps(said: list[str], **given: Any) -> Worker:
-    """An agent with awaits of all kinds, which notes how far it comes."""
+    """Makes an agent with awaits of all kinds, which records how far it gets."""
     worker = Worker("steps", **given)
 
     @worker.on_event("work", topic="action-requests")

@@ -24,7 +24,7 @@ HERE = ClientConfig(
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the note of a platform that runs: this process plays it."""
+    """A folder with the note of a running platform, which is this process."""
     (tmp_path / FOLDER).mkdir()
     Running.now(os.getpid(), "127.0.0.1", OFFSET, tmp_path / "soorma.db").write(
         tmp_path / FOLDER / NOTE
@@ -76,14 +76,31 @@ def test_a_damaged_note_is_told_once(
     assert [str(project) in record.getMessage() for record in caplog.records] == [True]
 
 
+@pytest.mark.parametrize(
+    ("me", "sudo", "is_believed"),
+    [("owner", None, True), ("other", None, False), ("root", None, False), ("root", "owner", True),
+     ("root", "other", False), ("other", "owner", False)],
+)  # fmt: skip
 def test_a_strangers_note_is_not_believed(
-    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    me: str,
+    sudo: str | None,
+    *,
+    is_believed: bool,
 ) -> None:
+    """Not even by root, unless it is the one who called it through sudo."""
+    owner = os.getuid() or 4321
     if os.getuid() == 0:
-        os.chown(project / FOLDER / NOTE, 4321, -1)
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    assert ClientConfig.from_env({}) == ClientConfig()
-    assert "belongs to another user" in caplog.text
+        os.chown(project / FOLDER / NOTE, owner, -1)
+    ids = {"owner": owner, "other": owner + 1, "root": 0}
+    monkeypatch.setattr(os, "geteuid", lambda: ids[me])
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    if sudo is not None:
+        monkeypatch.setenv("SUDO_UID", str(ids[sudo]))
+    assert (ClientConfig.from_env({}) == HERE) is is_believed
+    assert ("belongs to another user" in caplog.text) is not is_believed
 
 
 def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

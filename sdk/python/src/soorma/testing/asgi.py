@@ -1,4 +1,4 @@
-"""Calls of a service's ASGI application as a server does, for one request or for one WebSocket."""
+"""Calls of a service's ASGI application, as by a server, for one request or one WebSocket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from soorma_platform.http.asgi import AsgiApp, Message
 
 
 def http_scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
-    """The scope of a request to this machine."""
+    """Returns the scope of a request to this machine."""
     given = [
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
     ]
@@ -20,7 +20,7 @@ def http_scope(method: str, path: str, headers: Mapping[str, str]) -> dict[str, 
 
 
 def socket_scope(path: str) -> dict[str, Any]:
-    """The scope of a WebSocket to this machine."""
+    """Returns the scope of a WebSocket to this machine."""
     return {"type": "websocket", "scheme": "ws", "subprotocols": [], **_place(path, [])}
 
 
@@ -40,7 +40,7 @@ def _place(path: str, headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
 
 
 class Exchange:
-    """A request as the application reads it, and its answer as it comes."""
+    """A request as the application reads it, and its response as it arrives."""
 
     def __init__(self, service: str, body: bytes | None) -> None:
         self.status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -50,39 +50,41 @@ class Exchange:
         self._pieces: asyncio.Queue[bytes | Unavailable | None] = asyncio.Queue()
 
     async def run(self, app: AsgiApp, scope: dict[str, Any]) -> None:
-        """Lets the application answer.
+        """Runs the application.
 
-        What it fails with is answered by itself, or is an Unavailable.
+        If it fails before it responds, `status` is an Unavailable; later, the body is cut off.
         """
         try:
             await app(scope, self._receive, self._send)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told to whoever asked
+        except Exception as error:  # noqa: BLE001 - the client hears of any
             if not self.status.done():
                 failed = Unavailable(
                     f"the {self._service} service gave no answer: {error!r}", service=self._service
                 )
                 failed.__cause__ = error
                 self.status.set_exception(failed)
-                self.status.exception()  # whoever asked may be gone
+                self.status.exception()  # the client may be gone
+            else:
+                self.cut()
         finally:
             self._pieces.put_nowait(None)
 
     async def body(self) -> bytes:
-        """All of the answer."""
+        """Returns the whole body of the response."""
         pieces = []
         while (piece := await self.piece()) is not None:
             pieces.append(piece)
         return b"".join(pieces)
 
     async def piece(self) -> bytes | None:
-        """The next of the answer as it comes, None at its end; Unavailable where it is cut off."""
+        """Returns the next piece of the body, None at its end; Unavailable if it is cut off."""
         piece = await self._pieces.get()
         if isinstance(piece, Unavailable):
             raise piece
         return piece
 
     def cut(self) -> None:
-        """The connection is lost."""
+        """Loses the connection."""
         self._is_cut.set()
         self._pieces.put_nowait(lost(self._service))
 
@@ -90,9 +92,8 @@ class Exchange:
         body, self._body = self._body, None
         if body is not None:
             return {"type": "http.request", "body": body, "more_body": False}
-        await (
-            self._is_cut.wait()
-        )  # as a server does: who streams listens here for the client, over and over
+        # as with a server: while it streams, an application waits here for the client's end
+        await self._is_cut.wait()
         return {"type": "http.disconnect"}
 
     async def _send(self, message: Message) -> None:
@@ -104,7 +105,7 @@ class Exchange:
 
 
 class SocketPipe:
-    """A WebSocket between a client and an application: what each has sent and the other has not read yet."""
+    """A WebSocket between a client and an application: the frames that are still unread."""
 
     def __init__(self, service: str) -> None:
         self.accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -116,24 +117,24 @@ class SocketPipe:
 
     @property
     def is_drained(self) -> bool:
-        """Whether nothing waits to be read."""
+        """True if nothing waits to be read."""
         return self._to_service.empty() and self._to_client.empty()
 
     async def run(self, app: AsgiApp, scope: dict[str, Any]) -> None:
-        """Lets the application serve it to its end."""
+        """Runs the application on the WebSocket until it ends."""
         try:
             await app(scope, self._to_service.get, self._from_service)
         finally:
             self.close()
 
     def put(self, frame: bytes) -> None:
-        """From the client; Unavailable if it is closed."""
+        """Sends a frame from the client; raises Unavailable if the WebSocket is closed."""
         if not self.is_open:
             raise lost(self._service)
         self._to_service.put_nowait({"type": "websocket.receive", "bytes": frame})
 
     async def take(self) -> bytes:
-        """To the client; Unavailable once it is closed and all was read."""
+        """Returns the client's next frame; Unavailable once it is closed and all was read."""
         frame = await self._to_client.get()
         if frame is None:
             self._to_client.put_nowait(None)
@@ -141,17 +142,17 @@ class SocketPipe:
         return frame
 
     def close(self) -> None:
-        """Ends it for both."""
+        """Closes the WebSocket for both sides."""
         if self.is_open:
             self.is_open = False
             self._to_service.put_nowait({"type": "websocket.disconnect", "code": 1006})
             self._to_client.put_nowait(None)
             if not self.accepted.done():
                 self.accepted.set_exception(lost(self._service))
-                self.accepted.exception()  # nobody may be waiting for it any more
+                self.accepted.exception()  # perhaps nobody waits for it any more
 
     def on_frame(self, frame: bytes) -> None:
-        """Hears of each frame to the client."""
+        """Is called with each frame to the client; does nothing here."""
 
     async def _from_service(self, message: Message) -> None:
         if not self.is_open:
@@ -167,5 +168,5 @@ class SocketPipe:
 
 
 def lost(service: str) -> Unavailable:
-    """What a client hears of a connection that is no more."""
+    """Returns the error for a client that has lost its connection."""
     return Unavailable(f"the connection to the {service} service was lost", service=service)

@@ -26,18 +26,23 @@ JSON_SCHEMA = "application/schema+json;version=draft-2020-12"
 SOCKET = "/v1/events/connect"
 
 _MESSAGES = "#/components/messages/"
-_ABOUT = f"""Events flow through eight topics. Agents take part over a WebSocket, {SOCKET}; all others publish with
-POST /v1/events/publish and reads with GET /v1/events/stream; OpenAPI describes both (GET /openapi.json).
-Operations are told as the platform sees them: it receives what is published, and sends it to who subscribes."""
+_ABOUT = (
+    f"Events flow through eight topics. Agents take part over a WebSocket, {SOCKET}; all others "
+    "publish with\n"
+    "POST /v1/events/publish and reads with GET /v1/events/stream; OpenAPI describes both (GET "
+    "/openapi.json).\n"
+    "Operations are told as the platform sees them: it receives what is published, and sends it to "
+    "who subscribes."
+)
 _TOPICS = {
-    Topic.BUSINESS_FACTS: "What has happened in the business.",
-    Topic.ACTION_REQUESTS: "What an agent is asked to do.",
-    Topic.ACTION_RESULTS: "What came of a request.",
-    Topic.BILLING_EVENTS: "What was used and what it costs.",
-    Topic.NOTIFICATION_EVENTS: "What a person should hear of.",
-    Topic.SYSTEM_EVENTS: "What the platform tells of itself, dead letters for one.",
-    Topic.PLAN_EVENTS: "How a plan goes on.",
-    Topic.TASK_EVENTS: "How a task goes on.",
+    Topic.BUSINESS_FACTS: "Facts about the business.",
+    Topic.ACTION_REQUESTS: "Requests to agents.",
+    Topic.ACTION_RESULTS: "Results of requests.",
+    Topic.BILLING_EVENTS: "Usage and cost.",
+    Topic.NOTIFICATION_EVENTS: "Notifications for people.",
+    Topic.SYSTEM_EVENTS: "Events of the platform itself, such as dead letters.",
+    Topic.PLAN_EVENTS: "Progress of plans.",
+    Topic.TASK_EVENTS: "Progress of tasks.",
 }
 _EXAMPLE = {
     "type": "order.placed",
@@ -56,16 +61,17 @@ _HELLO_EXAMPLE = {
 
 
 async def respond(directory: Directory, request: Request) -> WholeResponse:
-    """Responds with the document, with the event types of the tenant in the request, if it names
-    one.
-    """
+    """Returns the document, with the event types of the request's tenant if it names one."""
     return WholeResponse(
         await document(directory, request.principal.owner, request.header("Host") or "localhost")
     )
 
 
 async def document(directory: Directory, owner: Owner, host: str) -> bytes:
-    """The document as JSON text, with the event types that are registered for a tenant, or for all of them."""
+    """Returns the document as JSON text.
+
+    It has the event types that are registered for a tenant, or for all of them.
+    """
     page = await directory.definitions(owner, None, None, "", MOST_TYPES)
     return await asyncio.to_thread(_document, page, host)
 
@@ -73,7 +79,10 @@ async def document(directory: Directory, owner: Owner, host: str) -> bytes:
 def _document(page: EventPage, host: str) -> bytes:
     about = _ABOUT
     if page.next is not None:
-        about += f"\nOf the registered event types these are the first {MOST_TYPES:,}; GET /v1/registry/events has all."
+        about += (
+            f"\nOf the registered event types these are the first {MOST_TYPES:,}; GET "
+            "/v1/registry/events has all."
+        )
     return msgspec.json.encode(
         {
             "asyncapi": "3.0.0",
@@ -136,7 +145,7 @@ def _messages() -> dict[str, Any]:
     events = {
         key: {
             **_message(kind),
-            "correlation_id": {"location": f"$message.payload#/{field}"},
+            "correlationId": {"location": f"$message.payload#/{field}"},
             "examples": [{"payload": example}],
         }
         for (key, (kind, example)), field in zip(
@@ -180,19 +189,19 @@ def _registered_message(one: EventInfo) -> dict[str, Any]:
         "title": f"{one.type}, version {one.version}",
         "summary": one.description or "Registered.",
         "payload": {"schemaFormat": JSON_SCHEMA, "schema": schema},
-        "correlation_id": {"location": "$message.payload#/correlation_id"},
+        "correlationId": {"location": "$message.payload#/correlation_id"},
     }
 
 
 def _with_id(one: EventInfo) -> Any:
-    """The payload's schema as a resource of its own, so that its references stay within it."""
+    """Returns the payload's schema as a resource of its own, so that references stay within it."""
     if not isinstance(one.schema, dict):
         return one.schema
     return {"$id": f"urn:soorma:event:{_key(one)}", **one.schema}
 
 
 def _key(one: EventInfo) -> str:
-    """A key for the document that no other event type has."""
+    """Returns a key for the document that no other event type has."""
     name = re.sub(r"[^A-Za-z0-9.-]", lambda found: f"_{ord(found[0]):x}_", one.type)
     return f"type-{name}-{one.version}"
 
@@ -253,7 +262,7 @@ def _frame(kind: Any) -> str:
 
 
 def _schemas() -> dict[str, Any]:
-    """The schemas in the dialect of AsyncAPI, which is an older one of JSON Schema."""
+    """Returns the schemas in the dialect of AsyncAPI, an older one of JSON Schema."""
     types = Types([Envelope, CloudEvent, AgentFrame, ServiceFrame])
     return {name: _older(schema) for name, schema in types.components.items()}
 
