@@ -1,9 +1,8 @@
-"""`make bench ARGS="--against REV"`: the product's own figures of two checkouts, in alternating rounds of one run.
+"""`make bench ARGS="--against REV"`: compares the figures of two checkouts in alternating rounds.
 
-In each round every part is measured three times: on an old checkout, on this one, and on the old
-one again, the old ones in turns the first. So whatever the machine does in the meantime falls on
-all of them alike, and the two series of the same old checkout show how far apart equal things are
-in this run.
+In each round every part is measured three times: on the old checkout, on this one, and on the old
+one again; every other round takes them in reverse. So whatever else the machine does affects all of
+them alike, and the two series of the old checkout show how far apart equal code is in this run.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from measuring import say
 HERE = Path(__file__).resolve().parent
 ROUNDS = 9
 MARGIN = 0.03
-"""By how much a ratio may be above those of equal checkouts."""
+"""The excess of a ratio over those of equal checkouts that is still accepted."""
 NEW, OLD, OLD_AGAIN = "new", "old", "old again"
 
 Numbers = dict[str, float]
@@ -34,9 +33,10 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class Compared:
-    """A figure: the medians of both, and ratios of which more than 1 is worse, whatever the figure counts.
+    """A figure: the medians of both sides, and their ratios.
 
-    `lowest` and `highest` bound the middle half of the ratios of old against old.
+    A ratio above 1 is worse, whatever the figure counts. `lowest` and `highest` bound the middle
+    half of the ratios of old against old.
     """
 
     what: str
@@ -48,12 +48,15 @@ class Compared:
 
     @property
     def is_worse(self) -> bool:
-        """Whether it is worse by more than the margin beyond what equal checkouts differ by."""
+        """True if it is worse by more than the margin beyond what equal checkouts differ by."""
         return self.ratio > max(self.highest, 1.0) + MARGIN
 
 
 class Side:
-    """A checkout that is measured, by its own Python and in a process of its own, with the benchmarks of this one."""
+    """A checkout to measure, by its own Python in a process of its own.
+
+    The benchmarks are those of this checkout.
+    """
 
     def __init__(self, checkout: Path, size: str) -> None:
         python = checkout / ".venv" / "bin" / "python"
@@ -64,7 +67,10 @@ class Side:
         )
 
     def do(self, what: str) -> Numbers:
-        """Has it begin or end a round, or measure a part: RuntimeError if it cannot; its own words are above."""
+        """Begins or ends a round, or measures a part.
+
+        Raises RuntimeError if the process has ended; it prints the cause itself.
+        """
         assert self._process.stdin is not None  # noqa: S101 - both are pipes
         assert self._process.stdout is not None  # noqa: S101
         self._process.stdin.write(f"{what}\n")
@@ -93,7 +99,7 @@ class Side:
 
 @contextmanager
 def checkout_of(against: str, root: Path) -> Iterator[Path]:
-    """The folder of a checkout with its environment: one that is there, or a revision in a scratch folder."""
+    """The folder of a checkout with its environment: a folder given, or a revision checked out."""
     if Path(against).is_dir():
         yield Path(against).resolve()
         return
@@ -143,7 +149,7 @@ def compared(found: dict[str, list[Numbers]]) -> list[Compared]:
 
 
 def _compared(what: str, old: list[float], new: list[float], again: list[float]) -> Compared:
-    """The new one is taken against the mean of the two old ones around it."""
+    """Compares the new checkout with the mean of the two old ones around it."""
     ratios = [_worse_by(what, one, (a + b) / 2) for one, a, b in zip(new, old, again, strict=True)]
     equal = [_worse_by(what, b, a) for a, b in zip(old, again, strict=True)]
     lowest, _, highest = quantiles(equal, n=4, method="inclusive") if len(equal) > 1 else equal * 3
@@ -151,12 +157,12 @@ def _compared(what: str, old: list[float], new: list[float], again: list[float])
 
 
 def _worse_by(what: str, value: float, reference: float) -> float:
-    """Of rates, more is better; of times and of memory, less is."""
+    """Returns how much worse a value is: of rates, more is better; of times and memory, less is."""
     return reference / value if what.endswith("/s") else value / reference
 
 
 def table(found: Sequence[Compared]) -> str:
-    """For a terminal: what is worse last."""
+    """The table for a terminal, with what is worse last."""
     width = max(len(one.what) for one in found)
     lines = [f"{'':{width}}  {'old':>10}  {'new':>10}  new/old, >1 is worse (old/old)"]
     lines += [
@@ -168,7 +174,7 @@ def table(found: Sequence[Compared]) -> str:
 
 
 def as_json(found: Sequence[Compared], series: dict[str, list[Numbers]]) -> str:
-    """Everything, for a program."""
+    """All figures, for a program."""
     figures = [{**asdict(one), "worse": one.is_worse} for one in found]
     return json.dumps(
         {"margin": MARGIN, "rounds": len(series[NEW]), "figures": figures, "series": series},

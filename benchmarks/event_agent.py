@@ -1,4 +1,4 @@
-"""The agent of the event figures: notes when each event of a series came, and tells when it has had all of them."""
+"""The agent of the event figures: notes when each event of a series came, and reports them all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ telling: set[asyncio.Task[None]] = set()
 
 
 def tell(**what: object) -> None:
-    """A report to whoever started this process."""
+    """Reports to whoever started this process."""
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
 
@@ -45,7 +45,9 @@ async def handle(event: Event, _: HandlerContext) -> None:
 
 async def tell_of(series: str, count: int) -> None:
     """Reports once all have come and no copy of them follows, or nothing has come for long."""
-    while len(came[series]) < count and time.perf_counter() - last[series] < QUIET_SECONDS:  # noqa: ASYNC110
+    while (  # noqa: ASYNC110
+        len(came[series]) < count and time.perf_counter() - last[series] < QUIET_SECONDS
+    ):
         await asyncio.sleep(SETTLE_SECONDS)
     await asyncio.sleep(SETTLE_SECONDS)
     lost = count - len(came[series])

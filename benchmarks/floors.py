@@ -1,7 +1,7 @@
-"""The floors: a bare ASGI answer on the platform's own server settings, and a bare durable commit.
+"""The floors: a bare ASGI response on the platform's own server settings, a bare durable commit.
 
-`python floors.py PORT` serves. A GET answers as many bytes as `?size=` asks for, anything else what
-it was sent.
+`python floors.py PORT` serves. A GET returns as many bytes as `?size=` requests, anything else the
+body that it was sent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from measuring import say
 from soorma_platform.runtime import _Server  # the platform's own settings, whatever they become
 
 ENTRY = 400
-"""Bytes of a bare answer: about as many as the platform answers for a small value."""
+"""Bytes of a bare response: about as many as the platform returns for a small value."""
 START_SECONDS = 20.0
 
 
@@ -95,9 +95,8 @@ class BareCommits:
     def commit(self, size: int = 100) -> None:
         """Makes one change and returns once it is durable."""
         self._number += 1
-        text = f"{self._number:020d}" + "x" * max(
-            0, size - 20
-        )  # SQLite skips a write that changes nothing
+        # SQLite skips a write that changes nothing
+        text = f"{self._number:020d}" + "x" * max(0, size - 20)
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.execute(
             "INSERT OR REPLACE INTO entries VALUES (?, ?)", (f"k{self._number % 100}", text)

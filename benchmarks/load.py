@@ -1,7 +1,7 @@
-"""The load generator, in a process of its own: raw HTTP/1.1 over loopback, as cheap as Python makes it.
+"""The load generator, a process of its own: raw HTTP/1.1 over loopback, as cheap as Python allows.
 
 `LoadProcess` starts it and gives it jobs; `python load.py FILE` reads one job a line, writes its
-result into FILE and then answers a line.
+result into FILE and then prints a line.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ SCOPE = "X-Tenant-ID: bench\r\nX-User-ID: bench\r\n"
 
 
 class Job(msgspec.Struct, omit_defaults=True):
-    """What to send, and how.
+    """The requests to send.
 
-    In `path` and `body`, `<n>` is the request's number, `<k>` that modulo `keys`.
-
-    `<c>` is the number of the connection, `<pad>` that many bytes of text. With `rate`, the load is
-    open: requests begin at random times, that many a second on average, whether or not earlier ones
-    were answered, and each latency counts from the time at which the request should have begun.
+    In `path` and `body`, `<n>` is the request's number, `<k>` that modulo `keys`, `<c>` the number
+    of the connection, and `<pad>` that many bytes of text. With `rate`, the load is open: requests
+    begin at random times, that many a second on average, whether or not earlier ones got a
+    response, and each latency counts from the time at which the request should have begun.
     """
 
     url: str
@@ -52,7 +51,7 @@ class Job(msgspec.Struct, omit_defaults=True):
 
 
 class Result(msgspec.Struct):
-    """Latencies in seconds in the order of the answers; `cpu` is what the server's process used meanwhile."""
+    """Latencies in seconds, in the order of the responses; `cpu` is the server's processor time."""
 
     latencies: list[float]
     seconds: float
@@ -82,7 +81,7 @@ class LoadProcess:
         self._process.communicate()
 
     def run(self, job: Job) -> Result:
-        """Runs a job to its end; RuntimeError if a request was refused or it took too long."""
+        """Runs a job to its end; RuntimeError if a request failed or the job took too long."""
         assert self._process.stdin is not None  # noqa: S101 - both are pipes
         assert self._process.stdout is not None  # noqa: S101
         self._process.stdin.write(msgspec.json.encode(job) + b"\n")
@@ -213,10 +212,10 @@ class _Run:
 
     async def _open_loop(self, connections: list[_Connection]) -> None:
         self._idle = connections
-        due, chance = time.perf_counter(), random.Random(self._job.first)  # noqa: S311 - spreads requests
+        due, chance = time.perf_counter(), random.Random(self._job.first)  # noqa: S311
         for _ in range(self._job.requests):
             due += chance.expovariate(self._job.rate)
-            while (left := due - time.perf_counter()) > 0:  # noqa: ASYNC110 - time is all it waits for
+            while (left := due - time.perf_counter()) > 0:  # noqa: ASYNC110 - waits for time only
                 await asyncio.sleep(left)
             if self._idle:
                 self._send(self._idle.pop(), due)
@@ -248,7 +247,7 @@ class _Run:
 
 
 def _precise_loop() -> asyncio.AbstractEventLoop:
-    """For the open loop: select() wakes within microseconds of the time asked for, epoll within a millisecond."""
+    """A loop for open load: select() wakes within microseconds of a timeout, epoll in 1 ms."""
     return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 

@@ -1,4 +1,4 @@
-"""What all measurements share: sizes of a run, processes seen through /proc, percentiles, figures and tables."""
+"""Shared by all measurements: sizes of a run, processes seen through /proc, figures and tables."""
 
 # ruff: noqa: RUF001 - people read this: its signs are meant
 
@@ -19,7 +19,7 @@ READ = "read of committed data"
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much a run does. Times are in seconds."""
+    """The amount of work of a run. Times are in seconds."""
 
     rounds: int = 5
     cpu_requests: int = 8_000
@@ -110,7 +110,7 @@ PAIRED = Sizes(
     earlier_steps=200,
     long_rounds=3,
 )
-"""One of many rounds of a comparison: a side takes about half a minute for it."""
+"""The sizes of one of many rounds of a comparison, in which a side takes about half a minute."""
 SIZES = {"full": FULL, "quick": QUICK, "paired": PAIRED, "tiny": TINY}
 
 
@@ -155,7 +155,7 @@ class Plot:
 
 @dataclass
 class Report:
-    """What a run has found.
+    """The results of a run.
 
     `numbers` are the product's own, without floors, for a comparison of two checkouts.
     """
@@ -174,7 +174,7 @@ def say(text: str) -> None:
 
 
 def rounds(count: int, seconds: float, *, least: int = 1) -> Iterator[int]:
-    """Counts rounds, `count` of them and at least `least`, but begins none that would take it past `seconds`."""
+    """Counts `count` rounds, but begins none beyond `least` that would end after `seconds`."""
     started = time.monotonic()
     for number in range(count):
         if number >= least and (time.monotonic() - started) * (number + 1) / number > seconds:
@@ -184,7 +184,7 @@ def rounds(count: int, seconds: float, *, least: int = 1) -> Iterator[int]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of them do not exceed."""
+    """The value that a share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
@@ -205,7 +205,7 @@ def times(ratio: float) -> str:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used of the processors, in user and kernel mode; 0 for pid 0."""
+    """The processor time of a process, in user and kernel mode, in seconds; 0 for pid 0."""
     if not pid:
         return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
@@ -213,7 +213,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def resident_mib(pid: int) -> float:
-    """What a process holds of the memory."""
+    """The resident memory of a process, in MiB."""
     for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

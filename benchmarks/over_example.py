@@ -23,8 +23,7 @@ from soorma import Event, EventClient
 
 AGENTS = ("planner", "worker", "coordinator")
 HOPS = 8
-"""Durable steps of one goal, one after the other: its publication and the commits of seven
-handlers."""
+"""Durable steps of one goal, in sequence: its publication and the commits of seven handlers."""
 IN_FLIGHT = 50
 WARM_UP = 10
 PATIENCE = 60.0
@@ -68,9 +67,8 @@ class Goals:
     async def reach(self, _: int) -> None:
         """One goal, from its publication to the completion of its workflow."""
         name = str(uuid4())
-        reached = self._waiting[name] = (
-            asyncio.get_running_loop().create_future()
-        )  # it may be before the answer
+        # it may be before the answer
+        reached = self._waiting[name] = asyncio.get_running_loop().create_future()
         await self._client.publish(
             "goal.received", "action-requests", {"goal": "measure"}, correlation_id=name
         )

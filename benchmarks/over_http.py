@@ -1,4 +1,4 @@
-"""Figures of the memory service over plain HTTP: cost per request, latency under load, and the ladders."""
+"""Figures of the memory service over plain HTTP: cost per request, latency under load, ladders."""
 
 # ruff: noqa: RUF001 - people read this: its signs are meant
 
@@ -34,9 +34,9 @@ FILL_OPERATIONS = 500
 
 
 def cost_per_request(stage: Stage) -> None:
-    """The server's processor time for a GET and a PUT, against a bare answer on the same settings.
+    """The server's processor time for GET and PUT, against a bare response on the same settings.
 
-    The GETs come first: what sweeps behind the PUTs is a part of their cost, and of no other.
+    The GETs come first: sweeping after the PUTs is part of the PUTs' cost alone.
     """
     say("server CPU per request, 32 connections")
     count = stage.sizes.cpu_requests
@@ -109,7 +109,8 @@ def open_loop(stage: Stage) -> None:
     }
     shares = (0.5, 0.99, 0.999)
     rows = [
-        (name, f"{rate:,}", f"{len(values):,}", *(ms(percentile(values, share)) for share in shares),
+        (name, f"{rate:,}", f"{len(values):,}",
+         *(ms(percentile(values, share)) for share in shares),
          {"PUT": FULL_COMMIT, "GET": READ}.get(name, "floor"))
         for (name, rate), values in sorted(found.items(), key=lambda item: item[0][1])
     ]  # fmt: skip
@@ -140,7 +141,7 @@ def open_loop(stage: Stage) -> None:
 
 
 def payloads(stage: Stage) -> None:
-    """One connection, values from small to large, against a bare answer of the same size."""
+    """One connection, values from small to large, against a bare response of the same size."""
     ladder = _Ladder(stage, "payloads", "Size of a value", "bytes of the value")
     for size in stage.sizes.payloads:
         say(f"payload of {size:,} bytes")
@@ -203,15 +204,16 @@ def contention(stage: Stage) -> None:
                 results.append(stage.commit(body, requests=requests, connections=writers))
             total += requests
         shared, own = found.values()
-        pairs = [(len(one.latencies) / one.seconds, len(two.latencies) / two.seconds) for one, two in
-                 zip(shared, own, strict=True)]  # fmt: skip
+        pairs = [(len(one.latencies) / one.seconds, len(two.latencies) / two.seconds)
+                 for one, two in zip(shared, own, strict=True)]  # fmt: skip
         waits = [latency for result in shared for latency in result.latencies]
         one_key.append(median(one for one, _ in pairs))
         own_keys.append(median(two for _, two in pairs))
         stage.report.numbers[f"{writers} writers on one key, /s"] = one_key[-1]
         stage.report.numbers[f"{writers} writers on own keys, /s"] = own_keys[-1]
         rows.append(
-            (str(writers), f"{one_key[-1]:,.0f}/s", ms(percentile(waits, 0.5)), ms(percentile(waits, 0.99)),
+            (str(writers), f"{one_key[-1]:,.0f}/s",
+             ms(percentile(waits, 0.5)), ms(percentile(waits, 0.99)),
              f"{own_keys[-1]:,.0f}/s", times(ratio_of(pairs)))
         )  # fmt: skip
     counted = _shared_number(stage, plan)
@@ -237,7 +239,7 @@ def contention(stage: Stage) -> None:
 
 
 class _Ladder:
-    """Steps of one size, each with the medians of its calls and of their floors, taken in turn."""
+    """Steps of one size, with the medians of alternating calls and floors."""
 
     def __init__(self, stage: Stage, name: str, title: str, x: str) -> None:
         self._stage = stage

@@ -1,8 +1,8 @@
-"""The same workflow on Soorma, on DBOS and on LangGraph, all on SQLite in WAL mode with synchronous=FULL.
+"""The same workflow on Soorma, DBOS and LangGraph, all on SQLite in WAL mode with synchronous=FULL.
 
 Soorma runs as its users run it: a platform, three agents and a client, each in a process of its
-own. The other two are libraries, and run in the client's process, in an environment of their own
-(.venv-others, which tools/run makes).
+own. The other two are libraries and run in the client's process, in an environment of their own
+(.venv-others, made by tools/run).
 """
 
 # ruff: noqa: RUF001 - people read this: its signs are meant
@@ -38,13 +38,13 @@ AGENTS = ("1", "2", "3")
 IN_FLIGHT = 50
 WATCHED = 40
 TAKEN_UP = {"Soorma": 11, "DBOS": 3, "LangGraph": 11}
-"""How often: DBOS replays for seconds."""
+"""The number of takeovers measured: few for DBOS, which replays for seconds."""
 PATIENCE = 180.0
 SYSTEMS = ("Soorma", "DBOS", "LangGraph")
 
 
 class Program:
-    """One of the scripts in others/, in a process of its own, which answers commands."""
+    """One of the scripts in others/, in a process of its own, which carries out commands."""
 
     def __init__(
         self, python: str | Path, script: str, *arguments: str, env: dict[str, str]
@@ -56,7 +56,7 @@ class Program:
         )
 
     async def told(self) -> dict[str, Any]:
-        """The next line it tells."""
+        """The next line that it prints."""
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         async with asyncio.timeout(PATIENCE):
             line = await asyncio.to_thread(self._process.stdout.readline)
@@ -66,7 +66,7 @@ class Program:
         return told
 
     async def ask(self, what: str, **more: int) -> dict[str, Any]:
-        """Its answer to a command."""
+        """Sends a command and returns the response."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         self._process.stdin.write(json.dumps({"do": what, **more}).encode() + b"\n")
         self._process.stdin.flush()
@@ -95,7 +95,7 @@ class Program:
 
 @dataclass
 class Found:
-    """What was measured of one system."""
+    """The measurements of one system."""
 
     version: str
     commits: dict[str, int | None] = field(default_factory=dict)
@@ -144,11 +144,10 @@ class Here:
             waiting.set_result(event.data["step"])
 
     async def run(self, _: int) -> None:
-        """One workflow, from its first event until its end has been heard of."""
+        """One workflow, from its first event until its end is received."""
         name = uuid4().hex
-        ended = self._waiting[name] = (
-            asyncio.get_running_loop().create_future()
-        )  # it may come before the answer
+        # it may come before the answer
+        ended = self._waiting[name] = asyncio.get_running_loop().create_future()
         await self._client.publish("step.1", "action-requests", {"plan_id": name})
         async with asyncio.timeout(PATIENCE):
             if await ended != len(AGENTS):
@@ -162,7 +161,7 @@ class Here:
 
 
 def is_there() -> bool:
-    """Whether tools/run has made the environment of the other two, and has finished it."""
+    """True if tools/run has completely made the environment of the other two."""
     stamp = ENVIRONMENT / "soorma-stamp"
     return stamp.exists() and "unfinished" not in stamp.read_text("utf-8")
 
@@ -236,16 +235,15 @@ async def _in_turns(stage: Stage, running: dict[str, System], found: dict[str, F
 
 
 async def _long(stage: Stage, found: dict[str, Found]) -> None:
-    """One workflow of many steps: what the next costs, and what it costs to take it up again in another process."""
+    """A workflow of many steps: the cost of the next, and of taking it over in a new process."""
     sizes = stage.sizes
     with ExitStack() as held:
         starts = {name: _starter(stage, name, held) for name in SYSTEMS if name in found}
         done = dict.fromkeys(starts, 0)
         with ExitStack() as running:
             programs = {name: running.enter_context(start()) for name, start in starts.items()}
-            for name, program in reversed(
-                programs.items()
-            ):  # Soorma last: what its agent has in hand has a lease
+            # Soorma last: what its agent has in hand has a lease
+            for name, program in reversed(programs.items()):
                 say(f"others: {name}, {sizes.earlier_steps:,} steps of one workflow")
                 await program.told()
                 told = await program.ask("long", earlier=sizes.earlier_steps, more=sizes.sdk_calls)
@@ -275,7 +273,7 @@ async def _long(stage: Stage, found: dict[str, Found]) -> None:
 
 
 def _starter(stage: Stage, name: str, held: ExitStack) -> Callable[..., Program]:
-    """What starts the long workflow's process, for the first time or again."""
+    """Returns a function that starts the long workflow's process, for the first time or again."""
     if name != "Soorma":
         return lambda *more: _elsewhere(stage, name, "long", *more)
     env = _settings(_config(held.enter_context(_platform(stage, "long"))))
@@ -319,7 +317,7 @@ async def _here(stage: Stage, folder: str, found: Found, **more: str) -> AsyncIt
 
 
 async def _watched(stage: Stage) -> dict[str, int | None]:
-    """How durable the commits of a platform are, by what its connection says."""
+    """Counts the commits of a platform by durability, as its connection reports it."""
     notes = stage.folder / "commits"
     notes.touch()
     watching = {"PYTHONPATH": str(SCRIPTS / "watching"), "BENCH_COMMITS": str(notes)}

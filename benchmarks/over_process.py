@@ -1,4 +1,4 @@
-"""Figures of the platform as a process: how long it takes to start, and how much memory it holds."""
+"""Figures of the platform as a process: how long its start takes, and how much memory it holds."""
 
 # ruff: noqa: RUF001 - people read this: its signs are meant
 
@@ -17,14 +17,14 @@ IMPORTS = (
     "import uvloop, soorma_platform.__main__, uvicorn.protocols.http.httptools_impl, "
     "uvicorn.protocols.websockets.websockets_sansio_impl"
 )
-"""What a platform that answers has imported."""
+"""The imports of a running platform."""
 START_SECONDS = 30.0
 PLAN_KEYS = 10
 PLANS_PER_COMMIT = 50
 
 
 def start(stage: Stage) -> None:
-    """From the start of the process to the first answers of all services, on a database that is not there yet."""
+    """The time from the process's start to the first responses of all services, on a new record."""
     say("start of the platform against importing what it imports")
     pairs: list[tuple[float, float]] = []
     bare: list[float] = []
@@ -54,7 +54,7 @@ def start(stage: Stage) -> None:
 
 
 def _one_start(stage: Stage, name: str) -> tuple[float, float]:
-    """Seconds of one start, and what the process holds after it."""
+    """Seconds of one start, and the memory of the process after it."""
     platform = stage.new_platform(name)
     command = [sys.executable, "-P", "-m", "soorma_platform"]
     env = clean_environment(

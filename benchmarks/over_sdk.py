@@ -1,4 +1,4 @@
-"""Figures through the SDK: single calls, and events from their publication to an agent's handler."""
+"""Figures through the SDK: single calls, and events from publication to an agent's handler."""
 
 # ruff: noqa: RUF001 - people read this: its signs are meant
 
@@ -57,7 +57,7 @@ async def in_flight(count: int, width: int, call: Callable[[int], Awaitable[Any]
 
 
 class BareClient:
-    """The SDK's own HTTP client on the bare server: no session of ours, no checks, nothing decoded."""
+    """The SDK's own HTTP client on the bare server: no session of ours, no checks, no decoding."""
 
     def __init__(self, stage: Stage) -> None:
         self._transport = HttpTransport({"memory": stage.bare.url, "events": stage.bare.url})
@@ -121,10 +121,10 @@ async def _single_calls(stage: Stage) -> list[dict[str, float]]:
 
 
 async def _bare_sets(stage: Stage, bare: BareClient, count: int) -> dict[str, list[float]]:
-    """The seconds of bare PUTs and bare commits by turns, which is the rhythm of `set`.
+    """The seconds of alternating bare PUTs and bare commits, which is the rhythm of `set`.
 
-    A disk and a core that had nothing to do for as long as a request takes are slower than in a
-    series of commits.
+    A disk and a core that were idle for as long as a request takes are slower than in a series of
+    commits.
     """
     took: dict[str, list[float]] = {"bare put": [], "commit": []}
     for number in range(count):
@@ -138,7 +138,7 @@ async def _bare_sets(stage: Stage, bare: BareClient, count: int) -> dict[str, li
 
 
 class AgentProcess:
-    """`event_agent.py`, which tells when it has handled all events of a series."""
+    """`event_agent.py`, which reports when it has handled all events of a series."""
 
     def __init__(self, stage: Stage) -> None:
         config = stage.config

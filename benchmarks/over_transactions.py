@@ -1,4 +1,4 @@
-"""Figures of a handler: its changes and its event as one commit, against the same written through."""
+"""Figures of a handler: its changes and its event as one commit, against writing them through."""
 
 # ruff: noqa: RUF001 - people read this: its signs are meant
 
@@ -27,7 +27,7 @@ WHAT = f"a handler of {WRITES} writes, {READS} reads and 1 publish"
 
 
 class Work:
-    """Asks for work and waits for the event that the handler has published."""
+    """A client that requests work and waits for the event that the handler publishes."""
 
     def __init__(self, client: EventClient) -> None:
         self._client = client
@@ -50,7 +50,7 @@ class Work:
         await self._ask("work.through")
 
     async def _ask(self, event_type: str) -> None:
-        """From publishing the event until the handler's own has come back.
+        """The time from publishing the event until the handler's own is received.
 
         Those in flight have plans of their own.
         """
@@ -67,7 +67,7 @@ class Work:
 
 
 def handler(stage: Stage) -> None:
-    """One at a time, and many in flight, both ways by turns."""
+    """One at a time, and many in flight, both ways alternately."""
     say(f"{WHAT}, its agent in a process of its own")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(_handler(stage))

@@ -27,4 +27,4 @@ PARTS: dict[str, tuple[Callable[[Stage], None], ...]] = {
     "contention": (over_http.contention,),
 }
 ALONE = {**PARTS, "others": (over_others.alone,)}
-"""For a comparison of two checkouts: what belongs to other products is left out."""
+"""The parts for a comparison of two checkouts, without those that belong to other products."""

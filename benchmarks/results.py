@@ -43,7 +43,7 @@ def summary(report: Report) -> str:
 
 
 def machine(folder: Path) -> list[str]:
-    """What the run was taken on."""
+    """The machine, versions and file system of the run."""
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     return [
         (

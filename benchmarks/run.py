@@ -3,7 +3,9 @@
     python benchmarks/run.py             all of it, into benchmarks/
     python benchmarks/run.py --quick     a look in about a minute, into a temporary folder
     python benchmarks/run.py --only sdk  a part of it, into a temporary folder
-    python benchmarks/run.py --against REV  this checkout against another, in alternating rounds: about 20 minutes
+    python benchmarks/run.py --against REV
+                                         this checkout against another, in alternating rounds:
+                                         about 20 minutes
 
 All of it takes about 5 minutes. The part `others` needs the environment .venv-others, which `sh
 tools/run bench` makes; without it the results say that the part was not measured. Linux only:
@@ -29,7 +31,7 @@ from stage import ROOT, Stage
 
 
 def main() -> int:
-    """Runs what the command line asks for; 0 if everything could be measured, whatever the figures are."""
+    """Runs what the command line asks for; returns 0 if all was measured, whatever the figures."""
     parser = argparse.ArgumentParser(description="Measures the platform beside its floors.")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(

@@ -1,6 +1,7 @@
-"""One side of a comparison: `python side.py SIZE` reads what to do, a word a line, and answers each with the numbers.
+"""One side of a comparison: `python side.py SIZE` reads commands and prints numbers.
 
-`begin` sets the stage anew, `end` clears it; any other word is a part to measure on it.
+Commands are words, one a line; each gets one line of numbers. `begin` sets the stage anew, `end`
+clears it; any other word is a part to measure on it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def main() -> None:
             elif what == "end":
                 held.close()
             else:
-                numbers = _measured(stage, what)  # type: ignore[possibly-undefined] # a round begins with `begin`
+                # A round begins with `begin`, which sets the stage.
+                numbers = _measured(stage, what)  # type: ignore[possibly-undefined]
             answers.write(json.dumps(numbers) + "\n")
             answers.flush()
 

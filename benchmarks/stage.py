@@ -1,4 +1,4 @@
-"""What a run measures on: one platform, the floors beside it, and the load generator, each a process of its own."""
+"""The stage of a run: one platform, the floors beside it and the load generator, each a process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MEASURED = Path(os.environ.get("BENCH_CHECKOUT") or ROOT)
 EXAMPLE = MEASURED / "examples" / "05-memory-working"
 sys.path.insert(0, str(ROOT / "sdk" / "python" / "tests" / "system"))
 
-from platform_process import PlatformProcess, clean_environment  # noqa: E402 - of the tests, which are not installed
+from platform_process import PlatformProcess, clean_environment  # noqa: E402 - not installed
 
 BARE_PORT = 8085
 KEY = "/v1/memory/working"
@@ -30,7 +30,7 @@ PUT_BODY = '{"value": {"n": <n>, "text": "<pad>"}}'
 
 
 class How(TypedDict, total=False):
-    """The rest of a `Job`."""
+    """The other fields of a `Job`."""
 
     requests: int
     connections: int
@@ -103,7 +103,7 @@ class Stage:
         return self._run(self.bare, "GET", path, "", how)
 
     def bare_put(self, **how: Unpack[How]) -> Result:
-        """PUTs to the bare server, which reads them and answers the same bytes."""
+        """PUTs to the bare server, which reads them and returns the same bytes."""
         return self._run(self.bare, "PUT", f"{KEY}/plan/k<k>", PUT_BODY, how)
 
     def fill(

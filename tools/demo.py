@@ -52,9 +52,8 @@ ACTIONS = [
 
 PATIENCE_SECONDS = 60
 STOP_SECONDS = 10
-OFFSETS = range(
-    2_000, 20_000, 10
-)  # above the ports of services, below those of outgoing connections
+# above the ports of services, below those of outgoing connections
+OFFSETS = range(2_000, 20_000, 10)
 MOST_LOST_RACES = 5
 
 COLORS = {
@@ -69,15 +68,15 @@ T = TypeVar("T")
 
 
 class DemoFailed(Exception):
-    """The demo did not show what it should."""
+    """The error of a demo that did not show what it should."""
 
 
 class PortTaken(DemoFailed):
-    """Somebody else took a port between our look at it and the start of the platform."""
+    """The error when somebody else took a port between our check and the start of the platform."""
 
 
 class Attempt(NamedTuple):
-    """A handler of the worker that has begun, as the worker tells it."""
+    """An attempt of the worker's handler, as the worker reports it."""
 
     task: str
     number: int
@@ -123,10 +122,10 @@ class Screen:
 
 
 class Keeper:
-    """Sees to it that nothing of the demo outlives it, not even when it is killed with -9.
+    """A guard that ends all that the demo started, even if the demo is killed with -9.
 
-    A shell that leads the process group of all that the demo starts, waits for the end of the pipe
-    that the demo holds, and takes group and folder with it.
+    A shell that leads the process group of all that the demo starts waits for the end of the pipe
+    that the demo holds, and then removes group and folder.
     """
 
     SCRIPT = 'while read -r _; do :; done; rm -rf -- "$1"; kill -9 0'
@@ -150,9 +149,8 @@ class Keeper:
         trace: TracebackType | None,
     ) -> None:
         self._shell.communicate()
-        shutil.rmtree(
-            self.folder, ignore_errors=True
-        )  # what was being written while the shell removed it
+        # what was being written while the shell removed it
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Program:
@@ -201,7 +199,7 @@ class PortClaim:
     """Ports for a platform which are free, and which no other demo will take.
 
     The claim is held by UDP sockets of the same numbers, which a platform does not need: the system
-    takes it back whatever becomes of us.
+    releases it whatever becomes of us.
     """
 
     def __init__(self) -> None:
@@ -240,7 +238,7 @@ def _bound(kind: socket.SocketKind, port: int) -> socket.socket:
 
 
 class Stage:
-    """The platform and the agents, each a process; `attempts` are the worker's handlers as they begin."""
+    """The platform and the agents, each a process; `attempts` are the worker's as they begin."""
 
     def __init__(self, keeper: Keeper, screen: Screen) -> None:
         self.screen = screen
@@ -312,9 +310,8 @@ class Stage:
     def _show_agent(self, line: str) -> None:
         if "platform ready" in line:
             self._is_up.set()
-        if found := re.fullmatch(
-            r"\[(\w+)\] (.*)", line
-        ):  # the rest are logs: shown if something goes wrong
+        # the rest are logs: shown if something goes wrong
+        if found := re.fullmatch(r"\[(\w+)\] (.*)", line):
             self.screen.tell(
                 found[1], re.sub(r"(\b[0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}", r"\1", found[2])
             )
@@ -341,7 +338,7 @@ class Stage:
         await self._is_up.wait()  # ours, and nobody else's on the same ports
         pids = {str(self._programs[name].process.pid) for name in AGENTS}
         async with aiohttp.ClientSession() as session:
-            while not pids <= await self._subscribed_pids(session):  # noqa: ASYNC110 - it is elsewhere
+            while not pids <= await self._subscribed_pids(session):  # noqa: ASYNC110 - remote
                 await asyncio.sleep(0.02)
 
     async def _subscribed_pids(self, session: aiohttp.ClientSession) -> set[str]:
@@ -355,7 +352,7 @@ class Stage:
         }
 
     async def unless_trouble(self, work: Coroutine[None, None, T]) -> T:
-        """What comes of the work; DemoFailed as soon as a process ends that should not."""
+        """Returns the result of the work; raises DemoFailed once a process ends unexpectedly."""
         task = asyncio.create_task(work)
         try:
             either: set[asyncio.Future[Any]] = {task, self._trouble}
@@ -368,14 +365,14 @@ class Stage:
             await asyncio.gather(task, return_exceptions=True)
 
     async def submit(self) -> None:
-        """Runs the client until it has its answer."""
+        """Runs the client until it has its result."""
         client = await self.start("client", GOAL)
         client.may_end = True
         if code := await asyncio.shield(client.ended):
             raise DemoFailed(f"the client ended with exit code {code}")
 
     async def kill(self, name: str, attempt: Attempt) -> None:
-        """In the midst of an attempt: -9, and started again."""
+        """Kills a process with -9 in the middle of an attempt, and starts it again."""
         program = self._programs[name]
         await program.end(signal.SIGKILL)
         self.screen.tell(
@@ -385,7 +382,7 @@ class Stage:
         self.screen.tell(name, f"is started again (process {program.process.pid})")
 
     async def stop(self) -> None:
-        """Ends agents and platform as a service manager would: agents first, they hand in what they have."""
+        """Ends agents and platform as a service manager would: agents first, which drain."""
         for names in AGENTS, ("platform",):
             await asyncio.gather(*(self._programs[name].end(signal.SIGTERM) for name in names))
             for name in names:
@@ -395,7 +392,7 @@ class Stage:
                     )
 
     async def clear(self) -> None:
-        """Ends whatever still runs, at once."""
+        """Kills whatever still runs."""
         await asyncio.gather(*(program.end(signal.SIGKILL) for program in self._programs.values()))
         self._claim.close()
 
@@ -416,7 +413,7 @@ async def plain(stage: Stage) -> None:
 
 
 async def with_crashes(stage: Stage) -> None:
-    """Submits the goal; kills the worker in the first attempt at each task, the platform in one of the second."""
+    """Submits the goal; kills the worker in each task's first attempt, the platform in a second."""
     submitting = asyncio.create_task(stage.submit())
     try:
         for task in TASKS:
@@ -438,7 +435,7 @@ async def _next_attempt(stage: Stage, task: str) -> Attempt:
 
 
 async def check_record(stage: Stage) -> None:
-    """Raises DemoFailed unless the record holds one plan with its six actions, once each and in order."""
+    """Raises DemoFailed unless the record has one plan with its six actions, once, in order."""
     async with MemoryClient(config=stage.config) as memory:
         plans = [plan.plan_id async for plan in memory.list_plans()]
         if len(plans) != 1:
@@ -457,7 +454,7 @@ async def check_record(stage: Stage) -> None:
 
 
 async def perform(story: Story, keeper: Keeper, screen: Screen) -> int:
-    """Tells a story on a stage of its own; the exit code.
+    """Runs a story on a stage of its own; returns the exit code.
 
     SIGINT, SIGTERM and SIGHUP end it early.
     """
@@ -491,7 +488,7 @@ async def _from_start_to_end(stage: Stage, story: Story) -> None:
 
 
 def _cancelling_signals() -> list[signal.Signals]:
-    """From now on a signal to stop cancels the current task, once; the list then has it."""
+    """Makes signals to stop cancel the current task, once; returns the list that will hold them."""
     seen: list[signal.Signals] = []
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - we run in one
@@ -515,7 +512,7 @@ def _report(stage: Stage, reason: str) -> None:
 
 
 def main() -> int:
-    """Runs the demo; its exit code."""
+    """Runs the demo; returns its exit code."""
     parser = argparse.ArgumentParser(
         description="Run the workflow of example 05 on a platform of its own."
     )

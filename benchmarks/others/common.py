@@ -1,7 +1,7 @@
-"""What the three systems share: the state that a step leaves to the next, and the talk with over_others.py.
+"""Shared by the three systems: the state between steps, and the protocol of over_others.py.
 
-Standard library only, for it runs in the environment of each. Each process reads commands from its
-input and tells what it found on its output, one JSON object a line. It ends when its input does.
+Standard library only, since it runs in the environment of each. Each process reads commands from
+its input and prints its results, one JSON object a line. It ends when its input does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WARM_UP = 100
 
 
 class State(TypedDict):
-    """What a workflow carries along: how many steps it has done, and the result of the last."""
+    """The state of a workflow: how many steps it has done, and the result of the last."""
 
     step: int
     last: dict[str, Any] | None
@@ -30,7 +30,7 @@ def start() -> State:
 
 
 def next_state(state: State) -> State:
-    """One step: reads what the one before has left, and adds a result of about 100 bytes of JSON."""
+    """Carries out a step: reads the last result and returns one of about 100 bytes of JSON."""
     before = state["last"]["number"] if state["last"] else 0
     if before != state["step"]:
         raise ValueError(f"after {state['step']} steps there is the result of step {before}")
@@ -60,17 +60,17 @@ class Clock:
     def measure(self, earlier: int, more: int) -> None:
         """Times each `more` steps after `earlier`, and as many after the first few.
 
-        It tells, and the steps go on.
+        It reports, and the steps go on.
         """
         self._first, self._more = earlier, more
         self._warm = min(WARM_UP, earlier // 2)
 
     def resume(self) -> None:
-        """The imports are done: it tells how long it took from now until the next step was done."""
+        """Reports the time from now, after the imports, until the next step is done."""
         self._resumed = time.perf_counter()
 
     def begins(self, done: int) -> None:
-        """A step begins, after as many others."""
+        """Notes that a step begins, after `done` others."""
         now = time.perf_counter()
         if self._resumed is not None:
             self._seen += 1
@@ -90,6 +90,6 @@ def _middle(begun: list[float]) -> float:
 
 
 def tell(**what: object) -> None:
-    """A line to whoever started this process."""
+    """Prints a line to whoever started this process."""
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()

@@ -1,7 +1,7 @@
 """The workflow on DBOS with SQLite, in the client's process: `python dbos_workflow.py FOLDER`.
 
 Plain steps, which run in its threads, are faster here than async ones. With `--again` it waits for
-the word to take up what another process has left.
+a command before it takes over what another process has left.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ commits: Counter[str] = Counter()
 
 @event.listens_for(sa.Engine, "connect")
 def make_durable(connection: Any, _: object) -> None:
-    """Sets each connection of its pool. WAL is faster than the journal it has by itself."""
+    """Configures each connection of its pool: WAL is faster than its default journal."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
 
@@ -87,7 +87,7 @@ def run_many(count: int, width: int) -> float:
 
 
 def do(command: dict[str, Any]) -> None:
-    """Does what it is told."""
+    """Carries out a command."""
     match command["do"]:
         case "watch":
             event.listen(sa.Engine, "commit", watch)

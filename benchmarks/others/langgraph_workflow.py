@@ -1,8 +1,8 @@
-"""The workflow on LangGraph with its SQLite checkpointer, in the client's process; its database is in the folder named.
+"""The workflow on LangGraph with its SQLite checkpointer, in the client's process.
 
-The async saver is faster here than the plain one with threads. With `durability="sync"` the
-checkpoint of a step is written before the next begins. Its functional API writes the results of
-tasks while others run, so that it is not what is measured.
+The database is in the folder named. The async saver is faster here than the plain one with threads.
+With `durability="sync"` the checkpoint of a step is written before the next begins. The functional
+API writes the results of tasks while others run, so it is not measured.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def long_workflow() -> StateGraph:
 
 
 class Program:
-    """What it can be told."""
+    """The commands of this process."""
 
     def __init__(self, saver: AsyncSqliteSaver) -> None:
         self._saver = saver
@@ -92,7 +92,7 @@ class Program:
         self._running = asyncio.create_task(self._long.ainvoke(state, thread, durability="sync"))
 
     async def do(self, command: dict[str, Any]) -> None:
-        """Does what it is told."""
+        """Carries out a command."""
         match command["do"]:
             case "watch":  # its only connection
                 await self.run_many(command["count"], command["width"])

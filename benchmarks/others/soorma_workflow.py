@@ -1,7 +1,7 @@
-"""An agent of the workflow on Soorma, in a process of its own: `python soorma_workflow.py 1|2|3|long`.
+"""An agent of the workflow on Soorma, in its own process: `python soorma_workflow.py 1|2|3|long`.
 
 Each of the three carries out one step. The agent of the long workflow hands each step on to itself.
-With `--again` it waits for the word to take up what another process has left.
+With `--again` it waits for a command before it takes over what another process has left.
 """
 
 from __future__ import annotations

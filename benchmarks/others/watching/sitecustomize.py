@@ -1,7 +1,7 @@
-"""Notes how durable each commit of a platform is, asked of the connection that commits.
+"""Notes how durable each commit of a platform is, as the connection that commits reports it.
 
-A Python that has this folder in PYTHONPATH imports it before anything else. The lines go to the file that
-BENCH_COMMITS names.
+A Python that has this folder in PYTHONPATH imports it before anything else. The lines go to the
+file that BENCH_COMMITS names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ commits = Path(os.environ["BENCH_COMMITS"])
 
 
 def watch(runs: apsw.Cursor | apsw.Connection, sql: str, _: object) -> bool:
-    """Is told of each statement before it runs."""
+    """Sees each statement before it runs."""
     if sql == "COMMIT":
         connection = runs if isinstance(runs, apsw.Connection) else runs.connection
         asked = ("journal_mode", "synchronous")

@@ -1,9 +1,9 @@
-"""The manifest of behaviours (behaviours.toml): its form, what the tests name of it, and the page that shows it.
+"""The manifest of behaviours (behaviours.toml): its form, its use by tests, and the page it makes.
 
-python tests/behaviours.py > ../../docs/BEHAVIOURS.md
-python tests/behaviours.py --named    what each test names, as JSON
+    python tests/behaviours.py > ../../docs/BEHAVIOURS.md
+    python tests/behaviours.py --named    what each test names, as JSON
 
-It collects the tests by itself, all of them: what a run selects or leaves out makes no difference.
+It collects all tests by itself: what a run selects or leaves out makes no difference.
 """
 
 from __future__ import annotations
@@ -38,8 +38,10 @@ STANDARD = re.compile(
 """Sources that are no page of the repository."""
 
 Named = dict[str, list[str]]
-"""Tests, as `system/test_kills.py::test_…`, each once whatever its parameters, with the rows they
-name."""
+"""The tests, as `system/test_kills.py::test_…`, with the rows they name.
+
+Each stands once, whatever its parameters.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path = MANIFEST) -> Manifest:
-        """The manifest in a file; ValueError if it has not the form."""
+        """The manifest in a file; ValueError if its form is wrong."""
         tables = tomllib.loads(path.read_text("utf-8"))
         areas, pages = tables.pop("areas"), tables.pop("pages")
         if list(tables) != list(areas):
@@ -76,7 +78,10 @@ class Manifest:
         return cls(areas, pages, {row.id: row for row in rows})
 
     def link(self, source: str) -> str:
-        """A source in Markdown: a page of the repository as a link seen from docs; ValueError if it is unknown."""
+        """A source in Markdown: a page of the repository as a link from docs.
+
+        Raises ValueError if it is unknown.
+        """
         name, mark, anchor = source.partition("#")
         if path := self.pages.get(name):
             heading = _headings(path).get(anchor)
@@ -130,7 +135,7 @@ class Collected:
 
 
 def collect() -> Named:
-    """What each test names; SystemExit if a module cannot be collected.
+    """Collects the rows that each test names; SystemExit if a module cannot be collected.
 
     Not to be called inside pytest.
     """
@@ -171,14 +176,17 @@ def unnamed(named: Named) -> list[str]:
 HEAD = """\
 # Behaviours
 
-What you may rely on: {count} promises, each with its source and the number of tests that hold it. A test that names no
+What you may rely on: {count} promises, each with its source and the number of tests that hold it. \
+A test that names no
 promise, a promise without a test, and a page that is not this one fail `make test`.
 
-A source is a page of this repository, a standard, a section of the design from which Soorma Core is built (*design 7*:
+A source is a page of this repository, a standard, a section of the design from which \
+Soorma Core is built (*design 7*:
 where only the design says it, the row is the rule), or the issue that asked for it.
 
 This page is made from `sdk/python/tests/behaviours.toml`; see [how to add a
-promise](../CONTRIBUTING.md#how-to-add-things). To find the tests of one, look for its id in `sdk/python/tests`.
+promise](../CONTRIBUTING.md#how-to-add-things). To find the tests of one, look for its id in \
+`sdk/python/tests`.
 """
 
 
@@ -211,4 +219,6 @@ def _line(manifest: Manifest, row: Behaviour, count: int) -> str:
 
 if __name__ == "__main__":
     told = collect()
-    print(json.dumps(told) if sys.argv[1:] == ["--named"] else page(Manifest.read(), told), end="")  # noqa: T201
+    print(  # noqa: T201
+        json.dumps(told) if sys.argv[1:] == ["--named"] else page(Manifest.read(), told), end=""
+    )

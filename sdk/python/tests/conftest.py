@@ -1,4 +1,4 @@
-"""The depth and the seed of a run: told at its beginning, and with each failure how to repeat it."""
+"""The depth and the seed of a run, printed at its start; each failure says how to repeat it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WHOLE_SECONDS = 900
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """One seed for the order of the tests (pytest-randomly), for Hypothesis and for our own dice."""
+    """Sets one seed for the order of tests (pytest-randomly), for Hypothesis and our own dice."""
     _let_children_hear_signals()
     given = getattr(config.option, "randomly_seed", None)
     if "SOORMA_SEED" not in os.environ:  # the workers of pytest-xdist inherit it
@@ -36,10 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _let_children_hear_signals() -> None:
-    """Under `nohup`, or in the background of a script, SIGHUP or SIGINT is ignored, and programs inherit that.
+    """Makes the programs that tests start heed SIGHUP, SIGINT and SIGQUIT.
 
-    A shell cannot even trap a signal that it was started without. A handler is not inherited: this
-    process goes on ignoring the signal, and what it starts finds it as in a terminal.
+    Under `nohup`, or in the background of a script, a signal is ignored, and programs inherit that.
+    A shell cannot even trap a signal that was ignored when it started. A handler is not inherited:
+    this process still ignores the signal, and what it starts finds it as in a terminal.
     """
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -1,8 +1,8 @@
-"""How deep the proofs of this run go, and the seed that all its chance comes from.
+"""The depth of the proofs in this run, and the seed of all its randomness.
 
 SOORMA_PROOF=sample (as `make test` runs) or whole (as `make prove` does); SOORMA_SEED repeats an
-earlier run. The seed decides what is tried and in which order. What the machine does meanwhile,
-nobody can repeat.
+earlier run. The seed decides what is tried and in which order. What the machine does meanwhile
+cannot be repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if DEPTH not in {"sample", "whole"}:
 
 
 def at_depth(sample: T, whole: T) -> T:
-    """What belongs to the depth of this run."""
+    """Returns the value for the depth of this run."""
     return whole if DEPTH == "whole" else sample
 
 

@@ -2,8 +2,8 @@
 
     from soorma import Worker, WorkflowState
 
-Names are loaded when they are first used, so that the command line need not pay for what it does
-not use.
+Names are imported when they are first used, so that the command line does not load what it does not
+use.
 """
 
 import sys
@@ -71,15 +71,14 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a type checker is to find a name that is not there
+if not TYPE_CHECKING:  # type checkers must report missing names
 
     def __getattr__(name: str) -> Any:
         if name in _HOMES:
             return getattr(import_module(_HOMES[name]), name)
         asker = sys._getframe(1)  # noqa: SLF001 - `inspect` is slow to import
-        if name.startswith("_") or asker.f_code.co_filename.startswith(
-            "<frozen importlib"
-        ):  # looks for a submodule
+        # The import system looks for a submodule.
+        if name.startswith("_") or asker.f_code.co_filename.startswith("<frozen importlib"):
             raise AttributeError(f"module 'soorma' has no attribute {name!r}")
         raise import_module("soorma.hints").missing_name("soorma", name, __all__, asker)
 

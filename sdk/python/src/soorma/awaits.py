@@ -1,7 +1,7 @@
-"""Calls of the SDK in a handler whose `await` was forgotten: nothing of them has happened, and the author is told.
+"""Detection of SDK calls in a handler whose `await` was forgotten.
 
-Python only warns of a coroutine that was never awaited, and the handler would be committed without
-it.
+Such a call has had no effect. Python only warns about it, and the handler would be committed
+without it; here, the attempt fails with an error that names the call.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from soorma.callables import name_of
 T = TypeVar("T")
 
 _SOME = 64
-"""Calls of a handler after which those that have begun are forgotten, so that a long one keeps
-few."""
+"""Number of calls at which those that have begun are removed, so that the list stays short."""
 
 _calls: ContextVar[list[CoroutineType[Any, Any, Any]] | None] = ContextVar(
     "soorma_calls", default=None
@@ -29,16 +28,15 @@ _calls: ContextVar[list[CoroutineType[Any, Any, Any]] | None] = ContextVar(
 
 
 def watch_calls() -> list[CoroutineType[Any, Any, Any]]:
-    """Begins a list of the calls that are made from here on, in this task and in those that it starts."""
+    """Returns a list of the calls made from here on, in this task and in those that it starts."""
     calls: list[CoroutineType[Any, Any, Any]] = []
     _calls.set(calls)
     return calls
 
 
 def unawaited(calls: list[CoroutineType[Any, Any, Any]]) -> list[str]:
-    """Returns the names of the calls that have not begun, and closes them, so that they never will."""
-    # Nearly all have ended, and have no frame any more: to ask for more than that costs five times
-    # as much.
+    """Closes the calls that have not begun, so that they never will, and returns their names."""
+    # Nearly all have ended and have no frame any more; the full check costs five times as much.
     missed = [call for call in calls if call.cr_frame is not None and _is_unbegun(call)]
     for call in missed:
         call.close()
@@ -50,7 +48,7 @@ def _is_unbegun(call: CoroutineType[Any, Any, Any]) -> bool:
 
 
 def awaited(cls: type[T]) -> type[T]:
-    """Decorates a class: its public `async def` methods note each call that a handler makes."""
+    """Decorates a class so that its public `async def` methods record the calls of a handler."""
     for name, function in list(vars(cls).items()):
         if inspect.iscoroutinefunction(function) and not name.startswith("_"):
             setattr(cls, name, _noting(function))
@@ -72,6 +70,6 @@ def _noting(
     if sys.version_info >= (3, 12):
         inspect.markcoroutinefunction(call)
     else:
-        # What Python 3.11 marks a coroutine function with.
+        # The mark of a coroutine function in Python 3.11.
         call._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001
     return call

@@ -1,4 +1,4 @@
-"""Publication of events: outside a handler at once, inside it with the handler's commit."""
+"""Publishing of events: outside a handler at once, inside it with the handler's commit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LONGEST_POLL = 30
 
 
 class EventFields(TypedDict, total=False):
-    """Fields of any event that can be given where it is published; the others fill themselves in."""
+    """Optional fields of a published event; those that are left out are filled in."""
 
     tenant_id: str | None
     user_id: str | None
@@ -52,21 +52,21 @@ class EventFields(TypedDict, total=False):
 
 
 class EnvelopeFields(EventFields, total=False):
-    """Those fields, and where an answer to the event goes."""
+    """The fields of an event, and the type and topic of its response."""
 
     response_event: str | None
     response_topic: TopicLike | None
 
 
 class PublishOptions(EnvelopeFields, total=False):
-    """What `publish` takes by name."""
+    """Keyword arguments of `publish`."""
 
     delay: float | timedelta | None
     at: datetime | None
 
 
 class RequestOptions(EventFields, total=False):
-    """What `request` takes by name."""
+    """Keyword arguments of `request`."""
 
     response_event: Required[str | Enum]
     topic: TopicLike
@@ -75,32 +75,33 @@ class RequestOptions(EventFields, total=False):
 
 
 class Outbox(Protocol):
-    """Where events go: to the platform, or into a handler's transaction."""
+    """The destination of events: the platform, or a handler's transaction."""
 
     async def send(self, events: list[Envelope]) -> None:
-        """Takes events that have their ids."""
+        """Accepts events that have their ids."""
         ...
 
     async def set_timer(self, timer: Timer) -> None:
-        """Takes an event to be published later."""
+        """Accepts an event to be published later."""
         ...
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
-        """Takes a timed event back; whether it was still waiting, None where that is not known yet."""
+        """Cancels a timer; True if it was still pending, None if that is not known yet."""
         ...
 
     async def request(
         self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]
     ) -> Event:
-        """Publishes an event at once and returns its response, which `response_of` the published event awaits."""
+        """Publishes a request at once and returns its response, awaited by `response_of`."""
         ...
 
 
 class PlatformOutbox:
-    """Publishes to the platform: accepted events are durable when `send` returns.
+    """The outbox that publishes to the platform: events are durable when `send` returns.
 
-    `check_scope` raises where it must not be used for a tenant and user. `fence` is that of the
-    delivery in whose handler it is used: once that is in other hands, it is refused with Fenced.
+    `check_scope` raises if the outbox must not be used for a tenant and user. `fence` is that of
+    the delivery whose handler uses the outbox: once the delivery belongs to another agent, calls
+    are refused with Fenced.
     """
 
     def __init__(
@@ -138,7 +139,10 @@ class PlatformOutbox:
     async def request(
         self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]
     ) -> Event:
-        """Asks, and waits; ReentrantRequest where only those could respond who wait for this request."""
+        """Publishes a request and awaits its response.
+
+        Raises ReentrantRequest if all who could respond wait for this request themselves.
+        """
         self._check_scope(_scope_of(event))
         body = msgspec.json.encode(event)
         awaited = {"awaited": "true"}
@@ -150,11 +154,12 @@ class PlatformOutbox:
 
 @awaited
 class BusClient:
-    """Publishes events and awaits answers.
+    """A client that publishes events and awaits responses.
 
-    Ids fill themselves in. In a handler a publish inherits tenant, user, session, plan, trace and
-    correlation id of the event in hand and names it as parent. Outside, it is of the configured or
-    default tenant and user, and an event without a correlation id gets its own id as one.
+    Ids are filled in. In a handler, an event inherits tenant, user, session, plan, trace and
+    correlation id from the event being handled, and names it as its parent. Outside, it belongs to
+    the configured or default tenant and user, and without a correlation id it gets its own id as
+    one.
     """
 
     def __init__(
@@ -184,14 +189,14 @@ class BusClient:
         at: datetime | None = None,
         **envelope: Unpack[EnvelopeFields],
     ) -> str:
-        """Publishes an event and returns its id: now, `delay` seconds after the commit, or `at` a time.
+        """Publishes an event now, `delay` seconds after the commit, or `at` a time; returns its id.
 
-        One that is published later survives restarts, is published once, and can be taken back with
+        An event published later survives restarts, is published once, and can be cancelled with
         `cancel`.
 
         `envelope`: event_id, tenant_id, user_id, session_id, plan_id, correlation_id, subject,
         source, response_event, response_topic, trace_id, parent_event_id, payload_schema_name.
-        Publishing the same event_id again does nothing, with other content it raises
+        Publishing the same event_id again has no effect; with other content, it raises
         EventIdConflict.
         """
         event = self._event(event_type, topic, data, envelope)
@@ -204,16 +209,16 @@ class BusClient:
     async def cancel(
         self, event_id: str, tenant_id: str | None = None, user_id: str | None = None
     ) -> bool | None:
-        """Takes back an event that was to be published later; tells whether it was still waiting.
+        """Cancels an event that was to be published later; returns True if it was still pending.
 
-        In a handler it is taken back with the handler's commit. Of one that this handler has set,
-        the answer is True then; of any other it is None: not known yet.
+        In a handler, the cancellation is part of the handler's commit. It then returns True for an
+        event that this handler has set, and None for any other: not known yet.
         """
         scope = self._config.scope(tenant_id, user_id)
         return await self._outbox.cancel_timer(scope, check_name("event_id", event_id))
 
     async def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Publishes events as one, all or none, each given as the arguments of `publish`; returns their ids."""
+        """Publishes all events or none, each given as arguments of `publish`; returns their ids."""
         made = []
         for arguments in events:
             given = dict(arguments)
@@ -230,7 +235,7 @@ class BusClient:
         topic: TopicLike = Topic.BUSINESS_FACTS,
         **envelope: Unpack[PublishOptions],
     ) -> str:
-        """Publishes a fact for whom it may concern; returns its id."""
+        """Publishes a fact for all who subscribe to it; returns its id."""
         return await self.publish(event_type, topic, data, **envelope)
 
     async def request(
@@ -241,16 +246,16 @@ class BusClient:
         response_event: str | Enum,
         topic: TopicLike = Topic.ACTION_REQUESTS,
         response_topic: TopicLike = Topic.ACTION_RESULTS,
-        timeout: float | timedelta | None = 30.0,  # noqa: ASYNC109 - part of what is asked for
+        timeout: float | timedelta | None = 30.0,  # noqa: ASYNC109 - part of the request
         **envelope: Unpack[EventFields],
     ) -> Event:
-        """Publishes a request under a correlation id of its own and awaits the one answer that belongs to it.
+        """Publishes a request under a correlation id of its own and awaits its response.
 
         Raises TimedOut after `timeout` seconds (None: never), DeadLettered as soon as a group gives
-        the request up. In a handler it goes out at once, though the handler's changes are not
-        committed yet, and its response is recorded: a later attempt that asks the same gets the
-        same response, and nobody is asked again. ReentrantRequest where those who would respond
-        wait for this handler themselves.
+        the request up, and ReentrantRequest if those who would respond wait for this handler
+        themselves. In a handler, the request is published at once, before the handler's changes are
+        committed, and its response is recorded: a later attempt that makes the same request gets
+        the same response, without publishing it again.
         """
         wait = check_timeout("timeout", timeout)
         given = {
@@ -271,11 +276,11 @@ class BusClient:
         topic: TopicLike | None = None,
         **envelope: Unpack[PublishOptions],
     ) -> str:
-        """Answers a request: its response event, on its response topic, under its correlation id."""
+        """Responds to a request: with its response event and topic, under its correlation id."""
         kind = event_type or request.get("response_event")
         if kind is None:
             raise InvalidRequest(
-                f"event {request.get('type')!r} asks for no answer; name one with event_type="
+                f"event {request.get('type')!r} requests no response; name one with event_type="
             )
         where = topic or request.get("response_topic") or Topic.ACTION_RESULTS
         given: dict[str, Any] = {
@@ -357,7 +362,7 @@ class BusClient:
         return check_envelope(event)
 
     def _inherit(self, event: Envelope) -> None:
-        """Takes over what the event in hand says and this one does not."""
+        """Fills in missing fields from the event being handled."""
         if self._cause is None:
             return
         for field in ("tenant_id", "user_id", "session_id", "correlation_id", "trace_id"):
@@ -372,11 +377,11 @@ def _scope_of(event: Envelope) -> Scope:
 
 
 def _any_scope(_: Scope) -> None:
-    """Who may publish for whom is decided on the platform."""
+    """Allows every scope: the platform decides who may publish for whom."""
 
 
 def timer_of(event: Envelope, delay: float | timedelta | None, at: datetime | None) -> Timer:
-    """An event that is to be published later; InvalidRequest if it is not said once when."""
+    """A timer for an event; InvalidRequest unless one of `delay` and `at` says when."""
     if at is not None and not isinstance(at, datetime):
         raise InvalidRequest(
             f"at= is a datetime with a time zone, as datetime.now(UTC), not {at!r}"
@@ -395,7 +400,7 @@ def timer_of(event: Envelope, delay: float | timedelta | None, at: datetime | No
 def _in_utc(at: datetime) -> str:
     try:
         return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    except OverflowError:  # the first or the last day there is, in a time zone that puts it beyond
+    except OverflowError:  # the first or last possible day, out of range in UTC
         return at.isoformat()
 
 
@@ -403,7 +408,7 @@ _ENVELOPE = frozenset(Envelope.__struct_fields__) - {"type", "topic", "id", "dat
 
 
 def trace_of(identity: str) -> str:
-    """The trace id (W3C form) of an event that begins a trace: the same however often it is sent."""
+    """The trace id (W3C form) of an event that begins a trace; the same each time it is sent."""
     return hashlib.blake2b(identity.encode(), digest_size=16).hexdigest()
 
 

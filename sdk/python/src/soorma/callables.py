@@ -1,8 +1,7 @@
-"""Functions that an author hands over: checked where they are registered, and called to their true end.
+"""Functions supplied by an author: checked when registered, and called until they have a value.
 
 A function may be `async def`, plain, decorated, a partial, a lambda or an object with `__call__`.
-Only calling it tells whether it has something to await, so whatever comes back is awaited until it
-is a value.
+Only a call shows whether there is something to await, so its result is awaited until it is a value.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from soorma_common.errors import InvalidRequest
 
 
 def check_callable(function: object, what: str, *arguments: str) -> None:
-    """Raises InvalidRequest unless `function` can be called with these arguments and is no generator.
+    """Raises InvalidRequest unless `function` accepts these arguments and is no generator.
 
     `what` names it in the message, as "a handler" or "a start-up hook". A signature that Python
-    cannot tell, as of some built-in functions, is not checked.
+    cannot determine, as of some built-in functions, is not checked.
     """
     if not callable(function):
         raise InvalidRequest(f"{what} is a function of ({', '.join(arguments)}), not {function!r}")
@@ -31,8 +30,7 @@ def check_callable(function: object, what: str, *arguments: str) -> None:
             "Replace `yield` by `return`, or by a call for each value"
         )
     try:
-        # The outermost signature is the one that is called: a decorator may pass on other arguments
-        # than it takes.
+        # The outermost signature counts: a decorator may pass on other arguments than it takes.
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
         return
@@ -47,16 +45,16 @@ def check_callable(function: object, what: str, *arguments: str) -> None:
 
 
 def is_async(function: object) -> bool:
-    """Tells whether calling `function` gives a coroutine, as far as that can be told without calling it."""
+    """True if `function` is a coroutine function, as far as its definition shows."""
     return any(
         inspect.iscoroutinefunction(one)
-        or asyncio.iscoroutinefunction(one)  # what a decorator has marked as one
+        or asyncio.iscoroutinefunction(one)  # marked as one by a decorator
         for one in _callees(function)
     )
 
 
 def is_generator(function: object) -> bool:
-    """Tells whether calling `function` gives a generator, plain or async, as far as can be told without calling it."""
+    """True if `function` is a plain or async generator function, as far as its definition shows."""
     return any(
         inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
         for one in _callees(function)
@@ -72,14 +70,14 @@ def name_of(function: object) -> str:
 
 
 async def finish(outcome: object, what: str) -> Any:
-    """Awaits what a call returned until it is a value, and returns that.
+    """Awaits the outcome of a call until it is a value, and returns that.
 
-    Raises InvalidRequest where it is something that the author expected to be run, and nobody will
-    run: a generator or a context manager. `what` names the function in the message.
+    Raises InvalidRequest for a generator or a context manager, which the author expected to run,
+    but nobody runs. `what` names the function in the message.
     """
     while outcome is not None and inspect.isawaitable(outcome):
         outcome = await outcome
-    if outcome is None:  # as nearly always: to ask what it is costs ten times as much
+    if outcome is None:  # nearly always; the checks below cost ten times as much
         return None
     if inspect.isgenerator(outcome) or inspect.isasyncgen(outcome):
         raise InvalidRequest(
@@ -96,19 +94,19 @@ async def finish(outcome: object, what: str) -> Any:
 
 
 async def call(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function on the event loop, awaits what comes back, and returns the value."""
+    """Calls a function on the event loop, awaits its outcome, and returns the value."""
     return await finish(function(*arguments), name_of(function))
 
 
 def _callees(function: object) -> tuple[object, ...]:
-    """Returns what is called in the end: a partial's function, or an object's `__call__`."""
+    """Returns what is actually called: a partial's function, or an object's `__call__`."""
     while isinstance(function, partial):
         function = function.func
     if inspect.isroutine(function) or isinstance(function, type):
         return (function,)
-    return (function, getattr(type(function), "__call__", None))  # noqa: B004 - the method, not whether there is one
+    return (function, getattr(type(function), "__call__", None))  # noqa: B004 - the method itself
 
 
 def _is_value(outcome: object) -> bool:
-    """Tells whether a context manager is more than that, as a file or a connection that a function opens."""
+    """True if a context manager is also a value, such as an open file or connection."""
     return not type(outcome).__module__.startswith("contextlib")

@@ -1,4 +1,8 @@
-"""Where the platform is and for whom a client speaks: the environment, else the folder's platform, else defaults."""
+"""Client configuration: the addresses of the platform, and the tenant and user of calls.
+
+It comes from the environment, else (the addresses) from the platform of the folder, else from
+defaults.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +24,16 @@ REGISTRY_URL = "http://localhost:8081"
 
 log = logging.getLogger("soorma.config")
 _complaints: set[str] = set()
-"""What was wrong with notes of platforms, to say it once."""
+"""Problems with notes of platforms that have been logged, so that each is logged once."""
 
 
 @dataclass(frozen=True, repr=False)
 class ClientConfig:
-    """The addresses of the services, whose data is meant where a call does not say, and how long to retry.
+    """The addresses of the services, the default tenant and user of calls, and how long to retry.
 
-    `tenant_id` confines agents and readers to that tenant; None lets them serve all. `origin` tells
-    the log where the addresses come from; it is empty where the program names them itself.
+    `tenant_id` confines agents and readers to that tenant; None lets them serve all. `origin`
+    describes, for the log, where the addresses come from; it is empty if the program sets them
+    itself.
     """
 
     memory_url: str = MEMORY_URL
@@ -41,12 +46,12 @@ class ClientConfig:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ) -> ClientConfig:
-        """Reads SOORMA_MEMORY_URL, SOORMA_EVENT_SERVICE_URL, SOORMA_REGISTRY_URL, SOORMA_TENANT_ID, SOORMA_USER_ID
-        and SOORMA_RETRY_SECONDS.
+        """Reads the configuration from the environment.
 
-        An address that is not set there is that of the platform that `soorma dev` runs for the
-        current folder or for one above it, else the default one. InvalidRequest if a variable has
-        no sense.
+        The variables are SOORMA_MEMORY_URL, SOORMA_EVENT_SERVICE_URL, SOORMA_REGISTRY_URL,
+        SOORMA_TENANT_ID, SOORMA_USER_ID and SOORMA_RETRY_SECONDS. An address that is not set is
+        that of the platform that `soorma dev` runs for the current folder or one above it, else the
+        default. Raises InvalidRequest if a variable is invalid.
         """
         retry = env.get("SOORMA_RETRY_SECONDS", "").strip() or "10"
         try:
@@ -80,7 +85,7 @@ class ClientConfig:
         return {"memory": self.memory_url, "events": self.events_url, "registry": self.registry_url}
 
     def scope(self, tenant_id: str | None, user_id: str | None) -> Scope:
-        """Whose data a call means: what it says, else what is configured, else the default tenant and user."""
+        """The tenant and user of a call: as given, else as configured, else the default ones."""
         if tenant_id is None and user_id is None:
             return self._scope
         tenant = tenant_id if tenant_id is not None else self.tenant_id or DEFAULT_TENANT
@@ -93,7 +98,7 @@ class ClientConfig:
 
 
 def _platform(env: Mapping[str, str]) -> tuple[Mapping[str, str], str]:
-    """The addresses of the folder's platform, for what the environment does not name; and where the choice is from."""
+    """The addresses of the folder's platform, unless the environment sets all, and their origin."""
     if all(env.get(name) for name in local.VARIABLES.values()):
         return {}, "that the environment names"
     found = local.platform_here()

@@ -1,4 +1,4 @@
-"""The contexts that an agent works with: `PlatformContext` anywhere, `HandlerContext` in a handler."""
+"""The contexts of an agent: `PlatformContext` anywhere, `HandlerContext` in a handler."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ class PlatformContext:
 
     @classmethod
     def from_env(cls, source: str = "soorma-client") -> PlatformContext:
-        """A context for the platform that the SOORMA_… variables name; `source` goes into its events."""
+        """Creates a context from the SOORMA_… variables; `source` is recorded in its events."""
         return cls.on(ClientConfig.from_env(), source)
 
     @classmethod
     def on(cls, config: ClientConfig, source: str, caller: Caller | None = None) -> PlatformContext:
-        """A context for a configuration, on a caller of somebody else's or on one of its own."""
+        """Creates a context for a configuration, on the given caller or on one of its own."""
         own = caller or caller_for(config)
         registry = RegistryClient.on(config, own)
         return cls(
@@ -75,7 +75,7 @@ class PlatformContext:
         return f"{type(self).__name__}({self.memory!r}, {self.bus!r}, {self.registry!r})"
 
     async def close(self) -> None:
-        """Closes the connections that are its own."""
+        """Closes the connections that it has opened itself."""
         if self._caller is not None:
             await self._caller.close()
 
@@ -92,14 +92,14 @@ class PlatformContext:
 
 
 class StepOptions(TypedDict, total=False):
-    """How a step is done, beside its function."""
+    """Options of a step."""
 
     retry: RetryPolicy | None
     timeout: float | None
 
 
 class StepRunner(Protocol):
-    """Runs the steps of a handler."""
+    """The runner of a handler's steps."""
 
     async def run(
         self,
@@ -112,24 +112,24 @@ class StepRunner(Protocol):
         kind: Any,
         check: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """The recorded result, or that of the function, which is recorded then."""
+        """Returns the recorded result, else calls the function and records its result."""
         ...
 
     def waiting(self) -> AbstractContextManager[None]:
-        """Marks that this thread waits for another function, and makes room for that."""
+        """Marks this thread as waiting for another function, and makes room for that one."""
         ...
 
 
 @awaited
 class HandlerContext(PlatformContext):
-    """The platform as a handler sees it: what is done through `memory` and `bus` is committed when it returns.
+    """The platform in a handler: what `memory` and `bus` do is committed when the handler returns.
 
-    `registry` answers at once, for the event's tenant.
+    Calls of `registry` take effect at once, for the event's tenant.
 
-    `event` is the event in hand and `attempt` counts from 1. `immediate` is the same context
-    written through: what is done with it happens at once and, if the handler is run again, once
-    more. Once the delivery is in other hands, or settled, what it changes or publishes is refused
-    with Fenced.
+    `event` is the event being handled; `attempt` counts from 1. `immediate` is the same context,
+    written through: its effects happen at once and, if the handler runs again, once more. Once the
+    delivery belongs to another agent or is settled, what `immediate` changes or publishes is
+    refused with Fenced.
     """
 
     def __init__(
@@ -146,11 +146,8 @@ class HandlerContext(PlatformContext):
     ) -> None:
         super().__init__(memory, bus, registry)
         self.event = event
-        self._ids = (
-            event["tenant_id"],
-            event["user_id"],
-            event.plan_id,
-        )  # whatever the handler makes of its event
+        # Kept, as the handler may change its event.
+        self._ids = (event["tenant_id"], event["user_id"], event.plan_id)
         self.attempt = attempt
         self._immediate = immediate
         self._steps = steps
@@ -166,7 +163,7 @@ class HandlerContext(PlatformContext):
 
     @cached_property
     def immediate(self) -> PlatformContext:
-        """The same context, written through."""
+        """The same context, written through at once."""
         return self._immediate()
 
     @property
@@ -187,7 +184,7 @@ class HandlerContext(PlatformContext):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the event's plan was cancelled since the handler began: what it would commit is refused."""
+        """True if the event's plan was cancelled meanwhile; the handler's commit is refused."""
         return self._cancelled.is_set()
 
     async def until_cancelled(self) -> None:
@@ -231,21 +228,22 @@ class HandlerContext(PlatformContext):
         type: Any = None,  # noqa: A002 - reads best so
         check: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """Calls a function for an outward or expensive effect, and records its result the moment it is there.
+        """Calls a function with an external or expensive effect, and records its result at once.
 
-        A later attempt of the event gets the recorded result, and the function is not called again:
-        the n-th step of a name gets that of the n-th. A function that was interrupted has no
-        result, and is called again.
+        A later attempt of the event gets the recorded result without calling the function: the n-th
+        step of a name gets the n-th result of that name. A function that was interrupted has no
+        result and is called again.
 
-        `function` is async, or plain and then run in a thread. Its result is anything that JSON can
-        say, a pydantic model, dataclass or msgspec struct; it comes back as what the function
-        declares to return, or as `type`, and else as plain JSON. `retry` says how often and when it
-        is tried again within this attempt (default: once), `timeout` in seconds how long one try
-        may take. Fenced, if the event was given to another agent meanwhile.
+        `function` is async, or plain and then run in a thread. Its result is a JSON value, or
+        contains pydantic models, dataclasses or msgspec structs. It is returned as `type`, else as
+        the type that the function declares to return; else, an object is returned as its own class,
+        and the rest as plain JSON. `retry` is the policy for further tries within this attempt
+        (default: none), `timeout` limits a try, in seconds. Raises Fenced if the event was given to
+        another agent meanwhile.
 
-        `check` is called with what the function returned, before that is recorded: as `json.loads`
-        for what a model says. Where it raises, or returns False, this try has failed, and nothing
-        is recorded.
+        `check` is called with the function's result before it is recorded, such as `json.loads` for
+        the output of a model. If it raises or returns False, the try has failed and nothing is
+        recorded.
         """
         if asyncio.get_running_loop() is not self._loop:
             raise InvalidRequest(
@@ -258,7 +256,11 @@ class HandlerContext(PlatformContext):
         )
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """Runs a call of this context from a plain `def` handler and waits: `context.run(state.get("goal"))`."""
+        """Runs a call of this context from a plain `def` handler and returns its result.
+
+        For example, `context.run(state.get("goal"))`. Raises InvalidRequest where an event loop
+        runs: await the call there.
+        """
         try:
             asyncio.get_running_loop()
         except RuntimeError:

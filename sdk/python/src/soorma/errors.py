@@ -1,4 +1,4 @@
-"""Every error Soorma raises. See each class for what it means; SoormaError is the root of all."""
+"""All errors that Soorma raises, each explained in its class; SoormaError is their base."""
 
 from soorma_common.errors import (
     Conflict,

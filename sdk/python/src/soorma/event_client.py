@@ -1,4 +1,4 @@
-"""EventClient: publishing and reading events outside an agent, as user interfaces and scripts do."""
+"""EventClient: publishes and receives events outside agents, as in user interfaces and scripts."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ L = TypeVar("L", bound=Listener)
 
 
 class EventClient:
-    """Publishes events, with or without a connection, and listens to topics while connected.
+    """A client that publishes events, connected or not, and listens to topics while connected.
 
-    A listener sees what is published from `connect` on, each event once and in order, through
-    reconnections too; unlike an agent it gets nothing of the time before. `tenant_id` (or
-    SOORMA_TENANT_ID) confines it.
+    A listener receives what is published from `connect` on, each event once and in order, across
+    reconnections too; unlike an agent, it receives nothing from before. `tenant_id` (or
+    SOORMA_TENANT_ID) confines the client to a tenant.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class EventClient:
         self._reading: _Reading | None = None
 
     def work_over(self, caller: Caller) -> Caller:
-        """Makes calls over another caller from now on; returns the one before."""
+        """Uses another caller from now on; returns the previous one."""
         before, self._caller = self._caller, caller
         self._bus = BusClient(self._config, caller, self.source)
         return before
 
     def on_event(self, event_type: str | Enum, topic: TopicLike | None = None) -> Callable[[L], L]:
-        """Registers a function of the event, plain or async, for a type and, if given, a topic."""
+        """Registers a listener of (event), plain or async, for a type and, if given, a topic."""
         kind, where = (
             check_name("event_type", type_name(event_type)),
             None if topic is None else check_topic(topic),
@@ -76,13 +76,13 @@ class EventClient:
         return register
 
     def on_all_events(self, listener: L) -> L:
-        """Registers a function of the event, plain or async, for all events of the connected topics."""
+        """Registers a listener of (event), plain or async, for all events of connected topics."""
         check_callable(listener, "a listener", "event")
         self._listeners.append((None, None, listener))
         return listener
 
     async def connect(self, topics: Iterable[TopicLike]) -> None:
-        """Listens to topics; returns once nothing published from here on can be missed."""
+        """Starts listening to topics; no event published after it returns is missed."""
         if self._reading is not None:
             raise InvalidRequest("the client is connected already; disconnect it first")
         if self._closed:
@@ -102,9 +102,10 @@ class EventClient:
             raise
 
     async def disconnect(self) -> None:
-        """Stops listening and closes the client; from here on it refuses all but `connect`, which opens it again.
+        """Stops listening and closes the client, which then refuses all calls but `connect`.
 
-        No listener is called any more. One that disconnects its own client runs on to its end.
+        `connect` opens it again. No listener is called any more; one that disconnects its own
+        client runs to its end.
         """
         self._closed = True
         await self._stop_listening()
@@ -153,17 +154,17 @@ class EventClient:
         return await self._open_bus.publish(event_type, topic, data, delay=delay, at=at, **envelope)
 
     async def cancel(self, event_id: str) -> bool:
-        """Takes back an event that was to be published later; tells whether it was still waiting."""
+        """Cancels an event that was to be published later; returns True if it was still pending."""
         return bool(await self._open_bus.cancel(event_id))
 
     async def publish_many(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Publishes events as one; see `BusClient.publish_many`."""
+        """Publishes all of the events or none; see `BusClient.publish_many`."""
         return await self._open_bus.publish_many(events)
 
     async def request(
         self, event_type: str | Enum, data: Any = None, **arguments: Unpack[RequestOptions]
     ) -> Event:
-        """Publishes a request and awaits its answer; see `BusClient.request`."""
+        """Publishes a request and awaits its response; see `BusClient.request`."""
         return await self._open_bus.request(event_type, data, **arguments)
 
     async def __aenter__(self) -> Self:
@@ -208,9 +209,8 @@ class EventClient:
         for kind, topic, listener in list(self._listeners):
             if kind in (None, event.type) and topic in (None, event.topic):
                 try:
-                    await call(
-                        listener, Event.from_json(data)
-                    )  # each its own: one may change what it is given
+                    # Each listener gets its own event, as one may change it.
+                    await call(listener, Event.from_json(data))
                 except asyncio.CancelledError:
                     if reading.is_over:
                         raise
@@ -222,7 +222,7 @@ class EventClient:
 
 
 class _Reading:
-    """Reading of events from a `connect` to its `disconnect`."""
+    """The reading of events from a `connect` to its `disconnect`."""
 
     def __init__(self) -> None:
         self.is_open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -231,5 +231,4 @@ class _Reading:
 
 
 _listening: ContextVar[_Reading | None] = ContextVar("soorma_listening", default=None)
-"""The reading whose listener this code belongs to, in whatever task that the listener has
-started."""
+"""The reading whose listener runs this code, in any task that the listener has started."""

@@ -1,4 +1,4 @@
-"""Signals that a handler raises to steer the delivery of its event. These are no errors."""
+"""Signals that a handler raises to control the delivery of its event; they are not errors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from soorma_common.errors import InvalidRequest, InvalidValue, PlanEnded
 from soorma_common.reasons import leaves_of, reason_of
 
 LONGEST_WAIT = 365 * 86_400.0
-"""Seconds that a handler may ask to be left alone for."""
+"""Longest delay, in seconds, that a handler may request."""
 
 
 class Flow(Exception):
-    """What steers a delivery.
+    """A signal that controls a delivery.
 
-    `reason` is text, whatever it was made of: an exception is told as its type and text.
+    `reason` is always text; an exception becomes its type and message.
     """
 
     def __init__(self, reason: object) -> None:
@@ -26,13 +26,11 @@ class Flow(Exception):
 
 
 class Retry(Flow):
-    """Retries this event after `after` (None: the backoff of the handler's retry policy).
+    """A signal to retry this event after `after` (None: the backoff of the handler's retry policy).
 
-    It counts as an attempt.
-
-    `after` is seconds, as a number or text, a timedelta, or what a `Retry-After` header holds. A
-    negative one counts as 0; InvalidRequest where it is none of these, or more than a year. Nothing
-    of this attempt is kept.
+    It counts as an attempt. `after` is a number of seconds (also as text), a timedelta, or the
+    value of a `Retry-After` header. A negative value counts as 0; anything else, or more than a
+    year, raises InvalidRequest. Of this attempt, only the recorded steps are kept.
     """
 
     def __init__(
@@ -46,10 +44,10 @@ class Retry(Flow):
 
 
 class Defer(Flow):
-    """Puts this event off for `after`, as of `Retry`, without costing an attempt: what it needs is not there yet.
+    """A signal to postpone this event by `after`, as in `Retry`, without using up an attempt.
 
-    It may be put off as often as needed. Its plan's later events wait behind it. Nothing of this
-    attempt is kept but its recorded steps.
+    It is meant for an event that needs something not there yet, and can be repeated without limit.
+    Later events of its plan wait behind it. Of this attempt, only the recorded steps are kept.
     """
 
     def __init__(
@@ -60,12 +58,12 @@ class Defer(Flow):
 
 
 class Reject(Flow):
-    """Gives this event up at once: it becomes a dead letter with this reason.
+    """A signal to give this event up at once: it becomes a dead letter with this reason.
 
-    Nothing of this attempt is kept.
+    Of this attempt, only the recorded steps are kept, for a replay.
 
-    `fail_plan=True` ends the event's plan as failed, for the same reason and in the same
-    transaction: its compensations are published. A plan that has ended before stays as it is.
+    `fail_plan=True` also ends the event's plan as failed, for the same reason and in the same
+    transaction, which publishes its compensations. A plan that has already ended stays as it is.
     """
 
     def __init__(self, reason: object, *, fail_plan: bool = False) -> None:
@@ -74,7 +72,10 @@ class Reject(Flow):
 
 
 def seconds_of(kind: str, after: object) -> float:
-    """Seconds to wait, at least 0, as `after` of a `kind` says; InvalidRequest where it says nothing of use."""
+    """Returns the seconds, at least 0, that `after` means; InvalidRequest if it is invalid.
+
+    `kind` names the signal in the message.
+    """
     seconds = _number(after)
     if seconds is None or not -math.inf < seconds <= LONGEST_WAIT:
         raise InvalidRequest(
@@ -92,7 +93,7 @@ def _number(after: object) -> float | None:
         return None
     try:
         return float(after)
-    except OverflowError:  # an integer beyond a double
+    except OverflowError:  # an integer too large for a float
         return math.inf
     except ValueError:
         return _until(after) if isinstance(after, str) else None
@@ -109,9 +110,9 @@ def _until(date: str) -> float | None:
 
 
 def steering(error: BaseException) -> BaseException:
-    """What steers the delivery, where tasks that ran side by side have raised it in an exception group.
+    """Returns what decides about the delivery, if parallel tasks raised it in an exception group.
 
-    A `Reject` among them decides; a `Retry` or `Defer` only if nothing else has failed.
+    A `Reject` in the group decides; a `Retry` or `Defer` only if nothing else failed.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
@@ -123,9 +124,10 @@ def steering(error: BaseException) -> BaseException:
 
 
 def is_hopeless(error: BaseException) -> bool:
-    """Whether a handler that failed so would fail so again: what it asked for is refused in any attempt.
+    """True if a handler that failed with this error would fail with it in any attempt.
 
-    A value that cannot be stored is not: the next attempt may make, or find, another.
+    What it requests is always refused. A value that cannot be stored does not count: the next
+    attempt may make, or find, another.
     """
     if isinstance(error, BaseExceptionGroup):
         return any(is_hopeless(one) for one in leaves_of(error))

@@ -1,4 +1,4 @@
-"""Hints for names that other versions of Soorma have: an error that says it saves a search."""
+"""Hints for names of other versions of Soorma: errors that say what to use instead."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAMES = {
     "EventClient`",
     "MemoryServiceClient": "it is `from soorma import MemoryClient` here",
 }
-"""Names of the package, and what to use."""
+"""Names that the package lacks, and what to use instead."""
 
 DECORATORS = {
     "on_task": _EVENT,
@@ -51,15 +51,17 @@ DECORATORS = {
     "bus": "outside handlers, use agent.context.bus; in a handler, context.bus",
     "publish": "use context.bus.publish(…) in a handler, agent.context.bus.publish(…) elsewhere",
 }
-"""Attributes of an agent, and what to use."""
+"""Attributes that an agent lacks, and what to use instead."""
 
 
 def missing_name(module: str, name: str, known: list[str], frame: FrameType) -> Exception:
-    """The error of a name that the package lacks, with what to use; ImportError where `frame` imports it by name."""
+    """The error for a name that the package lacks, with a hint if there is one.
+
+    It is an ImportError if `frame` imports the name and there is a hint, else an AttributeError.
+    """
     hint = NAMES.get(name) or _nearest(name, known)
     said = f"{module} has no {name!r}" + (f": {hint}" if hint else "")
-    # `from soorma import X` would replace an AttributeError by an ImportError of its own, without
-    # the hint.
+    # `from soorma import X` would turn an AttributeError into an ImportError without the hint.
     is_import = frame.f_code.co_code[frame.f_lasti] == opmap["IMPORT_FROM"]
     return (
         ImportError(said, name=name, path=None)
@@ -69,7 +71,7 @@ def missing_name(module: str, name: str, known: list[str], frame: FrameType) -> 
 
 
 def missing_attribute(owner: object, name: str) -> AttributeError:
-    """The error of an attribute that an agent lacks, with what to use."""
+    """The error for an attribute that an agent lacks, with a hint if there is one."""
     hint = DECORATORS.get(name) or _nearest(
         name, [each for each in dir(type(owner)) if not each.startswith("_")]
     )

@@ -1,6 +1,6 @@
-"""An agent's logs: each record made in a handler says to which tenant, plan, event and attempt it belongs.
+"""An agent's logs: each record made in a handler names its tenant, plan, event and attempt.
 
-`Agent.run()` sets logging up where the program has not. A program that logs in its own way adds
+`Agent.run()` sets up logging if the program has not. A program with its own logging adds
 `ContextFilter` to its handlers, or `add_context` to the processors of structlog.
 """
 
@@ -51,21 +51,21 @@ _bound: ContextVar[Mapping[str, Any]] = ContextVar("soorma_log_context", default
 
 
 def context() -> dict[str, Any]:
-    """The fields of the handler that runs here, in a plain `def` one too; empty outside of handlers."""
+    """The fields of the handler that is running, also a plain `def` one; empty outside handlers."""
     return {name: value for name, value in _bound.get().items() if value is not None}
 
 
 def bind(fields: Mapping[str, Any]) -> None:
-    """Makes these the fields of whatever the current task logs from here on."""
+    """Sets the fields of all records that the current task logs from now on."""
     _bound.set(fields)
 
 
 class ContextFilter(logging.Filter):
-    """Gives each record the fields of `CONTEXT` as attributes, None where there is nothing to say.
+    """A filter that adds the fields of `CONTEXT` to each record, None where there is no value.
 
-    Add it to a handler, not to a logger: `handler.addFilter(ContextFilter())`. Then a format can
-    say `%(plan_id)s`. `always` are fields that hold outside of handlers too. An `extra` of the same
-    name wins.
+    Add it to a handler, not to a logger: `handler.addFilter(ContextFilter())`. A format can then
+    use `%(plan_id)s`. `always` are values of these fields that hold outside handlers too. An
+    `extra` of the same name wins.
     """
 
     def __init__(self, **always: Any) -> None:
@@ -73,7 +73,7 @@ class ContextFilter(logging.Filter):
         self._always = always
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Lets every record through."""
+        """Adds the fields; lets every record through."""
         found, given = _bound.get(), vars(record)
         for name in CONTEXT:
             if name not in given:
@@ -84,18 +84,18 @@ class ContextFilter(logging.Filter):
 def add_context(
     _logger: Any, _method: str, event_dict: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """A processor for structlog that adds the fields of `context()`."""
+    """A structlog processor that adds the fields of `context()`."""
     for name, value in context().items():
         event_dict.setdefault(name, value)
     return event_dict
 
 
 def configure(env: Mapping[str, str] = os.environ, **always: Any) -> None:
-    """Sends the logs of this program to standard error, with the fields of `CONTEXT`; `always` are added to all.
+    """Sends the program's logs to standard error, with the fields of `CONTEXT`.
 
-    SOORMA_LOG_LEVEL and SOORMA_LOG_FORMAT (auto, console, json) say which and how; InvalidRequest
-    if one is off. structlog, where the program has imported it and not configured it, goes the same
-    way.
+    `always` are values of these fields that hold outside handlers too. SOORMA_LOG_LEVEL and
+    SOORMA_LOG_FORMAT (auto, console, json) set the level and format; InvalidRequest if one is
+    invalid. structlog, if the program has imported but not configured it, logs there too.
     """
     level = check_level(env.get("SOORMA_LOG_LEVEL") or "info")
     name = check_format(env.get("SOORMA_LOG_FORMAT") or "auto")
@@ -109,7 +109,7 @@ def configure(env: Mapping[str, str] = os.environ, **always: Any) -> None:
 
 
 def is_configured() -> bool:
-    """Whether the program has set up logging: whether somebody takes what Soorma logs."""
+    """True if the program has set up logging, so that Soorma's logs are handled."""
     return logging.getLogger("soorma").hasHandlers()
 
 
@@ -132,6 +132,6 @@ def _take_in_structlog() -> None:
 def _to_record(
     _logger: Any, _method: str, event_dict: MutableMapping[str, Any]
 ) -> tuple[tuple[str, Any], dict[str, Any]]:
-    """What logging's methods take, of what structlog's were given."""
+    """Converts a structlog event to the arguments of a logging call."""
     how = {name: event_dict.pop(name) for name in ("exc_info", "stack_info") if name in event_dict}
     return ("%s", event_dict.pop("event", "")), {"extra": {FIELDS: dict(event_dict)}, **how}

@@ -1,4 +1,4 @@
-"""The registry as a Python client: which agents there are, what they can do, which events there are."""
+"""The client of the registry: running agents, their capabilities, and event definitions."""
 
 from __future__ import annotations
 
@@ -42,8 +42,9 @@ _event = msgspec.json.Decoder(EventInfo)
 
 @awaited
 class RegistryClient:
-    """Client of the registry, for one tenant: that of SOORMA_TENANT_ID, else the default one; in a handler its event's.
+    """Client of the registry, for one tenant.
 
+    The tenant is that of SOORMA_TENANT_ID, else the default one; in a handler, that of its event.
     `RegistryClient()` finds the service through SOORMA_REGISTRY_URL (default
     http://localhost:8081). Close it, or use it as an asynchronous context manager.
     """
@@ -58,9 +59,9 @@ class RegistryClient:
     def on(
         config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None = None
     ) -> RegistryClient:
-        """A client on connections that somebody else owns.
+        """Returns a client on the connections of `caller`, which it does not own.
 
-        In a handler, `guard` ends its use with the handler's.
+        In a handler, `guard` raises an error once the handler has ended.
         """
         return _BorrowedRegistry(config, caller, guard)
 
@@ -92,7 +93,7 @@ class RegistryClient:
         consumes: str | Enum | None = None,
         produces: str | Enum | None = None,
     ) -> list[AgentInfo]:
-        """The running agents that serve the tenant and have all that is asked for, by name."""
+        """The running agents that serve the tenant and match all parameters, by name."""
         query = {
             "name": name,
             "capability": capability,
@@ -125,10 +126,11 @@ class RegistryClient:
         description: str = "",
         check: Mode | None = None,
     ) -> EventInfo:
-        """Defines a version of an event type for the tenant; from then on payloads of the type are checked.
+        """Defines a version of an event type for the tenant; its payloads are checked from then on.
 
-        `schema` is a JSON Schema, or a pydantic model, dataclass or msgspec struct. The same again
-        changes nothing; other content under a version that is there raises DefinitionConflict.
+        `schema` is a JSON Schema, or a pydantic model, dataclass or msgspec struct. Repeating a
+        definition changes nothing; other content under an existing version raises
+        DefinitionConflict.
         """
         if self._guard is not None:
             raise InvalidRequest(
@@ -154,7 +156,7 @@ class RegistryClient:
             return None
 
     async def events(self, *, topic: TopicLike | None = None) -> list[EventInfo]:
-        """The event types that are defined for the tenant, by name, each in its newest version."""
+        """The event types defined for the tenant, by name, each in its newest version."""
         where = None if topic is None else check_topic(topic)
         pages = self._pages("events", _event_page, topic=where)
         return [event async for page in pages for event in page.events]
@@ -175,7 +177,7 @@ class RegistryClient:
 
 
 class _BorrowedRegistry(RegistryClient):
-    """A client on connections that somebody else owns."""
+    """A client on connections that it does not own."""
 
     def __init__(
         self, config: ClientConfig, caller: Caller, guard: Callable[[Scope], None] | None
@@ -187,7 +189,7 @@ class _BorrowedRegistry(RegistryClient):
 
 
 def put_of(definition: EventDefinition) -> tuple[str, bytes]:
-    """Path and body of the request that defines an event."""
+    """Returns the path and body of the request that defines an event."""
     whole = check_definition(plain_definition(definition))
     body = DefinitionBody(whole.topic, whole.description, whole.schema, whole.check)
     return (
@@ -197,7 +199,7 @@ def put_of(definition: EventDefinition) -> tuple[str, bytes]:
 
 
 def plain_definition(definition: EventDefinition) -> EventDefinition:
-    """The definition with its type and topic as text, and a JSON Schema in place of the model that stands for it."""
+    """Returns the definition with type and topic as text, and its schema as a JSON Schema."""
     return msgspec.structs.replace(
         definition,
         type=type_name(definition.type),
@@ -207,7 +209,7 @@ def plain_definition(definition: EventDefinition) -> EventDefinition:
 
 
 def plain_capabilities(given: Iterable[Any]) -> list[str | Capability]:
-    """Capabilities as they are announced: text, or a `Capability` whose schemas are JSON Schemas."""
+    """Returns capabilities as announced: text, or a `Capability` with JSON Schemas."""
     if isinstance(given, str | Capability):
         raise InvalidRequest(f"a list of capabilities is meant, as [{given!r}], not {given!r}")
     return [one if isinstance(one, str) else _plain_capability(one) for one in given]

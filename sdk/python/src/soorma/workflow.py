@@ -1,4 +1,4 @@
-"""WorkflowState: the shared state of one plan, as an agent author uses it."""
+"""WorkflowState: the shared state of one plan, as agent authors use it."""
 
 from __future__ import annotations
 
@@ -52,11 +52,15 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm
 
 TRANSACT_SECONDS = 30.0
-"""How long `transact` runs its work again: a bound for what can never be committed, not reached by
-mere crowding."""
+"""Seconds for which `transact` reruns work.
+
+This is a bound for work that can never be committed; contention alone does not reach it.
+"""
 FIRST_WAIT, LONGEST_WAIT = 0.01, 0.5
-"""Seconds that `transact` waits at most after its first conflict, which double with each, and
-after any."""
+"""The longest waits of `transact` (seconds), after the first conflict and after any.
+
+They double with each conflict.
+"""
 T = TypeVar("T")
 D = TypeVar("D")
 _ANYTHING = object()
@@ -66,10 +70,10 @@ _ANYTHING = object()
 class WorkflowState:
     """The state of one plan, shared by all agents that work on it.
 
-    In a handler, make it on `context.memory`: what it changes is committed with the handler, or not
-    at all, and tenant and user are those of the event in hand. Elsewhere each call is durable when
-    it returns. Values are JSON; pydantic models and dataclasses are taken too, and `get(…,
-    type=Model)` gives one back.
+    In a handler, make it on `context.memory`: its changes are committed with the handler or not at
+    all, and tenant and user are those of the event in hand. Elsewhere each call is durable when it
+    returns. Values are JSON; pydantic models and dataclasses are accepted too, and `get(…,
+    type=Model)` returns one.
     """
 
     def __init__(
@@ -87,9 +91,8 @@ class WorkflowState:
 
     @property
     def _plan(self) -> BoundPlan:
-        return self.memory.plan(
-            self.plan_id, self.tenant_id, self.user_id
-        )  # an author may set these anew
+        # not kept: an author may change these
+        return self.memory.plan(self.plan_id, self.tenant_id, self.user_id)
 
     def __repr__(self) -> str:
         kind = " in a handler or transaction" if self.memory.collects else ""
@@ -99,7 +102,7 @@ class WorkflowState:
         )
 
     async def set(self, key: str, value: Any, *, ttl: float | None = None) -> None:
-        """Gives a key a value, for `ttl` seconds if given (without, an earlier time to live ends)."""
+        """Sets a key, for `ttl` seconds if given; without, an earlier time to live ends."""
         await self._apply(Set(key=_key(key), value=raw(encode(value)), ttl=check_ttl(ttl)))
 
     @overload
@@ -108,11 +111,17 @@ class WorkflowState:
     async def get(self, key: str, default: None = None, *, type: TypeForm[T]) -> T | None: ...
     @overload
     async def get(self, key: str, default: D, *, type: TypeForm[T]) -> T | D: ...
-    async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002 - reads best so
-        """The value of a key; `default` only where the key is missing, a stored null is None.
+    async def get(
+        self,
+        key: str,
+        default: Any = None,
+        *,
+        type: Any = None,  # noqa: A002 - reads best so
+    ) -> Any:
+        """The value of a key; `default` only if the key is missing: a stored null is None.
 
         With `type`, an instance of that pydantic model, dataclass or type; InvalidValue if the
-        value is none.
+        value does not fit it.
         """
         try:
             value = await self._plan.value(key)
@@ -125,11 +134,11 @@ class WorkflowState:
         return await self._plan.entry(key)
 
     async def has(self, key: str) -> bool:
-        """Whether there is such a key, be its value null."""
+        """True if the key exists, even with the value null."""
         return bool(await self.get_many([key]))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The values of those of the keys that exist, read together."""
+        """The values of the keys that exist, read together."""
         found = await self._plan.entries(keys)
         return {key: entry.value for key, entry in found.items()}
 
@@ -138,7 +147,7 @@ class WorkflowState:
         return await self._plan.keys(prefix)
 
     async def delete(self, key: str) -> bool:
-        """Removes a key; tells whether there was one."""
+        """Removes a key; returns True if there was one."""
         return bool(await self._apply(Delete(key=_key(key))))
 
     @overload
@@ -150,10 +159,10 @@ class WorkflowState:
     @overload
     async def increment(self, key: str, by: float = 1, *, blind: bool) -> int | float | None: ...
     async def increment(self, key: str, by: float = 1, *, blind: bool = False) -> Any:
-        """Adds to a number (missing: 0) and returns the new one; WrongType if the key holds no number.
+        """Adds to a number (missing: 0) and returns the new one; WrongType if it is no number.
 
         `blind=True` returns nothing and reads nothing, so that concurrent handlers do not conflict
-        over it.
+        over the key.
         """
         if isinstance(by, bool) or not isinstance(by, int | float):
             raise InvalidRequest(f"increment adds a number, not {by!r}")
@@ -167,7 +176,10 @@ class WorkflowState:
     @overload
     async def append(self, key: str, value: Any, *, blind: bool) -> list[Any] | None: ...
     async def append(self, key: str, value: Any, *, blind: bool = False) -> Any:
-        """Adds one item to a list (missing: an empty one) and returns the new list; WrongType if it is none."""
+        """Appends an item to a list (missing: []) and returns the new list.
+
+        Raises WrongType if the value is no list.
+        """
         return await self._apply(Append(key=_key(key), value=raw(encode(value)), blind=blind))
 
     @overload
@@ -179,7 +191,10 @@ class WorkflowState:
     @overload
     async def extend(self, key: str, values: Iterable[Any], *, blind: bool) -> list[Any] | None: ...
     async def extend(self, key: str, values: Iterable[Any], *, blind: bool = False) -> Any:
-        """Adds items to a list (missing: an empty one) and returns the new list; WrongType if it is none."""
+        """Appends items to a list (missing: []) and returns the new list.
+
+        Raises WrongType if the value is no list.
+        """
         return await self._apply(
             Extend(key=_key(key), value=raw(encode(list(values))), blind=blind)
         )
@@ -197,7 +212,10 @@ class WorkflowState:
         self, key: str, fields: Mapping[str, Any], *, blind: bool
     ) -> dict[str, Any] | None: ...
     async def update_dict(self, key: str, fields: Mapping[str, Any], *, blind: bool = False) -> Any:
-        """Sets fields of an object (missing: {}), nulls too, and returns the new object; WrongType if it is none."""
+        """Sets fields of an object (missing: {}), nulls too, and returns the new object.
+
+        Raises WrongType if the value is no object.
+        """
         return await self._apply(Merge(key=_key(key), value=raw(encode(dict(fields))), blind=blind))
 
     async def update(self, values: Mapping[str, Any]) -> None:
@@ -207,20 +225,20 @@ class WorkflowState:
         )
 
     async def compare_and_set(self, key: str, value: Any, *, expected_revision: int) -> int:
-        """Sets the key if it is at that revision (0: missing) and returns the new one.
+        """Sets the key if it is at that revision (0: missing) and returns the new revision.
 
-        Raises Conflict, with `current_revision`, if it is at another. `get_entry(key).revision`
-        tells the revision. In a handler the new one is not known before its commit: 0.
+        Raises Conflict, with `current_revision`, if it is at another; `get_entry(key).revision` is
+        the current one. In a handler the new one is not known before its commit: 0.
         """
         put = Set(key=_key(key), value=raw(encode(value)), expected_revision=expected_revision)
         return (await self._plan.put(put)).revision
 
     async def join(self, key: str, *, expect: int | Iterable[str], arrival: str = "") -> bool:
-        """Notes an arrival at the fan-in `key`; True for exactly one of them: the one that completes it.
+        """Records an arrival at the fan-in `key`; True only for the one that completes it.
 
-        `expect` is how many different arrivals are waited for, or their names. In a handler the
-        arrival is the event in hand, so that a redelivery is no second one; elsewhere, and where
-        names are expected, say who arrives.
+        `expect` is the number of different arrivals to wait for, or their names. In a handler the
+        arrival is the event in hand, so that a redelivery does not count twice; elsewhere, and if
+        names are expected, pass `arrival`.
         """
         wanted = _expected(expect)
         if arrival or not self.memory.collects:
@@ -228,22 +246,21 @@ class WorkflowState:
         return bool(await self._apply(Join(key=_key(key), arrival=arrival, expect=wanted)))
 
     async def claim(self, key: str, ttl: float = 30.0, *, wait: float = 0.0) -> Claim | None:
-        """Holds a key for `ttl` seconds, renewable; None if another holds it for longer than `wait` seconds more.
+        """Claims a key for `ttl` seconds, renewable; None if it is not free within `wait` seconds.
 
-        It is released too when this process dies, after 10 seconds. Whoever has waited longest gets
-        it next.
+        If this process dies, the claim is released after 10 seconds. Whoever has waited longest
+        gets it next.
 
-        Not in a handler, where nothing is visible before its commit: there, with
-        `context.immediate.memory`.
+        In a handler, where nothing is visible before the commit, use `context.immediate.memory`.
         """
         return await self.semaphore(key, 1, ttl, wait=wait)
 
     async def semaphore(
         self, key: str, places: int, ttl: float = 30.0, *, wait: float = 0.0
     ) -> Claim | None:
-        """Takes one of `places` claims of a key (`key`, `key/2`, …); None if none is to be had in `wait` seconds.
+        """Takes one of the `places` of a key (`key`, `key/2`, …); None if none is free in time.
 
-        Whoever has waited longest gets the next.
+        It waits up to `wait` seconds; whoever has waited longest gets the next place.
         """
         if self.memory.collects:
             raise InvalidRequest(
@@ -256,7 +273,7 @@ class WorkflowState:
         return await take(Claim, self._plan, _key(key), places, ttl, wait)
 
     async def record_action(self, name: str) -> None:
-        """Adds an action to the plan's action history; costs the same however long that is."""
+        """Adds an action to the plan's action history, at the same cost however long that is."""
         await self._apply(RecordAction(check_name("action", name)))
 
     async def get_action_history(self) -> list[str]:
@@ -268,36 +285,40 @@ class WorkflowState:
         return await self._plan.actions()
 
     async def history(self, key: str | None = None, *, after: int | None = None) -> list[Change]:
-        """Committed changes since revision `after` (default: all that is kept), of one key or of all."""
+        """The committed changes since revision `after` (default: all kept), of one key or all."""
         return await self._plan.history(key, after)
 
     async def revision(self) -> int:
-        """The plan's revision, which rises by one with each commit that changes it; 0 where it was never written."""
+        """The plan's committed revision, which rises by one with each commit that changes it.
+
+        It is 0 if the plan was never written.
+        """
         return await self._plan.revision()
 
     def at(self, revision: int) -> StateAt:
-        """The state as it was at a revision of the plan."""
+        """The state as of a revision of the plan."""
         return StateAt(self._plan, revision)
 
     async def diff(self, a: int, b: int | None = None) -> list[Difference]:
-        """The keys that the plan's revisions `a` and `b` (default: the present one) differ in, with both values."""
+        """The keys that differ between revisions `a` and `b` (default: now), with both values."""
         return await difference(self.at(a), self.at(await self.revision() if b is None else b))
 
     async def restore(self, key: str, revision: int) -> bool:
-        """Gives a key the value it had at a revision, or removes it if there was none; tells whether there was one.
+        """Sets a key to its value at a revision, or removes it if there was none.
 
-        It is a change like any other: `history` tells it, and in a handler it is part of its
-        commit. A time to live is not restored.
+        Returns True if there was one. It is a change like any other: it appears in `history`, and
+        in a handler it is part of the commit. A time to live is not restored.
         """
         value = await self.at(revision).get(key, MISSING)
         await (self.delete(key) if value is MISSING else self.set(key, value))
         return value is not MISSING
 
     async def fork(self, plan_id: str, revision: int | None = None) -> WorkflowState:
-        """Begins another plan of the same user with the keys of this one at a revision (default: now); its state.
+        """Forks this plan, as of a revision (default: now), to a new plan of the same user.
 
-        One commit, however many keys there are. Actions, history and the plan's end stay behind; so
-        does what has expired. PlanExists unless the new plan was never used, or cleaned up.
+        Returns the new plan's state. It is one commit, however many keys there are. Actions,
+        history, the plan's end and expired keys are not copied. Raises PlanExists unless the new
+        plan was never used, or was cleaned up.
         """
         fork = WorkflowState(self.memory, plan_id, self.tenant_id, self.user_id)
         await fork._apply(
@@ -310,41 +331,38 @@ class WorkflowState:
         await self._apply(ExpirePlan(check_ttl(seconds)))
 
     async def info(self) -> PlanInfo:
-        """What the platform tells of the plan: status, revision, sizes, times, result or reason.
+        """The plan's status, revision, sizes, times, and result or reason.
 
-        NotFound: nothing.
+        Raises NotFound if nothing of the plan is stored.
 
-        In a handler the status is checked at the commit, like a key that was read, and shows an end
-        of its own. The rest is as it was last committed, and not checked.
+        In a handler the status is checked at the commit, like a key that was read, and includes an
+        end by the handler itself. The rest is as last committed, and not checked.
         """
         return await self._plan.info()
 
     async def complete(self, result: Any = None, *, if_active: bool = False) -> bool:
-        """Ends the plan: its goal is reached. `plan.completed` on plan-events tells so.
+        """Ends the plan as completed; `plan.completed` is published on plan-events.
 
-        Returns True. Where the plan has ended before, raises PlanEnded, or returns False with
-        `if_active=True`. In a handler that is true at its commit: if another ends the plan until
-        then, the handler runs again.
+        Returns True. If the plan has ended before, raises PlanEnded, or returns False with
+        `if_active=True`. In a handler this holds at the commit: if the plan is ended elsewhere
+        before that, the handler runs again.
         """
         return bool(await self._apply(completion(result, if_active=if_active)))
 
     async def fail(self, reason: str, *, if_active: bool = False) -> bool:
-        """Ends the plan, like `complete`: its goal will not be reached.
+        """Ends the plan as failed, like `complete`; `plan.failed` is published on plan-events.
 
-        `plan.failed` on plan-events tells so.
-
-        What was registered with `compensate` is published then, the last first, each when the one
-        before was handled.
+        Events registered with `compensate` are then published, the last first, each when the one
+        before has been handled.
         """
         return bool(await self._apply(failure(reason, if_active=if_active)))
 
     async def cancel(self, reason: str = "", *, if_active: bool = False) -> bool:
-        """Ends the plan, like `complete`: it is not wanted any more.
+        """Ends the plan as cancelled, like `complete`.
 
-        `plan.cancelled` on plan-events tells so.
-
-        Events of the plan that wait for handlers, or for another attempt, are dropped. Handlers at
-        work on it are told (`context.cancelled`), and their commits refused.
+        `plan.cancelled` is published on plan-events. The plan's events that wait for handlers or
+        for a retry are discarded. Running handlers are told (`context.cancelled`), and their
+        commits are rejected.
         """
         return bool(await self._apply(cancellation(reason, if_active=if_active)))
 
@@ -357,16 +375,16 @@ class WorkflowState:
         topic: TopicLike = Topic.PLAN_EVENTS,
         data: Any = None,
     ) -> str:
-        """Publishes an event `delay` seconds from now, or `at` a time, unless the plan has ended by then.
+        """Publishes an event after `delay` seconds, or `at` a time, unless the plan ends before.
 
-        Returns the event's id, with which `bus.cancel` takes it back.
+        Returns the event's id, by which `bus.cancel` cancels it.
         """
         event = _event(event_type, topic, {"plan_id": self.plan_id} if data is None else data)
         await self._apply(Deadline(timer_of(event, delay, at)))
         return str(event.id)
 
     async def compensate(self, event_type: str, topic: TopicLike, data: Any = None) -> str:
-        """Registers an event that undoes what is committed together with it, to be published if the plan fails.
+        """Registers an event that undoes the work committed with it, published if the plan fails.
 
         Compensations are published in reverse order, each when all handlers of the one before have
         ended. Returns the event's id.
@@ -383,17 +401,19 @@ class WorkflowState:
         return int(await self._apply(Cleanup()))
 
     def transaction(self) -> StateTransaction:
-        """Changes and events that are committed as one, when the block ends: `async with state.transaction() as tx`.
+        """Changes and events that are committed together when the block ends.
 
-        Reads through `tx` see its own changes, and are checked at the commit: Conflict if one was
-        changed meanwhile. `transact` runs the work again then.
+        Use it as `async with state.transaction() as tx`. Reads through `tx` see its own changes and
+        are checked at the commit: Conflict if one has changed meanwhile. `transact` then runs the
+        work again.
         """
         return StateTransaction(self._plan)
 
     async def transact(self, work: Callable[[StateTransaction], Awaitable[T]]) -> T:
-        """Runs `work` in a transaction and returns what it returns; on a conflict it is run again, for up to 30 s.
+        """Runs `work` in a transaction and returns its result; on a conflict, runs it again.
 
-        It waits between the runs, longer each time, so that many at one key get their turns.
+        It does so for up to 30 s, and waits longer each time, so that all who contend for a key get
+        their turns.
         """
         check_callable(work, "the work of a transaction", "tx")
         loop = asyncio.get_running_loop()
@@ -413,7 +433,10 @@ class WorkflowState:
             await asyncio.sleep(backoff.pause())
 
     async def watch(self, *, after: int | None = None) -> AsyncGenerator[Change, None]:
-        """Changes as they are committed, from behind revision `after` (default: now), without a gap."""
+        """Yields changes as they are committed, from after revision `after` (default: now).
+
+        There are no gaps.
+        """
         stream = self._plan.watch(after)
         async with aclosing(stream):
             async for commit in stream:
@@ -425,12 +448,12 @@ class WorkflowState:
         key: str,
         expected: Any | Callable[[Any], bool] = _ANYTHING,
         *,
-        timeout: float | timedelta | None = 30.0,  # noqa: ASYNC109 - part of what is asked for
+        timeout: float | timedelta | None = 30.0,  # noqa: ASYNC109 - part of the interface
     ) -> Any:
-        """Waits until the key has the value `expected`, or one for which it returns true, or (without it) any.
+        """Waits until the key has the value `expected` (default: any) and returns that value.
 
-        Returns that value; TimedOut after `timeout` seconds (None: never). Sees committed values
-        only.
+        `expected` may be a function that returns true for the value. Raises TimedOut after
+        `timeout` seconds (None: never). Sees only committed values.
         """
         _key(key)
         if callable(expected):
@@ -441,7 +464,7 @@ class WorkflowState:
                 while True:
                     try:
                         return await self._wait_once(key, expected)
-                    except HistoryGone:  # cleaned up while we looked: look again from there
+                    except HistoryGone:  # cleaned up meanwhile: start over
                         continue
         except TimeoutError as error:
             if isinstance(error, TimedOut):
@@ -471,9 +494,8 @@ class StateTransaction(WorkflowState):
 
     Other plans of the user: `WorkflowState(tx.memory, "other")`.
 
-    `bus` publishes with the commit; an event that does not say otherwise is of this plan. Use it as
-    a context manager: what was done is committed when the block ends, and nothing of it if the
-    block raises.
+    `bus` publishes with the commit; events belong to this plan by default. Use it as a context
+    manager: everything is committed when the block ends, nothing if it raises an error.
     """
 
     def __init__(self, plan: BoundPlan, hold: Hold | None = None) -> None:
@@ -482,7 +504,7 @@ class StateTransaction(WorkflowState):
         self.bus = made.bus
 
     def rely_on(self, key: str, revision: int) -> None:
-        """The commit is refused with Conflict unless the plan's key is at this revision (0: missing) then."""
+        """Makes the commit fail with Conflict unless the key is at this revision (0: missing)."""
         self._made.rely_on(key, revision)
 
     async def __aenter__(self) -> Self:
@@ -500,23 +522,23 @@ class StateTransaction(WorkflowState):
 
 
 class Claim(Hold):
-    """A key of a plan that is held until it is released or its time to live (`ttl`, seconds) is over.
+    """A key of a plan, held until it is released or its time to live (`ttl`, seconds) is over.
 
-    It is free too when its holder's process has died, after 10 seconds. Whoever comes late is
-    refused by the `revision`: `async with claim.transaction() as tx` commits only while the claim
-    is held. Use it as a context manager, and it is released at the end.
+    If its holder's process dies, it is released after 10 seconds. Its `revision` is a fencing
+    token: `async with claim.transaction() as tx` commits only while the claim is held. Used as a
+    context manager, it is released at the end.
     """
 
     def transaction(self) -> StateTransaction:
         """Changes and events that are committed only while the claim is held; Conflict otherwise.
 
-        It is looked at when the block ends, and may be renewed before that.
+        This is checked when the block ends; the claim may be renewed before that.
         """
         return StateTransaction(self.plan, self)
 
 
 def _expected(expect: int | Iterable[str]) -> int | list[str]:
-    """Who is expected at a join; InvalidRequest where nobody could complete it."""
+    """Returns a join's valid `expect`; InvalidRequest if the join could never be completed."""
     if isinstance(expect, str | bytes) or not isinstance(expect, int | Iterable):
         raise InvalidRequest(
             f"expect is how many arrivals are waited for, or a list of their names, not {expect!r}"

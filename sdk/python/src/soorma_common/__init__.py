@@ -1,6 +1,6 @@
-"""The contract between the SDK and the platform: envelopes, operations, requests, errors.
+"""The contract between SDK and platform: envelopes, operations, requests, errors.
 
-No I/O.
+This package does no I/O.
 """
 
 __version__ = "1.0.0"

@@ -1,9 +1,9 @@
-"""What an agent and the event service say to each other over the agent's WebSocket.
+"""The frames that an agent and the event service exchange over the agent's WebSocket.
 
 Agent: `hello` (what it handles, what it is still running), then `step` for each recorded result and
 `commit`, `fail` or `release` for each delivery, `drain` before it stops. Service: `welcome`,
-`deliver`, `cancel` where a plan was cancelled, an `answer` to each numbered frame, and `goodbye`
-with the reason where it ends the connection.
+`deliver`, `cancel` if a plan was cancelled, an `answer` to each numbered frame, and `goodbye` with
+the reason if it closes the connection.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from soorma_common.names import All, Owner, PlanStatus
 from soorma_common.retry import RetryPolicy
 
 LEASE_SECONDS = 30.0
-"""How long a delivery stays with an agent that is not heard of; agents renew three times as
-often."""
+"""Seconds for which an agent keeps a delivery without being heard of.
+
+Agents renew their leases three times as often.
+"""
 
 LARGEST_FRAME = 32 * 1024 * 1024
-"""Bytes of the largest message on an agent's connection, either way."""
+"""Maximum bytes of a message on an agent's connection, in either direction."""
 
 
 class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which events a handler takes: a type and a topic, `*` for any; `ordered` keeps a plan's events in line.
+    """The events that a handler takes: a type and a topic, `*` for any.
 
-    `ended_plans` takes events of plans that have ended, too.
+    `ordered` keeps a plan's events in order. `ended_plans` takes events of plans that have ended,
+    too.
     """
 
     type: str
@@ -39,13 +42,13 @@ class Subscription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_fields=True):
-    """Opens a connection; `running` names the fences the agent is still working on.
+    """Opens a connection; `running` lists the fences that the agent is still working on.
 
     `process` is a name that no other process has, now or later. Agents of one process die together.
     One that comes back under its `process` and `instance` has not died, and has received no
-    delivery that `running` does not name. Its `connection` counts: the hello of an earlier one that
-    comes late is refused. `protocol` is the version that the agent speaks (`protocol.PROTOCOL`);
-    without it, it is of before there were any.
+    delivery that `running` does not list. Its `connection` counts up: a late hello of an earlier
+    connection is refused. `protocol` is the version that the agent speaks (`protocol.PROTOCOL`);
+    without it, the agent predates versions.
     """
 
     agent: str
@@ -60,12 +63,12 @@ class Hello(msgspec.Struct, tag_field="frame", tag="hello", forbid_unknown_field
 
     @property
     def owner(self) -> Owner:
-        """Whose events it takes: those of its tenant, or of all."""
+        """The owner of the events that it takes: its tenant, or all."""
         return All.TENANTS if self.tenant_id is None else self.tenant_id
 
 
 class CommitFrame(msgspec.Struct, tag_field="frame", tag="commit", forbid_unknown_fields=True):
-    """The handler returned: its commit, with the delivery's fence in it, in the scope of its event."""
+    """The commit of a handler that returned, with its delivery's fence, in its event's scope."""
 
     number: int
     tenant_id: str
@@ -74,10 +77,10 @@ class CommitFrame(msgspec.Struct, tag_field="frame", tag="commit", forbid_unknow
 
 
 class FailFrame(msgspec.Struct, tag_field="frame", tag="fail", forbid_unknown_fields=True):
-    """The handler failed; `after` in seconds overrides the backoff, `reject` gives up at once.
+    """The failure of a handler; `after` (seconds) overrides the backoff, `reject` gives up at once.
 
-    `defer` puts the event off for `after` seconds without costing an attempt. `fail_plan` ends the
-    event's plan as failed with it, where it is given up.
+    `defer` postpones the event for `after` seconds without using up an attempt. `fail_plan` also
+    ends the event's plan as failed if the event is given up.
     """
 
     number: int
@@ -90,7 +93,10 @@ class FailFrame(msgspec.Struct, tag_field="frame", tag="fail", forbid_unknown_fi
 
 
 class StepFrame(msgspec.Struct, tag_field="frame", tag="step", forbid_unknown_fields=True):
-    """A step of a handler has a result, the `occurrence`-th (from 1) of its name: it is kept for later attempts."""
+    """The result of a handler's step, to be recorded for later attempts.
+
+    The step is the `occurrence`-th (from 1) of its name.
+    """
 
     number: int
     fence: str
@@ -100,21 +106,21 @@ class StepFrame(msgspec.Struct, tag_field="frame", tag="step", forbid_unknown_fi
 
 
 class ReleaseFrame(msgspec.Struct, tag_field="frame", tag="release", forbid_unknown_fields=True):
-    """The agent gives deliveries back untried; that costs them no attempt."""
+    """The return of untried deliveries; it costs them no attempt."""
 
     number: int
     fences: list[str]
 
 
 class DrainFrame(msgspec.Struct, tag_field="frame", tag="drain", forbid_unknown_fields=True):
-    """The agent is about to stop: it takes no further deliveries."""
+    """The notice that the agent is about to stop: it takes no further deliveries."""
 
 
 AgentFrame = Hello | CommitFrame | FailFrame | StepFrame | ReleaseFrame | DrainFrame
 
 
 class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
-    """The agent is subscribed; `kept` are the fences of its `running` that still stand.
+    """The agent is subscribed; `kept` are the fences of its `running` that are still valid.
 
     `unserved` has a line for each subscription of its group that no connected agent handles, and
     for which events wait.
@@ -129,7 +135,7 @@ class Welcome(msgspec.Struct, tag_field="frame", tag="welcome"):
 
 
 class SnapshotEntry(msgspec.Struct, array_like=True):
-    """A key as of a delivery; times in ms."""
+    """A key at the time of a delivery; times in ms."""
 
     revision: int
     updated_at: int
@@ -138,9 +144,9 @@ class SnapshotEntry(msgspec.Struct, array_like=True):
 
 
 class PlanSnapshot(msgspec.Struct):
-    """The whole small state of a plan, by key. What is not in it is missing.
+    """The whole state of a small plan, by key; a key that is not in it is missing.
 
-    `status` is how far its life has come, `missing` where nothing of it is there.
+    `status` is the status of the plan, `missing` if nothing of it exists.
     """
 
     plan_id: str
@@ -170,11 +176,11 @@ class Deliver(msgspec.Struct, tag_field="frame", tag="deliver", omit_defaults=Tr
     plan: PlanSnapshot | None = None
     steps: list[RecordedStep] = []
     lease_seconds: float | None = None
-    """shorter than Welcome's, where a process that had this event gave no sign of life"""
+    """shorter than Welcome's if an earlier process fell silent while it had this event"""
 
 
 class Answer(msgspec.Struct, tag_field="frame", tag="answer", omit_defaults=True):
-    """What came of frame `number`: `body`, or the problem document of an error."""
+    """The response to frame `number`: `body`, or the problem document of an error."""
 
     number: int
     body: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -182,13 +188,16 @@ class Answer(msgspec.Struct, tag_field="frame", tag="answer", omit_defaults=True
 
 
 class CancelFrame(msgspec.Struct, tag_field="frame", tag="cancel"):
-    """The plans of these deliveries were cancelled: their handlers need not go on, their commits are refused."""
+    """The deliveries whose plans were cancelled.
+
+    Their handlers need not continue, and their commits are rejected.
+    """
 
     fences: list[str]
 
 
 class Goodbye(msgspec.Struct, tag_field="frame", tag="goodbye"):
-    """The service closes the connection; `problem` tells why the agent must not come back as it is."""
+    """The service closes the connection; `problem` says why the agent must not return as it is."""
 
     problem: dict[str, Any] | None = None
     protocol: int = 0

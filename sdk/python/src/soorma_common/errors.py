@@ -1,8 +1,8 @@
-"""Every way a call can fail, as one tree.
+"""All errors, as one tree of classes.
 
-The class is the contract: the server sends its `code` in a problem document (RFC 9457), the SDK
-raises the class of that code again with the same details. Nothing in Soorma answers a failure with
-a default.
+The class is the contract: the platform sends its `code` in a problem document (RFC 9457), and the
+SDK raises the class of that code with the same details. Nothing in Soorma hides a failure behind a
+default.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 class SoormaError(Exception):
     """Root of all errors raised by Soorma.
 
-    `code` is stable and travels over HTTP; `status` is the HTTP status it travels with; `details`
-    holds what a program needs to react (names, revisions, limits) and is part of the problem
-    document. What a class may tell is an attribute of it too, None where this error does not.
+    `code` is stable and sent over HTTP, with the HTTP status `status`. `details` holds what a
+    program needs to react (names, revisions, limits) and is part of the problem document. Details
+    are attributes, too; one that the class declares and this error does not have is None.
     """
 
     code: ClassVar[str] = "error"
@@ -27,7 +27,7 @@ class SoormaError(Exception):
         self.message = message
         self.details = details
 
-    if not TYPE_CHECKING:  # or a misspelt attribute would pass
+    if not TYPE_CHECKING:  # or a type checker would accept misspelt attributes
 
         def __getattr__(self, name: str) -> Any:
             if not name.startswith("_"):
@@ -43,26 +43,26 @@ class SoormaError(Exception):
 
 
 class InvalidRequest(SoormaError, ValueError):
-    """A request does not have the form it must have; the message names the part and what belongs there."""
+    """The request is malformed; the message names the part and what is expected there."""
 
     missing: list[str] | None
-    """headers that must be there"""
+    """required headers that the request does not have"""
 
     code = "invalid_request"
     status = 422
 
 
 class InvalidName(InvalidRequest):
-    """A plan id, key, tenant, user, topic or event type is not a name that Soorma takes."""
+    """A plan id, key, tenant, user, topic or event type is not a valid name."""
 
     name: str | None
-    """the part that is meant: a key, a plan id"""
+    """the part that is invalid, such as a key or plan id"""
 
     code = "invalid_name"
 
 
 class InvalidValue(InvalidRequest):
-    """A value holds something that JSON cannot say; `path` tells where in the value."""
+    """A value contains something that JSON cannot represent; `path` is its place in the value."""
 
     path: str
 
@@ -70,7 +70,10 @@ class InvalidValue(InvalidRequest):
 
 
 class InvalidPayload(InvalidValue):
-    """An event's payload does not fit the schema of its type; `path` is a JSON pointer into the payload."""
+    """An event's payload does not fit the schema of its type.
+
+    `path` is a JSON pointer into the payload.
+    """
 
     expected: str
     event_type: str
@@ -81,7 +84,10 @@ class InvalidPayload(InvalidValue):
 
 
 class ReentrantRequest(InvalidRequest):
-    """All who take a request wait for its response themselves: `group` does, in its handler of event `event_id`."""
+    """A request can get no response, as all its receivers wait for it themselves.
+
+    `group` does so in its handler of event `event_id`.
+    """
 
     group: str
     event_id: str
@@ -91,14 +97,14 @@ class ReentrantRequest(InvalidRequest):
 
 
 class Forbidden(SoormaError):
-    """The caller may not touch that tenant, user or plan."""
+    """The caller may not access that tenant, user or plan."""
 
     code = "forbidden"
     status = 403
 
 
 class NotFound(SoormaError):
-    """There is nothing of that name here."""
+    """Nothing of that name exists."""
 
     plan_id: str | None
     name: str | None
@@ -120,31 +126,34 @@ class KeyMissing(NotFound, KeyError):
 
 
 class Conflict(SoormaError):
-    """A compare-and-set failed: `key` is at `current_revision`, not at `expected_revision` (0: missing)."""
+    """Something that a commit has read or expects has changed meanwhile.
+
+    `key` is at `current_revision`, not at `expected_revision` (0: missing).
+    """
 
     plan_id: str | None
     key: str | None
     expected_revision: int | None
     current_revision: int | None
     expected_status: str | None
-    """of the plan, where that is what differs"""
+    """the plan's, if the status is what differs"""
     current_status: str | None
     was_reserved: bool | None
-    """whether the key was reserved for the handler that ran"""
+    """true if the key was reserved for the handler that ran"""
 
     code = "conflict"
     status = 409
 
 
 class Fenced(SoormaError):
-    """This delivery was given to somebody else meanwhile: nothing of this attempt was or will be visible."""
+    """This delivery was given to another agent: nothing of this attempt is or will be visible."""
 
     code = "fenced"
     status = 409
 
 
 class PlanEnded(SoormaError):
-    """The plan has ended before: it was completed, failed or cancelled, as `plan_status` says."""
+    """The plan has already ended; `plan_status` is completed, failed or cancelled."""
 
     plan_id: str
     plan_status: str
@@ -154,7 +163,7 @@ class PlanEnded(SoormaError):
 
 
 class PlanExists(SoormaError):
-    """The plan that was to begin as a fork of another is in use, or has a history: it was not cleaned up."""
+    """The plan to create as a fork is in use, or has a history: it was not cleaned up."""
 
     plan_id: str
 
@@ -163,7 +172,10 @@ class PlanExists(SoormaError):
 
 
 class PlanCancelled(Fenced):
-    """The plan of this event was cancelled, or purged: nothing of this attempt is ever visible, and none follows."""
+    """The plan of this event was cancelled or purged: nothing of this attempt is ever visible.
+
+    No further attempt follows.
+    """
 
     plan_id: str
 
@@ -171,7 +183,7 @@ class PlanCancelled(Fenced):
 
 
 class EventIdConflict(SoormaError):
-    """An event of that id, but of other content, was published before in this tenant."""
+    """An event with that id but other content was published in this tenant before."""
 
     event_id: str
 
@@ -180,7 +192,10 @@ class EventIdConflict(SoormaError):
 
 
 class DefinitionConflict(SoormaError):
-    """That version of an event type is defined already, with other content; give the new content a new version."""
+    """The version of the event type is already defined, with other content.
+
+    Give the new content a new version.
+    """
 
     event_type: str
     version: int
@@ -197,7 +212,7 @@ class IdempotencyMismatch(SoormaError):
 
 
 class HistoryGone(SoormaError):
-    """What was asked for lies before the `horizon`, the oldest revision or position still kept."""
+    """The request is for data before `horizon`, the oldest revision or position still kept."""
 
     horizon: int
 
@@ -206,7 +221,7 @@ class HistoryGone(SoormaError):
 
 
 class LimitExceeded(SoormaError):
-    """A request would cross the limit named `limit`, whose `maximum` is given; nothing was changed."""
+    """The request would exceed the limit `limit`, which is `maximum`; nothing was changed."""
 
     limit: str
     maximum: int
@@ -217,21 +232,21 @@ class LimitExceeded(SoormaError):
 
 
 class WrongType(SoormaError, TypeError):
-    """The operation does not fit the value: increment needs a number, append a list, merge an object."""
+    """The operation needs another type: increment a number, append a list, merge an object."""
 
     key: str | None
     found: str | None
-    """the type of the value that is there"""
+    """the type of the stored value"""
 
     code = "wrong_type"
     status = 422
 
 
 class Unavailable(SoormaError, ConnectionError):
-    """The platform or its store cannot be reached or cannot work now; the message says what to check.
+    """The platform or its store is unreachable or cannot work; the message says what to check.
 
-    Never means that something is missing. A change that ends so may or may not have been made; the
-    SDK's own retries use one idempotency key, so that it was made at most once.
+    It never means that something is missing. A change that fails with it may or may not have been
+    made; the SDK's own retries share one idempotency key, so that it was made at most once.
     """
 
     service: str | None
@@ -242,10 +257,10 @@ class Unavailable(SoormaError, ConnectionError):
 
 
 class ProtocolMismatch(SoormaError):
-    """SDK and platform speak different versions of the protocol; the message names both and says which to update.
+    """SDK and platform speak different versions of the protocol.
 
-    A platform of before there were versions may have done what it was asked for: its response told
-    nothing of it.
+    The message names both and says which to update. A platform that predates versions may have
+    carried out the request: its response did not say.
     """
 
     sdk_protocol: str | int
@@ -256,13 +271,13 @@ class ProtocolMismatch(SoormaError):
 
 
 class HandlerEnded(SoormaError, RuntimeError):
-    """A context was used after its handler had ended; what it would have done can no longer be committed."""
+    """A context was used after its handler ended: its changes can no longer be committed."""
 
     code = "handler_ended"
 
 
 class DeadLettered(SoormaError):
-    """The request awaited an answer, but the event was given up by `group` after `attempts` attempts."""
+    """The request gets no response: `group` gave up its event after `attempts` attempts."""
 
     group: str
     attempts: int
@@ -272,7 +287,7 @@ class DeadLettered(SoormaError):
 
 
 class TimedOut(SoormaError, TimeoutError):
-    """What was waited for did not come in the time given; it may still come later."""
+    """The wait exceeded its timeout; what it waited for may still come."""
 
     event_id: str | None
     key: str | None
@@ -296,18 +311,17 @@ BY_CODE: dict[str, type[SoormaError]] = _tree(SoormaError)
 
 
 _KEPT = {"stale"}
-"""Details that are for this process alone."""
+"""Details that are not sent: they are for this process only."""
 
 
 def to_problem(error: SoormaError) -> dict[str, Any]:
-    """The problem document (RFC 9457) of an error: its extension members are the error's details."""
+    """Returns an error's problem document (RFC 9457), with its details as extension members."""
     told = {name: value for name, value in error.details.items() if name not in _KEPT}
     return {
         **told,
         "type": f"urn:soorma:problem:{error.code.replace('_', '-')}",
-        "title": BY_CODE.get(
-            error.code, type(error)
-        ).__name__,  # one of its own kind has the same code
+        # A subclass without a code of its own gets its parent's title.
+        "title": BY_CODE.get(error.code, type(error)).__name__,
         "status": error.status,
         "detail": error.message,
         "code": error.code,
@@ -318,7 +332,7 @@ _STANDARD = {"type", "title", "status", "detail", "code"}
 
 
 def from_problem(problem: dict[str, Any]) -> SoormaError:
-    """The error of a problem document; an unknown code becomes a plain SoormaError that keeps it."""
+    """Makes the error of a problem document; a SoormaError that keeps it if the code is unknown."""
     kind = BY_CODE.get(str(problem.get("code")), SoormaError)
     details = {name: value for name, value in problem.items() if name not in _STANDARD}
     if kind is SoormaError:

@@ -36,10 +36,10 @@ DEAD_LETTERED = "event.dead_lettered"
 
 
 class Envelope(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """An event: what happened (`type`, `data`), where it flows (`topic`) and to what it belongs (the ids).
+    """An event: what happened (`type`, `data`), its `topic`, and what it belongs to (the ids).
 
-    `time` is RFC 3339 in UTC. What is None (or unset data) is absent on the wire. Ids not given are
-    filled in when it is published.
+    `time` is RFC 3339 in UTC. A field that is None, and unset data, is absent on the wire. Missing
+    ids are filled in when the event is published.
     """
 
     type: Name
@@ -70,11 +70,11 @@ class TimerInfo(msgspec.Struct, omit_defaults=True):
     topic: str
     plan_id: str | None = None
     while_active: bool = False
-    """whether the end of its plan takes it back"""
+    """true if the end of its plan cancels it"""
 
 
 class Timer(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """An event to be published later: `delay` seconds after it was committed, or `at` a time (RFC 3339)."""
+    """An event to publish `delay` seconds after its commit, or `at` a time (RFC 3339)."""
 
     event: Envelope
     delay: Delay | msgspec.UnsetType = msgspec.UNSET
@@ -85,7 +85,7 @@ TimerBody: TypeAlias = Annotated[
     Timer,
     msgspec.Meta(extra_json_schema={"oneOf": [{"required": ["delay"]}, {"required": ["at"]}]}),
 ]
-"""A timer in a message: it says once when."""
+"""A timer in a message: it has either `delay` or `at`."""
 
 FIELDS = Envelope.__struct_fields__
 _FIELDS = frozenset(FIELDS)
@@ -97,7 +97,7 @@ _decoder = msgspec.json.Decoder(Envelope)
 
 
 def check_envelope(event: Envelope) -> Envelope:
-    """`event`, if its names are names, its topics topics and its data JSON; else InvalidRequest."""
+    """Returns `event` if its names, topics and data are valid, else raises InvalidRequest."""
     check_name("type", event.type)
     check_topic(event.topic)
     if event.response_topic is not None:
@@ -113,7 +113,10 @@ def check_envelope(event: Envelope) -> Envelope:
 
 
 def check_timer(timer: Timer) -> Timer:
-    """`timer`, if it says once when, and its event is one; else InvalidRequest."""
+    """Returns `timer` if it has one of `delay` and `at` and a valid event.
+
+    Raises InvalidRequest otherwise.
+    """
     if (timer.delay is msgspec.UNSET) is (timer.at is msgspec.UNSET):
         raise InvalidRequest("a timer says when: either delay, in seconds, or at, a time")
     if timer.delay is not msgspec.UNSET and not 0 <= timer.delay <= LONGEST_DELAY:
@@ -136,7 +139,7 @@ def _check_time(name: str, text: str) -> None:
         moment = datetime.fromisoformat(text)
         is_time = RFC_3339.fullmatch(text) is not None and moment.tzinfo is not None
         moment.astimezone(UTC)
-    except (ValueError, OverflowError):  # beyond the years 1 to 9999, as they are in UTC
+    except (ValueError, OverflowError):  # outside the years 1 to 9999 in UTC
         is_time = False
     if not is_time:
         raise InvalidRequest(
@@ -145,7 +148,7 @@ def _check_time(name: str, text: str) -> None:
 
 
 def plan_of(event: Envelope) -> str | None:
-    """The plan an event belongs to: its `plan_id`, else a string `plan_id` in its data."""
+    """Returns the plan of an event: its `plan_id`, else a string `plan_id` in its data."""
     if (
         event.plan_id is not None
         or event.data is msgspec.UNSET
@@ -158,7 +161,7 @@ def plan_of(event: Envelope) -> str | None:
 
 
 def encode_envelope(event: Envelope) -> str:
-    """The event as JSON text."""
+    """Encodes the event as JSON text."""
     return msgspec.json.encode(event).decode()
 
 
@@ -166,10 +169,11 @@ T = TypeVar("T")
 
 
 class Event(dict[str, Any]):
-    """An event as a handler gets it: a dict, JSON-serialisable, whose envelope fields are attributes too.
+    """An event as a handler gets it: a dict whose envelope fields are attributes, too.
 
-    `event["type"]` and `event.type` are the same; a field that is unset is absent from the dict and
-    None as an attribute. The platform sets those that are declared without None.
+    It can be serialised as JSON. `event["type"]` and `event.type` are the same; an unset field is
+    absent from the dict and None as an attribute. The platform sets the fields that are declared
+    without None.
     """
 
     __slots__ = ()
@@ -192,7 +196,7 @@ class Event(dict[str, Any]):
     parent_event_id: str | None
     payload_schema_name: str | None
 
-    if not TYPE_CHECKING:  # a checker knows the fields from above, and finds any other name
+    if not TYPE_CHECKING:  # a type checker knows the fields above, and finds any other name
 
         def __getattr__(self, name):  # noqa: ANN001, ANN204
             if name in _FIELDS:
@@ -202,15 +206,18 @@ class Event(dict[str, Any]):
             )
 
     def data_as(self, kind: TypeForm[T]) -> T:
-        """The payload as an instance of a pydantic model, dataclass or other type; InvalidValue if it is none."""
-        from soorma_common.values import convert  # noqa: PLC0415 - the platform reads no objects, and starts without
+        """Returns the payload as an instance of a type; raises InvalidValue if it does not fit.
+
+        The type is a pydantic model, dataclass or other type.
+        """
+        from soorma_common.values import convert  # noqa: PLC0415 - the platform starts without it
 
         value: T = convert(self.get("data"), kind)
         return value
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Event:
-        """An event of the JSON text of its envelope."""
+        """Makes an event from the JSON text of its envelope."""
         return cls(decode(text))
 
 
@@ -230,9 +237,7 @@ _JsonType = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": f"^{_JSON_
 class CloudEvent(msgspec.Struct):
     """An event in the JSON format of CloudEvents 1.0.
 
-    Its extension attributes are the ids of the envelope.
-
-    Other extension attributes are not kept. Data is JSON.
+    Its extension attributes are the ids of the envelope; others are not kept. Data is JSON.
     """
 
     specversion: Literal["1.0"]
@@ -258,10 +263,10 @@ class CloudEvent(msgspec.Struct):
 
 
 def to_cloudevent(event: Event) -> dict[str, Any]:
-    """The event in the JSON format of CloudEvents 1.0; Soorma's ids are extension attributes.
+    """Converts the event to the JSON format of CloudEvents 1.0.
 
-    A trace id of W3C form becomes `traceparent` (its span is derived from the event's id), any
-    other `traceid`.
+    Soorma's ids become extension attributes: a trace id in W3C form `traceparent`, with a span
+    derived from the event's id, any other `traceid`.
     """
     cloud: dict[str, Any] = {"specversion": "1.0", "datacontenttype": "application/json"}
     cloud.update({name: event[name] for name in _SAME_NAME if name in event})
@@ -277,7 +282,10 @@ def to_cloudevent(event: Event) -> dict[str, Any]:
 
 
 def from_cloudevent(cloud: dict[str, Any]) -> Envelope:
-    """The envelope of a CloudEvent in JSON format; InvalidRequest where it is none, or has no `topic` or no JSON."""
+    """Converts a CloudEvent in JSON format to an envelope.
+
+    Raises InvalidRequest if it is invalid, has no `topic`, or its data is not JSON.
+    """
     if cloud.get("specversion") != "1.0":
         raise InvalidRequest("this is no CloudEvent 1.0: 'specversion' must be \"1.0\"")
     for name in ("id", "source", "type", "topic"):
@@ -306,7 +314,7 @@ def _is_json(content_type: str | None) -> bool:
 
 
 def decode_envelope(body: bytes | str) -> Envelope:
-    """The checked envelope of JSON text; InvalidRequest names what is wrong with it."""
+    """Decodes and checks an envelope; raises InvalidRequest, which names what is wrong with it."""
     try:
         event = _decoder.decode(body)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What the event service tells of groups: who they are, what waits for them, and what they gave up."""
+"""The event service's responses about groups: their replicas, backlog and dead letters."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ReplicaInfo(msgspec.Struct):
 class SubscriptionInfo(msgspec.Struct):
     """A group's subscription, and when a replica with it was last connected.
 
-    `served` unless replicas of the group are connected and none of them has a handler for it: then
-    what waits for it is set aside.
+    `served` is false if replicas of the group are connected but none has a handler for it: its
+    waiting events are then set aside.
     """
 
     type: str
@@ -32,7 +32,7 @@ class SubscriptionInfo(msgspec.Struct):
 
 
 class GroupInfo(msgspec.Struct):
-    """A consumer group: how much waits for it, how much is in hand, how old the oldest of it is."""
+    """A consumer group: its events that wait or are being handled, and the time of the oldest."""
 
     name: str
     tenant_id: str | None
@@ -46,7 +46,7 @@ class GroupInfo(msgspec.Struct):
 
 
 class DeadLetterInfo(msgspec.Struct):
-    """An event that a group gave up."""
+    """An event that a group will not retry any more."""
 
     id: int
     group: str
@@ -57,10 +57,10 @@ class DeadLetterInfo(msgspec.Struct):
     user_id: str
     plan_id: str | None
     attempts: int
-    """begun and not given back"""
+    """attempts begun, without those given back"""
     failures: int
     deaths: int
-    """of processes that had it in hand"""
+    """deaths of processes that were handling it"""
     reason: str
     at: datetime
     parked: bool

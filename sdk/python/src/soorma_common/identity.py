@@ -11,10 +11,9 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def entry_id(scope: Scope, plan_id: str, key: str) -> str:
-    """The id of a key of a plan: a UUID (RFC 9562, version 8) that stays the same as long as there is such a key."""
-    digest = (
-        _VERSION_8.copy()
-    )  # each answer has such an id: to begin one anew takes half as long again
+    """Returns the id of a plan's key: a UUID (RFC 9562, version 8), stable while the key exists."""
+    # Each response has such an id, and making a new digest takes half as long again.
+    digest = _VERSION_8.copy()
     digest.update(f"{scope.tenant_id}\0{scope.user_id}\0{plan_id}\0{key}".encode())
     text = digest.hexdigest()
     return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:]}"

@@ -1,7 +1,6 @@
-"""JSON text: what is kept of a value, and how it is read and checked.
+"""JSON text: the form in which values are stored, and how it is read and checked.
 
-A value is any JSON. It is kept as the text it came as, so key order, big integers and unicode come
-back as they went in.
+A value is any JSON. Its text is stored, so that key order, big integers and Unicode are preserved.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ import msgspec
 from soorma_common.errors import InvalidValue
 
 DEEPEST_VALUE = 128
-"""Levels of nesting a value may have: both ends decode by recursion."""
+"""Maximum depth of nesting of a value: both sides decode recursively."""
 
 LARGEST_INTEGER_BITS = 14_000
-"""Python reads and writes integers of up to 4,300 digits unless told otherwise."""
+"""Maximum size of an integer: by default Python converts at most 4,300 digits."""
 
 _decoder = msgspec.json.Decoder()
 _raw_decoder = msgspec.json.Decoder(msgspec.Raw)
@@ -27,41 +26,41 @@ _MANY_DIGITS = b"0" * 200
 _BRACKETS = bytes.maketrans(b"[{]}", b"1100")
 _ALL_ELSE = bytes(one for one in range(256) if one not in b"[]{}")
 _SHORT = 4096
-"""Bytes up to which text is quickly copied."""
+"""Bytes up to which copying a text is cheap."""
 _STEPS = [[1 if byte >> bit & 1 else -1 for bit in range(7, -1, -1)] for byte in range(256)]
 _LEADS_TO = [sum(steps) for steps in _STEPS]
 _AT_MOST = [max(accumulate(steps)) for steps in _STEPS]
 
 
 def decode(text: str | bytes) -> Any:
-    """A fresh Python value of JSON text that `encode` or `check` has let pass."""
+    """Decodes JSON text, which `encode` or `check` has accepted, to a new Python value."""
     return _decoder.decode(text)
 
 
 def compact(text: bytes) -> bytes:
-    """The same JSON without whitespace between its tokens, so that it holds no line break; other text as it is.
+    """Returns JSON without whitespace between its tokens, and so without line breaks.
 
-    Strings, numbers and the order of keys stay as they are written.
+    Strings, numbers and key order stay as written. Text that is not JSON is returned as it is.
     """
     if _has_no_blank(text):
-        return text  # as is what the SDK sends
+        return text  # as the SDK sends it
     try:
         return msgspec.json.format(text, indent=-1)
     except (ValueError, RecursionError):
-        return text  # whoever decodes it says what is wrong with it
+        return text  # the decoder will say what is wrong with it
 
 
 def _has_no_blank(text: bytes) -> bool:
-    if len(text) < _SHORT:  # one look, at the price of a copy, costs a fifth of four
+    if len(text) < _SHORT:  # one pass with a copy costs a fifth of four passes
         return text.split(None, 1) == [text]
     return not (b" " in text or b"\n" in text or b"\t" in text or b"\r" in text)
 
 
 def check(raw: bytes | bytearray | memoryview | msgspec.Raw, where: str = "value") -> str:
-    """The text of raw JSON from outside, after all of it was read once; InvalidValue if it is not strict JSON.
+    """Returns the text of raw JSON from outside; raises InvalidValue if it is not strict JSON.
 
-    It is read without making a Python object of each part: a megabyte of empty lists takes 2 ms so,
-    and else 25 ms.
+    It is read without making a Python object of each part: a megabyte of empty lists takes 2 ms
+    instead of 25 ms.
     """
     data = bytes(raw)
     try:
@@ -77,20 +76,22 @@ def check(raw: bytes | bytearray | memoryview | msgspec.Raw, where: str = "value
 
 
 def _may_be_beyond_numbers(data: bytes) -> bool:
-    """Whether there are numbers, or text, of so many digits that a number could be beyond a double, or be refused."""
+    """Returns True if a number may be beyond a double, or have too many digits to be read.
+
+    Digits in text count, too.
+    """
     if len(data) < len(_MANY_DIGITS) and b"e" not in data and b"E" not in data:
-        return (
-            False  # as most values are; to look at each of its digits costs more than all the rest
-        )
+        # Most values end here: looking at each of their digits would cost more than all the rest.
+        return False
     digits = data.translate(_DIGITS, b"+")
     return b"e000" in digits or _MANY_DIGITS in digits
 
 
 def _is_too_deep(data: bytes) -> bool:
-    """Whether it is nested deeper than DEEPEST_VALUE levels. It is strict JSON.
+    """Returns True if strict JSON is nested deeper than DEEPEST_VALUE levels.
 
-    Eight brackets are looked at at once: as the bits of a byte, of which a table knows how deep
-    they lead.
+    Eight brackets are processed at once, as the bits of a byte; a table knows the depth that each
+    byte leads to.
     """
     if data.count(b"[") + data.count(b"{") <= DEEPEST_VALUE:
         return False

@@ -10,10 +10,11 @@ MIB = 1024 * 1024
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one plan, value, event and commit may grow to; sizes in bytes of UTF-8 text, periods as named.
+    """The limits of a plan, a value, an event and a commit.
 
-    A plan of which events were published, that has not ended, and of which nothing is in flight and
-    no timer waits, is reported as stalled after `plan_idle_seconds`.
+    Sizes are in bytes of UTF-8 text, periods in the unit that is in their name. A plan is reported
+    as stalled after `plan_idle_seconds` if events of it were published, it has not ended, nothing
+    is in flight and no timer waits.
     """
 
     value_bytes: int = MIB
@@ -36,7 +37,10 @@ class Limits(msgspec.Struct, frozen=True):
     history_bytes: int = 64 * MIB
 
     def check(self, limit: str, actual: int, what: str, *about: object) -> None:
-        """Raises LimitExceeded, naming the limit, if `actual` is past it; `what` tells of what, `about` fills it in."""
+        """Raises LimitExceeded, which names the limit, if `actual` exceeds it.
+
+        `what` describes the quantity; `about` fills in its placeholders.
+        """
         maximum: int = getattr(self, limit)
         if actual > maximum:
             told = what.format(*about) if about else what

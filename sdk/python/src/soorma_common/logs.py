@@ -1,6 +1,6 @@
 """Log records as lines: JSON for programs, text for people.
 
-The platform and agents write the same.
+The platform and agents write the same lines.
 """
 
 from __future__ import annotations
@@ -23,32 +23,37 @@ FORMATS = ("auto", "console", "json")
 """`auto`: console on a terminal, JSON elsewhere."""
 
 FIELDS = "soorma_fields"
-"""The attribute of a record that holds fields of any name; a name of `extra` must not be one of
-logging's own."""
+"""The attribute of a record that holds fields of any name.
+
+Names in `extra` must not be among logging's own.
+"""
 
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", FIELDS}
 _UNSEEN = frozenset({"user_id", "correlation_id"})
 _THE_SAME_ALL_OVER = frozenset({"agent", "instance"})
-"""Both are what a person at a terminal is spared; JSON has it."""
+"""Fields of this and the set above are not shown on a terminal; JSON has them."""
 _COLOURS = {"WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 
 def check_level(level: str) -> str:
-    """`level` in lower case; InvalidRequest if it is none."""
+    """Returns `level` in lower case; raises InvalidRequest if there is no such level."""
     if level.lower() not in LEVELS:
         raise InvalidRequest(f"SOORMA_LOG_LEVEL must be one of {', '.join(LEVELS)}, not {level!r}")
     return level.lower()
 
 
 def check_format(name: str) -> str:
-    """`name` in lower case; InvalidRequest if there is no format of that name."""
+    """Returns `name` in lower case; raises InvalidRequest if there is no such format."""
     if name.lower() not in FORMATS:
         raise InvalidRequest(f"SOORMA_LOG_FORMAT must be one of {', '.join(FORMATS)}, not {name!r}")
     return name.lower()
 
 
 def formatter(name: str, *, terminal: bool, env: Mapping[str, str]) -> logging.Formatter:
-    """The formatter of that name for a stream that is a terminal or not; `env` may hold NO_COLOR or FORCE_COLOR."""
+    """Returns the formatter of that name for a stream, which may be a `terminal`.
+
+    `env` may hold NO_COLOR or FORCE_COLOR.
+    """
     if name == "json" or (name == "auto" and not terminal):
         return JsonFormatter()
     return ConsoleFormatter(
@@ -57,14 +62,18 @@ def formatter(name: str, *, terminal: bool, env: Mapping[str, str]) -> logging.F
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
-    """What was given along with a record (`extra`, context), by name; what is None is left out."""
+    """Returns the fields given with a record (`extra`, context), without those that are None."""
     given = {name: value for name, value in vars(record).items() if name not in _OWN}
     given |= getattr(record, FIELDS, {})
     return {name: value for name, value in given.items() if value is not None}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, fields, `exception`."""
+    """A formatter that writes one JSON object per line.
+
+    Its members are `time` (RFC 3339, UTC), `level`, `logger`, `message`, the fields, and
+    `exception`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         head = {
@@ -80,9 +89,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """A line to be read: local time, level, logger, message, the fields that matter to a person; then a traceback.
+    """A formatter that writes lines for people.
 
-    What would steer the terminal, or begin a line that nobody has logged, is escaped.
+    A line has the local time, level, logger, message, and the fields that matter to a person; a
+    traceback follows. Characters that would control the terminal, or forge another line, are
+    escaped.
     """
 
     def __init__(self, *, colours: bool = False) -> None:
@@ -106,7 +117,7 @@ class ConsoleFormatter(logging.Formatter):
 
 
 def _trouble(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    """The traceback of a record, and the stack it asked for; empty if it has neither."""
+    """Returns the traceback of a record, and the stack it requested; empty if it has neither."""
     parts = (
         [formatter.formatException(record.exc_info)]
         if record.exc_info and record.exc_info[0]
@@ -120,7 +131,7 @@ def _trouble(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 def _seen(record: logging.LogRecord) -> dict[str, Any]:
     fields = fields_of(record)
     if (event_id := fields.get("event_id")) and event_id in record.message:
-        return {}  # the message says itself what it is about
+        return {}  # the message itself names the event
     hidden = _UNSEEN | (_THE_SAME_ALL_OVER - getattr(record, FIELDS, {}).keys())
     if fields.get("tenant_id") == DEFAULT_TENANT:
         hidden |= {"tenant_id"}
@@ -137,7 +148,7 @@ def _text(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    """One line of JSON, whatever is given: a log call must not fail for what it was to tell."""
+    """Returns one line of JSON for any value: a log call must not fail because of its fields."""
     try:
         return msgspec.json.encode(value, enc_hook=repr).decode()
     except (ArithmeticError, RecursionError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What the memory service takes and answers."""
+"""The requests and responses of the memory service."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class PlanCommit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     """The part of a commit that touches one plan.
 
     `reads` maps keys to the revisions they were read at (0: missing); `expected_revision` is that
-    of the plan, `expected_status` its status, or `missing` where nothing is there. Where one
-    differs at commit, the whole commit is refused with Conflict.
+    of the plan, `expected_status` its status, or `missing` if nothing of it exists. If one differs
+    at the commit, the whole commit is rejected with Conflict.
     """
 
     plan_id: Name
@@ -28,7 +28,7 @@ class PlanCommit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
 
 
 class Cause(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
-    """Who made a change and what made them: kept with each row of the history."""
+    """The author and origin of a change, stored with each row of the history."""
 
     actor: str | None = None
     instance: str | None = None
@@ -38,15 +38,15 @@ class Cause(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, froz
 
 
 NOBODY = Cause()
-"""Made from outside of handlers: the platform knows whose it is, and no more."""
+"""The cause of a change from outside handlers, of which only the owner is known."""
 
 
 class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """The one way in: changes of plans, events to publish and the delivery that is answered, all or nothing.
+    """An atomic change: operations on plans, events to publish, and the end of a delivery.
 
-    `timers` are events to be published later, `cancels` the ids of such events that are not to be
-    published. `fence` is the token of the delivery in hand; the commit settles it. Without one, the
-    scope comes from the request.
+    `timers` are events to be published later, `cancels` the ids of timers that are to be cancelled.
+    `fence` is the token of the delivery that the commit ends. Without one, the scope comes from the
+    request.
     """
 
     plans: list[PlanCommit] = []
@@ -57,7 +57,7 @@ class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class PlanCommitted(msgspec.Struct):
-    """The plan's revision after the commit, and a result for each of its operations (null where none)."""
+    """A plan's revision after the commit, and a result per operation (null if it has none)."""
 
     plan_id: str
     revision: int
@@ -65,9 +65,9 @@ class PlanCommitted(msgspec.Struct):
 
 
 class Committed(msgspec.Struct):
-    """The answer to a commit: its plans in the order they were given, the ids of its events, the time in ms.
+    """The response to a commit: its plans in the order given, its event ids, the time in ms.
 
-    The ids of its timers follow those of its events; `cancelled` are the timers that it took back.
+    The ids of its timers follow those of its events; `cancelled` are the timers that it cancelled.
     """
 
     plans: list[PlanCommitted]
@@ -91,7 +91,7 @@ class Entry(msgspec.Struct):
 
 
 class KeyEntry(msgspec.Struct, rename="camel"):
-    """An entry as the responses to PUT and GET of its key tell it: with names in camelCase.
+    """An entry in the responses to PUT and GET of its key: with names in camelCase.
 
     A subclass would not do: msgspec leaves inherited names as they are.
     """
@@ -108,11 +108,11 @@ class KeyEntry(msgspec.Struct, rename="camel"):
 
 
 class Change(msgspec.Struct, omit_defaults=True, frozen=True):
-    """One operation of one commit, as history and watch tell it.
+    """One operation of one commit, as history and watch return it.
 
     `op` is set, delete, increment, append, extend, merge, join, record_action, ttl, complete, fail,
-    cancel, deadline, compensate, fork, cleanup, expire or purge; `argument` is the value it was
-    given. `actor` is the agent's name, `event_id` the event whose handler did it.
+    cancel, deadline, compensate, fork, cleanup, expire or purge; `argument` is its argument.
+    `actor` is the name of the agent, `event_id` the event whose handler made the change.
     """
 
     revision: int
@@ -130,7 +130,7 @@ class Change(msgspec.Struct, omit_defaults=True, frozen=True):
 class Action(msgspec.Struct, omit_defaults=True, frozen=True):
     """An entry of a plan's action history; `number` counts from 1.
 
-    What a transaction has recorded and not committed yet has neither a time nor a revision (0).
+    An action that a transaction has recorded and not yet committed has no time, and revision 0.
     """
 
     number: int
@@ -148,10 +148,10 @@ STATUSES = ("active", "completed", "failed", "cancelled")
 
 
 class PlanInfo(msgspec.Struct, omit_defaults=True, frozen=True):
-    """What the platform tells of a plan; `size_bytes` is that of its keys and current values.
+    """A plan's status, counts and times; `size_bytes` is that of its keys and current values.
 
     `status` is active, completed, failed or cancelled; `result` or `reason` is what it ended with.
-    `stalled`: it was reported as stalled, and has not moved since.
+    `stalled` is true if it was reported as stalled and has not moved since.
     """
 
     plan_id: str
@@ -170,7 +170,7 @@ class PlanInfo(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 class ValueAt(msgspec.Struct, rename="camel"):
-    """A key's value as it was after revision `at` of its plan, as the response to GET of that key."""
+    """A key's value after revision `at` of its plan, in the response to GET of that key."""
 
     plan_id: str
     key: str
@@ -179,7 +179,10 @@ class ValueAt(msgspec.Struct, rename="camel"):
 
 
 class EntryPage(msgspec.Struct):
-    """Keys of a plan in order, with their values; `next` is the `after` of the following page, null at the end."""
+    """Keys of a plan in order, with their values.
+
+    `next` is the `after` of the following page, null at the end.
+    """
 
     plan_id: str
     revision: int
@@ -188,7 +191,10 @@ class EntryPage(msgspec.Struct):
 
 
 class KeyPage(msgspec.Struct):
-    """Keys of a plan in order, without their values; `revision` is the one asked for, else that of the plan."""
+    """Keys of a plan in order, without their values.
+
+    `revision` is the requested one, else that of the plan.
+    """
 
     plan_id: str
     revision: int
@@ -204,10 +210,9 @@ class PastEntry(msgspec.Struct):
 
 
 class PastPage(msgspec.Struct):
-    """Keys of a plan in order, with their values as they were after revision `at` of it.
+    """Keys of a plan in order, with their values after its revision `at`.
 
-    A page may be short, or empty, though `next` tells that there is more: what has come since is
-    left out of it.
+    A page may be short or empty even if `next` says that more follow: it leaves out newer keys.
     """
 
     plan_id: str
@@ -217,7 +222,7 @@ class PastPage(msgspec.Struct):
 
 
 class Entries(msgspec.Struct):
-    """Those of the asked keys that exist."""
+    """The requested keys that exist."""
 
     plan_id: str
     revision: int
@@ -232,7 +237,7 @@ class PlanPage(msgspec.Struct):
 
 
 class ChangePage(msgspec.Struct):
-    """Rows of a plan's history from behind a revision; the oldest kept is that after `horizon`."""
+    """Rows of a plan's history after a revision; the oldest kept is the one after `horizon`."""
 
     plan_id: str
     revision: int
@@ -250,21 +255,21 @@ class ActionPage(msgspec.Struct):
 
 
 class KeyDeleted(msgspec.Struct):
-    """Whether there was such a key, and the plan's revision now."""
+    """The result of a deletion: whether the key existed, and the plan's revision now."""
 
     deleted: bool
     revision: int
 
 
 class PlanCleaned(msgspec.Struct):
-    """How many keys were removed, and the plan's revision now."""
+    """The number of keys removed, and the plan's revision now."""
 
     deleted: int
     revision: int
 
 
 class CommitSeen(msgspec.Struct):
-    """What a watcher is sent for each commit."""
+    """A commit, as it is sent to a watcher."""
 
     revision: int
     changes: list[Change]

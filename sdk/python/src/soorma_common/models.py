@@ -1,10 +1,10 @@
-"""Objects as JSON and back: pydantic models, dataclasses, msgspec structs and attrs classes, as values and as types.
+"""Objects as JSON and back: pydantic models, dataclasses, msgspec structs and attrs classes.
 
-An object is written by the names of its fields, whatever aliases they have, and without what it
-computes: its class can always read that. It is read from JSON text, where a strict field takes what
-JSON has no type for, as a time or an enum. A type that cannot be read is refused before anything is
-stored in it, and an object that would not come back as it is before it is stored. pydantic is
-imported only where a class is one of its own.
+An object is written by the names of its fields, whatever their aliases, and without computed
+fields: its class can always read that. It is read from JSON text, in which a strict field accepts
+what JSON has no type for, such as a time or an enum. A type that cannot be read is refused before
+anything is stored in it, and an object that would not come back unchanged is refused before it is
+stored. pydantic is imported only for its own classes.
 """
 
 from __future__ import annotations
@@ -23,34 +23,37 @@ if TYPE_CHECKING:
     from soorma_common.pydantic_models import PydanticCodec
 
 MOST_KINDS = 1024
-"""Types whose codecs are kept: a class made in a function is another one at each call."""
+"""Maximum number of cached codecs: a class made in a function is a new one at each call."""
 HINT = (
     "give its fields types that can be read from JSON, or store the JSON that is meant, as a dict"
 )
 
 
 class Codec(Protocol):
-    """Writes and reads the values of one type."""
+    """The writer and reader of one type's values."""
 
     def plain(self, value: Any) -> Any:
-        """JSON types of a value; a ValueError or TypeError says that it has none."""
+        """Returns the JSON types of a value; raises ValueError or TypeError if it has none."""
         ...
 
     def decode(self, text: str | bytes) -> Any:
-        """The value of JSON text; the type's own validation raises, as a rule a ValueError."""
+        """Decodes a value from JSON text; the type's validation raises, mostly a ValueError."""
         ...
 
     def written(self, value: Any) -> tuple[Any, bool]:
-        """JSON types of a value, and whether it is sure to come back from them as it is, so that nobody need try."""
+        """Returns the JSON types of a value, and True if there is no need to try reading them.
+
+        That is so if the value is sure to come back from them as it is.
+        """
         ...
 
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema (draft 2020-12) of the plain form."""
+        """Returns the JSON Schema (draft 2020-12) of the plain form."""
         ...
 
 
 class MsgspecCodec:
-    """Of anything but pydantic's own classes, which may be parts of it."""
+    """The codec of all types but pydantic's own classes, which may be parts of them."""
 
     def __init__(self, kind: Any) -> None:
         try:
@@ -71,22 +74,22 @@ class MsgspecCodec:
         self._kind = kind
 
     def plain(self, value: Any) -> Any:
-        """JSON types of a value."""
+        """Returns the JSON types of a value."""
         return msgspec.to_builtins(value, builtin_types=(), str_keys=True, enc_hook=_plain_part)
 
     def decode(self, text: str | bytes) -> Any:
-        """The value of JSON text."""
+        """Decodes a value from JSON text."""
         return self._decoder.decode(text)
 
     def written(self, value: Any) -> tuple[Any, bool]:
-        """JSON types of a value; False: trying is quicker than knowing.
+        """Returns the JSON types of a value, and False: trying is quicker than knowing.
 
-        An open generic says too little to try.
+        It is True for an open generic, which says too little to try.
         """
         return self.plain(value), bool(getattr(self._kind, "__parameters__", None))
 
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the plain form."""
+        """Returns the JSON Schema of the plain form."""
         whole: dict[str, Any] = msgspec.json.schema(
             self._kind, schema_hook=lambda part: codec_of(part).schema()
         )
@@ -97,10 +100,10 @@ class MsgspecCodec:
 
 
 def codec_of(kind: Any) -> Codec:
-    """The codec of a type as it is written in an annotation; InvalidRequest if JSON cannot hold values of it."""
+    """Returns the codec of an annotated type; raises InvalidRequest if JSON cannot hold it."""
     try:
         return _codec_of(kind)
-    except TypeError:  # what an Annotated says need not be hashable
+    except TypeError:  # the metadata of an Annotated may be unhashable
         return _codec_of.__wrapped__(kind)
 
 
@@ -112,29 +115,29 @@ def _codec_of(kind: Any) -> Codec:
     try:
         return MsgspecCodec(kind)
     except InvalidRequest:
-        if _holds_pydantic(kind):  # a union of models, for one
+        if _holds_pydantic(kind):  # such as a union of models
             return _pydantic_codec(kind)
         raise
 
 
 def _pydantic_codec(kind: Any) -> PydanticCodec:
-    from soorma_common.pydantic_models import PydanticCodec  # noqa: PLC0415 - only who has such models pays for it
+    from soorma_common.pydantic_models import PydanticCodec  # noqa: PLC0415 - only if needed
 
     return PydanticCodec(kind)
 
 
 def is_pydantic(kind: Any) -> bool:
-    """Whether a type is a pydantic model or dataclass."""
+    """Returns True if a type is a pydantic model or dataclass."""
     return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__")
 
 
 def is_object(value: Any) -> bool:
-    """Whether a value is an object that knows its own fields."""
+    """Returns True if a value is an object that knows its own fields."""
     return knows_fields(type(value))
 
 
 def knows_fields(kind: Any) -> bool:
-    """Whether a type is a pydantic model, dataclass, msgspec struct or attrs class."""
+    """Returns True if a type is a pydantic model, dataclass, msgspec struct or attrs class."""
     return isinstance(kind, type) and (
         hasattr(kind, "__pydantic_validator__")
         or hasattr(kind, "__dataclass_fields__")
@@ -144,12 +147,15 @@ def knows_fields(kind: Any) -> bool:
 
 
 def name_of(kind: Any) -> str:
-    """A type as messages name it."""
+    """Returns the name of a type for messages."""
     return kind.__qualname__ if isinstance(kind, type) and not get_args(kind) else str(kind)
 
 
 def plain_of(value: Any, path: str) -> Any:
-    """JSON types of an object; InvalidValue if it has none, or its class would not make the same object of them."""
+    """Returns the JSON types of an object.
+
+    Raises InvalidValue if it has none, or if its class would not make the same object of them.
+    """
     name = name_of(type(value))
     try:
         codec = codec_of(type(value))
@@ -175,7 +181,7 @@ def _check_return(value: Any, plain: Any, codec: Codec, path: str) -> None:
     name = name_of(type(value))
     try:
         again = codec.decode(msgspec.json.encode(plain))
-    except Exception as error:  # of a model's own validators too
+    except Exception as error:  # a model's own validators may raise anything
         raise InvalidValue(
             f"{path} is a {name} that could not be read again: {error}; {HINT}", path=path
         ) from error
@@ -186,7 +192,10 @@ def _check_return(value: Any, plain: Any, codec: Codec, path: str) -> None:
 
 
 def difference(before: Any, after: Any, where: str = "itself") -> str | None:
-    """Names the first part in which two values differ, None if there is none; a list for a tuple is the same."""
+    """Returns the path of the first part in which two values differ, None if there is none.
+
+    A list and a tuple count as the same.
+    """
     fields = fields_of(before)
     if fields is not None and type(before) is type(after):
         parts: Iterable[tuple[Any, Any, str]] = (
@@ -207,7 +216,7 @@ def difference(before: Any, after: Any, where: str = "itself") -> str | None:
 
 
 def fields_of(value: Any) -> dict[str, Any] | None:
-    """An object's fields, None where a value is no object."""
+    """Returns an object's fields, None if the value is not an object."""
     kind = type(value)
     if not knows_fields(kind):
         return None
@@ -233,7 +242,7 @@ def _decoded_part(kind: Any, value: Any) -> Any:
 
 
 def _foreign_parts(info: Any) -> set[Any]:
-    """The classes in a type that msgspec does not know."""
+    """Returns the classes in a type that msgspec does not know."""
     found: set[Any] = set()
     seen: set[int] = set()
     left = [info]
@@ -256,14 +265,14 @@ def _foreign_parts(info: Any) -> set[Any]:
 
 
 def _written_out(kind: Any) -> Any:
-    """What a `type` alias stands for."""
+    """Returns the type that a `type` alias stands for."""
     while type(kind).__name__ == "TypeAliasType":
         kind = kind.__value__
     return kind
 
 
 def _is_said_to_pydantic(kind: Any) -> bool:
-    """Whether an Annotated says something that only pydantic understands."""
+    """Returns True if an Annotated has metadata that only pydantic understands."""
     return get_origin(kind) is Annotated and any(
         type(said).__module__.split(".")[0] == "pydantic" for said in kind.__metadata__
     )
@@ -272,16 +281,12 @@ def _is_said_to_pydantic(kind: Any) -> bool:
 def _holds_pydantic(kind: Any) -> bool:
     try:
         return any(map(is_pydantic, _classes_in(kind, set())))
-    except (
-        NameError,
-        TypeError,
-        AttributeError,
-    ):  # a name that is not there, which was told already
+    except (NameError, TypeError, AttributeError):  # an unknown name, already reported
         return False
 
 
 def _classes_in(kind: Any, seen: set[int]) -> Iterator[type]:
-    """The classes that a type is made of, at any depth."""
+    """Yields the classes that a type is made of, at any depth."""
     if id(kind) in seen:
         return
     seen.add(id(kind))

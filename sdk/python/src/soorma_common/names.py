@@ -1,4 +1,4 @@
-"""What may be a name: of a plan, a key, a tenant, a user, an agent, an event type."""
+"""The rules for names: of a plan, a key, a tenant, a user, an agent, an event type."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ NAME_SCHEMA: dict[str, Any] = {
     "pattern": "^[^\\u0000]*$",
     "not": {"enum": [".", ".."]},
 }
-"""What `check_name` lets pass, as a JSON Schema of a string."""
+"""The names that `check_name` accepts, as a JSON Schema of a string."""
 
 Name: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema=NAME_SCHEMA)]
-"""A name in a message. It is checked by `check_name`, which says more than a decoder."""
+"""A name in a message. `check_name` checks it, as its errors say more than a decoder's."""
 
 PlanStatus: TypeAlias = Literal["missing", "active", "completed", "failed", "cancelled"]
-"""How far a plan's life has come; missing where nothing of it is there."""
+"""A plan's status; `missing` if nothing of it exists."""
 
 
 class All(Enum):
-    """Not one tenant but all that there are."""
+    """All tenants, in contrast to one."""
 
     TENANTS = "all tenants"
 
 
 Owner: TypeAlias = str | All
-"""To whom belongs what is not a user's: to a tenant, or to all of them."""
+"""The owner of data that belongs to no single user: one tenant, or all."""
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Whose data is meant: every plan and every event belongs to one user of one tenant."""
+    """The tenant and user whose data is meant; each plan and event belongs to one user."""
 
     tenant_id: str
     user_id: str
 
 
 def check_name(what: str, name: object) -> str:
-    """`name`, if it is a string of 1 to 255 characters that can stand in a path; else InvalidName.
+    """Returns `name` if it is a string of 1 to 255 characters that can be part of a path.
 
-    Refused are `.` and `..` (clients and proxies resolve them away), NUL, and lone surrogates (they
-    are no text that UTF-8 can carry).
+    Raises InvalidName for anything else. Refused are `.` and `..` (clients and proxies resolve them
+    away), NUL, and lone surrogates (UTF-8 cannot encode them).
     """
     if (
         type(name) is str
@@ -61,7 +61,7 @@ def check_name(what: str, name: object) -> str:
         and "\0" not in name
         and name not in _DOTS
     ):
-        return name  # nearly all are, and each call of a client has several
+        return name  # as nearly all are; each call of a client has several
     if not isinstance(name, str):
         raise InvalidName(f"{what} must be a string, not {type(name).__name__}", name=what)
     if not 1 <= len(name) <= LONGEST_NAME:
@@ -76,7 +76,7 @@ def check_name(what: str, name: object) -> str:
 
 
 def check_scope(tenant_id: object, user_id: object) -> Scope:
-    """The scope of two checked names."""
+    """Checks two names, and returns their scope."""
     if type(tenant_id) is str and type(user_id) is str:
         return _scope(tenant_id, user_id)
     return Scope(check_name("tenant_id", tenant_id), check_name("user_id", user_id))
@@ -84,7 +84,7 @@ def check_scope(tenant_id: object, user_id: object) -> Scope:
 
 @lru_cache(maxsize=1024)
 def _scope(tenant_id: str, user_id: str) -> Scope:
-    """The same, kept: each call of a client has a scope, and most are of a few."""
+    """Returns a cached scope: each call of a client has one, and most are of a few users."""
     return Scope(check_name("tenant_id", tenant_id), check_name("user_id", user_id))
 
 

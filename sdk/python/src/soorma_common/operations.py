@@ -1,8 +1,8 @@
 """The operations on a plan, and how each applies to a value.
 
-Both sides use this module: the engine decides commits with it, the SDK lets a handler see its own
-uncommitted changes with it. An operation works on JSON text and returns JSON text; append and
-extend splice text, so that a long list is never parsed to grow by one.
+Both sides use this module: the engine to decide commits, the SDK to show a handler its own
+uncommitted changes. An operation turns JSON text into JSON text; append and extend splice text, so
+that a long list never has to be parsed to grow by one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ _objects = msgspec.json.Decoder(dict[str, msgspec.Raw])
 LONGEST_TTL = 10 * 365 * 86_400.0
 LAST_REVISION = (1 << 62) - 1
 MOST_PLACES, MOST_PLACES_AT_ONCE = 1_000, 5_000
-"""Of a semaphore, and of all operations on semaphores in one commit, which looks at each of
-them."""
+"""Maximum places of a semaphore, and of all semaphore operations in one commit.
+
+A commit looks at each of them.
+"""
 
 Ttl: TypeAlias = Annotated[
     float, msgspec.Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": LONGEST_TTL})
@@ -33,17 +35,18 @@ Ttl: TypeAlias = Annotated[
 Revision: TypeAlias = Annotated[
     int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": LAST_REVISION})
 ]
-"""A revision of a plan that is asked for."""
+"""A requested revision of a plan."""
 
 
 class Operation(msgspec.Struct, tag_field="op", forbid_unknown_fields=True, omit_defaults=True):
-    """One step of a commit."""
+    """One change within a commit."""
 
 
 class Conditional(Operation, kw_only=True):
-    """An operation that may be a compare-and-set: the key must be at `expected_revision` (0: missing).
+    """An operation that may be a compare-and-set.
 
-    `blind` asks for no result, so that the operation reads nothing.
+    If given, the key must be at `expected_revision` (0: missing). `blind` requests no result, so
+    that the operation reads nothing.
     """
 
     expected_revision: int | None = None
@@ -57,14 +60,14 @@ class KeyOperation(Conditional):
 
 
 class Set(KeyOperation, tag="set"):
-    """Gives the key a value; `ttl` in seconds lets it expire, without one an earlier time to live ends."""
+    """Sets the key's value. Without a `ttl` (in seconds) an earlier time to live ends."""
 
     value: msgspec.Raw
     ttl: Ttl | None = None
 
 
 class Delete(KeyOperation, tag="delete"):
-    """Removes the key. Result: whether there was one."""
+    """Removes the key. Result: whether it existed."""
 
 
 class Increment(KeyOperation, tag="increment"):
@@ -98,13 +101,11 @@ class Merge(KeyOperation, tag="merge"):
 
 
 class Join(KeyOperation, tag="join"):
-    """Notes an arrival at a fan-in.
+    """Records an arrival at a fan-in.
 
-    Result: whether all that are expected have arrived by it, true for one only.
-
-    `expect` is how many different arrivals are waited for, or their names. Whoever arrives again
-    changes nothing. `assumed` is the result that whoever commits it has relied on: Conflict if it
-    comes out otherwise.
+    Result: true for the one arrival that completes it, else false. `expect` is the number of
+    different arrivals to wait for, or their names. A repeated arrival changes nothing. `assumed` is
+    the result that the author of the commit has relied on: Conflict if it turns out otherwise.
     """
 
     arrival: Name
@@ -113,9 +114,10 @@ class Join(KeyOperation, tag="join"):
 
 
 class PlaceOperation(Operation, kw_only=True):
-    """An operation on a semaphore: `places` keys (`key`, `key/2`, …), and a line of tickets (`key/waiting/…`).
+    """An operation on a semaphore.
 
-    `holder` is a name that nobody else has; `ticket` is the one that it waits with, if it does.
+    A semaphore has `places` keys (`key`, `key/2`, …) and a line of tickets (`key/waiting/…`).
+    `holder` is a name that nobody else has; `ticket` is the one with which it waits, if it does.
     """
 
     key: Name
@@ -125,20 +127,20 @@ class PlaceOperation(Operation, kw_only=True):
 
     @property
     def line(self) -> str:
-        """What the keys of its tickets begin with."""
+        """The prefix of its tickets' keys."""
         return f"{self.key}/waiting/"
 
     def all_places(self) -> list[str]:
-        """The keys of its places."""
+        """Returns the keys of its places."""
         return [self.key, *(f"{self.key}/{number}" for number in range(2, self.places + 1))]
 
 
 class Acquire(PlaceOperation, tag="acquire", kw_only=True):
-    """Takes a place that is free and for which nobody waits, else, with `wait`, a ticket; or keeps what the holder has.
+    """Takes a free place if nobody waits for it, else, with `wait`, a ticket.
 
-    A place is held for `ttl` seconds, a ticket for ever, if it is `renew`ed within each `lease`
-    seconds. `renew` takes nothing new; with a `ttl` it begins anew. Result: the `place` with its
-    `revision`, a `ticket`, or null.
+    A holder keeps what it has. A place is held for `ttl` seconds, a ticket for ever, as long as it
+    is `renew`ed within each `lease` seconds. `renew` takes nothing new; with a `ttl` the time of a
+    place begins anew. Result: the `place` with its `revision`, a `ticket`, or null.
     """
 
     lease: Ttl
@@ -148,9 +150,9 @@ class Acquire(PlaceOperation, tag="acquire", kw_only=True):
 
 
 class Release(PlaceOperation, tag="release", kw_only=True):
-    """Gives up a place, or a ticket.
+    """Releases a place or a ticket.
 
-    Whoever waits first gets the place. Result: whether it was held.
+    The first in the line gets the place. Result: whether a place was held.
     """
 
 
@@ -161,24 +163,27 @@ class RecordAction(Operation, tag="record_action"):
 
 
 class Cleanup(Operation, tag="cleanup"):
-    """Removes everything of the plan: keys, actions and history. Result: the count of keys."""
+    """Removes everything of the plan: keys, actions and history. Result: the number of keys."""
 
 
 class ExpirePlan(Operation, tag="ttl"):
-    """Lets the whole plan expire `ttl` seconds from now; null ends that."""
+    """Makes the whole plan expire `ttl` seconds from now; null cancels that."""
 
     ttl: Ttl | None
 
 
 class LifeOperation(Operation):
-    """An operation that reaches beyond its plan's keys: it publishes events, or begins with what another plan holds."""
+    """An operation that reaches beyond its plan's keys.
+
+    It publishes events, or starts from the keys of another plan.
+    """
 
 
 class Ending(LifeOperation, kw_only=True):
-    """Ends the plan's life, once; an event of the id `event_id` tells of it on plan-events.
+    """Ends the plan, once; an event with the id `event_id` announces that on plan-events.
 
-    Result: whether the plan was ended by it. With `if_active` a plan that has ended before is left
-    as it is.
+    Result: whether this operation ended the plan. With `if_active` a plan that has already ended is
+    left as it is.
     """
 
     event_id: Name | None = None
@@ -186,19 +191,23 @@ class Ending(LifeOperation, kw_only=True):
 
 
 class Complete(Ending, tag="complete"):
-    """The plan has reached its goal."""
+    """Ends the plan as completed: it has reached its goal."""
 
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Fail(Ending, tag="fail"):
-    """The plan will not reach its goal: what was registered to undo its work is published, the last first."""
+    """Ends the plan as failed, and publishes its compensations, the last first."""
 
     reason: str = ""
 
 
 class Cancel(Ending, tag="cancel"):
-    """The plan is not wanted any more: what waits for its handlers is dropped, what they have in hand not taken."""
+    """Ends the plan as cancelled: it is not wanted any more.
+
+    Events that wait for its handlers are discarded, and commits of its running handlers are
+    rejected.
+    """
 
     reason: str = ""
 
@@ -216,10 +225,11 @@ class Compensate(LifeOperation, tag="compensate"):
 
 
 class Fork(LifeOperation, tag="fork"):
-    """Begins the plan, which must be unused, with the keys of the user's plan `plan_id` as of `revision` (null: now).
+    """Creates the plan, which must be unused, with the keys of another plan, `plan_id`.
 
-    It comes first in its part of the commit. Actions and history are not copied. Result: the
-    revision of that plan.
+    The other plan is the same user's; its keys are taken as of `revision` (null: now), its actions
+    and history are not. The operation comes first in its part of the commit. Result: the revision
+    of the other plan.
     """
 
     plan_id: Name
@@ -243,14 +253,14 @@ ENDINGS: dict[type[Ending], PlanStatus] = {
     Fail: "failed",
     Cancel: "cancelled",
 }
-"""The status that an operation leads to; the event that tells of it is `plan.` and that."""
+"""The status that an ending leads to; its event has the type `plan.` followed by the status."""
 
 
 def apply(operation: AnyKeyOperation, current: str | None) -> str | None:
-    """The text of the key's value after the operation; None where the key is missing (on both sides).
+    """Returns the text of the key's value after the operation; None is a missing key, in and out.
 
-    Raises WrongType where the operation does not fit the value, InvalidValue where its argument is
-    none.
+    Raises WrongType if the operation does not fit the value or its own argument, InvalidValue if a
+    number becomes too large, and InvalidRequest if a join contradicts what its fan-in expects.
     """
     match operation:
         case Set(value=value):
@@ -270,7 +280,10 @@ def apply(operation: AnyKeyOperation, current: str | None) -> str | None:
 
 
 def result(operation: AnyKeyOperation, before: str | None, after: str | None) -> str | None:
-    """What the operation answers, as JSON text: a bool for delete, the new value for a change, else None."""
+    """Returns the operation's result as JSON text.
+
+    That is None for set, a bool for delete and join, and the new value for all others.
+    """
     match operation:
         case Set():
             return None
@@ -283,7 +296,7 @@ def result(operation: AnyKeyOperation, before: str | None, after: str | None) ->
 
 
 def argument(operation: AnyOperation) -> str | None:
-    """The argument as JSON text, as the history keeps it."""
+    """Returns the operation's argument as JSON text, as the history stores it."""
     match operation:
         case Set(value=value) | Append(value=value) | Extend(value=value) | Merge(value=value):
             return bytes(value).decode()
@@ -307,12 +320,12 @@ def argument(operation: AnyOperation) -> str | None:
 
 
 def tag(operation: Operation) -> str:
-    """The operation's name, as it stands in `op`."""
+    """Returns the operation's name, as in `op`."""
     return _TAGS[type(operation)]
 
 
 def from_history(op: str, key: str, argument: str | None) -> AnyKeyOperation:
-    """The operation of a history row; its inverse is `tag` and `argument`."""
+    """Makes the operation of a history row; the inverse of `tag` and `argument`."""
     raw = msgspec.Raw((argument or "null").encode())
     match op:
         case "set":
@@ -380,14 +393,14 @@ def _merge(key: str, value: msgspec.Raw, current: str | None) -> str:
 
 
 class Gathering(msgspec.Struct):
-    """What a key holds at which others join: who is expected, and who has arrived."""
+    """The value of a key for joins: who is expected, and who has arrived."""
 
     expect: int | list[str]
     arrived: list[str]
 
     @property
     def is_full(self) -> bool:
-        """Whether all have arrived."""
+        """True if all have arrived."""
         wanted = self.expect if isinstance(self.expect, int) else len(self.expect)
         return len(self.arrived) >= wanted
 

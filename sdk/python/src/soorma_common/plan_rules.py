@@ -1,7 +1,7 @@
-"""The rules of one plan: sizes and limits, its end, compare-and-set, cleanup, forks, actions and joins.
+"""The rules of one plan: limits, endings, compare-and-set, cleanup, forks, actions, joins.
 
-The engine decides commits by them, and a transaction answers by them before its commit. So both
-give the same results, and refuse with the same errors.
+The engine decides commits by them, and a transaction returns results by them before its commit. So
+both return the same results, and raise the same errors.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from soorma_common.operations import (
 )
 
 VALUED = (Set, Append, Extend, Merge)
-"""Operations that bring a value."""
+"""Operations that carry a value."""
 
 
 class PlanCounts(Protocol):
@@ -48,17 +48,17 @@ class PlanCounts(Protocol):
 
 
 def size_of(text: str) -> int:
-    """Returns the bytes of a text in UTF-8."""
+    """Returns the size of a text in bytes of UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
 
 
 def totals_of(values: Mapping[str, str]) -> tuple[int, int]:
-    """Returns the count of keys and the size in bytes of a plan that holds these values."""
+    """Returns the number of keys and the size in bytes of a plan that holds these values."""
     return len(values), sum(map(size_of, values)) + sum(map(size_of, values.values()))
 
 
 def check_argument(operation: AnyOperation, limits: Limits) -> None:
-    """Raises LimitExceeded where an operation brings a value that no plan may hold."""
+    """Raises LimitExceeded if an operation carries a value that no plan may hold."""
     if isinstance(operation, VALUED):
         if (size := len(bytes(operation.value))) > limits.value_bytes:
             limits.check("value_bytes", size, "the value for {!r}, in bytes,", operation.key)
@@ -69,16 +69,15 @@ def check_argument(operation: AnyOperation, limits: Limits) -> None:
 
 
 def check_value(key: str, size: int, limits: Limits) -> None:
-    """Raises LimitExceeded where an operation makes a value too large."""
+    """Raises LimitExceeded if an operation makes a value too large."""
     if size > limits.value_bytes:
         limits.check("value_bytes", size, "the value of {!r}, in bytes,", key)
 
 
 def check_totals(keys: int, size: int, limits: Limits) -> None:
-    """Raises LimitExceeded where a plan has too many keys, or is too large."""
-    if (
-        keys > limits.plan_keys or size > limits.plan_bytes
-    ):  # one comparison each: this is asked at every change
+    """Raises LimitExceeded if a plan has too many keys, or is too large."""
+    # One comparison each first, as this runs at every change.
+    if keys > limits.plan_keys or size > limits.plan_bytes:
         limits.check("plan_keys", keys, "the number of the plan's keys")
         limits.check("plan_bytes", size, "the plan's size in bytes")
 
@@ -86,9 +85,9 @@ def check_totals(keys: int, size: int, limits: Limits) -> None:
 def conflict(
     plan_id: str, key: str, expected: int, current: int, *, uncommitted: bool = False
 ) -> Conflict:
-    """Returns the refusal of a compare-and-set.
+    """Returns the error of a failed compare-and-set.
 
-    What a transaction has changed itself has no revision yet: 0.
+    A key that the transaction itself has changed has no revision yet: 0.
     """
     zero = "not committed yet" if uncommitted else "missing"
     return Conflict(
@@ -104,9 +103,10 @@ def conflict(
 def check_active(
     plan_id: str, status: str, operation: AnyLifeOperation, *, ended_here: bool
 ) -> bool:
-    """Tells whether an operation takes effect, which one with `if_active` does not after the plan's end.
+    """Returns True if an operation takes effect, False if the plan has ended and it is `if_active`.
 
-    Any other raises PlanEnded then; `ended_here`: the end is of the same transaction.
+    Any other operation after the end raises PlanEnded, except a compensation for a failed plan.
+    `ended_here` is true if the end is in the same transaction.
     """
     if status in ("active", "missing") or (
         status == "failed" and isinstance(operation, Compensate)
@@ -123,7 +123,7 @@ def check_active(
 
 
 def end(plan: PlanCounts, ending: AnyEnding, *, ended_here: bool) -> bool:
-    """Ends a plan; tells whether this did it. PlanEnded where it has ended before."""
+    """Ends a plan. If it has ended before, returns False with `if_active`, or raises PlanEnded."""
     if not check_active(plan.plan_id, plan.status, ending, ended_here=ended_here):
         return False
     plan.status = ENDINGS[type(ending)]
@@ -131,13 +131,13 @@ def end(plan: PlanCounts, ending: AnyEnding, *, ended_here: bool) -> bool:
 
 
 def clear(plan: PlanCounts) -> None:
-    """Takes everything from a plan, and begins its life anew."""
+    """Empties a plan, and makes it active again."""
     plan.keys = plan.size = plan.actions = 0
     plan.status = "active"
 
 
 def number_action(plan: PlanCounts, limits: Limits) -> int:
-    """Counts one more action of the plan, and returns its number. They count from 1."""
+    """Counts one more action of the plan, and returns its number, from 1."""
     plan.actions += 1
     limits.check("plan_actions", plan.actions, "the number of the plan's actions")
     return plan.actions
@@ -149,19 +149,25 @@ def missing_plan(plan_id: str) -> NotFound:
 
 
 def late_fork(plan_id: str) -> InvalidRequest:
-    """Returns the refusal of a fork that is not the first operation on its plan."""
+    """Returns the error for a fork that is not the first operation on its plan."""
     return InvalidRequest(f"plan {plan_id!r} begins with its fork: no operation goes before that")
 
 
 def assume(join: Join, current: str | None) -> str | None:
-    """Returns a join's result as it seems now, and notes it in the join, for `check_assumed` at the commit."""
+    """Returns a join's result as it is now.
+
+    It is stored in the join for `check_assumed` at the commit.
+    """
     answer = result(join, current, apply(join, current))
     join.assumed = answer == "true"
     return answer
 
 
 def check_assumed(plan_id: str, join: Join, before: str | None, after: str | None) -> None:
-    """Raises Conflict where who joins has acted as if others were missing, or nobody was, and it is not so now."""
+    """Raises Conflict if a join's result is not the one that its handler has relied on.
+
+    Others have arrived since, or are missing now.
+    """
     if join.assumed is not None and (result(join, before, after) == "true") is not join.assumed:
         raise Conflict(
             f"the join at {join.key!r} of plan {plan_id!r} was {'' if join.assumed else 'not '}to "

@@ -1,7 +1,7 @@
-"""The version of what SDK and platform say to each other. Two that differ refuse each other.
+"""The version of the protocol between SDK and platform. Each refuses a peer of another version.
 
-Without it, an agent of yesterday would be told of fields that it does not know, and would go on as
-if all were well.
+Without it, an outdated agent would receive fields that it does not know, and go on as if all were
+well.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from soorma_common.errors import ProtocolMismatch
 
 PROTOCOL = 1
-"""Rises with each change of paths, bodies, headers or frames that one side alone understands."""
+"""Incremented with each incompatible change of paths, bodies, headers or frames."""
 
 PROTOCOL_HEADER = "X-Soorma-Protocol"
-"""Says the version: the SDK's in each request, the platform's in each response."""
+"""The header with the version: the SDK's in each request, the platform's in each response."""
 
 
 def mismatch(*, sdk: str | int, platform: str | int, at: str = "") -> ProtocolMismatch:
-    """Returns the refusal of an SDK and a platform of these versions; it says which to update.
+    """Returns the error for an SDK and a platform of these versions; it says which to update.
 
-    A version is a number, 0 standing for the time before there were any, or what a header says in
-    place of one. `at` is the platform's address, where it is known.
+    A version is a number, 0 if the peer predates versions, or whatever text its header holds. `at`
+    is the platform's address, if known.
     """
     advice = "update the SDK" if _number(sdk) < _number(platform) else "update the platform"
     if not platform:

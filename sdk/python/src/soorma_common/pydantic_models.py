@@ -1,6 +1,6 @@
 """Pydantic's models and dataclasses as JSON and back.
 
-Imported where such a class is met, and nowhere else.
+Imported only where such a class occurs.
 """
 
 from __future__ import annotations
@@ -17,22 +17,25 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.models import name_of
 
 CAN_READ_BY_NAME = tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11)
-"""An older pydantic reads by aliases alone, unless the model says otherwise: others with aliases
-are refused then."""
+"""False for an older pydantic, which reads by aliases only, unless the model says otherwise.
+
+Other models with aliases are refused then.
+"""
 BY_NAME: dict[str, Any] = {"by_alias": False, "by_name": True} if CAN_READ_BY_NAME else {}
 BY_EITHER: dict[str, Any] = {"by_alias": True, "by_name": True} if CAN_READ_BY_NAME else {}
-"""How a model is read: by the names of its fields, and by aliases where these cannot be taken for
-another field."""
+"""Options to read by the names of fields, and by aliases that are no name of another field."""
 
 _SURE = frozenset(
     """
-    model model-fields model-field dataclass dataclass-args dataclass-field typed-dict typed-dict-field definitions
-    definition-ref default nullable tagged-union list dict set frozenset tuple str int float bool none date time
-    datetime uuid literal enum url
+    model model-fields model-field dataclass dataclass-args dataclass-field typed-dict
+    typed-dict-field definitions definition-ref default nullable tagged-union list dict set
+    frozenset tuple str int float bool none date time datetime uuid literal enum url
     """.split()  # noqa: SIM905 - a list of them would take a page
 )
-"""Parts of a schema whose values come back as they are; of any other it depends on a function, or
-on the value."""
+"""Parts of a schema whose values always come back as they are.
+
+For any other part that depends on a function, or on the value.
+"""
 _OWN_WAYS = frozenset(
     ["serialization", "serialization_exclude", "serialization_exclude_if", "init_only"]
 )
@@ -42,7 +45,7 @@ _NO_SCHEMA = frozenset(
 
 
 class PydanticCodec:
-    """Of pydantic's own classes, and of types that are made of them."""
+    """The codec of pydantic's own classes, and of types made of them."""
 
     def __init__(self, kind: Any) -> None:
         try:
@@ -61,22 +64,26 @@ class PydanticCodec:
         self._names = BY_NAME if any(map(_is_ambiguous, nodes)) else BY_EITHER
 
     def plain(self, value: Any) -> Any:
-        """JSON types of a value, by the names of its fields and without what it computes."""
+        """Returns the JSON types of a value, by field names and without computed fields."""
         return self._dump(value, warnings=False)
 
     def written(self, value: Any) -> tuple[Any, bool]:
-        """JSON types of a value, and whether the schema alone says that it comes back."""
+        """Returns the JSON types of a value, and True if there is no need to try reading them.
+
+        That is so if the schema alone guarantees that the value comes back, or if the type is an
+        open generic.
+        """
         if self._is_sure and not any(part.__subclasses__() for part in self._classes):
-            with suppress(ValueError):  # a field holds something else than it declares
+            with suppress(ValueError):  # if a field holds another type than it declares
                 return self._dump(value, warnings="error"), True
         return self.plain(value), self._is_open
 
     def decode(self, text: str | bytes) -> Any:
-        """The value of JSON text."""
+        """Decodes a value from JSON text."""
         return self._adapter.validate_json(text, **self._names)
 
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the plain form."""
+        """Returns the JSON Schema of the plain form."""
         return self._adapter.json_schema(by_alias=False)
 
     def _dump(self, value: Any, *, warnings: Literal[False, "error"]) -> Any:
@@ -86,7 +93,7 @@ class PydanticCodec:
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    """The parts of a core schema."""
+    """Yields the parts of a core schema."""
     if isinstance(schema, dict):
         if isinstance(schema.get("type"), str):
             yield schema
@@ -111,7 +118,7 @@ def _is_sure(node: dict[str, Any]) -> bool:
 
 
 def _is_ambiguous(node: dict[str, Any]) -> bool:
-    """Whether an alias of one field is the name of another."""
+    """Returns True if an alias of one field is the name of another."""
     fields = node.get("fields", ())
     named = (
         fields.items()
@@ -123,7 +130,10 @@ def _is_ambiguous(node: dict[str, Any]) -> bool:
 
 
 def _first_names(alias: Any) -> set[str]:
-    """The keys of an object that a validation alias looks at: a name, a path, or several of these."""
+    """Returns the keys of an object that a validation alias reads.
+
+    The alias is a name, a path, or a list of these.
+    """
     if isinstance(alias, str):
         return {alias}
     paths = [alias] if alias and not isinstance(alias[0], list) else alias or []

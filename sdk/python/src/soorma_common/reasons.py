@@ -1,21 +1,22 @@
-"""Reasons: short texts of what went wrong, made of whatever somebody raised."""
+"""Reasons: short texts that say what went wrong, made from whatever was raised."""
 
 from __future__ import annotations
 
 from typing import Any
 
 LONGEST_REASON = 4000
-"""Characters that are kept of a reason."""
+"""Maximum characters of a reason; the rest is cut off."""
 NO_REASON = "no reason was given"
 MOST_LEAVES = 5
-"""Exceptions of a group that are told one by one."""
+"""Maximum exceptions of a group that its reason lists."""
 
 
 def reason_of(about: object) -> str:
-    """Returns `about` as text that can be sent and kept: an exception with its name, anything else as `str` has it.
+    """Returns `about` as text that can be sent and stored.
 
-    Of an exception group, what is in it is told too. Never raises: an object that has no text is
-    named by its type, and what UTF-8 cannot say, or SQLite cuts at, is escaped.
+    An exception is given with its name, anything else as `str` returns it. The reason of an
+    exception group includes those of its exceptions. Never raises: an object without text is named
+    by its type, and what UTF-8 cannot encode, or SQLite cuts at, is escaped.
     """
     if about is None:
         return NO_REASON
@@ -28,7 +29,7 @@ def reason_of(about: object) -> str:
 
 
 def leaves_of(group: BaseExceptionGroup[Any]) -> list[Any]:
-    """Returns the exceptions in a group and in the groups in it, in order, however deep."""
+    """Returns the exceptions in a group and in the groups nested in it, in order."""
     found: list[Any] = []
     left: list[Any] = [group]
     while left:
@@ -41,21 +42,21 @@ def leaves_of(group: BaseExceptionGroup[Any]) -> list[Any]:
 
 
 def _is_a(about: object, kind: type) -> bool:
-    """As `isinstance`, but asks nothing of the object, whose attributes may raise."""
+    """Works like `isinstance`, but reads no attribute of the object, since that may raise."""
     return issubclass(type(about), kind)
 
 
 def _name(about: object) -> str:
     try:
         return str(type.__dict__["__name__"].__get__(type(about)))
-    except BaseException:  # noqa: BLE001 - of somebody's metaclass
+    except BaseException:  # noqa: BLE001 - a foreign metaclass may raise anything
         return "an object"
 
 
 def _text(about: object) -> str:
     try:
         text = str(about)
-    except BaseException as error:  # noqa: BLE001 - of somebody's `__str__`, which must not end the agent
+    except BaseException as error:  # noqa: BLE001 - a foreign `__str__` must not end the agent
         text = f"a {_name(about)} without text (its __str__ raised {_name(error)})"
     return _cut(text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0"))
 

@@ -1,4 +1,4 @@
-"""What the registry takes and answers: who the agents are, what they can do, which events there are."""
+"""The registry's requests and responses: agents, their capabilities, and event types."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from soorma_common.topics import Topic, TopicLike, TopicName, check_topic
 
 if TYPE_CHECKING:
     DefinedTopic: TypeAlias = TopicLike
-else:  # a decoder takes any text: check_topic says more than it would
+else:  # a decoder takes any text: the errors of check_topic say more
     DefinedTopic: TypeAlias = str
 
 Mode: TypeAlias = Literal["off", "warn", "enforce"]
-"""What becomes of a payload that does not fit its schema: nothing, a line in the log, a refusal."""
+"""The treatment of a payload that does not fit its schema: none, a line in the log, an error."""
 
 MODES: tuple[Mode, ...] = ("off", "warn", "enforce")
 
 TTL_SECONDS = 30.0
-"""How long an instance counts as alive after it was heard of, unless it says otherwise, between
-these bounds."""
+"""Seconds for which an instance counts as alive after it was last heard of, by default.
+
+An announcement may set its own, between the bounds below.
+"""
 SHORTEST_TTL = 1.0
 LONGEST_TTL = 86_400.0
 
@@ -54,9 +56,8 @@ Version: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=LARGEST_VERSION)]
 class Capability(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Something an agent can do.
 
-    Its schemas are JSON Schemas (draft 2020-12) of what goes in and comes out.
-
-    In Python a pydantic model, dataclass or msgspec struct may stand for its schema.
+    Its schemas are JSON Schemas (draft 2020-12) of its input and output. In Python a pydantic
+    model, dataclass or msgspec struct may stand for its schema.
     """
 
     name: Name
@@ -66,7 +67,10 @@ class Capability(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
 
 
 class Announcement(msgspec.Struct, forbid_unknown_fields=True):
-    """What an instance says of its agent; it counts as alive for `ttl` seconds after it was last heard of."""
+    """An instance's description of its agent.
+
+    The instance counts as alive for `ttl` seconds after it was last heard of.
+    """
 
     description: Description = ""
     capabilities: Annotated[
@@ -78,7 +82,7 @@ class Announcement(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class InstanceInfo(msgspec.Struct, frozen=True):
-    """A running process of an agent; it is gone at `expires_at` unless it is heard of before."""
+    """A running process of an agent; it expires at `expires_at` unless it is heard of before."""
 
     instance: str
     announced_at: datetime
@@ -88,7 +92,7 @@ class InstanceInfo(msgspec.Struct, frozen=True):
 
 
 class AgentInfo(msgspec.Struct, frozen=True):
-    """An agent as its latest announcement describes it; `tenant_id` is null where it serves all tenants."""
+    """An agent as last announced; `tenant_id` is null if it serves all tenants."""
 
     name: str
     tenant_id: str | None
@@ -100,19 +104,19 @@ class AgentInfo(msgspec.Struct, frozen=True):
     instances: list[InstanceInfo]
 
     def capability(self, name: str) -> Capability | None:
-        """Its capability of that name, None if it has none."""
+        """Returns its capability of that name, None if it has none."""
         return next((one for one in self.capabilities if one.name == name), None)
 
 
 class AgentPage(msgspec.Struct):
-    """Agents in the order in which they first announced themselves; there are more after `next`."""
+    """Agents in the order of their first announcements; more follow after `next`."""
 
     agents: list[AgentInfo]
     next: int | None
 
 
 class AgentFilter(msgspec.Struct, frozen=True):
-    """Which agents are looked for: all that is given must hold."""
+    """A filter for agents: all given conditions must hold."""
 
     name: str | None = None
     capability: str | None = None
@@ -121,11 +125,11 @@ class AgentFilter(msgspec.Struct, frozen=True):
 
 
 class EventDefinition(msgspec.Struct, forbid_unknown_fields=True):
-    """An event type: where it flows, what it says, and the JSON Schema (draft 2020-12) of its payload.
+    """An event type: its topic, its meaning, and the JSON Schema (draft 2020-12) of its payload.
 
-    A version is never changed: what is different is another version. Payloads are checked against
-    the newest one, unless the event names another in `payload_schema_name`, as `type@version`.
-    `check` says what becomes of one that does not fit; without it the platform's setting does. In
+    A version never changes: other content is another version. Payloads are checked against the
+    newest one, unless the event names another in `payload_schema_name`, as `type@version`. `check`
+    says how a payload that does not fit is treated; without it the platform's setting does. In
     Python a pydantic model, dataclass or msgspec struct may stand for its schema.
     """
 
@@ -138,7 +142,7 @@ class EventDefinition(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DefinitionBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What a version of an event type says; type and version are in the path."""
+    """The content of a version of an event type; type and version are in the path."""
 
     topic: TopicName
     description: Description = ""
@@ -147,7 +151,10 @@ class DefinitionBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EventInfo(msgspec.Struct, frozen=True):
-    """A version of an event type, and which versions there are; `tenant_id` is null where it counts for all tenants."""
+    """A version of an event type, and the list of all its versions.
+
+    `tenant_id` is null if it applies to all tenants.
+    """
 
     type: str
     version: int
@@ -161,14 +168,14 @@ class EventInfo(msgspec.Struct, frozen=True):
 
 
 class EventPage(msgspec.Struct):
-    """Event types by name, each in its newest version; there are more after `next`."""
+    """Event types by name, each in its newest version; more follow after `next`."""
 
     events: list[EventInfo]
     next: str | None
 
 
 def check_announcement(announcement: Announcement) -> Announcement:
-    """The announcement with all its capabilities in the long form, if its names and sizes are right."""
+    """Returns the announcement, its capabilities in long form, if names and sizes are valid."""
     _check_description(announcement.description)
     made = [Capability(one) if isinstance(one, str) else one for one in announcement.capabilities]
     _bound(
@@ -197,7 +204,10 @@ def check_announcement(announcement: Announcement) -> Announcement:
 
 
 def check_definition(definition: EventDefinition) -> EventDefinition:
-    """The definition, if its names and sizes are right; whether its schema is one is the platform's to say."""
+    """Returns the definition if its names and sizes are valid.
+
+    Only the platform checks that its schema is a JSON Schema.
+    """
     check_name("type", definition.type)
     check_topic(definition.topic)
     _check_description(definition.description)
@@ -228,7 +238,7 @@ def check_schema_size(what: str, schema: Any) -> None:
 
 
 def exceeds(limit: str, maximum: int, actual: int, what: str) -> LimitExceeded:
-    """The error of a limit of the registry that would be crossed."""
+    """Returns the error for a limit of the registry that would be exceeded."""
     return LimitExceeded(
         f"{what} would be {actual:,}, and the limit {limit} is {maximum:,}; nothing was changed",
         limit=limit,
@@ -238,11 +248,14 @@ def exceeds(limit: str, maximum: int, actual: int, what: str) -> LimitExceeded:
 
 
 def schema_of(kind: Any) -> Any:
-    """The JSON Schema of a type's values as they are sent, by the names of the fields; a schema, or None, as it is."""
+    """Returns the JSON Schema of a type's values as they are sent, by the names of the fields.
+
+    A schema, or None, is returned as it is.
+    """
     if kind is None or isinstance(kind, dict | bool):
         return kind
     try:
-        from soorma_common.models import codec_of  # noqa: PLC0415 - the platform reads no types, and starts without
+        from soorma_common.models import codec_of  # noqa: PLC0415 - the platform starts without it
 
         return codec_of(kind).schema()
     except (InvalidRequest, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""How often, and after which pause, a delivery is tried again: the policy, its bounds, and its backoff."""
+"""The retry policy of deliveries: its bounds and its backoff."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from soorma_common.errors import InvalidRequest
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often and when a delivery is tried again that has failed, or whose process has died.
+    """The rules for retrying a delivery that has failed, or whose process has died.
 
     After failure n the next attempt waits `first_delay` x `factor`^(n-1) seconds, give or take the
     share `jitter`, and at most `longest_delay`. After `max_attempts` failures the event becomes a
-    dead letter and its lane goes on, or, with `then="park"`, waits until the dead letter is
+    dead letter, and its lane goes on or, with `then="park"`, waits until the dead letter is
     replayed.
 
-    Deaths of processes are counted apart: an event is given up after `max_deaths` of them, if the
-    process that died last had nothing else in hand. Until then it may have been another event's
-    fault.
+    Deaths of processes are counted separately: an event becomes a dead letter after `max_deaths` of
+    them if the process that died last was handling nothing else. Until then, another event may have
+    been the cause.
     """
 
     max_attempts: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 5
@@ -31,7 +31,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_deaths: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
 
     def __post_init__(self) -> None:
-        """InvalidRequest, which names the field and its bounds, where a field is not as it must be."""
+        """Raises InvalidRequest, which names the field and its bounds, if a field is invalid."""
         for name, (least, most) in _BOUNDS.items():
             value = getattr(self, name)
             kinds: tuple[type, ...] = (int,) if name in _COUNTS else (int, float)
@@ -46,7 +46,10 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
     def delay(self, attempt: int, draw: float) -> float:
-        """Seconds to wait after the failed `attempt` (from 1); `draw` in [-1, 1] spreads it by the jitter."""
+        """Returns the seconds to wait after the failed `attempt` (from 1).
+
+        `draw` in [-1, 1] spreads them by the jitter.
+        """
         wait = self.first_delay * self.factor ** min(attempt - 1, 64) * (1 + self.jitter * draw)
         return min(wait, self.longest_delay)
 
@@ -60,4 +63,4 @@ _BOUNDS = {
     "longest_delay": (0, 86_400),
     "jitter": (0, 1),
 }
-"""What the fields of a `RetryPolicy` may be; the same as a decoder checks."""
+"""The bounds of a `RetryPolicy`'s fields, the same as a decoder checks."""

@@ -1,6 +1,6 @@
-"""Reasons why a platform cannot start or go on: an error for each, and its process's exit status.
+"""Reasons why a platform cannot start or continue, each with an error and an exit status.
 
-Over HTTP all of them are `Unavailable`: a client can do nothing else about one than about another.
+Over HTTP all of them are `Unavailable`: a client can only react to all in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class PortTaken(Unavailable):
 
 
 class RecordInUse(Unavailable):
-    """Another platform, or another program, has the record open; `holder` is its process, where that is known."""
+    """Another platform or program has the record open; `holder` is its process, if known."""
 
     holder: str | None
 
@@ -47,5 +47,5 @@ STATUSES: dict[type[SoormaError], int] = {
 
 
 def exit_status(error: SoormaError) -> int:
-    """The exit status of a platform that this error kept from starting, or ended."""
+    """Returns the exit status of a platform that this error ended or kept from starting."""
     return STATUSES.get(type(error), FAILED)

@@ -1,15 +1,18 @@
-"""Text of others on a person's terminal."""
+"""Text of others, made safe for a terminal."""
 
 from __future__ import annotations
 
 
 def plain(text: str) -> str:
-    """The text with what would steer a terminal escaped, but line breaks; in a JSON string it says the same."""
+    """Returns the text with unprintable characters escaped, except line breaks.
+
+    The escapes are those of JSON, so that a JSON string keeps its meaning.
+    """
     return "".join(one if one.isprintable() or one == "\n" else _escaped(one) for one in text)
 
 
 def one_line(text: str) -> str:
-    """The same with line breaks escaped too."""
+    """Returns the text with unprintable characters and line breaks escaped."""
     return plain(text).replace("\n", "\\n")
 
 

@@ -1,4 +1,4 @@
-"""Times: integers inside, milliseconds since 1970 UTC; RFC 3339 text outside."""
+"""Times: milliseconds since 1970 UTC inside, RFC 3339 text outside."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ Time: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date
 """A time in a message: RFC 3339."""
 
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-"""A time in RFC 3339 (section 5.6). Whether there is such a day is left to whoever reads it."""
+"""A time in RFC 3339 (section 5.6). The reader has to check that the day exists."""
 FIRST_TIME, LAST_TIME = "1970-01-01T00:00:00Z", "9999-12-30T23:59:59Z"
-"""The times that can be asked for: a day before the last one there is, it is a time in all time
-zones."""
+"""The first and last time that can be requested.
+
+The last is a day before the last one there is, so that it exists in all time zones.
+"""
 LONGEST_TIMEOUT = 10 * 365 * 86_400.0
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, without the price of a time zone object
 
 
 def milliseconds(text: str) -> int:
-    """The milliseconds since 1970 of a time in RFC 3339."""
+    """Converts a time in RFC 3339 to milliseconds since 1970."""
     return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def is_in_range(text: str) -> bool:
-    """Whether a time in RFC 3339 is one that can be asked for."""
+    """Returns True if a time in RFC 3339 is from FIRST_TIME to LAST_TIME."""
     return milliseconds(FIRST_TIME) <= milliseconds(text) <= milliseconds(LAST_TIME)
 
 
 def check_timeout(name: str, seconds: float | timedelta | None) -> float | None:
-    """How long to wait in seconds (None: for ever), if it is a time; else InvalidRequest."""
+    """Returns a timeout in seconds (None: for ever); raises InvalidRequest if it is invalid."""
     wait: object = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
     if wait is None or wait == math.inf:
         return None
@@ -50,12 +52,12 @@ def check_timeout(name: str, seconds: float | timedelta | None) -> float | None:
 
 
 def time_of(time: int) -> datetime:
-    """A time in ms as a time in UTC."""
+    """Converts a time in ms to a datetime in UTC."""
     return _EPOCH_UTC + timedelta(milliseconds=time)
 
 
 def rfc3339(time: int) -> str:
-    """A time in ms as RFC 3339 text in UTC, with milliseconds."""
+    """Formats a time in ms as RFC 3339 text in UTC, with milliseconds."""
     return f"{_second(time // 1000)}.{time % 1000:03d}Z"
 
 

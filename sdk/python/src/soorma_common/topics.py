@@ -1,4 +1,4 @@
-"""The eight topics. They are fixed, so that what flows where can be read without asking anybody."""
+"""The eight topics. They are fixed, so that everyone can know what flows where."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from soorma_common.errors import InvalidName
 
 
 class Topic(StrEnum):
-    """Where an event is published; any other name is refused."""
+    """A topic on which events are published; any other name is refused."""
 
     BUSINESS_FACTS = "business-facts"
     ACTION_REQUESTS = "action-requests"
@@ -34,18 +34,18 @@ TopicText: TypeAlias = Literal[
     "task-events",
 ]
 TopicLike: TypeAlias = Topic | TopicText
-"""A topic as authors write it, so that a type checker finds one that is misspelt."""
+"""A topic in source code: a type checker finds a misspelt one."""
 
 _TEXTS: dict[str, TopicText] = {text: text for text in get_args(TopicText)}
 
 TopicName: TypeAlias = Annotated[
     str, msgspec.Meta(extra_json_schema={"enum": [topic.value for topic in Topic]})
 ]
-"""A topic in a message. It is checked by `check_topic`, which says more than a decoder."""
+"""A topic in a message. `check_topic` checks it, as its errors say more than a decoder's."""
 
 
 def check_topic(topic: object) -> TopicText:
-    """`topic` as a plain string; InvalidName, with the eight names, if it is none of them."""
+    """Returns `topic` as a plain string; raises InvalidName, with the eight names, for others."""
     text = _TEXTS.get(topic) if isinstance(topic, str) else None
     if text is None:
         raise InvalidName(

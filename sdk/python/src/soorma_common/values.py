@@ -1,8 +1,7 @@
 """Python values as JSON text and back.
 
-What JSON cannot say is refused before it is sent, with its path in the value.
-
-Text that comes from outside is checked, and read, in `json_text`.
+A part that JSON cannot represent is refused before it is sent, with its path in the value. Text
+from outside is checked and read in `json_text`.
 """
 
 from __future__ import annotations
@@ -21,10 +20,11 @@ _PLAIN = frozenset([str, bool, type(None)])
 
 
 def encode(value: Any) -> str:
-    """JSON text of a value: JSON types, tuples, and pydantic models, dataclasses or msgspec structs at any depth.
+    """Encodes a value as JSON text.
 
-    Raises InvalidValue with the path of the first part that JSON cannot say: NaN, Infinity, a dict
-    key that is no string, an object of another type, a lone surrogate.
+    Accepts JSON types, tuples, and pydantic models, dataclasses, msgspec structs or attrs classes,
+    at any depth. Raises InvalidValue with the path of the first part that JSON cannot represent:
+    NaN, Infinity, a dict key that is not a string, an object of another type, a lone surrogate.
     """
     try:
         return msgspec.json.encode(_plain(value, "$", 0)).decode()
@@ -61,7 +61,7 @@ def _plain(value: Any, path: str, depth: int) -> Any:
         return {
             name
             if type(name) is str
-            else _key(name, path): part  # most parts are plain: no call for each, no path
+            else _key(name, path): part  # most parts are plain: no call or path for each
             if type(part) in _PLAIN
             else _plain(part, f"{path}.{name}", depth + 1)
             for name, part in value.items()
@@ -89,23 +89,21 @@ def _key(name: Any, path: str) -> str:
 
 
 def decode_as(text: str | bytes, kind: Any) -> Any:
-    """The value of JSON text as an instance of a type: a pydantic model, dataclass, msgspec struct or plain type.
+    """Decodes JSON text as an instance of a type.
 
-    Raises InvalidRequest if JSON never makes such a type, InvalidValue, with what its own
-    validation says, if the value is none.
+    The type is a pydantic model, dataclass, msgspec struct, attrs class or plain type. Raises
+    InvalidRequest if JSON never makes such a type, and InvalidValue, with the message of the type's
+    own validation, if the value does not fit.
     """
     codec = codec_of(kind)
     try:
         return codec.decode(text)
-    except (
-        ValueError,
-        TypeError,
-    ) as error:  # pydantic's and msgspec's validation errors are ValueErrors
+    except (ValueError, TypeError) as error:  # pydantic and msgspec raise ValueErrors
         raise InvalidValue(f"the value is no {name_of(kind)}: {error}", path="$") from error
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """A decoded value as an instance of a type; see `decode_as` for the errors."""
+    """Converts a decoded value to an instance of a type; raises as `decode_as` does."""
     return decode_as(_encoder.encode(value), kind)
 
 

@@ -1,4 +1,4 @@
-"""`python -m soorma_platform`: the platform in the foreground, with settings from the environment."""
+"""`python -m soorma_platform`: the platform in the foreground, set up by the environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from soorma_platform.settings import Settings
 
 
 def main() -> int:
-    """Runs the platform; 0 when it was told to stop, a status of `starting` when it could not start."""
+    """Runs the platform; returns 0 if it was told to stop, else the exit status of its error."""
     try:
         settings = Settings.from_env()
         logs.configure(settings.log_level, settings.log_format)

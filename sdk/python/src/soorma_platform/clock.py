@@ -1,7 +1,7 @@
-"""The clock of a record: it goes on over restarts, and notices when the system's clock jumps.
+"""The clock of a record: it continues over restarts, and notices when the system's clock jumps.
 
-Readings of the machine's clocks come in and `Moment`s go out, so that a test can hand in clocks of
-its own. What the three times of a moment are for is said in `engine/moments.py`.
+Readings of the machine's clocks come in and `Moment`s go out, so that a test can pass clocks of its
+own. `engine/moments.py` explains the three times of a moment.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ from typing import NamedTuple, Protocol
 from soorma_platform.engine.moments import SETTLING_SECONDS, Moment
 
 JUMP_SECONDS = 2.0
-"""By how much the wall clock may stray from the others before that is a jump: more than NTP
-corrects by slewing."""
+"""Seconds by which the wall clock must stray to have jumped: more than NTP corrects by slewing."""
 REFERENCE_SECONDS = 60.0
-"""Time after which the wall clock is taken as right again: one that is slewed strays less than
-JUMP_SECONDS in it."""
+"""Seconds after which the wall clock is taken as right again.
+
+A clock that is slewed strays less than JUMP_SECONDS in that time.
+"""
 STANDSTILL_SECONDS = 10.0
-"""Between two looks, at most this much counts as uptime: a process that was frozen for longer did
-not run."""
+"""Maximum seconds between two looks that count as uptime.
+
+A process that was frozen for longer did not run.
+"""
 KEPT_SECONDS = 60.0
-"""Time after which the clock is written to the record again: a process that dies has run on for as
-long at most."""
+"""Seconds after which the clock is stored in the record again.
+
+A process that dies has run on for at most as long.
+"""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _SETTLING = round(1000 * SETTLING_SECONDS)
@@ -33,13 +38,14 @@ _KEPT = round(1000 * KEPT_SECONDS)
 _ALWAYS = -(1 << 62)
 """An uptime since which the clocks of a new record count as settled."""
 _LONG = 1e12
-"""Seconds that stand for a standstill without a bound: infinity has no milliseconds."""
+"""Seconds that stand for an unbounded standstill: infinity has no milliseconds."""
 _NAP = 100
-"""Milliseconds of sleep that are not counted: two clocks read one after the other differ by as
-much."""
+"""Milliseconds of sleep that do not count: two clocks read in sequence differ by as much."""
 _BETWEEN_SECONDS, _TRIES = 0.05, 5
-"""A reading of all clocks that takes longer, as the thread was not running, is made anew, so
-often."""
+"""Seconds beyond which a reading of all clocks is repeated, and the maximum of readings.
+
+It takes longer if the thread was not running.
+"""
 _moment = tuple.__new__  # makes a moment without the keyword handling of its constructor
 _BOOT_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
@@ -48,21 +54,20 @@ class Readings(Protocol):
     """The machine's clocks, in seconds."""
 
     boot: str | None
-    """names the boot of the machine that `since_boot` counts from; None where that cannot be
-    told"""
+    """identifies the boot that `since_boot` counts from; None if that is unknown"""
     standstill: float
-    """how much of the time between two looks counts as uptime at most"""
+    """maximum time between two looks that counts as uptime"""
 
     def wall(self) -> float:
-        """Since 1970 UTC. It may jump."""
+        """Returns the seconds since 1970 UTC. They may jump."""
         ...
 
     def awake(self) -> float:
-        """Since any point, without the time in which the machine slept. It never jumps."""
+        """Returns the seconds since any point, without the machine's sleep. They never jump."""
         ...
 
     def since_boot(self) -> float:
-        """Since the machine was booted, with the time in which it slept. It never jumps."""
+        """Returns the seconds since the boot, with the machine's sleep. They never jump."""
         ...
 
 
@@ -88,9 +93,9 @@ def _boot_id() -> str | None:
 
 
 class ClockRow(NamedTuple):
-    """The clock as it is kept in the record: its times, and when that was by the machine's clocks.
+    """The clock as stored in the record: its times and the machine's clocks then.
 
-    In milliseconds.
+    All in milliseconds.
     """
 
     uptime: int
@@ -99,15 +104,16 @@ class ClockRow(NamedTuple):
     unsettled: int
     """the uptime since which the clocks have agreed"""
     is_closed: bool
-    """whether the platform ended then; one that died ran on for KEPT_SECONDS at most"""
+    """true if the platform ended then; one that died ran on for KEPT_SECONDS at most"""
     boot: str | None = None
     since_boot: int | None = None
 
 
 class Jump(NamedTuple):
-    """Something happened to the clocks: the wall clock `jumped`, the machine `slept`, or the process `stood still`.
+    """An irregularity of the clocks.
 
-    `seconds` is how far (less than 0: back) or how long.
+    The wall clock `jumped`, the machine `slept`, or the process `stood still`; `seconds` is how far
+    (less than 0: back) or how long.
     """
 
     what: str
@@ -117,7 +123,7 @@ class Jump(NamedTuple):
 class _Look(NamedTuple):
     awake: int
     slept: int
-    """how long the machine slept since its boot"""
+    """time that the machine slept since its boot"""
     uptime: int
     steady: int
     offset: int
@@ -129,26 +135,26 @@ class _Look(NamedTuple):
 
 
 class RecordTime:
-    """Tells the time of a record.
+    """The time of a record.
 
-    It has to be looked at about each second, by one thread; any may read it.
+    One thread has to call `look` about each second; any may read the time.
     """
 
     def __init__(self, readings: Readings, kept: ClockRow | None = None) -> None:
-        """Begins a new record's time, or goes on with a record's that was `kept`."""
+        """Starts a new record's time, or continues that of a record whose clock was `kept`."""
         self._readings, self._wall, self._awake = readings, readings.wall, readings.awake
         self.jumps = 0
-        """how often the wall clock jumped while this process ran, or just before"""
+        """number of jumps of the wall clock while this process ran, or just before"""
         self.noticed: list[Jump] = []
-        """jumps that were noticed and not logged yet; whoever logs them empties the list"""
+        """jumps that were noticed and not logged yet; the one who logs them empties the list"""
         self._standstill = _ms(min(readings.standstill, _LONG))
         wall, awake, since_boot = self._readings_now()
         slept = since_boot - awake
         if kept is None:
             self._look = _Look(awake, slept, wall, wall, 0, wall, _ALWAYS)
             return
-        # Since the same boot, a clock that never jumps says how long no platform ran; else the wall
-        # clock has to.
+        # Within one boot, a clock that never jumps says how long no platform ran; across boots, the
+        # wall clock has to.
         is_same_boot = kept.boot is not None and kept.boot == readings.boot
         away = max(0, since_boot - (kept.since_boot or 0) if is_same_boot else wall - kept.wall)
         has_jumped = self._notice("jumped", wall - kept.wall - away)
@@ -160,28 +166,28 @@ class RecordTime:
         )
 
     def read(self) -> Moment:
-        """The time now. Each commit asks, so this is written to be quick."""
+        """Returns the time now. It is written for speed, as each commit calls it."""
         awake, _, uptime, steady, offset, _, settled_from = self._look
         gap = round(self._awake() * 1000) - awake
         wall = round(self._wall() * 1000)
         steady += gap
         uptime += gap if gap <= self._standstill else self._standstill  # noqa: FURB136 - quicker
-        # It may have jumped since the last look: then it does not count as settled.
+        # If it has jumped since the last look, it does not count as settled.
         agrees = -_TOLERANCE <= wall - steady - offset <= _TOLERANCE
         return _moment(Moment, (wall, uptime, steady, agrees and uptime >= settled_from))
 
     def wall(self) -> int:
-        """The wall clock's time alone, for readers."""
+        """Returns the wall clock's time alone, for readers."""
         return _ms(self._wall())
 
     def look(self) -> None:
-        """Sees what has become of the machine's clocks since the last look."""
+        """Follows the machine's clocks since the last look, and notices their jumps."""
         _, slept, uptime, steady, offset, reference, settled_from = look = self._look
         wall, awake, since_boot = self._readings_now()
         self._standstill = _ms(min(self._readings.standstill, _LONG))
         gap, asleep = awake - look.awake, since_boot - awake - slept
         if asleep < _NAP:
-            asleep = 0  # what two readings differ by must not add up
+            asleep = 0  # the difference of two readings must not add up
         ran = min(gap, self._standstill)
         uptime, steady = uptime + ran, steady + gap + asleep
         has_jumped = self._notice("jumped", wall - steady - offset)
@@ -194,7 +200,7 @@ class RecordTime:
         self._look = _Look(awake, slept + asleep, uptime, steady, offset, reference, settled_from)
 
     def _readings_now(self) -> tuple[int, int, int]:
-        """Reads all clocks at once: anew, if something came between."""
+        """Reads all clocks at once; repeats that if something came between."""
         readings = self._readings
         left = _TRIES
         while True:
@@ -213,11 +219,11 @@ class RecordTime:
 
     @property
     def settles_in(self) -> float:
-        """Seconds for which nothing that has expired by the wall clock is removed; 0 where it is."""
+        """Seconds for which nothing that has expired by the wall clock is removed; else 0."""
         return max(0, self._look.settled_from - self.read().uptime) / 1000
 
     def kept(self, *, is_closed: bool) -> ClockRow:
-        """The clock as it is to be kept in the record."""
+        """Returns the clock as it is to be stored in the record."""
         now, boot = self.read(), self._readings.boot
         since_boot = None if boot is None else _ms(self._readings.since_boot())
         return ClockRow(

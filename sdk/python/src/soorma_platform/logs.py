@@ -1,6 +1,6 @@
 """The platform's logs: JSON lines, or text on a terminal.
 
-They tell of ids and names, never of values or data.
+They contain ids and names, never values or data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from soorma_common.logs import FIELDS, formatter
 
 
 class Log:
-    """A logger that is given fields by name: `log.info("agent connected", agent="worker")`."""
+    """A logger that takes fields by name: `log.info("agent connected", agent="worker")`."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -29,15 +29,15 @@ class Log:
         self._write(logging.INFO, message, fields)
 
     def warning(self, message: str, **fields: Any) -> None:
-        """Logs what an operator should look at some time."""
+        """Logs what an operator should look at eventually."""
         self._write(logging.WARNING, message, fields)
 
     def error(self, message: str, *, exc_info: BaseException | None = None, **fields: Any) -> None:
-        """Logs what has failed."""
+        """Logs a failure."""
         self._write(logging.ERROR, message, fields, exc_info)
 
     def exception(self, message: str, **fields: Any) -> None:
-        """Logs what has failed, with the traceback of the exception in hand."""
+        """Logs a failure, with the traceback of the current exception."""
         self._write(logging.ERROR, message, fields, sys.exception())
 
     def _write(
@@ -54,7 +54,7 @@ class Log:
 
 
 def configure(level: str, form: str = "auto", env: Mapping[str, str] = os.environ) -> None:
-    """Sends all logs of the process to standard error; those of libraries from warnings on."""
+    """Sends all logs of the process to standard error, those of libraries from warnings on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(form, terminal=sys.stderr.isatty(), env=env))
     root = logging.getLogger()

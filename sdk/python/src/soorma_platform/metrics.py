@@ -1,8 +1,8 @@
-"""Counts of the process since it started: plain numbers, written on the hot path and read at a scrape.
+"""Counts of the process since it started: plain numbers, cheap to write, read at a scrape.
 
-Each number is written by one thread, so that nothing is locked; who reads from another may be one
+Each number is written by one thread, so that nothing is locked; a reader in another may be one
 behind. Labels have few values: services, routes as they are declared, topics, groups that exist.
-Tenants, plans and ids are none of them, or a busy platform would make a series for each.
+Tenants, plans and ids are no labels, or a busy platform would make a series for each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HOLDS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 5.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _STATUSES = 6
 _SOURCES = (("http",), ("handler",))
-"""where a commit comes from"""
+"""origins of a commit"""
 
 
 class Counter:
@@ -38,20 +38,20 @@ class Counter:
         self._values[labels] = self._values.get(labels, 0) + 1
 
     def values(self) -> dict[Labels, int]:
-        """The numbers as they are now."""
+        """Returns the current numbers."""
         return self._values.copy()
 
     def begin(self, *labels: str) -> None:
-        """From now on there is a number for these labels, 0 if nothing was counted."""
+        """Starts counting for these labels, from 0 if nothing was counted."""
         self._values.setdefault(labels, 0)
 
     def forget(self, *labels: str) -> None:
-        """There is no number for these labels any more."""
+        """Removes the number for these labels."""
         self._values.pop(labels, None)
 
 
 class Distribution:
-    """Counts of values by the bounds that they do not exceed, and their sum."""
+    """The distribution of values: counts by the bounds that they do not exceed, and their sum."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -67,8 +67,9 @@ class Distribution:
 
 
 class RouteMeter:
-    """The requests to one route: by class of status (1 to 5), and the seconds until their responses
-    began.
+    """The requests to a route: counts by class of status (1 to 5), and seconds to the response.
+
+    The seconds last until the response begins.
     """
 
     __slots__ = ("seconds", "statuses")
@@ -84,13 +85,13 @@ class RouteMeter:
 
 
 class Metrics:
-    """All that the services of a process count."""
+    """All counts of the services of a process."""
 
     def __init__(self) -> None:
         self.routes: dict[Labels, RouteMeter] = {}
         """by (service, method, route)"""
         self.loop_held = Distribution(HOLDS)
-        """processor seconds, each time that the event loop was held for some"""
+        """processor seconds for which the event loop was held, each time that it was"""
         self.commits = Counter("soorma_commits", "Commits written.", "source", known=_SOURCES)
         self.conflicts = Counter(
             "soorma_conflicts",
@@ -126,9 +127,11 @@ class Metrics:
         )
         self.deliveries = Counter("soorma_deliveries", "Attempts sent to an agent.", "group")
         self.retries = Counter("soorma_retries", "Failed attempts that are tried again.", "group")
-        self.dead_letters = Counter("soorma_dead_letters", "Deliveries given up.", "group")
+        self.dead_letters = Counter(
+            "soorma_dead_letters", "Deliveries that became dead letters.", "group"
+        )
         self.discarded = Counter(
-            "soorma_dropped", "Deliveries not handled, as their plan has ended.", "group"
+            "soorma_discarded", "Deliveries discarded because their plan has ended.", "group"
         )
 
     @property
@@ -151,5 +154,5 @@ class Metrics:
         return (self.deliveries, self.retries, self.dead_letters, self.discarded)
 
     def route(self, service: str, method: str, path: str) -> RouteMeter:
-        """The meter of a route; `path` as it is declared, with its names in braces."""
+        """Returns the meter of a route; `path` is as declared, with names in braces."""
         return self.routes.setdefault((service, method, path), RouteMeter())

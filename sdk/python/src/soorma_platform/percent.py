@@ -20,15 +20,15 @@ ENCODED_NAME: dict[str, Any] = {
     "pattern": f"^([ -$&-~]|{'|'.join(_ENCODED)}){{1,255}}$",
     "not": {"pattern": r"^ *(\.|%2[Ee]){0,2} *$"},
 }
-"""A name as it stands in a header, as a JSON Schema of a string."""
+"""A name as encoded in a header, as a JSON Schema of a string."""
 
 BLANKS = " \t"
-"""Around the value of a header they do not count (RFC 9110, 5.5)."""
+"""Characters to ignore around the value of a header (RFC 9110, 5.5)."""
 _NO_TEXT = re.compile(f"%(?!{_H}{{2}})|[^ -~]")
 
 
 def decoded(what: str, value: str) -> str:
-    """The text that stands in a path or a header; InvalidName, which says of `what`, where it is none."""
+    """Decodes the text of a path or header; raises InvalidName, which names `what`, if invalid."""
     try:
         if _NO_TEXT.search(value) is None:
             return unquote(value, errors="strict")

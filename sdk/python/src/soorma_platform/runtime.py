@@ -45,13 +45,13 @@ from soorma_platform.work.upkeep import Upkeep
 UPKEEP_SECONDS = 1.0
 GRACE_SECONDS = 1
 TICK_SECONDS = 1.0
-"""Time after which a server looks at its connections again, and at the date that responses bear."""
+"""Seconds after which a server checks its connections, and renews the date in responses."""
 
 log = Log("soorma")
 
 
 class Platform:
-    """A running platform without its sockets: the services as ASGI applications on an open record."""
+    """A running platform without sockets: its services as ASGI applications, on an open record."""
 
     def __init__(self, settings: Settings, clock: Readings | None = None) -> None:
         self.settings = settings
@@ -114,11 +114,11 @@ class Platform:
         await self.store.close()
 
     def stopping(self) -> None:
-        """From now on agents that lose their connection keep what they have in hand, for the next process."""
+        """Makes agents that lose their connection keep their deliveries, for the next process."""
         self._stopping = True
 
     async def hopeless(self) -> None:
-        """Waits until the record cannot be kept any more; `end_reason` says why then."""
+        """Waits until the record cannot be kept any more; `end_reason` then says why."""
         await self._hopeless.wait()
 
     async def _keep_up(self) -> None:
@@ -129,7 +129,7 @@ class Platform:
                     self._hopeless.set()
                 more = await self.upkeep.step()
             except SoormaError as error:
-                log.error("upkeep failed", error=error.message)  # noqa: TRY400 - the message says it all
+                log.error("upkeep failed", error=error.message)  # noqa: TRY400 - the message is all
                 more = False
             except Exception:
                 log.exception("upkeep failed")
@@ -138,7 +138,7 @@ class Platform:
 
 
 class _Server(uvicorn.Server):
-    """A server that leaves the process's signals to the runtime, and wakes once a second, not ten times."""
+    """A server that leaves signals to the runtime, and wakes once a second, not ten times."""
 
     def __init__(self, app: AsgiApp, touch: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
@@ -149,7 +149,8 @@ class _Server(uvicorn.Server):
             loop="none",
             http=ClientConnection,
             ws=AgentSocket,
-            ws_ping_interval=None,  # an agent whose handler blocks renews its leases from a thread instead
+            # Not needed: an agent whose handler blocks renews its leases from a thread.
+            ws_ping_interval=None,
             ws_per_message_deflate=False,
             ws_max_size=LARGEST_FRAME,
             timeout_keep_alive=round(IDLE_SECONDS),
@@ -175,13 +176,13 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._end.wait(), TICK_SECONDS)
 
     def end(self) -> None:
-        """Ends it as soon as what it has begun is over, or a grace period is."""
+        """Stops the server as soon as the requests under way, or a grace period, are over."""
         self.should_exit = True
         self._end.set()
 
 
 def listen(settings: Settings) -> dict[str, socket.socket]:
-    """The listening socket of each service; Unavailable names a port that is taken."""
+    """Opens the listening socket of each service; raises PortTaken, which names the port."""
     sockets: dict[str, socket.socket] = {}
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     for name, port in settings.ports.items():
@@ -204,9 +205,9 @@ def listen(settings: Settings) -> dict[str, socket.socket]:
 
 
 def _settle_memory() -> None:
-    """Spares the garbage collector what lives as long as the process, and has it come less often.
+    """Exempts permanent objects from garbage collection, and makes it run less often.
 
-    A commit makes about a hundred objects that are gone with it; collecting after every few of them
+    A commit makes about a hundred objects that are gone with it; collecting after every few commits
     was a sixth of its cost.
     """
     gc.collect()
@@ -215,7 +216,7 @@ def _settle_memory() -> None:
 
 
 async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
-    """Runs the platform until SIGINT or SIGTERM; Unavailable if it cannot start."""
+    """Runs the platform until SIGINT or SIGTERM; raises Unavailable if it cannot start or go on."""
     measure_room()
     sockets = listen(settings)
     stop = asyncio.Event()
@@ -232,7 +233,7 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
             running = [
                 asyncio.create_task(server.serve([listener])) for server, listener in servers
             ]
-            while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - a server tells by a flag
+            while not all(server.started for server, _ in servers):  # noqa: ASYNC110 - sets a flag
                 await asyncio.sleep(0.005)
             on_ready()
             _settle_memory()
@@ -256,7 +257,7 @@ async def run(settings: Settings, on_ready: Callable[[], None] = lambda: None) -
 
 
 async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Waits for the first of several, and gives up the others."""
+    """Waits for the first of several, and cancels the others."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:

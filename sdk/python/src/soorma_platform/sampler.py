@@ -1,9 +1,10 @@
-"""Sampling of the event loop: how long it is held at a time, measured from inside, in processor time of its thread.
+"""Sampling of the event loop: how long it is held at a time, in processor time of its thread.
 
-A timer is set again and again. Where it comes late, somebody has held the loop: for as long as the thread has worked
-since the timer was last there, and no longer than it is late and half its period. What other threads and processes
-take does not count. It is set only while clients send something: on an idle machine each wake-up of a process costs
-0.1 ms, and fifty a second would be most of what an idle platform costs.
+A timer is set again and again. If it fires late, something has held the loop: for as long as the
+thread has worked since the timer last fired, and no longer than it is late plus half its period.
+The time of other threads and processes does not count. The timer is set only while clients send
+something: on an idle machine each wake-up of a process costs 0.1 ms, and fifty a second would be
+most of what an idle platform costs.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 
 PERIOD = 0.02
-"""Seconds between two looks. Each wakes the process: more of them would show in its processor
-time."""
+"""Seconds between two looks. Each wakes the process: more would show in its processor time."""
 LOOKS = 50
-"""after the last that came in: whatever follows of it is seen"""
+"""Number of looks after the last incoming data, to see all the work that it causes."""
 LONG = 0.15
 """Seconds that the largest body may take."""
 
@@ -26,9 +26,9 @@ log = Log("soorma.loop")
 
 
 class LoopSampler:
-    """Notes in the metrics how long the loop was held each time that it was.
+    """A sampler that records in the metrics how long the loop was held each time.
 
-    Make it on the loop; whatever takes in data of clients calls `touch`. `stop` ends it.
+    Create it on the loop; the code that receives data of clients calls `touch`. `stop` ends it.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -40,13 +40,13 @@ class LoopSampler:
         self._is_stopped = False
 
     def touch(self) -> None:
-        """Says that something has come in: looks from now on, for a second."""
+        """Notes incoming data: looks from now on, for a second."""
         self._left = LOOKS
         if self._handle is None and not self._is_stopped:
             self._set(self._loop.time(), time.thread_time())
 
     def stop(self) -> None:
-        """Looks no more."""
+        """Stops looking."""
         self._is_stopped = True
         if self._handle is not None:
             self._handle.cancel()

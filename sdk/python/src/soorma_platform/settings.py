@@ -28,7 +28,7 @@ _FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no"
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Where the platform listens and keeps its record; `lease` and `retention` in seconds."""
+    """The address, record and options of a platform; `lease` and `retention` are in seconds."""
 
     host: str = "127.0.0.1"
     port_offset: int = 0
@@ -42,7 +42,7 @@ class Settings(msgspec.Struct, frozen=True):
     retention: Retention = Retention()
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be; and, as nobody is asked for a credential yet, any address but this machine's own."""
+        """Refuses invalid settings, and any address but loopback: nobody checks credentials yet."""
         if not 0 <= self.port_offset <= HIGHEST_PORT - max(PORTS.values()):
             raise InvalidRequest(
                 f"SOORMA_PORT_OFFSET must leave room for ports up to {HIGHEST_PORT}: "
@@ -73,15 +73,15 @@ class Settings(msgspec.Struct, frozen=True):
         return {name: port + self.port_offset for name, port in PORTS.items()}
 
     def address(self, service: str) -> str:
-        """The base address of a service."""
+        """Returns the base address of a service."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.ports[service]}"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] = os.environ, **options: Any) -> Settings:
-        """Settings from SOORMA_… variables; `options` win.
+        """Reads the settings from SOORMA_… variables; `options` win.
 
-        InvalidRequest names a variable that is off.
+        Raises InvalidRequest, which names the variable, if one is invalid.
         """
         found: dict[str, Any] = {
             "host": env.get("SOORMA_HOST") or None,
@@ -104,9 +104,9 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def _file(name: str) -> Path:
-    """The database's file.
+    """Returns the database's file.
 
-    A URL is refused, before a file gets its name: there is one engine so far.
+    A URL is refused before a file gets its name: there is one engine so far.
     """
     if _URL.match(name):
         engine = name.partition(":")[0]

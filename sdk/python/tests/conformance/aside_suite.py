@@ -1,4 +1,4 @@
-"""What a store must do with events that no connected replica of their group handles."""
+"""Requirements for events that no connected replica of their group handles."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Version:
         await self.look()
 
     async def work(self) -> list[str]:
-        """Handles one event after the other; their ids in that order."""
+        """Handles one event after the other; returns their ids in that order."""
         handled: list[str] = []
         for _ in range(200):
             if not (taken := await self.worker.take()):
@@ -51,7 +51,7 @@ class Version:
 
 
 async def publish(record: Record, text: str, plan: str | None = "p") -> None:
-    """Events, a word each: the type is the first letter, the whole is the id."""
+    """Publishes an event for each word: its type is the first letter, its id the whole."""
     for word in text.split():
         await record.commit(events=[event(word[0], plan, id=word)])
 

@@ -1,4 +1,4 @@
-"""The conformance suite of buses: a bus passes it by one short class that inherits `BusSuite`."""
+"""The conformance suite of buses: each bus runs it in a class that inherits `BusSuite`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def entry(position: int, **given: Any) -> LogEntry:
 
 
 async def read(reader: LogReader, count: int) -> list[int]:
-    """The positions of the next `count` events, and of whatever comes with the last of them."""
+    """Returns the positions of the next `count` events, and of any that come with the last one."""
     found: list[int] = []
     async with asyncio.timeout(SOON):
         while len(found) < count:
@@ -50,7 +50,7 @@ async def read(reader: LogReader, count: int) -> list[int]:
 
 
 async def go_live(record: Record, reader: LogReader, kind: str = "wanted") -> int:
-    """Brings a reader to where news is handed to it, by an event of the type `kind`; the event's position."""
+    """Publishes an event of type `kind` to bring a reader up to live news; returns its position."""
     waiting = asyncio.create_task(reader.next(SOON))
     for _ in range(10):
         await asyncio.sleep(0)
@@ -60,14 +60,14 @@ async def go_live(record: Record, reader: LogReader, kind: str = "wanted") -> in
 
 
 class BusSuite(ABC):
-    """All that the doorbell and the fan-out are asked for.
+    """The requirements of the doorbell and the fan-out.
 
     A subclass says how its bus is opened.
     """
 
     @abstractmethod
     def open_bus(self) -> AbstractAsyncContextManager[Bus]:
-        """A bus of its own."""
+        """Opens a bus."""
 
     @pytest.fixture
     async def bus(self) -> AsyncIterator[Bus]:
@@ -77,7 +77,7 @@ class BusSuite(ABC):
 
     @pytest.fixture
     async def record(self, bus: Bus, tmp_path: Path) -> AsyncIterator[Record]:
-        """A record whose commits the bus tells of."""
+        """A record that notifies the bus of its commits."""
 
         async def opener(on_commit: Callable[[Notice], None], **given: Any) -> SqliteStore:
             def tell(notice: Notice) -> None:
@@ -96,9 +96,11 @@ class BusSuite(ABC):
     @pytest.mark.behaviour("readers.woken")
     async def test_a_commit_rings_the_bells_it_concerns_and_no_others(self, bus: Bus) -> None:
         names = {
-            "plan": plan_bell(ALICE, "p"), "group": group_bell(7), "correlation": correlation_bell(ALICE, "c"),
-            "other plan": plan_bell(ALICE, "q"), "other user": plan_bell(BOB, "p"), "other group": group_bell(8),
-            "other tenant": correlation_bell(STRANGER, "c"), "other correlation": correlation_bell(ALICE, "d"),
+            "plan": plan_bell(ALICE, "p"), "group": group_bell(7),
+            "correlation": correlation_bell(ALICE, "c"),
+            "other plan": plan_bell(ALICE, "q"), "other user": plan_bell(BOB, "p"),
+            "other group": group_bell(8), "other tenant": correlation_bell(STRANGER, "c"),
+            "other correlation": correlation_bell(ALICE, "d"),
         }  # fmt: skip
         for name, bell_name in names.items():
             with bus.bell(bell_name) as bell:
@@ -237,7 +239,7 @@ class BusSuite(ABC):
     async def test_a_slow_reader_misses_nothing_and_gets_nothing_twice(
         self, bus: Bus, record: Record, count: int
     ) -> None:
-        """A megabyte an event: what waits for a reader that does not read must not be kept in memory."""
+        """A megabyte per event: what waits for a slow reader must not be kept in memory."""
         with LogReader(record.store.log, bus, Filter(types=frozenset({"wanted"})), 0) as reader:
             assert await go_live(record, reader) == 1
             for _ in range(count):

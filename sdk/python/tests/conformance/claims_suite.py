@@ -1,4 +1,4 @@
-"""What a store must do with deliveries: lanes, claims, leases and fences."""
+"""Requirements for deliveries in a store: lanes, claims, leases and fences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from soorma_platform.stores.ports.deliveries import Claimed
 
 
 class ClaimsSuite:
-    """Deliveries that are handled, sooner or later."""
+    """Deliveries and their way to a handler."""
 
     @pytest.mark.behaviour("events.round-trip", "leases.fence")
     async def test_a_claim_brings_the_event_and_a_fence(self, record: Record) -> None:
@@ -365,7 +365,7 @@ class ClaimsSuite:
     async def test_what_a_replica_was_just_about_to_get_is_free_at_once(
         self, record: Record
     ) -> None:
-        """Its connection ends while the claim is on its way through the store: nobody hears of its fences."""
+        """Its connection ends while the store handles the claim: nobody learns of its fences."""
         member = await record.subscribe("g", "e")
         await record.join(member.group_id, "r1", "host", 1)
         await record.publish("e", "p", id="1")

@@ -1,4 +1,4 @@
-"""Lets the suites of this folder import each other, with their assertions explained like those of tests."""
+"""Lets this folder's suites import each other, with their assertions rewritten as in tests."""
 
 from __future__ import annotations
 

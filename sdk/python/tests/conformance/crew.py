@@ -1,4 +1,7 @@
-"""Agent processes on a store, without their code: they take, handle, die and freeze as a test says."""
+"""Agent processes on a store, without their code.
+
+They take events, handle them, die and freeze as a test says.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Worker:
         self._stack = ExitStack()
 
     async def start(self, running: list[str] | None = None, number: int = 0) -> Worker:
-        """Connects, for the `number`-th time; `running` are fences that it had before."""
+        """Connects, for the `number`-th time; `running` are the fences that it had before."""
         store, place = (
             self._record.store,
             (self._member.group_id, self.name, "host", self.prefetch.most),
@@ -45,7 +48,7 @@ class Worker:
         return self
 
     async def take(self) -> list[str]:
-        """Takes what the store has for it, and gives up what is condemned; the ids of the new ones, sorted."""
+        """Claims deliveries and gives up condemned ones; returns the sorted ids of the others."""
         await self._record.store.deliveries.claim(self.prefetch)
         self.hear()
         new, condemned = self.prefetch.take(), list[Claimed]()
@@ -61,19 +64,19 @@ class Worker:
         return sorted(ids(one for one in new if one not in condemned))
 
     def hear(self) -> list[str]:
-        """What was taken from it; the ids of the events."""
+        """Notes what was taken from it; returns the ids of the events."""
         lost = [self.in_hand.pop(fence) for fence in self.prefetch.lost() if fence in self.in_hand]
         self.prefetch.freed += len(lost)
         return ids(lost)
 
     async def settle(self, id_: str | None = None) -> None:
-        """One handler returns, or all."""
+        """Ends one handler, or all, with success."""
         for claimed in [one for one in self.in_hand.values() if id_ in (None, *ids([one]))]:
             await self._record.settle(claimed)
             self._done(claimed)
 
     async def fail(self, id_: str, **how: object) -> None:
-        """A handler fails."""
+        """Ends a handler with a failure."""
         claimed = next(one for one in self.in_hand.values() if ids([one]) == [id_])
         await self._record.fail(claimed, **how)  # type: ignore[arg-type]
         self._done(claimed)
@@ -83,26 +86,26 @@ class Worker:
         self.prefetch.freed += 1
 
     async def renew(self) -> list[str]:
-        """Says that it is alive; the fences that it still has."""
+        """Sends a sign of life; returns the fences that are still valid."""
         return await self._record.store.deliveries.renew(self.name, list(self.in_hand), LEASE)
 
     async def drain(self) -> None:
-        """Says that it is about to stop."""
+        """Announces that it is about to stop."""
         self.prefetch.subscription_ids = []
         await self._record.store.groups.drain(self.name)
 
     async def die(self) -> None:
-        """Its connection closes."""
+        """Closes its connection."""
         self._stack.close()
         await self._record.store.groups.leave(self.name)
 
     def disappear(self) -> None:
-        """For the end of a test."""
+        """Cleans up at the end of a test."""
         self._stack.close()
 
     @property
     def slots(self) -> int:
-        """Room, and what is in hand: always as many as it takes."""
+        """The room, and what is in hand: always as many as it takes."""
         return self.prefetch.room + len(self.in_hand) + len(self.prefetch.filled)
 
 
@@ -128,9 +131,9 @@ class Crew:
         longest: float,
         restart: float = 0.5,
     ) -> float:
-        """Handles events, each in so many seconds, until none is left; how long that took.
+        """Handles events, each in so many seconds, until none is left; returns how long that took.
 
-        `kills` says of an event how it ends its process: "closed", "silent", or not.
+        `kills` returns how an event ends its process: "closed", "silent", or None.
         """
         began, back_at = self._record.clock.now, 0.0
         busy_until: dict[str, float] = {}
@@ -157,11 +160,10 @@ class Crew:
         kills: Callable[[str], str | None],
         seconds: float,
     ) -> bool:
-        """Whether the worker has died."""
+        """True if the worker has died."""
         now = self._record.clock.now
-        if (
-            self._record.clock.now % 3 < 0.05
-        ):  # three times in the shortest lease that there is with LEASE
+        # Three times in the shortest lease that there is with LEASE.
+        if self._record.clock.now % 3 < 0.05:
             await worker.renew()
         given_up = len(worker.given_up)
         await worker.take()
@@ -186,14 +188,14 @@ class Crew:
         return group.waiting + group.in_hand
 
     def stop(self) -> None:
-        """For the end of a test."""
+        """Cleans up at the end of a test."""
         for worker in (*self.workers, *self._frozen):
             worker.disappear()
 
 
 @contextmanager
 def standing(*workers: Worker | Crew) -> Iterator[None]:
-    """Ends them with the test."""
+    """Cleans them up at the end of the test."""
     try:
         yield
     finally:

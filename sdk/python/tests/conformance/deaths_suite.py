@@ -1,4 +1,4 @@
-"""What a store must do when agents die: a death is not a failure, and only the culprit is given up."""
+"""Requirements for a store when agents die: a death is no failure; only the culprit is given up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUICK = RetryPolicy(first_delay=0.1, jitter=0)
 
 
 async def letters(record: Record) -> list[tuple[str, int, int, int]]:
-    """(event, attempts, failures, deaths) of each dead letter."""
+    """Returns (event, attempts, failures, deaths) of each dead letter."""
     found = await record.dead_letters(All.TENANTS, None, 0, 99)
     return [(one.event_id, one.attempts, one.failures, one.deaths) for one in found]
 
@@ -29,7 +29,7 @@ async def fill(record: Record, count: int, first: int = 0) -> list[str]:
 
 
 async def end(worker: Worker, how: str, record: Record) -> None:
-    """A process dies, in one way or the other."""
+    """Ends a process, in one way or the other."""
     if how == "closed":
         await worker.die()
     else:
@@ -216,7 +216,7 @@ class DeathsSuite:
             await end(worker, "closed", record)
 
     async def _busy_worker(self, record: Record) -> Worker:
-        """One with a delivery in hand, and room for another."""
+        """Returns a worker with a delivery in hand, and room for another."""
         member = await record.subscribe("g", "f")
         worker = Worker(record, member, 2)
         every = worker.prefetch.subscription_ids

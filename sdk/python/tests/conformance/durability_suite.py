@@ -1,4 +1,4 @@
-"""What a store must keep through restarts and crowds."""
+"""Requirements for a store: what it keeps through restarts, and under load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CROWD = 200
 
 
 class DurabilitySuite:
-    """Restarts, and many at once."""
+    """Restarts, and many changes at once."""
 
     @pytest.mark.behaviour("durability.restart")
     async def test_everything_is_there_after_a_restart(self, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""What a store must do when plans end: ends that are decided in the commit, and events that come after them."""
+"""Requirements for a store when plans end: ends decided in the commit, and later events."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def expecting(plan: str, status: str, *operations: Any) -> PlanCommit:
 
 
 def is_late(claimed: Claimed) -> bool:
-    """Whether only a handler that takes events of plans that have ended takes it."""
+    """True if only a handler of events of ended plans takes it."""
     return is_unwanted(claimed, claimed.plan, claimed.group_id, claimed.at)
 
 
 async def late(record: Record, member: Membership) -> dict[str, bool]:
-    """What is claimed now, by event id: whether it comes too late for a handler that takes no such events."""
+    """Returns, by event id, which claimed events are too late for handlers that take no such."""
     claimed = await record.claim(member)
     return dict(zip(ids(claimed), [is_late(one) for one in claimed], strict=True))
 
@@ -143,7 +143,7 @@ class EndingsSuite:
     async def test_who_sees_what_came_before_a_completion_is_not_up_to_speed(
         self, record: Record
     ) -> None:
-        """The group that completes the plan is through with it; another still gets all that was published before."""
+        """The group that completes a plan is through with it; others get all that came before."""
         ending, other = [
             await record.subscribe(name, Subscription("e", ordered=False))
             for name in ("ending", "other")
@@ -160,7 +160,7 @@ class EndingsSuite:
     async def test_who_sees_which_event_is_up_to_the_log_alone(
         self, record: Record, ending: Ending
     ) -> None:
-        """However quick the groups are: what is not late is the same, for the log is the same."""
+        """However fast the groups are, the same events are not late, for the log is the same."""
         dice = Random(f"{seed()} late events")
         for number in range(40):
             wanted = Subscription(f"e{number}", ordered=dice.random() < 0.5)

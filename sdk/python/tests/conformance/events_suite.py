@@ -1,4 +1,4 @@
-"""What a store must do with events: the log, who gets them, and what a late group finds."""
+"""Requirements for events in a store: the log, who gets them, and what a late group finds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = 86_400.0
 
 
 def seen_plans(entries: list[LogEntry]) -> list[str | None]:
-    """The plans of events as their readers see them."""
+    """Returns the plans of events as their readers see them."""
     return [Event.from_json(entry.envelope).plan_id for entry in entries]
 
 
@@ -101,7 +101,7 @@ class EventsSuite:
 
     @pytest.mark.behaviour("events.id-once")
     async def test_deciding_twice_publishes_the_same_event(self, record: Record) -> None:
-        """A store may call `decide` again on a newer snapshot; that must not show in what it wrote."""
+        """A store may call `decide` again on a newer snapshot; that must not show in its writes."""
 
         class Twice(ApplyCommit):
             def decide(self, found: Snapshot) -> Decision[CommitOutcome]:

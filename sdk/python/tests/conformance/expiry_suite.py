@@ -1,4 +1,4 @@
-"""What a store must do with times to live and with cleanup."""
+"""Requirements for times to live and for cleanup in a store."""
 
 from __future__ import annotations
 

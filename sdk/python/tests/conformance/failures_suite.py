@@ -1,4 +1,4 @@
-"""What a store must do with attempts that fail: backoff, dead letters, parking, replay."""
+"""Requirements for failed attempts in a store: backoff, dead letters, parking, replay."""
 
 from __future__ import annotations
 
@@ -134,8 +134,8 @@ class FailuresSuite:
         assert (found.correlation_id, found.session_id, found.trace_id) == ("goal", "s", "t")
         assert (found.plan_id, found.parent_event_id) == ("p", "1")
         assert found.data == {
-            "event_id": "1", "type": "e", "topic": "business-facts", "group": "g", "attempts": 1, "failures": 1,
-            "deaths": 0, "reason": "no luck",
+            "event_id": "1", "type": "e", "topic": "business-facts", "group": "g",
+            "attempts": 1, "failures": 1, "deaths": 0, "reason": "no luck",
         }  # fmt: skip
 
     @pytest.mark.behaviour("deadletters.reject")

@@ -1,4 +1,4 @@
-"""What a store must do with the past: history, values of any revision, actions, trimming."""
+"""Requirements for the past in a store: history, values of any revision, actions, trimming."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def _live(record: Record) -> None:
 async def _check_what_is_kept(
     record: Record, expected: Callable[[int], Any], key: str = "k"
 ) -> int:
-    """Each revision is either rebuilt truly or known to be gone; returns the oldest that is kept."""
+    """Checks that each revision is rebuilt correctly or known to be gone; returns the oldest."""
     revision = await record.revision("p")
     gone: list[int] = []
     for asked in range(revision + 1):
@@ -65,7 +65,10 @@ async def _check_what_is_kept(
 
 
 async def _pages_without_a_gap(record: Record) -> int:
-    """From wherever a reader comes, it gets every revision behind it, or HistoryGone; returns the oldest start."""
+    """Checks that a reader gets every revision after its start, or HistoryGone.
+
+    Returns the oldest start that works.
+    """
     revision = await record.revision("p")
     oldest = revision
     for after in range(revision, -1, -1):
@@ -87,8 +90,9 @@ class HistorySuite:
     async def test_every_operation_leaves_a_row(self, record: Record) -> None:
         cause = Cause("worker", "worker-1", "event-1", "goal-1", "trace-1")
         await record.do(
-            "p", put("k", {"ä": 1}), increment("n", 2.5), append("l", None), extend("l", [1]), merge("k", {"b": 2}),
-            delete("n"), RecordAction("did it"), ExpirePlan(60), put("t", 1, ttl=5), cause=cause,
+            "p", put("k", {"ä": 1}), increment("n", 2.5), append("l", None), extend("l", [1]),
+            merge("k", {"b": 2}), delete("n"), RecordAction("did it"), ExpirePlan(60),
+            put("t", 1, ttl=5), cause=cause,
         )  # fmt: skip
         _, rows = await record.history(ALICE, "p", None, 0, None, ALL)
         told = [

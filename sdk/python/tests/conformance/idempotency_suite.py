@@ -1,4 +1,4 @@
-"""What a store must answer to a request that was sent before."""
+"""Requirements for the response of a store to a repeated request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MINUTE = 60.0
 
 
 class IdempotencySuite:
-    """The same key again gets the first answer."""
+    """Requests that are repeated under their key, and get the first response."""
 
     @pytest.mark.behaviour("idempotency.first-answer")
     async def test_the_same_request_gets_the_same_answer_and_changes_nothing(

@@ -1,4 +1,4 @@
-"""What a store must do with a subscription that begins with much to take."""
+"""Requirements for a subscription that begins with many events to take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a store must do with a plan's life: timers, its end, what undoes its work, its purge, its standstill."""
+"""Requirements for a plan's life in a store.
+
+Timers, its end, what undoes its work, its purge, and its standstill.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ DAY = 86_400
 
 
 async def commit(record: Record, made: Commit, scope: Scope = ALICE) -> Any:
-    """A commit as the service makes one of it."""
+    """Makes a commit the way the service does."""
     list(check_commit(made, record.limits))
     command = ApplyCommit(scope, made, "f", limits=record.limits)
     command.prepare(lambda: str(uuid4()))
@@ -49,7 +52,7 @@ async def do(record: Record, plan: str, *operations: Any, fence: str | None = No
 
 
 async def fire(record: Record) -> list[str]:
-    """Fires what is due; the ids of the events that were published."""
+    """Fires what is due; returns the ids of the events that were published."""
     due = await record.store.timers.due(100)
     return [
         timer.event_id for timer in due if await record.store.transact(FireTimer(timer)) is not None
@@ -262,7 +265,7 @@ class LifeSuite:
     async def test_a_cancel_drops_what_was_published_before_it_and_nothing_else(
         self, record: Record
     ) -> None:
-        """Whatever the clock says, and whatever becomes of the plan afterwards."""
+        """Independent of the clock, and of what becomes of the plan afterwards."""
         member = await record.subscribe("g", Subscription("e", retry=AT_ONCE, ordered=False))
         before = await record.publish("e", "p")
         await commit(record, Commit(timers=[later("e", 1, id="timed", plan="p")]))
@@ -336,7 +339,7 @@ class LifeSuite:
 
     @pytest.mark.behaviour("lanes.in-order", "sagas.all-groups")
     async def test_a_compensation_takes_its_place_in_the_lane(self, record: Record) -> None:
-        """Whichever handler has done the one before: that one takes events of a plan in any order."""
+        """Whichever handler did the one before: that one takes events of a plan in any order."""
         any_order = await record.subscribe("any order", Subscription("undo b", ordered=False))
         in_order = await record.subscribe("in order", "undo a", "plan.failed")
         await do(
@@ -463,7 +466,7 @@ class LifeSuite:
 
     @pytest.mark.behaviour("plans.purge-and-after")
     async def test_a_purge_leaves_the_next_life_alone(self, record: Record) -> None:
-        """And nothing of the former reaches it, however long the sweeping takes."""
+        """Nothing of the former life reaches the next, however long the sweeping takes."""
         member = await record.subscribe("g", Subscription("e", retry=AT_ONCE))
         kept = Retention(plans=10)
         for number in range(5):

@@ -1,4 +1,4 @@
-"""What a store must refuse because it is too much, with nothing changed."""
+"""Requirements for limits: a store refuses what is too much, with nothing changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CROSSINGS: list[tuple[str, int, list[Any], list[Any]]] = [
 
 
 class LimitsSuite:
-    """Limits, each with nothing changed."""
+    """Limits, each refused with nothing changed."""
 
     @pytest.mark.behaviour("limits.named")
     @pytest.mark.parametrize(("limit", "maximum", "fits", "too_much"), CROSSINGS)

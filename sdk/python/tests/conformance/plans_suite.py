@@ -1,4 +1,4 @@
-"""What a store must do with plans: operations, revisions, checks, and who sees what."""
+"""Requirements for plans in a store: operations, revisions, checks, and visibility."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from soorma_common.errors import Conflict, InvalidName, InvalidRequest, InvalidV
 from soorma_common.operations import Cleanup, ExpirePlan, RecordAction
 
 VALUES = [
-    None, False, True, 0, -1, 2**63, 2**64 + 1, -(10**40), 0.1, 1e300, "", "text", ('\u2028 ünïcode '
-                                                                                   '🎉 \\ " \n'),
-    [], {}, [1, [2, [None]]], {"z": 1, "a": {"y": [], "b": None}, "ä": "ö"},
+    None, False, True, 0, -1, 2**63, 2**64 + 1, -(10**40), 0.1, 1e300, "", "text",
+    '\u2028 ünïcode 🎉 \\ " \n', [], {},
+    [1, [2, [None]]], {"z": 1, "a": {"y": [], "b": None}, "ä": "ö"},
 ]  # fmt: skip
 
 CHANGES: list[tuple[Any, Any, Any, Any]] = [
@@ -48,8 +48,8 @@ CHANGES: list[tuple[Any, Any, Any, Any]] = [
     (extend("k", [2, 3]), [1], [1, 2, 3], [1, 2, 3]),
     (extend("k", []), [1], [1], [1]),
     (merge("k", {"a": 1}), MISSING, {"a": 1}, {"a": 1}),
-    (merge("k", {"b": None, "c": {"x": 1}}), {"a": 1, "c": {"y": 2}}, {"a": 1, "c": {"x": 1}, "b": None},
-     {"a": 1, "c": {"x": 1}, "b": None}),
+    (merge("k", {"b": None, "c": {"x": 1}}), {"a": 1, "c": {"y": 2}},
+     {"a": 1, "c": {"x": 1}, "b": None}, {"a": 1, "c": {"x": 1}, "b": None}),
     (increment("k", blind=True), 1, 2, None),
     (append("k", 2, blind=True), [1], [1, 2], None),
     (extend("k", [2], blind=True), [1], [1, 2], None),
@@ -77,7 +77,7 @@ BAD_NAMES = ["", ".", "..", "a\0b", "\ud800", "x" * 256]
 
 
 def _same(left: Any, right: Any) -> bool:
-    """Equal in type and in the order of keys too."""
+    """True if both are equal, in type and in the order of keys too."""
     return repr(left) == repr(right)
 
 

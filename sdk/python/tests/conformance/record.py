@@ -1,4 +1,4 @@
-"""A store with a clock in the test's hand, driven the way the services drive it."""
+"""A store with a clock under the test's control, driven the way the services drive it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LONGEST_UPKEEP = 2_000
 
 
 class Clock:
-    """A machine's clocks, as the test says: `now` is the wall clock's time.
+    """A machine's clocks, set by the test: `now` is the wall clock's time.
 
     See `soorma_platform.clock.Readings`.
     """
@@ -143,7 +143,7 @@ def event(
     data: Any = None,
     **fields: Any,
 ) -> Envelope:
-    """An event on business-facts, if nothing else is said."""
+    """Returns an event, on business-facts unless another topic is given."""
     known = {"topic": "business-facts", **fields}
     return Envelope(
         type=kind, id=id, plan_id=plan, data=msgspec.UNSET if data is None else raw(data), **known
@@ -161,7 +161,7 @@ def ids(claimed: Iterable[Claimed]) -> list[str]:
 
 
 class Record:
-    """An open store; what a test does to it goes the way of a commit."""
+    """An open store; what a test does to it takes the way of a commit."""
 
     INSTANCE = "host"
     """of all replicas"""
@@ -203,13 +203,13 @@ class Record:
         cause: Cause = NOBODY,
         body: bytes | None = None,
     ) -> Committed:
-        """A commit; two are the same request if their bodies are."""
+        """Commits; two commits are the same request if their bodies are equal."""
         commit = Commit(list(parts), list(events), fence)
         body = msgspec.json.encode(commit) if body is None else body
         return await self._committer.commit(scope, commit, body=body, key=key, cause=cause)
 
     async def do(self, plan: str, *operations: Any, scope: Scope = ALICE, **more: Any) -> list[Any]:
-        """A commit on one plan: its decoded results."""
+        """Commits operations on one plan; returns their decoded results."""
         done = await self.commit(part(plan, *operations), scope=scope, **more)
         return [decode(bytes(result)) for result in done.plans[0].results]
 
@@ -235,7 +235,7 @@ class Record:
     async def changes(
         self, plan: str, after: int, key: str | None = None, scope: Scope = ALICE
     ) -> list[Any]:
-        """(revision, op, key) of the plan's history."""
+        """Returns (revision, op, key) of the plan's history."""
         _, rows = await self.history(scope, plan, key, after, None, ALL)
         return [(row.revision, row.op, row.key) for row in rows]
 
@@ -247,7 +247,7 @@ class Record:
         ]
 
     async def sweep(self, retention: Retention | None = None) -> int:
-        """Upkeep until there is nothing left to do; how many steps that took."""
+        """Runs upkeep until there is nothing left to do; returns the number of steps."""
         steps = 1
         while await self.upkeep(retention):
             steps += 1
@@ -255,7 +255,7 @@ class Record:
         return steps
 
     async def upkeep(self, retention: Retention | None = None) -> bool:
-        """One step of upkeep; whether there is more to do."""
+        """Runs one step of upkeep; True if there is more to do."""
         kept = retention or Retention()
         if kept not in self._upkeep:
             self._upkeep[kept] = Upkeep(self.store, self.limits, kept)
@@ -315,7 +315,7 @@ class Record:
         running: Iterable[str] = (),
         number: int = 0,
     ) -> None:
-        """Notes a connected replica; Fenced if a later connection of its agent is there."""
+        """Notes a connected replica; raises Fenced if its agent has a later connection."""
         made = Replica(replica, instance, most, process, number)
         if not await self.store.groups.join(group_id, made, list(running)):
             raise Fenced("a later connection is there")
@@ -323,17 +323,17 @@ class Record:
     async def unsubscribe(
         self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
     ) -> int | None:
-        """Ends a subscription; how many events had waited for it."""
+        """Ends a subscription; returns how many events had waited for it."""
         return await unsubscribe(self.store.groups, owner, group, event_type, topic, drop=drop)
 
     async def groups(self, owner: Owner) -> list[GroupInfo]:
-        """The groups that serve a tenant, or any."""
+        """Returns the groups that serve a tenant, or all groups."""
         return [group_info(one) for one in await self.store.groups.list(owner)]
 
     async def dead_letters(
         self, owner: Owner, group: str | None, after: int, limit: int
     ) -> list[DeadLetterInfo]:
-        """Dead letters by id, from behind `after`."""
+        """Returns dead letters by id, those above `after`."""
         found = await self.store.groups.dead_letters(owner, group, after, limit)
         return [dead_letter_info(one) for one in found]
 
@@ -344,7 +344,7 @@ class Record:
     async def claim(
         self, member: Membership, limit: int = ALL, lease: float = LEASE, replica: str = "r1"
     ) -> list[Claimed]:
-        """Claims from all subscriptions that the group has, by a replica that is connected."""
+        """Claims from all of the group's subscriptions, with a connected replica."""
         await self.join(member.group_id, replica, self.INSTANCE, 1)
         prefetch = self.prefetch(member, limit, lease, replica)
         claimed: list[Claimed] = []
@@ -357,7 +357,7 @@ class Record:
     def prefetch(
         self, member: Membership, room: int = ALL, lease: float = LEASE, replica: str = "r1"
     ) -> Prefetch:
-        """A prefetch of deliveries of all subscriptions that the group has."""
+        """Returns a prefetch of all of the group's subscriptions."""
         prefetch = Prefetch(replica, lease)
         prefetch.group_id, prefetch.freed, prefetch.subscription_ids = (
             member.group_id,
@@ -373,7 +373,7 @@ class Record:
         events: Iterable[Envelope] = (),
         key: str | None = None,
     ) -> Committed:
-        """The handler returned: its commit, with events of the plan in hand."""
+        """Commits what a handler that returned did, its events in the plan in hand."""
         scope = Scope(claimed.tenant_id, claimed.user_id)
         made = [replace(one, plan_id=plan_of(one) or claimed.plan_id) for one in events]
         return await self.commit(*parts, scope=scope, events=made, fence=claimed.fence, key=key)
@@ -387,7 +387,7 @@ class Record:
         notice: str = "",
         **more: Any,
     ) -> FailureOutcome:
-        """The handler failed; `notice` is the id of the event that tells of a dead letter."""
+        """Fails a handler; `notice` is the id of the event that reports a dead letter."""
         scope, letter = Scope(claimed.tenant_id, claimed.user_id), notice or f"dead-{claimed.fence}"
         told = {"draw": draw, "dead_letter_id": letter, "limits": self.limits, **more}
         return await self.store.transact(
@@ -395,7 +395,7 @@ class Record:
         )
 
     async def work_off(self, member: Membership, *, rounds: int = 2000) -> list[str]:
-        """Claims one delivery after the other and settles it; the ids of the events in the order handled."""
+        """Claims and settles deliveries one by one; returns the ids of their events in order."""
         handled: list[str] = []
         for _ in range(rounds):
             claimed = await self.claim(member, 1)
@@ -406,7 +406,7 @@ class Record:
         raise AssertionError("there is no end to the deliveries")
 
     async def log(self, after: int = 0) -> list[LogEntry]:
-        """The log from a position on."""
+        """Returns the log after a position."""
         return await self.log_page(after, ALL)
 
 

@@ -1,4 +1,7 @@
-"""The registry in the record: agents and their instances, event definitions and their versions, tenant by tenant."""
+"""Requirements for the registry in a store, tenant by tenant.
+
+Agents with their instances, and event definitions with their versions.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,7 @@ async def _types(record: Record, tenant: str = "acme", **wanted: Any) -> list[tu
 
 
 class RegistrySuite:
-    """Agents that come, stay, go and are found; event definitions that are never changed."""
+    """Agents that come, stay, go and are found; event definitions that never change."""
 
     # agents
 
@@ -374,8 +377,9 @@ class RegistrySuite:
 
     @pytest.mark.behaviour("schemas.listed")
     async def test_types_are_listed_by_name_in_their_newest_version(self, record: Record) -> None:
-        for event_type, version, topic in (("b", 1, "plan-events"), ("a", 2, "task-events"), ("b", 3, "task-events"),
-                                           ("a", 1, "plan-events"), ("c", 1, "plan-events")):  # fmt: skip
+        for event_type, version, topic in (("b", 1, "plan-events"), ("a", 2, "task-events"),
+                                           ("b", 3, "task-events"), ("a", 1, "plan-events"),
+                                           ("c", 1, "plan-events")):  # fmt: skip
             await _define(record, event_type, version, topic=topic)
         assert await _types(record) == [("a", 2), ("b", 3), ("c", 1)]
         assert await _types(record, event_type="b") == [("b", 3)]

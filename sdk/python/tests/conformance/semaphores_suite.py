@@ -1,4 +1,4 @@
-"""What a store must do with the places of a semaphore and the line of those who wait for one."""
+"""Requirements for semaphores in a store: their places, and the line of those who wait."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ LEASE = 10.0
 
 
 def acquire(holder: str, ticket: str | None = None, **more: Any) -> Acquire:
-    """Takes one of two places, or waits for it."""
+    """Returns an operation that takes one of two places, or waits for it."""
     how = {"places": 2, "ttl": 30.0, "lease": LEASE, "wait": True, **more}
     return Acquire(key="k", holder=holder, ticket=ticket, **how)
 
 
 def release(holder: str, ticket: str | None = None) -> Release:
-    """Gives up a place or a ticket."""
+    """Returns an operation that gives up a place or a ticket."""
     return Release(key="k", holder=holder, places=2, ticket=ticket)
 
 
 def renew(holder: str, ticket: str | None = None, **more: Any) -> Acquire:
-    """Keeps what the holder has."""
+    """Returns an operation that keeps what the holder has."""
     return acquire(holder, ticket, renew=True, **{"ttl": None, **more})
 
 
 async def do(record: Record, *operations: Any) -> Any:
-    """The result of the last of these operations, done in one commit."""
+    """Does these operations in one commit; returns the result of the last."""
     return (await record.do("p", *operations))[-1]
 
 
 async def holders(record: Record) -> dict[str, str]:
-    """Who holds which place, and who waits, the first first."""
+    """Returns the holders of places and the holders of tickets, in order."""
     return {key: value["holder"] for key, value in sorted((await record.state("p")).items())}
 
 
 async def line(record: Record) -> list[str]:
-    """Who waits, the first first."""
+    """Returns those who wait, in order."""
     return [holder for key, holder in (await holders(record)).items() if "/waiting/" in key]
 
 
 async def taken(record: Record) -> dict[str, str]:
-    """Who holds which place."""
+    """Returns the holder of each place."""
     return {
         key: holder for key, holder in (await holders(record)).items() if "/waiting/" not in key
     }
@@ -202,7 +202,7 @@ class SemaphoresSuite:
 
     @pytest.mark.behaviour("claims.one-holder")
     async def test_another_value_at_a_place_is_left_alone(self, record: Record) -> None:
-        """Programs of earlier versions have put claims there by a compare-and-set."""
+        """Programs of earlier versions stored claims there by compare-and-set."""
         await record.do("p", put("k", {"holder": "old"}, ttl=5), put("k/2", "a text that names a"))
         assert "ticket" in await do(record, acquire("a"))
         record.clock.advance(5)
@@ -283,5 +283,5 @@ class SemaphoresSuite:
 
 
 async def taken_by(record: Record, key: str) -> Any:
-    """The holder of a place."""
+    """Returns the holder of a place."""
     return (await record.get("p", key))["holder"]

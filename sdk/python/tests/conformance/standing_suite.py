@@ -1,4 +1,4 @@
-"""What a store must tell of how it stands: what waits for each group, and for how long."""
+"""Requirements for the figures of a store: what waits for each group, and for how long."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from soorma_platform.stores.ports.health import GroupStanding
 
 
 async def standing(record: Record, group: str = "g") -> GroupStanding:
-    """How the one group of that name stands."""
+    """Returns the standing of the one group of that name."""
     (found,) = [one for one in (await record.store.health.standing()).groups if one.name == group]
     return found
 
 
 def lanes(found: GroupStanding) -> tuple[int, int, int, int]:
-    """Its lanes: ready, delayed, in hand, parked."""
+    """Returns its lanes: ready, delayed, in hand, parked."""
     return found.ready, found.delayed, found.in_hand, found.parked
 
 
 class StandingSuite:
-    """Numbers for those who watch."""
+    """Figures for those who watch a platform."""
 
     @pytest.mark.behaviour("metrics.waiting")
     async def test_nothing_waits_in_a_new_record(self, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""What a store must do with the recorded steps of a delivery."""
+"""Requirements for the recorded steps of a delivery in a store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def told(claimed: Claimed) -> dict[tuple[str, int], str]:
 class StepsSuite(ABC):
     @abstractmethod
     async def count_rows(self, store: Store, table: str) -> int:
-        """How many rows of a kind the store holds."""
+        """Returns how many rows of a table the store holds."""
 
     @pytest.mark.behaviour("steps.recorded")
     async def test_a_later_attempt_is_told_what_was_recorded(self, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""The conformance suite of stores: a store passes it by one short class that inherits `StoreSuite`."""
+"""The conformance suite of stores: each store runs it in a class that inherits `StoreSuite`."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ MakeRecord: TypeAlias = Callable[..., Awaitable[Record]]
 
 
 class Opened(ABC):
-    """What the suites ask for. A subclass says how its store is opened."""
+    """The fixtures of the suites. A subclass says how its store is opened."""
 
     @abstractmethod
     async def open_store(
         self, place: Path, on_commit: Callable[[Notice], None], *, clock: Clock, lease: float
     ) -> Store:
-        """Opens the store that belongs to `place`, a folder; the same one again after it was closed."""
+        """Opens the store of the folder `place`; the same one again after it was closed."""
 
     @pytest.fixture
     async def make_record(self, tmp_path: Path) -> AsyncIterator[MakeRecord]:
-        """Makes an open record with limits of its own."""
+        """Returns a function that makes an open record with limits of its own."""
         opened: list[Record] = []
 
         async def make(*, lease: float = LEASE, **limits: Any) -> Record:
@@ -65,7 +65,7 @@ class Opened(ABC):
 
     @pytest.fixture
     async def record(self, make_record: MakeRecord) -> Record:
-        """An open record of the default limits."""
+        """An open record with the default limits."""
         return await make_record()
 
 
@@ -80,7 +80,7 @@ class ValuesSuite(
     ClocksSuite,
     SemaphoresSuite,
 ):
-    """All that concerns the values of plans."""
+    """The requirements for values of plans."""
 
 
 class StoreSuite(
@@ -99,4 +99,4 @@ class StoreSuite(
     EndingsSuite,
     Opened,
 ):
-    """All that the record is asked for."""
+    """All requirements for a store."""

@@ -1,4 +1,4 @@
-"""No statement passes over a table that grows, unless it is told here why it may."""
+"""Checks that no statement scans a table that grows, unless a reason is given here."""
 
 from __future__ import annotations
 
@@ -57,16 +57,15 @@ STARTS_WITH_SCAN = re.compile(r"^SCAN (\S+)")
 @pytest.fixture(scope="module")
 def record() -> Iterator[apsw.Connection]:
     with closing(apsw.Connection(":memory:")) as connection:
-        connection.config(
-            apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1
-        )  # as the platform's connections have it
+        # As the platform's connections have it.
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         for step in migrations():
             connection.execute(step)
         yield connection
 
 
 def steps_of(connection: apsw.Connection, sql: str) -> list[str]:
-    """What SQLite does for a statement, step by step."""
+    """Returns what SQLite does for a statement, step by step."""
     count = _parameters(connection, sql)
     rows: list[Any] = connection.execute(f"EXPLAIN QUERY PLAN {sql}", (None,) * count).fetchall()
     return [row[3] for row in rows]
@@ -92,7 +91,7 @@ def _parameters(connection: apsw.Connection, sql: str) -> int:
 
 
 def passes_over(step: str) -> bool:
-    """Whether a step costs more the more there is in a table."""
+    """True if a step costs more the more rows a table has."""
     if found := STARTS_WITH_SCAN.match(step):
         return found[1] not in SMALL
     return "TEMP B-TREE" in step

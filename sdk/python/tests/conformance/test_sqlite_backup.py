@@ -1,4 +1,4 @@
-"""Copies of the embedded record: of one moment while it is written to, and what going on from one means."""
+"""Copies of the embedded record: consistent while it is written to, and fit to continue from."""
 
 from __future__ import annotations
 
@@ -286,14 +286,13 @@ async def test_a_database_that_somebody_reads_is_not_replaced(
 async def test_a_damaged_database_is_replaced_without_its_write_ahead_log(
     record: Record, tmp_path: Path
 ) -> None:
-    """A log beside a file that it does not belong to would be moved into that one."""
+    """A log beside a file to which it does not belong would be moved into it."""
     path, damaged, aside = tmp_path / "record.db", tmp_path / "damaged.db", tmp_path / "aside.db"
     await record.do("p", put("k", 1))
     await record.reopen()
     copy = _copy(tmp_path)
-    await record.do(
-        "p", put("k", 2)
-    )  # the log has not the first page, without which nothing can be read
+    # The log lacks the first page, without which nothing can be read.
+    await record.do("p", put("k", 2))
     log = damaged.with_name("damaged.db-wal")
     log.write_bytes(path.with_name("record.db-wal").read_bytes())
     damaged.write_bytes(b"\xa5" * 8192)

@@ -1,4 +1,4 @@
-"""Structs, statements and the migrated schema belong together: a column is named alike in all three."""
+"""Structs, statements and the migrated schema match: a column has the same name in all three."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ for module in pkgutil.iter_modules(sqlite.__path__):
 INSERT = re.compile(r"INSERT(?: OR \w+)? INTO (\w+) \(([^)]*)\)\s*VALUES \(([^)]*)\)", re.DOTALL)
 SET = re.compile(r"(\w+) = :(\w+)")
 MADE_BY_SQLITE = {"id", "position"}
-"""Columns that a row gets as it is inserted."""
+"""Columns that SQLite fills when a row is inserted."""
 FILLED_LATER = {
     "insert_delivery": {
-        "alone", "aside", "attempt", "begun", "cleared", "cohort", "deaths", "died", "died_with", "failures", "fence",
-        "reason", "replica", "silences", "suspect",
+        "alone", "aside", "attempt", "begun", "cleared", "cohort", "deaths", "died", "died_with",
+        "failures", "fence", "reason", "replica", "silences", "suspect",
     },
     "insert_dead_letter": {"id"},
     "insert_replica": {"draining"},
     "insert_plan": set(),
 }  # fmt: skip
-"""Columns that a new row has a default of: what happens to it later is not of the struct."""
+"""Columns that have a default in a new row: what happens to it later is not in the struct."""
 NAMED_OTHERWISE = {
     "insert_dead_letter": {"attempts": "attempt"},
     "put_agent": {"announced_at": "at"},
@@ -45,7 +45,7 @@ NAMED_OTHERWISE = {
 
 @pytest.fixture(scope="module")
 def record() -> Iterator[apsw.Connection]:
-    """A migrated database without a row."""
+    """A migrated database without rows."""
     with closing(apsw.Connection(":memory:")) as connection:
         for step in migrations():
             connection.execute(step)
@@ -53,14 +53,14 @@ def record() -> Iterator[apsw.Connection]:
 
 
 def _required(kind: type[Any]) -> set[str]:
-    """The fields that have no default."""
+    """Returns the fields that have no default."""
     if issubclass(kind, msgspec.Struct):
         return {field.name for field in msgspec.structs.fields(kind) if field.required}
     return set(kind._fields) - set(kind._field_defaults)
 
 
 def _filled(select: Select[Any], columns: list[str]) -> set[str]:
-    """The fields that a query fills, those of a kind of its own by all of that kind's columns."""
+    """Returns the fields that a query fills; those of a row kind need all of its columns."""
     filled = set()
     for field, of in fields_of(select.kind).items():
         inner = (

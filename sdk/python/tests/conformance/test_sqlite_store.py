@@ -1,4 +1,4 @@
-"""The embedded store passes the suite; below it, what only a file can suffer."""
+"""The embedded store: it passes the suite, and survives what only a file can suffer."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_a_large_value_is_written_once(opened: Record, tmp_path: Path) -> 
 
 @asynccontextmanager
 async def _held(path: Path) -> AsyncIterator[None]:
-    """Another process writes in the database."""
+    """Has another process write in the database."""
     holder = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -96,7 +96,7 @@ async def _open(path: Path) -> SqliteStore:
 
 @pytest.fixture
 async def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
-    """An open record at `tmp_path/record.db` that waits a tenth of a second for a lock; the test closes it."""
+    """An open record at `tmp_path/record.db` that waits 0.1 s for a lock; the test closes it."""
     monkeypatch.setattr(database, "BUSY_MS", 100)
 
     async def opener(on_commit: Callable[[Notice], None], **given: object) -> Store:
@@ -138,7 +138,7 @@ async def test_a_locked_file_is_unavailable_and_nothing_is_half_written(
 async def test_a_crowd_before_a_locked_file_hears_of_it_together(
     opened: Record, tmp_path: Path
 ) -> None:
-    """Each waiting its turn for the lock would make the last of them wait for minutes."""
+    """If each waited its turn for the lock, the last of them would wait for minutes."""
     with _locked(tmp_path / "record.db"):
         begun = time.monotonic()
         outcomes = await asyncio.gather(
@@ -361,7 +361,7 @@ async def test_the_record_is_durable_by_its_settings(opened: Record) -> None:
 
 
 async def _threads(record: Record, names: list[str]) -> set[int]:
-    """The threads that decide changes of these plans, which are asked for at once."""
+    """Requests changes of these plans at once; returns the threads that decide them."""
     found = set[int]()
 
     class Look:
@@ -433,7 +433,7 @@ async def test_the_write_ahead_log_does_not_grow_for_ever(
 async def test_a_claim_does_not_wait_for_the_disk_and_a_change_after_it_does(
     opened: Record,
 ) -> None:
-    """What is claimed can be claimed again after a power failure; what was acknowledged must be there."""
+    """After a power failure, a claim can be made again; what was acknowledged must be there."""
     writing: apsw.Connection = opened.store._connections.writer.connection  # type: ignore[attr-defined]
     flushed: list[tuple[str, int]] = []
 

@@ -1,4 +1,4 @@
-"""What a store must do with whole plans of the past: tell them, page by page, and begin others with them."""
+"""Requirements for whole plans of the past in a store: read page by page, and forked."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def live(record: Record) -> None:
 async def at(
     record: Record, plan: str, revision: int, prefix: str = "", limit: int = ALL
 ) -> dict[str, Any]:
-    """All keys and values of a plan after a revision, page by page."""
+    """Returns all keys and values of a plan after a revision, page by page."""
     found: list[tuple[str, str]] = []
     after: str | None = ""
     while after is not None:
@@ -63,7 +63,7 @@ async def at(
 
 
 async def history(record: Record, plan: str) -> list[tuple[int, str, str | None, Any]]:
-    """All of the plan's history that is kept: revision, operation, key, argument."""
+    """Returns the plan's kept history: revision, operation, key, argument."""
     _, rows = await record.history(ALICE, plan, None, None, None, ALL)
     return [(row.revision, row.op, row.key, decode(row.argument or "null")) for row in rows]
 
@@ -131,7 +131,7 @@ class TimeTravelSuite:
     async def test_an_action_at_the_horizon_hides_no_change(
         self, make_record: Callable[..., Awaitable[Record]]
     ) -> None:
-        """Actions outlive the horizon: a reader from before it is told, all the same, that changes are gone."""
+        """Actions outlive the horizon; a reader from before it must learn that changes are gone."""
         record = await make_record(history_bytes=3_000)
         for number in range(20):
             await record.do("p", RecordAction("a"), put("k", "x" * 500), put("n", number))

@@ -1,4 +1,4 @@
-"""What a store must do with groups that nobody has seen for long."""
+"""Requirements for groups that nobody has seen for long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DAY = 86_400.0
 
 
 async def _forget_first_type(record: Record) -> Any:
-    """Seven days in which the group's handler of type a was not seen, and that of type b was."""
+    """Lets seven days pass in which the group's handler of type b was seen, but not that of a."""
     member = await record.subscribe("g", "b")
     record.clock.advance(7 * DAY + 1)
     await record.store.groups.seen(list(member.own))
@@ -25,7 +25,7 @@ async def _forget_first_type(record: Record) -> Any:
 
 
 class UnseenSuite:
-    """Groups and subscriptions that fade away."""
+    """Groups and subscriptions that are not seen."""
 
     @pytest.mark.behaviour("groups.unseen")
     async def test_a_group_unseen_for_seven_days_is_removed(self, record: Record) -> None:

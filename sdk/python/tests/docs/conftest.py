@@ -1,4 +1,4 @@
-"""What the tests of the documentation share."""
+"""Fixtures of the documentation tests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-for folder in (
-    HERE,
-    HERE.parent / "system",
-):  # `from doc_pages import …`, `from platform_process import …`
+# `from doc_pages import …`, `from platform_process import …`
+for folder in (HERE, HERE.parent / "system"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

@@ -1,7 +1,7 @@
-"""Running a Python block of a page, with what it says of itself checked.
+"""Runs Python blocks of a page, and checks what they say about themselves.
 
-A block may await at its top level. `# -> 3` behind an expression or an assignment says what its
-value is, `# raises Conflict` behind a statement that it raises; both are checked.
+A block may await at its top level. `# -> 3` behind an expression or an assignment states its value,
+`# raises Conflict` behind a statement its exception; both are checked.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _REMARK = re.compile(r"#\s*(->|raises)\s+(.+?)\s*$")
 
 
 class Stage:
-    """What the blocks of a chain run on: a tenant of their own, a fresh plan, the platform."""
+    """The environment of a chain's blocks: a tenant of their own, a fresh plan, the platform."""
 
     def __init__(self, context: PlatformContext, caller: Caller, tenant_id: str) -> None:
         self.context = context
@@ -42,7 +42,7 @@ class Stage:
         self._caller = caller
 
     def names(self) -> dict[str, Any]:
-        """The names that the hidden code of a page finds; what a reader sees does without."""
+        """The names for the hidden code of a page, not for the code that a reader sees."""
         return {
             "stage": self,
             "context": self.context,
@@ -65,7 +65,7 @@ class Stage:
 
 
 async def run_chain(chain: list[Block], stage: Stage, preamble: Block | None) -> None:
-    """Runs blocks one after another, in one namespace, which begins with what the page's preamble defines."""
+    """Runs blocks in sequence, in one namespace that begins with the names of the preamble."""
     names: dict[str, Any] = {"__name__": MODULE.__name__}
     if preamble is not None:
         await execute(preamble.code, names, preamble, preamble.line)
@@ -79,7 +79,7 @@ async def run_chain(chain: list[Block], stage: Stage, preamble: Block | None) ->
 
 
 async def _hidden(code: str, names: dict[str, Any], block: Block, stage: Stage) -> None:
-    """Runs what a reader does not see: it knows the stage's names, and adds its own to the block's."""
+    """Runs hidden code: it knows the stage's names, and adds its own to the block's."""
     seen = {**stage.names(), **names}
     await execute(code, seen, block)
     names.update(
@@ -88,7 +88,10 @@ async def _hidden(code: str, names: dict[str, Any], block: Block, stage: Stage) 
 
 
 async def _in_handler(block: Block, names: dict[str, Any], stage: Stage) -> None:
-    """The block as a handler's body: `event` and `context` are those of the handler, `state` is that of its plan."""
+    """Runs the block as a handler's body.
+
+    `event` and `context` are those of the handler, `state` is that of its plan.
+    """
     agent = Worker(f"reader-{uuid4().hex[:8]}")
     kind = f"read-{uuid4().hex[:8]}"
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -1,17 +1,18 @@
 """The Markdown pages of the repository: their blocks of code, their links and their anchors.
 
-An HTML comment before a block says how it is to be read, and is not shown to readers:
+An HTML comment before a block says how to read it, and is not shown to readers:
 
     <!-- doc: setup            code that runs before the block, up to the end of the comment
     <!-- doc: then             behind a block: code that runs after it
-    <!-- doc: preamble -->     the block runs before each other Python block of the page, and defines what they use
+    <!-- doc: preamble -->     the block runs before each other Python block of the page, for its
+                               names
     <!-- doc: continues -->    the block goes on where the Python block before it has ended
     <!-- doc: handler {…} -->  the block is the body of a handler; the JSON is its event's data
-    <!-- doc: excerpt of F --> the block is part of the file F; a line `# …` stands for what is left out
+    <!-- doc: excerpt of F --> the block is part of the file F; a line `# …` stands for an omission
     <!-- doc: output of C -->  the block shows lines that the command C prints
 
-Without one, a Python block runs by itself. What it names, it defines, or the page's preamble does:
-a reader sees both.
+Without one, a Python block runs by itself. The names it uses are defined by itself or by the page's
+preamble: a reader sees both.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _BARE = re.compile(r"https?://[^\s<>()\"']+")
 
 @dataclass
 class Block:
-    """A fenced block: where it is, what it holds, what was said about it."""
+    """A fenced block: its place, its content, and the remarks about it."""
 
     page: Path
     line: int
@@ -52,7 +53,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """Where to find it."""
+        """The path and line of the block."""
         return f"{self.page.relative_to(ROOT)}:{self.line}"
 
     @property
@@ -65,7 +66,7 @@ class Block:
 
 @dataclass
 class Page:
-    """A page. `prose` is what is neither in a block nor in a comment, with its line numbers."""
+    """A page; `prose` is its text outside blocks and comments, with line numbers."""
 
     path: Path
     blocks: list[Block] = field(default_factory=list)
@@ -73,7 +74,7 @@ class Page:
 
     @property
     def name(self) -> str:
-        """Where to find it."""
+        """The path of the page."""
         return str(self.path.relative_to(ROOT))
 
     def links(self) -> Iterator[tuple[int, str]]:
@@ -85,7 +86,7 @@ class Page:
                     yield number, (found[1] if pattern.groups else found[0]).rstrip(".,;:")
 
     def anchors(self) -> set[str]:
-        """What a link to a heading of the page may name."""
+        """The anchors of the page's headings."""
         found: set[str] = set()
         for _, line in self.prose:
             if heading := re.match(r"#{1,6}\s+(.+?)\s*#*$", line):
@@ -115,7 +116,7 @@ def pages() -> dict[Path, Page]:
 
 
 def _is_of_others(path: Path) -> bool:
-    """Whether a file lies in a tool's folder or in somebody's environment."""
+    """True if a file lies in a tool's folder or in somebody's environment."""
     return any(part.startswith(".") or part == "site-packages" for part in path.parts)
 
 

@@ -1,4 +1,4 @@
-"""Walking through the commands of the pages in a copy of the repository, as a person does who has just cloned it."""
+"""A walk through the commands of the pages in a copy of the repository, as after a fresh clone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ given = parser.parse_args()
 headers = dict(header.split(": ", 1) for header in given.headers)
 body = given.data.encode() if given.data is not None else None
 request = urllib.request.Request(given.url, body, headers, method=given.method)
-print(urllib.request.build_opener(urllib.request.ProxyHandler({{}})).open(request, timeout=30).read().decode())
+print(urllib.request.build_opener(urllib.request.ProxyHandler({{}})).open(\
+request, timeout=30).read().decode())
 """
 
 
@@ -86,7 +87,7 @@ class Tour:
             self._ports.close()
 
     def run(self, command: str) -> str:
-        """Runs a command as it stands in a page, but for the ports; what it says.
+        """Runs a command as the page shows it, but for the ports; returns its output.
 
         It must succeed.
         """
@@ -136,10 +137,8 @@ class Tour:
         try:
             said, _ = agents.communicate(timeout=SECONDS)
         except subprocess.TimeoutExpired:
-            for pid in [
-                *_children_of(agents.pid),
-                agents.pid,
-            ]:  # without the script, nobody would end its agents
+            # without the script, nobody would end its agents
+            for pid in [*_children_of(agents.pid), agents.pid]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             agents.communicate()

@@ -1,4 +1,4 @@
-"""Every page of the repository: its code runs, its commands work, its links lead somewhere, its tables are complete."""
+"""Every page: its code runs, its commands work, its links resolve, its tables are complete."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ COMMANDS = {
     # the other examples, each on a platform of its own
     "cd examples/01-hello-world": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
     "python client.py Ada": "system/test_examples.py::test_a_greeting_as_the_page_shows_it",
-    "cd examples/02-events-simple": "system/test_examples.py::test_each_name_gets_a_copy_as_the_page_shows_it",
+    "cd examples/02-events-simple": "system/test_examples.py::"
+    "test_each_name_gets_a_copy_as_the_page_shows_it",
     "python publisher.py tea "
     "coffee": "system/test_examples.py::test_each_name_gets_a_copy_as_the_page_shows_it",
     "python publisher.py salt pepper sugar flour": "system/test_examples.py::test_replicas_share",
@@ -104,8 +105,10 @@ COMMANDS = {
     'make bench ARGS="--against '
     'REV"': "system/test_benchmarks.py::test_two_checkouts_are_measured_by_turns",
 }
-"""How each command of a page is checked: in the tour, or by the test named. `make` itself is looked at in
-test_the_tasks_are_there. What is not here fails."""
+"""The check of each command of a page: the tour, or the test named.
+
+`make` itself is checked by test_the_tasks_are_there. A command that is not listed fails.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProces
 
 @pytest.fixture(scope="module")
 def tour(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each command of the tour said."""
+    """The output of each command of the tour."""
     said: dict[str, str] = {}
     with Tour(tmp_path_factory.mktemp("tour")) as shell:
         for command, how in COMMANDS.items():
@@ -153,7 +156,7 @@ async def leave_a_dead_letter(env: dict[str, str]) -> None:
 
 
 def id_of(thing: object) -> str:
-    """How a test's parameter is called."""
+    """The name of a test's parameter."""
     if isinstance(thing, list):
         thing = thing[0]
     assert isinstance(thing, Block | Page)
@@ -236,7 +239,7 @@ async def test_the_checks_of_blocks_can_fail() -> None:
 
 @pytest.mark.behaviour("docs.self-sufficient")
 async def test_a_block_sees_what_its_reader_sees(running: PlatformProcess) -> None:
-    """Hidden code may use what the test has, the block itself may not: it defines that, or the page's preamble does."""
+    """Hidden code may use the test's names; the block itself only its own and the preamble's."""
     context = PlatformContext.on(
         ClientConfig(running.memory_url, running.events_url), "documentation"
     )
@@ -253,7 +256,7 @@ async def test_a_block_sees_what_its_reader_sees(running: PlatformProcess) -> No
 
 @pytest.mark.behaviour("docs.self-sufficient")
 def test_blocks_publish_nothing_that_the_examples_take() -> None:
-    """Whoever tries a page and then starts an example within ten minutes would find the page's events there."""
+    """An example started within ten minutes of trying a page would take the page's events."""
     sources = [path.read_text("utf-8") for path in (ROOT / "examples").rglob("*.py")]
     taken = {kind for source in sources for kind in re.findall(r'\.on_event\("([^"]+)"', source)}
     assert {"order.placed", "goal.received", "task.assigned", "greeting.requested"} <= taken
@@ -265,7 +268,7 @@ def test_blocks_publish_nothing_that_the_examples_take() -> None:
 
 
 def published(block: Block) -> Iterator[str]:
-    """The types that a block publishes when it is run, not when an agent of it is at work."""
+    """The event types that a block publishes itself, not in an agent's handler."""
     if block.language == "bash":
         yield from re.findall(r'"type": "([^"]+)"', block.code)
         return
@@ -329,7 +332,7 @@ def test_the_clients_output_is_as_shown(tour: dict[str, str]) -> None:
 
 @pytest.mark.behaviour("docs.commands-run", "examples.demo-crash")
 def test_the_demos_output_is_as_shown(tmp_path: Path) -> None:
-    """A timeline's lines may change places by a hair, so each is looked for by itself."""
+    """Lines of a timeline may swap places, so each is looked for by itself."""
     shown = [block for block in blocks("text") if block.output_of.startswith("tools/demo.py")]
     assert len(shown) == 2
     said = subprocess.run(
@@ -362,7 +365,7 @@ def without_what_varies(text: str) -> str:
 
 @pytest.mark.behaviour("docs.commands-run")
 def test_the_installation_command() -> None:
-    """It would change this environment, so pip only prepares it; the environment was made in that way."""
+    """Only a dry run of pip: it would change this environment, which was made in that way."""
     done = subprocess.run(
         [
             sys.executable,
@@ -552,7 +555,7 @@ def test_the_table_of_the_commands_options() -> None:
 
 
 class Asked(dict[str, str]):
-    """An empty environment that notes what it is asked for."""
+    """An empty environment that notes the variables read from it."""
 
     def __init__(self) -> None:
         super().__init__()

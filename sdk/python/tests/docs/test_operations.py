@@ -124,7 +124,7 @@ async def test_the_unit_starts_a_platform_and_stops_it_in_time(
 
 
 def make_older(database: Path) -> None:
-    """As a Soorma of one migration less would have left it, as far as a start looks."""
+    """Makes a record as a Soorma with one migration less leaves it, as far as a start can see."""
     program = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA "
         "user_version = 1')"

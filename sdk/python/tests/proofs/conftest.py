@@ -1,4 +1,4 @@
-"""What the proofs share: the processes of the system tests and the models of the properties."""
+"""Fixtures of the proofs: the processes of the system tests and the models of the properties."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ VALUES: dict[str, list[Any]] = {
     PLAIN: [None, "", "te\0xt", True, "\U0001f600"],
 }
 HOURS = 7200.0
-"""A time to live that no test sees the end of."""
+"""A time to live that outlasts every test."""
 PLANS = st.sampled_from(["p", "p", "p", "a plan/ä"])
 NAMES = st.sampled_from(KEYS)
 

@@ -1,4 +1,4 @@
-"""A goal that is fanned out to tasks and joined again, with steps, a deadline and what undoes it."""
+"""A goal that is fanned out to tasks and joined again, with steps, a deadline and compensations."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ DEADLINE = 120.0
 
 
 class Effects:
-    """What the tasks have done outside, which no transaction takes back.
+    """The tasks' effects outside the platform, which no transaction takes back.
 
-    `is_recorded` asks whether a step has.
+    `is_recorded` says whether a step is recorded.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,7 @@
-"""Carries out a script of faults: a platform, replicas of three agents and two writers, each a process."""
+"""Carries out a script of faults on a platform, replicas of three agents and two writers.
+
+Each is a process.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,8 @@ if role == "worker":
     async def work(event, context):
         say("begins")
         await pause()
-        state, ledger = WorkflowState(context.memory, event.plan_id), WorkflowState(context.memory, "ledger")
+        state, ledger = WorkflowState(context.memory, event.plan_id), \
+WorkflowState(context.memory, "ledger")
         await state.increment("done")
         await state.append("results", event.data["task"], blind=True)
         await ledger.increment("total", blind=event.data["task"] % 2 == 0)
@@ -112,7 +116,7 @@ class FaultRun:
         await self._stack.aclose()
 
     def attempts(self) -> int:
-        """How often a handler has begun."""
+        """The number of attempts that handlers have begun."""
         return sum(line == "begins" for agent in self._agents for line in agent.lines)
 
     def _start(self, name: str) -> PythonProcess:

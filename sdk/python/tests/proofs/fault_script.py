@@ -1,4 +1,4 @@
-"""What a fault run does: which goals are asked for, and who is killed or frozen when.
+"""The script of a fault run: the goals requested, and who is killed or frozen when.
 
 All of it follows from dice.
 """
@@ -30,7 +30,7 @@ WEIGHTS: dict[Kind, int] = {
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal of so many tasks, asked for once so many goals are done."""
+    """A goal of so many tasks, requested once so many goals are done."""
 
     name: str
     tasks: int
@@ -38,13 +38,16 @@ class Goal:
 
     @property
     def events(self) -> int:
-        """How many events it makes: it is asked for, each task is asked for and done, it is done."""
+        """The number of its events: its request and completion, and each task's request and end."""
         return 2 + 2 * self.tasks
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to whom once `after` events are in the log; who is frozen wakes up `lasts` events later."""
+    """A fault that happens once `after` events are in the log.
+
+    A frozen process wakes up `lasts` events later.
+    """
 
     after: int
     kind: Kind
@@ -66,7 +69,7 @@ class Script:
 
     @property
     def events(self) -> int:
-        """How many events the log holds at the end."""
+        """The number of events in the log at the end."""
         return sum(goal.events for goal in self.goals)
 
 
@@ -81,7 +84,7 @@ def drawn(dice: Random, goals: int, faults: int) -> Script:
 
 
 def _with_somebody_awake(faults: list[Fault]) -> Iterator[Fault]:
-    """Kills instead of freezing where a role's last replica awake would fall asleep: nobody would get on."""
+    """Kills instead of freezing where a role's last replica awake would freeze: all would stop."""
     asleep: dict[str, int] = {}
     for fault in faults:
         role = fault.who.partition("-")[0]

@@ -1,8 +1,8 @@
-"""What must hold of a record at any time, whoever was killed, frozen, cut off or late: as queries.
+"""Invariants of a record, whoever was killed, frozen, cut off or late: as queries.
 
-Each query finds what breaks the invariant of its name. They hold of a platform's database while it
-runs, too: see `check_file`. What a handler does through `context.immediate` or `bus.request` is no
-part of its commit: a record with such handlers breaks `HANDLERS_ONLY`.
+Each query finds violations of the invariant of its name. They hold of a platform's database while
+it runs, too: see `check_file`. What a handler does through `context.immediate` or `bus.request` is
+no part of its commit: a record with such handlers breaks `HANDLERS_ONLY`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from soorma_platform.engine.rows.plans import HistoryRow
 PLANS = {
     "the revisions of a plan have no gap": """
         SELECT p.plan_id, p.horizon, p.revision, count(DISTINCT h.revision), max(h.revision)
-        FROM plans p LEFT JOIN history h ON h.plan = p.id AND h.incarnation = p.incarnation AND h.revision > p.horizon
+        FROM plans p LEFT JOIN history h ON h.plan = p.id AND h.incarnation = p.incarnation \
+AND h.revision > p.horizon
         GROUP BY p.id
-        HAVING count(DISTINCT h.revision) <> p.revision - p.horizon OR max(h.revision) > p.revision""",
+        HAVING count(DISTINCT h.revision) <> p.revision - p.horizon \
+OR max(h.revision) > p.revision""",
     "the operations of a commit have no gap": """
         SELECT p.plan_id, h.revision, count(*), max(h.seq)
         FROM history h JOIN plans p ON p.id = h.plan AND p.incarnation = h.incarnation
@@ -31,26 +33,31 @@ PLANS = {
         SELECT p.plan_id, p.keys, p.size, p.actions FROM plans p
         LEFT JOIN held e ON e.plan = p.id AND e.incarnation = p.incarnation
         GROUP BY p.id
-        HAVING p.keys <> count(e.key) OR p.size <> coalesce(sum(octet_length(e.key) + octet_length(e.value)), 0)
+        HAVING p.keys <> count(e.key) \
+OR p.size <> coalesce(sum(octet_length(e.key) + octet_length(e.value)), 0)
             OR p.actions <> (
                 SELECT count(*) FROM history h
                 WHERE h.plan = p.id AND h.incarnation = p.incarnation AND h.action IS NOT NULL)""",
     "a plan ends once": """
-        SELECT p.plan_id, count(*) FROM history h JOIN plans p ON p.id = h.plan AND p.incarnation = h.incarnation
+        SELECT p.plan_id, count(*) FROM history h JOIN plans p ON p.id = h.plan \
+AND p.incarnation = h.incarnation
         WHERE h.op IN ('complete', 'fail', 'cancel') GROUP BY p.id HAVING count(*) > 1""",
     "an end is told once": """
         SELECT p.plan_id, p.status, count(e.position) FROM plans p
-        LEFT JOIN events e ON e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
+        LEFT JOIN events e ON e.tenant_id = p.tenant_id AND e.user_id = p.user_id \
+AND e.plan_id = p.plan_id
             AND e.type = 'plan.' || p.status AND e.at = p.ended_uptime
         WHERE p.ended_at IS NOT NULL AND p.horizon = 0 AND (SELECT position FROM log_horizon) = 0
         GROUP BY p.id HAVING count(e.position) <> 1""",
     "one compensation of a plan is under way at a time": """
-        SELECT p.plan_id, count(*) FROM compensations c JOIN plans p ON p.id = c.plan AND p.incarnation = c.incarnation
+        SELECT p.plan_id, count(*) FROM compensations c JOIN plans p ON p.id = c.plan \
+AND p.incarnation = c.incarnation
         WHERE c.state = 1 GROUP BY p.id HAVING count(*) > 1""",
     "compensations go backwards": """
         SELECT p.plan_id, c.seq, later.seq FROM compensations c
         JOIN plans p ON p.id = c.plan AND p.incarnation = c.incarnation
-        JOIN compensations later ON later.plan = c.plan AND later.incarnation = c.incarnation AND later.seq > c.seq
+        JOIN compensations later ON later.plan = c.plan AND later.incarnation = c.incarnation \
+AND later.seq > c.seq
         WHERE c.state > later.state AND later.seq < 10000 * coalesce((
             SELECT h.revision + 1 FROM history h
             WHERE h.plan = p.id AND h.incarnation = p.incarnation AND h.op = 'fail'), 0)""",
@@ -62,9 +69,11 @@ PLANS = {
 
 DELIVERIES = {
     "a lane has one head": """
-        SELECT g.name, d.lane, count(d.ready_at) FROM deliveries d JOIN groups g ON g.id = d.group_id
+        SELECT g.name, d.lane, count(d.ready_at) FROM deliveries d \
+JOIN groups g ON g.id = d.group_id
         WHERE d.lane IS NOT NULL AND NOT EXISTS (
-            SELECT 1 FROM dead_letters l WHERE l.parked AND l.group_id = d.group_id AND l.lane = d.lane)
+            SELECT 1 FROM dead_letters l WHERE l.parked AND l.group_id = d.group_id \
+AND l.lane = d.lane)
         GROUP BY d.group_id, d.lane HAVING count(d.ready_at) <> 1""",
     "what waits in a lane is in nobody's hands": """
         SELECT id, lane, fence, replica FROM deliveries
@@ -81,59 +90,71 @@ DELIVERIES = {
         WHERE e.position IS NULL""",
     "what was given up is not delivered": """
         SELECT l.id, l.position FROM dead_letters l
-        JOIN deliveries d ON d.position = l.position AND d.group_id = l.group_id WHERE NOT l.parked""",
+        JOIN deliveries d ON d.position = l.position AND d.group_id = l.group_id \
+WHERE NOT l.parked""",
     "a recorded step is of an event": """
         SELECT s.position, s.name FROM steps s LEFT JOIN events e ON e.position = s.position
         WHERE e.position IS NULL""",
     "a timer that has fired is gone": """
-        SELECT t.event_id FROM timers t JOIN events e ON e.tenant_id = t.tenant_id AND e.event_id = t.event_id""",
+        SELECT t.event_id FROM timers t JOIN events e ON e.tenant_id = t.tenant_id \
+AND e.event_id = t.event_id""",
 }
 
 ATTEMPTS = {
     "attempts are failures, deaths and those that ended without either": """
         SELECT id, attempt, failures, deaths, silences, cleared FROM deliveries
-        WHERE failures + deaths > attempt OR silences > deaths OR cleared > deaths OR failures < 0 OR silences < 0""",
+        WHERE failures + deaths > attempt OR silences > deaths OR cleared > deaths \
+OR failures < 0 OR silences < 0""",
     "what is suspected has "
     "died": "SELECT id, deaths FROM deliveries WHERE suspect IS NOT NULL AND deaths <= cleared",
     "what was set aside is in no lane and in nobody's hands": """
         SELECT id, lane, replica, ready_at FROM deliveries
-        WHERE aside IS NOT NULL AND (lane IS NOT NULL OR replica IS NOT NULL OR ready_at IS NOT NULL)""",
+        WHERE aside IS NOT NULL AND (lane IS NOT NULL OR replica IS NOT NULL \
+OR ready_at IS NOT NULL)""",
 }
 
 CAUSES = {
     "no event is without its cause": """
         SELECT c.type, c.event_id, c.envelope ->> '$.parent_event_id' FROM events c
-        LEFT JOIN events p ON p.tenant_id = c.tenant_id AND p.event_id = c.envelope ->> '$.parent_event_id'
-        WHERE c.envelope ->> '$.parent_event_id' IS NOT NULL AND (SELECT position FROM log_horizon) = 0
+        LEFT JOIN events p ON p.tenant_id = c.tenant_id \
+AND p.event_id = c.envelope ->> '$.parent_event_id'
+        WHERE c.envelope ->> '$.parent_event_id' IS NOT NULL \
+AND (SELECT position FROM log_horizon) = 0
             AND (p.position IS NULL OR p.position > c.position)""",
     "no change is without its cause": """
         SELECT p.plan_id, h.revision, h.actor, h.event_id FROM history h
         JOIN plans p ON p.id = h.plan AND p.incarnation = h.incarnation
         LEFT JOIN events e ON e.tenant_id = p.tenant_id AND e.event_id = h.event_id
-        WHERE h.event_id IS NOT NULL AND e.position IS NULL AND (SELECT position FROM log_horizon) = 0""",
+        WHERE h.event_id IS NOT NULL AND e.position IS NULL \
+AND (SELECT position FROM log_horizon) = 0""",
 }
 
 HANDLERS_ONLY = {
     "no change is of an unsettled delivery": """
-        SELECT p.plan_id, h.revision, h.actor, h.event_id FROM history h JOIN plans p ON p.id = h.plan
+        SELECT p.plan_id, h.revision, h.actor, h.event_id FROM history h \
+JOIN plans p ON p.id = h.plan
         JOIN events e ON e.tenant_id = p.tenant_id AND e.event_id = h.event_id
         JOIN groups g ON g.name = h.actor AND g.tenant_id IN ('', p.tenant_id)
         JOIN deliveries d ON d.position = e.position AND d.group_id = g.id""",
     "no event is of an unsettled delivery": """
         SELECT c.type, c.event_id, g.name FROM events c
-        JOIN events p ON p.tenant_id = c.tenant_id AND p.event_id = c.envelope ->> '$.parent_event_id'
+        JOIN events p ON p.tenant_id = c.tenant_id \
+AND p.event_id = c.envelope ->> '$.parent_event_id'
         JOIN groups g ON g.name = c.envelope ->> '$.source' AND g.tenant_id IN ('', c.tenant_id)
         JOIN deliveries d ON d.position = p.position AND d.group_id = g.id
         WHERE c.type <> 'event.dead_lettered'""",
     "no timer is of an unsettled delivery": """
         SELECT t.event_id, g.name FROM timers t
-        JOIN events p ON p.tenant_id = t.tenant_id AND p.event_id = t.envelope ->> '$.parent_event_id'
+        JOIN events p ON p.tenant_id = t.tenant_id \
+AND p.event_id = t.envelope ->> '$.parent_event_id'
         JOIN groups g ON g.name = t.envelope ->> '$.source' AND g.tenant_id IN ('', t.tenant_id)
         JOIN deliveries d ON d.position = p.position AND d.group_id = g.id""",
     "a handler changes a plan in one commit": """
-        SELECT p.plan_id, h.actor, h.event_id, count(DISTINCT h.revision) FROM history h JOIN plans p ON p.id = h.plan
+        SELECT p.plan_id, h.actor, h.event_id, count(DISTINCT h.revision) FROM history h \
+JOIN plans p ON p.id = h.plan
         WHERE h.event_id IS NOT NULL
-        GROUP BY h.plan, h.incarnation, h.actor, h.event_id HAVING count(DISTINCT h.revision) > 1""",
+        GROUP BY h.plan, h.incarnation, h.actor, h.event_id \
+HAVING count(DISTINCT h.revision) > 1""",
     "a handler changes all its plans at once": """
         SELECT h.actor, h.event_id, min(h.at), max(h.at) FROM history h
         WHERE h.event_id IS NOT NULL GROUP BY h.actor, h.event_id HAVING min(h.at) <> max(h.at)""",
@@ -149,13 +170,16 @@ PURGED = {
         LEFT JOIN plans p ON p.id = rows.plan
         WHERE (p.id IS NULL OR p.incarnation <> rows.incarnation) AND NOT EXISTS (
             SELECT 1 FROM chores c
-            WHERE c.plan = rows.plan AND c.incarnation = rows.incarnation AND c.kind IN ('sweep', 'purge'))""",
+            WHERE c.plan = rows.plan AND c.incarnation = rows.incarnation \
+AND c.kind IN ('sweep', 'purge'))""",
     "nothing is left of a purged plan": """
         SELECT p.plan_id, t.event_id, l.id, d.id FROM plans p
         JOIN history h ON h.plan = p.id AND h.incarnation = p.incarnation
             AND h.op = 'purge' AND h.revision = p.revision
-        LEFT JOIN timers t ON t.tenant_id = p.tenant_id AND t.user_id = p.user_id AND t.plan_id = p.plan_id
-        LEFT JOIN events e ON e.tenant_id = p.tenant_id AND e.user_id = p.user_id AND e.plan_id = p.plan_id
+        LEFT JOIN timers t ON t.tenant_id = p.tenant_id AND t.user_id = p.user_id \
+AND t.plan_id = p.plan_id
+        LEFT JOIN events e ON e.tenant_id = p.tenant_id AND e.user_id = p.user_id \
+AND e.plan_id = p.plan_id
         LEFT JOIN dead_letters l ON l.position = e.position
         LEFT JOIN deliveries d ON d.position = e.position
         WHERE (t.id IS NOT NULL OR l.id IS NOT NULL OR d.id IS NOT NULL)
@@ -174,17 +198,19 @@ AT_REST = {
     "no timer waits": "SELECT event_id, due_at FROM timers",
     "what failed is undone": """
         SELECT p.plan_id, c.event_id, c.state FROM compensations c
-        JOIN plans p ON p.id = c.plan AND p.incarnation = c.incarnation WHERE p.status = 'failed' AND c.state <> 2""",
+        JOIN plans p ON p.id = c.plan AND p.incarnation = c.incarnation WHERE p.status = 'failed' \
+AND c.state <> 2""",
     "nothing is left to sweep": "SELECT kind, plan, incarnation FROM chores WHERE kind <> 'trim'",
 }
-"""What holds besides once all is done, of agents that give nothing up."""
+"""Further invariants once all is done, for agents that give nothing up."""
 
 _HISTORY = """
     SELECT h.plan, h.revision, h.seq, h.op, h.key, h.argument
     FROM history h JOIN plans p ON p.id = h.plan AND p.incarnation = h.incarnation
     WHERE h.key IS NOT NULL AND h.revision > p.horizon ORDER BY h.plan, h.revision, h.seq"""
 _BASES = """
-    SELECT b.plan, b.key, b.value FROM bases b JOIN plans p ON p.id = b.plan AND p.incarnation = b.incarnation"""
+    SELECT b.plan, b.key, b.value FROM bases b JOIN plans p ON p.id = b.plan \
+AND p.incarnation = b.incarnation"""
 _ENTRIES = """
     SELECT p.id, p.plan_id, p.horizon, e.key, e.value, e.revision
     FROM held e JOIN plans p ON p.id = e.plan AND p.incarnation = e.incarnation"""
@@ -193,7 +219,7 @@ _ENTRIES = """
 def broken(
     connection: apsw.Connection, *, at_rest: bool = False, handlers_only: bool = True
 ) -> list[str]:
-    """What is wrong with a record, a line each."""
+    """Lists the violations in a record, a line each."""
     queries = {**ALWAYS, **(HANDLERS_ONLY if handlers_only else {}), **(AT_REST if at_rest else {})}
     found = [
         f"not so: {name}: {row}"
@@ -204,7 +230,7 @@ def broken(
 
 
 def broken_attempts(connection: apsw.Connection) -> list[str]:
-    """What is wrong with the counts of deliveries, a line each."""
+    """Lists the violations in the counts of deliveries, a line each."""
     return [
         f"not so: {name}: {row}"
         for name, query in ATTEMPTS.items()
@@ -213,7 +239,7 @@ def broken_attempts(connection: apsw.Connection) -> list[str]:
 
 
 def rebuilt_otherwise(connection: apsw.Connection) -> list[str]:
-    """The keys whose value or revision is not what their history comes to."""
+    """Lists the keys whose value or revision does not follow from their history."""
     values: dict[int, dict[str, tuple[str | None, int]]] = defaultdict(dict)
     for plan, key, value in connection.execute(_BASES):
         values[plan][key] = (value, 0)
@@ -246,7 +272,7 @@ def check(connection: apsw.Connection, **how: Any) -> None:
 
 
 def check_file(path: Path, **how: Any) -> None:
-    """The same for a platform's database, which may be running: what is seen is one commit's."""
+    """Checks a platform's database, which may be running: it sees the state of one commit."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     try:
         connection.execute("BEGIN")

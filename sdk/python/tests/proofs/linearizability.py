@@ -1,4 +1,4 @@
-"""Whether a history of concurrent calls could have come from an object that serves one call at a time.
+"""A checker of linearizability: could a history come from an object that serves one call at a time?
 
 A history is linearizable if each call can be given a moment between its invocation and its return
 so that, taken in the order of these moments, all results are those of the sequential object
@@ -32,8 +32,8 @@ State = TypeVar("State", bound=Hashable)
 class Call:
     """One call as its client saw it; times are of a clock that all clients share.
 
-    Where no answer came, `answered` is False, `returned` is when it could no longer happen, at the
-    latest (inf: it still may), and it may have happened or not.
+    Without a response, `answered` is False, `returned` is the latest time at which it could happen
+    (inf: it still may), and it may have happened or not.
     """
 
     client: str
@@ -49,12 +49,10 @@ class Call:
 
 
 Step: TypeAlias = Callable[[State, Call], State | None]
-"""The sequential object: its state after the call, None if it would have answered something
-else."""
+"""The sequential object: its state after the call, None if its result would be another."""
 
-_Config: TypeAlias = tuple[
-    State, int
-]  # a state, and a bit for each pending call that has led to it
+# a state, and a bit for each pending call that has led to it
+_Config: TypeAlias = tuple[State, int]
 _Chain: TypeAlias = Any  # the order that led to a config: None, or (chain before, call)
 _Frontier: TypeAlias = dict[_Config[State], _Chain]
 
@@ -106,7 +104,10 @@ def _moments(calls: Sequence[Call]) -> Iterator[tuple[int, bool]]:
 def _settle(
     frontier: _Frontier[State], pending: dict[int, Call], place: int, step: Step[State]
 ) -> _Frontier[State]:
-    """The frontier behind the end of a pending call: it has happened, or never will if it was not answered."""
+    """The frontier after the end of a pending call.
+
+    It has happened by then or, if it got no response, never will.
+    """
     bit = 1 << place
     settled: _Frontier[State] = {}
     if not pending[place].answered:
@@ -119,9 +120,8 @@ def _settle(
             continue
         for other, call in pending.items():
             after = None if done >> other & 1 else step(state, call)
-            if after is None or (
-                after == state and not call.answered
-            ):  # as good as if it had not happened
+            # as good as if it had not happened
+            if after is None or (after == state and not call.answered):
                 continue
             if (config := (after, done | 1 << other)) not in seen:
                 seen[config] = (chain, call)

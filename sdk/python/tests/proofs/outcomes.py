@@ -1,4 +1,4 @@
-"""What a run has come to, as far as it must be the same in each run: read from the record, without ids and times."""
+"""The outcome of a run as far as it is the same in each: from the record, without ids and times."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ _QUERIES = {
         SELECT p.plan_id, e.key, e.value FROM held e
         JOIN plans p ON p.id = e.plan AND p.incarnation = e.incarnation""",
     "changes": """
-        SELECT p.plan_id, h.op, h.key, CASE WHEN h.op NOT IN ('deadline', 'compensate') THEN h.argument END,
+        SELECT p.plan_id, h.op, h.key, \
+CASE WHEN h.op NOT IN ('deadline', 'compensate') THEN h.argument END,
             h.actor, cause.type, cause.envelope ->> '$.data'
         FROM history h JOIN plans p ON p.id = h.plan AND p.incarnation = h.incarnation
         LEFT JOIN events cause ON cause.event_id = h.event_id""",
     "events": """
-        SELECT e.plan_id, e.topic, e.type, e.envelope ->> '$.data', e.envelope ->> '$.source', cause.type
-        FROM events e LEFT JOIN events cause ON cause.event_id = e.envelope ->> '$.parent_event_id'""",
+        SELECT e.plan_id, e.topic, e.type, e.envelope ->> '$.data', e.envelope ->> '$.source', \
+cause.type
+        FROM events e \
+LEFT JOIN events cause ON cause.event_id = e.envelope ->> '$.parent_event_id'""",
     "compensations": """
         SELECT p.plan_id, c.state, count(*) FROM compensations c
         JOIN plans p ON p.id = c.plan AND p.incarnation = c.incarnation GROUP BY p.id, c.state""",
@@ -33,7 +36,8 @@ _QUERIES = {
 }
 _IN_ORDER = {
     "actions": """
-        SELECT h.argument FROM history h JOIN plans p ON p.id = h.plan AND p.incarnation = h.incarnation
+        SELECT h.argument FROM history h JOIN plans p ON p.id = h.plan \
+AND p.incarnation = h.incarnation
         WHERE h.action IS NOT NULL ORDER BY h.plan, h.action""",
 }
 
@@ -55,7 +59,7 @@ def outcome(path: Path) -> dict[str, list[Any]]:
 
 
 def has_step(path: Path, data: str) -> bool:
-    """Whether the result of a step was recorded for an event with that text as its data."""
+    """True if the result of a step is recorded for an event with that text as its data."""
     query = (
         "SELECT 1 FROM steps s JOIN events e ON e.position = s.position WHERE e.envelope ->> "
         "'$.data' = ?"

@@ -1,8 +1,8 @@
-"""A platform in this process that dies at a boundary of a commit, and is started anew on the same file.
+"""A platform in this process that dies at a boundary of a commit and restarts on the same file.
 
 It dies as a process does: the writer's transaction is abandoned where it stands, connections are
-cut, no answer and no frame leaves it any more, and of store, services and bus nothing is used
-again. What was at work in it and waits is ended unheard. Agents and clients live on, and reconnect.
+cut, no response and no frame leaves it any more, and its store, services and bus are not used
+again. Its waiting tasks are ended silently. Agents and clients live on, and reconnect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAMES = {statement: name for name, statement in SQL.items()}
 
 
 class MortalPlatform(LocalPlatform):
-    """A `LocalPlatform` that `crash_platform` lets die, once."""
+    """A `LocalPlatform` that `crash_platform` kills, once."""
 
     _crash: PlatformCrash | None = None
 
@@ -34,16 +34,17 @@ class MortalPlatform(LocalPlatform):
         return self
 
     def crash_platform(self, boundary: int | None) -> PlatformCrash:
-        """Kills the platform before the statement of that number that its writer comes to, counted from 1 and from now.
+        """Kills the platform before the writer's statement of this number, counted from 1 on.
 
-        The answer to a commit counts as a statement of its own, behind the COMMIT. None kills
-        nobody, and counts. It is over when the test moves the time, which it does past the network.
+        Counting starts now. The response to a commit counts as a statement of its own, after the
+        COMMIT. None kills nobody, and only counts. The count ends when the test advances the clock,
+        which bypasses the network.
         """
         self._crash = PlatformCrash(self, boundary)
         return self._crash
 
     async def advance(self, seconds: float, *, settle: bool = True) -> None:
-        """Moves the clock; nobody dies meanwhile, nor behind it."""
+        """Advances the clock; nobody dies meanwhile, nor afterwards."""
         if self._crash is not None:
             await self.settle()
             self._crash.is_armed = False
@@ -70,7 +71,7 @@ class MortalPlatform(LocalPlatform):
         self._network.services = self._process.services
 
     def _leave(self, connection: apsw.Connection) -> None:
-        """What happens to an open transaction: SQLite rolls it back when the file is closed, as when it is opened."""
+        """Leaves an open transaction: SQLite rolls it back when the file is closed or opened."""
 
 
 class TornPlatform(MortalPlatform):
@@ -83,7 +84,7 @@ class TornPlatform(MortalPlatform):
 
 
 class PlatformCrash:
-    """The boundaries that the writer came to, until the platform died; `happened` says whether it did."""
+    """The boundaries that the writer came to until the platform died; `happened` is true then."""
 
     def __init__(self, platform: MortalPlatform, boundary: int | None) -> None:
         self.passed: list[str] = []
@@ -143,11 +144,10 @@ class _Process:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def kill(self) -> None:
-        """Whoever is being served hears nothing any more."""
+        """Cuts off all requests and connections that are being served."""
         self._is_dead = True
-        while (
-            self._calls
-        ):  # again and again: some wait, in their end too, for what the dead writer had in hand
+        # again and again: some wait, in their end too, for what the dead writer had in hand
+        while self._calls:
             for call in self._calls:
                 call.cancel()
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Histories of clients in processes of their own, recorded while a schedule of faults is carried out."""
+"""Histories of clients in processes of their own, recorded during a schedule of faults."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ FAULTS: tuple[Fault, ...] = (
 
 @dataclass(frozen=True)
 class Plan:
-    """What a recording does.
+    """The plan of a recording.
 
-    All of it follows from its seed; what the faults hit, the machine decides.
+    All of it follows from its seed; what the faults hit depends on the machine.
     """
 
     chance: str
@@ -52,16 +52,15 @@ class Plan:
     mix: Literal["all", "increments"] = "all"
     racy: bool = False
     faults: tuple[tuple[float, Fault, int], ...] = ()
-    """(share of the answers after which it happens, which fault, which process of clients)"""
+    """(share of the responses after which it happens, which fault, which process of clients)"""
 
     @classmethod
     def with_faults(cls, dice: Random, calls: int) -> Plan:
         """Each of the faults once or more, at moments in order."""
         shares = sorted(dice.uniform(0.05, 0.8) for _ in FAULTS)
         faults = dice.sample(FAULTS, len(FAULTS))
-        victims = dice.choices(
-            range(1, PROCESSES), k=len(FAULTS)
-        )  # the first process lives, to have something to see
+        # the first process lives, to have something to see
+        victims = dice.choices(range(1, PROCESSES), k=len(FAULTS))
         return cls(
             str(dice.random()), calls, faults=tuple(zip(shares, faults, victims, strict=True))
         )
@@ -69,7 +68,7 @@ class Plan:
 
 @dataclass
 class Recorder:
-    """Runs the clients, has the faults happen, and keeps what the clients said."""
+    """Runs the clients, causes the faults, and keeps what the clients printed."""
 
     platform: PlatformProcess
     plan: Plan
@@ -98,7 +97,8 @@ class Recorder:
         names = ",".join(str(client) for client in range(number * each, number * each + each))
         return PythonProcess(
             self.platform, PROGRAM, MEMORY_URL=self.platform.memory_url, PLAN=plan, CLIENTS=names,
-            CALLS=str(self.plan.calls), CHANCE=self.plan.chance, MIX=self.plan.mix, RACY=str(int(self.plan.racy)),
+            CALLS=str(self.plan.calls), CHANCE=self.plan.chance, MIX=self.plan.mix,
+            RACY=str(int(self.plan.racy)),
         )  # fmt: skip
 
     def _cause(self, fault: Fault, victim: PythonProcess) -> None:
@@ -135,7 +135,7 @@ class Recorder:
         _wait(lambda: self._answers() >= answers or self._is_over())
 
     def _is_everybody_waiting(self) -> bool:
-        """Whether each client that lives has asked for something, and nobody is answered."""
+        """True if each living client has sent a request, and none gets a response."""
         alive = [process for process in self._processes if process.process.poll() is None]
         last = {
             line["client"]: line for process in alive for line in map(_parsed, list(process.lines))
@@ -153,7 +153,7 @@ class Recorder:
             yield from chain.from_iterable(self._call(line, {}) for line in asked.values())
 
     def _call(self, asks: dict[str, Any], told: dict[str, Any]) -> Iterable[Call]:
-        """The call; nothing, if it had no effect that anybody could see."""
+        """The call; nothing, if it had no visible effect."""
         client, request, invoked = asks["client"], Request(*asks["asks"]), asks["at"]
         if "told" in told:
             yield Call(client, request, invoked, told["at"], tuple(told["told"]))
@@ -163,7 +163,7 @@ class Recorder:
                 yield Call(client, request, invoked, until, answered=False)
 
     def _dead_by(self, connected: int) -> float:
-        """When the platform that took this connection, and all it was asked, was gone for sure; inf if it lives."""
+        """The time by which the platform of this connection and its requests were gone, or inf."""
         return min((death for death in self.deaths if death >= connected), default=inf)
 
 
@@ -183,7 +183,7 @@ def _wait(condition: Callable[[], bool]) -> None:
 
 
 def tell(plan: Plan, calls: list[Call]) -> None:
-    """Prints what a history holds, for whoever looks at a failure or runs with -s."""
+    """Prints a summary of a history, for failures and for runs with -s."""
     unanswered = sum(not call.answered for call in calls)
     lasting = sum(call.returned == inf for call in calls)
     sys.stdout.write(

@@ -1,4 +1,4 @@
-"""One key of one plan, as an object that serves one call at a time; the calls are those of the HTTP API."""
+"""One key of one plan as an object that serves one call at a time: the calls are the HTTP API's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ Result: TypeAlias = tuple[Any, ...]
 
 
 class Request(NamedTuple):
-    """`argument` is the value of a put or what an increment adds; `expected` is the revision of If-Match, 0: none."""
+    """A request to the key.
+
+    `argument` is the value of a put or the amount of an increment; `expected` is the revision of
+    If-Match, 0 for none.
+    """
 
     kind: Literal["get", "put", "delete", "increment"]
     argument: int | None = None
@@ -18,7 +22,7 @@ class Request(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A key's value and revision (0: missing) in a plan of that revision; nobody writes other keys of it."""
+    """A key's value and revision (0: missing), and its plan's revision; no other key is written."""
 
     plan: int = 0
     revision: int = 0
@@ -26,7 +30,7 @@ class Key(NamedTuple):
 
 
 def run(key: Key, request: Request) -> tuple[Key, Result]:
-    """The key after the request, and the answer to it."""
+    """The key after the request, and the response."""
     if request.expected not in (None, key.revision):
         return key, ("conflict", key.revision)
     match request.kind:

@@ -1,9 +1,9 @@
-"""A process with a few clients that call one key at once, and say when they asked what and what they were told.
+"""A process with a few clients that call one key at once, and print their requests and responses.
 
 Settings come from the environment: MEMORY_URL, PLAN, CLIENTS (names, with commas), CALLS (of each),
-CHANCE (a seed), MIX (how often which request), RACY (1: increments read, then write: the fault that
-the checker must find). Each client prints one line of JSON as it asks, one as it is answered or
-not, and one at its end. A line on stdin lets them begin.
+CHANCE (a seed), MIX (the frequency of each request), RACY (1: increments read, then write: the
+fault that the checker must find). Each client prints one line of JSON for each request, one for its
+response or loss, and one at its end. A line on stdin lets them begin.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MIXES = {
     "increments": {"increment": 1},
 }
 PATIENCE = 60.0
-"""Seconds to wait for an answer, and for a platform that is away."""
+"""Seconds to wait for a response, and for a platform that is away."""
 
 
 class Client:
-    """Asks for one thing after another on a connection that it keeps."""
+    """A client that sends one request after another on a connection that it keeps."""
 
     def __init__(self, name: str, dice: Random, plan: str, address: tuple[str, int]) -> None:
         self.name = name
@@ -72,7 +72,7 @@ class Client:
         return kind, value, self.seen if wish.endswith("if") else None
 
     def _until_told(self, ask: Callable[..., Any], asked: Asked, number: int) -> Any:
-        """Asks again, under the same idempotency key, until there is an answer."""
+        """Repeats a request, under the same idempotency key, until it gets a response."""
         until = time.monotonic() + PATIENCE
         while True:
             try:
@@ -113,7 +113,7 @@ class Client:
             self.seen = 0
             return ("missing",)
         if status != 200:
-            raise RuntimeError(f"the platform answered {status}: {found}")
+            raise RuntimeError(f"the platform responded with {status}: {found}")
         self.seen = 0 if kind == "delete" else found["revision"]
         if kind == "delete":
             return "deleted", found["deleted"], found["revision"]
@@ -121,7 +121,7 @@ class Client:
         return ("value" if kind == "get" else "done"), value, found["revision"]
 
     def _read_then_write(self, asked: Asked, more: dict[str, str]) -> tuple[Any, ...]:
-        """What an increment must not be. It waits a little, for others to write in between."""
+        """Reads, lets others write in between, then writes: what an increment must not do."""
         first = self._ask(("get", None, None), {})
         for _ in range(20):
             if self._ask(("get", None, None), {}) != first:

@@ -1,4 +1,4 @@
-"""What schemathesis does with streams, and which of its findings are none, each with the reason.
+"""Hooks of schemathesis: its handling of streams, and findings that do not count, with reasons.
 
 Loaded by its command, through schemathesis.toml.
 """
@@ -20,7 +20,7 @@ BY_STATE = {
     "wrong_type": "the key holds a value that the operation does not fit",
     "invalid_payload": "the event type was registered with a schema that the data does not fit",
 }
-"""Codes of refusals that depend on what was there before. They share 422 with those of the form."""
+"""Codes of errors that depend on the state before. They share 422 with errors of the form."""
 
 INEXPRESSIBLE = (
     "the events of one request belong to one tenant and user",
@@ -38,29 +38,35 @@ INEXPRESSIBLE = (
     "at must be from",
     "a ticket for",
     "is taken for a time",
-    (
-        "key must have 1 to 255 characters"
-    ),  # what is longer itself is refused by the schema: this is a semaphore's place
+    # what is longer itself is refused by the schema: this is a semaphore's place
+    "key must have 1 to 255 characters",
 )
-"""What a document cannot say: that parts of a body or of the headers have something in common, or have not; and what
-makes a JSON Schema one, and one that is checked in a bounded time."""
+"""Details of rejections for reasons that a document cannot express.
+
+Parts of a body or of the headers must agree or differ, a JSON Schema must be valid, and its check
+must take a bounded time.
+"""
 
 OF_A_PLAN = {"memory_entries", "memory_history", "memory_actions", "memory_watch"}
-"""A plan is a namespace: it is there before its first key, and after its cleanup too, empty, with a revision that never
-falls back. So these answer 200 with nothing in it, not 404."""
+"""Operations that respond with 200 and an empty result for a missing plan, not with 404.
+
+A plan is a namespace: it exists before its first key and after its cleanup, empty, with a revision
+that never falls.
+"""
 
 WHOLE = re.compile(r"Expected `int.*, got `float` - at `\$(.+)`")
-"""JSON Schema calls 2.0 an integer, as Python does not: a whole number is to be spelled without a
-point."""
+"""JSON Schema calls 2.0 an integer, Python does not: a whole number must have no point."""
 
 QUIET_SECONDS = 0.05
-"""Streams do not end. What has come when one is silent for so long, or has sent an event, is
-checked."""
+"""Seconds of silence after which a stream is checked, since streams do not end.
+
+It is also checked once it has sent an event.
+"""
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """Looks at each answer before its body is read."""
+    """Inspects each response before its body is read."""
     kwargs["hooks"] = {"response": _listen_briefly}
 
 
@@ -70,17 +76,19 @@ def _listen_briefly(response: requests.Response, **_: Any) -> None:
 
 
 _scopes: dict[str, Scope] = {}
-"""For whom each case spoke. What is deleted for one tenant or user is there for another as
-before."""
+"""The scope of each case: a deletion for one tenant or user leaves the data of others."""
 
 _revisions: dict[str, int] = {}
-"""The revision that each case was answered with, if any. A deletion asked for again under its idempotency key deletes
-nothing: its answer is the first one, and what was written since has a later revision."""
+"""The revision in the response to each case, if any.
+
+A deletion repeated under its idempotency key deletes nothing: its response is the first one, and
+later writes have a later revision.
+"""
 
 
 @schemathesis.hook
 def after_call(context: Any, case: Any, response: Any) -> None:
-    """Notes for whom a case spoke, and the revision it was told."""
+    """Notes the scope of a case, and the revision in its response."""
     _scopes[case.id] = _scope_of(response.request)
     _revisions[case.id] = _told(response).get("revision", 0)
 
@@ -97,13 +105,13 @@ def _scope_of(request: Any) -> Scope:
 
 
 def _belong_together(one: Scope, other: Scope) -> bool:
-    """Whether they are of one tenant and, where both name one, of one user."""
+    """True if they are of one tenant and, where both name one, of one user."""
     return one[0] == other[0] and (one[1] == other[1] or None in (one[1], other[1]))
 
 
 @schemathesis.hook
 def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
-    """Whether a failure counts."""
+    """True if a failure counts."""
     if isinstance(failure, UseAfterFree):
         is_of_a_plan = context.operation.definition.raw["operationId"] in OF_A_PLAN
         return _is_what_was_deleted(failure.deleted_case_id, response) and not is_of_a_plan
@@ -116,7 +124,11 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
 
 
 def _is_what_was_deleted(case_id: str, response: Any) -> bool:
-    """And not another's, nor what all tenants have, which shows again behind a tenant's own, nor written since."""
+    """True if a response shows what was deleted.
+
+    That is not another scope's, nor shared by all tenants (which shows again behind a tenant's
+    own), nor written since.
+    """
     scope, told = _scopes[case_id], _told(response)
     is_shared = scope[0] is not None and told.get("tenant_id", scope[0]) is None
     is_later = told.get("revision", 0) > _revisions[case_id]
@@ -124,7 +136,7 @@ def _is_what_was_deleted(case_id: str, response: Any) -> bool:
 
 
 def _is_whole(detail: str, body: Any) -> bool:
-    """Whether a number is refused for its spelling alone."""
+    """True if a number is rejected for its spelling alone."""
     found = WHOLE.search(detail)
     if found is None:
         return False

@@ -1,8 +1,8 @@
-"""One death in each run, at each place there is: the outcome is that of the run in which nobody dies.
+"""One death in each run, at each possible place: the outcome is that of the run without a death.
 
 An agent dies at each await of each of its handlers; the platform at each boundary of each commit:
-before it, between its statements, and between COMMIT and the answer. That the agents of example 05
-may die anywhere, another test shows (`tests/testing/test_example_agents.py`).
+before it, between its statements, and between COMMIT and the response. Another test shows that the
+agents of example 05 may die anywhere (`tests/testing/test_example_agents.py`).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HANDLERS = [
     ("collector", "tasks.joined"),
 ]
 PARTS = 2
-"""So that two processes share the work."""
+"""Parts, so that two processes share the work."""
 SAMPLE = 3
 """Of each part."""
 MINUTE = 60.0
@@ -93,7 +93,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def play(
     story: Story, arm: Callable[[MortalPlatform], T], kind: type[MortalPlatform] = MortalPlatform
 ) -> tuple[dict[str, list[Any]], T]:
-    """What the story comes to, with what `arm` has prepared."""
+    """Returns the outcome of the story, and what `arm` has prepared for it."""
     story.effects.calls.clear()
     async with kind() as platform:
         await platform.run(*story.agents.values())
@@ -115,7 +115,7 @@ def nobody_dies(_: MortalPlatform) -> None:
 
 
 def check_hands(platform: MortalPlatform, story: Story) -> None:
-    """Every attempt has ended, and its slot is free: for the platform that delivers, and in each agent."""
+    """Checks that every attempt has ended and freed its slot, on the platform and in each agent."""
     of_group = platform._platform.store.deliveries._prefetches._of_group
     prefetches = [prefetch for group in of_group.values() for prefetch in group]
     assert len(prefetches) == len(story.agents)
@@ -127,7 +127,7 @@ def check_hands(platform: MortalPlatform, story: Story) -> None:
 
 
 def check_effects(story: Story) -> None:
-    """Each happened, once more at most than there were deaths, and never after its result was recorded."""
+    """Checks each effect: at most one more than deaths, and none after its result was recorded."""
     assert story.effects.calls.keys() == set(story.tasks)
     assert max(story.effects.calls.values(), default=0) <= 2
     assert story.effects.needless == []
@@ -195,7 +195,7 @@ async def test_the_platform_dies_at_any_boundary_of_a_commit(name: str, part: in
 
 @pytest.mark.behaviour("proofs.crash-matrix")
 async def test_a_torn_commit_is_found() -> None:
-    """A planted fault: of the planner's commit, what it has written before the platform dies stays."""
+    """A planted fault: what the planner's commit wrote before the platform died stays."""
     story = example_05()
     wanted, counted = await play(story, lambda platform: platform.crash_platform(None))
     in_the_middle = counted.passed.index("put_entry") + 2
@@ -205,7 +205,7 @@ async def test_a_torn_commit_is_found() -> None:
 
 
 def slot_kept(patch: pytest.MonkeyPatch) -> None:
-    """The platform gives no slot back for what an agent was at work on when it came back."""
+    """The platform does not free the slot of work that an agent had when it reconnected."""
     forget = AgentConnection._forget
 
     def keep_slot(self: AgentConnection, fence: str) -> None:
@@ -218,7 +218,7 @@ def slot_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def attempt_kept(patch: pytest.MonkeyPatch) -> None:
-    """An agent does not forget an attempt with which it came back."""
+    """An agent does not forget an attempt that it had when it reconnected."""
     resume, forget = Attempts.resume, Attempts._forget
     came_back: set[str] = set()
 
@@ -239,7 +239,7 @@ def attempt_kept(patch: pytest.MonkeyPatch) -> None:
 async def test_an_attempt_without_an_end_is_found(
     monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
-    """Planted faults, where the platform dies in a commit that the agent sends again to the next one."""
+    """Planted faults; the platform dies in a commit that the agent sends again to the next one."""
     story = example_05()
     _, counted = await play(story, lambda platform: platform.crash_platform(None))
     boundary = counted.passed.index("remove_delivery") + 1

@@ -1,8 +1,8 @@
-"""Goals, handlers and writers while processes are killed and frozen: each update is there, and there once.
+"""Goals, handlers and writers while processes are killed and frozen: no update is lost or doubled.
 
-The seed decides which goals are asked for, and who is hit at which event of the log. What a process
-was doing when it was hit, the machine decides: a seed repeats the faults, and with them most
-failures, not every interleaving.
+The seed decides which goals are requested, and who is hit at which event of the log. What a process
+was doing when it was hit depends on the machine: a seed repeats the faults, and with them most
+failures, but not every interleaving.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GOALS, FAULTS = at_depth((12, 10), (40, 40))
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
-    """A short lease, so that who is frozen is soon replaced."""
+    """A short lease, so that frozen agents are soon replaced."""
     with platform_in(tmp_path / "platform", SOORMA_LEASE_SECONDS="2") as running:
         yield running
 
@@ -75,12 +75,12 @@ async def test_nothing_is_lost_or_doubled(platform: PlatformProcess, run: int) -
 
 
 def said(writer: PythonProcess) -> int:
-    """How many writes it was told are made."""
+    """The number of its acknowledged writes."""
     return sum(line.startswith("acknowledged") for line in writer.lines)
 
 
 async def check_goals(memory: MemoryClient, script: Script, events: list[tuple[str, str]]) -> None:
-    """Each goal was planned, each of its tasks done and collected, and it was completed; all of it once."""
+    """Checks that each goal was planned and completed, its tasks done and collected, each once."""
     told = Counter(events)
     wanted = Counter[tuple[str, str]]()
     for goal in script.goals:
@@ -100,7 +100,10 @@ async def check_goals(memory: MemoryClient, script: Script, events: list[tuple[s
 async def check_ledger(
     memory: MemoryClient, script: Script, acknowledged: dict[str, int], was_killed: set[str]
 ) -> None:
-    """All counters say what was acknowledged; of a writer that was killed, one write more may be there."""
+    """Checks that all counters show the acknowledged writes.
+
+    A killed writer may have made one more.
+    """
     ledger = WorkflowState(memory, "ledger")
     assert await ledger.get("total") == sum(goal.tasks for goal in script.goals)
     assert await ledger.get("sum") == sum(sum(range(goal.tasks + 1)) for goal in script.goals)
@@ -118,14 +121,14 @@ async def check_ledger(
 
 
 async def check_histories(memory: MemoryClient, script: Script) -> None:
-    """Revisions without a gap, and each operation in one of them."""
+    """Checks that revisions have no gap, and that each operation is in one of them."""
     for plan_id in ["ledger", *(goal.name for goal in script.goals)]:
         revisions = [change.revision for change in await memory.get_history(plan_id)]
         assert list(dict.fromkeys(revisions)) == list(range(1, revisions[-1] + 1)), plan_id
 
 
 def nothing_waits(platform: PlatformProcess) -> bool:
-    """Whether each group has handled all; nobody may have given up."""
+    """True if each group has handled all; nobody may have given up."""
     raw = Raw(platform.events_url, DEFAULT_TENANT, DEFAULT_USER)
     assert raw("GET", "/v1/events/dead-letters").json["dead_letters"] == []
     groups = raw("GET", "/v1/events/groups").json["groups"]

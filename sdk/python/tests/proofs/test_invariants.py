@@ -1,4 +1,4 @@
-"""The invariants find what breaks them: a record that is in order is spoilt in one place after the other."""
+"""The invariants find violations: a correct record is spoilt in one place after the other."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ DELIVERY = f"""
     SELECT s.group_id, s.id, {EVENT}, 'a lane', 1, 'f', 'r' FROM subscriptions s
     JOIN groups g ON g.id = s.group_id WHERE g.name = 'walker'"""
 CHILD = f"""
-    INSERT INTO events (tenant_id, user_id, event_id, topic, type, correlation_id, at, taken, fingerprint, envelope)
+    INSERT INTO events (tenant_id, user_id, event_id, topic, type, correlation_id, at, taken, \
+fingerprint, envelope)
     SELECT tenant_id, user_id, 'child', topic, type, '', at, 0, '',
-        json_object('source', 'walker', 'parent_event_id', %s) FROM events WHERE position = {EVENT}"""
+        json_object('source', 'walker', 'parent_event_id', %s) FROM events \
+WHERE position = {EVENT}"""
 TIMER = f"""
     INSERT INTO timers (tenant_id, user_id, event_id, due_at, asked, fingerprint, envelope)
-    SELECT tenant_id, user_id, %s, 1, '', '', json_object('source', 'walker', 'parent_event_id', event_id)
+    SELECT tenant_id, user_id, %s, 1, '', '', json_object('source', 'walker', 'parent_event_id', \
+event_id)
     FROM events WHERE position = {EVENT}"""
 ENDED = "(SELECT id FROM plans WHERE status = 'failed' ORDER BY id LIMIT 1)"
 PURGE = f"""
@@ -35,7 +38,8 @@ PURGE = f"""
     SELECT id, incarnation, revision, 99, 'purge', 1 FROM plans WHERE id = {ENDED}"""
 LETTER = f"""
     INSERT INTO dead_letters (group_id, subscription_id, position, attempts, reason, at, parked)
-    SELECT s.group_id, s.id, {EVENT}, 1, '', 1, 0 FROM subscriptions s JOIN groups g ON g.id = s.group_id
+    SELECT s.group_id, s.id, {EVENT}, 1, '', 1, 0 FROM subscriptions s \
+JOIN groups g ON g.id = s.group_id
     WHERE g.name = 'walker'"""
 
 SPOILT = {
@@ -97,8 +101,8 @@ SPOILT = {
     "no timer is of an unsettled delivery": [DELIVERY, TIMER % "'later'"],
     "a handler changes a plan in one commit": [
         (
-            "UPDATE history SET event_id = (SELECT event_id FROM events WHERE type = 'walk' LIMIT 1), "
-            "actor = 'walker'"
+            "UPDATE history SET event_id = (SELECT event_id FROM events WHERE type = 'walk' "
+            "LIMIT 1), actor = 'walker'"
         )
     ],
     "a handler changes all its plans at once": [
@@ -123,7 +127,7 @@ SPOILT = {
 
 @cache
 def in_order() -> bytes:
-    """A record of plans that were walked through, failed and were undone."""
+    """A record of walks, and of sagas that failed and were compensated."""
     loads = tuple(load for load in WORKLOADS if load.name in {"sagas", "walks"})
     for number in range(100):
         outcome = run(number, loads)

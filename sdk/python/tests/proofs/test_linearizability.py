@@ -1,4 +1,4 @@
-"""The checker itself: against histories made by hand, made by a model, and against trying every order."""
+"""The checker itself, on histories made by hand or by a model, and against trying all orders."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_it_names_the_call_that_no_order_explains() -> None:
 
 
 def check_order(calls: Sequence[Call], order: Sequence[Call]) -> None:
-    """The order holds all that was answered, goes with real time, and gives all the results."""
+    """Checks that the order has all calls with responses, fits real time, explains all results."""
     assert {id(one) for one in calls if one.answered} <= {id(one) for one in order}
     assert explains(order)
 
@@ -163,7 +163,7 @@ def explains(order: Sequence[Call]) -> bool:
 
 
 def made(dice: Random, count: int, clients: int, losses: float = 0.15) -> list[Call]:
-    """A history that is linearizable: each call happens at a moment of its own, somewhere in its time."""
+    """A history that is linearizable: each call happens at a moment of its own, within its time."""
     key, calls, free, lasting = Key(), [], [0.0] * clients, 0
     for moment in range(10, 10 * count + 10, 10):
         client = dice.randrange(clients)
@@ -221,7 +221,7 @@ TINY = st.builds(tiny, st.builds(Random, st.integers(0, 2**32)))
 
 
 def mutants(calls: list[Call], index: int) -> Iterator[Call]:
-    """What the call at this index could be instead."""
+    """The alternatives to the call at this index."""
     one = calls[index]
     yield replace(one, invoked=one.invoked - 35)
     for other in calls:
@@ -262,9 +262,8 @@ def test_of_the_tiny_histories_many_are_linearizable_and_many_are_not() -> None:
         verdicts[is_linearizable(calls)] += 1
 
     count()
-    assert (
-        min(verdicts[True], verdicts[False]) > 20
-    )  # there are about 70, give or take 8 by the seed
+    # there are about 70, give or take 8 by the seed
+    assert min(verdicts[True], verdicts[False]) > 20
 
 
 @pytest.mark.proof
@@ -285,7 +284,7 @@ def test_it_refuses_a_stale_read_in_a_long_history() -> None:
 
 
 def stale_results(calls: list[Call], read: Call) -> list[object]:
-    """What earlier reads saw that was overwritten, as somebody knew, before this read began."""
+    """Results of earlier reads that were overwritten, as somebody knew, before this read began."""
     if not read.answered or read.request != GET:
         return []
     before = [one for one in calls if one.answered and one.returned < read.invoked]

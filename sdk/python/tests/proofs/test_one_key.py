@@ -1,4 +1,4 @@
-"""One key under eight clients in four processes: what they saw is linearizable, whoever is killed meanwhile."""
+"""One key under eight clients in four processes: a linearizable history, whoever is killed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_calls_on_one_key_are_linearizable(platform: PlatformProcess, run: int) 
 
 
 def check_they_were_concurrent(calls: list[Call]) -> None:
-    """Else the history would say nothing."""
+    """Checks that enough was done: otherwise the history would prove nothing."""
     moments = sorted(
         [(call.invoked, 1) for call in calls] + [(call.returned, -1) for call in calls]
     )
@@ -67,7 +67,7 @@ def test_calls_on_one_key_are_linearizable_under_kills(platform: PlatformProcess
 
 @pytest.mark.behaviour("proofs.checker-finds")
 def test_a_planted_lost_update_is_found(platform: PlatformProcess) -> None:
-    """Clients that read, add and write, and call it an increment. Nothing but the checker knows."""
+    """Clients that read, add and write instead of incrementing. Only the checker notices."""
     plan = Plan(str(dice("lost update").random()), calls=10, mix="increments", racy=True)
     calls = Recorder(platform, plan).record()
     assert len(calls) == 10 * CLIENTS

@@ -1,4 +1,4 @@
-"""The memory service over HTTP against plain dicts: every answer of a random life of two plans, to the letter."""
+"""The memory service over HTTP against plain dicts: every response of two plans' random lives."""
 
 from __future__ import annotations
 
@@ -73,9 +73,8 @@ class PlansOverHttp(RuleBasedStateMachine):
         )
         answer = self._send(request, keyed=data.draw(st.booleans()))
         try:
-            for part in (
-                parts
-            ):  # what is stale is told first, of all plans: what follows was meant for other values
+            # what is stale is told first, of all plans: what follows was meant for other values
+            for part in parts:
                 self.plans[part.plan_id].check(part)
             changed = {part.plan_id: self.plans[part.plan_id].changed_by(part) for part in parts}
         except (Conflict, WrongType) as refusal:
@@ -91,7 +90,7 @@ class PlansOverHttp(RuleBasedStateMachine):
         self.plans.update({plan: after for plan, (after, _) in changed.items()})
 
     def _part(self, plan: str, wanted: list[Any], data: st.DataObject) -> PlanCommit:
-        """What a commit relies on is mostly so."""
+        """Draws a part of a commit, whose reads and expected revision are mostly right."""
         now = self.plans[plan]
         reads = {key: now.revision_of(key) for key in data.draw(st.sets(NAMES, max_size=2))}
         if data.draw(st.integers(0, 9)) == 7:
@@ -101,7 +100,7 @@ class PlansOverHttp(RuleBasedStateMachine):
         )
 
     def _send(self, request: partial[Answer], *, keyed: bool) -> Answer:
-        """Sends it; what was done under an idempotency key can be sent again later."""
+        """Sends a request; one with an idempotency key may be repeated later."""
         if keyed:
             request = partial(request, Idempotency_Key=unique("key"))
         answer = request()
@@ -110,7 +109,8 @@ class PlansOverHttp(RuleBasedStateMachine):
         return answer
 
     @rule(
-        plan=PLANS, key=NAMES, data=st.data(), keyed=st.booleans(), ttl=st.sampled_from([None, None, HOURS]),
+        plan=PLANS, key=NAMES, data=st.data(), keyed=st.booleans(),
+        ttl=st.sampled_from([None, None, HOURS]),
         condition=st.sampled_from(["none", "none", "right", "wrong", "missing"]),
     )  # fmt: skip
     def put(
@@ -161,7 +161,7 @@ class PlansOverHttp(RuleBasedStateMachine):
         assert answer.json == {"deleted": count, "revision": self.plans[plan].revision}
 
     def _condition(self, plan: str, key: str, kind: str) -> tuple[int | None, dict[str, str]]:
-        """The revision that is asked for, and the header that does."""
+        """The revision that a request expects, and the header for it."""
         if kind == "none":
             return None, {}
         now = self.plans[plan].revision_of(key)
@@ -171,7 +171,7 @@ class PlansOverHttp(RuleBasedStateMachine):
         return expected, {"If_Match": f'"{expected}"'}
 
     def _is_made(self, answer: Answer, plan: str, key: str, operation: Any) -> bool:
-        """Whether the change was made, as it should be; if so, the model makes it too."""
+        """True if the change was made, as it should be; the model then makes it, too."""
         try:
             self.plans[plan], _ = self.plans[plan].changed_by(PlanCommit(plan, [operation]))
         except Conflict:
@@ -187,7 +187,7 @@ class PlansOverHttp(RuleBasedStateMachine):
     @precondition(lambda self: self.kept)
     @rule(data=st.data(), changed=st.booleans())
     def ask_again(self, data: st.DataObject, changed: bool) -> None:
-        """The first answer comes again, and to another request under its key none at all."""
+        """Checks that a repeated request gets its first response, another under its key none."""
         request, first = data.draw(st.sampled_from(self.kept))
         if not changed:
             assert request().body == first.body
@@ -199,7 +199,7 @@ class PlansOverHttp(RuleBasedStateMachine):
     @precondition(lambda self: "kill" in self.slow_steps)
     @rule()
     def kill(self) -> None:
-        """What was acknowledged is there afterwards, and so are first answers."""
+        """Restarts the platform, which keeps what was acknowledged, and first responses."""
         self.slow_steps.clear()
         self.platform.restart()
 
@@ -409,9 +409,8 @@ def test_a_life_of_plans_over_http(running: PlatformProcess, run: int) -> None:
             max_examples=at_depth(40, 80),
             stateful_step_count=50,
             deadline=None,
-            phases=at_depth(
-                [Phase.generate], [Phase.generate, Phase.shrink]
-            ),  # shrinking takes minutes
+            # shrinking takes minutes
+            phases=at_depth([Phase.generate], [Phase.generate, Phase.shrink]),
             report_multiple_bugs=False,
             database=None,
             print_blob=False,

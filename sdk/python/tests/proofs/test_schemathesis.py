@@ -1,8 +1,8 @@
-"""Every OpenAPI document against the service that it describes: schemathesis with all its checks and phases.
+"""Every OpenAPI document against its service: schemathesis with all its checks and phases.
 
-It makes requests that fit the document and requests that do not, follows the links from one to the
-next, and holds each answer against what the document says. What it runs with, and the reason of
-each exclusion, is in schemathesis.toml and schemathesis_hooks.py.
+It makes requests that fit the document and requests that do not, follows the links between
+operations, and compares each response with the document. Its settings, and the reason for each
+exclusion, are in schemathesis.toml and schemathesis_hooks.py.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ HERE = Path(__file__).parent
 SERVICES = ("gateway", "registry", "events", "memory")
 LINKED = at_depth(("memory",), SERVICES)
 SAMPLE = 2
-"""How many operations of a document a sample tries."""
+"""The number of operations of a document that a sample tries."""
 KEY = "/v1/memory/working/{plan_id}/{key}"
 FETCHED = "GET /openapi.json"
-"""This one schemathesis asks for itself, to begin with."""
+"""The operation that schemathesis requests by itself, to begin with."""
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def operations(url: str) -> dict[str, str]:
 
 
 class Done(NamedTuple):
-    """What schemathesis has done: the phases that ended well, and the operations it tried."""
+    """The work of schemathesis: the phases that ended well, and the operations it tried."""
 
     phases: set[str]
     labels: set[str]
@@ -133,7 +133,7 @@ def run(
     examples: int,
     chosen: Iterable[str],
 ) -> Done:
-    """Fails with what schemathesis says, unless it came to the end of these phases and found nothing."""
+    """Fails with the output of schemathesis unless it finished these phases and found nothing."""
     report = folder / "report.ndjson"
     said = schemathesis(
         *(f"{url}/openapi.json", "--phases", ",".join(phases), "--max-examples", str(examples)),

@@ -1,7 +1,7 @@
-"""The code of agents and platform in a world that a seed makes up: whatever goes wrong, nothing is lost or doubled.
+"""Agents and platform in a world made from a seed: whatever goes wrong, nothing is lost or doubled.
 
-In `make prove` 10,000 schedules, in `make test` a sample. A failure tells the number of its
-schedule, and the command that repeats just that one.
+In `make prove` 10,000 schedules, in `make test` a sample. A failure names its schedule, and the
+command that repeats it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ for number in sys.argv[3:]:
 
 
 def numbers(shard: int) -> list[int]:
-    """The schedules of a shard: others for each seed of a run; SOORMA_SCHEDULE names the only one."""
+    """The schedules of a shard: others for each seed, or only the one of SOORMA_SCHEDULE."""
     if ONE:
         return [int(ONE)]
     first = (seed() * SHARDS + shard) * SCHEDULES
@@ -56,7 +56,7 @@ def numbers(shard: int) -> list[int]:
 
 
 def digest(number: int) -> str:
-    """A short text of all that a schedule has come to."""
+    """A digest of the whole outcome of a schedule."""
     outcome = run(number)
     about = (outcome.names, outcome.steps, outcome.seconds, outcome.caused, outcome.wrong)
     return blake2b(repr(about).encode() + outcome.record, digest_size=16).hexdigest()
@@ -84,7 +84,7 @@ def test_all_kinds_of_faults_happen() -> None:
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
 def test_a_planted_fault_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Within some schedules, the same in each run; without the fault, the same schedules are in order."""
+    """Within some schedules, the same in each run; without the fault, these schedules pass."""
     tried = []
     with monkeypatch.context() as patch:
         plant(patch)

@@ -1,8 +1,8 @@
-"""How long it takes where many want one thing: handlers that change one key, and holders of a semaphore.
+"""Times under contention: handlers that change one key, and holders of a semaphore.
 
 Each figure is the best of three, as it is about Soorma and not about what else the machine does.
-`make prove` asks for what is promised; `make test`, which runs beside much else, for the order of
-magnitude: a stampede is beyond it.
+`make prove` requires what is promised; `make test`, which runs beside much else, the order of
+magnitude, which a stampede exceeds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a platform should tell over HTTP of a user's plans: the model of the properties, and its history."""
+"""The expected responses about a user's plans over HTTP: the properties' model, with a history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from soorma_common.memory import PlanCommit
 from soorma_common.operations import Cleanup, Delete, KeyOperation, argument, tag
 
 EXPIRED = 10.0
-"""A time of the model at which what lives for less is over, and what lives for hours is not."""
+"""A time of the model after which short lives are over, and lives of hours are not."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class ToldPlan(Plan):
 
     @property
     def horizon(self) -> int:
-        """The oldest revision whose values can be asked for."""
+        """The oldest revision whose values can be read."""
         return min(self.past)
 
     @property
     def is_listed(self) -> bool:
-        """Whether the user's listing has it."""
+        """True if the user's listing has it."""
         return bool(self.keys or self.actions)
 
     def revision_of(self, key: str) -> int:
@@ -57,7 +57,7 @@ class ToldPlan(Plan):
     def changed_by(self, part: PlanCommit) -> tuple[ToldPlan, list[Any]]:
         """The plan after a part of a commit, and the results of its operations.
 
-        Conflict or WrongType refuse it.
+        Raises Conflict or WrongType if it is rejected.
         """
         after = copy.deepcopy(self)
         return after, _Told(after, 0.0).run(part)

@@ -1,4 +1,4 @@
-"""How hard the properties are tried: by the depth of the run, or HYPOTHESIS_PROFILE=thorough with an hour to spare."""
+"""The number of examples: by the depth of the run, or HYPOTHESIS_PROFILE=thorough (an hour)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", DEPTH))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All properties are proofs."""
+    """Marks all properties as proofs."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("proof")

@@ -1,4 +1,4 @@
-"""What a user's plans should be, said with plain dicts."""
+"""A model of a user's plans, in plain dicts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from soorma_common.operations import (
 
 @dataclass
 class Key:
-    """A key's value, revision, and when it expires."""
+    """A key's value, revision and time of expiry."""
 
     value: Any
     revision: int
@@ -34,7 +34,7 @@ class Key:
 
 @dataclass
 class Plan:
-    """A plan; `past` has the values after each revision that can be asked for."""
+    """A plan; `past` has the values after each revision that can be requested."""
 
     revision: int = 0
     keys: dict[str, Key] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Plan:
     past: dict[int, dict[str, Any]] = field(default_factory=lambda: {0: {}})
 
     def live(self, now: float) -> dict[str, Key]:
-        """The keys a reader sees."""
+        """Returns the keys that a reader sees."""
         if self.is_over(now):
             return {}
         return {
@@ -53,15 +53,15 @@ class Plan:
         }
 
     def is_over(self, now: float) -> bool:
-        """Whether the plan's own time to live has run out."""
+        """True if the plan's own time to live has run out."""
         return self.expires_at is not None and self.expires_at <= now
 
     def clear(self) -> None:
-        """Everything goes but the revision."""
+        """Removes everything but the revision."""
         self.keys, self.actions, self.expires_at, self.past = {}, [], None, {}
 
     def close(self, now: float) -> None:
-        """A commit is over: another revision, and another past."""
+        """Ends a commit: adds a revision, and its values to the past."""
         self.revision += 1
         self.past[self.revision] = {
             name: copy.deepcopy(key.value) for name, key in self.live(now).items()
@@ -86,7 +86,7 @@ class Change:
             self._expect(key, revision)
 
     def run(self, part: PlanCommit) -> list[Any]:
-        """The results of the commit's operations."""
+        """Runs the commit and returns the results of its operations."""
         self.check(part)
         if part.operations:
             self.changed |= forget_expired(self.plan, self.now)
@@ -156,7 +156,7 @@ def _fitting(key: Key | None, default: Any, kind: Any) -> Any:
 
 
 def forget_expired(plan: Plan, now: float) -> bool:
-    """Whether there were keys whose time to live is over; a commit that does anything forgets them."""
+    """Removes expired keys, as a commit with an operation does; True if there were any."""
     gone = plan.keys.keys() - plan.live(now).keys()
     for name in gone:
         del plan.keys[name]
@@ -164,7 +164,7 @@ def forget_expired(plan: Plan, now: float) -> bool:
 
 
 def sweep(plan: Plan, now: float) -> None:
-    """What upkeep does to a plan."""
+    """Does to a plan what upkeep does."""
     if plan.is_over(now):
         plan.clear()
         plan.close(now)

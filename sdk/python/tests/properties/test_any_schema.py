@@ -1,4 +1,4 @@
-"""Whatever is sent as a schema is either used or refused, and whatever is used checks any payload."""
+"""Any value sent as a schema is either used or refused, and any used schema checks any payload."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from soorma_common.registry import check_schema_size
 from soorma_platform.work.schemas import LONGEST_PATH, LONGEST_TEXT, Schema
 
 KEYWORDS = """
-type properties items prefixItems allOf anyOf oneOf not if then else $ref $defs enum const required pattern
-patternProperties additionalProperties minimum multipleOf maxLength uniqueItems contains minContains format $id $schema
-$anchor $dynamicRef dependentRequired dependentSchemas dependencies unevaluatedProperties unevaluatedItems
+type properties items prefixItems allOf anyOf oneOf not if then else $ref $defs enum const \
+required pattern
+patternProperties additionalProperties minimum multipleOf maxLength uniqueItems contains \
+minContains format $id $schema
+$anchor $dynamicRef dependentRequired dependentSchemas dependencies unevaluatedProperties \
+unevaluatedItems
 contentSchema propertyNames definitions $vocabulary $comment
 """.split()  # noqa: SIM905 - easier to read
 TELLING = [

@@ -1,4 +1,4 @@
-"""A record whose machine's clock does what it likes: nothing that is not due goes, and nothing due waits longer."""
+"""Any behaviour of the machine's clock: nothing goes before it is due, and nothing due stays."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ HAPPENS = st.one_of(
 
 
 class Run:
-    """A record with something of each kind, and how long each should last."""
+    """A record with something of each kind, and the time that each should last."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
@@ -104,11 +104,11 @@ class Run:
         assert (await record.revision("p") == 1) or self.may_be_gone
 
     def _is_clear(self, time: float, bound: float) -> bool:
-        """Whether rounding makes no difference."""
+        """True if rounding makes no difference."""
         return abs(time - bound) > SLACK
 
     async def finish(self) -> None:
-        """What failed is handled after its backoff, however the clock stands."""
+        """Checks that a failed event is handled after its backoff, however the clock stands."""
         self.record.clock.advance(max(0.0, 10 - self.ran))
         handled = await self.record.work_off(self.group)
         assert handled == ["fails"]

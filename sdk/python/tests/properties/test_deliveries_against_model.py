@@ -40,7 +40,7 @@ SUBSCRIPTIONS = {
 
 
 def condemned(claimed: Claimed) -> bool:
-    """Whether a delivery is to be given up for the processes that died of it."""
+    """True if a delivery is to be given up because of the processes that died of it."""
     return claimed.suspect is not None and verdict(claimed.suspect) is not None
 
 
@@ -48,8 +48,8 @@ def condemned(claimed: Claimed) -> bool:
 class Waiting:
     """An event that a group has yet to handle: `free_at` is the end of its lease, backoff or pause.
 
-    `holder` is the run of the replica that has it in hand, FORMER after a restart of the platform,
-    None in nobody's.
+    `holder` is the run of the replica that is handling it, FORMER after a restart of the platform,
+    None if there is none.
     """
 
     id: str
@@ -110,10 +110,10 @@ class DeliveriesMachine(RuleBasedStateMachine):
         self.given_up: dict[str, list[str]] = {group: [] for group in SUBSCRIPTIONS}
         self.claims: list[tuple[str, Claimed]] = []
         self.heard: dict[str, float] = {}
-        """when a replica, of its group's name, was last heard of; none that has left"""
+        """the time when a replica, by its group's name, was last heard of; none that has left"""
         self.count = 0
         self.numbers: dict[tuple[str, str], tuple[int, int, int]] = {}
-        """attempts, failures and deaths of what was given up"""
+        """attempts, failures and deaths of the events that were given up"""
         self.record = Record(self._opener, Limits(), LEASE, Clock())
 
     async def _opener(self, on_commit: Callable[..., None], **given: Any) -> SqliteStore:
@@ -417,7 +417,7 @@ DEADLY: list[tuple[int, Callable[[DeliveriesMachine, Random], None]]] = [
     (1, lambda it, _: it.come_back("first")),
     (1, lambda it, dice: it.settle(dice.randint(0, 50), follow_up=False)),
 ]  # fmt: skip
-"""Few events, whose agents die: suspects, culprits and innocents that are cleared."""
+"""Steps with few events, whose agents die: suspects, culprits, and innocents that are cleared."""
 
 
 @settings(

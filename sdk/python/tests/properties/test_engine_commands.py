@@ -1,4 +1,4 @@
-"""Commands by themselves, without a store: what they decide of whatever is found."""
+"""Commands by themselves, without a store: their decisions for whatever is loaded."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ PATTERNS = st.tuples(st.sampled_from((*KINDS, "*")), st.sampled_from((*TOPICS, "
 
 
 def found(*parts: Any) -> Snapshot:
-    """What a store would have loaded."""
+    """Returns a snapshot as a store would have loaded it."""
     made = Snapshot(NOW)
     for part in parts:
         made._parts[type(part)] = part
@@ -73,7 +73,7 @@ def found(*parts: Any) -> Snapshot:
 
 @st.composite
 def untaken(draw: st.DrawFn) -> list[UntakenRow]:
-    """Events that nobody took, in the order of the log."""
+    """Draws events that nobody took, in the order of the log."""
     count = draw(st.integers(0, 12))
     return [
         UntakenRow(
@@ -102,7 +102,7 @@ def test_who_joins_takes_what_nobody_took_as_if_it_was_published_now(
     old: set[tuple[str, str]],
     owner: Any,
 ) -> None:
-    """All of it once, in the order of the log, whatever the steps; the eldest of each lane leads it."""
+    """Each event is taken once, in the log's order, in any steps; the eldest of a lane leads it."""
     subscriptions = [
         Subscription(kind, topic, ordered=ordered) for (kind, topic), ordered in wanted.items()
     ]

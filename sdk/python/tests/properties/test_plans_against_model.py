@@ -57,7 +57,7 @@ TTL = st.sampled_from([None, 1.0, 1.0, 3.0])
 
 @st.composite
 def operations(draw: st.DrawFn) -> Any:
-    """An operation that mostly fits the key it is for, so that most commits are made."""
+    """Draws an operation that mostly fits its key, so that most commits are made."""
     key = draw(st.sampled_from("nnlloz"))
     kind = draw(st.sampled_from("nnnnnnloz")) if draw(st.integers(0, 15)) == 0 else key
     expected = draw(st.sampled_from([None] * 15 + [0, 1]))
@@ -84,7 +84,7 @@ ANY = st.one_of(*[operations()] * 8, st.builds(ExpirePlan, TTL), st.just(Cleanup
 
 @dataclass
 class MadeCommit:
-    """A commit as it was drawn; `true_reads` become what the model says, `false_read` is of the key n."""
+    """A drawn commit; `true_reads` get the model's revisions, `false_read` is one of the key n."""
 
     scope: Scope
     operations: dict[str, list[Any]]
@@ -106,7 +106,7 @@ COMMITS = st.builds(
 
 
 class PlansMachine(RuleBasedStateMachine):
-    """Commits of two tenants with two users each, who all use the same names."""
+    """A machine of commits of two tenants with two users each, who all use the same names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,9 +140,8 @@ class PlansMachine(RuleBasedStateMachine):
         after = {plan: copy.deepcopy(self.model[made.scope, plan]) for plan in made.operations}
         wanted: Any
         try:
-            for one in (
-                parts
-            ):  # what is stale is told first, of all plans: what follows was meant for other values
+            # Conflicts of all plans are reported first: the operations were meant for other values.
+            for one in parts:
                 Change(copy.deepcopy(after[one.plan_id]), self.now).check(one)
             wanted = [Change(after[one.plan_id], self.now).run(one) for one in parts]
         except (Conflict, WrongType) as error:

@@ -1,4 +1,4 @@
-"""Turns at keys, whichever are asked for in whatever order: one holder each, all or nothing, and nobody is stuck."""
+"""Turns at any keys in any order: one holder each, all or nothing, and nobody is stuck."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ KEYS = [ReservedKey(Scope("tenant", "user"), "plan", name) for name in "abcd"]
 SETS = st.frozensets(st.sampled_from(KEYS), min_size=1)
 Steps: TypeAlias = list[tuple[int, frozenset[ReservedKey] | None]]
 STEPS = st.lists(st.tuples(st.integers(0, 7), st.none() | SETS), max_size=60)
-"""Whose turn it is (0 to 7), and the keys it enters for, or gives up with None."""
+"""Steps: whose turn it is (0 to 7), and the keys it requests, or None to give up its keys."""
 
 
 def blockers(turn: Turn, turns: list[Turn]) -> list[Turn]:
-    """Those who have a right to one of its keys before it: whoever holds one, and the elder."""
+    """Returns those with a right to one of its keys before it: holders, and elder turns."""
     others = [other for other in turns if other is not turn and other.keys & turn.keys]
     return [other for other in others if other.granted or other.age < turn.age]
 
@@ -31,8 +31,7 @@ def check(lines: Lines, turns: list[Turn]) -> None:
     }, "a holder holds all of its keys, and nobody else holds one of them"
     assert sum(len(turn.keys) for turn in granted) == len(lines.holders)
     for turn in turns:
-        # Who holds may well stand before an elder: one that has given its keys up to wait for more
-        # of them.
+        # A holder may come before an elder: one that has given up its keys to wait for more.
         assert turn.granted or blockers(turn, turns), (
             "it waits only for holders and for those before it"
         )

@@ -1,4 +1,4 @@
-"""Server-sent events: any text is carried whole, however the stream is written and wherever its pieces are cut."""
+"""Server-sent events: any text arrives whole, however the stream is written or cut."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ BREAKS = st.sampled_from([b"\n", b"\r", b"\r\n"])
 
 
 def pieces(text: bytes, cuts: list[int]) -> list[bytes]:
-    """The text, cut at these places."""
+    """Returns the text, cut at these places."""
     places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
     return [text[one:other] for one, other in pairwise(places)]
 
 
 def read(text: bytes, cuts: list[int] | None = None) -> list[Message]:
-    """What the SDK reads of a stream."""
+    """Returns the messages that the SDK reads from a stream."""
     parser = Parser()
     return [message for piece in pieces(text, cuts or []) for message in parser.feed(piece)]
 
 
 @st.composite
 def loose(draw: st.DrawFn) -> tuple[Any, bytes]:
-    """A value, and a text of it with whitespace where JSON allows it."""
+    """Draws a value, and its JSON text with whitespace where JSON allows it."""
     value = draw(JSON)
     separators = (draw(SPACES) + "," + draw(SPACES), draw(SPACES) + ":" + draw(SPACES))
     text = json.dumps(value, ensure_ascii=draw(st.booleans()), separators=separators)
@@ -92,13 +92,13 @@ def test_what_the_platform_sends_is_read_whole(
 
 
 def lines_of(text: str) -> list[str]:
-    """Lines as the standard ends them: not at U+2028, U+0085 or a form feed."""
+    """Returns the lines by the standard's ends: not at U+2028, U+0085 or a form feed."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[list[Message], bytes]:
-    """Messages, and a stream of them in some form that the standard allows."""
+    """Draws messages, and a stream of them in some form that the standard allows."""
     end = draw(BREAKS)
     messages, written = [], draw(st.sampled_from([b"", b"\xef\xbb\xbf"]))
     for _ in range(draw(st.integers(0, 4))):

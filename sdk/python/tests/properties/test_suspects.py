@@ -40,8 +40,9 @@ def test_the_verdict(most: int, deaths: int, cleared: int, alone: bool) -> None:
 @pytest.mark.behaviour("retries.suspects-alone")
 @given(st.integers(1, 5), st.integers(1, 300), st.integers(0, 2**31))
 def test_work_and_suspects_both_have_their_time(replicas: int, longest: int, start: int) -> None:
-    """Of replicas that always have more to do, in handlers of so many seconds: each suspect's time comes, and however
-    many there are, time is left for the work.
+    """Replicas that are always busy handle each suspect in time, and other work as well.
+
+    `longest` is the number of steps that a handler takes.
     """
     trial, names = Trial(), [f"r{number}" for number in range(replicas)]
     busy_until = {

@@ -1,4 +1,4 @@
-"""Values as text: what goes in comes out, what JSON cannot say is refused, operations do what Python would."""
+"""Values as text: they come back equal, or are refused, and operations act as in Python."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ SPACES = st.sampled_from(["", " ", "\n\t ", "  \r\n"])
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal, with types and the order of keys."""
+    """True if both are equal, with types and the order of keys."""
     return repr(left) == repr(right)
 
 
 def raw(value: Any) -> msgspec.Raw:
-    """A value as it travels."""
+    """Returns a value as it is sent."""
     return msgspec.Raw(encode(value).encode())
 
 
 @st.composite
 def spaced(draw: st.DrawFn, values: st.SearchStrategy[Any]) -> tuple[Any, str]:
-    """A value, and a text of it with spaces where JSON allows them."""
+    """Draws a value, and its JSON text with spaces where JSON allows them."""
     value = draw(values)
     separators = (draw(SPACES) + "," + draw(SPACES), draw(SPACES) + ":" + draw(SPACES))
     text = json.dumps(value, ensure_ascii=draw(st.booleans()), separators=separators)

@@ -1,4 +1,4 @@
-"""An agent of the examples as a process, its handlers slowed down so that a kill can fall inside one."""
+"""An agent of the examples as a process, with handlers slow enough to be killed inside one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class AgentProcess:
         return list(self._begun.values())
 
     def kill(self) -> list[str]:
-        """Ends the process with -9; the attempts that were cut short."""
+        """Kills the process with -9; returns the attempts that were interrupted."""
         self._process.kill()
         self._process.wait()
         cut_short = self.unfinished()

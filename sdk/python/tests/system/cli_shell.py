@@ -1,4 +1,4 @@
-"""A terminal in which tests run the `soorma` command, and what they look at with it."""
+"""A terminal in which tests run the `soorma` command, and helpers to inspect its effects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECONDS = 60
 
 
 class Shell:
-    """A person's terminal in a folder: runs `soorma …` there and ends what it started at the end."""
+    """A person's terminal in a folder: runs `soorma …` there, and finally ends what it started."""
 
     def __init__(self, folder: Path, offset: int) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Shell:
     def spawn(
         self, *arguments: str, program: Sequence[str] = SOORMA, **env: str
     ) -> subprocess.Popen[str]:
-        """The command, or another program, at the same time as this test."""
+        """Starts the command, or another program, concurrently with this test."""
         child = subprocess.Popen(
             [*program, *arguments],
             cwd=self.folder,
@@ -75,7 +75,7 @@ class Shell:
         return child
 
     def python(self, program: str) -> subprocess.Popen[str]:
-        """Another program, which has begun when it says so; it lives until the end."""
+        """Starts another program and waits for its first output; it lives until the end."""
         child = self.spawn("-c", program, program=[sys.executable])
         read_until(child, "begun")
         return child
@@ -96,7 +96,7 @@ class Shell:
         return bool(answer_of(self.url(EVENTS_PORT)) and answer_of(self.url(MEMORY_PORT)))
 
     def remember(self, cwd: Path | None = None) -> None:
-        """Notes the platform that runs now, to end it with the test even if the command forgets it."""
+        """Notes the running platform, to end it with the test even if the command forgets it."""
         for folder in (self.folder, cwd or self.folder):
             with suppress(OSError, ValueError, TypeError, KeyError):
                 found = json.loads((folder / ".soorma" / "platform.json").read_text())
@@ -115,7 +115,7 @@ class Shell:
 
 
 def read_until(child: subprocess.Popen[str], text: str) -> str:
-    """What the child says up to this text, within a bounded time."""
+    """Reads the child's output up to this text, within a bounded time."""
     assert child.stdout is not None
     said = b""
     until = time.monotonic() + SECONDS

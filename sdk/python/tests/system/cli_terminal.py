@@ -53,7 +53,7 @@ COMMANDS = [
 
 
 class Terminal:
-    """A shell in a folder without a platform's note, that knows a platform and a tenant by its environment."""
+    """A shell in a folder without a platform's note; the environment names platform and tenant."""
 
     def __init__(self, platform: PlatformProcess, folder: Path) -> None:
         self.platform = platform
@@ -71,9 +71,9 @@ class Terminal:
     def run(
         self, *arguments: str, exits: Exit = Exit.OK, stdin: bytes = b"", **env: str
     ) -> subprocess.CompletedProcess[str]:
-        """Runs the command; it must end with this exit code, and say why in one line if it failed.
+        """Runs the command, which must end with this exit code, and explain a failure in one line.
 
-        In this process, where only the import is spared: the tests need hundreds of them.
+        It runs in this process, which only spares the import: the tests need hundreds of them.
         """
         with (
             pytest.MonkeyPatch.context() as shell,
@@ -93,7 +93,7 @@ class Terminal:
             return _checked(arguments, code, exits, said.read(), told.read())
 
     def process(self, *arguments: str, exits: Exit = Exit.OK) -> subprocess.CompletedProcess[str]:
-        """The same in a process of its own, beside what runs in this one."""
+        """Runs the command in a process of its own, concurrently with this one."""
         done = subprocess.run(
             [*SOORMA, *arguments],
             cwd=self.folder,
@@ -110,7 +110,7 @@ class Terminal:
         return json.loads(self.run(*arguments, "--json", **more).stdout)
 
     def set(self, plan: str, key: str, value: Any) -> int:
-        """Gives a key a value; its revision."""
+        """Sets a key; returns its revision."""
         return int(self.json("state", "set", plan, key, json.dumps(value))["revision"])
 
     def context(self) -> PlatformContext:
@@ -132,15 +132,14 @@ def _checked(
 
 
 class Follower:
-    """A command that goes on until Ctrl+C.
+    """A command that runs until Ctrl+C.
 
-    Use it as a context manager: it stands then, and is gone at the end.
+    Use it as a context manager: the command is connected inside, and gone at the end.
     """
 
     def __init__(self, terminal: Terminal, *arguments: str) -> None:
-        if (
-            signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        ):  # as in a script's background: it would ignore it too
+        # as in a script's background: it would ignore it too
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             [*SOORMA, *arguments],
@@ -169,7 +168,7 @@ class Follower:
         return said.decode().rstrip("\n")
 
     def end(self) -> tuple[str, str]:
-        """What it still says when it is ended with Ctrl+C, which is no failure."""
+        """Ends it with Ctrl+C, which is no failure, and returns the rest of its output."""
         self.process.send_signal(signal.SIGINT)
         said, told = self.process.communicate(timeout=WAIT)
         assert self.process.returncode == Exit.OK, told
@@ -184,7 +183,7 @@ def rows(table: str) -> list[list[str]]:
 
 
 def publish(terminal: Terminal, *arguments: str, **more: Any) -> str:
-    """Publishes on business-facts; the event's id."""
+    """Publishes on business-facts; returns the event's id."""
     return terminal.run(
         "events", "publish", *arguments, "--topic", "business-facts", **more
     ).stdout.strip()

@@ -1,4 +1,4 @@
-"""What the tests with real processes share."""
+"""Fixtures of the tests with real processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from soorma import Agent, PlatformContext, RetryPolicy, WorkflowState
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
-    """A running platform of this test's own, with everything it has in a folder of its own."""
+    """A running platform of this test's own, in a folder of its own."""
     folder = tmp_path / "platform"
     folder.mkdir()
     with PlatformProcess(folder) as running:
@@ -52,7 +52,7 @@ def state(context: PlatformContext) -> WorkflowState:
 
 @pytest.fixture
 def retry() -> RetryPolicy | None:
-    """How `agent` tries again: as agents do, unless a module says otherwise."""
+    """The retry policy of `agent`: the default, unless a module overrides it."""
     return None
 
 
@@ -68,7 +68,7 @@ def agent(running: PlatformProcess, context: PlatformContext, retry: RetryPolicy
 
 @pytest.fixture
 def terminal(running: PlatformProcess, tmp_path: Path) -> Terminal:
-    """A terminal for the commands on data: with a tenant of its own, on the platform of the module."""
+    """A terminal for the commands on data: its own tenant, on the platform of the module."""
     return Terminal(running, tmp_path)
 
 
@@ -80,9 +80,8 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     )
     folder = tmp_path / "project"
     folder.mkdir()
-    if (
-        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    ):  # as in a script's background: children would ignore it too
+    # as in a script's background: children would ignore it too
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     reservation = PortReservation()
     shell = Shell(folder, reservation.offset)

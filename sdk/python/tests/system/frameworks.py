@@ -1,4 +1,4 @@
-"""Frameworks whose agents run on this platform, and how they resolve: alone, and beside this distribution.
+"""Frameworks whose agents run on this platform, resolved alone and beside this distribution.
 
 `python tests/system/frameworks.py > tests/frameworks.toml` records, with uv, what each of them
 resolves to alone.
@@ -37,7 +37,7 @@ SECONDS = 300
 
 
 class Unresolved(RuntimeError):
-    """uv found no solution, or nobody to ask."""
+    """The error when uv finds no solution, or no index."""
 
 
 def ranges() -> list[str]:
@@ -49,7 +49,7 @@ def ranges() -> list[str]:
 
 
 def resolved(python: str, *wanted: str) -> dict[str, str]:
-    """The versions that uv chooses for these requirements, newest first, asking the package index."""
+    """The newest versions that uv chooses for these requirements, from the package index."""
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder, "requirements.in")
         requirements.write_text("\n".join(wanted), "utf-8")
@@ -81,11 +81,11 @@ def resolved(python: str, *wanted: str) -> dict[str, str]:
 
 
 def misfits(wanted: list[str], pins: Mapping[str, str], python: str) -> Iterator[str]:
-    """The requirements that hold beside these pins in no way: an empty answer is a resolution that changes no pin.
+    """The requirements that cannot hold beside these pins.
 
-    What the pins have was chosen together. So it is enough that they lie in our ranges, and in
-    those of the libraries that only we bring, which are taken here in the versions that are
-    installed.
+    Without any, there is a resolution that changes no pin. The pins were chosen together. So it is
+    enough that they lie in our ranges, and in those of the libraries that only we bring, which are
+    taken here in the versions that are installed.
     """
     environment = {
         "python_version": python,
@@ -116,8 +116,8 @@ def main() -> None:
     """Writes the record."""
     lines: list[str] = [
         (
-            "# What each framework resolves to alone, newest first: its own version, and those of what "
-            "we use too."
+            "# What each framework resolves to alone, newest first: its own version, and those of "
+            "what we use too."
         ),
         "# Made by: python tests/system/frameworks.py > tests/frameworks.toml",
         f"resolved = {datetime.now(UTC):%Y-%m-%d}",

@@ -1,4 +1,4 @@
-"""A platform as a process of its own, to be killed and started again on the same ports and database."""
+"""A platform as a process, to be killed and started again on the same ports and database."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ STOP_SECONDS = 15.0
 class PortReservation:
     """A port offset that nobody else on this machine uses: other tests, other workers, other runs.
 
-    The claim is a set of UDP sockets on the same numbers, which no platform needs: the kernel takes
-    it back whatever becomes of this process. The numbers lie below those that outgoing connections
-    are given.
+    The claim is a set of UDP sockets on the same numbers, which no platform needs: the kernel
+    releases it whatever becomes of this process. The numbers lie below those of outgoing
+    connections.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class PortReservation:
         self.offset = next(self._offsets())
 
     def close(self) -> None:
-        """Gives the offset back."""
+        """Releases the offset."""
         self._held.close()
 
     def _offsets(self) -> Iterator[int]:
@@ -70,7 +70,7 @@ def _try_to_listen(port: int) -> None:
 
 
 def answer_of(url: str, seconds: float = 2.0) -> dict[str, object] | None:
-    """The service's answer to GET /health, or None if it does not give one."""
+    """The service's response to GET /health, or None without one."""
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=seconds) as response:
             found: dict[str, object] = json.load(response)
@@ -83,7 +83,7 @@ def answer_of(url: str, seconds: float = 2.0) -> dict[str, object] | None:
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """This process's environment without settings of Soorma that the person who runs the tests has."""
+    """This process's environment without the Soorma settings of the person who runs the tests."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("SOORMA_")}
     return {**env, **more}
 
@@ -144,7 +144,7 @@ class PlatformProcess:
         self._end(signal.SIGKILL)
 
     def stop(self) -> int:
-        """SIGTERM; its exit code. Fine if it does not run."""
+        """Stops it with SIGTERM; returns its exit code. Does nothing if it does not run."""
         return self._end(signal.SIGTERM)
 
     def restart(self) -> Self:

@@ -1,4 +1,4 @@
-"""What the tests with a running platform share: clients of it, agents as processes, bounded waits."""
+"""Helpers for tests with a running platform: clients, agents as processes, bounded waits."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def addresses_of(platform: PlatformProcess) -> dict[str, str]:
 
 @contextmanager
 def environment_of(platform: PlatformProcess) -> Iterator[dict[str, str]]:
-    """What a user exports to reach this platform, as this process's environment."""
+    """Sets what a user exports to reach this platform as this process's environment."""
     saved = dict(os.environ)
     named = addresses_of(platform)
     for name in [name for name in os.environ if name.startswith("SOORMA_")]:
@@ -96,7 +96,7 @@ async def eventually(check: Callable[[], Any | Awaitable[Any]], seconds: float =
 
 
 class Seen(list[Any]):
-    """What a handler or listener was given, for a test to wait for."""
+    """The values that a handler or listener was given, for a test to wait for."""
 
     async def until(self, count: int, seconds: float = WAIT) -> list[Any]:
         """All of it, once there are `count`."""
@@ -114,7 +114,7 @@ class Seen(list[Any]):
 
 @dataclass
 class Answer:
-    """An HTTP answer."""
+    """An HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -138,7 +138,7 @@ class Answer:
 
 
 class Raw:
-    """A service over plain HTTP, as any other program sees it; each request on a connection of its own."""
+    """A service over plain HTTP, as any other program sees it; one connection per request."""
 
     def __init__(self, url: str, tenant_id: str | None = None, user_id: str | None = None) -> None:
         self.url = url
@@ -182,7 +182,7 @@ class Raw:
         )
 
     def is_healthy(self) -> bool:
-        """Whether GET /health says so."""
+        """True if GET /health reports health."""
         answer = self("GET", "/health")
         return answer.status == 200 and answer.json["status"] == "ok"
 
@@ -190,7 +190,7 @@ class Raw:
 class SentEvents:
     """A stream of server-sent events.
 
-    Use it as a context manager; `status` is that of the answer.
+    Use it as a context manager; `status` is that of the response.
     """
 
     def __init__(self, address: tuple[str, int], path: str, headers: Mapping[str, str]) -> None:
@@ -232,14 +232,15 @@ def path_of(*names: str) -> str:
 
 _PRELUDE = """
 import asyncio, os, sys, time
-from soorma import Agent, EventClient, MemoryClient, PlatformContext, Reject, Retry, RetryPolicy, Worker, WorkflowState
+from soorma import Agent, EventClient, MemoryClient, PlatformContext, Reject, Retry, RetryPolicy, \
+Worker, WorkflowState
 def say(*words):
     print(*words, flush=True)
 """
 
 
 class PythonProcess:
-    """A Python program that reaches the platform by its environment; all that it says is kept, line by line.
+    """A Python program that reaches the platform by its environment; its output is kept by line.
 
     Use it as a context manager: it is gone at the end, whatever happened.
     """
@@ -287,7 +288,7 @@ class PythonProcess:
             self.process.send_signal(number)
 
     def go(self) -> None:
-        """Gives the program the line that it waits for."""
+        """Sends the program the line that it waits for."""
         assert self.process.stdin is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
@@ -298,7 +299,7 @@ class PythonProcess:
         self.process.wait(WAIT)
 
     def wait(self, seconds: float = WAIT) -> int:
-        """The exit code, once all it said was read."""
+        """The exit code, once all output was read."""
         code = self.process.wait(seconds)
         self._reader.join(WAIT)
         return code
@@ -324,6 +325,6 @@ class PythonProcess:
         return await asyncio.to_thread(self.until_blocking, text, count, seconds)
 
     async def subscribed(self, count: int = 1) -> Self:
-        """Itself, once the agent in it has told that it is subscribed."""
+        """Returns itself, once its agent has reported that it is subscribed."""
         await self.until("is subscribed to", count)
         return self

@@ -1,4 +1,4 @@
-"""Whom each endpoint and each socket lets in: all of them, as they are declared and as they are seen from outside."""
+"""The access rules of all endpoints and sockets, as declared and as seen from outside."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ gateway GET /health: public
 gateway GET /metrics: operator
 gateway GET /openapi.json: agent delivery operator tenant user
 """.strip().splitlines()
-"""Written out, so that whoever opens a door wider says so here too."""
+"""The rules in full, so that a change which opens a door wider must be made here, too."""
 
 WHO = [{}, {"X-Tenant-ID": "t"}, {"X-User-ID": "u"}, {"X-Tenant-ID": "t", "X-User-ID": "u"}]
 

@@ -1,4 +1,4 @@
-"""Agents in this process on a real platform: what they subscribe to, how they run, retry and give up."""
+"""Agents in this process on a real platform: what they subscribe to, run, retry and give up."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ async def test_types_and_topics_choose_the_handler(context: PlatformContext, age
     agent.on_event(Kind.JOB, topic=Topic.TASK_EVENTS)(handler("enum"))
     agent.on_event("*", topic="plan-events")(handler("all plan events"))
     async with agent:
-        for kind, topic in (("a", "business-facts"), ("a", Topic.ACTION_REQUESTS), (Kind.JOB, "task-events"),
-                            ("x", "plan-events"), ("a", "plan-events"), ("x", "business-facts")):  # fmt: skip
+        for kind, topic in (
+            ("a", "business-facts"), ("a", Topic.ACTION_REQUESTS), (Kind.JOB, "task-events"),
+            ("x", "plan-events"), ("a", "plan-events"), ("x", "business-facts"),
+        ):  # fmt: skip
             await context.bus.publish(kind, topic)
         await context.bus.publish("last", "plan-events")
         await seen.until(6)

@@ -1,4 +1,4 @@
-"""Processes that die in each way there is, with other events in flight: only the culprit is given up."""
+"""Processes that die in every way, with other events in flight: only the culprit is given up."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def freeze():
 WAYS = {
     "os._exit": lambda: os._exit(1),
     "kill -9": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "SIGTERM without a handler": lambda: (signal.signal(signal.SIGTERM, signal.SIG_DFL), os.kill(os.getpid(), 15)),
+    "SIGTERM without a handler": lambda: (signal.signal(signal.SIGTERM, signal.SIG_DFL), \
+os.kill(os.getpid(), 15)),
     "abort": os.abort,
     "segmentation fault": lambda: ctypes.string_at(0),
     "freeze": freeze,
@@ -69,7 +70,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProces
 
 
 class Supervisor:
-    """Starts an agent again whenever it has died, and beside it when it stands still."""
+    """A supervisor: starts an agent again when it has died, and another one when it is frozen."""
 
     def __init__(
         self, running: PlatformProcess, context: PlatformContext, stack: ExitStack

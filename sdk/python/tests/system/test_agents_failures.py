@@ -1,4 +1,4 @@
-"""What becomes of events whose handlers fail: retries, dead letters, replays, parked lanes."""
+"""Events whose handlers fail: retries, dead letters, replays, parked lanes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the process around an agent may do to it: signals at any time, exits, forks, threads that never return."""
+"""An agent and its process: signals at any time, exits, forks, threads that never return."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from running import PythonProcess, config_of, eventually, unique
 from soorma import EventClient, PlatformContext, WorkflowState
 
 HANDLER = """
-worker = Worker(os.environ["NAME"], retry=RetryPolicy(max_attempts=1), drain_timeout=2, max_concurrency=2)
+worker = Worker(os.environ["NAME"], retry=RetryPolicy(max_attempts=1), \
+drain_timeout=2, max_concurrency=2)
 EXTRA
 @worker.on_event("next")
 async def after(event, context):
@@ -297,9 +298,8 @@ async def test_a_listener_may_disconnect_its_client(
         went_on.append(event.data)
 
     await client.connect(["business-facts"])
-    burst = (
-        (1,) if how == "in a task" else (1, 2)
-    )  # which may begin after the second was handed out
+    # which may begin after the second was handed out
+    burst = (1,) if how == "in a task" else (1, 2)
     await context.bus.publish_many(
         {"event_type": "news", "topic": "business-facts", "data": n} for n in burst
     )

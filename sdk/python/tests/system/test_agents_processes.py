@@ -1,4 +1,4 @@
-"""Agents as processes of their own: stopped, frozen, blocked and killed in the middle of a handler."""
+"""Agents as processes of their own: stopped, frozen, blocked and killed inside a handler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ LEASE = 2.0
 
 HANDLER = """
 drain = float(os.environ.get("DRAIN", "30"))
-agent = Worker(os.environ["NAME"], retry=RetryPolicy(first_delay=0), max_concurrency=4, drain_timeout=drain)
+agent = Worker(os.environ["NAME"], retry=RetryPolicy(first_delay=0), \
+max_concurrency=4, drain_timeout=drain)
 
 @agent.on_startup
 def begin():
@@ -58,7 +59,8 @@ async def pay(event, context):
     say("begins", event.data, context.attempt)
     await asyncio.to_thread(sys.stdin.readline)
     await context.step("pay", lambda: say("pays", event.data, context.attempt))
-    await WorkflowState(context.memory, "plan").append("done", [event.data, context.attempt, os.environ["ME"]])
+    await WorkflowState(context.memory, "plan").append("done", \
+[event.data, context.attempt, os.environ["ME"]])
 
 @agent.on_event("step")
 async def step(event, context):
@@ -119,9 +121,8 @@ async def test_a_signal_drains(
         await ask(context, "wait", 1)
         await one.until("begins 1")
         one.send(number)
-        await one.until(
-            "takes no further events"
-        )  # what is published before that may still be its own
+        # what is published before that may still be its own
+        await one.until("takes no further events")
         await ask(context, "quick", 2)
         one.go()
         assert await asyncio.to_thread(one.wait) == 0, one.lines
@@ -192,7 +193,7 @@ async def test_a_handler_that_blocks_longer_than_its_lease_keeps_its_event(
 async def test_what_waits_behind_a_handler_that_blocks_costs_no_attempt(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    """An event on its way to an agent whose event loop is blocked is not begun, and so is no failed attempt."""
+    """An event on its way to an agent with a blocked event loop is not begun: no attempt fails."""
     lease = 0.5
     folder = tmp_path_factory.mktemp("short")
     with platform_in(folder, SOORMA_LEASE_SECONDS=str(lease)) as platform:

@@ -1,4 +1,4 @@
-"""Requests and their answers, in handlers and outside; and the ids that events hand on."""
+"""Requests and their responses, in handlers and outside; and the ids that events pass on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def retry() -> RetryPolicy:
 
 @pytest.fixture
 async def responder(agent: Agent) -> AsyncIterator[Seen]:
-    """An agent that answers `ask` with what it was asked, and gives `refuse` up; what it was asked."""
+    """Runs an agent that responds to `ask` and rejects `refuse`; yields what it was asked."""
     asked, other = Seen(), another(agent)
 
     @other.on_event("ask", topic="action-requests")
@@ -112,8 +112,9 @@ async def test_a_later_attempt_finds_the_same_answer(
             raise ValueError("not yet")
 
     async with agent:
-        event = {"type": "a", "topic": "business-facts", "plan_id": "plan", "tenant_id": scope.tenant_id,
-                 "user_id": scope.user_id, **({"trace_id": "t"} if traced else {})}  # fmt: skip
+        event = {"type": "a", "topic": "business-facts", "plan_id": "plan",
+                 "tenant_id": scope.tenant_id, "user_id": scope.user_id,
+                 **({"trace_id": "t"} if traced else {})}  # fmt: skip
         Raw(running.events_url)("POST", "/v1/events/publish", event)
         assert await WorkflowState(context.memory, "plan").wait_for("k", timeout=10) == {
             "you said": "x"

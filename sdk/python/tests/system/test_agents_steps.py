@@ -1,4 +1,4 @@
-"""Steps: an effect whose result was recorded is not done again, whoever takes the event over."""
+"""Steps: an effect whose result is recorded is not repeated, whoever takes over the event."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_later_attempt_gets_the_recorded_result(
 async def test_another_replica_goes_on_from_the_recorded_step(
     context: PlatformContext, agent: Agent
 ) -> None:
-    """The first dies after its step, as a killed process does: nothing is said, the socket closes."""
+    """The first dies after its step, as if killed: it sends nothing, and its socket closes."""
     calls, ended, stuck = Seen(), Seen(), asyncio.Event()
     twin = another(agent, agent.name)
 
@@ -387,7 +387,7 @@ async def test_an_agent_that_takes_one_event_at_a_time_has_threads_for_many_step
 async def test_a_result_that_cannot_be_recorded_gives_the_event_up(
     context: PlatformContext, agent: Agent, result: Any, swallows: bool
 ) -> None:
-    """The effect was done: another attempt would do it again, whatever the handler makes of the error."""
+    """Another attempt would repeat the effect, whatever the handler makes of the error."""
     done, letters = Seen(), Seen()
 
     @agent.on_event("a")
@@ -457,7 +457,7 @@ async def test_a_conflict_does_not_do_an_unrecorded_effect_again(
 async def test_what_still_runs_when_the_handler_ends_is_recorded(
     context: PlatformContext, agent: Agent, state: WorkflowState, fails: bool
 ) -> None:
-    """One step fails, or nobody awaits the other: it is waited for, and not done again by the next run."""
+    """One step fails, or nobody awaits the other: it is awaited, and the next run skips it."""
     calls, runs = Seen(), Seen()
 
     async def slow() -> int:

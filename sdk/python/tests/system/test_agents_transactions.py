@@ -268,11 +268,13 @@ async def test_another_tenant_or_user_is_forbidden(context: PlatformContext, age
             return WorkflowState(handler.memory, "plan", *ids)
 
         for call in (
-            lambda: other().set("k", 1), lambda: other().get("k"), lambda: other().keys(), lambda: other().actions(),
-            lambda: other().history(), lambda: other().at(0).get("k"), lambda: other().cleanup(),
+            lambda: other().set("k", 1), lambda: other().get("k"), lambda: other().keys(),
+            lambda: other().actions(), lambda: other().history(),
+            lambda: other().at(0).get("k"), lambda: other().cleanup(),
             lambda: anext(other().watch()), lambda: anext(handler.memory.list_plans(*ids)),
             lambda: handler.bus.publish("b", "business-facts", tenant_id=ids[0], user_id=ids[1]),
-            lambda: handler.bus.request("b", response_event="c", tenant_id=ids[0], user_id=ids[1], timeout=1),
+            lambda: handler.bus.request("b", response_event="c", tenant_id=ids[0], user_id=ids[1],
+                                        timeout=1),
         ):  # fmt: skip
             with pytest.raises(Forbidden):
                 await call()

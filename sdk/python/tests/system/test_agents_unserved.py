@@ -1,4 +1,4 @@
-"""A new version of an agent lacks a handler that the one before had: nothing stands still, and everybody is told."""
+"""A new version of an agent lacks a handler of the old one: nothing stalls, and all are told."""
 
 from __future__ import annotations
 

@@ -39,8 +39,7 @@ FIGURES = [
     "platform, resident memory with 100 plans of 10 keys",
 ]
 SECONDS = 240
-"""A run starts some 20 processes, one after the other: 25 s on a quiet machine, and eight times
-that on a busy one."""
+"""A run starts some 20 processes in sequence: 25 s on a quiet machine, 200 s on a busy one."""
 UNJUDGED = ("a handler of", "3-step workflow, one at a time")
 OTHERS = [
     "3-step workflow, one at a time, p50",
@@ -48,7 +47,7 @@ OTHERS = [
     "one more step of a workflow of 20 steps, p50",
     "a workflow of 20 steps, taken up by a new process: from its imports to the next step's end",
 ]
-"""Only where `make bench` has made the environment that they need: the tests install nothing."""
+"""Measured only if `make bench` has made their environment: the tests install nothing."""
 TABLES = {
     "Latency at a given rate (open loop)": 3,
     "Size of a value": 2,
@@ -66,7 +65,7 @@ def rows_of(section: str) -> list[list[str]]:
 
 
 def bench(temporary: Path, *options: str | Path) -> subprocess.CompletedProcess[str]:
-    """A run, which has cleaned up behind itself."""
+    """Runs the benchmarks, and checks that they have cleaned up."""
     temporary.mkdir()
     done = subprocess.run(
         [sys.executable, RUN, "--size", "tiny", *options],
@@ -121,7 +120,7 @@ def test_a_run_measures_everything(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """This one once more, as a folder of its own with its environment."""
+    """This checkout as another folder, with the same examples and environment."""
     folder = tmp_path / "old"
     folder.mkdir()
     (folder / "examples").symlink_to(ROOT / "examples")
@@ -179,11 +178,8 @@ EQUAL = [1.0] * 9
         ([0.5 * one for one in NINE], "a, s", False),
         ([1.08 * one for one in NINE], "a, /s", False),
         ([0.92 * one for one in NINE], "a, /s", True),
-        (
-            [*[1.0] * 5, *[2.0] * 4],
-            "a, s",
-            False,
-        ),  # the median counts, not what disturbed some rounds
+        # the median counts, not what disturbed some rounds
+        ([*[1.0] * 5, *[2.0] * 4], "a, s", False),
         ([*[1.0] * 4, *[2.0] * 5], "a, MiB", True),
     ],
 )

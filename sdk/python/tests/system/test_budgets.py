@@ -1,4 +1,4 @@
-"""Nobody holds up the event loop or the writer: the sampler inside the platform tells how long each was held."""
+"""Nobody holds up the event loop or the writer, according to the sampler inside the platform."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIB = 1 << 20
 BUDGET, EACH_MIB = 0.05, 0.003
 HELD = {"loop": "soorma_loop_held_seconds", "writer": "soorma_store_transaction_cpu_seconds"}
 ALLOWED = (0.05, 0.075, 0.1, 0.15, 0.25, 0.5)
-"""Bounds of the metric: what is allowed for a body is read at the next one."""
+"""Bounds of the metric: the limit of a body is read at the next one."""
 
 
 class Client:
@@ -57,7 +57,7 @@ class Client:
         return await self("POST", "/v1/events/publish", events)
 
     async def held(self) -> dict[str, dict[float, int]]:
-        """How often each was held for longer than each bound, so far."""
+        """Counts how often each was held for longer than each bound, so far."""
         async with self._session.get(f"{self.platform.memory_url}/metrics") as answer:
             lines = (await answer.text()).splitlines()
         found: dict[str, dict[float, int]] = {}
@@ -233,9 +233,10 @@ async def _watched(client: Client) -> None:
 Body = Callable[[Client], Awaitable[None]]
 
 SMALL_BODIES: dict[str, Body] = {
-    "values": _values, "grown values": _grown, "operations": _operations, "events": _events, "listings": _listings,
-    "pages": _pages, "cleaned up": _cleaned, "definitions": _definitions, "readers": _readers,
-    "all readers": _all_readers, "subscriptions": _subscriptions, "watched": _watched,
+    "values": _values, "grown values": _grown, "operations": _operations, "events": _events,
+    "listings": _listings, "pages": _pages, "cleaned up": _cleaned, "definitions": _definitions,
+    "readers": _readers, "all readers": _all_readers, "subscriptions": _subscriptions,
+    "watched": _watched,
 }  # fmt: skip
 """Bodies up to 1 MiB, each after those before it."""
 
@@ -280,7 +281,7 @@ Held = dict[str, dict[float, int]]
 
 
 def _beyond(before: Held, after: Held, **seconds: float) -> dict[str, dict[float, int]]:
-    """Who was held for longer than it may be, and how often for how long."""
+    """Finds who was held for longer than allowed, with the counts for each bound."""
     found = {}
     for who, most in seconds.items():
         bound = next(bound for bound in ALLOWED if bound >= most)
@@ -291,8 +292,10 @@ def _beyond(before: Held, after: Held, **seconds: float) -> dict[str, dict[float
 
 
 async def _beyond_each_time(client: Client, body: Body, **seconds: float) -> Held:
-    """Who was held for longer than it may be, three times in a row: what follows from the code does so each time,
-    and what follows from a busy machine, whose processor seconds are longer, does not.
+    """Finds who was held for longer than allowed three times in a row.
+
+    The code's own share recurs each time; that of a busy machine, whose processor seconds are
+    longer, does not.
     """
     beyond: Held = {}
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Schemas and payloads that are made to take long: they are checked apart, and hold up nobody."""
+"""Schemas and payloads made to take long: they are checked in isolation, and hold up nobody."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ COSTLY: dict[str, tuple[Any, Any]] = {
 
 @contextmanager
 def slowest_of_others(raw: Raw) -> Iterator[list[float]]:
-    """How long each request of another client took meanwhile."""
+    """Measures how long each request of another client takes meanwhile."""
     took: list[float] = []
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""The `soorma` command as its users meet it: real processes, exit codes, and what is said to a person."""
+"""The `soorma` command as its users meet it: real processes, exit codes, and output for people."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def tenant() -> str:
 
 @pytest.fixture
 def shell(shell: Shell, running: PlatformProcess, tenant: str) -> Shell:
-    """Where the platform and the tenant are known by the environment."""
+    """A shell whose environment names the platform and the tenant."""
     shell.env |= {**addresses_of(running), "SOORMA_TENANT_ID": tenant}
     return shell
 
@@ -67,7 +67,7 @@ async def agents(
 async def told(
     shell: Shell, *arguments: str, exits: Exit = Exit.OK
 ) -> subprocess.CompletedProcess[str]:
-    """What the command says; meanwhile the agents of this process go on living."""
+    """Runs the command, while the agents of this process go on living."""
     return await asyncio.to_thread(shell.soorma, "agents", *arguments, exits=exits)
 
 

@@ -1,4 +1,4 @@
-"""`soorma backup` and `soorma restore`, as an operator uses them, and what agents and readers see of a restore."""
+"""`soorma backup` and `soorma restore` for operators; a restore as agents and readers see it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def partials(shell: Shell) -> list[Path]:
 
 @contextmanager
 def writing(url: str) -> Iterator[list[int]]:
-    """Somebody who writes the keys a and b, in this order and one after the other; how often that was acknowledged."""
+    """Writes the keys a and b, in turn, meanwhile; yields how often both were acknowledged."""
     raw, done, stop = Raw(url, "t", "u"), [0], threading.Event()
 
     def write() -> None:

@@ -1,4 +1,4 @@
-"""`soorma completion`: bash completes with its script; what zsh and fish would ask is answered."""
+"""`soorma completion`: bash completes with its script; requests as of zsh and fish are answered."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ COMP_CWORD=$((${#words[@]} - 1))
 $(complete -p soorma | sed -n 's/.*-F \\([^ ]*\\).*/\\1/p') soorma
 printf '%s\\n' "${COMPREPLY[@]}"
 """
-"""What bash does when a person presses Tab: it calls the function that the script has
-registered."""
+"""The way of bash at a press of Tab: it calls the function that the script has registered."""
 
 
 def environment() -> dict[str, str]:
@@ -36,7 +35,7 @@ def environment() -> dict[str, str]:
 
 
 def in_bash(*words: str) -> list[str]:
-    """What bash offers after these words, the last of which is begun."""
+    """The offers of bash after these words, the last of which is incomplete."""
     done = subprocess.run(
         ["bash", "--norc", "-c", BASH, "bash", "soorma", *words],
         env=environment(),
@@ -50,7 +49,7 @@ def in_bash(*words: str) -> list[str]:
 
 
 def asked(shell: str, text: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """What the command answers to the script of another shell, before which stands this text."""
+    """Runs the command as the script of another shell does, with this text before the cursor."""
     return subprocess.run(
         SOORMA,
         env={

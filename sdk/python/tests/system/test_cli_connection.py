@@ -1,4 +1,4 @@
-"""The command's connection to a platform: how it follows, whose data it means, how it is refused."""
+"""The command's connection to a platform: how it follows, whose data it reads, its refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`soorma doctor`: what it finds in order, wrong or broken, on real folders, databases and platforms."""
+"""`soorma doctor`: what it finds right, wrong or broken in real folders, databases, platforms."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ GROUPS = ["machine", "installation", "settings", "store", "platform", "agents"]
 
 
 class Report:
-    """What a doctor said, in JSON."""
+    """The JSON output of a doctor."""
 
     def __init__(self, text: str) -> None:
         self.document = json.loads(text)
@@ -72,7 +72,7 @@ def doctor(
 
 
 def doctor_where_nothing_runs(shell: Shell) -> Report:
-    """As on a machine whose default ports are free: those of this one may be in use, here they are the shell's."""
+    """Runs it as on a machine with free default ports: the shell's stand in for this machine's."""
     program = f"""
 import sys
 from soorma.cli.main import main
@@ -88,7 +88,7 @@ sys.exit(main())
 
 
 def here(shell: Shell) -> dict[str, str]:
-    """What a person exports to reach the platform of the shell's folder."""
+    """The variables that a person exports to reach the platform of the shell's folder."""
     return services.variables("127.0.0.1", services.ports_at(shell.offset))
 
 

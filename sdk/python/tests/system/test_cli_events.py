@@ -26,9 +26,10 @@ def test_publish_and_tail(terminal: Terminal) -> None:
         Follower(terminal, "events", "tail", "--json") as documents,
     ):
         first = publish(
-            terminal, "order.placed", "--data", '{"order": 7}', "--plan", "plan", "--correlation-id", "flow",
-            "--subject", "s", "--session-id", "se", "--response-event", "order.done", "--response-topic",
-            "action-results", "--source", "me",
+            terminal, "order.placed", "--data", '{"order": 7}', "--plan", "plan",
+            "--correlation-id", "flow", "--subject", "s", "--session-id", "se",
+            "--response-event", "order.done", "--response-topic", "action-results",
+            "--source", "me",
         )  # fmt: skip
         second = terminal.json("events", "publish", "odd\x1bname", "--topic", "task-events")["id"]
         publish(terminal, "order.placed", "--data", "-", stdin=b"[1]")
@@ -141,9 +142,8 @@ async def test_groups_dead_letters_and_replay(terminal: Terminal) -> None:
             ]
         )
         await eventually(lambda: refused == count, 60)
-        await eventually(
-            lambda: _has_dead_letters(run_json, count), 60
-        )  # the last ones are on their way
+        # the last ones are on their way
+        await eventually(lambda: _has_dead_letters(run_json, count), 60)
 
         heading, group = rows((await run("groups")).stdout)
         assert heading == [

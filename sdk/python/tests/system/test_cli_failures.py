@@ -1,4 +1,4 @@
-"""The `soorma` command when something is wrong: ports, notes, processes and folders that are not as they should be."""
+"""The `soorma` command when something is wrong: with ports, notes, processes or folders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from soorma.cli.exits import Exit
 
 @pytest.mark.behaviour("dev.crash")
 def test_a_process_is_known_again_without_proc() -> None:
-    """Where there is no /proc, ps tells when a process was born, and that a zombie is no process."""
+    """Without /proc, ps tells when a process was born, and that a zombie is no process."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         born = local._born_elsewhere(child.pid)
         assert born
@@ -120,7 +120,7 @@ def test_a_port_taken_by_a_platform_of_another_folder(shell: Shell, tmp_path: Pa
 def test_the_kernels_addresses_are_understood(
     monkeypatch: pytest.MonkeyPatch, written: str, ours: str, collide: bool, order: str
 ) -> None:
-    """Above as a little-endian kernel writes them: in words, each in the byte order of the machine."""
+    """Addresses as a little-endian kernel writes them: in words, in the machine's byte order."""
     monkeypatch.setattr(processes, "sys", SimpleNamespace(byteorder=order))
     if order == "big":
         words = [bytes.fromhex(written[at : at + 8]) for at in range(0, len(written), 8)]
@@ -150,7 +150,7 @@ def test_a_file_where_the_folder_should_be(shell: Shell) -> None:
 
 @pytest.mark.behaviour("dev.says-what-is-wrong")
 def test_a_folder_that_may_not_be_written(shell: Shell) -> None:
-    """As root permissions do not bite, but a folder in place of the log does."""
+    """Puts a folder in place of the log, since permissions do not stop root."""
     (shell.folder / ".soorma" / "platform.log").mkdir(parents=True)
     refused = shell.soorma("dev", exits=Exit.UNWRITABLE).stderr
     assert "cannot be written: Is a directory" in refused

@@ -89,7 +89,7 @@ def test_watch(terminal: Terminal) -> None:
 
 @pytest.fixture
 def plan(terminal: Terminal) -> str:
-    """A plan of three revisions: `a` is set, `b` is set to null, `a` is removed and `b` set anew."""
+    """A plan of four commits: `a` is set, `b` is set to null, `a` is deleted, `b` is set anew."""
     terminal.set("p", "a", [1])
     terminal.set("p", "b", None)
     terminal.run("state", "delete", "p", "a")

@@ -1,4 +1,4 @@
-"""What starting a command costs: it imports what it needs, and nothing else."""
+"""The cost of starting a command: it imports what it needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROUNDS = 7
 
 
 def modules_of(folder: Path, *arguments: str, **env: str) -> set[str]:
-    """What a command has imported when it ends."""
+    """The modules that a command has imported when it ends."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", LISTING, *arguments],
         cwd=folder,
@@ -76,9 +76,8 @@ def test_a_command_imports_little(tmp_path: Path, arguments: list[str]) -> None:
 
 @pytest.mark.behaviour("costs.imports")
 def test_a_list_of_commands_imports_none_of_them(tmp_path: Path) -> None:
-    homes = {
-        home.module for name, home in commands.HOMES.items() if name != "completion"
-    }  # the root asks for that one
+    # the root asks for that one
+    homes = {home.module for name, home in commands.HOMES.items() if name != "completion"}
     assert homes & modules_of(tmp_path, "--help") == set()
     asked = modules_of(
         tmp_path, _SOORMA_COMPLETE="complete_bash", COMP_WORDS="soorma ", COMP_CWORD="1"
@@ -156,7 +155,7 @@ def test_what_is_listed_is_what_a_command_says_of_itself(tmp_path: Path) -> None
 
 @pytest.mark.behaviour("costs.imports")
 def test_starting_costs_little_more_than_the_library_it_stands_on(tmp_path: Path) -> None:
-    """In seconds of the processor, each the least of several rounds, taken in turns."""
+    """Processor seconds, each the least of several alternating rounds."""
     costs = [
         (
             seconds(tmp_path, "-c", WHAT_IT_STANDS_ON),

@@ -25,8 +25,7 @@ CHANGES = {
     "worker": ('state.increment("words", words)', 'state.increment("words", 1)'),
     "workflow": ("await state.record_action(", "print("),
 }
-"""Of the workers: such as no attempt fails for, since a failed one is made again, later and
-later."""
+"""Changes to the workers that fail no attempt: a failed one is retried later and later."""
 KINDS = [kind.value for kind in init.Kind]
 LONGEST = "a" + "b" * (init.LONGEST_NAME - 1)
 
@@ -61,7 +60,7 @@ def python(
 
 
 def commands_of(project: Path, section: str) -> list[str]:
-    """The commands that a section of the project's README tells."""
+    """The commands in a section of the project's README."""
     text = (
         (project / "README.md")
         .read_text("utf-8")
@@ -107,9 +106,8 @@ def test_a_worker_runs_as_its_readme_says(shell: Shell) -> None:
 
     assert start == "soorma dev --build"
     shell.soorma(*start.split()[1:])
-    agent = shell.spawn(
-        "-c", f"exec {worker}", program=["/bin/sh"]
-    )  # not the shell, which would leave it behind
+    # not the shell, which would leave it behind
+    agent = shell.spawn("-c", f"exec {worker}", program=["/bin/sh"])
     for total in (3, 6):
         done = subprocess.run(
             client,
@@ -274,8 +272,9 @@ def test_without_pytest_it_says_to_install_it_first(shell: Shell, tmp_path: Path
 
 @pytest.mark.behaviour("init.refused")
 @pytest.mark.parametrize(
-    "name", ["", "Word", "1st", "-x", "a--b", "a-", "a b", "a/b", "..", "über", "a\nb", LONGEST + "c", "class", "match",
-             "json", "soorma", "pytest", "soorma-platform", "tests"]
+    "name", ["", "Word", "1st", "-x", "a--b", "a-", "a b", "a/b", "..", "über", "a\nb",
+             LONGEST + "c", "class", "match", "json", "soorma", "pytest", "soorma-platform",
+             "tests"]
 )  # fmt: skip
 def test_names_that_would_not_work(name: str) -> None:
     with pytest.raises(CommandError) as refused:

@@ -1,4 +1,4 @@
-"""`soorma state`: values, lists and conditions, as people and scripts use them, on a real platform."""
+"""`soorma state`: values, lists and conditions, used by people and scripts on a real platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`soorma run`: a folder's agents as processes that are looked after, seen from outside."""
+"""`soorma run`: a folder's agents as supervised processes, seen from outside."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ threading.Thread(target=talk, daemon=True).start()
 
 
 class Run:
-    """A `soorma run` in a folder; what it says is read line by line."""
+    """A `soorma run` in a folder; its output is read line by line."""
 
     def __init__(
         self, folder: Path, platform: PlatformProcess, *arguments: str, **env: str
@@ -73,7 +73,7 @@ class Run:
         return self.output.read_text("utf-8", "replace")
 
     def until(self, text: str, count: int = 1) -> str:
-        """All that was said, once this was said so often."""
+        """All output, once this text was printed so often."""
 
         def is_there() -> bool:
             assert self.process.poll() is None or self.said().count(text) >= count, self.said()
@@ -83,7 +83,7 @@ class Run:
         return self.said()
 
     def pids(self) -> list[int]:
-        """The numbers that the agents have said, in the order in which they were loaded."""
+        """The numbers that the agents have printed, in the order in which they were loaded."""
         return [int(found) for found in re.findall(r"loaded (\d+)", self.said())]
 
     def end(self, number: int = signal.SIGINT) -> int:
@@ -111,7 +111,7 @@ def run(tmp_path: Path, running: PlatformProcess) -> Iterator[Callable[..., Run]
 def write_agent(
     folder: Path, module: str = "worker", body: str = "pass", name: str | None = None
 ) -> str:
-    """An agent in a module; the type of the events it takes."""
+    """Writes an agent into a module; returns the type of the events it takes."""
     event = unique("event")
     (folder / f"{module}.py").write_text(
         AGENT.format(name=name or unique(module), event=event, body=body), "utf-8"

@@ -1,4 +1,4 @@
-"""The store of `soorma dev`: prepared, migrated, cleaned, and what is said when it cannot be used."""
+"""The store of `soorma dev`: prepared, migrated, cleaned, and the messages when it is unusable."""
 
 from __future__ import annotations
 

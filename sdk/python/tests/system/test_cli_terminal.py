@@ -1,4 +1,4 @@
-"""The command at a person's terminal: what it asks, what it shows there, how its help looks."""
+"""The command at a person's terminal: its questions, its output there, the look of its help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The life of a client: several event loops, its end, and what it says while nobody answers."""
+"""The life of a client: several event loops, its end, and its errors while nobody responds."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def loops_side_by_side(use: Callable[[], Awaitable[Any]]) -> None:
 
 
 def loops_that_are_not_shut_down(use: Callable[[], Awaitable[Any]]) -> None:
-    """As programs do that never heard of `shutdown_asyncgens`: the next loop must work all the same."""
+    """Closes loops without cancelling their tasks: the next loop must work all the same."""
     for _ in range(5):
         loop = asyncio.new_event_loop()
         loop.run_until_complete(use())
@@ -230,7 +230,7 @@ async def test_a_frozen_platform_is_told_and_that_it_is_back(
             finally:
                 os.kill(platform.pid, signal.SIGCONT)
             await waiting
-    assert told(caplog)[1] == "the memory service answers again"
+    assert told(caplog)[1] == "the memory service responds again"
 
 
 @pytest.mark.behaviour("clients.silence")

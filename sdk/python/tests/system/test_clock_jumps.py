@@ -1,4 +1,4 @@
-"""A platform as it is, in a process whose system clock is set ahead and back while it runs, and between two runs."""
+"""A real platform whose system clock jumps ahead and back, while it runs and between two runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOUR, MONTH = 3600, 30 * 86_400
 MANY_SWEEPS = 15
 """Transactions; a sweep is several, and there is one each second."""
 SECONDS = 30.0
-"""In which all that is due within a second or two has happened, on a machine that is busy."""
+"""Seconds in which all that is due within a second or two has happened, on a busy machine."""
 
 _PROGRAM = """
 import sys, time
@@ -35,7 +35,7 @@ sys.exit(main())
 
 
 class JumpingPlatform(PlatformProcess):
-    """A platform for which the system's clock is ahead by what a file says."""
+    """A platform whose system clock is ahead by the amount in a file."""
 
     program = ("-c", _PROGRAM)
 
@@ -46,7 +46,7 @@ class JumpingPlatform(PlatformProcess):
         new.replace(self.folder / "jumped")
 
     def health(self) -> dict[str, Any]:
-        """What its memory service says of the record."""
+        """The memory service's view of the record."""
         found: dict[str, Any] = Raw(self.memory_url)("GET", "/health").json["store"]
         return found
 
@@ -56,7 +56,7 @@ class JumpingPlatform(PlatformProcess):
         return next(float(line.split()[1]) for line in lines if line.split()[0] == name)
 
     def timers(self) -> list[Any]:
-        """Those of the default user that wait."""
+        """The timers of the default user that wait."""
         asked = Raw(self.events_url, DEFAULT_TENANT, DEFAULT_USER)("GET", "/v1/events/timers")
         found: list[Any] = asked.json["timers"]
         return found

@@ -1,4 +1,4 @@
-"""`tools/demo.py`, as `make demo` and `make demo-crash` run it: as a process, looked at from outside."""
+"""`tools/demo.py` as `make demo` and `make demo-crash` run it: a process, seen from outside."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Demo:
         )
 
     def read_until(self, words: str) -> None:
-        """Reads its output up to a line with these words."""
+        """Reads its output up to a line with this text."""
         assert self.process.stdout is not None
         seen = []
         for line in self.process.stdout:
@@ -62,7 +62,7 @@ class Demo:
         raise AssertionError(f"it never said {words!r} but:\n{''.join(seen)}")
 
     def finish(self) -> tuple[int, str]:
-        """Its exit code and what it said (from here on)."""
+        """Its exit code and its output (from here on)."""
         output, _ = self.process.communicate(timeout=SECONDS)
         return self.process.returncode, output
 
@@ -71,7 +71,7 @@ class Demo:
         return [*map(str, self.temporary.iterdir()), *_processes_naming(str(self.temporary))]
 
     def expect_nothing_left_soon(self) -> None:
-        """For the guard's work, which nobody can await: it is done by an orphan."""
+        """Waits for the guard's work, which nobody can await: an orphan does it."""
         for _ in range(500):
             if not self.left_behind():
                 return
@@ -224,7 +224,7 @@ def test_lost_ports_are_replaced(
         return claimed
 
     async def nothing(stage: object) -> None:
-        """No story: the stage is enough."""
+        """Does nothing: the stage is enough."""
 
     monkeypatch.setattr(demo_module, "PortClaim", claim)
     monkeypatch.setattr(demo_module, "check_record", nothing)

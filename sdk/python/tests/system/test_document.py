@@ -1,4 +1,4 @@
-"""Every call that users of the working memory example type, as they type it, on a platform that runs."""
+"""Every call in the working memory example, as its users type it, on a running platform."""
 
 from __future__ import annotations
 

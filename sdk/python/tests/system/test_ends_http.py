@@ -57,7 +57,7 @@ def test_a_commit_names_the_status_that_it_relies_on(memory: Raw) -> None:
 
 @pytest.mark.behaviour("plans.status-read", "expiry.plan")
 def test_a_plan_whose_time_is_over_is_not_there(memory: Raw, running: PlatformProcess) -> None:
-    """To whoever asks for its status, as to whoever asks for a key, before it is swept."""
+    """The plan has expired for a read of its status as for one of a key, before it is swept."""
     commit(
         memory,
         p={"operations": [{"op": "set", "key": "k", "value": 1}, {"op": "ttl", "ttl": 0.001}]},

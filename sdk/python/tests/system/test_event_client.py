@@ -55,7 +55,8 @@ async def test_it_listens_to_types_and_topics(client: EventClient) -> None:
     await everything.until(4)
     await client.disconnect()
     assert [(event.type, event.topic) for event in everything] == [
-        ("a", "business-facts"), ("b", "plan-events"), ("a", "plan-events"), ("last", "business-facts")
+        ("a", "business-facts"), ("b", "plan-events"), ("a", "plan-events"),
+        ("last", "business-facts"),
     ]  # fmt: skip
     assert [event["data"] for event in typed] == [{"on": "business-facts"}, {"on": "plan-events"}]
     assert [event.topic for event in on_topic] == ["plan-events"]

@@ -1,4 +1,4 @@
-"""The event service over plain HTTP: publishing, CloudEvents, the stream, groups, and what it refuses."""
+"""The event service over plain HTTP: publishing, CloudEvents, the stream, groups, and refusals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlatformProces
 
 @pytest.fixture
 def events(running: PlatformProcess) -> Iterator[Raw]:
-    """The service for a tenant and user of this test's own; healthy afterwards, whatever it was sent."""
+    """The service for a tenant and user of this test; healthy afterwards, whatever it was sent."""
     raw = Raw(running.events_url, unique("tenant"), unique("user"))
     yield raw
     assert raw.is_healthy()
@@ -39,7 +39,7 @@ def event(**more: Any) -> dict[str, Any]:
 
 
 def published(events: Raw, after: int = 0, **query: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What this test's tenant has published, as the stream tells it, with positions."""
+    """The events of this test's tenant, as the stream sends them, with positions."""
     asked = "&".join(f"{name}={value}" for name, value in query.items())
     path = f"/v1/events/stream?after={after}&tenant_id={events.headers['X-Tenant-ID']}"
     with Raw(events.url).stream(f"{path}&{asked}" if asked else path) as stream:
@@ -59,9 +59,9 @@ def first(events: Raw, **query: str) -> dict[str, Any]:
 
 @pytest.mark.behaviour("events.round-trip")
 def test_an_event_is_completed_and_comes_back(events: Raw) -> None:
-    given = event(data={"b": 1, "a": [None, 2**70]}, session_id="s", plan_id="p", subject="about", source="me",
-                  response_event="r", response_topic="action-results", trace_id="t", parent_event_id="parent",
-                  payload_schema_name="schema")  # fmt: skip
+    given = event(data={"b": 1, "a": [None, 2**70]}, session_id="s", plan_id="p", subject="about",
+                  source="me", response_event="r", response_topic="action-results", trace_id="t",
+                  parent_event_id="parent", payload_schema_name="schema")  # fmt: skip
     answer = events("POST", PUBLISH, given)
     assert answer.status == 200
     told = first(events)
@@ -173,9 +173,10 @@ def test_the_same_id_twice_in_a_batch(events: Raw) -> None:
 @pytest.mark.behaviour("events.cloudevents")
 def test_cloudevents_both_ways(events: Raw) -> None:
     cloud = {
-        "specversion": "1.0", "id": unique("id"), "source": "/me", "type": "a", "topic": "business-facts",
-       "time": "2031-01-02T03:04:05Z", "data": {"n": 1}, "datacontenttype": "application/json", "planid": "p",
-        "correlationid": "c", "sessionid": "s", "responseevent": "r", "responsetopic": "action-results",
+        "specversion": "1.0", "id": unique("id"), "source": "/me", "type": "a",
+        "topic": "business-facts", "time": "2031-01-02T03:04:05Z", "data": {"n": 1},
+        "datacontenttype": "application/json", "planid": "p", "correlationid": "c",
+        "sessionid": "s", "responseevent": "r", "responsetopic": "action-results",
         "parenteventid": "parent", "payloadschemaname": "schema",
         "traceparent": "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01",
     }  # fmt: skip
@@ -219,9 +220,10 @@ def test_a_cloudevent_needs_its_attributes(events: Raw, missing: str) -> None:
 @pytest.mark.behaviour("events.refused", "topics.names")
 @pytest.mark.parametrize(
     "change",
-    [{"topic": 1}, {"topic": "Business-Facts"}, {"topic": "business-facts.x"}, {"topic": ""}, {"type": ""}, {"type": 1},
-     {"type": "x" * 256}, {"id": ""}, {"id": "."}, {"id": "a\0"}, {"plan_id": ""}, {"plan_id": 1},
-     {"tenant_id": "x" * 256}, {"response_topic": "nothing"}, {"more": 1}, {"source": ""},
+    [{"topic": 1}, {"topic": "Business-Facts"}, {"topic": "business-facts.x"}, {"topic": ""},
+     {"type": ""}, {"type": 1}, {"type": "x" * 256}, {"id": ""}, {"id": "."}, {"id": "a\0"},
+     {"plan_id": ""}, {"plan_id": 1}, {"tenant_id": "x" * 256}, {"response_topic": "nothing"},
+     {"more": 1}, {"source": ""},
      {"data": {"plan_id": "x" * 256}}],
     ids=lambda change: ascii(change)[:40],
 )  # fmt: skip
@@ -235,8 +237,10 @@ def test_what_is_no_event_is_refused(events: Raw, change: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     "body",
     [b"", b"null", b"1", b"[]", b"[1]", b"{}", b'{"type":"a"}', b"{", b"[" * 100_000, b"\xff",
-     b'{"type":"a","topic":"business-facts","data":NaN}', b'{"type":"a","topic":"business-facts","data":1e400}',
-     b'{"type":"a","topic":"business-facts","data":"\\ud800"}', b'{"type":"\\ud800","topic":"business-facts"}',
+     b'{"type":"a","topic":"business-facts","data":NaN}',
+     b'{"type":"a","topic":"business-facts","data":1e400}',
+     b'{"type":"a","topic":"business-facts","data":"\\ud800"}',
+     b'{"type":"\\ud800","topic":"business-facts"}',
      b'{"type":"a","topic":"business-facts","data":' + b"[" * 200 + b"]" * 200 + b"}"],
     ids=lambda body: f"{body[:60]!a} {len(body)}",
 )  # fmt: skip
@@ -256,8 +260,9 @@ def test_a_time_is_a_time(events: Raw) -> None:
 
 FAR_TIMES = [
     {"at": at}
-    for at in ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "9999-12-31T00:00:00Z",
-               "9999-12-31T23:59:59.999999-12:00", "2031-01-02T03:04:05", "12026-01-01T00:00:00Z", 1e12)
+    for at in ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z",
+               "9999-12-31T00:00:00Z", "9999-12-31T23:59:59.999999-12:00", "2031-01-02T03:04:05",
+               "12026-01-01T00:00:00Z", 1e12)
 ] + [{"delay": delay} for delay in (-1, 315_360_001, 1e300, "60", True, None)]  # fmt: skip
 
 
@@ -553,14 +558,20 @@ def test_an_answer_is_asked_for_over_http(events: Raw) -> None:
 @pytest.mark.parametrize(
     "frames",
     [
-        [b""], [b"\xff"], [b"{"], [b"[]"], [b"null"], ["text"], [""], [b'{"frame":"drain"}'], [b'{"frame":"nothing"}'],
-        [b'{"frame":"hello"}'], [b'{"frame":"hello","agent":"","instance":"i","subscriptions":[{"type":"a"}]}'],
+        [b""], [b"\xff"], [b"{"], [b"[]"], [b"null"], ["text"], [""],
+        [b'{"frame":"drain"}'], [b'{"frame":"nothing"}'], [b'{"frame":"hello"}'],
+        [b'{"frame":"hello","agent":"","instance":"i","subscriptions":[{"type":"a"}]}'],
         [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[]}'],
-        [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[{"type":"a","topic":"no"}]}'],
-        [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[{"type":"a","retry":{"max_attempts": 0}}]}'],
-        [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[{"type":"a"}],"max_concurrency":0}'],
-        [b'{"frame":"hello","agent":"a","instance":"i","subscriptions":[{"type":"a"}],"tenant_id":"\\u0000"}'],
-        [b"[" * 100_000], [b'{"frame":"hello","agent":"\\ud800","instance":"i","subscriptions":[{"type":"a"}]}'],
+        [(b'{"frame":"hello","agent":"a","instance":"i","subscriptions":'
+          b'[{"type":"a","topic":"no"}]}')],
+        [(b'{"frame":"hello","agent":"a","instance":"i","subscriptions":'
+          b'[{"type":"a","retry":{"max_attempts": 0}}]}')],
+        [(b'{"frame":"hello","agent":"a","instance":"i","subscriptions":'
+          b'[{"type":"a"}],"max_concurrency":0}')],
+        [(b'{"frame":"hello","agent":"a","instance":"i","subscriptions":'
+          b'[{"type":"a"}],"tenant_id":"\\u0000"}')],
+        [b"[" * 100_000],
+        [b'{"frame":"hello","agent":"\\ud800","instance":"i","subscriptions":[{"type":"a"}]}'],
     ],
     ids=lambda frames: f"{frames[0][:70]!a} {len(frames[0])}",
 )  # fmt: skip

@@ -21,7 +21,7 @@ SECONDS = 30
 
 
 class Terminal:
-    """What a person types in an example's folder, and reads."""
+    """A person's terminal in an example's folder."""
 
     def __init__(self, example: str, platform: PlatformProcess, logs: Path) -> None:
         self._folder = EXAMPLES / example
@@ -38,7 +38,7 @@ class Terminal:
         )
 
     def run(self, command: str, code: int = 0) -> str:
-        """Runs a command to its end; what it said. It must end with that code."""
+        """Runs a command to its end; returns its output. It must end with that code."""
         done = subprocess.run(
             ["/bin/sh", "-c", command],
             cwd=self._folder,
@@ -80,18 +80,18 @@ class Terminal:
             process.wait(SECONDS)
 
     def shows(self, text: str) -> bool:
-        """Whether the example's page shows these lines."""
+        """True if the example's page shows these lines."""
         return text in self._page
 
 
 class Agents:
-    """What a start.sh and its agents say."""
+    """The output of a start.sh and its agents."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
 
     def said(self, beginning: str) -> list[str]:
-        """The lines so far that begin so, in alphabetical order: agents do not wait for each other."""
+        """The lines so far that begin so, sorted: agents do not wait for each other."""
         return sorted(
             line for line in self._log.read_text("utf-8").splitlines() if line.startswith(beginning)
         )
@@ -159,7 +159,7 @@ def test_a_client_without_a_name_or_a_platform_says_so(
 
 
 def notes(name: str, *items: str) -> list[str]:
-    """What a subscriber says of these orders."""
+    """A subscriber's output for these orders."""
     return sorted(f"[{name}] notes an order of {item}" for item in items)
 
 

@@ -1,4 +1,4 @@
-"""Costs that stay flat: measured in pairs, taken in turn, so that the machine's moods hit both sides alike."""
+"""Costs that stay flat: measured in alternating pairs, so that a slow machine affects both."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_record_action_costs_the_same_at_many_actions(platform: PlatformPr
 
 
 class Round:
-    """Publishes an event and waits until an agent of another group than the waiting one has handled it."""
+    """A round: publishes an event, which an agent of a group other than the waiting one handles."""
 
     def __init__(self, context: PlatformContext, config: ClientConfig) -> None:
         self._context = context

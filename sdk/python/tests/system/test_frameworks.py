@@ -35,7 +35,7 @@ def test_all_are_recorded(record: dict[str, Any]) -> None:
 @pytest.mark.timeout(900)  # two resolutions, whose time is up to the package index
 @pytest.mark.parametrize(("framework", "python"), IN_EACH)
 def test_a_framework_is_not_held_back(record: dict[str, Any], framework: str, python: str) -> None:
-    """By the record, without a network; in `make prove` also by the package index, as far as that answers."""
+    """By the record, offline; in `make prove` also by the package index, if that responds."""
     pins = record[framework][python]
     assert pins[framework]
     assert list(misfits(ranges(), pins, python)) == []

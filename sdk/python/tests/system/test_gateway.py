@@ -32,7 +32,7 @@ def gateway(running: PlatformProcess) -> Raw:
 
 @pytest.fixture
 def through(running: PlatformProcess, gateway: Raw) -> ClientConfig:
-    """The SDK told that everything is at the gateway."""
+    """The configuration of the SDK with every service at the gateway."""
     url, tenant_id = running.gateway_url, gateway.headers["X-Tenant-ID"]
     return ClientConfig(memory_url=url, events_url=url, registry_url=url, tenant_id=tenant_id)
 
@@ -177,7 +177,7 @@ async def test_without_the_record_it_is_failing(tmp_path: Path) -> None:
 
 
 async def called(application: Any, path: str) -> tuple[int, dict[bytes, bytes], bytes]:
-    """The answer of an application in this process."""
+    """The response of an application in this process."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:

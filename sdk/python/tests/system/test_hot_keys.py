@@ -1,4 +1,4 @@
-"""Handlers of different plans that fight for one key take turns at it, whoever of them dies meanwhile."""
+"""Handlers of different plans that contend for one key take turns at it, whoever of them dies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from soorma import Agent, HandlerContext, PlatformContext, RetryPolicy, Workflow
 
 EVENTS = 60
 BLOCKED_SECONDS = 6.5
-"""More than a reservation lasts without a sign of life."""
+"""More seconds than a reservation lasts without a sign of life."""
 
 HANDLERS = """
 agent = Worker(os.environ["NAME"], max_concurrency=int(os.environ.get("AT_ONCE", "4")))
@@ -91,7 +91,7 @@ async def ask(context: PlatformContext, kind: str, *data: Any) -> None:
 async def reserve(
     context: PlatformContext, hot: WorkflowState, holder: PythonProcess, kind: str
 ) -> None:
-    """Has the holder run again with the key reserved: while it ran first, the key was changed."""
+    """Makes the holder run again with the key reserved: while it ran first, the key was changed."""
     await ask(context, kind, "holder")
     await holder.until("begins holder")
     await hot.increment("n")
@@ -107,7 +107,7 @@ def measured(platform: PlatformProcess, name: str) -> int:
 
 
 def expired(platform: PlatformProcess) -> int:
-    """How many turns ended because their holders were not heard of."""
+    """The number of turns that ended because their holders were silent."""
     return measured(platform, "soorma_reservations_expired_total")
 
 
@@ -224,7 +224,8 @@ async def test_a_reservation_delays_handlers_that_write_and_nobody_else(
         await ask(context, "writes", None)
         await eventually(lambda: waiting(running) == 1)
         assert await hot.has("written") is False
-        holder.go()  # a call from outside has changed its key: it runs again, and goes before the other
+        # A call from outside has changed its key: it runs again, ahead of the other.
+        holder.go()
         await holder.until("begins holder", 3)
         holder.go()
         await hot.wait_for("written")
@@ -354,7 +355,7 @@ async def test_whoever_needs_several_keys_in_any_order_is_not_stuck(
 async def test_a_holder_may_ask_others_who_change_its_key(
     running: PlatformProcess, context: PlatformContext, agent: Agent, hot: WorkflowState
 ) -> None:
-    """It would wait for them, and they for it."""
+    """Those it asks must not wait for the holder's turn while the holder waits for them."""
     helper, answers = another(agent), Seen()
 
     @helper.on_event("help", topic="action-requests")

@@ -1,4 +1,4 @@
-"""What a request says at its edges: twice, too late, too much, too slowly, too deeply, or in numbers that are none."""
+"""Requests at the edge: repeated, late, large, slow, deep, or with numbers that are none."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def opened(url: str) -> socket.socket:
 
 
 def exchange(url: str, *pieces: str | bytes) -> tuple[int, bytes]:
-    """The status and the rest of the answer to these bytes, and all that follows it."""
+    """The status and the rest of the response to these bytes, and all that follows it."""
     with opened(url) as connection:
         try:
             for piece in pieces:
@@ -82,8 +82,9 @@ def test_the_host_is_that_of_the_target(
 @pytest.mark.behaviour("http.said-once")
 @pytest.mark.parametrize(
     "trailer",
-    ["X-Tenant-ID: other", "Origin: http://evil.example", "Host: evil.example", "Content-Type: text/plain",
-     'If-Match: "77"', "Idempotency-Key: one", "X-User-ID: other", "Expect: 100-continue"],
+    ["X-Tenant-ID: other", "Origin: http://evil.example", "Host: evil.example",
+     "Content-Type: text/plain", 'If-Match: "77"', "Idempotency-Key: one", "X-User-ID: other",
+     "Expect: 100-continue"],
 )  # fmt: skip
 def test_a_trailer_says_nothing(running: PlatformProcess, trailer: str) -> None:
     status, answer = exchange(running.memory_url, HEAD + CHUNKED + trailer + "\r\n\r\n")
@@ -102,11 +103,12 @@ def test_the_request_behind_a_trailer_is_not_touched_by_it(running: PlatformProc
 @pytest.mark.behaviour("http.said-once")
 @pytest.mark.parametrize(
     ("header", "status"),
-    [("X-Tenant-ID: mine", 422), ("X-Tenant-ID: other", 422), ("X-User-ID: u", 422), ("x-user-id: v", 422),
-     ("Content-Type: application/json", 422), ("Idempotency-Key: a\r\nIdempotency-Key: a", 422),
+    [("X-Tenant-ID: mine", 422), ("X-Tenant-ID: other", 422), ("X-User-ID: u", 422),
+     ("x-user-id: v", 422), ("Content-Type: application/json", 422),
+     ("Idempotency-Key: a\r\nIdempotency-Key: a", 422),
      ("If-Match: 1\r\nIf-Match: 2", 422), ("If-None-Match: *\r\nIf-None-Match: *", 422),
-     ("Host: localhost", 403), ("Host: evil.example", 403), (("Origin: http://localhost\r\nOrigin: "
-                                                             "http://a"), 403)],
+     ("Host: localhost", 403), ("Host: evil.example", 403),
+     ("Origin: http://localhost\r\nOrigin: http://a", 403)],
 )  # fmt: skip
 def test_a_second_one_is_refused(running: PlatformProcess, header: str, status: int) -> None:
     found, answer = exchange(running.memory_url, f"{HEAD}{header}\r\n{WHOLE}")
@@ -118,10 +120,9 @@ def test_a_second_one_is_refused(running: PlatformProcess, header: str, status: 
 @pytest.mark.parametrize(
     "length",
     ["Transfer-Encoding: chunked\r\nContent-Length: 3", "Content-Length: 11\r\nContent-Length: 3",
-     ("Content-Length: 11\r\nContent-Length: "
-     "11"), "Content-Length: -1", "Content-Length: " + "9" * 40,
-     ("Transfer-Encoding: chunked\r\nTransfer-Encoding: "
-     "gzip"), "Content-Length: 1x", "Content-Length: 11, 11"],
+     "Content-Length: 11\r\nContent-Length: 11", "Content-Length: -1",
+     "Content-Length: " + "9" * 40, "Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip",
+     "Content-Length: 1x", "Content-Length: 11, 11"],
 )  # fmt: skip
 def test_a_length_that_is_told_in_two_ways_is_refused(
     running: PlatformProcess, length: str
@@ -153,7 +154,7 @@ def requested(method: str, path: str, *headers: str) -> str:
 
 
 def responses(url: str, asked: list[tuple[str, str]]) -> list[tuple[int, bytes]]:
-    """Status and body of the response to each of these methods and paths, which are sent at once on one connection."""
+    """Status and body of each response to these requests, sent at once on one connection."""
     found = []
     with opened(url) as connection, connection.makefile("rb") as answer:
         connection.sendall("".join(requested(method, path) for method, path in asked).encode())
@@ -174,13 +175,14 @@ def responses(url: str, asked: list[tuple[str, str]]) -> list[tuple[int, bytes]]
 def test_requests_sent_at_once_are_responded_to_in_order(
     running: PlatformProcess, data: st.DataObject
 ) -> None:
-    """Of whatever size the responses are, and whether or not they have a body: each is what it is alone."""
+    """Each response equals its response alone, of whatever size, with or without a body."""
     plan = "/v1/memory/working/at-once"
     memory = Raw(running.memory_url, "mine", "u")
     for key, value in (("small", 1), ("large", "x" * 200_000)):
         memory("PUT", f"{plan}/{key}", {"value": value})
-    kinds = [("GET", f"{plan}/small"), ("GET", f"{plan}/large"), ("GET", f"{plan}/none"), ("HEAD", f"{plan}/small"),
-             ("HEAD", f"{plan}/large"), ("GET", f"{plan}?values=false"), ("POST", f"{plan}/small")]  # fmt: skip
+    kinds = [("GET", f"{plan}/small"), ("GET", f"{plan}/large"), ("GET", f"{plan}/none"),
+             ("HEAD", f"{plan}/small"), ("HEAD", f"{plan}/large"), ("GET", f"{plan}?values=false"),
+             ("POST", f"{plan}/small")]  # fmt: skip
     asked = data.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=8))
     alone = [responses(running.memory_url, [one]) for one in asked]
     assert responses(running.memory_url, asked) == [one for found in alone for one in found]
@@ -395,8 +397,9 @@ def test_garbage_is_told_once_a_minute(tmp_path: Path) -> None:
 
 # numbers and depth
 
-ODD = ["-1", "-0", "1e400", "-1e400", "1e308", "9" * 19, "9" * 5000, "-" + "9" * 400, str(2**63), str(2**64), "1.5",
-       "NaN", "Infinity", "0x10", "1_000", "null", "true", '"1"', "[]", "1e-400", "00"]  # fmt: skip
+ODD = ["-1", "-0", "1e400", "-1e400", "1e308", "9" * 19, "9" * 5000, "-" + "9" * 400,
+       str(2**63), str(2**64), "1.5", "NaN", "Infinity", "0x10", "1_000", "null", "true", '"1"',
+       "[]", "1e-400", "00"]  # fmt: skip
 
 _PLANS = "/v1/memory/commit"
 _TYPE = "/v1/registry/events/odd/versions"
@@ -413,28 +416,28 @@ NUMBERS: dict[str, tuple[str, str, str, str]] = {
     "increment": ("memory", "POST", _PLANS, _operation('"op": "increment", "key": "k", "by": #')),
     "plan ttl": ("memory", "POST", _PLANS, _operation('"op": "ttl", "ttl": #')),
     "expected": ("memory", "POST", _PLANS, '{"plans": [{"plan_id": "n", "expected_revision": #}]}'),
-    "of a key": ("memory", "POST", _PLANS, _operation('"op": "delete", "key": "k", '
-                                                      '"expected_revision": #')),
+    "of a key": ("memory", "POST", _PLANS,
+                 _operation('"op": "delete", "key": "k", "expected_revision": #')),
     "read": ("memory", "POST", _PLANS, '{"plans": [{"plan_id": "n", "reads": {"k": #}}]}'),
-    "fork": ("memory", "POST", _PLANS, _operation('"op": "fork", "plan_id": "n", "revision": '
-                                                  '#', "f")),
-    "join": ("memory", "POST", _PLANS, _operation('"op": "join", "key": "k", "arrival": "a", '
-                                                  '"expect": #', "j#")),
-    "timer": ("memory", "POST", _PLANS, ('{"timers": [{"delay": #, "event": {"type": "t", "topic": '
-                                        '"plan-events"}}]}')),
+    "fork": ("memory", "POST", _PLANS,
+             _operation('"op": "fork", "plan_id": "n", "revision": #', "f")),
+    "join": ("memory", "POST", _PLANS,
+             _operation('"op": "join", "key": "k", "arrival": "a", "expect": #', "j#")),
+    "timer": ("memory", "POST", _PLANS,
+              '{"timers": [{"delay": #, "event": {"type": "t", "topic": "plan-events"}}]}'),
     "result": ("memory", "POST", _PLANS, _operation('"op": "complete", "result": #', "c")),
     "append": ("memory", "POST", _PLANS, _operation('"op": "append", "key": "l", "value": #')),
-    "delay": ("events", "POST", "/v1/events/timers", ('{"delay": #, "event": {"type": "t", "topic": '
-                                                     '"plan-events"}}')),
-    "data": ("events", "POST", "/v1/events/publish", ('{"type": "t", "topic": "plan-events", '
-                                                     '"data": {"n": #}}')),
-    "cloud": ("events", "POST", "/v1/events/publish", ('[{"type": "t", "topic": "plan-events", '
-                                                      '"data": #}]')),
+    "delay": ("events", "POST", "/v1/events/timers",
+              '{"delay": #, "event": {"type": "t", "topic": "plan-events"}}'),
+    "data": ("events", "POST", "/v1/events/publish",
+             '{"type": "t", "topic": "plan-events", "data": {"n": #}}'),
+    "cloud": ("events", "POST", "/v1/events/publish",
+              '[{"type": "t", "topic": "plan-events", "data": #}]'),
     "instance ttl": ("registry", "PUT", "/v1/registry/agents/a/instances/i", '{"ttl": #}'),
-    "bound": ("registry", "PUT", f"{_TYPE}/1", ('{"topic": "plan-events", "schema": {"minimum": '
-                                               '#}}')),
-    "length": ("registry", "PUT", f"{_TYPE}/2", ('{"topic": "plan-events", "schema": {"maxLength": '
-                                                '#}}')),
+    "bound": ("registry", "PUT", f"{_TYPE}/1",
+              '{"topic": "plan-events", "schema": {"minimum": #}}'),
+    "length": ("registry", "PUT", f"{_TYPE}/2",
+               '{"topic": "plan-events", "schema": {"maxLength": #}}'),
 }  # fmt: skip
 
 
@@ -451,7 +454,7 @@ def raw_of(running: PlatformProcess, service: str) -> Raw:
 
 
 def is_answer(status: int, kind: str, body: bytes) -> bool:
-    """Whether it is an answer of the interface, or a refusal of its own."""
+    """True if it is a response of the interface, or an error of its own."""
     if status < 400:
         return True
     return (
@@ -475,7 +478,7 @@ def test_any_number_in_a_body_is_answered(running: PlatformProcess, place: str) 
 
 
 def numbers_asked(running: PlatformProcess) -> list[tuple[str, str, str, str, str]]:
-    """Each parameter of each operation that is a number: service, method, path, where it stands, and its name."""
+    """Each numeric parameter of each operation: service, method, path, its place, and its name."""
     found = []
     for service in ("memory", "events", "registry"):
         document = raw_of(running, service)("GET", "/openapi.json").json

@@ -1,4 +1,4 @@
-"""What belongs to one tenant or user is nobody else's, whatever names they share."""
+"""The data of one tenant or user is nobody else's, whatever names they share."""
 
 from __future__ import annotations
 

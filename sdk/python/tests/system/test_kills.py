@@ -1,4 +1,4 @@
-"""Example 05 under fire: agents and platform killed with -9 inside handlers, and every goal completes once."""
+"""Example 05 under fire: agents and platform are killed with -9, and every goal completes once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ACTIONS = [
 
 
 class Fleet:
-    """Two replicas of each agent; who is killed is replaced."""
+    """Two replicas of each agent; a killed one is replaced."""
 
     def __init__(self, platform: PlatformProcess, folder: Path) -> None:
         self._platform = platform
@@ -57,7 +57,7 @@ class Fleet:
         )
 
     def kill_one(self, dice: random.Random) -> list[str]:
-        """Kills a replica inside a handler and starts another; the attempts that were cut short."""
+        """Kills a replica inside a handler and starts another; returns the interrupted attempts."""
         deadline = time.monotonic() + 30
         while not (
             busy := [
@@ -77,13 +77,13 @@ class Fleet:
 
 
 def _may_die(attempts: list[str]) -> bool:
-    """Not if one of them has cost two processes their lives: what kills a third, alone, is rightly given up."""
+    """False if one has cost two processes their lives: it is rightly given up at a third death."""
     return bool(attempts) and all(int(attempt.rpartition(" ")[2]) < 3 for attempt in attempts)
 
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
-    """A short lease: who is killed while the platform is away is noticed by its lease alone."""
+    """A short lease: an agent killed while the platform is away is noticed by its lease alone."""
     folder = tmp_path / "platform"
     folder.mkdir()
     with PlatformProcess(folder, env={"SOORMA_LEASE_SECONDS": "8"}) as running:
@@ -99,7 +99,10 @@ def fleet(platform: PlatformProcess, tmp_path: Path) -> Iterator[Fleet]:
 
 
 async def submit(config: ClientConfig, goals: list[str], enough: asyncio.Event) -> None:
-    """A few goals at a time: at a fixed rate, a slow machine would fall behind, and have them all to do at the end."""
+    """Submits a few goals at a time.
+
+    At a fixed rate, a slow machine would fall behind, and have all of them to do at the end.
+    """
     room = asyncio.Semaphore(GOALS_AT_ONCE)
     reached: set[str] = set()
     async with EventClient("submitter", config=config) as client:
@@ -119,7 +122,7 @@ async def submit(config: ClientConfig, goals: list[str], enough: asyncio.Event) 
 
 
 async def count(config: ClientConfig, acknowledged: list[int], enough: asyncio.Event) -> None:
-    """Writes of somebody who is not killed: each that was acknowledged must be there at the end."""
+    """Writes of a client that is not killed: each acknowledged one must be there at the end."""
     async with MemoryClient(config=config) as memory:
         state = WorkflowState(memory, "ledger")
         while not enough.is_set():
@@ -198,7 +201,7 @@ async def test_goals_complete_once_under_kills(platform: PlatformProcess, fleet:
 async def check_plans(
     config: ClientConfig, found: dict[str, list[dict[str, Any]]], events: list[Any]
 ) -> None:
-    """Each plan has its six actions in order, its results, and just the events of a run without a crash."""
+    """Checks that each plan has its six actions in order, its results, and no extra events."""
     published = Counter((event.get("plan_id"), event["type"]) for event in events)
     assert not [event for event in events if event["type"] == "event.dead_lettered"]
     async with MemoryClient(config=config) as memory:

@@ -1,4 +1,4 @@
-"""What agents and the platform log: JSON with the ids of what is in hand, lines to read on a terminal, no values."""
+"""The logs of agents and platform: JSON with ids, readable lines on a terminal, and no values."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def started(
 
 
 def json_lines(process: PythonProcess) -> list[dict[str, Any]]:
-    """What the process has logged. It has said nothing but JSON."""
+    """The process's log, all of it JSON."""
     return [json.loads(line) for line in process.lines]
 
 
@@ -208,7 +208,8 @@ async def test_a_structlog_of_its_own_is_given_the_context(
     program = """
 import structlog
 from soorma import logs
-structlog.configure(processors=[logs.add_context, structlog.processors.KeyValueRenderer(sort_keys=True)])
+structlog.configure(processors=[logs.add_context, \
+structlog.processors.KeyValueRenderer(sort_keys=True)])
 worker = Worker("writer")
 @worker.on_event("a")
 async def handle(event, context):
@@ -272,7 +273,7 @@ def on_a_terminal(program: list[str], folder: Path, **env: str) -> Iterator[int]
 
 
 def read_until(terminal: int, text: str) -> str:
-    """What the terminal shows, up to the line that holds `text`."""
+    """The output of the terminal, up to the line that holds `text`."""
     said = b""
     while text.encode() not in said or not said.endswith(b"\n"):
         with suppress(OSError):  # the program has ended

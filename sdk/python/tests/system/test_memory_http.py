@@ -1,4 +1,4 @@
-"""The memory service as any program sees it that speaks HTTP: paths, answers, conditions, pages, streams."""
+"""The memory service as any HTTP client sees it: paths, responses, conditions, pages, streams."""
 
 from __future__ import annotations
 
@@ -123,7 +123,8 @@ def test_any_name_can_be_a_key_and_a_plan(memory: Raw, name: str) -> None:
 @pytest.mark.behaviour("memory.value-round-trip")
 @pytest.mark.parametrize(
     "text",
-    ["null", "true", "0", "-0", "-0.0", "1e300", "1.0", "123456789012345678901234567890", '""', '"\\u0000"', "[]", "{}",
+    ["null", "true", "0", "-0", "-0.0", "1e300", "1.0", "123456789012345678901234567890",
+     '""', '"\\u0000"', "[]", "{}",
      '{"b":1,"a":{"d":1,"c":2}}', '"\u00e9\U0001f600"', "[[[[1]]]]", '{"":1}', "9007199254740993"],
 )  # fmt: skip
 def test_a_value_comes_back_as_it_went_in(memory: Raw, plan: str, text: str) -> None:
@@ -225,8 +226,10 @@ def test_a_list_has_pages_and_a_prefix(memory: Raw, plan: str) -> None:
 def test_a_prefix_is_taken_by_the_letter(memory: Raw, plan: str) -> None:
     keys = ["a%b", "a_b", "ab", "A", "é", "\U0001f600x"]
     commit(memory, part(plan, *({"op": "set", "key": key, "value": 0} for key in keys)))
-    for prefix, expected in (("a%25", ["a%b"]), ("a_", ["a_b"]), ("a", ["a%b", "a_b", "ab"]), ("%C3%A9", ["é"]),
-                             ("%F0%9F%98%80", ["\U0001f600x"]), ("zz", [])):  # fmt: skip
+    for prefix, expected in (
+        ("a%25", ["a%b"]), ("a_", ["a_b"]), ("a", ["a%b", "a_b", "ab"]), ("%C3%A9", ["é"]),
+        ("%F0%9F%98%80", ["\U0001f600x"]), ("zz", []),
+    ):  # fmt: skip
         assert (
             memory("GET", f"{path_of(plan)}?values=false&prefix={prefix}").json["keys"] == expected
         )

@@ -1,4 +1,4 @@
-"""What the memory service refuses: each with its own code, nothing changed, and the platform as well as before."""
+"""Refusals of the memory service: each has its own code, and changes and harms nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture
 def memory(running: PlatformProcess) -> Iterator[Raw]:
-    """The service for a tenant and user of this test's own; healthy afterwards, whatever it was sent."""
+    """The service for a tenant and user of this test; healthy afterwards, whatever it was sent."""
     raw = Raw(running.memory_url, unique("tenant"), unique("user"))
     yield raw
     assert raw.is_healthy()
@@ -46,7 +46,7 @@ def commit(memory: Raw, plan: str, *operations: Any, **more: Any) -> Answer:
 
 
 def sent(memory: Raw, data: bytes, *, seconds: float = 10) -> bytes:
-    """What comes back for these bytes as they are."""
+    """Sends these bytes as they are, and returns the response."""
     parts = urlsplit(memory.url)
     with closing(
         socket.create_connection((parts.hostname or "", parts.port or 80), timeout=seconds)
@@ -62,7 +62,7 @@ def sent(memory: Raw, data: bytes, *, seconds: float = 10) -> bytes:
 
 
 def head(plan: str, headers: str) -> bytes:
-    """What comes before the body of a PUT."""
+    """The part of a PUT before its body."""
     path = path_of(plan, "k")
     known = "Host: localhost\r\nX-Tenant-ID: t\r\nX-User-ID: u\r\nContent-Type: application/json"
     return f"PUT {path} HTTP/1.1\r\n{known}\r\n{headers}\r\n".encode()
@@ -73,8 +73,8 @@ def head(plan: str, headers: str) -> bytes:
 
 @pytest.mark.behaviour("topics.names")
 @pytest.mark.parametrize(
-    "name", [".", "..", "%2E", "%2e%2E", "%00", "a%00b", "%ED%A0%80", "%FF", "x" * 256, "%C3%A9" * 256,
-             "%F0%9F%98%80" * 256]
+    "name", [".", "..", "%2E", "%2e%2E", "%00", "a%00b", "%ED%A0%80", "%FF", "x" * 256,
+             "%C3%A9" * 256, "%F0%9F%98%80" * 256]
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["PUT", "GET", "DELETE"])
 def test_what_is_no_name_is_refused(memory: Raw, plan: str, name: str, method: str) -> None:
@@ -143,9 +143,9 @@ def test_ids_are_names_too(memory: Raw, plan: str, name: str) -> None:
 # bodies
 
 NO_JSON = [
-    "", " ", "{", "nope", "NaN", "Infinity", "-Infinity", "1e400", "-1e400", "[1,]", '{"a":1,}', "{'a':1}", "[1 2]",
-    "01", "1.", ".5", "+1", "0x1", '"\\ud800"', '{"\\udc00":1}', '"\t"', '"\\x"', "[" * 100_000,
-    "[" * 129 + "]" * 129,
+    "", " ", "{", "nope", "NaN", "Infinity", "-Infinity", "1e400", "-1e400", "[1,]", '{"a":1,}',
+    "{'a':1}", "[1 2]", "01", "1.", ".5", "+1", "0x1", '"\\ud800"', '{"\\udc00":1}', '"\t"',
+    '"\\x"', "[" * 100_000, "[" * 129 + "]" * 129,
     '{"a":' * 129 + "1" + "}" * 129, "tru", "1" * 5000, "undefined", "// c\n1", "\ufeff1",
 ]  # fmt: skip
 
@@ -155,9 +155,8 @@ NO_JSON = [
 def test_only_strict_json_is_a_value(memory: Raw, plan: str, text: str) -> None:
     body = f'{{"value": {text}}}'.encode()
     answer = memory("PUT", path_of(plan, "k"), body=body)
-    if (
-        text.isdigit() and answer.status == 200
-    ):  # a very long integer may be kept, if it is kept as it is
+    # a very long integer may be kept, if it is kept as it is
+    if text.isdigit() and answer.status == 200:
         assert f'"value":{text}'.encode() in memory("GET", path_of(plan, "k")).body
         return
     assert answer.status == 422, answer.body
@@ -441,8 +440,10 @@ def test_an_unknown_method_is_told_which_there_are(
 
 
 @pytest.mark.behaviour("security.host")
-@pytest.mark.parametrize("host", ["example.com", "localhost.example.com", "10.0.0.1", "127.0.0.1.example.com", "[bad",
-                                  "",                                  "localhost@example.com", "[::1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "host", ["example.com", "localhost.example.com", "10.0.0.1", "127.0.0.1.example.com", "[bad",
+             "", "localhost@example.com", "[::1"]
+)  # fmt: skip
 def test_another_host_is_refused(memory: Raw, plan: str, host: str) -> None:
     answer = memory("GET", path_of(plan, "k"), Host=host)
     assert (answer.status, answer.code) == (403, "forbidden")
@@ -649,7 +650,7 @@ def test_a_client_that_goes_away_leaves_no_trace(
 
 
 def sockets_of(pid: int) -> int:
-    """How many sockets the process has open: from /proc, or by lsof where there is none."""
+    """The number of sockets that the process has open: from /proc, or by lsof without it."""
     if sys.platform == "linux":
         found = 0
         for each in Path(f"/proc/{pid}/fd").iterdir():

@@ -1,4 +1,4 @@
-"""`GET /metrics`, as Prometheus sees it: what was done is counted exactly, what waits is shown, labels stay few."""
+"""`GET /metrics`, as Prometheus sees it: exact counts, what waits, and few labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROUTE = "/v1/memory/working/{plan_id}/{key}"
 
 
 class Scraped:
-    """All series of a scrape; how much two scrapes differ is how much was counted between them."""
+    """All series of a scrape; the difference of two scrapes is what was counted between them."""
 
     def __init__(self, series: Series) -> None:
         self.series = series
@@ -45,7 +45,7 @@ class Scraped:
 
 
 class Scraper:
-    """Scrapes a service, and tells what has changed since the first scrape."""
+    """A scraper of a service, which returns the changes since its first scrape."""
 
     def __init__(self, url: str) -> None:
         self._raw = Raw(url)
@@ -63,11 +63,11 @@ class Scraper:
         return Scraped(series)
 
     def grown(self, name: str, **labels: str) -> float:
-        """By how much a counter has grown since this scraper was made."""
+        """The growth of a counter since this scraper was made."""
         return self.all_grown(name, **labels)[0]
 
     def all_grown(self, *names: str, **labels: str) -> list[float]:
-        """The same of several counters at one moment: the platform writes on between two scrapes."""
+        """The same for several counters at one moment: the platform goes on between two scrapes."""
         now = self.now()
         return [now.value(name, **labels) - self._before.value(name, **labels) for name in names]
 

@@ -1,6 +1,6 @@
-"""A record and a backup of revision 85d0dca, with work in flight, go on with the platform of today.
+"""A record and a backup of revision 85d0dca, with work in flight, under today's platform.
 
-data/85d0dca/make.py made both with that revision, and says in seen.json what its platform answered.
+data/85d0dca/make.py made both with that revision, and keeps its platform's responses in seen.json.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ sys.exit(main())
 
 
 class PlatformOfNextYear(PlatformProcess):
-    """A platform for which the system's clock says that a year more has passed."""
+    """A platform whose system clock says that another year has passed."""
 
     program = ("-c", _NEXT_YEAR)
 
@@ -78,7 +78,7 @@ async def ann(older: PlatformProcess) -> AsyncIterator[PlatformContext]:
 
 
 def repeat(platform: PlatformProcess, asked: dict[str, Any], **other: Any) -> tuple[int, Any]:
-    """What is answered today to what was asked then."""
+    """Sends an old request again, and returns today's response."""
     urls = platform.memory_url, platform.events_url, platform.registry_url
     url = dict(zip(("memory", "events", "registry"), urls, strict=True))
     body = other.get("body", asked["body"])
@@ -99,12 +99,11 @@ _OF_OTHERS = {
     "input_schema",
     "output_schema",
 }
-"""What is under these names was said by somebody else than the platform, and stays as it was
-said."""
+"""The names of values that others than the platform have sent, and that stay as sent."""
 
 
 def meant(told: Any) -> Any:
-    """The same, whether it is told in the names and times of then or of today."""
+    """Converts a response of then or of today to common names and times."""
     if isinstance(told, list):
         return [meant(one) for one in told]
     if not isinstance(told, dict):
@@ -124,7 +123,7 @@ def _meant_by(name: str, told: Any) -> Any:
 
 
 def as_it_was(now: Any, then: Any) -> Any:
-    """What is there now, as far as it was told then: a later revision may say more of a thing."""
+    """The current values, as far as the old response had them: a later version may add to them."""
     if isinstance(then, dict) and isinstance(now, dict):
         return {name: as_it_was(now[name], value) for name, value in then.items() if name in now}
     if isinstance(then, list) and isinstance(now, list) and len(now) == len(then):
@@ -133,7 +132,7 @@ def as_it_was(now: Any, then: Any) -> Any:
 
 
 def without_expired(answer: Any) -> Any:
-    """An answer without the plans and timers whose time has come since."""
+    """A response without the plans and timers whose time has come since."""
     now = datetime.now(UTC)
     for name, over in (
         ("plans", lambda plan: plan["plan_id"] in SHORT_LIVED),

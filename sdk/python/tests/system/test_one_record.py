@@ -1,4 +1,4 @@
-"""A record has one platform, whatever name it is reached by, and holds nothing but what Soorma made."""
+"""A record has one platform, whatever name it is reached by, and holds only what Soorma made."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _made(folder: Path) -> Path:
 
 
 WAYS: dict[str, Callable[[Path, Path], Path]] = {
-    "symbolic link": _symbolic, "folder": _folder, "hard link": _hard, "relative": _relative, "two links": _twice,
-    "itself": lambda record, _: record,
+    "symbolic link": _symbolic, "folder": _folder, "hard link": _hard, "relative": _relative,
+    "two links": _twice, "itself": lambda record, _: record,
 }  # fmt: skip
 
 

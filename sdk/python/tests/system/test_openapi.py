@@ -68,7 +68,7 @@ def test_each_operation_says_what_it_does_and_how_it_can_end(document: Any) -> N
 
 
 IN_CAMEL_CASE = {"KeyEntry", "ValueAt"}
-"""What PUT and GET of one key respond with."""
+"""The responses of PUT and GET of one key."""
 
 
 @pytest.mark.behaviour("http.names")
@@ -77,7 +77,8 @@ def test_names_are_in_snake_case_but_for_the_responses_of_one_key(document: Any)
     names = {
         (schema, name) for schema, one in schemas.items() for name in one.get("properties", ())
     }
-    names |= {("query", one["name"]) for _, _, found in operations(document) for one in found.get("parameters", ())
+    names |= {("query", one["name"]) for _, _, found in operations(document)
+              for one in found.get("parameters", ())
               if one.get("in") == "query"}  # fmt: skip
     assert len(names) > 5
     assert {
@@ -212,7 +213,7 @@ FIELDS = {
         ),
     },
 }
-"""Of those that AsyncAPI 3.0 has, the ones this document uses: anything else would be a slip."""
+"""The keywords of AsyncAPI 3.0 that this document uses: anything else would be a slip."""
 
 
 @pytest.fixture(params=["gateway", "events"])

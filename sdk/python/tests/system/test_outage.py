@@ -1,4 +1,4 @@
-"""With the platform away no call answers as if there were nothing, and what it had said stays true."""
+"""Without the platform no call returns as if there were nothing, and its past responses hold."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ async def test_watch_and_wait_for_go_on_after_a_restart(platform: PlatformProces
 
 
 class Stream:
-    """Calls without end, and what came of them."""
+    """Endless calls, and their outcomes."""
 
     def __init__(self, call: Callable[[str], Awaitable[Any]]) -> None:
         self._call = call
@@ -337,7 +337,9 @@ async def test_what_was_acknowledged_survives_a_kill_at_once(platform: PlatformP
                 await asyncio.to_thread(platform.kill)
                 await asyncio.to_thread(platform.start)
         assert len(await state.keys()) == 100
-    assert sorted(published(platform, tenant_id, 10)) == list(range(10))  # type: ignore[comparison-overlap]
+    assert sorted(published(platform, tenant_id, 10)) == list(  # type: ignore[comparison-overlap]
+        range(10)
+    )
 
 
 @pytest.mark.behaviour("agents.come-back")

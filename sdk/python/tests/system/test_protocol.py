@@ -38,7 +38,7 @@ class NewerPlatform(PlatformProcess):
 
 
 class OlderPlatform(PlatformProcess):
-    """A platform of before protocols had versions: it neither reads nor sends the header."""
+    """A platform from before versions of the protocol: it neither reads nor sends the header."""
 
     program = ("-c", _PROGRAM.format('0, "X-Unknown"'))
 

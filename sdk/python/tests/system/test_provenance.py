@@ -1,4 +1,4 @@
-"""Who made a change, and because of which event, is what the platform knows of it, never what somebody says."""
+"""The author and the cause of a change: what the platform knows of them, not what a client says."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def delivered(running: PlatformProcess, handler: Handler, tenant: str) -> 
 
 
 def cause(change: dict[str, Any]) -> tuple[str | None, ...]:
-    """Who made a change, where, and because of what."""
+    """The author of a change, its process, and its cause."""
     return tuple(
         change.get(name) for name in ("actor", "instance", "event_id", "correlation_id", "trace_id")
     )

@@ -1,4 +1,4 @@
-"""Ready is who can write into the record that is there; who cannot any more ends, and says why."""
+"""Ready means able to write into the present record; a platform that is not ends, and says why."""
 
 from __future__ import annotations
 

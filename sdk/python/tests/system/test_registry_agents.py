@@ -1,4 +1,4 @@
-"""Agents in the registry: there while they run, gone when they stop; the events they define, and what is checked."""
+"""Agents in the registry: present while they run, gone when they stop; their events are checked."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def registry(context: PlatformContext) -> RegistryClient:
 
 
 def _handler(agent: Agent, event_type: str = "x", topic: str | None = "business-facts") -> Seen:
-    """Gives the agent a handler; what it is given."""
+    """Gives the agent a handler; returns what it receives."""
     seen = Seen()
 
     @agent.on_event(event_type, topic=topic)
@@ -283,7 +283,7 @@ async def test_an_agent_that_is_killed_expires(
 
 
 class Deaf:
-    """A server that hangs up on whoever calls, and counts the calls."""
+    """A server that closes every connection, and counts them."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -397,7 +397,7 @@ async def test_an_agent_that_is_refused_while_it_runs_says_so_once_and_works_on(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What it is defined as, and what it is, are no longer taken: as if the registry had become stricter meanwhile."""
+    """The registry refuses its definitions and itself from now on, as if it had become stricter."""
     seen, answers = _handler(agent), Seen()
     async with agent:
         await _announced(context.registry, agent.name)

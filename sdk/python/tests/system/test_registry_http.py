@@ -1,4 +1,4 @@
-"""The registry as any program sees it over HTTP, and the payloads it keeps from being published."""
+"""The registry as any HTTP client sees it, and the payloads that it keeps from being published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claims and semaphores between processes: first come, first served, and nobody holds a place when it is dead."""
+"""Claims and semaphores between processes: first come, first served; no dead process holds one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from running import PythonProcess, Raw, context_of, eventually
 from soorma import PlatformContext, WorkflowState
 
 LEASE = 4.0
-"""Seconds; shorter than it is, so that nobody waits for long here."""
+"""Seconds, shorter than the default, so that nobody waits for long here."""
 
 PROGRAM = f"""
 from soorma.memory import keeper, locks
@@ -43,12 +43,12 @@ def shared(context: PlatformContext) -> WorkflowState:
 
 
 def program(running: PlatformProcess, state: WorkflowState, **env: str) -> PythonProcess:
-    """A process that takes a place, waits for a line, and gives it up."""
+    """A process that takes a place, waits for a line, and releases the place."""
     return PythonProcess(running, PROGRAM, TENANT=state.tenant_id, USER_ID=state.user_id, **env)
 
 
 async def in_line(state: WorkflowState, count: int) -> None:
-    """Returns when so many wait."""
+    """Returns once so many wait."""
 
     async def are_there() -> bool:
         return len(await state.keys("k/waiting/")) == count
@@ -125,7 +125,7 @@ async def test_clients_and_tasks_are_served_in_the_order_they_came(
 
 @pytest.mark.behaviour("claims.first-come")
 async def test_waiting_costs_no_commits(running: PlatformProcess, shared: WorkflowState) -> None:
-    """One to ask and one to give up, however many wait; what is renewed meanwhile comes every few seconds."""
+    """One to ask and one to release, however many wait; renewals come every few seconds."""
     count, most, held = 60, 0, 0
 
     async def use() -> None:

@@ -24,7 +24,7 @@ SECONDS = 60
 
 
 class StartScript:
-    """A running start.sh, in a session of its own whose terminal is `terminal` (as in a terminal window)."""
+    """A running start.sh in a session of its own, whose terminal is `terminal` (as in a window)."""
 
     def __init__(self, script: Path, env: dict[str, str], folder: Path) -> None:
         self.terminal, theirs = pty.openpty()
@@ -127,7 +127,7 @@ def start(platform: PlatformProcess, tmp_path: Path) -> Iterator[Start]:
 
 
 def submit(platform: PlatformProcess) -> str:
-    """Runs the client and returns what it says."""
+    """Runs the client and returns its output."""
     client = subprocess.run(
         [sys.executable, EXAMPLE / "client.py", "Write a blog post about Docker"],
         env=clean_environment(

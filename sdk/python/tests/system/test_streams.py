@@ -1,4 +1,4 @@
-"""Streams carry whatever was sent, and readers of them go on behind a message that is broken."""
+"""Streams carry whatever was sent, and their readers continue after a broken message."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ BROKEN = [
 
 @pytest.fixture
 async def broken() -> AsyncIterator[Callable[[str, dict[str, Any]], Any]]:
-    """Something in front of a platform that breaks messages: answers with broken ones, and then a good one."""
+    """Something in front of a platform that sends broken messages, and then a good one."""
     runners: list[web.AppRunner] = []
     ended = asyncio.Event()
 

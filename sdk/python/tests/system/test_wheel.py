@@ -1,4 +1,4 @@
-"""The distribution: what is in it, and that it works where there is no checkout."""
+"""The distribution: its contents, and that it works without a checkout."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ PROJECT = Path(__file__).parents[2]
 LICENSE = PROJECT.parents[1] / "LICENSE"
 PACKAGES = ("soorma", "soorma_common", "soorma_platform")
 DEPENDENCIES = at_depth(["borrowed"], ["borrowed", "pinned"])
-"""From where an installation has what it needs: from this environment, or from the package index,
-as pinned."""
+"""The source of an installation's packages: this environment, or the package index, as pinned."""
 
 USE = """
 import asyncio, json, soorma, soorma_common, soorma_platform
@@ -41,17 +40,17 @@ print(json.dumps([asyncio.run(main()), homes]))
 def run(
     *command: str | Path, cwd: Path, env: dict[str, str] | None = None, seconds: int = SECONDS
 ) -> str:
-    """What a command says; it must succeed."""
+    """Runs a command, which must succeed, and returns its output."""
     done = subprocess.run(
-        command, cwd=cwd, env=env or environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        check=False, timeout=seconds,
+        command, cwd=cwd, env=env or environment(), stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, check=False, timeout=seconds,
     )  # fmt: skip
     assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 def environment() -> dict[str, str]:
-    """The environment of somebody who has no checkout; where pip finds packages stays their choice."""
+    """The environment of somebody without a checkout; where pip finds packages is their choice."""
     return {
         name: value for name, value in clean_environment().items() if not name.startswith("PYTHON")
     }
@@ -149,7 +148,10 @@ class Installation:
         run(*pip, *arguments, cwd=self.folder, seconds=seconds)
 
     def _borrow(self) -> None:
-        """The packages of this environment; its .pth files, one of which leads to the checkout, do not count there."""
+        """Borrows the packages of this environment.
+
+        Its .pth files, one of which leads to the checkout, do not count there.
+        """
         site = run(
             self._bin / "python",
             "-I",
@@ -161,7 +163,7 @@ class Installation:
         (Path(site.strip()) / "borrowed.pth").write_text("\n".join(lines))
 
     def __call__(self, program: str, *arguments: str, cwd: Path, env: dict[str, str]) -> str:
-        """Runs a program of the environment; what it says."""
+        """Runs a program of the environment; returns its output."""
         return run(self._bin / program, *arguments, cwd=cwd, env={**environment(), **env})
 
 

@@ -1,4 +1,4 @@
-"""WorkflowState: each of its methods, outside handlers and inside them, where it must read its own writes."""
+"""WorkflowState: each method outside handlers, and inside, where it must read its own writes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def handled(
     of_other_plan: bool = False,
     isolation: Any = "reads",
 ) -> Any:
-    """Runs `body` in a handler of an event of the plan (or of another); what it returned or raised."""
+    """Runs `body` in a handler of an event of this or another plan; returns its result or error."""
     kind = unique("kind")
     agent = Agent(unique("agent"), config=config_of(running), retry=RetryPolicy(max_attempts=1))
     done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -200,8 +200,8 @@ async def test_history_and_the_past(state: WorkflowState) -> None:
     await state.delete("k")
     changes = await state.history()
     assert [(c.revision, c.op, c.key, c.argument) for c in changes] == [
-        (1, "set", "k", 1), (2, "increment", "k", 2), (3, "record_action", None, "a"), (4, "set", "k", "x"),
-        (4, "set", "other", 1), (5, "delete", "k", None),
+        (1, "set", "k", 1), (2, "increment", "k", 2), (3, "record_action", None, "a"),
+        (4, "set", "k", "x"), (4, "set", "other", 1), (5, "delete", "k", None),
     ]  # fmt: skip
     assert [c.op for c in await state.history("k", after=1)] == ["increment", "set", "delete"]
     assert [await state.at(n).get("k", "none") for n in range(6)] == ["none", 1, 3, 3, "x", "none"]
@@ -415,14 +415,16 @@ async def test_concurrent_changes_by_four_processes_are_all_there(
     program = """
 async def main():
     async with MemoryClient() as memory:
-        state = WorkflowState(memory, os.environ["PLAN"], os.environ["TENANT"], os.environ["USER_ID"])
+        state = WorkflowState(memory, os.environ["PLAN"], os.environ["TENANT"], \
+os.environ["USER_ID"])
         me = os.environ["ME"]
         await state.has("x")
         say("ready")
         sys.stdin.readline()
         calls = []
         for n in range(50):
-            calls += [state.record_action(f"{me}.{n}"), state.increment("n"), state.append("l", f"{me}.{n}"),
+            calls += [state.record_action(f"{me}.{n}"), state.increment("n"), \
+state.append("l", f"{me}.{n}"),
                       state.update_dict("o", {f"{me}.{n}": n})]
         await asyncio.gather(*calls)
         say("done")

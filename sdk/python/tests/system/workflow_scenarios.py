@@ -1,4 +1,4 @@
-"""What WorkflowState does, as scenarios to be checked outside handlers and in them."""
+"""Scenarios of WorkflowState, to be checked outside handlers and in them."""
 
 from __future__ import annotations
 
@@ -185,8 +185,11 @@ async def check_what_json_cannot_say(state: WorkflowState) -> None:
 
 async def check_names(state: WorkflowState) -> None:
     for wrong in ("", ".", "..", "a\0", "\ud800", "x" * 256, 3, None):
-        for call in (state.set(wrong, 1), state.get(wrong), state.delete(wrong), state.has(wrong),  # type: ignore[arg-type]
-                     state.increment(wrong), state.record_action(wrong), state.get_many([wrong])):  # type: ignore[arg-type, list-item]  # fmt: skip
+        for call in (
+            state.set(wrong, 1), state.get(wrong), state.delete(wrong),  # type: ignore[arg-type]
+            state.has(wrong), state.increment(wrong),  # type: ignore[arg-type]
+            state.record_action(wrong), state.get_many([wrong]),  # type: ignore[arg-type,list-item]
+        ):  # fmt: skip
             with pytest.raises(InvalidName):
                 await call
     for name in ("a/b", "100%", "%2F", "ключ", "\U0001f600", "x" * 255, " ", "?#&=+"):

@@ -1,4 +1,4 @@
-"""What the tests of `soorma.testing` share: agents whose modules lie beside them."""
+"""The setup that the tests of `soorma.testing` share: agents in the modules beside them."""
 
 from __future__ import annotations
 

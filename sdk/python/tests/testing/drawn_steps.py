@@ -1,4 +1,7 @@
-"""Steps of a plan, drawn so that most of them fit: what is done in a handler, in a transaction and on the platform."""
+"""Steps of a plan, drawn so that most of them fit.
+
+They are done in a handler, in a transaction and on the platform.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +44,12 @@ KINDS: dict[str, list[Any]] = {
     "z": [None, "ä", "t" * 30, "t" * 50],
 }
 BLIND = {"blind-n": "n", "blind-l": "l", "blind-o": "o", "blind-j": "j"}
-"""Keys of which nothing but what fits is asked: see `BY_DESIGN` of the test."""
+"""Keys that only get operations that fit them, for the reasons in `BY_DESIGN` of the test."""
 
 
 @dataclass
 class Change:
-    """Operations that are applied as one; `expects`: a compare-and-set of the `known` or a `stale` revision."""
+    """Operations applied as one; `expects`: compare-and-set with a `known` or `stale` revision."""
 
     operations: list[Any]
     expects: str = ""
@@ -147,14 +150,14 @@ beginnings = st.lists(
 
 
 def named(step: Step) -> set[str]:
-    """The keys that a step changes."""
+    """Returns the keys that a step changes."""
     operations = step.operations if isinstance(step, Change) else []
     forked = set("nl") if any(isinstance(one, Fork) for one in operations) else set[str]()
     return forked | {one.key for one in operations if isinstance(one, KeyOperation)}
 
 
 def set_once(wanted: list[Step]) -> list[Step]:
-    """The steps without those that set what another has set."""
+    """Returns the steps without those that set a key again."""
     kept, keys = [], set[str]()
     for step in wanted:
         puts = (
@@ -169,7 +172,10 @@ def set_once(wanted: list[Step]) -> list[Step]:
 
 
 def counted_early(beginning: list[Any], wanted: list[Step]) -> list[Step]:
-    """The steps that keep to what a transaction counts: few keys that it relies on, nothing blind, no joins."""
+    """Returns the steps within what a transaction counts.
+
+    They rely on few keys, and have no blind operations and no joins.
+    """
     kept, read = [], set[str]()
     held = {one.key for one in beginning if isinstance(one, KeyOperation)}
     for step in wanted:

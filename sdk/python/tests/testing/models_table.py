@@ -1,4 +1,4 @@
-"""Objects of every kind that authors keep, each with the type it is read as."""
+"""Objects of every kind that authors store, each with the type it is read as."""
 
 from __future__ import annotations
 
@@ -366,7 +366,7 @@ REFUSED: dict[str, typing.Any] = {
     "a field that its class sets itself": later(5),
     "a foreign object": HoldsForeign(Foreign()),
 }
-"""Refused before they are stored: they would be unreadable, or come back changed."""
+"""Objects refused before they are stored: they would be unreadable, or come back changed."""
 
 STRICT = Strict(
     at=NOW,
@@ -416,7 +416,7 @@ OBJECTS: dict[str, typing.Any] = {
     "tagged structs": Holder(Square(2.0), HIT, Root([HIT])),
     "attrs": Attrs(NOW, [HIT]),
 }
-"""Read as their own class."""
+"""Objects that are read as their own class."""
 
 TYPED: dict[str, tuple[typing.Any, typing.Any]] = {
     "list of models": (list[Alias], [HIT]),
@@ -441,7 +441,7 @@ TYPED: dict[str, tuple[typing.Any, typing.Any]] = {
     "annotated": (typing.Annotated[int, Field(gt=0)], 5),
     "any": (typing.Any, {"a": [1]}),
 }
-"""Read as a type that is written out."""
+"""Objects that are read as a type that is written out."""
 
 DECLARED: dict[str, tuple[typing.Any, typing.Any]] = {
     "time": (dt.datetime, NOW),
@@ -453,4 +453,4 @@ DECLARED: dict[str, tuple[typing.Any, typing.Any]] = {
     "Decimal": (decimal.Decimal, decimal.Decimal("1.10")),
     "one of two structs": (Circle | Square, Circle(2.0)),
 }
-"""What JSON has no type for by itself: only where it is declared, as the result of a step."""
+"""Objects that JSON has no type for, so that they need a declared type, as the result of a step."""

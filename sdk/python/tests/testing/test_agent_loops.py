@@ -1,4 +1,4 @@
-"""Loops of an agent with its models and with other agents: requests, checks of answers, waiting, mistakes."""
+"""Loops of an agent with models and other agents: requests, checks, waiting, mistakes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def worker() -> Worker:
 
 @pytest.fixture
 def responder() -> Worker:
-    """Answers `ask` with what it was asked and how often it was asked."""
+    """An agent that responds to `ask` with its data and the number of requests so far."""
     other, asked = Worker("responder"), []
 
     @other.on_event("ask", topic="action-requests")
@@ -71,9 +71,9 @@ async def test_a_request_goes_out_at_once_though_changes_are_not_committed(
 async def test_a_later_attempt_gets_the_same_responses(
     soorma_platform: LocalPlatform, worker: Worker, responder: Worker, order: int
 ) -> None:
-    """Side by side and in whatever order it asks.
+    """They are the same for requests side by side, in any order.
 
-    The same question, asked twice, has two responses.
+    The same request, made twice, has two responses.
     """
     seen: list[list[Any]] = []
 
@@ -102,7 +102,7 @@ async def test_a_later_attempt_gets_the_same_responses(
 async def test_a_response_is_recorded_beyond_the_log(
     soorma_platform: LocalPlatform, worker: Worker, responder: Worker
 ) -> None:
-    """A later attempt gets it with nobody asked, and nobody there to respond."""
+    """A later attempt gets it without a request, and with nobody there to respond."""
     seen = []
 
     @worker.on_event("go")
@@ -364,7 +364,8 @@ async def test_a_result_that_its_check_refuses_is_not_recorded(
         return answer == "[]"
 
     checks: dict[str, Any] = {
-        "raises": raises, "says no": lambda answer: answer == "[]", "async": later, "json.loads": json.loads,
+        "raises": raises, "says no": lambda answer: answer == "[]", "async": later,
+        "json.loads": json.loads,
     }  # fmt: skip
 
     @worker.on_event("think")

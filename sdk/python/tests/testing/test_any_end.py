@@ -1,4 +1,4 @@
-"""Attempts end, however their handlers do: the platform hears of it, and the agent takes the next event."""
+"""Attempts end, however their handlers do: the platform learns it, and the agent goes on."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ TWICE = RetryPolicy(max_attempts=2, first_delay=0.1)
 
 @dataclass
 class Answer:
-    """What a model is to say."""
+    """The output that a model should produce."""
 
     text: str
     score: float
 
 
 class Odd(BaseException):
-    """No Exception, and of nobody's making."""
+    """An error that is no Exception and that no library knows."""
 
 
 class NoMorePages(StopIteration):
-    """What a cursor raises at its end."""
+    """The error that a cursor raises at its end."""
 
 
 async def cancelled_task() -> None:
@@ -141,7 +141,7 @@ PLAIN_ENDS: dict[str, tuple[BaseException, str]] = {
 
 
 def _ending(where: str, end: Callable[[], Any]) -> Worker:
-    """A worker whose handler ends so on the first of two events, and then sets a key."""
+    """Makes a worker whose handler ends by `end` on the first of two events, and sets keys."""
     worker = Worker("worker", max_concurrency=1, retry=TWICE)
     if where == "plain handler":
 
@@ -204,21 +204,21 @@ async def test_any_end_of_a_plain_function_fails_its_attempt(
 
 
 class Broken(Exception):
-    """Nothing of it can be looked at."""
+    """An error of which no attribute can be read."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError(name)
 
 
 class Untold(Exception):
-    """Its text ends the program."""
+    """An error whose text ends the program."""
 
     def __str__(self) -> str:
         raise SystemExit("in its text")
 
 
 class Nameless(type):
-    """A class without a name."""
+    """A type whose classes have no name."""
 
     @property
     def __name__(cls) -> str:  # type: ignore[override]
@@ -226,7 +226,7 @@ class Nameless(type):
 
 
 class Unnamed(Exception, metaclass=Nameless):
-    """Of such a class."""
+    """An error whose class has no name."""
 
 
 def _nested(depth: int) -> Exception:

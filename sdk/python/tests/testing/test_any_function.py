@@ -1,4 +1,4 @@
-"""Functions in every form an author may write them: each is run to its end, or refused where it is registered."""
+"""Functions in every form: each runs to its end, or is refused where it is registered."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _injected(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Passes on one argument more than it is called with."""
+    """Wraps a function so that it gets one more argument."""
 
     @functools.wraps(function)
     def wrapper(event: Any, context: Any) -> Any:
@@ -143,7 +143,8 @@ GENERATORS: dict[str, Any] = {
 def test_a_generator_is_refused_where_it_is_registered(form: str) -> None:
     worker, client, function = Worker("worker"), EventClient("client"), GENERATORS[form]
     for register in (
-        worker.on_event("go"), worker.on_startup, worker.on_shutdown, client.on_event("go"), client.on_all_events,
+        worker.on_event("go"), worker.on_startup, worker.on_shutdown,
+        client.on_event("go"), client.on_all_events,
     ):  # fmt: skip
         with pytest.raises(InvalidRequest, match="is a generator"):
             register(function)
@@ -320,7 +321,7 @@ async def test_many_calls_that_were_awaited_are_not_taken_for_forgotten(
 
 
 class _Doer:
-    """An object whose call is async, as no inspection of a function tells."""
+    """An object whose call is async, which no inspection of it as a function shows."""
 
     def __init__(self, done: list[str]) -> None:
         self.done = done

@@ -1,4 +1,4 @@
-"""Ends of plans as an author meets them: ends that may come too late, events that come after, giving up with one."""
+"""Ends of plans as an author meets them: late ends, events after an end, giving up with one."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_an_end_says_whether_it_was_one(soorma_platform: LocalPlatform, en
 async def test_a_cascade_meets_a_plan_that_ends_meanwhile(
     soorma_platform: LocalPlatform, worker: Worker, end: str, how: str
 ) -> None:
-    """However its author asks: what the handler was told is so at its commit, and the rest is committed."""
+    """Whichever call it uses, what the handler learned holds at its commit, which succeeds."""
     told: list[list[bool]] = []
 
     async def ended(state: WorkflowState) -> bool:
@@ -175,7 +175,7 @@ async def test_a_handler_sees_the_end_that_it_has_given(
 async def test_a_late_end_in_a_handler_is_refused_at_the_call(
     soorma_platform: LocalPlatform, worker: Worker, end: str, late: str
 ) -> None:
-    """So that the handler can go on without it. A failed plan takes what undoes its work."""
+    """The handler can thus go on without it. A failed plan still accepts compensations."""
     refused = []
 
     @worker.on_event("e")
@@ -250,7 +250,7 @@ async def test_an_event_of_a_plan_that_has_ended_is_dropped_unless_it_is_wanted(
 async def test_what_a_plans_end_leads_to_is_handled(
     soorma_platform: LocalPlatform, worker: Worker
 ) -> None:
-    """Of a chain of events that begins with the end, nothing is late."""
+    """No event of a chain that begins with the end of the plan is late."""
     seen, other = [], Worker("other")
 
     @worker.on_event("last")
@@ -287,7 +287,7 @@ async def test_what_a_plans_end_leads_to_is_handled(
 async def test_who_completes_a_plan_is_through_with_it(soorma_platform: LocalPlatform) -> None:
     """The first offer wins.
 
-    Somebody else who looks at all offers misses none, be it ever so slow.
+    Another agent that looks at all offers misses none, however slow it is.
     """
     chooser, auditor = Worker("chooser"), Worker("auditor")
     chosen, audited, go = [], [], asyncio.Event()
@@ -362,7 +362,7 @@ async def test_a_handler_gives_up_and_fails_its_plan(
 
 
 def letter_of(platform: LocalPlatform) -> Any:
-    """The correlation id that the dead letter's event has."""
+    """Returns the correlation id of the dead letter's event."""
     return platform.published("event.dead_lettered")[0].correlation_id
 
 

@@ -34,7 +34,7 @@ def _module(name: str) -> ModuleType:
 
 @pytest.fixture
 def agents(monkeypatch: pytest.MonkeyPatch) -> dict[str, Worker]:
-    """Its agents, whose tasks take no time."""
+    """The agents of the example, with tasks that take no time."""
     monkeypatch.setenv("TASK_SECONDS", "0")
     return {name: getattr(_module(name), name) for name in ("planner", "worker", "coordinator")}
 
@@ -47,7 +47,7 @@ async def _reach_the_goal(platform: LocalPlatform) -> None:
 
 
 async def _check(platform: LocalPlatform) -> None:
-    """Every effect is there, once."""
+    """Checks that every effect is there exactly once."""
     (completed,) = platform.published("workflow.completed")
     assert completed.correlation_id == "mine"
     state = platform.state(completed.data["plan_id"])

@@ -20,7 +20,7 @@ TASKS = 20
 async def test_a_fan_out_is_joined_exactly_once(
     soorma_platform: LocalPlatform, replicas: int
 ) -> None:
-    """Unordered handlers on several replicas finish at once, in any order, and one of them goes on."""
+    """Unordered handlers on several replicas finish at once, in any order, and one goes on."""
 
     def make() -> Worker:
         worker = Worker("worker")
@@ -152,7 +152,7 @@ async def test_who_has_lost_a_claim_changes_nothing(soorma_platform: LocalPlatfo
 async def test_a_claim_is_renewed_while_its_transaction_is_made(
     soorma_platform: LocalPlatform,
 ) -> None:
-    """It counts that it is held at the commit; a renewal under way then is waited for."""
+    """The claim must be held at the commit, which waits for a renewal that is under way."""
     state = soorma_platform.state("p")
     claim = await state.claim("lock", ttl=10)
     assert claim is not None

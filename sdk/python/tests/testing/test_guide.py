@@ -1,4 +1,4 @@
-"""What docs/TESTING.md shows, as tests. The page quotes this file."""
+"""The tests that docs/TESTING.md shows. The page quotes this file."""
 # It is written as its readers would write it.
 # ruff: noqa: ANN001, ANN201, PT009
 

@@ -1,4 +1,4 @@
-"""A test sets the wall clock of its platform ahead and back: waiting goes on by time that passes."""
+"""A test sets its platform's wall clock ahead and back: waiting goes by the time that passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timers, the life of a plan, what undoes its work, and transactions outside handlers: as an agent author uses them."""
+"""Timers, lives of plans, compensations, and transactions outside handlers, as authors use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects come back as they went in: as state, as events that fit their schema, and as results of steps; or refused."""
+"""Objects come back unchanged as state, events and results of steps, or are refused."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ FIELDS = st.dictionaries(NAMES, st.tuples(ALIASES, ALIASES, PLAIN, st.booleans()
 @settings(deadline=None)
 @given(CONFIGS, FIELDS)
 def test_any_names_and_aliases_come_back(config: Any, fields: dict[str, Any]) -> None:
-    """Whatever its fields are called for others: their values are never exchanged, lost or made up."""
+    """Whatever names its fields have for others, values are never exchanged, lost or made up."""
     made = {
         name: (
             type(value) | None,
@@ -183,7 +183,10 @@ def test_a_payload_is_read_as_a_type() -> None:
 async def _twice(
     platform: LocalPlatform, functions: dict[str, Any], **how: Any
 ) -> dict[str, list[Any]]:
-    """What steps give to the attempt that calls their functions, and to the next one; or why the event was given up."""
+    """Returns the results of steps in two attempts, or the reason why an event was given up.
+
+    Only the first attempt calls the functions.
+    """
     seen: dict[str, list[Any]] = {name: [] for name in functions}
     worker = Worker("worker", retry=RetryPolicy(max_attempts=2, first_delay=0))
 

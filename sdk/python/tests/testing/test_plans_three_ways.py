@@ -1,4 +1,4 @@
-"""The rules of a plan, three ways: in a handler, in a transaction of a client, and on the platform itself."""
+"""The rules of a plan, three ways: in a handler, in a client's transaction, on the platform."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ from soorma_common.operations import (
 )
 
 Outcome: TypeAlias = Any
-"""What a call returned, or (type, message, details) of what it raised."""
+"""The result of a call, or (type, message, details) of its error."""
 
 
 class Difference(NamedTuple):
-    """A difference that is meant: what the last of the steps comes to in a transaction, and on the platform."""
+    """An intended difference: the last step's outcome in a transaction and on the platform."""
 
     why: str
     before: list[Any]
@@ -111,11 +111,13 @@ BY_DESIGN = [
         "there is no plan 'p', or nothing is left of it",
     ),
 ]
-"""And these, which take many operations or large ones. Limits are the platform's, and known in a handler only; those of
-a plan that was not read whole, of its actions and of a commit's work are checked at the commit.
-What a later `set` supersedes is not committed: a plan at its limits may be refused then for what
-has fitted on the way. What blind operations and joins add to a plan is counted at the commit. A
-commit relies on no more keys than a plan may have."""
+"""More differences need many or large operations.
+
+Limits are the platform's and known only in a handler; those of a plan that was not read whole, of
+its actions and of a commit's work are checked at the commit. What a later `set` supersedes is not
+committed: a plan at its limits may then be refused for what did fit on the way. What blind
+operations and joins add to a plan is counted at the commit. A commit relies on no more keys than a
+plan may have."""
 
 
 async def outcome_of(state: WorkflowState, step: Step) -> Outcome:
@@ -136,7 +138,7 @@ def told_of(error: SoormaError) -> Outcome:
 
 
 def expecting(step: Change, known: int) -> list[Any]:
-    """The operations of a step; copies, because who applies them may change them."""
+    """Returns copies of a step's operations, because applying them may change them."""
     wanted = copy.deepcopy(step.operations)
     if step.expects:
         wanted[0].expected_revision = known if step.expects == "known" else known + 7
@@ -144,7 +146,7 @@ def expecting(step: Change, known: int) -> list[Any]:
 
 
 async def revision_of(state: WorkflowState, step: Step) -> int:
-    """That of the key whose revision the step expects; 0 where it is missing, or the step expects none."""
+    """Returns the revision of the step's key; 0 if it is missing, or the step expects none."""
     if isinstance(step, Look) or not step.expects:
         return 0
     try:
@@ -171,13 +173,13 @@ async def looked(state: WorkflowState, step: Look) -> Outcome:
 
 
 async def told(state: WorkflowState) -> Any:
-    """All that is left of a plan in the end."""
+    """Returns all that is left of a plan in the end."""
     values = await state.get_many(await state.keys())
     return values, *[await looked(state, Look(at)) for at in ("actions", "status")]
 
 
 class Ways:
-    """A platform, with an agent that does what it is given."""
+    """A platform with an agent that does given steps."""
 
     def __init__(self, platform: LocalPlatform, limits: Limits) -> None:
         self.platform = platform
@@ -187,7 +189,7 @@ class Ways:
         self.runs = count()
 
     async def begin(self, way: str, run: int, beginning: list[Any]) -> WorkflowState:
-        """The plan of one way, in a tenant of its own: so names and messages are the same in all."""
+        """Begins one way's plan, in a tenant of its own, so that names and messages are equal."""
         tenant = f"{way}-{run}"
         source, state = [
             self.platform.state(plan, tenant_id=tenant, user_id="u") for plan in ("source", "p")
@@ -212,7 +214,7 @@ async def one_by_one(state: WorkflowState, wanted: list[Step]) -> list[Outcome]:
 
 
 async def in_a_transaction(state: WorkflowState, wanted: list[Step]) -> list[Outcome]:
-    """The outcomes, and last that of the commit."""
+    """Returns the outcomes of the steps, and last that of the commit."""
     found: list[Outcome] = []
     try:
         async with state.transaction() as tx:
@@ -243,7 +245,7 @@ def is_error(outcome: Outcome) -> bool:
 
 
 def comparable(wanted: list[Step], outcomes: list[Outcome]) -> list[Outcome]:
-    """What has to be the same: all but what BY_DESIGN says."""
+    """Returns the outcomes that have to be equal, without the differences in BY_DESIGN."""
     made: list[Outcome] = []
     own: set[str] = set()
     for step, outcome in zip(wanted, outcomes, strict=True):
@@ -266,7 +268,7 @@ def _comparable(outcome: Outcome, own: set[str]) -> Outcome:
 
 
 def up_to_limit(wanted: list[Step], outcomes: list[Outcome]) -> int:
-    """How many steps there are up to the first that a limit refuses, with that."""
+    """Returns the number of steps up to and with the first that a limit refuses."""
     refused = (
         place
         for place, outcome in enumerate(outcomes, 1)
@@ -276,7 +278,7 @@ def up_to_limit(wanted: list[Step], outcomes: list[Outcome]) -> int:
 
 
 def left_out(step: Step, results: Outcome) -> bool:
-    """Whether an end of the step came too late and asked for `if_active`: then it is not committed."""
+    """True if an end with `if_active` came too late: then it is not committed."""
     ends = zip(step.operations, results, strict=True) if isinstance(step, Change) else ()
     return any(isinstance(one, Ending) and result is False for one, result in ends)
 
@@ -284,7 +286,10 @@ def left_out(step: Step, results: Outcome) -> bool:
 async def in_one_commit(
     state: WorkflowState, wanted: list[Step], outcomes: list[Outcome], known: list[int]
 ) -> None:
-    """All that was done goes into one commit, with the same results; with what was refused, it is refused so."""
+    """Checks that all steps together, as one commit, have the same results.
+
+    A refused step is refused in the same way along with those before it.
+    """
     operations: list[Any] = []
     results: list[Any] = []
     own: set[str] = set()

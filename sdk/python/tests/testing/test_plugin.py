@@ -1,4 +1,4 @@
-"""The pytest plugin as a project has it: in pytest-asyncio's modes, and at no cost for those who do not use it."""
+"""The pytest plugin in a project: in pytest-asyncio's modes, and at no cost if it is not used."""
 
 from __future__ import annotations
 

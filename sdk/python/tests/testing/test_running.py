@@ -1,4 +1,4 @@
-"""Agents at work on a platform inside the test: events, state, readers, and what is left of it afterwards."""
+"""Agents at work on a platform inside the test: events, state, readers, and the remains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS = 10.0
 
 
 def _counter(name: str = "counter", **given: Any) -> Worker:
-    """An agent that counts the events of a plan, and says so."""
+    """Makes an agent that counts the events of a plan and publishes the number."""
     worker = Worker(name, **given)
 
     @worker.on_event("count", topic="action-requests")

@@ -1,4 +1,4 @@
-"""Waiting for a claim, giving it up, and what time does to both."""
+"""Waiting for a claim, giving it up, and the effects of time on both."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from soorma.testing import LocalPlatform
 
 
 async def in_line(state: WorkflowState, count: int) -> None:
-    """Returns when so many wait."""
+    """Returns when `count` are waiting for the key `k`."""
     await state_is(lambda keys: sum(key.startswith("k/waiting/") for key in keys) == count, state)
 
 
 async def state_is(wanted: Callable[[list[str]], bool], state: WorkflowState) -> None:
-    """Returns when the plan has such keys."""
+    """Returns when the plan's keys are as wanted."""
     async with asyncio.timeout(10):
         while not wanted(await state.keys()):  # noqa: ASYNC110 - others change it
             await asyncio.sleep(0.001)
@@ -82,7 +82,7 @@ async def test_a_line_that_was_cleaned_up_forms_again(soorma_platform: LocalPlat
 
 @pytest.mark.behaviour("claims.one-holder")
 async def test_a_claim_is_held_for_its_whole_time(soorma_platform: LocalPlatform) -> None:
-    """Longer than a place lasts that nobody prolongs."""
+    """It lasts longer than the lifetime of a place that nobody renews."""
     state = soorma_platform.state("p")
     claim = await state.claim("k", ttl=100)
     waiting = asyncio.create_task(state.claim("k", wait=60))

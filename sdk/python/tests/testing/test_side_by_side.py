@@ -1,4 +1,4 @@
-"""Tasks of one handler that change a plan side by side: one that is refused takes nothing of another's with it."""
+"""Tasks of a handler that change a plan side by side: a refused change leaves the others intact."""
 
 from __future__ import annotations
 

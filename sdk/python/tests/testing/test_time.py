@@ -1,4 +1,4 @@
-"""Moving the platform's clock: retries, leases, expiry and upkeep happen when they are due, and not before."""
+"""Moving the platform's clock: retries, leases, expiry and upkeep happen exactly when due."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DAY = 86_400.0
 
 
 def _failing(until: int, **given: Any) -> tuple[Worker, list[int]]:
-    """An agent whose attempts before `until` fail, and the numbers of its attempts."""
+    """Makes an agent whose attempts before `until` fail, and the list of its attempts' numbers."""
     worker, attempts = Worker("failing", retry=STEADY, **given), []
 
     @worker.on_event("work")

@@ -1,4 +1,4 @@
-"""Time travel: a plan as it was, what came since, and the ways back and on."""
+"""Time travel: a plan as it was, its changes since, and the ways back and on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def worker() -> Worker:
 
 
 async def with_past(platform: LocalPlatform) -> WorkflowState:
-    """The plan whose past is PAST."""
+    """Makes the plan whose past is PAST."""
     state = platform.state("p")
     await state.update({"a": 1, "n": None})
     await state.append("list", 1)
@@ -289,7 +289,7 @@ STEPS = st.lists(
 async def take(
     state: WorkflowState, step: tuple[str, str, Any], model: list[dict[str, Any]]
 ) -> None:
-    """Takes a step, on the plan and on the model: the values after each revision."""
+    """Takes a step on the plan and on the model, which has the values after each revision."""
     op, key, value = step
     now = dict(model[-1])
     if op == "set":
@@ -313,7 +313,7 @@ async def take(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether they are equal and 0 is not taken for false."""
+    """True if both are equal, and 0 is not mistaken for false."""
     return repr(sorted(one.items())) == repr(sorted(other.items()))
 
 

@@ -1,4 +1,4 @@
-"""Mistakes that authors make, one on each marked line: a type checker finds all of them, and nothing else here.
+"""Mistakes that authors make, one on each marked line: type checkers find these, and no others.
 
 A mark says what `mypy --strict` and pyright report on its line. This file is checked and never run.
 """
@@ -71,9 +71,7 @@ async def generates(event: Event, context: HandlerContext) -> AsyncIterator[str]
 async def misspells_its_topic(event: Event, context: HandlerContext) -> None: ...
 
 
-@worker.on_event(
-    "f.asked", topic="action-requests", isolation="write"
-)  # mypy[arg-type] pyright[reportArgumentType]
+@worker.on_event("f.asked", topic="action-requests", isolation="write")  # mypy[arg-type] pyright[reportArgumentType]
 def isolates(event: Event, context: HandlerContext) -> None: ...
 
 
@@ -100,69 +98,33 @@ async def events(event: Event, context: HandlerContext) -> None:
 
 
 async def steps(event: Event, context: HandlerContext) -> None:
-    await context.step(
-        "search", search, 5
-    )  # mypy[arg-type] pyright[reportArgumentType, reportCallIssue]
-    await context.step(
-        "search", search
-    )  # mypy[arg-type, call-arg] pyright[reportArgumentType, reportCallIssue]
-    await context.step(
-        "read", read_page, "first"
-    )  # mypy[arg-type] pyright[reportArgumentType, reportCallIssue]
-    await context.step(
-        "read", read_page, 1, 2
-    )  # mypy[arg-type, call-arg] pyright[reportArgumentType, reportCallIssue]
-    page: int = await context.step(
-        "read", read_page, 1
-    )  # mypy[arg-type] pyright[reportAssignmentType]
-    found: Finding = await context.step(
-        "search", search, "why"
-    )  # mypy[arg-type] pyright[reportAssignmentType]
-    (await context.step("search", search, "why"))[
-        0
-    ].titel  # mypy[attr-defined] pyright[reportAttributeAccessIssue]
-    text: str = await context.step(
-        "s", search, "why", type=Finding
-    )  # mypy[arg-type] pyright[reportAssignmentType]
-    await context.step(
-        "s", search, "", timeout="6"
-    )  # mypy[call-overload] pyright[reportArgumentType, reportCallIssue]
-    await context.step(
-        "search", search("why")
-    )  # mypy[call-overload] pyright[reportArgumentType, reportCallIssue]
+    await context.step("search", search, 5)  # mypy[arg-type] pyright[reportArgumentType, reportCallIssue]
+    await context.step("search", search)  # mypy[arg-type, call-arg] pyright[reportArgumentType, reportCallIssue]
+    await context.step("read", read_page, "first")  # mypy[arg-type] pyright[reportArgumentType, reportCallIssue]
+    await context.step("read", read_page, 1, 2)  # mypy[arg-type, call-arg] pyright[reportArgumentType, reportCallIssue]
+    page: int = await context.step("read", read_page, 1)  # mypy[arg-type] pyright[reportAssignmentType]
+    found: Finding = await context.step("search", search, "why")  # mypy[arg-type] pyright[reportAssignmentType]
+    (await context.step("search", search, "why"))[0].titel  # mypy[attr-defined] pyright[reportAttributeAccessIssue]
+    text: str = await context.step("s", search, "why", type=Finding)  # mypy[arg-type] pyright[reportAssignmentType]
+    await context.step("s", search, "", timeout="6")  # mypy[call-overload] pyright[reportArgumentType, reportCallIssue]
+    await context.step("search", search("why"))  # mypy[call-overload] pyright[reportArgumentType, reportCallIssue]
     context.step("search", search, "why")  # mypy[unused-coroutine] pyright[reportUnusedCoroutine]
-    await context.setp(
-        "search", search, "why"
-    )  # mypy[attr-defined] pyright[reportAttributeAccessIssue]
+    await context.setp("search", search, "why")  # mypy[attr-defined] pyright[reportAttributeAccessIssue]
     print(page, found, text)
     raise Reject  # mypy[call-arg] pyright[reportGeneralTypeIssues]
 
 
 async def state_of(event: Event, context: HandlerContext) -> None:
-    await WorkflowState(context, event.plan_id).set(
-        "key", 1
-    )  # mypy[arg-type] pyright[reportArgumentType]
+    await WorkflowState(context, event.plan_id).set("key", 1)  # mypy[arg-type] pyright[reportArgumentType]
     state = WorkflowState(context.memory, event.plan_id)
-    number: int = await state.get(
-        "question", type=str
-    )  # mypy[arg-type, assignment] pyright[reportAssignmentType]
-    print(
-        number, (await state.get("best", type=Finding)).title
-    )  # mypy[union-attr] pyright[reportOptionalMemberAccess]
-    score: int = await state.get(
-        "score", 0.5, type=float
-    )  # mypy[arg-type] pyright[reportAssignmentType]
-    await state.increment(
-        "count", "one"
-    )  # mypy[call-overload] pyright[reportArgumentType, reportCallIssue]
-    got: int = (
-        await state.increment(  # mypy[assignment, func-returns-value] pyright[reportAssignmentType]
-            "n", blind=True
-        )
+    number: int = await state.get("question", type=str)  # mypy[arg-type, assignment] pyright[reportAssignmentType]
+    print(number, (await state.get("best", type=Finding)).title)  # mypy[union-attr] pyright[reportOptionalMemberAccess]
+    score: int = await state.get("score", 0.5, type=float)  # mypy[arg-type] pyright[reportAssignmentType]
+    await state.increment("count", "one")  # mypy[call-overload] pyright[reportArgumentType, reportCallIssue]
+    got: int = await state.increment(  # mypy[assignment, func-returns-value] pyright[reportAssignmentType]
+        "n", blind=True
     )
-    items: dict[str, object] = await state.append(
-        "items", 1
-    )  # mypy[assignment] pyright[reportAssignmentType]
+    items: dict[str, object] = await state.append("items", 1)  # mypy[assignment] pyright[reportAssignmentType]
     await state.set("key", 1, ttl="60")  # mypy[arg-type] pyright[reportArgumentType]
     state.set("key", 2)  # mypy[unused-coroutine] pyright[reportUnusedCoroutine]
     count = state.increment("count")
@@ -176,31 +138,19 @@ async def publishing(event: Event, context: HandlerContext) -> None:
     bus = context.bus
     await bus.publish("a.done", "action-result")  # mypy[arg-type] pyright[reportArgumentType]
     await bus.publish("a.done")  # mypy[call-arg] pyright[reportCallIssue]
-    await bus.publish(
-        "a.done", "action-results", planid=event.plan_id
-    )  # mypy[call-arg] pyright[reportCallIssue]
-    await bus.publish(
-        "a.done", "action-results", delay="30"
-    )  # mypy[arg-type] pyright[reportArgumentType]
-    await bus.announce(
-        "a.done", dely=timedelta(seconds=5)
-    )  # mypy[call-arg] pyright[reportCallIssue]
-    bus.publish(
-        "a.done", "action-results", {}
-    )  # mypy[unused-coroutine] pyright[reportUnusedCoroutine]
+    await bus.publish("a.done", "action-results", planid=event.plan_id)  # mypy[call-arg] pyright[reportCallIssue]
+    await bus.publish("a.done", "action-results", delay="30")  # mypy[arg-type] pyright[reportArgumentType]
+    await bus.announce("a.done", dely=timedelta(seconds=5))  # mypy[call-arg] pyright[reportCallIssue]
+    bus.publish("a.done", "action-results", {})  # mypy[unused-coroutine] pyright[reportUnusedCoroutine]
     await bus.request("a.asked", {})  # mypy[call-arg] pyright[reportCallIssue]
     answer = await bus.request("a.asked", response_event="a.answered", timeout=5)
-    await bus.respond(
-        answer["type"], 5, topic="results"
-    )  # mypy[arg-type] pyright[reportArgumentType]
+    await bus.respond(answer["type"], 5, topic="results")  # mypy[arg-type] pyright[reportArgumentType]
     await context.until_canceled()  # mypy[attr-defined] pyright[reportAttributeAccessIssue]
 
 
 def waiting(event: Event, context: HandlerContext) -> None:
     context.run(WorkflowState)  # mypy[arg-type] pyright[reportArgumentType]
-    length: int = context.run(
-        context.step("read", read_page, 1)
-    )  # mypy[assignment] pyright[reportAssignmentType]
+    length: int = context.run(context.step("read", read_page, 1))  # mypy[assignment] pyright[reportAssignmentType]
     print(length)
 
 

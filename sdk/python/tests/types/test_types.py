@@ -1,4 +1,6 @@
-"""What type checkers say of agents' code: each mistake of `mistakes.py`, nothing of `correct.py` and of the examples.
+"""Type checkers on the code of agents.
+
+They find each mistake of `mistakes.py`, and nothing in `correct.py` and in the examples.
 
 The examples' handlers are not annotated. They are checked as a newcomer would, without `--strict`.
 """
@@ -35,9 +37,10 @@ def marks(checker: str) -> Findings:
 
 
 def mypy(*arguments: str | Path, cache: str) -> dict[str, Findings]:
-    """The findings of mypy by file and line; its cache stays, so that only the first run reads the libraries.
+    """Returns the findings of mypy by file and line.
 
-    It may name a file as it was called when the cache was written, so that its folder says nothing.
+    Its cache stays, so that only the first run reads the libraries. It may name a file as it was
+    called when the cache was written, so that its folder says nothing.
     """
     command = [
         sys.executable,
@@ -47,7 +50,13 @@ def mypy(*arguments: str | Path, cache: str) -> dict[str, Findings]:
         f"--cache-dir={PROJECT / '.mypy_cache' / cache}",
     ]
     done = subprocess.run(
-        [*command, "--no-error-summary", "--no-pretty", "--hide-error-context", *map(str, arguments)],
+        [
+            *command,
+            "--no-error-summary",
+            "--no-pretty",
+            "--hide-error-context",
+            *map(str, arguments),
+        ],
         capture_output=True, text=True, check=False, timeout=110,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stdout + done.stderr
@@ -61,7 +70,7 @@ def mypy(*arguments: str | Path, cache: str) -> dict[str, Findings]:
 
 
 def pyright(*files: Path) -> dict[str, Findings]:
-    """The findings of basedpyright by file and line, as pyright would have them: it does not leave this machine."""
+    """Returns the findings of basedpyright by file and line, which are those of pyright."""
     command = [
         sys.executable,
         "-m",

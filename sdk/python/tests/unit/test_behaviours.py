@@ -21,7 +21,7 @@ def manifest() -> Manifest:
 
 @pytest.fixture(scope="module")
 def named() -> Named:
-    """What all tests name, collected in a process of its own: this run may have selected some of them only."""
+    """Returns the names in all tests, from another process: this run may select only some."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, str(TESTS / "behaviours.py"), "--named"],

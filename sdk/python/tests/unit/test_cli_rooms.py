@@ -37,7 +37,7 @@ def test_none_imports_the_database() -> None:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Each name that a module imports, in its functions too, with the module that it comes from."""
+    """Yields each name that a module imports, even in its functions, with the module it is from."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)

@@ -1,4 +1,4 @@
-"""The clock of a record: what it makes of the machine's clocks, whatever becomes of those."""
+"""The clock of a record: its readings, whatever happens to the machine's clocks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SETTLING = round(1000 * SETTLING_SECONDS)
 
 
 class Machine:
-    """A machine whose clocks the test has in its hand, and the platform on it, which looks at them each second."""
+    """A machine whose clocks the test controls, and its platform, which reads them each second."""
 
     standstill = STANDSTILL_SECONDS
 
@@ -46,11 +46,11 @@ class Machine:
 
     @property
     def ran(self) -> float:
-        """Seconds in which the platform ran."""
+        """The seconds for which the platform ran."""
         return self.true - self.off
 
     def run(self, seconds: float) -> None:
-        """Lets time pass, with a look each second, or each minute where it is long."""
+        """Lets time pass, with a reading each second, or each minute for long times."""
         step = 1.0 if seconds <= SETTLING_SECONDS else STANDSTILL_SECONDS
         end = self.true + seconds
         while self.true < end:
@@ -66,13 +66,13 @@ class Machine:
         self.off += seconds
 
     def freeze(self, seconds: float) -> None:
-        """The process stands still, the machine does not."""
+        """Stops the process, but not the machine, for some time."""
         self.true += seconds
         self.off += max(0.0, seconds - STANDSTILL_SECONDS)
         self.clock.look()
 
     def restart(self, seconds: float, jump: float = 0.0, *, reboot: bool = False) -> None:
-        """Ends the platform, and starts it again after a while in which the wall clock may have jumped."""
+        """Restarts the platform after some time, in which the wall clock may have jumped."""
         kept = self.clock.kept(is_closed=True)
         self.true += seconds
         self.off += seconds
@@ -82,7 +82,7 @@ class Machine:
         self.clock = RecordTime(self, kept)
 
     def now(self) -> Moment:
-        """What the clock says after a look."""
+        """Returns the time of the clock after a reading."""
         self.clock.look()
         return self.clock.read()
 
@@ -215,7 +215,7 @@ def test_what_readings_differ_by_does_not_add_up(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.behaviour("clocks.waiting")
 def test_what_comes_between_two_readings_is_no_jump(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the process is stopped just there."""
+    """The process may be stopped at just that point."""
     machine = Machine()
     wall = machine.wall
 
@@ -272,7 +272,7 @@ def test_a_record_of_before_goes_on_where_it_was_left() -> None:
 
 @pytest.mark.behaviour("clocks.waiting")
 def test_a_platform_that_died_ran_on_since_its_clock_was_kept() -> None:
-    """Or what it had made ready, or leased, would be of the future."""
+    """Otherwise the deliveries it had made ready, or leased, would lie in the future."""
     for ran, away in ((3, 0), (KEPT_SECONDS - 1, 100), (0, 100)):
         machine = Machine()
         kept = machine.clock.kept(is_closed=False)
@@ -297,9 +297,10 @@ HAPPENS = st.one_of(
 @pytest.mark.behaviour("clocks.waiting", "clocks.keeping", "clocks.sweeping-waits")
 @given(st.lists(HAPPENS, max_size=12))
 def test_whatever_happens(happenings: list[tuple[str, float]]) -> None:
-    """Uptime is the time that the platform ran, steady the time that passed; a settled clock has strayed by seconds.
+    """Uptime is the time that the platform ran, and steady the time that passed.
 
-    From where it was of late: the clock takes that as right again every REFERENCE_SECONDS.
+    A settled clock is only seconds away from where it was of late, which the clock takes as right
+    again every REFERENCE_SECONDS.
     """
     machine = Machine()
     before = machine.clock.read()

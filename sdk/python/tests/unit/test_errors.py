@@ -79,7 +79,7 @@ def test_details_are_attributes_and_others_are_not() -> None:
 
 @pytest.mark.behaviour("errors.one-tree")
 def test_what_a_class_may_tell_is_there() -> None:
-    """None, where this one does not: who catches it need not ask first."""
+    """A detail that this error lacks is None, so that nobody needs to check before reading it."""
     error = Conflict("the plan has moved on", plan_id="p", expected_revision=1)
     assert (error.plan_id, error.expected_revision, error.key, error.was_reserved) == (
         "p",

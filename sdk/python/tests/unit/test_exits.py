@@ -1,4 +1,4 @@
-"""How a platform ends, and how the command does: by the type of the error, with the same number."""
+"""Exit statuses: platform and command end with the same number for a type of error."""
 
 from __future__ import annotations
 

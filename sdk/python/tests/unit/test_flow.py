@@ -1,4 +1,4 @@
-"""What a handler raises to steer its event: seconds and reasons of any form."""
+"""Errors that a handler raises to steer its event: seconds and reasons of any form."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ HALF = "\ud83d"
 @pytest.mark.parametrize(
     ("after", "seconds"),
     [
-        (5, 5), (0.5, 0.5), ("30", 30), (" 30 ", 30), ("1e2", 100), (Decimal("1.5"), 1.5), (timedelta(minutes=2), 120),
-        (-5, 0), (timedelta(seconds=-1), 0), (LONGEST_WAIT, LONGEST_WAIT),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        (5, 5), (0.5, 0.5), ("30", 30), (" 30 ", 30), ("1e2", 100), (Decimal("1.5"), 1.5),
+        (timedelta(minutes=2), 120), (-5, 0), (timedelta(seconds=-1), 0),
+        (LONGEST_WAIT, LONGEST_WAIT), ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
     ],
 )  # fmt: skip
 def test_seconds_in_any_useful_form(after: Any, seconds: float) -> None:
@@ -49,8 +49,9 @@ def test_the_date_of_a_retry_after_header() -> None:
 
 
 ODD = dict(enumerate(
-    [math.nan, math.inf, -math.inf, "nan", "soon", "", b"5", True, 1e300, 10**400, LONGEST_WAIT + 1, [5], object(),
-     datetime.now(UTC), timedelta(days=400), Decimal("nan"), "1e999", 5j],
+    [math.nan, math.inf, -math.inf, "nan", "soon", "", b"5", True, 1e300, 10**400,
+     LONGEST_WAIT + 1, [5], object(), datetime.now(UTC), timedelta(days=400), Decimal("nan"),
+     "1e999", 5j],
 ))  # fmt: skip
 
 
@@ -84,10 +85,11 @@ class NoText(Exception):
 @pytest.mark.parametrize(
     ("reason", "text"),
     [
-        ("too old", "too old"), (ValueError("too old"), ("ValueError: too "
-                                                        "old")), (ValueError(), "ValueError"),
+        ("too old", "too old"), (ValueError("too old"), "ValueError: too old"),
+        (ValueError(), "ValueError"),
         (None, NO_REASON), ({"code": 400}, "{'code': 400}"), (5, "5"), (b"bad", "b'bad'"),
-        (f"bad {HALF}", "bad \\ud83d"), (ValueError(HALF), "ValueError: \\ud83d"), ("a\0b", "a\\0b"),
+        (f"bad {HALF}", "bad \\ud83d"), (ValueError(HALF), "ValueError: \\ud83d"),
+        ("a\0b", "a\\0b"),
         (Mute(), "Mute: a Mute without text (its __str__ raised RuntimeError)"),
         (NoText(), "NoText: a NoText without text (its __str__ raised TypeError)"),
         (ExceptionGroup("both", [ValueError("x"), ExceptionGroup("g", [KeyError("y")])]),
@@ -123,7 +125,8 @@ def test_a_long_reason_is_cut() -> None:
 def test_what_tasks_side_by_side_raise_steers_too() -> None:
     reject, retry, defer, other = Reject("no"), Retry(after=5), Defer(after=9), ValueError()
     for together, first in [
-        ([reject], reject), ([other, reject], reject), ([retry, reject], reject), ([retry, defer], defer),
+        ([reject], reject), ([other, reject], reject), ([retry, reject], reject),
+        ([retry, defer], defer),
     ]:  # fmt: skip
         assert steering(ExceptionGroup("g", [ExceptionGroup("in it", together)])) is first
     group = ExceptionGroup("g", [retry, other])
@@ -137,7 +140,8 @@ def test_what_tasks_side_by_side_raise_steers_too() -> None:
     [
         (InvalidRequest("x"), True), (InvalidName("x"), True), (PlanEnded("x"), True),
         (ExceptionGroup("g", [ValueError(), InvalidRequest("x")]), True),
-        (InvalidValue("x"), False), (WrongType("x"), False), (LimitExceeded("x"), False), (Conflict("x"), False),
+        (InvalidValue("x"), False), (WrongType("x"), False), (LimitExceeded("x"), False),
+        (Conflict("x"), False),
         (ValueError(), False), (ExceptionGroup("g", [ValueError()]), False), (Retry(), False),
     ],
     ids=lambda one: None,

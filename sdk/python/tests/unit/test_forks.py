@@ -1,4 +1,4 @@
-"""Which event loops have agents is remembered without keeping the loops."""
+"""Event loops that have agents are remembered without being kept alive."""
 
 from __future__ import annotations
 

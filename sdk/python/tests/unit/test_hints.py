@@ -1,4 +1,4 @@
-"""What a person sees of things and mistakes: hints, representations, refusals."""
+"""Hints, representations and refusals: the texts that a person sees of things and mistakes."""
 
 from __future__ import annotations
 

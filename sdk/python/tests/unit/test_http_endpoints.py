@@ -1,4 +1,4 @@
-"""Endpoints are found by their paths as they were sent, and parameters are what their declarations say."""
+"""Endpoints are found by their paths as sent, and parameters have their declared types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from soorma_platform.http.requests import UnsupportedMediaType
 def request(
     query: str = "", headers: dict[str, str] | None = None, *messages: dict[str, Any]
 ) -> Request:
-    """A request as a server hands it on, with the messages that bring its body."""
+    """Returns a request as a server passes it on, with the messages that contain its body."""
     waiting = iter(messages)
 
     async def receive() -> dict[str, Any]:

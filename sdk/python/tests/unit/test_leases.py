@@ -1,4 +1,4 @@
-"""Whether a fence is ours is asked before an effect, where nothing was heard of it for a lease."""
+"""A fence without a renewal for the time of its lease is confirmed before an effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from soorma_common.errors import Fenced, Unavailable
 
 
 class Platform:
-    """The part of a transport that a LeaseKeeper asks by; tells what it was asked."""
+    """The part of a transport that a LeaseKeeper uses; it records the requests."""
 
     def __init__(self) -> None:
         self.kept = {"a", "b"}
@@ -34,7 +34,7 @@ class Platform:
 
 
 class Keeper(LeaseKeeper):
-    """Renews when it is told to, by a clock that is set by hand."""
+    """A LeaseKeeper that renews when the test calls it, with a clock that the test sets."""
 
     def __init__(self, platform: Platform) -> None:
         self.lost: list[str] = []
@@ -116,7 +116,7 @@ async def test_what_a_renewal_has_found_lost_is_fenced_without_a_question(
 async def test_what_lay_in_the_socket_while_the_process_was_frozen_is_asked_for(
     keeper: Keeper, platform: Platform
 ) -> None:
-    """The renewing thread may be awake first: its renewal comes late, and names none of what still lies there."""
+    """The renewing thread may wake first: its late renewal names none of what is still unread."""
     keeper.time += 100
     await keeper.renew()
     keeper.hold("z")
@@ -160,7 +160,7 @@ async def test_a_short_lease_is_renewed_as_much_more_often(
 
 
 class Sleepy(Keeper):
-    """Sleeps longer than it wants to."""
+    """A Keeper that sleeps longer than it should."""
 
     def __init__(self, platform: Platform, late: float) -> None:
         super().__init__(platform)
@@ -198,7 +198,7 @@ def test_a_late_renewal_says_what_may_have_held_it_up(
 def test_a_reservation_brings_the_next_renewal_forward_and_never_puts_it_off(
     platform: Platform,
 ) -> None:
-    """The real thread, by its own clock: with a lease of an hour, only a reservation has it renew at all."""
+    """The real thread and clock: with a lease of an hour, only a reservation leads to a renewal."""
     renewed = threading.Event()
 
     class Transport:

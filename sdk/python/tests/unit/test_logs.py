@@ -1,4 +1,4 @@
-"""Log records as lines: what is in them, whatever a program logs."""
+"""Log records as lines: their content, whatever a program logs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def trouble() -> Any:
 
 @pytest.fixture
 def handler() -> Iterator[dict[str, Any]]:
-    """The fields of a handler, bound as in one."""
+    """Binds the fields of a handler, as its attempt does."""
     fields = {
         "agent": "writer",
         "tenant_id": "t",

@@ -1,4 +1,4 @@
-"""What is counted, and how groups are put together for a scrape."""
+"""Metrics: the counters, and groups put together for a scrape."""
 
 from __future__ import annotations
 

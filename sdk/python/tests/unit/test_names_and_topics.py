@@ -1,4 +1,4 @@
-"""What may be a name, and the eight topics."""
+"""Valid names, and the eight topics."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from soorma_common.names import Scope, check_name, check_scope
 from soorma_common.topics import check_topic
 
 TOPICS = [
-    "business-facts", "action-requests", "action-results", "billing-events", "notification-events", "system-events",
-    "plan-events", "task-events",
+    "business-facts", "action-requests", "action-results", "billing-events", "notification-events",
+    "system-events", "plan-events", "task-events",
 ]  # fmt: skip
 
 
@@ -63,8 +63,9 @@ def test_any_other_topic_is_refused_and_told_which_there_are(topic: object) -> N
 
 
 def test_an_entrys_id_is_that_of_its_place() -> None:
-    places = [("t", "u", "p", "k"), ("t2", "u", "p", "k"), ("t", "u2", "p", "k"), ("t", "u", "p2", "k"),
-              ("t", "u", "p", "k2"), ("t", "u", "pk", ""), ("tu", "", "p", "k")]  # fmt: skip
+    places = [("t", "u", "p", "k"), ("t2", "u", "p", "k"), ("t", "u2", "p", "k"),
+              ("t", "u", "p2", "k"), ("t", "u", "p", "k2"), ("t", "u", "pk", ""),
+              ("tu", "", "p", "k")]  # fmt: skip
     ids = [entry_id(Scope(tenant, user), plan, key) for tenant, user, plan, key in places]
     assert len(set(ids)) == len(ids)
     assert entry_id(Scope("t", "u"), "p", "k") == ids[0]

@@ -1,4 +1,4 @@
-"""Versions of the protocol: how a refusal names them, and which answers the SDK takes."""
+"""Versions of the protocol: a refusal names them, and the SDK accepts only known responses."""
 
 from __future__ import annotations
 

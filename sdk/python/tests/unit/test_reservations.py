@@ -1,4 +1,4 @@
-"""Reservations end with their holders: when they are done, lost, gone, or not heard of for some time."""
+"""Reservations end with their holders: when these are done, lost, gone, or silent for too long."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 async def held(metrics: Metrics) -> Reservations:
-    """The delivery `first` of the agent `a` holds the key."""
+    """Reservations in which the delivery `first` of the agent `a` holds the key."""
     made = Reservations(metrics)
     made.join("a")
     made.join("b")
@@ -34,7 +34,7 @@ async def held(metrics: Metrics) -> Reservations:
 async def waiting(
     held: Reservations, fence: str, owner: str, keys: Iterable[ReservedKey] = (KEY,)
 ) -> asyncio.Task[bool]:
-    """Another delivery that waits for the key."""
+    """Starts another delivery, which waits for the key."""
     task = asyncio.create_task(held.reserve(fence, owner, keys))
     await asyncio.sleep(0)
     assert not task.done()
@@ -132,7 +132,10 @@ async def test_who_is_heard_of_keeps_its_turn(
 
 @pytest.mark.behaviour("handlers.turns")
 async def test_for_more_keys_it_keeps_its_place(held: Reservations) -> None:
-    """It gives up what it holds, so that two who want each other's keys do not wait for ever; the elder comes first."""
+    """It gives up its keys, so that two that want each other's do not wait for ever.
+
+    The elder comes first.
+    """
     assert await held.reserve("second", "b", [OTHER])
     first = await waiting(held, "first", "a", [OTHER])
     second = await waiting(held, "second", "b", [KEY])

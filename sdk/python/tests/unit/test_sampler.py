@@ -14,7 +14,7 @@ from soorma_platform.sampler import LOOKS, PERIOD, LoopSampler
 
 
 def works(seconds: float) -> None:
-    """Takes so much of the processor."""
+    """Uses the processor for some seconds."""
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass
@@ -27,7 +27,7 @@ def works_in_a_thread(seconds: float) -> None:
 
 
 async def held_by(work: Callable[[float], None], seconds: float, times: int = 1) -> list[int]:
-    """How often the loop was held, by the bounds of the metric."""
+    """Counts how often the loop was held, by the bounds of the metric."""
     metrics = Metrics()
     sampler = LoopSampler(metrics)
     sampler.touch()

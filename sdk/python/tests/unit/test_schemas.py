@@ -1,4 +1,4 @@
-"""Which JSON Schemas are taken, what they can cost, and what a misfit says."""
+"""JSON Schemas: those that are accepted, what they can cost, and the text of a misfit."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tools(database: Path) -> StoreTools:
-    """Those of a store that was prepared."""
+    """The tools of a store that is prepared."""
     tools_for(database).prepare()
     return tools_for(database)
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.behaviour("retries.threads")
 
 
 class _Pool:
-    """A pool, and why it was exhausted."""
+    """A pool, and the reasons for which it was exhausted."""
 
     def __init__(self, most: int) -> None:
         self.exhausted: list[str] = []

@@ -1,4 +1,4 @@
-"""What holds of all the code in the tree, and that no linter looks for."""
+"""Rules for all the code in the tree that no linter checks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TWICE = {
     "Keeper": "two of the SDK: one of the command's processes, one of places that are held",
     "Platform": "the command's is its connection to a platform, and is to be called that",
 }
-"""Names of classes that occur twice, and why."""
+"""Names of classes that occur twice, each with its reason."""
 POINTS = re.compile(r'"""\s*See [`:]')
 
 
 def test_a_docstring_says_something_itself() -> None:
-    """One that only points to another is left out, so that readers and editors inherit that one."""
+    """One that only points to another is omitted, so that readers and editors inherit that one."""
     assert len(MODULES) > 300, "the tree was found"
     found = [
         str(path.relative_to(ROOT)) for path in MODULES if POINTS.search(path.read_text("utf-8"))
@@ -30,13 +30,13 @@ def test_a_docstring_says_something_itself() -> None:
 
 
 def test_the_sdk_keeps_to_what_is_public() -> None:
-    """Each exception is one to think about: there are three, with their reasons."""
+    """Each exception needs a good reason: there are three."""
     sdk = [path.read_text("utf-8") for path in (ROOT / "src" / "soorma").rglob("*.py")]
     assert sum(text.count("noqa: SLF001") for text in sdk) <= 3
 
 
 def test_no_two_classes_have_one_name() -> None:
-    """Whoever searches for a name finds the one thing that is meant, in all three packages."""
+    """A search for a name finds one thing, in all three packages."""
     found = defaultdict(list)
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -49,7 +49,7 @@ def test_no_two_classes_have_one_name() -> None:
 
 
 def test_who_asks_is_read_in_one_place_and_said_in_one() -> None:
-    """By the platform at its door, by the SDK where it calls."""
+    """The platform reads it at its door, and the SDK sends it where it calls."""
     header = re.compile(r"x-(tenant|user)-id", re.IGNORECASE)
     sources = {
         path.relative_to(ROOT / "src").as_posix(): path for path in (ROOT / "src").rglob("*.py")
@@ -59,7 +59,7 @@ def test_who_asks_is_read_in_one_place_and_said_in_one() -> None:
 
 
 def test_a_protocol_is_small() -> None:
-    """Whoever implements one has one noun in hand."""
+    """An implementation is about one noun."""
     found = {}
     for path in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -74,7 +74,10 @@ def test_a_protocol_is_small() -> None:
 
 
 def test_a_store_raises_no_error_of_a_rule() -> None:
-    """It fails as a whole, or says why it cannot be opened or restored; what is refused is refused by the engine."""
+    """The engine alone refuses a commit.
+
+    A store fails as a whole, or says why it cannot be opened or restored.
+    """
     raised = re.compile(r"\braise (\w+)\(")
     rules = {
         name

@@ -1,7 +1,6 @@
-"""Agents.
+"""Agents: processes that handle events in transactions.
 
-A handler is a transaction: all it changes and publishes is committed when it returns, or none of
-it.
+All that a handler changes and publishes is committed when it returns, or none of it.
 """
 
 from __future__ import annotations
@@ -44,15 +43,12 @@ from soorma_common.topics import TopicLike, check_topic
 HANDLER_SECONDS = 3600.0
 DRAIN_SECONDS = 30.0
 LONGEST_BLOCK = 5.0
-"""Seconds for which a handler may block the event loop of an agent that is to stop, beyond the
-time to drain."""
+"""Seconds beyond the drain timeout that a handler may block a stopping agent's event loop."""
 CLAIM_SECONDS = 1.0
-"""Within what time a SystemExit that came out of a task has come out of the handler that awaits
-it, if one does."""
+"""Seconds within which a SystemExit of a task ends the handler that awaits it, if one does."""
 
 _PROCESS = uuid4().hex[:8]
-"""With the process's number, a name that no other process has: agents of one process die
-together."""
+"""Part of a unique name, with the pid, of the process, whose agents die together."""
 
 log = logging.getLogger("soorma.agent")
 F = TypeVar("F", bound=HandlerFunction)
@@ -61,12 +57,12 @@ H = TypeVar("H", bound=Hook)
 
 
 class Agent:
-    """A process that handles events under a name. Replicas, agents of one name, share its events.
+    """A process that handles events under a name; replicas, agents of one name, share its events.
 
     `capabilities` (text or `Capability`), `events_consumed` and `events_produced` (types, or an
     `EventDefinition` that is registered when the agent starts) describe it to others in the
     registry. `tenant_id` (or SOORMA_TENANT_ID) confines it to a tenant; without one it serves all,
-    each handler in the scope of its event. At most `max_concurrency` events are in hand at once.
+    each handler in the scope of its event. At most `max_concurrency` events are handled at once.
     """
 
     def __init__(
@@ -109,21 +105,21 @@ class Agent:
         self._startup: list[Hook] = []
         self._shutdown: list[Hook] = []
         self._session: Session | None = None
-        """its life, while it runs"""
+        """the current run, None while it is not running"""
         self._own_caller: Caller | None = None
         self.harness = Harness()
-        """stands between the agent and its platform; `soorma.testing` puts its own there"""
+        """the layer between the agent and the platform; `soorma.testing` replaces it"""
         self._exit: BaseException | None = None
-        """why the agent has ended itself"""
+        """the reason why the agent has ended itself"""
         self._halt: Callable[[], object] = self._stop_soon
-        """ends the agent in order, from the event loop"""
+        """stops the agent in order, from the event loop"""
 
     @property
     def tenant_id(self) -> str | None:
         """The tenant the agent is confined to."""
         return self._config.tenant_id
 
-    # what it does
+    # registration
 
     def on_event(
         self,
@@ -136,12 +132,13 @@ class Agent:
         isolation: Isolation = "reads",
         ended_plans: bool = False,
     ) -> Callable[[F], F]:
-        """Registers a handler, `async def` or plain `def`, of (event, context), for a type (`*`: all) and topic (any).
+        """Registers a handler of (event, context) for a type (`*`: all) and a topic (None: any).
 
-        Events of one plan are handled one at a time and in order, unless `ordered=False`. `retry`
-        says how often a failed one is tried again, `timeout` (seconds, math.inf: for ever) how long
-        one attempt may take. `isolation="writes"` checks at the commit only those reads whose keys
-        are written too. `ended_plans=True` takes events of plans that have ended, too.
+        The handler is `async def` or plain `def`. Events of one plan are handled one at a time and
+        in order, unless `ordered=False`. `retry` is the policy for failed ones, `timeout` limits
+        one attempt (seconds; math.inf: no limit). `isolation="writes"` checks at the commit only
+        reads of keys that are also written. `ended_plans=True` also takes events of plans that have
+        ended.
         """
         where = None if topic is None else check_topic(topic)
         kind = check_name("event_type", type_name(event_type))
@@ -163,30 +160,30 @@ class Agent:
         return register
 
     def on_startup(self, hook: H) -> H:
-        """Registers a function, plain or async, that is called before the first event is taken."""
+        """Registers a hook, plain or async, that is called before the first event is taken."""
         check_callable(hook, "a start-up hook")
         self._startup.append(hook)
         return hook
 
     def on_shutdown(self, hook: H) -> H:
-        """Registers a function, plain or async, that is called after the last handler has ended."""
+        """Registers a hook, plain or async, that is called after the last handler has ended."""
         check_callable(hook, "a shutdown hook")
         self._shutdown.append(hook)
         return hook
 
-    # its life
+    # lifecycle
 
     def run(self, *, loop_factory: LoopFactory | None = None) -> None:
-        """Runs the agent until SIGINT or SIGTERM; then handlers in hand are finished, and it returns.
+        """Runs the agent until SIGINT or SIGTERM; then lets running handlers finish, and returns.
 
-        Waits for the platform as long as it takes, and comes back by itself when the connection is
-        lost. Where the program has not set up logging, `soorma.logs.configure` does;
-        SOORMA_LOG_LEVEL=debug shows each attempt. A second signal ends the process at once.
+        Waits for the platform as long as necessary, and reconnects by itself. If the program has
+        not set up logging, `soorma.logs.configure` does; SOORMA_LOG_LEVEL=debug shows each attempt.
+        A second signal ends the process at once.
 
-        The event loop is what `loop_factory` makes, as `asyncio.new_event_loop`. Without one it is
-        that of the policy that the program has set, else uvloop's. `start` takes the loop it is
-        called in. InvalidRequest in a thread other than the main one and where a loop runs already:
-        use `start` and `stop` there.
+        `loop_factory` makes the event loop, as `asyncio.new_event_loop` does. Without it, the loop
+        is that of the policy that the program has set, else of uvloop, if available. `start` uses
+        the loop in which it is called. Raises InvalidRequest outside the main thread and where a
+        loop is running already: use `start` and `stop` there.
         """
         _refuse_run_here(self.name)
         if not logs.is_configured():
@@ -226,9 +223,9 @@ class Agent:
                 await self._own_caller.close()
 
     def _on_exit(self, error: BaseException) -> None:
-        """A task has raised SystemExit or the like.
+        """Handles a SystemExit or the like that a task has raised.
 
-        One of a handler fails that; any other ends the agent, in order.
+        If the task belongs to a handler, its attempt fails; any other ends the agent in order.
         """
         session = self._session
 
@@ -243,15 +240,16 @@ class Agent:
             session.loop.call_later(CLAIM_SECONDS, look)
 
     def _on_exhausted(self, reason: str) -> None:
-        """Ends the agent, as only a new process helps."""
+        """Ends the agent, because only a new process helps."""
         log.critical("agent %s ends: %s", self.name, reason)
         self._exit = SoormaError(f"agent {self.name!r} ended itself: {reason}")
         self._halt()
 
     async def start(self) -> None:
-        """Starts the agent in this event loop; returns once it is subscribed, Unavailable if that takes too long.
+        """Starts the agent in this event loop; returns once it is subscribed.
 
-        Raises what the platform or the registry refuses the agent with.
+        Raises Unavailable if that takes too long, or the error with which the platform or the
+        registry refuses the agent.
         """
         session = await self._begin()
         ready = asyncio.create_task(session.ready())
@@ -284,9 +282,8 @@ class Agent:
             )
         given = self.harness.caller or self._caller
         self._own_caller = caller_for(self._config) if given is None else None
-        process = (
-            f"{os.getpid()}-{_PROCESS}" if given is None else uuid4().hex
-        )  # in a test each dies alone
+        # In a test, each agent dies alone.
+        process = f"{os.getpid()}-{_PROCESS}" if given is None else uuid4().hex
         caller = given or self._own_caller
         assert caller is not None  # noqa: S101 - one of the two is there
         for hook in self._startup:
@@ -311,10 +308,10 @@ class Agent:
         return session
 
     async def stop(self, *, drain_timeout: float | None = None) -> None:
-        """Takes no further events, lets running handlers finish for `drain_timeout` seconds, and ends.
+        """Takes no further events, lets handlers finish for `drain_timeout` seconds, and ends.
 
-        Events of handlers that do not finish are given back; that costs them no attempt. Raises
-        what refused the agent, if it was refused.
+        Events of unfinished handlers are given back, which costs them no attempt. If the agent was
+        refused, raises the error of the refusal.
         """
         session = self._session
         if session is None:
@@ -338,13 +335,13 @@ class Agent:
 
     @property
     def context(self) -> PlatformContext:
-        """The platform outside handlers, for hooks and background work: each call takes effect at once."""
+        """The platform for hooks and background work, outside handlers; calls act at once."""
         return PlatformContext.on(
             self._config, self.name, self.harness.caller or self._caller or self._own_caller
         )
 
     async def _shut_down(self) -> None:
-        """Calls all shutdown hooks, whatever one of them raises; what the first has raised is raised then."""
+        """Calls all shutdown hooks, even if some fail; then raises the first error."""
         failures: list[BaseException] = []
         for hook in self._shutdown:
             try:
@@ -361,7 +358,7 @@ class Agent:
         self._stopping = asyncio.ensure_future(self.stop())
 
     async def _abandon(self) -> None:
-        """Ends as a killed process does; no hook is called."""
+        """Ends the agent like a killed process; no hook is called."""
         session, self._session = self._session, None
         if session is not None:
             await session.abandon()
@@ -375,7 +372,7 @@ class Agent:
         state = "running" if self._session is not None else "not running"
         return f"{type(self).__name__}({self.name!r}{where}, takes {kinds}, {state})"
 
-    if not TYPE_CHECKING:  # a type checker is to find an attribute that is not there
+    if not TYPE_CHECKING:  # type checkers must report missing attributes
 
         def __getattr__(self, name: str) -> Any:
             raise hints.missing_attribute(self, name)
@@ -389,11 +386,11 @@ class Agent:
 
 
 class Worker(Agent):
-    """An agent that carries out tasks: what an `Agent` can do, under the name that says what it is for."""
+    """An agent that carries out tasks: an `Agent` whose name says what it is for."""
 
 
 def _refuse_run_here(name: str) -> None:
-    """InvalidRequest where `run` cannot work: in a loop that runs, and in a thread that gets no signals."""
+    """Raises InvalidRequest where `run` cannot work: in a running loop or off the main thread."""
     instead = "await agent.start() there, and await agent.stop() at the end"
     with suppress(RuntimeError):  # there is no loop
         asyncio.get_running_loop()

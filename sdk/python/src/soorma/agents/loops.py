@@ -1,4 +1,4 @@
-"""The event loop of `Agent.run`: which one it is, and how it lives through exits that handlers make."""
+"""The event loop of `Agent.run`: its choice, and how it survives exits that handlers raise."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from soorma_common.errors import InvalidRequest
 log = logging.getLogger("soorma.agent")
 
 STUBBORN_STATUS = 1
-"""Exit status of a process whose tasks did not let themselves be cancelled."""
+"""Exit status of a process whose tasks could not be cancelled."""
 LAST_SECONDS = 5.0
-"""How long tasks that are cancelled at the end may take."""
+"""Seconds that tasks cancelled at the end may take."""
 
 importing = False
-"""whether `soorma run` imports the modules of its agents, which it runs itself"""
+"""true while `soorma run` imports the modules of its agents, which it runs itself"""
 _left: list[asyncio.Task[Any]] = []
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -32,11 +32,10 @@ def run(
     on_exit: Callable[[BaseException], None],
     loop_factory: LoopFactory | None,
 ) -> None:
-    """Runs `main` to its end on a new event loop.
+    """Runs `main` to its end on a new event loop, and raises what it raises.
 
-    asyncio ends the loop when a task raises SystemExit or KeyboardInterrupt. Here it goes on:
-    whoever awaits that task gets the exception, and `on_exit` decides what else follows. What
-    `main` itself raises is raised.
+    asyncio stops the loop when a task raises SystemExit or KeyboardInterrupt. Here it goes on:
+    whoever awaits that task gets the exception, and `on_exit` decides what else happens.
     """
     if importing:
         main.close()
@@ -62,10 +61,10 @@ def run(
 
 
 def _factory() -> LoopFactory:
-    """Returns what makes the loop: uvloop, which takes a fifth less of the processor for an event, where it can be.
+    """Returns the factory of the loop: that of uvloop if available, else that of asyncio.
 
-    A program that has chosen a policy, or that patches asyncio's loop, gets the loop that it counts
-    on.
+    uvloop takes a fifth less CPU time per event. A program that has set a policy, or that patches
+    asyncio's loop, gets the loop it relies on.
     """
     if (
         "nest_asyncio" in sys.modules
@@ -73,14 +72,14 @@ def _factory() -> LoopFactory:
     ):
         return asyncio.new_event_loop
     try:
-        import uvloop  # noqa: PLC0415 - only who runs an agent pays for it
-    except ImportError:  # there is none for this machine
+        import uvloop  # noqa: PLC0415 - only needed to run an agent
+    except ImportError:  # not available for this machine
         return asyncio.new_event_loop
     return uvloop.new_event_loop
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
-    """Ends what is left on the loop, without waiting for ever for a task that does not let itself be cancelled."""
+    """Cancels the remaining tasks and closes the loop, after LAST_SECONDS even if some resist."""
     try:
         with suppress(SystemExit, KeyboardInterrupt):
             loop.run_until_complete(_cancel_tasks())
@@ -101,14 +100,13 @@ async def _cancel_tasks() -> None:
         log.error(
             "%d tasks go on although they were cancelled; the process ends without them", len(left)
         )
-        _left.extend(
-            left
-        )  # a coroutine that catches whatever comes would go round for ever when it is collected
+        # Kept: a coroutine that catches everything would loop for ever when it is collected.
+        _left.extend(left)
         atexit.register(_end, STUBBORN_STATUS)
 
 
 def _end(status: int) -> None:
-    """Ends the process before the tasks that are left are collected."""
+    """Ends the process before the remaining tasks are collected."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -14,15 +14,15 @@ log = logging.getLogger("soorma.agent")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STARTING_SECONDS = 1.0
-"""How long an agent that is still starting may take to end: nothing is in its hands yet that could
-be lost."""
+"""Seconds that an agent which is still starting may take to end: it has nothing to lose yet."""
 
 
 class Signals:
-    """While this is entered, the first signal sets `stop`, on the loop, and from then on signals do what they do.
+    """A context in which the first signal sets `stop` on the loop; later ones act by default.
 
-    An agent whose event loop does not react, as code blocks it, ends by that signal after
-    `patience` seconds; while it is starting, after one. Whether the loop reacts, `reacts` tells.
+    If code blocks the event loop, so that it does not react, the signal ends the agent after
+    `patience` seconds, or after one while it is starting. The agent calls `reacts` when it has
+    reacted.
     """
 
     def __init__(self, stop: asyncio.Event, patience: float) -> None:
@@ -34,16 +34,15 @@ class Signals:
         self._before: dict[int, Any] = {}
 
     def started(self) -> None:
-        """From now on the agent may have events in hand, which take their time."""
+        """Notes that the agent may be handling events from now on, which take their time."""
         self._is_starting = False
 
     def reacts(self) -> None:
-        """The agent has seen that it is to stop."""
+        """Notes that the agent is stopping."""
         self._reacted.set()
 
     def __enter__(self) -> Self:
-        # Handlers of Python's own, not the loop's: those run although the loop is blocked, between
-        # two lines.
+        # Python's own handlers, not the loop's: they run, between two lines, even if it is blocked.
         self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
         return self
 
@@ -58,9 +57,8 @@ class Signals:
             signal.signal(number, signal.SIG_DFL if before is None else before)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
-        for each in (
-            SIGNALS
-        ):  # the system ends the process at the next one, even where C code holds the interpreter
+        # The system ends the process at the next one, even if C code holds the interpreter.
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         self._loop.call_soon_threadsafe(self._stop.set)
         seconds = STARTING_SECONDS if self._is_starting else self._patience
@@ -69,7 +67,7 @@ class Signals:
         ).start()
 
     def _insist(self, number: int, seconds: float) -> None:
-        # Logged here: the thread that a signal interrupts may hold the lock of the log.
+        # Logged in this thread: the interrupted one may hold the lock of the log.
         name = signal.Signals(number).name
         log.info("%s: the agent ends when its handlers have; another signal ends it at once", name)
         if not self._reacted.wait(seconds):

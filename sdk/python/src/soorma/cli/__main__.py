@@ -1,4 +1,4 @@
-"""`python -m soorma.cli`: the same as `soorma`, for where its script is not on the PATH."""
+"""`python -m soorma.cli`: the same as `soorma`, for when its script is not on the PATH."""
 
 from soorma.cli.main import main
 

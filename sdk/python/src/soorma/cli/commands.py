@@ -1,4 +1,4 @@
-"""The registry of commands: each with its module, which is imported when the command is named."""
+"""The table of commands: each with its module, which is imported when the command is named."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typer.main import get_command
 
 
 class Home(NamedTuple):
-    """The home of a command: the module whose `app` it is, and its line in `soorma --help`."""
+    """The module of a command, which holds it as `app`, and its line in `soorma --help`."""
 
     module: str
     help: str
@@ -67,7 +67,10 @@ HOMES = {
 
 
 def command_group(name: str | None = None) -> typer.Typer:
-    """A group of commands; one without a name is that of the group that takes it up, or holds a single command."""
+    """Creates a group of commands.
+
+    Without a name, it holds a single command, or its commands become those of the group it joins.
+    """
     return typer.Typer(
         name=name,
         help=None if name is None else HOMES[name].help,
@@ -80,7 +83,7 @@ def command_group(name: str | None = None) -> typer.Typer:
 
 
 class Commands(TyperGroup):
-    """The root of `soorma`, which imports a command when it is named: listing them costs none."""
+    """The root group, which imports a command when it is named: listing commands imports none."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -91,7 +94,7 @@ class Commands(TyperGroup):
             )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the arguments name, in place of the line that stood for it; UsageError without one."""
+        """Replaces the named command's placeholder by the command; UsageError if there is none."""
         home = HOMES.get(args[0])
         if home is not None:
             self.add_command(get_command(import_module(home.module).app), args[0])

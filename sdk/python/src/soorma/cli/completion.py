@@ -1,7 +1,7 @@
 """`soorma completion SHELL`: the script with which a shell completes this command.
 
-The script asks the command itself, by an environment variable; the library answers. So what is
-completed is always what there is.
+The script runs the command itself with an environment variable, and typer responds, so that the
+completions are always up to date.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from typer._completion_classes import (
-    completion_init,
-)  # the library has no public way to what its own
-from typer._completion_shared import (
-    get_completion_script,
-)  # option would install into a user's files
+
+# Private: typer has no public way to the script that its own option installs into a user's files.
+from typer._completion_classes import completion_init
+from typer._completion_shared import get_completion_script
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
@@ -24,11 +22,11 @@ from soorma.cli.commands import command_group
 app = command_group()
 
 VARIABLE = "_SOORMA_COMPLETE"
-"""Set by the scripts when a shell asks what could come next."""
+"""The variable that the scripts set to request completions."""
 
 
 class Shell(StrEnum):
-    """The shells there is a script for."""
+    """The shells that have a script."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -40,7 +38,7 @@ STEPS = {
     Shell.ZSH: 'add to ~/.zshrc, after compinit: eval "$(soorma completion zsh)"',
     Shell.FISH: "say once: soorma completion fish >~/.config/fish/completions/soorma.fish",
 }
-"""The steps by which every new shell comes to have it."""
+"""The steps that enable completion in every new shell."""
 
 _HELP = "\n".join(
     [
@@ -61,5 +59,5 @@ def completion(
 
 
 def prepare() -> None:
-    """Lets the library answer a shell that asks; it knows no shell before."""
+    """Registers the shells with typer, so that it can respond to a request for completions."""
     completion_init()

@@ -35,18 +35,18 @@ T = TypeVar("T")
 _page = msgspec.json.Decoder(dict[str, Any])
 
 PATIENCE_SECONDS = "3"
-"""A person waits for the command, so that it gives an outage less time than an agent does."""
+"""The seconds for which requests are retried: fewer than an agent's, for a person is waiting."""
 
 SOURCE = "soorma-cli"
 
 LARGEST_RESPONSE = 4 * 1024 * 1024
 
 LONGEST_PAGE = 1000
-"""Rows that a service gives at once, at most."""
+"""The most rows that a service returns at once."""
 
 
 class Platform:
-    """The platform, on connections of its own, for one tenant and user.
+    """The platform for one tenant and user, over connections of its own.
 
     Use it inside `on_platform`.
     """
@@ -58,34 +58,34 @@ class Platform:
 
     @property
     def memory(self) -> MemoryClient:
-        """Working memory, for changes."""
+        """The client of working memory, for changes."""
         from soorma.memory.client import MemoryClient  # noqa: PLC0415 - reading does without
 
         return MemoryClient.on(self._config, self._caller)
 
     @property
     def bus(self) -> BusClient:
-        """Publishing."""
+        """The client of the bus, for publishing and cancelling."""
         from soorma.bus import BusClient  # noqa: PLC0415 - reading does without
 
         return BusClient(self._config, self._caller, SOURCE)
 
     async def read(self, service: Service, path: str, **query: Any) -> Any:
-        """The answer to a GET, as the service's documentation has it."""
+        """Returns the response to a GET, as the service documents it."""
         return await self._caller.read(service, path, self.scope, **query)
 
     async def post(self, service: Service, path: str, **query: Any) -> None:
-        """A POST that has no body."""
+        """Sends a POST without a body."""
         await self._caller.call(service, "POST", path, scope=self.scope, query=query)
 
     async def delete(self, service: Service, path: str, **query: Any) -> Any:
-        """The answer to a DELETE."""
+        """Sends a DELETE and returns the response."""
         return decode(
             await self._caller.call(service, "DELETE", path, scope=self.scope, query=query)
         )
 
     async def whole(self, service: Service, path: str, rows: str, **query: Any) -> dict[str, Any]:
-        """The answer to a GET of all pages as one: the facts of its first page with the `rows` of all."""
+        """Returns all pages of a GET as one: the fields of the first with the `rows` of all."""
         pages = [
             page async for page in self._caller.pages(service, path, self.scope, _page, **query)
         ]
@@ -96,7 +96,10 @@ class Platform:
     async def follow(
         self, service: Service, path: str, **query: Any
     ) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Follows a stream with its positions, until Ctrl+C: none is lost or told twice when it reconnects."""
+        """Follows a stream until Ctrl+C and yields positions and data.
+
+        Reconnecting neither loses nor repeats any.
+        """
         stood = False
         async for kind, position, data in self._caller.follow(
             service, path, self.scope, query, for_ever=True
@@ -119,7 +122,7 @@ class Platform:
 def on_platform(
     tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]
 ) -> T:
-    """Does the work on the platform that is meant; CommandError, in one line, if that fails."""
+    """Does the work on the platform of this environment; a CommandError of one line if it fails."""
     _hear_the_sdk()
     try:
         return asyncio.run(_work(tenant, user, work))
@@ -130,7 +133,7 @@ def on_platform(
 def until_interrupted(
     tenant: str | None, user: str | None, stream: Callable[[Platform], AsyncGenerator[None, None]]
 ) -> None:
-    """Follows a stream on the platform; Ctrl+C is how one ends it, and no failure."""
+    """Follows a stream of the platform; Ctrl+C ends it, which is no failure."""
 
     async def follow(platform: Platform) -> None:
         async with _ending_with_its_reader(), aclosing(stream(platform)) as lines:
@@ -144,7 +147,7 @@ def until_interrupted(
 
 
 def _hear_the_sdk() -> None:
-    """What the SDK would log of an outage is for the person who waits."""
+    """Prints the SDK's warnings, such as those about an outage, for the person who is waiting."""
     log = logging.getLogger("soorma")
     if not log.handlers:
         log.addHandler(_Notes(logging.WARNING))
@@ -157,7 +160,7 @@ class _Notes(logging.Handler):
 
 @asynccontextmanager
 async def _ending_with_its_reader() -> AsyncGenerator[None, None]:
-    """Ends `… | head` when head has enough, not when the next line finds nobody to read it."""
+    """Ends `… | head` as soon as head is gone, not only when the next line cannot be written."""
     task, descriptor, left = asyncio.current_task(), sys.stdout.fileno(), False
 
     def leave() -> None:
@@ -172,9 +175,8 @@ async def _ending_with_its_reader() -> AsyncGenerator[None, None]:
         stat.S_ISFIFO(os.fstat(descriptor).st_mode)
         and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
     ):
-        loop.add_reader(
-            descriptor, leave
-        )  # the writing end of a pipe is never readable, but tells that it is broken
+        # The writing end of a pipe never becomes readable, but is reported when the pipe breaks.
+        loop.add_reader(descriptor, leave)
     try:
         yield
     except asyncio.CancelledError:
@@ -199,7 +201,7 @@ async def _work(
 
 
 def config_for(tenant: str | None, user: str | None) -> ClientConfig:
-    """The platform's addresses, found as the SDK finds them, for the tenant and user of the command line."""
+    """Returns the platform's addresses as the SDK finds them, with the options' tenant and user."""
     from soorma.config import ClientConfig  # noqa: PLC0415
 
     env = {"SOORMA_RETRY_SECONDS": PATIENCE_SECONDS}
@@ -214,7 +216,10 @@ def config_for(tenant: str | None, user: str | None) -> ClientConfig:
 
 
 def plan_path(face: str, plan: str, key: str | None = None) -> str:
-    """The path of a plan, or of a key of it, at a face of the memory service; InvalidName."""
+    """Returns the path of a plan, or of a key of it, at a face of the memory service.
+
+    InvalidName if the plan or key cannot be a name.
+    """
     from soorma.transport.calls import segment  # noqa: PLC0415 - imports aiohttp, which --help does without
 
     path = f"/v1/memory/{face}/{segment(check_name('plan_id', plan))}"
@@ -222,7 +227,7 @@ def plan_path(face: str, plan: str, key: str | None = None) -> str:
 
 
 class Response(NamedTuple):
-    """The response of an address: status, JSON object and date; without an object, the trouble."""
+    """A response from an address: status, JSON object and date; the trouble if it has no object."""
 
     address: str
     document: Mapping[str, Any] | None
@@ -239,7 +244,7 @@ def probe(
     headers: Mapping[str, str] | None = None,
     **query: object,
 ) -> Response:
-    """Asks an address by a GET, without the SDK's client; what is None in the query is left out."""
+    """Sends a GET without the SDK's client, and leaves out query parameters that are None."""
     from http.client import HTTPException  # noqa: PLC0415 - slow to import
 
     sent = urlencode({name: value for name, value in query.items() if value is not None})

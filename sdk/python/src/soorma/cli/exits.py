@@ -1,4 +1,4 @@
-"""The exit codes of the command, one for each thing that a script may want to react to."""
+"""The exit codes of the command, one for each outcome that a script may want to react to."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from soorma_common.starting import (
 
 
 class Exit(IntEnum):
-    """An exit code and what it means; `soorma dev --help` lists them."""
+    """An exit code and its meaning; `soorma dev --help` lists them."""
 
     meaning: str
 
     def __new__(cls, code: int, meaning: str) -> Self:
-        """An integer that carries its meaning."""
+        """Creates an integer that carries its meaning."""
         member = int.__new__(cls, code)
         member._value_ = code
         member.meaning = meaning
         return member
 
-    OK = 0, "done; what was asked for runs, or is stopped"
+    OK = 0, "done: the platform runs, or has stopped, as requested"
     FAILED = 1, "something unforeseen; the message says what"
     USAGE = 2, "the command line asks for what is not possible"
     NOT_RUNNING = 3, "no platform runs in this folder (--status, --logs)"
@@ -56,8 +56,8 @@ class Exit(IntEnum):
     CONFLICT = (
         16,
         (
-            "the key is at another revision, the plan has ended or is in use, or the event id stands "
-            "for another event"
+            "the key is at another revision, the plan has ended or is in use, or the event id "
+            "stands for another event"
         ),
     )
     UNAVAILABLE = 17, "the platform cannot be reached, or cannot work now"
@@ -69,7 +69,7 @@ class Exit(IntEnum):
 
 
 class CommandError(Exception):
-    """The command cannot do what it was asked for; `message` says what, on what, and what to do."""
+    """A failure of the command; `message` says what failed, on what, and what to do."""
 
     def __init__(self, exit_code: Exit, message: str) -> None:
         super().__init__(message)
@@ -95,5 +95,5 @@ _EXITS: tuple[tuple[type[SoormaError], Exit], ...] = (
 
 
 def exit_of(error: SoormaError) -> Exit:
-    """The exit code that tells what kind of failure this is."""
+    """Returns the exit code for the kind of error."""
     return next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.REFUSED)

@@ -1,4 +1,4 @@
-"""`soorma init NAME`: a project whose test passes at once, to be changed into one's own."""
+"""`soorma init NAME`: creates a project whose test passes at once, as a starting point."""
 
 from __future__ import annotations
 
@@ -31,17 +31,16 @@ LONGEST_NAME = 60
 NAME = re.compile(r"[a-z]([a-z0-9]|[-_.](?=[a-z0-9]))*")
 OURS = {"soorma", "soorma_common", "soorma_platform"}
 OTHERS = {"pytest", "tests"}
-"""Modules that the project's own commands need to find."""
+"""Modules that the project's own commands need, and its package must not hide."""
 
 SUFFIX = ".template"
 PACKAGE = "package"
 DOTTED = {"gitignore"}
-"""Files whose names begin with a dot; in this package they would mean something to its own
-tools."""
+"""Files that get a leading dot only in the project: here, this package's tools would use them."""
 
 
 class Kind(StrEnum):
-    """The projects there are."""
+    """The kinds of projects."""
 
     WORKER = "worker"
     WORKFLOW = "workflow"
@@ -83,7 +82,7 @@ def init(
             {**words, "type": kind.value, "folder": str(folder), "files": sorted(content)}
         )
         return
-    output.say(f"Made {folder}: {len(content)} files, its README tells what is where.\n\nNext:")
+    output.say(f"Made {folder}: {len(content)} files, its README says what is where.\n\nNext:")
     steps = [
         f"cd {name}",
         "python -m pytest",
@@ -96,13 +95,12 @@ def init(
 
 
 def package_of(name: str) -> str:
-    """The name of the package in the project; CommandError for a name that would not work."""
+    """Returns the name of the project's package; CommandError for a name that would not work."""
     if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         raise _unfit(
             name,
             "begin with a small letter, go on with small letters and digits, with single - _ . "
-            "between, "
-            f"up to {LONGEST_NAME} of them",
+            f"between, up to {LONGEST_NAME} of them",
         )
     package = re.sub(r"[-.]", "_", name)
     if keyword.iskeyword(package) or keyword.issoftkeyword(package):
@@ -113,7 +111,7 @@ def package_of(name: str) -> str:
 
 
 def rendered(kind: Kind, words: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Each file of the project: its path in the folder, and its text."""
+    """Yields each file of the project: its path in the folder, and its text."""
     root = files("soorma.cli") / "templates"
     for part in ("shared", kind.value):
         for path, file in _templates(root / part):
@@ -121,7 +119,7 @@ def rendered(kind: Kind, words: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _templates(folder: Traversable, *above: str) -> Iterator[tuple[tuple[str, ...], Traversable]]:
-    """Each template below, with the names of its path."""
+    """Yields each template below the folder, with the parts of its path."""
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.is_dir():
             yield from _templates(entry, *above, entry.name)
@@ -135,7 +133,7 @@ def _target(path: tuple[str, ...], words: Mapping[str, str]) -> str:
 
 
 def _make(folder: Path, content: Mapping[str, str]) -> None:
-    """Writes all of it beside, and gives it its name at the end: nobody finds a half of it."""
+    """Writes the project under another name, then renames it, so that nobody finds half of it."""
     _refuse_if_used(folder)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""The entry of the `soorma` command: runs the command that is named, and prints how it failed."""
+"""The entry point of the `soorma` command: runs the named command and reports its failure."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def soorma(
 
 
 def main() -> None:
-    """Runs the command of `sys.argv`, and exits with its code (`soorma.cli.exits.Exit`)."""
+    """Runs the command of `sys.argv` and exits with its code (`soorma.cli.exits.Exit`)."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
-    """Runs the command; its exit code. Errors are told without a traceback."""
+    """Runs the command and returns its exit code; reports errors without a traceback."""
     output.never_fail_to_print()
     if completion.VARIABLE in os.environ:
         completion.prepare()

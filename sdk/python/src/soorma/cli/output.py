@@ -15,14 +15,14 @@ from soorma.cli.exits import CommandError, Exit
 from soorma_common.terminal import one_line, plain
 
 LONGEST_CELL = 200
-"""Characters of a value in a table or a line; `state get` and --json show all of it."""
+"""The most characters of a value in a table or a line; `state get` and --json show it whole."""
 
 MOST_ROWS = 100
-"""Rows of a table where nobody says how many; --json has all."""
+"""The most rows of a table without --limit; --json has all."""
 
 GAP = 2
 SHORTEST_CUT = 12
-"""A text is not cut to less than that."""
+"""A text is never cut shorter than this."""
 
 # --- Lines -----------------------------------------------------------------------------------
 
@@ -47,7 +47,7 @@ def complain(text: str) -> None:
 
 
 def never_fail_to_print() -> None:
-    """Escapes what the terminal's encoding lacks instead of ending in a traceback."""
+    """Escapes characters that the terminal's encoding lacks, instead of failing on them."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -56,7 +56,10 @@ def never_fail_to_print() -> None:
 
 @contextmanager
 def _reader_may_leave() -> Iterator[None]:
-    """`soorma … | head` is no failure that needs words, neither now nor when Python flushes at its end."""
+    """Ends the command without a message when the reader is gone, as in `soorma … | head`.
+
+    Nothing fails when Python flushes at its end, either: standard output is /dev/null by then.
+    """
     try:
         yield
     except BrokenPipeError:
@@ -70,7 +73,7 @@ def _reader_may_leave() -> Iterator[None]:
 
 
 def say_encoded(text: bytes) -> None:
-    """Prints encoded JSON: in UTF-8, as it must be, whatever the terminal's encoding."""
+    """Prints encoded JSON, in UTF-8 whatever the terminal's encoding."""
     with _reader_may_leave():
         sys.stdout.flush()
         sys.stdout.buffer.write(text + b"\n")
@@ -78,22 +81,22 @@ def say_encoded(text: bytes) -> None:
 
 
 def say_json(content: Any) -> None:
-    """Prints the one JSON document of a command."""
+    """Prints a command's single JSON document."""
     say_encoded(_encoded(content, indent=2))
 
 
 def say_json_line(content: Any) -> None:
-    """Prints a line of JSON, for one of many documents."""
+    """Prints one of many JSON documents, on a line."""
     say_encoded(_encoded(content))
 
 
 def say_json_value(value: Any) -> None:
-    """Prints a value by itself: JSON for people and programs alike."""
+    """Prints a single value as JSON, for people and programs alike."""
     say_encoded(plain(_encoded(value, indent=2).decode()).encode())
 
 
 def say_json_facts(facts: Mapping[str, object]) -> None:
-    """Prints a JSON document of what the command itself knows, without importing msgspec for it."""
+    """Prints a JSON document of the command's own facts, without importing msgspec."""
     say(json.dumps(facts, indent=2))
 
 
@@ -108,10 +111,9 @@ def _encoded(content: Any, indent: int | None = None) -> bytes:
 
 
 class Column(NamedTuple):
-    """A column.
+    """A column of a table; if it is text, its values may be cut.
 
-    Those of the highest rank are left out first, those of rank 0 never; a text may be cut at its
-    end.
+    Columns of the highest rank are left out first, those of rank 0 never.
     """
 
     title: str
@@ -120,14 +122,14 @@ class Column(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """A table as lines, and the titles of the columns that had no room."""
+    """A table as lines, and the titles of the columns that did not fit."""
 
     lines: list[str]
     left_out: list[str]
 
 
 def table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]]) -> None:
-    """Prints rows under their headings, fitted to the terminal; where nobody looks, they are whole."""
+    """Prints rows under their headings: fitted to a terminal, in full anywhere else."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     known = [Column(column) if isinstance(column, str) else column for column in columns]
     drawn = draw(known, list(rows), width)
@@ -137,12 +139,12 @@ def table(columns: Sequence[str | Column], rows: Iterable[Sequence[str]]) -> Non
 
 
 def newest(rows: list[dict[str, Any]], name: str, limit: int | None) -> list[dict[str, Any]]:
-    """The newest rows by their field of that name, the newest first; a note where there are more."""
+    """Returns the newest rows by the field `name`, newest first, limited as in `first`."""
     return first(sorted(rows, key=lambda row: row[name], reverse=True), limit, "newest")
 
 
 def first(rows: list[dict[str, Any]], limit: int | None, which: str) -> list[dict[str, Any]]:
-    """As many rows as a person is shown at once, or has asked for; a note where there are more."""
+    """Returns the first `limit` rows; if None, MOST_ROWS, and prints a note if there are more."""
     most = MOST_ROWS if limit is None else limit
     if limit is None and len(rows) > most:
         note(f"the {which} {most} of {len(rows)}; --limit {len(rows)} shows all")
@@ -150,7 +152,7 @@ def first(rows: list[dict[str, Any]], limit: int | None, which: str) -> list[dic
 
 
 def some(rows: list[dict[str, Any]], name: str, limit: int | None) -> list[dict[str, Any]]:
-    """The newest rows by their field of that name, in the order that they have; None: all."""
+    """Returns the `limit` newest rows by the field `name`, in their given order; if None, all."""
     if limit is None or len(rows) <= limit:
         return rows
     kept = {id(row) for row in sorted(rows, key=lambda row: row[name], reverse=True)[:limit]}
@@ -158,7 +160,10 @@ def some(rows: list[dict[str, Any]], name: str, limit: int | None) -> list[dict[
 
 
 def draw(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> Drawn:
-    """The table in at most so many columns of the terminal, if its ids leave room for that; None: as wide as it is."""
+    """Lays out a table within `width` columns of the terminal; if None, at its natural width.
+
+    It is wider if the columns of rank 0 need more.
+    """
     natural = [
         max(map(_width, (column.title, *(row[at] for row in rows))))
         for at, column in enumerate(columns)
@@ -174,7 +179,7 @@ def draw(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | 
 
 
 def _kept(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
-    """The columns for which there is room, if the texts are cut as far as they may be."""
+    """Returns the columns that fit if texts are cut as short as allowed."""
     least = [
         min(wide, max(SHORTEST_CUT, _width(column.title))) if column.is_text else wide
         for column, wide in zip(columns, natural, strict=True)
@@ -189,7 +194,7 @@ def _kept(columns: Sequence[Column], natural: Sequence[int], width: int) -> list
 
 
 def _shrink(columns: Sequence[Column], natural: list[int], kept: Sequence[int], width: int) -> None:
-    """Narrows the widest text, again and again, until all fit."""
+    """Narrows the widest text repeatedly until all columns fit, or no text can be cut."""
     texts = [at for at in kept if columns[at].is_text]
     excess = sum(natural[at] for at in kept) + GAP * (len(kept) - 1) - width
     while excess > 0 and texts:
@@ -209,7 +214,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _fitted(text: str, width: int) -> str:
-    """The text cut or filled up to a width."""
+    """Returns the text cut or padded to a width."""
     if _width(text) <= width:
         return text + " " * (width - _width(text))
     while _width(text) >= width:
@@ -229,22 +234,22 @@ def _width(text: str) -> int:
 
 
 def cell(value: object) -> str:
-    """A name or a number, whole, so that it can be copied; a dash where there is none."""
+    """Formats a name or a number in full, so that it can be copied; a dash for none."""
     return "-" if value is None or value == "" else one_line(str(value))
 
 
 def text(content: object) -> str:
-    """A text that somebody has written, shortened where it is long; a dash where there is none."""
+    """Formats a text that somebody has written, shortened if it is long; a dash for none."""
     return _short(cell(content))
 
 
 def value(content: Any) -> str:
-    """A value as JSON, shortened where it is long."""
+    """Formats a value as JSON, shortened if it is long."""
     return _short(plain(_encoded(content).decode()))
 
 
 def moment(text: str | None) -> str:
-    """A time in this place's time; a dash where there is none."""
+    """Formats a time in the local time zone; a dash for none."""
     return (
         "-"
         if text is None

@@ -1,4 +1,4 @@
-"""Parameters of the commands on data: whose data, values as JSON, the form of the output."""
+"""Parameters of the data commands: tenant and user, values as JSON, the form of the output."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ STANDARD_INPUT = "-"
 
 
 def text_of(what: str, argument: str) -> str:
-    """The argument itself; for `-` what standard input says."""
+    """Returns the argument, or the text of standard input if it is `-`."""
     if argument != STANDARD_INPUT:
         return argument
     try:
@@ -61,9 +61,9 @@ def text_of(what: str, argument: str) -> str:
 
 
 def json_of(what: str, argument: str, hint: str) -> Any:
-    """The value that a JSON text says.
+    """Decodes an argument as JSON, or standard input if it is `-`.
 
-    A word that is no JSON is refused: a typing error must not become data.
+    Text that is not JSON is refused: a typing error must not become data.
     """
     text = text_of(what, argument)
     try:

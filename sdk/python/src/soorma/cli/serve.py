@@ -15,10 +15,11 @@ from soorma_common.errors import SoormaError
 
 app = command_group()
 
-_HELP = """Run the services in the foreground, until SIGINT or SIGTERM, for a supervisor such as systemd.
+_HELP = """\
+Run the services in the foreground, until SIGINT or SIGTERM, for a supervisor such as systemd.
 
-Without names: all services. The embedded database has one process, so a part of them is refused. Settings \
-come from SOORMA_... variables too; options win. Exit codes are those of soorma dev --help.
+Without names: all services. The embedded database has one process, so a part of them is refused. \
+Settings come from SOORMA_... variables too; options win. Exit codes are those of soorma dev --help.
 
 \b
 Examples:
@@ -89,7 +90,6 @@ def _check(chosen: list[str]) -> None:
         raise CommandError(
             Exit.USAGE,
             "the embedded database has one process, so the services cannot be spread over "
-            "several: "
-            f"{', '.join(chosen)} alone would leave the others without it. Leave the names out to "
-            "serve all",
+            f"several: {', '.join(chosen)} alone would leave the others without it. Leave the "
+            "names out to serve all",
         )

@@ -1,4 +1,4 @@
-"""`soorma version`: which one this is, and where it is installed."""
+"""`soorma version`: the version, the Python, and the place of the installation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def version(
 
 
 def show_version(*, as_json: bool) -> None:
-    """Prints version, Python and place."""
+    """Prints the version, the Python, and the place of the installation."""
     place = str(Path(__file__).resolve().parents[1])
     python = sys.version.split(maxsplit=1)[0]
     if as_json:

@@ -1,1 +1,1 @@
-"""Working memory: `soorma.memory.client.MemoryClient`, and `soorma.workflow.WorkflowState` on top of it."""
+"""Working memory: `client.MemoryClient`, with `soorma.workflow.WorkflowState` on top of it."""

@@ -1,4 +1,4 @@
-"""The memory service as a Python client: every call says whose plan it means, or takes the configured one."""
+"""The client of the memory service; calls name a tenant and user or use the configured ones."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class MemoryClient:
     """Client of the memory service.
 
     `MemoryClient()` finds the service through SOORMA_MEMORY_URL (default http://localhost:8083).
-    Calls without `tenant_id` or `user_id` mean those of SOORMA_TENANT_ID and SOORMA_USER_ID, else
-    the default ones. An outage raises Unavailable after `retry_seconds` of retries; a retry never
-    makes a change twice. Close it, or use it as an asynchronous context manager.
+    Calls without `tenant_id` or `user_id` use SOORMA_TENANT_ID and SOORMA_USER_ID, else the
+    default ones. An outage raises Unavailable after `retry_seconds` of retries; a retry never makes
+    a change twice. Close it, or use it as an asynchronous context manager.
     """
 
     def __init__(
@@ -54,7 +54,10 @@ class MemoryClient:
 
     @staticmethod
     def on(config: ClientConfig, caller: Caller, plans: Plans | None = None) -> MemoryClient:
-        """A client on connections that somebody else owns, and perhaps on a handler's transaction."""
+        """Returns a client on the connections of `caller`, which it does not own.
+
+        `plans` may be a handler's transaction.
+        """
         return _BorrowedClient(config, caller, plans or PlatformPlans(caller))
 
     def __repr__(self) -> str:
@@ -77,11 +80,14 @@ class MemoryClient:
 
     @property
     def collects(self) -> bool:
-        """Whether this is a handler's or a transaction's: what is changed is committed later, as one."""
+        """True in a handler or transaction: changes are collected and committed together."""
         return self._plans.collects
 
     def scope(self, tenant_id: str | None = None, user_id: str | None = None) -> Scope:
-        """Whose plans a call with these ids means; in a handler, Forbidden for others than those of its event."""
+        """Returns the scope of a call with these ids.
+
+        In a handler, raises Forbidden unless it is the scope of its event.
+        """
         scope = self._config.scope(tenant_id, user_id)
         self._plans.check(scope)
         return scope
@@ -89,9 +95,9 @@ class MemoryClient:
     def plan(
         self, plan_id: str | None, tenant_id: str | None = None, user_id: str | None = None
     ) -> BoundPlan:
-        """The plan that calls with these ids mean, on this client's connections.
+        """Returns the plan that calls with these ids mean, on this client's connections.
 
-        It is checked when it is used.
+        Its scope is checked when it is used.
         """
         scope = self._config.scope(tenant_id, user_id)
         return BoundPlan(
@@ -109,10 +115,10 @@ class MemoryClient:
         ttl: float | None = None,
         expected_revision: int | None = None,
     ) -> PlanState:
-        """Gives a key a value, for `ttl` seconds if given.
+        """Sets a key, for `ttl` seconds if given.
 
-        With `expected_revision` it is a compare-and-set: Conflict, with the current revision,
-        unless the key is at that one (0: missing).
+        With `expected_revision` it is a compare-and-set: raises Conflict, with the current
+        revision, unless the key is at that one (0: missing).
         """
         text = encode(value)
         operation = Set(
@@ -148,7 +154,7 @@ class MemoryClient:
     async def get_committed(
         self, plan_id: str, key: str, tenant_id: str | None = None, user_id: str | None = None
     ) -> PlanState | None:
-        """The key as all others see it, None if it is missing: in a handler too, without its own changes."""
+        """The key as others see it, without a handler's own changes; None if it is missing."""
         return await self.plan(plan_id, tenant_id, user_id).committed(key)
 
     async def delete_plan_state(
@@ -160,9 +166,9 @@ class MemoryClient:
         *,
         expected_revision: int | None = None,
     ) -> bool:
-        """Removes a key; tells whether there was one.
+        """Removes a key; returns True if there was one.
 
-        Conflict if it is not at `expected_revision`, where given.
+        Raises Conflict if it is not at `expected_revision`, if given.
         """
         operation = Delete(key=check_name("key", key), expected_revision=expected_revision)
         return bool(await self.plan(plan_id, tenant_id, user_id).do(operation))
@@ -184,7 +190,7 @@ class MemoryClient:
     ) -> bool:
         """Ends a plan as completed; returns True.
 
-        PlanEnded, or with `if_active` False, where it has ended before.
+        If it has ended before, raises PlanEnded, or returns False with `if_active`.
         """
         return bool(
             await self.plan(plan_id, tenant_id, user_id).do(completion(result, if_active=if_active))
@@ -213,7 +219,7 @@ class MemoryClient:
         *,
         if_active: bool = False,
     ) -> bool:
-        """Ends a plan as cancelled, like `complete_plan`; what waits for its handlers is dropped."""
+        """Ends a plan as cancelled, like `complete_plan`; its waiting events are discarded."""
         return bool(
             await self.plan(plan_id, tenant_id, user_id).do(
                 cancellation(reason, if_active=if_active)
@@ -233,7 +239,7 @@ class MemoryClient:
     async def get_plan(
         self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None
     ) -> PlanInfo:
-        """A plan's status, revision, sizes and times; NotFound where there is nothing of it."""
+        """A plan's status, revision, sizes and times; NotFound if nothing of it is stored."""
         return await self.plan(plan_id, tenant_id, user_id).info()
 
     async def list_plans(
@@ -244,9 +250,10 @@ class MemoryClient:
         status: str | None = None,
         stalled: bool = False,
     ) -> AsyncGenerator[PlanInfo, None]:
-        """The user's plans that hold anything or have ended, by id, fetched page by page; of one status or all.
+        """Yields the user's plans that hold anything or have ended, by id, of one status or all.
 
-        `stalled`: only those that were reported as such and have not moved since.
+        They are fetched page by page. `stalled`: only those that were reported as such and have not
+        moved since.
         """
         scope = self.scope(tenant_id, user_id)
         wanted: dict[str, Any] = {
@@ -276,7 +283,7 @@ class MemoryClient:
         *,
         after: int | None = None,
     ) -> list[Change]:
-        """The plan's committed changes since revision `after` (default: all that is kept), of one key or of all."""
+        """The committed changes since revision `after` (default: all kept), of one key or all."""
         return await self.plan(plan_id, tenant_id, user_id).history(key, after)
 
     async def get_value_at(
@@ -287,7 +294,10 @@ class MemoryClient:
         tenant_id: str | None = None,
         user_id: str | None = None,
     ) -> Any:
-        """The key's value as of a revision of the plan; KeyMissing if there was none, HistoryGone if it is too old."""
+        """The key's value as of a revision of the plan.
+
+        Raises KeyMissing if there was none, HistoryGone if the revision is too old.
+        """
         return await self.plan(plan_id, tenant_id, user_id).value_at(key, revision)
 
     async def get_values_at(
@@ -298,7 +308,10 @@ class MemoryClient:
         tenant_id: str | None = None,
         user_id: str | None = None,
     ) -> dict[str, Any]:
-        """All keys that begin with `prefix`, with their values, as of a revision of the plan; HistoryGone as above."""
+        """All keys that begin with `prefix`, with their values, as of a revision of the plan.
+
+        Raises HistoryGone if the revision is too old.
+        """
         return await self.plan(plan_id, tenant_id, user_id).values_at(revision, prefix)
 
     async def list_keys_at(
@@ -309,13 +322,16 @@ class MemoryClient:
         tenant_id: str | None = None,
         user_id: str | None = None,
     ) -> list[str]:
-        """All keys that begin with `prefix` as of a revision of the plan, in order; HistoryGone as above."""
+        """All keys that begin with `prefix` as of a revision of the plan, in order.
+
+        Raises HistoryGone if the revision is too old.
+        """
         return await self.plan(plan_id, tenant_id, user_id).keys_at(revision, prefix)
 
     async def get_revision(
         self, plan_id: str, tenant_id: str | None = None, user_id: str | None = None
     ) -> int:
-        """The plan's committed revision, 0 where it was never written."""
+        """The plan's committed revision, 0 if it was never written."""
         return await self.plan(plan_id, tenant_id, user_id).revision()
 
     async def watch_plan(
@@ -326,10 +342,9 @@ class MemoryClient:
         *,
         after: int | None = None,
     ) -> AsyncGenerator[list[Change], None]:
-        """Commits as they happen, each as the list of its changes, from behind revision `after` (default: now).
+        """Yields the changes of each commit after revision `after` (default: now), as they happen.
 
-        Begins with an empty list, as soon as nothing can be missed any more. Reconnects without a
-        gap.
+        Begins with an empty list, once no commit can be missed. Reconnects without a gap.
         """
         async with aclosing(self.plan(plan_id, tenant_id, user_id).watch(after)) as commits:
             async for commit in commits:
@@ -349,7 +364,7 @@ class MemoryClient:
 
 
 class _BorrowedClient(MemoryClient):
-    """A client on connections that somebody else owns."""
+    """A client on connections that it does not own."""
 
     def __init__(self, config: ClientConfig, caller: Caller, plans: Plans) -> None:
         self._config = config

@@ -1,4 +1,4 @@
-"""Transactions outside handlers: the same collection and checks as a handler has, committed in one request."""
+"""Transactions outside handlers: collected and checked as in a handler, committed at once."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from soorma_common.limits import Limits
 
 SOURCE = "soorma-client"
 _UNKNOWN = Limits(**dict.fromkeys(Limits.__struct_fields__, sys.maxsize))
-"""The platform's limits are its own; it checks them at the commit."""
+"""The platform's limits are unknown here; it checks them at the commit."""
 
 
 class PlanTransaction:
-    """A transaction that begins with a plan: `memory` and `bus` collect, and `commit` sends what they have.
+    """A transaction on a plan: `memory` and `bus` collect changes and events, `commit` sends them.
 
-    With a `hold` it is committed only while that is held.
+    With a `hold`, it is committed only while that is held.
     """
 
     def __init__(self, plan: BoundPlan, hold: Hold | None = None) -> None:
         if plan.collects:
             raise InvalidRequest(
                 "this is a transaction already, a handler's or one of its own: change the state as "
-                "it is, or, in a "
-                "handler, use context.immediate.memory"
+                "it is, or, in a handler, use context.immediate.memory"
             )
         self._plan = plan
         self._hold = hold
@@ -50,15 +49,15 @@ class PlanTransaction:
         self.bus = BusClient(plan.config, caller, SOURCE, self._transaction, of_plan)
 
     def rely_on(self, key: str, revision: int) -> None:
-        """The commit is refused with Conflict unless the plan's key is at this revision (0: missing) then."""
+        """Makes the commit fail with Conflict unless the key is at this revision (0: missing)."""
         self._transaction.rely_on(self._plan.id, key, revision)
 
     def end(self) -> None:
-        """It is over, committed or not."""
+        """Ends the transaction, committed or not."""
         self._transaction.end()
 
     async def commit(self) -> None:
-        """Commits what was collected, if that is anything."""
+        """Commits what was collected, if anything."""
         if self._transaction.is_empty:
             return
         if self._hold is None:

@@ -1,4 +1,4 @@
-"""The operations that end a plan, of what an author gives."""
+"""The operations that end a plan, built from an author's arguments."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from soorma_common.values import encode
 
 
 def completion(result: Any, *, if_active: bool) -> AnyEnding:
-    """The plan has reached its goal."""
+    """Returns the operation for a plan that has reached its goal."""
     return Complete(msgspec.Raw(encode(result).encode()), if_active=_flag(if_active))
 
 
 def failure(reason: str, *, if_active: bool) -> AnyEnding:
-    """The plan will not reach its goal."""
+    """Returns the operation for a plan that will not reach its goal."""
     return Fail(_text(reason), if_active=_flag(if_active))
 
 
 def cancellation(reason: str, *, if_active: bool) -> AnyEnding:
-    """The plan is not wanted any more."""
+    """Returns the operation for a plan that is no longer wanted."""
     return Cancel(_text(reason), if_active=_flag(if_active))
 
 

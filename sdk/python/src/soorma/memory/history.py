@@ -1,4 +1,4 @@
-"""Time travel: a plan as it was at a revision, what came between two of them, and the way back."""
+"""Time travel: a plan as of a revision, and the differences between two revisions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ D = TypeVar("D")
 
 
 class Missing(Enum):
-    """What stands for the value of a key that there was not: null is a value."""
+    """The stand-in for the value of a missing key: null is a value."""
 
     MISSING = "missing"
 
@@ -32,7 +32,7 @@ MISSING: Final = Missing.MISSING
 
 @dataclass(frozen=True)
 class Difference:
-    """A key that two revisions differ in, with its values; MISSING where there was no such key."""
+    """A key that differs between two revisions, with both values; MISSING for no such key."""
 
     key: str
     before: Any
@@ -40,26 +40,26 @@ class Difference:
 
     @property
     def kind(self) -> Literal["added", "removed", "changed"]:
-        """What became of the key."""
+        """The kind of change from `before` to `after`."""
         if self.before is MISSING:
             return "added"
         return "removed" if self.after is MISSING else "changed"
 
 
 def check_revision(revision: object) -> int:
-    """A revision of a plan, if it is a whole number from 0; else InvalidRequest."""
+    """Returns a revision if it is a whole number from 0; else raises InvalidRequest."""
     if type(revision) is not int or revision < 0:
         raise InvalidRequest(
-            f"a revision is a whole number from 0, as state.revision() tells it, not {revision!r}"
+            f"a revision is a whole number from 0, as state.revision() returns it, not {revision!r}"
         )
     return revision
 
 
 class StateAt:
-    """A plan's state as it was at a revision: read only, and the same for ever.
+    """A plan's state as of a revision: read-only and immutable.
 
-    Tells of what was committed, in a handler or a transaction too. A call raises HistoryGone where
-    the revision is no longer kept, NotFound where it is still to come.
+    It shows committed values, even in a handler or transaction. Calls raise HistoryGone if the
+    revision is no longer kept, NotFound if it is still to come.
     """
 
     def __init__(self, plan: BoundPlan, revision: int) -> None:
@@ -72,11 +72,14 @@ class StateAt:
     async def get(self, key: str, default: None = None, *, type: TypeForm[T]) -> T | None: ...
     @overload
     async def get(self, key: str, default: D, *, type: TypeForm[T]) -> T | D: ...
-    async def get(self, key: str, default: Any = None, *, type: Any = None) -> Any:  # noqa: A002 - reads best so
-        """The value the key had; `default` where it was missing.
-
-        With `type`, an instance of that.
-        """
+    async def get(
+        self,
+        key: str,
+        default: Any = None,
+        *,
+        type: Any = None,  # noqa: A002 - reads best so
+    ) -> Any:
+        """The value the key had, with `type` as an instance of that; `default` if missing."""
         try:
             value = await self.plan.value_at(key, self.revision)
         except KeyMissing:
@@ -84,22 +87,22 @@ class StateAt:
         return value if type is None else convert(value, type)
 
     async def has(self, key: str) -> bool:
-        """Whether there was such a key."""
+        """True if the key existed."""
         return await self.get(key, MISSING) is not MISSING
 
     async def keys(self, prefix: str = "") -> list[str]:
-        """All keys that there were and that begin with `prefix`, in order."""
+        """All keys that existed and begin with `prefix`, in order."""
         return await self.plan.keys_at(self.revision, prefix)
 
     async def all(self, prefix: str = "") -> dict[str, Any]:
-        """All keys that there were and that begin with `prefix`, in order, with their values."""
+        """All keys that existed and begin with `prefix`, in order, with their values."""
         return await self.plan.values_at(self.revision, prefix)
 
 
 async def difference(before: StateAt, after: StateAt) -> list[Difference]:
-    """The keys that two revisions differ in, in order.
+    """The keys that differ between two revisions, in order.
 
-    Another order of an object's keys is a difference.
+    A different order of an object's keys is a difference.
     """
     old, new = await before.all(), await after.all()
     pairs = [

@@ -1,4 +1,4 @@
-"""The keeper of places of semaphores, and of tickets: it renews them from a thread, as long as this process lives."""
+"""The keeper of claims and tickets: a thread renews them for as long as this process lives."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ from soorma_common.names import Scope
 from soorma_common.operations import MOST_PLACES_AT_ONCE, Acquire
 
 LEASE_SECONDS = 10.0
-"""How long a place, or a ticket, of a process that has died is still its own."""
+"""Seconds for which a process that has died keeps its places and tickets."""
 RENEW_SECONDS = LEASE_SECONDS / 4
 PATH = "/v1/memory/commit"
 
 Found: TypeAlias = dict[str, Any] | None
-"""What the platform says of a holder: its `place` and the `revision` of that, its `ticket`, or
-None."""
+"""The platform's response for a holder: its `place` with a `revision`, its `ticket`, or None."""
 Hear: TypeAlias = Callable[[Found], None]
 log = logging.getLogger("soorma.memory")
 _committed = msgspec.json.Decoder(Committed)
@@ -39,7 +38,7 @@ _making = threading.Lock()
 
 @dataclass
 class Kept:
-    """What a holder has, and who is told what the platform says of it: a place, a ticket, or None."""
+    """A holder's place or ticket, and the callback that is told what each renewal has found."""
 
     scope: Scope
     plan_id: str
@@ -50,13 +49,13 @@ class Kept:
     renewed_at: float
 
     def tell(self, found: Found) -> None:
-        """Has it heard in the event loop that it was asked from."""
-        with suppress(RuntimeError):  # that has ended
+        """Calls `hear` in the event loop that made the request."""
+        with suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self.hear, found)
 
 
 class Keeper:
-    """Renews all that the holders of one transport have. Its thread lives while there is any."""
+    """The renewer of one transport's places and tickets; its thread lives while there are any."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -65,7 +64,7 @@ class Keeper:
 
     @classmethod
     def of(cls, transport: Transport) -> Keeper:
-        """The one of this transport."""
+        """Returns the keeper of this transport."""
         with _making:
             if (keeper := _keepers.get(transport)) is None:
                 keeper = _keepers[transport] = cls()
@@ -74,7 +73,7 @@ class Keeper:
     def keep(
         self, transport: Transport, scope: Scope, plan_id: str, asked: Acquire, hear: Hear
     ) -> None:
-        """From now on what the holder has is renewed; `hear` is called, in the event loop, with what it is."""
+        """Starts renewing a holder's place or ticket; `hear` gets each result in the event loop."""
         loop = asyncio.get_running_loop()
 
         with self._lock:
@@ -86,12 +85,12 @@ class Keeper:
                 self._thread.start()
 
     def drop(self, holder: str) -> None:
-        """What the holder has is not renewed any more."""
+        """Stops renewing the holder's place or ticket."""
         with self._lock:
             self._kept.pop(holder, None)
 
     async def renew(self, lease: float = LEASE_SECONDS) -> None:
-        """Renews everything now, for so many seconds."""
+        """Renews everything now, for `lease` seconds."""
         for (scope, _), kept, body in self._requests(lease):
             status, answer = await kept[0].transport.request(
                 "memory", "POST", PATH, _headers(scope), body
@@ -147,7 +146,7 @@ class Keeper:
             one.tell(found)
 
     def _lapse(self, kept: list[Kept]) -> None:
-        """What could not be renewed for longer than it lasts is somebody else's by now, or will be told to be so."""
+        """Drops what was not renewed for two leases, and tells its holder that it is lost."""
         for one in kept:
             if time.monotonic() - one.renewed_at > 2 * LEASE_SECONDS:
                 self.drop(one.asked.holder)

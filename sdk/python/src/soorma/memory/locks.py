@@ -1,4 +1,4 @@
-"""Claims: a place that one holder has for a time, what is done under it, and the line of those who wait for one."""
+"""Claims: places that one holder has for a time, and the line of those who wait for one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ H = TypeVar("H", bound="Hold")
 
 
 class Hold:
-    """A place at a key of a plan that is held until it is released, or its time to live (`ttl`, seconds) is over."""
+    """A place at a plan's key, held until it is released or its `ttl` (seconds) is over."""
 
     def __init__(
         self, plan: BoundPlan, asked: Acquire, ttl: float, key: str, revision: int
@@ -41,15 +41,14 @@ class Hold:
         )
 
     async def renew(self, ttl: float | None = None) -> None:
-        """Holds it for its time to live from now on, or for `ttl` seconds; Conflict if it was lost meanwhile."""
+        """Renews the claim for its time to live, or `ttl` seconds; Conflict if it was lost."""
         seconds = self.ttl if ttl is None else claim_ttl(ttl)
         async with self._changing:
             found, _ = await self.plan.applied(replace(self._asked, ttl=seconds, renew=True))
             if found is None or found.get("place") != self.key:
                 raise Conflict(
                     f"the claim of {self.key!r} in plan {self.plan.id!r} was lost: its time was "
-                    "over, or it was "
-                    "released; claim it again",
+                    "over, or it was released; claim it again",
                     plan_id=self.plan.id,
                     key=self.key,
                     expected_revision=self.revision,
@@ -57,12 +56,12 @@ class Hold:
             self.revision = found["revision"]
 
     async def release(self) -> bool:
-        """Gives it up, to whoever waits first; tells whether it was still held."""
+        """Releases the claim to whoever waits first; True if it was still held."""
         return await _release(self.plan, self._asked)
 
     @asynccontextmanager
     async def settled(self) -> AsyncIterator[int]:
-        """Yields the revision, which does not change by a `renew` as long as this is entered."""
+        """Yields the revision; no `renew` changes it while the context is open."""
         async with self._changing:
             yield self.revision
 
@@ -80,7 +79,7 @@ class Hold:
 
 @dataclass
 class Wish:
-    """What somebody asks for, until when, and the place that is for it."""
+    """A request for a place, with its deadline and the future place."""
 
     plan: BoundPlan
     asked: Acquire
@@ -89,16 +88,16 @@ class Wish:
     asking: asyncio.Task[tuple[Any, int]] | None = None
 
     def hear(self, found: Found) -> None:
-        """It has a place, or its ticket is gone; a ticket that is still there is no news."""
+        """Sets the place, or None if the ticket is gone; ignores a ticket that is still valid."""
         if not self.place.done() and (found is None or "place" in found):
             self.place.set_result(found)
 
 
 class Line:
-    """Those of this client who wait at a semaphore: they hear of their places through one watch."""
+    """The requests of this client that wait at a semaphore; one watch serves them all."""
 
-    _lines: dict[tuple[Any, ...], Line] = {}  # noqa: RUF012 - while somebody waits
-    _leaving: set[asyncio.Task[Any]] = set()  # noqa: RUF012 - what was cancelled is still given back
+    _lines: dict[tuple[Any, ...], Line] = {}  # noqa: RUF012 - those with waiting requests
+    _leaving: set[asyncio.Task[Any]] = set()  # noqa: RUF012 - cancelled requests still give back
 
     def __init__(self, plan: BoundPlan, key: str, known_by: tuple[Any, ...]) -> None:
         self._plan = plan
@@ -109,14 +108,14 @@ class Line:
 
     @classmethod
     def of(cls, plan: BoundPlan, key: str) -> Line:
-        """The one at this key."""
+        """Returns the line at this key."""
         known_by = (asyncio.get_running_loop(), plan.caller.transport, plan.scope, plan.id, key)
         if (line := cls._lines.get(known_by)) is None:
             line = cls._lines[known_by] = cls(plan, key, known_by)
         return line
 
     async def enter(self, plan: BoundPlan, asked: Acquire, wait: float) -> tuple[Acquire, Found]:
-        """A place, as soon as there is one for whoever asks; None if there is none in `wait` seconds."""
+        """Returns the request and its place once it gets one; None if not in `wait` seconds."""
         wish = Wish(plan, asked, asyncio.get_running_loop().time() + wait)
         try:
             found = await self._place_for(wish)
@@ -133,9 +132,8 @@ class Line:
         loop = asyncio.get_running_loop()
         while True:
             wish.place = loop.create_future()
-            self._waiting[wish.asked.holder] = (
-                wish  # before it asks: the watch may be quicker than the answer
-            )
+            # before the request: the watch may be quicker than the response
+            self._waiting[wish.asked.holder] = wish
             wish.asking = asyncio.create_task(wish.plan.applied(wish.asked))
             found, revision = await asyncio.shield(wish.asking)
             if found is None or "place" in found:
@@ -144,12 +142,11 @@ class Line:
             found = await self._wait(wish, revision)
             if found is not None or loop.time() >= wish.deadline:
                 return found
-            wish.asked = replace(
-                wish.asked, ticket=None
-            )  # it was lost with the plan, or in a long pause
+            # the ticket was lost with the plan, or in a long pause
+            wish.asked = replace(wish.asked, ticket=None)
 
     async def _wait(self, wish: Wish, revision: int) -> Found:
-        """The place that was got, None if there was none in time or the ticket has got lost."""
+        """Returns the place; None if there was none in time, or the ticket was lost."""
         plan = wish.plan
         _keeper(plan).keep(plan.caller.transport, plan.scope, plan.id, wish.asked, wish.hear)
         if self._watching is None:
@@ -173,7 +170,7 @@ class Line:
             self._watching = None
 
     async def _watch(self, after: int | None) -> None:
-        """Tells those who wait when they have got a place; when one has expired, it has it handed over."""
+        """Tells waiting requests of their places; has a place that expires handed over."""
         plan = self._plan
         try:
             while True:
@@ -182,9 +179,8 @@ class Line:
                     async with aclosing(stream):
                         async for commit in stream:
                             await self._hear(commit)
-                except (
-                    HistoryGone
-                ):  # cleaned up while we looked, with all tickets: each is looked for anew
+                except HistoryGone:
+                    # cleaned up meanwhile, with all tickets: a renewal finds out about each
                     after = None
                     await _keeper(plan).renew()
         except SoormaError as error:
@@ -210,14 +206,14 @@ class Line:
             await self._hand_over()
 
     async def _hand_over(self) -> None:
-        """Has the platform give free places to those who wait, be they of this client or not."""
+        """Makes the platform hand free places to whoever waits, in this client or another."""
         asked = next((wish.asked for wish in self._waiting.values() if wish.asked.ticket), None)
         if asked is not None:
             await self._plan.applied(replace(asked, ttl=None, renew=True))
 
 
 def claim_ttl(seconds: float | None) -> float:
-    """The time to live of a claim, if it is one; else InvalidRequest."""
+    """Returns a claim's time to live if it is valid; else raises InvalidRequest."""
     checked = check_ttl(seconds)
     if checked is None:
         raise InvalidRequest(
@@ -229,7 +225,7 @@ def claim_ttl(seconds: float | None) -> float:
 async def take(
     kind: type[H], plan: BoundPlan, key: str, places: int, ttl: float, wait: float
 ) -> H | None:
-    """Takes one of the places of a key; None if all are held, or waited for, for `wait` seconds more."""
+    """Takes a place of a key; None if all stay held, or waited for, for `wait` seconds."""
     if type(places) is not int or not 1 <= places <= MOST_PLACES:
         raise InvalidRequest(f"places is a whole number from 1 to {MOST_PLACES}, not {places!r}")
     if type(wait) not in (int, float) or not wait >= 0:
@@ -247,13 +243,13 @@ async def take(
 
 
 async def _give_back(wish: Wish) -> None:
-    """Whoever asked has gone: what it got, or will get, is free again."""
+    """Releases what a cancelled request has got or will get."""
     plan, asked = wish.plan, wish.asked
     try:
         found, _ = (None, 0) if wish.asking is None else await wish.asking
         ticket = found.get("ticket") if found else None
         await _release(plan, replace(asked, ticket=ticket or asked.ticket))
-    except SoormaError:  # it ends by itself, as that of one who has died
+    except SoormaError:  # it expires by itself, as after a death
         _keeper(plan).drop(asked.holder)
 
 

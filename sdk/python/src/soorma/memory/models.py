@@ -1,4 +1,4 @@
-"""A key of a plan, as an author meets it."""
+"""A key of a plan, as authors see it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from soorma_common.names import Scope
 
 @dataclass(frozen=True)
 class PlanState:
-    """A key of a plan. `revision` is that of its last write, 0 where that is not committed yet.
+    """A key of a plan, with the `revision` of its last write, 0 if that is not committed yet.
 
     `updated_at` and `expires_at` have a time zone.
     """
@@ -31,7 +31,7 @@ class PlanState:
 
 
 def plan_state_of(scope: Scope, plan_id: str, key: str, entry: Stored) -> PlanState:
-    """Returns a key as it was read or written."""
+    """Returns a key as read or written."""
     return PlanState(
         id=entry_id(scope, plan_id, key),
         tenant_id=scope.tenant_id,

@@ -1,7 +1,7 @@
-"""A plan of a user, bound to the connections it is reached by: all that is read and changed of one plan.
+"""A user's plan, bound to connections: all reads and changes of one plan.
 
-Clients, states, claims and views of the past have one, so that none of them says again whose plan
-it means.
+Clients, states, claims and views of the past hold one, so that none of them repeats whose plan it
+means.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ _commit_seen = msgspec.json.Decoder(CommitSeen)
 
 @dataclass(slots=True, eq=False)  # one is made for each call of a state: frozen takes twice as long
 class BoundPlan:
-    """A plan of one user.
-
-    `plans` is what it is read and changed through: the platform, or a transaction.
-    """
+    """A plan of one user, read and changed through `plans`: the platform or a transaction."""
 
     config: ClientConfig
     caller: Caller
@@ -41,11 +38,11 @@ class BoundPlan:
 
     @property
     def collects(self) -> bool:
-        """Whether changes are committed later, as one."""
+        """True if changes are collected and committed together later."""
         return self.plans.collects
 
     def checked(self) -> Scope:
-        """Returns the scope, if the plan may (still) be used; raises what its `plans` raise."""
+        """Returns the scope if the plan may (still) be used; else raises what `plans` raises."""
         self.plans.check(self.scope)
         return self.scope
 
@@ -75,7 +72,7 @@ class BoundPlan:
         return await self.plans.keys(self.checked(), self.id, prefix)
 
     async def info(self) -> PlanInfo:
-        """Returns status, revision, sizes and times; NotFound where there is nothing of the plan."""
+        """Returns status, revision, sizes and times; NotFound if nothing is stored."""
         return await self.plans.plan(self.checked(), self.id)
 
     async def actions(self) -> list[Action]:
@@ -85,11 +82,14 @@ class BoundPlan:
     # what it held
 
     async def revision(self) -> int:
-        """Returns the committed revision, 0 where the plan was never written."""
+        """Returns the committed revision, 0 if the plan was never written."""
         return await self._platform().revision(self.checked(), self.id)
 
     async def value_at(self, key: str, revision: int) -> Any:
-        """Returns the value of a key as of a revision; KeyMissing if there was none, HistoryGone if it is too old."""
+        """Returns the value of a key as of a revision.
+
+        Raises KeyMissing if there was none, HistoryGone if the revision is too old.
+        """
         path = f"/v1/memory/working/{segment(self.id)}/{segment(check_name('key', key))}"
         answer = await self.caller.read("memory", path, self.checked(), revision=revision)
         return answer["value"]
@@ -104,7 +104,7 @@ class BoundPlan:
         return await self._platform().keys(self.checked(), self.id, prefix, revision)
 
     async def history(self, key: str | None, after: int | None) -> list[Change]:
-        """Returns the committed changes since a revision (None: all that is kept), of one key or of all."""
+        """Returns the committed changes since a revision (None: all kept), of one key or all."""
         path, scope = f"/v1/memory/history/{segment(self.id)}", self.checked()
         pages = self.caller.pages(
             "memory", path, scope, _change_page, key=key, after=after, limit=PAGE
@@ -112,7 +112,10 @@ class BoundPlan:
         return [change async for page in pages for change in page.changes]
 
     async def watch(self, after: int | None) -> AsyncGenerator[list[Change], None]:
-        """Yields commits as they happen, from behind a revision (None: now); first an empty one, when it stands."""
+        """Yields the changes of each commit after a revision (None: now), as they happen.
+
+        Each time the stream is established, yields an empty list first.
+        """
         path, scope = f"/v1/memory/watch/{segment(self.id)}", self.checked()
         if after is None:
             after = await self.revision()
@@ -127,7 +130,7 @@ class BoundPlan:
     async def apply(
         self, operations: list[AnyOperation], expected_revision: int | None = None
     ) -> list[Any]:
-        """Applies operations as one; returns their results."""
+        """Applies operations together; returns their results."""
         done = await self.plans.apply(self.checked(), self.id, operations, expected_revision)
         return [None if text is None else decode(text) for text in done.results]
 
@@ -136,13 +139,13 @@ class BoundPlan:
         return (await self.apply([operation]))[0]
 
     async def applied(self, operation: AnyOperation) -> tuple[Any, int]:
-        """Applies one operation; returns its result, and the plan's revision after it."""
+        """Applies one operation; returns its result and the plan's revision after it."""
         done = await self.plans.apply(self.checked(), self.id, [operation])
         text = done.results[0]
         return None if text is None else decode(text), done.revision
 
     async def put(self, operation: Set) -> PlanState:
-        """Sets a key; returns it as it is then."""
+        """Sets a key; returns it as stored."""
         done: Applied = await self.plans.apply(self.checked(), self.id, [operation])
         text = bytes(operation.value).decode()
         return plan_state_of(
@@ -162,7 +165,7 @@ class BoundPlan:
 
 
 def check_ttl(seconds: float | None) -> float | None:
-    """A time to live, if it is a number of seconds more than 0; else InvalidRequest."""
+    """Returns a time to live if it is None or a valid number of seconds; else InvalidRequest."""
     if seconds is not None and (
         type(seconds) not in (int, float) or not 0 < seconds <= LONGEST_TTL
     ):
@@ -173,5 +176,5 @@ def check_ttl(seconds: float | None) -> float | None:
 
 
 def raw(text: str) -> msgspec.Raw:
-    """JSON text as an operation's argument."""
+    """Returns JSON text as an operation's argument."""
     return msgspec.Raw(text.encode())

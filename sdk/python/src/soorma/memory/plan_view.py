@@ -1,4 +1,4 @@
-"""A transaction's view of one plan: what it has seen of it, and what it would change."""
+"""A transaction's view of one plan: what it has read of it, and what it would change."""
 
 from __future__ import annotations
 
@@ -49,16 +49,15 @@ from soorma_common.plan_rules import (
 )
 
 UNCOMMITTED = 0
-"""The revision of what the transaction has changed and not committed yet."""
+"""The revision of keys that the transaction has changed and not committed yet."""
 LOOKS = Ending | Deadline | Compensate
 """Operations whose outcome depends on whether the plan has ended."""
 
 
 class Seen(NamedTuple):
-    """What the platform held when it was read: None and 0 where the key was missing.
+    """A key as the platform held it when it was read: None and 0 if it was missing.
 
-    Times that came with the event are in milliseconds until somebody asks for them: most handlers
-    do not.
+    Times that came with the event stay in milliseconds until they are needed, as most never are.
     """
 
     text: str | None
@@ -68,10 +67,10 @@ class Seen(NamedTuple):
 
 
 class PlanView:
-    """What a transaction has seen of a plan, and what it would change.
+    """A plan as a transaction has read it, with the changes that it would make.
 
-    `keys`, `size` (bytes) and `actions` count what is known; `base` has what was read, `changed`
-    the texts since (None: missing), `blind` the operations on keys that nobody has read.
+    `keys`, `size` (bytes) and `actions` count what is known; `base` holds what was read, `changed`
+    the texts since (None: missing), `blind` the operations on keys that were not read.
     """
 
     def __init__(self, plan_id: str, snapshot: PlanSnapshot | None = None) -> None:
@@ -86,12 +85,12 @@ class PlanView:
         self.actions = 0
         self.status: str = "missing" if snapshot is None else snapshot.status
         self.is_status_known = snapshot is not None
-        """or, until it is learnt, `status` is a guess"""
+        """otherwise `status` is a guess until it is learnt"""
         self.is_status_own = False
-        """its own operations led to it"""
+        """`status` results from the transaction's own operations"""
         self.ending: AnyEnding | None = None
         self.relied_status: str | None = None
-        """the status that it has to have at the commit; None: nothing depends on it"""
+        """the status that the plan must have at the commit; None: any"""
         texts = {}
         for key, entry in (snapshot.entries if snapshot else {}).items():
             texts[key] = text = bytes(entry.value).decode()
@@ -99,7 +98,7 @@ class PlanView:
         self.keys, self.size = totals_of(texts)
 
     def saved(self) -> dict[str, Any]:
-        """Returns the view as it is now, for `restore`; on which status it relies stays, whatever becomes of it."""
+        """Returns the view as it is now, for `restore`; `relied_status` is never undone."""
         state = dict(self.__dict__)
         del state["relied_status"]
         for name in ("base", "changed", "operations", "reads"):
@@ -108,11 +107,15 @@ class PlanView:
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes back to what was saved, in place: other tasks of the handler hold this view while they read."""
+        """Restores what was saved, in place: other tasks of the handler may hold this view."""
         self.__dict__.update(state)
 
     def part(self, *, all_reads: bool) -> PlanCommit | None:
-        """Returns its part of the commit, None if there is none; without `all_reads` it relies on what it changes."""
+        """Returns the plan's part of the commit, None if empty.
+
+        Without `all_reads` it relies only on keys that it also writes, and on the plan's status
+        only if an operation depends on that.
+        """
         reads, status = self.reads, self.relied_status
         if not all_reads:
             written = {op.key for op in self.operations if isinstance(op, KeyOperation)}
@@ -128,14 +131,11 @@ class PlanView:
     # what it holds
 
     def knows(self, key: str) -> bool:
-        """Whether the key's value can be told without asking the platform."""
+        """True if the key's value is known without a request to the platform."""
         return key in self.changed or self.is_cleared or self.is_complete or key in self.base
 
     def value(self, key: str) -> str | None:
-        """The key's text as the handler sees it; notes that it was read.
-
-        Only for keys that are known.
-        """
+        """Returns a known key's text as the handler sees it, and records the read."""
         if key in self.changed:
             return self.changed[key]
         seen = None if self.is_cleared else self.base.get(key)
@@ -145,16 +145,17 @@ class PlanView:
         if key in self.blind:
             for operation in self.blind[key]:
                 text = apply(operation, text)
-            del self.blind[key]  # unless one of them does not fit: then the commit is to say so too
+            # not reached if one of them does not fit: then the commit fails on it too
+            del self.blind[key]
             self._put(key, text)
         return text
 
     def seen(self, key: str) -> Seen | None:
-        """What the platform held, where that is still the key's value."""
+        """Returns the key as the platform held it, if that is still its value."""
         return None if key in self.changed else self.base.get(key)
 
     def names(self, committed: list[str], prefix: str) -> list[str]:
-        """The keys that begin with `prefix`, in order, of those that are `committed` and its own."""
+        """Returns the keys, `committed` and its own, that begin with `prefix`, in order."""
         names = {key for key in committed if key.startswith(prefix)}
         for key, text in self.changed.items():
             if text is None:
@@ -165,7 +166,7 @@ class PlanView:
         return sorted(names)
 
     def own_actions(self) -> Iterator[str]:
-        """The names of the actions that it adds to those that are committed."""
+        """The names of the actions that it adds to the committed ones."""
         names = [
             operation.name for operation in self.operations if isinstance(operation, RecordAction)
         ]
@@ -174,17 +175,17 @@ class PlanView:
     # how far its life has come
 
     def learn(self, row: PlanInfo | None) -> None:
-        """Takes what the platform tells of the plan's status, None: nothing; what was learnt first stays."""
+        """Learns the plan's status from the platform (None: no plan); the first one stays."""
         if not (self.is_status_known or self.is_status_own):
             self.status, self.is_status_known = "missing" if row is None else row.status, True
 
     def look(self) -> None:
-        """Relies on the plan's status from now on, unless it is its own."""
+        """Relies on the plan's status from now on, unless its own operations gave it."""
         if not self.is_status_own:
             self.relied_status = self.status
 
     def told(self, row: PlanInfo | None) -> PlanInfo:
-        """What the platform tells of the plan, with the status that the transaction gives it; NotFound: nothing."""
+        """Returns `row` with the plan's status in the transaction; NotFound if no plan."""
         if row is None and not self.operations:
             raise missing_plan(self.plan_id)
         if row is not None and not self.is_status_own:
@@ -200,10 +201,9 @@ class PlanView:
     # what it changes
 
     def superseded(self, key: str) -> list[AnyOperation]:
-        """What an earlier `set` gave the key, and was done to that since: another `set` makes it void.
+        """Returns the operations that another `set` makes void: the key's last `set`, and later.
 
-        So a handler that writes a growing draft again and again commits the last, and sends no more
-        than that.
+        So a handler that rewrites a growing draft again and again sends and commits only the last.
         """
         if key not in self.changed:
             return []
@@ -216,11 +216,11 @@ class PlanView:
                     if isinstance(one, KeyOperation) and one.key == key
                 ]
             if not isinstance(operation, KeyOperation | RecordAction):
-                return []  # what came before that may matter to it
+                return []  # this one may depend on those before
         return []
 
     def begin(self, fork: Fork, values: dict[str, str], limits: Limits) -> str:
-        """Makes the plan a fork, of just one revision; whether it may be one is checked at the commit."""
+        """Makes the plan a fork of one revision; the commit checks that this is allowed."""
         if self.operations:
             raise late_fork(self.plan_id)
         keys, size = totals_of(values)
@@ -232,7 +232,7 @@ class PlanView:
         return str(fork.revision)
 
     def apply(self, operation: AnyOperation, limits: Limits) -> str | None:
-        """Applies an operation that does not work on a single key, and returns its result as JSON text."""
+        """Applies an operation that has no single key; returns its result as JSON text."""
         answer: str | None = None
         match operation:
             case Cleanup():
@@ -263,7 +263,7 @@ class PlanView:
     def apply_to_key(
         self, operation: AnyKeyOperation, void: list[AnyOperation], limits: Limits
     ) -> str | None:
-        """Applies an operation on a key that makes others `void`, and returns its result as JSON text."""
+        """Applies a key's operation, which makes others `void`; returns its result as JSON text."""
         key = operation.key
         answer: str | None = None
         if operation.expected_revision is not None:
@@ -304,16 +304,16 @@ class PlanView:
         if current != expected:
             uncommitted = key in self.blind or self.changed.get(key) is not None
             raise conflict(self.plan_id, key, expected, current, uncommitted=uncommitted)
-        operation.expected_revision = None  # what was read is checked at the commit
+        operation.expected_revision = None  # the commit checks the read instead
 
     def _committed(self, key: str) -> str | None:
         seen = None if self.is_cleared else self.base.get(key)
         return seen.text if seen else None
 
     def _join(self, join: Join) -> str | None:
-        """The result of a join, as it seems now.
+        """Returns the expected result of a join.
 
-        What was read for it is not noted: the commit checks the result.
+        The read is not recorded: the commit checks the result instead.
         """
         text = self._committed(join.key)
         pending = self.blind.setdefault(join.key, [])
@@ -330,7 +330,7 @@ class PlanView:
         check_value(key, size_of(text), limits)
         keys, size = self._totals_with(key, text)
         if self.is_complete or self.is_cleared:
-            check_totals(keys, size, limits)  # where not all is known, the commit checks it
+            check_totals(keys, size, limits)  # if not all is known, the commit checks them
         self.keys, self.size = keys, size
         self.changed[key] = text
 

@@ -1,4 +1,4 @@
-"""Access to plans, which memory clients read and write through: the platform directly, or a handler's transaction."""
+"""Access to plans for memory clients: directly on the platform, or through a transaction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from soorma_common.names import Scope
 from soorma_common.operations import AnyOperation
 
 PAGE = 1_000
-"""Rows of a page: as many as a page may have."""
+"""Rows of a page, the most that it may have."""
 
 _committed = msgspec.json.Decoder(Committed)
 _key_entry = msgspec.json.Decoder(KeyEntry)
@@ -41,10 +41,7 @@ _action_page = msgspec.json.Decoder(ActionPage)
 
 @dataclass(frozen=True)
 class Stored:
-    """A key's value as JSON text, and what the platform knows of it.
-
-    Revision 0: not committed yet.
-    """
+    """A key's value as JSON text, with revision (0: not committed yet) and times."""
 
     text: str
     revision: int
@@ -54,7 +51,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Applied:
-    """What came of operations: a result each (JSON text), the plan's revision and the time of the commit."""
+    """The results of operations (JSON text), the plan's revision and the time of the commit."""
 
     results: list[str | None]
     revision: int
@@ -62,15 +59,15 @@ class Applied:
 
 
 class Plans(Protocol):
-    """Access to the plans of one user after another."""
+    """Access to plans, for one scope per call."""
 
     @property
     def collects(self) -> bool:
-        """Whether changes are collected and committed together later, and not each for itself."""
+        """True if changes are collected and committed together later, instead of one by one."""
         ...
 
     def check(self, scope: Scope) -> None:
-        """Raises if this access must not (or no longer) be used for that scope."""
+        """Raises an error if this access must not, or no longer, be used for that scope."""
         ...
 
     async def apply(
@@ -80,7 +77,7 @@ class Plans(Protocol):
         operations: list[AnyOperation],
         expected_revision: int | None = None,
     ) -> Applied:
-        """Applies operations as one: all or nothing."""
+        """Applies operations together: all or nothing."""
         ...
 
     async def read(self, scope: Scope, plan_id: str, keys: list[str]) -> dict[str, Stored]:
@@ -92,7 +89,7 @@ class Plans(Protocol):
         ...
 
     async def plan(self, scope: Scope, plan_id: str) -> PlanInfo:
-        """What the platform tells of the plan; NotFound where there is nothing of it."""
+        """The plan's status, revision, sizes and times; NotFound if nothing of it is stored."""
         ...
 
     async def actions(self, scope: Scope, plan_id: str) -> list[Action]:
@@ -103,9 +100,9 @@ class Plans(Protocol):
 class PlatformPlans:
     """Plans on the platform: each `apply` is a commit of its own, durable when it returns.
 
-    `check_scope` raises where it must not be used for a tenant and user. `fence` is that of the
-    delivery in whose handler it is used: the platform tells by it who made a change, and because of
-    which event.
+    `check_scope` raises an error if it must not be used for a tenant and user. `fence` is that of
+    the delivery in whose handler it is used: from it the platform knows who made a change, and
+    because of which event.
     """
 
     def __init__(
@@ -123,7 +120,7 @@ class PlatformPlans:
         return False
 
     def check(self, scope: Scope) -> None:
-        """Raises what `check_scope` raises; without one, who may use it for whom is decided on the platform."""
+        """Raises what `check_scope` raises; without one, only the platform decides."""
         if self._check_scope is not None:
             self._check_scope(scope)
 
@@ -166,7 +163,7 @@ class PlatformPlans:
     async def keys(
         self, scope: Scope, plan_id: str, prefix: str, revision: int | None = None
     ) -> list[str]:
-        """Lists the keys; with a revision, those that there were then."""
+        """Returns all keys with that prefix, in order; with a revision, those of then."""
         path = f"/v1/memory/working/{segment(plan_id)}"
         wanted: dict[str, Any] = {
             "prefix": prefix,
@@ -180,7 +177,7 @@ class PlatformPlans:
     async def values_at(
         self, scope: Scope, plan_id: str, revision: int, prefix: str = ""
     ) -> dict[str, str]:
-        """All keys that there were after a revision, in order, with their values as JSON text."""
+        """All keys as of a revision, in order, with their values as JSON text."""
         path = f"/v1/memory/working/{segment(plan_id)}"
         wanted: dict[str, Any] = {"prefix": prefix, "revision": revision, "limit": PAGE}
         pages = self._caller.pages("memory", path, scope, _past_page, **wanted)
@@ -189,7 +186,7 @@ class PlatformPlans:
         }
 
     async def revision(self, scope: Scope, plan_id: str) -> int:
-        """The plan's committed revision, 0 where it was never written."""
+        """The plan's committed revision, 0 if it was never written."""
         path = f"/v1/memory/working/{segment(plan_id)}"
         return (
             await self._caller.get("memory", path, scope, _key_page, limit=1, values="false")
@@ -208,7 +205,7 @@ class PlatformPlans:
 
 
 def stored(entry: Entry | KeyEntry) -> Stored:
-    """An entry as the platform tells it."""
+    """Returns an entry of the platform's response as `Stored`."""
     return Stored(bytes(entry.value).decode(), entry.revision, entry.updated_at, entry.expires_at)
 
 

@@ -1,4 +1,4 @@
-"""Transactions: changes and events that are kept until they are committed as one."""
+"""Transactions: changes and events, buffered until they are committed together."""
 
 from __future__ import annotations
 
@@ -32,15 +32,14 @@ from soorma_common.plan_rules import check_argument, late_fork, missing_plan
 T = TypeVar("T", bound=datetime | None)
 Isolation = Literal["reads", "writes"]
 _OVERHEAD = 100
-"""Bytes that an operation counts for beside its value."""
+"""Bytes that an operation counts for in addition to its value."""
 
 
 class Transaction:
-    """Collects changes and events of one tenant and user.
+    """The changes and events of one tenant and user, collected for one commit.
 
-    As `Plans` and `Outbox` it stands in for the platform.
-
-    Reads see its own changes and remember the revisions they saw; `commit()` is what it comes to.
+    As `Plans` and `Outbox` it stands in for the platform. Reads see its own changes and remember
+    the revisions they saw; `commit()` returns the result.
     """
 
     def __init__(
@@ -68,26 +67,26 @@ class Transaction:
         self._ended = False
 
     def end(self) -> None:
-        """It is over, and must not be used any more."""
+        """Ends the transaction; using it afterwards raises HandlerEnded."""
         self._ended = True
 
     def know(self, fresh: list[tuple[str, str, int, int, int | None, str | None]]) -> None:
-        """Takes keys as they came with a conflict: plan, key, revision, times in ms, JSON text."""
+        """Takes keys that came with a conflict: plan, key, revision, times in ms, JSON text."""
         for plan_id, key, revision, updated_at, expires_at, text in fresh:
             self._plan(plan_id).base[key] = Seen(text, revision, updated_at, expires_at)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was changed or published."""
+        """True if nothing was changed or published."""
         published = self._events or self._timers or self._cancels
         return not published and not any(plan.operations for plan in self._plans.values())
 
     def rely_on(self, plan_id: str, key: str, revision: int) -> None:
-        """The commit is to be refused unless the key is at this revision then."""
+        """Makes the commit fail with Conflict unless the key is at this revision then."""
         self._plan(plan_id).reads[key] = revision
 
     def commit(self) -> Commit:
-        """The commit that it comes to."""
+        """Returns the commit of everything collected."""
         views = [] if self.is_empty else self._plans.values()
         parts = [
             part for view in views if (part := view.part(all_reads=self._isolation == "reads"))
@@ -141,7 +140,7 @@ class Transaction:
         )
         self.check(scope)
         before, size = view.saved() if len(operations) > 1 else None, self._size
-        try:  # without an await: what is undone is of this call alone
+        try:  # without an await, so that only this call is undone
             results: list[str | None] = [] if past is None else [view.begin(*past, self._limits)]
             results += [
                 self._apply_one(view, self._arrival(op)) for op in operations[len(results) :]
@@ -154,7 +153,7 @@ class Transaction:
         return Applied(results, UNCOMMITTED, datetime.now(UTC))
 
     def _arrival(self, operation: AnyOperation) -> AnyOperation:
-        """Who arrives at a join where nobody is named: in a handler, the event in hand."""
+        """Names the arrival of a join that names none: in a handler, the event in hand."""
         return operation
 
     def _apply_one(self, view: PlanView, operation: AnyOperation) -> str | None:
@@ -175,14 +174,13 @@ class Transaction:
             return None
 
     async def _past(self, fork: Fork) -> tuple[Fork, dict[str, str]]:
-        """A fork of just one revision, and what it begins with."""
+        """Returns the fork with its revision resolved, and the values it begins with."""
         source, revision = fork.plan_id, fork.revision
         if revision is None:
             if source in self._plans and self._plans[source].operations:
                 raise InvalidRequest(
                     f"plan {source!r} has changes here that are not committed yet, and a fork "
-                    "would not have them: "
-                    "fork it before, or name a revision"
+                    "would not have them: fork it before, or name a revision"
                 )
             revision = (await self._platform.plan(self.scope, source)).revision
         elif revision == 0 and await self._platform.revision(self.scope, source) == 0:
@@ -213,7 +211,10 @@ class Transaction:
         return view.names(await self._all_keys(view), prefix)
 
     async def plan(self, scope: Scope, plan_id: str) -> PlanInfo:
-        """Returns the plan, with the status that the transaction gives it; the commit relies on the one it had."""
+        """Returns the plan with the status that it has in the transaction.
+
+        The commit then relies on the status that the plan had before.
+        """
         self.check(scope)
         view = self._plan(plan_id)
         row = await self._row(plan_id)
@@ -250,7 +251,7 @@ class Transaction:
         self._timers.append(timer)
 
     async def cancel_timer(self, scope: Scope, event_id: str) -> bool | None:
-        """Takes a timer back; None where it is not one of this attempt: then nobody knows before the commit."""
+        """Cancels a timer; None if it is not of this attempt: only the commit knows the outcome."""
         self.check(scope)
         self._check_may_change()
         own = [timer for timer in self._timers if timer.event.id == event_id]
@@ -269,26 +270,23 @@ class Transaction:
     async def request(
         self,
         event: Envelope,
-        response_of: Callable[[Envelope], Awaitable[Event]],  # noqa: ARG002 - nobody asks
+        response_of: Callable[[Envelope], Awaitable[Event]],  # noqa: ARG002 - never awaited
     ) -> Event:
         raise InvalidRequest(
             f"request {event.type!r} would be published at once and waited for, inside a "
-            "transaction that is not "
-            "committed yet: ask before it begins"
+            "transaction that is not committed yet: ask before it begins"
         )
 
     # inside
 
     def check(self, scope: Scope) -> None:
-        """Raises HandlerEnded once it is over, and Forbidden for a tenant or user other than its own."""
+        """Raises HandlerEnded once it has ended, and Forbidden for another tenant or user."""
         if self._is_over:
             raise HandlerEnded(
                 f"{self._what} has ended and cannot be used any more; await all that it starts "
                 "before"
             )
-        if (
-            scope != self.scope
-        ):  # each call comes here: the sentence is made where there is something to say
+        if scope != self.scope:  # on every call: the message is built only when needed
             check_confined(self._what, self.scope, scope)
 
     @property
@@ -296,7 +294,7 @@ class Transaction:
         return self._ended
 
     def _check_may_change(self) -> None:
-        """Raises InvalidRequest where what is changed would be lost."""
+        """Raises InvalidRequest if a change would be lost."""
 
     @property
     def _what(self) -> str:
@@ -323,9 +321,8 @@ class Transaction:
                 if stored
                 else missing
             )
-            view.base.setdefault(
-                key, seen
-            )  # what was seen first stays, whatever else was read meanwhile
+            # the first read counts, whatever else was read meanwhile
+            view.base.setdefault(key, seen)
 
     async def _all_keys(self, view: PlanView) -> list[str]:
         if view.is_cleared:
@@ -345,7 +342,7 @@ class Transaction:
         self._limits.check("commit_events", count, "the number of the commit's events")
 
     def _size_with(self, more: Any, void: Iterable[Any] = ()) -> int:
-        """Bytes of the commit with one more operation or event, without some; LimitExceeded where that is too much."""
+        """Returns the commit's bytes with `more` and without `void`; LimitExceeded if too many."""
         size = self._size + _weight(more) - sum(map(_weight, void))
         self._limits.check(
             "commit_bytes", size, "the transaction's operations and events, in bytes,"
@@ -354,12 +351,12 @@ class Transaction:
 
 
 def scope_of(event: Envelope) -> Scope:
-    """Returns whose an event is."""
+    """Returns the tenant and user of an event."""
     return Scope(str(event.tenant_id), str(event.user_id))
 
 
 def check_confined(what: str, own: Scope, other: Scope) -> None:
-    """Raises Forbidden where something names another tenant or user than those it works for."""
+    """Raises Forbidden if `other` is not the tenant and user that `what` works for."""
     if other != own:
         raise Forbidden(
             f"{what} works for tenant {own.tenant_id!r} and user {own.user_id!r}, "
@@ -372,7 +369,7 @@ def _moment(time: T | int) -> T | datetime:
 
 
 def _weight(sent: Any) -> int:
-    """Bytes that an operation or event takes in a commit, near enough: those of its values, which may be large."""
+    """Estimates the bytes of an operation or event in a commit, mostly those of its value."""
     value = getattr(sent, "data" if isinstance(sent, Envelope) else "value", None)
     if isinstance(value, msgspec.Raw):
         return _OVERHEAD + len(bytes(value))
@@ -380,7 +377,7 @@ def _weight(sent: Any) -> int:
 
 
 def _reads(operation: AnyKeyOperation) -> bool:
-    """Whether the handler learns something of the key's value by it."""
+    """True if the operation reveals something of the key's value to the handler."""
     if operation.expected_revision is not None:
         return True
     return not isinstance(operation, Set) and not operation.blind

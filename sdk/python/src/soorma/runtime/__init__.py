@@ -1,1 +1,1 @@
-"""The machine under an agent: its connection, its attempts at events, and all that keeps them alive."""
+"""The runtime of an agent: its connection, its attempts at events, and their upkeep."""

@@ -1,4 +1,4 @@
-"""The attempts under way in an agent: each runs a handler and ends in a commit, a failure or nothing."""
+"""The running attempts of an agent: each runs a handler to a commit, a failure or nothing."""
 
 from __future__ import annotations
 
@@ -46,30 +46,35 @@ from soorma_common.limits import Limits
 from soorma_common.reasons import reason_of
 
 MOST_DISTURBED = 10
-"""Conflicts under a reservation after which an attempt has failed: what it reads is changed by
-those who never wait."""
+"""Conflicts under a reservation after which an attempt fails.
+
+What it reads is changed by those who never wait for a reservation.
+"""
 MOST_CONFLICTS = 100
-"""Conflicts of any kind after which it has: each run has read other keys, or its reservations were
-lost."""
+"""Conflicts of any kind after which an attempt fails.
+
+Each run has read other keys, or its reservations were lost.
+"""
 STEP_SECONDS = 30.0
-"""How long steps that still run may take when a handler without a timeout has ended: as long as a
-drain."""
+"""Seconds for running steps after a handler without a timeout has ended: as long as a drain."""
 STEP_THREADS = 32
-"""For plain functions of steps, at least: an agent that handles one event at a time may take steps
-side by side."""
+"""Threads for plain functions of steps, at least.
+
+Even an agent that handles one event at a time may run steps in parallel.
+"""
 
 log = logging.getLogger("soorma.agent")
 
 in_hand: ContextVar[asyncio.Task[None] | None] = ContextVar("soorma_attempt", default=None)
-"""The attempt that this code belongs to, in whatever task of it."""
+"""The attempt that this code belongs to, in any of its tasks."""
 
 
 class Attempts:
-    """Runs handlers, one task each, and tells the platform what came of them.
+    """The attempts of an agent: runs handlers, one task each, and reports their outcomes.
 
-    An attempt is ended from outside by `drain`, `abandon` and a lost fence alone. Any other end of
-    its handler, be it a cancellation, is the handler's own: it fails the attempt, and the platform
-    hears of it.
+    Only `drain`, `abandon` and a lost fence end an attempt from outside. Any other end of its
+    handler, even a cancellation, is the handler's own: it fails the attempt and is reported to the
+    platform.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class Attempts:
         self._agent = agent
         self._instance = instance
         self._scoped = config
-        """for whom the last event was: the next is often of the same"""
+        """the configuration of the last event: the next often has the same scope"""
         self._caller = caller
         self._connection = connection
         self._harness = harness
@@ -96,10 +101,9 @@ class Attempts:
         self._ended: set[str] = set()
         """fences of attempts that the agent itself has ended"""
         self.exits: deque[BaseException] = deque(maxlen=100)
-        """the last exceptions by which attempts have failed that are no `Exception`, as
-        SystemExit"""
+        """the last exceptions, such as SystemExit, that failed attempts and are no `Exception`"""
         self._lost: set[str] = set()
-        """of these, those that were given to another agent"""
+        """fences of the ended attempts whose events were given to another agent"""
         self._cancelled: dict[str, asyncio.Event] = {}
         self._loop = asyncio.get_running_loop()
         self._threads = Threads(max_concurrency, "soorma-handler", exhausted)
@@ -108,11 +112,11 @@ class Attempts:
 
     @property
     def running(self) -> list[str]:
-        """The fences in hand."""
+        """The fences of the running attempts."""
         return list(self._tasks)
 
     def resume(self, welcome: Welcome) -> None:
-        """After a reconnection: attempts that were given to somebody else meanwhile are ended."""
+        """Applies a welcome; ends attempts whose events were given to another agent meanwhile."""
         self._limits, self._lease_seconds = welcome.limits, welcome.lease_seconds
         self._leases.start(welcome.replica, welcome.lease_seconds)
         self._cancel_lost([fence for fence in self._tasks if fence not in welcome.kept])
@@ -128,13 +132,13 @@ class Attempts:
         task.add_done_callback(lambda _: self._forget(delivery.fence))
 
     def cancel(self, fences: list[str]) -> None:
-        """Tells the handlers at work on these deliveries that their plan was cancelled."""
+        """Notifies the handlers of these deliveries that their plan was cancelled."""
         for fence in fences:
             if fence in self._cancelled:
                 self._cancelled[fence].set()
 
-    async def drain(self, timeout: float) -> list[str]:  # noqa: ASYNC109 - a bound, then they are cancelled
-        """Waits for attempts to end; the fences of those that did not, which are cancelled."""
+    async def drain(self, timeout: float) -> list[str]:  # noqa: ASYNC109 - then they are cancelled
+        """Waits for attempts to end; cancels those that do not, and returns their fences."""
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=timeout)
         unfinished = dict(self._tasks)
@@ -144,7 +148,7 @@ class Attempts:
         return list(unfinished)
 
     async def abandon(self) -> None:
-        """Ends all of them where they are, without a word to the platform."""
+        """Ends all attempts at once, without notifying the platform."""
         tasks = list(self._tasks.values())
         for fence in list(self._tasks):
             self._end(fence)
@@ -152,13 +156,13 @@ class Attempts:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def close(self) -> None:
-        """Ends the renewing of leases; a plain function that still runs ends by itself, or with the process."""
+        """Stops renewing leases; running plain functions end by themselves or with the process."""
         self._leases.stop()
         self._threads.close()
         self._step_threads.close()
 
     def _end(self, fence: str) -> None:
-        """Ends an attempt from outside: what becomes of it, the platform knows already."""
+        """Ends an attempt from outside: the platform already knows what becomes of it."""
         self._ended.add(fence)
         self._tasks[fence].cancel()
 
@@ -175,9 +179,8 @@ class Attempts:
 
     def _cancel_lost(self, fences: list[str]) -> None:
         for fence in fences:
-            if (
-                fence in self._tasks and fence not in self._committing
-            ):  # a commit under way gets its answer
+            # A commit in progress gets its response.
+            if fence in self._tasks and fence not in self._committing:
                 self._lost.add(fence)
                 self._end(fence)
 
@@ -202,13 +205,14 @@ class Attempts:
         except Exception:
             self._leases.abandon(delivery.fence)
             log.exception(
-                "%s: could not be answered, it is delivered again when its lease has run out", about
+                "%s: could not be reported; the event is delivered again when its lease runs out",
+                about,
             )
         else:
             log.debug("%s: ended", about)
 
     def _told(self, event: Event, attempt: int) -> dict[str, object]:
-        """What each record that is logged in the attempt says of it."""
+        """The fields of all that is logged in the attempt."""
         return {
             "agent": self._agent,
             "instance": self._instance,
@@ -256,9 +260,8 @@ class Attempts:
                     self._leases.reserve(delivery.fence, reserved)
             except Fenced:
                 raise
-            except (
-                SoormaError
-            ) as error:  # a limit, an event id used before: not to be committed as it is
+            # A limit, or an event id used before: it cannot be committed as it is.
+            except SoormaError as error:
                 await self._fail(delivery, error, about, results.lost)
                 return
             else:
@@ -273,9 +276,9 @@ class Attempts:
         transaction: HandlerTransaction,
         results: StepResults,
     ) -> BaseException | None:
-        """Runs the handler once, and waits for steps that it has left running, so that they are recorded.
+        """Runs the handler once, then waits for its running steps, so that they are recorded.
 
-        Returns what it raised. The handler may change the event that it is `given`: `event` has the
+        Returns what it raised. The handler may change the event that it is `given`; `event` has the
         ids as published.
         """
         steps = Steps(
@@ -294,12 +297,10 @@ class Attempts:
                     f"{', '.join(missed)}: called without `await`, so that it was never done"
                 )
             transaction.returned()
-            if issubclass(
-                type(failed), TookTooLong
-            ):  # not isinstance, which asks the exception what it is
-                await steps.finish(
-                    self._lease_seconds * 0.8
-                )  # within a lease the platform hears how it ended
+            # Not isinstance, which reads the exception's own __class__.
+            if issubclass(type(failed), TookTooLong):
+                # The platform is to learn of the end within a lease.
+                await steps.finish(self._lease_seconds * 0.8)
             elif not issubclass(type(failed), Fenced):
                 await steps.finish(begun + (handler.timeout or STEP_SECONDS) - self._loop.time())
         finally:
@@ -310,7 +311,10 @@ class Attempts:
     async def _ended_by_itself(
         self, handler: Handler, event: Event, context: HandlerContext, fence: str
     ) -> BaseException | None:
-        """Runs the handler to its end; a cancellation that is not the agent's fails the attempt like an exception."""
+        """Runs the handler to its end; returns what it raised.
+
+        A cancellation that is not the agent's fails the attempt like an exception.
+        """
         run = Run(self._harness.run(handler, event, context, self._threads), handler.timeout)
         try:
             return await run.ended()
@@ -334,7 +338,7 @@ class Attempts:
             delivery.fence,
             self._agent,
             results,
-            snapshot=delivery.plan if is_first else None,  # it was of the time of the delivery
+            snapshot=delivery.plan if is_first else None,  # it dates from the delivery
             limits=self._limits,
             isolation=handler.isolation,
             plans=PlatformPlans(self._caller),
@@ -406,25 +410,27 @@ class Attempts:
     async def _fail(
         self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None
     ) -> None:
-        """Tells the platform that the attempt has failed, and why; no other follows where that is `hopeless`."""
+        """Reports that the attempt has failed, and why; no other follows if it is `hopeless`."""
         try:
             frame = self._failure(delivery, error, about, hopeless)
-        except Exception:  # noqa: BLE001 - of the exception's own code
-            # What was raised cannot even be looked at: its attributes raise, or it is nested too
+        except Exception:  # noqa: BLE001 - raised by the exception's own code
+            # The exception cannot even be inspected: its attributes raise, or it is nested too
             # deeply to be logged.
-            log.error("%s: the handler failed with %s", about, reason_of(error))  # noqa: TRY400 - it may not be shown
+            log.error(  # noqa: TRY400 - it may not be shown
+                "%s: the handler failed with %s", about, reason_of(error)
+            )
             frame = FailFrame(self._connection.number(), delivery.fence, reason_of(error))
         self._committing.add(delivery.fence)
         try:
             await self._report(frame)
         except Fenced:
-            if not issubclass(type(error), Fenced):  # it was told before
+            if not issubclass(type(error), Fenced):  # it was logged before
                 raise
 
     def _failure(
         self, delivery: Deliver, error: BaseException, about: str, hopeless: str | None
     ) -> FailFrame:
-        """Logs a failure, and says what is to become of its event."""
+        """Logs a failure and returns the frame that reports it."""
         error = steering(error)
         after = error.after if isinstance(error, Retry | Defer) else None
         fail_plan = isinstance(error, Reject) and error.fail_plan
@@ -462,7 +468,10 @@ class Attempts:
         )
 
     async def _report(self, frame: FailFrame) -> None:
-        """Sends a failure; if the platform refuses its text, one without it: no attempt stays unanswered."""
+        """Sends a failure; if its text is refused, one without it.
+
+        No attempt remains unreported.
+        """
         fence = frame.fence
         try:
             await self._answer(fence, frame)
@@ -478,9 +487,10 @@ class Attempts:
             )
 
     async def _answer(self, fence: str, frame: CommitFrame | FailFrame) -> None:
-        """Sends how an attempt ended, and waits until the platform has it, whoever cancels this but the agent itself.
+        """Sends the outcome of an attempt and waits until the platform has it.
 
-        Sending it again is safe: the platform answers a fence the second time as it did the first.
+        Only the agent itself can cancel this. Sending it again is safe: the platform returns the
+        same response to a fence the second time.
         """
         while True:
             try:
@@ -494,7 +504,10 @@ class Attempts:
 
 
 def _uncancel() -> None:
-    """Forgets that somebody cancelled this task, as the handler's own code may do with all tasks that it finds."""
+    """Clears the cancellation of this task by somebody else.
+
+    The handler's own code may cancel all tasks that it finds.
+    """
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()

@@ -1,4 +1,4 @@
-"""An agent's connection to the event service: it comes back by itself, and what was under way goes on."""
+"""An agent's connection to the event service: it reconnects by itself, and calls go on."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _encoder = msgspec.json.Encoder()
 
 
 class Connection:
-    """Keeps an agent subscribed.
+    """The connection that keeps an agent subscribed.
 
-    Answers of handlers wait out an outage and are sent again after it.
+    Outcomes of handlers wait out an outage and are sent again after it.
     """
 
     def __init__(
@@ -63,7 +63,10 @@ class Connection:
         self.subscribed = asyncio.Event()
 
     async def run(self) -> None:
-        """Connects, and again whenever the connection is lost; ends only when cancelled or refused for good."""
+        """Connects, and reconnects whenever the connection is lost.
+
+        Ends only when cancelled or refused for good.
+        """
         backoff, announced = Backoff(FIRST_DELAY, LONGEST_DELAY), False
         loop = asyncio.get_running_loop()
         while True:
@@ -76,7 +79,7 @@ class Connection:
                     while True:
                         await self._take(_frames.decode(await socket.receive()))
             except Unavailable as error:
-                if loop.time() - opened_at > LONGEST_DELAY:  # it had worked, not just begun
+                if loop.time() - opened_at > LONGEST_DELAY:  # it worked, it was not just opened
                     backoff.reset()
                 if not announced:
                     log.warning("not connected, trying again until it works: %s", error)
@@ -94,7 +97,7 @@ class Connection:
             raise from_problem(welcome.problem or {})
         if not isinstance(welcome, Welcome):
             raise SoormaError(
-                "what answered is no event service of Soorma; check SOORMA_EVENT_SERVICE_URL"
+                "this is not an event service of Soorma; check SOORMA_EVENT_SERVICE_URL"
             )
         self._on_welcome(welcome)
         self._socket = socket
@@ -121,16 +124,16 @@ class Connection:
                 raise from_problem(problem or {})
 
     def number(self) -> int:
-        """A number for a frame that wants an answer."""
+        """A number for a frame that expects a response."""
         self._last_number += 1
         return self._last_number
 
     async def call(self, frame: CommitFrame | FailFrame | StepFrame | ReleaseFrame) -> msgspec.Raw:
-        """Sends a numbered frame and returns its answer, through as many reconnections as it takes.
+        """Sends a numbered frame and returns its response, across any number of reconnections.
 
         A frame that cannot be sent at all raises here, before anything waits for it: InvalidValue
-        where it is no JSON, LimitExceeded where it is too large. Were it sent, the connection would
-        break at it again and again.
+        if it is no JSON, LimitExceeded if it is too large. If it were sent, it would break the
+        connection again and again.
         """
         message = _encode(frame)
         future: asyncio.Future[msgspec.Raw] = asyncio.get_running_loop().create_future()

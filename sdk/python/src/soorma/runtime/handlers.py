@@ -23,17 +23,17 @@ HandlerFunction = Callable[[Event, HandlerContext], Awaitable[None] | None]
 
 @dataclass(frozen=True)
 class Handler:
-    """A function, what it subscribes to, and how long (seconds) and how isolated one attempt runs."""
+    """A function and its subscription, with the timeout (seconds) and isolation of an attempt."""
 
     function: HandlerFunction
     subscription: Subscription
     timeout: float | None
     isolation: Isolation
     is_async: bool = field(init=False)
-    """whether it runs on the event loop; a plain function gets a thread, so that it may block"""
+    """true if it runs on the event loop; a plain function gets a thread, so that it may block"""
 
     def __post_init__(self) -> None:
-        """Raises InvalidRequest where the function cannot be called as a handler."""
+        """Raises InvalidRequest if the function cannot be called as a handler."""
         check_callable(self.function, "a handler", "event", "context")
         object.__setattr__(self, "is_async", is_async(self.function))
 
@@ -62,10 +62,9 @@ class Handlers:
         self._handlers: dict[tuple[str, str], Handler] = {}
 
     def add(self, handler: Handler, *, replace: bool = False) -> None:
-        """Takes a handler; InvalidRequest if its type and topic have another one already.
+        """Adds a handler; InvalidRequest if its type and topic already have one.
 
-        With `replace`, a function that is defined anew takes the place of its former self, as in a
-        notebook.
+        With `replace`, a function that is redefined, as in a notebook, replaces its former version.
         """
         wanted = handler.subscription
         place = (wanted.type, wanted.topic)
@@ -88,12 +87,12 @@ class Handlers:
 
     @property
     def subscriptions(self) -> list[Subscription]:
-        """What the agent subscribes to."""
+        """The subscriptions of all handlers."""
         return [handler.subscription for handler in self._handlers.values()]
 
 
 def _is_anew(before: HandlerFunction, now: HandlerFunction) -> bool:
-    """Whether a function of a notebook or a console, which no file holds, is defined again under its name."""
+    """True if a function of a notebook or console, in no file, is redefined under its name."""
     name = getattr(now, "__qualname__", "<locals>")
     if (
         "<locals>" in name
@@ -106,7 +105,7 @@ def _is_anew(before: HandlerFunction, now: HandlerFunction) -> bool:
 
 
 def check_retry(retry: object) -> None:
-    """InvalidRequest unless it is a RetryPolicy, or None."""
+    """Raises InvalidRequest unless it is a RetryPolicy, or None."""
     if retry is not None and not isinstance(retry, RetryPolicy):
         raise InvalidRequest(
             f"retry= is a RetryPolicy, as RetryPolicy(max_attempts=3), not {retry!r}"
@@ -121,5 +120,5 @@ def subscription(
     retry: RetryPolicy | None,
     ended_plans: bool = False,
 ) -> Subscription:
-    """The subscription of a handler; without a topic it takes the type from any."""
+    """The subscription of a handler; without a topic, it is to the type on any topic."""
     return Subscription(event_type, topic or "*", ordered, retry or RetryPolicy(), ended_plans)

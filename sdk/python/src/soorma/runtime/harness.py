@@ -1,4 +1,7 @@
-"""The place between an agent and its platform: empty, but in tests, which count, trace and stop what passes."""
+"""The layer between an agent and the platform: it is empty except in tests.
+
+There, it counts, traces and stops what passes.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +18,26 @@ from soorma_common.events import Event
 
 
 class Harness:
-    """Lets everything pass.
+    """A layer that lets everything pass.
 
-    With a `caller`, an agent works over that one from its next start on.
+    If there is a `caller`, an agent uses that one from its next start on.
     """
 
     caller: Caller | None = None
 
     def began(self, presence: Presence, abandon: Callable[[], Awaitable[None]]) -> None:
-        """Hears that the agent has begun; `abandon` ends it as a killed process ends."""
+        """Receives the start of the agent; `abandon` ends it like a killed process."""
 
     def plans(self, plans: Plans) -> Plans:
-        """Returns what a handler reads and changes plans through."""
+        """Returns the object through which a handler reads and changes plans."""
         return plans
 
     def outbox(self, outbox: Outbox) -> Outbox:
-        """Returns what a handler publishes through."""
+        """Returns the object through which a handler publishes."""
         return outbox
 
     def steps(self, steps: StepRunner) -> StepRunner:
-        """Returns what a handler takes steps through."""
+        """Returns the object that runs a handler's steps."""
         return steps
 
     async def run(

@@ -1,4 +1,4 @@
-"""The renewal of leases from a thread of its own, so that a handler that blocks the event loop keeps its event."""
+"""Lease renewal in a thread, so that a handler that blocks the event loop keeps its event."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from soorma.transport.http import JSON, Transport
 from soorma_common.errors import Fenced, Unavailable
 
 ASK_AGAIN_SECONDS = 1.0
-"""Between two questions whether an event is still this agent's, while the platform cannot be
-reached."""
+"""Seconds between checks whether a delivery is still ours, while the platform is unreachable."""
 
 log = logging.getLogger("soorma.agent")
 
 
 class LeaseKeeper:
-    """Renews the fences in hand three times per lease, or reservation, and tells which have gone to somebody else."""
+    """The renewer of fences, three times per lease or reservation.
+
+    It reports the fences whose deliveries were given to another agent.
+    """
 
     def __init__(self, transport: Transport, lost: Callable[[list[str]], None]) -> None:
         self._transport = transport
@@ -30,29 +32,28 @@ class LeaseKeeper:
         self._fences: dict[str, float] = {}
         """when each was last known to be ours"""
         self._short: dict[str, float] = {}
-        """seconds of the leases that are shorter than the others"""
+        """seconds of leases that are shorter than the others"""
         self._abandoned: set[str] = set()
         self._reserved: dict[str, float] = {}
-        """seconds that what a handler has reserved lasts without a renewal"""
+        """seconds that a handler's reservation lasts without a renewal"""
         self._replica = ""
         self._lease = 30.0
         self._answered_at = self._current_at = 0.0
-        """of the last renewal, and of the last that did not come late; a process that was frozen
-        is late"""
+        """times of the last renewal and of the last one in time; a frozen process renews late"""
         self._stopped = threading.Event()
         self._sooner = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, replica: str, lease_seconds: float) -> None:
-        """Begins, or goes on under a new replica's name after a reconnection."""
+        """Starts, or continues under the name of a new replica after a reconnection."""
         self._replica, self._lease = replica, lease_seconds
         self._answered_at = self._current_at = self.now()
         self._begin()
 
     def hold(self, fence: str, lease_seconds: float | None = None) -> None:
-        """From now on this fence is renewed, which may have a shorter lease than the others.
+        """Renews this fence from now on; its lease may be shorter than those of the others.
 
-        It was ours when we were last heard of: it may have waited here since.
+        It counts as ours since the last renewal that was not late: it may have waited here since.
         """
         with self._lock:
             self._fences[fence] = self._current_at
@@ -62,7 +63,7 @@ class LeaseKeeper:
             self._sooner.set()
 
     def drop(self, fence: str) -> None:
-        """It is no longer."""
+        """Stops renewing this fence."""
         with self._lock:
             self._remove(fence)
 
@@ -71,21 +72,24 @@ class LeaseKeeper:
             known.pop(fence, None)
 
     def reserve(self, fence: str, seconds: float) -> None:
-        """Its handler runs with keys reserved, which are free again after so many seconds without a renewal."""
+        """Notes that its handler has reserved keys, for `seconds` without a renewal."""
         with self._lock:
             if fence in self._fences:
                 self._reserved[fence] = seconds
         self._sooner.set()
 
     def abandon(self, fence: str) -> None:
-        """It is named once more and then no longer: what an agent has never named counts as still on its way."""
+        """Names this fence in one more renewal, then no longer.
+
+        A fence that an agent has never named counts as still on its way.
+        """
         with self._lock:
             self._abandoned.add(fence)
 
     async def confirm(self, fence: str) -> None:
-        """Returns while the fence is ours: asks, if nothing was heard of it for a lease.
+        """Returns if the fence is ours, else raises Fenced.
 
-        Fenced if it is not.
+        Asks the platform if the fence has not been confirmed for a lease.
         """
         lease = self._short.get(fence, self._lease)
         while (known := self._fences.get(fence)) is not None and self.now() - known > lease:
@@ -116,7 +120,7 @@ class LeaseKeeper:
         self._sooner.set()
 
     def now(self) -> float:
-        """Seconds by the clock of this machine."""
+        """The time of a monotonic clock, in seconds."""
         return time.monotonic()
 
     def _begin(self) -> None:
@@ -131,7 +135,7 @@ class LeaseKeeper:
             return min([self._lease, *self._short.values(), *self._reserved.values()]) / 3
 
     def _waits(self, since: float) -> bool:
-        """Waits until the next renewal is due, which a reservation brings forward; False at the end."""
+        """Waits until the next renewal is due, sooner after a reservation; False if stopped."""
         while not self._stopped.is_set() and (left := since + self._interval - self.now()) > 0:
             due = self.now() + left
             self._sooner.wait(left)
@@ -140,7 +144,7 @@ class LeaseKeeper:
         return not self._stopped.is_set()
 
     def _tell_late(self, seconds: float) -> None:
-        """Says that this thread did not run when a renewal was due: if a lease is lost by that, its reason is here."""
+        """Warns that this thread is late for a renewal, which may be why a lease is lost."""
         if seconds > self._interval:
             log.warning(
                 "leases are renewed %.1f s late: a call kept the interpreter to itself (a regular "
@@ -172,7 +176,7 @@ class LeaseKeeper:
         return msgspec.json.encode({"replica": self._replica, "fences": fences})
 
     def _renewed(self, began: float, fences: list[str], answer: bytes) -> None:
-        """Takes the answer to a renewal of all fences."""
+        """Processes the response to a renewal of all fences."""
         if began - self._answered_at <= self._lease:
             self._current_at = began
         self._answered_at = began

@@ -1,8 +1,8 @@
-"""An agent's place in the registry: announced when it is subscribed, kept while it runs, given up when it stops.
+"""An agent's place in the registry: announced once subscribed, then kept until the agent stops.
 
-A registry that cannot be reached is never in the way of the agent's work: that is logged once and
-tried again. What it refuses for good ends the start of the agent; later on it is logged as an
-error. While a handler blocks the event loop, the leases that a thread renews keep the place too.
+An unreachable registry never hinders the agent's work: it is logged once, and retried. A final
+refusal ends the start of the agent; later on, it is logged as an error. While a handler blocks the
+event loop, the thread that renews leases renews the place too.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = logging.getLogger("soorma.agent")
 
 
 def names_of(events: Iterable[str | Enum | EventDefinition]) -> list[str]:
-    """The types of events that an agent is said to take or to publish."""
+    """The types of the events that an agent declares to consume or produce."""
     if isinstance(events, str | EventDefinition):
         raise InvalidRequest(f"a list of event types is meant, as [{events!r}], not {events!r}")
     kinds = (
@@ -51,22 +51,23 @@ def names_of(events: Iterable[str | Enum | EventDefinition]) -> list[str]:
 
 
 def definitions_of(events: Iterable[str | Enum | EventDefinition]) -> list[EventDefinition]:
-    """Those of the events that are to be defined."""
+    """The definitions among the events."""
     return [plain_definition(event) for event in events if isinstance(event, EventDefinition)]
 
 
 def announcement(
     description: str, capabilities: list[str | Capability], consumed: list[str], produced: list[str]
 ) -> Announcement:
-    """What an agent says of itself; InvalidRequest or LimitExceeded if that cannot be announced."""
+    """The announcement of an agent; InvalidRequest or LimitExceeded if it is invalid."""
     takes, publishes = list(dict.fromkeys(consumed)), list(dict.fromkeys(produced))
     return check_announcement(Announcement(description, capabilities, takes, publishes))
 
 
 class Presence:
-    """Announces an instance of an agent with the events it defines, and keeps it announced.
+    """The announcement of an agent's instance, with the events it defines, kept up while it runs.
 
-    `tried` is set once the first attempt is over. What was refused for good in it is the `refusal`.
+    `tried` is set once the first attempt is over. If that was refused for good, `refusal` is the
+    error.
     """
 
     def __init__(
@@ -91,9 +92,9 @@ class Presence:
         self._task: asyncio.Task[None] | None = None
 
     def begin(self, lease_seconds: float) -> None:
-        """The agent is subscribed: it is announced, in the background; again if it was before.
+        """Announces the subscribed agent in the background, again if it was announced before.
 
-        Its time to live is that of a lease, which the thread that renews leases renews with them.
+        Its time to live is that of a lease; the thread that renews leases renews it with them.
         """
         self._announcement.ttl = min(max(lease_seconds, SHORTEST_TTL), LONGEST_TTL)
         self._is_announced = False
@@ -102,12 +103,12 @@ class Presence:
             self._task = asyncio.create_task(self._run(), name=f"soorma-presence-{self._name}")
 
     def abandon(self) -> None:
-        """Stops without a word; the place is given up when its time to live is over."""
+        """Stops without notice; the place expires at the end of its time to live."""
         if self._task is not None:
             self._task.cancel()
 
     async def end(self) -> None:
-        """Gives the place up; where the registry cannot be reached, it expires."""
+        """Gives the place up; if the registry cannot be reached, the place expires."""
         if self._task is None:
             return
         self.abandon()

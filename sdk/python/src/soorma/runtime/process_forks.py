@@ -1,8 +1,7 @@
-"""Processes that a handler forks: they must be children of the agent, and not a second agent.
+"""Processes that a handler forks: children of the agent that must not act as a second agent.
 
-A forked child has copies of the agent's signal handlers, of its event loop and of its open sockets.
-It may do what the handler forked it for, but if it comes back from there, its frames would mix with
-those of its parent.
+A forked child has copies of the agent's signal handlers, event loop and open sockets. It may do
+what it was forked for, but if it returns from there, its frames mix with those of its parent.
 """
 
 from __future__ import annotations
@@ -15,18 +14,16 @@ from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 STATUS = 70
-"""Exit status of a child that came back to the agent: EX_SOFTWARE of sysexits.h."""
+"""Exit status of a child that returned to the agent: EX_SOFTWARE of sysexits.h."""
 
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
-"""on which loops agents run in this process, and how many; a loop that is thrown away with its
-agents is not kept"""
+"""agents on each event loop of this process; weak, so as not to keep discarded loops"""
 _is_child = False
-"""whether this process was forked by one on whose loops agents run; asking for a process id takes
-a system call"""
+"""true if this process was forked from one with agents; comparing pids takes a system call"""
 
 
 def enter(loop: asyncio.AbstractEventLoop) -> None:
-    """Notes that an agent runs on this loop from now on: children of its process are not to be agents."""
+    """Notes that an agent runs on this loop, so that forked children do not act as agents."""
     global _is_child  # noqa: PLW0603 - of the process, as forks are
     if _is_child:
         _loops.clear()
@@ -35,7 +32,7 @@ def enter(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def leave(loop: asyncio.AbstractEventLoop) -> None:
-    """Notes that an agent has ended."""
+    """Notes that an agent on this loop has ended."""
     left = _loops.get(loop, 0) - 1
     if left > 0:
         _loops[loop] = left
@@ -44,7 +41,7 @@ def leave(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def end_child() -> None:
-    """Ends the process if it is a child that has come back from a handler, hook or step; else does nothing."""
+    """Ends the process if it is a child that has returned from a handler, hook or step."""
     if _is_child:
         sys.stderr.write(
             f"soorma: process {os.getpid()}, a forked child of an agent, came back from the "
@@ -56,20 +53,19 @@ def end_child() -> None:
 
 
 def _in_child() -> None:
-    """Right after a fork, in the child."""
+    """Prepares a child, right after the fork."""
     global _is_child  # noqa: PLW0603
     if not _loops:
         return
     _is_child = True
-    # The agent's handlers write into a pipe that its event loop reads, and the pipe is shared:
-    # without this, whoever ends the child ends the agent, and not the child.
+    # The agent's signal handlers write to a pipe that its event loop reads and the child shares:
+    # without this, a signal that is to end the child ends the agent instead.
     with suppress(ValueError):  # not in the main thread of the child
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    for loop in list(
-        _loops
-    ):  # should the child await: the loop is a copy, but shares its parent's poll and sockets
+    # In case the child awaits: its copy of the loop shares the poll and sockets of its parent.
+    for loop in list(_loops):
         with suppress(RuntimeError):
             loop.call_soon(end_child)
 

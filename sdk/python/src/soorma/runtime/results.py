@@ -1,10 +1,10 @@
-"""Results of steps as they are recorded: as the function declares, else each object under the name of its class.
+"""Recorded results of steps: read as the function declares, else each object as its own class.
 
-Every attempt must see the same result, and a later one has only its JSON text. Where a function
-declares what it returns, that says how to read it. Where it does not, an object in the result is
-recorded with the place of its class, `{"soorma:class": "shop.orders:Receipt", "value": {…}}`, and
-is read as that. Only a class that is found there, and whose objects are read from JSON, is ever
-used: a record names no code to run.
+Every attempt must see the same result, and a later one has only its JSON text. If a function
+declares what it returns, the text is read as that. If it does not, an object in the result is
+recorded with the name of its class, `{"soorma:class": "shop.orders:Receipt", "value": {…}}`, and is
+read as that class. A class is used only if it is found under its name and its objects can be read
+from JSON: a record names no code to run.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ from soorma_common.values import convert, decode_as, encode
 
 
 class NotAsDeclared(InvalidValue):
-    """A function did not return what it declares to return: the try has failed, and nothing of it is recorded."""
+    """The failure of a try whose result is not of the declared type; nothing is recorded."""
 
 
 UNDECLARED = object()
-"""Stands for the type of a result of which nothing is declared."""
+"""The type of a result without a declared type."""
 MARK, VALUE = "soorma:class", "value"
 PLAIN, ALL = "", "*"
-"""In place of a class. PLAIN: JSON that has a name like the mark. ALL: it is marked, although a
-type is declared."""
+"""Marks in place of a class.
+
+PLAIN: JSON that has a key like the mark. ALL: marked although a type is declared.
+"""
 _MARKED = f'{{"{MARK}":'
 _STREAMS = (Iterator, Generator, AsyncIterator, AsyncIterable, AsyncGenerator)
 _FIX = (
@@ -50,9 +52,9 @@ _FIX = (
 
 
 def kind_of(step: str, function: Callable[..., Any], asked: Any) -> Any:
-    """The type that a step's result is read as: the one asked for, else the declared one, else UNDECLARED.
+    """The type of a step's result: the requested one, else the declared one, else UNDECLARED.
 
-    Raises InvalidRequest, before anything is done, if it cannot be resolved or JSON cannot hold it.
+    Raises InvalidRequest, before anything is done, if it cannot be resolved or held in JSON.
     """
     if asked is not None:
         codec_of(asked)
@@ -70,7 +72,7 @@ def kind_of(step: str, function: Callable[..., Any], asked: Any) -> Any:
 
 
 def encode_result(result: Any, kind: Any) -> str:
-    """JSON text of a result, from which `decode_result` makes it again."""
+    """The JSON text of a result, from which `decode_result` restores it."""
     if kind is UNDECLARED:
         return encode(_marked(result, 0))
     try:
@@ -84,34 +86,35 @@ def encode_result(result: Any, kind: Any) -> str:
             f"it is not what its function declares to return: {error}", path="$"
         ) from error
     is_whole = not _may_stay(result, kind) or difference(result, read) is None
-    if not is_whole:  # of a class that is derived from the declared one, another one of a union, one where any may be
+    # Of a subclass of the declared class, another class of a union, or one where any is allowed.
+    if not is_whole:
         return encode({MARK: ALL, VALUE: _marked(result, 0)})
     return encode({MARK: PLAIN, VALUE: decode(text)}) if text.startswith(_MARKED) else text
 
 
 class Encoded(NamedTuple):
-    """A result as it is to be recorded, or why it cannot be: its effect is done, so that is told as such."""
+    """A result to record, or the error why it cannot be recorded although its effect is done."""
 
     text: str
     failure: Exception | None = None
 
 
 def encoded(step: str, result: Any, kind: Any) -> Encoded:
-    """The result of a step's function; NotAsDeclared where it is not what that declares to return."""
+    """Encodes the result of a step's function; NotAsDeclared if it is not of the declared type."""
     try:
         return Encoded(encode_result(result, kind))
     except NotAsDeclared as error:
         raise NotAsDeclared(
             f"the result of step {step!r}: {error}; nothing was recorded", path="$"
         ) from error
-    except Exception as error:  # noqa: BLE001 - of a model that encodes itself, too
+    except Exception as error:  # noqa: BLE001 - models may encode themselves
         return Encoded("", error)
 
 
 def decode_result(step: str, text: str, kind: Any) -> Any:
-    """The result of a step.
+    """Decodes the result of a step.
 
-    InvalidValue: it is not what is declared, or its class is not to be found.
+    Raises InvalidValue if it is not as declared, or if its class is not found.
     """
     try:
         if kind is UNDECLARED:
@@ -122,18 +125,18 @@ def decode_result(step: str, text: str, kind: Any) -> Any:
         raise InvalidValue(f"the result of step {step!r} {declared}{error}", path="$") from error
 
 
-# what a function declares
+# declared types
 
 
 def _declared(step: str, function: Callable[..., Any]) -> Any:
-    """What a function, partial, class or callable object declares to return."""
+    """The declared return type of a function, partial, class or callable object."""
     while isinstance(function, partial):
         function = function.func
     if isinstance(function, type):
         return function
     outermost = function if inspect.isroutine(function) else type(function).__call__
     kind = getattr(outermost, "__annotations__", {}).get("return", UNDECLARED)
-    routine = inspect.unwrap(outermost)  # where a decorator's copy of the annotations was written
+    routine = inspect.unwrap(outermost)  # a decorator has copied its annotations
     routine = getattr(routine, "__func__", routine)
     if isinstance(kind, str):
         kind = _evaluated(step, routine, kind)
@@ -145,7 +148,7 @@ def _declared(step: str, function: Callable[..., Any]) -> Any:
 
 
 def _evaluated(step: str, routine: Any, annotation: str) -> Any:
-    """An annotation as it was meant where it was written; InvalidRequest if a name in it is not there at run time."""
+    """Evaluates an annotation where it was written; InvalidRequest if that fails at run time."""
     code = getattr(routine, "__code__", None)
     names = dict(
         vars(sys.modules.get(routine.__module__, object())) if code is None else routine.__globals__
@@ -159,7 +162,7 @@ def _evaluated(step: str, routine: Any, annotation: str) -> Any:
         except ValueError:  # not assigned yet
             continue
     try:
-        return eval(annotation, names)  # noqa: S307 - the author's own annotation, as typing.get_type_hints does it
+        return eval(annotation, names)  # noqa: S307 - as typing.get_type_hints does
     except Exception as error:
         raise InvalidRequest(
             f"step {step!r}: what {_told(routine)} declares to return, {annotation!r}, cannot be "
@@ -169,10 +172,10 @@ def _evaluated(step: str, routine: Any, annotation: str) -> Any:
 
 
 def _says_something(kind: Any) -> bool:
-    """Whether an annotation says how to read JSON: an abstract one and a type variable do not."""
+    """True if an annotation says how to read JSON, unlike a type variable or most abstract ones."""
     origin = get_origin(kind) or kind
     if origin in _STREAMS:
-        return True  # which is refused
+        return True  # it is refused later
     if isinstance(kind, TypeVar) or kind in (Any, NoReturn, object):
         return False
     if getattr(kind, "__module__", "") == "typing" and getattr(kind, "_name", "") in (
@@ -185,7 +188,7 @@ def _says_something(kind: Any) -> bool:
 
 
 def _is_read_by_msgspec(kind: Any) -> bool:
-    """Whether JSON makes an abstract type, as Sequence and Mapping."""
+    """True if an abstract type, such as Sequence or Mapping, can be read from JSON."""
     try:
         codec_of(kind)
     except InvalidRequest:
@@ -197,11 +200,11 @@ def _told(function: Any) -> str:
     return str(getattr(function, "__qualname__", function))
 
 
-# objects whose type nobody declares
+# objects without a declared type
 
 
 def _may_stay(result: Any, kind: Any) -> bool:
-    """Whether a result holds objects that need not be made others of the declared type."""
+    """True if a result holds objects that may keep a class other than the declared one."""
     if not is_object(result):
         return _holds_objects(result, 0)
     parts = [part for part in (kind, *get_args(kind)) if isinstance(get_origin(part) or part, type)]
@@ -218,9 +221,9 @@ def _holds_objects(value: Any, depth: int) -> bool:
 
 
 def _marked(value: Any, depth: int) -> Any:
-    """The value with each object in it under the name of its class."""
+    """The value with each object in it wrapped with the name of its class."""
     if depth > DEEPEST_VALUE:
-        return value  # it is refused as too deep when it is encoded
+        return value  # its encoding is refused as too deep
     if isinstance(value, dict):
         plain = {name: _marked(part, depth + 1) for name, part in value.items()}
         return {MARK: PLAIN, VALUE: plain} if MARK in value else plain
@@ -233,7 +236,7 @@ def _marked(value: Any, depth: int) -> Any:
 
 
 def _unmarked(value: Any) -> Any:
-    """The value with an object in place of each that is marked."""
+    """The value with each marked object in it restored."""
     if isinstance(value, list):
         return [_unmarked(part) for part in value]
     if not isinstance(value, dict):
@@ -257,7 +260,7 @@ def _unmarked(value: Any) -> Any:
 
 
 def _unwrapped(value: dict[str, Any], kind: Any) -> Any:
-    """A marked result where a type is declared, which counts where there are no classes, or not any more."""
+    """Restores a marked result; if a class is not found, reads it as the declared type instead."""
     if value[MARK] == PLAIN:
         return convert(value[VALUE], kind)
     try:
@@ -280,7 +283,7 @@ def _stripped(value: Any) -> Any:
 
 
 def _class_at(place: str) -> Any:
-    """The class at `module:name`, if that module is imported, has it, and its objects are read from JSON."""
+    """The class at `module:name` if imported and readable from JSON, else None."""
     module, _, name = place.partition(":")
     found: Any = reduce(
         lambda outer, part: getattr(outer, part, None), name.split("."), sys.modules.get(module)

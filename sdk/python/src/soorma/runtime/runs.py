@@ -1,6 +1,6 @@
 """Runs of handlers.
 
-Each has a task of its own: whatever cancels that task cancels nothing of the agent's.
+Each has its own task: whatever cancels that task cancels nothing of the agent.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 from soorma.runtime import process_forks
 
 STUBBORN_SECONDS = 5.0
-"""How long a handler may go on after it was cancelled, to clean up; then it is left behind."""
+"""Seconds that a cancelled handler may take to clean up; then it is left behind."""
 
 log = logging.getLogger("soorma.agent")
 
 
 class TookTooLong(TimeoutError):
-    """An attempt was not over within the handler's own timeout."""
+    """The error of an attempt that exceeded the handler's timeout."""
 
 
 class Run:
-    """One run of a handler: it ends in whatever way, or is left behind, and `ended` tells how.
+    """One run of a handler; `ended` returns how it ended, or that it was left behind.
 
-    A handler that is cancelled by its own code, by a library or by somebody who cancels all tasks,
-    and one that raises SystemExit, ends like any other: with an exception that fails its attempt.
-    `timeout` is in seconds.
+    A handler that is cancelled by its own code, by a library or by code that cancels all tasks, or
+    that raises SystemExit, ends like any other: with an exception that fails its attempt. `timeout`
+    is in seconds.
     """
 
     def __init__(self, work: Coroutine[Any, Any, None], timeout: float | None) -> None:
@@ -59,14 +59,14 @@ class Run:
         return late
 
     async def _follow(self) -> None:
-        """Runs the handler and tells how it ended.
+        """Runs the handler and reports how it ended.
 
-        Nothing is raised out of here: asyncio would end the process.
+        Nothing is raised from here: asyncio would end the process.
         """
         error: BaseException | None = None
         try:
             await self._work
-        except BaseException as raised:  # noqa: BLE001 - any end of a handler is one
+        except BaseException as raised:  # noqa: BLE001 - a handler may end in any way
             error = raised
         process_forks.end_child()
         if not self._over.done():
@@ -88,7 +88,7 @@ class Run:
             )
 
     async def _end(self) -> None:
-        """Cancels the handler, and waits until it has cleaned up, but not for ever."""
+        """Cancels the handler and waits until it has cleaned up, for STUBBORN_SECONDS at most."""
         self._task.cancel()
         await asyncio.wait({self._task}, timeout=STUBBORN_SECONDS)
         if not self._task.done():

@@ -1,4 +1,4 @@
-"""One life of an agent, from its start to its end: its connection, its attempts and its place in the registry."""
+"""One run of an agent, from start to stop: its connection, its attempts and its registry entry."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ log = logging.getLogger("soorma.agent")
 
 
 class Profile(NamedTuple):
-    """Who an agent is to the platform.
+    """The identity of an agent on the platform.
 
-    `process` is a name that no other process has, `connections` numbers them.
+    `process` is a name that no other process has, `connections` numbers its connections.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Profile(NamedTuple):
 
 
 class Session:
-    """Keeps an agent at work until it is ended; `exhausted` is told why only a new process helps."""
+    """A run of an agent; `exhausted` is called with the reason when only a new process helps."""
 
     def __init__(
         self,
@@ -78,17 +78,20 @@ class Session:
         process_forks.enter(self.loop)
 
     async def ready(self) -> None:
-        """Returns once the agent is subscribed, and the registry has had its say or cannot be reached."""
+        """Returns once the agent is subscribed and the registry has responded or is unreachable."""
         await self.connection.subscribed.wait()
         await self.presence.tried.wait()
 
     @property
     def has_failed(self) -> bool:
-        """Whether the platform or the registry has refused the agent."""
+        """True if the platform or the registry has refused the agent."""
         return self.task.done() or self.presence.refused.is_set()
 
     async def drain(self, patience: float) -> None:
-        """Takes no further events, and waits for handlers in hand; events of those that do not end are given back."""
+        """Takes no further events, and waits for running handlers.
+
+        Events of handlers that do not end within `patience` seconds are given back.
+        """
         await self.connection.drain()
         waits_for = len(self.attempts.running)
         log.info(
@@ -103,7 +106,7 @@ class Session:
                     await self.connection.call(ReleaseFrame(self.connection.number(), unfinished))
 
     async def close(self) -> BaseException | None:
-        """Ends the connection; returns what it has failed with."""
+        """Ends the connection; returns the exception with which it has ended."""
         self.task.cancel()
         outcome = (await asyncio.gather(self.task, return_exceptions=True))[0]
         process_forks.leave(self.loop)
@@ -111,7 +114,7 @@ class Session:
         return outcome
 
     async def abandon(self) -> None:
-        """Ends as a killed process does: nothing is drained, given back or said."""
+        """Ends like a killed process: nothing is drained, given back or reported."""
         self.task.cancel()
         process_forks.leave(self.loop)
         self.presence.abandon()

@@ -1,4 +1,4 @@
-"""Steps: outward and expensive effects of a handler, whose results are recorded the moment they are there."""
+"""Steps: external and expensive effects of a handler, whose results are recorded at once."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from soorma_common.retry import RetryPolicy
 log = logging.getLogger("soorma.agent")
 ONCE = RetryPolicy(max_attempts=1)
 STUBBORN_SECONDS = 5.0
-"""How long the function of a step may go on after it was cancelled."""
+"""Seconds that the function of a step may go on after it was cancelled."""
 
 _Outcome = tuple[str, BaseException | None]
 
 
 class _Effect(NamedTuple):
-    """What a step does: a call, how often it is tried, how long (seconds) each try may take, and what it returns."""
+    """A step's call, retry policy, timeout of a try (seconds), type of result and check."""
 
     name: str
     call: Callable[[], Any]
@@ -44,13 +44,13 @@ class _Effect(NamedTuple):
 
 
 class Record(Protocol):
-    """Keeps the result (JSON text) of a step for later attempts; Fenced if the delivery is another agent's."""
+    """The function that records a step's result (JSON text); Fenced if the delivery is lost."""
 
     def __call__(self, name: str, occurrence: int, result: str) -> Awaitable[None]: ...
 
 
 class StepResults:
-    """The recorded steps of one delivery: those of earlier attempts, and those of this one."""
+    """The recorded steps of one delivery, from earlier attempts and from this one."""
 
     def __init__(self, recorded: list[RecordedStep], record: Record, limits: Limits) -> None:
         self._texts = {
@@ -59,22 +59,21 @@ class StepResults:
         self._record = record
         self._limits = limits
         self.lost: str | None = None
-        """Of which step the effect was done and the result cannot be recorded, and why: no other
-        attempt may follow."""
+        """The reason why no attempt may follow: a step's effect was done, but not recorded."""
 
     def find(self, name: str, occurrence: int) -> str | None:
-        """The recorded result, as JSON text.
+        """The recorded result, as JSON text; None if there is none.
 
-        Rejects the event where one is lost: its effect would be done again.
+        Rejects the event if a result is lost: its effect would be repeated.
         """
         if self.lost is not None:
             raise Reject(self.lost)
         return self._texts.get((name, occurrence))
 
     async def keep(self, name: str, occurrence: int, text: str) -> str:
-        """Records a result and returns it; it is durable then.
+        """Records a result durably and returns it.
 
-        Rejects the event where that cannot be.
+        Rejects the event if that fails.
         """
         try:
             self._limits.check(
@@ -89,7 +88,7 @@ class StepResults:
         return text
 
     def lose(self, name: str, error: Exception) -> NoReturn:
-        """Rejects the event, as a result cannot be recorded: another attempt would do the effect again."""
+        """Rejects the event, as a result cannot be recorded: a retry would repeat the effect."""
         self.lost = (
             f"the effect of step {name!r} was done, but its result could not be recorded: {error}. "
             "No attempt "
@@ -101,19 +100,19 @@ class StepResults:
 
 
 class How(NamedTuple):
-    """How the functions of an agent's steps are called."""
+    """The means to call the functions of an agent's steps."""
 
     threads: Threads
     """for plain functions"""
     confirm: Callable[[], Awaitable[None]]
-    """makes sure, before an effect, that the delivery is still this agent's; Fenced if it is not"""
+    """checks, before an effect, that the delivery is still this agent's; Fenced if it is not"""
 
 
 class Steps:
     """The steps of one run of a handler: the n-th of a name is the n-th of that name in every run.
 
-    An effect that has begun goes on to its end and is recorded, whatever becomes of the code that
-    awaits it: each has a task of its own.
+    An effect that has begun runs to its end and is recorded, whatever happens to the code that
+    awaits it: each has its own task.
     """
 
     def __init__(self, results: StepResults, check: Callable[[], None], how: How) -> None:
@@ -134,7 +133,7 @@ class Steps:
         kind: Any,
         check: Callable[[Any], Any] | None = None,
     ) -> Any:
-        """The recorded result, or that of the function, which is recorded then."""
+        """Returns the recorded result, else calls the function and records its result."""
         self._check()
         check_retry(retry)
         if check is not None:
@@ -159,11 +158,11 @@ class Steps:
         return decode_result(name, text, kind)
 
     def waiting(self) -> AbstractContextManager[None]:
-        """Marks that this thread waits for another function, and makes room for that."""
+        """Marks this thread as waiting for another function, and makes room for that one."""
         return waiting()
 
     async def finish(self, patience: float) -> None:
-        """Waits until the steps that still run have ended and are recorded, for some seconds at most.
+        """Waits until running steps have ended and are recorded, for `patience` seconds at most.
 
         Those that have not ended by then are cancelled: async functions end, threads are abandoned.
         """
@@ -175,12 +174,12 @@ class Steps:
             await asyncio.wait(late, timeout=STUBBORN_SECONDS)
 
     def cancel(self) -> None:
-        """Ends the steps that still run, unrecorded."""
+        """Cancels the steps that still run; they are not recorded."""
         for task in self._running:
             task.cancel()
 
     async def _done(self, effect: _Effect, occurrence: int) -> str:
-        """Does the effect and records its result, to the end even if this is cancelled."""
+        """Performs the effect and records its result, even if this is cancelled."""
         task = asyncio.create_task(self._to_the_end(effect, occurrence))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -190,7 +189,10 @@ class Steps:
         return text
 
     async def _to_the_end(self, effect: _Effect, occurrence: int) -> _Outcome:
-        """The result's text, or what the function raised: handed over, as asyncio would end the process for some."""
+        """Returns the result's text, and what the function raised.
+
+        The exception is not raised, because asyncio would end the process for some.
+        """
         in_step.set(effect.name)
         try:
             result = await self._tried(effect)
@@ -212,7 +214,7 @@ class Steps:
             except Exception as error:
                 if attempt >= retry.max_attempts:
                     raise
-                wait = retry.delay(attempt, random.uniform(-1, 1))  # noqa: S311 - spreads retries, guards nothing
+                wait = retry.delay(attempt, random.uniform(-1, 1))  # noqa: S311 - spreads retries
                 cause = type(error).__name__
                 log.warning(
                     "step %s: try %d failed (%s), again in %.1f s",
@@ -225,7 +227,7 @@ class Steps:
                 attempt += 1
 
     async def _checked(self, effect: _Effect) -> Encoded:
-        """The function's result, if the check lets it pass: it raises, or returns False, where that is not so."""
+        """The function's result, if the check neither raises nor returns False."""
         result = await self._called(effect)
         as_recorded = encoded(effect.name, result, effect.kind)
         if effect.check is None:

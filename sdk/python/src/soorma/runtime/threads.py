@@ -1,8 +1,8 @@
 """Threads for plain functions, which may block.
 
-The standard pool cannot do three things that an agent needs: give a thread up whose function does
-not return, and replace it; let a function that waits for another of the same pool make room for it;
-and hand over any exception, a `StopIteration` too, which a future of asyncio refuses.
+The standard pool lacks three things that an agent needs: to give up and replace a thread whose
+function does not return; to let a function that waits for another of the same pool make room for
+it; and to pass on any exception, even a `StopIteration`, which asyncio's futures refuse.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from soorma.runtime import process_forks
 from soorma_common.reasons import reason_of
 
 ABANDONED_FOR_EACH = 4
-"""Abandoned threads for each one of the pool at which it is exhausted: what they hold, they never
-give back."""
+"""Abandoned threads per thread of the pool at which it is exhausted: they keep what they hold."""
 
 
 T = TypeVar("T")
 
 
 class TimeIsOver(Exception):
-    """A function did not return in the time that it was given."""
+    """The error of a function that did not return in time."""
 
 
 class Job:
-    """A function to be run in a thread, and the futures of who waits for it on the event loop."""
+    """A function to run in a thread, and the futures of those who wait for it on the event loop."""
 
     def __init__(self, call: Callable[[], Any], *, is_timed: bool) -> None:
         self.call = call
@@ -40,12 +39,12 @@ class Job:
         self.is_running = self.is_waiting = self.is_abandoned = False
 
     def tell_began(self) -> None:
-        """Wakes whoever measures the time of the function; called in its thread."""
+        """Wakes whoever measures the function's time; called in its thread."""
         if self.began is not None:
             self._settle(self.began, None)
 
     def tell_over(self, outcome: Any, error: BaseException | None) -> None:
-        """Hands over what came of the function; called in its thread."""
+        """Passes on the outcome of the function; called in its thread."""
         self._settle(self.over, (outcome, error))
 
     def _settle(self, future: asyncio.Future[T], result: T) -> None:
@@ -58,7 +57,7 @@ class Job:
 
 
 class _Here(threading.local):
-    """What the thread that looks at it belongs to."""
+    """The pool and the job of the current thread."""
 
     pool: Threads | None = None
     job: Job | None = None
@@ -68,30 +67,34 @@ _here = _Here()
 
 
 class Threads:
-    """Runs functions in `most` threads at most; those that wait for others, or were abandoned, do not count.
+    """A pool of `most` threads at most, except for those that wait for others or were abandoned.
 
-    The end of the process waits for none of them. `exhausted` is called on the event loop, once,
-    with a reason, when so many threads were abandoned that only a new process helps.
+    The end of the process waits for none of them. `exhausted` is called on the event loop, with a
+    reason, when so many threads are abandoned that only a new process helps.
     """
 
     def __init__(self, most: int, name: str, exhausted: Callable[[str], None]) -> None:
         self._most = most
         self._name = name
         self._exhausted = exhausted
-        self._lock = (
-            threading.Lock()
-        )  # over all below; held for a few assignments, never while a function runs
+        # Guards all below; held for a few assignments, never while a function runs.
+        self._lock = threading.Lock()
         self._work: deque[Job] = deque()
         self._wake = threading.Condition(self._lock)
         self._idle = self._busy = self._abandoned = self._made = 0
         self._is_closed = False
 
-    async def run(self, call: Callable[[], Any], timeout: float | None = None) -> Any:  # noqa: ASYNC109 - of the function
-        """Runs a function in a thread and returns what it returns; raises what it raises, any BaseException too.
+    async def run(
+        self,
+        call: Callable[[], Any],
+        timeout: float | None = None,  # noqa: ASYNC109 - of the function
+    ) -> Any:
+        """Runs a function in a thread; returns what it returns, raises any BaseException it raises.
 
-        `timeout` in seconds counts from the start of the function, not from the call: a function
-        that waits for a thread does not age. When it is over (TimeIsOver), or the caller is
-        cancelled, the thread is abandoned: its function goes on, but what comes of it is lost.
+        `timeout` in seconds counts from the start of the function, not from the call: time spent
+        waiting for a thread does not count. When it is over (TimeIsOver), or the caller is
+        cancelled, the thread is abandoned: its function goes on, but its outcome is lost. A
+        StopIteration becomes a RuntimeError.
         """
         job = Job(call, is_timed=timeout is not None)
         self._submit(job)
@@ -107,13 +110,15 @@ class Threads:
                 raise TimeIsOver from ended
             raise
         if isinstance(error, StopIteration):  # which a coroutine cannot raise
-            raise RuntimeError(f"the function ended with {reason_of(error)}") from error  # noqa: TRY004
+            raise RuntimeError(  # noqa: TRY004
+                f"the function ended with {reason_of(error)}"
+            ) from error
         if error is not None:
             raise error
         return outcome
 
     def close(self) -> None:
-        """Ends the threads, each when it has nothing to do; waits for none."""
+        """Ends the threads, each when it is idle; waits for none."""
         with self._lock:
             self._is_closed = True
             self._wake.notify_all()
@@ -124,7 +129,7 @@ class Threads:
             self._staff()
 
     def _staff(self) -> None:
-        """Sees to threads for the work that may be done now; called under the lock."""
+        """Wakes or starts threads for the work that can be done now; called under the lock."""
         room = min(len(self._work), self._most - self._busy)
         if room <= 0:
             return
@@ -134,7 +139,7 @@ class Threads:
             threading.Thread(
                 target=self._serve, name=f"{self._name}-{self._made}", daemon=True
             ).start()
-            self._idle += 1  # it is about to look for work, as those are that wait
+            self._idle += 1  # it is about to look for work, like those that wait
 
     def _serve(self) -> None:
         _here.pool = self
@@ -144,7 +149,7 @@ class Threads:
             process_forks.end_child()
             stays = self._done(job)
             job.tell_over(outcome, error)
-            _here.job = job = outcome = error = None  # or what they hold stays until the next
+            _here.job = job = outcome = error = None  # else what they hold is kept until the next
             if not stays:
                 return
 
@@ -164,7 +169,7 @@ class Threads:
         return job
 
     def _done(self, job: Job) -> bool:
-        """Notes that a function has ended; tells whether its thread goes on working."""
+        """Notes that a function has ended; returns True if its thread goes on working."""
         with self._lock:
             job.is_running = False
             if job.is_abandoned:
@@ -194,7 +199,7 @@ class Threads:
 
     @contextmanager
     def aside(self, job: Job) -> Iterator[None]:
-        """Frees the place of a job while its function waits for something that may need a thread itself."""
+        """Frees the place of a job whose function waits for something that may need a thread."""
         with self._lock:
             job.is_waiting = True
             self._busy -= not job.is_abandoned
@@ -204,14 +209,13 @@ class Threads:
         finally:
             with self._lock:
                 job.is_waiting = False
-                self._busy += (
-                    not job.is_abandoned
-                )  # at once, room or not: others may wait for this function
+                # At once, even without room: others may wait for this function.
+                self._busy += not job.is_abandoned
 
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Marks that this thread waits for another function: if it is of a pool, it makes room for that."""
+    """Marks this thread as waiting for another function; one of a pool makes room for that."""
     pool, job = _here.pool, _here.job
     with nullcontext() if pool is None or job is None else pool.aside(job):
         yield
@@ -220,5 +224,5 @@ def waiting() -> Iterator[None]:
 def _outcome(job: Job) -> tuple[Any, BaseException | None]:
     try:
         return job.call(), None
-    except BaseException as error:  # noqa: BLE001 - it is raised again where the function is waited for
+    except BaseException as error:  # noqa: BLE001 - `run` raises it again
         return None, error

@@ -1,4 +1,4 @@
-"""A handler's transaction: one attempt at an event, whose commit answers its delivery."""
+"""A handler's transaction: one attempt at an event, whose commit settles its delivery."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from soorma_common.operations import AnyOperation, Join
 from soorma_common.values import encode
 
 in_step: ContextVar[str | None] = ContextVar("soorma_in_step", default=None)
-"""The step whose function this code belongs to, be it in a thread."""
+"""The step whose function this code belongs to, also in a thread."""
 
 _REQUESTS = UUID("0f2b7c1e-3a55-4f0e-8d39-6c8c2f1d7b40")
 
@@ -30,16 +30,16 @@ class Results(Protocol):
     """The recorded results of a delivery's steps, as JSON text."""
 
     def find(self, name: str, occurrence: int) -> str | None:
-        """The recorded one, None if there is none."""
+        """The recorded result, None if there is none."""
         ...
 
     async def keep(self, name: str, occurrence: int, text: str) -> str:
-        """Records one and returns it; it is durable then."""
+        """Records a result durably and returns it."""
         ...
 
 
 class HandlerTransaction(Transaction):
-    """One attempt of a handler, in the scope of its event: its commit answers the delivery."""
+    """One attempt of a handler, in the scope of its event: its commit settles the delivery."""
 
     def __init__(self, event: Event, fence: str, group: str, results: Results, **how: Any) -> None:
         super().__init__(Scope(event["tenant_id"], event["user_id"]), **how)
@@ -51,24 +51,23 @@ class HandlerTransaction(Transaction):
         self._has_returned = False
 
     def commit(self) -> Commit:
-        """The commit that the attempt comes to, with the answer to its delivery."""
+        """The commit of the attempt, which also settles its delivery."""
         return replace(super().commit(), fence=self._fence)
 
     async def request(
         self, event: Envelope, response_of: Callable[[Envelope], Awaitable[Event]]
     ) -> Event:
-        """Asks in a step of the handler, under an id that is derived from the delivery and the question.
+        """Makes a request as a step, under an id derived from the delivery and the request.
 
-        So tasks that ask side by side each get their own response, in whatever order they ask in a
-        later attempt.
+        Thus parallel tasks that make requests each get their own response, in whatever order they
+        run in a later attempt.
         """
         self.check(scope_of(event))
         event.trace_id = self._event.trace_id or trace_of(str(self._event.id))
         event.id = event.correlation_id = ""
         content = hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
-        content += (
-            in_step.get() or ""
-        )  # the function of a step asks again in each try, and is not run again later
+        # The function of a step makes its request again in each try, but not in later attempts.
+        content += in_step.get() or ""
         self._asked[content] += 1
         name = f"{self._group}\0{self._event.id}\0{self._asked[content]}\0{content}"
         event.id = event.correlation_id = str(uuid5(_REQUESTS, name))
@@ -81,7 +80,7 @@ class HandlerTransaction(Transaction):
         return Event.from_json(text)
 
     def returned(self) -> None:
-        """The handler has returned or failed: from now on only what a step's function does goes on, until `end`."""
+        """Notes that the handler returned or failed: until `end`, only functions of steps go on."""
         self._has_returned = True
 
     @property

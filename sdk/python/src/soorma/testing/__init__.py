@@ -1,10 +1,9 @@
-"""A platform inside the test's own process, for those who test their agents.
+"""A platform inside the test's own process, for testing agents.
 
     from soorma.testing import LocalPlatform
 
-It is the whole platform, with its record in a folder that is gone afterwards, and without a socket:
-agents and clients reach the services by calls. Time stands still until the test moves it. See
-docs/TESTING.md.
+It is the whole platform, with its record in a temporary folder and without a socket: agents and
+clients reach the services by calls. Time stands still until the test moves it. See docs/TESTING.md.
 """
 
 from importlib import import_module

@@ -1,14 +1,14 @@
-"""Attempts of handlers, stepped from one await to the next, so that an agent can die at any of them.
+"""Attempts of handlers, stepped from await to await, so that an agent can die at any of them.
 
-What counts as an await, in this order:
+These count as awaits:
 
 - each call of the handler's context (`state.get`, `bus.publish`, …), whether it has to wait or not;
-- each other call to the platform, as those of `context.immediate`;
-- whatever else suspends the handler, as `asyncio.sleep`;
-- at the end two of the SDK: sending the commit (or the failure), and waiting for its answer.
+- each other call to the platform, such as those of `context.immediate`;
+- anything else that suspends the handler, such as `asyncio.sleep`;
+- at the end, two of the SDK: sending the commit (or the failure), and waiting for its response.
 
-What a call does inside counts for nothing, so the count is the same each time. Whoever dies at a
-call dies before it has done anything; at the last await, the commit is on its way.
+Awaits inside a call do not count, so the count is the same each time. An agent that dies at a call
+dies before the call has done anything; at the last await, the commit is on its way.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ T = TypeVar("T")
 
 
 class Trace:
-    """The awaits of one attempt: of the first that begins and fits.
-
-    Read it when the attempt is over.
-    """
+    """The awaits of one attempt, the first that fits; read it when the attempt is over."""
 
     restart = False
 
@@ -41,14 +38,14 @@ class Trace:
         self.event: Event | None = None
 
     def takes(self, event: Event) -> bool:
-        """Whether it is an attempt at this event that is traced; it is, then."""
+        """Traces an attempt at this event if it is the first that fits; returns True if so."""
         if self.event is not None or self.event_type not in (None, event.type):
             return False
         self.event = event
         return True
 
     def reach(self, what: str) -> bool:
-        """Notes an await; True where the agent dies."""
+        """Records an await; True if the agent dies at it."""
         self.awaits.append(what)
         return False
 
@@ -57,10 +54,10 @@ class Trace:
 
 
 class Crash(Trace):
-    """Kills the agent at the await number `at_await` (from 1) of one attempt.
+    """The death of an agent at await number `at_await` (from 1) of one attempt.
 
-    With `restart` the agent is started again at once. Afterwards `happened` tells whether it came
-    to the death; if not, the attempt had only `awaits`.
+    With `restart` the agent is started again at once. Afterwards, `happened` is True if the agent
+    died; if not, the attempt had only `awaits`.
     """
 
     def __init__(
@@ -72,14 +69,14 @@ class Crash(Trace):
         self.happened = False
 
     def reach(self, what: str) -> bool:
-        """Notes an await; True where the agent dies."""
+        """Records an await; True if the agent dies at it."""
         super().reach(what)
         self.happened = self.happened or len(self.awaits) == self.at_await
         return self.happened
 
 
 class Attempt:
-    """A handler at work on an event. Once it is dead, no line of it runs any more."""
+    """A run of a handler on an event; once it is dead, no line of it runs any more."""
 
     def __init__(
         self,
@@ -100,7 +97,7 @@ class Attempt:
 
     @property
     def name(self) -> str:
-        """What it is, for messages."""
+        """The description of the attempt in messages."""
         function = getattr(self._handler.function, "__qualname__", repr(self._handler.function))
         return (
             f"handler {function!r} on event {self.event.type!r} {self.event.id} (plan "
@@ -110,36 +107,35 @@ class Attempt:
     async def run(
         self, work: Coroutine[Any, Any, None], graveyard: set[Coroutine[Any, Any, Any]]
     ) -> None:
-        """Steps the handler to its end, or to its death; what is left of it then goes to the graveyard."""
+        """Steps the handler to its end, or to its death, when its coroutine goes to `graveyard`."""
         if self.task is not None:
             _attempts[self.task] = self
         await _Stepped(work, self, graveyard)
 
     def suspends(self, coroutine: Coroutine[Any, Any, None]) -> bool:
-        """Notes that the handler is suspended; True if the agent has died there.
+        """Records that the handler is suspended; True if the agent has died there.
 
-        A plain `def` waits in its thread.
+        A plain `def` waits in its thread, which does not count.
         """
         if self.is_dead or self._is_plain or _inside.get():
             return self.is_dead
         return self.dies_at(f"wait in {_place(coroutine)}")
 
     async def reach(self, what: str) -> None:
-        """Comes to an await, and perhaps no further."""
+        """Records an await; never returns if the agent dies at it."""
         if self.dies_at(what):
             await self.never()
 
     def dies_at(self, what: str) -> bool:
-        """Notes an await; True if the agent has died at it."""
-        is_over = (
-            self.task is None or self.task.done()
-        )  # what a handler has left running is none of it
+        """Records an await; True if the agent has died at it."""
+        # tasks that outlive their handler are not part of the attempt
+        is_over = self.task is None or self.task.done()
         if not (self.is_dead or is_over) and self._trace.reach(what):
             self._die(self._trace.restart)
         return self.is_dead
 
     async def never(self) -> None:
-        """Waits as the dead do."""
+        """Waits for ever."""
         await self._never()
 
 
@@ -148,13 +144,13 @@ _inside: ContextVar[bool] = ContextVar("soorma_testing_inside", default=False)
 
 
 def current() -> Attempt | None:
-    """The attempt that this code belongs to, if it does."""
+    """Returns the attempt that the calling code belongs to, if any."""
     task = in_hand.get()
     return None if task is None else _attempts.get(task)
 
 
 async def counted(what: str, call: Coroutine[Any, Any, T]) -> T:
-    """Awaits a call that counts as one, whatever it does inside."""
+    """Awaits a call that counts as one await, whatever it awaits inside."""
     attempt = current()
     if attempt is None or _inside.get():
         return await call
@@ -165,7 +161,7 @@ async def counted(what: str, call: Coroutine[Any, Any, T]) -> T:
 
 
 async def uncounted(call: Coroutine[Any, Any, T]) -> T:
-    """Awaits what counts for nothing."""
+    """Awaits a call that does not count."""
     before = _inside.get()
     _inside.set(True)
     try:
@@ -175,7 +171,7 @@ async def uncounted(call: Coroutine[Any, Any, T]) -> T:
 
 
 class _Stepped:
-    """A coroutine under way, seen at each of its suspensions."""
+    """A running coroutine, intercepted at each suspension."""
 
     def __init__(
         self,
@@ -192,9 +188,8 @@ class _Stepped:
             yield from self._steps()
         finally:
             if self._attempt.is_dead:
-                self._graveyard.add(
-                    self._coroutine
-                )  # or it would be closed now, and its `finally` blocks would run
+                # otherwise it would be closed now, and its `finally` blocks would run
+                self._graveyard.add(self._coroutine)
 
     def _steps(self) -> Generator[Any, Any, None]:
         attempt = self._attempt
@@ -211,7 +206,7 @@ class _Stepped:
             thrown = None
             try:
                 yield awaited
-            except BaseException as error:  # noqa: BLE001 - it is the coroutine's
+            except BaseException as error:  # noqa: BLE001 - the coroutine gets it
                 thrown = error
             if attempt.is_dead:
                 if thrown is not None:
@@ -220,7 +215,7 @@ class _Stepped:
 
 
 def _place(coroutine: Any) -> str:
-    """Where the handler waits."""
+    """Returns the function and line at which the handler waits."""
     while inspect.iscoroutine(coroutine) and (frame := coroutine.cr_frame) is not None:
         if not frame.f_globals.get("__name__", "").startswith(
             ("soorma.runtime.", "soorma.callables", "asyncio.")

@@ -1,4 +1,4 @@
-"""The platform's clocks in a test: they stand still until they are moved."""
+"""The platform's clocks in a test, which stand still until they are moved."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from datetime import UTC, datetime, timedelta
 from soorma_common.errors import InvalidRequest
 
 _WITHIN = 0.25
-"""Of a millisecond: so that whoever cuts and whoever rounds a float finds the same one."""
+"""Part of a millisecond that is added, so that truncating and rounding give the same result."""
 
 
 class Clock:
-    """The clocks of the machine that the platform of a test runs on: `soorma_platform.clock.Readings`."""
+    """The machine's clocks for a test's platform, as `soorma_platform.clock.Readings`."""
 
     boot: str | None = "of a test"
     standstill = math.inf
 
     def __init__(self, now: datetime | None = None) -> None:
         self.milliseconds = round(1000 * (time.time() if now is None else now.timestamp()))
-        """how late it is by the clock that never jumps"""
+        """the time by the clock that never jumps"""
         self.jumped = 0
-        """how far ahead of that the wall clock is, in ms"""
+        """milliseconds that the wall clock is ahead of that"""
 
     def wall(self) -> float:
         """Seconds since 1970 UTC."""
@@ -35,7 +35,7 @@ class Clock:
     since_boot = awake
 
     def milliseconds_in(self, seconds: float | timedelta) -> int:
-        """The time so much later; InvalidRequest if that is no time, or before now."""
+        """Returns the time (ms) `seconds` later; InvalidRequest if out of range or before now."""
         later = self._checked(seconds, "time is moved")
         if later < 0:
             raise InvalidRequest(
@@ -44,7 +44,7 @@ class Clock:
         return self.milliseconds + round(1000 * later)
 
     def jump(self, seconds: float | timedelta) -> None:
-        """Sets the wall clock ahead, or back; InvalidRequest if that leads to no time."""
+        """Sets the wall clock ahead or back; InvalidRequest if the result is out of range."""
         self.jumped += round(1000 * self._checked(seconds, "the wall clock jumps"))
 
     def _checked(self, seconds: float | timedelta, what: str) -> float:

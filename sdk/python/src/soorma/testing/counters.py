@@ -1,4 +1,4 @@
-"""Counters of the calls of a handler's context."""
+"""Counters of the calls that a handler makes through its context."""
 
 from __future__ import annotations
 

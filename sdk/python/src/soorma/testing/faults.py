@@ -1,4 +1,4 @@
-"""Calls that fail because a test says so."""
+"""Calls that fail at a test's request."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from soorma_common.errors import Unavailable
 
 _SIGNS_OF_LIFE = ("/v1/events/renew", "/v1/registry/agents/")
-"""What agents send by themselves, now and then."""
+"""Paths of the calls that agents make by themselves from time to time."""
 
 
 @dataclass
 class Failure:
-    """Fails the next `left` calls that fit; `happened` counts those that it has failed.
+    """A fault in the next `left` calls that fit; `happened` counts those that have failed.
 
-    A call fits by its service, its method and the beginning of its path, as far as they are given.
-    Without a path, the signs of life of agents do not fit. With `lost` a call takes effect and its
-    answer is lost; without, it does not arrive.
+    A call fits by service, method and the beginning of its path, as far as they are given. Without
+    a path, agents' signs of life do not fit. With `lost`, a call takes effect and its response is
+    lost; without, it does not arrive.
     """
 
     left: int
@@ -27,7 +27,7 @@ class Failure:
     happened: int = 0
 
     def takes(self, service: str, method: str, path: str) -> bool:
-        """Whether it fails this call, which counts."""
+        """True if this call fails, which is then counted."""
         fits = self.left > 0 and self.service in (None, service) and self.method in (None, method)
         if not fits or not self._names(method, path):
             return False
@@ -41,7 +41,7 @@ class Failure:
         return method == "GET" or not path.startswith(_SIGNS_OF_LIFE)
 
     def error(self, service: str, method: str, path: str) -> Unavailable:
-        """What the caller sees."""
+        """Returns the error that the caller gets."""
         what = "its answer was lost" if self.lost else "it did not arrive"
         return Unavailable(
             f"{method} {path} of the {service} service failed as the test asked: {what}"
@@ -49,5 +49,5 @@ class Failure:
 
 
 def failure_of(failures: list[Failure], service: str, method: str, path: str) -> Failure | None:
-    """The first that takes the call."""
+    """Returns the first failure that takes the call, None if there is none."""
     return next((failure for failure in failures if failure.takes(service, method, path)), None)

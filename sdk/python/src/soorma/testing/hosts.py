@@ -1,4 +1,4 @@
-"""An agent at work on a test's platform: its connections, its attempts, its end."""
+"""An agent that runs on a test's platform: its connections, its attempts, its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Arm = Callable[[Agent, Event], Trace]
 
 
 class Host(Harness):
-    """Where one agent runs, as written, until it is stopped or dies."""
+    """The host of one agent, which runs unchanged until it is stopped or dies."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class Host(Harness):
 
     @property
     def is_dead(self) -> bool:
-        """Whether it was killed."""
+        """True if it was killed."""
         return self.transport.is_dead
 
     async def start(self) -> None:
-        """Starts the agent, which works over this host until it ends."""
+        """Starts the agent, which runs on this host until it ends."""
         self.agent.harness = self
         try:
             await self.agent.start()
@@ -59,21 +59,21 @@ class Host(Harness):
             raise
 
     async def stop(self, patience: float | None) -> None:
-        """Stops the agent; `patience` is in seconds, None means the agent's own."""
+        """Stops the agent; `patience` is its drain timeout in seconds, None for its own."""
         try:
             await self.agent.stop(drain_timeout=patience)
         finally:
             self.agent.harness = Harness()
 
     def announce(self, seconds: float) -> None:
-        """Tells the registry of the agent, as when it has just subscribed, for that long."""
+        """Announces the agent to the registry for `seconds`, as after it has subscribed."""
         if self._presence is not None:
             self._presence.begin(seconds)
 
     def die(self, restart: bool = False) -> None:
-        """From here on no line of it runs, and nothing of it arrives.
+        """Kills the agent: no line of it runs any more, and nothing from it arrives.
 
-        `abandon` clears away what is left.
+        `abandon` clears up what is left.
         """
         for attempt in self.attempts:
             attempt.is_dead = True
@@ -81,7 +81,7 @@ class Host(Harness):
         self._died(self, restart)
 
     async def abandon(self) -> None:
-        """Lets the agent forget what it was doing, so that it can be started anew."""
+        """Makes the agent forget its work, so that it can be started again."""
         if self._abandon is not None:
             await self._abandon()
         self.agent.harness = Harness()
@@ -104,12 +104,12 @@ class Host(Harness):
         self, handler: Handler, event: Event, context: HandlerContext, threads: Threads
     ) -> None:
         attempt = current()
-        if attempt not in self.attempts:  # or it runs again, on a conflict
+        if attempt not in self.attempts:  # otherwise it runs again, after a conflict
             attempt = Attempt(
                 handler, event, self._arm(self.agent, event), self.die, self._network.never
             )
             self._keep(attempt)
-        assert attempt is not None  # noqa: S101 - it is one of ours now
+        assert attempt is not None  # noqa: S101 - it is in `attempts`
         await attempt.run(handler(event, context, threads), self.graveyard)
 
     def _keep(self, attempt: Attempt) -> None:

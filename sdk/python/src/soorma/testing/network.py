@@ -1,4 +1,4 @@
-"""The network of a test, in place of sockets: who is connected, what is under way, what goes wrong."""
+"""The network of a test, in place of sockets: connections, calls under way, and faults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Network:
-    """The services within reach, and all that is on its way to and from them."""
+    """The services within reach, and all traffic to and from them."""
 
     def __init__(self, services: Mapping[str, AsgiApp]) -> None:
         self.services = services
@@ -45,13 +45,12 @@ class Network:
     def begin(
         self, name: str, work: Coroutine[Any, Any, T], *, is_change: bool = False
     ) -> asyncio.Task[T]:
-        """Starts a task that nobody's end takes along; one that `is_change` has to be over before all is settled."""
+        """Starts a task that outlives its caller; one that `is_change` ends before all settles."""
         if asyncio.get_running_loop() is not self._loop:
             work.close()
             raise InvalidRequest(
                 "this platform was started in another event loop; start it where it is used (with "
-                "pytest-asyncio: give "
-                "the test and the fixture the same loop_scope)"
+                "pytest-asyncio: give the test and the fixture the same loop_scope)"
             )
         task = self._loop.create_task(work, name=name, context=self._context.copy())
         for among in (self._tasks, self.changes) if is_change else (self._tasks,):
@@ -61,7 +60,7 @@ class Network:
         return task
 
     def touch(self) -> None:
-        """Something has moved."""
+        """Records that something has moved."""
         self.activity += 1
         self._moved.set()
 
@@ -73,7 +72,7 @@ class Network:
                 await self._moved.wait()
 
     async def never(self) -> None:
-        """Waits to the end of the network, and is cancelled then."""
+        """Waits until the network closes, and is then cancelled."""
         future = self._loop.create_future()
         self._waiting.add(future)
         try:
@@ -82,7 +81,7 @@ class Network:
             self._waiting.discard(future)
 
     async def close(self) -> None:
-        """Ends all that is under way."""
+        """Ends everything under way."""
         for socket in list(self.sockets):
             socket.close()
         for ending in (*self._waiting, *self._tasks - {socket.serving for socket in self.sockets}):
@@ -92,7 +91,7 @@ class Network:
 
 
 class LocalTransport:
-    """A client's way to the services of a platform in this process: a `soorma.transport.http.Transport`."""
+    """A client's `soorma.transport.http.Transport` to a platform in this process."""
 
     def __init__(self, network: Network) -> None:
         self.is_dead = False
@@ -196,7 +195,7 @@ class LocalTransport:
     def request_blocking(
         self, service: Service, path: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """Asks from a thread. The event loop has to answer: blocked, it is as good as an outage."""
+        """Makes a request from a thread; while the event loop is blocked, it is an outage."""
         sent = {"Content-Type": "application/json", **(headers or {})}
         work = self.request(service, "POST", path, sent, body)
         try:
@@ -212,37 +211,37 @@ class LocalTransport:
                 f"the event loop of this test was blocked for {BLOCKING_SECONDS:g} s"
             ) from error
         if status >= 400:
-            raise Unavailable(f"the {service} service answered {status} to {path}")
+            raise Unavailable(f"the {service} service responded with {status} to {path}")
         return content
 
     async def close(self) -> None:
         """Does nothing: there is nothing to close."""
 
     async def passes(self) -> None:
-        """Returns when something from or to this client can pass: not while it is frozen, never when it is dead."""
+        """Waits until this client's traffic may pass: not while frozen, never once dead."""
         while self.is_frozen and not self.is_dead:
             await self._thawed.wait()
         if self.is_dead:
             await self._network.never()
 
     def freeze(self) -> None:
-        """From now on nothing passes."""
+        """Holds up all traffic from now on."""
         self.is_frozen = True
         self._thawed.clear()
 
     def thaw(self) -> None:
-        """All that was held up passes."""
+        """Lets all traffic pass that was held up."""
         self.is_frozen = False
         self._thawed.set()
 
     def die(self) -> None:
-        """Cuts all connections, as the end of a process does. Nothing passes any more."""
+        """Cuts all connections, as the end of a process does; nothing passes any more."""
         self.is_dead = True
         self._thawed.set()
         self.cut()
 
     def cut(self) -> None:
-        """The connections are lost; the client may make new ones."""
+        """Cuts all connections; the client may make new ones."""
         if self.socket is not None:
             self.socket.close()
         for exchange in self._exchanges:
@@ -255,7 +254,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 class LocalSocket(SocketPipe):
-    """An agent's WebSocket. Who is at its other end is heard from the first frames."""
+    """An agent's WebSocket; the first frames tell which agent and replica it connects."""
 
     serving: asyncio.Task[None]
 
@@ -269,7 +268,7 @@ class LocalSocket(SocketPipe):
     async def send(self, frame: bytes) -> None:
         """Sends a frame.
 
-        Sending an attempt's outcome, and waiting for the answer, are awaits of the attempt.
+        Sending an attempt's outcome and waiting for the response are awaits of the attempt.
         """
         await self._transport.passes()
         if self.hello is None:
@@ -287,12 +286,11 @@ class LocalSocket(SocketPipe):
         try:
             return await self.take()
         finally:
-            await (
-                self._transport.passes()
-            )  # the dead hear nothing, not even that the connection is lost
+            # the dead hear nothing, not even that the connection is lost
+            await self._transport.passes()
 
     def on_frame(self, frame: bytes) -> None:
-        """Hears of each frame to the agent."""
+        """Records the frame as a movement, and takes the replica from the first one."""
         self._network.touch()
         if self.replica is None:
             welcome = _service_frames.decode(frame)
@@ -300,5 +298,5 @@ class LocalSocket(SocketPipe):
 
     @property
     def is_live(self) -> bool:
-        """Whether an agent is at it who takes what it is sent."""
+        """True if an agent is connected and takes what it is sent."""
         return self.is_open and self.replica is not None and not self._transport.is_frozen

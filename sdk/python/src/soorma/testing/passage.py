@@ -1,4 +1,4 @@
-"""The passage of time on the platform's clock, with all that the platform does by time."""
+"""The passage of time on the platform's clock, with all that the platform does over time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from soorma_platform.stores.sqlite.inspection import Inspection
 
 
 class Passage:
-    """Makes it later, as if those who are at work had been so all the time."""
+    """The passage of time, as if all running agents had been running throughout."""
 
     def __init__(
         self,
@@ -34,12 +34,11 @@ class Passage:
         self._clock = clock
 
     async def leap(self, to: int) -> None:
-        """Makes it that time (ms): leases are renewed, what has expired is swept, and everybody looks again."""
+        """Moves time to `to` (ms): renews leases, removes expired data, notifies all readers."""
         settings = self._platform.settings
         seconds = (to - self._clock.milliseconds) / 1000
-        await self._renew(
-            LEASE_SHARE * seconds + settings.lease
-        )  # the shorter leases, too, last until then
+        # so that even the shorter leases last until then
+        await self._renew(LEASE_SHARE * seconds + settings.lease)
         self._clock.milliseconds = to
         await self._renew(settings.lease)
         if seconds >= settings.lease:
@@ -50,7 +49,7 @@ class Passage:
         self._network.touch()
 
     async def _renew(self, lease: float) -> None:
-        """Says for each agent that is not frozen what it would have said by itself."""
+        """Renews for each agent that is not frozen what it would have renewed by itself."""
         rows, settings = self._record.outstanding(), self._platform.settings
         for socket in self._network.sockets:
             if socket.is_live and socket.replica and (hello := socket.hello):
@@ -63,7 +62,7 @@ class Passage:
                 await Keeper.of(transport).renew(lease - settings.lease + LEASE_SECONDS)
 
     def _announce(self) -> None:
-        """A place in the registry cannot be renewed in advance, only taken again."""
+        """Announces the agents again: a registry entry cannot be renewed in advance."""
         for host in self._hosts.values():
             if not host.transport.is_frozen:
                 host.announce(self._platform.settings.lease)

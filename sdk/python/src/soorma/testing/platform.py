@@ -1,4 +1,4 @@
-"""LocalPlatform: the whole platform in the process of a test, and what a test does with it."""
+"""LocalPlatform: the whole platform in the process of a test."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class LocalPlatform:
 
     Use it with `async with`.
 
-    Calls without `tenant_id` and `user_id` mean these, or the default ones. Time on the platform
-    begins at `now` and stands still; `advance` moves it. Calls are retried through an outage for
-    `retry_seconds` of real time. `settings` are those of `soorma_platform.settings.Settings`, as
+    `tenant_id` and `user_id` are the defaults of its calls. Time on the platform begins at `now`
+    and stands still; `advance` moves it. Calls are retried through an outage for `retry_seconds` of
+    real time. `settings` are those of `soorma_platform.settings.Settings`, such as
     `limits=Limits(value_bytes=1000)`.
     """
 
     context: PlatformContext
-    """the platform from outside a handler: `memory` and `bus`"""
+    """the platform from outside a handler: `memory`, `bus` and `registry`"""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class LocalPlatform:
     # agents and clients
 
     async def run(self, *agents: Agent) -> None:
-        """Starts agents as they were written; returns when they are subscribed.
+        """Starts agents, unchanged; returns once they are subscribed.
 
         They end with the platform.
         """
@@ -114,18 +114,18 @@ class LocalPlatform:
             await self._start(agent)
 
     async def stop(self, *agents: Agent) -> None:
-        """Stops agents as SIGTERM does: handlers in hand are finished, or given back."""
+        """Stops agents as SIGTERM does: their handlers finish, or their events are returned."""
         for agent in agents:
             host = self._host(agent)
             del self._hosts[agent]
             await host.stop(None)
 
     def client(self, agent_id: str = "test", **given: Any) -> EventClient:
-        """An `EventClient` of this platform; `given` as to its constructor."""
+        """Returns an `EventClient` of this platform; `given` goes to its constructor."""
         return self.use(EventClient(agent_id, **{"config": self._config, **given}))
 
     def use(self, client: EventClient) -> EventClient:
-        """Lets a client that was made elsewhere work on this platform, until the platform ends."""
+        """Makes a client that was created elsewhere use this platform until the platform ends."""
         if client not in self._clients:
             transport = self._transport()
             before = client.work_over(self._caller(transport))
@@ -147,13 +147,13 @@ class LocalPlatform:
     def state(
         self, plan_id: str, *, tenant_id: str | None = None, user_id: str | None = None
     ) -> WorkflowState:
-        """The state of a plan, as it is committed."""
+        """The state of a plan, as committed."""
         return WorkflowState(self.context.memory, plan_id, tenant_id, user_id)
 
     def published(
         self, event_type: str | Enum | None = None, topic: TopicLike | None = None
     ) -> list[Event]:
-        """All events published so far, in order, those of the test too; of a type and a topic, if given."""
+        """All events so far, the test's too, in order; of a type and topic, if given."""
         kind = None if event_type is None else type_name(event_type)
         where = None if topic is None else check_topic(topic)
         return [
@@ -162,22 +162,21 @@ class LocalPlatform:
             if kind in (None, event.type) and where in (None, event.topic)
         ]
 
-    async def settle(self, timeout: float = SETTLE_SECONDS) -> None:  # noqa: ASYNC109 - it tells what is left
-        """Returns when nothing moves any more: what is left waits for time, for an agent, or for a replay.
+    async def settle(self, timeout: float = SETTLE_SECONDS) -> None:  # noqa: ASYNC109 - full error
+        """Returns when nothing moves any more: the rest waits for time, an agent, or a replay.
 
-        `waiting()` tells what that is. Raises TimedOut after `timeout` seconds, and says what still
-        moves.
+        `waiting()` lists that. Raises TimedOut, with what still moves, after `timeout` seconds.
         """
         await self._quiescence.settle(timeout)
         for burial in self._burials.values():
             burial.result()  # raises what kept an agent from starting again
 
     def waiting(self) -> list[Waiting]:
-        """What waits, the eldest event first: for its next attempt, for an agent, …"""
+        """The events that wait for the next attempt, an agent, …, the oldest first."""
         return self._quiescence.waiting()
 
     async def dead_letters(self) -> list[DeadLetterInfo]:
-        """The events that were given up, each with `group`, `event_id`, `type`, `attempts`, `reason` and its `id`."""
+        """The dead letters, with `id`, `group`, `event_id`, `type`, `attempts` and `reason`."""
         letters = await self._platform.store.groups.dead_letters(All.TENANTS, None, 0, MOST_LETTERS)
         return [dead_letter_info(one) for one in letters]
 
@@ -196,19 +195,19 @@ class LocalPlatform:
     async def jump(self, seconds: float | timedelta) -> None:
         """Sets the platform's wall clock ahead, or back if less than 0, while no time passes.
 
-        As when a virtual machine is moved, or a clock that was wrong is set. Readers find expired
-        what has expired by the new time, and `at=` timers go by it; leases, delays and retries do
-        not. Nothing that has expired is removed before ten minutes have passed since.
+        This happens when a virtual machine is moved, or a wrong clock is set. Expiry, as readers
+        see it, and `at=` timers follow the new time; leases, delays and retries do not. Expired
+        data is not removed until ten minutes after the jump.
         """
         self._clock.jump(seconds)
         await self._passage.leap(self._clock.milliseconds)
         await self.settle()
 
     async def advance(self, seconds: float | timedelta, *, settle: bool = True) -> None:
-        """Moves time on the platform: what becomes due happens, in order, and all settles each time.
+        """Moves time on the platform; whatever becomes due happens in order, and settles each time.
 
-        With `settle=False` it is one leap, for when a handler cannot go on before the test lets it.
-        Agents at work keep their leases, as they do in real time; frozen ones lose them.
+        With `settle=False` it is one leap, for a handler that cannot go on until the test lets it.
+        Running agents keep their leases, as they do in real time; frozen ones lose them.
         """
         target = self._clock.milliseconds_in(seconds)
         if settle:
@@ -231,7 +230,7 @@ class LocalPlatform:
         path: str | None = None,
         lost: bool = False,
     ) -> Failure:
-        """Fails the next `count` calls that fit, of anybody; see `Failure`.
+        """Fails the next `count` calls that fit, from any client; see `Failure`.
 
         Clients retry, as they do in an outage.
         """
@@ -248,15 +247,12 @@ class LocalPlatform:
         return failure
 
     def disconnect(self, whose: Agent | EventClient) -> None:
-        """Cuts the connections of an agent or client, which makes new ones.
-
-        Handlers in hand go on.
-        """
+        """Cuts the connections of an agent or client, which makes new ones; handlers go on."""
         self._transport_of(whose).cut()
 
     @contextmanager
     def frozen(self, agent: Agent) -> Iterator[None]:
-        """An agent that hangs: nothing comes from it and nothing gets to it, so that its leases run out."""
+        """Makes an agent hang: no traffic from or to it passes, so that its leases expire."""
         transport = self._host(agent).transport
         transport.freeze()
         try:
@@ -265,7 +261,7 @@ class LocalPlatform:
             transport.thaw()
 
     async def kill(self, agent: Agent) -> None:
-        """Ends an agent as `kill -9` does: no line of it runs any more, nothing is said.
+        """Ends an agent as `kill -9` does: no line of it runs any more, nothing is sent.
 
         `run` starts it again.
         """
@@ -280,9 +276,9 @@ class LocalPlatform:
         *,
         restart: bool = False,
     ) -> Crash:
-        """Kills the agent at an await of the next attempt it begins, of that event type if given; see `Crash`.
+        """Kills the agent at an await of its next attempt, of that event type if given.
 
-        With `restart` it is started again at once, as a supervisor would.
+        With `restart`, starts it again at once, as a supervisor would. See `Crash`.
         """
         if at_await < 1:
             raise InvalidRequest(f"the first await is number 1, not {at_await}")
@@ -293,7 +289,7 @@ class LocalPlatform:
         return crash
 
     def trace(self, agent: Agent, event_type: str | Enum | None = None) -> Trace:
-        """The awaits of the next attempt that the agent begins, of that event type if given."""
+        """Traces the awaits of the agent's next attempt, of that event type if given."""
         trace = Trace(None if event_type is None else type_name(event_type))
         self._traces.append((agent, trace))
         return trace
@@ -364,5 +360,5 @@ class LocalPlatform:
 
     def _close_graves(self) -> None:
         for coroutine in self._graveyard:
-            with suppress(BaseException):  # its `finally` blocks run now, in vain
+            with suppress(BaseException):  # its `finally` blocks run now, without effect
                 coroutine.close()

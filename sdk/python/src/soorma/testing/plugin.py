@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `soorma_platform`, a running `LocalPlatform` for each test that asks for it."""
+"""The pytest plugin: the fixture `soorma_platform`, a running `LocalPlatform` for each test."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 async def _soorma_platform() -> AsyncIterator[LocalPlatform]:
-    """A platform in this process, without a socket, of this test's own: a `soorma.testing.LocalPlatform`."""
-    from soorma.testing.platform import LocalPlatform  # noqa: PLC0415 - only tests that ask for it pay for it
+    """The test's own platform in this process, without a socket: a `LocalPlatform`."""
+    from soorma.testing.platform import LocalPlatform  # noqa: PLC0415 - loaded only if used
 
     async with LocalPlatform() as platform:
         yield platform
 
 
 def _fixture(function: Any) -> Any:
-    """An async fixture: of pytest-asyncio where it is installed, else as anyio's plugin takes it."""
+    """Returns an async fixture: of pytest-asyncio if it is installed, else for anyio's plugin."""
     if find_spec("pytest_asyncio") is None:
         return pytest.fixture(name="soorma_platform")(function)
     import pytest_asyncio  # noqa: PLC0415 - not everybody has it

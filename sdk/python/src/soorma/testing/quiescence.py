@@ -1,4 +1,4 @@
-"""Quiescence: nothing is under way on a test's platform, and what is left waits for something other than itself."""
+"""Quiescence of a test's platform: nothing moves, and what is left waits for something else."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from soorma_platform.runtime import Platform
 from soorma_platform.stores.sqlite.inspection import Inspection, Outstanding
 
 LOOK_AGAIN_SECONDS = 0.02
-"""Not all that changes the record passes by on the network."""
+"""Seconds until the next look: not every change of the record is seen on the network."""
 QUIET_TURNS = 10
-"""Turns of the event loop without a movement: a reader of the log is told of an event within
-fewer."""
+"""Turns of the event loop without movement; a reader of the log hears of an event in fewer."""
 
 Reason = Literal["retry", "lease", "turn", "agent", "parked"]
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """An event that a group has not handled yet, while nobody is at work on it.
+    """An event that a group has not handled yet and no agent is handling.
 
-    `reason` is what it waits for: the time of its next attempt (`retry`), the end of the lease of
-    an agent that is not heard of (`lease`), another event of its plan (`turn`), an agent that takes
-    it (`agent`), or the replay of its dead letter (`parked`). `due` is the time for the first two.
-    `attempts` are those that have begun, `failed` says why the last one failed.
+    `reason` is what it waits for: the time of its next attempt (`retry`), the end of a silent
+    agent's lease (`lease`), another event of its plan (`turn`), an agent that takes it (`agent`),
+    or the replay of its dead letter (`parked`). `due` is the time of the first two. `attempts`
+    counts those begun, `failed` is the reason of the last failure.
     """
 
     group: str
@@ -48,7 +47,7 @@ class Waiting:
 
 
 class Quiescence:
-    """Tells what moves and what waits, and when nothing moves any more."""
+    """A view of what moves and what waits on a test's platform."""
 
     def __init__(
         self,
@@ -65,7 +64,7 @@ class Quiescence:
         self._clock = clock
 
     async def settle(self, patience: float) -> None:
-        """Returns when nothing moves any more; TimedOut, with what still does, after `patience` seconds."""
+        """Returns when nothing moves; TimedOut, with what still does, after `patience` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience
         quiet = 0
@@ -84,7 +83,7 @@ class Quiescence:
             quiet = 0 if moving or self._network.activity != before else quiet + 1
 
     def moving(self) -> list[str]:
-        """What will go on by itself, in words."""
+        """Describes what will go on by itself."""
         return (
             self._calls()
             or self._writes()
@@ -94,12 +93,12 @@ class Quiescence:
         )
 
     def waiting(self) -> list[Waiting]:
-        """What will not, the eldest event first."""
+        """The events that will not go on by themselves, the oldest first."""
         rows = [(row, self._reason(row)) for row in self._record.outstanding()]
         return [_told(row, reason, self._clock) for row, reason in rows if reason is not None]
 
     def next_due(self, until: int) -> int | None:
-        """The next time (ms) behind now and up to `until` at which a delivery becomes ready or a timer is due."""
+        """The next time (ms), at most `until`, when a delivery gets ready or a timer is due."""
         rows = [
             row for row in self._record.outstanding() if self._reason(row) in ("retry", "lease")
         ]
@@ -117,7 +116,7 @@ class Quiescence:
         return found
 
     def _writes(self) -> list[str]:
-        """What the platform changes by itself: the record may have it already, while nobody has been told."""
+        """Describes the platform's own writes: perhaps recorded already, but not yet notified."""
         return ["the platform writes"] if self._platform.store.is_writing else []
 
     def _agents(self) -> list[str]:
@@ -143,11 +142,11 @@ class Quiescence:
         return [f"{len(due)} timers are due"] if due else []
 
     def _on_the_clock(self, due_at: int, is_delay: bool) -> int:
-        """When a timer is due by the clock that never jumps, unless the wall clock does so again."""
+        """The time a timer is due by the clock that never jumps, if the wall clock stays set."""
         return due_at if is_delay else due_at - self._clock.jumped
 
     def _reason(self, row: Outstanding) -> Reason | None:
-        """What the delivery waits for; None if it moves."""
+        """The reason for which the delivery waits; None if it moves."""
         live = [socket for socket in self._network.sockets if socket.is_live]
         if row.is_parked:
             return "parked"

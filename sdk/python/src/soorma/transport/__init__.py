@@ -1,1 +1,1 @@
-"""The way to the platform: connections, headers, retries, streams."""
+"""Communication with the platform: connections, headers, retries, streams."""

@@ -1,4 +1,4 @@
-"""Calls to the platform: retried through an outage, each change made once, errors raised as what they are."""
+"""Calls to the platform: retried through outages, each change made once, problems as errors."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ FIRST_DELAY = 0.05
 LONGEST_DELAY = 1.0
 SHORTEST_TRY = 1.0
 SILENCE_SECONDS = 1.0
-"""After so long without an answer the log says what is being tried: a person must not wait in
-front of nothing."""
+"""Seconds without a response after which the log explains the wait."""
 
 MOST_SECONDS = 86400.0
-"""A deadline further away than that is none that a person waits for."""
+"""Seconds beyond which a deadline is not logged: no person waits for it."""
 
 log = logging.getLogger("soorma.calls")
 T = TypeVar("T")
@@ -39,9 +38,9 @@ _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
 class Caller:
-    """Makes calls over a transport; a call that cannot get through is retried for `retry_seconds`.
+    """A caller over a transport that retries calls which do not get through, for `retry_seconds`.
 
-    `addresses` are those of the services, for what the log says of an outage.
+    `addresses` are those of the services, for the log in an outage.
     """
 
     def __init__(
@@ -69,13 +68,11 @@ class Caller:
         fence: str | None = None,
         patience: float = 0.0,
     ) -> bytes:
-        """The body of a successful answer; the error of any other.
+        """Makes a call and returns the body of a successful response; raises the error of another.
 
-        Unavailable once the retries have run out.
-
-        `patience` in seconds is how much longer than that a single answer may be on its way.
-
-        A change carries an idempotency key, the same for each try, so that it is made at most once.
+        Raises Unavailable once the retries have run out. `patience` is how many seconds longer a
+        single response may take. A change carries an idempotency key, the same for each try, so
+        that it is made at most once.
         """
         headers = scope_headers(scope)
         if fence is not None:
@@ -94,8 +91,8 @@ class Caller:
         while True:
             over = max(deadline, loop.time() + SHORTEST_TRY) + patience
             try:
-                # The limit is set when there is something to tell: one timer is enough for an
-                # answer that comes.
+                # The limit is set only when the silence is logged: a response that comes in time
+                # needs just one timer.
                 async with asyncio.timeout(None) as limit:
                     timer = loop.call_at(
                         min(max(tell_at, loop.time()), over),
@@ -125,14 +122,14 @@ class Caller:
     def _wait_on(
         self, limit: asyncio.Timeout, over: float, service: Service, deadline: float
     ) -> None:
-        """Tells of the silence, and goes on waiting until `over`."""
+        """Logs the silence, and goes on waiting until `over`."""
         self.tell_silence(service, deadline)
         limit.reschedule(over)
 
     async def _pause(
         self, seconds: float, tell_at: float, service: Service, deadline: float
     ) -> None:
-        """Waits between two tries, and tells of the silence in between if its time comes."""
+        """Waits between two tries, and logs the silence if it becomes due meanwhile."""
         before = max(tell_at - asyncio.get_running_loop().time(), 0)
         if before < seconds:
             await asyncio.sleep(before)
@@ -149,7 +146,7 @@ class Caller:
         patience: float = 0.0,
         **query: Any,
     ) -> Any:
-        """The response to a GET, as plain Python values."""
+        """Returns the response to a GET as plain Python values."""
         return _any.decode(
             await self.call(service, "GET", path, scope=scope, query=query, patience=patience)
         )
@@ -162,7 +159,7 @@ class Caller:
         decoder: msgspec.json.Decoder[T],
         **query: Any,
     ) -> T:
-        """The response to a GET, as what the decoder makes of it."""
+        """Returns the response to a GET as decoded by `decoder`."""
         return decoder.decode(await self.call(service, "GET", path, scope=scope, query=query))
 
     async def pages(
@@ -173,9 +170,9 @@ class Caller:
         decoder: msgspec.json.Decoder[T],
         **query: Any,
     ) -> AsyncGenerator[T, None]:
-        """The pages of a listing, one after the other.
+        """Yields the pages of a listing.
 
-        `next` of one, a field or a key, is `after` of the following.
+        The `next` of a page, a field or a key, is the `after` of the following one.
         """
         after = query.pop("after", None)
         while True:
@@ -194,12 +191,12 @@ class Caller:
         *,
         for_ever: bool = False,
     ) -> AsyncGenerator[tuple[str, int | None, bytes], None]:
-        """Server-sent events as (kind, id, data), resumed without a gap when the connection breaks.
+        """Yields server-sent events as (kind, id, data); resumes without a gap after a disconnect.
 
-        Yields ("open", …) each time the stream stands. A message that is broken is logged with its
-        position and passed over: one that cannot be read must not keep a reader from those behind
-        it. Unavailable once an outage has lasted as long as retries may; with `for_ever` only if
-        the stream never stood.
+        Yields ("open", …) each time the stream is established. A broken message is logged with its
+        position and skipped, so that it does not keep readers from later ones. Raises Unavailable
+        once an outage has lasted for the time of the retries; with `for_ever`, only if the stream
+        was never established.
         """
         silence = _Silence(self, service)
         try:
@@ -259,7 +256,7 @@ class Caller:
         await self.transport.close()
 
     def tell_silence(self, service: Service, deadline: float) -> None:
-        """Logs that a service does not answer, what is done about it and until when: once for an outage."""
+        """Logs, once per outage, that a service does not respond and until when it is retried."""
         if self.is_silent or deadline <= asyncio.get_running_loop().time():
             return
         self.is_silent = True
@@ -267,13 +264,13 @@ class Caller:
         log.warning("no answer from the %s service%s; trying %s", service, where, _until(deadline))
 
     def tell_answer(self, service: Service) -> None:
-        """Logs that the silence is over."""
+        """Logs that the service responds again."""
         self.is_silent = False
-        log.info("the %s service answers again", service)
+        log.info("the %s service responds again", service)
 
 
 class _Silence:
-    """Has the log told when a service gives no sign of life for a while: nobody waits in front of nothing."""
+    """A timer that logs a service's silence after `SILENCE_SECONDS`."""
 
     def __init__(self, caller: Caller, service: Service) -> None:
         self._caller = caller
@@ -281,7 +278,7 @@ class _Silence:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, deadline: float) -> None:
-        """Notes that the service is silent from here on, unless that was noted before."""
+        """Starts the timer, unless it was started already."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(
@@ -289,20 +286,20 @@ class _Silence:
             )
 
     def is_broken(self) -> None:
-        """Notes that the service has said something."""
+        """Stops the timer, as the service has sent something; logs the end of an outage."""
         self.end()
         if self._caller.is_silent:
             self._caller.tell_answer(self._service)
 
     def end(self) -> None:
-        """Stops waiting for it."""
+        """Stops the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
 
 def _until(deadline: float) -> str:
-    """How long it will be tried, for a person."""
+    """Returns how long the retries go on, in words for the log."""
     left = deadline - asyncio.get_running_loop().time()
     if left > MOST_SECONDS:
         return "until it comes"
@@ -313,7 +310,7 @@ def _until(deadline: float) -> str:
 
 
 def caller_for(config: ClientConfig) -> Caller:
-    """Connections to the platform that a configuration names."""
+    """Returns a caller of the platform that a configuration names."""
     return Caller(
         HttpTransport(config.addresses, config.origin), config.retry_seconds, config.addresses
     )
@@ -322,7 +319,7 @@ def caller_for(config: ClientConfig) -> Caller:
 async def _sent_events(
     pieces: AsyncIterator[bytes],
 ) -> AsyncIterator[tuple[str, int | None, bytes]]:
-    """The messages of a stream, behind one that says that it stands."""
+    """Yields the messages of a stream, after an "open" one once the first arrives."""
     parser = Parser()
     is_open = False
     async for piece in pieces:
@@ -334,10 +331,7 @@ async def _sent_events(
 
 
 def _is_whole(path: str, kind: str, identity: int | None, data: bytes) -> bool:
-    """Whether a message holds a JSON object, as all of the platform's do.
-
-    One that does not is logged.
-    """
+    """True if a message holds a JSON object, as all of the platform's do; logs it if not."""
     try:
         if isinstance(_any.decode(data), dict):
             return True
@@ -352,18 +346,18 @@ def _is_whole(path: str, kind: str, identity: int | None, data: bytes) -> bool:
 
 
 def with_query(path: str, query: Mapping[str, Any] | None) -> str:
-    """The path with the query's values that are not None."""
+    """Returns the path with those values of the query that are not None."""
     given = {name: value for name, value in (query or {}).items() if value is not None}
     return f"{path}?{urlencode(given)}" if given else path
 
 
 def segment(name: str) -> str:
-    """A name as a segment of a path."""
+    """Returns a name as a path segment."""
     return quote(name, safe="")
 
 
 def checked(status: int, body: bytes) -> bytes:
-    """The body, if the status says success; else the error that the problem document tells."""
+    """Returns the body of a success; else raises the error of the problem document."""
     if status < 400:
         return body
     try:
@@ -372,8 +366,9 @@ def checked(status: int, body: bytes) -> bytes:
         problem = {}
     if not isinstance(problem, dict) or "code" not in problem:
         if status >= 500:
-            raise Unavailable(f"the platform answered {status}: {body[:200]!r}")
+            raise Unavailable(f"the platform responded with {status}: {body[:200]!r}")
         raise SoormaError(
-            f"something that is not Soorma answered {status}: {body[:200]!r}; check the address"
+            f"something other than Soorma responded with {status}: {body[:200]!r}; "
+            "check the address"
         )
     raise from_problem(problem)

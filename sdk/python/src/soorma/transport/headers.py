@@ -1,4 +1,4 @@
-"""What a call says of itself, as the platform's door reads it: for whom, and in which version."""
+"""The headers of a call: for whom it is made, and in which version of the protocol."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER, mismatch
 
 PROBLEM = "application/problem+json"
 SPOKEN = {PROTOCOL_HEADER: str(PROTOCOL)}
-"""The header that says the version which this SDK speaks."""
+"""The header with the protocol version of this SDK."""
 
 FENCE_HEADER = "X-Soorma-Fence"
-"""Under which delivery a call is made, of the handler that has it in hand. A secret."""
+"""The header with the fence of the delivery whose handler makes the call. A secret."""
 
 
 def scope_headers(scope: Scope | None) -> dict[str, str]:
-    """The headers that say for which user a call is made."""
+    """Returns the headers that name the tenant and user of a call."""
     if scope is None:
         return {}
     return {**tenant_headers(scope.tenant_id), "X-User-ID": quote(scope.user_id, safe="")}
 
 
 def tenant_headers(tenant_id: str | None) -> dict[str, str]:
-    """The headers that say for which tenant a call is made; none: for all."""
+    """Returns the header that names the tenant of a call; none for all tenants."""
     return {} if tenant_id is None else {"X-Tenant-ID": quote(tenant_id, safe="")}
 
 
 def check_answer(status: int, headers: Mapping[str, str], address: str) -> None:
-    """Raises ProtocolMismatch unless an answer is of a platform that speaks this SDK's version.
+    """Raises ProtocolMismatch unless a response has the protocol version of this SDK.
 
-    One that names no version is of an older platform if it is a success or a problem document. Any
-    other may come from a proxy on the way, or from another program: whoever reads it says so.
+    A success or problem document without a version comes from an older platform. Any other response
+    without one may come from a proxy or another program; its reader reports that.
     """
     spoken = headers.get(PROTOCOL_HEADER)
     if spoken == SPOKEN[PROTOCOL_HEADER]:

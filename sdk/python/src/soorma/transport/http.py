@@ -1,4 +1,4 @@
-"""The way to the platform. An interface, so that a test can run without a socket; here, aiohttp."""
+"""The transport to the platform: an interface, so that tests need no socket, and aiohttp."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ LARGE_BODY = 512 * 1024
 
 log = logging.getLogger("soorma.transport")
 _origins: set[str] = set()
-"""Of the platforms that this process talks to, to tell each once."""
+"""The platforms that this process talks to, so that each is logged once."""
 
 
 class Socket(Protocol):
     """An open WebSocket with binary frames."""
 
     async def send(self, frame: bytes) -> None:
-        """Sends a frame; Unavailable if the connection is gone."""
+        """Sends a frame; raises Unavailable if the connection is lost."""
         ...
 
     async def receive(self) -> bytes:
-        """The next frame; Unavailable when the connection is gone."""
+        """Returns the next frame; raises Unavailable once the connection is lost."""
         ...
 
 
 class Transport(Protocol):
-    """One try of a call: no retries here.
+    """A single try of a call, without retries.
 
-    Every failure to get an answer is raised as Unavailable.
+    Every failure to get a response raises Unavailable.
     """
 
     async def request(
@@ -57,23 +57,23 @@ class Transport(Protocol):
         headers: Mapping[str, str],
         body: bytes | None,
     ) -> tuple[int, bytes]:
-        """Status and body of an answer."""
+        """Returns the status and body of a response."""
         ...
 
     def stream(
         self, service: Service, path: str, headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]:
-        """Status of an answer, and its body in pieces as they come."""
+        """Returns the status of a response, and its body in pieces as they arrive."""
         ...
 
     def connect(self, service: Service, path: str) -> AbstractAsyncContextManager[Socket]:
-        """A WebSocket."""
+        """Opens a WebSocket."""
         ...
 
     def request_blocking(
         self, service: Service, path: str, body: bytes, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """POSTs from a thread of its own, without the event loop, which a handler may be blocking."""
+        """POSTs from the calling thread, without the event loop, which a handler may block."""
         ...
 
     async def close(self) -> None:
@@ -84,9 +84,9 @@ class Transport(Protocol):
 class HttpTransport:
     """The platform over HTTP and WebSocket, at the address of each service.
 
-    It may be used from several event loops. Each has a session of its own, which is closed with the
-    transport or with the loop, whichever is first: so a client at the top of a module survives many
-    `asyncio.run`. Once closed it stays closed.
+    It may be used from several event loops. Each has its own session, which is closed with the
+    transport or the loop, whichever comes first, so that a client at the top of a module survives
+    many calls of `asyncio.run`. Once closed, it stays closed.
     """
 
     def __init__(self, addresses: Mapping[Service, str], origin: str = "") -> None:
@@ -107,9 +107,8 @@ class HttpTransport:
     ) -> tuple[int, bytes]:
         url = self._addresses[service] + path
         try:
-            data = (
-                body if body is None or len(body) < LARGE_BODY else io.BytesIO(body)
-            )  # aiohttp sends it in pieces
+            # a large one as a stream, which aiohttp sends in pieces
+            data = body if body is None or len(body) < LARGE_BODY else io.BytesIO(body)
             session = self._sessions.get(asyncio.get_running_loop()) or await self._begin()
             async with session.request(method, _encoded(url), headers=headers, data=data) as answer:
                 check_answer(answer.status, answer.headers, self._shown[service])
@@ -165,7 +164,7 @@ class HttpTransport:
             content = answer.read()
             if answer.status >= 400:
                 raise self._unreachable(
-                    service, http.client.HTTPException(f"it answered {answer.status}")
+                    service, http.client.HTTPException(f"it responded with {answer.status}")
                 )
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, Unavailable):
@@ -177,7 +176,7 @@ class HttpTransport:
             connection.close()
 
     async def close(self) -> None:
-        """Closes the sessions of all loops, and refuses every call from here on."""
+        """Closes the sessions of all loops; later calls raise InvalidRequest."""
         self._closed = True
         here = asyncio.get_running_loop()
         for loop, life in list(self._lives.items()):
@@ -187,7 +186,7 @@ class HttpTransport:
                 asyncio.run_coroutine_threadsafe(_closed(life), loop)
 
     async def _begin(self) -> aiohttp.ClientSession:
-        """Opens a session for the running loop, tied to a generator: `asyncio.run` closes those at its end."""
+        """Opens the running loop's session, tied to a generator that `asyncio.run` closes."""
         if self._closed:
             raise InvalidRequest(
                 "this client is closed: make a new one, or close it after its last call"
@@ -195,9 +194,8 @@ class HttpTransport:
         if self._origin and self._origin not in _origins:
             _origins.add(self._origin)
             log.info("uses the platform %s: events at %s", self._origin, self._shown["events"])
-        for gone in [
-            each for each in list(self._lives) if each.is_closed()
-        ]:  # without closing its generators
+        # loops that were closed without closing their generators
+        for gone in [each for each in list(self._lives) if each.is_closed()]:
             self._sessions.pop(gone, None)
             self._lives.pop(gone, None)
         loop, patience = (
@@ -225,7 +223,7 @@ class HttpTransport:
             await session.close()
 
     def _unreachable(self, service: Service, error: Exception) -> Unavailable:
-        refused = getattr(error, "os_error", None)  # aiohttp wraps it in words that help nobody
+        refused = getattr(error, "os_error", None)  # aiohttp wraps it in unhelpful words
         what = getattr(refused, "strerror", None) or str(error) or type(error).__name__
         return Unavailable(
             f"the {service} service at {self._shown[service]} cannot be reached: {what}. "
@@ -260,5 +258,5 @@ async def _closed(life: AsyncGenerator[None, None]) -> None:
 
 
 def _encoded(url: str) -> URL:
-    """The URL as it is: its names are percent-encoded already."""
+    """Returns the URL unchanged: its names are percent-encoded already."""
     return URL(url, encoded=True)

@@ -1,4 +1,4 @@
-"""Pauses between tries, which double up to a longest one and vary, so that many who try do not come at once."""
+"""Pauses between tries, doubled up to a maximum, with jitter so that many clients spread out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Backoff:
-    """The pauses (seconds) of one series of tries: from `least` of a delay to all of it."""
+    """The pauses (seconds) in a series of tries: a random share, from `least` to 1, of a delay."""
 
     def __init__(self, first: float, longest: float, least: float = 0.5) -> None:
         self._first: Final = first
@@ -16,10 +16,10 @@ class Backoff:
         self._delay = first
 
     def pause(self) -> float:
-        """Returns how long to wait before the next try; each time twice as long as before, at most `longest`."""
+        """Returns the pause before the next try, and doubles the delay, up to `longest`."""
         delay, self._delay = self._delay, min(2 * self._delay, self._longest)
         return delay * random.uniform(self._least, 1)  # noqa: S311 - spreads tries, guards nothing
 
     def reset(self) -> None:
-        """Begins anew, after a try that has worked."""
+        """Starts over, after a successful try."""
         self._delay = self._first

@@ -1,4 +1,4 @@
-"""Server-sent events as the WHATWG's HTML standard has them (9.2.5), read from pieces that are cut anywhere."""
+"""Server-sent events (WHATWG HTML standard, 9.2.5), parsed from pieces that are cut anywhere."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import NamedTuple
 _BREAK = re.compile(rb"\r\n|\n|\r")
 _MARK = b"\xef\xbb\xbf"
 LONGEST_POSITION = 18
-"""Digits of a position or revision."""
+"""The most digits of a position or revision."""
 
 
 class Message(NamedTuple):
-    """A message of a stream; a comment comes as one without a kind.
+    """A message of a stream; a comment is one without a kind.
 
-    `id` is None where the message has none, and where it is not a number that a stream of the
-    platform counts by.
+    `id` is None if the message has none, or one that is not a position or revision.
     """
 
     kind: str
@@ -24,7 +23,7 @@ class Message(NamedTuple):
 
 
 class Parser:
-    """Turns the pieces of a stream into messages; what is left at the end of the stream is no message."""
+    """A parser of a stream's pieces into messages; an incomplete one at the end is dropped."""
 
     def __init__(self) -> None:
         self._line: list[bytes] = []
@@ -36,10 +35,9 @@ class Parser:
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> list[Message]:
-        """The messages that end in this piece."""
-        if self._ends_in_return and piece.startswith(
-            b"\n"
-        ):  # the other half of a break that was told already
+        """Returns the messages that end in this piece."""
+        # the second half of a line break that was counted already
+        if self._ends_in_return and piece.startswith(b"\n"):
             piece = piece[1:]
             self._ends_in_return = False
         if not piece:

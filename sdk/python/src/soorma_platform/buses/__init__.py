@@ -1,4 +1,4 @@
-"""Buses take news of commits to those who wait.
+"""Buses, which notify waiters of commits.
 
 A bus loses nothing that matters: the store is the record.
 """

@@ -1,4 +1,4 @@
-"""The bus of the embedded platform: all who wait live in this process, on one event loop."""
+"""The bus of the embedded platform: all waiters are in this process, on one event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from soorma_platform.engine.rows.notices import Notice
 
 
 class InProcessBell:
-    """A bell for those who wait in this process."""
+    """A bell for waiters in this process."""
 
     def __init__(self, name: str, doors: dict[str, deque[InProcessBell]]) -> None:
         self._name = name
@@ -55,7 +55,8 @@ class InProcessBus:
             if waiting := self._doors.get(name):
                 for bell in waiting:
                     bell.ring()
-                waiting.rotate()  # who is woken first may take what there is: let it be another each time
+                # The first one woken may take all there is: let it be another each time.
+                waiting.rotate()
         if notice.entries:
             for receive in self._subscribers:
                 receive(notice.entries)

@@ -1,4 +1,4 @@
-"""The protocol of a bus: it rings doorbells, and fans the log out."""
+"""The protocol of a bus, which rings bells and fans the log out."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from soorma_platform.engine.rows.notices import Notice
 
 
 def group_bell(group_id: int) -> str:
-    """The bell of a group's deliveries."""
+    """Returns the bell of a group's deliveries."""
     return f"group:{group_id}"
 
 
 def plan_bell(scope: Scope, plan_id: str) -> str:
-    """The bell of a plan's changes."""
+    """Returns the bell of a plan's changes."""
     return f"plan:{scope.tenant_id}\0{scope.user_id}\0{plan_id}"
 
 
 def correlation_bell(scope: Scope, correlation_id: str) -> str:
-    """The bell of events of one correlation id."""
+    """Returns the bell of events of one correlation id."""
     return f"correlation:{scope.tenant_id}\0{scope.user_id}\0{correlation_id}"
 
 
 TIMER_BELL = "timers"
-"""The bell of timers that were set."""
+"""The bell of newly set timers."""
 
 
 def bells(notice: Notice) -> set[str]:
-    """All bells that a commit rings."""
+    """Returns all bells that a commit rings."""
     names = set[str]()
     for group in notice.groups:
         names.add(group_bell(group))
@@ -44,14 +44,14 @@ def bells(notice: Notice) -> set[str]:
 
 
 class Bell(Protocol):
-    """Somebody waiting at a door. A ring between two waits is kept, many are one."""
+    """A place to wait for rings. Rings between two waits are kept, as one."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *failure: object) -> None: ...
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - a bell is waited at for a time
-        """Returns at the next ring, or the last one nobody waited for; False after `timeout` seconds without."""
+        """Returns True at the next ring, or at once for one kept; False after `timeout` seconds."""
         ...
 
     def ring(self) -> None:
@@ -60,16 +60,19 @@ class Bell(Protocol):
 
 
 class Bus(Protocol):
-    """Carries notices of commits to every process of the platform. A lost one costs a poll."""
+    """The carrier of commit notices to all processes of the platform. A lost one costs a poll."""
 
     def notify(self, notice: Notice) -> None:
-        """Rings the bells of a commit and hands its log entries to all subscribers, in the order of commits."""
+        """Rings the bells of a commit, and passes its log entries to all subscribers.
+
+        Subscribers receive them in the order of commits.
+        """
         ...
 
     def bell(self, name: str) -> Bell:
-        """A bell to wait at, heard from when it is entered."""
+        """Makes a bell to wait at, which hears rings from when it is entered."""
         ...
 
     def subscribe(self, receive: Callable[[list[LogEntry]], None]) -> Callable[[], None]:
-        """Hands each commit's log entries to `receive` from now on; returns how to stop that."""
+        """Passes each commit's log entries to `receive`; returns a function that ends this."""
         ...

@@ -38,14 +38,14 @@ from soorma_common.operations import (
 from soorma_common.plan_rules import VALUED, check_argument, late_fork
 
 TICKET_CHARACTERS = 22
-"""Those of `PlanEditor.moment`."""
+"""The length of `PlanEditor.sequence`."""
 
 
 def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
-    """Raises InvalidRequest or LimitExceeded where a commit from outside is not one that can be decided.
+    """Raises InvalidRequest or LimitExceeded if a commit from outside cannot be decided.
 
-    Yields after each of its parts, so that whoever checks one of many mebibytes can let others have
-    a turn.
+    Yields after each part, so that the caller can give others a turn during a check of many
+    mebibytes.
     """
     operations = reads = 0
     for plan in commit.plans:

@@ -1,7 +1,7 @@
-"""Commands: each change of the record is one. It says what it needs, and decides what is written.
+"""Commands: every change of the record, each with its needs and its decision.
 
 A store loads the needs, decides and writes in one transaction. It has a loader for each kind of
-need and a writer for each kind of row; so a new kind of command brings its own, and leaves all
+need and a writer for each kind of row, so a new kind of command brings its own and leaves the
 others as they are.
 """
 
@@ -18,15 +18,15 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 MANY = 1_000
-"""More rows than a transaction reads that is over in a moment."""
+"""More rows than a quick transaction reads."""
 
 
 class Need(msgspec.Struct):
-    """Rows to load before a command is decided. What was found is a part of `Snapshot`."""
+    """Rows to load before a command is decided; the rows found are a part of `Snapshot`."""
 
     @property
     def rows(self) -> int:
-        """About how many rows it comes to, MANY where nobody can tell."""
+        """The approximate number of rows; MANY if it is unknown."""
         return 1
 
 
@@ -40,7 +40,7 @@ class Snapshot:
         self._parts: dict[type[Any], Any] = {}
 
     def part(self, kind: type[P]) -> P:
-        """Returns what was found of a kind; an empty one where nothing of it was loaded."""
+        """Returns the rows found of a kind; an empty part if none were loaded."""
         found: P | None = self._parts.get(kind)
         if found is None:
             found = self._parts[kind] = kind()
@@ -53,12 +53,12 @@ class Snapshot:
 
     @property
     def uptime(self) -> int:
-        """The time by which leases, backoff and retention go."""
+        """The time that governs leases, backoff and retention."""
         return self.moment.uptime
 
 
 Writes: TypeAlias = list[Any]
-"""Rows that are to be written, in this order."""
+"""Rows to write, in this order."""
 
 
 class Decision(msgspec.Struct, Generic[T]):
@@ -71,19 +71,19 @@ class Decision(msgspec.Struct, Generic[T]):
 class Command(Protocol[T]):
     """A change of the record.
 
-    `scope` is whose rows it reads and writes: a user's, a tenant's, or anybody's.
+    `scope` is the owner of the rows it reads and writes: a user, a tenant, or anybody.
     """
 
     @property
     def scope(self) -> Scope | Owner: ...
 
     def needs(self) -> list[Need]:
-        """Returns what to load, in this order: a loader sees what those before it have found."""
+        """Returns what to load, in order: each loader sees what the earlier ones have found."""
         ...
 
     def decide(self, found: Snapshot) -> Decision[T]:
-        """Decides, or raises the error that refuses it as a whole.
+        """Returns the decision, or raises the error that rejects the whole command.
 
-        A pure function: it may be called again with what is found later.
+        A pure function: it may be called again with a later snapshot.
         """
         ...

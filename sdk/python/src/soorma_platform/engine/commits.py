@@ -1,4 +1,4 @@
-"""The one way in: deciding a commit."""
+"""The decision of a commit: the one way in."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ from soorma_platform.engine.rows.timers import TimerGone, TimersNeed
 from soorma_platform.engine.timers import set_timer
 
 KEPT = 15 * 60_000
-"""Milliseconds for which a response is stored, unless it is said otherwise."""
+"""Milliseconds for which a response is stored by default."""
 ODD_TICKETS = 16
-"""Keys that others have put into the line of a semaphore, beyond which it would not move."""
+"""Foreign keys in a semaphore's line that are loaded; with more, it would not move."""
 
 SOORMA = Cause(actor="soorma")
 """The platform itself."""
@@ -52,7 +52,7 @@ _NULL = msgspec.Raw(b"null")
 class CommitOutcome(msgspec.Struct):
     """The outcome of a commit.
 
-    With `is_replay` it was made before, and has published nothing now.
+    With `is_replay`, it was applied before and has published nothing now.
     """
 
     committed: Committed
@@ -62,12 +62,12 @@ class CommitOutcome(msgspec.Struct):
 
 
 class ApplyCommit:
-    """Changes plans, publishes events and settles the delivery in hand: all of it, or nothing.
+    """A commit that changes plans, publishes events and settles its delivery: all or nothing.
 
     `fingerprint` is that of its body, `idempotency_key` the key under which its response is stored
-    for `keep_response` ms. `cause` is who makes it and because of what, as the platform knows it;
-    `under` is the fence of the delivery in whose handler it is made, which it does not settle.
-    `awaited`: what it publishes is a request whose sender waits for the response.
+    for `keep_response` ms. `cause` is its author and event, as the platform knows them. `under` is
+    the fence of the delivery in whose handler it is made, and which it does not settle. With
+    `awaited` it publishes a request whose sender waits for the response.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class ApplyCommit:
             for one in part.operations
             if isinstance(one, LifeOperation)
         ]
-        """operations that reach beyond the keys of their plans, with these plans"""
+        """operations that reach beyond the keys of their plans, each with its plan"""
 
     def events(self) -> list[Envelope]:
-        """All that the commit publishes, now or later."""
+        """Returns all events that the commit publishes, now or later."""
         events = [*self.commit.events, *(timer.event for timer in self.commit.timers)]
         for _, operation in self._of_life:
             if isinstance(operation, Deadline):
@@ -111,7 +111,7 @@ class ApplyCommit:
         return events
 
     def prepare(self, new_id: Callable[[], str]) -> None:
-        """Gives all that it publishes its scope and plan, and an id where it has none."""
+        """Gives each event its scope and plan, and an id if it has none."""
         commit, scope = self.commit, self.scope
         if commit.events:
             commit.events = [_named(addressed(event, scope), new_id) for event in commit.events]
@@ -162,7 +162,7 @@ class ApplyCommit:
         return need
 
     def _needs_of_events(self, plans: PlansNeed) -> list[Need]:
-        """Collects what is published, timed or taken back; adds to `plans` what that needs."""
+        """Returns the needs of events and timers, and adds those of their plans to `plans`."""
         commit = self.commit
         timed, published = list(commit.timers), list(commit.events)
         undoing: list[Envelope] = []
@@ -221,7 +221,7 @@ class ApplyCommit:
             if timed := set_timer(timer, self.scope, found, limits, outlives=survives):
                 writes.append(timed)
         if commit.cancels:
-            cancelled += self._cancel(writes, found)  # what this commit has set itself
+            cancelled += self._cancel(writes, found)  # timers that this commit has set
         ids = [event.id or "" for event in commit.events] + [
             timer.event.id or "" for timer in commit.timers
         ]
@@ -232,7 +232,10 @@ class ApplyCommit:
         return Decision(CommitOutcome(committed, topics_of(writes)), writes)
 
     def _settle(self, writes: Writes, found: Snapshot) -> DeliveryRow | None:
-        """The delivery that this settles, if it does; Fenced where that in whose handler it is made is gone."""
+        """Settles the commit's delivery and returns it; None if it settles none.
+
+        Raises Fenced if the delivery in whose handler it is made is gone.
+        """
         if self.commit.fence is None and self._under is None:
             return None
         in_hand = found.part(InHand)
@@ -248,7 +251,7 @@ class ApplyCommit:
     ) -> tuple[list[PlanCommitted], list[PlanEditor]]:
         """Applies the operations.
 
-        Returns their results by plan, and the editors of the plans that were changed.
+        Returns their results by plan, and the editors of the changed plans.
         """
         committed: list[PlanCommitted] = []
         changed: list[PlanEditor] = []
@@ -262,9 +265,8 @@ class ApplyCommit:
             results = []
             for operation in part.operations:
                 text = editor.apply(operation)
-                if (
-                    text is None or is_blind
-                ):  # a handler has seen its results before, and reads no others
+                # A handler has seen its results before, and reads no others.
+                if text is None or is_blind:
                     results.append(_NULL)
                     continue
                 size += len(text)
@@ -281,7 +283,7 @@ class ApplyCommit:
         return committed, changed
 
     def _live_on(self, writes: Writes, editor: PlanEditor, found: Snapshot) -> None:
-        """Publishes what follows from the end of a plan, and keeps what was registered for it."""
+        """Publishes what follows from a plan's end, and stores what was registered for it."""
         endings.publish_endings(writes, editor, self.scope, found, self._limits)
         for timer in editor.deadlines:
             if timed := set_timer(
@@ -293,7 +295,7 @@ class ApplyCommit:
         endings.undo(writes, editor, self.scope, found)
 
     def _cancel(self, writes: Writes, found: Snapshot) -> list[str]:
-        """Takes back the timers that the commit cancels and that wait; their ids."""
+        """Cancels those of the commit's timers that wait, and returns their ids."""
         cancelled, timers = [], found.part(KnownIds).timers
         for event_id in self.commit.cancels:
             waiting = timers.get(event_id)
@@ -316,7 +318,7 @@ class ApplyCommit:
             )
         if (delivery.tenant_id, delivery.user_id) != (self.scope.tenant_id, self.scope.user_id):
             raise Forbidden(
-                "a delivery is answered in the scope of its event's tenant and user only"
+                "a delivery is settled in the scope of its event's tenant and user only"
             )
         return delivery
 
@@ -327,7 +329,10 @@ def _named(event: Envelope, new_id: Callable[[], str]) -> Envelope:
 
 
 def check_reads(commit: Commit, plans: dict[str, LoadedPlan], limits: Limits) -> None:
-    """Raises Conflict unless the plans, of which only what lives is given, are as the commit has read them."""
+    """Raises Conflict unless the plans are as the commit has read them.
+
+    Only live entries of the plans are given.
+    """
     _editors(commit, plans, Moment(0, 0, 0), limits, NOBODY)
 
 
@@ -339,7 +344,10 @@ def _editors(
     cause: Cause,
     group: int | None = None,
 ) -> list[tuple[PlanCommit, PlanEditor]]:
-    """The parts of a commit with their plans; Conflict, which names all that is stale, unless all is as it was read."""
+    """Returns the parts of a commit, each with an editor of its plan.
+
+    Raises Conflict, which names all stale keys, unless everything is as it was read.
+    """
     found, conflicts = [], []
     for part in commit.plans:
         editor = PlanEditor(
@@ -362,7 +370,7 @@ def _editors(
 
 
 class PurgePlan:
-    """Removes everything of a plan that ended before an uptime; nothing, if it lives again."""
+    """The purge of a plan that ended before an uptime; it does nothing if the plan lives again."""
 
     def __init__(self, scope: Scope, plan_id: str, before: int, *, limits: Limits) -> None:
         self.scope = scope
@@ -381,9 +389,10 @@ class PurgePlan:
 
 
 class SweepExpired:
-    """Sweeps a plan, or keys of it, whose time to live is over; nothing, where it was given a new life meanwhile.
+    """The sweep of a plan, or of keys of it, whose time to live is over.
 
-    Nor while the wall clock is not settled: it may have jumped since this was asked for.
+    It does nothing if they were given a new one meanwhile, or while the wall clock is not settled:
+    it may have jumped since the sweep was requested.
     """
 
     def __init__(self, scope: Scope, plan_id: str, keys: set[str], *, limits: Limits) -> None:

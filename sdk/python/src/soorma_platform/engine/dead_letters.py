@@ -1,4 +1,4 @@
-"""Dead letters, delivered again."""
+"""Replay of dead letters."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from soorma_platform.engine.rows.dead_letters import LetterFound, LetterNeed, Le
 from soorma_platform.engine.rows.idempotency import KeyNeed, KeySeen, SeenKey
 
 KEEP_REPLAYS = 15 * 60_000
-"""Milliseconds for which a replay is not made again under its idempotency key."""
+"""Milliseconds for which a replay is not repeated under its idempotency key."""
 
 
 class ReplayDeadLetter:
-    """Delivers a dead letter to its group again, from attempt 1.
+    """The replay of a dead letter to its group, from attempt 1.
 
-    Its outcome is whether there is one of that number.
-
-    Under the same idempotency key it does so once, and says True again.
+    The outcome is True if a dead letter of that number exists. Under one idempotency key it is
+    replayed once, and the outcome is True again.
     """
 
     def __init__(self, owner: Owner, number: int, key: str | None = None) -> None:

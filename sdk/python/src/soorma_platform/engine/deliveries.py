@@ -1,8 +1,8 @@
-"""The delivery rules: who is next in a lane, when a failure is tried again, when a delivery is given up.
+"""The rules of deliveries: order within lanes, retries, and giving up.
 
-A lane is the events of one plan for one group. Only its head has a time it is ready at; while it is
-in an agent's hands that time is the end of its lease, so an agent that vanishes gives it back by
-itself.
+A lane is the events of one plan for one group. Only its head has a time at which it is ready. While
+an agent handles the head, that is the end of its lease, so an agent that vanishes returns it
+automatically.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from soorma_platform.engine.rows.sagas import SagasNeed
 
 LONGEST_REASON = 4000
 LONGEST_WAIT = 365 * 86_400.0
-"""Seconds that a handler may ask to be left alone for."""
+"""The longest delay, in seconds, that a handler may ask for."""
 
 
 def settle(delivery: DeliveryRow, found: Snapshot) -> Settled:
-    """The delivery is over: the next of its lane leads now."""
+    """Returns the row that ends a delivery; from then on the next of its lane leads."""
     if delivery.lane is not None and delivery.next_in_lane is None:
         found.part(Audience).busy.discard((delivery.group_id, delivery.lane))
     return Settled(delivery, found.uptime)
 
 
 def continue_saga(writes: Writes, delivery: DeliveryRow, found: Snapshot) -> None:
-    """Publishes the next compensation of a failed plan, where the delivery of one is over."""
+    """Publishes the next compensation of a failed plan once the current one is handled."""
     moved, plan = sagas.on_settled(writes, delivery, found), found.part(InHand).plan
     if moved and plan is not None:
         changes = (one for one in writes if isinstance(one, PlanChange))
@@ -65,9 +65,9 @@ def continue_saga(writes: Writes, delivery: DeliveryRow, found: Snapshot) -> Non
 
 
 class DiscardDelivery:
-    """Settles a delivery whose plan was cancelled, unhandled.
+    """The discarding of a delivery whose plan was cancelled.
 
-    Its outcome is the delivery, None if it is gone.
+    The outcome is the delivery; None if it is gone.
     """
 
     def __init__(self, scope: Scope, fence: str) -> None:
@@ -83,12 +83,15 @@ class DiscardDelivery:
 
 
 def backoff(policy: RetryPolicy, failures: int, draw: float) -> int:
-    """Milliseconds to wait after so many failures (from 1); `draw` in [-1, 1] spreads it by the jitter."""
+    """Returns the milliseconds to wait after `failures` failures (from 1).
+
+    `draw` in [-1, 1] spreads them by the jitter.
+    """
     return round(1000 * policy.delay(failures, draw))
 
 
 def verdict(delivery: DeliveryRow) -> str | None:
-    """The reason to give a delivery up for the processes that died of it; None while that may be another's fault."""
+    """Returns why a delivery that killed processes is given up; None if it may be innocent."""
     if not delivery.died_alone or delivery.deaths - delivery.cleared < delivery.retry.max_deaths:
         return None
     return (
@@ -115,7 +118,7 @@ def _last(deaths: int) -> str:
 
 
 class _Trace(msgspec.Struct):
-    """The parts of an event that a change made for it remembers."""
+    """The parts of an event that are recorded with the changes made for it."""
 
     id: str | None = None
     correlation_id: str | None = None
@@ -136,7 +139,7 @@ class Became(Enum):
 
 
 class FailureOutcome(msgspec.Struct):
-    """The fate of a delivery, and the topics of the events that were published with it."""
+    """The fate of a delivery, and the topics of the events published with it."""
 
     delivery: DeliveryRow
     became: Became
@@ -144,12 +147,14 @@ class FailureOutcome(msgspec.Struct):
 
 
 class FailDelivery:
-    """A failed attempt is delivered again later, or becomes a dead letter; Fenced if it is no longer this agent's.
+    """The failure of an attempt: its event is delivered again later, or becomes a dead letter.
 
-    With `after` (seconds) the handler says when, with `reject` it gives the event up, with `defer`
-    it has not failed: the attempt does not count. With `unbegun` it is given up before its handler
-    was run. With `fail_plan` it ends its plan with it. `draw` in [-1, 1] spreads the backoff by its
-    jitter.
+    `decide` raises Fenced if the delivery is no longer this agent's.
+
+    `after` is the delay in seconds. `reject` gives the event up at once. `defer` postpones it, and
+    the attempt does not count as failed. `unbegun` says that its handler was not run: the attempt
+    does not count. `fail_plan` fails the plan if the event is given up. `draw` in [-1, 1] spreads
+    the backoff by its jitter.
     """
 
     def __init__(
@@ -169,7 +174,7 @@ class FailDelivery:
         fail_plan: bool = False,
         limits: Limits,
     ) -> None:
-        """`dead_letter_id` and `ending_id` are of the events that tell of a dead letter, and of the plan's end."""
+        """`dead_letter_id` and `ending_id` identify the events that announce these."""
         self.scope = scope
         self._plan_id = plan_id
         self._fence = fence
@@ -235,9 +240,8 @@ class FailDelivery:
         if self._fail_plan and delivery.plan_id is not None:
             self._end_plan(writes, delivery, Fail(reason, event_id=self._ending_id), found)
         outcome = FailureOutcome(delivery, Became.DEAD_LETTER)
-        if (
-            failed.type != DEAD_LETTERED
-        ):  # or a group that fails on dead letters would feed itself for ever
+        # Otherwise a group that fails on dead letters would feed itself for ever.
+        if failed.type != DEAD_LETTERED:
             notice = _notice(failed, delivery, reason, self._dead_letter_id)
             if row := publish(notice, self.scope, found, self._limits, outlives=True):
                 writes.append(row)
@@ -247,7 +251,7 @@ class FailDelivery:
     def _end_plan(
         self, writes: Writes, delivery: DeliveryRow, ending: Fail, found: Snapshot
     ) -> None:
-        """The plan of an event that is given up ends with it, unless it has ended before."""
+        """Fails the plan of an event that is given up, unless it has ended before."""
         state, limits = found.part(PlansFound).states[delivery.plan_id or ""], self._limits
         cause = cause_of(delivery.group, None, delivery.envelope)
         editor = PlanEditor(
@@ -262,7 +266,7 @@ class FailDelivery:
 
 
 def cause_of(agent: str, instance: str | None, envelope: str) -> Cause:
-    """The cause of what an agent does about an event, given as JSON text."""
+    """Returns the cause of an agent's changes for an event, which is given as JSON text."""
     event = _traces.decode(envelope)
     return Cause(agent, instance, event.id, event.correlation_id, event.trace_id)
 

@@ -1,5 +1,6 @@
-"""Events published by the transaction that ends a plan: the one that tells of it, and the first
-that undoes its work.
+"""Events published by the transaction that ends a plan.
+
+One announces the end; if the plan failed, another is the first compensation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from soorma_platform.engine.publishing import publish
 def publish_endings(
     writes: Writes, editor: PlanEditor, scope: Scope, found: Snapshot, limits: Limits
 ) -> None:
-    """Publishes the events that tell of the ends of a plan."""
+    """Publishes an event for each end of a plan."""
     for ending in editor.endings:
         event = life.ending_event(scope, editor.row.plan_id, ending, editor.cause)
         if row := publish(event, scope, found, limits, outlives=True):

@@ -1,4 +1,4 @@
-"""Forks: a plan begins with the keys that another had at a revision of its past."""
+"""Forks: plans that begin with the keys that another had at a revision."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def check_unused(row: PlanRow) -> None:
 
 
 def check_origin(fork: Fork, origin: Origin | None, now: int) -> Origin:
-    """Returns what the fork begins with.
+    """Returns the keys that the fork begins with.
 
-    Raises NotFound or HistoryGone where that is not there, or no longer kept.
+    Raises NotFound or HistoryGone if they do not exist or are no longer kept.
     """
     if origin is not None:
         check_past(origin.row, origin.revision)
@@ -46,7 +46,7 @@ def check_origin(fork: Fork, origin: Origin | None, now: int) -> Origin:
 
 
 def argument_of(origin: Origin) -> str:
-    """The argument of a fork in the history, as JSON text."""
+    """Returns the argument of a fork in the history, as JSON text."""
     return msgspec.json.encode(
         {"plan_id": origin.row.plan_id, "revision": origin.revision}
     ).decode()

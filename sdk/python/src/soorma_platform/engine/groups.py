@@ -1,6 +1,6 @@
-"""Joining a group: its new subscriptions take the events that nobody took.
+"""Joining a group, whose new subscriptions take recent events that no group took.
 
-They do so in steps, so that no transaction is long. What is published meanwhile waits behind it.
+They do so in steps, so that no transaction is long. Events published meanwhile queue behind these.
 """
 
 from __future__ import annotations
@@ -23,26 +23,32 @@ from soorma_platform.engine.rows.groups import (
 )
 
 UNTAKEN_SECONDS = 600
-"""Time for which an event that no group took waits for the first that subscribes."""
+"""Seconds for which an event that no group took waits for the first that subscribes."""
 STEP = 500
-"""Events that are looked at in one transaction."""
+"""Events examined in one transaction."""
 STEP_BYTES = 2 * 1024 * 1024
-"""of events that are marked as taken in one, for which they are written anew"""
+"""Bytes of events marked as taken in one transaction, which rewrites them."""
 LEAST = 8
-"""of each type, where there are many"""
+"""Events examined of each type, at least, if there are many."""
 
 
 class JoinOutcome(msgspec.Struct):
-    """A group as a replica has joined it: all its subscriptions, and where the next step goes on, if there is one."""
+    """A group that a replica has joined.
+
+    `following` is where the next step continues; None if there is none.
+    """
 
     group: GroupJoined
     patterns: dict[int, tuple[str, str]]
-    """(type, topic) by id"""
+    """(type, topic) by id, of the subscriptions that the group had before"""
     following: Cursor | None
 
 
 class JoinGroup:
-    """Makes or refreshes a group with subscriptions, of which the new ones take recent events that nobody took."""
+    """The creation or refresh of a group with subscriptions.
+
+    New ones take recent events that no group took.
+    """
 
     def __init__(
         self,
@@ -81,14 +87,14 @@ class JoinGroup:
     def _take(
         self, writes: Writes, group: GroupJoined, new: list[Subscription], found: Snapshot
     ) -> Cursor | None:
-        """In the order of the log, whichever subscription takes an event: it is the order of their lanes."""
+        """Takes events, for any of the subscriptions, in the order of the log and so of lanes."""
         untaken = found.part(UntakenFound)
         by_pattern = {(one.type, one.topic): one for one in new}
         busy, size = set(untaken.busy), 0
         for number, event in enumerate(untaken.events, 1):
             if (taker := self._taker(event, by_pattern)) is not None:
                 lane = event.lane if taker.ordered else None
-                # The eldest of a lane leads it, unless the lane was there before.
+                # The oldest event leads its lane, unless the lane existed before.
                 ready_at = None if lane in busy else found.uptime
                 if lane is not None:
                     busy.add(lane)
@@ -101,7 +107,7 @@ class JoinGroup:
     def _taker(
         self, event: UntakenRow, new: dict[tuple[str, str], Subscription]
     ) -> Subscription | None:
-        """Who takes an event: one that names its type before one that does not, as when it is published."""
+        """Returns the subscription that takes an event, chosen as when an event is published."""
         if self.scope is not All.TENANTS and self.scope != event.tenant_id:
             return None
         kind, topic = event.type, event.topic

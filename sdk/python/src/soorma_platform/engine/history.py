@@ -7,11 +7,11 @@ from soorma_common.operations import apply, from_history
 from soorma_platform.engine.rows.plans import HistoryRow, KeyPast, PlanRow
 
 BEGINNINGS = ("cleanup", "expire", "purge", "fork")
-"""Operations of a whole plan behind which nothing of its earlier history counts."""
+"""Operations on a whole plan that make its earlier history irrelevant."""
 
 
 def rebuild(past: KeyPast) -> str | None:
-    """The text of a key's value as of the newest of its rows; None: it was missing."""
+    """Returns a key's value, as JSON text, as of the newest of its rows; None if it was missing."""
     value = past.base
     for row in reversed(past.rows):
         value = replay(row, value)
@@ -19,7 +19,7 @@ def rebuild(past: KeyPast) -> str | None:
 
 
 def replay(row: HistoryRow, value: str | None) -> str | None:
-    """The text of a key's value after one of its history rows."""
+    """Returns a key's value, as JSON text, after one of its history rows; None if it is missing."""
     return (
         None
         if row.op == "expire"
@@ -38,7 +38,7 @@ def check_horizon(what: str, requested: int, horizon: int) -> None:
 
 
 def check_past(row: PlanRow, revision: int) -> None:
-    """Raises NotFound if the plan has not come to that revision yet, HistoryGone if it is no longer kept."""
+    """Raises NotFound for a revision still to come, HistoryGone for one no longer kept."""
     plan_id, current = row.plan_id, row.revision
     if revision > current:
         raise NotFound(

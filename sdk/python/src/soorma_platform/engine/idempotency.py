@@ -1,4 +1,4 @@
-"""A commit that is sent again gets its first response, and is not made twice."""
+"""Idempotency: a repeated commit takes effect once and gets the first response."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from soorma_platform.engine.rows.idempotency import StoredResponse
 
 
 def key_of(idempotency_key: str | None, fence: str | None) -> str | None:
-    """The key under which the response of a commit is stored: the fence of its delivery, else the idempotency key."""
+    """Returns the key under which a commit's response is stored; None if it is not stored.
+
+    It is the fence of the commit's delivery, else the idempotency key.
+    """
     if fence:
         return f"fence:{fence}"
     return None if idempotency_key is None else f"key:{idempotency_key}"
@@ -16,13 +19,12 @@ def key_of(idempotency_key: str | None, fence: str | None) -> str | None:
 def check_same(
     stored: StoredResponse, fingerprint: str, idempotency_key: str | None, fence: str | None
 ) -> None:
-    """Raises IdempotencyMismatch, or Fenced, where the first commit of the key had another body."""
+    """Raises IdempotencyMismatch, or Fenced, if the first commit of the key had another body."""
     if stored.fingerprint == fingerprint:
         return
     if fence:
         raise Fenced(
-            "this delivery was answered before, with another commit: nothing of this one was "
-            "applied"
+            "this delivery was settled before, by another commit: nothing of this one was applied"
         )
     raise IdempotencyMismatch(
         f"the idempotency key {idempotency_key!r} was used for a request with another body",

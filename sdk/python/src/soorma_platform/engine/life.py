@@ -1,6 +1,6 @@
 """The life of a plan: active, then completed, failed or cancelled, then purged.
 
-An event tells of each end.
+An event announces each end.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from soorma_platform.engine.rows.plans import MOVING, PlanChange, PlanRow, Plans
 
 FAILED = f"plan.{ENDINGS[Fail]}"
 STALLED = "plan.stalled"
-"""Type of the event, on system-events, that tells of a plan that does not move on."""
+"""The type of the event, on system-events, that reports a stalled plan."""
 LIFE_EVENTS = frozenset(
     (*(f"plan.{status}" for status in ENDINGS.values()), STALLED, DEAD_LETTERED)
 )
-"""Types of the events that tell of a plan: they are handled whatever becomes of it."""
+"""Types of events about a plan that are handled whatever becomes of it."""
 
 
 class Handed(Protocol):
@@ -48,7 +48,7 @@ class Handed(Protocol):
 
 
 def ending_event(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause) -> Envelope:
-    """The event that tells of a plan's end."""
+    """Returns the event that announces a plan's end."""
     status = ENDINGS[type(ending)]
     what = "result" if isinstance(ending, Complete) else "reason"
     data = {
@@ -72,7 +72,7 @@ def ending_event(scope: Scope, plan_id: str, ending: AnyEnding, cause: Cause) ->
 
 
 def of_plan(event: Envelope, plan_id: str, cause: Cause, scope: Scope) -> Envelope:
-    """An event that was registered for a plan: it belongs to it, and to what caused the commit."""
+    """Returns an event registered for a plan, with the plan and the commit's cause filled in."""
     made = msgspec.structs.replace(
         event,
         plan_id=plan_id,
@@ -85,7 +85,10 @@ def of_plan(event: Envelope, plan_id: str, cause: Cause, scope: Scope) -> Envelo
 
 
 class ReportStalled:
-    """Reports a plan, seen at a revision, as stalled: once for a revision; nothing, if it has moved on."""
+    """The report that a plan is stalled, as seen at a revision.
+
+    It is made once per revision, and not at all if the plan has moved on.
+    """
 
     def __init__(
         self, scope: Scope, plan_id: str, revision: int, event_id: str, *, limits: Limits
@@ -130,16 +133,16 @@ class ReportStalled:
 
 
 def is_discarded(kind: str, position: int, plan: PlanRow | None) -> bool:
-    """Tells whether an event is not handled any more: its plan was cancelled or purged after it."""
+    """Returns True if an event is no longer handled: its plan was cancelled or purged after it."""
     return plan is not None and position <= plan.past_position and kind not in LIFE_EVENTS
 
 
 def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) -> bool:
-    """Tells whether an event comes too late for a handler that takes no events of plans that have ended.
+    """Returns True if an event is too late for a handler that takes no events of ended plans.
 
-    Nobody works on for a plan that has failed or was cancelled. For one that was completed, others
-    than the group that did so still handle what was published before: who sees an event does not
-    depend on who was quicker.
+    No group works on for a plan that failed or was cancelled. If it was completed, groups other
+    than the one that did so still handle what was published before: which group sees an event must
+    not depend on which was quicker.
     """
     if (
         plan is None
@@ -156,10 +159,10 @@ def is_unwanted(event: Handed, plan: PlanRow | None, group_id: int, now: int) ->
 
 
 def outlives(event: Envelope, ended: Collection[str], delivery: DeliveryRow | None) -> bool:
-    """Tells whether an event of a commit is handled though its plan has ended.
+    """Returns True if an event of a commit is handled even though its plan has ended.
 
-    That is one published with the end, and what follows from an event that was itself handled after
-    the end.
+    That holds for one published with the end, and for one that follows from an event which was
+    itself handled after the end.
     """
     if event.plan_id is None:
         return False
@@ -173,7 +176,7 @@ def outlives(event: Envelope, ended: Collection[str], delivery: DeliveryRow | No
 
 
 def check_replay(letter: LetterRow, plan: PlanRow, now: int) -> None:
-    """Raises PlanEnded where a dead letter would not be handled if it were delivered again."""
+    """Raises PlanEnded if a dead letter would not be handled when replayed."""
     plan_id = plan.plan_id
     if is_discarded(letter.type, letter.position, plan):
         raise PlanEnded(
@@ -194,7 +197,7 @@ def check_replay(letter: LetterRow, plan: PlanRow, now: int) -> None:
 
 
 def check_wanted(delivery: DeliveryRow, plan: PlanRow | None) -> None:
-    """Raises PlanCancelled if the delivery's plan was cancelled meanwhile."""
+    """Raises PlanCancelled if the delivery's plan was cancelled or purged meanwhile."""
     if is_discarded(delivery.type, delivery.position, plan):
         raise PlanCancelled(
             f"plan {delivery.plan_id!r} was cancelled, or purged: nothing of this attempt was "

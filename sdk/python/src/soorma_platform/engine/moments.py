@@ -1,9 +1,9 @@
-"""The time, as a decision is handed it: by three clocks of the record, each for what it is fit for.
+"""The time of a decision, by three clocks of the record, each with its own purpose.
 
-`wall` is the system's clock. It is what users see, and what times to live and `at=` mean; it may
-jump. `uptime` counts the time in which a platform ran on the record: leases, backoff and retention
-go by it, so that neither a jump nor a time without a platform makes anything older. `steady` counts
-the time without a platform, and that in which the machine slept, too: delays go by it.
+`wall` is the system's clock, which may jump. It is what users see, and what times to live and `at=`
+refer to. `uptime` counts the time during which a platform ran on the record. Leases, backoff and
+retention go by it, so neither a jump nor a time without a platform makes anything older. `steady`
+also counts the time without a platform and the machine's sleep; delays go by it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SETTLING_SECONDS = 600.0
-"""Seconds for which the wall clock has to agree with the others before what has expired is
-removed."""
+"""Seconds for which the clocks must agree before anything expired is removed."""
 
 
 class Moment(NamedTuple):
     """A time by all three clocks, in milliseconds.
 
     `is_settled` is false for SETTLING_SECONDS after the wall clock jumped, the machine slept or the
-    platform started: what has expired by the wall clock is hidden from readers then, and not
+    platform started. Meanwhile, what has expired by the wall clock is hidden from readers but not
     removed.
     """
 
@@ -29,5 +28,8 @@ class Moment(NamedTuple):
     is_settled: bool = True
 
     def to_wall(self, uptime: int) -> int:
-        """The wall clock's time at an uptime: exact unless the wall clock jumps, or no platform runs, between."""
+        """Returns the wall clock's time at an uptime.
+
+        It is exact unless the wall clock jumps, or no platform runs, in between.
+        """
         return self.wall + uptime - self.uptime

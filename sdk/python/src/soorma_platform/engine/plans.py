@@ -50,22 +50,23 @@ from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, LoadedPlan, 
 from soorma_platform.engine.rows.sagas import WAITS, CompensationRow
 
 SEQ_ROOM = 10_000
-"""More than the operations of a commit: so compensations are numbered in the order they were
-registered."""
+"""More than the operations of a commit, so that compensations are numbered as registered."""
 SPLICE = 16
-"""The factor by which extending a value costs less of the processor than reading one."""
-_READ_NOTHING, _SPLICED = (Set, Delete), (Append, Extend)  # a union made at each check would show
+"""The factor by which extending a value takes less processor time than reading one."""
+_READ_NOTHING, _SPLICED = (
+    (Set, Delete),
+    (Append, Extend),
+)  # made once: a union at each check is slow
 TRIM_REVISIONS = 1_000
 """Revisions by which a history may exceed its limit: trimming it in strides costs less."""
 ROW_OVERHEAD = 100
-"""Bytes a history row counts for beside its argument."""
+"""Bytes counted for a history row in addition to its argument."""
 
 
 class PlanEditor:
-    """Applies operations to a plan in order, and collects what is to be written.
+    """An editor that applies operations to a plan in order and collects what to write.
 
-    The plan's revision rises by one with the first operation that changes anything, whatever their
-    number.
+    The plan's revision rises by one with the first operation that changes anything, and no further.
     """
 
     def __init__(
@@ -99,26 +100,26 @@ class PlanEditor:
 
     @property
     def sequence(self) -> str:
-        """A text that sorts behind all that it has been for the plan."""
+        """A text that sorts after all its earlier values for the plan."""
         return f"{self._before + 1:016}.{len(self.change.history):05}"
 
     def later(self, seconds: float) -> int:
-        """The time so many seconds from now, in ms."""
+        """Returns the time `seconds` from now, in ms."""
         return self._now + round(seconds * 1000)
 
     def text(self, key: str) -> str | None:
-        """The key's value as a reader sees it; None when it is missing or has expired."""
+        """Returns the key's value as a reader sees it; None if it is missing or has expired."""
         entry = self._live(key)
         return entry.value if entry else None
 
     def keys_from(self, prefix: str) -> list[str]:
-        """Those of the keys that were loaded or made that begin so and that a reader sees, in order."""
+        """Returns, in order, the live keys that begin with `prefix`, of those loaded or written."""
         return sorted(key for key in self._entries if key.startswith(prefix) and self._live(key))
 
     def prolong(self, key: str, seconds: float, until: int | None = None) -> None:
-        """Lets a key expire so many seconds from now, or at a time before that.
+        """Lets a key expire `seconds` from now, or at `until` if that is earlier.
 
-        It stays at its revision: whoever watches or reads it sees nothing else.
+        The key stays at its revision, so readers and watchers see no change.
         """
         if (entry := self._live(key)) is not None:
             later = self.later(seconds)
@@ -127,12 +128,12 @@ class PlanEditor:
             self._entries[key] = self.change.puts[key] = row
 
     def revision_of(self, key: str) -> int:
-        """The key's revision as a reader sees it: 0 when it is missing or has expired."""
+        """Returns the key's revision as a reader sees it; 0 if it is missing or has expired."""
         entry = self._live(key)
         return entry.revision if entry else 0
 
     def check_reads(self, reads: dict[str, int], expected_revision: int | None) -> None:
-        """Raises Conflict where a key, or the plan, is no longer at the revision it was read at."""
+        """Raises Conflict if a key, or the plan, is no longer at the revision it was read at."""
         if expected_revision is not None and expected_revision != self._before:
             raise Conflict(
                 f"plan {self.row.plan_id!r} is at revision {self._before}, not {expected_revision}",
@@ -145,7 +146,7 @@ class PlanEditor:
             raise self._conflict(stale[0], reads[stale[0]], stale)
 
     def check_status(self, expected: str | None) -> None:
-        """Raises Conflict where the plan's life has not come just as far as was seen."""
+        """Raises Conflict if the plan's status is not the expected one."""
         if expected is not None and expected != (current := self.row.life(self._now)):
             raise Conflict(
                 f"plan {self.row.plan_id!r} is {current}, not {expected}",
@@ -155,7 +156,7 @@ class PlanEditor:
             )
 
     def apply(self, operation: AnyOperation) -> str | None:
-        """Applies one operation and returns its result as JSON text, None where it has none."""
+        """Applies one operation and returns its result as JSON text, None if it has none."""
         if isinstance(operation, KeyOperation):
             return self._apply_to_key(operation)
         match operation:
@@ -232,8 +233,8 @@ class PlanEditor:
         entry = self._entries.get(key)
         before = entry.value if entry else None
         if before is not None and not isinstance(operation, _READ_NOTHING):
-            # An object is read and written again for a few fields; a list is spliced, which costs a
-            # part of that.
+            # An object is decoded and encoded again to change a few fields; splicing a list costs a
+            # fraction of that.
             self._work += len(before) // (SPLICE if isinstance(operation, _SPLICED) else 1)
             self._limits.check(
                 "commit_work_bytes", self._work, "the values that the commit works on, in bytes,"
@@ -297,19 +298,19 @@ class PlanEditor:
         return change
 
     def begin(self) -> None:
-        """Comes before the operations: what is known to have expired makes room for them, and its history ends here."""
+        """Sweeps what has expired, before the operations, to make room and to end its history."""
         if self._expired or self._is_over:
             self.sweep(self._expired)
 
     def sweep(self, keys: Iterable[str]) -> None:
-        """Sweeps the plan, or those of its keys, if its or their time to live is over."""
+        """Sweeps the plan if it has expired, and those of the keys that have."""
         if self._is_over:
             self._clear("expire")
         for key in sorted(keys):
             self.expire(key)
 
     def expire(self, key: str) -> None:
-        """Sweeps a key whose time to live is over, as a change that watchers and the history see."""
+        """Sweeps a key that has expired, as a change that watchers and the history see."""
         entry = self._entries.get(key)
         if entry is None or entry.expires_at is None or entry.expires_at > self._now:
             return
@@ -320,7 +321,7 @@ class PlanEditor:
         self._note("expire", key, None)
 
     def purge(self, before: int) -> None:
-        """Removes everything, if the plan ended before that uptime."""
+        """Removes everything if the plan ended by the uptime `before`."""
         ended = self.row.ended_uptime
         if ended is not None and ended <= before:
             self._clear("purge")

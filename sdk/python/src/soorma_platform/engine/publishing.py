@@ -1,4 +1,4 @@
-"""Publishing: what is filled into an event, which groups get it, what the same id again means."""
+"""Publishing: the fields filled into an event, the groups that get it, and repeated ids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from soorma_platform.engine.rows.events import (
 
 
 def lane_of(scope: Scope, plan_id: str | None) -> str | None:
-    """The lane of a plan's events, an opaque text; None without a plan: such an event is a lane of its own."""
+    """Returns the lane of a plan's events, an opaque text; None without a plan.
+
+    An event without a plan is a lane of its own.
+    """
     if plan_id is None:
         return None
     text = msgspec.json.encode((scope.tenant_id, scope.user_id, plan_id))
@@ -30,7 +33,10 @@ def lane_of(scope: Scope, plan_id: str | None) -> str | None:
 
 
 def addressed(event: Envelope, scope: Scope) -> Envelope:
-    """The event as a publish of that scope: its tenant and user checked, its plan named in the envelope."""
+    """Returns the event as published in a scope, with its plan named in the envelope.
+
+    Raises Forbidden if it names another tenant or user.
+    """
     if event.tenant_id not in (None, scope.tenant_id) or event.user_id not in (None, scope.user_id):
         raise Forbidden(
             f"event {event.type!r} names tenant {event.tenant_id!r} and user {event.user_id!r}, "
@@ -43,18 +49,18 @@ def addressed(event: Envelope, scope: Scope) -> Envelope:
 
 
 def fingerprint_of(event: Envelope) -> str:
-    """A digest that tells an addressed event from another of its id."""
+    """Returns a digest that distinguishes an addressed event from others of the same id."""
     return hashlib.blake2b(encode_envelope(event).encode(), digest_size=16).hexdigest()
 
 
 def filled(event: Envelope, now: int, limits: Limits | None) -> tuple[Envelope, str]:
-    """The event as it enters the log, with its text; LimitExceeded if it is too large for that.
+    """Returns the event as it enters the log, with its text.
 
-    Without limits, one that was accepted before is not measured again.
+    Raises LimitExceeded if it is too large. Without limits, an event accepted before is not
+    measured again.
     """
-    event = msgspec.structs.replace(
-        event
-    )  # a decision may be taken again: what it was asked stays as it was
+    # A decision may be repeated: its input must stay as it is.
+    event = msgspec.structs.replace(event)
     event.time = event.time or rfc3339(now)
     event.correlation_id = event.correlation_id or event.id
     event.source = event.source or "soorma"
@@ -67,12 +73,12 @@ def filled(event: Envelope, now: int, limits: Limits | None) -> tuple[Envelope, 
 def publish(
     event: Envelope, scope: Scope, found: Snapshot, limits: Limits | None, *, outlives: bool = False
 ) -> EventRow | None:
-    """The log row and deliveries of a placed event; None if just this event is in the log already.
+    """Returns the log row and deliveries of an addressed event; None if it is in the log already.
 
-    It is handled though its plan has ended if it `outlives` that.
+    With `outlives` it is handled even though its plan has ended.
 
-    Raises EventIdConflict if its id was used in this tenant for another content, or waits as a
-    timer. Marks the lanes it takes as busy in what was found, so that a second event of the same
+    Raises EventIdConflict if its id was used in this tenant for other content, or belongs to a
+    waiting timer. Marks the lanes it takes as busy in `found`, so that a second event of the same
     commit queues behind it.
     """
     fingerprint = fingerprint_of(event)
@@ -117,12 +123,15 @@ def publish(
 
 
 def topics_of(writes: Writes) -> list[str]:
-    """The topics of the events that are published, for who counts them."""
+    """Returns the topics of the published events, for counting."""
     return [row.topic for row in writes if isinstance(row, EventRow)]
 
 
 def one_per_group(subscribers: list[SubscriptionRow]) -> list[SubscriptionRow]:
-    """Of each group the subscription that fits best: a named type before `*`, then a named topic before `*`."""
+    """Returns the closest subscription of each group.
+
+    A named type precedes `*`, then a named topic precedes `*`.
+    """
     best: dict[int, SubscriptionRow] = {}
     for row in sorted(subscribers, key=lambda row: (row.type == "*", row.topic == "*", row.id)):
         best.setdefault(row.group_id, row)
@@ -130,7 +139,7 @@ def one_per_group(subscribers: list[SubscriptionRow]) -> list[SubscriptionRow]:
 
 
 def covers(pattern: tuple[str, str], other: tuple[str, str]) -> bool:
-    """Tells whether a handler of `pattern` (type, topic) can take all that `other` takes."""
+    """Returns True if a handler of `pattern` (type, topic) takes all that `other` takes."""
     return all(mine in ("*", theirs) for mine, theirs in zip(pattern, other, strict=True))
 
 

@@ -1,8 +1,8 @@
-"""Requests whose sender waits: one that only those could respond to who wait for it themselves is refused.
+"""Refusal of requests that only handlers waiting for their response could respond to.
 
-A handler that waits for a response keeps its place: in the lane of its plan, and among the events
-that its agent handles at once. An agent that is asked while such handlers keep all its places never
-responds.
+A handler that waits for a response occupies a place: in the lane of its plan, and among the events
+that its agent handles at once. An agent never responds to a request while such handlers occupy all
+its places.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from soorma_platform.engine.rows.deliveries import Waiter, WaitersFound
 from soorma_platform.engine.rows.events import Audience, KnownIds, SubscriptionRow
 
 MOST_LINKS = 32
-"""Requests that are followed back: from one to the handler that sent it, to the request which that
-one handles."""
+"""The longest chain of requests followed back.
+
+Each link leads from a request to the one that its sender is handling.
+"""
 
 
 def check_answerable(request: Envelope, scope: Scope, found: Snapshot) -> None:
-    """Raises ReentrantRequest where all who take a request wait for its response themselves."""
+    """Raises ReentrantRequest if all groups that take a request wait for its response."""
     waiters = found.part(WaitersFound)
     if not waiters.found or (request.id or "") in found.part(KnownIds).published:
         return
@@ -46,7 +48,10 @@ def check_answerable(request: Envelope, scope: Scope, found: Snapshot) -> None:
 def _kept(
     taker: SubscriptionRow, lane: str | None, waiters: WaitersFound
 ) -> tuple[Waiter, str] | None:
-    """Who keeps all the places that a group could respond from, and how; None where one is free, now or later."""
+    """Returns the handler that occupies all places of a group, and how.
+
+    Returns None if a place is free, now or later.
+    """
     own = [waiter for waiter in waiters.found if waiter.group_id == taker.group_id]
     for waiter in own:
         if lane is not None and taker.ordered and waiter.lane == lane:

@@ -1,4 +1,4 @@
-"""The registry's rules: how many agents, instances and definitions there may be, and that a version never changes."""
+"""The registry's rules: limits on its contents, and versions that never change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ from soorma_platform.engine.rows.registry import (
 
 
 class AnnounceAgent:
-    """Notes a running instance of an agent, and what the agent is from now on; LimitExceeded past a limit."""
+    """The announcement of a running instance, which describes its agent from now on.
+
+    `decide` raises LimitExceeded past a limit on agents or instances.
+    """
 
     def __init__(self, owner: Owner, name: str, instance: str, announcement: Announcement) -> None:
         self.scope = owner
@@ -51,7 +54,11 @@ class AnnounceAgent:
 
 
 class DefineEvent:
-    """Adds a version of an event type, once; DefinitionConflict if it is there with other content."""
+    """The definition of a version of an event type.
+
+    `decide` raises DefinitionConflict if the version exists with other content, LimitExceeded past
+    the limit on definitions.
+    """
 
     def __init__(self, owner: Owner, definition: EventDefinition) -> None:
         self.scope = owner

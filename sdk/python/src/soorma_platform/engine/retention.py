@@ -16,18 +16,18 @@ from soorma_platform.engine.rows.history import OldestFound, OldestNeed, Trimmed
 from soorma_platform.engine.rows.plans import HistoryRow
 
 STEP = 500
-"""Rows that one step of upkeep may touch: small enough that nobody waits for it."""
+"""Rows that one step of upkeep may touch: few enough that nobody waits for it."""
 STEP_BYTES = 2 * 1024 * 1024
-"""of texts that one step may touch"""
+"""Bytes of text that one step may touch."""
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """Seconds of a running platform for which what is no longer needed is kept."""
+    """Seconds of uptime for which data is kept that is no longer needed."""
 
     events: float = 7 * 86_400.0
     groups: float = 7 * 86_400.0
     plans: float = 30 * 86_400.0
-    """of a plan that has ended"""
+    """after the end of a plan"""
 
 
 class Fate(Enum):
@@ -39,21 +39,21 @@ class Fate(Enum):
 
 
 def warn_before(retention: Retention, now: int) -> int:
-    """The uptime before which a subscription was last used that is to be looked at."""
+    """Returns the uptime since which a subscription must have been used to be left alone."""
     return now - round(retention.groups * 1000) * 6 // 7
 
 
 def fate(seen: int, retention: Retention, now: int) -> Fate:
-    """Decides the fate of a subscription that was last used at an uptime."""
+    """Returns the fate of a subscription that was last used at the uptime `seen`."""
     if seen < now - round(retention.groups * 1000):
         return Fate.REMOVED
     return Fate.WARNED_OF if seen < warn_before(retention, now) else Fate.KEPT
 
 
 class TrimHistory:
-    """Folds the oldest revisions of a plan's history into the values they lead to.
+    """The folding of a history's oldest revisions into the values they lead to.
 
-    Its outcome is whether the history is within its limits, or the plan was cleaned up since.
+    The outcome is True if the history is within its limits, or the plan was cleaned up since.
     """
 
     scope: Owner = All.TENANTS
@@ -91,9 +91,10 @@ _over = Decision(True)
 def _surplus(
     oldest: list[HistoryRow], until: int, excess: int
 ) -> tuple[int, list[HistoryRow], int]:
-    """Of the oldest rows, by whole revisions, those up to `until`, and more that free no more than `excess`.
+    """Selects the oldest rows up to revision `until`, and more that free up to `excess` bytes.
 
-    Returns the revision that the history is trimmed to by them, the rows, and the bytes they free.
+    Only whole revisions are selected. Returns the revision to which the history is trimmed, the
+    rows, and the bytes they free.
     """
     taken: list[HistoryRow] = []
     freed = 0

@@ -1,4 +1,4 @@
-"""Sagas: what undoes the work of a failed plan is published in reverse order, one when the one before is done."""
+"""Sagas: compensations of a failed plan, published in reverse order, one after the other."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from soorma_platform.engine.rows.sagas import DONE, PUBLISHED, CompensationRow, 
 
 
 def register(change: PlanChange, found: Snapshot, limits: Limits) -> None:
-    """Checks the compensations that a commit registers, and leaves out those that are registered already.
+    """Checks the compensations that a commit registers, and drops those registered before.
 
-    What is accepted here must be possible to publish later: LimitExceeded and EventIdConflict are
-    raised now.
+    It must be possible to publish them later, so LimitExceeded and EventIdConflict are raised now.
     """
     saga, fresh = found.part(SagasFound).of[change.row.plan_id], []
     known = dict(saga.known)
@@ -54,9 +53,10 @@ def _is_taken(new: CompensationRow, found: Snapshot) -> bool:
 def go_on(
     writes: Writes, plan: PlanRow, new: list[CompensationRow], scope: Scope, found: Snapshot
 ) -> list[CompensationRow]:
-    """Publishes the next compensation of a failed plan, unless one is under way; those whose state is new.
+    """Publishes the next compensation of a failed plan, unless one is under way.
 
-    `new` are those that this commit registers: the last of them comes first.
+    `new` are those that this commit registers: the last of them comes first. Returns the
+    compensations whose state has changed.
     """
     sagas = found.part(SagasFound).of
     saga = sagas.get(plan.plan_id) or Saga(None, None)
@@ -64,7 +64,7 @@ def go_on(
     if saga.under_way is not None or following is None:
         return []
     event = decode_envelope(following.envelope)
-    if _is_taken(following, found):  # since it was registered: it is published all the same
+    if _is_taken(following, found):  # since it was registered: publish it under another id
         following.event_id = event.id = _own_id(scope, plan, following)
     if row := publish(event, scope, found, limits=None, outlives=True):
         writes.append(row)
@@ -79,7 +79,10 @@ def _own_id(scope: Scope, plan: PlanRow, row: CompensationRow) -> str:
 
 
 def on_settled(writes: Writes, delivery: DeliveryRow, found: Snapshot) -> list[CompensationRow]:
-    """The delivery is over: if it was the last of a compensation, that is done, and the next is published."""
+    """Publishes the next compensation if this delivery was the last of the one under way.
+
+    Returns the compensations whose state has changed.
+    """
     in_hand, sagas = found.part(InHand), found.part(SagasFound).of
     plan = in_hand.plan
     saga = sagas.get(plan.plan_id) if plan is not None else None

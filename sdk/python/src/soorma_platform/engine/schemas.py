@@ -1,8 +1,8 @@
-"""Which JSON Schemas payloads may be checked against: those whose checking is bounded, whatever the payload.
+"""JSON Schemas for payloads: those whose checking is bounded for every payload.
 
 A schema of a few lines can take an exponential number of steps: by references that double at each
 turn, or by one that refers to itself in two ways for the same part of a payload. The first is
-refused here. Of the second the `Cost` tells how it grows with the payload's depth.
+refused here. For the second, `Cost` says how it grows with the payload's depth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 MOST_PARTS = 10_000
 MOST_STEPS = 10_000_000
 DEEPEST_FOLLOWED = 50
-"""References that may lead from one to the next."""
+"""The longest chain of references."""
 MOST_RETURNS = 1_000
 
 _ANY = "*"
@@ -35,8 +35,8 @@ _SAME_PLACE = (
     "dependentSchemas",
     "dependencies",
 )
-_DEEPER = ("patternProperties", "additionalProperties", "unevaluatedProperties", "propertyNames", "items",
-           "prefixItems", "contains", "unevaluatedItems")  # fmt: skip
+_DEEPER = ("patternProperties", "additionalProperties", "unevaluatedProperties", "propertyNames",
+           "items", "prefixItems", "contains", "unevaluatedItems")  # fmt: skip
 _TABLES = ("patternProperties", "dependentSchemas", "dependencies")
 _REFUSED = {
     "$dynamicRef": "use $ref",
@@ -48,21 +48,26 @@ _REFUSED = {
 
 
 class Cost(NamedTuple):
-    """The work that a schema can be: its `parts` with all references written out, and how often it `branches`.
+    """The cost of checking payloads against a schema.
 
-    For a payload of depth d it takes at most about parts x branches^d steps.
+    `parts` are its parts with all references written out; `branches` is in how many ways it refers
+    to itself for the same part of a payload. A payload of depth d takes at most about parts x
+    branches^d steps.
     """
 
     parts: int
     branches: int
 
     def allows(self, depth: int) -> bool:
-        """Tells whether a payload of that depth can be checked in bounded time."""
+        """Returns True if a payload of that depth can be checked in bounded time."""
         return self.branches == 1 or self.parts * self.branches**depth <= MOST_STEPS
 
 
 def cost_of(schema: Any) -> Cost:
-    """The schema's cost; InvalidValue if it is too large, or refers to anything outside itself."""
+    """Returns the schema's cost.
+
+    Raises InvalidValue if it is too large, or refers to anything outside itself.
+    """
     walk = _Walk(schema)
     try:
         walk.visit(schema, (), "")
@@ -74,7 +79,7 @@ def cost_of(schema: Any) -> Cost:
 
 
 class _Entry(msgspec.Struct):
-    """A reference that is being followed, and where beneath it a reference leads back up."""
+    """A reference being followed, and the paths beneath it where a reference leads back up."""
 
     target: str
     steps: tuple[str, ...]
@@ -174,12 +179,15 @@ class _Walk:
         return found
 
     def branches(self) -> int:
-        """In how many ways a reference can lead back for the same part of a payload."""
+        """Returns in how many ways references lead back for the same part of a payload."""
         return max((_most_alike(entry.returns) for entry in self._followed), default=1)
 
 
 def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, str | None]]:
-    """The schema's subschemas: where they are, and the step they take into the payload (None: the same place)."""
+    """Yields the place of each subschema, the subschema, and its step into the payload.
+
+    The step is None if it applies to the same part of the payload.
+    """
     properties = schema.get("properties")
     if isinstance(properties, dict):
         for name, part in properties.items():
@@ -198,7 +206,7 @@ def _parts(schema: dict[str, Any]) -> Iterator[tuple[str, Any, str | None]]:
 
 
 def _most_alike(paths: list[tuple[str, ...]]) -> int:
-    """Counts how many of the paths can lie above or beneath one and the same part of a payload."""
+    """Returns how many paths, at most, may lie above or beneath the same part of a payload."""
     counted = Counter(paths)
     meeting = (
         sum(count for other, count in counted.items() if _may_meet(one, other)) for one in counted
@@ -213,7 +221,7 @@ def _may_meet(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
 
 
 def depth_of(value: Any) -> int:
-    """Levels of nesting of a JSON value: 0 for a plain one."""
+    """Returns the levels of nesting of a JSON value: 0 for a scalar."""
     if not isinstance(value, dict | list):
         return 0
     parts = value.values() if isinstance(value, dict) else value

@@ -1,9 +1,9 @@
-"""Semaphores: a few places at a key, and a line of tickets in which whoever comes late waits, first come, first served.
+"""Semaphores: a few places at a key, and a line of tickets served first come, first served.
 
 A place is the key, or `key/2` and so on; a ticket is a key `key/waiting/…`, named so that the
-eldest comes first. Both are ordinary keys with a time to live, which is short and prolonged by a
-holder that is alive. So what is taken, given up or expired is seen in the history and by those who
-watch, like any change. Prolonging alone is not.
+oldest sorts first. Both are ordinary keys with a short time to live, which a living holder
+prolongs. So the history and watchers see each take, release and expiry like any other change, but
+no prolonging.
 """
 
 from __future__ import annotations
@@ -31,16 +31,14 @@ Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=LONGEST_TTL)]
 
 
 class Holding(msgspec.Struct):
-    """The value of a place's key: its holder, and when (in ms) that loses it though it is alive."""
+    """The value of a place's key: its holder, and when (in ms) even a living holder loses it."""
 
     holder: str
     until: Annotated[int, msgspec.Meta(ge=0, le=LAST_REVISION)] | None = None
 
 
 class Ticket(msgspec.Struct):
-    """The value of a ticket's key: who waits, and for how many seconds it takes the place, once it
-    gets one.
-    """
+    """The value of a ticket's key: who waits, and for how many seconds it will take the place."""
 
     holder: str
     ttl: Seconds
@@ -52,10 +50,10 @@ _tickets = msgspec.json.Decoder(Ticket)
 
 
 def acquire(editor: PlanEditor, operation: Acquire) -> str | None:
-    """Takes a place or a ticket, or keeps what the holder has, and hands free places to those who wait.
+    """Takes a place or a ticket, or keeps what the holder has.
 
-    Returns the place and its revision, or the ticket, as JSON text; None where the holder has
-    neither.
+    Hands free places to those who wait. Returns the place and its revision, or the ticket, as JSON
+    text; None if the holder has neither.
     """
     own = _place_of(editor, operation)
     if own is not None:
@@ -73,7 +71,10 @@ def acquire(editor: PlanEditor, operation: Acquire) -> str | None:
 
 
 def release(editor: PlanEditor, operation: Release) -> str:
-    """Gives up a place, or the wish for one, and hands free places to those who wait; whether it was held."""
+    """Gives up a place or a ticket, and hands free places to those who wait.
+
+    Returns `true` if a place was held, else `false`, as JSON text.
+    """
     own = _place_of(editor, operation)
     if (left := own or _ticket_of(editor, operation)) is not None:
         editor.apply(Delete(left))
@@ -82,7 +83,7 @@ def release(editor: PlanEditor, operation: Release) -> str:
 
 
 def hand_over(editor: PlanEditor, operation: PlaceOperation) -> None:
-    """Gives each free place to the ticket that is first in the line."""
+    """Gives the free places to the first tickets in line."""
     for place, (name, ticket) in zip(
         _free(editor, operation), _waiting(editor, operation), strict=False
     ):
@@ -91,7 +92,7 @@ def hand_over(editor: PlanEditor, operation: PlaceOperation) -> None:
 
 
 def _waiting(editor: PlanEditor, operation: PlaceOperation) -> list[tuple[str, Ticket]]:
-    """The first of those who wait."""
+    """Returns the first tickets in line, with their keys."""
     found = (
         (name, _read(_tickets, editor.text(name))) for name in editor.keys_from(operation.line)
     )
@@ -99,7 +100,7 @@ def _waiting(editor: PlanEditor, operation: PlaceOperation) -> list[tuple[str, T
 
 
 def _queue(editor: PlanEditor, operation: Acquire) -> str | None:
-    """The ticket of a newcomer; none if it got a place at once, or does not wait for one."""
+    """Returns a newcomer's ticket; None if it got a place at once, or does not wait for one."""
     ttl = operation.lease if operation.ttl is None else operation.ttl
     free = _free(editor, operation)
     if free and not _waiting(editor, operation):
@@ -119,7 +120,7 @@ def _take(editor: PlanEditor, place: str, holder: str, ttl: float, lease: float)
 
 
 def _keep(editor: PlanEditor, place: str, operation: Acquire) -> None:
-    """Prolongs a place: anew, where a time is operation for, else as long as its time lasts."""
+    """Prolongs a place: for the operation's `ttl` if it has one, else within the time left."""
     if operation.ttl is None:
         holding = _read(_holdings, editor.text(place))
         editor.prolong(place, operation.lease, holding.until if holding else None)
@@ -135,7 +136,7 @@ def _place_of(editor: PlanEditor, operation: PlaceOperation) -> str | None:
     written = msgspec.json.encode(operation.holder).decode()
     for place in operation.all_places():
         text = editor.text(place)
-        if text is not None and written in text:  # which is quicker to see than whose it is
+        if text is not None and written in text:  # quicker than decoding each
             holding = _read(_holdings, text)
             if holding is not None and holding.holder == operation.holder:
                 return place
@@ -150,8 +151,9 @@ def _ticket_of(editor: PlanEditor, operation: PlaceOperation) -> str | None:
 
 
 def _read(decoder: msgspec.json.Decoder[T], text: str | None) -> T | None:
-    """Reads a place or a ticket; None where it is missing, or another program has put something
-    else there.
+    """Decodes a place or a ticket.
+
+    Returns None if it is missing, or another program has written something else there.
     """
     try:
         return None if text is None else decoder.decode(text)

@@ -1,4 +1,4 @@
-"""Steps: what a handler did outside is recorded at once, for the attempts of its event that may follow."""
+"""Steps: results of outside calls, recorded at once for later attempts of their event."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from soorma_platform.engine.rows.steps import StepNeed, StepRow, StepsFound
 
 
 class RecordStep:
-    """Keeps the result of a step of a delivery, the first of its name and occurrence.
+    """The recording of a step's result, the first of its name and occurrence in a delivery.
 
-    Raises InvalidRequest or LimitExceeded where it is not one that can be recorded; `decide` raises
-    Fenced if the delivery is no longer this agent's.
+    Raises InvalidRequest or LimitExceeded if it cannot be recorded; `decide` raises Fenced if the
+    delivery is no longer this agent's.
     """
 
     def __init__(

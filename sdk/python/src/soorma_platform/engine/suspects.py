@@ -1,9 +1,9 @@
-"""Who tests a suspect: a delivery that was in hand when two processes died, and may be the reason.
+"""Tests of suspects: deliveries in hand when two processes died, and perhaps the reason.
 
-A suspect is delivered to a replica with empty hands, which gets nothing else until it has ended. So
-a process that dies then names its culprit. Where all replicas are busy one of them takes nothing
-new until its hands are empty. That is tried for a bounded time and in turns with ordinary work, so
-that neither starves the other.
+A suspect is delivered to an idle replica, which gets nothing else until it has ended. So if the
+process dies then, the suspect is to blame. If all replicas are busy, one of them takes nothing new
+until it is idle. This is tried for a bounded time and alternates with ordinary work, so that
+neither starves the other.
 """
 
 from __future__ import annotations
@@ -12,20 +12,26 @@ from collections.abc import Collection
 from enum import Enum, auto
 
 LONGEST_SPAN = 3600_000
-"""Milliseconds for which a replica takes nothing new, at most: so long may a handler run that is
-waited for."""
+"""The longest time, in ms, for which a replica takes nothing new.
+
+A handler may run that long and is still waited for.
+"""
 
 FIRST_PAUSE, LONGEST_PAUSE = 250, 5_000
-"""Milliseconds between the death of a suspect and its next delivery: a crash loop must not spin, and a connection
-that was only lost must have time to come back."""
+"""Milliseconds between the death of a suspect and its next delivery, at first and at most.
+
+A crash loop must not spin, and a connection that was only lost needs time to come back.
+"""
 
 LEASE_SHARE, SHORTEST_LEASE = 3, 5_000
-"""The share of its lease that is left to an event with which a process went silent, and the
-milliseconds that are left at least: a machine that stutters is not frozen."""
+"""The divisor and the minimum (ms) of the lease of an event whose process went silent.
+
+The minimum is there because a machine that stutters is not frozen.
+"""
 
 
 def short_lease(lease: int) -> int:
-    """Milliseconds that an event keeps which one process did not give a sign of life with: it is found out sooner."""
+    """Returns the short lease, in ms, of an event whose process went silent before."""
     return max(lease // LEASE_SHARE, min(lease, SHORTEST_LEASE))
 
 
@@ -58,10 +64,10 @@ class Trial:
         testing: Collection[str],
         standing: Collection[str],
     ) -> TrialTurn:
-        """Decides what a replica of the group may take, while a suspect is ready.
+        """Decides what a replica of the group may take while a suspect is ready.
 
-        `idle`: nothing is in its process's hands. `testing` are the replicas that have a suspect in
-        hand, `standing` all of the group.
+        `idle`: its process handles nothing. `testing`: the replicas that handle a suspect.
+        `standing`: all replicas of the group.
         """
         if replica in testing:
             return TrialTurn.NOTHING
@@ -78,16 +84,17 @@ class Trial:
         return TrialTurn.NOTHING
 
     def began(self) -> None:
-        """A suspect was taken."""
+        """Notes that a suspect was taken."""
         self._quiescing, self._succeeded = None, True
 
     def _move(self, now: int, lease: int) -> None:
-        """Testing and ordinary work take turns. A span in which no hands became empty is followed by a longer one:
-        however long the handlers are, the suspects' time comes.
+        """Alternates between tests and ordinary work.
+
+        A span in which no replica became idle is followed by a longer one, so that suspects get
+        their turn however long the handlers run.
         """
-        if (
-            not self._span or abs(now - self._ends) > 2 * self._span
-        ):  # none were ready for long, or the clock jumped
+        if not self._span or abs(now - self._ends) > 2 * self._span:
+            # No suspect was ready for long, or the clock jumped.
             self._span, self._resting, self._ends = lease, False, now + lease
         elif now >= self._ends:
             if self._resting:

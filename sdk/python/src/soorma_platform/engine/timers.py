@@ -1,4 +1,4 @@
-"""Timers: events that are published later, once, unless they are cancelled before."""
+"""Timers: events that are published later, once, unless cancelled before."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from soorma_platform.engine.rows.timers import TimerCounts, TimerGone, TimerRow,
 
 
 def due_at(timer: Timer, now: Moment) -> int:
-    """When it is due, in ms: a time by the wall clock, a delay by the steady clock."""
+    """Returns when it is due, in ms: a time by the wall clock, a delay by the steady clock."""
     if timer.at is not msgspec.UNSET:
         return milliseconds(timer.at)
     return now.steady + round((timer.delay or 0) * 1000)
@@ -33,11 +33,11 @@ def set_timer(
     incarnation: int | None = None,
     outlives: bool = False,
 ) -> TimerRow | None:
-    """The row of a new timer for a placed event; None if just this one waits already, or has fired.
+    """Returns the row of a new timer for an addressed event; None if it waits or fired already.
 
-    With an `incarnation` of its plan it is a deadline; its event may `outlive` that. Raises
-    EventIdConflict if its id was used in this tenant for another content, or waits for another
-    time.
+    With an `incarnation` of its plan it is a deadline. With `outlives` its event is handled even
+    though the plan has ended. Raises EventIdConflict if its id was used in this tenant for other
+    content, or waits for another time.
     """
     event, due = timer.event, due_at(timer, found.moment)
     fingerprint, asked = fingerprint_of(event), _time_text(timer)
@@ -74,9 +74,10 @@ def _time_text(timer: Timer) -> str:
 
 
 class FireTimer:
-    """Publishes the event of a timer that is due, and removes the timer; nothing, if it is gone or not due.
+    """The firing of a timer: its event is published, and the timer removed.
 
-    Its outcome is the topic of the event, None where none was published.
+    Nothing happens if it is gone or not due. The outcome is the topic of the event, None if none
+    was published.
     """
 
     def __init__(self, timer: TimerRow) -> None:
@@ -111,7 +112,7 @@ class FireTimer:
 
 
 def _is_past(timer: TimerRow, plan: PlanRow, now: int) -> bool:
-    """Tells whether the plan was cancelled or purged since, or, for a deadline, has ended."""
+    """Returns True if the plan was cancelled or purged since or, for a deadline, has ended."""
     if timer.id is not None and timer.id <= plan.past_timer:
         return True
     if timer.incarnation is None:

@@ -1,7 +1,6 @@
 """The HTTP framework of all services: requests, their endpoints, responses, pages and streams.
 
-A service is a table of endpoints. The table is what is served, and what the OpenAPI document is
-made from.
+A service is a table of endpoints. The table is served, and the OpenAPI document is made from it.
 """
 
 from soorma_platform.http.application import Application, Health, SocketEndpoint, StoreHealth

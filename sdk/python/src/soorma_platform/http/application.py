@@ -1,4 +1,4 @@
-"""A service as an ASGI application: guarded, each request led to its endpoint, each error a problem document."""
+"""A service as an ASGI application: it guards requests, routes them, and reports errors."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ _PUBLIC = frozenset({Access.PUBLIC})
 
 
 class StoreHealth(msgspec.Struct, omit_defaults=True):
-    """How the record is.
+    """The health of the record.
 
     For `clock_settles_in` seconds nothing that has expired is removed: the clock may be wrong.
-
     `clock_jumps` counts the jumps of the system's clock since the platform started, or just before.
     """
 
@@ -42,7 +41,7 @@ class StoreHealth(msgspec.Struct, omit_defaults=True):
 
 
 class Health(msgspec.Struct):
-    """How a service is: `ok` or `failing`."""
+    """The health of a service: `ok` or `failing`."""
 
     service: str
     status: str
@@ -51,14 +50,14 @@ class Health(msgspec.Struct):
 
 
 class SocketEndpoint(NamedTuple):
-    """The endpoint of a WebSocket: whom it lets in, and what serves it."""
+    """The endpoint of a WebSocket: the access it requires, and the function that serves it."""
 
     access: frozenset[Access]
     serve: Callable[[WebSocket, Principal], Awaitable[None]]
 
 
 class _Served(NamedTuple):
-    """An endpoint as it is served: whom it lets in, what runs, and what counts there."""
+    """An endpoint as it is served: its access, its function, its query parameters and its meter."""
 
     access: frozenset[Access]
     run: Callable[[Request], Awaitable[Response]]
@@ -67,10 +66,10 @@ class _Served(NamedTuple):
 
 
 class Application:
-    """A service: its endpoints, `GET /health`, `/metrics` and `/openapi.json`, and its WebSockets by their paths."""
+    """A service: its endpoints, `/health`, `/metrics`, `/openapi.json`, and WebSockets by path."""
 
     health_type: ClassVar[type[Health]] = Health
-    """what it says of itself"""
+    """type of its response to `GET /health`"""
 
     def __init__(
         self,
@@ -123,15 +122,14 @@ class Application:
         if scope["type"] == "http":
             began = perf_counter()
             response, meter = await self._respond(scope, receive)
-            meter.note(
-                getattr(response, "status", 200), perf_counter() - began
-            )  # a stream is one that has begun
+            # A stream is counted when it begins.
+            meter.note(getattr(response, "status", 200), perf_counter() - began)
             await response(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._serve_socket(scope, receive, send)
 
     async def health(self, _: Request) -> Response:
-        """Whether the service works, and the record behind it. 503 if it does not."""
+        """Returns the health of the service and of the record behind it; 503 if it is failing."""
         state = await self.state()
         return WholeResponse(msgspec.json.encode(state), 200 if state.status == "ok" else 503)
 
@@ -148,19 +146,19 @@ class Application:
         return Health(self.name, "ok", __version__, well)
 
     async def metrics(self, request: Request) -> Response:
-        """What this process has counted, for Prometheus."""
+        """Returns the metrics of this process, for Prometheus."""
         body, kind = await self._scrape.render(request.header("Accept") or "")
         return WholeResponse(body, kind=kind.encode())
 
     async def openapi(self, _: Request) -> Response:
-        """This document: what the service can be asked, as OpenAPI 3.1."""
+        """Returns this document, the service's API as OpenAPI 3.1."""
         if not self._openapi:
             self._openapi = self.describe()
         return WholeResponse(self._openapi)
 
     def describe(self) -> bytes:
-        """The OpenAPI document of the service, as JSON text."""
-        from soorma_platform.http import openapi  # noqa: PLC0415 - only who asks for it pays for it
+        """Returns the OpenAPI document of the service as JSON text."""
+        from soorma_platform.http import openapi  # noqa: PLC0415 - imported only if requested
 
         return openapi.document(
             f"Soorma: the {self.name} service", self.about, {self.name: self.endpoints}
@@ -244,8 +242,9 @@ class Application:
 async def _refuse_socket(
     error: SoormaError, scope: AsgiScope, receive: Receive, send: Send
 ) -> None:
-    """Responds to a handshake with a problem document, and with the header that the server adds
-    elsewhere.
+    """Responds to a handshake with a problem document.
+
+    Adds the header that the server adds to other responses.
     """
 
     async def send_instead(message: Message) -> None:
@@ -260,6 +259,6 @@ _FAULT = {
     "type": "urn:soorma:problem:internal",
     "title": "internal error",
     "status": 500,
-    "detail": "the platform has a fault here; its log tells more (soorma dev --logs)",
+    "detail": "the platform has a fault here; see its log (soorma dev --logs)",
     "code": "internal",
 }

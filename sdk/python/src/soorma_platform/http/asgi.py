@@ -1,4 +1,4 @@
-"""ASGI 3.0, as far as it is spoken here: what a server calls, and what it is told."""
+"""The part of ASGI 3.0 that is used here."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 
 RESPOND = "soorma.respond"
-"""The extension by which a server sends a response that is there as a whole, and the type of what it is.
+"""The extension by which a server sends a complete response at once.
 
-It is a function of a request's scope and of the status, headers and body of the response, and tells
-whether it has sent that. Where it has not, or there is no such extension, the response is sent in
+It is a function of a request's scope and of the status, headers and body of the response, and
+returns True if it has sent them. Otherwise, or without such an extension, the response is sent in
 messages.
 """
 
@@ -27,9 +27,8 @@ class Disconnected(Exception):
 class WebSocket:
     """A WebSocket of binary messages.
 
-    `is_open` from its acceptance until it is closed here, or its client has gone.
-
-    That is heard of when reading, behind all that the client has sent before, or when sending.
+    `is_open` is True from its acceptance until it is closed here or the client has gone. The latter
+    is noticed when reading, after all that the client sent before, or when sending.
     """
 
     __slots__ = ("_receive", "_send", "is_open")
@@ -40,13 +39,13 @@ class WebSocket:
         self.is_open = False
 
     async def accept(self) -> None:
-        """Takes the connection."""
-        await self._receive()  # that somebody connects
+        """Accepts the connection."""
+        await self._receive()  # the message that a client connects
         await self._send({"type": "websocket.accept"})
         self.is_open = True
 
     async def receive(self) -> bytes:
-        """The next message; Disconnected once the client has gone, ValueError where it is text."""
+        """Returns the next message; raises Disconnected at the end, ValueError if it is text."""
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
             self.is_open = False
@@ -57,7 +56,7 @@ class WebSocket:
         return frame
 
     async def send(self, frame: bytes) -> None:
-        """Sends a message, unless the connection is over: whoever reads notices that."""
+        """Sends a message, unless the connection is over, which the reader notices."""
         if not self.is_open:
             return
         try:
@@ -65,9 +64,9 @@ class WebSocket:
         except OSError:
             self.is_open = False
         except RuntimeError:
-            pass  # uvicorn has seen its end, and the reader has not yet
+            pass  # uvicorn has seen its end, the reader not yet
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Ends the connection, or refuses it where it was not accepted yet."""
+        """Closes the connection, or refuses it if it was not accepted yet."""
         self.is_open = False
         await self._send({"type": "websocket.close", "code": code, "reason": reason})

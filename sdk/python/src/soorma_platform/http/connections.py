@@ -1,7 +1,7 @@
-"""Connections: what a request says before its body is there is bounded in size, count and time.
+"""Client connections, with bounds on the size, number and duration of what a request sends.
 
-uvicorn reads requests; it takes whatever comes. Here are the bounds, and responses of our own to
-what is beyond them.
+uvicorn reads requests without bounds. They are added here, with responses of our own to requests
+that exceed them.
 """
 
 from __future__ import annotations
@@ -29,24 +29,26 @@ from soorma_platform.http.asgi import RESPOND, AsgiScope
 from soorma_platform.logs import Log
 
 LARGEST_HEAD = 64 * 1024
-"""Bytes of a request's line and headers; of its trailer too, which is read and thrown away."""
+"""Maximum bytes of a request's line and headers, and of its trailer, which is discarded."""
 MOST_HEADERS = 128
 HEAD_SECONDS = 10.0
-"""From the first byte of a request until its headers are whole."""
+"""Maximum seconds from the first byte of a request until its headers are complete."""
 STALL_SECONDS = 10.0
-"""Time for which a body may bring nothing."""
+"""Maximum seconds for which a body may pause."""
 BODY_SECONDS = 60.0
-"""From the headers until the body is whole: 32 MiB need half a megabyte a second."""
+"""Maximum seconds from the headers until the body is complete.
+
+32 MiB need half a megabyte a second.
+"""
 IDLE_SECONDS = 75.0
-"""Time for which a connection without a request stays open: longer than proxies usually do (60
-s)."""
+"""Seconds for which an unused connection stays open: more than the 60 s usual for proxies."""
 LINGER_SECONDS = 2.0
 MOST_PASSED_OVER = 1024 * 1024
-"""Time for which, and bytes up to which, the rest of a refused request is read and thrown away."""
+"""Seconds for which, and bytes up to which, the rest of a refused request is discarded."""
 LARGE = 64 * 1024
-"""Bytes of a body from which on a second write costs less than to copy it behind the headers."""
+"""Bytes of a body from which a second write is cheaper than a copy after the headers."""
 MOST_DESCRIPTORS = 65_536
-"""Descriptors to which the soft limit of the process is raised, where the hard limit allows it."""
+"""Descriptors to which the soft limit of the process is raised, if the hard limit allows it."""
 LOG_EVERY = 60.0
 """Seconds between two lines of the log that clients could cause at will."""
 
@@ -54,7 +56,7 @@ log = Log("soorma.http")
 
 
 class SharedState(ServerState):
-    """The state that the connections of a server share. `touch` is called for whatever comes in."""
+    """The state that the connections of a server share. `touch` is called for all incoming data."""
 
     def __init__(self, touch: Callable[[], None]) -> None:
         super().__init__()
@@ -63,7 +65,10 @@ class SharedState(ServerState):
 
     @property
     def joined_headers(self) -> bytes:
-        """The headers of all responses as they are sent; uvicorn makes new ones each second, for the date."""
+        """The headers of all responses, as they are sent.
+
+        uvicorn makes new ones each second, for the date.
+        """
         of, joined = self._joined
         if of is not self.default_headers:
             joined = b"".join(b"%b: %b\r\n" % header for header in self.default_headers)
@@ -72,15 +77,15 @@ class SharedState(ServerState):
 
 
 class _Beyond(Exception):
-    """A request is beyond a bound."""
+    """The request exceeds a bound."""
 
 
 class ClientConnection(HttpToolsProtocol):
-    """A connection of a client, with bounds. Whoever serves calls `look` every second.
+    """A connection of a client, with bounds. The server calls `look` every second.
 
-    What is done here is done for each request: so most is worked out by `look`, from what uvicorn
-    knows. `scope` is new with each request, and the `cycle` of that scope is there when its headers
-    are whole.
+    As this code runs for each request, most is left to `look`, which works it out from what uvicorn
+    knows. `scope` is new with each request, and the `cycle` of that scope exists once its headers
+    are complete.
     """
 
     def __init__(
@@ -101,12 +106,11 @@ class ClientConnection(HttpToolsProtocol):
         self._was_head = False
         self._why: tuple[int, str, str] | None = None
         self._has_ended = False
-        # One for all of its requests: one for each would refer to it in a circle, and be garbage to
-        # collect.
+        # One for all its requests: one for each would be a cycle for the garbage collector.
         self._extensions: Any = {RESPOND: self._respond}
 
     def connection_made(self, transport: Any) -> None:
-        """Takes the connection, unless there is only room left for what the platform itself needs."""
+        """Accepts the connection, unless the platform itself needs the room that is left."""
         super().connection_made(transport)
         if not _room.has_place_for(transport.get_extra_info("socket").fileno()):
             self._end(
@@ -116,9 +120,9 @@ class ClientConnection(HttpToolsProtocol):
             )
 
     def data_received(self, data: bytes) -> None:
-        """Reads on. What brings no request further, as a header that does not end, is bounded."""
+        """Parses data. Data that completes nothing, such as an endless header, is bounded."""
         self._touch()
-        cycle = self.cycle  # as it was before: another one means that a head has become whole
+        cycle = self.cycle  # if it differs afterwards, a head is complete
         self._chunks += 1
         self._bytes = self._vain_bytes + len(data)
         HttpToolsProtocol.data_received(self, data)
@@ -131,11 +135,10 @@ class ClientConnection(HttpToolsProtocol):
             self._vain_bytes = self._bytes
 
     def look(self, now: float) -> None:
-        """Ends a request that has been coming for too long, and a connection that nobody uses."""
+        """Ends a request that takes too long, and a connection that is unused for too long."""
         is_head, is_body = self._is_head, self._is_body
-        if (
-            self.scope is not self._scope_seen or is_head is not self._was_head
-        ):  # the next may say just the same
+        # Compared by identity: the next scope may be equal.
+        if self.scope is not self._scope_seen or is_head is not self._was_head:
             self._scope_seen, self._was_head, self._since = self.scope, is_head, now
         if self._chunks != self._chunks_seen:
             self._chunks_seen, self._heard = self._chunks, now
@@ -162,14 +165,14 @@ class ClientConnection(HttpToolsProtocol):
 
     @property
     def _is_head(self) -> bool:
-        """True while a request has begun whose headers are not whole."""
+        """True from the start of a request until its headers are complete."""
         scope: Any = self.scope  # None before the first request, as is the cycle
         cycle: Any = self.cycle
         return scope is not None and (cycle is None or cycle.scope is not scope)
 
     @property
     def _is_body(self) -> bool:
-        """True while a body is not whole."""
+        """True while a body is incomplete."""
         cycle: Any = self.cycle
         return cycle is not None and cycle.more_body and not self._is_head
 
@@ -179,11 +182,11 @@ class ClientConnection(HttpToolsProtocol):
         return cycle is None or cycle.response_complete
 
     def on_headers_complete(self) -> None:
-        """The headers are whole.
+        """Checks the size of the headers, and starts the request.
 
-        What comes behind the body is a trailer, and says nothing (RFC 9110, 6.5.1).
+        Headers after the body are a trailer, which is ignored (RFC 9110, 6.5.1).
         """
-        # Bytes are counted where the head may have been long: nearly none is.
+        # Bytes are counted only if the head may be too long: nearly none is.
         if len(self.headers) > MOST_HEADERS or (self._bytes > LARGEST_HEAD and self._is_too_long):
             self._why = _TOO_LARGE
             raise _Beyond
@@ -191,7 +194,7 @@ class ClientConnection(HttpToolsProtocol):
             self._take_host_of_target()
         HttpToolsProtocol.on_headers_complete(self)
         if self.parser.should_upgrade():
-            self.scope["headers"] = self.headers.copy()  # uvicorn looks at its own again
+            self.scope["headers"] = self.headers.copy()  # uvicorn reads its own again
         else:
             self.headers = []
             self.scope["extensions"] = self._extensions
@@ -199,10 +202,10 @@ class ClientConnection(HttpToolsProtocol):
     def _respond(
         self, scope: AsgiScope, status: int, headers: list[tuple[bytes, bytes]], body: bytes
     ) -> bool:
-        """Sends a response in one write; uvicorn takes two, each with a system call and a packet of its own.
+        """Sends a response in one write; uvicorn needs two, each with a system call and a packet.
 
-        False where there is more to it than that, as behind a request that came meanwhile: uvicorn
-        sees to it then.
+        Returns False if it is not that simple, as after a request that arrived meanwhile: uvicorn
+        sends it then.
         """
         cycle = self.cycle
         if (
@@ -217,7 +220,7 @@ class ClientConnection(HttpToolsProtocol):
             return False
         said = b"".join([b"%b: %b\r\n" % header for header in headers])
         if said.count(b"\n") != len(headers) or said.count(b"\r") != len(headers):
-            return False  # uvicorn refuses a header that holds another
+            return False  # a header that contains another, which uvicorn refuses
         self.transport.write(
             b"%b%b%b\r\n%b" % (STATUS_LINE[status], self._shared.joined_headers, said, body)
         )
@@ -227,8 +230,11 @@ class ClientConnection(HttpToolsProtocol):
         return True
 
     def _take_host_of_target(self) -> None:
-        """A target that names a host (`GET http://host/path`) says more than the header Host (RFC 9112, 3.2.2)."""
-        with suppress(HttpParserInvalidURLError):  # uvicorn finds it next, and says so
+        """Replaces Host by the host of the target, which overrides it (RFC 9112, 3.2.2).
+
+        Such a target is `GET http://host/path`.
+        """
+        with suppress(HttpParserInvalidURLError):  # uvicorn finds it next, and reports it
             target = parse_url(self.url)
             if target.host:
                 host = b"[%b]" % target.host if b":" in target.host else target.host
@@ -245,13 +251,14 @@ class ClientConnection(HttpToolsProtocol):
         )
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Takes a piece of the body."""
         self._brought_body = True
         HttpToolsProtocol.on_body(self, body)
 
     def on_message_complete(self) -> None:
-        """Notes that the request is whole; so is one that was responded to before, of which uvicorn
-        takes no notice.
+        """Notes that the request is complete, even if it was responded to before.
+
+        uvicorn ignores the latter.
         """
         HttpToolsProtocol.on_message_complete(self)
         cycle: Any = self.cycle
@@ -259,9 +266,9 @@ class ClientConnection(HttpToolsProtocol):
             cycle.more_body = False
 
     def on_response_complete(self) -> None:
-        """Keeps the connection after a response.
+        """Keeps the connection open after a response.
 
-        `look` ends one that nobody uses: the cost of a timer for each request would show.
+        `look` closes an unused one: the cost of a timer for each request would show.
         """
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
@@ -270,17 +277,16 @@ class ClientConnection(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def shutdown(self) -> None:
-        """Closes behind the response under way, but cuts off a stream, which would not end."""
+        """Closes after the current response, but cuts off a stream, which would not end."""
         cycle: Any = self.cycle
-        if (
-            cycle is not None and cycle.response_started and cycle.chunked_encoding
-        ):  # all else has a length
+        # Only a stream is chunked: all else has a length.
+        if cycle is not None and cycle.response_started and cycle.chunked_encoding:
             self.transport.close()
         else:
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it never says which part it was
-        """Refuses what is no request, or beyond a bound."""
+        """Refuses a request that is malformed or exceeds a bound."""
         _malformed.note()
         self._end(
             *(
@@ -294,8 +300,8 @@ class ClientConnection(HttpToolsProtocol):
         )
 
     def _end(self, status: int, code: str, detail: str) -> None:
-        """Closes the connection, with a problem document where no response has begun."""
-        if self._has_ended:  # what is beyond a bound may be malformed, too: it is refused once
+        """Closes the connection, with a problem document if no response has begun."""
+        if self._has_ended:  # refused once, even if it exceeds a bound and is malformed
             return
         self._has_ended = True
         has_begun = not self._is_unused and self.cycle.response_started
@@ -316,11 +322,11 @@ class ClientConnection(HttpToolsProtocol):
         if has_begun or status == HTTPStatus.SERVICE_UNAVAILABLE:
             self.transport.close()
             return
-        if not self._is_unused:  # whoever waits for the rest of it waits in vain
+        if not self._is_unused:  # its rest will never arrive
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        # What is closed while more of the request comes in is reset, and the response with it: so
-        # wait for a moment.
+        # Closing while more of the request arrives would reset the connection and lose the
+        # response: so wait for a moment.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.connections.discard(self)
@@ -329,7 +335,7 @@ class ClientConnection(HttpToolsProtocol):
 
 
 class _Remainder(asyncio.Protocol):
-    """Reads the rest of a refused request, and throws it away."""
+    """A protocol that reads and discards the rest of a refused request."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
@@ -372,7 +378,7 @@ class AgentSocket(WebSocketsSansIOProtocol):
         self.conn = _Protocol(extensions=[], max_size=LARGEST_FRAME, logger=self.logger)
 
     def data_received(self, data: bytes) -> None:
-        """Reads on."""
+        """Takes data."""
         self._touch()
         super().data_received(data)
 
@@ -385,7 +391,10 @@ class _Protocol(ServerProtocol):
 
 
 class _Malformed(logging.Filter):
-    """Logs malformed requests once a minute; uvicorn would log each, and clients could fill the log."""
+    """A filter that logs malformed requests once a minute.
+
+    uvicorn would log each of them, and clients could fill the log.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -414,7 +423,7 @@ logging.getLogger("uvicorn.error").addFilter(_malformed)
 class _Room:
     """The descriptors that the process may still open.
 
-    The kernel gives the lowest number that is free.
+    The kernel assigns the lowest number that is free.
     """
 
     def __init__(self) -> None:
@@ -430,12 +439,11 @@ class _Room:
         self._limit = 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
     def has_place_for(self, number: int) -> bool:
-        """Tells whether a connection may have this number.
+        """Returns True if a connection may have this descriptor.
 
         The platform keeps some for its own files.
         """
-        # As the lowest free number is given, it says how many are in use: nothing has to be
-        # counted.
+        # As the lowest free number, it shows how many are in use: nothing has to be counted.
         if number < self._limit - min(self._limit // 8, 64):
             return True
         now = time.monotonic()
@@ -453,4 +461,4 @@ class _Room:
 
 _room = _Room()
 measure_room = _room.measure
-"""Raises the limit of descriptors as far as the process may, and notes it."""
+"""Raises the limit of descriptors as far as the process may, and stores it."""

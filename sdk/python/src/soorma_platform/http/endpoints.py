@@ -1,4 +1,4 @@
-"""Endpoints: what a service can be asked, with which parameters, and how the one that is meant is found."""
+"""Endpoints: their parameters, their documentation, and the table that finds them by path."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from soorma_platform.percent import ENCODED_NAME
 T = TypeVar("T")
 
 LARGEST_NUMBER = 10**18 - 1
-"""Beyond it `whole` does not read."""
+"""The largest number that `whole` reads."""
 
 NO_COMMA = "^[^,\\u0000]*$"
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """A parameter of the query, None where it is not given."""
+    """A query parameter, None if it is not given."""
 
     name: str
     about: str
@@ -50,18 +50,21 @@ class Number(Parameter, frozen=True):
         return bounds if self.default is None else {**bounds, "default": self.default}
 
     def of(self, request: Request) -> int | None:
-        """Reads it from the request; the default without."""
+        """Reads it from the request; returns the default if it is absent."""
         text = request.query.get(self.name)
         return self.default if text is None else whole(self.name, text, self.least, self.most)
 
     def value(self, request: Request, default: int = 0) -> int:
-        """Reads it from the request, else returns its own default, else the one of the caller."""
+        """Reads it from the request; if absent, returns its own default, else the caller's."""
         value = self.of(request)
         return default if value is None else value
 
 
 class Text(Parameter, frozen=True):
-    """Any text; `is_name` where it must be a name (1 to 255 characters), or even `one_of` some, which `run` checks."""
+    """Any text; with `is_name` a name of 1 to 255 characters, with `one_of` one of these.
+
+    `run` checks `one_of`.
+    """
 
     is_name: bool = True
     one_of: tuple[str, ...] = ()
@@ -78,7 +81,7 @@ class Text(Parameter, frozen=True):
         )
 
     def of(self, request: Request) -> str | None:
-        """Reads it from the request. An empty text says nothing."""
+        """Reads it from the request; an empty text counts as absent."""
         text = request.query.get(self.name) or None
         return check_name(self.name, text) if self.is_name and text is not None else text
 
@@ -111,18 +114,21 @@ class Names(Parameter, frozen=True):
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of its values. A name with a comma in it cannot be said in a list."""
+        """The JSON Schema of its values. A name that contains a comma cannot be listed."""
         each = {"enum": list(self.one_of)} if self.one_of else {**NAME_SCHEMA, "pattern": NO_COMMA}
         return {"type": "array", "items": {"type": "string", **each}}
 
     def of(self, request: Request) -> frozenset[str] | None:
-        """Reads them from the request; None without any."""
+        """Reads them from the request; returns None if there are none."""
         text = request.query.get(self.name)
         return frozenset(self.check(name) for name in text.split(",")) if text else None
 
 
 class Header(msgspec.Struct, frozen=True):
-    """A header that an endpoint reads: one word, a text of some pattern, or else a name (`percent.decoded`)."""
+    """A header that an endpoint reads: a fixed word, a text of some pattern, or else a name.
+
+    `percent.decoded` reads a name.
+    """
 
     name: str
     about: str
@@ -141,43 +147,42 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class OfTenant(Text, frozen=True):
-    """Whose data is read: of the tenants of who asks, those that the query says, or all."""
+    """The tenant whose data is read: the one in the query, else the principal's, or all."""
 
     def owner(self, request: Request) -> Owner:
-        """Returns the owner that is meant. An empty text in the query says nothing."""
+        """Returns the owner that is meant; an empty text in the query counts as absent."""
         return request.principal.owner_among(f"{self.name} in the query", self.of(request))
 
 
 class OfUser(Text, frozen=True):
-    """Whose data is read: of the users of who asks, the one that the query says, or all."""
+    """The user whose data is read: the one in the query, else the principal's, or all."""
 
     def user(self, request: Request) -> str | None:
-        """The one that is meant, None for all. An empty text in the query says nothing."""
+        """Returns the user, None for all; an empty text in the query counts as absent."""
         return request.principal.user_among(f"{self.name} in the query", self.of(request))
 
 
 ANYBODY_KNOWN = frozenset(
     {Access.USER, Access.TENANT, Access.OPERATOR, Access.AGENT, Access.DELIVERY}
 )
-"""Whoever it is, if only that is known."""
+"""Any client whose identity is known."""
 
 TENANT_ID = OfTenant("tenant_id", "Of this tenant only.")
 USER_ID = OfUser("user_id", "Of this user only.")
 FENCE = Header(
     FENCE_HEADER, "The fence of the delivery in whose handler this is done.", FENCE_PATTERN
 )
-"""Of the endpoints that change something. What is said is read at the door."""
+"""The header of endpoints that change something; the door reads it."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A method and a path, and what responds to them.
+    """A method and a path, and the function that responds to them.
 
-    `run`'s docstring is what the documentation says.
-
-    `returns` and `body` are the types of the JSON on both sides, None where there is no body; where
-    it may be of several media types, `body` maps each to its type. `access` says whom it lets in.
-    `errors` are those beside the ones that any request can end with. What `run` and the names in
-    the path do not need is there for the documentation alone.
+    `run`'s docstring is its documentation. `returns` and `body` are the types of the JSON of
+    response and request, None if there is no body; if the body may have several media types, `body`
+    maps each to its type. `access` says whom it admits. `errors` are those beyond the ones that any
+    request can cause. Fields that neither `run` nor the names in the path need are for the
+    documentation only.
     """
 
     method: str
@@ -190,24 +195,23 @@ class Endpoint(msgspec.Struct, frozen=True):
     headers: tuple[Header, ...] = ()
     errors: tuple[type[SoormaError], ...] = ()
     idempotent: bool = False
-    """whether it takes an Idempotency-Key"""
+    """true if it takes an Idempotency-Key"""
     streams: bool = False
-    """whether its response is a stream of server-sent events"""
+    """true if its response is a stream of server-sent events"""
     tagged: bool = False
-    """whether its response has an ETag"""
+    """true if its response has an ETag"""
     conditional: bool = False
-    """whether a Conflict is that of a precondition in its headers, and has the status 412"""
+    """true if a Conflict is that of a precondition in its headers, and has the status 412"""
     media_type: str = JSON
     """of its response"""
     numbers: tuple[Number, ...] = ()
     """names in its path that are numbers"""
     gives: Mapping[str, str] = msgspec.field(default_factory=dict)
-    """names in the paths of other endpoints, and where in its response they are (as an OpenAPI link
-    says it)"""
+    """names in other endpoints' paths, and their places in its response (as in an OpenAPI link)"""
     also: Mapping[int, Any] = msgspec.field(default_factory=dict)
-    """types of the JSON of responses with other statuses, where that is no problem document"""
+    """types of the JSON of other statuses, unless it is a problem document"""
     examples: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    """a body of each media type"""
+    """an example of the body for each media type"""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -216,15 +220,13 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Table(Generic[T]):
-    """Items by path. A path's `{name}` takes any one segment; a segment that is spelled out goes
-    first.
-    """
+    """Items by path. `{name}` in a path matches any one segment; a literal segment goes first."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
 
     def add(self, path: str, method: str, item: T, names: tuple[str, ...]) -> None:
-        """Puts an item at a path."""
+        """Adds an item at a path."""
         node = self._root
         for part in path.split("/")[1:]:
             if part.startswith("{"):
@@ -234,7 +236,7 @@ class Table(Generic[T]):
         node.items[method] = (item, names)
 
     def find(self, path: str) -> tuple[dict[str, tuple[T, tuple[str, ...]]], list[str]]:
-        """The items of each method at a path, and what its names are; nothing where there is nothing."""
+        """Returns the items at a path by method, and the values of its names; empty if unknown."""
         node, found = self._root, []
         for part in path.split("/")[1:]:
             if (step := node.parts.get(part)) is None:
@@ -255,5 +257,5 @@ class _Node(Generic[T]):
 
 
 def names_of(names: tuple[str, ...], parts: list[str]) -> dict[str, str]:
-    """The names of a path, decoded."""
+    """Returns the names of a path, decoded."""
     return {name: path_text(name, part) for name, part in zip(names, parts, strict=True)}

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 
 def refusal(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """Why a request with these headers is refused; None if it is not."""
+    """Returns the reason why a request with these headers is refused, None if it is not."""
     host, origin = b"", b""
     for name, value in headers:
         if name == b"host":

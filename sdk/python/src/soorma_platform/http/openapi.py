@@ -86,7 +86,7 @@ _PROBLEM = {
 
 
 def document(title: str, about: str, services: Mapping[str, Iterable[Endpoint]]) -> bytes:
-    """The document of some services, by their names, as JSON text."""
+    """Returns the document of some services, given by name, as JSON text."""
     tables = {service: list(endpoints) for service, endpoints in services.items()}
     shared = _Shared(endpoint for table in tables.values() for endpoint in table)
     paths: dict[str, dict[str, Any]] = {}
@@ -128,7 +128,7 @@ class Types:
         self._schemas = dict(zip(parts, schemas, strict=True))
 
     def schema(self, kind: Any) -> dict[str, Any]:
-        """The schema of one of the types, or of one of several."""
+        """Returns the schema of one of the types, or of a union of several."""
         schemas = [self._schemas[part] for part in _parts(kind)]
         return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
@@ -141,7 +141,7 @@ class _Shared:
         self.problems: dict[str, Any] = {}
 
     def problem(self, status: int, errors: list[type[SoormaError]]) -> dict[str, Any]:
-        """A refusal, as a reference."""
+        """Returns a refusal, as a reference."""
         codes = sorted({INTERNAL if kind is SoormaError else kind.code for kind in errors})
         key = f"{status}-{'-'.join(codes)}"
         self.problems[key] = _problem(status, codes, errors)
@@ -158,12 +158,12 @@ def _kinds(endpoint: Endpoint) -> list[Any]:
 
 
 def _bodies(endpoint: Endpoint) -> Mapping[str, Any]:
-    """The types of the body by their media types."""
+    """Returns the types of the body by media type."""
     return endpoint.body if isinstance(endpoint.body, Mapping) else {JSON: endpoint.body}
 
 
 def operation_id(service: str, endpoint: Endpoint) -> str:
-    """The id of an endpoint's operation, one of its kind in all services."""
+    """Returns the id of an endpoint's operation, which is unique in all services."""
     return f"{service}_{getattr(endpoint.run, '__name__', endpoint.method.lower())}"
 
 
@@ -227,7 +227,7 @@ def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
 
 
 def _who(name: str, *, is_required: bool) -> Header:
-    """A header that says who asks."""
+    """Makes a header that names a tenant or user."""
     which = f"The {_WHO[name]} whose data is meant"
     return Header(
         name,
@@ -311,7 +311,7 @@ def _etag(*, required: bool) -> dict[str, Any]:
 
 
 def _about(kind: Any) -> str:
-    """The description of a type, from its docstring."""
+    """Returns the description of a type, from its docstring."""
     if not isinstance(kind, type) or not issubclass(kind, msgspec.Struct | Exception):
         return "Done."
     return (getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
@@ -332,7 +332,7 @@ def _other_responses(endpoint: Endpoint, shared: _Shared) -> dict[str, Any]:
 
 
 def _errors(endpoint: Endpoint) -> dict[int, list[type[SoormaError]]]:
-    """The refusals that a request can end with, by status."""
+    """Returns the errors that a request can end with, by status."""
     kinds: list[type[SoormaError]] = [
         Forbidden,
         Unavailable,
@@ -361,7 +361,7 @@ def _errors(endpoint: Endpoint) -> dict[int, list[type[SoormaError]]]:
 
 def _problem(status: int, codes: list[str], errors: list[type[SoormaError]]) -> dict[str, Any]:
     about = (
-        "A fault of the platform; its log tells more."
+        "A fault of the platform; see its log."
         if INTERNAL in codes
         else " ".join(map(_about, errors))
     )
@@ -374,7 +374,10 @@ def _problem(status: int, codes: list[str], errors: list[type[SoormaError]]) -> 
 
 
 def _links(service: str, endpoint: Endpoint, table: list[Endpoint]) -> dict[str, Any]:
-    """From what makes something to all that can be asked about it, with the same names in the path."""
+    """Returns links from an endpoint that makes something to all that read or change it.
+
+    They have the same names in the path.
+    """
     known = (
         {name: f"$request.path.{name}" for name in endpoint.names}
         if endpoint.method == "PUT"

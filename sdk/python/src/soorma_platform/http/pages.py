@@ -1,7 +1,7 @@
 """Pages of a list: how many rows one may hold, and where the next begins.
 
-A list is read with one row more than its page holds. Where that row is there, there is a next page,
-and it begins behind the last row of this one: no query has to count.
+A query reads one row more than the page holds. If that row exists, a next page follows, which
+begins after the last row of this one: no query has to count.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Row = TypeVar("Row")
 Cursor = TypeVar("Cursor")
 
 LONGEST_PAGE = 1_000
-"""Rows that a client may ask for at once."""
+"""Maximum number of rows that a client may request at once."""
 
 
 class PageSize(NamedTuple):
-    """The number of rows that a page holds at most."""
+    """The maximum number of rows on a page."""
 
     limit: int
 
     @property
     def to_read(self) -> int:
-        """The number of rows to read for it: one more, which tells whether there is a next page."""
+        """The number of rows to read: one more, which shows whether a next page follows."""
         return self.limit + 1
 
     def cut(
@@ -41,7 +41,7 @@ class PageLimit(Number, frozen=True):
     """The query parameter `limit` of a list."""
 
     def size(self, request: Request) -> PageSize:
-        """Returns the size of the page that is asked for."""
+        """Returns the requested size of a page."""
         return PageSize(self.value(request))
 
 

@@ -1,4 +1,4 @@
-"""A request: whom it speaks for, what its path, query and headers say, and its body.
+"""A request: its principal, path, query, headers and body.
 
 All of it is checked here.
 """
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body is not declared as JSON, or as something that would have to be unpacked."""
+    """The body is not declared as JSON, or it is compressed."""
 
     code = "unsupported_media_type"
     status = 415
@@ -51,10 +51,10 @@ class UnsupportedMediaType(InvalidRequest):
 class Request:
     """A request on its way through a service.
 
-    `principal` is who asks, and `names` are the parts of the path that its endpoint names, decoded.
-    InvalidRequest names a header that is sent twice though it says who or what is meant. `sent` is
-    the body as it came, once `body` has read it: an idempotency key stands for that, whatever is
-    stored of it.
+    `principal` is the identity behind it, and `names` are the parts of the path that its endpoint
+    names, decoded. `sent` is the body as received, once `body` has read it: an idempotency key
+    stands for that, whatever is stored of it. Raises InvalidRequest, which names the header, if one
+    that must be unique is repeated.
     """
 
     __slots__ = (
@@ -77,36 +77,33 @@ class Request:
             check_once(asgi["headers"])
         self._query: dict[str, str] | None = None
         self.method: str = asgi["method"]
-        self.path: str = asgi["raw_path"].decode(
-            "latin-1"
-        )  # as it was sent: an encoded slash in a name separates not
+        # As it was sent: an encoded slash in a name does not separate.
+        self.path: str = asgi["raw_path"].decode("latin-1")
         self.names: dict[str, str] = {}
         self.principal: Principal = ANYBODY
 
     @property
     def scope(self) -> Scope:
-        """Whose data it means, where its endpoint lets in nobody else than who acts for one user."""
+        """The scope, if its endpoint admits only principals that act for one user."""
         scope = self.principal.scope
-        assert scope is not None  # noqa: S101 - the door has seen to it
+        assert scope is not None  # noqa: S101 - the door has checked that
         return scope
 
     def name(self, name: str) -> str:
-        """A name from the path."""
+        """Returns a name from the path."""
         return check_name(name, self.names[name])
 
     def header(self, name: str) -> str | None:
-        """A header as it was sent, None without it.
+        """Returns a header as it was sent, None if it is absent.
 
-        Blanks around it do not count (RFC 9110, 5.5).
+        Blanks around it are removed (RFC 9110, 5.5).
         """
         value = self.headers.get(name.lower().encode())
         return None if value is None else value.decode("latin-1").strip(BLANKS)
 
     @property
     def idempotency_key(self) -> str | None:
-        """The key under which the response is stored for whoever sends the request again
-        (Idempotency-Key).
-        """
+        """The key under which the response is stored for repeated requests (Idempotency-Key)."""
         key = self.header("Idempotency-Key")
         return (
             None
@@ -123,7 +120,7 @@ class Request:
         return self._query
 
     def check_query(self, known: frozenset[str]) -> None:
-        """InvalidRequest if the query says something that these parameters do not take."""
+        """Raises InvalidRequest if the query has a parameter that is not `known`."""
         if self._asgi["query_string"] and (unknown := self.query.keys() - known):
             there = f"there are {', '.join(sorted(known))}" if known else "there is none"
             raise InvalidRequest(
@@ -133,7 +130,7 @@ class Request:
 
     @property
     def media_type(self) -> str:
-        """The media type of the body as declared, without parameters."""
+        """The declared media type of the body, without parameters."""
         return (
             self.headers.get(b"content-type", b"")
             .partition(b";")[0]
@@ -143,10 +140,10 @@ class Request:
         )
 
     async def body(self) -> bytes:
-        """The body, which must be declared as JSON and be no larger than LARGEST_BODY.
+        """Reads the body, which must be declared as JSON and be no larger than LARGEST_BODY.
 
-        It comes without whitespace between its tokens: what is stored of it holds no line break
-        then, whatever way it goes on.
+        It is returned without whitespace between its tokens, so that whatever is stored of it has
+        no line breaks.
         """
         headers = self.headers
         if headers.get(b"content-type") != _PLAIN_JSON:
@@ -154,7 +151,7 @@ class Request:
         if b"content-encoding" in headers or b"transfer-encoding" in headers:
             self._check_codings()
         if len(length := headers.get(b"content-length", b"")) >= _MANY_DIGITS:
-            _bounded(b"", int(length))  # before any of it has come
+            _bounded(b"", int(length))  # before any of it has arrived
         message = await self._receive()
         body: bytes = message.get("body", b"")
         if not message.get("more_body") and message["type"] == "http.request":
@@ -174,7 +171,7 @@ class Request:
             raise Unavailable("the client went away before its request was whole")
         self.sent = body = b"".join(chunks)
         chunks.clear()
-        if size > LARGE:  # each step over all of it is a turn of its own
+        if size > LARGE:  # each step over all of it gets its own turn of the event loop
             await asyncio.sleep(0)
             body = compact(body)
             await asyncio.sleep(0)
@@ -199,8 +196,9 @@ class Request:
 
 
 def check_once(headers: list[tuple[bytes, bytes]]) -> None:
-    """Raises InvalidRequest where a header that must be there once is repeated: of two, readers
-    would believe different ones.
+    """Raises InvalidRequest if a header that must be unique is repeated.
+
+    Of two, different readers would believe different ones.
     """
     counted = Counter(name for name, _ in headers)
     if twice := sorted(name.decode("latin-1") for name in _SAID_ONCE if counted[name] > 1):
@@ -211,7 +209,7 @@ def check_once(headers: list[tuple[bytes, bytes]]) -> None:
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """The body as the decoder's type; InvalidRequest says where it is not."""
+    """Decodes the body as the decoder's type; raises InvalidRequest, which says where it fails."""
     try:
         return decoder.decode(body)
     except (ValueError, RecursionError) as error:
@@ -219,7 +217,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
 
 
 def whole(name: str, text: str, least: int = 0, most: int | None = None) -> int:
-    """The whole number that a text says."""
+    """Parses a whole number; raises InvalidRequest if it is none, or out of bounds."""
     if text.isascii() and text.isdigit() and len(text) <= 18:
         value = int(text)
         if least <= value and (most is None or value <= most):
@@ -246,7 +244,7 @@ def _query_of(text: str) -> dict[str, str]:
 
 
 def path_text(name: str, value: str) -> str:
-    """A part of the path, decoded."""
+    """Decodes a part of the path."""
     return decoded(f"{name} in the path", value) if "%" in value or not value.isascii() else value
 
 

@@ -22,7 +22,7 @@ _NO_EXTENSIONS: dict[str, Any] = {}
 
 
 class WholeResponse:
-    """A response whose body is there as a whole. `tag` is its ETag."""
+    """A response whose body is complete. `tag` is its ETag."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -46,24 +46,22 @@ class WholeResponse:
 
 
 def json_response(content: Any, tag: bytes = b"") -> WholeResponse:
-    """Makes a JSON response of anything msgspec can encode."""
+    """Makes a JSON response from anything that msgspec can encode."""
     return WholeResponse(_encoder.encode(content), tag=tag)
 
 
 async def large_json_response(content: Any, size: int) -> WholeResponse:
-    """Makes a JSON response of content that holds about `size` bytes: much of it is encoded in a
-    thread.
-    """
+    """Makes a JSON response from content of about `size` bytes; a thread encodes a large one."""
     if size < LARGE:
         return json_response(content)
     return WholeResponse(await asyncio.to_thread(_encoder.encode, content))
 
 
 def problem(error: SoormaError, status: int | None = None) -> WholeResponse:
-    """The problem document of an error."""
+    """Makes the response with the problem document of an error."""
     return problem_document({**to_problem(error), "status": status or error.status})
 
 
 def problem_document(document: dict[str, Any]) -> WholeResponse:
-    """A problem document as it stands."""
+    """Makes a response from a problem document."""
     return WholeResponse(_encoder.encode(document), document["status"], PROBLEM.encode())

@@ -1,4 +1,4 @@
-"""`GET /metrics`: what the process has counted and how the record stands, in the formats that Prometheus reads.
+"""`GET /metrics`: the process's counts and the record's state, in the formats of Prometheus.
 
 The library that writes them is imported at the first scrape, and works in a thread: nobody waits
 for either.
@@ -29,7 +29,7 @@ _OF_GROUPS = {
 
 
 class Scrape:
-    """Renders the metrics. All services of a process tell the same: scrape one of them."""
+    """The renderer of the metrics. All services of a process have the same: scrape one of them."""
 
     def __init__(self, health: HealthStore, metrics: Metrics) -> None:
         self._health = health
@@ -38,15 +38,14 @@ class Scrape:
     async def render(self, accepted: str) -> tuple[bytes, str]:
         """Returns the metrics and their media type, in a format that the Accept header names.
 
-        Raises Unavailable without the store.
+        Raises Unavailable if the store is.
         """
         counted = [(counter, set(counter.values())) for counter in self._metrics.of_groups]
         standing = await self._health.standing()
         groups = by_name(standing.groups)
         for counter, before in counted:
-            for labels in before - {
-                (name,) for name in groups
-            }:  # removed; a group that is new was not counted before
+            # Removed groups; a new one was not counted before.
+            for labels in before - {(name,) for name in groups}:
                 counter.forget(*labels)
             for name in groups:
                 counter.begin(name)
@@ -54,7 +53,7 @@ class Scrape:
 
 
 def by_name(standings: list[GroupStanding]) -> dict[str, GroupStanding]:
-    """The groups by their names. Those of one name, in several tenants, are taken together."""
+    """Returns the groups by name; those of one name, in several tenants, are taken together."""
     found: dict[str, GroupStanding] = {}
     for one in standings:
         other = found.get(one.name)
@@ -111,7 +110,7 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
     yield InfoMetricFamily("soorma_build", "The version of Soorma.", {"version": __version__})
     requests = CounterMetricFamily(
         "soorma_http_requests",
-        "Requests answered.",
+        "Requests served.",
         labels=("service", "method", "route", "status"),
     )
     seconds = HistogramMetricFamily(
@@ -143,7 +142,11 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
 
 
 def _of_the_record(standing: Standing) -> Iterator[Metric]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily  # noqa: PLC0415
+    from prometheus_client.core import (  # noqa: PLC0415
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
 
     batches = HistogramMetricFamily(
         "soorma_store_batch_size", "Changes that shared one transaction of the store."

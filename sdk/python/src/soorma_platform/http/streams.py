@@ -1,7 +1,7 @@
-"""Server-sent events: the response that sends them, and the one loop that makes them of a feed.
+"""Server-sent events: the response that sends them, and the loop that makes them from a feed.
 
 The loop begins with the position from which it reads, pings while there is no news, and ends with
-an event `problem` where the feed fails. Streams differ in their feeds, and in how they write an
+an event `problem` if the feed fails. Streams differ only in their feeds and in how they write an
 event.
 """
 
@@ -21,10 +21,9 @@ from soorma_platform.http.asgi import AsgiScope, Receive, Send
 News = TypeVar("News")
 
 PING_SECONDS = 15.0
-"""Silence after which a comment is sent: clients and proxies drop connections that bring
-nothing."""
+"""Seconds of silence after which a comment is sent: clients and proxies drop idle connections."""
 WAIT_SECONDS = 1.0
-"""Time for which a feed is waited for at once."""
+"""Seconds for which one call waits for a feed."""
 
 _BREAK = re.compile(rb"\r\n|\n|\r")
 
@@ -34,8 +33,9 @@ class Feed(Protocol[News]):
 
     @property
     def position(self) -> int:
-        """The position up to which it has read; beyond the latest news where it skips what the
-        client did not ask for.
+        """The position up to which it has read.
+
+        It is beyond the latest news if the feed skips what the client did not request.
         """
         ...
 
@@ -43,7 +43,7 @@ class Feed(Protocol[News]):
 
     def __exit__(self, *failure: object) -> None: ...
 
-    async def next(self, timeout: float) -> list[News]:  # noqa: ASYNC109 - a poll, not a cancellation
+    async def next(self, timeout: float) -> list[News]:  # noqa: ASYNC109 - polls, cancels nothing
         """Returns the next news in order; none if `timeout` seconds bring none."""
         ...
 
@@ -51,7 +51,7 @@ class Feed(Protocol[News]):
 async def follow(
     feed: Feed[News], kind: str, write: Callable[[News], tuple[int, bytes]], opening: bytes
 ) -> AsyncGenerator[bytes, None]:
-    """Yields a feed's news as events of a kind, for as long as it is iterated or until the feed fails.
+    """Yields a feed's news as events of a kind, until the feed fails or the iteration stops.
 
     `write` returns the position and the JSON of one; `opening` is the comment that begins the
     stream.
@@ -77,14 +77,14 @@ async def follow(
 
 
 def _ping(position: int | None) -> bytes:
-    """A comment; with the position a quiet reader resumes from where it was, not from long ago."""
+    """Returns a comment, with the position from which a quiet reader is to resume, if it is new."""
     return b": still here\n\n" if position is None else b"id: %d\n: still here\n\n" % position
 
 
 def sent_event(kind: str, data: bytes, position: int | None = None) -> bytes:
-    """Writes a server-sent event; `data` is JSON.
+    """Formats a server-sent event; `data` is JSON.
 
-    What an earlier version stored with line breaks becomes several lines.
+    Data that an earlier version stored with line breaks becomes several lines.
     """
     identity = b"" if position is None else b"id: %d\n" % position
     if b"\n" in data or b"\r" in data:
@@ -93,7 +93,7 @@ def sent_event(kind: str, data: bytes, position: int | None = None) -> bytes:
 
 
 class ServerSent:
-    """A stream of server-sent events, for as long as there are any and the client listens."""
+    """A stream of server-sent events, which lasts while there are any and the client listens."""
 
     status = 200
     _HEADERS = (
@@ -106,7 +106,7 @@ class ServerSent:
         self._events = events
 
     async def __call__(self, _: AsgiScope, receive: Receive, send: Send) -> None:
-        """Sends them."""
+        """Sends the events."""
         sending = asyncio.create_task(self._send_all(send))
         listening = asyncio.create_task(_until_gone(receive))
         try:

@@ -1,4 +1,4 @@
-"""Who asks, for whom, and what that lets them do: settled once, at the door."""
+"""Principals: the identity behind each request, determined once, at the door."""
 
 from soorma_platform.identity.door import ANYBODY, Access, OpenDoor, Principal, check_protocol
 

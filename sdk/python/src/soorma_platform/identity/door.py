@@ -1,7 +1,7 @@
-"""The door: each request and each socket comes through it, and is of a principal from then on.
+"""The door, which determines the principal of each request and each socket.
 
-Nothing else reads what a client says of itself. Each endpoint and socket says whom it lets in, as a
-set of `Access`.
+Nothing else reads what a client says of itself. Each endpoint and socket declares whom it admits,
+as a set of `Access`.
 """
 
 from __future__ import annotations
@@ -27,44 +27,53 @@ _TENANT, _USER, _FENCE = (
 _PROTOCOL, _SPOKEN = PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode()
 _IS_FENCE = re.compile(FENCE_PATTERN.strip("^$")).fullmatch
 SAID_ONCE = (_TENANT, _USER, _FENCE)
-"""Of two such headers, one reader would believe the first, another the last."""
+"""Headers to send once: of two, one reader would believe the first, another the last."""
 
 
 class Access(StrEnum):
-    """Whom an endpoint or a socket lets in."""
+    """The principals that an endpoint or a socket admits."""
 
     PUBLIC = "public"
     """anybody"""
     USER = "user"
-    """who acts for one user of one tenant"""
+    """acts for one user of one tenant"""
     TENANT = "tenant"
-    """who acts for a whole tenant"""
+    """acts for a whole tenant"""
     OPERATOR = "operator"
-    """who acts for all tenants"""
+    """acts for all tenants"""
     AGENT = "agent"
-    """who takes deliveries, and announces itself"""
+    """takes deliveries, and announces itself"""
     DELIVERY = "delivery"
-    """who holds the fence of a delivery, and acts for the user of its event while it does"""
+    """holds the fence of a delivery, and acts for the user of its event while it does"""
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks. `user` is None where it acts for all users of its tenant, or of all tenants."""
+    """The identity behind a request.
+
+    `user` is None if it acts for all users of its tenant, or of all tenants.
+    """
 
     owner: Owner
     user: str | None
     scope: Scope | None
-    """where it acts for one user"""
+    """set if it acts for one user"""
     fence: str | None = None
-    """of the delivery in whose handler it asks"""
+    """of the delivery whose handler makes the request"""
 
     def owner_among(self, what: str, requested: str | None) -> Owner:
-        """The tenants whose data is meant, where `what` (as a parameter) asks for one, or for none in particular."""
+        """Returns the owner whose data is meant: the `requested` tenant, else its own.
+
+        `what` names the request in the InvalidRequest that is raised if they differ.
+        """
         if requested is None or self.owner in (All.TENANTS, requested):
             return self.owner if requested is None else requested
         raise _differ(what, requested, TENANT_HEADER, self.owner)
 
     def user_among(self, what: str, requested: str | None) -> str | None:
-        """The user whose data is meant, None for all, where `what` asks for one, or for none in particular."""
+        """Returns the user whose data is meant, None for all: the `requested` one, else its own.
+
+        `what` names the request in the InvalidRequest that is raised if they differ.
+        """
         if requested is None or self.user in (None, requested):
             return self.user if requested is None else requested
         raise _differ(what, requested, USER_HEADER, self.user)
@@ -74,23 +83,24 @@ ANYBODY = Principal(All.TENANTS, None, None)
 
 
 def check_protocol(headers: Mapping[bytes, bytes]) -> None:
-    """Raises ProtocolMismatch where a client speaks another version than the platform.
+    """Raises ProtocolMismatch if a client speaks another version than the platform.
 
-    One that names none is taken: plain HTTP needs to know nothing of versions. Each request comes
-    by here, so the version is compared, never parsed.
+    A client that names no version is accepted: plain HTTP need not know of them. As this runs for
+    each request, the version is compared, never parsed.
     """
     if headers.get(_PROTOCOL, _SPOKEN) != _SPOKEN:
         raise mismatch(sdk=headers[_PROTOCOL][:20].decode("latin-1"), platform=PROTOCOL)
 
 
 class OpenDoor:
-    """Believes what it is told: whoever reaches the platform is who they say, and for all tenants if they say nothing.
+    """A door that believes every client, for a laptop.
 
-    For a laptop. What an endpoint needs to know must be said all the same.
+    A client that names no tenant acts for all. What an endpoint needs to know must be sent
+    nevertheless.
     """
 
     def principal(self, access: frozenset[Access], headers: Mapping[bytes, bytes]) -> Principal:
-        """Who asks for what lets these in; InvalidRequest tells what they must say for it."""
+        """Returns the principal of a request; InvalidRequest names the headers it is missing."""
         if Access.PUBLIC in access:
             return ANYBODY
         needed = _needed(access)
@@ -103,11 +113,11 @@ class OpenDoor:
 
 
 _SAYS_NOTHING = frozenset({Access.OPERATOR, Access.AGENT})
-"""Where these are let in, an open door asks nobody who they are."""
+"""An open door requires no headers if one of these is admitted."""
 
 
 def headers_of(access: frozenset[Access]) -> dict[str, bool]:
-    """The headers by which an open door is told who asks, and whether they must be there."""
+    """Returns the headers that tell an open door the identity, and whether each is required."""
     if Access.PUBLIC in access:
         return {}
     is_free, of_tenant = bool(access & _SAYS_NOTHING), Access.TENANT in access
@@ -119,7 +129,7 @@ def headers_of(access: frozenset[Access]) -> dict[str, bool]:
 
 @cache
 def _needed(access: frozenset[Access]) -> list[tuple[str, bytes]]:
-    """The headers that must be there, each with how it comes."""
+    """Returns the required headers, each with its form in a request."""
     return [
         (name, name.lower().encode()) for name, is_needed in headers_of(access).items() if is_needed
     ]
@@ -141,8 +151,8 @@ def _name(header: str, value: bytes) -> str:
 
 
 def _fence(value: bytes) -> str:
-    # What has the form of none is refused here: whoever repeats a request meets its first response
-    # before any fence is looked up.
+    # A malformed fence is refused here: a repeated request gets its first response before any
+    # fence is looked up.
     fence = value.decode("latin-1").strip(BLANKS)
     if not _IS_FENCE(fence):
         raise InvalidRequest(

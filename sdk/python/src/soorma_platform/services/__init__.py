@@ -1,1 +1,1 @@
-"""The platform's HTTP faces: thin, and without state of their own."""
+"""The platform's services over HTTP: thin, without state of their own."""

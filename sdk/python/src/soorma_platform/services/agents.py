@@ -1,7 +1,7 @@
-"""An agent's connection: deliveries go out for as long as it has room, commits and failures come in.
+"""An agent's connection: deliveries go out while it has room, commits and failures come in.
 
-What an agent is sent is bounded by its `max_concurrency`. What it sends is bounded by reading no
-further while as much is being worked on. So neither end fills its memory, and a slow agent slows
+What an agent is sent is bounded by its `max_concurrency`. What it sends is bounded because no more
+is read while as much is being worked on. So neither end fills its memory, and a slow agent slows
 nobody else.
 """
 
@@ -50,12 +50,11 @@ from soorma_platform.stores.ports.groups import Replica, Unserved
 from soorma_platform.work.committer import Committer
 
 POLL_SECONDS = 1.0
-"""Time after which the store is looked at without a bell: a bus may lose one."""
+"""Time after which the store is polled without a bell: a bus may lose one."""
 VAIN_SECONDS = 0.1
-"""Pause after a claim in vain: another replica was quicker, or nothing was heard of the agent."""
+"""Pause after a claim in vain: another replica was quicker, or the agent was silent."""
 SEEN_EVERY = 60.0
-"""Time after which the subscriptions are marked as used again: unused ones are removed after
-days."""
+"""Time after which subscriptions are marked as used again; unused ones go after days."""
 HELLO_SECONDS = 10.0
 MOST_SUBSCRIPTIONS = 1_000
 
@@ -65,7 +64,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class AgentConnection:
-    """Serves one agent process from its hello to its end."""
+    """The connection of one agent process, from its hello to its end."""
 
     def __init__(
         self,
@@ -97,19 +96,19 @@ class AgentConnection:
         self._is_welcome = False
 
     async def serve(self) -> None:
-        """Runs until the agent goes; what it had in hand is free at once then."""
+        """Serves the agent until it goes, and then frees at once what it had in hand."""
         await self._socket.accept()
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 self._hello = await self._receive_hello()
-            await self._join()  # without a limit: to join a large group takes many steps
+            await self._join()  # without a limit: joining a large group takes many steps
         except TimeoutError:
             await self._socket.close(
                 1008, f"an agent says hello within {HELLO_SECONDS:.0f} seconds"
             )
             return
         except Disconnected:
-            return  # gone before it said who it is
+            return  # gone before its hello
         except SoormaError as error:
             await self._send(Goodbye(to_problem(error), PROTOCOL))
             await self._socket.close(1008)
@@ -119,19 +118,19 @@ class AgentConnection:
             self._bus.bell(group_bell(group)) as self._bell,
             self._deliveries.prefetching(self._prefetch),
         ):
-            await self._welcome()  # before the pump: the first frame of an agent is its welcome
+            await self._welcome()  # before the pump: an agent's first frame is its welcome
             pump = asyncio.create_task(self._pump())
             self._committer.reservations.join(self._replica)  # from here on it may take turns
             try:
                 await self._read(pump)
             finally:
                 pump.cancel()
-                # First: commits that wait for their turn are decided, so that the next line ends.
+                # First, so that commits waiting for their turn are decided and the next line ends.
                 self._committer.reservations.leave(self._replica)
                 await asyncio.gather(pump, *self._answering, return_exceptions=True)
                 await self._leave()
         if not self._is_stopping():
-            with suppress(SoormaError):  # whoever stays looks again
+            with suppress(SoormaError):  # the remaining replicas survey, too
                 await self._groups.survey(group)
 
     async def _receive_hello(self) -> Hello:
@@ -195,9 +194,7 @@ class AgentConnection:
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
 
     async def _survey(self) -> list[Unserved]:
-        """Finds what nobody serves in the group, now that this replica's subscriptions have
-        changed.
-        """
+        """Finds events that nobody in the group handles, as its subscriptions have changed."""
         try:
             found = await self._groups.survey(self._membership.group_id)
         except SoormaError:
@@ -213,7 +210,7 @@ class AgentConnection:
         return found.unserved
 
     def _refresh(self, patterns: dict[int, tuple[str, str]]) -> None:
-        """Finds the handler of this replica for each subscription of the group, the closest match."""
+        """Finds this replica's closest handler for each subscription of the group."""
         own = {(mine.type, mine.topic): mine for mine in self._membership.own.values()}
         self._handlers = {
             id_: handler
@@ -231,8 +228,9 @@ class AgentConnection:
 
     async def _leave(self) -> None:
         if self._is_stopping():
-            return  # the agents live on, and come back to the next process with what they have in hand
-        with suppress(SoormaError):  # the leases run out by themselves
+            # The agents live on, and return to the next process with what they have in hand.
+            return
+        with suppress(SoormaError):  # the leases expire by themselves
             if unsent := [claimed.fence for claimed in (*self._unsent, *self._prefetch.take())]:
                 await self._deliveries.release(unsent)  # these cannot have killed it
             await self._groups.leave(self._replica)
@@ -272,7 +270,7 @@ class AgentConnection:
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _deliver_some(self) -> float:
-        """Sends what there is; returns the seconds to wait for the bell before the next look."""
+        """Sends what is there; returns the seconds to wait for the bell before the next look."""
         self._take_filled()
         if not self._unsent:
             if (wait := await self._patience()) > 0:
@@ -282,22 +280,19 @@ class AgentConnection:
             if not self._unsent:
                 return VAIN_SECONDS
         while self._unsent:
-            if (
-                self._unsent[0].fence in self._in_hand
-            ):  # else it was given to another, while an earlier one was sent
+            # Otherwise it was given to another agent while an earlier one was sent.
+            if self._unsent[0].fence in self._in_hand:
                 await self._deliver_or_fail(self._unsent[0])
-            self._unsent.popleft()  # not before: if the store fails, it is the first to be sent when that is over
+            # Not before: if the store fails, it is the first to be sent afterwards.
+            self._unsent.popleft()
             self._forget_lost()
         ids = self._prefetch.subscription_ids
-        self._prefetch.subscription_ids = (
-            ids[1:] + ids[:1]
-        )  # so that a busy event type does not starve another
+        # Rotated, so that a busy event type does not starve another.
+        self._prefetch.subscription_ids = ids[1:] + ids[:1]
         return 0.0
 
     def _take_filled(self) -> None:
-        """Takes what the store has put into the agent's hands since, and forgets what it has taken
-        from them.
-        """
+        """Accepts what the store has claimed for the agent since, and forgets what it has lost."""
         for one in self._prefetch.take():
             self._in_hand[one.fence] = one
             self._unsent.append(one)
@@ -308,17 +303,17 @@ class AgentConnection:
             self._forget(fence)
 
     async def _patience(self) -> float:
-        """Returns the seconds until something may become ready by time; none or less if something is.
+        """Returns the seconds until time may make something ready; 0 or less if something is ready.
 
-        Without room that is only a lease that runs out, as that of a lost attempt of its own, which
-        frees its room.
+        Without room, only expiring leases count, such as that of a lost attempt of the agent's own,
+        which frees its room.
         """
         ids = self._prefetch.subscription_ids if self._prefetch.room > 0 else []
         next_ready = await self._deliveries.next_ready(ids)
         return POLL_SECONDS if next_ready is None else min(POLL_SECONDS, next_ready)
 
     async def _deliver_or_fail(self, claimed: Claimed) -> None:
-        """Delivers an event, or fails it where the platform itself cannot: others behind it go on."""
+        """Delivers an event, or fails it if the platform cannot, so that others behind it go on."""
         try:
             await self._deliver(claimed)
         except SoormaError:
@@ -326,17 +321,14 @@ class AgentConnection:
         except Exception as error:
             log.exception("event not delivered, the platform has a fault", agent=self._hello.agent)
             scope = Scope(claimed.tenant_id, claimed.user_id)
-            reason = (
-                f"the platform could not deliver it ({type(error).__name__}); its log tells more"
-            )
+            reason = f"the platform could not deliver it ({type(error).__name__}); see its log"
             await self._committer.fail(scope, claimed.plan_id, claimed.fence, reason)
             self._forget(claimed.fence)
 
     async def _deliver(self, claimed: Claimed) -> None:
         handler = self._handlers.get(claimed.subscription_id)
-        if (
-            handler is None or self._draining
-        ):  # its subscription has ended, or the agent stops: nothing of it has begun
+        # Its subscription has ended, or the agent drains: its handler has not begun.
+        if handler is None or self._draining:
             await self._deliveries.release([claimed.fence])
             self._forget(claimed.fence)
             return
@@ -359,16 +351,19 @@ class AgentConnection:
         await self._send(frame)
 
     async def _give_up(self, claimed: Claimed, reason: str) -> None:
-        """Makes a dead letter of what processes die of, without another attempt."""
+        """Makes a dead letter of an event that kills processes, without another attempt."""
         scope = Scope(claimed.tenant_id, claimed.user_id)
-        with suppress(Fenced):  # the lease ran out meanwhile: whoever has it now will do so
+        with suppress(Fenced):  # the lease expired meanwhile: its new holder will do so
             await self._committer.fail(
                 scope, claimed.plan_id, claimed.fence, reason, reject=True, unbegun=True
             )
         self._forget(claimed.fence)
 
     async def _plan_of(self, claimed: Claimed) -> PlanRow | None:
-        """Returns its plan as of the claim, or as of now if it was cancelled since; None without one."""
+        """Returns the plan as of the claim, or as of now if it was cancelled since.
+
+        Returns None without a plan.
+        """
         if claimed.plan_id is None or claimed.plan is not None:
             return claimed.plan
         scope = Scope(claimed.tenant_id, claimed.user_id)
@@ -378,7 +373,7 @@ class AgentConnection:
         return is_discarded(claimed.type, claimed.position, await self._plan_of(claimed))
 
     async def _discard(self, claimed: Claimed) -> None:
-        """Settles a delivery unhandled: its plan has ended."""
+        """Settles a delivery unhandled, as its plan has ended."""
         await self._committer.discard(Scope(claimed.tenant_id, claimed.user_id), claimed.fence)
         self._forget(claimed.fence)
 
@@ -388,8 +383,9 @@ class AgentConnection:
         fences = [one.fence for one in self._in_hand.values() if _plan_key(one) == key]
         for one in (*self._in_hand.values(), *self._prefetch.filled):
             if _plan_key(one) == key:
-                one.plan = None  # as it was when it was claimed: where it was not sent yet, it is looked at anew
-        if fences and self._is_welcome:  # else its welcome is first, and tells it then
+                # Of the time of the claim: if the event is still to be sent, its plan is read anew.
+                one.plan = None
+        if fences and self._is_welcome:  # else it is told after its welcome
             await self._send(CancelFrame(fences))
 
     async def _send(self, frame: Welcome | Deliver | Answer | CancelFrame | Goodbye) -> None:
@@ -399,8 +395,8 @@ class AgentConnection:
     # in
 
     async def _read(self, pump: asyncio.Task[None]) -> None:
-        # Room for two frames of each handler and some beside them. Beyond it nothing is read from
-        # the socket, and so the agent waits.
+        # Room for two frames of each handler and some more. Beyond that nothing is read from the
+        # socket, so the agent waits.
         most = 2 * self._hello.max_concurrency + 16
         while not pump.done() and self._socket.is_open:
             try:
@@ -424,9 +420,8 @@ class AgentConnection:
     async def _drain(self) -> None:
         self._draining = True
         self._prefetch.subscription_ids = []
-        with suppress(
-            SoormaError
-        ):  # then its end may cost attempts; it must not be kept from ending
+        # After a failure, its end may cost attempts; but it must not be kept from ending.
+        with suppress(SoormaError):
             await self._groups.drain(self._replica)
             await self._groups.survey(self._membership.group_id)
 
@@ -444,7 +439,7 @@ class AgentConnection:
         except Exception as error:
             log.exception("frame failed", agent=self._hello.agent)
             fault = SoormaError(
-                f"the platform has a fault here ({type(error).__name__}); its log tells more"
+                f"the platform has a fault here ({type(error).__name__}); see its log"
             )
             await self._send(Answer(number, problem=to_problem(fault)))
         else:
@@ -482,9 +477,8 @@ class AgentConnection:
                 cause = cause_of(self._hello.agent, self._hello.instance, claimed.envelope)
             else:
                 cause = await self._committer.cause_of(commit.fence)
-            replica = (
-                self._replica if claimed else None
-            )  # what is settled already takes no turn to be told so
+            # A delivery settled before needs no turn for its response.
+            replica = self._replica if claimed else None
             done = await self._committer.commit(
                 scope, commit, body=body, cause=cause, replica=replica
             )
@@ -523,8 +517,7 @@ class AgentConnection:
         except Fenced:
             self._forget(frame.fence)
             raise
-        # If the store failed, it is in hand still: the agent reports it again, or its lease runs
-        # out.
+        # If the store failed, it is still held: the agent reports it again, or its lease expires.
         self._forget(frame.fence)
 
     async def _record_step(self, frame: StepFrame) -> None:
@@ -541,7 +534,7 @@ class AgentConnection:
             raise
 
     def _forget(self, fence: str) -> None:
-        """Takes a delivery out of the agent's hands, which frees its room."""
+        """Removes a delivery from those in hand, which frees its room."""
         if self._in_hand.pop(fence, None) is not None:
             self._prefetch.freed += 1
             # With room before, the pump waits for what becomes ready; without, it waits for this.

@@ -1,4 +1,4 @@
-"""The registry as HTTP shows it: agents and event definitions of the store, with times for people."""
+"""The registry as HTTP shows it: agents and event definitions, with times for people."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from soorma_platform.stores.ports.registry import AgentState, DefinitionState
 
 
 class Directory:
-    """Agents and event definitions of a record."""
+    """The agents and event definitions of a record."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -33,7 +33,10 @@ class Directory:
     async def announce(
         self, owner: Owner, name: str, instance: str, announcement: Announcement
     ) -> AgentInfo:
-        """Notes a running instance of an agent, and what the agent is from now on; LimitExceeded past a limit."""
+        """Records a running instance of an agent, and what the agent is from now on.
+
+        Raises LimitExceeded past a limit.
+        """
         await self._store.transact(
             AnnounceAgent(owner, name, instance, announcement), durable=False
         )
@@ -42,12 +45,12 @@ class Directory:
         return _agent_info(found)
 
     async def heartbeat(self, owner: Owner, name: str, instance: str) -> InstanceInfo | None:
-        """Notes that the instance was heard of; None if it is not known, or has expired."""
+        """Records a sign of life of an instance; returns None if it is unknown or has expired."""
         found = await self._rows.heartbeat(owner, name, instance)
         return None if found is None else _instance_info(found)
 
     async def deregister(self, owner: Owner, name: str, instance: str) -> bool:
-        """Forgets an instance at once; False if there is no such one alive."""
+        """Removes an instance at once; returns False if none of that name is alive."""
         return await self._rows.deregister(owner, name, instance)
 
     async def agents(
@@ -58,24 +61,33 @@ class Directory:
         return AgentPage([_agent_info(one) for one in found.agents], found.next)
 
     async def agent(self, tenant_id: str, name: str) -> AgentInfo | None:
-        """Finds the agent of that name that serves the tenant, its own before one that serves all."""
+        """Finds the agent of that name that serves the tenant.
+
+        The tenant's own goes before one that serves all.
+        """
         found = await self._rows.agent(tenant_id, name)
         return None if found is None else _agent_info(found)
 
     async def define(self, owner: Owner, definition: EventDefinition) -> EventInfo:
-        """Adds a version of an event type, once; DefinitionConflict if it is there with other content."""
+        """Adds a version of an event type, once.
+
+        Raises DefinitionConflict if it exists with other content.
+        """
         made = await self._store.transact(DefineEvent(owner, definition))
         found = await self._rows.definition(owner, made.type, made.version)
         return _event_info(found or DefinitionState(made, [made.version]))
 
     async def undefine(self, owner: Owner, event_type: str, version: int) -> bool:
-        """Removes a version of an event type; False if there is none."""
+        """Removes a version of an event type; returns False if there is none."""
         return await self._rows.undefine(owner, event_type, version)
 
     async def definition(
         self, owner: Owner, event_type: str, version: int | None
     ) -> EventInfo | None:
-        """Finds a version of an event type, or its newest; a type that a tenant has itself hides that of all."""
+        """Finds a version of an event type, or its newest.
+
+        A type of the tenant's own hides one of all tenants.
+        """
         found = await self._rows.definition(owner, event_type, version)
         return None if found is None else _event_info(found)
 

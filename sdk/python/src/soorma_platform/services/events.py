@@ -68,14 +68,14 @@ CLOUD, CLOUDS = "application/cloudevents+json", "application/cloudevents-batch+j
 
 
 class RenewBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Which deliveries an agent is still working on."""
+    """The deliveries that an agent is still working on."""
 
     replica: str
     fences: list[str]
 
 
 class Renewed(msgspec.Struct):
-    """Those of the fences that still stand."""
+    """The fences that are still valid."""
 
     kept: list[str]
 
@@ -93,7 +93,7 @@ class PublishedBatch(msgspec.Struct):
 
 
 class RequestAnswer(msgspec.Struct):
-    """The event that answers a request; null if none has come yet."""
+    """The response to a request; null if none has come yet."""
 
     event: Envelope | None
 
@@ -112,13 +112,13 @@ class DeadLetterPage(msgspec.Struct):
 
 
 class Unsubscribed(msgspec.Struct):
-    """How many events had waited for a subscription that was ended."""
+    """The number of events that had waited for a subscription that was ended."""
 
     waited: int
 
 
 class Replayed(msgspec.Struct):
-    """The number of the dead letter that was given to its group again."""
+    """The number of the dead letter that was delivered to its group again."""
 
     replayed: int
 
@@ -144,7 +144,7 @@ _TYPES = http.Names(
 )
 _CORRELATION = http.Text("correlation_id", "Of this correlation id only.")
 _FROM_NOW = http.Number("after", "From behind this position of the log; without it from now on.")
-_FORMAT = http.Choice("format", "How each event is told.", ("envelope", "cloudevents"))
+_FORMAT = http.Choice("format", "The form of each event.", ("envelope", "cloudevents"))
 _TIMEOUT = http.Number("timeout", "Seconds to wait.", most=LONGEST_WAIT, default=30)
 _AWAITED = http.Choice(
     "awaited", "Whether the sender waits for the response to this request.", ("false", "true")
@@ -177,33 +177,38 @@ def event_service(
     lease: float,
     is_stopping: Callable[[], bool],
 ) -> http.Application:
-    """The service as an ASGI application; `lease` in seconds is how long a silent agent keeps a delivery.
+    """Returns the service as an ASGI application.
 
-    While `is_stopping`, agents that lose their connection keep what they have in hand.
+    `lease` is how long, in seconds, a silent agent keeps a delivery. While `is_stopping`, agents
+    that lose their connection keep what they have in hand.
     """
     faces = _Events(store, directory, bus, committer, lease=lease, is_stopping=is_stopping)
     letters = "/v1/events/dead-letters"
     return http.Application(
         "events",
         [
-            Endpoint("POST", "/v1/events/publish", _PUBLISHERS, faces.publish, Published | PublishedBatch,
-                     _BODIES, query=(_AWAITED,), headers=(http.FENCE,), idempotent=True, examples=_EXAMPLES,
+            Endpoint("POST", "/v1/events/publish", _PUBLISHERS, faces.publish,
+                     Published | PublishedBatch, _BODIES, query=(_AWAITED,), headers=(http.FENCE,),
+                     idempotent=True, examples=_EXAMPLES,
                      gives={"event_id": "$response.body#/id"},
-                     errors=(EventIdConflict, Fenced, InvalidPayload, LimitExceeded, IdempotencyMismatch,
-                             ReentrantRequest)),
-            Endpoint("GET", "/v1/events/stream", _READERS, faces.stream, Envelope | CloudEvent, streams=True,
+                     errors=(EventIdConflict, Fenced, InvalidPayload, LimitExceeded,
+                             IdempotencyMismatch, ReentrantRequest)),
+            Endpoint("GET", "/v1/events/stream", _READERS, faces.stream, Envelope | CloudEvent,
+                     streams=True,
                      query=(TENANT_ID, USER_ID, _TOPICS, _TYPES, _CORRELATION, _FROM_NOW, _FORMAT),
                      headers=(_LAST_ID,), errors=(NotFound, HistoryGone)),
-            Endpoint("GET", "/v1/events/answer/{event_id}", _OF_USER, faces.answer, RequestAnswer, query=(_TIMEOUT,),
-                     errors=(NotFound,)),
-            Endpoint("GET", "/v1/events/groups", _OF_TENANT, faces.groups, Groups, query=(TENANT_ID,)),
-            Endpoint("DELETE", "/v1/events/groups/{group}/subscriptions/{type}", _OF_TENANT, faces.unsubscribe,
-                     Unsubscribed, query=(TENANT_ID, _TOPIC, _WAITING), errors=(NotFound, Conflict)),
+            Endpoint("GET", "/v1/events/answer/{event_id}", _OF_USER, faces.answer, RequestAnswer,
+                     query=(_TIMEOUT,), errors=(NotFound,)),
+            Endpoint("GET", "/v1/events/groups", _OF_TENANT, faces.groups, Groups,
+                     query=(TENANT_ID,)),
+            Endpoint("DELETE", "/v1/events/groups/{group}/subscriptions/{type}", _OF_TENANT,
+                     faces.unsubscribe, Unsubscribed, query=(TENANT_ID, _TOPIC, _WAITING),
+                     errors=(NotFound, Conflict)),
             Endpoint("GET", letters, _OF_TENANT, faces.dead_letters, DeadLetterPage,
                      query=(TENANT_ID, _GROUP, _AFTER_LETTER, _LIMIT)),
-            Endpoint("POST", f"{letters}/{{number}}/replay", _OF_TENANT, faces.replay, Replayed, query=(TENANT_ID,),
-                     numbers=(_NUMBER,), errors=(NotFound, PlanEnded, Conflict),
-                     idempotent=True),
+            Endpoint("POST", f"{letters}/{{number}}/replay", _OF_TENANT, faces.replay, Replayed,
+                     query=(TENANT_ID,), numbers=(_NUMBER,),
+                     errors=(NotFound, PlanEnded, Conflict), idempotent=True),
             *timer_endpoints(store.timers, committer),
             Endpoint("POST", "/v1/events/renew", _AGENTS, faces.renew, Renewed, RenewBody),
             Endpoint("GET", "/asyncapi.json", ANYBODY_KNOWN, faces.asyncapi, dict[str, Any]),
@@ -238,11 +243,12 @@ class _Events:
         bus.subscribe(self._hear)
 
     async def publish(self, request: Request) -> Response:
-        """Publishes an event, or a list of them as one. Durable when it is answered.
+        """Publishes an event, or a list of them as one. It is durable when the response is sent.
 
-        CloudEvents too, as application/cloudevents+json and application/cloudevents-batch+json. A
-        request whose sender waits for the response says `awaited=true`: it is handled though its
-        plan has ended, and refused where all who take it wait for its response themselves.
+        CloudEvents are accepted, too, as application/cloudevents+json and
+        application/cloudevents-batch+json. A request whose sender waits for the response says
+        `awaited=true`: it is handled even though its plan has ended, and refused if all who take it
+        wait for its response themselves.
         """
         body = await request.body()
         try:
@@ -250,8 +256,8 @@ class _Events:
         except EventIdConflict:
             if body == request.sent:
                 raise
-            # An earlier revision kept the whitespace between an event's tokens: the id may stand
-            # for that.
+            # An earlier version kept the whitespace between an event's tokens: the stored event may
+            # have it.
             return await self._publish(request, request.sent)
 
     async def _publish(self, request: Request, body: bytes) -> Response:
@@ -264,7 +270,7 @@ class _Events:
         commit = Commit(events=events)
         key = request.idempotency_key
         if all(event.id for event in events) and request.principal.fence is None:
-            key = None  # an id says as much, but not that a handler was not fenced then
+            key = None  # ids do as well, but do not show that a handler was not fenced
         awaited = _AWAITED.of(request) == "true"
         if awaited and (is_batch or events[0].response_event is None):
             raise InvalidRequest("awaited=true is for one event that names its response_event")
@@ -277,9 +283,9 @@ class _Events:
         )
 
     async def stream(self, request: Request) -> Response:
-        """Tells the log as server-sent events `event`, without a gap.
+        """Streams the log as server-sent events `event`, without a gap.
 
-        An event's id is its position; whoever sends it as Last-Event-ID resumes behind it.
+        An event's id is its position; sent as Last-Event-ID, it resumes the stream behind it.
         """
         filter_ = Filter(
             owner=TENANT_ID.owner(request),
@@ -301,10 +307,10 @@ class _Events:
         return http.ServerSent(http.follow(reader, "event", write, b"reading from here"))
 
     async def answer(self, request: Request) -> Response:
-        """Waits for the answer to a request, or for its dead letter.
+        """Waits for the response to a request, or for its dead letter.
 
-        The answer is the first event behind the request of its correlation id, response event and
-        response topic.
+        The response is the first event behind the request that has its correlation id, response
+        event and response topic.
         """
         event_id, scope = request.name("event_id"), request.scope
         entry = await self._store.log.event(scope.tenant_id, event_id)
@@ -312,7 +318,7 @@ class _Events:
             raise NotFound(f"there is no event {event_id!r}")
         envelope = decode_envelope(entry.envelope)
         if envelope.response_event is None:
-            raise NotFound(f"event {event_id!r} asks for no answer: it names no response_event")
+            raise NotFound(f"event {event_id!r} requests no response: it names no response_event")
         deadline = asyncio.get_running_loop().time() + _TIMEOUT.value(request)
         found = await self._await_response(scope, entry, envelope, deadline)
         return http.json_response(
@@ -339,7 +345,7 @@ class _Events:
                 await bell.wait(min(left, 1.0))
 
     async def renew(self, request: Request) -> Response:
-        """Prolongs the leases of an agent's deliveries."""
+        """Renews the leases of an agent's deliveries."""
         body = http.decode(await request.body(), _renew_body)
         if len(body.fences) > MOST_FENCES:
             raise InvalidRequest(
@@ -358,7 +364,7 @@ class _Events:
         )
 
     async def unsubscribe(self, request: Request) -> Response:
-        """Ends a group's subscription to a type, unless an agent is connected that handles it.
+        """Ends a group's subscription to a type, unless a connected agent handles it.
 
         The events that wait for it become dead letters of the group; with `waiting=drop` they are
         dropped, and so are the dead letters that it has.
@@ -387,7 +393,7 @@ class _Events:
         )
 
     async def replay(self, request: Request) -> Response:
-        """Gives a dead letter to its group again, as if it came now."""
+        """Delivers a dead letter to its group again, as if it came now."""
         letter = request.names["number"]
         is_number = letter.isascii() and letter.isdigit() and len(letter) <= 18
         owner, key = TENANT_ID.owner(request), request.idempotency_key
@@ -400,8 +406,11 @@ class _Events:
         return http.json_response(Replayed(int(letter)))
 
     async def asyncapi(self, request: Request) -> Response:
-        """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
-        from soorma_platform.services import asyncapi  # noqa: PLC0415 - only who asks for it pays for it
+        """Returns the AsyncAPI 3.0 document.
+
+        It describes the topics, their events, the registered event types and the agents' WebSocket.
+        """
+        from soorma_platform.services import asyncapi  # noqa: PLC0415 - only its requests pay for it
 
         return await asyncapi.respond(self._directory, request)
 
@@ -423,7 +432,7 @@ class _Events:
             self._agents.discard(agent)
 
     def _hear(self, entries: list[LogEntry]) -> None:
-        """Tells the agents of plans that were cancelled: some of them may be at work on these."""
+        """Tells the agents of cancelled plans, on which some of them may be at work."""
         for entry in entries:
             if entry.type == CANCELLED and entry.topic == Topic.PLAN_EVENTS:
                 plan_id = decode_envelope(entry.envelope).plan_id or ""
@@ -447,12 +456,15 @@ def _published(kind: str, body: bytes) -> tuple[list[Envelope], bool]:
         events = http.decode(body, _batch)
         if not events:
             raise InvalidRequest("a batch holds at least one event")
-        return events, True  # each is checked with the commit that they are
+        return events, True  # each is checked with their commit
     return [decode_envelope(body)], False
 
 
 def _scope_of(event: Envelope, principal: Principal) -> Scope:
-    """Whose event it is: what it names, else for whom its publisher acts, else the default tenant and user."""
+    """Returns the tenant and user of an event.
+
+    They are those it names, else those its publisher acts for, else the default ones.
+    """
     owner = principal.owner_among("tenant_id of the event", event.tenant_id)
     user = principal.user_among("user_id of the event", event.user_id)
     return Scope(
@@ -469,7 +481,7 @@ def _cloudevent(entry: LogEntry) -> tuple[int, bytes]:
 
 
 def _ends_wait(entry: LogEntry, request: Envelope) -> bool:
-    """Tells whether an event ends the wait: it is the response, or says that there will be none."""
+    """Returns True if an event is the response, or says that there will be none."""
     if entry.type == DEAD_LETTERED and entry.topic == Topic.SYSTEM_EVENTS:
         data = decode(entry.envelope).get("data", {})
         return bool(data.get("event_id") == request.id)

@@ -1,4 +1,4 @@
-"""The gateway: one entrance to all services, and a page that says what runs, where, and how it is."""
+"""The gateway: one entrance to all services, with a page of what runs, where, and its health."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ _PART = re.compile("<(style|script)>(.*?)</", re.DOTALL)
 
 
 class ServiceHealth(msgspec.Struct):
-    """How a service is, and where it listens itself."""
+    """The health of a service, and the address at which it listens itself."""
 
     address: str
     status: str
 
 
 class GatewayHealth(http.Health):
-    """How the gateway is, and each service behind it."""
+    """The health of the gateway, and of each service behind it."""
 
     services: dict[str, ServiceHealth]
 
 
 class Gateway(http.Application):
-    """Leads to services by the beginning of the path, `/v1/` and a service's name.
+    """An application that leads to services by the path's beginning, `/v1/` and a service's name.
 
-    It holds no state of its own.
-
-    `addresses` are those at which the services, and the gateway, listen themselves.
+    It holds no state of its own. `addresses` are those at which the services, and the gateway,
+    listen themselves.
     """
 
     health_type = GatewayHealth
@@ -73,7 +72,7 @@ class Gateway(http.Application):
         )
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        """Hands the request to the service that it is for, or responds itself."""
+        """Passes the request to the service that it is for, or responds itself."""
         path: str = scope["path"]
         service = self._led.get(path[: path.find("/", len("/v1/")) + 1])
         if service is None:
@@ -94,13 +93,16 @@ class Gateway(http.Application):
         )
 
     async def asyncapi(self, request: Request) -> Response:
-        """The topics, their events and the agents' WebSocket, as AsyncAPI 3.0, with the event types registered."""
-        from soorma_platform.services import asyncapi  # noqa: PLC0415 - only who asks for it pays for it
+        """Returns the AsyncAPI 3.0 document.
+
+        It describes the topics, their events, the registered event types and the agents' WebSocket.
+        """
+        from soorma_platform.services import asyncapi  # noqa: PLC0415 - only its requests pay for it
 
         return await asyncapi.respond(self._directory, request)
 
     async def page(self, _: Request) -> Response:
-        """A page for people: what runs, where, and how it is."""
+        """Returns a page for people: what runs, where, and its health."""
         state = await self.state()
         rows = [_row(NAME, self._addresses[NAME], state.status, self.about)]
         for name, service in state.services.items():
@@ -117,8 +119,8 @@ class Gateway(http.Application):
         return response
 
     def describe(self) -> bytes:
-        """The OpenAPI document of all services, as JSON text."""
-        from soorma_platform.http import openapi  # noqa: PLC0415 - only who asks for it pays for it
+        """Returns the OpenAPI document of all services, as JSON text."""
+        from soorma_platform.http import openapi  # noqa: PLC0415 - only its requests pay for it
 
         tables = {name: service.endpoints for name, service in self._services.items()}
         led = {
@@ -142,7 +144,7 @@ def _row(name: str, address: str, status: str, about: str) -> str:
 def _store(state: http.StoreHealth) -> str:
     from html import escape  # noqa: PLC0415
 
-    said = escape(state.detail or "It can be read and answers.")
+    said = escape(state.detail or "It can be read.")
     return (
         f'<span id="store" class="{state.status}">{state.status}</span>. <span '
         f'id="detail">{said}</span>'
@@ -151,7 +153,7 @@ def _store(state: http.StoreHealth) -> str:
 
 @cache
 def _template() -> tuple[Template, bytes]:
-    """The page, and the policy that allows what is in it and nothing else."""
+    """Returns the page, and the policy that allows what is in it and nothing else."""
     text = Path(__file__).with_name("gateway.html").read_text("utf-8")
     sources = {
         kind: b64encode(sha256(part.encode()).digest()).decode()

@@ -17,7 +17,7 @@ from soorma_platform.stores.ports.store import Commits
 
 
 class Membership(msgspec.Struct):
-    """A group as a replica joined it: ids of its own subscriptions, and of all that exist in the group."""
+    """A group as a replica joined it: its own subscriptions, and all of the group, by id."""
 
     group_id: int
     own: dict[int, Subscription]
@@ -28,7 +28,7 @@ class Membership(msgspec.Struct):
 async def subscribe(
     store: Commits, owner: Owner, name: str, subscriptions: list[Subscription]
 ) -> Membership:
-    """Makes or refreshes a group, and gives what is new in it the recent events that nobody took."""
+    """Creates or refreshes a group; its new subscriptions take events that no group took."""
     joined = await store.transact(JoinGroup(owner, name, subscriptions))
     while joined.following is not None:  # others have their turns between two steps
         joined = await store.transact(JoinGroup(owner, name, subscriptions, joined.following))
@@ -42,10 +42,10 @@ async def subscribe(
 async def unsubscribe(
     groups: GroupStore, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
 ) -> int | None:
-    """Ends a subscription; how many events had waited for it, None if there is no such one.
+    """Ends a subscription; returns how many events waited for it, None if it does not exist.
 
-    These become dead letters of the group, or are dropped with the dead letters that it has.
-    Conflict while an agent is connected that serves it.
+    They become dead letters of the group; with `drop`, they are dropped with the dead letters that
+    it has. Raises Conflict while a connected agent serves it.
     """
     ended = await groups.unsubscribe(owner, group, event_type, topic, drop=drop)
     if ended is not None and ended.is_served:
@@ -85,9 +85,9 @@ def group_info(state: GroupState) -> GroupInfo:
 
 
 def _digest(replica: str) -> str:
-    """A digest that tells replicas apart.
+    """Returns a digest that tells replicas apart.
 
-    The name itself is a secret: it lets anybody renew leases.
+    The id itself is a secret: it lets anybody renew leases.
     """
     return blake2b(replica.encode(), digest_size=8).hexdigest()
 

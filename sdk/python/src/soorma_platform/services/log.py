@@ -1,7 +1,7 @@
 """Readers of the log: cursors that follow it from any retained position, without a gap.
 
-A reader that has caught up is handed new entries as they are committed. One that falls behind,
-because its consumer is slow, reads from the store again: what waits for it in memory is bounded.
+A reader that has caught up receives new entries as they are committed. One that falls behind,
+because its consumer is slow, reads from the store again, so what waits in memory is bounded.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from soorma_platform.work.history import log_from
 
 PAGE = 500
 MOST_NEWS = 100
-"""Events of one commit up to which each reader looks at them at once: it looks before anybody else
-has a turn."""
+"""The most events of a commit that each reader filters at once, before others get a turn."""
 LARGEST_QUEUE = 4 * 1024 * 1024
 """Bytes of events that may wait in memory for one reader."""
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which events a reader wants; None, or All.TENANTS: any."""
+    """The events that a reader wants; None, or All.TENANTS, means any."""
 
     owner: Owner = All.TENANTS
     user_id: str | None = None
@@ -36,7 +35,7 @@ class Filter(msgspec.Struct, frozen=True):
     correlation_id: str | None = None
 
     def takes(self, entry: LogEntry) -> bool:
-        """Tells whether the event is one of them."""
+        """Returns True if the reader wants the event."""
         return (
             (self.topics is None or entry.topic in self.topics)
             and (self.types is None or entry.type in self.types)
@@ -79,9 +78,9 @@ class LogReader:
         self._stop()
 
     async def next(self, timeout: float) -> list[LogEntry]:  # noqa: ASYNC109 - a poll, not a cancellation
-        """The next events that are wanted, in order; none if `timeout` seconds bring none.
+        """Returns the next wanted events, in order; none if `timeout` seconds bring none.
 
-        Raises HistoryGone where the log no longer reaches back to the cursor.
+        Raises HistoryGone if the log no longer reaches back to the cursor.
         """
         if self._queue:
             return self._drain()
@@ -93,14 +92,12 @@ class LogReader:
                 async with asyncio.timeout(timeout):
                     await self._woken.wait()
             except TimeoutError:
-                self._fall_behind()  # a bus may lose news: look for oneself before waiting again
+                self._fall_behind()  # a bus may lose news: read the store before waiting again
                 return []
         return self._drain()
 
     async def _catch_up(self) -> list[LogEntry]:
-        """Reads the next pages of the store; nothing once the cursor has reached the end, and is
-        live.
-        """
+        """Returns wanted events of the store; none once the cursor is at the end, and so live."""
         while page := await self._page():
             self.position = page[-1].position
             if found := [entry for entry in page if self._filter.takes(entry)]:
@@ -110,9 +107,9 @@ class LogReader:
         return []
 
     async def _page(self) -> list[LogEntry]:
-        """The next page.
+        """Returns the next page.
 
-        However many readers are behind, one of them reads in a turn of the event loop.
+        However many readers are behind, one of them reads in each turn of the event loop.
         """
         async with self._turns:
             page = await log_from(self._log, self.position, PAGE)
@@ -130,7 +127,7 @@ class LogReader:
         return entries
 
     def _fall_behind(self) -> None:
-        """From here on the store is read; what was heard and not wanted need not be read again."""
+        """Reads from the store from here on, but not again what was heard and not wanted."""
         if not self._queue:
             self.position = self._heard
         self._live = False
@@ -140,7 +137,7 @@ class LogReader:
             return
         is_much = len(entries) > MOST_NEWS or self._queued_bytes > LARGEST_QUEUE
         if is_much or entries[0].position != self._heard + 1:
-            # News was lost, is more than a turn's worth, or waits for a slow consumer: read the store.
+            # News was lost, is too much for one turn, or waits for a slow consumer: read the store.
             self._live = False
             self._woken.set()
             return

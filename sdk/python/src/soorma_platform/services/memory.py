@@ -72,7 +72,7 @@ _AFTER_PLAN = http.Text("after", "From behind this plan: `next` of the page befo
 _AFTER_ACTION = http.Number(
     "after", "From behind this action: `next` of the page before.", default=0
 )
-_VALUES = http.Choice("values", "Whether to tell the values too.", ("true", "false"))
+_VALUES = http.Choice("values", "Whether to include the values.", ("true", "false"))
 _STATUS = http.Choice("status", "Plans of this status only.", ("any", *STATUSES))
 _REVISION = http.Number("revision", "As it was after this revision of the plan.")
 _STALLED = http.Choice(
@@ -95,14 +95,14 @@ _LAST_ID = http.Header("Last-Event-ID", "Resume behind this revision.", r"^[0-9]
 
 
 class PutBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a PUT: a value, and the seconds it lives."""
+    """The body of a PUT: a value, and its time to live in seconds."""
 
     value: msgspec.Raw
     ttl: Ttl | None = None
 
 
 class ManyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Which keys to read at once."""
+    """The keys to read at once."""
 
     keys: Annotated[list[Name], msgspec.Meta(extra_json_schema={"maxItems": http.LONGEST_PAGE})]
 
@@ -129,39 +129,46 @@ _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 def memory_service(
     plans: PlanStore, health: HealthStore, bus: Bus, committer: Committer, metrics: Metrics
 ) -> http.Application:
-    """The service as an ASGI application."""
+    """Returns the service as an ASGI application."""
     faces = _Memory(plans, bus, committer)
     plan, key = "/v1/memory/working/{plan_id}", "/v1/memory/working/{plan_id}/{key}"
     return http.Application(
         "memory",
         [
-            Endpoint("GET", key, _OF_USER, faces.get, KeyEntry | ValueAt, query=(_REVISION,), headers=(_IF_CHANGED,),
-                     tagged=True, errors=(KeyMissing, NotFound, HistoryGone)),
-            Endpoint("PUT", key, _OF_USER, faces.put, KeyEntry, PutBody, headers=(_IF_MATCH, _IF_MISSING, http.FENCE),
-                     tagged=True, conditional=True, idempotent=True, examples={http.JSON: _A_PUT},
+            Endpoint("GET", key, _OF_USER, faces.get, KeyEntry | ValueAt, query=(_REVISION,),
+                     headers=(_IF_CHANGED,), tagged=True,
+                     errors=(KeyMissing, NotFound, HistoryGone)),
+            Endpoint("PUT", key, _OF_USER, faces.put, KeyEntry, PutBody,
+                     headers=(_IF_MATCH, _IF_MISSING, http.FENCE), tagged=True, conditional=True,
+                     idempotent=True, examples={http.JSON: _A_PUT},
                      errors=(Conflict, Fenced, LimitExceeded, IdempotencyMismatch)),
-            Endpoint("DELETE", key, _OF_USER, faces.delete, KeyDeleted, headers=(_IF_MATCH, _IF_MISSING, http.FENCE),
-                     conditional=True, idempotent=True, errors=(Conflict, Fenced, IdempotencyMismatch)),
-            Endpoint("POST", "/v1/memory/commit", _OF_USER, faces.commit, Committed, Commit, headers=(http.FENCE,),
-                     idempotent=True,
-                     errors=(Conflict, Fenced, PlanEnded, PlanExists, NotFound, HistoryGone, EventIdConflict,
-                             InvalidPayload, LimitExceeded, WrongType, IdempotencyMismatch),
+            Endpoint("DELETE", key, _OF_USER, faces.delete, KeyDeleted,
+                     headers=(_IF_MATCH, _IF_MISSING, http.FENCE), conditional=True,
+                     idempotent=True, errors=(Conflict, Fenced, IdempotencyMismatch)),
+            Endpoint("POST", "/v1/memory/commit", _OF_USER, faces.commit, Committed, Commit,
+                     headers=(http.FENCE,), idempotent=True,
+                     errors=(Conflict, Fenced, PlanEnded, PlanExists, NotFound, HistoryGone,
+                             EventIdConflict, InvalidPayload, LimitExceeded, WrongType,
+                             IdempotencyMismatch),
                      examples={http.JSON: _A_COMMIT}),
             Endpoint("POST", "/v1/memory/many/{plan_id}", _OF_USER, faces.many, Entries, ManyBody,
                      examples={http.JSON: {"keys": ["goal", "count"]}}),
             Endpoint("GET", plan, _OF_USER, faces.entries, EntryPage | KeyPage | PastPage,
-                     query=(_PREFIX, _AFTER_KEY, _LIMIT, _VALUES, _REVISION), errors=(NotFound, HistoryGone)),
-            Endpoint("DELETE", plan, _OF_USER, faces.cleanup, PlanCleaned, headers=(http.FENCE,), idempotent=True,
-                     errors=(Fenced, IdempotencyMismatch)),
+                     query=(_PREFIX, _AFTER_KEY, _LIMIT, _VALUES, _REVISION),
+                     errors=(NotFound, HistoryGone)),
+            Endpoint("DELETE", plan, _OF_USER, faces.cleanup, PlanCleaned, headers=(http.FENCE,),
+                     idempotent=True, errors=(Fenced, IdempotencyMismatch)),
             Endpoint("GET", "/v1/memory/working", _OF_USER, faces.plans, PlanPage,
                      query=(_AFTER_PLAN, _LIMIT, _STATUS, _STALLED)),
-            Endpoint("GET", "/v1/memory/plans/{plan_id}", _OF_USER, faces.plan, PlanInfo, errors=(NotFound,)),
+            Endpoint("GET", "/v1/memory/plans/{plan_id}", _OF_USER, faces.plan, PlanInfo,
+                     errors=(NotFound,)),
             Endpoint("GET", "/v1/memory/history/{plan_id}", _OF_USER, faces.history, ChangePage,
                      query=(_KEY, _SINCE, _LIMIT), errors=(HistoryGone,)),
             Endpoint("GET", "/v1/memory/actions/{plan_id}", _OF_USER, faces.actions, ActionPage,
                      query=(_AFTER_ACTION, _MANY)),
-            Endpoint("GET", "/v1/memory/watch/{plan_id}", _OF_USER, faces.watch, CommitSeen, query=(_FROM_NOW,),
-                     headers=(_LAST_ID,), errors=(NotFound, HistoryGone), streams=True),
+            Endpoint("GET", "/v1/memory/watch/{plan_id}", _OF_USER, faces.watch, CommitSeen,
+                     query=(_FROM_NOW,), headers=(_LAST_ID,), errors=(NotFound, HistoryGone),
+                     streams=True),
         ],
         health,
         metrics=metrics,
@@ -196,7 +203,7 @@ class _Memory:
         return http.json_response(ValueAt(plan_id, key, msgspec.Raw(text.encode()), revision))
 
     async def put(self, request: Request) -> Response:
-        """Sets a key. Durable when it is answered."""
+        """Sets a key. The change is durable when the response is sent."""
         scope, plan_id, key = request.scope, request.name("plan_id"), request.name("key")
         body = http.decode(await request.body(), _put_body)
         operation = Set(key, body.value, body.ttl, expected_revision=_expected_revision(request))
@@ -211,7 +218,7 @@ class _Memory:
         return http.WholeResponse(_encode(entry), tag=b'"%d"' % revision)
 
     async def delete(self, request: Request) -> Response:
-        """Removes a key, and tells whether there was one."""
+        """Removes a key, and returns whether it was there."""
         operation = Delete(request.name("key"), expected_revision=_expected_revision(request))
         done = await self._one(request, request.name("plan_id"), operation, b"")
         if not isinstance(done, Committed):
@@ -232,7 +239,10 @@ class _Memory:
     async def _one(
         self, request: Request, plan_id: str, operation: AnyOperation, body: bytes
     ) -> Committed | http.WholeResponse:
-        """Commits one operation; the refusal of a precondition has a status of its own (RFC 9110, 13.1)."""
+        """Commits one operation.
+
+        A failed precondition has a status of its own (RFC 9110, 13.1).
+        """
         commit = Commit(plans=[PlanCommit(plan_id, [operation])])
         key = request.idempotency_key
         if key is not None:
@@ -315,7 +325,7 @@ class _Memory:
         return http.json_response(PlanPage([_plan_info(row) for row in page], following))
 
     async def plan(self, request: Request) -> Response:
-        """Tells of a plan: whether it is active or how it ended, its revision, sizes and times."""
+        """Returns a plan: its status, how it ended, its revision, sizes and times."""
         plan_id = request.name("plan_id")
         row = (await self._plans.get(request.scope, plan_id, set())).row
         if not row.live:
@@ -325,7 +335,7 @@ class _Memory:
         return http.json_response(_plan_info(row))
 
     async def history(self, request: Request) -> Response:
-        """Tells the changes of a plan, or of one of its keys, oldest first."""
+        """Returns the changes of a plan, or of one of its keys, oldest first."""
         scope, plan_id, limit = request.scope, request.name("plan_id"), _LIMIT.value(request)
         after = _SINCE.of(request)
         plan, rows = await history_of(self._plans, scope, plan_id, _KEY.of(request), after, limit)
@@ -337,16 +347,16 @@ class _Memory:
         )
 
     async def actions(self, request: Request) -> Response:
-        """Tells the recorded actions of a plan, in order."""
+        """Returns the recorded actions of a plan, in order."""
         scope, plan_id, size = request.scope, request.name("plan_id"), _MANY.size(request)
         rows = await self._plans.actions(scope, plan_id, _AFTER_ACTION.value(request), size.to_read)
         page, following = size.cut(rows, lambda row: row.action)
         return http.json_response(ActionPage(plan_id, [_action(row) for row in page], following))
 
     async def watch(self, request: Request) -> Response:
-        """Tells each commit of a plan as it is made, as server-sent events `commit`, without a gap.
+        """Streams the commits of a plan as server-sent events `commit`, without a gap.
 
-        An event's id is the revision; whoever sends it as Last-Event-ID resumes behind it.
+        An event's id is the revision; sent as Last-Event-ID, it resumes the stream behind it.
         """
         scope, plan_id = request.scope, request.name("plan_id")
         current = (await self._plans.get(scope, plan_id, set())).row.revision
@@ -357,9 +367,8 @@ class _Memory:
             raise NotFound(
                 f"plan {plan_id!r} is at revision {current}, it cannot be watched from {after} on"
             )
-        await history_of(
-            self._plans, scope, plan_id, None, after, 1
-        )  # HistoryGone before the stream begins
+        # Raises HistoryGone before the stream begins.
+        await history_of(self._plans, scope, plan_id, None, after, 1)
         reader = PlanReader(self._plans, self._bus, scope, plan_id, after)
         return http.ServerSent(http.follow(reader, "commit", _commit_seen, b"watching from here"))
 
@@ -369,12 +378,15 @@ def _missing(plan_id: str, key: str, when: str = "") -> KeyMissing:
 
 
 def _holds(known: str, tag: bytes) -> bool:
-    """Tells whether a list of ETags holds this one, weak or strong (RFC 9110, 13.1.2)."""
+    """Returns True if a list of ETags holds this one, weak or strong (RFC 9110, 13.1.2)."""
     return tag.decode() in [one.strip() for one in known.replace("W/", "").split(",")]
 
 
 def _expected_revision(request: Request) -> int | None:
-    """The revision that If-Match or If-None-Match asks for; None without either (RFC 9110, 13.1)."""
+    """Returns the revision that If-Match or If-None-Match requires (RFC 9110, 13.1).
+
+    Returns None without either.
+    """
     none, match = request.header("If-None-Match"), request.header("If-Match")
     if none not in (None, "*"):
         raise InvalidRequest("If-None-Match of a change takes only *: the key must be missing")

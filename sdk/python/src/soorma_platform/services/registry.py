@@ -46,7 +46,7 @@ _AUTHORS = frozenset({Access.AGENT, Access.TENANT, Access.OPERATOR})
 
 
 class Removed(msgspec.Struct):
-    """Whether there was something to remove."""
+    """The result of a removal: `deleted` is false if there was nothing to remove."""
 
     deleted: bool
 
@@ -73,7 +73,10 @@ _definition = msgspec.json.Decoder(DefinitionBody)
 def registry_service(
     directory: Directory, health: HealthStore, payloads: PayloadCheck, metrics: Metrics
 ) -> http.Application:
-    """The service as an ASGI application; `payloads` forgets what it knows when a definition changes."""
+    """Returns the service as an ASGI application.
+
+    `payloads` forgets the definitions it knows when one changes.
+    """
     faces = _Registry(directory, payloads)
     agents, events = "/v1/registry/agents", "/v1/registry/events"
     instance, version = (
@@ -117,9 +120,9 @@ class _Registry:
         self._payloads = payloads
 
     async def agents(self, request: Request) -> Response:
-        """Finds the agents that are alive and serve the tenant, by all that is asked for.
+        """Finds the agents that are alive, serve the tenant and match all filters.
 
-        In the order in which they first announced themselves.
+        They are in the order in which they first announced themselves.
         """
         filters = AgentFilter(
             name=_NAME.of(request),
@@ -133,7 +136,10 @@ class _Registry:
         )
 
     async def agent(self, request: Request) -> Response:
-        """Tells of an agent that is alive and serves the tenant; its own goes before one that serves all."""
+        """Returns an agent that is alive and serves the tenant.
+
+        The tenant's own goes before one that serves all.
+        """
         tenant_id, name = _tenant(request), request.name("name")
         found = await self._directory.agent(tenant_id, name)
         if found is None:
@@ -141,7 +147,7 @@ class _Registry:
         return http.json_response(found)
 
     async def announce(self, request: Request) -> Response:
-        """Announces a running instance of an agent. The latest announcement says what the agent is.
+        """Announces a running instance of an agent; the latest announcement describes the agent.
 
         The instance counts as alive for `ttl` seconds, and as long again with each heartbeat.
         """
@@ -170,7 +176,10 @@ class _Registry:
                 )
 
     async def heartbeat(self, request: Request) -> Response:
-        """Says that an instance lives on. 404 if it is not known, or has expired: announce it again."""
+        """Records that an instance is alive.
+
+        404 if it is not known, or has expired: announce it again.
+        """
         owner, name, instance = (
             request.principal.owner,
             request.name("name"),
@@ -185,7 +194,7 @@ class _Registry:
         return http.json_response(found)
 
     async def deregister(self, request: Request) -> Response:
-        """Removes an instance; with its last one the agent is gone."""
+        """Removes an instance; with its last one, the agent is gone."""
         owner, name, instance = (
             request.principal.owner,
             request.name("name"),
@@ -204,11 +213,11 @@ class _Registry:
         )
 
     async def event(self, request: Request) -> Response:
-        """Tells the newest version of an event type."""
+        """Returns the newest version of an event type."""
         return await self._event(request, None)
 
     async def event_version(self, request: Request) -> Response:
-        """Tells a version of an event type."""
+        """Returns a version of an event type."""
         return await self._event(request, _version(request))
 
     async def _event(self, request: Request, version: int | None) -> Response:
@@ -224,7 +233,7 @@ class _Registry:
     async def define(self, request: Request) -> Response:
         """Defines a version of an event type.
 
-        The same again is fine; other content needs another version.
+        Defining the same again is fine; other content needs another version.
         """
         owner, event_type, version = (
             request.principal.owner,
@@ -254,7 +263,7 @@ class _Registry:
 
 
 def _tenant(request: Request) -> str:
-    """For which tenant a reader asks."""
+    """Returns the tenant that a reader acts for."""
     tenant = request.principal.owner
     assert tenant is not All.TENANTS  # noqa: S101 - the door has seen to it
     return tenant

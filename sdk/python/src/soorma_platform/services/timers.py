@@ -43,21 +43,23 @@ class TimerPage(msgspec.Struct):
 
 
 class Cancelled(msgspec.Struct):
-    """Whether the timer was still waiting."""
+    """The result of a cancellation: `cancelled` is true if the timer was still waiting."""
 
     cancelled: bool
 
 
 def timer_endpoints(timers: TimerStore, committer: Committer) -> list[Endpoint]:
-    """Makes the endpoints of timers, a part of the event service."""
+    """Returns the endpoints of timers, a part of the event service."""
     faces = _Timers(timers, committer)
     path = "/v1/events/timers"
     return [
-        Endpoint("POST", path, _OF_USER, faces.set, Timed, TimerBody, headers=(http.FENCE,), idempotent=True,
-                 errors=(EventIdConflict, Fenced, InvalidPayload, LimitExceeded, IdempotencyMismatch)),
+        Endpoint("POST", path, _OF_USER, faces.set, Timed, TimerBody, headers=(http.FENCE,),
+                 idempotent=True,
+                 errors=(EventIdConflict, Fenced, InvalidPayload, LimitExceeded,
+                         IdempotencyMismatch)),
         Endpoint("GET", path, _OF_USER, faces.list, TimerPage, query=(_PLAN, _AFTER, _LIMIT)),
-        Endpoint("DELETE", f"{path}/{{event_id}}", _OF_USER, faces.cancel, Cancelled, headers=(http.FENCE,),
-                 idempotent=True, errors=(Fenced, IdempotencyMismatch)),
+        Endpoint("DELETE", f"{path}/{{event_id}}", _OF_USER, faces.cancel, Cancelled,
+                 headers=(http.FENCE,), idempotent=True, errors=(Fenced, IdempotencyMismatch)),
     ]  # fmt: skip
 
 
@@ -67,14 +69,14 @@ class _Timers:
         self._committer = committer
 
     async def set(self, request: Request) -> Response:
-        """Takes an event to be published later, `delay` seconds from now or `at` a time.
+        """Sets a timer. It is durable when the response is sent.
 
-        Durable when answered.
+        Its event is published `delay` seconds from now, or `at` a time.
         """
         timer = check_timer(http.decode(await request.body(), _timer))
         key = request.idempotency_key
         if timer.event.id and request.principal.fence is None:
-            key = None  # an id says as much, but not that a handler was not fenced then
+            key = None  # an id does as well, but does not show that a handler was not fenced
         commit = Commit(timers=[timer])
         done = await self._committer.commit_request(
             request.principal, request.scope, commit, request.sent, key
@@ -91,7 +93,7 @@ class _Timers:
         return http.json_response(TimerPage([_info(row) for row in page], following))
 
     async def cancel(self, request: Request) -> Response:
-        """Takes back an event that was to be published later; tells whether it was still waiting."""
+        """Cancels a timer, and returns whether it was still waiting."""
         scope = request.scope
         event_id = check_name("event_id", request.names["event_id"])
         what, key = f"cancel {event_id}".encode(), request.idempotency_key

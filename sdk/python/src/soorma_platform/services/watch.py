@@ -35,9 +35,9 @@ class PlanReader:
     async def next(self, timeout: float) -> list[tuple[int, list[HistoryRow]]]:  # noqa: ASYNC109 - a poll
         """Returns the next revisions with their changes; none if `timeout` seconds bring none.
 
-        Raises HistoryGone where the history no longer reaches back to the cursor.
+        Raises HistoryGone if the history no longer reaches back to the cursor.
         """
-        await asyncio.sleep(0)  # the others have a turn before each page
+        await asyncio.sleep(0)  # others get a turn before each page
         while not (commits := await self._page()):
             if not await self._bell.wait(timeout):
                 return []

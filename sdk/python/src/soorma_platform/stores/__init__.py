@@ -1,1 +1,1 @@
-"""Where the record lives. Each store keeps one protocol and passes one conformance suite."""
+"""The stores of the record. Each implements one protocol and passes one conformance suite."""

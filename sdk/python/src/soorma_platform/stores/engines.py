@@ -1,7 +1,7 @@
-"""Which engine keeps a record: picked here, by what the setting `database` names, and nowhere else.
+"""Selects the engine of a record by the setting `database`; no other module does.
 
-A path is a file of the embedded engine. Engines are imported when they are picked: a command that
-only asks for its tools must not wait for what a platform needs.
+A path names a file of the embedded engine. Engines are imported when selected, so that a command
+that only needs the tools of a store does not load what a platform needs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ async def open_store(
     lease: float = 30.0,
     may_migrate: bool = True,
 ) -> Store:
-    """Opens the record; `on_commit` hears of each commit, in their order.
-
-    Unavailable says why it cannot be opened.
+    """Opens the record; calls `on_commit` for each commit, in order.
 
     Leases that agents held when the last process ended last at least `lease` seconds from now.
-    `clock` are the machine's clocks, unless a test has them in its hand.
+    `clock` are the machine's clocks unless a test passes its own. Raises Unavailable, with the
+    reason, if the record cannot be opened.
     """
     from soorma_platform.stores.sqlite import SqliteStore  # noqa: PLC0415 - picked
 

@@ -1,7 +1,7 @@
-"""Tools for a store from outside a platform: to prepare, examine, back up, restore or remove it.
+"""Tools that prepare, examine, back up, restore or remove a store from outside a platform.
 
-They return facts and raise named errors. What people read of these is up to whoever uses the tools,
-and nobody has to know which engine keeps the record.
+They return facts and raise named errors. Their callers decide how to present these, and need not
+know which engine stores the record.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 
 class Engine(NamedTuple):
-    """The database engine that the platform uses here, and the driver it is used by."""
+    """The database engine of the platform, and its driver."""
 
     name: str
     version: str
@@ -21,14 +21,14 @@ class Engine(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """The schema a store is at, and how many migrations brought it there just now."""
+    """The schema of a store, and the number of migrations just applied to reach it."""
 
     schema: int
     steps: int
 
 
 class Fault(Enum):
-    """The kinds of fault for which a store cannot be read, or not be trusted."""
+    """The kinds of fault because of which a store cannot be read or trusted."""
 
     LOCKED = auto()
     DAMAGED = auto()
@@ -36,11 +36,11 @@ class Fault(Enum):
 
 
 class Examination(NamedTuple):
-    """A store as it was found.
+    """The state of a store.
 
     `bytes` is its size. `schema` counts its migrations, `known_schema` those that this Soorma
-    knows. With a `fault` the engine gives a `reason`. `is_whole` tells whether all of it was read
-    in the time given.
+    knows. With a `fault`, `reason` is the message of the engine. `is_whole` is true if all of it
+    was read in the time given.
     """
 
     bytes: int
@@ -55,8 +55,8 @@ class Examination(NamedTuple):
 class Use(NamedTuple):
     """Traces of those who use a store.
 
-    `pid` is the process that has written its number into the file `lock`, and holds it while it
-    lives. `log` is the file of what is still to be moved into the store, of so many bytes.
+    `pid` is the process that wrote its number into the file `lock`, which it keeps locked while it
+    lives. `log` is the file of changes not yet moved into the store, `log_bytes` its size.
     """
 
     pid: int | None
@@ -66,11 +66,11 @@ class Use(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """The contents of a record, counted.
+    """The contents of a record, as counts.
 
     `schema` counts its migrations, `revisions` the commits of all plans, `events` those kept.
-    `log_end` is the highest position that was given, `deliveries` are events that groups have not
-    done with.
+    `log_end` is the highest position ever assigned, `deliveries` are events that groups have yet to
+    handle.
     """
 
     plans: int
@@ -83,7 +83,7 @@ class Contents(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """A store that was restored, its size, and where that of before is, if there was one."""
+    """A restored store, its size, and the path of the former one, if there was one."""
 
     contents: Contents
     bytes: int
@@ -91,59 +91,61 @@ class Restored(NamedTuple):
 
 
 class Stage(Enum):
-    """The stages of a copy, in their order."""
+    """The stages of a copy, in order."""
 
     COPYING = auto()
     CHECKING = auto()
 
 
 Tell = Callable[[Stage, float], None]
-"""Hears how far a copy is: its stage, and the share of it that is done, from 0.0 to 1.0."""
+"""Receives the progress of a copy: its stage, and the share of it that is done (0.0 to 1.0)."""
 
 
 class StoreTools(Protocol):
-    """The tools for one store, which need no platform and disturb none that runs."""
+    """The tools for one store. They need no platform and do not disturb a running one."""
 
     def exists(self) -> bool:
-        """True if there is such a store."""
+        """True if the store exists."""
 
     def files(self) -> list[Path]:
-        """The files in which it keeps data, those that there are not now too."""
+        """Returns the files in which it stores data, including those that do not exist now."""
 
     def owns(self, file: Path) -> bool:
-        """True if a file is a part of the store, whatever it is called."""
+        """True if a file is part of the store, under whatever name."""
 
     def engine(self) -> Engine:
-        """The engine that it is kept by."""
+        """Returns its engine."""
 
     def examine(self, seconds: float | None) -> Examination:
-        """Reads it for at most so long, and writes nothing. None: to its end."""
+        """Reads it for at most `seconds`, or to its end if that is None; writes nothing."""
 
     def use(self) -> Use:
-        """The traces of those who use it. Nothing is tried, so that nobody is disturbed."""
+        """Returns the traces of those who use it. Takes no lock, so it disturbs nobody."""
 
     def prepare(self) -> Prepared:
-        """Makes it, or migrates it to the present schema.
+        """Creates it, or migrates it to the current schema.
 
-        RecordInUse if a platform has it; RecordUnusable, FolderUnwritable.
+        Raises RecordInUse if a platform has it open, and RecordUnusable or FolderUnwritable.
         """
 
     def back_up(self, file: Path, tell: Tell, *, replace: bool) -> Contents:
-        """Copies it into a file, of one moment and whole, beside a platform or not.
+        """Copies it into a file, whole and of one moment, even while a platform runs.
 
-        The file has its name only when it is whole. FileExistsError if there is one that is not to
-        be replaced; RecordUnusable if the store is damaged, no record, or of a newer Soorma.
+        The file gets its name only when it is complete. Raises FileExistsError if one exists that
+        is not to be replaced, and RecordUnusable if the store is damaged, no record, or of a newer
+        Soorma.
         """
 
     def restore(self, file: Path, tell: Tell) -> Restored:
-        """Puts the record of a backup in its place, and keeps what was there.
+        """Replaces it by the record of a backup, and keeps the former files.
 
-        No position of the log is given twice. Deliveries that were in hand are handed out again.
-        RecordInUse if a platform has it; RecordUnusable if the file is no backup that can be used.
+        No position of the log is assigned twice. Deliveries that were in hand are delivered again.
+        Raises RecordInUse if a platform has it open, and RecordUnusable if the file is not a usable
+        backup.
         """
 
     def remove(self) -> list[Path]:
-        """Removes it: the files that were there.
+        """Removes it; returns the files that existed.
 
-        RecordInUse if a platform has it; its `holder` is the number of the process.
+        Raises RecordInUse if a platform has it open; its `holder` is the process id.
         """

@@ -1,3 +1,1 @@
-"""Work beside requests, or behind several services: commits on their way, payload checks, timers,
-upkeep.
-"""
+"""Work beside requests, or shared by services: commits, payload checks, timers, upkeep."""

@@ -1,9 +1,7 @@
-"""The process that compiles schemas and checks payloads where that could take long.
+"""The process that compiles schemas and checks payloads if that could take long.
 
-It ends with its input.
-
-Each request and each result is a line of JSON. Whoever sends requests ends the process where a
-result is late.
+It ends with its input. Each request and each result is a line of JSON. The sender of the requests
+kills the process if a result is late.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ class CheckRequest(msgspec.Struct):
 
 
 class CheckResult(msgspec.Struct, omit_defaults=True):
-    """Where the payload does not fit, or why the schema cannot be used; neither where all is well."""
+    """The misfit of a payload, or why the schema cannot be used; neither if all is well."""
 
     misfit: Misfit | None = None
     unusable: str | None = None
@@ -57,7 +55,7 @@ class _Checker:
         schema = self._schemas.pop(text, None) or Schema(request.what, decode(text))
         while len(self._schemas) >= MOST_SCHEMAS:
             del self._schemas[next(iter(self._schemas))]
-        self._schemas[text] = schema  # the latest used stand at the end
+        self._schemas[text] = schema  # the last used are at the end
         return schema
 
 

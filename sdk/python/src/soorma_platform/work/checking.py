@@ -1,8 +1,8 @@
-"""Checks against schemas: at once where they are cheap whatever the payload holds, else apart and within a time.
+"""Checks against schemas: at once if they are certainly cheap, else apart and within a time.
 
-A schema of a few lines can be made to take minutes for a payload of some kilobytes, and nothing
-that is known of both beforehand tells all of these. So what is not certainly cheap is checked in a
-process of its own, which is ended where it takes too long.
+A schema of a few lines can be made to take minutes for a payload of some kilobytes, and no analysis
+beforehand finds all such cases. So whatever is not certainly cheap is checked in a process of its
+own, which is killed if it takes too long.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ from soorma_platform.work.check_process import CheckRequest, CheckResult
 from soorma_platform.work.schemas import Misfit, Schema
 
 LONGEST_SECONDS = 2.0
-"""After which a check is given up, and the payload or the schema refused."""
+"""Time after which a check is given up, and the payload or the schema refused."""
 SMALL_SCHEMA, SMALL_PAYLOAD = 4 * 1024, 16 * 1024
 """Bytes up to which a check may be made at once."""
 FEW_PATTERNS = 8
 FEW_BYTES = 16 * 1024
-"""of text to be matched, times the patterns: a pattern that compiles to 64 KiB looks at 2,000
-states for each"""
+"""Bytes of text to match, times the patterns.
+
+A pattern that compiles to 64 KiB looks at 2,000 states for each byte.
+"""
 FEW_STEPS = 500_000
 """Parts of the schema times those of the payload: 15 ms at most."""
 PIECE = 65_536
 START_SECONDS = 30.0
-"""for the process to begin, on a machine that is busy"""
+"""Time for the process to start on a busy machine."""
 
 log = Log("soorma.payloads")
 
 
 class Check:
-    """A schema and how it is checked against. `what` is what errors call it."""
+    """A schema and the way to check against it; `what` is its name in errors."""
 
     def __init__(self, what: str, schema: Any, apart: Apart) -> None:
         self._what = what
@@ -59,15 +61,15 @@ class Check:
             try:
                 self._small = Schema(what, schema, is_linear=True)
             except InvalidValue:
-                self._small = None  # a pattern that looks around, or has many states: apart
+                self._small = None  # look-around or many states: apart
 
     async def make(self) -> None:
-        """InvalidValue if it is no schema that can be used."""
+        """Compiles the schema; raises InvalidValue if it cannot be used."""
         if self._small is None:
             await self._apart.ask(CheckRequest(self._what, msgspec.Raw(self._text)))
 
     async def misfit(self, payload: bytes) -> Misfit | None:
-        """The first place where a payload, JSON text, does not fit; None if it does."""
+        """Returns the first place where a payload (JSON text) does not fit; None if it fits."""
         if (
             self._small is not None
             and len(payload) <= SMALL_PAYLOAD
@@ -95,9 +97,9 @@ class Check:
 
 
 class Apart:
-    """The process for checks that could take long: begun with the first, ended with `close`.
+    """The process for checks that could take long, started by the first and ended by `close`.
 
-    One check at a time.
+    It makes one check at a time.
     """
 
     def __init__(self) -> None:
@@ -106,8 +108,10 @@ class Apart:
         self._is_closed = False
 
     async def ask(self, request: CheckRequest) -> CheckResult:
-        """Returns the result. Raises InvalidValue if the schema cannot be used, or compiling it
-        took too long.
+        """Returns the result of a check.
+
+        Raises InvalidValue if the schema cannot be used, or compiling it took too long; Unavailable
+        if the process cannot be started, or the platform is stopping.
         """
         result = await asyncio.to_thread(self._ask, request)
         if result.unusable is not None:
@@ -115,7 +119,7 @@ class Apart:
         return result
 
     async def close(self) -> None:
-        """Ends the process, once the check under way is over."""
+        """Ends the process once the current check is over."""
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -126,7 +130,7 @@ class Apart:
     def _ask(self, request: CheckRequest) -> CheckResult:
         line = msgspec.json.encode(request) + b"\n"
         with self._lock:
-            for _ in range(2):  # a process that was ended from outside says nothing of the request
+            for _ in range(2):  # a process killed from outside says nothing about the request
                 if self._is_closed:
                     raise Unavailable("the platform is stopping")
                 try:
@@ -155,7 +159,7 @@ class Apart:
             self._end()
             command = [sys.executable, "-P", "-m", "soorma_platform.work.check_process"]
             try:
-                self._process = subprocess.Popen(  # noqa: S603 - of our own
+                self._process = subprocess.Popen(  # noqa: S603 - our own program
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
                 )
             except OSError as error:
@@ -176,7 +180,7 @@ class Apart:
 
 
 def _await_start(process: subprocess.Popen[bytes]) -> None:
-    """Waits for a first result: what the process takes to begin is not counted as time of a check."""
+    """Waits for a first result, so that no check is charged for the start of the process."""
     line = msgspec.json.encode(CheckRequest("it", msgspec.Raw(b"true"))) + b"\n"
     try:
         _exchange(process, line, START_SECONDS)
@@ -187,7 +191,10 @@ def _await_start(process: subprocess.Popen[bytes]) -> None:
 def _exchange(
     process: subprocess.Popen[bytes], line: bytes, seconds: float = LONGEST_SECONDS
 ) -> bytes:
-    """Says a line and hears one; TimeoutError where it is not whole in time, EOFError where the process is gone."""
+    """Writes a line and reads one.
+
+    Raises TimeoutError if it is not complete in time, EOFError if the process is gone.
+    """
     until = time.monotonic() + seconds
     left, said = memoryview(line), bytearray()
     writing, reading = _pipes(process)

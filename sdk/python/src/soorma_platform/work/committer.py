@@ -1,4 +1,4 @@
-"""The way of a commit through the platform: checked here, decided in the engine, written by the store."""
+"""The path of a commit: checked here, decided in the engine, written by the store."""
 
 from __future__ import annotations
 
@@ -34,20 +34,24 @@ from soorma_platform.work.payloads import PayloadCheck
 from soorma_platform.work.reservations import RESERVED_SECONDS, Reservations, ReservedKey
 
 FreshEntry: TypeAlias = tuple[str, str, int, int, int | None, str | None]
-"""A key after a conflict: its plan, its name, revision, times in ms, and value as JSON text; 0 and
-None if missing."""
+"""A key after a conflict: plan, name, revision, two times in ms, and value as JSON text.
+
+The times are those of its last write and of its expiry. If the key is missing, its revision and
+first time are 0, the rest is None.
+"""
 
 DAY = 24 * 3600 * 1000
 TURN_SECONDS = 0.01
-"""Time for which a commit is checked until others have a turn."""
+"""Time for which a commit is checked before others get a turn."""
 LARGE_BODY = 1024 * 1024
 SDK_KEY = "sdk:"
-"""Idempotency keys of the SDK begin so; their responses are stored for minutes, those of a caller's
-own for a day."""
+"""The prefix of the SDK's idempotency keys.
+
+Their responses are stored for minutes, those of a caller's own keys for a day.
+"""
 
 FRESH_CHARACTERS, MOST_FRESH = 16_384, 32
-"""Bounds of what goes along with a conflict: values that are no longer than this, of so many
-keys."""
+"""Bounds of the values returned with a conflict: the length of each, and their number."""
 
 _IN_SPITE = (
     "; it was reserved for this handler, so it was changed by a call from outside of handlers, by "
@@ -64,12 +68,15 @@ def _new_id() -> str:
 
 
 def _fingerprint(body: bytes) -> str:
-    """A short text that only equal bodies share."""
+    """Returns a short text that only equal bodies share."""
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
 async def _fingerprint_of(body: bytes) -> str:
-    """The fingerprint, made in a thread if the body is large: hashing releases the interpreter's lock."""
+    """Returns the fingerprint, made in a thread if the body is large.
+
+    Hashing releases the interpreter's lock.
+    """
     return (
         _fingerprint(body)
         if len(body) < LARGE_BODY
@@ -78,7 +85,7 @@ async def _fingerprint_of(body: bytes) -> str:
 
 
 class Committer:
-    """Runs commits and failures of deliveries against a store, and counts and logs what becomes of them."""
+    """The part that applies commits and failures to a store, and counts and logs the results."""
 
     def __init__(
         self, store: Store, limits: Limits, payloads: PayloadCheck, metrics: Metrics
@@ -99,7 +106,7 @@ class Committer:
         *,
         awaited: bool = False,
     ) -> Committed:
-        """Runs the commit of a request. In a handler, the fence says who sends it."""
+        """Applies the commit of a request. In a handler, the fence identifies the sender."""
         under = principal.fence
         fence = commit.fence or under
         cause = NOBODY if fence is None else await self.cause_of(fence)
@@ -119,20 +126,19 @@ class Committer:
         awaited: bool = False,
         replica: str | None = None,
     ) -> Committed:
-        """Decides and writes a commit; `body` is what tells it from another under the same idempotency key.
+        """Decides and writes a commit.
 
-        `cause` is what the platform knows of who makes it, and of the event that it is made for.
-        One that is made `under` the fence of a delivery is refused with Fenced once that is in
-        other hands, and does not settle it.
+        `body` distinguishes it from others under the same idempotency key; a large one is checked
+        in slices between which others get a turn. `cause` is its author and event, as the platform
+        knows them.
 
-        One of a large body is checked in turns with what others ask for.
-
-        `awaited` where it publishes a request whose sender waits for the response. That of a
-        handler, which names the `replica` it runs in, takes turns with others at the keys they
-        fight for.
+        A commit made `under` the fence of a delivery does not settle it, and is refused with Fenced
+        once the delivery is in other hands. With `awaited` it publishes a request whose sender
+        waits for the response. A handler's commit names the `replica` it runs in, and takes turns
+        with others at contended keys.
         """
         if len(body) > LARGE_BODY:
-            await asyncio.sleep(0)  # to decode it took a turn
+            await asyncio.sleep(0)  # decoding it took a turn
             await self._check_in_turns(commit)
         else:
             for _ in check_commit(commit, self.limits):
@@ -158,7 +164,7 @@ class Committer:
         return await self._apply_in_turn(command, replica)
 
     async def cause_of(self, fence: str) -> Cause:
-        """Who has a delivery in hand, and its event; nobody, where no delivery is in hand under that fence."""
+        """Returns the holder of a delivery and its event; NOBODY if the fence is not valid."""
         holder = await self._store.deliveries.holder(fence)
         return (
             NOBODY if holder is None else cause_of(holder.agent, holder.instance, holder.envelope)
@@ -172,7 +178,7 @@ class Committer:
             raise
 
     async def _check_in_turns(self, commit: Commit) -> None:
-        """Checks a large commit, and lets others have a turn in between."""
+        """Checks a large commit, and gives others a turn in between."""
         since = time.monotonic()
         for _ in check_commit(commit, self.limits):
             if time.monotonic() - since > TURN_SECONDS:
@@ -182,8 +188,8 @@ class Committer:
     async def _apply_in_turn(self, command: ApplyCommit, replica: str) -> Committed:
         """Applies a handler's commit when nobody else has reserved what it changes.
 
-        After a conflict the handler is told when it holds the keys in conflict, and runs again
-        undisturbed.
+        After a conflict, the error is raised once the handler holds the keys in conflict, so that
+        it runs again undisturbed.
         """
         reservations, fence, cause = self.reservations, command.commit.fence or "", command.cause
         has_turn: bool | None = None
@@ -221,7 +227,10 @@ class Committer:
         return committed
 
     async def _check_reads(self, command: ApplyCommit) -> None:
-        """Raises Conflict where whoever came before has changed what a commit relies on: it need not be decided."""
+        """Raises Conflict if an earlier turn has changed what a commit relies on.
+
+        Such a commit need not be decided.
+        """
         plans = {
             part.plan_id: await self._store.plans.get(command.scope, part.plan_id, set(part.reads))
             for part in command.commit.plans
@@ -233,7 +242,7 @@ class Committer:
             raise
 
     async def _fresh(self, scope: Scope, keys: list[ReservedKey]) -> list[FreshEntry]:
-        """The small ones of these keys as they are now: the handler that runs again need not ask for them."""
+        """Returns the current small values of these keys, which spares the next run requests."""
         found: list[FreshEntry] = []
         for plan_id in {key.plan_id for key in keys}:
             names = {key.key for key in keys if key.plan_id == plan_id}
@@ -281,7 +290,7 @@ class Committer:
         unbegun: bool = False,
         fail_plan: bool = False,
     ) -> None:
-        """Reports a failed attempt: its event is delivered again later, or becomes a dead letter (`FailDelivery`)."""
+        """Reports a failed attempt: its event is retried or becomes a dead letter."""
         command = FailDelivery(
             scope,
             plan_id,
@@ -312,7 +321,7 @@ class Committer:
     async def record_step(
         self, scope: Scope, fence: str, name: str, occurrence: int, result: str
     ) -> None:
-        """Keeps the result of a step, as JSON text, for the later attempts of its event."""
+        """Records the result of a step, as JSON text, for later attempts of its event."""
         command = RecordStep(scope, fence, name, occurrence, result, limits=self.limits)
         try:
             await self._store.transact(command)
@@ -330,7 +339,7 @@ class Committer:
             log.info("event dropped, its plan has ended", **_of_delivery(row))
 
     def _note_failure(self, outcome: FailureOutcome) -> None:
-        """Counts and logs a failure, without its reason: that may hold data of the event."""
+        """Counts and logs a failure, without its reason, which may hold data of the event."""
         row = outcome.delivery
         match outcome.became:
             case Became.DEFERRED:
@@ -346,7 +355,7 @@ class Committer:
 
 
 def _changed(command: ApplyCommit) -> list[ReservedKey]:
-    """The keys whose change by this commit would make others run again in vain."""
+    """Returns the keys whose change by this commit would make others run again in vain."""
     found = []
     for part in command.commit.plans:
         keys = {
@@ -361,9 +370,7 @@ def _changed(command: ApplyCommit) -> list[ReservedKey]:
 
 
 def _is_blind(operation: KeyOperation, reads: dict[str, int]) -> bool:
-    """Tells whether it changes a key of which its handler knows nothing, or only whether a join is
-    complete.
-    """
+    """Returns True if the handler knows nothing of the key, or only whether a join is complete."""
     return operation.key not in reads and (operation.blind or isinstance(operation, Join))
 
 

@@ -1,6 +1,4 @@
-"""History as a reader may see it: values of the past rebuilt, and HistoryGone where they are no
-longer kept.
-"""
+"""History as readers see it: past values are rebuilt, or HistoryGone is raised."""
 
 from __future__ import annotations
 
@@ -15,7 +13,10 @@ from soorma_platform.stores.ports.plans import PlanStore
 
 
 class PastValues(msgspec.Struct):
-    """Keys of a plan with the values they had, as JSON text; `next`: there may be more behind that key."""
+    """Keys of a plan with their past values, as JSON text.
+
+    There may be more behind the key `next`.
+    """
 
     values: list[tuple[str, str]]
     next: str | None
@@ -30,10 +31,11 @@ async def history_of(
     limit: int,
     until: int | None = None,
 ) -> tuple[PlanRow, list[HistoryRow]]:
-    """Rows of revisions in (after, until], oldest first; HistoryGone from before the horizon.
+    """Returns the plan, and its rows of revisions in (after, until], oldest first.
 
-    From no `after` on, all that is kept. About `limit` of them, and of each revision all: there is
-    more while the last is below the plan's revision.
+    Without `after`, they are all that is kept. Returns about `limit` rows, in whole revisions:
+    there are more while the last is below the plan's revision. Raises HistoryGone from before the
+    horizon.
     """
     page = await plans.history(scope, plan_id, key, after, until, limit)
     plan, rows = page.plan, page.rows
@@ -47,9 +49,9 @@ async def history_of(
 async def value_at(
     plans: PlanStore, scope: Scope, plan_id: str, key: str, revision: int, seq: int
 ) -> str | None:
-    """The key's value after operation `seq` of `revision`, as JSON text; None: it was missing.
+    """Returns the key's value after operation `seq` of `revision`, as JSON text.
 
-    HistoryGone from before the horizon.
+    Returns None if it was missing. Raises HistoryGone from before the horizon.
     """
     found = await plans.value_at(scope, plan_id, key, revision, seq)
     check_horizon(f"of plan {plan_id!r} revision", revision, found.plan.horizon)
@@ -61,9 +63,9 @@ async def value_at(
 async def values_at(
     plans: PlanStore, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int
 ) -> PastValues:
-    """The plan's keys after a revision with their values, in order, from behind `after`.
+    """Returns the plan's keys after a revision with their values, in order, from behind `after`.
 
-    Looks at no more than `limit` keys. NotFound of a revision that is still to come, HistoryGone
+    Looks at no more than `limit` keys. Raises NotFound for a revision still to come, HistoryGone
     from before the horizon.
     """
     found = await plans.keys_at(scope, plan_id, revision, prefix, after, limit)
@@ -74,7 +76,10 @@ async def values_at(
 
 
 async def log_from(log: LogStore, after: int, limit: int) -> list[LogEntry]:
-    """Events of positions above `after`, in order; HistoryGone from before the log's horizon."""
+    """Returns the events behind the position `after`, in order.
+
+    Raises HistoryGone from before the log's horizon.
+    """
     page = await log.page(after, limit)
     check_horizon("position", after, page.horizon)
     return page.entries

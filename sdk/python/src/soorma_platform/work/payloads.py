@@ -1,4 +1,4 @@
-"""Payloads held against the schema of their event when it is published."""
+"""Checks of payloads against the schemas of their events, at publishing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from soorma_platform.work.checking import Apart, Check
 from soorma_platform.work.schemas import Misfit
 
 FRESH_SECONDS = 1.0
-"""Time for which a definition is taken as it was read: another process may have changed it
-since."""
+"""Time for which a definition is cached; another process may have changed it since."""
 
 TURN_SECONDS = 0.01
-"""Time for which the events of one commit are checked until others have a turn."""
+"""Time for which the events of one commit are checked before others get a turn."""
 
 LONGEST_VERSION = len(str(LARGEST_VERSION))
 MOST_RULES = 4_096
@@ -34,7 +33,7 @@ log = Log("soorma.payloads")
 class Rule(msgspec.Struct, frozen=True):
     """A version of a definition, against which payloads are checked.
 
-    Without a schema there is no such version.
+    Without a schema, that version does not exist.
     """
 
     type: str
@@ -43,7 +42,10 @@ class Rule(msgspec.Struct, frozen=True):
     schema: Check | None
 
     async def misfit(self, event: Envelope) -> Misfit | None:
-        """Where the event's payload does not fit. An event without data has the payload null."""
+        """Returns where the event's payload does not fit; None if it fits.
+
+        An event without data has the payload null.
+        """
         if self.schema is None:
             return Misfit("", f"event {self.type!r} has no version {self.version}")
         return await self.schema.misfit(
@@ -56,10 +58,10 @@ _RuleKey: TypeAlias = tuple[str, str, str | None]
 
 
 class PayloadCheck:
-    """Checks payloads, each against the definition of its type in its tenant, in the mode of that definition.
+    """The checks of payloads against the definitions of their types, each in its mode.
 
-    What is not defined is not checked, and costs a look into a table. Definitions are read again
-    after a second. Close it at the end.
+    The definitions are those of the event's tenant. An event without one is not checked, which
+    costs a table look-up. Definitions are read again after a second. Close it at the end.
     """
 
     def __init__(self, registry: RegistryStore, mode: Mode = "enforce") -> None:
@@ -70,7 +72,10 @@ class PayloadCheck:
         self._apart = Apart()
 
     async def check(self, tenant_id: str, events: list[Envelope]) -> None:
-        """InvalidPayload if a payload must fit its schema and does not; nothing of the events is published then."""
+        """Raises InvalidPayload if a payload must fit its schema and does not.
+
+        Then none of the events is published.
+        """
         since = time.monotonic()
         for index, event in enumerate(events):
             if time.monotonic() - since > TURN_SECONDS:
@@ -90,15 +95,15 @@ class PayloadCheck:
                 )
 
     async def check_schema(self, what: str, schema: Any) -> None:
-        """InvalidValue if this is no schema that payloads can be checked against."""
+        """Raises InvalidValue if payloads cannot be checked against this schema."""
         await Check(what, schema, self._apart).make()
 
     async def close(self) -> None:
-        """Ends what checks apart."""
+        """Ends the process for checks."""
         await self._apart.close()
 
     def forget(self) -> None:
-        """Definitions have changed: they are read again."""
+        """Discards the cached definitions, as they have changed."""
         self._rules.clear()
 
     def _tell(
@@ -166,5 +171,5 @@ class PayloadCheck:
             )
             while len(self._schemas) >= MOST_SCHEMAS:
                 del self._schemas[next(iter(self._schemas))]
-        self._schemas[text] = schema  # the latest used stand at the end
+        self._schemas[text] = schema  # the last used are at the end
         return schema

@@ -1,7 +1,7 @@
-"""Reservations of keys: handlers that conflict over a key take turns at it, the one that asked first before the others.
+"""Reservations of keys: handlers that conflict over a key take turns at it, in order.
 
-Soft state of one process: losing all of it costs further runs, never an update. What is correct is
-decided by the engine, which checks every commit, reserved or not.
+They are soft state of one process: losing them costs further runs, never an update. The engine
+decides what is correct, and checks every commit, reserved or not.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ class ReservedKey(NamedTuple):
 
 
 class Turn:
-    """A turn of a handler, with some keys to itself: it waits for all of them, or holds all of them.
+    """A turn of a handler at some keys: it waits for all of them, or holds all of them.
 
-    `age` counts the turns: it stays when the keys become more, so that nobody is overtaken for
-    ever.
+    `age` counts the turns. It stays when keys are added, so that no turn is overtaken for ever.
     """
 
     __slots__ = (
@@ -67,12 +66,12 @@ _by_age = attrgetter("age")
 
 
 class Lines:
-    """Who holds which key, and who waits for it, the eldest first.
+    """The holders of keys, and the turns that wait for each, the oldest first.
 
-    A turn enters the lines of all its keys at once, and is granted when it stands first in each of
-    them and nobody holds one. Who waits holds nothing and all lines have one order, so the eldest
-    of those who wait for each other waits for holders only: there is no deadlock, and nobody
-    starves while holders end.
+    A turn enters the lines of all its keys at once, and is granted when it is first in each of them
+    and nobody holds one. A waiting turn holds nothing and all lines have one order, so the oldest
+    of turns that wait for each other waits for holders only: there is no deadlock, and no turn
+    starves as long as holders finish.
     """
 
     def __init__(self) -> None:
@@ -80,12 +79,15 @@ class Lines:
         self.lines: dict[ReservedKey, list[Turn]] = {}
 
     def is_taken(self, key: ReservedKey) -> bool:
-        """Tells whether somebody holds the key or waits for it."""
+        """Returns True if a turn holds the key or waits for it."""
         return key in self.holders or key in self.lines
 
     def enter(self, turn: Turn, keys: frozenset[ReservedKey]) -> list[Turn]:
-        """A turn waits for these keys instead of those it holds or waits for; returns whom that has granted."""
-        # It gives up what it holds before it waits for more: who waits holds nothing.
+        """Lets a turn wait for these keys instead of those it holds or waits for.
+
+        Returns the turns that this has granted.
+        """
+        # It gives up what it holds before it waits for more: a waiting turn holds nothing.
         left = self._step_back(turn)
         turn.keys = keys
         for key in keys:
@@ -96,7 +98,7 @@ class Lines:
         return self._grant(left | keys)
 
     def leave(self, turn: Turn) -> list[Turn]:
-        """A turn gives up its keys and its places; returns whom that has granted."""
+        """Gives up a turn's keys and places, and returns the turns that this has granted."""
         return self._grant(self._step_back(turn))
 
     def _step_back(self, turn: Turn) -> frozenset[ReservedKey]:
@@ -115,7 +117,7 @@ class Lines:
             del self.lines[key]
 
     def _grant(self, keys: Iterable[ReservedKey]) -> list[Turn]:
-        """Grants who stands first at one of these keys and at all others of its own, the eldest first."""
+        """Grants, oldest first, turns at one of these keys that are first at all of their own."""
         heads = {line[0].age: line[0] for key in keys if (line := self.lines.get(key))}
         return [heads[age] for age in sorted(heads) if self._grant_one(heads[age])]
 
@@ -130,7 +132,7 @@ class Lines:
 
 
 class Reservations:
-    """The turns of all agents that are connected to this process, by the fences of their deliveries."""
+    """The turns of all agents connected to this process, by the fences of their deliveries."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -143,9 +145,9 @@ class Reservations:
         return bool(self._turns)
 
     def would_wait_for_itself(self, fence: str, cause: Cause, keys: Iterable[ReservedKey]) -> bool:
-        """Tells whether one of these keys may be held by who waits for the response to this very request.
+        """Returns True if a key's holder may be waiting for the response to this very request.
 
-        Its holder is in the same trace then, and a request begins a correlation of its own.
+        The holder is in the same trace then, and a request begins a correlation of its own.
         """
         if not self._turns or cause.trace_id is None or cause.event_id != cause.correlation_id:
             return False
@@ -158,9 +160,9 @@ class Reservations:
     async def await_turn(
         self, fence: str, owner: str, keys: Iterable[ReservedKey], trace_id: str | None = None
     ) -> bool | None:
-        """Waits before a commit is decided that would change keys which another delivery has reserved, or waits for.
+        """Waits while others have reserved, or wait for, keys that a commit would change.
 
-        Whether it holds them then; None if there was nothing to wait for.
+        Returns True if the delivery holds them then; None if there was nothing to wait for.
         """
         mine = self._turns.get(fence)
         held = mine.keys if mine is not None and mine.granted else frozenset()
@@ -171,10 +173,10 @@ class Reservations:
     async def reserve(
         self, fence: str, owner: str, keys: Iterable[ReservedKey], trace_id: str | None = None
     ) -> bool:
-        """Waits until a delivery holds these keys, beside those it has asked for before; False if it is let go first.
+        """Waits until a delivery holds these keys and those requested before; False if released.
 
-        To get more keys it gives up those it holds and waits for all of them, in the place that its
-        age gives it.
+        To get more keys, it gives up those it holds and waits for all of them, in the place of its
+        age.
         """
         if owner not in self._owners:
             return False  # its connection has ended: nobody would release the turn
@@ -201,14 +203,14 @@ class Reservations:
             self._metrics.commits_waiting -= 1
 
     def holds(self, fence: str, keys: Iterable[ReservedKey]) -> bool:
-        """Tells whether a delivery holds all of these keys now."""
+        """Returns True if a delivery holds all of these keys now."""
         turn = self._turns.get(fence)
         return turn is not None and turn.granted and turn.keys.issuperset(keys)
 
     def renew(self, fences: Iterable[str], lost: Iterable[str] = ()) -> None:
-        """The handlers of these deliveries are alive: what they hold lasts from now on.
+        """Renews what these deliveries hold, as their handlers are alive.
 
-        What others have is free.
+        Releases the `lost` ones, which other agents have.
         """
         if not self._turns:
             return
@@ -219,8 +221,8 @@ class Reservations:
             self.release(fence)
 
     def release(self, fence: str) -> None:
-        """A delivery has ended, or was given to another agent: its keys and places are free."""
-        turn = self._turns.pop(fence, None) if self._turns else None  # each commit comes by here
+        """Frees the keys and places of a delivery that has ended, or was given to another agent."""
+        turn = self._turns.pop(fence, None) if self._turns else None  # every commit calls this
         if turn is None:
             return
         if turn.timer is not None:
@@ -230,28 +232,26 @@ class Reservations:
         self._begin(self._lines.leave(turn))
 
     def join(self, owner: str) -> None:
-        """An agent is connected: from now on it may take turns."""
+        """Lets a connected agent take turns from now on."""
         self._owners.add(owner)
 
     def leave(self, owner: str) -> None:
-        """An agent has gone: its turns are over, and what waits in them is decided now."""
+        """Ends the turns of an agent that has gone; what waits in them is decided now."""
         self._owners.discard(owner)
         self._let_go(owner)
 
     def _let_go(self, owner: str) -> None:
         gone = [turn for turn in self._turns.values() if turn.owner == owner]
-        for turn in sorted(
-            gone, key=lambda turn: turn.granted
-        ):  # who waits goes first, and is not granted in passing
+        # Waiting turns go first, so that they are not granted in passing.
+        for turn in sorted(gone, key=lambda turn: turn.granted):
             self.release(turn.fence)
 
     def _begin(self, granted: list[Turn]) -> None:
         for turn in granted:
             self._metrics.reservations.add()
             self._prolong(turn)
-            if (
-                turn.timer is None
-            ):  # one timer for a turn, which looks again: `renew` is called often
+            # One timer for a turn, which looks again: `renew` is called often.
+            if turn.timer is None:
                 self._watch(turn, RESERVED_SECONDS)
             if turn.waiting is not None and not turn.waiting.done():
                 turn.waiting.set_result(True)
@@ -260,18 +260,17 @@ class Reservations:
         turn.until = asyncio.get_running_loop().time() + RESERVED_SECONDS
 
     def _watch(self, turn: Turn, seconds: float) -> None:
-        """Looks again when the reservation would be over."""
+        """Schedules a look for when the reservation would end."""
         turn.timer = asyncio.get_running_loop().call_later(seconds, self._look, turn)
 
     def _look(self, turn: Turn) -> None:
         turn.timer = None
         if not turn.granted:
-            return  # it waits again, for more keys; it is watched when it has got them
+            return  # it waits again, for more keys; it is watched once it has them
         left = turn.until - asyncio.get_running_loop().time()
         if left > 0:
             self._watch(turn, left)
             return
         self._metrics.reservations_expired.add()
-        self._let_go(
-            turn.owner
-        )  # the other turns of a process that stands still would expire one after the other
+        # The other turns of a process that stands still would expire one after the other.
+        self._let_go(turn.owner)

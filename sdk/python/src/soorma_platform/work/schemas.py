@@ -1,4 +1,4 @@
-"""JSON Schemas (draft 2020-12) at work: compiled once, never fetched from anywhere, bounded in what they cost."""
+"""JSON Schemas (draft 2020-12) at work: compiled once, never fetched, bounded in cost."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ if TYPE_CHECKING:
     from jsonschema_rs import ValidationError
 
 BACKTRACKS = 10_000
-"""Steps after which a pattern with look-around or back references gives up; others take linear
-time."""
+"""Steps after which a pattern with look-around or back references gives up.
+
+Others take linear time.
+"""
 
 FEW_STATES = 64 * 1024
-"""Bytes that a pattern may compile to where it is matched on the event loop."""
+"""Bytes that a pattern may compile to if it is matched on the event loop."""
 
 LONGEST_TEXT = 300
 LONGEST_PATH = 1_000
 
 
 class Misfit(msgspec.Struct, frozen=True):
-    """Where (a JSON pointer) a payload does not fit, and what belongs there."""
+    """The place (a JSON pointer) where a payload does not fit, and what belongs there."""
 
     path: str
     expected: str
@@ -33,10 +35,8 @@ class Misfit(msgspec.Struct, frozen=True):
 class Schema:
     """A schema, ready to check payloads.
 
-    InvalidValue if it is none, or one that could take for ever.
-
-    With `is_linear` its patterns must take a time that grows with the text alone, and have few
-    states.
+    Raises InvalidValue if it is not a JSON Schema, or could take for ever. With `is_linear`, its
+    patterns must take linear time and have few states.
     """
 
     def __init__(self, what: str, schema: Any, *, is_linear: bool = False) -> None:
@@ -71,7 +71,10 @@ class Schema:
             ) from error
 
     def misfit(self, payload: Any) -> Misfit | None:
-        """The first place where a payload does not fit, the deepest one of a choice; None if it does."""
+        """Returns the first place where a payload does not fit; None if it fits.
+
+        Of a choice (`anyOf`, `oneOf`), it is the deepest one.
+        """
         if self.cost.branches > 1 and not self.cost.allows(depth := depth_of(payload)):
             return Misfit(
                 "",
@@ -86,7 +89,10 @@ class Schema:
 
 
 def _deepest(error: ValidationError) -> ValidationError:
-    """Where no schema of `anyOf` or `oneOf` fits: what the one says that got furthest, or missed least."""
+    """Returns the most telling error if no schema of `anyOf` or `oneOf` fits.
+
+    It is of the schema that got furthest, or missed least.
+    """
     while branches := [
         branch for branch in getattr(error.kind, "context", ()) if branch and not _is_null(branch)
     ]:
@@ -101,12 +107,12 @@ def _deepest(error: ValidationError) -> ValidationError:
 
 
 def _is_null(branch: list[ValidationError]) -> bool:
-    """Tells whether it says only that the value might have been null, as for what is optional."""
+    """Returns True if it only says that the value might have been null, as optional ones may."""
     return list(getattr(branch[0].kind, "types", ())) == ["null"]
 
 
 def _pointer(path: list[str | int]) -> str:
-    """A JSON pointer (RFC 6901)."""
+    """Returns a path as a JSON pointer (RFC 6901)."""
     return _short(
         "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path),
         LONGEST_PATH,

@@ -1,6 +1,6 @@
-"""Fires the timers that are due.
+"""Firing of timers that are due.
 
-It may run in every process: a timer fires once, whoever comes first.
+It may run in every process: a timer fires once, whichever is first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = Log("soorma.timers")
 
 
 class Timekeeper:
-    """Waits for the next timer, and publishes its event. It looks at the clock each second, too."""
+    """The task that waits for the next timer and publishes its event; it also polls each second."""
 
     def __init__(self, store: Store, bus: Bus, metrics: Metrics) -> None:
         self._store = store
@@ -30,7 +30,7 @@ class Timekeeper:
         self._metrics = metrics
 
     async def run(self) -> None:
-        """Goes on until it is cancelled. A failure is logged, and tried again."""
+        """Runs until it is cancelled; failures are logged and retried."""
         with self._bus.bell(TIMER_BELL) as bell:
             while True:
                 self._store.health.look_at_clock()

@@ -1,4 +1,4 @@
-"""Upkeep: what has expired is swept, what is past its retention removed, and plans that do not move are reported."""
+"""Upkeep: sweeps what has expired, removes what is past its retention, reports stalled plans."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ log = Log("soorma.upkeep")
 
 
 class Upkeep:
-    """Sweeps in turns; remembers how far it has read the log and the plans, and of what it has warned."""
+    """The sweeping of the record, in bounded steps.
+
+    It remembers how far it has read the log and the plans, and of what it has warned.
+    """
 
     def __init__(self, store: Store, limits: Limits, retention: Retention) -> None:
         self._store = store
@@ -32,14 +35,14 @@ class Upkeep:
         self._warned: set[int] = set()
 
     async def step(self) -> bool:
-        """One bounded step of each kind of sweeping; True if any of them may have more to do."""
+        """Takes a bounded step of each kind of sweeping; returns True if more may be left."""
         self._store.health.look_at_clock()
         now = await self._rows.begin()
         uptime = now.uptime
         more = now.is_settled and await self._expire(now.wall)
         more |= await self._purge(uptime - round(self._retention.plans * 1000))
         await self._report_stalled(uptime - self._limits.plan_idle_seconds * 1000)
-        again = await asyncio.gather(  # side by side, so that they share a commit
+        again = await asyncio.gather(  # concurrently, so that they share a commit
             self._do_chore(),
             self._rows.sweep_responses(STEP),
             self._sweep_log(uptime - round(self._retention.events * 1000)),
@@ -67,7 +70,7 @@ class Upkeep:
         return len(ended) >= STEP
 
     async def _report_stalled(self, before: int) -> None:
-        """Looks at some plans in each step, and so at all of them in turn."""
+        """Examines some plans in each step, and so all of them in turn."""
         cursor, self._plan_cursor = self._plan_cursor, self._plan_cursor + STEP
         for row in await self._rows.idle(cursor, self._plan_cursor, before):
             report = ReportStalled(

@@ -1,1 +1,1 @@
-"""Agents and a platform as they are, in a world whose time, network, disk and luck come from one seed."""
+"""The real agents and platform in a world whose time, network, disk and luck come from one seed."""

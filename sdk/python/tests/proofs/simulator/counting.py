@@ -1,4 +1,4 @@
-"""Workloads of handlers that change the same keys: one after the other, and side by side."""
+"""Workloads of handlers that change the same keys, in sequence and concurrently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from soorma_common.events import Event
 
 
 class Counters(Workload):
-    """Handlers that read, change and write; in the lanes of their plans, and side by side, and a user beside them."""
+    """Handlers that read, change and write, in plans' lanes and concurrently, beside a user."""
 
     name = "counters"
     groups = ("counter", "tally")
@@ -66,7 +66,7 @@ class Counters(Workload):
                 self.moved += 1
 
     async def _move(self, ledger: WorkflowState) -> None:
-        """A transaction outside any handler, again and again until nobody has come in between."""
+        """Repeats a transaction outside any handler until it meets no conflict."""
         while True:
             try:
                 async with ledger.transaction() as tx:
@@ -103,7 +103,7 @@ class Counters(Workload):
 
 
 class Fans(Workload):
-    """Tasks that are handled side by side, and joined once."""
+    """Tasks that are handled concurrently, and joined once."""
 
     name = "fans"
     groups = ("fan",)

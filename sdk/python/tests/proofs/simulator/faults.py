@@ -1,4 +1,4 @@
-"""What goes wrong in a simulation, or is merely stopped, and when: all of it drawn from the world's dice."""
+"""The faults and orderly stops of a simulation, and their times, drawn from the world's dice."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Faults:
 
     @property
     def are_over(self) -> bool:
-        """Whether there are no more to come."""
+        """True if no more faults will come."""
         return not self._left
 
     def before_step(self) -> None:
@@ -100,11 +100,11 @@ class Faults:
         self._machine.supervisor.call_later(seconds, self.mend_network)
 
     def mend_network(self) -> None:
-        """Requests get through, and answers back."""
+        """Stops losing and repeating requests and responses."""
         self._network.lost_requests = self._network.lost_answers = self._network.repeated = 0.0
 
     def end(self) -> None:
-        """Nothing goes wrong any more."""
+        """Ends all faults."""
         self._left.clear()
         self._machine.crash_in_commit = None
         self.mend_network()

@@ -1,4 +1,4 @@
-"""The agents of a simulation: replicas, each a process that may die and be replaced, or freeze and wake up."""
+"""The agents of a simulation: replicas, each a process that may die and be replaced, or freeze."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Fleet:
         return dice.choice(busy if busy and dice.random() < 0.8 else self.places)
 
     def kill(self, place: Place) -> None:
-        """It dies; the platform hears so some time, and another one starts."""
+        """Kills a replica; the platform notices some time later, and another one starts."""
         process = self._processes[place]
         if process.is_dead:
             return
@@ -74,7 +74,7 @@ class Fleet:
         self._supervisor.call_later(self._world.dice.uniform(0.01, 1), self._start, place)
 
     def stop(self, place: Place, drain_timeout: float) -> None:
-        """It finishes what it can in some seconds, gives back the rest, and ends; another one starts."""
+        """Stops an agent: it drains for at most `drain_timeout` seconds, and another one starts."""
         process = self._processes[place]
         agent = self._agents.get(process)
         if agent is None or agent._session is None or process.is_dead:
@@ -87,7 +87,7 @@ class Fleet:
         self.kill(place)
 
     def freeze(self, place: Place, seconds: float) -> None:
-        """It stands still for some seconds, with its connection open."""
+        """Freezes a replica for some seconds, with its connection open."""
         process = self._processes[place]
         self._world.note(process.name, "frozen", seconds)
         process.is_frozen = True
@@ -99,7 +99,7 @@ class Fleet:
 
 
 def _let_go(begun: list[Session]) -> None:
-    """Its attempts end when they are cancelled, as they do when their agent ends them."""
+    """Lets attempts end when they are cancelled, as they do when their agent ends them."""
     for session in begun:
         session.attempts._ended.update(session.attempts._tasks)
 

@@ -1,4 +1,4 @@
-"""Workloads of what happens later, and of what happens outside: timers, deadlines and steps."""
+"""Workloads of later events and outside effects: timers, deadlines and steps."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ class Timers(Workload):
             await state.complete()
 
         for kind, function in {"wind": wind, "alarm": ring, "too.late": late, "stop": stop}.items():
-            agent.on_event(kind, ended_plans=True)(
-                function
-            )  # one may ring while the plan is being stopped
+            # one may ring while the plan is being stopped
+            agent.on_event(kind, ended_plans=True)(function)
 
     async def drive(self, context: PlatformContext) -> None:
         dice = self.stage.dice
@@ -95,7 +94,7 @@ class Timers(Workload):
 
 
 class Payments(Workload):
-    """Steps with an effect outside, in handlers that fail after them, and some that take longer than a lease."""
+    """Steps with an effect outside, in handlers that then fail, and some that outlast a lease."""
 
     name = "payments"
     groups = ("payer",)
@@ -162,7 +161,7 @@ class Payments(Workload):
                 self._judge_step(event_id, name, int(text))
 
     def _judge_step(self, event_id: str, name: str, receipt: int) -> None:
-        """The recorded result is of an effect, and no attempt that began after its recording has caused another."""
+        """Checks that the recorded result has an effect, which no attempt begun later repeated."""
         effects = [
             (attempt, made)
             for event, step, attempt, made in self.charged
@@ -171,6 +170,7 @@ class Payments(Workload):
         by = [attempt for attempt, made in effects if made == receipt]
         self.same(f"who recorded {name} of {event_id}", len(by), 1)
         if self.stage.machine.power_was_cut:
-            return  # claims are not flushed (ADR 2): a power cut takes one back, and attempts are counted anew
+            # Claims are not flushed (ADR 2): a power cut undoes one, and attempts are counted anew.
+            return
         again = [attempt for attempt, _ in effects if by and attempt > by[0]]
         self.same(f"{name} of {event_id} after its recording", again, [])

@@ -1,4 +1,4 @@
-"""Leases in the simulation: renewed as `soorma.runtime.leases` does, by a task, as there are no threads."""
+"""Leases in the simulation: renewed as in `soorma.runtime.leases`, but by a task, not a thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SimulatedLeases(LeaseKeeper):
     async def _renew(self) -> None:
         began = self.now()
         while True:
-            while (left := began + self._interval - self.now()) > 0:  # noqa: ASYNC110 - time passes by sleeping
+            while (left := began + self._interval - self.now()) > 0:  # noqa: ASYNC110 - by sleeping
                 await asyncio.sleep(min(left, 1.0))  # something may be reserved meanwhile
             began, fences = self.now(), self._named()
             headers = {"Content-Type": "application/json"}

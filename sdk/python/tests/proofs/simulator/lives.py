@@ -1,4 +1,4 @@
-"""Workloads of plans from their beginning to their end: completed, failed and undone, or cancelled."""
+"""Workloads of plans from beginning to end: completed, failed and compensated, or cancelled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from soorma_common.events import Event
 
 
 class Chains(Workload):
-    """A goal is planned, its tasks are done one after the other, and it is completed: example 05."""
+    """Goals that are planned, worked off task by task, and completed: example 05."""
 
     name = "chains"
     groups = ("planner", "worker", "coordinator")
@@ -75,7 +75,7 @@ class Chains(Workload):
 
 
 class Sagas(Workload):
-    """Bookings that are undone in reverse order where the trip fails."""
+    """Bookings that are undone in reverse order if the trip fails."""
 
     name = "sagas"
     groups = ("booker", "undoer")
@@ -135,7 +135,7 @@ class Sagas(Workload):
 
 
 class Walks(Workload):
-    """Plans that go on and on, until they are done or the user cancels them: then nothing more happens in them."""
+    """Plans that continue until they are done or the user cancels them; then nothing happens."""
 
     name = "walks"
     groups = ("walker",)

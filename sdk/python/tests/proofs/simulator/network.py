@@ -1,4 +1,7 @@
-"""The network of the simulation: what is sent arrives late, out of order between connections, twice, or never."""
+"""The network of the simulation: messages arrive late, out of order between connections, or never.
+
+Some arrive twice.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Network:
-    """Between the agents and whoever is the platform at the time."""
+    """The network between the agents and the current platform."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -35,15 +38,15 @@ class Network:
         return dice.uniform(0.0005, 0.005) if dice.random() < 0.95 else dice.uniform(0.005, 0.4)
 
     def send(self, to: Process, callback: Callable[..., object], *args: Any) -> None:
-        """Something arrives at a process."""
+        """Delivers something to a process after a while."""
         to.call_later(self.latency(), callback, *args)
 
     def connected(self, process: Process, services: Mapping[str, AsgiApp]) -> None:
-        """There is a platform now."""
+        """Connects a platform."""
         self.platform, self.services = process, services
 
     def disconnect_platform(self) -> None:
-        """The platform is gone: each end of a connection to it hears so, some time."""
+        """Disconnects the platform: each end of a connection to it notices after a while."""
         self.platform = None
         for link in list(self.links):
             link.cut()
@@ -52,7 +55,7 @@ class Network:
         self._calls.clear()
 
     def begin(self, call: _Call) -> None:
-        """A request sets out."""
+        """Sends a request."""
         chance = self.world.dice.random()
         self._calls[call] = None
         if chance < self.lost_requests:
@@ -89,7 +92,7 @@ class Network:
 
 
 class _Call:
-    """A request of a client, until it is answered."""
+    """A request of a client, until it gets a response."""
 
     def __init__(self, client: Process, service: Service, method: str, path: str) -> None:
         self.client = client
@@ -131,7 +134,7 @@ class End:
 
 
 class Link:
-    """A WebSocket: in order in each direction, until it is cut; what is on its way then may arrive or not."""
+    """A WebSocket, ordered in each direction until cut; what is in flight then may be lost."""
 
     def __init__(self, network: Network, client: Process, server: Process) -> None:
         self._network = network
@@ -145,8 +148,9 @@ class Link:
         to.process.call_at(at, to.arrive, message)
 
     def cut(self, *, unnoticed: float = 0.0) -> None:
-        """Each end hears of it in its own time, the platform `unnoticed` seconds later. What was sent before arrives
-        before; what the platform sends until then is lost.
+        """Cuts the connection: each end notices in its own time, the platform `unnoticed` s later.
+
+        What was sent before arrives before; what the platform sends until then is lost.
         """
         if not self.is_cut:
             self.is_cut = True

@@ -1,4 +1,4 @@
-"""Faults planted into the code, each the kind of mistake that this platform must not make: the simulator finds them."""
+"""Planted faults, each a mistake that the platform must not make: the simulator finds them."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ Plant: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
 
 def answer_before_commit(patch: pytest.MonkeyPatch) -> None:
-    """A commit is answered when it is not on the disk yet: a crash takes the last one back."""
+    """A commit is confirmed before it is on disk: a crash undoes the last one."""
     patch.setattr(Disk, "keeps_the_last_commit", False)
 
 
 def fencing_off(patch: pytest.MonkeyPatch) -> None:
-    """Whoever once had a delivery may still answer it."""
+    """A previous holder of a delivery may still settle it."""
     _remember_deliveries(patch)
 
 
 def no_read_check(patch: pytest.MonkeyPatch) -> None:
-    """What a handler has read is not checked at its commit."""
+    """A handler's reads are not checked at its commit."""
     patch.setattr(PlanEditor, "check_reads", lambda *_: None)
 
 
@@ -67,25 +67,25 @@ def _reword(patch: pytest.MonkeyPatch, query: str, old: str, new: str) -> None:
 
 
 def lease_never_renewed(patch: pytest.MonkeyPatch) -> None:
-    """That an agent is still at work is heard, and does not prolong its leases."""
+    """Renewals by an agent at work are received, but do not prolong its leases."""
     for query in ("renew", "renew_on_the_way"):
         ends = "CASE WHEN silences THEN ?3 ELSE ?2 END"
         _reword(patch, query, f"ready_at = {ends}", f"ready_at = coalesce(ready_at, {ends})")
 
 
 def turn_kept(patch: pytest.MonkeyPatch) -> None:
-    """Whoever has reserved a key keeps it, whatever becomes of its handler: others wait for ever."""
+    """A reserved key stays reserved, whatever becomes of its handler: others wait for ever."""
     patch.setattr(Reservations, "release", lambda *_: None)
     patch.setattr(reservations, "RESERVED_SECONDS", 1e9)
 
 
 def compensations_forwards(patch: pytest.MonkeyPatch) -> None:
-    """What was done first is undone first."""
+    """Compensations run in the order of the work that they undo."""
     _reword(patch, "next_compensation", "DESC", "ASC")
 
 
 def timer_removed_first(patch: pytest.MonkeyPatch) -> None:
-    """A timer goes in one transaction, and its event comes in the next."""
+    """A timer is removed in one transaction, and its event is published in the next."""
 
     class Remove(FireTimer):
         def decide(self, found: Snapshot) -> Decision[str | None]:
@@ -106,7 +106,7 @@ def timer_removed_first(patch: pytest.MonkeyPatch) -> None:
 
 
 def timer_left(patch: pytest.MonkeyPatch) -> None:
-    """A timer that has fired is not removed in that transaction, and its event has a new id each time."""
+    """A fired timer is not removed in that transaction, and its event has a new id each time."""
     decide = FireTimer.decide
 
     def again(self: FireTimer, found: Snapshot) -> Decision[str | None]:
@@ -120,11 +120,10 @@ def timer_left(patch: pytest.MonkeyPatch) -> None:
 
 
 def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
-    """Whoever once had a delivery may still record its steps, and its is the last word."""
+    """A previous holder of a delivery may still record its steps, and the last result counts."""
     seen = _remember_deliveries(patch, commits_too=False)
-    patch.setattr(
-        Prefetch, "lost", lambda _: []
-    )  # nor does its connection hear that it has it no more
+    # nor does its connection hear that it has it no more
+    patch.setattr(Prefetch, "lost", lambda _: [])
     _reword(patch, "insert_step", "INSERT INTO", "INSERT OR REPLACE INTO")
     decide = RecordStep.decide
 
@@ -138,12 +137,12 @@ def step_not_fenced(patch: pytest.MonkeyPatch) -> None:
 
 
 def steps_not_brought_along(patch: pytest.MonkeyPatch) -> None:
-    """A later attempt does not hear of the steps that were recorded."""
+    """A later attempt does not learn of the recorded steps."""
     patch.setattr(steps, "recorded", lambda *_: [])
 
 
 def stored_responses_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """Who sends a change again is not told what came of it: it is made again."""
+    """A repeated request does not get the first response: the change is made again."""
     patch.setitem(LOADERS, ResponseNeed, lambda *_: None)
 
 
@@ -158,7 +157,7 @@ def lanes_without_order(patch: pytest.MonkeyPatch) -> None:
 
 
 def settled_apart(patch: pytest.MonkeyPatch) -> None:
-    """A commit's changes are written, and its delivery is settled in a transaction of its own that may never come."""
+    """A commit writes its changes, and settles its delivery in a transaction that may not come."""
     patch.setitem(WRITERS, Settled, lambda *_: None)
 
 
@@ -183,27 +182,27 @@ def slot_never_freed(patch: pytest.MonkeyPatch) -> None:
 
 
 def slot_kept(patch: pytest.MonkeyPatch) -> None:
-    """What was taken from a silent agent goes on taking its room."""
+    """Deliveries taken from a silent agent still occupy its room."""
     patch.setattr(Prefetch, "lost", lambda _: [])
 
 
 def silence_unnoticed(patch: pytest.MonkeyPatch) -> None:
-    """That a lease has run out is noticed by nobody."""
+    """Nobody notices that a lease has expired."""
     patch.setattr(Prefetches, "_free_lapsed", lambda *_: set())
 
 
 def suspects_never_tested(patch: pytest.MonkeyPatch) -> None:
-    """What has died twice is kept back for a replica that never comes."""
+    """A suspect is held back for a replica that never comes."""
     patch.setattr(claims, "claim_suspect", lambda *_: [])
 
 
 def deaths_are_failures(patch: pytest.MonkeyPatch) -> None:
-    """An event loses an attempt by the death of its process."""
+    """The death of its process costs an event an attempt."""
     _reword(patch, "die", "deaths = deaths + 1,", "deaths = deaths + 1, failures = failures + 1,")
 
 
 def unsent_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """What was claimed for an agent and not sent yet is forgotten now and then; its lease is prolonged for ever."""
+    """Some claimed deliveries are forgotten before they are sent; their leases never expire."""
     take = Prefetch.take
 
     def forget(self: Prefetch) -> list[Claimed]:

@@ -1,4 +1,4 @@
-"""The platform of the simulation: the services, engine and SQL as they are, on a record that outlives its process."""
+"""The platform of the simulation: real services, engine and SQL, on a record that outlives them."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def empty_record() -> bytes:
 
 
 class Disk:
-    """What is left when the platform dies: an SQLite database in memory, and what of it would survive a power cut."""
+    """The disk, which outlives the platform: an in-memory SQLite database, and its flushed part."""
 
     keeps_the_last_commit: ClassVar[bool] = True
-    """a fault to be planted: a crash takes the last commit along, although it was answered"""
+    """a fault to be planted: a crash undoes the last commit, although it was confirmed"""
 
     def __init__(self, ids: Callable[[int], bytes]) -> None:
         self._ids = ids
@@ -63,29 +63,29 @@ class Disk:
         return connection
 
     def before_commit(self, *, durable: bool, power_cut_planned: bool) -> None:
-        """Keeps what a power cut leaves, if there is to be one."""
+        """Keeps what a power cut leaves, if one is planned."""
         is_first = power_cut_planned and self._image is None
         if not self.keeps_the_last_commit if durable else is_first:
             self._image = self.connection.serialize("main")
 
     def flush(self) -> None:
-        """All that was committed is durable now."""
+        """Makes all that was committed durable."""
         if self.keeps_the_last_commit:
             self._image = None
 
     def lose_power(self) -> None:
-        """All that was not durable is gone."""
+        """Discards all that was not durable."""
         if self._image is not None:
             self.close()
             self.connection, self._image = self._of(self._image), None
 
     def close(self) -> None:
-        """Gives its memory back: what SQLite calls refers to the connection, out of sight of the garbage collector."""
+        """Frees its memory: the garbage collector does not see what SQLite's callbacks refer to."""
         self.connection.close()
 
 
 class SimulatedWriter(GroupCommitter):
-    """The writer without its thread: batches as the writer makes them, and crashes between any two statements."""
+    """The writer without its thread: the same batches, and crashes between any two statements."""
 
     def __init__(
         self, machine: Machine, on_commit: Callable[[Notice], None], prefetches: Prefetches
@@ -159,7 +159,7 @@ class SimulatedWriter(GroupCommitter):
 
 
 class SimulatedHealth(SqliteHealth):
-    """Whether the record can be kept: a simulated disk is there and writes, or the process is dead."""
+    """The health of a simulated disk, which works as long as the process lives."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -172,7 +172,7 @@ class SimulatedHealth(SqliteHealth):
 
 
 class SimulatedStore(SqliteStore):
-    """The store on the simulated disk, with one connection: nothing runs beside a transaction here."""
+    """The store on the simulated disk, with one connection: nothing runs beside a transaction."""
 
     def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], lease: float) -> None:
         connection = machine.disk.connection
@@ -189,7 +189,7 @@ class SimulatedStore(SqliteStore):
 
 
 class Clocks:
-    """The clocks of the platform's machine, of which the wall clock jumps: `soorma_platform.clock.Readings`."""
+    """The clocks of the platform's machine, a `soorma_platform.clock.Readings`: wall time jumps."""
 
     boot: str | None = "the only one"
 
@@ -199,8 +199,7 @@ class Clocks:
         self.jumped = 0.0
         """how far the wall clock is ahead of where it began"""
         self.read_at: dict[int, tuple[float, float]] = {}
-        """by time of the wall clock (ms): the world's time at which that was read first, and
-        last"""
+        """by time of the wall clock (ms): the world's time of its first and its last reading"""
 
     def wall(self) -> float:
         """Seconds since 1970."""
@@ -217,7 +216,7 @@ class Clocks:
 
 
 class Machine:
-    """Where the platform runs: it crashes and comes back, and its clock jumps."""
+    """The platform's machine: it crashes and comes back, and its clock jumps."""
 
     def __init__(
         self, world: World, network: Network, ids: Callable[[int], bytes], limits: Limits
@@ -240,7 +239,7 @@ class Machine:
 
     @property
     def is_up(self) -> bool:
-        """Whether it can be reached."""
+        """True if the platform can be reached."""
         return self._network.platform is not None
 
     def boot(self) -> None:
@@ -257,7 +256,7 @@ class Machine:
         self._network.connected(process, platform.services)
 
     def stop(self) -> None:
-        """Tells it to stop: it has time to notice that its connections end, and leaves the agents what they have."""
+        """Tells the platform to stop: it sees its connections end; agents keep what they have."""
         if self._process is not None and self.is_up:
             self.world.note(self._process.name, "told to stop")
             self._platform.stopping()
@@ -284,7 +283,7 @@ class Machine:
         self.supervisor.call_later(away, self.boot)
 
     def serving(self) -> type[AgentConnection]:
-        """What stands for the class of the agents' connections: each is looked at."""
+        """Returns a subclass of the agents' connections that lets each be inspected."""
         machine = self
 
         class Watched(AgentConnection):
@@ -299,11 +298,12 @@ class Machine:
         return Watched
 
     def broken_slots(self, *, at_rest: bool = False) -> list[str]:
-        """Agents whose room and what they have in hand are not, together, as much as they take."""
+        """Lists agents whose prefetch and deliveries in hand do not add up to their maximum."""
         found = []
         for one in self.connections:
             if not one._socket.is_open:
-                continue  # its end may cut off a claim half-way, and gives back all that the agent has
+                # Its end may interrupt a claim, and returns all that the agent has.
+                continue
             prefetch = one._prefetch
             held, most = len(one._in_hand) + len(prefetch.filled), prefetch.most
             if prefetch.group_id and most and prefetch.room + held != most:
@@ -320,6 +320,6 @@ class Machine:
     async def open_store(
         self, _: Path, on_commit: Callable[[Notice], None], *, lease: float, **__: Any
     ) -> SimulatedStore:
-        """Stands for what opens a store: it opens the record on this disk."""
+        """Replaces the function that opens a store: it opens the record on this disk."""
         with self.disk.connection:
             return SimulatedStore(self, on_commit, lease)

@@ -1,4 +1,4 @@
-"""One schedule: a seed decides who does what, what goes wrong and when; afterwards, what has come of it is judged."""
+"""One schedule: a seed decides who does what, and what goes wrong when; the outcome is judged."""
 
 from __future__ import annotations
 
@@ -40,14 +40,16 @@ from soorma_platform.buses.protocol import bells
 LONGEST = 900.0
 """Seconds of the world's time that faults may take."""
 CALM = 60.0
-"""Seconds after the last fault in which all must be done: leases, retries and the longest handlers
-take less."""
+"""Seconds after the last fault in which all must be done.
+
+Leases, retries and the longest handlers take less.
+"""
 RETENTION_IS_OVER = 60 * 86_400.0
 LINE = 160
 
 
 class _Absent:
-    """Instead of an agent's place in the registry, which is no part of what is proven here."""
+    """A stand-in for an agent's entry in the registry, which is not part of these proofs."""
 
     refusal = None
 
@@ -62,7 +64,7 @@ class _Absent:
 
 @dataclass
 class Outcome:
-    """What came of a schedule."""
+    """The outcome of a schedule."""
 
     seed: int
     names: list[str]
@@ -75,7 +77,7 @@ class Outcome:
     record: bytes = b""
 
     def told(self) -> str:
-        """The failure for whoever has to find its reason."""
+        """The description of the failure."""
         faults = (
             ", ".join(f"{count} x {kind}" for kind, count in self.caused.items()) or "no faults"
         )
@@ -164,14 +166,17 @@ class _Schedule:
         process.start(use())
 
     def _are_subscribed(self, groups: int) -> bool:
-        """Whether each group is there and has joined: one that comes later gets only what no other has taken."""
+        """True if each group exists and has joined.
+
+        A group that comes later gets only what no other has taken.
+        """
         found = (
             "SELECT count(DISTINCT group_id), count(*) FILTER (WHERE joining) FROM subscriptions"
         )
         return Record(self.machine.disk.connection).rows(found) == [(groups, 0)]
 
     def _is_done(self) -> bool:
-        """Looks now and then: a look costs as much as a step."""
+        """True if all is done; checked now and then, since a check costs as much as a step."""
         if self.world.now < self._looked_at + 0.2:
             return False
         self._looked_at = self.world.now
@@ -183,7 +188,7 @@ class _Schedule:
         return self.machine.is_up and not record.rows(f"{left} LIMIT 1")
 
     def _look_at_attempts(self) -> None:
-        """While it runs: no agent has lost room, no event an attempt."""
+        """Checks while it runs that no agent has lost room, and no event an attempt."""
         broken = invariants.broken_attempts(self.machine.disk.connection)
         if self.machine.is_up:
             broken += self.machine.broken_slots()
@@ -209,7 +214,7 @@ class _Schedule:
         self.outcome.record = connection.serialize("main")
 
     def _purge(self) -> None:
-        """Two months later nothing is left of the plans that have ended."""
+        """Checks that two months later nothing is left of the plans that have ended."""
         record = Record(self.machine.disk.connection)
         ended = "SELECT plan_id FROM plans WHERE ended_at IS NOT NULL"
         if not record.rows(ended):
@@ -225,7 +230,7 @@ class _Schedule:
 
 @contextmanager
 def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
-    """All chance in the code comes from the seed, and the platform opens the simulated disk."""
+    """Takes all randomness in the code from the seed, and opens the simulated disk."""
     ids, state = Random(f"{seed} names"), random.getstate()
     random.seed(seed)
     replaced: list[tuple[object, str, object]] = [
@@ -260,7 +265,7 @@ def _by_seed(seed: int, machine: Machine) -> Iterator[None]:
 
 
 def _in_some_order(names: Iterable[str], world: World) -> list[str]:
-    """A set's order is not of the seed: here, one that is."""
+    """The names in an order drawn from the seed, which the order of a set does not follow."""
     drawn = sorted(names)
     world.dice.shuffle(drawn)
     return drawn

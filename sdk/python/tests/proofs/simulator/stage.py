@@ -1,4 +1,4 @@
-"""What a workload plays on: its stage, the record in which its end is read, and what a workload is."""
+"""Workloads: their base class, their stage, and the record in which their end is read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Drive: TypeAlias = Callable[[PlatformContext], Coroutine[Any, Any, None]]
 
 @dataclass
 class Stage:
-    """What a workload plays on: the world's dice and the outside, which no crash takes back."""
+    """The stage of a workload: the world's dice and the outside, which no crash takes back."""
 
     world: World
     machine: Machine
@@ -42,7 +42,7 @@ class Stage:
         return self.world.dice
 
     async def pause(self) -> None:
-        """Something else may happen here."""
+        """Lets something else happen."""
         draw = self.dice.random()
         if draw < 0.5:
             await asyncio.sleep(self.dice.uniform(0, 0.02))
@@ -55,7 +55,7 @@ class Stage:
 
 
 class Record:
-    """The record as SQL tells it."""
+    """The record, read with SQL."""
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
@@ -75,7 +75,7 @@ class Record:
         return {key: msgspec.json.decode(value) for key, value in rows}
 
     def status(self, plan_id: str) -> str:
-        """How far the life of a plan has come."""
+        """The status of a plan, "none" without one."""
         return next(
             (row[0] for row in self.rows("SELECT status FROM plans WHERE plan_id = ?", plan_id)),
             "none",
@@ -92,7 +92,7 @@ class Record:
         return [msgspec.json.decode(row[0]) for row in rows]
 
     def events(self, kind: str, plan_id: str | None = None) -> list[tuple[str, int, Any]]:
-        """(id, time in ms by the wall clock, data) of the events of a type, of one plan or of all, in order."""
+        """Events of a type, of one plan or all, in order: (id, wall-clock time in ms, data)."""
         rows = self.rows(
             "SELECT event_id, envelope ->> '$.time', envelope -> '$.data' FROM events"
             " WHERE type = ?1 AND (?2 IS NULL OR plan_id = ?2) ORDER BY position",
@@ -106,7 +106,7 @@ class Record:
 
 
 class Workload:
-    """Agents, what a user does with them, and what must have come of it."""
+    """A workload: agents, a user's actions with them, and the expected outcome."""
 
     name: ClassVar[str]
     groups: ClassVar[tuple[str, ...]]
@@ -116,11 +116,11 @@ class Workload:
         self.wrong: list[str] = []
 
     def register(self, group: str, agent: Agent) -> None:
-        """Gives an agent of a group its handlers."""
+        """Registers the handlers of an agent of a group."""
         raise NotImplementedError
 
     async def drive(self, context: PlatformContext) -> None:
-        """What the user does, who does not die and waits for each answer."""
+        """Does what the user does, who does not die and waits for each response."""
         raise NotImplementedError
 
     def judge(self, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""What the simulated agents do: programs as users write them, and what must have come of them at the end."""
+"""The programs of the simulated agents, as users write them, and their expected outcomes."""
 
 from __future__ import annotations
 

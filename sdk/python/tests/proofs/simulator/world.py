@@ -1,4 +1,4 @@
-"""Virtual time: processes as event loops of their own, whose callbacks run one after the other, as a seed says."""
+"""Virtual time: processes as event loops, whose callbacks run one at a time, as a seed decides."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TRACED = 60
 
 
 class Stuck(Exception):
-    """The world goes round in circles."""
+    """The error of a world that goes round in circles."""
 
 
 class World:
-    """All processes of a run, and the one queue of what they have to do.
+    """All processes of a run, and the one queue of their callbacks.
 
     `now` in seconds, from 0.
     """
@@ -34,8 +34,7 @@ class World:
         self.trace: deque[tuple[float, str, str, Any]] = deque(maxlen=TRACED)
         self.before_step: Callable[[], None] | None = None
         self.on_end: list[Callable[[], None]] = []
-        """called before all tasks are cancelled: what minds who cancels it must know that this is
-        the end"""
+        """called before all tasks are cancelled, for code that must know that this is the end"""
         self.faults_of_code: list[str] = []
         """exceptions that nobody has caught: there should be none"""
         self._serials = count()
@@ -53,11 +52,14 @@ class World:
         self.trace.append((self.now, who, what, about))
 
     def put(self, at: float, handle: asyncio.Handle, process: Process) -> None:
-        """Something a process has to do at a time."""
+        """Schedules a callback of a process."""
         heappush(self._queue, (at, next(self._serials), handle, process))
 
     def run(self, until: Callable[[], bool], seconds: float) -> bool:
-        """Goes on until a condition holds, which is looked at after each step, or for some seconds; whether it held."""
+        """Runs until a condition, checked after each step, holds, or for some seconds.
+
+        Returns whether it held.
+        """
         deadline = self.now + seconds
         while self._queue and self._queue[0][0] <= deadline:
             self._step()
@@ -82,7 +84,7 @@ class World:
             self.before_step()
 
     def end(self) -> None:
-        """Ends all that runs, and all that is dead: each coroutine is closed by being cancelled."""
+        """Ends all that runs or is dead: each coroutine is closed by being cancelled."""
         self.before_step = None
         for process in self._processes:
             process.is_dead, process.is_ending = False, True
@@ -100,7 +102,7 @@ class World:
 
 
 class _Task(asyncio.Task):  # type: ignore[type-arg]
-    """A task that stands in sets in the order it was made: their order decides what runs first."""
+    """A task that sets keep in creation order: their order decides what runs first."""
 
     def __init__(
         self, coro: Any, *, loop: Process, name: str | None, context: Context | None
@@ -116,7 +118,7 @@ class _Task(asyncio.Task):  # type: ignore[type-arg]
 
 
 class Process(asyncio.AbstractEventLoop):
-    """A process: an event loop on the world's time, which may be frozen, or die between two of its callbacks."""
+    """A process: an event loop on the world's time that may freeze, or die between callbacks."""
 
     def __init__(self, world: World, name: str) -> None:
         self.world = world
@@ -133,11 +135,11 @@ class Process(asyncio.AbstractEventLoop):
         return next(self._numbers)
 
     def kill(self) -> None:
-        """Not a line of it runs any more."""
+        """Kills the process: not a line of it runs any more."""
         self.is_dead = True
 
     def thaw(self) -> None:
-        """It wakes up, and does what has piled up."""
+        """Wakes up the process, which does what has piled up."""
         self.is_frozen = False
         held, self.held = self.held, []
         for handle in held:

@@ -1,1 +1,1 @@
-"""`soorma state`, `soorma events` and `soorma agents`: what a platform that runs holds."""
+"""`soorma state`, `soorma events` and `soorma agents`: the data of a running platform."""

@@ -20,8 +20,7 @@ app = command_group()
 
 @app.command(
     help="List the agents that are alive, and what they can do.\n\nThose that serve the tenant, "
-    "and for which all that "
-    "is asked for holds.",
+    "and match all filters.",
     epilog="Exit codes are listed by: soorma dev --help",
 )
 def agents(

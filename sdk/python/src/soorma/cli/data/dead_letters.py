@@ -106,7 +106,7 @@ async def _dead_letters(platform: Platform, group: str | None) -> dict[str, Any]
 
 
 async def _replay(platform: Platform, number: int) -> bool:
-    """Whether there was such a dead letter."""
+    """Replays a dead letter; False if there is none of this number."""
     path = f"/v1/events/dead-letters/{number}/replay"
     try:
         await platform.post("events", path, tenant_id=platform.scope.tenant_id)

@@ -101,8 +101,7 @@ def _end(
                 Exit.NOT_FOUND,
                 plain(
                     f"there is no plan {plan!r} of this user of this tenant: nothing was ever "
-                    "written to it; "
-                    "--force ends it all the same, where events of it are under way"
+                    "written to it; --force ends it all the same, where events of it are under way"
                 ),
             )
         await platform.memory.apply(plan, [ending])

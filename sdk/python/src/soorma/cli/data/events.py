@@ -34,7 +34,7 @@ _Types = Annotated[
 
 
 @app.command(
-    help="Print events as they are published, until Ctrl+C; none is lost or told twice if it "
+    help="Print events as they are published, until Ctrl+C; none is lost or repeated if it "
     "reconnects.",
     epilog=_TOPICS,
 )
@@ -56,7 +56,7 @@ def tail(
 ) -> None:
     if comma := next((name for name in kind or [] if "," in name), None):
         raise typer.BadParameter(
-            f"a type with a comma cannot be asked for: {comma!r}", param_hint="--type"
+            f"a type with a comma cannot be filtered for: {comma!r}", param_hint="--type"
         )
     query = {
         "topics": ",".join(topic or []) or None,
@@ -167,7 +167,10 @@ def publish(
 
 
 def _tell(position: int, data: bytes, *, cloudevents: bool, as_json: bool) -> None:
-    """One event: with its position, which `--after` takes, unless it is to be a CloudEvent and nothing else."""
+    """Prints an event with its position, which `--after` takes.
+
+    A CloudEvent for people is printed alone.
+    """
     event = decode(data)
     if as_json:
         output.say_json_line({"position": position, "event": event})

@@ -1,4 +1,4 @@
-"""`soorma state history`, `diff`, `restore` and others: the past of a plan, and ways back to it."""
+"""`soorma state history`, `diff`, `restore` and others: a plan's past, and ways back to it."""
 
 from __future__ import annotations
 
@@ -179,9 +179,7 @@ def diff(
         state = _state(platform, plan)
         until = await state.revision() if b is None else b
         if until == 0:
-            await (
-                state.info()
-            )  # NotFound: a plan without a beginning is not one that stayed the same
+            await state.info()  # NotFound for a plan that never began, instead of "the same"
         return until, await state.diff(a, until)
 
     until, found = on_platform(tenant, user, ask)
@@ -277,7 +275,7 @@ def _state(platform: Platform, plan: str) -> WorkflowState:
 
 
 def _difference(one: Difference) -> dict[str, Any]:
-    """A key with its values; where it was missing, there is none."""
+    """Returns a key with its values; one is left out if the key was missing."""
     from soorma.workflow import MISSING  # noqa: PLC0415
 
     values = {"before": one.before, "after": one.after}

@@ -25,7 +25,7 @@ app.add_typer(endings.app)
 
 
 class Status(StrEnum):
-    """The stages of a plan's life."""
+    """The statuses of a plan."""
 
     ACTIVE = "active"
     COMPLETED = "completed"

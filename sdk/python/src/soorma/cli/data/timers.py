@@ -47,7 +47,7 @@ def timers(
 @app.command(help="Take back an event that waits to be published.")
 def cancel(
     event_id: Annotated[
-        str, typer.Argument(metavar="ID", help="Its id, as soorma events timers tells it.")
+        str, typer.Argument(metavar="ID", help="Its id, as soorma events timers lists it.")
     ],
     as_json: Json = False,
     tenant: Tenant = None,
@@ -69,7 +69,7 @@ def cancel(
 
 
 def moment_of(text: str) -> datetime:
-    """The time that --at names; BadParameter if it is none, or could be anywhere."""
+    """Returns the time of --at; BadParameter if it is not RFC 3339, or has no zone."""
     hint = "a time with its zone, as 2030-01-01T12:00:00Z"
     try:
         moment = datetime.fromisoformat(text)

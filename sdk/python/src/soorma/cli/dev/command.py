@@ -1,4 +1,4 @@
-"""`soorma dev`: its options, which the modules beside carry out."""
+"""`soorma dev`: its options; the modules beside it carry them out."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _EXIT_CODES = "\n".join(
 
 _HELP = f"""Start the platform on this machine, or look after the one that runs.
 
-Without an option: starts all services in one process that outlives the shell, waits until they are \
-healthy, prints their addresses and ends. The state (database, log) is in .soorma of this folder, or of the \
-nearest folder above that has one.
+Without an option: starts all services in one process that outlives the shell, waits until they \
+are healthy, prints their addresses and ends. The state (database, log) is in .soorma of this \
+folder, or of the nearest folder above that has one.
 
 \b
 Examples:

@@ -20,7 +20,7 @@ LARGEST_LOG = 10 * 1024 * 1024
 
 
 class Folder:
-    """`.soorma` in the folder `root`, and what lies in it."""
+    """The folder `.soorma` in `root`, and its files."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -34,7 +34,7 @@ class Folder:
 
     @classmethod
     def nearest(cls) -> Folder:
-        """The one of the current folder or of the nearest above that has one; else a new one here."""
+        """Returns that of the current folder or the nearest above with one; else a new one here."""
         try:
             here = Path.cwd()
         except OSError as error:
@@ -44,7 +44,7 @@ class Folder:
         return cls(root_of(here) or here)
 
     def database_for(self, environment: Mapping[str, str], running: Running | None = None) -> Path:
-        """The database of SOORMA_DATABASE, else that of the platform that runs, else the folder's own."""
+        """Returns the database of SOORMA_DATABASE, else of `running`, else the folder's own."""
         named = (
             environment.get("SOORMA_DATABASE") or (running and running.database) or self.database
         )
@@ -55,7 +55,7 @@ class Folder:
         return os.path.lexists(self.path)
 
     def make(self) -> None:
-        """Makes it, hidden from version control and from other users."""
+        """Creates the folder, hidden from version control and from other users."""
         with self._writing():
             self.path.mkdir(0o700, parents=True, exist_ok=True)
             if not self._ignore.exists():
@@ -63,7 +63,10 @@ class Folder:
 
     @contextmanager
     def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-        """Keeps other commands that start or stop a platform here waiting meanwhile."""
+        """Makes other commands that start or stop a platform here wait.
+
+        CommandError if another has the lock for longer than `seconds`.
+        """
         with self._writing():
             descriptor = self._locked(seconds)
         try:
@@ -72,7 +75,7 @@ class Folder:
             os.close(descriptor)
 
     def running(self) -> Running | None:
-        """The platform that runs here; a note left by one that is gone is removed.
+        """Returns the platform that runs here, and removes the note of one that is gone.
 
         Needs the lock.
         """
@@ -82,8 +85,7 @@ class Folder:
             self._remove_note()
             output.note(
                 f"{error}; it was removed. If its platform still runs, end the process whose "
-                "number is in "
-                f"{self.database}.lock"
+                f"number is in {self.database}.lock"
             )
             return None
         if found and not found.process.is_alive():
@@ -96,19 +98,19 @@ class Folder:
         return found
 
     def write(self, running: Running) -> None:
-        """Leaves the note of a platform."""
+        """Writes the note of a platform."""
         with self._writing():
             running.write(self.state)
 
     def forget(self, pid: int) -> None:
-        """Removes the note of this process, if it is still that of this process."""
+        """Removes the note, if it is still that of the process `pid`."""
         with suppress(OSError, ValueError):
             found = Running.read(self.state)
             if found and found.pid == pid:
                 self.state.unlink()
 
     def open_log(self) -> int:
-        """A descriptor that appends to the log; one that has grown large is set aside first."""
+        """Returns a descriptor that appends to the log; a large log is moved away first."""
         with self._writing():
             if self.log.exists() and self.log.stat().st_size > LARGEST_LOG:
                 self.log.replace(self.old_log)
@@ -127,7 +129,10 @@ class Folder:
         return removed
 
     def _remove_store(self) -> list[Path]:
-        """A platform that `soorma serve` started has left no note, but holds the store."""
+        """Removes the store; CommandError if a platform still uses it.
+
+        One that `soorma serve` started may do so: it leaves no note.
+        """
         from soorma_platform.stores.engines import tools_for  # noqa: PLC0415 - only --clean needs the platform
 
         with self._writing():
@@ -137,8 +142,8 @@ class Folder:
                 raise CommandError(
                     exit_of(error),
                     f"{self.database} is in use by another platform (process {error.holder}), "
-                    "which was not started "
-                    "with soorma dev; nothing was removed. End that process first",
+                    "which was not started with soorma dev; nothing was removed. End that process "
+                    "first",
                 ) from error
             except SoormaError as error:
                 raise CommandError(exit_of(error), error.message) from error

@@ -23,7 +23,7 @@ CHUNK = 1 << 16
 
 
 def show_logs(folder: Folder, *, follow: bool) -> None:
-    """Prints the log; with `follow` goes on until Ctrl+C, also when the log is replaced."""
+    """Prints the log; with `follow`, continues until Ctrl+C, even if the log is replaced."""
     if _is_in_foreground(folder):
         output.note(
             "the platform runs in the foreground and logs to its terminal; this is the log before "
@@ -47,7 +47,7 @@ def show_logs(folder: Folder, *, follow: bool) -> None:
 
 
 class _Printer:
-    """Prints what the log holds: to a program as it is, to a person line by line in words."""
+    """A printer of the log: unchanged for a program, in readable lines for a person."""
 
     def __init__(self) -> None:
         self._formatter: logging.Formatter | None = None
@@ -58,7 +58,7 @@ class _Printer:
             )
 
     def print(self, chunk: bytes) -> None:
-        """Prints a piece of it."""
+        """Prints a chunk of the log."""
         if self._formatter is None:
             sys.stdout.buffer.write(chunk)
             return
@@ -67,13 +67,13 @@ class _Printer:
             output.say(_readable(line.decode("utf-8", "replace"), self._formatter))
 
     def end(self) -> None:
-        """Prints what is left of a line that has no end."""
+        """Prints the last line, if it has no end."""
         if self._formatter is not None and self._rest:
             self.print(b"\n")
 
 
 def _readable(line: str, form: logging.Formatter) -> str:
-    """A line of the log as the platform would say it at a terminal; one that is no record, as it is."""
+    """Formats a line as the platform does on a terminal; one that is no record stays as it is."""
     try:
         said = json.loads(line)
         moment = datetime.fromisoformat(said.pop("time")).timestamp()
@@ -102,7 +102,10 @@ def _follow(path: Path, log: BinaryIO, printer: _Printer) -> None:
 
 
 def _current(path: Path, log: BinaryIO, printer: _Printer) -> BinaryIO:
-    """The log under this name now: the same one, from its start if it was emptied, or its replacement."""
+    """Returns the log under this name now: the same file, or its replacement.
+
+    The same file is read from its start if it was emptied.
+    """
     try:
         there = path.stat()
     except FileNotFoundError:

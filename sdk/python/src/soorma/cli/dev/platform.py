@@ -1,4 +1,4 @@
-"""The platform that is started: its options, its process, and the reason if it does not start."""
+"""The platform to start: its options, its process, and the reason if it does not start."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ _START_CODES = {
         Exit.NEEDS_BUILD,
     )
 }
-"""Exit codes that are statuses of a platform that could not start, too
-(`soorma_common.starting`)."""
+"""Exit codes that are also those of a platform that cannot start (`soorma_common.starting`)."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a platform to start; `seconds` is how long it may take."""
+    """The options of a platform to start; `seconds` is the time that it may take."""
 
     host: str
     offset: int
@@ -50,7 +49,7 @@ class Options:
         return services.ports_at(self.offset)
 
     def environment(self) -> dict[str, str]:
-        """The settings of the platform's process."""
+        """Returns the environment of the platform's process."""
         return {
             **os.environ,
             "SOORMA_HOST": self.host,
@@ -61,7 +60,7 @@ class Options:
 
 
 def check_ports(options: Options) -> None:
-    """CommandError if one of the ports is taken, saying by whom."""
+    """Raises CommandError if a port is taken, saying by whom, or cannot be used."""
     for service, port in options.ports.items():
         try:
             free = processes.is_port_free(options.host, port)
@@ -76,9 +75,9 @@ def check_ports(options: Options) -> None:
 
 
 def start_process(folder: Folder, options: Options) -> Running:
-    """A platform that answers on all its ports.
+    """Starts a platform and waits until it is healthy on all its ports.
 
-    CommandError, and nothing left behind, if it does not.
+    CommandError, with nothing left running, if it is not.
     """
     log = folder.open_log()
     try:
@@ -97,7 +96,7 @@ def start_process(folder: Folder, options: Options) -> Running:
         process.wait()
         folder.forget(running.pid)
         raise
-    process.returncode = 0  # it is to outlive this process: no warning that nobody waited for it
+    process.returncode = 0  # it outlives this process: no warning that nobody waited for it
     return running
 
 
@@ -129,7 +128,10 @@ def run_here(options: Options, on_ready: Callable[[], None] = lambda: None) -> N
 
 
 def what_is_wrong(running: Running, seconds: float, is_alive: Callable[[], bool]) -> str:
-    """Nothing as soon as it is healthy; what is wrong with it if it has ended, or is not well after `seconds`."""
+    """Waits until the platform is healthy, and returns an empty string.
+
+    If it has ended, or is not healthy after `seconds`, returns what is wrong with it.
+    """
     until = time.monotonic() + seconds
     while is_alive():
         left = max(until - time.monotonic(), LOOK_SECONDS)
@@ -138,10 +140,8 @@ def what_is_wrong(running: Running, seconds: float, is_alive: Callable[[], bool]
         if not unwell and not processes.listens_on(
             running.pid, running.host, running.ports.values()
         ):
-            unwell = (
-                "another platform answers on its "
-                "ports"
-            )  # it was quicker, and this one is about to end
+            # The other one was faster, and this one is about to end.
+            unwell = "another platform answers on its ports"
         if time.monotonic() > until or not unwell:
             return unwell
         time.sleep(LOOK_SECONDS)
@@ -156,12 +156,12 @@ def _explain(
     raise CommandError(
         Exit.START_TIMEOUT,
         f"the platform was not healthy within {options.seconds:g} s and was stopped ({unwell}); "
-        f"its log {folder.log} may tell why, and --timeout gives it longer",
+        f"its log {folder.log} may say why, and --timeout gives it longer",
     )
 
 
 def start_failure(options: Options, status: int, reason: str) -> CommandError:
-    """The error of a platform that ended while starting, of its exit status and the reason it gave."""
+    """Returns the error of a platform that ended while starting, for its status and reason."""
     if status == Exit.PORT_TAKEN:
         for service, port in options.ports.items():
             if not processes.is_port_free(options.host, port):
@@ -172,7 +172,10 @@ def start_failure(options: Options, status: int, reason: str) -> CommandError:
 
 
 def _spawn(folder: Folder, options: Options, log: int) -> subprocess.Popen[bytes]:
-    """A session of its own outlives the shell; -P keeps the folder's files from passing for modules."""
+    """Starts the platform's process.
+
+    Its own session outlives the shell; -P keeps the folder's files from being imported as modules.
+    """
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "soorma_platform"],
         cwd=folder.root,
@@ -212,7 +215,7 @@ def _is_soorma(host: str, port: int) -> bool:
 
 
 def _tail(log: Path, start: int) -> str:
-    """What the process gave as its reason, else the end of what it said."""
+    """Returns the reason that the process gave, else the end of its output."""
     with log.open("rb") as file:
         file.seek(start)
         lines = [

@@ -25,14 +25,14 @@ class Listener(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """The process that listens on a port; `pid` is None where that cannot be seen."""
+    """The process that listens on a port; `pid` is None if it cannot be seen."""
 
     pid: int | None
     who: str
 
 
 def command_line(pid: int) -> str:
-    """The command line of a process, or nothing if that cannot be seen."""
+    """Returns the command line of a process; empty if it cannot be seen."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -41,7 +41,7 @@ def command_line(pid: int) -> str:
 
 
 def working_folder(pid: int) -> str:
-    """The folder it works in, or nothing if that cannot be seen."""
+    """Returns the working folder of a process; empty if it cannot be seen."""
     try:
         return str(Path(f"/proc/{pid}/cwd").readlink())
     except OSError:
@@ -49,7 +49,10 @@ def working_folder(pid: int) -> str:
 
 
 def open_files(pid: int) -> set[str]:
-    """The files it has open; none where they cannot be seen: another user's, or gone meanwhile, or no Linux."""
+    """Returns the files that a process has open; none if they cannot be seen.
+
+    That is so for another user's process, one that is gone, and anywhere but on Linux.
+    """
     found = set()
     with suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
@@ -59,10 +62,9 @@ def open_files(pid: int) -> set[str]:
 
 
 def is_port_free(host: str, port: int) -> bool:
-    """True if the platform could listen there. OSError if it could not, but not for being taken.
+    """True if the platform could listen on the port, False if it is taken; OSError otherwise.
 
-    The probe binds and does not listen, so that it is never in the way of somebody who is about to
-    listen.
+    The probe binds but does not listen, so that it never blocks a program that is about to listen.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -77,7 +79,7 @@ def is_port_free(host: str, port: int) -> bool:
 
 
 def free_offset(host: str) -> int | None:
-    """A small offset at which all ports are free, to suggest."""
+    """Returns a small offset at which all ports are free, to suggest; None if there is none."""
     for offset in range(100, 3000, 100):
         with suppress(OSError):
             if all(is_port_free(host, port) for port in ports_at(offset).values()):
@@ -86,7 +88,7 @@ def free_offset(host: str) -> int | None:
 
 
 def port_holder(host: str, port: int) -> Holder:
-    """The process that listens on a port: with its command line on Linux, elsewhere without a name."""
+    """Returns the process that listens on a port; only on Linux it can be named."""
     listeners = list(_listeners(host, port))
     wanted = {f"socket:[{listener.inode}]" for listener in listeners}
     for pid in _pids() if wanted else ():
@@ -125,7 +127,7 @@ def _listeners(host: str, port: int) -> Iterator[Listener]:
 
 
 def _address(written: str) -> IPv4Address | IPv6Address:
-    """The kernel writes an address as hexadecimal words in the machine's byte order."""
+    """Parses an address of the kernel's: hexadecimal words in the machine's byte order."""
     words = [bytes.fromhex(written[at : at + 8]) for at in range(0, len(written), 8)]
     return ip_address(b"".join(word[::-1] if sys.byteorder == "little" else word for word in words))
 

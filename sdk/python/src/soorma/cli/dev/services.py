@@ -32,7 +32,7 @@ OK = "ok"
 
 
 def exports(host: str, ports: Mapping[str, int]) -> list[str]:
-    """The lines a shell needs so that the SDK finds this platform; none where it would anyway."""
+    """Returns the lines that a shell needs for the SDK to find this platform; none if it does."""
     usual = variables("localhost", PORTS)
     found = variables(host, ports).items()
     return [
@@ -43,7 +43,7 @@ def exports(host: str, ports: Mapping[str, int]) -> list[str]:
 
 
 def health(host: str, port: int, service: str, seconds: float = HEALTH_SECONDS) -> str:
-    """`ok`, or what is wrong with the service, in words."""
+    """Returns `ok`, or what is wrong with the service, in words."""
     try:
         answer = ask(host, port, seconds)
     except OSError as error:
@@ -58,7 +58,7 @@ def health(host: str, port: int, service: str, seconds: float = HEALTH_SECONDS) 
 
 
 def ask(host: str, port: int, seconds: float = HEALTH_SECONDS) -> dict[str, object]:
-    """The answer of a port to GET /health, if it is a JSON object. OSError if there is none."""
+    """Returns a port's response to GET /health, empty if it is no JSON object; OSError if none."""
     from http.client import HTTPConnection, HTTPException  # noqa: PLC0415 - slow to import
 
     connection = HTTPConnection(host, port, timeout=seconds)
@@ -81,7 +81,7 @@ def ask(host: str, port: int, seconds: float = HEALTH_SECONDS) -> dict[str, obje
 def health_of_all(
     host: str, ports: Mapping[str, int], seconds: float = HEALTH_SECONDS
 ) -> dict[str, str]:
-    """The health of each service, asked at once."""
+    """Returns the health of each service; requests all at once."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - slow to import
 
     with ThreadPoolExecutor(len(ports)) as pool:
@@ -90,10 +90,10 @@ def health_of_all(
 
 
 def health_of(running: Running, seconds: float = HEALTH_SECONDS) -> dict[str, str]:
-    """The health of each service of a platform that was started in a folder."""
+    """Returns the health of each service of a platform that was started in a folder."""
     return health_of_all(running.host, running.ports, seconds)
 
 
 def unwell(states: Mapping[str, str]) -> str:
-    """The services that are not well, each with its trouble; nothing if all are."""
+    """Lists the services that are not well, each with its trouble; empty if all are."""
     return ", ".join(f"{service}: {state}" for service, state in states.items() if state != OK)

@@ -16,7 +16,7 @@ from soorma_common.errors import SoormaError
 
 
 def start_platform(folder: Folder, options: Options) -> None:
-    """Starts the platform, unless it runs, and shows where it is."""
+    """Starts the platform, unless it runs already, and prints its addresses."""
     folder.make()
     with folder.lock():
         running = folder.running()
@@ -66,7 +66,7 @@ def _prepare(options: Options) -> None:
 
 
 def _build(options: Options) -> None:
-    """Prepares the database and tells what was done; CommandError if it cannot be."""
+    """Prepares the database and prints what was done; CommandError if that fails."""
     from soorma_platform.stores.engines import tools_for  # noqa: PLC0415 - only --build needs it
 
     output.say(f"Preparing the store {options.database} …")
@@ -85,7 +85,7 @@ def _build(options: Options) -> None:
 
 
 def _join(running: Running, options: Options) -> None:
-    """CommandError unless the platform that runs is the one that is wanted, and well."""
+    """Raises CommandError unless the running platform is the one that is wanted, and healthy."""
     differences = [
         f"{what} {having}, not {wanting}"
         for what, having, wanting in (
@@ -107,13 +107,12 @@ def _join(running: Running, options: Options) -> None:
         raise CommandError(
             Exit.UNHEALTHY,
             f"the platform of this folder runs (process {running.pid}), but is not healthy "
-            f"({unwell}); "
-            "see soorma dev --logs, then soorma dev --stop and start it again",
+            f"({unwell}); see soorma dev --logs, then soorma dev --stop and start it again",
         )
 
 
 def _announce(running: Running) -> None:
-    """Tells a person that the platform is there, where, and what to do with it."""
+    """Prints that the platform is ready, its addresses, and the next steps."""
     output.say(f"The platform is ready: process {running.pid}, database {running.database}")
     output.say("It listens on this machine only, and takes everybody at their word.")
     _show_addresses(running)
@@ -129,7 +128,7 @@ def _announce(running: Running) -> None:
 
 
 def _next() -> str:
-    """The next step from here: the examples lie in the repository, not in what is installed."""
+    """Returns the next step from here: the examples are in the repository, not in the package."""
     example = Path("examples", "05-memory-working")
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (place := folder / example).is_dir():
@@ -141,7 +140,7 @@ def _next() -> str:
 
 
 def _show_addresses(running: Running) -> None:
-    """The services' addresses, and what a shell must be told so that the SDK finds them."""
+    """Prints the services' addresses, and the lines a shell needs for the SDK to find them."""
     output.table(
         ("Service", "Address"), [(service, running.address(service)) for service in running.ports]
     )

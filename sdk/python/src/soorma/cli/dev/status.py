@@ -11,7 +11,7 @@ from soorma.local import Running
 
 
 def show_status(folder: Folder, *, as_json: bool) -> Exit:
-    """Prints it; the exit code tells whether it runs and is well."""
+    """Prints the health; the exit code says whether the platform runs and is well."""
     running = _alive(folder)
     health = services.health_of(running) if running else {}
     if as_json:
@@ -49,7 +49,7 @@ def _row(running: Running, service: str, state: str) -> tuple[str, ...]:
 
 
 def _alive(folder: Folder) -> Running | None:
-    """Without the lock, so that one may look at any time; hence nothing is cleaned up here."""
+    """Reads the note without the lock, so that it never waits; hence it cleans nothing up."""
     try:
         found = Running.read(folder.state)
     except ValueError as error:

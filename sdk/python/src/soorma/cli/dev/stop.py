@@ -1,4 +1,4 @@
-"""`soorma dev --stop`: the end of the platform, and with `--clean` of all that it has stored."""
+"""`soorma dev --stop`: stops the platform, and with `--clean` removes all that it has stored."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from soorma.local import Running
 
 
 def stop_platform(folder: Folder, *, clean: bool, ask: bool, seconds: float) -> None:
-    """Stops the platform of this folder, killing it after `seconds`; with `clean` removes store and logs too.
+    """Stops the platform of this folder, killing it after `seconds`.
 
-    With `ask` a person is asked before anything is stopped or removed.
+    With `clean`, removes store and logs, too; with `ask`, asks a person before that, and before
+    anything is stopped.
     """
     if not folder.exists():
         output.say(f"Nothing runs here, and nothing was ever started in {folder.root}.")
@@ -34,7 +35,7 @@ def stop_platform(folder: Folder, *, clean: bool, ask: bool, seconds: float) -> 
 
 
 def _ask(folder: Folder) -> None:
-    """CommandError unless a person at the terminal says yes."""
+    """Raises CommandError unless a person at the terminal says yes."""
     what = (
         f"all that the platform of {folder.root} has stored: plans, events, their history and "
         "its log"
@@ -69,8 +70,7 @@ def _end(running: Running, seconds: float) -> None:
     else:
         output.note(
             f"the platform (process {running.pid}) did not stop within {seconds:g} s and was "
-            "killed; "
-            "what it had acknowledged is safe"
+            "killed; what it had acknowledged is safe"
         )
 
 

@@ -1,5 +1,5 @@
-"""`soorma doctor`: its report, and its checks: a module for each group, a function for each check.
+"""`soorma doctor`: its report and its checks, with a module for each group of checks.
 
-A check is handed the scene and yields findings. It changes nothing, is quick, and works with and
-without a platform.
+A check is a function that takes the scene and yields findings. It changes nothing, is quick, and
+works with and without a running platform.
 """

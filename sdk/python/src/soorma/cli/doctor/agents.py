@@ -1,4 +1,4 @@
-"""Checks of the agents: they are there, and handle the events that they are sent."""
+"""Checks of the agents: they are alive, and handle the events of their groups."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from soorma_common.terminal import plain
 
 LATE_SECONDS = 60.0
 MISSED = 2 / 3
-"""Of an instance's time to live: agents say that they live on three times in it."""
+"""The share of its time to live after which an instance is silent: it reports every third."""
 
 MOST_AGENTS = 1000
 
 
 def announced(scene: Scene) -> Iterator[Finding]:
-    """Agents that have announced themselves, and from whom nothing is heard any more."""
+    """Finds registered agents that are no longer heard from."""
     headers = tenant_headers(_tenant(scene) or DEFAULT_TENANT)
     found = yield from _asked(
         scene, "registry", "agents", "/v1/registry/agents", headers, limit=MOST_AGENTS
@@ -50,7 +50,7 @@ def announced(scene: Scene) -> Iterator[Finding]:
 
 
 def groups(scene: Scene) -> Iterator[Finding]:
-    """Groups for whom events wait and nobody takes them, or too few do."""
+    """Finds groups whose events wait because no agent, or too few, take them."""
     found = yield from _asked(
         scene, "events", "groups", "/v1/events/groups", tenant_id=_tenant(scene)
     )
@@ -67,7 +67,7 @@ def groups(scene: Scene) -> Iterator[Finding]:
 
 
 def dead_letters(scene: Scene) -> Iterator[Finding]:
-    """Events that were given up."""
+    """Finds dead letters."""
     found = yield from _asked(
         scene, "events", "dead letters", "/v1/events/dead-letters", tenant_id=_tenant(scene)
     )
@@ -95,7 +95,7 @@ def _asked(
     headers: Mapping[str, str] | None = None,
     **query: object,
 ) -> Generator[Finding, None, Mapping[str, Any] | None]:
-    """What the service answers; None if there is none that could be asked."""
+    """Returns a service's response; None if it is down, or if it fails, which yields a problem."""
     health = scene.responses.get(service)
     if health is None or not speaks_for(health, service):
         return None
@@ -105,7 +105,7 @@ def _asked(
     if response.document is not None and response.status == HTTPStatus.OK:
         return response.document
     why = response.trouble or (response.document or {}).get("detail") or f"status {response.status}"
-    yield problem(check, f"{health.address}{path}: {why}", "soorma dev --logs may tell why")
+    yield problem(check, f"{health.address}{path}: {why}", "soorma dev --logs may say why")
     return None
 
 

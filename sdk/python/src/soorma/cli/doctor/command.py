@@ -95,7 +95,7 @@ def _summary(counts: Mapping[State, int]) -> str:
 
 
 def _folded(text: str, more: int = 0) -> str:
-    """Broken into lines on a terminal, and under its own column there."""
+    """Wraps the text below its own column on a terminal."""
     if not sys.stdout.isatty():
         return text
     width = max(shutil.get_terminal_size().columns - len(INDENT) - more, 30)
@@ -110,7 +110,7 @@ def _styled(text: str, **style: object) -> str:
 
 
 def _without_secrets(finding: Finding, environment: Mapping[str, str]) -> Finding:
-    """A report is shown around, so that what a variable hides by its name is hidden in all of it."""
+    """Hides the values of secret variables everywhere in a finding: reports are shown around."""
     found, advice = finding.found, finding.advice
     for name, value in environment.items():
         if SECRET.search(name) and len(value) >= SHORTEST_SECRET:

@@ -1,4 +1,4 @@
-"""All checks, one after the other."""
+"""All checks, and the run of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
 
 
 def examine(scene: Scene) -> Iterator[tuple[str, Finding]]:
-    """All findings, each with its group, in the order in which they are to be read."""
+    """Yields all findings, each with its group, in reading order."""
     for group, checks in GROUPS.items():
         for check in checks:
             for finding in _outcome(check, scene):

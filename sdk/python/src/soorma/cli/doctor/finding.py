@@ -1,4 +1,4 @@
-"""Findings: the state of what a check has looked at, and advice."""
+"""Findings: the state that a check has found, and advice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class State(StrEnum):
-    """The states of what was looked at."""
+    """The states that a check can find."""
 
     OK = "ok"
     WARNING = "warning"
@@ -15,7 +15,7 @@ class State(StrEnum):
 
 
 class Finding(NamedTuple):
-    """A check, the state it found, the facts, and advice; none where nothing is to be done."""
+    """A check, the state it found, the facts, and advice, empty if nothing is to be done."""
 
     check: str
     state: State
@@ -24,15 +24,15 @@ class Finding(NamedTuple):
 
 
 def ok(check: str, found: str, advice: str = "") -> Finding:
-    """It is as it should be."""
+    """Returns a finding that all is well."""
     return Finding(check, State.OK, found, advice)
 
 
 def warning(check: str, found: str, advice: str) -> Finding:
-    """It works, but not as well as it could, or not for long."""
+    """Returns a finding of something that works, but not as well as it could, or not for long."""
     return Finding(check, State.WARNING, found, advice)
 
 
 def problem(check: str, found: str, advice: str) -> Finding:
-    """It does not work."""
+    """Returns a finding of something that does not work."""
     return Finding(check, State.PROBLEM, found, advice)

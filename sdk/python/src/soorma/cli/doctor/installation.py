@@ -27,7 +27,10 @@ _BOUND = re.compile(r"(?P<relation><|>=)\s*(?P<version>[0-9.]+)$")
 
 
 def package(_: Scene) -> Iterator[Finding]:
-    """Checks that the package imported is the one installed: another project has its name on the index."""
+    """Checks that the imported package is the installed one.
+
+    On the package index, its name belongs to another project.
+    """
     found = list(distributions(name=NAME))
     if not found:
         yield warning(
@@ -59,7 +62,7 @@ def package(_: Scene) -> Iterator[Finding]:
 
 
 def command(_: Scene) -> Iterator[Finding]:
-    """Checks that `soorma` at the prompt is the one of this Python."""
+    """Checks that the `soorma` on the PATH belongs to this Python."""
     own, first = Path(sysconfig.get_path("scripts")) / "soorma", shutil.which("soorma")
     if first is None:
         yield warning(
@@ -78,7 +81,7 @@ def command(_: Scene) -> Iterator[Finding]:
 
 
 def dependencies(_: Scene) -> Iterator[Finding]:
-    """Checks that each is there, in a version of the range that this one was made for."""
+    """Checks that each dependency is installed, in a version within its range."""
     versions = {requirement: _version_of(requirement.name) for requirement in _requirements()}
     wrong = [
         f"{each.name} {have} is not {each.range}" if have else f"{each.name} is missing"
@@ -94,13 +97,13 @@ def dependencies(_: Scene) -> Iterator[Finding]:
 
 
 class Requirement(NamedTuple):
-    """A distribution that is needed, and the range of its versions."""
+    """A required distribution and the range of its versions."""
 
     name: str
     range: str
 
     def takes(self, version: str) -> bool:
-        """True if a version lies in the range, which has bounds of the forms >= and < alone."""
+        """True if the version is in the range; ValueError for a bound other than >= or <."""
         have = _release(version)
         for part in filter(None, map(str.strip, self.range.split(","))):
             bound = _BOUND.fullmatch(part)
@@ -113,15 +116,15 @@ class Requirement(NamedTuple):
 
 
 def _requirements() -> list[Requirement]:
-    """The needs of the installed distribution, if there is one. Extras are the user's affair."""
+    """Returns the requirements of the installed distribution, if any, without those of extras."""
     installed = next(iter(distributions(name=NAME)), None)
     return requirements(installed.requires or []) if installed else []
 
 
 def requirements(lines: list[str]) -> list[Requirement]:
-    """Those lines of a distribution's metadata that hold without an extra.
+    """Returns the requirements in a distribution's metadata that hold without an extra.
 
-    The one other marker in use excludes Windows, on which this command does not run.
+    The only other marker in use excludes Windows, where this command does not run.
     """
     found = [match for match in map(_REQUIREMENT.match, lines) if match]
     return [
@@ -137,7 +140,7 @@ def _version_of(name: str) -> str | None:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """The numbers of a version, without zeros at the end: 3.0 is 3."""
+    """Returns the numbers of a version without trailing zeros: 3.0 is 3."""
     numbers = [int(part) for part in takewhile(str.isdigit, re.split(r"[.]|(?=[^0-9.])", version))]
     while numbers and numbers[-1] == 0:
         numbers.pop()
@@ -145,7 +148,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _home(installed: Distribution) -> Path:
-    """Where a distribution's `soorma` lies; in the source, if it was installed from there as editable."""
+    """Returns the folder of a distribution's `soorma`: its source, if the install is editable."""
     source = json.loads(installed.read_text("direct_url.json") or "{}")
     if source.get("dir_info", {}).get("editable"):
         return (Path(unquote(urlsplit(source["url"]).path)) / "src" / "soorma").resolve()

@@ -1,4 +1,4 @@
-"""Checks of this machine: limits and settings that every program on it has to live with."""
+"""Checks of this machine: limits and settings that apply to every program on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCAL = ("localhost", "127.0.0.1")
 
 
 def system(_: Scene) -> Iterator[Finding]:
-    """For whoever reads the report: which machine it is of."""
+    """Names the machine, for readers of the report."""
     yield ok(
         "system",
         f"{platform.system()} {platform.release()} on {platform.machine()}, {os.cpu_count()} CPUs",
@@ -32,7 +32,7 @@ def system(_: Scene) -> Iterator[Finding]:
 
 
 def python(_: Scene) -> Iterator[Finding]:
-    """The interpreter that runs the command."""
+    """Names the interpreter that runs the command."""
     yield ok(
         "python",
         f"{platform.python_implementation()} {platform.python_version()}, {sys.executable}",
@@ -40,7 +40,7 @@ def python(_: Scene) -> Iterator[Finding]:
 
 
 def clock(_: Scene) -> Iterator[Finding]:
-    """A clock that lies before this installation was made would order and expire things wrongly."""
+    """Checks that the clock is not before the installation: it orders and expires things."""
     now, made = time.time(), Path(__file__).stat().st_mtime
     told = datetime.fromtimestamp(now, UTC).isoformat(" ", "seconds")
     if now < made - DAY:
@@ -54,7 +54,7 @@ def clock(_: Scene) -> Iterator[Finding]:
 
 
 def open_files(_: Scene) -> Iterator[Finding]:
-    """Each agent and each reader is a connection, and each connection an open file."""
+    """Checks the limit of open files: each agent and each reader takes a connection, so a file."""
     limit, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit != resource.RLIM_INFINITY and limit < FEWEST_FILES:
         yield warning(
@@ -71,7 +71,7 @@ def open_files(_: Scene) -> Iterator[Finding]:
 
 
 def localhost(_: Scene) -> Iterator[Finding]:
-    """The SDK's default addresses name it."""
+    """Checks that localhost is this machine: the SDK's default addresses name it."""
     try:
         found = {
             str(entry[4][0])
@@ -97,7 +97,7 @@ _HOSTS = "have a line `127.0.0.1 localhost` in /etc/hosts"
 
 
 def proxies(scene: Scene) -> Iterator[Finding]:
-    """The SDK goes past a proxy; other programs may send it what is for this machine."""
+    """Checks for a proxy: the SDK bypasses it, but other programs may send it local requests."""
     given = [name for name in PROXIES if scene.environment.get(name)]
     spared = ",".join(scene.environment.get(name, "") for name in ("no_proxy", "NO_PROXY"))
     hosts = {host.strip() for host in spared.split(",")}

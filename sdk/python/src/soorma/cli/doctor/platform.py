@@ -1,4 +1,4 @@
-"""Checks of the platform: it runs, answers, and is the one that belongs to this command."""
+"""Checks of the platform: it runs, responds, and matches this command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOCK_SECONDS = 5.0
 
 
 def process(scene: Scene) -> Iterator[Finding]:
-    """The platform that was started in this folder."""
+    """Names the platform that was started in this folder."""
     if scene.running is not None:
         yield ok(
             "process", f"{scene.running.pid} of {scene.folder.root}, since {scene.running.since()}"
@@ -30,7 +30,7 @@ def process(scene: Scene) -> Iterator[Finding]:
 
 
 def ports_to_be(scene: Scene) -> Iterator[Finding]:
-    """Checks that a platform could start here."""
+    """Checks that the ports are free for a platform to start here."""
     if scene.running is not None or scene.settings is None:
         return
     host, offset = scene.settings.host, scene.settings.port_offset
@@ -42,7 +42,7 @@ def ports_to_be(scene: Scene) -> Iterator[Finding]:
 
 
 def health(scene: Scene) -> Iterator[Finding]:
-    """The services' own word, at the addresses that the environment or this folder gives."""
+    """Checks the services' own reports, at the addresses of the environment or this folder."""
     for service, response in scene.responses.items():
         wrong = _wrong(service, response)
         if not wrong:
@@ -54,7 +54,7 @@ def health(scene: Scene) -> Iterator[Finding]:
 
 
 def version(scene: Scene) -> Iterator[Finding]:
-    """Checks that the platform is of the same Soorma as the command."""
+    """Checks that the platform is of the same version as the command."""
     told = {
         str(response.document["version"])
         for response in scene.responses.values()
@@ -71,7 +71,10 @@ def version(scene: Scene) -> Iterator[Finding]:
 
 
 def clock(scene: Scene) -> Iterator[Finding]:
-    """Checks that the platform's clock and this one agree, and that it has not jumped: times to live go by it."""
+    """Checks that the platform's clock agrees with this machine's and has not jumped.
+
+    Times to live depend on it.
+    """
     dates = [
         response.date
         for response in scene.responses.values()
@@ -141,7 +144,7 @@ def _taken(host: str, wanted: dict[str, int]) -> Iterator[Finding]:
 
 
 def _wrong(service: str, response: Response) -> str:
-    """What is wrong with it; nothing if it is well."""
+    """Returns the trouble with a service; empty if it is well."""
     if response.document is None:
         return response.trouble
     if not speaks_for(response, service):
@@ -154,7 +157,7 @@ def _wrong(service: str, response: Response) -> str:
 
 def _advice(scene: Scene, service: str) -> str:
     if scene.running is not None:
-        return "soorma dev --logs tells more; then soorma dev --stop, and start it again"
+        return "soorma dev --logs says more; then soorma dev --stop, and start it again"
     variable = services.VARIABLES[service]
     if not scene.environment.get(variable):
         return f"say where it is: export {variable}=http://…, as the other addresses do"

@@ -1,4 +1,4 @@
-"""The scene that all checks look at: this folder, its platform, the environment, the services."""
+"""The scene that the checks examine: this folder, its platform, the environment, the services."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ GATEWAY = "gateway"
 
 @dataclass(frozen=True)
 class Scene:
-    """`running` is the platform of this folder, if it is alive; `note` is what is wrong with the note it left.
+    """The folder, platform, environment and services that the checks examine.
 
-    `settings` are those a platform would start with, None with the `complaint` where they are
-    refused. `responses` has what each service's address says to GET /health.
+    `running` is the platform of this folder, if it is alive; `note` is what is wrong with the note
+    it left. `settings` are those that a platform would start with; None, with the `complaint`, if
+    they are refused. `responses` holds the response to GET /health at each service's address.
     """
 
     folder: Folder
@@ -41,7 +42,7 @@ class Scene:
 
     @classmethod
     def here(cls, *, thorough: bool) -> Scene:
-        """The scene of the current folder and environment, at this moment."""
+        """Returns the scene of the current folder and environment, at this moment."""
         folder = Folder.nearest()
         running, note = _running(folder)
         settings, complaint = _settings()
@@ -51,21 +52,21 @@ class Scene:
 
     @property
     def database(self) -> Path:
-        """The database of SOORMA_DATABASE, else that of the platform that runs here, or would."""
+        """The database of SOORMA_DATABASE, else of the platform that runs here, or would."""
         return self.folder.database_for(self.environment, self.running)
 
     @property
     def store(self) -> StoreTools:
-        """The tools for the store of that database."""
+        """The store tools of that database."""
         return tools_for(self.database)
 
     @property
     def place(self) -> Path:
-        """The folder that holds the database, or the nearest above it that there is."""
+        """The folder of the database, or the nearest above it that exists."""
         return next(folder for folder in self.database.absolute().parents if folder.is_dir())
 
     def expects(self, service: str) -> bool:
-        """True if the service should answer: its platform runs here, or the environment says where one is."""
+        """True if the service should respond: it runs here, or the environment names a platform."""
         if self.running is not None and service in self.running.ports:
             return True
         return service in services.VARIABLES and any(
@@ -74,12 +75,12 @@ class Scene:
 
 
 def speaks_for(response: Response, service: str) -> bool:
-    """True if it is the service that has answered, or the gateway, which stands for all."""
+    """True if the response is of the service, or of the gateway, which stands for all."""
     return response.document is not None and response.document.get("service") in (service, GATEWAY)
 
 
 def _running(folder: Folder) -> tuple[Running | None, str]:
-    """As `Folder.running`, but nothing is cleaned up."""
+    """Finds the running platform as `Folder.running` does, but cleans nothing up."""
     try:
         found = Running.read(folder.state)
     except ValueError as error:
@@ -99,10 +100,10 @@ def _settings() -> tuple[Settings | None, str]:
 
 
 def _responses(running: Running | None) -> dict[str, Response]:
-    """Of every service at the address where it is looked for in this folder, all asked at once.
+    """Probes each service at the address where it is looked for in this folder, all at once.
 
-    Where the environment names another platform, the gateway at its usual port is not that
-    platform's.
+    If the environment names another platform, the gateway is left out: the one at the usual port
+    is not that platform's.
     """
     elsewhere = running is None and any(
         os.environ.get(name) for name in services.VARIABLES.values()
@@ -120,7 +121,7 @@ def _responses(running: Running | None) -> dict[str, Response]:
 
 
 def _address(service: str, running: Running | None) -> str:
-    """As the environment says, else that of the platform of this folder, else the default one."""
+    """Returns the address of the environment, else of this folder's platform, else the default."""
     told = os.environ.get(services.VARIABLES.get(service, ""))
     if told:
         return told

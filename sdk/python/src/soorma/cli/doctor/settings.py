@@ -1,4 +1,4 @@
-"""Checks of the SOORMA_… variables: known, understood, and meaning the platform of this folder."""
+"""Checks of the SOORMA_… variables: known, valid, and naming the platform of this folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PREFIX = "SOORMA_"
 
 
 class _Asked(dict[str, str]):
-    """An empty environment that notes the names it is asked for."""
+    """An empty environment that records the names that are looked up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Asked(dict[str, str]):
 
 
 def known_names() -> set[str]:
-    """Every variable that the platform, the SDK or the command reads."""
+    """Returns every variable that the platform, the SDK or the command reads."""
     asked = _Asked()
     Settings.from_env(asked)
     ClientConfig.from_env(asked)
@@ -38,7 +38,7 @@ def known_names() -> set[str]:
 
 
 def names(scene: Scene) -> Iterator[Finding]:
-    """A name with a typing error sets nothing, silently."""
+    """Checks that the names are known: one with a typing error sets nothing, silently."""
     given, known = {name for name in scene.environment if name.startswith(PREFIX)}, known_names()
     for name in sorted(given - known):
         nearest = get_close_matches(
@@ -57,7 +57,7 @@ def names(scene: Scene) -> Iterator[Finding]:
 
 
 def values(scene: Scene) -> Iterator[Finding]:
-    """Checks that neither the platform nor the SDK would refuse one."""
+    """Checks that neither the platform nor the SDK would reject a variable."""
     complaints = [scene.complaint] if scene.complaint else []
     try:
         ClientConfig.from_env(scene.environment).scope(None, None)
@@ -70,7 +70,7 @@ def values(scene: Scene) -> Iterator[Finding]:
 
 
 def addresses(scene: Scene) -> Iterator[Finding]:
-    """The variables win over the platform that the SDK would find in this folder."""
+    """Checks that the variables, which win over this folder's platform, do not lead elsewhere."""
     if scene.running is None:
         return
     wrong = dict(_astray(scene, scene.running))
@@ -86,7 +86,7 @@ def addresses(scene: Scene) -> Iterator[Finding]:
 
 
 def _astray(scene: Scene, running: Running) -> Iterator[tuple[tuple[str, str], str]]:
-    """Each variable that is off, with the address it should have, and the one at which the SDK would look."""
+    """Yields each variable that leads elsewhere, with the right address, and the one it has."""
     here = services.variables(running.host, running.ports)
     gateway = _plain(running.address(GATEWAY)) if GATEWAY in running.ports else ""
     for name in services.VARIABLES.values():

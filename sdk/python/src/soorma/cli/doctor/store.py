@@ -27,15 +27,16 @@ PAGE = 4096
 LOOK_SECONDS = 0.4
 LARGE_LOG = 256 * MIB
 
-NETWORK = {"9p", "afs", "ceph", "cifs", "drvfs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "smbfs",
-           "vboxsf", "virtiofs"}  # fmt: skip
+NETWORK = {"9p", "afs", "ceph", "cifs", "drvfs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4",
+           "smb3", "smbfs", "vboxsf", "virtiofs"}  # fmt: skip
 """File systems whose locks and shared memory SQLite's write-ahead log cannot rely on."""
+
 MOUNTS = Path("/proc/self/mounts")
 FLEETING = {"ramfs", "tmpfs"}
 
 
 def folder(scene: Scene) -> Iterator[Finding]:
-    """Checks that it can be written by this user."""
+    """Checks that this user can write to the folder."""
     path = scene.database.parent
     if os.path.lexists(path) and not path.is_dir():
         yield problem(
@@ -52,7 +53,7 @@ def folder(scene: Scene) -> Iterator[Finding]:
 
 
 def privacy(scene: Scene) -> Iterator[Finding]:
-    """Checks that its owner alone can read it: the platform has no other guard."""
+    """Checks that only their owner can read store and logs: the platform has no other guard."""
     files = [*scene.store.files(), scene.folder.log, scene.folder.old_log]
     if open_files := [str(file) for file in files if file.exists() and _others_read(file)]:
         yield warning(
@@ -63,7 +64,10 @@ def privacy(scene: Scene) -> Iterator[Finding]:
 
 
 def file_system(scene: Scene) -> Iterator[Finding]:
-    """SQLite's write-ahead log needs shared memory and locks that work, which a network gives in part."""
+    """Checks the file system: one over a network may damage the database, one in memory loses it.
+
+    SQLite's write-ahead log needs working shared memory and locks, which a network has in part.
+    """
     kind, mount = _mount_of(scene.place.resolve())
     if kind in NETWORK:
         yield warning(
@@ -82,7 +86,7 @@ def file_system(scene: Scene) -> Iterator[Finding]:
 
 
 def disk(scene: Scene) -> Iterator[Finding]:
-    """Checks that there is room; a full disk refuses every change."""
+    """Checks for free space and inodes: a full disk refuses every change."""
     free, there = shutil.disk_usage(scene.place).free, os.statvfs(scene.place)
     told = f"{_size(free)} free"
     if free < MUST_BE_FREE:
@@ -118,17 +122,17 @@ def flush(scene: Scene) -> Iterator[Finding]:
 
 
 def note(scene: Scene) -> Iterator[Finding]:
-    """The note that a platform has left behind."""
+    """Reports what is wrong with the note that a platform has left behind."""
     if scene.note:
         yield warning(
             "note",
             scene.note,
-            "soorma dev --logs may tell why; soorma dev starts one, and removes an old note",
+            "soorma dev --logs may say why; soorma dev starts one, and removes an old note",
         )
 
 
 def database(scene: Scene) -> Iterator[Finding]:
-    """Checks that it is whole and of this version, beside a platform that runs, and not in its way."""
+    """Checks that the database is whole and of this version, without disturbing a platform."""
     path = scene.database
     if not os.access(path.parent, os.X_OK) or not scene.store.exists():
         yield ok("database", f"{path} is made when a platform starts")
@@ -137,13 +141,13 @@ def database(scene: Scene) -> Iterator[Finding]:
 
 
 def engine(scene: Scene) -> Iterator[Finding]:
-    """The database engine that the platform brings along, which is not that of Python."""
+    """Names the database engine that the platform brings along, which is not Python's."""
     name, version, driver = scene.store.engine()
     yield ok(name, f"{version}, with {driver}")
 
 
 def in_use(scene: Scene) -> Iterator[Finding]:
-    """The process that has the database, and how much waits to be moved into it."""
+    """Names the process that has the database open, and checks the size of the write-ahead log."""
     use = scene.store.use()
     if use.pid is not None and _holds(use.pid, use.lock):
         yield ok(
@@ -159,7 +163,7 @@ def in_use(scene: Scene) -> Iterator[Finding]:
 
 
 def _holds(pid: int, lock: Path) -> bool:
-    """True for a process that lives and has the lock open, as far as that can be seen."""
+    """True if the process is alive and, as far as can be seen, has the lock open."""
     opened = processes.open_files(pid)
     return bool(Process.of(pid).born) and (not opened or str(lock.resolve()) in opened)
 
@@ -195,7 +199,7 @@ def _judged(path: Path, found: Examination) -> Finding:
 
 
 def _others_read(file: Path) -> bool:
-    """As far as the file and its folder tell."""
+    """True if other users can read the file, judging by its mode and its folder's."""
     return bool(file.stat().st_mode & 0o044 and file.parent.stat().st_mode & 0o011)
 
 
@@ -220,7 +224,7 @@ def _faulty(path: Path, fault: Fault, reason: str) -> Finding:
 
 
 def _mount_of(place: Path) -> tuple[str, str]:
-    """The file system's kind and where it is mounted, as Linux tells; empty elsewhere."""
+    """Returns the file system's kind and mount point, on Linux; empty elsewhere."""
     try:
         lines = MOUNTS.read_text("utf-8", "surrogateescape").splitlines()
     except FileNotFoundError:
@@ -232,12 +236,12 @@ def _mount_of(place: Path) -> tuple[str, str]:
 
 
 def _unescaped(text: str) -> str:
-    r"""fstab(5): a space in a path is written \040."""
+    r"""Decodes the escapes of fstab(5): a space in a path is written \040."""
     return re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text)
 
 
 def _flushes(place: Path) -> list[float]:
-    """Seconds that a few flushes took."""
+    """Returns the seconds that a few flushes took."""
     synced = getattr(os, "fdatasync", os.fsync)
     took: list[float] = []
     with TemporaryFile(dir=place, buffering=0) as file:

@@ -1,1 +1,1 @@
-"""`soorma run`: a folder's agents, each in a process of its own, looked after by one."""
+"""`soorma run`: a folder's agents, each in a process of its own, under one supervisor."""

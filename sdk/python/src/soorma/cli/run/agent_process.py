@@ -1,4 +1,4 @@
-"""The process of one agent, seen from the supervisor: started, listened to, ended."""
+"""The process of one agent as its supervisor sees it: started, listened to, ended."""
 
 from __future__ import annotations
 
@@ -17,21 +17,19 @@ from soorma.cli.run.child import Word
 from soorma.cli.run.targets import Wanted
 
 GRACE_SECONDS = 5.0
-"""An agent that drains has so much longer than its own drain time, for its hooks and its
-farewell."""
+"""The time beyond its drain time that a draining agent has for its hooks and its farewell."""
 
 LOADING_SECONDS = 5.0
-"""An agent that is told to end before it runs has nothing to drain."""
+"""The time to end for an agent that does not run yet: it has nothing to drain."""
 
 LAST_WORDS_SECONDS = 1.0
-"""A process that it has left behind may hold the output open; so long after the agent's end it is
-listened to."""
+"""The time for which output is read after the end: a process left behind may hold it open."""
 
 Take = Callable[[list[bytes]], Awaitable[None]]
 
 
 class AgentProcess:
-    """A process that runs an agent. `word` is the last that it has said about itself."""
+    """A process that runs an agent; `word` is its last report about itself."""
 
     def __init__(self, process: Process, output_end: int, words_end: int, take: Take) -> None:
         self.began = time.monotonic()
@@ -47,7 +45,10 @@ class AgentProcess:
     async def start(
         cls, wanted: Wanted, guard: int, environment: Mapping[str, str], take: Take
     ) -> AgentProcess:
-        """Starts it in a process group of its own: Ctrl+C reaches the supervisor alone, which asks each agent once."""
+        """Starts it in a process group of its own.
+
+        Ctrl+C thus reaches only the supervisor, which asks each agent once to end.
+        """
         (output_end, its_output), (words_end, its_words) = os.pipe(), os.pipe()
         arguments = [str(guard), str(its_words), wanted.target.place, wanted.target.attribute]
         try:
@@ -67,16 +68,19 @@ class AgentProcess:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """The process id."""
         return self._process.pid
 
     @property
     def seconds(self) -> float:
-        """Seconds since it was started."""
+        """The seconds since it was started."""
         return time.monotonic() - self.began
 
     async def wait(self) -> int:
-        """Waits until it is gone and was heard out; its exit status, or the negative signal that ended it."""
+        """Waits until it is gone and its output is read.
+
+        Returns its exit status, or the negative number of the signal that ended it.
+        """
         status = await self._process.wait()
         self.kill()  # what it has left behind in its group
         self._is_gone = True
@@ -92,14 +96,14 @@ class AgentProcess:
         return status
 
     def end(self) -> None:
-        """Asks it to end, and kills it when it has had the time that it takes to drain."""
+        """Asks it to end, and kills it if it has not ended after its time to drain."""
         if self._ending is None:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
             self._ending = asyncio.create_task(self._kill_late())
 
     def kill(self) -> None:
-        """Kills its whole group, unless it is gone: its number may be another's by then."""
+        """Kills its whole process group, unless it is gone: the id may be another's by then."""
         if self._is_gone:
             return
         with suppress(ProcessLookupError, PermissionError):
@@ -118,7 +122,7 @@ class AgentProcess:
 
 
 def cause(status: int) -> str:
-    """The cause of an end, as an exit status tells it."""
+    """Describes the cause of an end, for an exit status or a negative signal number."""
     if status >= 0:
         return f"exit status {status}"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else "unknown"
@@ -127,7 +131,7 @@ def cause(status: int) -> str:
 
 
 async def _read(descriptor: int, take: Take) -> None:
-    """Hands on whole lines until the other end is closed."""
+    """Passes whole lines to `take` until the other end is closed."""
     reader, buffer = asyncio.StreamReader(), bytearray()
     pipe = os.fdopen(descriptor, "rb", buffering=0)
     loop = asyncio.get_running_loop()

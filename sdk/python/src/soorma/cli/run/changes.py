@@ -1,4 +1,4 @@
-"""Changes of a folder's Python files, noticed by looking at their times again and again."""
+"""Changes of a folder's Python files, found by polling their times and sizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 LOOK_SECONDS = 0.4
 SHARE = 10
-"""A look takes at most one part in so many of the time, however large the folder is."""
+"""Polling takes at most one part in this many of the time, however large the folder is."""
 
 MOST_FILES = 20_000
 PASSED_OVER = {"__pycache__", "node_modules", "site-packages", "venv", "env"}
@@ -19,7 +19,7 @@ Snapshot = dict[str, tuple[int, int]]
 
 
 async def changes(roots: Iterable[Path]) -> AsyncIterator[list[str]]:
-    """The files that were changed, added or removed, each time that they have come to rest again."""
+    """Yields the files that were changed, added or removed, once they have settled again."""
     folders = _outermost(roots)
     before, cost = await asyncio.to_thread(_look, folders)
     while True:
@@ -41,7 +41,7 @@ async def changes(roots: Iterable[Path]) -> AsyncIterator[list[str]]:
 
 
 def _look(folders: list[Path]) -> tuple[Snapshot, float]:
-    """Time and size of each Python file below the folders, and how many seconds it took to look."""
+    """Returns time and size of the Python files below the folders, and the seconds it took."""
     began, found = time.monotonic(), Snapshot()
     for folder in folders:
         for entry in _python_files(str(folder)):
@@ -78,6 +78,6 @@ def _is_environment(entry: os.DirEntry[str]) -> bool:
 
 
 def _outermost(roots: Iterable[Path]) -> list[Path]:
-    """Those of the folders that lie in no other."""
+    """Returns those of the folders that lie in no other."""
     folders = sorted({root.resolve() for root in roots})
     return [folder for folder in folders if not any(other in folder.parents for other in folders)]

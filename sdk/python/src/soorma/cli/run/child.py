@@ -1,6 +1,6 @@
 """The process of one agent under `soorma run`: announces itself, loads the agent, runs it.
 
-It says on a pipe what becomes of it: a line of JSON each, as `Word` describes.
+It reports on a pipe what becomes of it, in lines of JSON that `Word` describes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import TypedDict
 from soorma.cli.run.targets import Target
 
 BROKEN = 78
-"""The exit status of a process whose agent could not be had (EX_CONFIG of sysexits.h)."""
+"""The exit status of a process whose agent cannot be loaded (EX_CONFIG of sysexits.h)."""
 
 
 class Word(TypedDict, total=False):
-    """The word of a process about itself.
+    """The report of a process about itself.
 
-    `drain`: the agent runs, and takes at most so many seconds to end. `broken`: the author's
-    mistake, for which there is no agent. `why`: the reason for which it ends.
+    `drain`: the agent runs, and takes at most so many seconds to drain. `broken`: the author's
+    mistake, because of which there is no agent. `why`: the reason for its end.
     """
 
     drain: float
@@ -30,7 +30,7 @@ class Word(TypedDict, total=False):
 
 
 def main(guard: int, words: int, place: str, attribute: str) -> int:
-    """Runs the agent until it is told to end; the exit status."""
+    """Runs the agent until it is told to end, and returns the exit status."""
     with suppress(BrokenPipeError):  # somebody has killed the guard
         os.write(guard, b"+%d\n" % os.getpid())
     os.close(guard)

@@ -22,10 +22,10 @@ LOOK_SECONDS = 1.0
 
 _HELP = """Run agents, each in a process of its own, until Ctrl+C.
 
-An agent is named by its module, or by its file, and the name that it has there; the name may be left out where there \
-is only one. An agent that dies is started again, after a growing pause of 0.5 to 30 s. Ctrl+C lets all of them finish \
-what they have in hand; a second one ends them at once. They use the platform that the SOORMA_… variables name, else \
-that of this folder.
+An agent is named by its module, or by its file, and the name that it has there; the name may be \
+left out where there is only one. An agent that dies is started again, after a growing pause of \
+0.5 to 30 s. Ctrl+C lets all of them finish what they have in hand; a second one ends them at \
+once. They use the platform that the SOORMA_… variables name, else that of this folder.
 
 \b
 Examples:
@@ -75,7 +75,7 @@ async def _run(wanted: list[Wanted], *, reload: bool) -> None:
 
 
 def _platform() -> str:
-    """Which platform the agents will use, and whether it is there."""
+    """Describes the platform that the agents will use, and says if it does not respond."""
     config = config_for(None, None)
     answer = connection.probe(config.events_url, "/health", seconds=LOOK_SECONDS)
     said = f"uses the platform {config.origin}: events at {config.events_url}"

@@ -1,9 +1,9 @@
-"""The guard that ends the agents of a `soorma run` which was killed: they learn nothing of that.
+"""The guard that kills the agents of a `soorma run` which was killed: they do not notice that.
 
-A process of its own, started with this file. Each agent's process announces itself on its standard
-input with `+PID`, the supervisor signs it off with `-PID`. The end of the input means that the
-supervisor is dead: whoever is still announced is killed as it was, with its process group. What the
-agents had in hand is delivered again.
+It is a process of its own, which runs this file. Each agent's process signs on at its standard
+input with `+PID`; the supervisor signs it off with `-PID`. The end of the input means that the
+supervisor is dead: each process that is still signed on is then killed, with its process group. The
+events that the agents were handling are delivered again.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 
 
 def main() -> None:
-    """Reads the announcements to their end, and kills what is left."""
+    """Reads the announcements to their end, and kills the processes that are left."""
     left: set[int] = set()
     for line in sys.stdin.buffer:
         number = int(line[1:])

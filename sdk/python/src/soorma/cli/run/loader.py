@@ -1,4 +1,4 @@
-"""The loader of an agent from a module, which tells in one sentence with the place why it fails."""
+"""The loader of an agent from a module; its errors are one sentence with the place."""
 
 from __future__ import annotations
 
@@ -26,14 +26,12 @@ _OTHERS = tuple(
 
 
 class Broken(Exception):
-    """The author's module is not as it must be; the text says what is wrong and where."""
+    """A mistake in the author's module; the text says what is wrong, and where."""
 
 
 def load(target: Target) -> Agent:
-    """The agent that the target names; Broken if it cannot be had."""
-    loops.importing = (
-        True  # a program that runs its agent by itself would do so here, and never come back
-    )
+    """Returns the agent that the target names; Broken if it cannot be loaded."""
+    loops.importing = True  # or a program that runs its agent itself would never come back
     try:
         module = _from_file(target) if target.is_file else _from_name(target)
     finally:
@@ -53,7 +51,10 @@ def _from_name(target: Target) -> ModuleType:
 
 
 def _from_file(target: Target) -> ModuleType:
-    """The module of the file, under the name that it has in its package, so that its relative imports work."""
+    """Returns the module of a file, under its name in its package.
+
+    With this name, its relative imports work.
+    """
     file = Path(os.path.abspath(target.place))  # noqa: PTH100 - no symlink followed: its neighbours are here
     if not file.is_file():
         raise Broken(f"there is no file {target.place}")
@@ -75,7 +76,7 @@ def _from_file(target: Target) -> ModuleType:
 
 
 class _told_where:  # noqa: N801 - reads as a function
-    """Turns what a module's import raises into Broken, with the line of the author's that it comes from."""
+    """A context that turns the error of an import into Broken, with the author's line."""
 
     def __enter__(self) -> None:
         return None
@@ -106,7 +107,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _lines(error: BaseException) -> Iterator[tuple[str, int | None]]:
-    """The author's lines that the error came through, the innermost last."""
+    """Yields the author's lines that the error came through, the innermost last."""
     for frame in traceback.extract_tb(error.__traceback__):
         if not frame.filename.startswith(("<", *_OTHERS)):
             yield frame.filename, frame.lineno

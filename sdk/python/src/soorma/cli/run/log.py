@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from soorma_common.logs import check_format
 
 OURS = "soorma"
-"""The label of what the supervisor says itself."""
+"""The label of the supervisor's own lines."""
 
 LONGEST_LINE = 64 * 1024
 _COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
@@ -24,7 +24,7 @@ _COLOURS_OF_LEVELS = {"warning": "33", "error": "31"}
 
 @dataclass(frozen=True)
 class Style:
-    """The style of lines: as JSON or for people, with colours or without, under labels of this width."""
+    """The style of lines: as JSON or for people, with or without colours, and with these labels."""
 
     as_json: bool
     colours: bool
@@ -32,7 +32,7 @@ class Style:
 
     @classmethod
     def of(cls, labels: Sequence[str], *, terminal: bool, env: Mapping[str, str]) -> Style:
-        """The style of a terminal or of a pipe; SOORMA_LOG_FORMAT and NO_COLOR are heard."""
+        """Returns the style for a terminal or a pipe, by SOORMA_LOG_FORMAT and NO_COLOR."""
         name = check_format(env.get("SOORMA_LOG_FORMAT") or "auto")
         as_json = name == "json" or (name == "auto" and not terminal)
         return cls(as_json, terminal and not as_json and not env.get("NO_COLOR"), labels)
@@ -47,7 +47,7 @@ class Style:
         }
 
     def line(self, label: str, text: bytes) -> bytes:
-        """A line of an agent."""
+        """Formats a line of an agent."""
         if not self.as_json:
             return self._prefix(label) + text + b"\n"
         if text.startswith(b"{") and _is_object(text):
@@ -55,7 +55,7 @@ class Style:
         return _record("info", "stdout", text.decode("utf-8", "backslashreplace"), label)
 
     def own(self, level: str, message: str, label: str | None = None) -> bytes:
-        """A line of the supervisor, about one of the agents or all."""
+        """Formats a line of the supervisor, about one of the agents or all."""
         if self.as_json:
             return _record(level, "soorma.run", message, label)
         said = f"{label} {message}" if label else message
@@ -75,9 +75,9 @@ class Style:
 
 
 class Writer:
-    """Writes to a descriptor from a thread: a terminal that is held up holds up neither signals nor restarts.
+    """A writer in a thread of its own: a blocked terminal delays neither signals nor restarts.
 
-    Whoever writes waits until it is written, so that what is read from the agents never piles up.
+    `write` waits until all is written, so that what is read from the agents never piles up.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -109,7 +109,10 @@ class Writer:
 
 
 def whole_lines(buffer: bytearray, *, at_end: bool = False) -> list[bytes]:
-    """Takes the whole lines out of the buffer; at the end, and where it is too long, what is left counts as one."""
+    """Takes the whole lines out of the buffer.
+
+    At the end, or if it is longer than LONGEST_LINE, the rest counts as a line, too.
+    """
     *lines, rest = bytes(buffer).split(b"\n")
     if rest and (at_end or len(rest) > LONGEST_LINE):
         lines, rest = [*lines, rest], b""

@@ -21,23 +21,21 @@ from soorma.cli.run.log import Style, Writer
 from soorma.cli.run.targets import Wanted
 
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
-"""Seconds before an agent that has died is started again: they double with each death in a row, to
-the longest."""
+"""Seconds before a dead agent is restarted, doubled with each death in a row up to the longest."""
 
 SETTLED_SECONDS = 10.0
-"""An agent that has lived so long was well: its next death is the first again."""
+"""An agent that has lived this long was well: its next death is a first one again."""
 
 OTHERS_SECONDS = 5.0
-"""When one agent cannot be loaded at the start, the others are waited for so long, to tell all
-mistakes at once."""
+"""The time that the other agents get to load if one cannot, so that all mistakes are reported."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Supervisor:
-    """Runs agents until a signal ends them.
+    """The supervisor of agents, which runs them until a signal ends them.
 
-    With `reload`, a change of Python files starts them again.
+    With `reload`, it starts them again when Python files change.
     """
 
     def __init__(self, wanted: Sequence[Wanted], style: Style, *, reload: bool) -> None:
@@ -52,7 +50,10 @@ class Supervisor:
         self._saying: asyncio.Task[None] | None = None
 
     async def run(self, *first: str) -> None:
-        """Says `first` and runs them; CommandError if one cannot be loaded at the start, or nobody reads the log."""
+        """Logs `first` and runs the agents.
+
+        CommandError if one cannot be loaded at the start, or nobody reads the log any more.
+        """
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
@@ -76,15 +77,15 @@ class Supervisor:
             self._kill_all()
 
     async def say(self, message: str, level: str = "info", label: str | None = None) -> None:
-        """Says something about an agent, or about all."""
+        """Logs a message about an agent, or about all."""
         await self._write(self._style.own(level, message, label))
 
     async def take(self, label: str, lines: list[bytes]) -> None:
-        """Passes on what an agent says."""
+        """Logs an agent's lines."""
         await self._write(b"".join(self._style.line(label, line) for line in lines))
 
     async def _write(self, data: bytes) -> None:
-        """Writes to the log; the end of whoever reads it is the end of all."""
+        """Writes to the log; if its reader is gone, ends all."""
         try:
             await self._writer.write(data)
         except OSError:
@@ -92,15 +93,15 @@ class Supervisor:
             self.end()
 
     async def start(self, wanted: Wanted) -> AgentProcess:
-        """A new process of an agent."""
+        """Starts a new process of an agent."""
         environment = {**os.environ, **self._style.environment}
-        if self.reload:  # two changes in one second leave the time of a compiled file as it is
+        if self.reload:  # two changes in one second may leave an old compiled file in use
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
         take = partial(self.take, wanted.label)
         return await AgentProcess.start(wanted, self._guard, environment, take)
 
     def gone(self, process: AgentProcess) -> None:
-        """Signs a process off that has ended."""
+        """Signs off a process that has ended."""
         with suppress(BrokenPipeError):  # somebody has killed the guard
             os.write(self._guard, b"-%d\n" % process.pid)
 
@@ -113,7 +114,10 @@ class Supervisor:
         return self._is_hurried
 
     async def give_up(self, reason: str) -> None:
-        """Ends all for an agent that could not be loaded at the start; the mistakes of the others are told with it."""
+        """Ends all because an agent could not be loaded at the start.
+
+        The error reports the mistakes of the others, too.
+        """
         if self._failure is not None:
             return
         self._failure = CommandError(Exit.AGENT, reason)
@@ -167,7 +171,7 @@ class Supervisor:
 
 
 class Keeper:
-    """Keeps one agent running."""
+    """The keeper of one agent, which keeps it running."""
 
     def __init__(self, supervisor: Supervisor, wanted: Wanted) -> None:
         self.wanted = wanted
@@ -178,7 +182,7 @@ class Keeper:
         self._delay = FIRST_DELAY
 
     async def keep(self) -> None:
-        """Runs the agent, again and again, until all are to end."""
+        """Runs the agent again and again, until all are to end."""
         while not self._supervisor.is_ending():
             self._changed.clear()
             try:
@@ -200,7 +204,7 @@ class Keeper:
                 )
 
     async def _after(self, process: AgentProcess, status: int) -> None:
-        """What follows the end of the process: nothing for a change, else its reason, and then patience."""
+        """Reacts to the end of the process: unless files changed, logs the reason and waits."""
         if self._changed.is_set():
             self._delay = FIRST_DELAY
         elif status == BROKEN and "broken" in process.word:
@@ -239,7 +243,7 @@ class Keeper:
                 await self._changed.wait()
 
     def again(self) -> None:
-        """Starts the agent again, for what it is made of has changed."""
+        """Ends the process, so that the agent starts again with its changed files."""
         self._changed.set()
         if self.process is not None:
             self.process.end()
@@ -256,7 +260,7 @@ class Keeper:
 
 @asynccontextmanager
 async def _guarded() -> AsyncIterator[int]:
-    """The end of a pipe to a guard, on which processes are signed on and off."""
+    """Starts a guard, and yields the pipe on which processes are signed on and off."""
     its_end, ours = os.pipe()
     process = subprocess.Popen(  # noqa: ASYNC220, S603 - it is there before the first agent
         [sys.executable, "-I", "-S", str(Path(guard.__file__))],

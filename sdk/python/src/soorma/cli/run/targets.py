@@ -17,7 +17,7 @@ _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 @dataclass(frozen=True)
 class Target:
-    """A module, by name or by file, and which of its attributes is the agent; empty: the only agent it holds."""
+    """A module, by name or file, and the attribute that is its agent; empty: its only agent."""
 
     place: str
     attribute: str
@@ -40,16 +40,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Wanted:
-    """One process to run: what it runs, and the label under which it is told of."""
+    """A process to run: its target, and its label in the log."""
 
     target: Target
     label: str
 
 
 def parse(texts: Sequence[str], replicas: int = 1) -> list[Wanted]:
-    """The processes that are asked for; CommandError for a text that cannot be understood.
+    """Returns the requested processes; CommandError for a text that cannot be parsed, or too many.
 
-    `replicas` is how often a target runs that does not say so itself, as `worker:worker*3` does.
+    `replicas` is the number of processes of a target without its own, as in `worker:worker*3`.
     """
     counted = [_counted(text, replicas) for text in texts]
     if sum(count for _, count in counted) > MOST_PROCESSES:

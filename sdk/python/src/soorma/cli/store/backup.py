@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 app = command_group()
 
 POLITENESS = 10
-"""By how much the platform goes before a backup where both want the processor."""
+"""The niceness of a backup: where both want the processor, the platform goes first."""
 
 HELP = """Copy the record into one file, while the platform runs or not.
 
-The copy is of the moment at which it begins. It is looked through before it gets its name, so a FILE that is \
-there is whole. Nobody has to wait: agents and clients go on meanwhile.
+The copy is of the moment at which it begins. It is looked through before it gets its name, so a \
+FILE that is there is whole. Nobody has to wait: agents and clients go on meanwhile.
 
 \b
 Examples:

@@ -1,4 +1,4 @@
-"""Copies of the record, as backup and restore share them: the database, progress, a report."""
+"""Functions that backup and restore share: the database, errors, progress, a report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 
 def database_of(named: Path | None) -> Path:
-    """The database named, else that of SOORMA_DATABASE, else that of the platform of this folder."""
+    """Returns the named database, else that of SOORMA_DATABASE, else that of this folder."""
     if named is not None:
         return Path(os.path.abspath(named))  # noqa: PTH100 - no symlink followed
     folder = Folder.nearest()
@@ -31,7 +31,7 @@ def database_of(named: Path | None) -> Path:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Ends the command with the errors of the store's tools, and with those of files."""
+    """Turns errors of the store's tools, errors of files, and Ctrl+C into CommandError."""
     try:
         yield
     except SoormaError as error:
@@ -46,7 +46,7 @@ def failures() -> Iterator[None]:
 
 @contextmanager
 def progress() -> Iterator[Tell]:
-    """A line on the terminal that tells how far a copy is; nothing where nobody looks."""
+    """Shows the progress of a copy in a line on the terminal; nothing without a terminal."""
     from soorma_platform.stores.tools import Stage  # noqa: PLC0415 - --help does without
 
     if not sys.stderr.isatty():
@@ -63,18 +63,18 @@ def progress() -> Iterator[Tell]:
 
 
 def as_row(contents: Contents) -> str:
-    """The contents of a record, in a line for people."""
+    """Describes the contents of a record in a line for people."""
     counted = [_counted(contents.plans, "plan"), _counted(contents.revisions, "revision")]
     return f"{' at '.join(counted)}, and {_counted(contents.events, 'event')} of the log"
 
 
 def say_json(contents: Contents, **more: Any) -> None:
-    """Prints the same for programs, with what else there is to tell."""
+    """Prints the contents for programs, with further fields."""
     output.say_json({**more, **contents._asdict()})
 
 
 def size(count: int) -> str:
-    """A number of bytes, for people."""
+    """Formats a number of bytes for people."""
     return f"{count / MIB:,.1f} MiB"
 
 

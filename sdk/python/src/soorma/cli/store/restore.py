@@ -1,4 +1,4 @@
-"""`soorma restore FILE`: the record of a backup in place of the present one, which is kept."""
+"""`soorma restore FILE`: replaces the record by that of a backup, and keeps the old one."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from soorma.cli.store import copies
 
 app = command_group()
 
-HELP = """Put the record of a backup in place of the present one. No platform may run on it meanwhile.
+HELP = """\
+Put the record of a backup in place of the present one. No platform may run on it meanwhile.
 
-FILE stays as it is, and so does the present database: it gets another name beside the new one. What was done after \
-the backup was made is not in the record any more. Deliveries that were in hand are handed out again.
+FILE stays as it is, and so does the present database: it gets another name beside the new one. \
+What was done after the backup was made is not in the record any more. Deliveries that were in \
+hand are handed out again.
 
 \b
 Examples:
@@ -32,7 +34,8 @@ NEXT = """Next:
   soorma dev              start the platform; agents and clients find it by themselves
   soorma events groups    what waits for whom
   soorma events dead-letters
-Programs that keep revisions from before, for compare-and-set or to watch a plan from, must read them again."""
+Programs that keep revisions from before, for compare-and-set or to watch a plan from, must read \
+them again."""
 
 
 @app.command(help=HELP, epilog="Exit codes are listed by: soorma dev --help")

@@ -10,7 +10,7 @@ from soorma_platform.engine.rows.plans import PlanRow
 
 
 class LetterRow(msgspec.Struct):
-    """A dead letter, with what its event and subscription say of who handles it."""
+    """A dead letter, with what decides whether its event is still handled."""
 
     id: int
     group_id: int
@@ -31,7 +31,7 @@ class LetterNeed(Need):
 
 
 class LetterFound(msgspec.Struct):
-    """The dead letter, its plan, and the subscription of its group that its event goes to now."""
+    """The dead letter, its plan, and the subscription of its group that takes its event now."""
 
     letter: LetterRow | None = None
     plan: PlanRow | None = None
@@ -39,7 +39,7 @@ class LetterFound(msgspec.Struct):
 
 
 class LetterReplayed(msgspec.Struct):
-    """A dead letter that is delivered again, ready at an uptime unless others of its lane go before."""
+    """A replayed dead letter, ready `at` an uptime unless others precede it in its lane."""
 
     letter: LetterRow
     subscription_id: int

@@ -10,7 +10,7 @@ from soorma_platform.engine.rows.plans import PlanRow
 
 
 class DeliveryRow(msgspec.Struct):
-    """An event that a group has yet to handle, with the event; `next_in_lane` waits behind it."""
+    """A delivery, with its event; `next_in_lane` waits behind it."""
 
     id: int
     group_id: int
@@ -23,7 +23,7 @@ class DeliveryRow(msgspec.Struct):
     plan_id: str | None
     lane: str | None
     plan_lane: str | None
-    """that of its event's plan, in which this group may take it out of order"""
+    """the lane of its event's plan, in which this group may take it out of order"""
     attempt: int
     retry: RetryPolicy
     envelope: str
@@ -32,21 +32,21 @@ class DeliveryRow(msgspec.Struct):
     ended_plans: bool = False
     failures: int = 0
     deaths: int = 0
-    """of processes that had it in hand"""
+    """of processes that were handling it"""
     silences: int = 0
-    """how many of these gave no sign of life, the others closed their connection"""
+    """deaths by silence; in the others, the connection was closed"""
     cleared: int = 0
-    """how many of these were another event's fault"""
+    """deaths that were another event's fault"""
     died_alone: bool = False
-    """whether the process that died last had nothing else in hand"""
+    """true if the process that died last was handling nothing else"""
     cohort: str | None = None
-    """the process that died last with more than this in hand"""
+    """the process that died last while handling more than this"""
     is_suspect: bool = False
     next_in_lane: int | None = None
 
 
 class HolderRow(msgspec.Struct):
-    """Who has a delivery in hand, and its event."""
+    """The agent that holds a delivery, and its event."""
 
     agent: str
     instance: str | None
@@ -54,7 +54,7 @@ class HolderRow(msgspec.Struct):
 
 
 class Waiter(msgspec.Struct, frozen=True):
-    """A delivery in hand whose handler waits for the response to a request, or for what depends on it."""
+    """A delivery whose handler waits for a request's response, or for what depends on it."""
 
     event_id: str
     type: str
@@ -70,23 +70,23 @@ class DeliveryNeed(Need):
 
 
 class InHand(msgspec.Struct):
-    """A delivery in hand; None where it was settled, or is in other hands."""
+    """A delivery in hand; None if it was settled, or is in other hands."""
 
     delivery: DeliveryRow | None = None
     plan: PlanRow | None = None
     """of its event"""
     others: int = 0
-    """how many other groups have yet to handle that event; counted where its plan has failed"""
+    """the number of other groups yet to handle that event; counted if its plan has failed"""
 
 
 class WaitersNeed(Need):
-    """Who waits for the response to a request: the handler that asks, and whoever has asked that, link by link."""
+    """The handlers that wait for a response: the sender, who waits for it, and so on."""
 
     event_id: str
-    """of the event that the handler handles"""
+    """of the event that the sender handles"""
     agent: str
     links: int
-    """how many at most"""
+    """the most to follow"""
 
 
 class WaitersFound(msgspec.Struct):
@@ -98,16 +98,16 @@ class WaitersFound(msgspec.Struct):
 
 
 class Settled(msgspec.Struct):
-    """A delivery that is over. The next of its lane, if there is one, is ready `at` an uptime."""
+    """A delivery that is over; the next of its lane, if any, is ready `at` an uptime."""
 
     delivery: DeliveryRow
     at: int
 
 
 class Retried(msgspec.Struct):
-    """A delivery whose attempt has failed, or was put off (`is_deferred`) and does not count.
+    """A delivery whose attempt has failed, ready again at an uptime.
 
-    Ready at an uptime.
+    With `is_deferred` it was postponed, and the attempt does not count.
     """
 
     delivery: DeliveryRow

@@ -1,4 +1,4 @@
-"""Rows of events: the log, and who takes them."""
+"""Rows of events: the log, and the subscribers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SubscriptionRow(msgspec.Struct, frozen=True):
 
 
 class NewDelivery(msgspec.Struct):
-    """A delivery to be added; `ready_at` (uptime) is None where it waits behind another of its lane."""
+    """A delivery to add; `ready_at` (uptime) is None if it waits behind another of its lane."""
 
     group_id: int
     subscription_id: int
@@ -30,9 +30,10 @@ class NewDelivery(msgspec.Struct):
 
 
 class EventRow(msgspec.Struct):
-    """An event to be added to the log at an uptime, and its deliveries; `lane` is its plan's, None without a plan.
+    """An event to add to the log `at` an uptime, and its deliveries.
 
-    It `outlives` its plan where it is to be handled though that has ended.
+    `lane` is its plan's, None without a plan. With `outlives` it is handled even though its plan
+    has ended.
     """
 
     event_id: str
@@ -62,7 +63,7 @@ class LogEntry(msgspec.Struct):
 
 
 class EventsNeed(Need):
-    """Events to publish, for which their audience and earlier uses of their ids have to be known."""
+    """Events to publish, whose audience and earlier uses of their ids must be known."""
 
     events: list[tuple[str, str, str]]
     """(id, topic, type) of each"""
@@ -82,15 +83,15 @@ class KnownIds(msgspec.Struct):
     timers: dict[str, TimerRow] = {}
     """timers that wait"""
     looked_up: set[str] = set()
-    """all ids that were looked for"""
+    """all ids that were looked up"""
 
 
 class Audience(msgspec.Struct):
-    """Who takes events."""
+    """The subscribers of events."""
 
     subscribers: dict[tuple[str, str], list[SubscriptionRow]] = {}
     """by (topic, type)"""
     busy: set[tuple[int, str]] = set()
     """(group id, lane) where a delivery is waiting or in hand"""
     looked_at: set[tuple[int, str]] = set()
-    """all such places that were looked at"""
+    """all such pairs that were looked up"""

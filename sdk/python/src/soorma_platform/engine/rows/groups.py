@@ -1,4 +1,4 @@
-"""Rows of groups: who subscribes to what, and events that nobody took so far."""
+"""Rows of groups: their subscriptions, and events that no group has taken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from soorma_platform.engine.commands import MANY, Need
 
 
 class Cursor(NamedTuple):
-    """A place among the events that nobody took: an uptime and a position of the log."""
+    """A place among the events that no group took: an uptime and a position of the log."""
 
     at: int
     position: int
@@ -20,7 +20,7 @@ class Cursor(NamedTuple):
 class KnownSubscription(NamedTuple):
     """A subscription that a group has.
 
-    One that is `joining` has not taken all yet that waited for it.
+    While it is `joining`, it has not yet taken all events that waited for it.
     """
 
     id: int
@@ -36,14 +36,14 @@ class GroupNeed(Need):
 
 
 class GroupFound(msgspec.Struct):
-    """A group and its subscriptions; none, where it is new."""
+    """A group and its subscriptions; empty if it is new."""
 
     id: int | None = None
     subscriptions: list[KnownSubscription] = []
 
 
 class UntakenRow(NamedTuple):
-    """An event that nobody took, and the bytes of its envelope."""
+    """An event that no group took, and the bytes of its envelope."""
 
     at: int
     position: int
@@ -55,14 +55,15 @@ class UntakenRow(NamedTuple):
 
     @property
     def cursor(self) -> Cursor:
-        """Where it stands."""
+        """The event's place."""
         return Cursor(self.at, self.position)
 
 
 class UntakenNeed(Need):
-    """Events of the last milliseconds that nobody took and that new subscriptions of a group may, from behind a place.
+    """Recent events that no group took and that new subscriptions of a group may take.
 
-    None of them, where the group that was asked for before has no new ones.
+    They are of the last `within` milliseconds, behind the place `after`. None are loaded if the
+    group needed before has no new subscriptions.
     """
 
     subscriptions: list[Subscription]
@@ -70,7 +71,7 @@ class UntakenNeed(Need):
     after: Cursor | None
     limit: int
     least: int
-    """of each type, where there are many"""
+    """of each type, if there are many"""
 
     @property
     def rows(self) -> int:
@@ -78,19 +79,19 @@ class UntakenNeed(Need):
 
 
 class UntakenFound(msgspec.Struct):
-    """Events that nobody took, in the order of their places."""
+    """Events that no group took, in the order of their places."""
 
     events: list[UntakenRow] = []
     is_all: bool = True
-    """whether there are no others"""
+    """true if there are no others"""
     busy: set[str] = set()
-    """lanes of theirs in which something waits for the group"""
+    """their lanes in which something waits for the group"""
 
 
 class GroupJoined(msgspec.Struct):
-    """A group with subscriptions of a replica, at a time and uptime.
+    """A group with a replica's subscriptions, at a time and uptime.
 
-    It gets its `id` and `ids` as it is written.
+    Its `id` and `ids` are set when it is written.
     """
 
     name: str
@@ -103,7 +104,10 @@ class GroupJoined(msgspec.Struct):
 
 
 class Taken(msgspec.Struct):
-    """An event that a subscription of a group takes; `ready_at` is None where it waits behind another of its lane."""
+    """An event that a group's subscription takes.
+
+    `ready_at` is None if it waits behind another of its lane.
+    """
 
     group: GroupJoined
     by: Subscription
@@ -113,7 +117,7 @@ class Taken(msgspec.Struct):
 
 
 class Joined(msgspec.Struct):
-    """Subscriptions of a group that have taken all that waited for them."""
+    """Subscriptions of a group that have taken all events that waited for them."""
 
     group: GroupJoined
     subscriptions: list[Subscription]

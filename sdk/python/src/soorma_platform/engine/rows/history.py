@@ -1,4 +1,4 @@
-"""Rows of a plan's history that is trimmed."""
+"""Rows for trimming a plan's history."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from soorma_platform.engine.rows.plans import HistoryRow, PlanRow
 
 
 class OldestNeed(Need):
-    """The oldest rows of the history of a plan's incarnation, but for actions: about `limit`, of whole revisions.
+    """The oldest rows of the history of a plan's incarnation, except actions.
 
-    They come to about `size` bytes at most.
+    They are about `limit` rows of whole revisions, and at most about `size` bytes.
     """
 
     plan: int
@@ -33,7 +33,10 @@ class OldestFound(msgspec.Struct):
 
 
 class TrimmedHistory(msgspec.Struct):
-    """A history without its rows up to a revision: bytes that are freed, and values of its keys as of then."""
+    """A history without its rows up to the revision `until`.
+
+    `freed` are the bytes removed, `values` those of its keys as of then.
+    """
 
     plan: int
     incarnation: int

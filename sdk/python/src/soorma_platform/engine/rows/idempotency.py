@@ -1,4 +1,4 @@
-"""Rows of stored responses: what came of a commit, for whoever sends it again."""
+"""Rows of stored responses, which repeated commits get."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from soorma_platform.engine.commands import Need
 
 
 class StoredResponse(msgspec.Struct):
-    """The response to the first request under an idempotency key or a fence, kept until the uptime
-    `expires_at`.
-    """
+    """The first response under a key or fence, kept until the uptime `expires_at`."""
 
     key: str
     fingerprint: str
@@ -20,33 +18,33 @@ class StoredResponse(msgspec.Struct):
 
 
 class ResponseNeed(Need):
-    """The response stored under a key. Where there is one, nothing else is loaded."""
+    """The response stored under a key; if there is one, nothing else is loaded."""
 
     key: str
     if_settled: bool
-    """only if the delivery in hand, which was loaded before, is not there any more"""
+    """only if the delivery, which was loaded before, no longer exists"""
 
 
 class ResponseFound(msgspec.Struct):
-    """The response that was stored before."""
+    """The stored response, if there is one."""
 
     stored: StoredResponse | None = None
 
 
 class KeyNeed(Need):
-    """A key under which something may have been done before. If it was, nothing else is loaded."""
+    """A key under which something may have been done; if so, nothing else is loaded."""
 
     key: str
 
 
 class KeySeen(msgspec.Struct):
-    """The result of looking for a key."""
+    """The result of looking up a key."""
 
     is_seen: bool = False
 
 
 class SeenKey(msgspec.Struct):
-    """Something is done under a key, which is remembered until the uptime `expires_at`."""
+    """A key under which something is done, remembered until the uptime `expires_at`."""
 
     key: str
     expires_at: int

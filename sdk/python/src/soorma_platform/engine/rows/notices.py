@@ -9,7 +9,7 @@ from soorma_platform.engine.rows.events import LogEntry
 
 
 class Notice(msgspec.Struct):
-    """The changes of a commit, for those who wait for them: plans, groups with deliveries, the log."""
+    """The changes of a commit that others wait for: plans, groups with deliveries, the log."""
 
     plans: list[tuple[Scope, str]] = []
     groups: set[int] = set()

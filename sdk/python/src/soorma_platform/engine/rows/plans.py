@@ -12,7 +12,7 @@ from soorma_platform.engine.commands import MANY, Need
 from soorma_platform.engine.rows.sagas import CompensationRow
 
 FRESH = ("set", "delete", "expire")
-"""Operations that build on no earlier value of their key."""
+"""Operations that do not build on an earlier value of their key."""
 MOVING = ("active", "failed")
 """Statuses of a plan that has something left to do: a failed one undoes its work."""
 
@@ -20,7 +20,8 @@ MOVING = ("active", "failed")
 class PlanRow(msgspec.Struct):
     """A plan.
 
-    `incarnation` changes when it is cleaned up, so that its old rows can go in bounded steps.
+    `incarnation` changes when it is cleaned up, so that its old rows can be removed in bounded
+    steps.
 
     `horizon` is the oldest revision that can be rebuilt; `live` is false when it holds nothing.
     """
@@ -45,16 +46,15 @@ class PlanRow(msgspec.Struct):
     stalled: int = 0
     """the revision at which it was reported as stalled"""
     arranged: int = 0
-    """how many compensations and deadlines were registered for it"""
+    """the number of compensations and deadlines registered for it"""
     past_position: int = 0
-    """events of the plan up to this position of the log are not handled any more: it was
-    cancelled, or purged"""
+    """position up to which its events are no longer handled: it was cancelled, or purged"""
     past_timer: int = 0
-    """timers of the plan up to this row are not fired any more, for the same reason"""
+    """row up to which its timers no longer fire, for the same reason"""
     updated_uptime: int = 0
     ended_uptime: int | None = None
     end_position: int = 0
-    """events of the plan up to this position of the log were published before it ended"""
+    """position up to which its events were published before it ended"""
     ended_by: int | None = None
     """the group whose handler ended it"""
 
@@ -64,13 +64,13 @@ class PlanRow(msgspec.Struct):
         return self.status == "active"
 
     def life(self, now: int) -> PlanStatus:
-        """Its status as a reader sees it; `missing` where nothing of it is there."""
+        """Returns its status as a reader sees it; `missing` if it holds nothing or has expired."""
         has_expired = self.expires_at is not None and self.expires_at <= now
         return cast("PlanStatus", self.status) if self.live and not has_expired else "missing"
 
     @property
     def is_stalled(self) -> bool:
-        """True where it was reported as stalled, and has not moved since."""
+        """True if it was reported as stalled and has not moved since."""
         return self.status in MOVING and 0 < self.revision == self.stalled
 
 
@@ -85,7 +85,7 @@ class EntryRow(msgspec.Struct):
 
 
 class HistoryRow(msgspec.Struct):
-    """One operation of one commit; `action` numbers the plan's actions and is None for any other operation."""
+    """One operation of a commit; `action` numbers the plan's actions, None for any other."""
 
     revision: int
     seq: int
@@ -98,9 +98,9 @@ class HistoryRow(msgspec.Struct):
 
 
 class KeyPast(msgspec.Struct):
-    """A key as its history leads to it: rows, newest first, back to one that builds on no earlier value (FRESH).
+    """A key's history rows, newest first, back to one that builds on no earlier value (FRESH).
 
-    `base` is the value before the oldest row that is kept; None: it was missing.
+    `base` is the value before the oldest row kept; None if it was missing.
     """
 
     key: str
@@ -109,9 +109,10 @@ class KeyPast(msgspec.Struct):
 
 
 class Origin(msgspec.Struct):
-    """A plan as of a revision of its past, for one that begins with its keys; none of them, where that is not kept.
+    """A plan as of an earlier revision, for a fork that begins with its keys.
 
-    `entries` are those that were not written since, `pasts` those that were.
+    `entries` are those not written since, `pasts` those written since. Both are empty if that
+    revision is no longer kept.
     """
 
     row: PlanRow
@@ -121,30 +122,27 @@ class Origin(msgspec.Struct):
 
 
 class HiddenKeys(NamedTuple):
-    """Keys that have expired and are not to be swept yet, and their bytes: they do not count for the limits."""
+    """The number and bytes of expired keys that are not swept yet and do not count for limits."""
 
     keys: int
     size: int
 
 
 class LoadedPlan(msgspec.Struct):
-    """A plan as loaded: its row, its entries under the keys that are needed, what else is needed."""
+    """A plan as loaded: its row, its entries of the needed keys, and what else is needed."""
 
     row: PlanRow
     entries: dict[str, EntryRow]
     expired: list[str] = []
-    """keys whose time to live is over and that are to be swept by the next commit; they are in
-    `entries`"""
+    """keys in `entries` that have expired and that the next commit sweeps"""
     hidden: HiddenKeys = HiddenKeys(0, 0)
     live_keys: int = 0
     origin: Origin | None = None
-    """what a fork begins with; None where it is to be none"""
+    """what a fork begins with; None if it is no fork"""
     log_end: int = 0
-    """position of the last event of the log; loaded where all events of the plan up to it are
-    discarded"""
+    """last position of the log; loaded if all the plan's events up to it are discarded"""
     last_timer: int = 0
-    """row of the last timer that was set; loaded where all timers of the plan up to it are
-    discarded"""
+    """row of the last timer; loaded if all the plan's timers up to it are discarded"""
 
 
 class PlansNeed(Need):
@@ -154,11 +152,11 @@ class PlansNeed(Need):
     counted: set[str] = set()
     """plans whose live keys are to be counted"""
     lines: dict[str, dict[str, int]] = {}
-    """by plan: beginnings of keys, with the number of live keys to load of each, the first ones"""
+    """by plan: key prefixes, each with how many of its first live keys to load"""
     closing: set[str] = set()
     """plans whose events and timers so far are to be discarded"""
     forks: dict[str, tuple[str, int | None]] = {}
-    """by new plan that is a fork: its origin, and the revision of that (None: the current one)"""
+    """by plan that is a new fork: its origin and revision of that (None: the current one)"""
 
     @property
     def rows(self) -> int:
@@ -166,17 +164,18 @@ class PlansNeed(Need):
 
 
 class PlansFound(msgspec.Struct):
-    """Plans that were found, or would be made."""
+    """Plans that exist, or would be created."""
 
     states: dict[str, LoadedPlan] = {}
 
 
 class PlanChange(msgspec.Struct):
-    """Rows to write of a plan; `cleared` are the incarnations to be swept, `bases` values at its horizon.
+    """Rows of a plan to write.
 
-    With `purged`, the timers, deliveries and dead letters of its past are to be swept too.
+    `cleared` are incarnations to sweep, `bases` values at its horizon. With `purged`, the timers,
+    deliveries and dead letters of its past are swept, too.
 
-    With `lives_on`, as after most changes, the row differs in its counts, revision and time alone,
+    With `lives_on`, as after most changes, only the counts, revision and time of its row differ,
     and a shorter statement writes it.
     """
 
@@ -190,4 +189,4 @@ class PlanChange(msgspec.Struct):
     lives_on: bool = True
     purged: bool = False
     is_overgrown: bool = False
-    """whether its history has become too long, and is to be trimmed"""
+    """true if its history has become too long, and is to be trimmed"""

@@ -9,7 +9,7 @@ from soorma_platform.engine.commands import Need
 
 
 class AgentRow(msgspec.Struct):
-    """An agent, as its latest announcement says; `tenant_id` is empty where it serves all tenants."""
+    """An agent as announced last; `tenant_id` is empty if it serves all tenants."""
 
     id: int
     tenant_id: str
@@ -21,7 +21,7 @@ class AgentRow(msgspec.Struct):
 class InstanceRow(msgspec.Struct):
     """A running process of an agent.
 
-    It `expires_at` an uptime, `ttl` ms after it was last heard of.
+    It `expires_at` an uptime, `ttl` ms after its last sign of life.
     """
 
     instance: str
@@ -32,7 +32,7 @@ class InstanceRow(msgspec.Struct):
 
 
 class DefinitionRow(msgspec.Struct):
-    """A version of an event type; `tenant_id` is empty where it counts for all tenants.
+    """A version of an event type; `tenant_id` is empty if it applies to all tenants.
 
     The schema is JSON text.
     """
@@ -59,13 +59,13 @@ class AgentFound(msgspec.Struct):
 
     before: AgentRow | None = None
     agents: int = 0
-    """of the same owner; counted where this one is new"""
+    """of the same owner; counted if this one is new"""
     others: int = 0
     """other instances of it that run"""
 
 
 class Announced(msgspec.Struct):
-    """An announcement of an instance. `is_new` where it says something else than the one before."""
+    """An announcement of an instance; `is_new` if it differs from the one before."""
 
     name: str
     instance: str

@@ -1,4 +1,4 @@
-"""Rows of sagas: what undoes the work of a plan."""
+"""Rows of sagas: compensations that undo the work of a plan."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from soorma_platform.engine.commands import MANY, Need
 
 
 class CompensationRow(msgspec.Struct):
-    """An event that undoes a part of a plan's work; it waits, was published, or was done."""
+    """An event that undoes a part of a plan's work; it waits, was published, or is done."""
 
     seq: int
     event_id: str
@@ -21,21 +21,20 @@ WAITS, PUBLISHED, DONE = 0, 1, 2
 
 
 class Saga(msgspec.Struct):
-    """The state of the undoing of a failed plan."""
+    """The progress of a plan's compensations."""
 
     following: CompensationRow | None
     """the next to be published"""
     under_way: CompensationRow | None
-    """the one that was published and is not done"""
+    """the one published and not done yet"""
     count: int = 0
-    """how many are registered"""
+    """the number registered"""
     known: dict[str, str] = {}
-    """envelopes, by event id, of those that are registered already and that the commit names
-    again"""
+    """envelopes, by event id, of those registered before that the commit names again"""
 
 
 class SagasNeed(Need):
-    """Plans that may begin to undo their work, and how far they have come with that."""
+    """Plans that may begin to undo their work, and their progress with it."""
 
     plans: dict[str, set[str]]
     """with the ids of compensations about to be registered"""
@@ -48,6 +47,6 @@ class SagasNeed(Need):
 
 
 class SagasFound(msgspec.Struct):
-    """Sagas by plan: of those asked for, and of the delivery's if it has failed."""
+    """Sagas by plan: those needed, and that of the delivery's plan if it has failed."""
 
     of: dict[str, Saga] = {}

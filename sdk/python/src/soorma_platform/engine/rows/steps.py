@@ -1,4 +1,4 @@
-"""Rows of steps: what a handler has done outside of the platform."""
+"""Rows of steps: what a handler has done outside the platform."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from soorma_platform.engine.commands import Need
 
 
 class StepRow(msgspec.Struct):
-    """The result of a step of an event's handling by a group, as JSON text."""
+    """The result of a step, as JSON text, in the handling of an event by a group."""
 
     group_id: int
     position: int
@@ -29,7 +29,7 @@ class StepsFound(msgspec.Struct):
     """Steps of the delivery in hand."""
 
     recorded: str | None = None
-    """the result of the step that was asked for, if it was recorded before"""
+    """the result of the needed step, if it was recorded before"""
     count: int = 0
     size: int = 0
     """of all results, in bytes"""

@@ -10,10 +10,11 @@ from soorma_platform.engine.moments import Moment
 
 
 class TimerRow(msgspec.Struct):
-    """An event that is published when it is due; a deadline only in this `incarnation` of its plan, if that is active.
+    """An event that is published when it is due.
 
-    `asked` is the time as it was asked for: the same event at another time is not the same timer.
-    `due_at` is by the steady clock if it `is_delay`, else by the wall clock.
+    A deadline is published only if its plan is active in this `incarnation`. `asked` is the time as
+    requested: the same event at another time is another timer. `due_at` is by the steady clock if
+    it `is_delay`, else by the wall clock.
     """
 
     event_id: str
@@ -29,7 +30,7 @@ class TimerRow(msgspec.Struct):
     outlives: bool = False
 
     def left(self, now: Moment) -> int:
-        """Milliseconds until it is due, less than 0 if it is overdue."""
+        """Returns the milliseconds until it is due, less than 0 if it is overdue."""
         return self.due_at - (now.steady if self.is_delay else now.wall)
 
 

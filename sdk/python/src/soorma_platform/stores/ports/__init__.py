@@ -1,6 +1,6 @@
-"""Ports of a store: a small protocol for each noun. `tests/conformance` says the same as tests.
+"""The ports of a store: a small protocol for each noun, tested by `tests/conformance`.
 
-Each failure of the store itself is raised as Unavailable, with nothing half-written.
+Every failure of the store itself raises Unavailable, and nothing is half-written.
 """
 
 from soorma_platform.stores.ports.store import Store

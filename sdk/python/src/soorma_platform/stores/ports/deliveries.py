@@ -1,4 +1,4 @@
-"""The port of deliveries: agents take events, keep them for a lease, and give them back."""
+"""The port of deliveries: agents take events, hold them for a lease, and return them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from soorma_platform.engine.rows.plans import EntryRow, PlanRow
 LARGEST_CLAIM = 16
 SNAPSHOT_BYTES = 16 * 1024
 SNAPSHOT_KEYS = 100
-"""A plan up to this size goes along with its event, so that reads in the handler cost no round
-trip."""
+"""A plan up to this size is sent with its event, to save the handler's reads a round trip."""
 
 
 class Claimed(msgspec.Struct):
-    """A delivery in an agent's hands, under `fence`, with its event, as of the wall clock's time `at`."""
+    """A delivery in an agent's hands, under `fence`, with its event.
+
+    `at` is the wall clock's time of the claim, in ms.
+    """
 
     fence: str
     attempt: int
@@ -34,31 +36,32 @@ class Claimed(msgspec.Struct):
     type: str
     at: int = 0
     lease: float = 0.0
-    """seconds for which it is the agent's from the claim on"""
+    """seconds from the claim for which the agent keeps it"""
     steps: list[RecordedStep] = []
-    """results of steps that earlier attempts have recorded"""
+    """results of steps that earlier attempts recorded"""
     plan: PlanRow | None = None
     """its plan as of the claim; None without a plan"""
     entries: list[EntryRow] | None = None
-    """all live keys of that plan, None where they are more than go along with an event"""
+    """all live keys of that plan; None if they are too many to send with an event"""
     outlives: bool = False
-    """whether it is handled though its plan has ended"""
+    """true if it is handled even though its plan has ended"""
     suspect: DeliveryRow | None = None
-    """the delivery, if processes died with it: its replica gets nothing else until it has ended"""
+    """the delivery, if it is a suspect: its replica gets nothing else until it has ended"""
 
     @property
     def is_suspect(self) -> bool:
-        """True where processes died with it."""
+        """True if processes died with it."""
         return self.suspect is not None
 
 
 class Prefetch:
-    """Deliveries that a replica is sent ahead of its handlers, for as long as there is `room`.
+    """Deliveries sent to a replica ahead of its handlers, as long as there is `room`.
 
-    Its connection frees room and takes what was claimed, the store uses room and fills. Each does
-    so in a thread of its own, and neither waits for the other: `freed` is written by the connection
-    alone, `used` by the store alone, and a deque needs no lock. What the store gives to another
-    replica, as nothing was heard of this one, it puts into `lost`; the connection frees its room.
+    Its connection frees room and takes what was claimed; the store uses room and fills it. Each
+    runs in a thread of its own, and neither waits for the other: only the connection writes
+    `freed`, only the store writes `used`, and a deque needs no lock. Deliveries that the store
+    gives to another replica, because this one was silent, go into `lost`; the connection frees
+    their room.
     """
 
     __slots__ = (
@@ -80,14 +83,14 @@ class Prefetch:
         self.lease = lease
         """seconds"""
         self.most = most
-        """its room while nothing is in its hands"""
+        """its room while it has nothing in hand"""
         self.process = process or replica
         """replicas of one process die together"""
         self.has_suspect = False
-        """whether a suspect was claimed for it, which it may have handled since"""
+        """true if a suspect was claimed for it, which it may have handled since"""
         self.group_id = 0
         self.subscription_ids: list[int] = []
-        """those that it serves, in the order in which they are claimed from"""
+        """the subscriptions that it serves, in the order of claiming"""
         self.freed = 0
         self.used = 0
         self._filled: deque[Claimed] = deque()
@@ -100,7 +103,7 @@ class Prefetch:
 
     @property
     def is_idle(self) -> bool:
-        """True while nothing is in its hands."""
+        """True while it has nothing in hand."""
         return self.room >= self.most
 
     @property
@@ -114,21 +117,21 @@ class Prefetch:
         return list(self._filled)
 
     def fill(self, claimed: list[Claimed]) -> None:
-        """Adds deliveries to the replica's hands, once their claim is committed."""
+        """Adds deliveries to what the replica has in hand, once their claim is committed."""
         self.has_suspect = any(one.is_suspect for one in claimed) or self.is_testing
         self.used += len(claimed)
         self._filled.extend(claimed)
 
     def lose(self, fences: list[str]) -> None:
-        """Notes deliveries that are in its hands no more, once that is committed."""
+        """Notes deliveries that the replica no longer has in hand, once that is committed."""
         self._lost.extend(fences)
 
     def lost(self) -> list[str]:
-        """The fences that were taken from it since the last time."""
+        """Returns the fences of deliveries taken from it since the last call."""
         return [self._lost.popleft() for _ in range(len(self._lost))]
 
     def take(self) -> list[Claimed]:
-        """Returns what was claimed for it since the last time."""
+        """Returns the deliveries claimed for it since the last call."""
         return [self._filled.popleft() for _ in range(len(self._filled))]
 
 
@@ -136,46 +139,46 @@ class DeliveryStore(Protocol):
     """Deliveries in the hands of agents."""
 
     def prefetching(self, prefetch: Prefetch) -> AbstractContextManager[None]:
-        """Has commits claim what they make ready for a replica, while this is entered.
+        """Lets commits claim what they make ready for a replica, while the context is entered.
 
-        The bell of its group rings then. A store may leave that out: whoever hears the bell calls
+        The bell of its group rings then. A store may omit this: whoever hears the bell calls
         `claim`.
         """
         ...
 
     async def claim(self, prefetch: Prefetch) -> None:
-        """Puts ready deliveries into the replica's hands, as many as it has room for, each under a new fence.
+        """Claims ready deliveries for a replica, up to its room, each under a new fence.
 
-        `prefetch.take()` returns them then. At most LARGEST_CLAIM at once, and none for a replica
-        that is not noted, or was not heard of for two thirds of its lease: a frozen agent must not
+        `prefetch.take()` then returns them. At most LARGEST_CLAIM at once, and none for a replica
+        that is not noted, or was silent for two thirds of its lease: a frozen agent must not
         collect what others could do.
 
-        What a replica holds whose lease has run out becomes ready before: its process is dead or
-        frozen, which counts as a death of each. An event with which a process went silent once has
-        a shorter lease from then on (`engine.suspects`). A delivery that has died twice goes to a
-        replica that has nothing else in hand, and gets nothing else until it has ended.
+        First, deliveries whose lease has expired become ready: their process is dead or frozen,
+        which counts as a death of each. An event with which a process went silent once has a
+        shorter lease from then on (`engine.suspects`). A delivery with two deaths goes to a replica
+        that has nothing else in hand, and that gets nothing else until the delivery has ended.
         """
         ...
 
     async def next_ready(self, subscription_ids: list[int]) -> float | None:
-        """Seconds until the next delivery may be ready, none or less if one is; None if none will be by time alone.
+        """Returns the seconds until a delivery may be ready; None if time alone makes none ready.
 
-        A lease that runs out counts, whosever it is.
+        The result is 0 or less if one is ready. A lease that expires counts, whoever holds it.
         """
         ...
 
     async def renew(self, replica: str, fences: list[str], lease: float) -> list[str]:
-        """Notes that the replica was heard of, in the registry too, and prolongs leases; the fences that still stand.
+        """Notes a sign of life of the replica and prolongs leases; returns the fences still valid.
 
-        What it was sent and has never named is prolonged too: it waits in the socket of an agent
-        that is busy.
+        The sign is noted in the registry too. Deliveries that were sent to the replica, and that it
+        has never named, are prolonged too: they wait in the socket of a busy agent.
         """
         ...
 
     async def resume(self, fences: list[str], lease: float, replica: str) -> list[Claimed]:
-        """Leaves deliveries with an agent that reconnected; returns those whose fences still stand.
+        """Leaves deliveries with an agent that reconnected; returns those with valid fences.
 
-        If its end was counted as a death of them, that is taken back.
+        If its end was counted as a death of them, the death is taken back.
         """
         ...
 
@@ -184,5 +187,5 @@ class DeliveryStore(Protocol):
         ...
 
     async def holder(self, fence: str) -> HolderRow | None:
-        """Who has the delivery under that fence in hand, with its event."""
+        """Returns who has the delivery under that fence in hand, with its event."""
         ...

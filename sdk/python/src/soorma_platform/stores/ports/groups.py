@@ -1,4 +1,4 @@
-"""The port of groups: who subscribes to what, which replicas are connected, and what waits for them.
+"""The port of groups: their subscriptions, connected replicas and waiting events.
 
 Joining a group and replaying a dead letter are commands.
 """
@@ -15,12 +15,14 @@ from soorma_common.names import Owner
 from soorma_platform.stores.ports.health import GroupStanding
 
 CONNECTED_SECONDS = 180.0
-"""For how long a subscription counts as one of a connected replica: the services say so each
-minute."""
+"""Seconds for which a subscription counts as connected; services renew this each minute."""
 
 
 class Unserved(msgspec.Struct):
-    """A subscription that no connected replica of its group has a handler for, and how many events are set aside."""
+    """A subscription for which no connected replica of its group has a handler.
+
+    `waiting` is the number of its events that are set aside.
+    """
 
     type: str
     topic: str
@@ -28,8 +30,9 @@ class Unserved(msgspec.Struct):
 
 
 class Survey(msgspec.Struct):
-    """The subscriptions that nobody serves in a group; `more`: there is more to set aside, or to
-    put into its place again.
+    """The subscriptions that nobody serves in a group.
+
+    `more` is true if there are more events to set aside, or to return to their places.
     """
 
     unserved: list[Unserved]
@@ -45,7 +48,7 @@ class Pattern(NamedTuple):
 
 
 class GroupRow(NamedTuple):
-    """A group; `tenant_id` is empty where it serves all tenants."""
+    """A group; `tenant_id` is empty if it serves all tenants."""
 
     id: int
     tenant_id: str
@@ -78,7 +81,7 @@ class ReplicaRow(NamedTuple):
 
 
 class GroupState(msgspec.Struct):
-    """A group, how it stands, what it subscribes to and who of it is connected, as of a time."""
+    """A group, its standing, its subscriptions and its connected replicas, as of a time."""
 
     group: GroupRow
     standing: GroupStanding
@@ -99,7 +102,7 @@ class LetterState(msgspec.Struct):
     user_id: str
     plan_id: str | None
     attempts: int
-    """begun and not given back"""
+    """begun and not released"""
     failures: int
     deaths: int
     """of processes that had it in hand"""
@@ -110,8 +113,9 @@ class LetterState(msgspec.Struct):
 
 
 class EndedSubscription(NamedTuple):
-    """The outcome of ending a subscription: how many events had waited for it; it is not ended
-    while an agent serves it.
+    """The outcome of ending a subscription; it is not ended while an agent serves it.
+
+    `waited` is the number of events that had waited for it.
     """
 
     waited: int
@@ -135,27 +139,23 @@ class GroupStore(Protocol):
     """Groups, their subscriptions and replicas."""
 
     async def join(self, group_id: int, replica: Replica, running: Collection[str] = ()) -> bool:
-        """Notes a connected replica.
+        """Notes a connected replica; False, without a note, if its agent has connected again since.
 
-        Returns False, and notes nothing, if its agent has connected again since.
-
-        Where it names its `process` and was connected before, deliveries that it was sent and is
-        not `running` were lost on the way: they are released at once.
+        If the replica names its `process` and was connected before, deliveries that were sent to it
+        and are not `running` were lost on the way: they are released at once.
         """
         ...
 
     async def drain(self, replica: str) -> None:
-        """Notes that a replica is about to stop: its end is no death of its deliveries from now on."""
+        """Notes that a replica is about to stop: from now on, its end is no death of deliveries."""
         ...
 
     async def leave(self, replica: str) -> None:
-        """Forgets a replica.
+        """Forgets a replica; its deliveries may be claimed at once.
 
-        Its deliveries may be claimed at once; until then it may still settle them.
-
-        So may those that were claimed for it and not sent yet. Unless it was draining, that counts
-        as a death of each delivery, as far as can be known; `resume` takes the death back where
-        only the connection was lost.
+        Until they are, it may still settle them. Deliveries that were claimed for it and not sent
+        yet may be claimed too. Unless it was draining, its end counts as a death of each delivery,
+        as far as can be known; `resume` takes the death back if only the connection was lost.
         """
         ...
 
@@ -163,18 +163,18 @@ class GroupStore(Protocol):
         """Sets aside what no connected replica serves, and puts back what one serves again.
 
         One step of bounded size. Call it whenever a replica of the group comes, goes, or serves
-        something else. A replica is connected while it is `prefetching`, and serves what its
-        prefetch names.
+        something else. A replica is connected while it is `prefetching`, and serves the
+        subscriptions of its prefetch.
         """
         ...
 
     async def unsubscribe(
         self, owner: Owner, group: str, event_type: str, topic: str, *, drop: bool
     ) -> EndedSubscription | None:
-        """Ends a subscription, unless an agent is connected that serves it; None if there is no such one.
+        """Ends a subscription, unless a connected agent serves it; None if it does not exist.
 
-        The events that wait for it become dead letters of the group, or are dropped with the dead
-        letters that it has.
+        The events that wait for it become dead letters of the group or, with `drop`, are dropped
+        along with its dead letters.
         """
         ...
 
@@ -183,15 +183,15 @@ class GroupStore(Protocol):
         ...
 
     async def patterns(self, group_id: int) -> builtins.list[Pattern]:
-        """Lists what the group's subscriptions take."""
+        """Lists the patterns of the group's subscriptions."""
         ...
 
     async def list(self, owner: Owner) -> builtins.list[GroupState]:
-        """Lists the groups that serve a tenant, or any."""
+        """Lists the groups that serve a tenant, or all groups."""
         ...
 
     async def dead_letters(
         self, owner: Owner, group: str | None, after: int, limit: int
     ) -> builtins.list[LetterState]:
-        """Lists dead letters by id, from behind `after`."""
+        """Lists dead letters by id, those above `after`."""
         ...

@@ -1,4 +1,4 @@
-"""The port of health: how the record stands, and whether it can be kept."""
+"""The port of health: the state of the record, and the faults that end it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from soorma_platform.metrics import Distribution
 
 
 class GroupStanding(msgspec.Struct):
-    """The state of a group. `events` are those it has not done with, by lanes: a lane's first event is `ready`,
-    `delayed` (it failed, and waits to be tried again), `in_hand` of an agent, or `parked`.
+    """The state of a group.
 
-    `oldest_seconds` is the age of the oldest of the events, None without any.
+    `events` are those it has yet to handle, by lanes: the first event of a lane is `ready`,
+    `delayed` (it failed and waits for its retry), `in_hand` of an agent, or `parked`.
+    `oldest_seconds` is the age of the oldest event; None if there is none.
     """
 
     group_id: int
@@ -29,9 +30,10 @@ class GroupStanding(msgspec.Struct):
 
 
 class ClockStanding(msgspec.Struct):
-    """The state of the record's clock: how often the system's clock jumped since the platform started, or just before.
+    """The state of the record's clock.
 
-    For `settles_in` seconds nothing that has expired is removed; 0 where it is.
+    `jumps` counts how often the system's clock jumped since the platform started, or just before.
+    For `settles_in` seconds, nothing that has expired is removed; 0 if it is being removed.
     """
 
     jumps: int = 0
@@ -41,7 +43,8 @@ class ClockStanding(msgspec.Struct):
 class Standing(msgspec.Struct):
     """The state of the record.
 
-    `sizes` in bytes by file; `batches` and `seconds` of the transactions of this process.
+    `sizes` are bytes by file; `batches`, `seconds` and `held` describe the transactions of this
+    process.
     """
 
     groups: list[GroupStanding]
@@ -60,14 +63,14 @@ class HealthStore(Protocol):
     async def standing(self) -> Standing:
         """Returns the state of the record, for metrics.
 
-        Costs time in proportion to what waits, but holds up nobody.
+        Takes time in proportion to the events that wait, but blocks nobody.
         """
         ...
 
     def look_at_clock(self) -> None:
-        """Sees whether the system's clock has jumped.
+        """Checks whether the system's clock has jumped.
 
-        To be called about each second, or time stands still.
+        Must be called about once a second, or the record's time stands still.
         """
         ...
 
@@ -80,5 +83,5 @@ class HealthStore(Protocol):
         ...
 
     def hopeless(self) -> str | None:
-        """Why the record cannot be kept any more, whatever is waited for; None while it can."""
+        """Returns the permanent fault for which the platform must end; None if there is none."""
         ...

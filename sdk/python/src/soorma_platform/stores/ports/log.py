@@ -11,7 +11,7 @@ from soorma_platform.engine.rows.events import LogEntry
 
 
 class LogPage(msgspec.Struct):
-    """Events of the log. What was up to the position `horizon` is not kept any more."""
+    """Events of the log. Those up to the position `horizon` are no longer kept."""
 
     horizon: int
     entries: list[LogEntry]
@@ -21,19 +21,19 @@ class LogStore(Protocol):
     """The log of events."""
 
     async def page(self, after: int, limit: int) -> LogPage:
-        """Events of positions above `after`, in order: `limit` of them at most, and fewer if they are large."""
+        """Returns events at positions above `after`, in order: up to `limit`, fewer if large."""
         ...
 
     async def end(self) -> int:
-        """The position of the newest event, 0 in an empty log."""
+        """Returns the position of the newest event; 0 in an empty log."""
         ...
 
     async def event(self, tenant_id: str, event_id: str) -> LogEntry | None:
-        """The event of that id."""
+        """Returns the event with that id."""
         ...
 
     async def correlated(
         self, scope: Scope, correlation_id: str, after: int, limit: int
     ) -> list[LogEntry]:
-        """Events of that scope and correlation id at positions above `after`, in order."""
+        """Returns events of that scope and correlation id at positions above `after`, in order."""
         ...

@@ -1,4 +1,4 @@
-"""The port of plans: what is read of them. What changes them are commands."""
+"""The port of plans, for reading. Commands change them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, KeyPast, Loa
 
 
 class HistoryPage(msgspec.Struct):
-    """Rows of a plan's history from behind the revision `start`, with the plan."""
+    """Rows of a plan's history after the revision `start`, with the plan."""
 
     plan: PlanRow
     start: int
@@ -20,7 +20,10 @@ class HistoryPage(msgspec.Struct):
 
 
 class KeyAt(msgspec.Struct):
-    """A key as it was, with the plan: its `entry` if it was not written since, else what its history says."""
+    """A key as it was, with the plan.
+
+    `entry` is the key if it was not written since; otherwise `past` is what its history says.
+    """
 
     plan: PlanRow
     entry: EntryRow | None
@@ -30,7 +33,7 @@ class KeyAt(msgspec.Struct):
 class KeysAt(msgspec.Struct):
     """Keys of a plan as they were: those not written since, and the others.
 
-    There may be more behind `next`.
+    There may be more after `next`.
     """
 
     plan: PlanRow
@@ -43,17 +46,20 @@ class PlanStore(Protocol):
     """Plans as they are and as they were."""
 
     async def entry(self, scope: Scope, plan_id: str, key: str) -> EntryRow | None:
-        """The key's live row."""
+        """Returns the key's live row."""
         ...
 
     async def get(self, scope: Scope, plan_id: str, keys: set[str]) -> LoadedPlan:
-        """The plan as of now: its row (revision 0 if it was never written) and the live rows of those keys."""
+        """Returns the plan's row and the live rows of those keys, as of now.
+
+        The row has revision 0 if the plan was never written.
+        """
         ...
 
     async def entries(
         self, scope: Scope, plan_id: str, prefix: str, after: str, limit: int
     ) -> tuple[PlanRow, builtins.list[EntryRow]]:
-        """The plan and its live keys in order, from behind `after`."""
+        """Returns the plan and its live keys above `after`, in order."""
         ...
 
     async def list(
@@ -65,10 +71,11 @@ class PlanStore(Protocol):
         *,
         stalled: bool = False,
     ) -> builtins.list[PlanRow]:
-        """The user's plans that hold keys or actions or have ended, by id, from behind `after`; of one status or all.
+        """Returns the user's plans with an id above `after`, by id, of one status or all.
 
-        `stalled`: only those that were reported as such and have not moved since.
-        A key that has expired counts until it is swept, which takes a second or two.
+        Those that hold keys or actions or have ended. `stalled`: only those that were reported as
+        stalled and have not moved since. A key that has expired counts until it is swept, which
+        takes a second or two.
         """
         ...
 
@@ -81,11 +88,10 @@ class PlanStore(Protocol):
         until: int | None,
         limit: int,
     ) -> HistoryPage:
-        """Rows of revisions in (after, until], oldest first.
+        """Returns rows of revisions in (after, until], oldest first.
 
-        From no `after` on, all that is kept, with the fork that the plan began with.
-
-        About `limit` of them, and of each revision all. There is more while the last is below the
+        Without `after`, all that is kept, including the fork that the plan began with. About
+        `limit` rows, but no revision is split. There is more while the last row's is below the
         plan's revision.
         """
         ...
@@ -93,20 +99,20 @@ class PlanStore(Protocol):
     async def actions(
         self, scope: Scope, plan_id: str, after: int, limit: int
     ) -> builtins.list[HistoryRow]:
-        """The plan's actions with a number above `after`, in order."""
+        """Returns the plan's actions with a number above `after`, in order."""
         ...
 
     async def value_at(
         self, scope: Scope, plan_id: str, key: str, revision: int, seq: int
     ) -> KeyAt:
-        """The key after operation `seq` of `revision`, as far as that is kept."""
+        """Returns the key after operation `seq` of `revision`, as far as that is kept."""
         ...
 
     async def keys_at(
         self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int
     ) -> KeysAt:
-        """The plan's keys after a revision, as far as that is kept, in order, from behind `after`; holds up nobody.
+        """Returns the plan's keys above `after` as of a revision, in order, as far as that is kept.
 
-        Looks at no more than `limit` keys.
+        Looks at no more than `limit` keys, and blocks nobody.
         """
         ...

@@ -12,48 +12,48 @@ from soorma_platform.engine.rows.registry import AgentRow, DefinitionRow, Instan
 
 
 class AgentState(msgspec.Struct):
-    """An agent with its running instances. These expire by the wall clock here, as users see it."""
+    """An agent with its running instances, which expire by the wall clock here, as users see it."""
 
     agent: AgentRow
     instances: list[InstanceRow]
 
 
 class AgentsSeen(msgspec.Struct):
-    """Agents in the order in which they first announced themselves; there are more behind row `next`."""
+    """Agents in the order of their first announcement; there are more after row `next`."""
 
     agents: list[AgentState]
     next: int | None
 
 
 class DefinitionState(msgspec.Struct):
-    """A version of an event type, and which versions there are."""
+    """A version of an event type, and the numbers of all its versions."""
 
     definition: DefinitionRow
     versions: list[int]
 
 
 class DefinitionsSeen(msgspec.Struct):
-    """Event types by name, each in its newest version; there are more behind `next`."""
+    """Event types by name, each in its newest version; there are more after `next`."""
 
     definitions: list[DefinitionState]
     next: str | None
 
 
 class RegistryStore(Protocol):
-    """Agents that are alive, and event definitions, of a tenant or of all."""
+    """Live agents and event definitions, of a tenant or of all."""
 
     async def heartbeat(self, owner: Owner, name: str, instance: str) -> InstanceRow | None:
-        """Notes that the instance was heard of; None if it is not known, or has expired."""
+        """Notes a sign of life of the instance; None if it is unknown or has expired."""
         ...
 
     async def deregister(self, owner: Owner, name: str, instance: str) -> bool:
-        """Forgets an instance at once; False if there is no such one alive."""
+        """Forgets an instance at once; False if no such instance is alive."""
         ...
 
     async def agents(
         self, tenant_id: str, filters: AgentFilter, after: int, limit: int
     ) -> AgentsSeen:
-        """Finds agents with a living instance that serve the tenant, from behind `after`."""
+        """Finds agents with a live instance that serve the tenant, after row `after`."""
         ...
 
     async def agent(self, owner: Owner, name: str) -> AgentState | None:
@@ -67,11 +67,14 @@ class RegistryStore(Protocol):
     async def definition(
         self, owner: Owner, event_type: str, version: int | None
     ) -> DefinitionState | None:
-        """Finds a version of an event type, or its newest; a tenant's own type hides that of all tenants."""
+        """Finds a version of an event type, or its newest.
+
+        A tenant's own type hides that of all tenants.
+        """
         ...
 
     async def definitions(
         self, owner: Owner, event_type: str | None, topic: str | None, after: str, limit: int
     ) -> DefinitionsSeen:
-        """Lists event types by name from behind `after`, each in its newest version."""
+        """Lists event types by name, those after `after`, each in its newest version."""
         ...

@@ -1,4 +1,4 @@
-"""A store as a whole: its ports, and the one way in for changes."""
+"""A store as a whole: its ports, and the single entry for changes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,19 @@ T = TypeVar("T")
 
 
 class Commits(Protocol):
-    """The one way in for what changes the record."""
+    """The single entry for changes of the record."""
 
     async def transact(self, command: Command[T], *, durable: bool = True) -> T:
-        """Loads what a command needs, decides, and writes the decision, in one transaction.
+        """Loads what a command needs, decides, and writes the decision; returns its outcome.
 
-        Returns its outcome.
-
-        Returns when the decision is durable, or, if it need not be, when others see it. What
-        `decide` raises is raised here, and nothing is written.
+        All in one transaction. Returns when the decision is durable or, if it need not be, when
+        others see it. Errors raised by `decide` are raised here, and nothing is written.
         """
         ...
 
 
 class Store(Commits, Protocol):
-    """The record. A service names the ports of it that it needs."""
+    """The record. Each service names the ports that it needs."""
 
     @property
     def plans(self) -> PlanStore: ...
@@ -60,9 +58,9 @@ class Store(Commits, Protocol):
 
     @property
     def is_writing(self) -> bool:
-        """Whether a change is under way: accepted, and those whom it concerns not told yet."""
+        """True while a change is under way: accepted, and not yet reported to all it concerns."""
         ...
 
     async def close(self) -> None:
-        """Finishes what is under way and closes."""
+        """Finishes what is under way, then closes."""
         ...

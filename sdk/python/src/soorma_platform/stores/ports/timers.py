@@ -1,4 +1,4 @@
-"""The port of timers: which are due, and which wait."""
+"""The port of timers: those that are due, and those that wait."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from soorma_platform.engine.rows.timers import TimerRow
 
 
 class TimerStore(Protocol):
-    """Timers that wait. Setting, cancelling and firing them are commands."""
+    """Waiting timers. Setting, cancelling and firing them are commands."""
 
     async def due(self, limit: int) -> builtins.list[TimerRow]:
-        """Timers that are due, the earliest first."""
+        """Returns the timers that are due, the earliest first."""
         ...
 
     async def next_due(self) -> float | None:
-        """Seconds until the next timer is due, less than 0 if one is; None if there is none."""
+        """Returns the seconds until the next timer is due, below 0 if one is; None without any."""
         ...
 
     async def list(
         self, scope: Scope, plan_id: str | None, after: int, limit: int
     ) -> builtins.list[TimerRow]:
-        """A user's waiting timers in the order they were set, of one plan or of all, from behind row `after`."""
+        """Returns a user's waiting timers after row `after`, in the order they were set.
+
+        Of one plan, or of all if `plan_id` is None.
+        """
         ...

@@ -1,4 +1,4 @@
-"""The port of upkeep: what is no longer needed is found and removed, in bounded steps."""
+"""The port of upkeep: data no longer needed is found and removed in bounded steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from soorma_platform.engine.moments import Moment
 
 
 class DueRow(NamedTuple):
-    """A key whose time to live is over, or, without a key, a plan."""
+    """A key that has expired or, without a key, a plan."""
 
     scope: Scope
     plan_id: str
@@ -32,10 +32,10 @@ class IdleRow(NamedTuple):
 
 
 class ChoreRow(NamedTuple):
-    """Work that a change of a plan has left: an incarnation to `sweep` or `purge`, or a history to `trim`.
+    """Work left by a change of a plan.
 
-    A purge removes what waits of the plan's past: up to a position of the log and a row of the
-    timers.
+    An incarnation to `sweep` or `purge`, or a history to `trim`. A purge removes what waits of the
+    plan's past: up to a position of the log and a row of the timers.
     """
 
     kind: str
@@ -46,7 +46,10 @@ class ChoreRow(NamedTuple):
 
 
 class StaleRow(NamedTuple):
-    """A subscription that no replica was connected with for a time; `tenant_id` is empty where it serves all."""
+    """A subscription with which no replica was connected for a time.
+
+    `tenant_id` is empty if its group serves all tenants.
+    """
 
     id: int
     group_id: int
@@ -59,56 +62,55 @@ class StaleRow(NamedTuple):
 
 
 class UpkeepStore(Protocol):
-    """Steps that remove what is no longer needed.
+    """Steps that remove data no longer needed.
 
     `limit` is the number of rows that a step may touch.
     """
 
     async def begin(self) -> Moment:
-        """Keeps the record's clock, makes sure now and then that a change gets through, and tells the time."""
+        """Saves the clock and returns the time; now and then, checks that a change gets through."""
         ...
 
     async def expired(self, wall: int, limit: int) -> list[DueRow]:
-        """Finds keys and plans whose time to live was over by then, up to `limit` of each."""
+        """Finds keys and plans that had expired by the time `wall`, up to `limit` of each."""
         ...
 
     async def ended(self, before: int, limit: int) -> list[EndedRow]:
-        """Finds plans that had ended by an uptime."""
+        """Finds plans that had ended by the uptime `before`."""
         ...
 
     async def idle(self, after: int, until: int, before: int) -> list[IdleRow]:
-        """Finds, among the rows of plans in (after, until], those that have not moved since an uptime."""
+        """Finds idle plans in rows (after, until], not moved since the uptime `before`."""
         ...
 
     async def last_plan(self) -> int:
-        """The number of the last row of the plans."""
+        """Returns the number of the last row of the plans."""
         ...
 
     async def chore(self) -> ChoreRow | None:
-        """Finds the next piece of work that is left."""
+        """Finds the next chore; None if none is left."""
         ...
 
     async def sweep(self, chore: ChoreRow, limit: int) -> bool:
-        """Removes some of what a chore names; False, and the chore is gone, once that is all."""
+        """Removes some of what a chore names; False, with the chore removed, once that is all."""
         ...
 
     async def sweep_responses(self, limit: int) -> bool:
-        """Removes stored responses and instances of agents that have expired; True if there may be
-        more.
-        """
+        """Removes expired stored responses and agent instances; True if there may be more."""
         ...
 
     async def sweep_log(self, after: int, before: int, limit: int) -> int | None:
-        """Removes the oldest events of the log, from before an uptime, that nobody has yet to handle.
+        """Removes the oldest events of the log, except those with a delivery or a dead letter.
 
-        Goes on from behind position `after`; returns where to go on from, None at the end.
+        Looks at events behind position `after` and before the uptime `before`. Returns the position
+        to continue behind; None at the end.
         """
         ...
 
     async def stale(self, before: int) -> list[StaleRow]:
-        """Finds subscriptions that no replica was connected with since an uptime, and none is now."""
+        """Finds subscriptions with no connected replica now, nor since the uptime `before`."""
         ...
 
     async def remove(self, subscription: StaleRow, before: int, limit: int) -> bool:
-        """Removes such a subscription with all that waits for it; True if there is more of that."""
+        """Removes such a subscription with all that waits for it; True if more is left."""
         ...

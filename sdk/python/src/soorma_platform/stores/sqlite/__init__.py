@@ -1,4 +1,7 @@
-"""The embedded record: SQLite in WAL mode with synchronous=FULL, one process, group commit on one writer."""
+"""The embedded record: an SQLite database of one process, with group commit on one writer.
+
+It is in WAL mode, with synchronous=FULL.
+"""
 
 from soorma_platform.stores.sqlite.store import SqliteStore
 

@@ -1,4 +1,7 @@
-"""Copying a record: of one moment, whole, and beside a platform that goes on writing; and going on from a copy."""
+"""Backup and restore of a record.
+
+A copy is whole and of one moment, even beside a platform that goes on writing.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +26,25 @@ from soorma_platform.stores.sqlite.statements import Select, execute
 from soorma_platform.stores.tools import Contents
 
 STEP_PAGES = 64
-"""Pages that are copied and flushed at once, 256 KiB: a commit must not wait behind much of a copy
-for the disk."""
+"""Pages copied and flushed at once, 256 KiB: a commit must not wait long for the disk."""
 
 NEVER_GIVEN = 10**12
-"""Positions of the log that a restore leaves out, so that none is given again to another event."""
+"""Positions of the log that a restore skips, so that none is assigned to a second event."""
 
 _FLUSH = getattr(os, "fdatasync", os.fsync)
 
 Tell = Callable[[float], None]
-"""Hears how much is copied: 1.0 is all of it."""
+"""Receives the share that is copied: 1.0 is all of it."""
 
 
 _contents = Select("contents", Contents)
 
 
 def copy(source: Path, target: Path, tell: Tell = lambda _: None) -> None:
-    """Copies a record into a new file, in one piece and on the disk when this returns.
+    """Copies a record into a new file, whole and on the disk when this returns.
 
-    Everything is of the moment at which it begins: it reads in one transaction, which keeps nobody
-    from writing. Raises Unavailable if the source cannot be read, or the target not written.
+    The copy is of the moment at which it begins: it is read in one transaction, which blocks no
+    writer. Raises Unavailable if the source cannot be read, or the target not written.
     """
     with (
         closing(_reader(source, source)) as reading,
@@ -54,16 +56,15 @@ def copy(source: Path, target: Path, tell: Tell = lambda _: None) -> None:
                 backup.step(STEP_PAGES)
                 _FLUSH(file.fileno())
                 tell(1 - backup.remaining / max(backup.page_count, 1))
-        writing.pragma(
-            "journal_mode", "delete"
-        )  # a file by itself, to be read where nothing can be written
+        # A file by itself, readable where nothing can be written.
+        writing.pragma("journal_mode", "delete")
     flush(target)
 
 
 def examine(path: Path, label: Path) -> Contents:
-    """Returns what a copy holds.
+    """Returns the contents of a copy.
 
-    Raises Unavailable if what it is a copy of is damaged, no record, or of a newer Soorma.
+    Raises Unavailable if its source is damaged, no record, or of a newer Soorma.
     """
     with FailuresNamed(label), closing(_reader(path, label)) as connection:
         if damage := damage_of(connection, "integrity_check"):
@@ -84,7 +85,10 @@ def examine(path: Path, label: Path) -> Contents:
 
 
 def check_schema(path: Path, label: Path) -> None:
-    """Unavailable if a copy holds anything but what the migrations make, as a trigger that changes what is written."""
+    """Raises Unavailable if a copy's schema is not what the migrations make.
+
+    A trigger, for one, could change what is written.
+    """
     with (
         FailuresNamed(label),
         closing(_reader(path, label)) as connection,
@@ -106,7 +110,7 @@ def check_schema(path: Path, label: Path) -> None:
 
 
 def _objects(connection: apsw.Connection) -> dict[tuple[str, str], str]:
-    """All tables, indexes, triggers and views by their kind and name, but those that SQLite keeps for itself."""
+    """Returns the SQL of all schema objects but SQLite's own, by kind and name."""
     rows = connection.execute(
         "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     )
@@ -114,10 +118,10 @@ def _objects(connection: apsw.Connection) -> dict[tuple[str, str], str]:
 
 
 def begin_again(path: Path) -> None:
-    """Makes a copy fit to go on from: what happened after it was made may be unknown to it.
+    """Makes a copy fit to continue from: it may lack what happened after it was made.
 
-    It is brought to the present schema. No handler of before may commit, so deliveries are free
-    again, and the attempt in hand does not count. No position of the log is given twice.
+    It is migrated to the current schema. No handler from before may commit, so deliveries are free
+    again, and the attempt in hand does not count. No position of the log is assigned twice.
     """
     with FailuresNamed(path), closing(connect(path)) as connection:
         migrate(connection, path)
@@ -130,11 +134,11 @@ def begin_again(path: Path) -> None:
 
 
 def put_in_place(path: Path, copied: Path, aside: Path) -> bool:
-    """Gives a copy the name of the database, whose own file gets the name `aside`; whether there was one.
+    """Gives a copy the name of the database, and the old file that of `aside`; True if it existed.
 
-    Whenever this is cut short, the name stands for the one or for the other, whole. Raises
-    Unavailable if another process has the database open. A damaged one is put aside with its
-    write-ahead log, as it is.
+    If this is interrupted, the name stands for one or the other, whole. Raises Unavailable if
+    another process has the database open. A damaged database is moved as it is, with its
+    write-ahead log.
     """
     log, beside = (file.with_name(f"{file.name}-wal") for file in (path, aside))
     is_there = path.exists()
@@ -142,7 +146,7 @@ def put_in_place(path: Path, copied: Path, aside: Path) -> bool:
         _fold(path, log)
         aside.hardlink_to(path)
         copied.chmod(path.stat().st_mode)
-    if log.exists():  # of a file that is damaged, or gone: what replaces it must not find it
+    if log.exists():  # of a damaged or missing file: its replacement must not find it
         log.rename(beside)
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     copied.replace(path)
@@ -151,7 +155,7 @@ def put_in_place(path: Path, copied: Path, aside: Path) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Brings a file, and its name, to the disk."""
+    """Flushes a file, and its name, to the disk."""
     for one_of in (path, path.parent):
         descriptor = os.open(one_of, os.O_RDONLY)
         try:
@@ -161,13 +165,13 @@ def flush(path: Path) -> None:
 
 
 def _fold(path: Path, log: Path) -> None:
-    """Moves a database's write-ahead log into it, unless it is damaged.
+    """Moves a database's write-ahead log into it, unless the database is damaged.
 
-    It is not to be open elsewhere.
+    Raises RecordInUse if another process has it open.
     """
     try:
         with FailuresNamed(path), closing(connect(path)):
-            pass  # the last one who closes it does that
+            pass  # closing the last connection does that
     except Unavailable as error:
         if isinstance(error.__cause__, apsw.CorruptError | apsw.NotADBError):
             return
@@ -179,7 +183,7 @@ def _fold(path: Path, log: Path) -> None:
 
 
 def _reader(path: Path, label: Path) -> apsw.Connection:
-    """A connection that writes nothing, and sees one moment for as long as it is open."""
+    """Opens a connection that writes nothing, and sees one moment for as long as it is open."""
     with FailuresNamed(label):
         connection = read_only(path, BUSY_MS)
         try:
@@ -197,9 +201,9 @@ def _reader(path: Path, label: Path) -> apsw.Connection:
 
 
 def _new(path: Path) -> apsw.Connection:
-    """An empty file for its owner alone.
+    """Creates an empty database for its owner alone.
 
-    It is worth nothing until all of it is there, so it needs no journal.
+    It is worthless until it is complete, so it needs no journal.
     """
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = apsw.Connection(os.fsencode(path).decode())

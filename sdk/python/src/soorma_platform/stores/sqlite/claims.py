@@ -1,6 +1,6 @@
-"""Claims: deliveries are put into the hands of agents, kept there, and taken back.
+"""Claims: deliveries are given to agents, kept by them, and taken back.
 
-Each function takes the connection and the time, an uptime where it is a number, and is run by the
+Each function takes the connection and the time, an uptime if it is a number, and is run by the
 writer.
 """
 
@@ -22,7 +22,7 @@ from soorma_platform.stores.sqlite.statements import Select, execute, value
 
 
 class _Taken(NamedTuple):
-    """A delivery that was claimed a moment ago."""
+    """A delivery that was just claimed."""
 
     id: int
     fence: str
@@ -33,7 +33,7 @@ class _Taken(NamedTuple):
 
 
 class _ClaimedEvent(NamedTuple):
-    """The event of a delivery, and of which group that is."""
+    """The event of a delivery, and its group."""
 
     group_id: int
     has_steps: bool
@@ -59,7 +59,7 @@ _newest_suspect = Select("newest_suspect", _Suspect)
 def claim(
     connection: apsw.Connection, moment: Moment, prefetch: Prefetch, most: int
 ) -> list[Claimed]:
-    """Puts ready deliveries into a replica's hands, one subscription after the other."""
+    """Claims ready deliveries for a replica, one subscription after the other."""
     now = moment.uptime
     limit = min(prefetch.room, most)
     if limit <= 0 or not _is_heard_of(connection, now, prefetch):
@@ -75,9 +75,9 @@ def claim(
 
 
 def newest_suspect(connection: apsw.Connection, now: int, prefetch: Prefetch) -> int | None:
-    """The suspect to test next: what began last before a crash is the likelier culprit.
+    """Returns the id of the suspect to test next; None if none is ready.
 
-    None if none is ready.
+    What began last before a crash is the likelier culprit.
     """
     rows = (
         _newest_suspect.one(connection, subscription, now)
@@ -87,7 +87,7 @@ def newest_suspect(connection: apsw.Connection, now: int, prefetch: Prefetch) ->
 
 
 def claim_suspect(connection: apsw.Connection, moment: Moment, prefetch: Prefetch) -> list[Claimed]:
-    """Puts one suspect into the empty hands of a replica."""
+    """Claims one suspect for a replica that has nothing in hand."""
     now = moment.uptime
     if prefetch.room <= 0 or not _is_heard_of(connection, now, prefetch):
         return []
@@ -108,7 +108,10 @@ def _is_heard_of(connection: apsw.Connection, now: int, prefetch: Prefetch) -> b
 
 
 def lease_ends(now: int, lease: float) -> tuple[int, int]:
-    """When a lease of so many seconds ends, and when it does for an event with which a process went silent; in ms."""
+    """Returns the ends, in ms, of a lease of so many seconds and of a shortened one.
+
+    The latter is for an event with which a process went silent.
+    """
     return now + (whole := round(lease * 1000)), now + short_lease(whole)
 
 
@@ -138,7 +141,7 @@ def _claimed(
 
 
 def _add_plan(connection: apsw.Connection, now: int, taken: Claimed) -> None:
-    """The plan goes along, and its keys if they are few."""
+    """Adds the plan, and its keys if they are few and small."""
     if taken.plan_id is None:
         return
     plan = taken.plan = plans.plan_row(
@@ -155,7 +158,10 @@ def renew(
     fences: list[str],
     ends: tuple[int, int],
 ) -> list[str]:
-    """Prolongs leases to their `lease_ends`, and the replica's place in the registry; the fences that still stand."""
+    """Prolongs leases to their `lease_ends`; returns the fences still valid.
+
+    Prolongs the replica's place in the registry too.
+    """
     execute(connection, "hear_replica", moment.uptime, replica)
     execute(connection, "hear_agent", moment.wall, moment.uptime, replica)
     execute(connection, "renew_on_the_way", replica, *ends)
@@ -165,7 +171,7 @@ def renew(
 def resume(
     connection: apsw.Connection, fences: list[str], until: int, replica: str
 ) -> list[Claimed]:
-    """Leaves deliveries with an agent that is back; those whose fences still stand."""
+    """Leaves deliveries with an agent that is back; returns those with valid fences."""
     kept = [fence for fence in fences if value(connection, "resume", fence, until, replica)]
     return [_resumed(fence, row) for fence in kept if (row := delivery(connection, fence))]
 
@@ -187,8 +193,9 @@ def _resumed(fence: str, row: DeliveryRow) -> Claimed:
 
 
 def release(connection: apsw.Connection, now: int, fences: list[str]) -> Notice:
-    """Makes deliveries that still stand ready at once, as if they had not been claimed; returns
-    their groups.
+    """Makes deliveries with valid fences ready at once, as if they had not been claimed.
+
+    The notice names their groups.
     """
     notice = Notice(groups=set())
     for fence in fences:

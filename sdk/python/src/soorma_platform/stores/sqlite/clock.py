@@ -1,4 +1,4 @@
-"""The record's clock as a row of it: where it went on from, and how far it has come."""
+"""The record's clock as a row of it, from which the next platform continues."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class RecordClock(RecordTime):
     """The clock of an open record."""
 
     def __init__(self, connection: apsw.Connection, readings: Readings) -> None:
-        """Goes on from where the record was left, or begins its time."""
+        """Continues from where the record was left, or begins its time."""
         super().__init__(readings, _kept.one(connection))
         self.is_old = True
-        """whether the row is to be written as soon as may be"""
+        """true if the row should be written soon"""
         self._kept_at = 0
         self.keep(connection)
         self.report()
@@ -55,7 +55,7 @@ class RecordClock(RecordTime):
             self.keep(connection)
 
     def report(self) -> bool:
-        """Logs what was noticed since the last time; whether there was anything."""
+        """Logs what was noticed since the last call; True if there was anything."""
         noticed, self.noticed = self.noticed, []
         for jump in noticed:
             write, message = _MESSAGES[jump.what, jump.seconds > 0]

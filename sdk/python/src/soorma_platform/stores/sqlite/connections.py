@@ -1,4 +1,4 @@
-"""The connections of an open record, and whose turn it is on them: one writes, one reads, one looks over all of it."""
+"""The connections of an open record: one writes, one reads, one looks over all of it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Connections:
 
     @contextmanager
     def reads(self, *, together: bool = False) -> Iterator[apsw.Connection]:
-        """The reading connection; `together`: all statements see the same commit."""
+        """Lends the reading connection; with `together`, all statements see the same commit."""
         with self.failures:
             if not together:
                 yield self.reading
@@ -51,16 +51,16 @@ class Connections:
         self.writer.connection.close()
 
     async def change(self, job: Callable[[apsw.Connection], T], *, durable: bool = True) -> T:
-        """Runs a change that nobody is told of."""
+        """Runs a change that nobody is notified of."""
         value: T = await self.writer.run(
             lambda connection: (job(connection), None), durable=durable
         )
         return value
 
     def now(self) -> int:
-        """The wall clock's time, in ms."""
+        """Returns the wall clock's time in ms."""
         return self.clock.wall()
 
     def uptime(self) -> int:
-        """The time in which a platform ran on the record, in ms."""
+        """Returns the time for which platforms have run on the record, in ms."""
         return self.clock.read().uptime

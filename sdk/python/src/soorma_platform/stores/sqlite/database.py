@@ -1,4 +1,4 @@
-"""Opening the database file: one process at a time, migrated forward, its failures named."""
+"""Opening and migrating the database file, with SQLite's errors named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from soorma_common.starting import MigrationNeeded, RecordUnusable
 from soorma_platform.stores.sqlite.locking import PRIVATE_FILE
 
 BUSY_MS = 3000
-"""Time that a statement waits for another process, such as a backup, before it fails."""
+"""Milliseconds that a statement waits for another process, such as a backup, before it fails."""
 _PACKAGE = Path(__file__).parent
 
 
@@ -32,7 +32,7 @@ SQL = _named_queries()
 
 
 def migrations() -> list[str]:
-    """The migrations in order; the database's user_version counts those it has had."""
+    """Returns the migrations in order; the database's user_version counts those applied."""
     folder = _PACKAGE.joinpath("migrations")
     return [
         file.read_text("utf-8") for file in sorted(folder.iterdir(), key=lambda file: file.name)
@@ -40,9 +40,9 @@ def migrations() -> list[str]:
 
 
 class FailuresNamed:
-    """Turns errors of SQLite into Unavailable, with what to do. Can be entered again and again.
+    """A reusable context that turns errors of SQLite into Unavailable, with advice.
 
-    So it is a class: a context manager made of a generator is good for one use.
+    It is a class because a context manager made from a generator can be used only once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +64,7 @@ PASSING = (
     apsw.ReadOnlyError,
     apsw.CantOpenError,
 )
-"""Failures that may end by themselves, or with somebody's help, while the platform runs."""
+"""Failures that may pass by themselves, or with somebody's help, while the platform runs."""
 
 
 def _named(path: Path, error: apsw.Error) -> Unavailable | None:
@@ -104,29 +104,27 @@ def _named(path: Path, error: apsw.Error) -> Unavailable | None:
 def connect(path: Path) -> apsw.Connection:
     """Opens a connection whose commits are durable when they return.
 
-    Files that it makes are readable by their owner alone.
+    Files that it creates are readable by their owner alone.
     """
-    # To close a descriptor of a file gives up all locks that SQLite has on it in this process: only
-    # where it is new. SQLite says better what is wrong with it, and gives -wal and -shm its
-    # permissions.
+    # Closing a descriptor of a file drops all locks that SQLite has on it in this process, so only
+    # a new file is opened here. Errors are left to SQLite, which describes them better. It gives
+    # -wal and -shm the permissions of the file.
     with suppress(OSError):
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
     with FailuresNamed(path):
         connection = apsw.Connection(os.fsencode(path).decode())
         connection.set_busy_timeout(BUSY_MS)
-        # Without this, SQLite compiles a join anew for each value it is given: four to eight times
-        # the cost.
+        # Without this, SQLite recompiles a join for each value bound: four to eight times the cost.
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        connection.pragma(
-            "journal_mode", "wal"
-        )  # readers do not wait for the writer, nor it for them
+        # Readers do not wait for the writer, nor it for them.
+        connection.pragma("journal_mode", "wal")
         connection.pragma("synchronous", "full")  # a commit returns when its log is on the disk
         connection.pragma("cache_size", -32_768)  # KiB
         return connection
 
 
 def migrate(connection: apsw.Connection, path: Path, *, allowed: bool = True) -> int:
-    """Brings the schema up to date, all or nothing; returns how many migrations were run.
+    """Brings the schema up to date, all or nothing; returns the number of migrations run.
 
     Raises Unavailable if the database was made by a newer Soorma, or needs a migration that is not
     allowed.

@@ -1,4 +1,4 @@
-"""Dead letters: looked at, and delivered again."""
+"""Dead letters: looked up, and delivered again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _letter = Select("dead_letter", LetterRow)
 
 
 def load(loading: Loading, need: LetterNeed) -> None:
-    """The dead letter, its plan, and who takes its event now."""
+    """Loads the dead letter, its plan, and the subscription that takes its event now."""
     connection, found = loading.connection, loading.found.part(LetterFound)
     assert not isinstance(loading.whose, Scope)  # noqa: S101 - whoever made the command has seen to it
     letter = found.letter = _letter.one(connection, need.number, among(loading.whose))

@@ -1,4 +1,4 @@
-"""Replicas that end: what they had in hand is free again, and has died with them unless they were draining."""
+"""Ends of replicas: their deliveries are freed, with a death unless the replica was draining."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from soorma_platform.engine.suspects import FIRST_PAUSE, LONGEST_PAUSE, short_le
 from soorma_platform.stores.sqlite.statements import Select, execute, value, values
 
 CLOSED, SILENT = 1, 2
-"""Kinds of death of a process, as far as can be known: its connection was closed, or a lease ran
-out."""
+"""Kinds of death of a process, as far as is known: its connection closed, or a lease expired."""
 REASONS = {
     CLOSED: "its process died, or lost its connection",
     SILENT: "its process gave no sign of life for a lease",
 }
 FORMER = ""
-"""Stands for the replicas of an earlier run of the platform, whose ends nobody has seen."""
+"""Stands for the replicas of an earlier run of the platform, whose ends nobody saw."""
 
 
 class _Replica(NamedTuple):
@@ -30,7 +29,7 @@ class _Replica(NamedTuple):
 
 
 class _FreedDelivery(NamedTuple):
-    """A delivery that was taken out of a replica's hands."""
+    """A delivery that was taken from a replica."""
 
     group_id: int
     fence: str
@@ -43,22 +42,22 @@ _die = Select("die", _FreedDelivery)
 
 
 class Freed(NamedTuple):
-    """The deliveries that were taken out of a replica's hands."""
+    """The deliveries that were taken from a replica."""
 
     fences: list[str]
     groups: set[int]
     suspected: set[int]
     """groups that have suspects now"""
     is_silent: bool = False
-    """whether the replica is connected and was not heard of for the shortest of its leases"""
+    """true if the replica is connected, and was silent for the shortest of its leases"""
 
 
 def free(
     connection: apsw.Connection, now: int, replica: str, how: int, lapsed: int | None = None
 ) -> Freed:
-    """Takes from a replica all that it has in hand, or only what had `lapsed` at a time.
+    """Takes from a replica all that it has in hand, or only leases that expired by `lapsed`.
 
-    Times in ms.
+    Times are in ms.
     """
     row = None if replica == FORMER else _replica.one(connection, replica)
     if row is None or row.draining:
@@ -75,9 +74,9 @@ def free(
 
 
 def lapse(connection: apsw.Connection, now: int, lease: int) -> dict[str, Freed]:
-    """Frees what leases have run out of, by replica.
+    """Frees deliveries whose leases have expired, by replica.
 
-    One that was not heard of for a lease loses all that it has.
+    A replica that was silent for a full lease loses all that it has.
     """
     freed = {}
     for replica in values(connection, "lapsed_replicas", now):
@@ -98,9 +97,9 @@ def rejoin(
     agent: tuple[str, str, str],
     running: Collection[str],
 ) -> set[int]:
-    """Gives others what an agent that is back has not received; `agent` is its process, instance and replica.
+    """Releases deliveries that an agent that is back has not received; returns their groups.
 
-    Returns the groups for which there is something to do.
+    `agent` is its process, instance and replica; `running` are the fences that it has.
     """
     names = msgspec.json.encode(list(running)).decode()
     groups = values(connection, "return_unreceived", now, *agent, names, group_id)

@@ -1,7 +1,6 @@
 """Deliveries: events in the hands of agents, or on the way there.
 
-Each function takes the connection and the time, an uptime where it is a number; those that change
-something are run by the writer.
+Functions that change something are run by the writer.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ _insert_dead_letter = Mutation("insert_dead_letter", DeliveryRow, DeadLetterRow)
 
 
 def delivery(connection: apsw.Connection, fence: str) -> DeliveryRow | None:
-    """The delivery under a fence, with its event and who waits behind it."""
+    """Returns the delivery under a fence, with its event and the next one in its lane."""
     return _delivery.one(connection, fence)
 
 
 def load(loading: Loading, need: DeliveryNeed) -> None:
-    """The delivery in hand with its plan; of one that has failed, how far it is with undoing its work."""
+    """Loads the delivery in hand with its plan and, if the plan has failed, with its saga."""
     connection, in_hand = loading.connection, loading.found.part(InHand)
     row = in_hand.delivery = delivery(connection, need.fence)
     if row is None or row.plan_id is None:
@@ -51,7 +50,11 @@ def load(loading: Loading, need: DeliveryNeed) -> None:
 
 
 def load_waiters(loading: Loading, need: WaitersNeed) -> None:
-    """Who waits for a response: the handler that asks, and, where it handles a request itself, who asked that."""
+    """Loads the handlers that wait for a response, link by link.
+
+    The one that makes the request and, if that handles a request itself, the one that made that,
+    and so on.
+    """
     connection, tenant_id = loading.connection, loading.scope.tenant_id
     waiters, event_id, agent = loading.found.part(WaitersFound), need.event_id, need.agent
     for _ in range(need.links):
@@ -66,7 +69,7 @@ def load_waiters(loading: Loading, need: WaitersNeed) -> None:
 
 
 def settle(writing: Writing, row: Settled) -> None:
-    """Removes a delivery; the next of its lane leads."""
+    """Removes a delivery; the next of its lane becomes ready."""
     execute(writing.connection, "remove_delivery", row.delivery.id)
     if row.delivery.next_in_lane is not None:
         execute(writing.connection, "lead_lane", row.at, row.delivery.next_in_lane)
@@ -91,7 +94,7 @@ def retry(writing: Writing, row: Retried) -> None:
 
 
 def give_up(writing: Writing, row: DeadLetterRow) -> None:
-    """Makes a dead letter of a delivery."""
+    """Makes a delivery a dead letter."""
     connection, dead = writing.connection, row.delivery
     _insert_dead_letter.run(connection, dead, row)
     if dead.is_suspect:
@@ -102,7 +105,7 @@ def give_up(writing: Writing, row: DeadLetterRow) -> None:
 
 
 def _exonerate(connection: apsw.Connection, culprit: DeliveryRow) -> None:
-    """A suspect has failed alone: those that died with it run side by side again."""
+    """Clears those that died with a suspect that failed alone: they run side by side again."""
     if culprit.cohort is not None:
         execute(connection, "exonerate", culprit.group_id, culprit.cohort, culprit.id)
 

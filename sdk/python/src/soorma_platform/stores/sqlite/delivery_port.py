@@ -1,4 +1,4 @@
-"""The port of deliveries: claims, leases and who holds what, of agents that are connected."""
+"""The port of deliveries: claims, leases and holders, for connected agents."""
 
 from __future__ import annotations
 

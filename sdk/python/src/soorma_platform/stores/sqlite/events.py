@@ -1,4 +1,4 @@
-"""The log of events: what is known of them, who takes them, and how they enter it."""
+"""The log of events: known ids, subscribers, and new entries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from soorma_platform.stores.sqlite.statements import Mutation, Select, value
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 LOG_PAGE = 256 * 1024
-"""Bytes of events after which a page of the log ends: readers take turns."""
+"""Bytes of events after which a page of the log ends, so that readers take turns."""
 
 
 class _Known(NamedTuple):
@@ -43,7 +43,7 @@ correlated = Select("correlated", LogEntry)
 
 
 class Bounds(NamedTuple):
-    """Of the log: the highest position that was removed, and the highest that was given."""
+    """The highest position of the log that was removed, and the highest that was assigned."""
 
     horizon: int
     end: int
@@ -60,7 +60,7 @@ def load(loading: Loading, need: EventsNeed) -> None:
 
 
 def load_audience(loading: Loading, topic: str, kind: str, lanes: Collection[str]) -> None:
-    """Who takes events of a topic and type, and where in these lanes something waits for them already."""
+    """Loads the subscribers of a topic and type, and which of these lanes they are busy with."""
     audience, connection = loading.found.part(Audience), loading.connection
     rows = audience.subscribers.get((topic, kind))
     if rows is None:
@@ -75,7 +75,7 @@ def load_audience(loading: Loading, topic: str, kind: str, lanes: Collection[str
 
 
 def load_known(loading: Loading, event_id: str) -> None:
-    """Loads what an event id stands for already: mostly nothing."""
+    """Loads what an event id stands for already: usually nothing."""
     known, key = loading.found.part(KnownIds), (loading.scope.tenant_id, event_id)
     if event_id in known.looked_up:
         return
@@ -130,7 +130,7 @@ class SqliteLog:
 
 
 def bounds_of(connection: apsw.Connection) -> Bounds:
-    """The bounds of the log."""
+    """Returns the bounds of the log."""
     return bounds.one(connection) or Bounds(0, 0)
 
 

@@ -1,4 +1,4 @@
-"""An embedded record examined from outside: read, never written, whoever else works on it."""
+"""Examination of an embedded record from outside: never writes, and disturbs no other user."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from soorma_platform.stores.tools import Engine, Examination, Fault, Use
 
 BUSY_MS = 200
 STEPS = 1000
-"""Of SQLite's machine, between two looks at the time."""
+"""Steps of SQLite's virtual machine between two checks of the time."""
 
 TABLES = {"plans", "entries", "history", "events", "deliveries", "dead_letters"}
 """A database that has these is a record."""
 
 
 def engine() -> Engine:
-    """SQLite as the platform brings it along, which is not that of Python."""
+    """Returns the SQLite that the platform brings along, which is not Python's."""
     return Engine("sqlite", apsw.sqlite_lib_version(), f"apsw {apsw.apsw_version()}")
 
 
 def examine(database: Path, seconds: float | None) -> Examination:
-    """Reads the file, for at most so long (None: all of it)."""
+    """Reads the file, for at most `seconds` (None: all of it)."""
     with_log = _has_log(database)
     try:
         found = _examine(database, seconds, immutable=not with_log)
@@ -39,7 +39,7 @@ def examine(database: Path, seconds: float | None) -> Examination:
 
 
 def use(database: Path) -> Use:
-    """The process named in the lock file, and the size of the write-ahead log."""
+    """Returns the process named in the lock file, and the size of the write-ahead log."""
     log = database.with_name(f"{database.name}-wal")
     path = database.resolve()  # its lock lies beside it, not beside a link to it
     lock = path.with_name(f"{path.name}.lock")
@@ -51,7 +51,7 @@ def use(database: Path) -> Use:
 
 
 def read_only(path: Path, busy_ms: int, *, immutable: bool = False) -> apsw.Connection:
-    """A connection that writes nothing. `immutable`: no file beside it is made or heeded."""
+    """Opens a connection that writes nothing; if `immutable`, it uses no other file."""
     uri = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
     connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
     connection.set_busy_timeout(busy_ms)
@@ -59,22 +59,22 @@ def read_only(path: Path, busy_ms: int, *, immutable: bool = False) -> apsw.Conn
 
 
 def schema_of(connection: apsw.Connection) -> tuple[int, bool]:
-    """The number of migrations that a database has had, and whether it has a record's tables."""
+    """Returns the number of migrations applied, and whether the tables of a record are there."""
     found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
     return int(connection.pragma("user_version")), {name for (name,) in found} >= TABLES
 
 
 def damage_of(connection: apsw.Connection, check: str) -> str:
-    """The first damage that `quick_check` or `integrity_check` finds; empty if there is none."""
+    """Returns the first damage that `quick_check` or `integrity_check` finds; empty if none."""
     try:
-        (found,) = connection.execute(f"PRAGMA {check}(1)").fetchone() or ("nothing was told",)
+        (found,) = connection.execute(f"PRAGMA {check}(1)").fetchone() or ("no reason given",)
     except apsw.CorruptError as error:
         return str(error)
     return "" if found == "ok" else str(found)
 
 
 def _has_log(database: Path) -> bool:
-    """True if there is a write-ahead log to be read too. Without, SQLite would make one."""
+    """True if there is a write-ahead log to read too. If there is none, SQLite would create one."""
     return database.with_name(f"{database.name}-wal").exists()
 
 

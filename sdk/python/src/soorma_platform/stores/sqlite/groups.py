@@ -1,4 +1,4 @@
-"""Groups: who joins them, what they subscribe to, and what waits for them."""
+"""Groups: their members, their subscriptions, and what waits for them."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class SqliteGroups:
 
 
 def load(loading: Loading, need: GroupNeed) -> None:
-    """A group with its subscriptions."""
+    """Loads a group with its subscriptions."""
     found = loading.found.part(GroupFound)
     found.id = value(loading.connection, "group_id", _tenant(loading.whose), need.name)
     if found.id is not None:
@@ -178,7 +178,7 @@ def load(loading: Loading, need: GroupNeed) -> None:
 
 
 def load_untaken(loading: Loading, need: UntakenNeed) -> None:
-    """Events that nobody took, in the order of their places."""
+    """Loads events that no group took, in the order of their cursors."""
     connection, group = loading.connection, loading.found.part(GroupFound)
     old = {(one.type, one.topic) for one in group.subscriptions if not one.joining}
     kinds = {one.type for one in need.subscriptions if (one.type, one.topic) not in old}
@@ -203,9 +203,8 @@ def _untaken_from(
     most = max(need.limit // len(kinds), need.least)
     found = [_untaken_of_type.all(connection, *start, most, kind) for kind in kinds]
     rows = sorted((row for of_kind in found for row in of_kind), key=_cursor)
-    if cut := [
-        of_kind[-1].cursor for of_kind in found if len(of_kind) == most
-    ]:  # behind these there may be others
+    # Behind these, there may be others.
+    if cut := [of_kind[-1].cursor for of_kind in found if len(of_kind) == most]:
         end = min(cut)
         return [row for row in rows if row.cursor <= end], False
     return rows, True
@@ -216,7 +215,7 @@ def _cursor(row: UntakenRow) -> Cursor:
 
 
 def join(writing: Writing, row: GroupJoined) -> None:
-    """Makes or refreshes a group with subscriptions. One that is new is joining."""
+    """Creates or refreshes a group with subscriptions. A new subscription is joining."""
     connection = writing.connection
     row.id = value(connection, "upsert_group", _tenant(writing.whose), row.name, row.at)
     row.ids = {
@@ -228,7 +227,7 @@ def join(writing: Writing, row: GroupJoined) -> None:
 
 
 def take(writing: Writing, row: Taken) -> None:
-    """Delivers an event that nobody took."""
+    """Delivers an event that no group took."""
     subscription = row.group.ids[row.by.type, row.by.topic]
     delivery = (row.group.id, subscription, row.position, row.lane, row.ready_at)
     execute(writing.connection, "insert_taken", *delivery)
@@ -237,7 +236,7 @@ def take(writing: Writing, row: Taken) -> None:
 
 
 def end_joining(writing: Writing, row: Joined) -> None:
-    """Lets subscriptions take part in what is published from now on."""
+    """Lets subscriptions receive what is published from now on."""
     for one in row.subscriptions:
         execute(writing.connection, "joined", row.group.ids[one.type, one.topic])
 

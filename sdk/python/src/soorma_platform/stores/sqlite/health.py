@@ -70,5 +70,5 @@ class SqliteHealth:
         return self._vitals.lost() or self._connections.writer.hopeless(HOPELESS_SECONDS)
 
     def silence(self) -> float:
-        """Seconds since the last change got through."""
+        """Returns the seconds since the last change got through."""
         return time.monotonic() - self._connections.writer.written_at

@@ -1,4 +1,4 @@
-"""Histories that are trimmed: their oldest rows, and what is left of these."""
+"""Trimming of histories: their oldest rows, and the values that these leave behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _oldest = Select("oldest_history", HistoryRow)
 
 
 def load(loading: Loading, need: OldestNeed) -> None:
-    """The oldest rows, and the values that they build on."""
+    """Loads the oldest rows, and the values that they build on."""
     connection, found = loading.connection, loading.found.part(OldestFound)
     found.plan = _plan.one(connection, need.plan)
     if found.plan is None or found.plan.incarnation != need.incarnation:
@@ -40,12 +40,12 @@ def _whole_revisions(connection: apsw.Connection, need: OldestNeed) -> list[Hist
 
 
 def text_size(row: HistoryRow) -> int:
-    """About how many bytes a row takes in a page."""
+    """Returns about how many bytes a row takes in a page."""
     return len(row.argument or "")
 
 
 def trim(writing: Writing, row: TrimmedHistory) -> None:
-    """Removes the oldest rows of a history, and keeps the values that they led to."""
+    """Removes the oldest rows of a history, and stores the values that they led to."""
     connection, life = writing.connection, (row.plan, row.incarnation)
     for key, text in row.values.items():
         if text is None:

@@ -1,4 +1,4 @@
-"""Stored responses: what came of a commit, for whoever sends it again."""
+"""Stored responses: the outcome of a commit, for whoever sends it again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 _put = Mutation("put_answer", "tenant_id", "user_id", "key", "expires_at", "answer")
 _OF_NOBODY = ("", "")
-"""The tenant and user of what belongs to none: their names are never empty."""
+"""The tenant and user of rows that belong to nobody: real names are never empty."""
 _decode = msgspec.json.Decoder(StoredResponse).decode
 
 
 def load(loading: Loading, need: ResponseNeed) -> None:
-    """The response that was stored before."""
+    """Loads the response that was stored before."""
     if need.if_settled and loading.found.part(InHand).delivery is not None:
         return  # a delivery in hand has not been settled, so no response is stored
     scope = loading.scope
@@ -49,7 +49,7 @@ def write(writing: Writing, row: StoredResponse) -> None:
 
 
 def load_key(loading: Loading, need: KeyNeed) -> None:
-    """Looks whether something was done under a key."""
+    """Checks whether something was done under a key."""
     if (
         value(loading.connection, "answer", *_OF_NOBODY, need.key, loading.moment.uptime)
         is not None
@@ -58,7 +58,7 @@ def load_key(loading: Loading, need: KeyNeed) -> None:
 
 
 def write_key(writing: Writing, row: SeenKey) -> None:
-    """Remembers that something was done under a key."""
+    """Records that something was done under a key."""
     _put.run(writing.connection, *_OF_NOBODY, row.key, row.expires_at, "{}")
 
 

@@ -1,4 +1,4 @@
-"""Looking into a record from beside it: which deliveries are not over, whose they are and what they wait for."""
+"""Inspection of a record from beside it: deliveries that are not over, and what they wait for."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Outstanding(msgspec.Struct, frozen=True):
     """A delivery that is not over.
 
     `attempt` counts those begun. `ready_at` (uptime, in ms) is None behind another of its lane, and
-    where it is parked; while `replica` has it in hand, under `fence`, it is the end of the lease.
-    `subscribed` is the (type, topic) of the subscription it belongs to, and `group_tenant` is ''
-    where the group serves all tenants.
+    if parked; while `replica` has it in hand, under `fence`, it is the end of the lease.
+    `subscribed` is the (type, topic) of its subscription, and `group_tenant` is '' if the group
+    serves all tenants.
     """
 
     group: str
@@ -62,15 +62,15 @@ class Inspection:
         self._connection = connect(path)
 
     def outstanding(self) -> list[Outstanding]:
-        """All deliveries that are not over, the eldest event first."""
+        """Returns all deliveries that are not over, the oldest event first."""
         return _outstanding.all(self._connection)
 
     def timers(self) -> list[tuple[int, bool]]:
-        """When each timer is due (ms), and whether that is a time of the steady clock, as of a delay."""
+        """Returns when each timer is due (ms), and whether by the steady clock, as for a delay."""
         return [(row.due_at, row.is_delay) for row in _timer_times.all(self._connection)]
 
     def groups(self) -> set[int]:
-        """The ids of all groups."""
+        """Returns the ids of all groups."""
         return set(values(self._connection, "group_ids"))
 
     def close(self) -> None:

@@ -1,4 +1,7 @@
-"""One platform on a record: whatever name the record is reached by, and as long as its file is there."""
+"""The lock that allows a record one platform at a time.
+
+It holds under whatever name the record is reached, and as long as its file is there.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 class RecordLock:
     """The lock that makes this process the only platform on a record.
 
-    Close it behind all connections to the record.
+    Close it after all connections to the record.
 
-    It lies on a file beside the record, which says who holds it, and on the record itself: other
+    It lies on a file beside the record, which names its holder, and on the record itself: other
     links to it, and other mounts of its folder, have other names. `path` is the record's own, with
     no symbolic link in it.
     """
@@ -37,7 +40,7 @@ class RecordLock:
             raise
 
     def close(self, *, leave: bool = True) -> None:
-        """Gives it back; without `leave` the file beside the record is gone then, unless it was there before."""
+        """Releases it; without `leave`, removes the file beside the record if it made that."""
         if not leave and not self._was_there:
             self._beside.unlink(missing_ok=True)
         record, self._record = self._record, None
@@ -57,7 +60,7 @@ class RecordLock:
                 raise _in_use(self.path, holder) from None
             if _is_at(handle, self._beside):
                 break
-            handle.close()  # whoever had it has removed it meanwhile
+            handle.close()  # its holder has removed it meanwhile
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
@@ -73,7 +76,7 @@ class RecordLock:
             ) from error
 
     def hold_record(self) -> None:
-        """Locks the record itself, once it is there; Unavailable names the process that has it.
+        """Locks the record itself, once it exists; Unavailable names the process that has it.
 
         Linux keeps these locks apart from those that SQLite takes; other systems do not.
         """
@@ -102,7 +105,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def lock_file(path: Path) -> RecordLock:
-    """Holds the lock of a record; Unavailable names the process that has it."""
+    """Locks a record; Unavailable names the process that has it."""
     return RecordLock(path)
 
 
@@ -122,7 +125,7 @@ def _is_at(handle: IO[str], path: Path) -> bool:
 
 
 def _holder_of(descriptor: int) -> str:
-    """Who holds the lock of a file, as the kernel tells (proc_locks(5))."""
+    """Returns the process that holds the lock of a file, as the kernel lists it (proc_locks(5))."""
     there = os.fstat(descriptor)
     inode = f"{os.major(there.st_dev):02x}:{os.minor(there.st_dev):02x}:{there.st_ino}"
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Looking over the whole record: in a thread and on a connection of its own, so that it holds up nobody."""
+"""Queries over the whole record, in a thread and on a connection of their own, to block nobody."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _standings = Select("group_standings", GroupStanding)
 
 
 class Overview:
-    """One look at a time. The connection is opened with the first."""
+    """A connection for one query at a time, opened by the first."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,11 +36,11 @@ class Overview:
         return await asyncio.to_thread(self._look, job)
 
     async def close(self) -> None:
-        """Waits for the look under way, then closes."""
+        """Waits for the query under way, then closes."""
         await asyncio.to_thread(self._close)
 
     def file_sizes(self) -> dict[str, int]:
-        """Bytes of the database file (`main`) and of its write-ahead log (`wal`)."""
+        """Returns the bytes of the database file (`main`) and of its write-ahead log (`wal`)."""
         files = {"main": self._path, "wal": self._path.with_name(f"{self._path.name}-wal")}
         return {name: file.stat().st_size if file.exists() else 0 for name, file in files.items()}
 
@@ -65,5 +65,5 @@ class Overview:
 
 
 def standings(connection: apsw.Connection, uptime: int) -> dict[int, GroupStanding]:
-    """Returns how each group stands, by its id."""
+    """Returns the standing of each group, by its id."""
     return {row.group_id: row for row in _standings.all(connection, uptime)}

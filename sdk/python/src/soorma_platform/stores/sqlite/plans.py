@@ -1,4 +1,4 @@
-"""Plans: what a command looks at and changes of them, and what is read of them."""
+"""Plans: loaded and written for commands, and read through the port."""
 
 from __future__ import annotations
 
@@ -29,24 +29,26 @@ from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, 
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 LARGE = 16 * 1024
-"""Characters from which on a value is written once, into the history: below, looking there costs
-more than it saves."""
+"""Characters from which a value is stored once, in the history.
+
+For a smaller one, the lookup there costs more than it saves.
+"""
 IN_BASES = -1
-"""Stands for the seq of a value that is no history row's: it is in the bases."""
+"""Stands for the seq of a value that is not in a history row, but in the bases."""
 
 
 _FAR = 1 << 62
 
 
 class _Life(NamedTuple):
-    """Under what the rows of a plan are kept."""
+    """The ids under which the rows of a plan are stored."""
 
     plan: int | None
     incarnation: int
 
 
 class _Held(NamedTuple):
-    """Where a value is kept: here, or in the history row `seq` of its revision."""
+    """The place of a value: here, or in the history row `seq` of its revision."""
 
     value: str
     seq: int | None
@@ -69,12 +71,12 @@ _add_chore = Mutation("add_chore", "kind", "plan", "incarnation", "position", "t
 
 
 def load(loading: Loading, need: PlansNeed) -> None:
-    """The plans, new ones where they were never written, and those of their keys that are asked for."""
+    """Loads plans, new ones if they were never written, with the keys that are needed."""
     connection, moment, scope = loading.connection, loading.moment, loading.scope
     states, of_delivery = loading.found.part(PlansFound).states, loading.found.part(InHand).plan
     for plan_id, keys in need.keys.items():
         if of_delivery is not None and of_delivery.plan_id == plan_id:
-            row = of_delivery  # the same row, so that a decision changes one
+            row = of_delivery  # the same object: a decision changes one only
         else:
             row = plan_row(connection, scope, plan_id, moment.wall)
         state = states[plan_id] = state_of(
@@ -94,7 +96,7 @@ def load(loading: Loading, need: PlansNeed) -> None:
 
 
 def plan_row(connection: apsw.Connection, scope: Scope, plan_id: str, now: int) -> PlanRow:
-    """The plan's row, a new one of revision 0 if it was never written."""
+    """Returns the plan's row, a new one of revision 0 if it was never written."""
     return _plan.one(connection, scope.tenant_id, scope.user_id, plan_id) or PlanRow(
         plan_id, now, now
     )
@@ -108,7 +110,7 @@ def state_of(
     *,
     is_counted: bool = False,
 ) -> LoadedPlan:
-    """A plan with those of the asked keys that are stored, and what of it has expired."""
+    """Returns a plan with those of the keys that are stored, and what of it has expired."""
     state = LoadedPlan(row, {}, [])
     if row.id is None:
         return state
@@ -136,7 +138,7 @@ def live_entries(
     prefix: str = "",
     after: str = "",
 ) -> list[EntryRow]:
-    """A plan's live keys in order, from behind `after`; none, if the plan itself has expired."""
+    """Returns a plan's live keys above `after`, in order; none if the plan has expired."""
     if plan.id is None or is_over(plan.expires_at, now):
         return []
     bounds = (prefix, behind(prefix)) if prefix else (None, None)
@@ -144,17 +146,17 @@ def live_entries(
 
 
 def is_over(expires_at: int | None, now: int) -> bool:
-    """Tells whether a time to live is over."""
+    """True if a time to live is over."""
     return expires_at is not None and expires_at <= now
 
 
 def behind(prefix: str) -> str:
-    """A text that sorts behind all that begin with the prefix."""
+    """Returns a text that sorts after all that begin with the prefix."""
     return prefix + "\U0010ffff" * 256
 
 
 def write(writing: Writing, change: PlanChange) -> None:
-    """Writes what a command has changed of a plan."""
+    """Writes what a command has changed in a plan."""
     connection, row = writing.connection, change.row
     writing.notice.plans.append((writing.scope, row.plan_id))
     if row.id is None:
@@ -196,7 +198,10 @@ def _held(entry: EntryRow, change: PlanChange) -> _Held:
 
 
 def _written_elsewhere(entry: EntryRow, change: PlanChange) -> int | None:
-    """The seq of the history row by which this change writes the value, or IN_BASES; None if no other row has it."""
+    """Returns the seq of the history row with which this change writes the value.
+
+    IN_BASES if it is in the bases; None if no other row has it.
+    """
     if entry.revision != change.row.revision:
         return None
     if change.bases.get(entry.key) == entry.value:
@@ -310,9 +315,8 @@ class SqlitePlans:
                 return KeyAt(plan, entry, None)  # it was not written since
             return KeyAt(plan, None, revisions.key_at(connection, plan, revision, seq, key))
 
-        return await self._connections.overview.look(
-            look
-        )  # the key's last change may lie many revisions back
+        # The key's last change may lie many revisions back.
+        return await self._connections.overview.look(look)
 
     async def keys_at(
         self, scope: Scope, plan_id: str, revision: int, prefix: str, after: str, limit: int
@@ -333,7 +337,7 @@ class SqlitePlans:
 def _whole_revisions(
     connection: apsw.Connection, plan: PlanRow, key: str | None, bounds: tuple[int, int], limit: int
 ) -> list[HistoryRow]:
-    """About `limit` rows, none of whose revisions is cut."""
+    """Returns about `limit` rows, without splitting a revision."""
     life = (plan.id, plan.incarnation)
     rows, more = _history.page(connection, *life, *bounds, key, limit, size=text_size)
     if more or len(rows) == limit:

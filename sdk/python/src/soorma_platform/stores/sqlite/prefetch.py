@@ -1,7 +1,7 @@
-"""Prefetch: what a transaction makes ready, it claims for replicas that have room.
+"""Prefetch: a transaction claims what it makes ready, for replicas that have room.
 
-So a delivery that an agent waits for is in its hands with the commit that made it, without a
-transaction of its own.
+So an agent that waits for a delivery has it with the commit that made it, without a transaction of
+its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Prefetches:
     """The prefetch of each connected replica, by group.
 
     Replicas come and go on the event loop; all else is done by whoever writes. The tuples of
-    `_of_group` are replaced, never changed, so that the writer may go through one while a replica
+    `_of_group` are replaced, never changed, so that the writer may iterate over one while a replica
     comes or goes.
     """
 
@@ -37,16 +37,14 @@ class Prefetches:
         self._of_group: dict[int, tuple[Prefetch, ...]] = {}
         self._requested: list[Prefetch] = []
         self._trials: dict[int, Trial] | None = None
-        """of the groups that have suspects; None: to be looked up"""
+        """those of groups that have suspects; None: to be looked up"""
         self._lapse_at = 0
-        """no lease runs out before this time (ms): until then nobody has to look"""
+        """no lease expires before this time (ms): until then nobody has to look"""
         self._lost: list[tuple[Prefetch, list[str]]] = []
         self._unserved: dict[int, list[int]] = {}
-        """subscriptions of a group that no connected replica serves, while there is one that
-        serves others"""
+        """subscriptions of a group that no connected replica serves, while one serves others"""
         self._silent: set[str] = set()
-        """replicas from which something was taken as they gave no sign of life, until they give
-        one"""
+        """replicas that lost deliveries because they were silent, until they give a sign of life"""
         self._is_open = False
 
     @contextmanager
@@ -63,47 +61,48 @@ class Prefetches:
                 del self._of_group[group]
 
     def all_served(self) -> set[int]:
-        """The subscriptions of which somebody connected takes deliveries."""
+        """Returns the subscriptions that any connected replica serves."""
         return {id_ for prefetch in self._all() for id_ in prefetch.subscription_ids}
 
     def request(self, prefetch: Prefetch) -> None:
-        """Has a prefetch filled in the transaction under way, whether anything was made ready or
-        not.
-        """
+        """Has a prefetch filled in the transaction under way, even if nothing was made ready."""
         self._requested.append(prefetch)
 
     def heard(self, replica: str) -> None:
-        """A replica gave a sign of life."""
+        """Notes a sign of life of a replica."""
         self._silent.discard(replica)
 
     def lease_until(self, at: int) -> None:
-        """A lease was given or prolonged up to a time (ms)."""
+        """Notes that a lease was given or prolonged up to a time (ms)."""
         self._lapse_at = min(self._lapse_at, at)
 
     def suspect(self, with_suspects: Iterable[int]) -> None:
-        """Groups that may have suspects from now on."""
+        """Notes groups that may have suspects from now on."""
         if self._trials is not None:
             for group in with_suspects:
                 self._trials.setdefault(group, Trial())
 
     @property
     def next_lapse(self) -> int:
-        """No lease runs out before this time (ms)."""
+        """The time (ms) before which no lease expires."""
         return self._lapse_at
 
     @property
     def has_suspects(self) -> bool:
-        """True where any group may have suspects."""
+        """True if any group may have suspects."""
         return self._trials is None or bool(self._trials)
 
     def served(self, group: int) -> set[int]:
-        """The subscriptions that the connected replicas of a group serve, unless they are about to stop."""
+        """Returns the subscriptions that the connected replicas of a group serve.
+
+        A replica that is about to stop serves none.
+        """
         return {
             id_ for prefetch in self._of_group.get(group, ()) for id_ in prefetch.subscription_ids
         }
 
     def is_served(self, group: int, subscription: int) -> bool:
-        """Tells whether a replica serves a subscription, or none of its group is there at all."""
+        """True if a replica serves a subscription, or none of its group is connected."""
         return subscription not in self._unserved.get(group, ())
 
     def survey(self, connection: apsw.Connection, group: int) -> Survey:
@@ -119,19 +118,15 @@ class Prefetches:
         return found
 
     def forget(self) -> None:
-        """Begins a transaction: what one that was rolled back was to claim is requested again in
-        this.
-        """
+        """Begins a transaction; jobs of one that was rolled back make their requests again."""
         self._requested.clear()
         self._lost.clear()
-        if self._is_open:  # the one before was rolled back: what it was known by did not happen
+        if self._is_open:  # the one before was rolled back: what it noted did not happen
             self._trials, self._lapse_at = None, 0
         self._is_open = True
 
     def claim(self, connection: apsw.Connection, notices: Iterable[Notice]) -> Filled:
-        """Claims behind the jobs of a transaction: what was requested, and in the groups of its
-        notices.
-        """
+        """Claims after a transaction's jobs: what was requested, and for groups in its notices."""
         concerned = {group for notice in notices for group in notice.groups}
         if (
             not (concerned or self._requested)
@@ -166,9 +161,7 @@ class Prefetches:
         return filled
 
     def fill(self, filled: Filled) -> None:
-        """Hands out what was claimed, once the transaction is committed: before, it could be rolled
-        back.
-        """
+        """Hands out what was claimed, once that is committed: before, it could be rolled back."""
         self._is_open = False
         for prefetch, claimed in filled:
             prefetch.fill(claimed)
@@ -176,7 +169,7 @@ class Prefetches:
             prefetch.lose(fences)
 
     def _free_lapsed(self, connection: apsw.Connection, now: int) -> set[int]:
-        """Frees deliveries whose leases have run out; returns their groups."""
+        """Frees deliveries whose leases have expired; returns their groups."""
         concerned: set[int] = set()
         for replica, freed in deaths.lapse(connection, now, self._lease).items():
             self.suspect(freed.suspected)
@@ -198,7 +191,7 @@ class Prefetches:
         self, connection: apsw.Connection, now: Moment, prefetch: Prefetch, share: int
     ) -> list[Claimed]:
         if prefetch.replica in self._silent:
-            return []  # whoever is frozen has empty hands, and must not be tested with a suspect
+            return []  # a frozen replica has empty hands, yet must not be tested with a suspect
         trial = self._trials.get(prefetch.group_id) if self._trials else None
         if trial is None:
             return claims.claim(connection, now, prefetch, share)
@@ -248,7 +241,5 @@ class Prefetches:
 
 
 def _busy(prefetch: Prefetch) -> tuple[int, int]:
-    """Puts the one with the most room first; of those alike, the one that was sent the least so
-    far.
-    """
+    """Sorts the one with the most room first; among equals, the one that was sent the least."""
     return -prefetch.room, prefetch.used

@@ -1,4 +1,4 @@
-"""Agents and event definitions: what the store's port of the registry reads and writes."""
+"""The store's port of the registry: agents and event definitions."""
 
 from __future__ import annotations
 
@@ -144,10 +144,10 @@ def _state(connection: apsw.Connection, row: AgentRow, now: Moment) -> AgentStat
 
 
 def _seen(row: InstanceRow, to_wall: Callable[[int], int]) -> InstanceRow:
-    """The instance with the end of its place as users see it, by the wall clock.
+    """Returns the instance with its expiry by the wall clock, as users see it.
 
-    Within SAME_MS that is when it was last said to be: two looks tell the same, unless the wall
-    clock has jumped.
+    Within SAME_MS, that is the one stated last: two reads return the same, unless the wall clock
+    has jumped.
     """
     until, said = to_wall(row.expires_at), row.heard_at + row.ttl
     row.expires_at = said if abs(until - said) < SAME_MS else until
@@ -167,7 +167,7 @@ def _schema_size(row: DefinitionRow) -> int:
 
 
 def load_agent(loading: Loading, need: AgentNeed) -> None:
-    """The agent as it was announced before."""
+    """Loads the agent as it was announced before."""
     connection, found, tenant_id = (
         loading.connection,
         loading.found.part(AgentFound),
@@ -182,7 +182,7 @@ def load_agent(loading: Loading, need: AgentNeed) -> None:
 
 
 def load_definition(loading: Loading, need: DefinitionNeed) -> None:
-    """The version as it was defined before."""
+    """Loads the version as it was defined before."""
     connection, found, tenant_id = (
         loading.connection,
         loading.found.part(DefinitionFound),
@@ -194,7 +194,7 @@ def load_definition(loading: Loading, need: DefinitionNeed) -> None:
 
 
 def announce(writing: Writing, row: Announced) -> None:
-    """Notes an instance, and what its agent is now."""
+    """Records an instance, and what its agent is now."""
     connection = writing.connection
     agent = _put_agent.value(connection, _tenant(writing.whose), row)
     if row.is_new:
@@ -221,7 +221,7 @@ def define(writing: Writing, row: DefinitionRow) -> None:
 
 
 def sweep(connection: apsw.Connection, uptime: int, step: int) -> bool:
-    """Removes up to `step` instances that have expired, and agents left without one; True if there may be more."""
+    """Removes up to `step` expired instances, and agents without any; True if more may be left."""
     rows = _expired.all(connection, uptime, step)
     for row in rows:
         execute(connection, "sweep_instance", row.agent, row.instance)

@@ -1,4 +1,7 @@
-"""Plans as they were at a revision: what was not written since stands in the entries, the rest in the history."""
+"""Plans as they were at a revision.
+
+What was not written since is in the entries, the rest in the history.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _key_history = Select("key_history", HistoryRow)
 
 
 class Range(NamedTuple):
-    """Keys from behind `after`, within bounds (None: all), at most `limit` (EVERYTHING: all)."""
+    """Keys above `after`, within bounds (None: all), at most `limit` (EVERYTHING: all)."""
 
     after: str = ""
     least: str | None = None
@@ -27,17 +30,20 @@ class Range(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Keys of a plan as of a revision; `following` is the last one looked at, None if that was the last of all."""
+    """Keys of a plan as of a revision.
+
+    `following` is the last one looked at; None if that was the last of all.
+    """
 
     entries: list[EntryRow]
-    """of those that were not written since"""
+    """those not written since"""
     pasts: list[KeyPast]
-    """of the others"""
+    """the others"""
     following: str | None
 
 
 def keys_at(connection: apsw.Connection, plan: PlanRow, revision: int, keys: Range) -> Keys:
-    """Looks at no more than `limit` keys.
+    """Returns keys as of a revision, after looking at no more than `limit`.
 
     The time to live of a key that was written since is not kept.
     """
@@ -60,7 +66,7 @@ def keys_at(connection: apsw.Connection, plan: PlanRow, revision: int, keys: Ran
 def key_at(
     connection: apsw.Connection, plan: PlanRow, revision: int, seq: int, key: str
 ) -> KeyPast:
-    """A key as of an operation of a revision."""
+    """Returns a key as of an operation of a revision."""
     base = value(connection, "base", plan.id, plan.incarnation, key)
     past = KeyPast(key, [], base)
     for row in _key_history.each(connection, plan.id, plan.incarnation, revision, seq, key):
@@ -71,7 +77,7 @@ def key_at(
 
 
 def is_fork(connection: apsw.Connection, plan: PlanRow) -> bool:
-    """Tells whether the plan began as a fork, and that is still kept."""
+    """True if the plan began as a fork, and that is still kept."""
     return value(connection, "began_as_fork", plan.id, plan.incarnation, plan.horizon) is not None
 
 

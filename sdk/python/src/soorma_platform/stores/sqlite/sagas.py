@@ -1,4 +1,4 @@
-"""Sagas: compensations of plans, and how far those that have failed are with them."""
+"""Sagas: compensations of plans, and how far failed plans are with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def load(loading: Loading, need: SagasNeed) -> None:
 def load_one(
     loading: Loading, plan: PlanRow, registered: Collection[str], lane: str | None
 ) -> None:
-    """The saga of a plan, and what has to be known before its next compensation is published, in the plan's lane."""
+    """Loads a plan's saga, and what publishing its next compensation requires.
+
+    `lane` is the plan's.
+    """
     connection, life = loading.connection, (plan.id, plan.incarnation)
     following = _next.one(connection, *life)
     texts = {one: value(connection, "registered_compensation", *life, one) for one in registered}

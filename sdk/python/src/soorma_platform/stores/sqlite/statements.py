@@ -1,8 +1,8 @@
-"""Statements of queries/*.sql, and how their rows become structs and structs their rows: by name, never by position.
+"""Statements of queries/*.sql, and the mapping of rows to structs and back: by name, not position.
 
 A column that a query selects is named as the field that it fills, a parameter of a change as the
-field that fills it. How that is done is compiled once for each statement, as
-`collections.namedtuple` does: a commit makes some twenty rows.
+field that fills it. The mapping is compiled once for each statement, as `collections.namedtuple`
+does: a commit makes some twenty rows.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from soorma_platform.stores.sqlite.database import SQL
 R = TypeVar("R")
 
 LARGEST_PAGE = 4 * 1024 * 1024
-"""Bytes of text after which a page of rows ends, whatever number of rows was asked for."""
+"""Bytes of text after which a page of rows ends, however many rows were requested."""
 
 SELECTS: list[Select[Any]] = []
 MUTATIONS: list[Mutation] = []
-"""All that there are, for the test that holds them against the schema."""
+"""All statements, for the test that compares them with the schema."""
 
 
 class Select(Generic[R]):
     """A query whose rows are of one kind, a struct or a named tuple.
 
-    A field of a kind of its own, as a scope, is filled from the columns of that kind's fields, or
-    from one column of JSON text with the name of the field.
+    A field that is itself of such a kind, as a scope, is filled from the columns of that kind's
+    fields, or from one column of JSON text with the name of the field.
     """
 
     def __init__(self, name: str, kind: type[R]) -> None:
@@ -42,18 +42,18 @@ class Select(Generic[R]):
         SELECTS.append(self)
 
     def columns(self, connection: apsw.Connection) -> list[str]:
-        """The names of what it selects."""
+        """Returns the names of the columns that it selects."""
         return [name for name, *_ in apsw.ext.query_info(connection, SQL[self.name]).description]
 
     def one(self, connection: apsw.Connection, *values: Any) -> R | None:
-        """The first row; None if there is none."""
+        """Returns the first row; None if there is none."""
         cursor = connection.execute(SQL[self.name], values)
         row = cursor.fetchone()
         cursor.close()
         return None if row is None else (self._make or self._compile(connection))(*row)
 
     def all(self, connection: apsw.Connection, *values: Any) -> list[R]:
-        """All rows."""
+        """Returns all rows."""
         rows = connection.execute(SQL[self.name], values).fetchall()
         if not rows:
             return []
@@ -61,7 +61,7 @@ class Select(Generic[R]):
         return [make(*row) for row in rows]
 
     def each(self, connection: apsw.Connection, *values: Any) -> Iterator[R]:
-        """The rows one after the other, read as far as they are needed."""
+        """Yields the rows, read only as far as they are needed."""
         make = self._make or self._compile(connection)
         return (make(*row) for row in connection.execute(SQL[self.name], values))
 
@@ -72,7 +72,7 @@ class Select(Generic[R]):
         size: Callable[[R], int],
         most: int = LARGEST_PAGE,
     ) -> tuple[list[R], bool]:
-        """Rows until they come to `most` bytes by `size`, and whether there were more."""
+        """Returns rows until they come to `most` bytes by `size`, and whether there were more."""
         found: list[R] = []
         total = 0
         for row in self.each(connection, *values):
@@ -89,10 +89,10 @@ class Select(Generic[R]):
 
 
 class Mutation:
-    """A statement that changes rows, with parameters `:name` that are filled from what it is given.
+    """A statement that changes rows, with parameters `:name` that are filled from `sources`.
 
-    That is, for each of its `sources`, a value if the source is a name, and otherwise an object of
-    that kind, whose fields are values. Of two that have a name, the first fills it.
+    A source is a name, for one value, or a kind, for an object whose fields are values. If several
+    have a parameter, the first fills it.
     """
 
     def __init__(self, name: str, *sources: str | type[Any]) -> None:
@@ -106,17 +106,17 @@ class Mutation:
         connection.execute(SQL[self.name], self._bind(*parameters))
 
     def many(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Runs it once for each."""
+        """Runs it once for each row."""
         bind = self._bind
         connection.executemany(SQL[self.name], [bind(*each) for each in rows])
 
     def value(self, connection: apsw.Connection, *parameters: Any) -> Any:
-        """Runs it, and tells the one column that it returns; None if it changed no row."""
+        """Runs it; returns the one column that it returns, None if it changed no row."""
         return _only(connection.execute(SQL[self.name], self._bind(*parameters)))
 
 
 def value(connection: apsw.Connection, name: str, *values: Any) -> Any:
-    """The one column of a query's first row; None if there is none."""
+    """Returns the one column of a query's first row; None if there is none."""
     return _only(connection.execute(SQL[name], values))
 
 
@@ -130,7 +130,7 @@ def _only(cursor: apsw.Cursor) -> Any:
 
 
 def values(connection: apsw.Connection, name: str, *parameters: Any) -> list[Any]:
-    """The one column of all rows of a query."""
+    """Returns the one column of all rows of a query."""
     return [found for (found,) in connection.execute(SQL[name], parameters)]
 
 
@@ -140,7 +140,7 @@ def execute(connection: apsw.Connection, name: str, *values: Any) -> None:
 
 
 def fields_of(kind: Any) -> dict[str, Any]:
-    """The fields of a struct or named tuple in their order, with their types."""
+    """Returns the fields of a struct or named tuple in order, with their types."""
     hints = get_type_hints(kind)
     names = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else kind._fields
     return {name: hints[name] for name in names}
@@ -151,7 +151,7 @@ def _is_row(kind: Any) -> bool:
 
 
 def _maker(name: str, kind: type[R], columns: tuple[str, ...]) -> Callable[..., R]:
-    """A function of a row's columns that makes an object of the kind."""
+    """Returns a function of a row's columns that makes an object of the kind."""
     known: dict[str, Any] = {"kind": kind}
     parameters = {column: f"column{number}" for number, column in enumerate(columns)}
     if len(parameters) < len(columns):
@@ -175,14 +175,14 @@ def _maker(name: str, kind: type[R], columns: tuple[str, ...]) -> Callable[..., 
             "have"
         )
     names = [argument.partition("=")[0] for argument in arguments]
-    if names == list(fields_of(kind))[: len(names)]:  # it costs less by position
+    if names == list(fields_of(kind))[: len(names)]:  # cheaper by position
         arguments = [argument.partition("=")[2] for argument in arguments]
     source = f"lambda {', '.join(parameters.values())}: kind({', '.join(arguments)})"
     return eval(source, known)  # type: ignore[no-any-return]  # noqa: S307 - made of the names of fields
 
 
 def _read(column: str, of: Any, known: dict[str, Any]) -> str:
-    """The expression that makes a field of some type from its column."""
+    """Returns the expression that makes a field of some type from its column."""
     if of is bool:
         return f"{column} == 1"
     if of is msgspec.Raw:
@@ -195,9 +195,9 @@ def _read(column: str, of: Any, known: dict[str, Any]) -> str:
 
 
 def _decoder(kind: type[Any]) -> Callable[[str], Any]:
-    """Of JSON text.
+    """Returns a decoder of JSON text that remembers what it makes.
 
-    What it makes is remembered: a retry policy checks itself, and all deliveries share a few.
+    A retry policy checks itself, and all deliveries share a few.
     """
     return lru_cache(maxsize=1024)(msgspec.json.Decoder(kind).decode)
 
@@ -205,7 +205,7 @@ def _decoder(kind: type[Any]) -> Callable[[str], Any]:
 def _binder(
     name: str, sql: str, sources: tuple[str | type[Any], ...]
 ) -> Callable[..., tuple[Any, ...]]:
-    """A function of the sources that makes the tuple of the statement's parameters, in their order."""
+    """Returns a function of the sources that makes the statement's parameters, in their order."""
     names = list(dict.fromkeys(re.findall(r"(?<!:):(\w+)", sql)))
     bound = []
     for parameter in names:
@@ -225,7 +225,7 @@ def _binder(
 
 
 def _path(variable: str, source: str | type[Any], parameter: str) -> str | None:
-    """The expression that reads a parameter from a source; None if that does not have it."""
+    """Returns the expression that reads a parameter from a source; None if that lacks it."""
     if isinstance(source, str):
         return variable if source == parameter else None
     fields = fields_of(source)

@@ -1,4 +1,4 @@
-"""Steps of deliveries: what a handler has done outside of the platform."""
+"""Steps of deliveries: what a handler has done outside the platform."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _insert = Mutation("insert_step", StepRow)
 
 
 def recorded(connection: apsw.Connection, group_id: int, position: int) -> list[RecordedStep]:
-    """The steps that earlier attempts of a delivery have recorded."""
+    """Returns the steps that earlier attempts of a delivery have recorded."""
     return _recorded.all(connection, group_id, position)
 
 
 def load(loading: Loading, need: StepNeed) -> None:
-    """Loads a step, if it was recorded before, and the number of steps that were."""
+    """Loads a step, if it was recorded before, and the number and size of all recorded ones."""
     if (delivery := loading.found.part(InHand).delivery) is None:
         return
     delivery_key = (delivery.group_id, delivery.position)
@@ -35,7 +35,7 @@ def load(loading: Loading, need: StepNeed) -> None:
 
 
 def write(writing: Writing, row: StepRow) -> None:
-    """Keeps the result of a step."""
+    """Records the result of a step."""
     _insert.run(writing.connection, row)
 
 

@@ -1,4 +1,4 @@
-"""The record in one SQLite database, for one process: opens it, and composes what implements the store's ports."""
+"""The record in one SQLite database, for one process: opens it, and composes the store's ports."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from soorma_platform.stores.sqlite.writer import GroupCommitter
 T = TypeVar("T")
 
 FEW = 16
-"""Rows up to which a command is over in a moment."""
+"""Rows up to which a command counts as brief."""
 
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history)  # fmt: skip
@@ -85,12 +85,12 @@ class SqliteStore:
         lease: float = 30.0,
         may_migrate: bool = True,
     ) -> SqliteStore:
-        """Opens or makes the database at `path`; `on_commit` hears of every commit, in their order.
+        """Opens or creates the database at `path`; calls `on_commit` for each commit, in order.
 
         Leases that agents held when the last process ended last at least `lease` seconds from now:
-        a restart of the platform is no fault of theirs. `clock` are the machine's, unless it is a
-        test that has them in its hand. Raises Unavailable, with what to do, if the file is in use,
-        locked, damaged, of a newer Soorma, or on a full or read-only disk.
+        a restart of the platform is no fault of theirs. `clock` are the machine's clocks unless a
+        test passes its own. Raises Unavailable, with advice, if the file is in use, locked,
+        damaged, of a newer Soorma, or on a full or read-only disk.
         """
         lock = lock_file(path)
         path = lock.path
@@ -113,23 +113,23 @@ class SqliteStore:
     async def close(self) -> None:
         """Finishes what was accepted, then closes the file."""
         connections = self._connections
-        with suppress(Unavailable):  # it is a little behind then, as after a crash
+        with suppress(Unavailable):  # it is then a little behind, as after a crash
             await connections.change(
                 lambda connection: connections.clock.keep(connection, is_closed=True), durable=False
             )
         try:
             await connections.close()
-        finally:  # whatever fails there, another process may have the file then
+        finally:  # whatever fails, another process may then have the file
             if self._lock is not None:
                 self._lock.close()
 
     @property
     def is_writing(self) -> bool:
-        """True while a change is under way: accepted, and those whom it concerns not notified yet."""
+        """True while a change is under way: accepted, and not yet reported to all it concerns."""
         return self._connections.writer.is_busy
 
     async def transact(self, command: Command[T], *, durable: bool = True) -> T:
-        """Loads what a command needs, decides, and writes the decision; its outcome."""
+        """Loads what a command needs, decides, and writes the decision; returns its outcome."""
         clock = self._connections.clock
 
         def job(connection: apsw.Connection) -> tuple[T, Notice]:
@@ -149,8 +149,6 @@ class SqliteStore:
 
 
 def begin(connection: apsw.Connection, now: Moment, lease: float) -> None:
-    """Prepares the record of an earlier platform for one that starts: its agents have a lease to
-    come back.
-    """
+    """Prepares the record of an earlier platform: its agents have a lease to come back."""
     execute(connection, "spare_leases", now.uptime + round(lease * 1000))
     execute(connection, "forget_replicas")

@@ -1,8 +1,8 @@
 """Subscriptions that no connected replica of their group serves, and those that are ended.
 
-A delivery of one that nobody serves is set aside, out of its lane, so that what waits behind it
-goes on. When it is served again, the delivery takes its place in the lane, in the order of the log.
-Nothing is set aside while all replicas are away.
+A delivery of a subscription that nobody serves is set aside, out of its lane, so that it does not
+block the lane. When the subscription is served again, the delivery returns to its place in the
+lane, in the order of the log. Nothing is set aside while all replicas are away.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ from soorma_platform.stores.sqlite.statements import Select, execute, value
 STEP = RANGE = 500
 """Rows that one transaction may move."""
 GRACE = 5_000
-"""Milliseconds in which an agent that has lost its connection may come back for what it was
-working on."""
+"""Milliseconds in which an agent that lost its connection may come back for its work."""
 MOST_COUNTED = 10_000
 
 
@@ -56,7 +55,7 @@ patterns = Select("group_subscriptions", Pattern)
 
 
 def set_aside(connection: apsw.Connection, now: int, subscriptions: Collection[int]) -> bool:
-    """Sets aside what heads a lane in a subscription that nobody serves; True if there may be more."""
+    """Sets aside deliveries that head their lanes and are not served; True if more may be left."""
     left = STEP
     for subscription in subscriptions:
         for query in (_set_aside, _set_aside_suspects):
@@ -68,7 +67,7 @@ def set_aside(connection: apsw.Connection, now: int, subscriptions: Collection[i
 
 
 def take_back(connection: apsw.Connection, now: int, subscriptions: Collection[int]) -> bool:
-    """Puts what was set aside into its place again, the eldest first; True if there may be more."""
+    """Puts what was set aside back in its place, the oldest first; True if more may be left."""
     more = False
     for subscription in subscriptions:
         rows = _take_back.all(connection, subscription, now, STEP)
@@ -87,7 +86,10 @@ def take_back(connection: apsw.Connection, now: int, subscriptions: Collection[i
 def survey(
     connection: apsw.Connection, now: int, known: Collection[Pattern], served: Collection[int]
 ) -> tuple[Survey, list[int]]:
-    """Looks over a group whose connected replicas serve some of its subscriptions; also the ids of the others."""
+    """Sets aside and takes back the deliveries of a group, given what its replicas serve.
+
+    Also returns the ids of the subscriptions that they do not.
+    """
     unserved = [one.id for one in known if one.id not in served]
     more = take_back(connection, now, served)
     more |= set_aside(connection, now, unserved)
@@ -110,8 +112,9 @@ class SubscriptionEnd(NamedTuple):
 def ending(
     connection: apsw.Connection, names: tuple[str | None, str, str, str], *, drop: bool
 ) -> SubscriptionEnd | None:
-    """Begins to end a subscription, if there is one of that tenant (None: any), group, type and
-    topic.
+    """Begins to end a subscription; None if there is none of these names.
+
+    They are its tenant (None: any), group, type and topic.
     """
     found = _subscription.one(connection, *names)
     if found is None:
@@ -122,7 +125,7 @@ def ending(
 def end_some(
     connection: apsw.Connection, now: Moment, before: SubscriptionEnd
 ) -> tuple[SubscriptionEnd, Notice]:
-    """The next step. In the last, the subscription itself goes."""
+    """Takes the next step. The last one removes the subscription itself."""
     rows = _waiting.all(connection, before.subscription, before.cursor, RANGE)
     for row in rows:
         if not before.drop:

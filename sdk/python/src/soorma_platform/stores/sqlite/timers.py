@@ -19,7 +19,7 @@ _remove = Mutation("remove_timer", TimerGone)
 
 
 class _NextDue(NamedTuple):
-    """When the next timer is due: by the steady clock, and by the wall clock."""
+    """The times at which the next timers are due, by the steady clock and by the wall clock."""
 
     delayed: int | None
     timed: int | None

@@ -25,7 +25,7 @@ from soorma_platform.stores.tools import (
 
 DATA = ("", "-wal", "-shm")
 LOCK = ".lock"
-"""Endings of the names of its files."""
+"""Suffixes of its files' names."""
 
 
 class SqliteTools:
@@ -97,7 +97,7 @@ def _named(path: Path, ends: tuple[str, ...]) -> list[Path]:
 
 
 def _copy(source: Path, target: Path, tell: Tell) -> Contents:
-    """A copy that was looked through; what it holds."""
+    """Copies a record and checks the copy; returns its contents."""
     backup.copy(source, target, lambda share: tell(Stage.COPYING, share))
     tell(Stage.CHECKING, 0.0)
     return backup.examine(target, source)
@@ -105,7 +105,7 @@ def _copy(source: Path, target: Path, tell: Tell) -> Contents:
 
 @contextmanager
 def _held(database: Path, *, leave: bool = True) -> Iterator[RecordLock]:
-    """Keeps platforms away from a record; RecordInUse if one is there."""
+    """Keeps platforms away from a record; raises RecordInUse if one is there."""
     lock = lock_file(database)
     try:
         yield lock
@@ -115,7 +115,7 @@ def _held(database: Path, *, leave: bool = True) -> Iterator[RecordLock]:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A name beside a file, for what takes its place once it is whole. No failure leaves it."""
+    """Yields a path beside a file, for its replacement; leaves no file there, even on failure."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial

@@ -1,8 +1,7 @@
-"""The transaction of a command: its needs are loaded, and its decision is written.
+"""The transaction of a command: loads its needs, and writes its decision.
 
-Rows to and from SQL, no rules.
-
-Each kind of need has a loader, each kind of row a writer, in the module of its noun.
+It translates rows to and from SQL, and contains no rules. Each kind of need has a loader, each kind
+of row a writer, in the module of its noun.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from soorma_platform.engine.rows.notices import Notice
 
 
 class Loading:
-    """The arguments of a loader: the connection, whose rows are meant, and what was found so far."""
+    """The arguments of a loader: the connection, the owner of the rows, and what was found."""
 
     __slots__ = ("connection", "found", "is_repeated", "moment", "whose")
 
@@ -29,7 +28,7 @@ class Loading:
         self.moment = moment
         self.found = Snapshot(moment)
         self.is_repeated = False
-        """whether nothing else has to be loaded"""
+        """true if nothing else has to be loaded"""
 
     @property
     def scope(self) -> Scope:
@@ -39,9 +38,7 @@ class Loading:
 
 
 class Writing:
-    """The arguments of a writer: the connection, whose rows are meant, and the notice of what is
-    written.
-    """
+    """The arguments of a writer: the connection, the owner of the rows, and the notice to fill."""
 
     __slots__ = ("connection", "notice", "whose")
 
@@ -68,7 +65,7 @@ def load(
     moment: Moment,
     loaders: Mapping[type[Any], Loader],
 ) -> Snapshot:
-    """Loads what a command needs, as it stands inside the transaction."""
+    """Loads what a command needs, as of the transaction."""
     loading = Loading(connection, whose, moment)
     for need in needs:
         loaders[type(need)](loading, need)
@@ -83,7 +80,7 @@ def write(
     writes: Iterable[Any],
     writers: Mapping[type[Any], RowWriter],
 ) -> Notice:
-    """Writes what was decided; returns whom it concerns."""
+    """Writes what was decided; returns the notice of it."""
     writing = Writing(connection, whose)
     for row in writes:
         writers[type(row)](writing, row)

@@ -1,4 +1,4 @@
-"""Upkeep of the record: what is no longer needed is found and removed in bounded steps."""
+"""Upkeep of the record: data no longer needed is found and removed in bounded steps."""
 
 from __future__ import annotations
 
@@ -19,14 +19,13 @@ from soorma_platform.stores.sqlite.statements import Select, execute, value, val
 T = TypeVar("T")
 
 BEAT_SECONDS = 10.0
-"""After so long without a change, one is made that changes nothing: readiness is a write that has
-got through."""
+"""Seconds without a change after which an empty one is made: readiness is a write that succeeds."""
 STEP_BYTES = 2 * 1024 * 1024
-"""of texts that one step may touch"""
+"""Bytes of text that one step may touch."""
 
 
 class _Swept(NamedTuple):
-    """A delivery that is removed."""
+    """A delivery to be removed."""
 
     id: int
     group_id: int
@@ -34,7 +33,7 @@ class _Swept(NamedTuple):
 
 
 class _Old(NamedTuple):
-    """An event of the log; `is_free` unless somebody has yet to handle it."""
+    """An event of the log; `is_free` if it has neither deliveries nor dead letters."""
 
     position: int
     at: int
@@ -142,16 +141,16 @@ class SqliteUpkeep:
         return more
 
     async def _find(self, look: Callable[[apsw.Connection], T]) -> T:
-        """Looks among the changes, in their order: nothing that this process has changed before is missed."""
+        """Runs a query in turn with the changes: it misses none that this process made before."""
         return await self._connections.change(look, durable=False)
 
 
 def _sweep_past(
     connection: apsw.Connection, chore: ChoreRow, limit: int, now: int, notice: Notice
 ) -> bool:
-    """Removes deliveries of a purged plan's past; its events have a retention of their own.
+    """Removes timers, dead letters and deliveries of a purged plan's past; True once all are gone.
 
-    Lanes go on with what is newer.
+    Its events have a retention of their own. Lanes go on with what is newer.
     """
     swept = [
         _changed(connection, "sweep_plan_timers", chore.plan, chore.timer, limit),
@@ -181,7 +180,7 @@ def _sweep_incarnation(connection: apsw.Connection, chore: ChoreRow, limit: int)
 
 
 def _lightest(sizes: list[int | None]) -> int:
-    """The number of rows of these sizes that are removed at once, one at least."""
+    """Returns how many rows of these sizes are removed at once: one at least, if there are any."""
     total = 0
     for count, size in enumerate(sizes, 1):
         total += size or 0

@@ -1,4 +1,4 @@
-"""Watch over the files of the record: they are still those that were opened, or the platform has to end.
+"""Watch over the files of the record: if they are removed or replaced, the platform has to end.
 
 SQLite goes on writing into a file that was removed or replaced, as any process does: every change
 succeeds, and none of them is there after the process has ended.
@@ -10,14 +10,13 @@ import os
 from pathlib import Path
 
 SILENT_SECONDS = 30.0
-"""After so long without one, the platform is not ready."""
+"""Seconds without a change after which the platform is not ready."""
 HOPELESS_SECONDS = 30.0
-"""Seconds for which a fault that does not pass by itself may keep all changes from being made,
-until the process ends."""
+"""Seconds for which a lasting fault may block all changes before the process ends."""
 
 
 class Vitals:
-    """The files of a record that is open. Make it once there is a write-ahead log."""
+    """The files of an open record. Create it once there is a write-ahead log."""
 
     def __init__(self, path: Path) -> None:
         self._files = {
@@ -29,7 +28,7 @@ class Vitals:
         self._size = path.stat().st_size
 
     def lost(self) -> str | None:
-        """Says what has become of a file, for people; None while all are as they were."""
+        """Returns what has become of a file, for people; None while all are as they were."""
         for file, what in self._files.items():
             found, known = _identity(file), self._known[file]
             if known is not None and found != known:

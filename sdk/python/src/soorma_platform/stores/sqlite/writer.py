@@ -2,22 +2,22 @@
 
 A job is written by the thread or on the event loop. The way to the thread and back costs more than
 a small commit, and pays only where several share one. Jobs of one turn of the loop are handed over
-together, and the first state that holds says who writes them:
+together, and the first state that holds decides who writes them:
 
-| state     | holds while                                                             | who writes         |
-|-----------|-------------------------------------------------------------------------|--------------------|
-| long      | the write-ahead log has LONGEST_LOG pages, until it is checkpointed     | the thread         |
-| under way | jobs that were handed over before are not reported yet                  | the thread         |
-| slow      | commits take QUICK_SECONDS in the mean, or the last attempt has failed  | the thread         |
-| crowded   | CROWD jobs or more come in a turn in the mean, or several in this one   | the thread         |
-| calm      | none of these, and the job is brief                                     | the event loop (1) |
+| state     | holds while                                                         | who writes   |
+|-----------|---------------------------------------------------------------------|--------------|
+| long      | the write-ahead log has LONGEST_LOG pages, until it is checkpointed | the thread   |
+| under way | jobs that were handed over before are not reported yet              | the thread   |
+| slow      | a mean commit takes QUICK_SECONDS, or the last attempt has failed   | the thread   |
+| crowded   | a mean turn has CROWD jobs or more, or this one has several         | the thread   |
+| calm      | none of these, and the job is brief                                 | the loop (1) |
 
-(1) Unless another process holds the database just then: the loop must not wait for it, the thread
-may.
+(1) Unless another process holds the database at that moment: the loop must not wait for it, the
+thread may.
 
 Only one of the two uses the connection at a time, so it needs no lock. The loop writes when nothing
 is under way, which only the loop itself counts: the thread reports by a callback on the loop. The
-thread checkpoints behind its report, and the state is `long` until it has.
+thread checkpoints after its report, and the state is `long` until it has.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from soorma_platform.stores.sqlite.database import FailuresNamed
 
 LARGEST_BATCH = 256
 LONGEST_LOG = 1_000
-"""Pages of the write-ahead log after which they are brought into the database."""
+"""Pages of the write-ahead log after which it is checkpointed."""
 QUICK_SECONDS = 0.002
-"""Mean time of a commit from which on the loop makes none: it holds up all clients meanwhile."""
+"""Mean time of a commit from which the loop makes none, as that would block all clients."""
 CROWD = 1.25
-"""Mean number of jobs in a turn of the loop from which on they share commits of the thread."""
+"""Mean number of jobs in a turn of the loop from which they share commits of the thread."""
 LONG = 0.15
-"""Processor seconds of a transaction from which on the log tells of it."""
+"""Processor seconds of a transaction from which it is logged."""
 WEIGHT = 0.1
-"""The weight of the latest value in a moving mean: some ten values count."""
+"""The weight of the latest value in a moving mean: about ten values count."""
 
 log = Log("soorma.store")
 F = TypeVar("F")
@@ -58,23 +58,23 @@ Job: TypeAlias = Callable[[apsw.Connection], tuple[Any, Notice | None]]
 
 
 class Claims(Protocol[F]):
-    """Who claims what a transaction makes ready, inside of it."""
+    """The part that claims, inside a transaction, what it makes ready."""
 
     def forget(self) -> None:
-        """A transaction begins: what was claimed in one that was rolled back did not happen."""
+        """Begins a transaction: claims of one that was rolled back did not happen."""
         ...
 
     def claim(self, connection: apsw.Connection, notices: Iterable[Notice]) -> F:
-        """What the transaction claims, now that its jobs are done."""
+        """Returns what the transaction claims, after its jobs are done."""
         ...
 
     def fill(self, filled: F) -> None:
-        """The transaction has been committed."""
+        """Hands out what was claimed, after the commit."""
         ...
 
 
 class _Ticket:
-    """A job, and its outcome for whoever waits for it."""
+    """A job, and its outcome for the caller that waits for it."""
 
     __slots__ = ("brief", "durable", "error", "future", "job", "notice", "value")
 
@@ -91,7 +91,7 @@ class _Ticket:
 
     def settle(self) -> None:
         if self.future.done():
-            return  # the caller was cancelled; what it asked for is done all the same
+            return  # the caller was cancelled; its job is done all the same
         if self.error is None:
             self.future.set_result(self.value)
         else:
@@ -99,7 +99,7 @@ class _Ticket:
 
 
 class GroupCommitter:
-    """Runs jobs in order, many to a transaction; each caller hears of its job once that is durable."""
+    """The writer: runs jobs in order, many to a transaction, and reports each once committed."""
 
     def __init__(
         self,
@@ -122,7 +122,7 @@ class GroupCommitter:
         connection.set_wal_hook(self._on_log)
         self._closed = False
         self.failure: Unavailable | None = None
-        """why the last attempt to write failed, until one succeeds"""
+        """the reason why the last attempt to write failed, until one succeeds"""
         self.failing_since = 0.0
         self.written_at = time.monotonic()
         self.batches = Distribution(SIZES)
@@ -133,11 +133,11 @@ class GroupCommitter:
         self._thread.start()
 
     async def run(self, job: Job, *, durable: bool = True, brief: bool = False) -> Any:
-        """The job's value, after it was committed. A job that raises must have written nothing.
+        """Returns the job's value, after its commit. A job that raises must have written nothing.
 
-        One that is not `durable` survives the end of the process, but not that of the machine,
-        unless a durable one comes after it: it does not wait for the disk. One that is `brief` may
-        be run on the event loop.
+        One that is not `durable` does not wait for the disk: it survives the end of the process,
+        but that of the machine only if a durable one came after it. One that is `brief` may be run
+        on the event loop.
         """
         if self._closed:
             raise Unavailable("the store is closed")
@@ -170,13 +170,16 @@ class GroupCommitter:
 
     @property
     def _is_calm(self) -> bool:
-        """True while a commit holds up the loop for a moment only, and nobody who could share it."""
+        """True while a commit blocks the loop only for a moment and no other job could share it."""
         return self._seconds < QUICK_SECONDS and self._crowd < CROWD and self.failure is None
 
     def hopeless(self, seconds: float) -> str | None:
-        """Says why no change will be made any more: the thread has ended, or what fails has done so for so long."""
+        """Returns why no change will ever be made again; None while one may be.
+
+        The thread has ended, or a lasting fault has gone on for `seconds`.
+        """
         if not self._thread.is_alive() and not self._closed:
-            return "the thread that writes has ended; the log tells why"
+            return "the thread that writes has ended; the log says why"
         failure = self.failure
         if failure is None or isinstance(failure.__cause__, database.PASSING):
             return None
@@ -202,16 +205,16 @@ class GroupCommitter:
                 self._shorten_log()
 
     def _write(self, batch: list[_Ticket], *, at_once: bool = False) -> bool:
-        """Commits a batch, or says in its tickets why not.
+        """Commits a batch, or stores the error in its tickets.
 
-        False, with nothing done, if it was to be done `at_once` and another process writes.
+        False, with nothing done, if it was to be done `at_once` and another process is writing.
         """
         began, worked = time.perf_counter(), time.thread_time()
         if not self._commit_all(batch, at_once=at_once):
             return False
         took = time.perf_counter() - began
-        # Who took a moment has worked for no longer; the thread's own clock is a system call, as
-        # dear as a statement.
+        # What took a moment has worked no longer; reading the thread's own clock is a system call,
+        # as costly as a statement.
         held = took if took <= HOLDS[0] else time.thread_time() - worked
         self.held.note(held)
         if held > LONG:
@@ -226,23 +229,22 @@ class GroupCommitter:
         return True
 
     def _on_log(self, _: apsw.Connection, __: str, pages: int) -> int:
-        """Notes whether the log is long, for SQLite calls it in place of its automatic checkpoint."""
+        """Notes whether the log is long: SQLite calls this in place of its automatic checkpoint."""
         self._is_long = pages >= LONGEST_LOG
         return apsw.SQLITE_OK
 
     def _shorten_log(self) -> None:
-        """Checkpoints behind the reports, not within the commit that fills the log."""
-        with suppress(
-            apsw.Error
-        ):  # a disk that is full, for one: the next commit tries again, and says what it is
+        """Checkpoints after the reports, not within the commit that fills the log."""
+        # A disk that is full, for one: the next commit tries again, and reports it.
+        with suppress(apsw.Error):
             self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._is_long = False
 
     def _commit_all(self, batch: list[_Ticket], *, at_once: bool = False) -> bool:
         try:
             with self._failures:
-                self._roll_back()  # what could not be rolled back before, as without memory
-                # One durable job makes the whole batch durable; it cannot be set inside a
+                self._roll_back()  # what could not be rolled back before, for lack of memory
+                # One durable job makes the whole batch durable; this cannot be set inside a
                 # transaction.
                 self._flush(any(ticket.durable for ticket in batch))
                 self.connection.set_busy_timeout(0 if at_once else database.BUSY_MS)
@@ -253,14 +255,13 @@ class GroupCommitter:
             self._fail(batch, error)
             return True
         if not self._commit(batch) and len(batch) > 1:
-            for (
-                ticket
-            ) in batch:  # alone, so that one that cannot be written does not fail the others
+            # Each alone, so that one that cannot be written does not fail the others.
+            for ticket in batch:
                 self._commit_all([ticket])
         return True
 
     def _gather(self, first: list[_Ticket]) -> tuple[list[_Ticket], bool]:
-        """Adds what waits in the queue by now; also tells whether the writer is to end then."""
+        """Adds what is queued by now; also returns whether the writer is to end then."""
         jobs = first
         while len(jobs) < LARGEST_BATCH:
             try:
@@ -273,20 +274,23 @@ class GroupCommitter:
         return jobs, False
 
     def _flush(self, is_durable: bool) -> None:
-        """Sets whether the next commit waits until it is on the disk, and all before it."""
+        """Sets whether the next commit waits until it, and all before it, is on the disk."""
         if is_durable is not self._flushing:
             self.connection.pragma("synchronous", "full" if is_durable else "normal")
             self._flushing = is_durable
 
     def _commit(self, batch: list[_Ticket]) -> bool:
-        """Commits a batch; False if that failed: its tickets hold the error then, and nothing was written."""
+        """Commits a batch; False if that failed.
+
+        Its tickets hold the error then, and nothing was written.
+        """
         before = self.connection.total_changes()
         self._prefetches.forget()
         try:
             with self._failures:
                 for ticket in batch:
                     self._decide(ticket)
-                # Behind all jobs, so that it sees all that they made ready, and in their
+                # After all jobs, so that it sees all that they made ready, and in their
                 # transaction.
                 claimed = self._prefetches.claim(
                     self.connection, [one.notice for one in batch if one.notice]
@@ -319,7 +323,7 @@ class GroupCommitter:
         except SoormaError as refused:
             ticket.error = refused
             if self.connection.total_changes() != before:
-                raise  # refused half-way: take all of it back
+                raise  # refused half-way: roll all of it back
 
     def _roll_back(self) -> None:
         try:
@@ -334,6 +338,6 @@ class GroupCommitter:
         for ticket in batch:
             if ticket.error is None and ticket.notice is not None:
                 self._on_commit(ticket.notice)
-        # Behind all notices, so that a caller that goes on finds bells and readers up to date.
+        # After all notices, so that a caller that goes on finds bells and readers up to date.
         for ticket in batch:
             ticket.settle()

@@ -8,7 +8,7 @@ SELECT
     (SELECT count(*) FROM dead_letters) AS dead_letters;
 
 -- name: free_all
--- What is in hand is ready, as if it had not been begun. What waits, backs off or is parked goes on doing so.
+-- Deliveries in hand are ready, as if not begun. Those that wait, back off or are parked stay so.
 UPDATE deliveries SET
     attempt = CASE WHEN replica IS NULL THEN attempt ELSE attempt - 1 END,
     ready_at = CASE WHEN replica IS NULL OR ready_at IS NULL THEN ready_at ELSE (SELECT uptime FROM clock) END,

@@ -22,17 +22,17 @@ WHERE subscription_id = ? AND ready_at IS NOT NULL AND replica IS NULL AND suspe
 -- name: renew
 UPDATE deliveries SET ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END, begun = 1
 WHERE fence = ?1 AND ready_at IS NOT NULL AND died < 2
-    -- What was taken from an agent that gave no sign of life is not its any more, even if nobody else has it yet.
+    -- A silent agent has lost what was taken from it, even if nobody else has that yet.
 RETURNING fence;
 
 -- name: renew_on_the_way
--- What was sent to an agent that is heard of, and that it has not named yet, waits for it in the socket.
+-- Deliveries that a live agent was sent and has not named yet wait for it in the socket.
 UPDATE deliveries SET ready_at = CASE WHEN silences THEN ?3 ELSE ?2 END
 WHERE replica = ?1 AND NOT begun AND ready_at IS NOT NULL;
 
 -- name: resume
 UPDATE deliveries
-    -- It is not dead: its connection was lost.
+    -- The agent is not dead: its connection was lost.
 SET ready_at = ?2, replica = ?3,
     deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
     alone = CASE WHEN died THEN 0 ELSE alone END,
@@ -50,7 +50,8 @@ WHERE fence = ?1;
 
 -- name: spare_leases
 UPDATE deliveries SET ready_at = max(ready_at, ?1), replica = ''
-    -- No replica of this run has them, so nobody dies if they run out: a power cut may have ended their agents too.
+    -- No replica of this run has them, so nobody dies if they expire: a power cut may have ended
+    -- their agents too.
 WHERE fence IS NOT NULL AND replica IS NOT NULL AND ready_at IS NOT NULL;
 
 -- name: newest_suspect

@@ -2,7 +2,7 @@
 SELECT instance, process, draining, heard_at FROM replicas WHERE id = ?;
 
 -- name: others_in_hand
--- How many deliveries are in the hands of a process's replicas, or were when it died a moment ago.
+-- The number of deliveries that a process's replicas have in hand, or had when it just died.
 SELECT (SELECT count(*) FROM replicas r CROSS JOIN deliveries d ON d.replica = r.id WHERE r.process = ?1)
     + (SELECT count(*) FROM deliveries WHERE died_with >= ?1 || '/' AND died_with < ?1 || '0' AND died > 0);
 
@@ -14,7 +14,7 @@ SELECT DISTINCT replica FROM deliveries WHERE replica IS NOT NULL AND ready_at <
 
 -- name: free
 UPDATE deliveries SET ready_at = min(ready_at, ?1), replica = NULL
-    -- It ends, and no process has died of it.
+    -- The replica ends, but no process has died.
 WHERE replica = ?2 AND ready_at IS NOT NULL AND (?3 IS NULL OR ready_at <= ?3)
 RETURNING group_id, fence, 0 AS is_suspect;
 
@@ -30,7 +30,7 @@ RETURNING group_id, fence, suspect IS NOT NULL AS is_suspect;
 
 -- name: return_unreceived
 UPDATE deliveries
-    -- An agent that is back names all that it has. The rest of what it was sent has not reached it.
+    -- An agent that is back names all that it has; the rest of what it was sent has not reached it.
 SET ready_at = ?1, attempt = attempt - 1, fence = NULL, replica = NULL,
     deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2), alone = CASE WHEN died THEN 0 ELSE alone END,
     suspect = CASE WHEN NOT died OR deaths - 1 - cleared >= 2 THEN suspect END, died = 0
@@ -51,7 +51,7 @@ SELECT 1 FROM subscriptions s JOIN deliveries d ON d.subscription_id = s.id AND 
 WHERE s.group_id = ? LIMIT 1;
 
 -- name: exonerate
--- What died with a culprit did not do it.
+-- Suspects that died with the culprit are innocent.
 UPDATE deliveries SET suspect = NULL, cleared = deaths
 WHERE group_id = ?1 AND cohort = ?2 AND id <> ?3 AND suspect IS NOT NULL
 RETURNING id;

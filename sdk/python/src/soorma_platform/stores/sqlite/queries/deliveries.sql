@@ -39,7 +39,7 @@ UPDATE deliveries SET ready_at = ? WHERE id = ?;
 
 -- name: retry_delivery
 UPDATE deliveries
-    -- Whoever answers was not dead, though its connection was lost.
+    -- An agent that responds was not dead, though its connection was lost.
 SET ready_at = ?1, reason = ?2, failures = failures + ?3, attempt = attempt - ?4, fence = NULL, replica = NULL,
     deaths = deaths - (died > 0), cleared = min(cleared, deaths - (died > 0)), silences = silences - (died = 2),
     alone = CASE WHEN died THEN 0 ELSE alone END,

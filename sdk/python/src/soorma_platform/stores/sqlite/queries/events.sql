@@ -1,5 +1,5 @@
 -- name: known_event
--- The fingerprint of what was published under an id; NULL of what waits for its time.
+-- The fingerprint of the event published under an id; NULL if it is a timer that still waits.
 SELECT fingerprint FROM events WHERE tenant_id = ?1 AND event_id = ?2
 UNION ALL SELECT NULL FROM timers WHERE tenant_id = ?1 AND event_id = ?2
 LIMIT 1;

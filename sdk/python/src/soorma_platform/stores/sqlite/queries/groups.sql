@@ -3,7 +3,7 @@ INSERT INTO groups (tenant_id, name, created_at) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET name = excluded.name RETURNING id;
 
 -- name: upsert_subscription
--- A new one is joining.
+-- A new subscription is joining.
 INSERT INTO subscriptions (group_id, type, topic, ordered, retry, seen_at, seen_uptime, ended_plans, joining)
 VALUES (:group_id, :type, :topic, :ordered, :retry, :seen_at, :seen_uptime, :ended_plans, 1)
 ON CONFLICT DO UPDATE SET ordered = excluded.ordered, retry = excluded.retry, seen_at = excluded.seen_at,

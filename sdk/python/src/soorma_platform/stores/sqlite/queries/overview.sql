@@ -1,5 +1,6 @@
 -- name: group_standings
--- How each group stands at an uptime. The deliveries are passed over once for all groups, in indexes that hold all that is asked.
+-- The standing of each group at an uptime. Deliveries are scanned once for all groups, in indexes
+-- that cover the query.
 SELECT g.id AS group_id, g.name, coalesce(t.events, 0) AS events, coalesce(h.ready, 0) AS ready,
     coalesce(h.later, 0) - coalesce(i.in_hand, 0) AS delayed, coalesce(i.in_hand, 0) AS in_hand,
     coalesce(l.parked, 0) AS parked, coalesce(r.replicas, 0) AS replicas, coalesce(l.letters, 0) AS dead_letters,

@@ -17,7 +17,7 @@ VALUES (
 RETURNING id;
 
 -- name: count_change
--- Of no column with an index: what most changes do, they do without touching one.
+-- Sets no indexed column: most changes need no more, and touch no index.
 UPDATE plans SET
     revision = :revision, keys = :keys, size = :size, actions = :actions, history_size =
     :history_size, updated_at = :updated_at, updated_uptime = :updated_uptime
@@ -43,7 +43,7 @@ WHERE p.tenant_id = ? AND p.user_id = ? AND p.plan_id = ? AND e.key = ?
     AND (p.expires_at IS NULL OR p.expires_at > ?5) AND (e.expires_at IS NULL OR e.expires_at > ?5);
 
 -- name: expired_keys_of_plan
--- Mostly none, and each commit asks: their values are another query's.
+-- Runs in each commit and mostly finds none, so their values are left to another query.
 SELECT key FROM entries INDEXED BY entries_expiring_of_plan
 WHERE plan = ? AND incarnation = ? AND expires_at <= ? LIMIT 1000;
 
@@ -96,7 +96,7 @@ WHERE plan = ?1 AND incarnation = ?2 AND revision > ?3 AND revision <= ?4 AND (?
 ORDER BY revision, seq LIMIT ?6;
 
 -- name: key_history
--- Newest first: the reader stops at the first row that does not build on an earlier value.
+-- Newest first: the reader stops at the first row that builds on no earlier value.
 SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
 FROM history WHERE plan = ? AND incarnation = ? AND (revision, seq) <= (?, ?) AND key = ?
 ORDER BY revision DESC, seq DESC;
@@ -105,19 +105,19 @@ ORDER BY revision DESC, seq DESC;
 SELECT value FROM bases WHERE plan = ? AND incarnation = ? AND key = ?;
 
 -- name: unchanged_entries
--- Those that have kept their values since a revision.
+-- Entries that were not written since a revision.
 SELECT key, value, revision, updated_at, expires_at FROM held
 WHERE plan = ?1 AND incarnation = ?2 AND revision <= ?3 AND key > ?4 AND (?5 IS NULL OR key >= ?5 AND key < ?6)
 ORDER BY key LIMIT ?7;
 
 -- name: changed_keys
--- Those that were written since a revision.
+-- Keys that were written since a revision.
 SELECT DISTINCT key FROM history
 WHERE plan = ?1 AND incarnation = ?2 AND revision > ?3 AND key > ?4 AND (?5 IS NULL OR key >= ?5 AND key < ?6)
 ORDER BY key LIMIT ?7;
 
 -- name: keys_history
--- Newest first, of the keys of a JSON list: the reader stops when it knows them all.
+-- The keys of a JSON list, newest first: the reader stops when it has them all.
 SELECT revision, seq, op, key, argument, at, actor, instance, event_id, correlation_id, trace_id, action
 FROM history WHERE plan = ? AND incarnation = ? AND revision <= ? AND key IN (SELECT value FROM json_each(?))
 ORDER BY revision DESC, seq DESC;

@@ -59,7 +59,7 @@ WHERE a.tenant_id IN ('', ?1) AND a.id > ?2 AND (?3 IS NULL OR a.name = ?3)
 ORDER BY a.id LIMIT ?8;
 
 -- name: agent
--- A tenant's own agent before one of the same name that serves all.
+-- A tenant's own agent comes before one of the same name that serves all tenants.
 SELECT a.id, a.tenant_id, a.name, a.announced_at, a.announcement FROM agents a
 WHERE a.tenant_id IN ('', ?1) AND a.name = ?2
     AND EXISTS (SELECT 1 FROM agent_instances i WHERE i.agent = a.id AND i.expires_at > ?3)
@@ -92,7 +92,7 @@ VALUES (:type, :version, :tenant_id, :topic, :description, :schema, :mode, :defi
 DELETE FROM definitions WHERE tenant_id = ? AND type = ? AND version = ? RETURNING version;
 
 -- name: definition
--- Where a tenant has a type of its own, those of all tenants do not count for it.
+-- A tenant's own type hides that of all tenants.
 SELECT type, version, tenant_id, topic, description, schema, mode, defined_at FROM definitions
 WHERE type = ?2 AND (?3 IS NULL OR version = ?3)
     AND tenant_id = (SELECT max(tenant_id) FROM definitions WHERE tenant_id IN ('', ?1) AND type = ?2)

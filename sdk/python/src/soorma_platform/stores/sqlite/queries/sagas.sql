@@ -1,5 +1,5 @@
 -- name: next_compensation
--- The last that was registered and waits.
+-- The last one registered that still waits.
 SELECT seq, event_id, state, envelope FROM compensations
 WHERE plan = ? AND incarnation = ? AND state = 0 ORDER BY seq DESC LIMIT 1;
 
@@ -18,7 +18,7 @@ ON CONFLICT DO UPDATE SET state = excluded.state, event_id = excluded.event_id;
 SELECT envelope FROM compensations WHERE plan = ? AND incarnation = ? AND event_id = ?;
 
 -- name: other_deliveries
--- A dead letter holds it up until it is replayed.
+-- A dead letter counts too: it blocks the next compensation until it is replayed.
 SELECT (SELECT count(*) FROM deliveries WHERE position = ?1 AND id <> ?2)
     + (SELECT count(*) FROM dead_letters WHERE position = ?1);
 

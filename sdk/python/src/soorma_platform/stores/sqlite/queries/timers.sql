@@ -21,7 +21,7 @@ SELECT coalesce(max(id), 0) FROM timers;
 SELECT count(*) FROM timers WHERE tenant_id = ? AND user_id = ? AND plan_id IS ?;
 
 -- name: due_timers
--- Of one clock.
+-- Timers of one clock, the steady or the wall clock.
 SELECT id, event_id, tenant_id, user_id, plan_id, due_at, incarnation, asked, fingerprint,
     envelope, is_delay, outlives FROM timers
 WHERE is_delay = ? AND due_at <= ? ORDER BY due_at, id LIMIT ?;

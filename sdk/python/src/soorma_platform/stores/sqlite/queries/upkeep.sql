@@ -77,7 +77,7 @@ SELECT s.id, s.group_id, g.name AS "group", g.tenant_id, s.type, s.topic, s.seen
 FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_uptime < ?;
 
 -- name: abandoned_deliveries
--- Those that are ready, suspects, set aside or in hand, and those that wait in lanes of their group.
+-- Deliveries that are ready, suspects, set aside, in hand, or waiting in lanes of their group.
 SELECT id, group_id, lane FROM (
     SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_ready
     WHERE subscription_id = ?1 AND ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL
@@ -100,7 +100,7 @@ SELECT id, group_id, lane FROM (
 DELETE FROM dead_letters WHERE subscription_id = ?;
 
 -- name: lead_next
--- The eldest of a lane leads it, unless it does already or is parked.
+-- The oldest delivery of a lane leads it, unless it does already or is parked.
 UPDATE deliveries SET ready_at = ?3
 WHERE id = (SELECT id FROM deliveries WHERE group_id = ?1 AND lane = ?2 ORDER BY position LIMIT 1)
     AND ready_at IS NULL AND NOT EXISTS (
@@ -139,7 +139,7 @@ WHERE p.id = ? AND e.position <= ? LIMIT ?;
 SELECT coalesce(max(id), 0) FROM plans;
 
 -- name: idle_plans
--- Those of a range of rows that have not moved for a time and have nothing that could move them.
+-- Plans in a range of rows that have not moved for a time, and that nothing could move.
 SELECT p.tenant_id, p.user_id, p.plan_id, p.revision FROM plans p
 WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.updated_uptime <= ?3 AND p.stalled <> p.revision
     AND p.expires_at IS NULL
@@ -156,5 +156,5 @@ WHERE p.id > ?1 AND p.id <= ?2 AND p.live AND p.updated_uptime <= ?3 AND p.stall
                 SELECT 1 FROM deliveries o WHERE o.group_id = d.group_id AND o.lane = d.lane AND o.ready_at IS NOT NULL)));
 
 -- name: beat
--- A change that changes nothing: that it gets through says that others would.
+-- A change that changes nothing: if it gets through, others would too.
 UPDATE log_horizon SET position = position;
