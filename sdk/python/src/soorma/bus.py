@@ -381,7 +381,7 @@ def _any_scope(_: Scope) -> None:
 
 
 def timer_of(event: Envelope, delay: float | timedelta | None, at: datetime | None) -> Timer:
-    """A timer for an event; InvalidRequest unless one of `delay` and `at` says when."""
+    """A timer for an event; InvalidRequest unless exactly one of `delay` and `at` is given."""
     if at is not None and not isinstance(at, datetime):
         raise InvalidRequest(
             f"at= is a datetime with a time zone, as datetime.now(UTC), not {at!r}"

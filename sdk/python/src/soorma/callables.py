@@ -1,4 +1,4 @@
-"""Functions supplied by an author: checked when registered, and called until they have a value.
+"""Functions supplied by an author: checked when registered, called, and awaited to a value.
 
 A function may be `async def`, plain, decorated, a partial, a lambda or an object with `__call__`.
 Only a call shows whether there is something to await, so its result is awaited until it is a value.

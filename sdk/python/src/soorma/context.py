@@ -124,7 +124,8 @@ class StepRunner(Protocol):
 class HandlerContext(PlatformContext):
     """The platform in a handler: what `memory` and `bus` do is committed when the handler returns.
 
-    Calls of `registry` take effect at once, for the event's tenant.
+    `registry` is for reading, for the event's tenant, and responds at once; to define events, use
+    `immediate.registry`.
 
     `event` is the event being handled; `attempt` counts from 1. `immediate` is the same context,
     written through: its effects happen at once and, if the handler runs again, once more. Once the
@@ -184,7 +185,7 @@ class HandlerContext(PlatformContext):
 
     @property
     def cancelled(self) -> bool:
-        """True if the event's plan was cancelled meanwhile; the handler's commit is refused."""
+        """True if the event's plan was cancelled meanwhile, so that the commit will be refused."""
         return self._cancelled.is_set()
 
     async def until_cancelled(self) -> None:

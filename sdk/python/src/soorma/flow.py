@@ -126,8 +126,8 @@ def steering(error: BaseException) -> BaseException:
 def is_hopeless(error: BaseException) -> bool:
     """True if a handler that failed with this error would fail with it in any attempt.
 
-    What it requests is always refused. A value that cannot be stored does not count: the next
-    attempt may make, or find, another.
+    What the handler requests is refused each time. A value that cannot be stored does not count:
+    the next attempt may make, or find, another.
     """
     if isinstance(error, BaseExceptionGroup):
         return any(is_hopeless(one) for one in leaves_of(error))

@@ -60,7 +60,10 @@ class KeyOperation(Conditional):
 
 
 class Set(KeyOperation, tag="set"):
-    """Sets the key's value. Without a `ttl` (in seconds) an earlier time to live ends."""
+    """Sets the key's value, which expires after `ttl` seconds.
+
+    Without a `ttl`, it does not expire: an earlier time to live ends.
+    """
 
     value: msgspec.Raw
     ttl: Ttl | None = None

@@ -130,6 +130,24 @@ class UnseenSuite:
         assert await record.work_off(await _forget_first_type(record)) == ["1"]
 
     @pytest.mark.behaviour("groups.unseen")
+    @pytest.mark.parametrize("plan", ["p", None], ids=["in a lane", "without a lane"])
+    async def test_what_a_removed_subscription_had_parked_keeps_no_event(
+        self, record: Record, plan: str | None
+    ) -> None:
+        parking = await record.subscribe("gone", Subscription("a", retry=PARKING))
+        for number in range(3):
+            await record.publish("a", plan, id=str(number))
+        for one in await record.claim(parking):
+            await record.fail(one)
+        record.clock.advance(60 * DAY)
+        await record.sweep()
+        assert await record.groups(All.TENANTS) == []
+        record.clock.advance(60 * DAY)
+        await record.sweep()
+        for number in range(3):  # EventIdConflict, if any of them is still there
+            await record.publish("something else", id=str(number))
+
+    @pytest.mark.behaviour("groups.unseen")
     async def test_what_a_removed_subscription_had_in_hand_is_over(self, record: Record) -> None:
         old = await record.subscribe("g", "a")
         await record.subscribe("g", "b")

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from soorma import RetryPolicy, Worker, WorkflowState
+from soorma import Defer, Reject, RetryPolicy, Worker, WorkflowState
 from soorma.errors import LimitExceeded
 from soorma.testing import LocalPlatform
 
@@ -649,3 +649,70 @@ async def test_no_run_sees_the_context_variables_of_another(soorma_platform: Loc
         await soorma_platform.publish("go", "action-requests", plan_id="plan")
         await soorma_platform.settle()
     assert seen == ["nothing"] * 4
+
+
+class Opaque(Exception):
+    """An exception that cannot even be asked what it is."""
+
+    @property
+    def __class__(self) -> Any:
+        raise ZeroDivisionError
+
+
+@pytest.mark.behaviour("handlers.any-end", "steps.unrecordable")
+async def test_an_opaque_end_repeats_no_effect_whose_result_was_lost(
+    soorma_platform: LocalPlatform,
+) -> None:
+    worker = Worker("worker", retry=TWICE)
+    effects = []
+
+    @worker.on_event("go", "action-requests")
+    async def handle(_: Any, context: Any) -> None:
+        with suppress(Exception):
+            await context.step("step", lambda: effects.append(1) or {1: object()})
+        raise Opaque
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("go", "action-requests")
+    await soorma_platform.settle()
+    await soorma_platform.advance(60)
+    (letter,) = await soorma_platform.dead_letters()
+    assert (letter.attempts, effects) == (1, [1])
+
+
+@pytest.mark.behaviour("handlers.any-end")
+@pytest.mark.parametrize("reason", [b"\xff", "\ud83d", object(), "x" * 20_000_000])
+async def test_a_signal_that_was_tampered_with_still_means_what_it_says(
+    soorma_platform: LocalPlatform, reason: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its text may be lost, but not whether the plan ends, and when the event comes again."""
+    caplog.set_level(logging.CRITICAL + 1, "soorma.agent")
+    worker = Worker("worker", retry=TWICE)
+    attempts = []
+
+    @worker.on_event("wait", "action-requests")
+    async def wait(_: Any, context: Any) -> None:
+        attempts.append(context.attempt)
+        signal = Defer(after=5)
+        signal.reason = reason  # type: ignore[assignment]
+        if len(attempts) < 4:
+            raise signal
+
+    @worker.on_event("go", "action-requests")
+    async def go(_: Any, context: Any) -> None:
+        signal = Reject("no", fail_plan=True)
+        signal.reason = reason  # type: ignore[assignment]
+        raise signal
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("go", "action-requests", plan_id="plan")
+    await soorma_platform.publish("wait", "action-requests")
+    await soorma_platform.settle()
+    (letter,) = await soorma_platform.dead_letters()
+    assert letter.attempts == 1
+    assert (await soorma_platform.state("plan").info()).status == "failed"
+    assert attempts == [1]
+    await soorma_platform.advance(4)
+    assert attempts == [1]
+    await soorma_platform.advance(12)
+    assert attempts == [1, 1, 1, 1]

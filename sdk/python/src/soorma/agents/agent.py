@@ -48,7 +48,7 @@ CLAIM_SECONDS = 1.0
 """Seconds within which a SystemExit of a task ends the handler that awaits it, if one does."""
 
 _PROCESS = uuid4().hex[:8]
-"""Part of a unique name, with the pid, of the process, whose agents die together."""
+"""With the pid, a name that no other process has: agents of one process die together."""
 
 log = logging.getLogger("soorma.agent")
 F = TypeVar("F", bound=HandlerFunction)

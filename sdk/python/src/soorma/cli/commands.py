@@ -94,7 +94,7 @@ class Commands(TyperGroup):
             )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Replaces the named command's placeholder by the command; UsageError if there is none."""
+        """Replaces the placeholder of the named command with it; UsageError if there is none."""
         home = HOMES.get(args[0])
         if home is not None:
             self.add_command(get_command(import_module(home.module).app), args[0])

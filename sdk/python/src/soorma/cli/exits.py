@@ -37,7 +37,7 @@ class Exit(IntEnum):
         member.meaning = meaning
         return member
 
-    OK = 0, "done: the platform runs, or has stopped, as requested"
+    OK = 0, "success"
     FAILED = 1, "something unforeseen; the message says what"
     USAGE = 2, "the command line asks for what is not possible"
     NOT_RUNNING = 3, "no platform runs in this folder (--status, --logs)"

@@ -1,4 +1,4 @@
-"""Transactions outside handlers: collected and checked as in a handler, committed at once."""
+"""Transactions outside handlers: collected and checked as in one, committed in one request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNKNOWN = Limits(**dict.fromkeys(Limits.__struct_fields__, sys.maxsize))
 
 
 class PlanTransaction:
-    """A transaction on a plan: `memory` and `bus` collect changes and events, `commit` sends them.
+    """A transaction begun on a plan: `memory` and `bus` collect, `commit` sends what they have.
 
     With a `hold`, it is committed only while that is held.
     """

@@ -97,7 +97,7 @@ class Line:
     """The requests of this client that wait at a semaphore; one watch serves them all."""
 
     _lines: dict[tuple[Any, ...], Line] = {}  # noqa: RUF012 - those with waiting requests
-    _leaving: set[asyncio.Task[Any]] = set()  # noqa: RUF012 - cancelled requests still give back
+    _leaving: set[asyncio.Task[Any]] = set()  # noqa: RUF012 - for cancelled requests
 
     def __init__(self, plan: BoundPlan, key: str, known_by: tuple[Any, ...]) -> None:
         self._plan = plan
@@ -170,7 +170,7 @@ class Line:
             self._watching = None
 
     async def _watch(self, after: int | None) -> None:
-        """Tells waiting requests of their places; has a place that expires handed over."""
+        """Tells waiting requests of their places; when a place expires, has it handed over."""
         plan = self._plan
         try:
             while True:

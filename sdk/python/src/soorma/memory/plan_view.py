@@ -185,7 +185,7 @@ class PlanView:
             self.relied_status = self.status
 
     def told(self, row: PlanInfo | None) -> PlanInfo:
-        """Returns `row` with the plan's status in the transaction; NotFound if no plan."""
+        """Returns `row` with the transaction's status of the plan; NotFound if there is neither."""
         if row is None and not self.operations:
             raise missing_plan(self.plan_id)
         if row is not None and not self.is_status_own:
@@ -201,7 +201,7 @@ class PlanView:
     # what it changes
 
     def superseded(self, key: str) -> list[AnyOperation]:
-        """Returns the operations that another `set` makes void: the key's last `set`, and later.
+        """Returns the key's last `set` and its operations since, which another `set` makes void.
 
         So a handler that rewrites a growing draft again and again sends and commits only the last.
         """

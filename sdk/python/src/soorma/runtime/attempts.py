@@ -18,7 +18,7 @@ from soorma.awaits import unawaited, watch_calls
 from soorma.bus import BusClient, PlatformOutbox
 from soorma.config import ClientConfig
 from soorma.context import HandlerContext, PlatformContext
-from soorma.flow import Defer, Flow, Reject, Retry, is_hopeless, steering
+from soorma.flow import LONGEST_WAIT, Defer, Flow, Reject, Retry, is_hopeless, steering
 from soorma.memory.client import MemoryClient
 from soorma.memory.plans import PlatformPlans
 from soorma.memory.transactions import check_confined
@@ -101,7 +101,7 @@ class Attempts:
         self._ended: set[str] = set()
         """fences of attempts that the agent itself has ended"""
         self.exits: deque[BaseException] = deque(maxlen=100)
-        """the last exceptions, such as SystemExit, that failed attempts and are no `Exception`"""
+        """the last exceptions that failed attempts and are no `Exception`, such as SystemExit"""
         self._lost: set[str] = set()
         """fences of the ended attempts whose events were given to another agent"""
         self._cancelled: dict[str, asyncio.Event] = {}
@@ -162,7 +162,7 @@ class Attempts:
         self._step_threads.close()
 
     def _end(self, fence: str) -> None:
-        """Ends an attempt from outside: the platform already knows what becomes of it."""
+        """Ends an attempt from outside, so that it reports no outcome of its own."""
         self._ended.add(fence)
         self._tasks[fence].cancel()
 
@@ -419,7 +419,8 @@ class Attempts:
             log.error(  # noqa: TRY400 - it may not be shown
                 "%s: the handler failed with %s", about, reason_of(error)
             )
-            frame = FailFrame(self._connection.number(), delivery.fence, reason_of(error))
+            reason, reject = hopeless or reason_of(error), hopeless is not None
+            frame = FailFrame(self._connection.number(), delivery.fence, reason, None, reject)
         self._committing.add(delivery.fence)
         try:
             await self._report(frame)
@@ -482,8 +483,10 @@ class Attempts:
                 "a failure could not be reported as it is; it is reported without its reason"
             )
             reason = f"its failure could not be reported: {reason_of(error)}"
+            number, after = self._connection.number(), _sound(frame.after)
+            defer = frame.defer and after is not None
             await self._answer(
-                fence, FailFrame(self._connection.number(), fence, reason, None, frame.reject)
+                fence, FailFrame(number, fence, reason, after, frame.reject, defer, frame.fail_plan)
             )
 
     async def _answer(self, fence: str, frame: CommitFrame | FailFrame) -> None:
@@ -501,6 +504,11 @@ class Attempts:
                 _uncancel()
             else:
                 return
+
+
+def _sound(after: object) -> float | None:
+    """The seconds, unless the handler's code has made something else of them."""
+    return after if isinstance(after, float) and 0 <= after <= LONGEST_WAIT else None
 
 
 def _uncancel() -> None:

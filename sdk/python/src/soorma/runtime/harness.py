@@ -26,7 +26,7 @@ class Harness:
     caller: Caller | None = None
 
     def began(self, presence: Presence, abandon: Callable[[], Awaitable[None]]) -> None:
-        """Receives the start of the agent; `abandon` ends it like a killed process."""
+        """Is called once the agent has begun; `abandon` ends it like a killed process."""
 
     def plans(self, plans: Plans) -> Plans:
         """Returns the object through which a handler reads and changes plans."""

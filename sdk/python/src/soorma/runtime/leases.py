@@ -89,7 +89,7 @@ class LeaseKeeper:
     async def confirm(self, fence: str) -> None:
         """Returns if the fence is ours, else raises Fenced.
 
-        Asks the platform if the fence has not been confirmed for a lease.
+        If it was last confirmed more than a lease ago, asks the platform until it responds.
         """
         lease = self._short.get(fence, self._lease)
         while (known := self._fences.get(fence)) is not None and self.now() - known > lease:
@@ -135,7 +135,7 @@ class LeaseKeeper:
             return min([self._lease, *self._short.values(), *self._reserved.values()]) / 3
 
     def _waits(self, since: float) -> bool:
-        """Waits until the next renewal is due, sooner after a reservation; False if stopped."""
+        """Waits until the next renewal is due, sooner if one becomes urgent; False if stopped."""
         while not self._stopped.is_set() and (left := since + self._interval - self.now()) > 0:
             due = self.now() + left
             self._sooner.wait(left)

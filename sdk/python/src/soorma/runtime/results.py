@@ -86,7 +86,7 @@ def encode_result(result: Any, kind: Any) -> str:
             f"it is not what its function declares to return: {error}", path="$"
         ) from error
     is_whole = not _may_stay(result, kind) or difference(result, read) is None
-    # Of a subclass of the declared class, another class of a union, or one where any is allowed.
+    # An object is of a subclass, of another class of a union, or stands where any type may.
     if not is_whole:
         return encode({MARK: ALL, VALUE: _marked(result, 0)})
     return encode({MARK: PLAIN, VALUE: decode(text)}) if text.startswith(_MARKED) else text

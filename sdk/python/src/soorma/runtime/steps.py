@@ -189,7 +189,7 @@ class Steps:
         return text
 
     async def _to_the_end(self, effect: _Effect, occurrence: int) -> _Outcome:
-        """Returns the result's text, and what the function raised.
+        """Returns the result's text, or what was raised.
 
         The exception is not raised, because asyncio would end the process for some.
         """

@@ -215,7 +215,7 @@ class Threads:
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Marks this thread as waiting for another function; one of a pool makes room for that."""
+    """Marks this thread as waiting for another function; if it is of a pool, it makes room."""
     pool, job = _here.pool, _here.job
     with nullcontext() if pool is None or job is None else pool.aside(job):
         yield

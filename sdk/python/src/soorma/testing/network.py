@@ -45,7 +45,10 @@ class Network:
     def begin(
         self, name: str, work: Coroutine[Any, Any, T], *, is_change: bool = False
     ) -> asyncio.Task[T]:
-        """Starts a task that outlives its caller; one that `is_change` ends before all settles."""
+        """Starts a task that outlives its caller.
+
+        One with `is_change` must end before all is settled.
+        """
         if asyncio.get_running_loop() is not self._loop:
             work.close()
             raise InvalidRequest(
@@ -290,7 +293,7 @@ class LocalSocket(SocketPipe):
             await self._transport.passes()
 
     def on_frame(self, frame: bytes) -> None:
-        """Records the frame as a movement, and takes the replica from the first one."""
+        """Records a frame to the agent as a movement, and takes the replica from the welcome."""
         self._network.touch()
         if self.replica is None:
             welcome = _service_frames.decode(frame)

@@ -153,7 +153,7 @@ class LocalPlatform:
     def published(
         self, event_type: str | Enum | None = None, topic: TopicLike | None = None
     ) -> list[Event]:
-        """All events so far, the test's too, in order; of a type and topic, if given."""
+        """All events published so far, the test's too, in order; of a type and topic, if given."""
         kind = None if event_type is None else type_name(event_type)
         where = None if topic is None else check_topic(topic)
         return [

@@ -1,4 +1,4 @@
-"""The pytest plugin: the fixture `soorma_platform`, a running `LocalPlatform` for each test."""
+"""The pytest plugin: the fixture `soorma_platform`, a running `LocalPlatform` of the test's own."""
 
 from __future__ import annotations
 

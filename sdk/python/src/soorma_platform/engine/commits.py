@@ -42,7 +42,7 @@ from soorma_platform.engine.timers import set_timer
 KEPT = 15 * 60_000
 """Milliseconds for which a response is stored by default."""
 ODD_TICKETS = 16
-"""Foreign keys in a semaphore's line that are loaded; with more, it would not move."""
+"""Keys of other programs in a semaphore's line, beyond which it would not move."""
 
 SOORMA = Cause(actor="soorma")
 """The platform itself."""
@@ -295,7 +295,7 @@ class ApplyCommit:
         endings.undo(writes, editor, self.scope, found)
 
     def _cancel(self, writes: Writes, found: Snapshot) -> list[str]:
-        """Cancels those of the commit's timers that wait, and returns their ids."""
+        """Cancels the timers that the commit's `cancels` name and that wait; returns their ids."""
         cancelled, timers = [], found.part(KnownIds).timers
         for event_id in self.commit.cancels:
             waiting = timers.get(event_id)

@@ -174,7 +174,7 @@ class FailDelivery:
         fail_plan: bool = False,
         limits: Limits,
     ) -> None:
-        """`dead_letter_id` and `ending_id` identify the events that announce these."""
+        """The ids are of the events that announce a dead letter and the end of its plan."""
         self.scope = scope
         self._plan_id = plan_id
         self._fence = fence

@@ -53,10 +53,8 @@ SEQ_ROOM = 10_000
 """More than the operations of a commit, so that compensations are numbered as registered."""
 SPLICE = 16
 """The factor by which extending a value takes less processor time than reading one."""
-_READ_NOTHING, _SPLICED = (
-    (Set, Delete),
-    (Append, Extend),
-)  # made once: a union at each check is slow
+# Tuples made once: a union at each check is slow.
+_READ_NOTHING, _SPLICED = (Set, Delete), (Append, Extend)
 TRIM_REVISIONS = 1_000
 """Revisions by which a history may exceed its limit: trimming it in strides costs less."""
 ROW_OVERHEAD = 100

@@ -22,7 +22,7 @@ STEP_BYTES = 2 * 1024 * 1024
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """Seconds of uptime for which data is kept that is no longer needed."""
+    """Seconds of uptime for which data that is no longer needed is kept."""
 
     events: float = 7 * 86_400.0
     groups: float = 7 * 86_400.0

@@ -38,7 +38,7 @@ class Scrape:
     async def render(self, accepted: str) -> tuple[bytes, str]:
         """Returns the metrics and their media type, in a format that the Accept header names.
 
-        Raises Unavailable if the store is.
+        Raises Unavailable if the store cannot be read.
         """
         counted = [(counter, set(counter.values())) for counter in self._metrics.of_groups]
         standing = await self._health.standing()

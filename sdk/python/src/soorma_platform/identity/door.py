@@ -63,7 +63,7 @@ class Principal(msgspec.Struct, frozen=True):
     def owner_among(self, what: str, requested: str | None) -> Owner:
         """Returns the owner whose data is meant: the `requested` tenant, else its own.
 
-        `what` names the request in the InvalidRequest that is raised if they differ.
+        Raises InvalidRequest, which calls the request `what`, if it acts for another tenant.
         """
         if requested is None or self.owner in (All.TENANTS, requested):
             return self.owner if requested is None else requested
@@ -72,7 +72,7 @@ class Principal(msgspec.Struct, frozen=True):
     def user_among(self, what: str, requested: str | None) -> str | None:
         """Returns the user whose data is meant, None for all: the `requested` one, else its own.
 
-        `what` names the request in the InvalidRequest that is raised if they differ.
+        Raises InvalidRequest, which calls the request `what`, if it acts for another user.
         """
         if requested is None or self.user in (None, requested):
             return self.user if requested is None else requested

@@ -194,7 +194,7 @@ class AgentConnection:
         log.info("agent connected", agent=hello.agent, instance=hello.instance, kept=len(kept))
 
     async def _survey(self) -> list[Unserved]:
-        """Finds events that nobody in the group handles, as its subscriptions have changed."""
+        """Surveys the group after a change of subscriptions; returns those nobody serves."""
         try:
             found = await self._groups.survey(self._membership.group_id)
         except SoormaError:

@@ -28,7 +28,7 @@ class Membership(msgspec.Struct):
 async def subscribe(
     store: Commits, owner: Owner, name: str, subscriptions: list[Subscription]
 ) -> Membership:
-    """Creates or refreshes a group; its new subscriptions take events that no group took."""
+    """Creates or refreshes a group; new subscriptions take recent events that no group took."""
     joined = await store.transact(JoinGroup(owner, name, subscriptions))
     while joined.following is not None:  # others have their turns between two steps
         joined = await store.transact(JoinGroup(owner, name, subscriptions, joined.following))

@@ -162,7 +162,7 @@ class Reservations:
     ) -> bool | None:
         """Waits while others have reserved, or wait for, keys that a commit would change.
 
-        Returns True if the delivery holds them then; None if there was nothing to wait for.
+        Returns whether the delivery holds them then; None if there was nothing to wait for.
         """
         mine = self._turns.get(fence)
         held = mine.keys if mine is not None and mine.granted else frozenset()

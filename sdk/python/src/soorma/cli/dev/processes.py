@@ -88,7 +88,7 @@ def free_offset(host: str) -> int | None:
 
 
 def port_holder(host: str, port: int) -> Holder:
-    """Returns the process that listens on a port; only on Linux it can be named."""
+    """Returns the process that listens on a port; it can be named only on Linux."""
     listeners = list(_listeners(host, port))
     wanted = {f"socket:[{listener.inode}]" for listener in listeners}
     for pid in _pids() if wanted else ():

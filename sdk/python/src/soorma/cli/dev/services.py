@@ -32,7 +32,7 @@ OK = "ok"
 
 
 def exports(host: str, ports: Mapping[str, int]) -> list[str]:
-    """Returns the lines that a shell needs for the SDK to find this platform; none if it does."""
+    """Returns the lines that a shell needs for the SDK to find this platform, if it needs any."""
     usual = variables("localhost", PORTS)
     found = variables(host, ports).items()
     return [

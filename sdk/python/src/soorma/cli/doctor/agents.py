@@ -17,7 +17,7 @@ from soorma_common.terminal import plain
 
 LATE_SECONDS = 60.0
 MISSED = 2 / 3
-"""The share of its time to live after which an instance is silent: it reports every third."""
+"""The share of its time to live after which an instance is silent; a report is due each third."""
 
 MOST_AGENTS = 1000
 

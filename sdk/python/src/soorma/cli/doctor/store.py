@@ -66,7 +66,7 @@ def privacy(scene: Scene) -> Iterator[Finding]:
 def file_system(scene: Scene) -> Iterator[Finding]:
     """Checks the file system: one over a network may damage the database, one in memory loses it.
 
-    SQLite's write-ahead log needs working shared memory and locks, which a network has in part.
+    SQLite's write-ahead log needs shared memory and locks that work; over a network, they may not.
     """
     kind, mount = _mount_of(scene.place.resolve())
     if kind in NETWORK:

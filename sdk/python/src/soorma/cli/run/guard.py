@@ -1,9 +1,9 @@
 """The guard that kills the agents of a `soorma run` which was killed: they do not notice that.
 
-It is a process of its own, which runs this file. Each agent's process signs on at its standard
-input with `+PID`; the supervisor signs it off with `-PID`. The end of the input means that the
-supervisor is dead: each process that is still signed on is then killed, with its process group. The
-events that the agents were handling are delivered again.
+It is a process of its own, which runs this file. On the guard's standard input, each agent's
+process signs on with `+PID`, and the supervisor signs it off with `-PID`. The end of the input
+means that the supervisor is dead: each process that is still signed on is then killed, with its
+process group. The events that the agents were handling are delivered again.
 """
 
 import os

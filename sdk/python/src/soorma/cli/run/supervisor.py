@@ -119,6 +119,7 @@ class Supervisor:
         The error reports the mistakes of the others, too.
         """
         if self._failure is not None:
+            await self._ending.wait()  # or its keeper would start it again, and again
             return
         self._failure = CommandError(Exit.AGENT, reason)
         started = [

@@ -1,4 +1,4 @@
-"""`soorma restore FILE`: replaces the record by that of a backup, and keeps the old one."""
+"""`soorma restore FILE`: replaces the record with that of a backup, and keeps the old one."""
 
 from __future__ import annotations
 

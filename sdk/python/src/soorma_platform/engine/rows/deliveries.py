@@ -10,7 +10,7 @@ from soorma_platform.engine.rows.plans import PlanRow
 
 
 class DeliveryRow(msgspec.Struct):
-    """A delivery, with its event; `next_in_lane` waits behind it."""
+    """An event that a group has yet to handle; `next_in_lane` waits behind it."""
 
     id: int
     group_id: int
@@ -80,7 +80,10 @@ class InHand(msgspec.Struct):
 
 
 class WaitersNeed(Need):
-    """The handlers that wait for a response: the sender, who waits for it, and so on."""
+    """The handlers that wait for the response to a request.
+
+    They are its sender, the handler that waits for a response of that sender, and so on.
+    """
 
     event_id: str
     """of the event that the sender handles"""

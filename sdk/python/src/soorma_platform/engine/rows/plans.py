@@ -156,7 +156,7 @@ class PlansNeed(Need):
     closing: set[str] = set()
     """plans whose events and timers so far are to be discarded"""
     forks: dict[str, tuple[str, int | None]] = {}
-    """by plan that is a new fork: its origin and revision of that (None: the current one)"""
+    """by new plan that is a fork: its origin, and the revision of that (None: the current one)"""
 
     @property
     def rows(self) -> int:

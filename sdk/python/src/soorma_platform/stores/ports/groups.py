@@ -139,7 +139,9 @@ class GroupStore(Protocol):
     """Groups, their subscriptions and replicas."""
 
     async def join(self, group_id: int, replica: Replica, running: Collection[str] = ()) -> bool:
-        """Notes a connected replica; False, without a note, if its agent has connected again since.
+        """Notes a connected replica.
+
+        Returns False, and notes nothing, if its agent has connected again since.
 
         If the replica names its `process` and was connected before, deliveries that were sent to it
         and are not `running` were lost on the way: they are released at once.
@@ -147,7 +149,7 @@ class GroupStore(Protocol):
         ...
 
     async def drain(self, replica: str) -> None:
-        """Notes that a replica is about to stop: from now on, its end is no death of deliveries."""
+        """Notes that a replica is about to stop: its end no longer counts as a death."""
         ...
 
     async def leave(self, replica: str) -> None:

@@ -73,9 +73,9 @@ class PlanStore(Protocol):
     ) -> builtins.list[PlanRow]:
         """Returns the user's plans with an id above `after`, by id, of one status or all.
 
-        Those that hold keys or actions or have ended. `stalled`: only those that were reported as
-        stalled and have not moved since. A key that has expired counts until it is swept, which
-        takes a second or two.
+        Lists only plans that hold keys or actions or have ended; with `stalled`, only those that
+        were reported as stalled and have not moved since. A key that has expired counts until it is
+        swept, which takes a second or two.
         """
         ...
 
@@ -91,8 +91,8 @@ class PlanStore(Protocol):
         """Returns rows of revisions in (after, until], oldest first.
 
         Without `after`, all that is kept, including the fork that the plan began with. About
-        `limit` rows, but no revision is split. There is more while the last row's is below the
-        plan's revision.
+        `limit` rows, but no revision is split. There is more while the last row's revision is below
+        the plan's.
         """
         ...
 

@@ -40,7 +40,7 @@ class RecordLock:
             raise
 
     def close(self, *, leave: bool = True) -> None:
-        """Releases it; without `leave`, removes the file beside the record if it made that."""
+        """Releases it; without `leave`, removes the file beside the record if it created that."""
         if not leave and not self._was_there:
             self._beside.unlink(missing_ok=True)
         record, self._record = self._record, None

@@ -197,7 +197,7 @@ def _read(column: str, of: Any, known: dict[str, Any]) -> str:
 def _decoder(kind: type[Any]) -> Callable[[str], Any]:
     """Returns a decoder of JSON text that remembers what it makes.
 
-    A retry policy checks itself, and all deliveries share a few.
+    Each new retry policy validates itself, and all deliveries share a few policies.
     """
     return lru_cache(maxsize=1024)(msgspec.json.Decoder(kind).decode)
 

@@ -88,7 +88,7 @@ def survey(
 ) -> tuple[Survey, list[int]]:
     """Sets aside and takes back the deliveries of a group, given what its replicas serve.
 
-    Also returns the ids of the subscriptions that they do not.
+    Also returns the ids of the subscriptions that they do not serve.
     """
     unserved = [one.id for one in known if one.id not in served]
     more = take_back(connection, now, served)
@@ -112,9 +112,9 @@ class SubscriptionEnd(NamedTuple):
 def ending(
     connection: apsw.Connection, names: tuple[str | None, str, str, str], *, drop: bool
 ) -> SubscriptionEnd | None:
-    """Begins to end a subscription; None if there is none of these names.
+    """Begins to end a subscription; returns None if it does not exist.
 
-    They are its tenant (None: any), group, type and topic.
+    `names` are its tenant (None: any), group, type and topic.
     """
     found = _subscription.one(connection, *names)
     if found is None:

@@ -213,8 +213,8 @@ class GroupCommitter:
         if not self._commit_all(batch, at_once=at_once):
             return False
         took = time.perf_counter() - began
-        # What took a moment has worked no longer; reading the thread's own clock is a system call,
-        # as costly as a statement.
+        # A batch uses the processor for no longer than it takes, so a quick one is not measured:
+        # reading the thread's own clock is a system call, as costly as a statement.
         held = took if took <= HOLDS[0] else time.thread_time() - worked
         self.held.note(held)
         if held > LONG:

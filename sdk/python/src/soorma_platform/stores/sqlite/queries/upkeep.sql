@@ -77,7 +77,7 @@ SELECT s.id, s.group_id, g.name AS "group", g.tenant_id, s.type, s.topic, s.seen
 FROM subscriptions s JOIN groups g ON g.id = s.group_id WHERE s.seen_uptime < ?;
 
 -- name: abandoned_deliveries
--- Deliveries that are ready, suspects, set aside, in hand, or waiting in lanes of their group.
+-- Deliveries that are ready, suspects, set aside, in hand, waiting in lanes of their group, or parked without a lane.
 SELECT id, group_id, lane FROM (
     SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_ready
     WHERE subscription_id = ?1 AND ready_at IS NOT NULL AND replica IS NULL AND suspect IS NULL
@@ -94,6 +94,9 @@ SELECT id, group_id, lane FROM (
     SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_in_line
     WHERE group_id = (SELECT s.group_id FROM subscriptions s WHERE s.id = ?1) AND lane IS NOT NULL
         AND subscription_id = ?1 AND ready_at IS NULL
+    UNION ALL
+    SELECT id, group_id, lane FROM deliveries INDEXED BY deliveries_parked
+    WHERE subscription_id = ?1 AND ready_at IS NULL AND lane IS NULL AND aside IS NULL
 ) LIMIT ?2;
 
 -- name: abandon_dead_letters

@@ -15,3 +15,7 @@ UPDATE agents SET announcement = json_object(
     'events_consumed', json(announcement -> '$.eventsConsumed'),
     'events_produced', json(announcement -> '$.eventsProduced'),
     'ttl', json(announcement -> '$.ttl'));
+
+-- Parked deliveries without a lane: nothing else leads to them when their subscription ends.
+CREATE INDEX deliveries_parked ON deliveries (subscription_id)
+WHERE ready_at IS NULL AND lane IS NULL AND aside IS NULL;
