@@ -81,7 +81,7 @@ async def test_respond_needs_to_know_what_with(context: PlatformContext, agent: 
 
     @agent.on_event("a")
     async def handle(event: Any, handler: HandlerContext) -> None:
-        with pytest.raises(InvalidRequest, match="asks for no answer"):
+        with pytest.raises(InvalidRequest, match="requests no response"):
             await handler.bus.respond(event, 1)
         await handler.bus.respond(event, 2, event_type="named", topic="business-facts")
         seen.append(event)

@@ -74,7 +74,7 @@ def test_the_fixture_works_in_both_modes_of_pytest_asyncio(
 def test_the_fixture_says_what_it_is(tmp_path: Path) -> None:
     shown = _python(tmp_path, "-m", "pytest", *LEAN, "--fixtures", "-p", "no:cacheprovider").stdout
     assert "soorma_platform" in shown
-    assert "A platform in this process, without a socket" in shown
+    assert "The test's own platform in this process, without a socket" in shown
 
 
 @pytest.mark.behaviour("testing.plugin")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from soorma import Topic
+from soorma_common.entry_ids import entry_id
 from soorma_common.errors import InvalidName
-from soorma_common.identity import entry_id
 from soorma_common.names import Scope, check_name, check_scope
 from soorma_common.topics import check_topic
 

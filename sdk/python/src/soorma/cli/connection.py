@@ -45,7 +45,7 @@ LONGEST_PAGE = 1000
 """The most rows that a service returns at once."""
 
 
-class Platform:
+class PlatformConnection:
     """The platform for one tenant and user, over connections of its own.
 
     Use it inside `on_platform`.
@@ -120,7 +120,7 @@ class Platform:
 
 
 def on_platform(
-    tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]
+    tenant: str | None, user: str | None, work: Callable[[PlatformConnection], Awaitable[T]]
 ) -> T:
     """Does the work on the platform of this environment; a CommandError of one line if it fails."""
     _hear_the_sdk()
@@ -131,11 +131,13 @@ def on_platform(
 
 
 def until_interrupted(
-    tenant: str | None, user: str | None, stream: Callable[[Platform], AsyncGenerator[None, None]]
+    tenant: str | None,
+    user: str | None,
+    stream: Callable[[PlatformConnection], AsyncGenerator[None, None]],
 ) -> None:
     """Follows a stream of the platform; Ctrl+C ends it, which is no failure."""
 
-    async def follow(platform: Platform) -> None:
+    async def follow(platform: PlatformConnection) -> None:
         async with _ending_with_its_reader(), aclosing(stream(platform)) as lines:
             async for _ in lines:
                 pass
@@ -188,12 +190,12 @@ async def _ending_with_its_reader() -> AsyncGenerator[None, None]:
 
 
 async def _work(
-    tenant: str | None, user: str | None, work: Callable[[Platform], Awaitable[T]]
+    tenant: str | None, user: str | None, work: Callable[[PlatformConnection], Awaitable[T]]
 ) -> T:
     from soorma.context import caller_for  # noqa: PLC0415 - imports aiohttp, which --help does without
 
     config = config_for(tenant, user)
-    platform = Platform(config, caller_for(config))
+    platform = PlatformConnection(config, caller_for(config))
     try:
         return await work(platform)
     finally:

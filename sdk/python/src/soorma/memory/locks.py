@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from soorma.memory.keeper import LEASE_SECONDS, Found, Keeper
 from soorma.memory.plan import BoundPlan, check_ttl
+from soorma.memory.renewal import LEASE_SECONDS, Found, PlaceRenewer
 from soorma_common.errors import Conflict, HistoryGone, InvalidRequest, SoormaError
 from soorma_common.memory import Change
 from soorma_common.operations import MOST_PLACES, Acquire, Release
@@ -148,7 +148,7 @@ class Line:
     async def _wait(self, wish: Wish, revision: int) -> Found:
         """Returns the place; None if there was none in time, or the ticket was lost."""
         plan = wish.plan
-        _keeper(plan).keep(plan.caller.transport, plan.scope, plan.id, wish.asked, wish.hear)
+        _renewer(plan).keep(plan.caller.transport, plan.scope, plan.id, wish.asked, wish.hear)
         if self._watching is None:
             self._watching = asyncio.create_task(
                 self._watch(revision), name=f"soorma-line-{self._key}"
@@ -182,7 +182,7 @@ class Line:
                 except HistoryGone:
                     # cleaned up meanwhile, with all tickets: a renewal finds out about each
                     after = None
-                    await _keeper(plan).renew()
+                    await _renewer(plan).renew()
         except SoormaError as error:
             self._watching = None
             for wish in self._waiting.values():
@@ -238,7 +238,7 @@ async def take(
     if found is None:
         return None
     asked = replace(asked, ticket=None)
-    _keeper(plan).keep(plan.caller.transport, plan.scope, plan.id, asked, lambda _: None)
+    _renewer(plan).keep(plan.caller.transport, plan.scope, plan.id, asked, lambda _: None)
     return kind(plan, asked, seconds, found["place"], found["revision"])
 
 
@@ -250,15 +250,15 @@ async def _give_back(wish: Wish) -> None:
         ticket = found.get("ticket") if found else None
         await _release(plan, replace(asked, ticket=ticket or asked.ticket))
     except SoormaError:  # it expires by itself, as after a death
-        _keeper(plan).drop(asked.holder)
+        _renewer(plan).drop(asked.holder)
 
 
 async def _release(plan: BoundPlan, asked: Acquire) -> bool:
-    _keeper(plan).drop(asked.holder)
+    _renewer(plan).drop(asked.holder)
     given_up = Release(key=asked.key, holder=asked.holder, places=asked.places, ticket=asked.ticket)
     held, _ = await plan.applied(given_up)
     return bool(held)
 
 
-def _keeper(plan: BoundPlan) -> Keeper:
-    return Keeper.of(plan.caller.transport)
+def _renewer(plan: BoundPlan) -> PlaceRenewer:
+    return PlaceRenewer.of(plan.caller.transport)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from soorma.memory.plans import Stored
-from soorma_common.identity import entry_id
+from soorma_common.entry_ids import entry_id
 from soorma_common.json_text import decode
 from soorma_common.names import Scope
 

@@ -10,8 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from soorma.bus import PlatformOutbox
-from soorma.memory.plan_view import LOOKS, UNCOMMITTED, PlanView, Seen
 from soorma.memory.plans import Applied, PlatformPlans, Stored
+from soorma.memory.read_write_set import LOOKS, UNCOMMITTED, PlanView, Seen
 from soorma_common.delivery import PlanSnapshot
 from soorma_common.errors import Forbidden, HandlerEnded, InvalidRequest, NotFound
 from soorma_common.events import Envelope, Event, Timer, encode_envelope

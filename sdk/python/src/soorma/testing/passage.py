@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from soorma.agents import Agent
-from soorma.memory.keeper import LEASE_SECONDS, Keeper
+from soorma.memory.renewal import LEASE_SECONDS, PlaceRenewer
 from soorma.testing.clock import Clock
 from soorma.testing.hosts import Host
 from soorma.testing.network import Network
@@ -59,7 +59,7 @@ class Passage:
                 await subscribe(store, hello.owner, hello.agent, hello.subscriptions)
         for transport in list(self._network.transports):
             if not transport.is_frozen and not transport.is_dead:
-                await Keeper.of(transport).renew(lease - settings.lease + LEASE_SECONDS)
+                await PlaceRenewer.of(transport).renew(lease - settings.lease + LEASE_SECONDS)
 
     def _announce(self) -> None:
         """Announces the agents again: a registry entry cannot be renewed in advance."""

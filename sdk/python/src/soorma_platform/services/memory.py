@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 
+from soorma_common.entry_ids import entry_id
 from soorma_common.errors import (
     Conflict,
     EventIdConflict,
@@ -21,7 +22,6 @@ from soorma_common.errors import (
     PlanExists,
     WrongType,
 )
-from soorma_common.identity import entry_id
 from soorma_common.memory import (
     STATUSES,
     Action,
@@ -256,7 +256,7 @@ class _Memory:
             return http.problem(conflict, 412)
 
     async def commit(self, request: Request) -> Response:
-        """Changes plans and publishes events, all or nothing."""
+        """Changes, forks and ends plans, and publishes events, all or nothing."""
         commit = http.decode(await request.body(), _commit_body)
         sent, key = request.sent, request.idempotency_key
         return http.json_response(

@@ -9,7 +9,7 @@ import typer
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
-from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform
+from soorma.cli.connection import LONGEST_PAGE, PlatformConnection, on_platform
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Tenant, User
@@ -40,7 +40,7 @@ def agents(
 ) -> None:
     wanted = {"name": name, "capability": capability, "consumes": consumes, "produces": produces}
 
-    async def ask(platform: Platform) -> dict[str, Any]:
+    async def ask(platform: PlatformConnection) -> dict[str, Any]:
         return await platform.whole(
             "registry", "/v1/registry/agents", "agents", limit=LONGEST_PAGE, **wanted
         )

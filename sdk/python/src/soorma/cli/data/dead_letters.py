@@ -9,7 +9,7 @@ import typer
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
-from soorma.cli.connection import Platform, on_platform
+from soorma.cli.connection import PlatformConnection, on_platform
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Limit, Tenant, User
@@ -28,7 +28,7 @@ def dead_letters(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def ask(platform: Platform) -> dict[str, Any]:
+    async def ask(platform: PlatformConnection) -> dict[str, Any]:
         return await _dead_letters(platform, group)
 
     found = on_platform(tenant, user, ask)
@@ -73,7 +73,7 @@ def replay(
     if group is not None and not every:
         raise typer.BadParameter("it goes with --all only", param_hint="--group")
 
-    async def again(platform: Platform) -> tuple[list[int], list[int]]:
+    async def again(platform: PlatformConnection) -> tuple[list[int], list[int]]:
         wanted = numbers or [
             letter["id"] for letter in (await _dead_letters(platform, group))["dead_letters"]
         ]
@@ -95,7 +95,7 @@ def replay(
         )
 
 
-async def _dead_letters(platform: Platform, group: str | None) -> dict[str, Any]:
+async def _dead_letters(platform: PlatformConnection, group: str | None) -> dict[str, Any]:
     return await platform.whole(
         "events",
         "/v1/events/dead-letters",
@@ -105,7 +105,7 @@ async def _dead_letters(platform: Platform, group: str | None) -> dict[str, Any]
     )
 
 
-async def _replay(platform: Platform, number: int) -> bool:
+async def _replay(platform: PlatformConnection, number: int) -> bool:
     """Replays a dead letter; False if there is none of this number."""
     path = f"/v1/events/dead-letters/{number}/replay"
     try:

@@ -9,7 +9,7 @@ import typer
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
-from soorma.cli.connection import Platform, on_platform
+from soorma.cli.connection import PlatformConnection, on_platform
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.parameters import Json, Plan, Tenant, User, json_of, text_of
 from soorma_common.operations import ENDINGS, AnyEnding, Cancel, Complete, Fail
@@ -93,7 +93,7 @@ def _end(
     tenant: str | None,
     user: str | None,
 ) -> None:
-    async def change(platform: Platform) -> Any:
+    async def change(platform: PlatformConnection) -> Any:
         from soorma.workflow import WorkflowState  # noqa: PLC0415 - --help does without
 
         if not force and not await WorkflowState(platform.memory, plan).revision():

@@ -9,7 +9,7 @@ import typer
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
-from soorma.cli.connection import Platform, on_platform, until_interrupted
+from soorma.cli.connection import PlatformConnection, on_platform, until_interrupted
 from soorma.cli.data import dead_letters, groups, timers
 from soorma.cli.parameters import Json, JsonLines, Tenant, User, json_of
 from soorma_common.json_text import decode
@@ -65,7 +65,7 @@ def tail(
         "format": "cloudevents" if cloudevents else None,
     }
 
-    async def lines(platform: Platform) -> AsyncGenerator[None, None]:
+    async def lines(platform: PlatformConnection) -> AsyncGenerator[None, None]:
         scope = platform.scope
         stream = platform.follow(
             "events", "/v1/events/stream", tenant_id=scope.tenant_id, user_id=scope.user_id, **query
@@ -156,7 +156,7 @@ def publish(
         raise typer.BadParameter("it does not go with --delay", param_hint="--at")
     moment = None if at is None else timers.moment_of(at)
 
-    async def send(platform: Platform) -> str:
+    async def send(platform: PlatformConnection) -> str:
         return await platform.bus.publish(kind, topic, content, delay=delay, at=moment, **envelope)
 
     published = on_platform(tenant, user, send)

@@ -10,7 +10,7 @@ import typer
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
-from soorma.cli.connection import Platform, on_platform
+from soorma.cli.connection import PlatformConnection, on_platform
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Tenant, User
 from soorma_common.topics import Topic
@@ -20,7 +20,7 @@ app = command_group()
 
 @app.command(help="List the groups of agents that take events, and what waits for them.")
 def groups(as_json: Json = False, tenant: Tenant = None, user: User = None) -> None:
-    async def ask(platform: Platform) -> Any:
+    async def ask(platform: PlatformConnection) -> Any:
         return await platform.read(
             "events", "/v1/events/groups", tenant_id=platform.scope.tenant_id
         )
@@ -77,7 +77,7 @@ def unsubscribe(
     ):
         raise typer.Abort
 
-    async def end(platform: Platform) -> Any:
+    async def end(platform: PlatformConnection) -> Any:
         path = f"/v1/events/groups/{quote(group, safe='')}/subscriptions/{quote(kind, safe='')}"
         query = {
             "topic": topic.value if topic else "*",

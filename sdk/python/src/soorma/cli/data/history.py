@@ -9,7 +9,13 @@ import typer
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
-from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform, plan_path, until_interrupted
+from soorma.cli.connection import (
+    LONGEST_PAGE,
+    PlatformConnection,
+    on_platform,
+    plan_path,
+    until_interrupted,
+)
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, JsonLines, Key, Limit, Plan, Tenant, User
 from soorma_common.json_text import decode
@@ -42,7 +48,7 @@ def history(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def ask(platform: Platform) -> dict[str, Any]:
+    async def ask(platform: PlatformConnection) -> dict[str, Any]:
         return await platform.whole(
             "memory",
             plan_path("history", plan),
@@ -76,7 +82,7 @@ def history(
 def actions(
     plan: Plan, limit: Limit = None, as_json: Json = False, tenant: Tenant = None, user: User = None
 ) -> None:
-    async def ask(platform: Platform) -> dict[str, Any]:
+    async def ask(platform: PlatformConnection) -> dict[str, Any]:
         return await platform.whole(
             "memory", plan_path("actions", plan), "actions", limit=LONGEST_PAGE
         )
@@ -110,7 +116,7 @@ def watch(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def lines(platform: Platform) -> AsyncGenerator[None, None]:
+    async def lines(platform: PlatformConnection) -> AsyncGenerator[None, None]:
         async for _, data in platform.follow("memory", plan_path("watch", plan), after=after):
             if as_json:
                 output.say_json_line(decode(data))
@@ -134,7 +140,7 @@ def at(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def ask(platform: Platform) -> Any:
+    async def ask(platform: PlatformConnection) -> Any:
         past = _state(platform, plan).at(revision)
         if key is None:
             return await past.all()
@@ -175,7 +181,7 @@ def diff(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def ask(platform: Platform) -> tuple[int, list[Difference]]:
+    async def ask(platform: PlatformConnection) -> tuple[int, list[Difference]]:
         state = _state(platform, plan)
         until = await state.revision() if b is None else b
         if until == 0:
@@ -219,7 +225,7 @@ def restore(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def change(platform: Platform) -> bool:
+    async def change(platform: PlatformConnection) -> bool:
         return await _state(platform, plan).restore(key, revision)
 
     was_there = on_platform(tenant, user, change)
@@ -253,7 +259,7 @@ def fork(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def change(platform: Platform) -> Any:
+    async def change(platform: PlatformConnection) -> Any:
         from soorma_common.operations import Fork  # noqa: PLC0415 - --help does without
 
         return (await platform.memory.apply(new, [Fork(plan, revision)]))[0]
@@ -268,7 +274,7 @@ def fork(
         )
 
 
-def _state(platform: Platform, plan: str) -> WorkflowState:
+def _state(platform: PlatformConnection, plan: str) -> WorkflowState:
     from soorma.workflow import WorkflowState  # noqa: PLC0415 - imports aiohttp, which --help does without
 
     return WorkflowState(platform.memory, plan)

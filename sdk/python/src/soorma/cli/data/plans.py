@@ -11,7 +11,7 @@ import typer
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
-from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform, plan_path
+from soorma.cli.connection import LONGEST_PAGE, PlatformConnection, on_platform, plan_path
 from soorma.cli.data import endings, history
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Key, Limit, Plan, Tenant, User, json_of, text_of
@@ -55,7 +55,7 @@ def list_plans(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def ask(platform: Platform) -> dict[str, Any]:
+    async def ask(platform: PlatformConnection) -> dict[str, Any]:
         wanted = {"status": status and status.value, "stalled": "true" if stalled else None}
         return await platform.whole(
             "memory", "/v1/memory/working", "plans", limit=LONGEST_PAGE, **wanted
@@ -90,7 +90,7 @@ def list_keys(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def ask(platform: Platform) -> dict[str, Any]:
+    async def ask(platform: PlatformConnection) -> dict[str, Any]:
         return await platform.whole(
             "memory", plan_path("working", plan), "entries", prefix=prefix, limit=LONGEST_PAGE
         )
@@ -124,7 +124,7 @@ def get(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def ask(platform: Platform) -> dict[str, Any]:
+    async def ask(platform: PlatformConnection) -> dict[str, Any]:
         found = await platform.read("memory", plan_path("working", plan, key), revision=at)
         return {
             re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value
@@ -157,7 +157,7 @@ def set_key(
     hint = """quote a text, as '"text"', or say --string"""
     content = text_of("VALUE", value) if text else json_of("VALUE", value, hint)
 
-    async def change(platform: Platform) -> dict[str, Any]:
+    async def change(platform: PlatformConnection) -> dict[str, Any]:
         done = await platform.memory.set_plan_state(
             plan, key, content, ttl=ttl, expected_revision=if_revision
         )
@@ -201,7 +201,7 @@ def delete(
     if if_revision is not None and len(wanted) != 1:
         raise typer.BadParameter("it goes with one key only", param_hint="--if-revision")
 
-    async def change(platform: Platform) -> list[Any]:
+    async def change(platform: PlatformConnection) -> list[Any]:
         operations: list[AnyOperation] = [Cleanup()] if everything else []
         operations += [
             Delete(key=check_name("key", key), expected_revision=if_revision) for key in wanted

@@ -10,7 +10,7 @@ import typer
 
 from soorma.cli import output
 from soorma.cli.commands import command_group
-from soorma.cli.connection import LONGEST_PAGE, Platform, on_platform
+from soorma.cli.connection import LONGEST_PAGE, PlatformConnection, on_platform
 from soorma.cli.exits import CommandError, Exit
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Limit, Tenant, User
@@ -27,7 +27,7 @@ def timers(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def ask(platform: Platform) -> dict[str, Any]:
+    async def ask(platform: PlatformConnection) -> dict[str, Any]:
         return await platform.whole(
             "events", "/v1/events/timers", "timers", plan_id=plan, limit=LONGEST_PAGE
         )
@@ -53,7 +53,7 @@ def cancel(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    async def change(platform: Platform) -> bool | None:
+    async def change(platform: PlatformConnection) -> bool | None:
         return await platform.bus.cancel(event_id)
 
     cancelled = on_platform(tenant, user, change)

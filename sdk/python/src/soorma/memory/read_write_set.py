@@ -1,4 +1,4 @@
-"""A transaction's view of one plan: what it has read of it, and what it would change."""
+"""The read set and the write set of a transaction on one plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keeper of claims and tickets: a thread renews them for as long as this process lives."""
+"""Renewal of claims and tickets: a thread renews them for as long as this process lives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Found: TypeAlias = dict[str, Any] | None
 Hear: TypeAlias = Callable[[Found], None]
 log = logging.getLogger("soorma.memory")
 _committed = msgspec.json.Decoder(Committed)
-_keepers: WeakKeyDictionary[Transport, Keeper] = WeakKeyDictionary()
+_renewers: WeakKeyDictionary[Transport, PlaceRenewer] = WeakKeyDictionary()
 _making = threading.Lock()
 
 
@@ -54,7 +54,7 @@ class Kept:
             self.loop.call_soon_threadsafe(self.hear, found)
 
 
-class Keeper:
+class PlaceRenewer:
     """The renewer of one transport's places and tickets; its thread lives while there are any."""
 
     def __init__(self) -> None:
@@ -63,11 +63,11 @@ class Keeper:
         self._thread: threading.Thread | None = None
 
     @classmethod
-    def of(cls, transport: Transport) -> Keeper:
+    def of(cls, transport: Transport) -> PlaceRenewer:
         """Returns the keeper of this transport."""
         with _making:
-            if (keeper := _keepers.get(transport)) is None:
-                keeper = _keepers[transport] = cls()
+            if (keeper := _renewers.get(transport)) is None:
+                keeper = _renewers[transport] = cls()
             return keeper
 
     def keep(
