@@ -77,8 +77,9 @@ def _filled(select: Select[Any], columns: list[str]) -> set[str]:
 @pytest.mark.behaviour("store.rows-by-name")
 @pytest.mark.parametrize("select", SELECTS, ids=lambda select: select.name)
 def test_a_query_fills_its_struct(record: apsw.Connection, select: Select[Any]) -> None:
-    columns = select.columns(record)
-    select._compile(record)  # raises where a column has no field, or is there twice
+    nothing = (None,) * apsw.ext.query_info(record, SQL[select.name]).bindings_count
+    columns = select.columns(record, nothing)
+    select._compile(record, nothing)  # raises where a column has no field, or is there twice
     missing = _required(select.kind) - _filled(select, columns)
     assert not missing, f"{select.name} does not select {missing}"
 
@@ -88,6 +89,7 @@ def test_a_query_fills_its_struct(record: apsw.Connection, select: Select[Any]) 
 def test_a_change_writes_each_value_into_the_column_of_its_name(
     record: apsw.Connection, change: Mutation
 ) -> None:
+    change.binder()  # raises where none of its sources has a parameter
     sql = re.sub(r"--.*", "", SQL[change.name])
     apsw.ext.query_info(record, sql)  # raises where a table or column is not there
     otherwise = NAMED_OTHERWISE.get(change.name, {})
@@ -115,13 +117,14 @@ def test_a_query_that_names_another_column_says_so(
 
     monkeypatch.setitem(SQL, "odd", "SELECT name, tenant_id FROM groups")
     with pytest.raises(TypeError, match="query odd selects tenant_id, which Row does not have"):
-        Select("odd", Row)._compile(record)
+        Select("odd", Row)._compile(record, ())
     monkeypatch.setitem(SQL, "odd", "UPDATE groups SET name = :name, created_at = :made_at")
     with pytest.raises(
         TypeError, match="statement odd has a parameter 'made_at', and none of its sources has that"
     ):
-        Mutation("odd", Row)
+        Mutation("odd", Row).binder()
     SELECTS[:] = [one for one in SELECTS if one.name != "odd"]
+    MUTATIONS[:] = [one for one in MUTATIONS if one.name != "odd"]
 
 
 @pytest.mark.behaviour("store.rows-by-name")

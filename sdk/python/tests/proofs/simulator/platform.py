@@ -19,13 +19,12 @@ from soorma_platform.metrics import HOLDS, SECONDS, SIZES, Distribution
 from soorma_platform.runtime import Platform
 from soorma_platform.services.agents import AgentConnection
 from soorma_platform.settings import Settings
-from soorma_platform.stores.sqlite import SqliteStore
+from soorma_platform.stores.sqlite import SqliteStore, deaths
 from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.database import FailuresNamed, migrate
 from soorma_platform.stores.sqlite.health import SqliteHealth
 from soorma_platform.stores.sqlite.prefetch import Prefetches
-from soorma_platform.stores.sqlite.store import begin
 from soorma_platform.stores.sqlite.writer import GroupCommitter, _Ticket
 
 LEASE = 3.0
@@ -177,7 +176,7 @@ class SimulatedStore(SqliteStore):
     def __init__(self, machine: Machine, on_commit: Callable[[Notice], None], lease: float) -> None:
         connection = machine.disk.connection
         clock = RecordClock(connection, machine.clocks)
-        begin(connection, clock.read(), lease)
+        deaths.spare(connection, clock.read(), lease)
         prefetches = Prefetches(clock.read, lease)
         connections = Connections(
             PLACE, connection, SimulatedWriter(machine, on_commit, prefetches), clock

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
+from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.suspects import FIRST_PAUSE, LONGEST_PAUSE, short_lease
 from soorma_platform.stores.sqlite.statements import Select, execute, value, values
 
@@ -50,6 +51,12 @@ class Freed(NamedTuple):
     """groups that have suspects now"""
     is_silent: bool = False
     """true if the replica is connected, and was silent for the shortest of its leases"""
+
+
+def spare(connection: apsw.Connection, now: Moment, lease: float) -> None:
+    """Forgets the replicas of an earlier platform, whose agents have a lease to come back."""
+    execute(connection, "spare_leases", now.uptime + round(lease * 1000))
+    execute(connection, "forget_replicas")
 
 
 def free(

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from contextlib import suppress
+from functools import cache, lru_cache
 from typing import Any, Generic, TypeVar, get_type_hints
 
 import apsw
-import apsw.ext
 import msgspec
 
 from soorma_platform.stores.sqlite.database import SQL
@@ -41,28 +41,41 @@ class Select(Generic[R]):
         self._make: Callable[..., R] | None = None
         SELECTS.append(self)
 
-    def columns(self, connection: apsw.Connection) -> list[str]:
-        """Returns the names of the columns that it selects."""
-        return [name for name, *_ in apsw.ext.query_info(connection, SQL[self.name]).description]
+    def columns(self, connection: apsw.Connection, values: tuple[Any, ...]) -> list[str]:
+        """Returns the names of the columns that it selects, without running it.
+
+        Any values will do, as many as it has parameters.
+        """
+        names: list[str] = []
+
+        def note(cursor: apsw.Cursor, _: str, __: object) -> bool:
+            names.extend(name for name, *_ in cursor.get_description())
+            return False
+
+        cursor = connection.cursor()
+        cursor.exec_trace = note
+        with suppress(apsw.ExecTraceAbort):
+            cursor.execute(SQL[self.name], values)
+        return names
 
     def one(self, connection: apsw.Connection, *values: Any) -> R | None:
         """Returns the first row; None if there is none."""
         cursor = connection.execute(SQL[self.name], values)
         row = cursor.fetchone()
         cursor.close()
-        return None if row is None else (self._make or self._compile(connection))(*row)
+        return None if row is None else (self._make or self._compile(connection, values))(*row)
 
     def all(self, connection: apsw.Connection, *values: Any) -> list[R]:
         """Returns all rows."""
         rows = connection.execute(SQL[self.name], values).fetchall()
         if not rows:
             return []
-        make = self._make or self._compile(connection)
+        make = self._make or self._compile(connection, values)
         return [make(*row) for row in rows]
 
     def each(self, connection: apsw.Connection, *values: Any) -> Iterator[R]:
         """Yields the rows, read only as far as they are needed."""
-        make = self._make or self._compile(connection)
+        make = self._make or self._compile(connection, values)
         return (make(*row) for row in connection.execute(SQL[self.name], values))
 
     def page(
@@ -82,8 +95,8 @@ class Select(Generic[R]):
             total += size(row)
         return found, False
 
-    def _compile(self, connection: apsw.Connection) -> Callable[..., R]:
-        columns = self.columns(connection)
+    def _compile(self, connection: apsw.Connection, values: tuple[Any, ...]) -> Callable[..., R]:
+        columns = self.columns(connection, values)
         self._make = _maker(self.name, self.kind, tuple(columns))
         return self._make
 
@@ -98,21 +111,29 @@ class Mutation:
     def __init__(self, name: str, *sources: str | type[Any]) -> None:
         self.name = name
         self.sources = sources
-        self._bind = _binder(name, SQL[name], sources)
+        self._bind: Callable[..., tuple[Any, ...]] | None = None
         MUTATIONS.append(self)
 
     def run(self, connection: apsw.Connection, *parameters: Any) -> None:
         """Runs it."""
-        connection.execute(SQL[self.name], self._bind(*parameters))
+        connection.execute(SQL[self.name], (self._bind or self.binder())(*parameters))
 
     def many(self, connection: apsw.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
         """Runs it once for each row."""
-        bind = self._bind
+        bind = self._bind or self.binder()
         connection.executemany(SQL[self.name], [bind(*each) for each in rows])
 
     def value(self, connection: apsw.Connection, *parameters: Any) -> Any:
         """Runs it; returns the one column that it returns, None if it changed no row."""
-        return _only(connection.execute(SQL[self.name], self._bind(*parameters)))
+        return _only(connection.execute(SQL[self.name], (self._bind or self.binder())(*parameters)))
+
+    def binder(self) -> Callable[..., tuple[Any, ...]]:
+        """Returns the function that makes the statement's parameters of its sources.
+
+        It is compiled when it is first needed: to compile all took half of the platform's start.
+        """
+        self._bind = _binder(self.name, SQL[self.name], self.sources)
+        return self._bind
 
 
 def value(connection: apsw.Connection, name: str, *values: Any) -> Any:
@@ -141,6 +162,11 @@ def execute(connection: apsw.Connection, name: str, *values: Any) -> None:
 
 def fields_of(kind: Any) -> dict[str, Any]:
     """Returns the fields of a struct or named tuple in order, with their types."""
+    return _fields_of(kind)
+
+
+@cache  # hints are evaluated anew each time, and most kinds are those of several statements
+def _fields_of(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
     names = kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else kind._fields
     return {name: hints[name] for name in names}

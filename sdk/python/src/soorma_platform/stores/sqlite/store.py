@@ -12,10 +12,10 @@ import apsw
 from soorma_common.errors import Unavailable
 from soorma_platform.clock import Readings, SystemClocks
 from soorma_platform.engine.commands import Command
-from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.stores.sqlite import (
     dead_letters,
+    deaths,
     deliveries,
     events,
     groups,
@@ -35,7 +35,6 @@ from soorma_platform.stores.sqlite.delivery_port import SqliteDeliveries
 from soorma_platform.stores.sqlite.health import SqliteHealth
 from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
 from soorma_platform.stores.sqlite.prefetch import Prefetches
-from soorma_platform.stores.sqlite.statements import execute
 from soorma_platform.stores.sqlite.upkeep import SqliteUpkeep
 from soorma_platform.stores.sqlite.vitals import Vitals
 from soorma_platform.stores.sqlite.writer import GroupCommitter
@@ -100,7 +99,7 @@ class SqliteStore:
             migrate(writing, path, allowed=may_migrate)
             with FailuresNamed(path):
                 own = RecordClock(writing, clock or SystemClocks())
-                begin(writing, own.read(), lease)
+                deaths.spare(writing, own.read(), lease)
             reading = connect(path)
         except BaseException:
             lock.close()
@@ -146,9 +145,3 @@ class SqliteStore:
             rows += need.rows
         outcome: T = await self._connections.writer.run(job, durable=durable, brief=rows <= FEW)
         return outcome
-
-
-def begin(connection: apsw.Connection, now: Moment, lease: float) -> None:
-    """Prepares the record of an earlier platform: its agents have a lease to come back."""
-    execute(connection, "spare_leases", now.uptime + round(lease * 1000))
-    execute(connection, "forget_replicas")
