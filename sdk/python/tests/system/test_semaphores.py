@@ -16,9 +16,9 @@ LEASE = 4.0
 """Seconds, shorter than the default, so that nobody waits for long here."""
 
 PROGRAM = f"""
-from soorma.memory import keeper, locks
-locks.LEASE_SECONDS = keeper.LEASE_SECONDS = {LEASE}
-keeper.RENEW_SECONDS = {LEASE / 4}
+from soorma.memory import locks, renewal
+locks.LEASE_SECONDS = renewal.LEASE_SECONDS = {LEASE}
+renewal.RENEW_SECONDS = {LEASE / 4}
 
 async def main():
     async with PlatformContext.from_env(source="test") as context:
