@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from soorma_common import errors
+from soorma_common import errors, memory
 from soorma_common.errors import SoormaError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,3 +86,8 @@ def test_a_store_raises_no_error_of_a_rule() -> None:
         for name in raised.findall(path.read_text("utf-8"))
     }
     assert not {place for place in found if place[1] in rules}
+
+
+def test_an_entry_says_the_same_in_either_case() -> None:
+    """Alone its names are in camelCase, among others in snake_case: a new field goes into both."""
+    assert memory.KeyEntry.__annotations__ == memory.Entry.__annotations__
