@@ -55,6 +55,24 @@ async def test_time_counts_from_the_start_of_the_function() -> None:
     pool.threads.close()
 
 
+async def test_a_function_that_has_returned_is_not_too_late() -> None:
+    pool, loop, begun = _Pool(1), asyncio.get_running_loop(), asyncio.Event()
+
+    def work() -> str:
+        loop.call_soon_threadsafe(begun.set)
+        threading.Event().wait(0.02)
+        return "done"
+
+    running = asyncio.create_task(pool.threads.run(work, timeout=0.1))
+    await begun.wait()
+    for _ in range(5):  # so that its time counts
+        await asyncio.sleep(0)
+    threading.Event().wait(0.3)  # the loop is held up until long after its timeout
+    assert await running == "done"
+    assert not pool.exhausted
+    pool.threads.close()
+
+
 async def test_a_stuck_thread_is_replaced_until_too_many_are_stuck() -> None:
     pool, over = _Pool(2), threading.Event()
     for number in range(2 * ABANDONED_FOR_EACH):

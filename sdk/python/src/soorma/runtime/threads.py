@@ -98,16 +98,10 @@ class Threads:
         """
         job = Job(call, is_timed=timeout is not None)
         self._submit(job)
-        limit = asyncio.timeout(timeout)
         try:
-            if job.began is not None:
-                await job.began
-            async with limit:
-                outcome, error = await job.over
-        except BaseException as ended:
+            outcome, error = await self._ended(job, timeout)
+        except BaseException:
             self._abandon(job)
-            if isinstance(ended, TimeoutError) and limit.expired():
-                raise TimeIsOver from ended
             raise
         if isinstance(error, StopIteration):  # which a coroutine cannot raise
             raise RuntimeError(  # noqa: TRY004
@@ -116,6 +110,20 @@ class Threads:
         if error is not None:
             raise error
         return outcome
+
+    async def _ended(
+        self,
+        job: Job,
+        timeout: float | None,  # noqa: ASYNC109 - of the function
+    ) -> tuple[Any, BaseException | None]:
+        if job.began is not None:
+            await job.began
+            # Not `asyncio.timeout`, which expires when the loop was held up although the function
+            # has long returned: what has ended by now is not given up.
+            await asyncio.wait([job.over], timeout=timeout)
+            if not job.over.done() and self._abandon(job):
+                raise TimeIsOver
+        return await job.over
 
     def close(self) -> None:
         """Ends the threads, each when it is idle; waits for none."""
@@ -180,12 +188,13 @@ class Threads:
             self._staff()
             return True
 
-    def _abandon(self, job: Job) -> None:
+    def _abandon(self, job: Job) -> bool:
+        """Gives up a function that runs, and its thread; returns False if it does not run."""
         with self._lock:
-            if not job.is_running:
+            if not job.is_running or job.is_abandoned:
                 if job in self._work:
                     self._work.remove(job)
-                return
+                return False
             job.is_abandoned = True
             self._busy -= not job.is_waiting
             self._abandoned += 1
@@ -196,6 +205,7 @@ class Threads:
                 f"{count} threads are stuck in functions whose time was over; give what they call "
                 "time-outs of its own"
             )
+        return True
 
     @contextmanager
     def aside(self, job: Job) -> Iterator[None]:
