@@ -168,8 +168,9 @@ class RecordTime:
     def read(self) -> Moment:
         """Returns the time now. It is written for speed, as each commit calls it."""
         awake, _, uptime, steady, offset, _, settled_from = self._look
-        gap = round(self._awake() * 1000) - awake
-        wall = round(self._wall() * 1000)
+        # int, which takes a third of the time of `round` and rounds alike above 0
+        gap = int(self._awake() * 1000 + 0.5) - awake
+        wall = int(self._wall() * 1000 + 0.5)
         steady += gap
         uptime += gap if gap <= self._standstill else self._standstill  # noqa: FURB136 - quicker
         # If it has jumped since the last look, it does not count as settled.

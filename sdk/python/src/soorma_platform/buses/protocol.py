@@ -31,7 +31,7 @@ TIMER_BELL = "timers"
 
 def bells(notice: Notice) -> set[str]:
     """Returns all bells that a commit rings."""
-    names = set[str]()
+    names: set[str] = set()
     for group in notice.groups:
         names.add(group_bell(group))
     for scope, plan_id in notice.plans:

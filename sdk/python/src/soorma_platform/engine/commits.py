@@ -31,7 +31,14 @@ from soorma_platform.engine.moments import Moment
 from soorma_platform.engine.plans import PlanEditor
 from soorma_platform.engine.publishing import addressed, lane_of, publish, topics_of
 from soorma_platform.engine.reentrancy import MOST_LINKS, check_answerable
-from soorma_platform.engine.rows.deliveries import DeliveryNeed, DeliveryRow, InHand, WaitersNeed
+from soorma_platform.engine.rows.deliveries import (
+    DeliveryNeed,
+    DeliveryRow,
+    FenceFound,
+    FenceNeed,
+    InHand,
+    WaitersNeed,
+)
 from soorma_platform.engine.rows.events import EventsNeed, KnownIds
 from soorma_platform.engine.rows.idempotency import ResponseFound, ResponseNeed, StoredResponse
 from soorma_platform.engine.rows.plans import LoadedPlan, PlansFound, PlansNeed
@@ -131,8 +138,12 @@ class ApplyCommit:
                     operation.event_id = operation.event_id or new_id()
 
     def needs(self) -> list[Need]:
-        commit, fence = self.commit, self.commit.fence or self._under
-        needs: list[Need] = [] if fence is None else [DeliveryNeed(fence)]
+        commit = self.commit
+        needs: list[Need] = []
+        if commit.fence is not None:
+            needs.append(DeliveryNeed(commit.fence))
+        elif self._under is not None:
+            needs.append(FenceNeed(self._under))
         if (key := key_of(self._idempotency_key, self.commit.fence)) is not None:
             needs.append(ResponseNeed(key, if_settled=bool(commit.fence)))
         plans = self._plans()
@@ -236,12 +247,14 @@ class ApplyCommit:
 
         Raises Fenced if the delivery in whose handler it is made is gone.
         """
-        if self.commit.fence is None and self._under is None:
+        if self.commit.fence is None:
+            if self._under is not None:
+                self._check_scope(found.part(FenceFound).scope)
             return None
         in_hand = found.part(InHand)
-        delivery = self._check_delivery(in_hand.delivery)
-        if self.commit.fence is None:
-            return None
+        if (delivery := in_hand.delivery) is None:
+            raise _fenced()
+        self._check_scope(Scope(delivery.tenant_id, delivery.user_id))
         life.check_wanted(delivery, in_hand.plan)
         writes.append(settle(delivery, found))
         return delivery
@@ -309,18 +322,20 @@ class ApplyCommit:
                 writes.append(TimerGone(waiting.id))
         return cancelled
 
-    def _check_delivery(self, delivery: DeliveryRow | None) -> DeliveryRow:
-        if delivery is None:
-            raise Fenced(
-                "this delivery was given to another agent (its lease had run out), or was settled "
-                "before: "
-                "nothing of this attempt was changed or published",
-            )
-        if (delivery.tenant_id, delivery.user_id) != (self.scope.tenant_id, self.scope.user_id):
+    def _check_scope(self, of_event: Scope | None) -> None:
+        if of_event is None:
+            raise _fenced()
+        if of_event != self.scope:
             raise Forbidden(
                 "a delivery is settled in the scope of its event's tenant and user only"
             )
-        return delivery
+
+
+def _fenced() -> Fenced:
+    return Fenced(
+        "this delivery was given to another agent (its lease had run out), or was settled before: "
+        "nothing of this attempt was changed or published"
+    )
 
 
 def _named(event: Envelope, new_id: Callable[[], str]) -> Envelope:

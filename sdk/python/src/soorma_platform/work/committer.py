@@ -40,6 +40,8 @@ The times are those of its last write and of its expiry. If the key is missing, 
 first time are 0, the rest is None.
 """
 
+MOST_CAUSES = 4096
+"""Causes kept: more than attempts run at a time, so that each is looked up about once."""
 DAY = 24 * 3600 * 1000
 TURN_SECONDS = 0.01
 """Time for which a commit is checked before others get a turn."""
@@ -94,6 +96,8 @@ class Committer:
         self._payloads = payloads
         self.limits = limits
         self.metrics = metrics
+        self._causes: dict[str, Cause] = {}
+        """by fence, those looked up last"""
         self.reservations = Reservations(self.metrics)
 
     async def commit_request(
@@ -164,11 +168,22 @@ class Committer:
         return await self._apply_in_turn(command, replica)
 
     async def cause_of(self, fence: str) -> Cause:
-        """Returns the holder of a delivery and its event; NOBODY if the fence is not valid."""
+        """Returns the holder of a delivery and its event; NOBODY if the fence is not valid.
+
+        Whoever got a fence holds it until its end, so a cause is looked up once for all the calls
+        of an attempt. That the fence is still valid is for the commit to find out.
+        """
+        if (known := self._causes.get(fence)) is not None:
+            return known
         holder = await self._store.deliveries.holder(fence)
-        return (
-            NOBODY if holder is None else cause_of(holder.agent, holder.instance, holder.envelope)
-        )
+        if holder is None:
+            return NOBODY
+        cause = cause_of(holder.agent, holder.instance, holder.envelope)
+        if cause.instance is not None:  # else its connection is being replaced
+            while len(self._causes) >= MOST_CAUSES:
+                del self._causes[next(iter(self._causes))]
+            self._causes[fence] = cause
+        return cause
 
     async def _check_payloads(self, scope: Scope, events: list[Envelope]) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from soorma_common.names import Scope
 from soorma_common.retry import RetryPolicy
 from soorma_platform.engine.commands import Need
 from soorma_platform.engine.rows.plans import PlanRow
@@ -77,6 +78,18 @@ class InHand(msgspec.Struct):
     """of its event"""
     others: int = 0
     """the number of other groups yet to handle that event; counted if its plan has failed"""
+
+
+class FenceNeed(Need):
+    """The user for whom the holder of a fence acts."""
+
+    fence: str
+
+
+class FenceFound(msgspec.Struct):
+    """The scope of the event whose delivery is in hand under a fence; None if none is."""
+
+    scope: Scope | None = None
 
 
 class WaitersNeed(Need):

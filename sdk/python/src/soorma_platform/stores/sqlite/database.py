@@ -22,8 +22,11 @@ def _named_queries() -> dict[str, str]:
     found: dict[str, str] = {}
     for file in _PACKAGE.joinpath("queries").iterdir():
         for part in re.split(r"^-- name: ", file.read_text("utf-8"), flags=re.MULTILINE)[1:]:
-            name, _, sql = part.partition("\n")
-            found[name.strip()] = sql.strip()
+            name, *lines = part.splitlines()
+            # In one line without comments: each execution looks a statement up by all of its text.
+            found[name.strip()] = " ".join(
+                text for line in lines if (text := line.partition("--")[0].strip())
+            )
     return found
 
 

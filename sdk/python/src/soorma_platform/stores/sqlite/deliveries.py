@@ -15,6 +15,8 @@ from soorma_platform.engine.rows.deliveries import (
     DeadLetterRow,
     DeliveryNeed,
     DeliveryRow,
+    FenceFound,
+    FenceNeed,
     InHand,
     Retried,
     Settled,
@@ -27,6 +29,7 @@ from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, 
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
 _delivery = Select("delivery", DeliveryRow)
+_scope_in_hand = Select("scope_in_hand", Scope)
 _waiters = Select("in_hand_of", Waiter)
 _insert_dead_letter = Mutation("insert_dead_letter", DeliveryRow, DeadLetterRow)
 
@@ -47,6 +50,11 @@ def load(loading: Loading, need: DeliveryNeed) -> None:
     if plan.status == "failed":
         sagas.load_one(loading, plan, (), row.plan_lane)
         in_hand.others = value(connection, "other_deliveries", row.position, row.id)
+
+
+def load_fence(loading: Loading, need: FenceNeed) -> None:
+    """Loads for whom the holder of a fence acts: a fraction of the whole delivery."""
+    loading.found.part(FenceFound).scope = _scope_in_hand.one(loading.connection, need.fence)
 
 
 def load_waiters(loading: Loading, need: WaitersNeed) -> None:
@@ -110,5 +118,9 @@ def _exonerate(connection: apsw.Connection, culprit: DeliveryRow) -> None:
         execute(connection, "exonerate", culprit.group_id, culprit.cohort, culprit.id)
 
 
-LOADERS: dict[type[Any], Any] = {DeliveryNeed: load, WaitersNeed: load_waiters}
+LOADERS: dict[type[Any], Any] = {
+    DeliveryNeed: load,
+    FenceNeed: load_fence,
+    WaitersNeed: load_waiters,
+}
 WRITERS: dict[type[Any], Any] = {Settled: settle, Retried: retry, DeadLetterRow: give_up}

@@ -37,7 +37,8 @@ class SqliteDeliveries:
         queries = (
             ("next_ready", "next_suspect") if self._prefetches.has_suspects else ("next_ready",)
         )
-        with self._connections.reads() as connection:
+        connection = self._connections.reading
+        with self._connections.failures:
             times = [value(connection, query, id_) for id_ in subscription_ids for query in queries]
         earliest = min((at for at in times if at is not None), default=NEVER)
         earliest = min(earliest, self._prefetches.next_lapse)

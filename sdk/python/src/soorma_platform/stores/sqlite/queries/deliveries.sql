@@ -13,6 +13,9 @@ JOIN groups g ON g.id = d.group_id
 JOIN subscriptions s ON s.id = d.subscription_id
 WHERE d.fence = ?;
 
+-- name: scope_in_hand
+SELECT e.tenant_id, e.user_id FROM deliveries d JOIN events e ON e.position = d.position WHERE d.fence = ?;
+
 -- name: holder
 SELECT g.name AS agent, r.instance, e.envelope
 FROM deliveries d
