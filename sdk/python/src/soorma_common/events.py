@@ -152,7 +152,7 @@ def plan_of(event: Envelope) -> str | None:
     if (
         event.plan_id is not None
         or event.data is msgspec.UNSET
-        or b'"plan_id"' not in bytes(event.data)
+        or bytes(event.data).find(b'"plan_id"') < 0  # `in` tries first whether it is a number
     ):
         return event.plan_id
     data = decode(bytes(event.data))

@@ -205,6 +205,8 @@ class HttpTransport:
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
             headers=SPOKEN,
+            # There is one form of each response: to say that any would do costs both sides time.
+            skip_auto_headers=("Accept", "Accept-Encoding"),
             timeout=patience,
         )
         self._sessions[loop] = session

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Self
@@ -10,6 +9,7 @@ from typing import Self
 from soorma_platform.buses.protocol import bells
 from soorma_platform.engine.rows.events import LogEntry
 from soorma_platform.engine.rows.notices import Notice
+from soorma_platform.wakeup import Wakeup
 
 
 class InProcessBell:
@@ -18,7 +18,7 @@ class InProcessBell:
     def __init__(self, name: str, doors: dict[str, deque[InProcessBell]]) -> None:
         self._name = name
         self._doors = doors
-        self._rung = asyncio.Event()
+        self._rung = Wakeup()
 
     def __enter__(self) -> Self:
         self._doors[self._name].append(self)
@@ -34,13 +34,9 @@ class InProcessBell:
         self._rung.set()
 
     async def wait(self, timeout: float) -> bool:  # noqa: ASYNC109 - a bell is waited at for a time
-        try:
-            async with asyncio.timeout(timeout):
-                await self._rung.wait()
-        except TimeoutError:
-            return False
+        is_rung = await self._rung.wait(timeout)
         self._rung.clear()
-        return True
+        return is_rung
 
 
 class InProcessBus:

@@ -30,6 +30,14 @@ class Need(msgspec.Struct):
         return 1
 
 
+class _Parts(dict[type[Any], Any]):
+    """The parts of a snapshot by kind; one that was not loaded is empty."""
+
+    def __missing__(self, kind: type[P]) -> P:
+        part = self[kind] = kind()
+        return part
+
+
 class Snapshot:
     """Rows as loaded in the transaction that will write the decision, at a moment of its clock."""
 
@@ -37,13 +45,11 @@ class Snapshot:
 
     def __init__(self, moment: Moment) -> None:
         self.moment = moment
-        self._parts: dict[type[Any], Any] = {}
+        self._parts = _Parts()
 
     def part(self, kind: type[P]) -> P:
         """Returns the rows found of a kind; an empty part if none were loaded."""
-        found: P | None = self._parts.get(kind)
-        if found is None:
-            found = self._parts[kind] = kind()
+        found: P = self._parts[kind]
         return found
 
     @property

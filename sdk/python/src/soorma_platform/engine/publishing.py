@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import msgspec
 
@@ -21,6 +22,7 @@ from soorma_platform.engine.rows.events import (
 )
 
 
+@lru_cache(maxsize=4096)  # asked twice for each event
 def lane_of(scope: Scope, plan_id: str | None) -> str | None:
     """Returns the lane of a plan's events, an opaque text; None without a plan.
 

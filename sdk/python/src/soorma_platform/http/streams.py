@@ -87,7 +87,7 @@ def sent_event(kind: str, data: bytes, position: int | None = None) -> bytes:
     Data that an earlier version stored with line breaks becomes several lines.
     """
     identity = b"" if position is None else b"id: %d\n" % position
-    if b"\n" in data or b"\r" in data:
+    if data.find(b"\n") >= 0 or data.find(b"\r") >= 0:  # `in` tries first whether it is a number
         data = b"\ndata: ".join(_BREAK.split(data))
     return b"%sevent: %s\ndata: %s\n\n" % (identity, kind.encode(), data)
 

@@ -106,10 +106,8 @@ class OpenDoor:
         needed = _needed(access)
         if missing := [name for name, key in needed if not headers.get(key)]:
             raise _missing(missing, of_user=len(needed) > 1)
-        principal = _believed(headers.get(_TENANT), headers.get(_USER))
-        if (fence := headers.get(_FENCE)) is not None and Access.DELIVERY in access:
-            return msgspec.structs.replace(principal, fence=_fence(fence))
-        return principal
+        fence = headers.get(_FENCE) if Access.DELIVERY in access else None
+        return _believed(headers.get(_TENANT), headers.get(_USER), fence)
 
 
 _SAYS_NOTHING = frozenset({Access.OPERATOR, Access.AGENT})
@@ -136,11 +134,11 @@ def _needed(access: frozenset[Access]) -> list[tuple[str, bytes]]:
 
 
 @lru_cache(maxsize=4096)
-def _believed(tenant: bytes | None, user: bytes | None) -> Principal:
+def _believed(tenant: bytes | None, user: bytes | None, fence: bytes | None) -> Principal:
     of_tenant = All.TENANTS if tenant is None else _name(TENANT_HEADER, tenant)
     of_user = None if user is None else _name(USER_HEADER, user)
     scope = None if of_tenant is All.TENANTS or of_user is None else Scope(of_tenant, of_user)
-    return Principal(of_tenant, of_user, scope)
+    return Principal(of_tenant, of_user, scope, None if fence is None else _fence(fence))
 
 
 def _name(header: str, value: bytes) -> str:

@@ -16,6 +16,7 @@ from soorma_common.names import All, Owner
 from soorma_platform.buses.protocol import Bus
 from soorma_platform.engine.rows.events import LogEntry
 from soorma_platform.stores.ports.log import LogStore
+from soorma_platform.wakeup import Wakeup
 from soorma_platform.work.history import log_from
 
 PAGE = 500
@@ -68,7 +69,7 @@ class LogReader:
         self._queued_bytes = 0
         self._heard = after
         self._live = False
-        self._woken = asyncio.Event()
+        self._woken = Wakeup()
 
     def __enter__(self) -> Self:
         self._stop = self._bus.subscribe(self._receive)
@@ -88,10 +89,7 @@ class LogReader:
             return found
         if not self._queue:
             self._woken.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._woken.wait()
-            except TimeoutError:
+            if not await self._woken.wait(timeout):
                 self._fall_behind()  # a bus may lose news: read the store before waiting again
                 return []
         return self._drain()

@@ -74,18 +74,6 @@ def _fingerprint(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-async def _fingerprint_of(body: bytes) -> str:
-    """Returns the fingerprint, made in a thread if the body is large.
-
-    Hashing releases the interpreter's lock.
-    """
-    return (
-        _fingerprint(body)
-        if len(body) < LARGE_BODY
-        else await asyncio.to_thread(_fingerprint, body)
-    )
-
-
 class Committer:
     """The part that applies commits and failures to a store, and counts and logs the results."""
 
@@ -141,13 +129,17 @@ class Committer:
         waits for the response. A handler's commit names the `replica` it runs in, and takes turns
         with others at contended keys.
         """
+        known_by, is_repeatable = "", commit.fence is not None or key is not None
         if len(body) > LARGE_BODY:
             await asyncio.sleep(0)  # decoding it took a turn
             await self._check_in_turns(commit)
+            if is_repeatable:  # in a thread, as hashing releases the interpreter's lock
+                known_by = await asyncio.to_thread(_fingerprint, body)
         else:
             for _ in check_commit(commit, self.limits):
                 pass
-        known_by = "" if commit.fence is None and key is None else await _fingerprint_of(body)
+            if is_repeatable:
+                known_by = _fingerprint(body)
         is_callers = key is not None and not key.startswith(SDK_KEY)
         command = ApplyCommit(
             scope,

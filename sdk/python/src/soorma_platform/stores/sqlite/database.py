@@ -55,6 +55,8 @@ class FailuresNamed:
         pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return  # said first, as each statement ends here
         if isinstance(error, apsw.Error) and (named := _named(self._path, error)):
             raise named from error
 

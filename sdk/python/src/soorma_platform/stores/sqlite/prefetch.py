@@ -140,6 +140,8 @@ class Prefetches:
             self._trials = {group: Trial() for group in values(connection, "suspected_groups")}
         if now >= self._lapse_at:
             concerned |= self._free_lapsed(connection, now)
+        if not (concerned or self._requested):
+            return []
         for group in concerned & self._unserved.keys():
             subscriptions.set_aside(connection, now, self._unserved[group])
         shares = dict.fromkeys(self._requested, LARGEST_CLAIM)

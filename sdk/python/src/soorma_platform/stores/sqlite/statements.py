@@ -60,9 +60,8 @@ class Select(Generic[R]):
 
     def one(self, connection: apsw.Connection, *values: Any) -> R | None:
         """Returns the first row; None if there is none."""
-        cursor = connection.execute(SQL[self.name], values)
-        row = cursor.fetchone()
-        cursor.close()
+        # The cursor ends here, and with it the statement: to close it would cost as much as a row.
+        row = connection.execute(SQL[self.name], values).fetchone()
         return None if row is None else (self._make or self._compile(connection, values))(*row)
 
     def all(self, connection: apsw.Connection, *values: Any) -> list[R]:
@@ -125,7 +124,8 @@ class Mutation:
 
     def value(self, connection: apsw.Connection, *parameters: Any) -> Any:
         """Runs it; returns the one column that it returns, None if it changed no row."""
-        return _only(connection.execute(SQL[self.name], (self._bind or self.binder())(*parameters)))
+        values = (self._bind or self.binder())(*parameters)
+        return _only(connection.execute(SQL[self.name], values).fetchone())
 
     def binder(self) -> Callable[..., tuple[Any, ...]]:
         """Returns the function that makes the statement's parameters of its sources.
@@ -138,12 +138,10 @@ class Mutation:
 
 def value(connection: apsw.Connection, name: str, *values: Any) -> Any:
     """Returns the one column of a query's first row; None if there is none."""
-    return _only(connection.execute(SQL[name], values))
+    return _only(connection.execute(SQL[name], values).fetchone())
 
 
-def _only(cursor: apsw.Cursor) -> Any:
-    row = cursor.fetchone()
-    cursor.close()
+def _only(row: Any) -> Any:
     if row is None:
         return None
     (found,) = row
