@@ -84,10 +84,8 @@ class Caller:
         path = with_query(path, query)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._retry_seconds
-        backoff, tell_at = (
-            Backoff(FIRST_DELAY, LONGEST_DELAY),
-            loop.time() + SILENCE_SECONDS + patience,
-        )
+        backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
+        tell_at = loop.time() + SILENCE_SECONDS + patience
         while True:
             over = max(deadline, loop.time() + SHORTEST_TRY) + patience
             try:
@@ -221,11 +219,8 @@ class Caller:
         headers = scope_headers(scope)
         path = with_query(path, query)
         loop = asyncio.get_running_loop()
-        backoff, deadline, stood = (
-            Backoff(FIRST_DELAY, LONGEST_DELAY),
-            loop.time() + self._retry_seconds,
-            False,
-        )
+        backoff, stood = Backoff(FIRST_DELAY, LONGEST_DELAY), False
+        deadline = loop.time() + self._retry_seconds
         silence.begin(deadline)
         while True:
             try:

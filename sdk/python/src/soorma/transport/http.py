@@ -198,15 +198,12 @@ class HttpTransport:
         for gone in [each for each in list(self._lives) if each.is_closed()]:
             self._sessions.pop(gone, None)
             self._lives.pop(gone, None)
-        loop, patience = (
-            asyncio.get_running_loop(),
-            aiohttp.ClientTimeout(total=READ_SECONDS, sock_connect=CONNECT_SECONDS),
-        )
+        loop = asyncio.get_running_loop()
+        patience = aiohttp.ClientTimeout(total=READ_SECONDS, sock_connect=CONNECT_SECONDS)
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
             headers=SPOKEN,
-            # There is one form of each response: to say that any would do costs both sides time.
-            skip_auto_headers=("Accept", "Accept-Encoding"),
+            cookie_jar=aiohttp.DummyCookieJar(),  # the platform sets none
             timeout=patience,
         )
         self._sessions[loop] = session

@@ -41,26 +41,20 @@ class _Parts(dict[type[Any], Any]):
 class Snapshot:
     """Rows as loaded in the transaction that will write the decision, at a moment of its clock."""
 
-    __slots__ = ("_parts", "moment")
+    __slots__ = ("_parts", "moment", "now", "uptime")
 
     def __init__(self, moment: Moment) -> None:
         self.moment = moment
+        self.now = moment.wall
+        """the wall clock's time, which users see"""
+        self.uptime = moment.uptime
+        """the time that governs leases, backoff and retention"""
         self._parts = _Parts()
 
     def part(self, kind: type[P]) -> P:
         """Returns the rows found of a kind; an empty part if none were loaded."""
         found: P = self._parts[kind]
         return found
-
-    @property
-    def now(self) -> int:
-        """The wall clock's time, which users see."""
-        return self.moment.wall
-
-    @property
-    def uptime(self) -> int:
-        """The time that governs leases, backoff and retention."""
-        return self.moment.uptime
 
 
 Writes: TypeAlias = list[Any]

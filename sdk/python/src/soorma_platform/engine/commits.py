@@ -147,7 +147,8 @@ class ApplyCommit:
         if (key := key_of(self._idempotency_key, self.commit.fence)) is not None:
             needs.append(ResponseNeed(key, if_settled=bool(commit.fence)))
         plans = self._plans()
-        needs.append(plans)
+        if commit.plans:
+            needs.append(plans)
         if commit.events or commit.timers or commit.cancels or self._of_life:
             needs += self._needs_of_events(plans)
         if self._awaited and (parent := commit.events[0].parent_event_id) is not None:
@@ -225,7 +226,7 @@ class ApplyCommit:
         for editor in editors:
             if self._of_life or editor.row.status == "failed":
                 self._live_on(writes, editor, found)
-        if settled is not None:
+        if settled is not None and settled.plan_id is not None:
             continue_saga(writes, settled, found)
         for timer in commit.timers:
             survives = life.outlives(timer.event, ended, settled)
@@ -268,6 +269,8 @@ class ApplyCommit:
         """
         committed: list[PlanCommitted] = []
         changed: list[PlanEditor] = []
+        if not self.commit.plans:
+            return committed, changed
         size, is_blind = 0, self.commit.fence is not None
         states = found.part(PlansFound).states
         for part, editor in _editors(
