@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from uuid import uuid4
 
 import msgspec
@@ -33,6 +33,7 @@ from soorma_common.delivery import (
 )
 from soorma_common.errors import Fenced, InvalidRequest, PlanCancelled, SoormaError, to_problem
 from soorma_common.json_text import compact
+from soorma_common.memory import Cause
 from soorma_common.names import Scope, check_name
 from soorma_common.protocol import PROTOCOL, mismatch
 from soorma_common.topics import check_topic
@@ -117,6 +118,7 @@ class AgentConnection:
         with (
             self._bus.bell(group_bell(group)) as self._bell,
             self._deliveries.prefetching(self._prefetch),
+            self._holding(),
         ):
             await self._welcome()  # before the pump: an agent's first frame is its welcome
             pump = asyncio.create_task(self._pump())
@@ -295,8 +297,27 @@ class AgentConnection:
         """Accepts what the store has claimed for the agent since, and forgets what it has lost."""
         for one in self._prefetch.take():
             self._in_hand[one.fence] = one
+            self._committer.holders[one.fence] = self.cause_of
             self._unsent.append(one)
         self._forget_lost()
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Tells the committer of what is in hand: from the start, while it changes, to the end."""
+        for fence in self._in_hand:
+            self._committer.holders[fence] = self.cause_of
+        try:
+            yield
+        finally:
+            for fence in self._in_hand:
+                self._committer.release(fence, self.cause_of)
+
+    def cause_of(self, fence: str) -> Cause | None:
+        """Returns this agent and the event of a delivery; None if it does not hold the fence."""
+        claimed = self._in_hand.get(fence)
+        if claimed is None:
+            return None
+        return cause_of(self._hello.agent, self._hello.instance, claimed.envelope)
 
     def _forget_lost(self) -> None:
         for fence in self._prefetch.lost():
@@ -473,10 +494,7 @@ class AgentConnection:
             raise InvalidRequest("the commit names another tenant or user than its delivery")
         body = _encoder.encode(commit)
         try:
-            if claimed:
-                cause = cause_of(self._hello.agent, self._hello.instance, claimed.envelope)
-            else:
-                cause = await self._committer.cause_of(commit.fence)
+            cause = self.cause_of(commit.fence) or await self._committer.cause_of(commit.fence)
             # A delivery settled before needs no turn for its response.
             replica = self._replica if claimed else None
             done = await self._committer.commit(
@@ -536,6 +554,7 @@ class AgentConnection:
     def _forget(self, fence: str) -> None:
         """Removes a delivery from those in hand, which frees its room."""
         if self._in_hand.pop(fence, None) is not None:
+            self._committer.release(fence, self.cause_of)
             self._prefetch.freed += 1
             # With room before, the pump waits for what becomes ready; without, it waits for this.
             if self._prefetch.room <= 1 or self._prefetch.has_suspect:

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import random
 import time
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -84,7 +86,9 @@ class Committer:
         self._payloads = payloads
         self.limits = limits
         self.metrics = metrics
-        self._causes: dict[str, Cause] = {}
+        self.holders: dict[str, Callable[[str], Cause | None]] = {}
+        """by fence, the connection of its agent, if that is here: it knows the cause"""
+        self._causes: OrderedDict[str, Cause] = OrderedDict()
         """by fence, those looked up last"""
         self.reservations = Reservations(self.metrics)
 
@@ -167,15 +171,23 @@ class Committer:
         """
         if (known := self._causes.get(fence)) is not None:
             return known
-        holder = await self._store.deliveries.holder(fence)
-        if holder is None:
-            return NOBODY
-        cause = cause_of(holder.agent, holder.instance, holder.envelope)
+        cause = holder(fence) if (holder := self.holders.get(fence)) is not None else None
+        if cause is None:
+            row = await self._store.deliveries.holder(fence)
+            if row is None:
+                return NOBODY
+            cause = cause_of(row.agent, row.instance, row.envelope)
         if cause.instance is not None:  # else its connection is being replaced
-            while len(self._causes) >= MOST_CAUSES:
-                del self._causes[next(iter(self._causes))]
             self._causes[fence] = cause
+            if len(self._causes) > MOST_CAUSES:
+                self._causes.popitem(last=False)
         return cause
+
+    def release(self, fence: str, holder: Callable[[str], Cause | None]) -> None:
+        """Forgets a holder, unless its agent has connected again since and holds the fence."""
+        if self.holders.get(fence) == holder:
+            del self.holders[fence]
+            self._causes.pop(fence, None)
 
     async def _check_payloads(self, scope: Scope, events: list[Envelope]) -> None:
         try:
