@@ -73,26 +73,24 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
         for key in plan.reads:
             check_name("key", key)
         for number, operation in enumerate(plan.operations):
-            if number and isinstance(operation, Fork):
-                raise late_fork(plan.plan_id)
-            _check_operation(operation, limits)
-            if isinstance(operation, PlaceOperation):
+            if isinstance(operation, KeyOperation):  # as nearly all are
+                check_name("key", operation.key)
+                _check_key_operation(operation, limits)
+            elif isinstance(operation, PlaceOperation):
+                _check_places(operation)
                 places += operation.places
                 if places > MOST_PLACES_AT_ONCE:
                     raise InvalidRequest(
                         f"a commit looks at {MOST_PLACES_AT_ONCE} places of semaphores at most"
                     )
+            else:
+                if number and isinstance(operation, Fork):
+                    raise late_fork(plan.plan_id)
+                _check_operation(operation, limits)
             yield
 
 
 def _check_operation(operation: AnyOperation, limits: Limits) -> None:
-    if isinstance(operation, KeyOperation):
-        check_name("key", operation.key)
-        _check_key_operation(operation, limits)
-        return
-    if isinstance(operation, PlaceOperation):
-        _check_places(operation)
-        return
     if isinstance(operation, Ending) and operation.event_id is not None:
         check_name("event_id", operation.event_id)
     match operation:
@@ -120,7 +118,7 @@ def _check_operation(operation: AnyOperation, limits: Limits) -> None:
 def _check_key_operation(operation: AnyKeyOperation, limits: Limits) -> None:
     if isinstance(operation, VALUED):
         check_argument(operation, limits)
-        check(bytes(operation.value), f"the value for {operation.key!r}")
+        check(operation.value, "the value for {!r}", operation.key)
     if isinstance(operation, Set):
         _check_ttl(operation.ttl)
     elif isinstance(operation, Join):

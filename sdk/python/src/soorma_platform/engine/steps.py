@@ -23,7 +23,7 @@ class RecordStep:
     ) -> None:
         check_name("step", name)
         limits.check("step_bytes", len(result.encode()), f"the result of step {name!r}, in bytes,")
-        check(result.encode(), f"the result of step {name!r}")
+        check(result.encode(), "the result of step {!r}", name)
         self.scope = scope
         self._fence = fence
         self._name, self._occurrence = name, occurrence
