@@ -24,6 +24,7 @@ The last is a day before the last one there is, so that it exists in all time zo
 """
 LONGEST_TIMEOUT = 10 * 365 * 86_400.0
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - UTC, without the price of a time zone object
 
 
@@ -53,7 +54,7 @@ def check_timeout(name: str, seconds: float | timedelta | None) -> float | None:
 
 def time_of(time: int) -> datetime:
     """Converts a time in ms to a datetime in UTC."""
-    return _EPOCH_UTC + timedelta(milliseconds=time)
+    return _EPOCH_UTC + time * _MILLISECOND
 
 
 def rfc3339(time: int) -> str:

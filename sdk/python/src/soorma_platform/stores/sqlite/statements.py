@@ -85,11 +85,13 @@ class Select(Generic[R]):
         most: int = LARGEST_PAGE,
     ) -> tuple[list[R], bool]:
         """Returns rows until they come to `most` bytes by `size`, and whether there were more."""
+        make = self._make or self._compile(connection, values)
         found: list[R] = []
         total = 0
-        for row in self.each(connection, *values):
+        for columns in connection.execute(SQL[self.name], values):
             if total > most:
                 return found, True
+            row = make(*columns)
             found.append(row)
             total += size(row)
         return found, False
