@@ -168,7 +168,7 @@ class RecordTime:
     def read(self) -> Moment:
         """Returns the time now. It is written for speed, as each commit calls it."""
         awake, _, uptime, steady, offset, _, settled_from = self._look
-        # int, which takes a third of the time of `round` and rounds alike above 0
+        # `int` takes a third of the time of `round`; above 0 only ties differ.
         gap = int(self._awake() * 1000 + 0.5) - awake
         wall = int(self._wall() * 1000 + 0.5)
         steady += gap

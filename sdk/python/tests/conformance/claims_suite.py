@@ -10,9 +10,10 @@ from record import ALICE, BOB, LEASE, STRANGER, Record, event, ids, increment, p
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced, Forbidden, WrongType
 from soorma_common.events import Event
-from soorma_common.memory import Cause
+from soorma_common.memory import NOBODY, Cause
 from soorma_common.operations import RecordAction
 from soorma_platform.stores.ports.deliveries import Claimed
+from soorma_platform.work.holders import Holders
 
 
 class ClaimsSuite:
@@ -32,6 +33,30 @@ class ClaimsSuite:
         assert Event.from_json(holder.envelope).id == "1"
         assert await record.store.deliveries.holder("no fence") is None
         assert await record.claim(member) == []
+
+    @pytest.mark.behaviour("leases.fence")
+    async def test_a_fence_leads_to_the_cause_of_what_is_done_under_it(
+        self, record: Record
+    ) -> None:
+        member = await record.subscribe("g", "e")
+        await record.publish("e", "p", id="1")
+        (one,) = await record.claim(member)
+        holders = Holders(record.store.deliveries)
+        assert await holders.cause_of("no fence") == NOBODY
+        found = await holders.cause_of(one.fence)
+        assert (found.actor, found.instance, found.event_id) == ("g", record.INSTANCE, "1")
+
+    @pytest.mark.behaviour("leases.fence")
+    async def test_an_agent_that_has_connected_again_stays_the_holder(self, record: Record) -> None:
+        holders, first, second = Holders(record.store.deliveries), Cause("first"), Cause("second")
+        connections = {cause: (lambda _, cause=cause: cause) for cause in (first, second)}
+        holders.add("f", connections[first])
+        assert await holders.cause_of("f") == first
+        holders.add("f", connections[second])
+        holders.remove("f", connections[first])  # its end is noticed late
+        assert await holders.cause_of("f") == second
+        holders.remove("f", connections[second])
+        assert await holders.cause_of("f") == NOBODY
 
     @pytest.mark.behaviour("lanes.in-order")
     async def test_a_lane_is_handled_one_at_a_time_and_in_order(self, record: Record) -> None:

@@ -297,20 +297,20 @@ class AgentConnection:
         """Accepts what the store has claimed for the agent since, and forgets what it has lost."""
         for one in self._prefetch.take():
             self._in_hand[one.fence] = one
-            self._committer.holders[one.fence] = self.cause_of
+            self._committer.holders.add(one.fence, self.cause_of)
             self._unsent.append(one)
         self._forget_lost()
 
     @contextmanager
     def _holding(self) -> Iterator[None]:
-        """Tells the committer of what is in hand: from the start, while it changes, to the end."""
+        """Makes this connection the holder of what is in hand, and forgets it at the end."""
         for fence in self._in_hand:
-            self._committer.holders[fence] = self.cause_of
+            self._committer.holders.add(fence, self.cause_of)
         try:
             yield
         finally:
             for fence in self._in_hand:
-                self._committer.release(fence, self.cause_of)
+                self._committer.holders.remove(fence, self.cause_of)
 
     def cause_of(self, fence: str) -> Cause | None:
         """Returns this agent and the event of a delivery; None if it does not hold the fence."""
@@ -494,7 +494,9 @@ class AgentConnection:
             raise InvalidRequest("the commit names another tenant or user than its delivery")
         body = _encoder.encode(commit)
         try:
-            cause = self.cause_of(commit.fence) or await self._committer.cause_of(commit.fence)
+            cause = self.cause_of(commit.fence)
+            if cause is None:
+                cause = await self._committer.holders.cause_of(commit.fence)
             # A delivery settled before needs no turn for its response.
             replica = self._replica if claimed else None
             done = await self._committer.commit(
@@ -554,7 +556,7 @@ class AgentConnection:
     def _forget(self, fence: str) -> None:
         """Removes a delivery from those in hand, which frees its room."""
         if self._in_hand.pop(fence, None) is not None:
-            self._committer.release(fence, self.cause_of)
+            self._committer.holders.remove(fence, self.cause_of)
             self._prefetch.freed += 1
             # With room before, the pump waits for what becomes ready; without, it waits for this.
             if self._prefetch.room <= 1 or self._prefetch.has_suspect:

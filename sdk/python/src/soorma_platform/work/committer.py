@@ -6,8 +6,6 @@ import asyncio
 import hashlib
 import random
 import time
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -24,7 +22,6 @@ from soorma_platform.engine.deliveries import (
     DiscardDelivery,
     FailDelivery,
     FailureOutcome,
-    cause_of,
 )
 from soorma_platform.engine.rows.deliveries import DeliveryRow
 from soorma_platform.engine.steps import RecordStep
@@ -32,6 +29,7 @@ from soorma_platform.identity import Principal
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports import Store
+from soorma_platform.work.holders import Holders
 from soorma_platform.work.payloads import PayloadCheck
 from soorma_platform.work.reservations import RESERVED_SECONDS, Reservations, ReservedKey
 
@@ -42,8 +40,6 @@ The times are those of its last write and of its expiry. If the key is missing, 
 first time are 0, the rest is None.
 """
 
-MOST_CAUSES = 4096
-"""Causes kept: more than attempts run at a time, so that each is looked up about once."""
 DAY = 24 * 3600 * 1000
 TURN_SECONDS = 0.01
 """Time for which a commit is checked before others get a turn."""
@@ -86,10 +82,7 @@ class Committer:
         self._payloads = payloads
         self.limits = limits
         self.metrics = metrics
-        self.holders: dict[str, Callable[[str], Cause | None]] = {}
-        """by fence, the connection of its agent, if that is here: it knows the cause"""
-        self._causes: OrderedDict[str, Cause] = OrderedDict()
-        """by fence, those looked up last"""
+        self.holders = Holders(store.deliveries)
         self.reservations = Reservations(self.metrics)
 
     async def commit_request(
@@ -105,7 +98,7 @@ class Committer:
         """Applies the commit of a request. In a handler, the fence identifies the sender."""
         under = principal.fence
         fence = commit.fence or under
-        cause = NOBODY if fence is None else await self.cause_of(fence)
+        cause = NOBODY if fence is None else await self.holders.cause_of(fence)
         return await self.commit(
             scope, commit, body=body, key=key, cause=cause, under=under, awaited=awaited
         )
@@ -162,32 +155,6 @@ class Committer:
         if replica is None:
             return await self._apply(command)
         return await self._apply_in_turn(command, replica)
-
-    async def cause_of(self, fence: str) -> Cause:
-        """Returns the holder of a delivery and its event; NOBODY if the fence is not valid.
-
-        Whoever got a fence holds it until its end, so a cause is looked up once for all the calls
-        of an attempt. That the fence is still valid is for the commit to find out.
-        """
-        if (known := self._causes.get(fence)) is not None:
-            return known
-        cause = holder(fence) if (holder := self.holders.get(fence)) is not None else None
-        if cause is None:
-            row = await self._store.deliveries.holder(fence)
-            if row is None:
-                return NOBODY
-            cause = cause_of(row.agent, row.instance, row.envelope)
-        if cause.instance is not None:  # else its connection is being replaced
-            self._causes[fence] = cause
-            if len(self._causes) > MOST_CAUSES:
-                self._causes.popitem(last=False)
-        return cause
-
-    def release(self, fence: str, holder: Callable[[str], Cause | None]) -> None:
-        """Forgets a holder, unless its agent has connected again since and holds the fence."""
-        if self.holders.get(fence) == holder:
-            del self.holders[fence]
-            self._causes.pop(fence, None)
 
     async def _check_payloads(self, scope: Scope, events: list[Envelope]) -> None:
         try:
