@@ -33,6 +33,10 @@ class Limits(msgspec.Struct, frozen=True):
     step_bytes: int = MIB
     delivery_steps: int = 1_000
     delivery_step_bytes: int = 16 * MIB
+    passage_bytes: int = MIB
+    memory_bytes: int = 10 * MIB
+    memory_operations: int = 1_000
+    memory_parts: int = 200_000
     history_revisions: int = 10_000
     history_bytes: int = 64 * MIB
 

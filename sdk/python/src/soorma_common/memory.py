@@ -10,6 +10,7 @@ import msgspec
 from soorma_common.events import Envelope, TimerBody
 from soorma_common.names import Name, PlanStatus
 from soorma_common.operations import AnyOperation
+from soorma_common.semantic import AnyMemoryOperation, MemoryDone
 
 
 class PlanCommit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -27,20 +28,6 @@ class PlanCommit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True)
     expected_status: PlanStatus | None = None
 
 
-class Cause(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
-    """The author and origin of a change, stored with each row of the history."""
-
-    actor: str | None = None
-    instance: str | None = None
-    event_id: str | None = None
-    correlation_id: str | None = None
-    trace_id: str | None = None
-
-
-NOBODY = Cause()
-"""The cause of a change from outside handlers, of which only the owner is known."""
-
-
 class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """An atomic change: operations on plans, events to publish, and the end of a delivery.
 
@@ -54,6 +41,9 @@ class Commit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     fence: str | None = None
     timers: list[TimerBody] = []
     cancels: list[Name] = []
+    memories: list[AnyMemoryOperation] = []
+    memory_reads: dict[Name, int] = {}
+    """passages by id, with the revisions they were read at (0: missing)"""
 
 
 class PlanCommitted(msgspec.Struct):
@@ -74,6 +64,8 @@ class Committed(msgspec.Struct):
     events: list[str]
     at: int
     cancelled: list[str] = []
+    memories: list[MemoryDone] | msgspec.UnsetType = msgspec.UNSET
+    """a result per operation on memories, if there are any"""
 
 
 class Entry(msgspec.Struct):

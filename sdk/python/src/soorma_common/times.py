@@ -38,6 +38,19 @@ def is_in_range(text: str) -> bool:
     return milliseconds(FIRST_TIME) <= milliseconds(text) <= milliseconds(LAST_TIME)
 
 
+def check_moment(name: str, text: str) -> str:
+    """Returns a time in RFC 3339 that is in range; raises InvalidRequest for anything else."""
+    try:
+        if RFC_3339.fullmatch(text) and is_in_range(text):
+            return text
+    except (ValueError, OverflowError):
+        pass  # a day that does not exist
+    raise InvalidRequest(
+        f"{name} must be RFC 3339 with a time zone, as 2026-01-31T12:00:00Z, from {FIRST_TIME} to "
+        f"{LAST_TIME}, not {text[:40]!r}"
+    )
+
+
 def check_timeout(name: str, seconds: float | timedelta | None) -> float | None:
     """Returns a timeout in seconds (None: for ever); raises InvalidRequest if it is invalid."""
     wait: object = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds

@@ -39,6 +39,7 @@ from soorma_platform.settings import Settings
 from soorma_platform.stores.engines import open_store
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.payloads import PayloadCheck
+from soorma_platform.work.recall import Recall
 from soorma_platform.work.timekeeper import Timekeeper
 from soorma_platform.work.upkeep import Upkeep
 
@@ -76,6 +77,7 @@ class Platform:
         payloads = self._payloads = PayloadCheck(store.registry, settings.payload_check)
         directory, health = Directory(store), store.health
         committer = Committer(store, settings.limits, payloads, metrics)
+        recall = Recall(store.semantic, settings.limits, settings.index_bytes)
         self.upkeep = Upkeep(store, settings.limits, settings.retention)
         behind = {
             "registry": registry_service(directory, health, payloads, metrics),
@@ -88,7 +90,9 @@ class Platform:
                 lease=settings.lease,
                 is_stopping=lambda: self._stopping,
             ),
-            "memory": memory_service(store.plans, health, bus, committer, metrics),
+            "memory": memory_service(
+                store.plans, store.semantic, health, bus, committer, recall, metrics
+            ),
         }
         addresses = {name: settings.address(name) for name in settings.ports}
         self.services = {NAME: Gateway(behind, addresses, directory, health, metrics), **behind}

@@ -14,7 +14,7 @@ import msgspec
 
 from soorma_common.delivery import LEASE_SECONDS
 from soorma_common.errors import InvalidRequest
-from soorma_common.limits import Limits
+from soorma_common.limits import MIB, Limits
 from soorma_common.logs import check_format, check_level
 from soorma_common.registry import MODES, Mode
 from soorma_platform.engine.retention import Retention
@@ -28,7 +28,10 @@ _FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no"
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """The address, record and options of a platform; `lease` and `retention` are in seconds."""
+    """The address, record and options of a platform; `lease` and `retention` are in seconds.
+
+    `index_bytes` is the memory for the indexes of collections that are searched.
+    """
 
     host: str = "127.0.0.1"
     port_offset: int = 0
@@ -38,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str = "info"
     log_format: str = "auto"
     payload_check: Mode = "enforce"
+    index_bytes: int = 256 * MIB
     limits: Limits = Limits()
     retention: Retention = Retention()
 
@@ -89,6 +93,7 @@ class Settings(msgspec.Struct, frozen=True):
             "database": env.get("SOORMA_DATABASE") or None,
             "may_migrate": _flag(env, "SOORMA_MAY_MIGRATE"),
             "lease": _read(env, "SOORMA_LEASE_SECONDS", float),
+            "index_bytes": _read(env, "SOORMA_INDEX_BYTES", int),
             "payload_check": env.get("SOORMA_PAYLOAD_CHECK") or None,
             "log_level": env.get("SOORMA_LOG_LEVEL") or None,
             "log_format": env.get("SOORMA_LOG_FORMAT") or None,

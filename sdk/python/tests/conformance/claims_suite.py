@@ -7,10 +7,10 @@ import asyncio
 import pytest
 from record import ALICE, BOB, LEASE, STRANGER, Record, event, ids, increment, part, put, seen
 
+from soorma_common.causes import NOBODY, Cause
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced, Forbidden, WrongType
 from soorma_common.events import Event
-from soorma_common.memory import NOBODY, Cause
 from soorma_common.operations import RecordAction
 from soorma_platform.stores.ports.deliveries import Claimed
 from soorma_platform.work.holders import Holders

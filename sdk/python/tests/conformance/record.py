@@ -9,16 +9,26 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from soorma_common.causes import NOBODY, Cause
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Fenced
 from soorma_common.events import Envelope, Event, plan_of
 from soorma_common.groups import DeadLetterInfo, GroupInfo
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
-from soorma_common.memory import NOBODY, Cause, Commit, Committed, PlanCommit
+from soorma_common.memory import Commit, Committed, PlanCommit
 from soorma_common.names import All, Owner, Scope
 from soorma_common.operations import Append, Delete, Extend, Increment, Merge, Set
 from soorma_common.retry import RetryPolicy
+from soorma_common.semantic import (
+    AnyMemoryOperation,
+    Hits,
+    MemoryDone,
+    Passage,
+    SearchBody,
+    StoreKnowledge,
+    check_search,
+)
 from soorma_common.values import encode
 from soorma_platform.engine.dead_letters import ReplayDeadLetter
 from soorma_platform.engine.deliveries import FailDelivery, FailureOutcome
@@ -41,6 +51,7 @@ from soorma_platform.stores.ports.groups import Replica
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.history import PastValues, history_of, log_from, value_at, values_at
 from soorma_platform.work.payloads import PayloadCheck
+from soorma_platform.work.recall import Recall, passage_of
 from soorma_platform.work.upkeep import Upkeep
 
 ALICE = Scope("acme", "alice")
@@ -52,6 +63,7 @@ LEASE = 30.0
 ALL = 1_000_000
 START = 1_800_000_000.0
 LONGEST_UPKEEP = 2_000
+INDEX_BYTES = 1 << 26
 
 
 class Clock:
@@ -179,6 +191,7 @@ class Record:
         self.directory = Directory(self.store)
         self._payloads = PayloadCheck(self.store.registry)
         self._committer = Committer(self.store, self.limits, self._payloads, Metrics())
+        self.recall = Recall(self.store.semantic, self.limits, INDEX_BYTES)
         self._upkeep: dict[Retention, Upkeep] = {}
 
     async def close(self) -> None:
@@ -205,6 +218,18 @@ class Record:
     ) -> Committed:
         """Commits; two commits are the same request if their bodies are equal."""
         commit = Commit(list(parts), list(events), fence)
+        return await self.apply(commit, body, scope=scope, key=key, cause=cause)
+
+    async def apply(
+        self,
+        commit: Commit,
+        body: bytes | None = None,
+        *,
+        scope: Scope = ALICE,
+        key: str | None = None,
+        cause: Cause = NOBODY,
+    ) -> Committed:
+        """Applies a commit, with all that it may hold."""
         body = msgspec.json.encode(commit) if body is None else body
         return await self._committer.commit(scope, commit, body=body, key=key, cause=cause)
 
@@ -284,6 +309,39 @@ class Record:
     ) -> PastValues:
         """Keys of a plan as they were, as a reader may see them."""
         return await values_at(self.store.plans, scope, plan, revision, prefix, after, limit)
+
+    # memories
+
+    async def remember(
+        self,
+        *operations: AnyMemoryOperation,
+        scope: Scope = ALICE,
+        fence: str | None = None,
+        reads: dict[str, int] | None = None,
+    ) -> list[MemoryDone]:
+        """Commits operations on memories."""
+        commit = Commit(memories=list(operations), memory_reads=reads or {}, fence=fence)
+        return (await self.apply(commit, scope=scope)).memories or []
+
+    async def know(self, content: str, *, scope: Scope = ALICE, **more: Any) -> str:
+        """Stores a passage; returns its id."""
+        (done,) = await self.remember(StoreKnowledge(content=content, **more), scope=scope)
+        return done.id
+
+    async def search(self, query: str, *, scope: Scope = ALICE, **more: Any) -> Hits:
+        """Searches passages."""
+        body = SearchBody(query=query, **more)
+        check_search(body, self.limits)
+        return await self.recall.search(scope, body)
+
+    async def found(self, query: str, *, scope: Scope = ALICE, **more: Any) -> list[str]:
+        """Returns what is found for a query: the contents, the best first."""
+        return [hit.content for hit in await self.search(query, scope=scope, **more)]
+
+    async def passage(self, passage_id: str, scope: Scope = ALICE) -> Passage | None:
+        """Returns a passage by its id; None if there is none."""
+        row = await self.store.semantic.passage(scope, passage_id)
+        return None if row is None else passage_of(row)
 
     # events
 

@@ -26,6 +26,7 @@ from limits_suite import LimitsSuite
 from plans_suite import PlansSuite
 from record import LEASE, Clock, Record
 from registry_suite import RegistrySuite
+from semantic_suite import SemanticSuite
 from semaphores_suite import SemaphoresSuite
 from standing_suite import StandingSuite
 from steps_suite import StepsSuite
@@ -95,6 +96,7 @@ class StoreSuite(
     StandingSuite,
     RegistrySuite,
     StepsSuite,
+    SemanticSuite,
     JoiningSuite,
     EndingsSuite,
     Opened,

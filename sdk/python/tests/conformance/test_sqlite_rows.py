@@ -24,7 +24,7 @@ for module in pkgutil.iter_modules(sqlite.__path__):
 
 INSERT = re.compile(r"INSERT(?: OR \w+)? INTO (\w+) \(([^)]*)\)\s*VALUES \(([^)]*)\)", re.DOTALL)
 SET = re.compile(r"(\w+) = :(\w+)")
-MADE_BY_SQLITE = {"id", "position"}
+MADE_BY_SQLITE = {"id", "number", "position"}
 """Columns that SQLite fills when a row is inserted."""
 FILLED_LATER = {
     "insert_delivery": {

@@ -21,9 +21,9 @@ from record import (
     put,
 )
 
+from soorma_common.causes import Cause
 from soorma_common.errors import HistoryGone, InvalidRequest, LimitExceeded, NotFound, PlanExists
 from soorma_common.json_text import decode
-from soorma_common.memory import Cause
 from soorma_common.operations import Cleanup, Complete, ExpirePlan, Fork, RecordAction
 
 LIFE: list[list[Any]] = [

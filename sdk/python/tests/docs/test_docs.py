@@ -493,7 +493,7 @@ def test_the_reference_names_every_method() -> None:
     )
     assert public(WorkflowState) <= headings
     assert headings <= public(WorkflowState)
-    memory = page.section("MemoryClient")
+    memory = page.section("MemoryClient") + page.section("Semantic memory")
     inside = {"on", "plan", "scope", "collects"}
     assert {name for name in public(MemoryClient) - inside if f"`{name}(" not in memory} == set()
 
@@ -528,6 +528,7 @@ def test_the_table_of_environment_variables() -> None:
         "SOORMA_MAY_MIGRATE": str(platform.may_migrate).lower(),
         "SOORMA_LEASE_SECONDS": f"{platform.lease:g}",
         "SOORMA_PAYLOAD_CHECK": platform.payload_check,
+        "SOORMA_INDEX_BYTES": platform.index_bytes,
         "SOORMA_LOG_LEVEL": platform.log_level,
         "SOORMA_LOG_FORMAT": platform.log_format,
         "SOORMA_MEMORY_URL": client.memory_url,

@@ -13,7 +13,7 @@ from typing import Any
 
 import apsw
 
-from soorma_common.memory import NOBODY
+from soorma_common.causes import NOBODY
 from soorma_platform.engine.history import replay
 from soorma_platform.engine.rows.plans import HistoryRow
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from soorma_common.causes import NOBODY
 from soorma_common.delivery import Subscription
 from soorma_common.errors import Conflict, DefinitionConflict, LimitExceeded, PlanEnded
 from soorma_common.limits import Limits
-from soorma_common.memory import NOBODY
 from soorma_common.names import All, Scope
 from soorma_common.registry import (
     MOST_AGENTS,

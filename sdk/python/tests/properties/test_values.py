@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from soorma_common.causes import Cause
 from soorma_common.errors import InvalidValue, WrongType
 from soorma_common.json_text import DEEPEST_VALUE, check, decode
-from soorma_common.memory import Cause
 from soorma_common.operations import (
     AnyKeyOperation,
     Append,

@@ -19,7 +19,7 @@ from soorma import Topic
 from soorma_common.delivery import AgentFrame, ServiceFrame
 
 SERVICES = ("gateway", "registry", "events", "memory")
-METHODS = {"get", "put", "post", "delete"}
+METHODS = {"get", "put", "post", "patch", "delete"}
 
 
 @pytest.fixture(params=SERVICES)

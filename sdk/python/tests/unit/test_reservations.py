@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from soorma_common.memory import NOBODY, Cause
+from soorma_common.causes import NOBODY, Cause
 from soorma_common.names import Scope
 from soorma_platform.metrics import Metrics
 from soorma_platform.work import reservations

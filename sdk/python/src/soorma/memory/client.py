@@ -14,12 +14,14 @@ from soorma.awaits import awaited
 from soorma.config import ClientConfig
 from soorma.local import shown
 from soorma.memory.endings import cancellation, completion, failure
+from soorma.memory.memories import Memories, PlatformMemories
 from soorma.memory.models import PlanState
 from soorma.memory.plan import BoundPlan, check_ttl, raw
 from soorma.memory.plans import PAGE, Plans, PlatformPlans
+from soorma.memory.semantic import SemanticCalls
 from soorma.transport.calls import Caller, caller_for
 from soorma_common.memory import Action, Change, PlanInfo, PlanPage
-from soorma_common.names import Scope, check_name
+from soorma_common.names import check_name
 from soorma_common.operations import AnyOperation, Cleanup, Delete, Set
 from soorma_common.values import encode
 
@@ -27,7 +29,7 @@ _plan_page = msgspec.json.Decoder(PlanPage)
 
 
 @awaited
-class MemoryClient:
+class MemoryClient(SemanticCalls):
     """Client of the memory service.
 
     `MemoryClient()` finds the service through SOORMA_MEMORY_URL (default http://localhost:8083).
@@ -51,14 +53,22 @@ class MemoryClient:
         self._config = config
         self._caller = caller_for(config)
         self._plans: Plans = PlatformPlans(self._caller)
+        self._memories: Memories = PlatformMemories(self._caller)
 
     @staticmethod
-    def on(config: ClientConfig, caller: Caller, plans: Plans | None = None) -> MemoryClient:
+    def on(
+        config: ClientConfig,
+        caller: Caller,
+        plans: Plans | None = None,
+        memories: Memories | None = None,
+    ) -> MemoryClient:
         """Returns a client on the connections of `caller`, which it does not own.
 
-        `plans` may be a handler's transaction.
+        `plans` and `memories` may be those of a handler's transaction.
         """
-        return _BorrowedClient(config, caller, plans or PlatformPlans(caller))
+        return _BorrowedClient(
+            config, caller, plans or PlatformPlans(caller), memories or PlatformMemories(caller)
+        )
 
     def __repr__(self) -> str:
         return f"MemoryClient({shown(self._config.memory_url)})"
@@ -77,20 +87,6 @@ class MemoryClient:
         trace: TracebackType | None,
     ) -> None:
         await self.close()
-
-    @property
-    def collects(self) -> bool:
-        """True in a handler or transaction: changes are collected and committed together."""
-        return self._plans.collects
-
-    def scope(self, tenant_id: str | None = None, user_id: str | None = None) -> Scope:
-        """Returns the scope of a call with these ids.
-
-        In a handler, raises Forbidden unless it is the scope of its event.
-        """
-        scope = self._config.scope(tenant_id, user_id)
-        self._plans.check(scope)
-        return scope
 
     def plan(
         self, plan_id: str | None, tenant_id: str | None = None, user_id: str | None = None
@@ -366,10 +362,13 @@ class MemoryClient:
 class _BorrowedClient(MemoryClient):
     """A client on connections that it does not own."""
 
-    def __init__(self, config: ClientConfig, caller: Caller, plans: Plans) -> None:
+    def __init__(
+        self, config: ClientConfig, caller: Caller, plans: Plans, memories: Memories
+    ) -> None:
         self._config = config
         self._caller = caller
         self._plans = plans
+        self._memories = memories
 
 
 __all__ = ["Action", "Change", "MemoryClient", "PlanInfo", "PlanState"]

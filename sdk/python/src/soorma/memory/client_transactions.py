@@ -9,6 +9,7 @@ import msgspec
 from soorma.bus import BusClient, PlatformOutbox
 from soorma.memory.client import MemoryClient
 from soorma.memory.locks import Hold
+from soorma.memory.memories import PlatformMemories
 from soorma.memory.plan import BoundPlan
 from soorma.memory.plans import PlatformPlans
 from soorma.memory.transactions import Transaction
@@ -42,9 +43,12 @@ class PlanTransaction:
             limits=_UNKNOWN,
             isolation="reads",
             plans=PlatformPlans(caller),
+            memories=PlatformMemories(caller, plan_id=plan.id),
             outbox=PlatformOutbox(caller),
         )
-        self.memory = MemoryClient.on(plan.config, caller, self._transaction)
+        self.memory = MemoryClient.on(
+            plan.config, caller, self._transaction, self._transaction.memories
+        )
         of_plan = Event(plan_id=plan.id, tenant_id=plan.scope.tenant_id, user_id=plan.scope.user_id)
         self.bus = BusClient(plan.config, caller, SOURCE, self._transaction, of_plan)
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from soorma.bus import PlatformOutbox
+from soorma.memory.memories import CollectedMemories, PlatformMemories
 from soorma.memory.plans import Applied, PlatformPlans, Stored
 from soorma.memory.read_write_set import LOOKS, UNCOMMITTED, PlanView, Seen
 from soorma_common.delivery import PlanSnapshot
@@ -50,6 +51,7 @@ class Transaction:
         limits: Limits,
         isolation: Isolation,
         plans: PlatformPlans,
+        memories: PlatformMemories,
         outbox: PlatformOutbox,
     ) -> None:
         self.scope = scope
@@ -65,6 +67,7 @@ class Transaction:
         self._size = 0
         """bytes of the commit so far"""
         self._ended = False
+        self.memories = CollectedMemories(memories, limits, self.check, self._check_may_change)
 
     def end(self) -> None:
         """Ends the transaction; using it afterwards raises HandlerEnded."""
@@ -78,7 +81,7 @@ class Transaction:
     @property
     def is_empty(self) -> bool:
         """True if nothing was changed or published."""
-        published = self._events or self._timers or self._cancels
+        published = self._events or self._timers or self._cancels or self.memories.operations
         return not published and not any(plan.operations for plan in self._plans.values())
 
     def rely_on(self, plan_id: str, key: str, revision: int) -> None:
@@ -91,7 +94,16 @@ class Transaction:
         parts = [
             part for view in views if (part := view.part(all_reads=self._isolation == "reads"))
         ]
-        return Commit(parts, self._events, timers=self._timers, cancels=self._cancels)
+        memories = self.memories
+        relied_on = {} if self.is_empty or self._isolation != "reads" else memories.reads
+        return Commit(
+            parts,
+            self._events,
+            timers=self._timers,
+            cancels=self._cancels,
+            memories=memories.operations,
+            memory_reads=relied_on,
+        )
 
     # as Plans
 

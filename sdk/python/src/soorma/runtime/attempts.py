@@ -20,6 +20,7 @@ from soorma.config import ClientConfig
 from soorma.context import HandlerContext, PlatformContext
 from soorma.flow import LONGEST_WAIT, Defer, Flow, Reject, Retry, is_hopeless, steering
 from soorma.memory.client import MemoryClient
+from soorma.memory.memories import PlatformMemories
 from soorma.memory.plans import PlatformPlans
 from soorma.memory.transactions import check_confined
 from soorma.registry import RegistryClient
@@ -342,6 +343,7 @@ class Attempts:
             limits=self._limits,
             isolation=handler.isolation,
             plans=PlatformPlans(self._caller),
+            memories=PlatformMemories(self._caller, plan_id=event.plan_id),
             outbox=PlatformOutbox(self._caller),
         )
 
@@ -379,14 +381,19 @@ class Attempts:
             outbox = PlatformOutbox(self._caller, confined, delivery.fence)
             return PlatformContext(
                 MemoryClient.on(
-                    config, self._caller, PlatformPlans(self._caller, confined, delivery.fence)
+                    config,
+                    self._caller,
+                    PlatformPlans(self._caller, confined, delivery.fence),
+                    PlatformMemories(self._caller, confined, delivery.fence, event.plan_id),
                 ),
                 BusClient(config, self._caller, self._agent, outbox, event),
                 RegistryClient.on(config, self._caller),
             )
 
         return HandlerContext(
-            MemoryClient.on(config, self._caller, self._harness.plans(transaction)),
+            MemoryClient.on(
+                config, self._caller, self._harness.plans(transaction), transaction.memories
+            ),
             BusClient(config, self._caller, self._agent, self._harness.outbox(transaction), event),
             RegistryClient.on(config, self._caller, transaction.check),
             event=given,

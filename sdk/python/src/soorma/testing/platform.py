@@ -21,8 +21,8 @@ from soorma.testing.clock import Clock
 from soorma.testing.faults import Failure
 from soorma.testing.hosts import Host
 from soorma.testing.network import LocalTransport, Network
-from soorma.testing.passage import Passage
 from soorma.testing.quiescence import Quiescence, Waiting
+from soorma.testing.time_passing import TimePassing
 from soorma.transport.calls import Caller
 from soorma.workflow import WorkflowState
 from soorma_common.errors import InvalidRequest
@@ -88,7 +88,7 @@ class LocalPlatform:
             self._quiescence = Quiescence(
                 self._network, self._hosts, self._platform, self._record, self._clock
             )
-            self._passage = Passage(
+            self._passage = TimePassing(
                 self._platform, self._network, self._hosts, self._record, self._clock
             )
             stack.push_async_callback(self._end)

@@ -36,6 +36,7 @@ from soorma_common.operations import (
     Set,
 )
 from soorma_common.plan_rules import VALUED, check_argument, late_fork
+from soorma_common.semantic import check_memories
 
 TICKET_CHARACTERS = 22
 """The length of `PlanEditor.sequence`."""
@@ -69,6 +70,8 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
         yield
     for event_id in commit.cancels:
         check_name("event_id", event_id)
+    if commit.memories or commit.memory_reads:
+        yield from _check_memories(commit, limits)
     for plan in commit.plans:
         for key in plan.reads:
             check_name("key", key)
@@ -88,6 +91,14 @@ def check_commit(commit: Commit, limits: Limits) -> Iterator[None]:
                     raise late_fork(plan.plan_id)
                 _check_operation(operation, limits)
             yield
+
+
+def _check_memories(commit: Commit, limits: Limits) -> Iterator[None]:
+    count = len(commit.memories) + len(commit.memory_reads)
+    limits.check("memory_operations", count, "the number of passages stored, changed or relied on")
+    for passage_id in commit.memory_reads:
+        check_name("id", passage_id)
+    yield from check_memories(commit.memories, limits)
 
 
 def _check_operation(operation: AnyOperation, limits: Limits) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import msgspec
 
+from soorma_common.causes import NOBODY, Cause
 from soorma_common.errors import Conflict, Fenced, Forbidden
 from soorma_common.events import Envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import NOBODY, Cause, Commit, Committed, PlanCommit, PlanCommitted
+from soorma_common.memory import Commit, Committed, PlanCommit, PlanCommitted
 from soorma_common.names import Scope
 from soorma_common.operations import (
     AnyLifeOperation,
@@ -23,7 +24,8 @@ from soorma_common.operations import (
     LifeOperation,
     PlaceOperation,
 )
-from soorma_platform.engine import endings, life, sagas
+from soorma_common.semantic import MemoryDone
+from soorma_platform.engine import endings, life, sagas, semantic
 from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.deliveries import continue_saga, settle
 from soorma_platform.engine.idempotency import check_same, key_of
@@ -41,6 +43,7 @@ from soorma_platform.engine.rows.deliveries import (
 )
 from soorma_platform.engine.rows.events import EventsNeed, KnownIds
 from soorma_platform.engine.rows.idempotency import ResponseFound, ResponseNeed, StoredResponse
+from soorma_platform.engine.rows.passages import MemoriesFound
 from soorma_platform.engine.rows.plans import LoadedPlan, PlansFound, PlansNeed
 from soorma_platform.engine.rows.sagas import SagasNeed
 from soorma_platform.engine.rows.timers import TimerGone, TimersNeed
@@ -106,6 +109,7 @@ class ApplyCommit:
             if isinstance(one, LifeOperation)
         ]
         """operations that reach beyond the keys of their plans, each with its plan"""
+        self._memories: list[semantic.Change] = []
 
     def events(self) -> list[Envelope]:
         """Returns all events that the commit publishes, now or later."""
@@ -137,6 +141,18 @@ class ApplyCommit:
                 case Ending():
                     operation.event_id = operation.event_id or new_id()
 
+    @property
+    def is_by_handler(self) -> bool:
+        """True if a handler makes it, or what it writes through."""
+        return self.commit.fence is not None or self._under is not None
+
+    def prepare_memories(self, new_id: Callable[[], str]) -> None:
+        """Tokenizes passages, and gives each an id if it has none."""
+        by_handler = self.is_by_handler
+        for operation in self.commit.memories:
+            operation.id = operation.id or new_id()
+            self._memories.append(semantic.prepare(operation, by_handler=by_handler))
+
     def needs(self) -> list[Need]:
         commit = self.commit
         needs: list[Need] = []
@@ -151,9 +167,15 @@ class ApplyCommit:
             needs.append(plans)
         if commit.events or commit.timers or commit.cancels or self._of_life:
             needs += self._needs_of_events(plans)
+        if self._needs_memories:
+            needs.append(semantic.need_of(self._memories, commit.memory_reads))
         if self._awaited and (parent := commit.events[0].parent_event_id) is not None:
             needs.append(WaitersNeed(parent, commit.events[0].source or "", MOST_LINKS))
         return needs
+
+    @property
+    def _needs_memories(self) -> bool:
+        return bool(self._memories or self.commit.memory_reads)
 
     def _plans(self) -> PlansNeed:
         need = PlansNeed({})
@@ -215,6 +237,7 @@ class ApplyCommit:
         writes: Writes = []
         settled = self._settle(writes, found)
         plans, editors = self._edit(writes, found, None if settled is None else settled.group_id)
+        memories = self._remember(writes, found, settled) if self._needs_memories else []
         cancelled = self._cancel(writes, found) if commit.cancels else []
         ended = {editor.row.plan_id for editor in editors if editor.endings}
         for event in commit.events:
@@ -237,7 +260,7 @@ class ApplyCommit:
         ids = [event.id or "" for event in commit.events] + [
             timer.event.id or "" for timer in commit.timers
         ]
-        committed = Committed(plans, ids, found.now, cancelled)
+        committed = Committed(plans, ids, found.now, cancelled, memories or msgspec.UNSET)
         if key is not None:
             expires_at = found.uptime + self._keep_response
             writes.append(StoredResponse(key, self._fingerprint, committed, expires_at))
@@ -297,6 +320,24 @@ class ApplyCommit:
                 changed.append(editor)
             committed.append(PlanCommitted(part.plan_id, editor.row.revision, results))
         return committed, changed
+
+    def _remember(
+        self, writes: Writes, found: Snapshot, settled: DeliveryRow | None
+    ) -> list[MemoryDone]:
+        """Applies the operations on memories; Conflict if a passage that was read has changed."""
+        plan_id = None if settled is None else settled.plan_id
+        remembering = semantic.Remembering(
+            found.part(MemoriesFound),
+            found.now,
+            self.cause,
+            plan_id,
+            self._limits,
+            by_handler=self.is_by_handler,
+        )
+        remembering.check_reads(self.commit.memory_reads)
+        done = remembering.decide(self._memories)
+        writes += remembering.writes()
+        return done
 
     def _live_on(self, writes: Writes, editor: PlanEditor, found: Snapshot) -> None:
         """Publishes what follows from a plan's end, and stores what was registered for it."""

@@ -11,10 +11,10 @@ from enum import Enum, auto
 
 import msgspec
 
+from soorma_common.causes import Cause
 from soorma_common.errors import Fenced
 from soorma_common.events import DEAD_LETTERED, Envelope, decode_envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause
 from soorma_common.names import Scope
 from soorma_common.operations import Fail
 from soorma_common.retry import RetryPolicy

@@ -10,10 +10,10 @@ from typing import Protocol
 
 import msgspec
 
+from soorma_common.causes import Cause
 from soorma_common.errors import PlanCancelled, PlanEnded
 from soorma_common.events import DEAD_LETTERED, Envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause
 from soorma_common.names import Scope
 from soorma_common.operations import ENDINGS, AnyEnding, Complete, Fail, argument
 from soorma_common.times import rfc3339

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from soorma_common.causes import Cause
 from soorma_common.errors import Conflict
 from soorma_common.events import Envelope, Timer, encode_envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import Cause
 from soorma_common.operations import (
     Acquire,
     AnyEnding,

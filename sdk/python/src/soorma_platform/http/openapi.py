@@ -63,6 +63,7 @@ _EXAMPLES = {
     "key": "goal",
     "name": "worker",
     "number": 1,
+    "passage_id": "faq-7",
     "plan_id": "plan-1",
     "type": "order.placed",
     "version": 1,

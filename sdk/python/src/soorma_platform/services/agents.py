@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
+from soorma_common.causes import Cause
 from soorma_common.delivery import (
     AgentFrame,
     Answer,
@@ -33,7 +34,6 @@ from soorma_common.delivery import (
 )
 from soorma_common.errors import Fenced, InvalidRequest, PlanCancelled, SoormaError, to_problem
 from soorma_common.json_text import compact
-from soorma_common.memory import Cause
 from soorma_common.names import Scope, check_name
 from soorma_common.protocol import PROTOCOL, mismatch
 from soorma_common.topics import check_topic

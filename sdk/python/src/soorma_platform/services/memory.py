@@ -55,11 +55,14 @@ from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, PlanRow
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
+from soorma_platform.services.semantic import semantic_endpoints
 from soorma_platform.services.watch import PlanReader
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.plans import PlanStore
+from soorma_platform.stores.ports.semantic import SemanticStore
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.history import history_of, value_at, values_at
+from soorma_platform.work.recall import Recall
 
 E = TypeVar("E", Entry, KeyEntry)
 _COLLAPSED = 1_000_000
@@ -127,7 +130,13 @@ _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 
 
 def memory_service(
-    plans: PlanStore, health: HealthStore, bus: Bus, committer: Committer, metrics: Metrics
+    plans: PlanStore,
+    passages: SemanticStore,
+    health: HealthStore,
+    bus: Bus,
+    committer: Committer,
+    recall: Recall,
+    metrics: Metrics,
 ) -> http.Application:
     """Returns the service as an ASGI application."""
     faces = _Memory(plans, bus, committer)
@@ -169,6 +178,7 @@ def memory_service(
             Endpoint("GET", "/v1/memory/watch/{plan_id}", _OF_USER, faces.watch, CommitSeen,
                      query=(_FROM_NOW,), headers=(_LAST_ID,), errors=(NotFound, HistoryGone),
                      streams=True),
+            *semantic_endpoints(passages, recall, committer),
         ],
         health,
         metrics=metrics,

@@ -9,12 +9,14 @@ import time
 from typing import Any, TypeAlias
 from uuid import uuid4
 
+from soorma_common.causes import NOBODY, Cause
 from soorma_common.errors import Conflict, Fenced, InvalidPayload
 from soorma_common.events import Envelope, decode_envelope
 from soorma_common.limits import Limits
-from soorma_common.memory import NOBODY, Cause, Commit, Committed
+from soorma_common.memory import Commit, Committed
 from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Join, KeyOperation
+from soorma_common.semantic import StoreKnowledge
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.commits import KEPT, ApplyCommit, check_reads
 from soorma_platform.engine.deliveries import (
@@ -44,6 +46,8 @@ DAY = 24 * 3600 * 1000
 TURN_SECONDS = 0.01
 """Time for which a commit is checked before others get a turn."""
 LARGE_BODY = 1024 * 1024
+LARGE_TEXT = 32 * 1024
+"""Characters of passages that are tokenized in about a millisecond."""
 SDK_KEY = "sdk:"
 """The prefix of the SDK's idempotency keys.
 
@@ -150,11 +154,23 @@ class Committer:
             under=under,
         )
         command.prepare(_new_id)
+        if commit.memories:
+            await self._prepare_memories(command)
         if events := command.events():
             await self._check_payloads(scope, events)
         if replica is None:
             return await self._apply(command)
         return await self._apply_in_turn(command, replica)
+
+    async def _prepare_memories(self, command: ApplyCommit) -> None:
+        """Tokenizes passages; many at once in a thread, as a mebibyte takes tens of ms."""
+        size = sum(
+            len(one.content) for one in command.commit.memories if isinstance(one, StoreKnowledge)
+        )
+        if size > LARGE_TEXT:
+            await asyncio.to_thread(command.prepare_memories, _new_id)
+        else:
+            command.prepare_memories(_new_id)
 
     async def _check_payloads(self, scope: Scope, events: list[Envelope]) -> None:
         try:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeAlias
 
-from soorma_common.memory import NOBODY, Cause
+from soorma_common.causes import NOBODY, Cause
 from soorma_platform.engine.deliveries import cause_of
 from soorma_platform.stores.ports.deliveries import DeliveryStore
 

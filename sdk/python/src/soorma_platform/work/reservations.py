@@ -13,7 +13,7 @@ from itertools import count
 from operator import attrgetter
 from typing import NamedTuple
 
-from soorma_common.memory import Cause
+from soorma_common.causes import Cause
 from soorma_common.names import Scope
 from soorma_platform.metrics import Metrics
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from soorma_common.memory import Cause
+from soorma_common.causes import Cause
 from soorma_common.names import PlanStatus
 from soorma_platform.engine.commands import MANY, Need
 from soorma_platform.engine.rows.sagas import CompensationRow

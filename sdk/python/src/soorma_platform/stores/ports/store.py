@@ -11,6 +11,7 @@ from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.log import LogStore
 from soorma_platform.stores.ports.plans import PlanStore
 from soorma_platform.stores.ports.registry import RegistryStore
+from soorma_platform.stores.ports.semantic import SemanticStore
 from soorma_platform.stores.ports.timers import TimerStore
 from soorma_platform.stores.ports.upkeep import UpkeepStore
 
@@ -49,6 +50,9 @@ class Store(Commits, Protocol):
 
     @property
     def registry(self) -> RegistryStore: ...
+
+    @property
+    def semantic(self) -> SemanticStore: ...
 
     @property
     def health(self) -> HealthStore: ...

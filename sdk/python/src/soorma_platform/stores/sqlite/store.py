@@ -24,6 +24,7 @@ from soorma_platform.stores.sqlite import (
     plans,
     registry,
     sagas,
+    semantic,
     steps,
     timers,
     transactions,
@@ -45,7 +46,7 @@ FEW = 16
 """Rows up to which a command counts as brief."""
 
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
-                           dead_letters, registry, history)  # fmt: skip
+                           dead_letters, registry, history, semantic)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
@@ -71,6 +72,7 @@ class SqliteStore:
         self.deliveries = SqliteDeliveries(connections, prefetches)
         self.groups = groups.SqliteGroups(connections, prefetches)
         self.registry = registry.SqliteRegistry(connections)
+        self.semantic = semantic.SqliteSemantic(connections)
         self.health = health
         self.upkeep = SqliteUpkeep(connections, prefetches, health.silence)
 

@@ -16,7 +16,7 @@ from soorma_platform.services.groups import subscribe
 from soorma_platform.stores.sqlite.inspection import Inspection
 
 
-class Passage:
+class TimePassing:
     """The passage of time, as if all running agents had been running throughout."""
 
     def __init__(

@@ -1,0 +1,230 @@
+"""Access to a user's memories: directly on the platform, or collected in a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import uuid4
+
+import msgspec
+from msgspec.structs import replace
+
+from soorma.transport.calls import Caller, segment
+from soorma_common.errors import NotFound
+from soorma_common.limits import Limits
+from soorma_common.memory import Commit, Committed
+from soorma_common.names import Scope
+from soorma_common.semantic import (
+    AnyMemoryOperation,
+    ForgetKnowledge,
+    Hits,
+    MemoryDone,
+    Passage,
+    PassagePage,
+    SearchBody,
+    StoreKnowledge,
+    UpdateKnowledge,
+    check_memories,
+    fields_of,
+)
+from soorma_common.times import time_of
+
+UNCOMMITTED = 0
+"""The revision of a passage that the transaction has stored and not committed yet."""
+
+_committed = msgspec.json.Decoder(Committed)
+_passage = msgspec.json.Decoder(Passage)
+_hits = msgspec.json.Decoder(Hits)
+page_decoder = msgspec.json.Decoder(PassagePage)
+
+
+class Memories(Protocol):
+    """A user's memories: those on the platform, or as a transaction sees them."""
+
+    async def change(self, scope: Scope, operations: list[AnyMemoryOperation]) -> list[MemoryDone]:
+        """Applies operations, all or none; returns a result for each."""
+        ...
+
+    async def passage(self, scope: Scope, passage_id: str) -> Passage:
+        """Returns a passage; NotFound if there is none."""
+        ...
+
+    async def search(self, scope: Scope, body: SearchBody) -> Hits:
+        """Returns the best passages for a query."""
+        ...
+
+
+class PlatformMemories:
+    """The memories on the platform. With `plan_id`, what is stored comes from that plan.
+
+    `check` raises an error for a scope that may not be used. `fence` is that of the delivery in
+    whose handler the calls are made.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        check: Callable[[Scope], None] = lambda _: None,
+        fence: str | None = None,
+        plan_id: str | None = None,
+    ) -> None:
+        self._caller = caller
+        self._check = check
+        self._fence = fence
+        self._plan_id = plan_id
+
+    def name_plan(self, operations: list[AnyMemoryOperation]) -> None:
+        """Names the plan that passages come from, unless they name another one."""
+        for operation in operations:
+            if isinstance(operation, StoreKnowledge) and operation.plan_id is None:
+                operation.plan_id = self._plan_id
+
+    async def change(self, scope: Scope, operations: list[AnyMemoryOperation]) -> list[MemoryDone]:
+        self._check(scope)
+        self.name_plan(operations)
+        body = msgspec.json.encode(Commit(memories=operations))
+        done = await self._caller.call(
+            "memory", "POST", "/v1/memory/commit", scope=scope, body=body, fence=self._fence
+        )
+        return _committed.decode(done).memories or []
+
+    async def passage(self, scope: Scope, passage_id: str) -> Passage:
+        self._check(scope)
+        path = f"/v1/memory/semantic/{segment(passage_id)}"
+        return await self._caller.get("memory", path, scope, _passage)
+
+    async def search(self, scope: Scope, body: SearchBody) -> Hits:
+        self._check(scope)
+        found = await self._caller.call(
+            "memory",
+            "POST",
+            "/v1/memory/semantic/search",
+            scope=scope,
+            body=msgspec.json.encode(body),
+        )
+        return _hits.decode(found)
+
+
+class CollectedMemories:
+    """The memories as a transaction sees them; what it changes is committed with it.
+
+    A passage that was read is checked at the commit, a search is not. `check` raises an error once
+    the transaction has ended and for another scope, `check_change` where nothing may be changed.
+    """
+
+    def __init__(
+        self,
+        platform: PlatformMemories,
+        limits: Limits,
+        check: Callable[[Scope], None],
+        check_change: Callable[[], None],
+    ) -> None:
+        self._platform = platform
+        self._limits = limits
+        self._check = check
+        self._check_change = check_change
+        self.operations: list[AnyMemoryOperation] = []
+        self.reads: dict[str, int] = {}
+        """passages that were read, with their revisions (0: missing)"""
+
+    async def change(self, scope: Scope, operations: list[AnyMemoryOperation]) -> list[MemoryDone]:
+        self._check(scope)
+        self._check_change()
+        self._platform.name_plan(operations)
+        for operation in operations:
+            operation.id = operation.id or str(uuid4())
+        together = [*self.operations, *operations]
+        self._check_size(together)
+        self.operations = together
+        return [MemoryDone(one.id or "", _OUTCOMES[type(one)]) for one in operations]
+
+    def _check_size(self, operations: list[AnyMemoryOperation]) -> None:
+        count = len(operations) + len(self.reads)
+        self._limits.check(
+            "memory_operations", count, "the number of passages stored, changed or relied on"
+        )
+        for _ in check_memories(operations, self._limits):
+            pass
+
+    async def passage(self, scope: Scope, passage_id: str) -> Passage:
+        self._check(scope)
+        own = [
+            one
+            for one in self.operations
+            if isinstance(one, StoreKnowledge) and one.id == passage_id
+        ]
+        if own:
+            passage = _uncommitted(own[0])
+        else:
+            passage = await self._read(scope, passage_id)
+            self._check(scope)
+        for operation in self.operations:
+            if operation.id == passage_id and isinstance(operation, ForgetKnowledge):
+                raise NotFound(f"passage {passage_id!r} was forgotten in this transaction")
+            passage = _after(passage, operation)
+        return passage
+
+    async def _read(self, scope: Scope, passage_id: str) -> Passage:
+        try:
+            passage = await self._platform.passage(scope, passage_id)
+        except NotFound:
+            self.reads.setdefault(passage_id, 0)
+            raise
+        self.reads.setdefault(passage_id, passage.revision)  # the first read counts
+        return passage
+
+    async def search(self, scope: Scope, body: SearchBody) -> Hits:
+        self._check(scope)
+        found = await self._platform.search(scope, replace(body, own=self.operations))
+        self._check(scope)
+        return found
+
+
+_OUTCOMES = {
+    StoreKnowledge: "stored",
+    UpdateKnowledge: "updated",
+    ForgetKnowledge: "forgotten",
+}
+
+
+def _uncommitted(operation: StoreKnowledge) -> Passage:
+    """Returns a passage that is not stored yet, as it will be read."""
+    now = time_of(0)
+    return Passage(
+        id=operation.id or "",
+        content=operation.content.strip(),
+        revision=UNCOMMITTED,
+        created_at=now,
+        updated_at=now,
+        trust="agent",
+        external_id=operation.external_id,
+        aliases=operation.aliases,
+        tags=operation.tags,
+        metadata=fields_of(operation.metadata),
+        source=operation.source,
+        is_proposed=operation.is_public,
+        subject=operation.subject,
+        attribute=operation.attribute,
+        derived_from=operation.derived_from,
+        plan_id=operation.plan_id,
+    )
+
+
+def _after(passage: Passage, operation: AnyMemoryOperation) -> Passage:
+    """Returns a passage as an operation of the transaction leaves it."""
+    if isinstance(operation, StoreKnowledge) and operation.supersedes == passage.id:
+        return replace(passage, closed_by=operation.id)
+    if not isinstance(operation, UpdateKnowledge) or operation.id != passage.id:
+        return passage
+    changed: dict[str, Any] = {
+        name: given
+        for name in ("aliases", "tags", "source")
+        if (given := getattr(operation, name)) is not msgspec.UNSET
+    }
+    if operation.metadata is not msgspec.UNSET:
+        changed["metadata"] = fields_of(operation.metadata)
+    for name in ("valid_from", "valid_until"):
+        if (text := getattr(operation, name)) is not msgspec.UNSET:
+            changed[name] = None if text is None else datetime.fromisoformat(text)
+    return replace(passage, **changed)

@@ -1,0 +1,284 @@
+"""Semantic memory of a client: passages of knowledge, found by what they say."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from soorma.awaits import awaited
+from soorma.memory.calls import MemoryCalls
+from soorma.memory.memories import page_decoder
+from soorma.memory.plan import raw
+from soorma.memory.plans import PAGE
+from soorma_common.errors import InvalidRequest, InvalidValue
+from soorma_common.limits import Limits
+from soorma_common.names import check_name
+from soorma_common.semantic import (
+    ForgetKnowledge,
+    Hits,
+    Mode,
+    Passage,
+    SearchBody,
+    StoreKnowledge,
+    UpdateKnowledge,
+    check_search,
+    check_store,
+)
+from soorma_common.times import check_moment
+from soorma_common.values import encode
+
+When: TypeAlias = datetime | str
+"""A time: a datetime with a time zone, or text in RFC 3339."""
+Unset: TypeAlias = msgspec.UnsetType
+UNSET = msgspec.UNSET
+
+_LIMITS = Limits()
+_PARAMETERS = frozenset(StoreKnowledge.__struct_fields__) - {"id"}
+
+
+@awaited
+class SemanticCalls(MemoryCalls):
+    """The calls of semantic memory, a part of `MemoryClient`.
+
+    In a handler they belong to its transaction: what it stores is stored when it returns, and its
+    own searches find it before. A passage that it has read is checked at the commit; what a search
+    has found is not.
+    """
+
+    async def store_knowledge(
+        self,
+        content: str,
+        *,
+        external_id: str | None = None,
+        aliases: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        source: str | None = None,
+        is_public: bool = False,
+        valid_from: When | None = None,
+        valid_until: When | None = None,
+        supersedes: str | None = None,
+        subject: str | None = None,
+        attribute: str | None = None,
+        derived_from: Iterable[str] = (),
+        plan_id: str | None = None,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+    ) -> str:
+        """Stores a passage of up to 1 MiB and returns its id.
+
+        A passage with the same `external_id`, the one that it `supersedes`, and the current one
+        with the same `subject` and `attribute` are closed: searches find them no more, unless they
+        name a time at which they were known. An equal passage is not stored twice: it counts one
+        more. `aliases` are names by which it is found, `tags`, `metadata` and `source` are what a
+        search can be limited to. It is found from `valid_from` until `valid_until`. `is_public`
+        shows it to all users of the tenant; from a handler, this is a proposal.
+
+        Raises NotFound if there is nothing of the id that it supersedes, LimitExceeded if it is
+        too large.
+        """
+        operation = _operation(
+            {
+                "content": content,
+                "external_id": external_id,
+                "aliases": aliases,
+                "tags": tags,
+                "metadata": metadata,
+                "source": source,
+                "is_public": is_public,
+                "valid_from": valid_from,
+                "valid_until": valid_until,
+                "supersedes": supersedes,
+                "subject": subject,
+                "attribute": attribute,
+                "derived_from": derived_from,
+                "plan_id": plan_id,
+            }
+        )
+        (done,) = await self._memories.change(self.scope(tenant_id, user_id), [operation])
+        return done.id
+
+    async def store_knowledge_batch(
+        self,
+        passages: Iterable[str | Mapping[str, Any]],
+        *,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+    ) -> list[str]:
+        """Stores up to 1,000 passages of 10 MiB together, all or none; returns their ids.
+
+        A passage is its content, or a dict with the arguments of `store_knowledge`.
+        """
+        operations = [
+            _operation({"content": one} if isinstance(one, str) else one) for one in passages
+        ]
+        if not operations:
+            return []
+        done = await self._memories.change(self.scope(tenant_id, user_id), [*operations])
+        return [one.id for one in done]
+
+    async def get_knowledge(
+        self, passage_id: str, *, tenant_id: str | None = None, user_id: str | None = None
+    ) -> Passage:
+        """A passage with all that is stored of it; NotFound if there is none.
+
+        One that counts no more has `closed_at` and `closed_by`.
+        """
+        scope = self.scope(tenant_id, user_id)
+        return await self._memories.passage(scope, check_name("id", passage_id))
+
+    async def update_knowledge(
+        self,
+        passage_id: str,
+        *,
+        aliases: Iterable[str] | Unset = UNSET,
+        tags: Iterable[str] | Unset = UNSET,
+        metadata: Mapping[str, Any] | Unset | None = UNSET,
+        source: str | Unset | None = UNSET,
+        valid_from: When | Unset | None = UNSET,
+        valid_until: When | Unset | None = UNSET,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+    ) -> None:
+        """Changes what is given of a passage; NotFound if there is none.
+
+        To change what it says, store another one that supersedes it.
+        """
+        operation = UpdateKnowledge(id=check_name("id", passage_id))
+        for name, names in (("aliases", aliases), ("tags", tags)):
+            if not isinstance(names, Unset):
+                setattr(operation, name, _names(name, names))
+        if not isinstance(metadata, Unset):
+            operation.metadata = _metadata(metadata)
+        if not isinstance(source, Unset):
+            operation.source = source
+        for name, when in (("valid_from", valid_from), ("valid_until", valid_until)):
+            if not isinstance(when, Unset):
+                setattr(operation, name, _time(name, when))
+        await self._memories.change(self.scope(tenant_id, user_id), [operation])
+
+    async def delete_knowledge(
+        self, passage_id: str, *, tenant_id: str | None = None, user_id: str | None = None
+    ) -> bool:
+        """Forgets a passage, those that it has replaced, and all that was derived from them.
+
+        Returns False if there was none. In a handler, only the commit knows: it returns True.
+        """
+        operation = ForgetKnowledge(id=check_name("id", passage_id))
+        (done,) = await self._memories.change(self.scope(tenant_id, user_id), [operation])
+        return done.outcome == "forgotten"
+
+    async def search_knowledge(
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        max_tokens: int | None = None,
+        tags: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        source: str | None = None,
+        since: When | None = None,
+        until: When | None = None,
+        min_score: float | None = None,
+        as_of: When | None = None,
+        known_at: When | None = None,
+        include_public: bool = True,
+        mode: Mode = "hybrid",
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+    ) -> Hits:
+        """Finds the passages that answer a query, the best first: few and right ones, or none.
+
+        Without `min_score`, it returns only what is nearly as good as the best one, and good
+        enough; with it, everything with at least that score. At most `limit` passages of together
+        about `max_tokens` tokens are returned.
+
+        `tags`, `metadata` and `source` limit it to passages that have all of these, `since` and
+        `until` to those stored in that time. `as_of` asks for what was true at a time, `known_at`
+        for what was known then. `is_known` of the result is False if nothing was ever stored.
+        """
+        body = SearchBody(
+            query=query,
+            limit=limit,
+            max_tokens=max_tokens,
+            tags=_names("tags", tags),
+            metadata=_metadata(metadata),
+            source=source,
+            since=_time("since", since),
+            until=_time("until", until),
+            min_score=min_score,
+            as_of=_time("as_of", as_of),
+            known_at=_time("known_at", known_at),
+            include_public=include_public,
+            mode=mode,
+        )
+        check_search(body, _LIMITS)
+        return await self._memories.search(self.scope(tenant_id, user_id), body)
+
+    async def query_knowledge(self, query: str, **how: Any) -> Hits:
+        """Deprecated: an earlier name of `search_knowledge`."""
+        warnings.warn(
+            "query_knowledge is an earlier name: call search_knowledge",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return await self.search_knowledge(query, **how)
+
+    async def list_knowledge(
+        self, *, tenant_id: str | None = None, user_id: str | None = None
+    ) -> AsyncGenerator[Passage, None]:
+        """Yields the user's own passages that count, in the order they were stored.
+
+        They are fetched page by page; a transaction's own are not among them.
+        """
+        scope = self.scope(tenant_id, user_id)
+        async with aclosing(
+            self._caller.pages("memory", "/v1/memory/semantic", scope, page_decoder, limit=PAGE)
+        ) as pages:
+            async for page in pages:
+                for passage in page.passages:
+                    yield passage
+
+
+def _operation(given: Mapping[str, Any]) -> StoreKnowledge:
+    """Returns the operation that stores a passage; raises what is wrong with it."""
+    if unknown := given.keys() - _PARAMETERS:
+        raise InvalidRequest(
+            f"a passage has no {min(unknown)!r}; it has {', '.join(sorted(_PARAMETERS))}"
+        )
+    if not isinstance(given.get("content"), str):
+        raise InvalidValue(
+            f"the content of a passage is text, not {type(given.get('content')).__name__}",
+            path="content",
+        )
+    made = dict(given)
+    for name in ("aliases", "tags", "derived_from"):
+        made[name] = _names(name, made.get(name, ()))
+    for name in ("valid_from", "valid_until"):
+        made[name] = _time(name, made.get(name))
+    made["metadata"] = _metadata(made.get("metadata"))
+    operation = StoreKnowledge(**made)
+    check_store(operation, _LIMITS)
+    return operation
+
+
+def _names(what: str, names: Iterable[str]) -> list[str]:
+    if isinstance(names, str):
+        raise InvalidRequest(f"{what} is a list of names, not the text {names[:40]!r}")
+    return list(names)
+
+
+def _metadata(metadata: Mapping[str, Any] | None) -> msgspec.Raw:
+    return raw("null" if metadata is None else encode(dict(metadata)))
+
+
+def _time(name: str, when: When | None) -> str | None:
+    """Returns a time as text in RFC 3339; raises InvalidRequest if it has no time zone."""
+    if isinstance(when, datetime):
+        when = when.isoformat()
+    return None if when is None else check_moment(name, when)

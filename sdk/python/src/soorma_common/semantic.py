@@ -1,0 +1,359 @@
+"""Semantic memory: what is known, as passages that are found by what they say.
+
+Operations on it belong to a commit; the rest is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from soorma_common.causes import Cause
+from soorma_common.errors import InvalidRequest, InvalidValue
+from soorma_common.json_text import check, decode
+from soorma_common.limits import Limits
+from soorma_common.names import Name, check_name
+from soorma_common.times import Time, check_moment, milliseconds
+
+MOST_TAGS, MOST_ALIASES, MOST_SOURCES = 64, 32, 64
+"""Maximum tags and aliases of a passage, and passages that it may be derived from."""
+METADATA_BYTES = 16 * 1024
+LONGEST_QUERY = 8_192
+"""Maximum characters of a query."""
+MOST_HITS = 100
+
+Mode: TypeAlias = Literal["hybrid", "text", "vector"]
+Trust: TypeAlias = Literal["application", "agent"]
+"""The kind of source of a passage: a program that acts for a user, or a handler of an agent."""
+Metadata: TypeAlias = Annotated[
+    msgspec.Raw, msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
+]
+Tags: TypeAlias = Annotated[list[Name], msgspec.Meta(extra_json_schema={"maxItems": MOST_TAGS})]
+Aliases: TypeAlias = Annotated[
+    list[Name], msgspec.Meta(extra_json_schema={"maxItems": MOST_ALIASES})
+]
+
+
+class Knowledge(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A passage to be stored, with its names, what it can be filtered by, and when it is true.
+
+    `id` is the passage's, unless an equal one is stored already.
+    """
+
+    content: str
+    id: Name | None = None
+    external_id: Name | None = None
+    aliases: Aliases = []
+    tags: Tags = []
+    metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
+    source: Name | None = None
+    is_public: bool = False
+    valid_from: Time | None = None
+    valid_until: Time | None = None
+    supersedes: Name | None = None
+    subject: Name | None = None
+    attribute: Name | None = None
+    derived_from: list[Name] = []
+    plan_id: Name | None = None
+    """of the plan that it comes from; in a handler, that of the event unless given"""
+
+
+class StoreKnowledge(Knowledge, tag_field="op", tag="store_knowledge"):
+    """Stores a passage.
+
+    A passage with the same `external_id`, the one that it `supersedes`, and one with the same
+    `subject` and `attribute` are closed: they count no more. If an equal one counts already, that
+    one is kept, and counts one more. From a handler, `is_public` is a proposal.
+    """
+
+
+class MemoryOperation(
+    msgspec.Struct, tag_field="op", forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+):
+    """A change of a memory that is stored already, within a commit."""
+
+
+class UpdateKnowledge(MemoryOperation, tag="update_knowledge"):
+    """Changes what is given of a passage; its content is changed by storing another one."""
+
+    id: Name
+    aliases: Aliases | msgspec.UnsetType = msgspec.UNSET
+    tags: Tags | msgspec.UnsetType = msgspec.UNSET
+    metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
+    source: Name | msgspec.UnsetType | None = msgspec.UNSET
+    valid_from: Time | msgspec.UnsetType | None = msgspec.UNSET
+    valid_until: Time | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class ForgetKnowledge(MemoryOperation, tag="forget_knowledge"):
+    """Removes a passage and all that was made of it: its terms, its vector, its closed versions."""
+
+    id: Name
+
+
+AnyMemoryOperation: TypeAlias = StoreKnowledge | UpdateKnowledge | ForgetKnowledge
+
+
+class MemoryDone(msgspec.Struct, omit_defaults=True):
+    """The result of an operation: the id of the passage meant, and those that were closed by it.
+
+    `outcome` is stored, restated (an equal one counts one more), updated, forgotten or missing.
+    """
+
+    id: str
+    outcome: str
+    closed: list[str] = []
+
+
+class StoreBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The passages to store in one commit."""
+
+    passages: list[Knowledge]
+
+
+class KnowledgeStored(msgspec.Struct):
+    """What became of each passage."""
+
+    stored: list[MemoryDone]
+
+
+class PassageChange(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What is to be changed of a passage; what is not given stays."""
+
+    aliases: Aliases | msgspec.UnsetType = msgspec.UNSET
+    tags: Tags | msgspec.UnsetType = msgspec.UNSET
+    metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
+    source: Name | msgspec.UnsetType | None = msgspec.UNSET
+    valid_from: Time | msgspec.UnsetType | None = msgspec.UNSET
+    valid_until: Time | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Place(msgspec.Struct, omit_defaults=True, frozen=True):
+    """Where a part stands in its passage: its number from 0, and its characters."""
+
+    part: int
+    start: int
+    end: int
+
+
+class Passage(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What is stored of a passage.
+
+    It counts from `created_at` until `closed_at`, and says what is true from `valid_from` until
+    `valid_until`. `stated` counts how often it was stored. `actor` and `cause` of a change are as
+    in a plan's history.
+    """
+
+    id: str
+    content: str
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    trust: str
+    stated: int = 1
+    external_id: str | None = None
+    aliases: list[str] = []
+    tags: list[str] = []
+    metadata: Any = None
+    source: str | None = None
+    is_public: bool = False
+    is_proposed: bool = False
+    """true if a handler proposed to make it public; so far, only its user sees it"""
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+    subject: str | None = None
+    attribute: str | None = None
+    closed_at: datetime | None = None
+    closed_by: str | None = None
+    derived_from: list[str] = []
+    plan_id: str | None = None
+    cause: Cause = Cause()
+
+
+class Hit(Passage, omit_defaults=True, kw_only=True):
+    """A passage that was found, with its score from 0 to 1.
+
+    Of a long one, `content` is the part that was found, and `place` says where it stands.
+    """
+
+    score: float
+    place: Place
+
+
+class SearchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """A search: what to find, among what, and how much of it.
+
+    `own` are the operations of a transaction that are not committed yet: they count for it.
+    """
+
+    query: str
+    limit: int = 10
+    max_tokens: int | None = None
+    tags: Tags = []
+    metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
+    source: Name | None = None
+    since: Time | None = None
+    until: Time | None = None
+    min_score: float | None = None
+    as_of: Time | None = None
+    known_at: Time | None = None
+    include_public: bool = True
+    mode: Mode = "hybrid"
+    own: list[AnyMemoryOperation] = []
+
+
+class Hits(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The passages found, the best first; fewer than asked for if no others are good enough.
+
+    `is_known` is false if nothing was ever stored where it was searched. `mode` is how it was
+    searched; `min_score` is the least score of a hit.
+    """
+
+    hits: list[Hit]
+    is_known: bool
+    mode: Mode
+    min_score: float
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __getitem__(self, number: int) -> Hit:
+        return self.hits[number]
+
+
+class PassagePage(msgspec.Struct):
+    """Passages of a user, in the order they were stored."""
+
+    passages: list[Passage]
+    next: int | None
+
+
+def check_memories(operations: list[AnyMemoryOperation], limits: Limits) -> Iterator[None]:
+    """Raises InvalidRequest or LimitExceeded for an operation that cannot be done; yields between.
+
+    The id of each has to be a name, if it is given.
+    """
+    size = 0
+    for operation in operations:
+        if operation.id is not None:
+            check_name("id", operation.id)
+        if isinstance(operation, StoreKnowledge):
+            check_store(operation, limits)
+            size += len(operation.content.encode())
+            limits.check("memory_bytes", size, "the passages of the commit, in bytes,")
+        elif isinstance(operation, UpdateKnowledge):
+            _check_update(operation)
+        yield
+
+
+def check_store(operation: StoreKnowledge, limits: Limits) -> None:
+    """Raises InvalidRequest, InvalidValue or LimitExceeded if a passage cannot be stored."""
+    _check_content(operation.content, limits)
+    for name in ("external_id", "source", "supersedes", "subject", "attribute", "plan_id"):
+        if (given := getattr(operation, name)) is not None:
+            check_name(name, given)
+    if (operation.subject is None) != (operation.attribute is None):
+        raise InvalidRequest(
+            "subject and attribute are given together: they name what has one current value"
+        )
+    _check_names("derived_from", operation.derived_from, MOST_SOURCES)
+    _check_names("aliases", operation.aliases, MOST_ALIASES)
+    _check_names("tags", operation.tags, MOST_TAGS)
+    _check_metadata(operation.metadata)
+    _check_period(operation.valid_from, operation.valid_until)
+
+
+def _check_update(operation: UpdateKnowledge) -> None:
+    for name, most in (("aliases", MOST_ALIASES), ("tags", MOST_TAGS)):
+        if (given := getattr(operation, name)) is not msgspec.UNSET:
+            _check_names(name, given, most)
+    _check_metadata(operation.metadata)
+    if operation.source is not msgspec.UNSET and operation.source is not None:
+        check_name("source", operation.source)
+    start, end = operation.valid_from, operation.valid_until
+    _check_period(None if start is msgspec.UNSET else start, None if end is msgspec.UNSET else end)
+
+
+def _check_content(content: str, limits: Limits) -> None:
+    try:
+        size = len(content.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidValue(
+            f"the passage holds a lone surrogate at character {error.start}, which is no text",
+            path="content",
+        ) from None
+    limits.check("passage_bytes", size, "the passage, in bytes,")
+    if "\0" in content:
+        raise InvalidValue(
+            f"the passage holds NUL at character {content.index(chr(0))}, which is no text",
+            path="content",
+        )
+    if not content.strip():
+        raise InvalidValue("the passage is empty: there is nothing to find in it", path="content")
+
+
+def _check_names(what: str, names: list[str], most: int) -> None:
+    if len(names) > most:
+        raise InvalidRequest(f"{what} are {most} at most, not {len(names)}")
+    for name in names:
+        check_name(what, name)
+
+
+def fields_of(metadata: msgspec.Raw | msgspec.UnsetType) -> Any:
+    """Returns the fields of checked metadata; None if there is none."""
+    return None if metadata is msgspec.UNSET else decode(bytes(metadata))
+
+
+def _check_metadata(metadata: msgspec.Raw | msgspec.UnsetType) -> None:
+    if metadata is msgspec.UNSET:
+        return
+    text = check(metadata, "metadata")
+    if text == "null":
+        return
+    if not text.startswith("{"):
+        raise InvalidValue("metadata is an object: names with values", path="metadata")
+    if len(text.encode()) > METADATA_BYTES:
+        raise InvalidValue(
+            f"metadata is {METADATA_BYTES:,} bytes of JSON at most, not {len(text.encode()):,}",
+            path="metadata",
+        )
+    _check_names("names of metadata", list(decode(text)), MOST_TAGS)
+
+
+def _check_period(start: str | None, end: str | None) -> None:
+    for name, text in (("valid_from", start), ("valid_until", end)):
+        if text is not None:
+            check_moment(name, text)
+    if start is not None and end is not None and milliseconds(end) <= milliseconds(start):
+        raise InvalidRequest(f"valid_until ({end}) must be later than valid_from ({start})")
+
+
+def check_search(body: SearchBody, limits: Limits) -> None:
+    """Raises InvalidRequest if a search is not one that can be made."""
+    if not body.query.strip():
+        raise InvalidRequest("query is empty: say what to search for")
+    if len(body.query) > LONGEST_QUERY:
+        raise InvalidRequest(
+            f"query has at most {LONGEST_QUERY:,} characters, not {len(body.query):,}"
+        )
+    if not 1 <= body.limit <= MOST_HITS:
+        raise InvalidRequest(f"limit is 1 to {MOST_HITS}, not {body.limit}")
+    if body.max_tokens is not None and body.max_tokens < 1:
+        raise InvalidRequest(f"max_tokens is 1 or more, not {body.max_tokens}")
+    if body.min_score is not None and not 0 <= body.min_score <= 1:
+        raise InvalidRequest(f"min_score is from 0 to 1, not {body.min_score}")
+    for name in ("since", "until", "as_of", "known_at"):
+        if (text := getattr(body, name)) is not None:
+            check_moment(name, text)
+    _check_names("tags", body.tags, MOST_TAGS)
+    _check_metadata(body.metadata)
+    if body.source is not None:
+        check_name("source", body.source)
+    for _ in check_memories(body.own, limits):
+        pass

@@ -1,0 +1,174 @@
+"""The index of a collection in memory: which parts hold a term, and when each of them counts.
+
+A collection is what one user has stored for himself, or what is public in a tenant. Its index is
+loaded from the record when it is first searched, and follows it from then on: each row that changed
+kills the slots of its passage's part, and takes a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from soorma_platform.engine.retrieval.terms import TERM_BYTES
+from soorma_platform.engine.rows.passages import NEVER, PartRow
+
+Ints = NDArray[np.int64]
+Slots = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+
+_FIRST = 64
+"""Slots of a new index; it doubles when they are full."""
+_MERGED = 2
+"""A segment is merged with the one before that is less than so many times as large."""
+_packed = np.dtype([("term", "<u8"), ("count", "u1")])
+_COLUMNS = ("passage", "part", "starts", "ends", "length", "recorded_at", "closed_at", "valid_from",
+            "valid_until")  # fmt: skip
+
+
+class Postings(NamedTuple):
+    """The slots that hold a term, and how often each does."""
+
+    slots: Slots
+    counts: NDArray[np.uint8]
+
+
+class _Segment(NamedTuple):
+    """The postings of the slots that were taken together, sorted by term."""
+
+    terms: NDArray[np.uint64]
+    """each once, in order"""
+    starts: Ints
+    """where the postings of each begin, and where the last ones end"""
+    slots: Slots
+    counts: NDArray[np.uint8]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for part in self)
+
+
+class CollectionIndex:
+    """The index of a collection; `change` is the last one that it knows."""
+
+    def __init__(self) -> None:
+        self.change = 0
+        self.count = 0
+        """slots taken, dead ones included"""
+        self._columns = {name: np.zeros(_FIRST, np.int64) for name in _COLUMNS}
+        self._alive = np.zeros(_FIRST, np.bool_)
+        self._segments: list[_Segment] = []
+
+    def column(self, name: str) -> Ints:
+        """Returns a column of the rows, by slot."""
+        return self._columns[name][: self.count]
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        columns = sum(column.nbytes for column in self._columns.values())
+        return columns + self._alive.nbytes + sum(one.nbytes for one in self._segments)
+
+    def take(self, rows: Sequence[PartRow]) -> None:
+        """Takes rows that have changed, in the order of their changes."""
+        if not rows:
+            return
+        if self.count:
+            changed = np.unique(np.array([row.passage for row in rows], np.int64))
+            self._kill(changed, rows)
+        newest = {(row.passage, row.part): row for row in rows}
+        gone = {row.passage for row in rows if row.terms is None}
+        kept = [row for row in newest.values() if row.passage not in gone]
+        if kept:
+            self._add(kept)
+        self.change = rows[-1].change
+
+    def _kill(self, changed: Ints, rows: Sequence[PartRow]) -> None:
+        """Takes out the slots of passages that are gone, and of parts that come anew."""
+        known = self.column("passage")
+        found = np.flatnonzero(np.isin(known, changed) & self._alive[: self.count])
+        if not len(found):
+            return
+        anew = {(row.passage, row.part) for row in rows}
+        gone = {row.passage for row in rows if row.terms is None}
+        parts = self.column("part")
+        for slot in found:
+            passage = int(known[slot])
+            if passage in gone or (passage, int(parts[slot])) in anew:
+                self._alive[slot] = False
+
+    def _add(self, rows: Sequence[PartRow]) -> None:
+        first, self.count = self.count, self.count + len(rows)
+        if self.count > len(self._alive):
+            room = max(self.count, 2 * len(self._alive))
+            self._columns = {
+                name: np.concatenate([column, np.zeros(room - len(column), np.int64)])
+                for name, column in self._columns.items()
+            }
+            self._alive = np.concatenate([self._alive, np.zeros(room - len(self._alive), np.bool_)])
+        for name in _COLUMNS:
+            self._columns[name][first : self.count] = [getattr(row, name) for row in rows]
+        self._alive[first : self.count] = True
+        texts = [row.terms or b"" for row in rows]
+        data = np.frombuffer(b"".join(texts), _packed)
+        sizes = [len(text) // TERM_BYTES for text in texts]
+        slots = np.repeat(np.arange(first, self.count, dtype=np.int32), sizes)
+        self._segments.append(_segment(data["term"], slots, data["count"]))
+        while len(self._segments) > 1:
+            *_, before, last = self._segments
+            if len(before.slots) >= _MERGED * len(last.slots):
+                break
+            self._segments[-2:] = [_merged(before, last)]
+
+    def visible(self, known_at: int | None, as_of: int, hidden: Sequence[int] = ()) -> Mask:
+        """Returns which slots counted at `known_at` and say what was true at `as_of`, in ms.
+
+        Without `known_at`, those that count now, whatever the clock said when they were stored.
+        Passages that are `hidden` do not count.
+        """
+        mask = self._alive[: self.count] & (self.column("valid_from") <= as_of)
+        mask &= self.column("valid_until") > as_of
+        if known_at is None:
+            mask &= self.column("closed_at") == NEVER
+        else:
+            mask &= self.column("recorded_at") <= known_at
+            mask &= self.column("closed_at") > known_at
+        if hidden:
+            mask &= ~np.isin(self.column("passage"), np.array(hidden, np.int64))
+        return mask
+
+    def postings(self, term: int) -> Postings:
+        """Returns the postings of a term."""
+        found = []
+        for segment in self._segments:
+            at = int(np.searchsorted(segment.terms, np.uint64(term)))
+            if at < len(segment.terms) and int(segment.terms[at]) == term:
+                start, end = segment.starts[at : at + 2]
+                found.append(Postings(segment.slots[start:end], segment.counts[start:end]))
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            return Postings(np.zeros(0, np.int32), np.zeros(0, np.uint8))
+        return Postings(
+            np.concatenate([one.slots for one in found]),
+            np.concatenate([one.counts for one in found]),
+        )
+
+
+def _segment(terms: NDArray[np.uint64], slots: Slots, counts: NDArray[np.uint8]) -> _Segment:
+    order = np.argsort(terms, kind="stable")
+    terms = terms[order]
+    known, starts = np.unique(terms, return_index=True)
+    ends = np.append(starts, len(terms)).astype(np.int64)
+    return _Segment(known, ends, slots[order], counts[order])
+
+
+def _merged(one: _Segment, other: _Segment) -> _Segment:
+    return _segment(
+        np.concatenate([np.repeat(each.terms, np.diff(each.starts)) for each in (one, other)]),
+        np.concatenate([one.slots, other.slots]),
+        np.concatenate([one.counts, other.counts]),
+    )

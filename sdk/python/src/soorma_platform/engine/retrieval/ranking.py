@@ -1,0 +1,209 @@
+"""The ranking of passages for a query, from the collections of a scope alone.
+
+A text score is BM25 as a share of what the query could reach at most: 1 means that all its words
+are found, weighted by how much each says in this scope. So it can be compared between queries, and
+what other tenants or users store changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from soorma_platform.engine.retrieval.index import CollectionIndex, Mask, Slots
+from soorma_platform.engine.retrieval.terms import alias
+from soorma_platform.engine.retrieval.tokens import STOP_WORDS, term_of, tokens
+
+K1, B = 1.2, 0.4
+"""The usual constants of BM25: how soon a repeated word saturates, how much length counts."""
+LONGEST_ALIAS = 8
+"""Tokens of an alias that a query is searched for."""
+MOST_TERMS = 64
+"""Different words of a query that count: the rarest. A whole page as a query means its subject."""
+
+_SOME = 1e-9
+"""A score above nothing."""
+_PARTS = 4
+"""Parts that are looked at for each passage wanted; more if these are of too few passages."""
+
+Scores = NDArray[np.float64]
+
+
+class Query(NamedTuple):
+    """A query: its tokens in order, and those of them that say something."""
+
+    words: list[str]
+    telling: list[str]
+
+    @classmethod
+    def of(cls, text: str) -> Query:
+        """Tokenizes a query. If it has stop words only, they count."""
+        words = tokens(text)
+        telling = [word for word in dict.fromkeys(words) if word not in STOP_WORDS]
+        return cls(words, telling or list(dict.fromkeys(words)))
+
+    def spans(self) -> list[list[str]]:
+        """Returns what of it may be an alias: all runs of up to LONGEST_ALIAS tokens."""
+        words = self.words
+        return [
+            words[start:end]
+            for start in range(len(words))
+            for end in range(start + 1, min(start + LONGEST_ALIAS, len(words)) + 1)
+        ]
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """Which of the ranked passages are returned: precision comes before number.
+
+    Those with a score of at least `floor`, and of at least `share` of the best one's.
+    """
+
+    floor: float
+    share: float
+
+
+TEXT_CUT = Cut(floor=0.4, share=0.7)
+"""For scores of text alone; tuned on one domain and tested on another (benchmarks/RESULTS.md)."""
+
+
+class Ranked(NamedTuple):
+    """A part that was found: the collection, its slot there, and its score from 0 to 1."""
+
+    collection: int
+    slot: int
+    score: float
+
+
+def candidates(
+    index: CollectionIndex, visible: Mask, labels: Iterable[int], since: int, until: int
+) -> Mask:
+    """Returns which of the visible slots have all these labels, and were stored in this time."""
+    stored = index.column("recorded_at")
+    found = visible & (stored >= since) & (stored < until)
+    for label in labels:
+        with_label = np.zeros(len(visible), np.bool_)
+        with_label[index.postings(label).slots] = True
+        found &= with_label
+    return found
+
+
+def text_scores(
+    query: Query, indexes: Sequence[CollectionIndex], visible: Sequence[Mask]
+) -> list[Scores]:
+    """Returns the text score of each slot of each collection; 0 where nothing matches.
+
+    `visible` are the slots that the statistics are of.
+    """
+    total = sum(int(mask.sum()) for mask in visible)
+    scores = [np.zeros(index.count) for index in indexes]
+    if not total or not query.telling:
+        return scores
+    lengths = sum(
+        float(index.column("length")[mask].sum())
+        for index, mask in zip(indexes, visible, strict=True)
+    )
+    average = max(lengths / total, 1.0)
+    named = _aliases(query, indexes, visible)
+    weights: dict[str, float] = {}
+    found: dict[str, list[tuple[Slots, NDArray[np.uint8]]]] = {}
+    for word in query.telling:
+        postings = []
+        for index, mask in zip(indexes, visible, strict=True):
+            slots, counts = index.postings(term_of(word))
+            seen = mask[slots]
+            postings.append((slots[seen], counts[seen]))
+        found[word] = postings
+        frequency = sum(len(slots) for slots, _ in postings)
+        weights[word] = math.log(1 + (total - frequency + 0.5) / (frequency + 0.5))
+    if len(weights) > MOST_TERMS:
+        rarest = sorted(weights, key=lambda word: -weights[word])[:MOST_TERMS]
+        weights = {word: weights[word] for word in rarest}
+    reachable = sum(weights.values())
+    for word, weight in weights.items():
+        for number, (slots, counts) in enumerate(found[word]):
+            length = indexes[number].column("length")[slots] / average
+            tf = counts.astype(np.float64)
+            share = tf * (K1 + 1) / (tf + K1 * (1 - B + B * length))
+            scores[number][slots] += weight * np.minimum(share, 1.0)
+            for slot, words in named[number].items():
+                if word in words:  # as if its text held the word
+                    scores[number][slot] += weight - weight * _held(slots, share, slot)
+    return [one / reachable for one in scores]
+
+
+def _held(slots: Slots, share: Scores, slot: int) -> float:
+    """Returns how far a word was counted for a slot."""
+    at = int(np.searchsorted(slots, slot))
+    return min(float(share[at]), 1.0) if at < len(slots) and slots[at] == slot else 0.0
+
+
+def _aliases(
+    query: Query, indexes: Sequence[CollectionIndex], visible: Sequence[Mask]
+) -> list[dict[int, set[str]]]:
+    """Returns, by collection, the slots that the query names, with the words that do so."""
+    named: list[dict[int, set[str]]] = [{} for _ in indexes]
+    for span in query.spans():
+        label = alias(span)
+        for number, (index, mask) in enumerate(zip(indexes, visible, strict=True)):
+            for slot in index.postings(label).slots:
+                if mask[slot]:
+                    named[number].setdefault(int(slot), set()).update(span)
+    return named
+
+
+def best(
+    indexes: Sequence[CollectionIndex],
+    scores: Sequence[Scores],
+    eligible: Sequence[Mask],
+    limit: int,
+    cut: Cut,
+) -> list[Ranked]:
+    """Returns the best part of each of the best passages, the best first.
+
+    Of equal scores, what was stored last comes first.
+    """
+    top = max((float(of[mask].max(initial=0.0)) for of, mask in zip(scores, eligible, strict=True)),
+              default=0.0)  # fmt: skip
+    least = max(cut.floor, cut.share * top, _SOME)
+    wanted = _PARTS * limit
+    while True:
+        found: list[Ranked] = []
+        is_all = True
+        for number, (of_slots, mask) in enumerate(zip(scores, eligible, strict=True)):
+            slots = np.flatnonzero(mask & (of_slots >= least))
+            values = of_slots[slots]
+            if len(slots) > wanted:
+                is_all = False
+                last = np.partition(values, -wanted)[-wanted]
+                better, equal = values > last, np.flatnonzero(values == last)
+                better[equal[int(better.sum()) - wanted :]] = True  # the newest of these
+                slots, values = slots[better], values[better]
+            found += [
+                Ranked(number, int(slot), float(value))
+                for slot, value in zip(slots, values, strict=True)
+            ]
+        ranked = _one_of_each(indexes, found, limit)
+        if is_all or len(ranked) == limit:
+            return ranked
+        wanted *= 8
+
+
+def _one_of_each(
+    indexes: Sequence[CollectionIndex], found: list[Ranked], limit: int
+) -> list[Ranked]:
+    """Returns the best part of each passage, the best first."""
+    seen: set[tuple[int, int]] = set()
+    ranked: list[Ranked] = []
+    for one in sorted(found, key=lambda one: (-one.score, -one.slot)):
+        passage = (one.collection, int(indexes[one.collection].column("passage")[one.slot]))
+        if passage not in seen:
+            seen.add(passage)
+            ranked.append(one)
+            if len(ranked) == limit:
+                break
+    return ranked

@@ -1,0 +1,177 @@
+"""Rows of passages: what semantic memory holds."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.causes import Cause
+from soorma_platform.engine.commands import Need
+
+ALWAYS, NEVER = 0, 1 << 62
+"""A time before, and one after all others, in ms."""
+
+
+class PartRow(msgspec.Struct):
+    """A part of a passage as the index of its collection reads it; times are in ms.
+
+    `change` rises with each change of the collection. A row without terms says that the passage is
+    gone. A passage counts from `recorded_at` until `closed_at`, and says what is true from
+    `valid_from` until `valid_until`.
+    """
+
+    change: int
+    passage: int
+    part: int = 0
+    starts: int = 0
+    ends: int = 0
+    length: int = 0
+    """the number of its tokens"""
+    recorded_at: int = 0
+    closed_at: int = NEVER
+    valid_from: int = ALWAYS
+    valid_until: int = NEVER
+    terms: bytes | None = None
+
+
+class PassageRow(msgspec.Struct):
+    """A passage without its content; lists and metadata are JSON text, times in ms.
+
+    Only `closed_at` and what an update may change differ between its revisions.
+    """
+
+    id: str
+    digest: bytes
+    """equal for what is stored as one passage"""
+    recorded_at: int
+    updated_at: int
+    trust: str
+    cause: Cause
+    number: int | None = None
+    collection: int | None = None
+    external_id: str | None = None
+    subject: str | None = None
+    attribute: str | None = None
+    aliases: str = "[]"
+    tags: str = "[]"
+    metadata: str | None = None
+    source: str | None = None
+    is_public: bool = False
+    is_proposed: bool = False
+    valid_from: int = ALWAYS
+    valid_until: int = NEVER
+    closed_at: int = NEVER
+    closed_by: str | None = None
+    derived_from: str = "[]"
+    stated: int = 1
+    revision: int = 1
+    plan_id: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True while it counts."""
+        return self.closed_at == NEVER
+
+
+class StoredPassage(PassageRow):
+    """A passage with its content."""
+
+    content: str = ""
+
+
+class CollectionRow(msgspec.Struct):
+    """What a user has stored for himself, or what is public in a tenant (`user_id` is None)."""
+
+    id: int
+    tenant_id: str
+    user_id: str | None
+    change: int = 0
+    parts: int = 0
+
+
+class MemoriesNeed(Need):
+    """The passages that a commit may touch, in the user's collection and the tenant's public one.
+
+    `forgotten` are ids that go with all that was derived from them and that they have replaced;
+    `relabelled` are ids whose parts are loaded, too.
+    """
+
+    ids: set[str] = set()
+    external_ids: set[str] = set()
+    pairs: set[tuple[str, str]] = set()
+    """subjects with attributes"""
+    digests: dict[bytes, bool] = {}
+    """of passages to be stored; true if an equal one may get further labels"""
+    forgotten: set[str] = set()
+    relabelled: set[str] = set()
+
+    @property
+    def rows(self) -> int:
+        named = len(self.ids) + len(self.external_ids) + len(self.pairs) + len(self.digests)
+        return named + 100 * len(self.forgotten) + 10 * len(self.relabelled)
+
+
+class CollectionFound(msgspec.Struct):
+    """A collection as loaded; `row` is None if nothing was ever stored in it."""
+
+    row: CollectionRow | None = None
+    passages: dict[int, PassageRow] = {}
+    names: dict[str, int] = {}
+    """by a requested id, the number of its passage: also by an id under which it was restated"""
+    doomed: dict[str, list[int]] = {}
+    """by an id to be forgotten, the numbers of all passages that go with it"""
+    parts: dict[int, list[PartRow]] = {}
+
+
+class MemoriesFound(msgspec.Struct):
+    """The user's own collection, and the public one of the tenant."""
+
+    own: CollectionFound = msgspec.field(default_factory=CollectionFound)
+    public: CollectionFound = msgspec.field(default_factory=CollectionFound)
+
+
+class NewPart(msgspec.Struct):
+    """A part to be stored: its place, its terms, and how many tokens it has."""
+
+    part: int
+    starts: int
+    ends: int
+    length: int
+    terms: bytes
+
+
+class Restatement(msgspec.Struct):
+    """One more statement of a passage: the id that it was given, and who made it."""
+
+    id: str
+    plan_id: str | None
+    cause: Cause
+    at: int
+
+
+class NewPassage(msgspec.Struct):
+    """A passage to be stored; its collection is that of the user, or of the tenant if public."""
+
+    row: PassageRow
+    content: str
+    parts: list[NewPart]
+    sources: list[str] = []
+    """ids that it is derived from"""
+    restated: list[Restatement] = []
+
+
+class ChangedPassage(msgspec.Struct):
+    """A passage whose row has changed; `terms` are those of its parts, None if they are the same.
+
+    With `is_indexed` false, nothing has changed that a search reads.
+    """
+
+    row: PassageRow
+    terms: dict[int, bytes] | None = None
+    is_indexed: bool = True
+    restated: list[Restatement] = []
+
+
+class ForgottenPassage(msgspec.Struct):
+    """A passage to be removed, with all that was made of it."""
+
+    row: PassageRow

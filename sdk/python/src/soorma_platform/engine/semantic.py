@@ -1,0 +1,436 @@
+"""Semantic memory: what storing, updating and forgetting passages does, as part of a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from soorma_common.causes import Cause
+from soorma_common.errors import Conflict, InvalidRequest, NotFound
+from soorma_common.json_text import decode
+from soorma_common.limits import Limits
+from soorma_common.semantic import (
+    MOST_ALIASES,
+    MOST_TAGS,
+    AnyMemoryOperation,
+    ForgetKnowledge,
+    MemoryDone,
+    StoreKnowledge,
+    UpdateKnowledge,
+    fields_of,
+)
+from soorma_common.times import milliseconds
+from soorma_platform.engine.commands import Writes
+from soorma_platform.engine.retrieval import terms
+from soorma_platform.engine.retrieval.splitting import split
+from soorma_platform.engine.rows.passages import (
+    ALWAYS,
+    NEVER,
+    ChangedPassage,
+    CollectionFound,
+    ForgottenPassage,
+    MemoriesFound,
+    MemoriesNeed,
+    NewPart,
+    NewPassage,
+    PassageRow,
+    Restatement,
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class PreparedPassage(msgspec.Struct):
+    """A passage to be stored, with what can be computed before the transaction."""
+
+    operation: StoreKnowledge
+    digest: bytes
+    parts: list[NewPart]
+
+
+Change = PreparedPassage | UpdateKnowledge | ForgetKnowledge
+
+
+def prepare(operation: AnyMemoryOperation, *, by_handler: bool) -> Change:
+    """Tokenizes a passage: for a mebibyte this takes tens of milliseconds, so never in a commit."""
+    if not isinstance(operation, StoreKnowledge):
+        return operation
+    operation.content = operation.content.strip()
+    labels = _labels(
+        operation.aliases, operation.tags, operation.source, fields_of(operation.metadata)
+    )
+    parts = []
+    for number, (start, end) in enumerate(split(operation.content)):
+        of_part = labels if number == 0 else [one for one in labels if one not in _names(operation)]
+        packed, length = terms.packed(operation.content[start:end], of_part)
+        parts.append(NewPart(number, start, end, length, packed))
+    return PreparedPassage(operation, _digest(operation, by_handler=by_handler), parts)
+
+
+def _names(operation: StoreKnowledge) -> frozenset[int]:
+    """Returns the labels of aliases: they name a passage as a whole, and so its first part."""
+    return frozenset(terms.aliases(operation.aliases))
+
+
+def _labels(
+    aliases: Iterable[str], tags: Iterable[str], source: str | None, metadata: Any
+) -> list[int]:
+    return [*terms.aliases(aliases), *terms.labels(tags, source, metadata)]
+
+
+def _digest(operation: StoreKnowledge, *, by_handler: bool) -> bytes:
+    """Returns what only equal passages have in common: their text, names, period and readers."""
+    of = (
+        operation.content,
+        operation.external_id,
+        operation.subject,
+        operation.attribute,
+        operation.is_public,
+        operation.is_public and by_handler,
+        *_period(operation),
+    )
+    return blake2b(_encode(of), digest_size=16).digest()
+
+
+def _period(operation: StoreKnowledge) -> tuple[int, int]:
+    start, end = operation.valid_from, operation.valid_until
+    return (
+        ALWAYS if start is None else milliseconds(start),
+        NEVER if end is None else milliseconds(end),
+    )
+
+
+def need_of(changes: Iterable[Change], reads: Iterable[str] = ()) -> MemoriesNeed:
+    """Returns what the changes need to know, and the passages that were read."""
+    need = MemoriesNeed(ids=set(reads))
+    for change in changes:
+        if isinstance(change, UpdateKnowledge):
+            need.ids.add(change.id)
+            need.relabelled.add(change.id)
+        elif isinstance(change, ForgetKnowledge):
+            need.ids.add(change.id)
+            need.forgotten.add(change.id)
+        else:
+            operation = change.operation
+            adds = operation.aliases or operation.tags or fields_of(operation.metadata)
+            need.digests[change.digest] = need.digests.get(change.digest, False) or bool(adds)
+            if operation.external_id is not None:
+                need.external_ids.add(operation.external_id)
+            if operation.supersedes is not None:
+                need.ids.add(operation.supersedes)
+            if operation.subject is not None and operation.attribute is not None:
+                need.pairs.add((operation.subject, operation.attribute))
+    return need
+
+
+class Remembering:
+    """The decision on the changes of one commit, each on the passages as the earlier left them."""
+
+    def __init__(
+        self,
+        memories: MemoriesFound,
+        now: int,
+        cause: Cause,
+        plan_id: str | None,
+        limits: Limits,
+        *,
+        by_handler: bool,
+    ) -> None:
+        self._own, self._public = _Shelf(memories.own), _Shelf(memories.public)
+        self._now = now
+        self._cause = cause
+        self._plan_id = plan_id
+        self._limits = limits
+        self._by_handler = by_handler
+
+    def check_reads(self, reads: Mapping[str, int]) -> None:
+        """Raises Conflict unless these passages are at the revisions read (0: missing)."""
+        for passage_id, revision in reads.items():
+            row = self._own.named(passage_id) or self._public.named(passage_id)
+            current = 0 if row is None else row.revision
+            if current != revision:
+                raise Conflict(
+                    f"passage {passage_id!r} was read at revision {revision} and is at {current} "
+                    "now; read it again",
+                    passage=passage_id,
+                    current_revision=current,
+                )
+
+    def decide(self, changes: Sequence[Change]) -> list[MemoryDone]:
+        """Returns the result of each change."""
+        done = []
+        for change in changes:
+            if isinstance(change, UpdateKnowledge):
+                done.append(self._update(change))
+            elif isinstance(change, ForgetKnowledge):
+                done.append(self._forget(change))
+            else:
+                done.append(self._store(change))
+        return done
+
+    def writes(self) -> Writes:
+        """Returns the rows to write."""
+        return [*self._own.writes(), *self._public.writes()]
+
+    def _store(self, prepared: PreparedPassage) -> MemoryDone:
+        operation = prepared.operation
+        is_proposed = operation.is_public and self._by_handler
+        shelf = self._public if operation.is_public and not is_proposed else self._own
+        passage_id = operation.id or ""
+        equal = shelf.equal(prepared.digest)
+        before = [one for one in self._replaced(operation, shelf) if one is not equal]
+        closed = [self._close(one, passage_id if equal is None else equal.id) for one in before]
+        if equal is not None:
+            self._restate(shelf, equal, operation, passage_id)
+            return MemoryDone(equal.id, "restated", closed)
+        if shelf.named(passage_id) is not None:
+            raise InvalidRequest(
+                f"a passage with the id {passage_id!r} and another content is stored already; give "
+                "this one its own id, or none"
+            )
+        shelf.parts += len(prepared.parts)
+        self._limits.check(
+            "memory_parts", shelf.parts, "the number of parts of the passages in one collection"
+        )
+        start, end = _period(operation)
+        row = PassageRow(
+            id=passage_id,
+            digest=prepared.digest,
+            recorded_at=self._now,
+            updated_at=self._now,
+            external_id=operation.external_id,
+            subject=operation.subject,
+            attribute=operation.attribute,
+            aliases=_text(operation.aliases),
+            tags=_text(operation.tags),
+            metadata=_metadata_text(operation.metadata),
+            source=operation.source,
+            is_public=operation.is_public and not is_proposed,
+            is_proposed=is_proposed,
+            valid_from=start,
+            valid_until=end,
+            derived_from=_text(operation.derived_from),
+            trust="agent" if self._by_handler else "application",
+            plan_id=operation.plan_id or self._plan_id,
+            cause=self._cause,
+        )
+        new = NewPassage(row, operation.content, prepared.parts, operation.derived_from)
+        shelf.add(row, new)
+        return MemoryDone(passage_id, "stored", closed)
+
+    def _replaced(self, operation: StoreKnowledge, shelf: _Shelf) -> list[PassageRow]:
+        """Returns the open passages in whose place one is stored."""
+        found: list[PassageRow] = []
+        if operation.supersedes is not None:
+            old = self._named(operation.supersedes, "that it is to supersede")[1]
+            found.append(old)
+        if operation.external_id is not None:
+            found += shelf.external(operation.external_id)
+        if operation.subject is not None and operation.attribute is not None:
+            found += shelf.current(operation.subject, operation.attribute)
+        return [row for row in {id(row): row for row in found}.values() if row.is_open]
+
+    def _named(self, passage_id: str, which: str) -> tuple[_Shelf, PassageRow]:
+        for shelf in (self._own, self._public):
+            if (row := shelf.named(passage_id)) is not None:
+                return shelf, row
+        raise NotFound(
+            f"there is no passage {passage_id!r} {which}: it was never stored, or was forgotten"
+        )
+
+    def _close(self, row: PassageRow, by: str) -> str:
+        row.closed_at = row.updated_at = self._now
+        row.closed_by = by
+        row.revision += 1
+        self._shelf_of(row).change(row)
+        return row.id
+
+    def _shelf_of(self, row: PassageRow) -> _Shelf:
+        return self._public if row.is_public else self._own
+
+    def _restate(
+        self, shelf: _Shelf, row: PassageRow, operation: StoreKnowledge, passage_id: str
+    ) -> None:
+        """Counts one more statement of a passage, with the tags, names and fields that it adds."""
+        row.stated += 1
+        row.revision += 1
+        row.updated_at = self._now
+        before = (row.aliases, row.tags, row.metadata)
+        row.aliases = _union(row.aliases, operation.aliases, MOST_ALIASES)
+        row.tags = _union(row.tags, operation.tags, MOST_TAGS)
+        if more := fields_of(operation.metadata):
+            row.metadata = _merged(row.metadata, more)
+        plan_id = operation.plan_id or self._plan_id
+        shelf.restate(row, Restatement(passage_id, plan_id, self._cause, self._now))
+        shelf.change(row, relabelled=before != (row.aliases, row.tags, row.metadata))
+
+    def _update(self, operation: UpdateKnowledge) -> MemoryDone:
+        shelf, row = self._named(operation.id, "to be updated")
+        for name in ("aliases", "tags"):
+            if (given := getattr(operation, name)) is not msgspec.UNSET:
+                setattr(row, name, _text(given))
+        if operation.metadata is not msgspec.UNSET:
+            row.metadata = _metadata_text(operation.metadata)
+        if operation.source is not msgspec.UNSET:
+            row.source = operation.source
+        for name, none in (("valid_from", ALWAYS), ("valid_until", NEVER)):
+            if (text := getattr(operation, name)) is not msgspec.UNSET:
+                setattr(row, name, none if text is None else milliseconds(text))
+        if row.valid_until <= row.valid_from:
+            raise InvalidRequest(
+                f"passage {row.id!r} would be valid until a time that is not later than the one "
+                "from which it is valid"
+            )
+        row.revision += 1
+        row.updated_at = self._now
+        shelf.change(row, relabelled=True)
+        return MemoryDone(row.id, "updated")
+
+    def _forget(self, operation: ForgetKnowledge) -> MemoryDone:
+        gone: list[str] = []
+        for shelf in (self._own, self._public):
+            gone += shelf.forget(operation.id)
+        if not gone:
+            return MemoryDone(operation.id, "missing")
+        return MemoryDone(operation.id, "forgotten", [one for one in gone if one != operation.id])
+
+
+class _Shelf:
+    """A collection while a commit is decided: what was loaded of it, and what has changed."""
+
+    def __init__(self, found: CollectionFound) -> None:
+        self._found = found
+        self.parts = found.row.parts if found.row is not None else 0
+        self._rows: list[PassageRow] = list(found.passages.values())
+        self._named = {row.id: row for row in self._rows}
+        for name, number in found.names.items():
+            self._named[name] = found.passages[number]
+        # By the identity of their rows, as a new one has no number yet.
+        self._new: dict[int, NewPassage] = {}
+        self._changed: dict[int, ChangedPassage] = {}
+        self._forgotten: list[ForgottenPassage] = []
+
+    def named(self, passage_id: str) -> PassageRow | None:
+        """Returns the passage of an id, or under which it was restated; None if there is none."""
+        return self._named.get(passage_id)
+
+    def equal(self, digest: bytes) -> PassageRow | None:
+        """Returns the open passage that is equal to one to be stored."""
+        return next((row for row in self._rows if row.is_open and row.digest == digest), None)
+
+    def external(self, external_id: str) -> list[PassageRow]:
+        """Returns the open passages with an external id: one, or none."""
+        return [row for row in self._rows if row.is_open and row.external_id == external_id]
+
+    def current(self, subject: str, attribute: str) -> list[PassageRow]:
+        """Returns the open passages on an attribute of a subject: one, or none."""
+        pair = (subject, attribute)
+        return [row for row in self._rows if row.is_open and (row.subject, row.attribute) == pair]
+
+    def add(self, row: PassageRow, new: NewPassage) -> None:
+        """Adds a passage."""
+        self._rows.append(row)
+        self._named[row.id] = row
+        self._new[id(row)] = new
+
+    def change(self, row: PassageRow, *, relabelled: bool = False) -> None:
+        """Notes that a row has changed, and with `relabelled` what it can be filtered by."""
+        if (new := self._new.get(id(row))) is not None:
+            if relabelled:
+                labels = _labels_of(row)
+                new.parts = [
+                    replace(part, terms=_relabelled(part.terms, _of_part(part.part, labels, row)))
+                    for part in new.parts
+                ]
+            return
+        changed = self._changed_of(row)
+        changed.is_indexed |= relabelled or not row.is_open
+        if relabelled:
+            labels = _labels_of(row)
+            changed.terms = {
+                part.part: _relabelled(part.terms or b"", _of_part(part.part, labels, row))
+                for part in self._found.parts.get(row.number or 0, ())
+            }
+
+    def _changed_of(self, row: PassageRow) -> ChangedPassage:
+        return self._changed.setdefault(id(row), ChangedPassage(row, is_indexed=False))
+
+    def restate(self, row: PassageRow, restatement: Restatement) -> None:
+        """Notes one more statement of a passage."""
+        new = self._new.get(id(row))
+        (self._changed_of(row) if new is None else new).restated.append(restatement)
+        self._named[restatement.id] = row
+
+    def forget(self, passage_id: str) -> list[str]:
+        """Forgets a passage with all that goes with it; returns their ids."""
+        row = self.named(passage_id)
+        numbers = {*self._found.doomed.get(passage_id, ())}
+        doomed = [one for one in self._rows if one is row or one.number in numbers]
+        # What this commit itself has derived from them goes, too.
+        for one in doomed:
+            doomed += [
+                new.row
+                for new in self._new.values()
+                if one.id in new.sources and not any(new.row is known for known in doomed)
+            ]
+        for one in doomed:
+            self._rows = [row for row in self._rows if row is not one]
+            self._changed.pop(id(one), None)
+            if self._new.pop(id(one), None) is None:
+                self._forgotten.append(ForgottenPassage(one))
+        gone = {id(one) for one in doomed}
+        self._named = {name: row for name, row in self._named.items() if id(row) not in gone}
+        return [one.id for one in doomed]
+
+    def writes(self) -> Writes:
+        """Returns the rows to write: what is removed first, as another may take its names."""
+        return [*self._forgotten, *self._changed.values(), *self._new.values()]
+
+
+def _labels_of(row: PassageRow) -> list[int]:
+    metadata = None if row.metadata is None else decode(row.metadata)
+    return _labels(decode(row.aliases), decode(row.tags), row.source, metadata)
+
+
+def _of_part(part: int, labels: list[int], row: PassageRow) -> list[int]:
+    """Returns the labels of a part: an alias names the passage as a whole, and so its first one."""
+    if part == 0:
+        return labels
+    names = set(terms.aliases(decode(row.aliases)))
+    return [label for label in labels if label not in names]
+
+
+def _relabelled(packed: bytes, labels: Iterable[int]) -> bytes:
+    """Returns packed terms with these labels in place of those that they have."""
+    size = terms.TERM_BYTES
+    words = [
+        packed[at : at + size] for at in range(0, len(packed), size) if packed[at + size - 1] > 0
+    ]
+    return b"".join([*words, *(label.to_bytes(8, "little") + b"\0" for label in labels)])
+
+
+def _metadata_text(metadata: msgspec.Raw | msgspec.UnsetType) -> str | None:
+    """Returns metadata as it is stored: as it was written, None if there is none."""
+    if metadata is msgspec.UNSET or fields_of(metadata) is None:
+        return None
+    return bytes(metadata).decode()
+
+
+def _text(value: list[str]) -> str:
+    return _encode(value).decode()
+
+
+def _union(text: str, more: list[str], most: int) -> str:
+    """Returns a list with what it does not hold yet, as far as there is room."""
+    if not more:
+        return text
+    return _text(list(dict.fromkeys([*decode(text), *more]))[:most])
+
+
+def _merged(text: str | None, more: Any) -> str:
+    """Returns metadata with the fields of another; of two values of a field the newer one."""
+    return _encode({**(decode(text) if text else {}), **more}).decode()

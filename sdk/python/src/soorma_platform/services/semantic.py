@@ -1,0 +1,154 @@
+"""Semantic memory over HTTP, a part of the memory service."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.errors import (
+    Conflict,
+    Fenced,
+    IdempotencyMismatch,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+)
+from soorma_common.memory import Commit
+from soorma_common.semantic import (
+    AnyMemoryOperation,
+    ForgetKnowledge,
+    Hits,
+    KnowledgeStored,
+    MemoryDone,
+    Passage,
+    PassageChange,
+    PassagePage,
+    SearchBody,
+    StoreBody,
+    StoreKnowledge,
+    UpdateKnowledge,
+    check_search,
+)
+from soorma_platform import http
+from soorma_platform.http import Endpoint, Request, Response
+from soorma_platform.identity import Access
+from soorma_platform.stores.ports.semantic import SemanticStore
+from soorma_platform.work.committer import Committer
+from soorma_platform.work.recall import Recall, passage_of
+
+_AFTER = http.Number("after", "From behind this passage: `next` of the page before.", default=0)
+_LIMIT = http.page_limit()
+_OF_USER = frozenset({Access.USER, Access.DELIVERY})
+_store_body = msgspec.json.Decoder(StoreBody)
+_search_body = msgspec.json.Decoder(SearchBody)
+_change_body = msgspec.json.Decoder(PassageChange)
+
+_A_STORE = {
+    "passages": [
+        {
+            "content": "The night train to Lund leaves from platform 4.",
+            "tags": ["timetable"],
+            "source": "handbook",
+        }
+    ]
+}
+_A_SEARCH = {"query": "Where does the night train start?", "limit": 3}
+
+
+def semantic_endpoints(
+    passages: SemanticStore, recall: Recall, committer: Committer
+) -> list[Endpoint]:
+    """Returns the endpoints of semantic memory."""
+    faces = _Semantic(passages, recall, committer)
+    path = "/v1/memory/semantic"
+    one = f"{path}/{{passage_id}}"
+    changes = (Conflict, Fenced, LimitExceeded, IdempotencyMismatch)
+    return [
+        Endpoint("POST", path, _OF_USER, faces.store_knowledge, KnowledgeStored, StoreBody,
+                 headers=(http.FENCE,), idempotent=True, errors=(*changes, NotFound),
+                 examples={http.JSON: _A_STORE}),
+        Endpoint("GET", path, _OF_USER, faces.list_knowledge, PassagePage, query=(_AFTER, _LIMIT)),
+        Endpoint("POST", f"{path}/search", _OF_USER, faces.search_knowledge, Hits, SearchBody,
+                 examples={http.JSON: _A_SEARCH}, errors=(NotFound, LimitExceeded)),
+        Endpoint("GET", one, _OF_USER, faces.get_knowledge, Passage, errors=(NotFound,)),
+        Endpoint("PATCH", one, _OF_USER, faces.update_knowledge, Passage, PassageChange,
+                 headers=(http.FENCE,), idempotent=True, errors=(*changes, NotFound)),
+        Endpoint("DELETE", one, _OF_USER, faces.forget_knowledge, MemoryDone, headers=(http.FENCE,),
+                 idempotent=True, errors=changes),
+    ]  # fmt: skip
+
+
+class _Semantic:
+    def __init__(self, passages: SemanticStore, recall: Recall, committer: Committer) -> None:
+        self._passages = passages
+        self._recall = recall
+        self._committer = committer
+
+    async def store_knowledge(self, request: Request) -> Response:
+        """Stores passages, all or none. They are found by their words when the response is sent."""
+        body = http.decode(await request.body(), _store_body)
+        if not body.passages:
+            raise InvalidRequest("passages is empty: there is nothing to store")
+        stored: list[AnyMemoryOperation] = [
+            StoreKnowledge(**msgspec.structs.asdict(one)) for one in body.passages
+        ]
+        done = await self._commit(request, stored, request.sent)
+        return http.json_response(KnowledgeStored(done))
+
+    async def search_knowledge(self, request: Request) -> Response:
+        """Finds passages by what they say. It returns only what is good enough, perhaps nothing."""
+        body = http.decode(await request.body(), _search_body)
+        check_search(body, self._committer.limits)
+        hits = await self._recall.search(request.scope, body)
+        size = sum(len(hit.content) for hit in hits.hits)
+        return await http.large_json_response(hits, size)
+
+    async def list_knowledge(self, request: Request) -> Response:
+        """Lists a user's own passages that count, in the order they were stored."""
+        size = _LIMIT.size(request)
+        rows = await self._passages.list(request.scope, _AFTER.value(request), size.to_read)
+        page, following = size.cut(rows, lambda row: row.number)
+        length = sum(len(row.content) for row in page)
+        return await http.large_json_response(
+            PassagePage([passage_of(row) for row in page], following), length
+        )
+
+    async def get_knowledge(self, request: Request) -> Response:
+        """Returns a passage, also one that counts no more: a newer one has closed it."""
+        return http.json_response(await self._passage(request, request.name("passage_id")))
+
+    async def update_knowledge(self, request: Request) -> Response:
+        """Changes what is given of a passage: its tags, aliases, metadata, source or validity."""
+        passage_id = request.name("passage_id")
+        change = http.decode(await request.body(), _change_body)
+        operation = UpdateKnowledge(
+            id=passage_id,
+            **{name: getattr(change, name) for name in PassageChange.__struct_fields__},
+        )
+        await self._commit(request, [operation], passage_id.encode() + b"\0" + request.sent)
+        return http.json_response(await self._passage(request, passage_id))
+
+    async def forget_knowledge(self, request: Request) -> Response:
+        """Removes a passage, those it has replaced, and all that was derived from them."""
+        passage_id = request.name("passage_id")
+        done = await self._commit(
+            request, [ForgetKnowledge(id=passage_id)], f"forget {passage_id}".encode()
+        )
+        return http.json_response(done[0])
+
+    async def _passage(self, request: Request, passage_id: str) -> Passage:
+        row = await self._passages.passage(request.scope, passage_id)
+        if row is None:
+            raise NotFound(f"there is no passage {passage_id!r}: it was never stored, or forgotten")
+        return passage_of(row)
+
+    async def _commit(
+        self, request: Request, operations: list[AnyMemoryOperation], sent: bytes
+    ) -> list[MemoryDone]:
+        done = await self._committer.commit_request(
+            request.principal,
+            request.scope,
+            Commit(memories=operations),
+            sent,
+            request.idempotency_key,
+        )
+        return done.memories or []

@@ -1,0 +1,55 @@
+"""The port of semantic memory, for reading. Commands change it."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from soorma_common.names import Scope
+from soorma_platform.engine.rows.passages import (
+    CollectionRow,
+    MemoriesFound,
+    MemoriesNeed,
+    PartRow,
+    StoredPassage,
+)
+
+
+class Collections(NamedTuple):
+    """The collections that a user reads, and the wall clock's time.
+
+    None if nothing was ever stored in one.
+    """
+
+    own: CollectionRow | None
+    public: CollectionRow | None
+    now: int
+
+
+class SemanticStore(Protocol):
+    """Passages, and what an index of them follows."""
+
+    async def collections(self, scope: Scope) -> Collections:
+        """Returns the user's own collection, and the public one of the tenant."""
+        ...
+
+    async def parts(self, collection: int, after: int, limit: int) -> builtins.list[PartRow]:
+        """Returns what has changed in a collection after a change, in order."""
+        ...
+
+    async def texts(self, numbers: Sequence[int]) -> dict[int, StoredPassage]:
+        """Returns those of the passages that are still there, by number."""
+        ...
+
+    async def passage(self, scope: Scope, passage_id: str) -> StoredPassage | None:
+        """Returns a passage that the user may read, by its id or one that it was restated under."""
+        ...
+
+    async def list(self, scope: Scope, after: int, limit: int) -> builtins.list[StoredPassage]:
+        """Returns a user's own open passages after a number, in the order they were stored."""
+        ...
+
+    async def known(self, scope: Scope, need: MemoriesNeed) -> MemoriesFound:
+        """Returns what a commit with this need would find."""
+        ...

@@ -1,0 +1,87 @@
+-- Semantic memory. What one user has stored for himself is a collection, and so is what is public in
+-- a tenant: its user_id is NULL. `change` counts its changes, so that an index of it can follow.
+CREATE TABLE collections (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    tenant_id TEXT NOT NULL,
+    user_id TEXT,
+    change INTEGER NOT NULL DEFAULT 0,
+    parts INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX collections_of ON collections (tenant_id, user_id);
+
+-- AUTOINCREMENT: an index in memory may still know the number of a passage that is gone.
+CREATE TABLE passages (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    recorded_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    external_id TEXT,
+    subject TEXT,
+    attribute TEXT,
+    aliases TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    metadata TEXT,
+    source TEXT,
+    is_public INTEGER NOT NULL,
+    is_proposed INTEGER NOT NULL,
+    valid_from INTEGER NOT NULL,
+    valid_until INTEGER NOT NULL,
+    closed_at INTEGER NOT NULL,
+    closed_by TEXT,
+    derived_from TEXT NOT NULL,
+    trust TEXT NOT NULL,
+    stated INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    plan_id TEXT,
+    cause TEXT NOT NULL,
+    content TEXT NOT NULL
+);
+CREATE UNIQUE INDEX passages_by_id ON passages (collection, id);
+CREATE INDEX passages_by_digest ON passages (collection, digest);
+CREATE INDEX passages_by_external_id ON passages (collection, external_id)
+WHERE external_id IS NOT NULL;
+CREATE INDEX passages_by_subject ON passages (collection, subject, attribute)
+WHERE subject IS NOT NULL;
+CREATE INDEX passages_open ON passages (collection) WHERE closed_at = 4611686018427387904;
+CREATE INDEX passages_replaced ON passages (collection, closed_by) WHERE closed_by IS NOT NULL;
+
+-- What an index reads of them, in the order of changes. Without terms: the passage is gone.
+CREATE TABLE passage_parts (
+    collection INTEGER NOT NULL,
+    change INTEGER NOT NULL,
+    passage INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    starts INTEGER NOT NULL,
+    ends INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    recorded_at INTEGER NOT NULL,
+    closed_at INTEGER NOT NULL,
+    valid_from INTEGER NOT NULL,
+    valid_until INTEGER NOT NULL,
+    terms BLOB
+);
+CREATE UNIQUE INDEX passage_parts_by_change ON passage_parts (collection, change);
+CREATE INDEX passage_parts_of ON passage_parts (passage, part);
+
+-- Further statements of a passage, each under the id that it was given.
+CREATE TABLE restatements (
+    collection INTEGER NOT NULL,
+    id TEXT NOT NULL,
+    passage INTEGER NOT NULL,
+    plan_id TEXT,
+    cause TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (collection, id)
+) WITHOUT ROWID;
+CREATE INDEX restatements_of ON restatements (passage);
+
+-- Which passages were derived from which.
+CREATE TABLE passage_sources (
+    collection INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    passage INTEGER NOT NULL,
+    PRIMARY KEY (collection, source, passage)
+) WITHOUT ROWID;
+CREATE INDEX passage_sources_of ON passage_sources (passage);

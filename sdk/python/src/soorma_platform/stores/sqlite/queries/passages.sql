@@ -1,0 +1,119 @@
+-- name: collection
+SELECT id, tenant_id, user_id, change, parts FROM collections WHERE tenant_id = ? AND user_id IS ?;
+
+-- name: add_collection
+INSERT INTO collections (tenant_id, user_id) VALUES (?, ?) RETURNING id;
+
+-- name: count_changes
+-- Counts changes of a collection, and the parts that it has more; returns the last change.
+UPDATE collections SET change = change + ?2, parts = parts + ?3 WHERE id = ?1 RETURNING change;
+
+-- name: passage_by_id
+SELECT number FROM passages WHERE collection = ? AND id = ?;
+
+-- name: passage
+SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
+    aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
+    closed_by, derived_from, trust, stated, revision, plan_id, cause FROM passages
+WHERE number = ?;
+
+-- name: restated_as
+SELECT passage FROM restatements WHERE collection = ? AND id = ?;
+
+-- name: passages_by_digest
+-- 4611686018427387904 is the end of what is not closed.
+SELECT number FROM passages WHERE collection = ? AND digest = ? AND closed_at = 4611686018427387904;
+
+-- name: passages_by_external_id
+SELECT number FROM passages WHERE collection = ? AND external_id = ? AND closed_at = 4611686018427387904;
+
+-- name: passages_by_subject
+SELECT number FROM passages WHERE collection = ? AND subject = ? AND attribute = ?
+    AND closed_at = 4611686018427387904;
+
+-- name: doomed_passages
+-- A passage, those that it has replaced, those derived from any of these, and so on.
+WITH RECURSIVE doomed (number, id) AS (
+    SELECT number, id FROM passages WHERE number = ?2
+    UNION
+    SELECT p.number, p.id FROM doomed d JOIN passages p ON p.number IN (
+        SELECT number FROM passages WHERE collection = ?1 AND closed_by = d.id
+        UNION ALL
+        SELECT passage FROM passage_sources WHERE collection = ?1 AND source = d.id)
+)
+SELECT number FROM doomed;
+
+-- name: insert_passage
+INSERT INTO passages (
+    collection, id, digest, recorded_at, updated_at, external_id, subject, attribute, aliases, tags,
+    metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at, closed_by,
+    derived_from, trust, stated, revision, plan_id, cause, content)
+VALUES (
+    :collection, :id, :digest, :recorded_at, :updated_at, :external_id, :subject, :attribute,
+    :aliases, :tags, :metadata, :source, :is_public, :is_proposed, :valid_from, :valid_until,
+    :closed_at, :closed_by, :derived_from, :trust, :stated, :revision, :plan_id, :cause, :content)
+RETURNING number;
+
+-- name: update_passage
+UPDATE passages SET updated_at = :updated_at, aliases = :aliases, tags = :tags,
+    metadata = :metadata, source = :source, valid_from = :valid_from, valid_until = :valid_until,
+    closed_at = :closed_at, closed_by = :closed_by, stated = :stated, revision = :revision
+WHERE number = :number;
+
+-- name: remove_passage
+DELETE FROM passages WHERE number = ?;
+
+-- name: insert_part
+INSERT INTO passage_parts (
+    collection, change, passage, part, starts, ends, length, recorded_at, closed_at, valid_from,
+    valid_until, terms)
+VALUES (
+    :collection, :change, :passage, :part, :starts, :ends, :length, :recorded_at, :closed_at,
+    :valid_from, :valid_until, :terms);
+
+-- name: update_part
+UPDATE passage_parts SET change = ?3, closed_at = ?4, valid_from = ?5, valid_until = ?6,
+    terms = coalesce(?7, terms)
+WHERE passage = ?1 AND part = ?2;
+
+-- name: remove_parts
+DELETE FROM passage_parts WHERE passage = ?;
+
+-- name: parts_of
+SELECT change, passage, part, starts, ends, length, recorded_at, closed_at, valid_from,
+    valid_until, terms FROM passage_parts
+WHERE passage = ? ORDER BY part;
+
+-- name: parts_after
+SELECT change, passage, part, starts, ends, length, recorded_at, closed_at, valid_from,
+    valid_until, terms FROM passage_parts
+WHERE collection = ? AND change > ? ORDER BY change LIMIT ?;
+
+-- name: part_numbers
+SELECT part FROM passage_parts WHERE passage = ? ORDER BY part;
+
+-- name: insert_restatement
+INSERT INTO restatements (collection, id, passage, plan_id, cause, at)
+VALUES (:collection, :id, :passage, :plan_id, :cause, :at) ON CONFLICT DO NOTHING;
+
+-- name: remove_restatements
+DELETE FROM restatements WHERE passage = ?;
+
+-- name: insert_source
+INSERT INTO passage_sources (collection, source, passage) VALUES (?, ?, ?) ON CONFLICT DO NOTHING;
+
+-- name: remove_sources
+DELETE FROM passage_sources WHERE passage = ?;
+
+-- name: passage_text
+SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
+    aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
+    closed_by, derived_from, trust, stated, revision, plan_id, cause, content FROM passages
+WHERE number = ?;
+
+-- name: passages_after
+SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
+    aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
+    closed_by, derived_from, trust, stated, revision, plan_id, cause, content FROM passages
+WHERE collection = ?1 AND number > ?2 AND closed_at = 4611686018427387904
+ORDER BY number LIMIT ?3;

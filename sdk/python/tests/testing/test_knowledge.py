@@ -1,0 +1,276 @@
+"""Semantic memory as an author meets it: in handlers, in transactions, and from a client."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from soorma import HandlerContext, RetryPolicy, Worker
+from soorma.errors import Forbidden, InvalidRequest, InvalidValue, LimitExceeded, NotFound
+from soorma.testing import LocalPlatform
+
+FACTS = "business-facts"
+TRAIN = "The night train to Lund leaves from platform 4."
+DOGS = "Dogs travel free of charge in all carriages."
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker("writer", retry=RetryPolicy(max_attempts=3, first_delay=0))
+
+
+@pytest.mark.behaviour("knowledge.found-at-once")
+async def test_a_client_stores_finds_reads_changes_and_forgets(
+    soorma_platform: LocalPlatform,
+) -> None:
+    memory = soorma_platform.context.memory
+    passage_id = await memory.store_knowledge(
+        TRAIN,
+        tags=["timetable"],
+        metadata={"line": 4},
+        source="handbook",
+        aliases=["the sleeper"],
+        valid_from=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    hits = await memory.search_knowledge("Where does the night train leave?", limit=3)
+    assert [hit.id for hit in hits] == [passage_id]
+    assert (hits.is_known, hits.mode, len(hits), hits[0].metadata) == (True, "text", 1, {"line": 4})
+    passage = await memory.get_knowledge(passage_id)
+    assert (passage.content, passage.aliases) == (TRAIN, ["the sleeper"])
+    assert passage.valid_from == datetime(2026, 1, 1, tzinfo=UTC)
+    await memory.update_knowledge(passage_id, tags=["night"], valid_from=None)
+    passage = await memory.get_knowledge(passage_id)
+    assert (passage.tags, passage.valid_from, passage.source) == (["night"], None, "handbook")
+    assert [one.id async for one in memory.list_knowledge()] == [passage_id]
+    assert await memory.delete_knowledge(passage_id) is True
+    assert await memory.delete_knowledge(passage_id) is False
+    with pytest.raises(NotFound, match="never stored, or forgotten"):
+        await memory.get_knowledge(passage_id)
+
+
+@pytest.mark.behaviour("knowledge.all-or-nothing")
+async def test_many_passages_are_stored_together(soorma_platform: LocalPlatform) -> None:
+    memory = soorma_platform.context.memory
+    ids = await memory.store_knowledge_batch(
+        [TRAIN, {"content": DOGS, "tags": ["dogs"]}, {"content": TRAIN}]
+    )
+    assert len(ids) == 3
+    assert ids[0] == ids[2]
+    assert await memory.store_knowledge_batch([]) == []
+    with pytest.raises(InvalidRequest, match="no 'text'; it has aliases"):
+        await memory.store_knowledge_batch(["One more", {"text": "x"}])
+    with pytest.raises(NotFound):
+        await memory.store_knowledge_batch(["One more", {"content": "x", "supersedes": "nothing"}])
+    assert len([one async for one in memory.list_knowledge()]) == 2
+
+
+@pytest.mark.behaviour("knowledge.of-a-handler")
+async def test_a_handler_stores_when_it_returns_and_finds_its_own_before(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    seen: dict[str, Any] = {}
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        memory = context.memory
+        assert list(await memory.search_knowledge("night train")) == []
+        seen["id"] = await memory.store_knowledge(TRAIN, is_public=True)
+        seen["found"] = [hit.id for hit in await memory.search_knowledge("night train")]
+        seen["read"] = (await memory.get_knowledge(seen["id"])).content
+        seen["outside"] = len(await context.immediate.memory.search_knowledge("night train"))
+        await memory.update_knowledge(seen["id"], tags=["t"])
+        seen["tags"] = (await memory.get_knowledge(seen["id"])).tags
+        gone = await memory.store_knowledge(DOGS)
+        await memory.delete_knowledge(gone)
+        with pytest.raises(NotFound, match="forgotten in this transaction"):
+            await memory.get_knowledge(gone)
+        assert list(await memory.search_knowledge("dogs")) == []
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={}, plan_id="p")
+    await soorma_platform.settle()
+    memory = soorma_platform.context.memory
+    (hit,) = await memory.search_knowledge("night train")
+    assert seen["found"] == [seen["id"]] == [hit.id]
+    assert (seen["read"], seen["outside"], seen["tags"]) == (TRAIN, 0, ["t"])
+    assert (hit.trust, hit.plan_id, hit.cause.actor, hit.tags) == ("agent", "p", "writer", ["t"])
+    assert hit.is_proposed
+    assert not hit.is_public
+    assert list(await memory.search_knowledge("dogs")) == []
+
+
+@pytest.mark.behaviour("knowledge.of-a-handler")
+async def test_a_handler_that_fails_has_remembered_nothing_and_later_once(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    ids: list[str] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        ids.append(await context.memory.store_knowledge(TRAIN))
+        assert len(await soorma_platform.context.memory.search_knowledge("night train")) == 0
+        if context.attempt < 3:
+            raise ValueError("not yet")
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    (hit,) = await soorma_platform.context.memory.search_knowledge("night train")
+    assert (len(ids), hit.id, hit.stated) == (3, ids[2], 1)
+
+
+@pytest.mark.behaviour("knowledge.equal-once")
+async def test_the_id_that_a_handler_was_given_leads_to_the_equal_passage(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    memory = soorma_platform.context.memory
+    first = await memory.store_knowledge(TRAIN)
+    given: list[str] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        given.append(await context.memory.store_knowledge(TRAIN))
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    assert given[0] != first
+    passage = await memory.get_knowledge(given[0])
+    assert (passage.id, passage.stated) == (first, 2)
+
+
+@pytest.mark.behaviour("knowledge.reads-checked")
+@pytest.mark.parametrize("reads", ["get", "search"])
+async def test_a_handler_runs_again_if_a_passage_that_it_read_has_changed(
+    soorma_platform: LocalPlatform, worker: Worker, reads: str
+) -> None:
+    memory = soorma_platform.context.memory
+    passage_id = await memory.store_knowledge("The fare is 4 crowns.", external_id="fare")
+    runs: list[str] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        if reads == "get":
+            said = (await context.memory.get_knowledge(passage_id)).closed_by or "open"
+        else:
+            said = (await context.memory.search_knowledge("fare"))[0].content
+        runs.append(said)
+        if len(runs) == 1:
+            await memory.store_knowledge("The fare is 5 crowns.", external_id="fare")
+        await context.memory.store_knowledge(f"The passenger was told: {said}")
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    assert len(runs) == (2 if reads == "get" else 1)
+    hits = await memory.search_knowledge("what was the passenger told")
+    assert len(hits) == 1, "what the first run stored is gone"
+
+
+@pytest.mark.behaviour("knowledge.own-search")
+async def test_a_transaction_outside_handlers_collects_memories(
+    soorma_platform: LocalPlatform,
+) -> None:
+    memory = soorma_platform.context.memory
+    state = soorma_platform.state("p")
+    async with state.transaction() as transaction:
+        await transaction.set("done", value=True)
+        await transaction.memory.store_knowledge(TRAIN)
+        assert len(await transaction.memory.search_knowledge("night train")) == 1
+        assert len(await memory.search_knowledge("night train")) == 0
+    (hit,) = await memory.search_knowledge("night train")
+    assert (hit.plan_id, hit.trust) == ("p", "application")
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the block is what fails
+        async with state.transaction() as transaction:
+            await transaction.memory.store_knowledge(DOGS)
+            raise ZeroDivisionError
+    assert list(await memory.search_knowledge("dogs")) == []
+
+
+@pytest.mark.behaviour("knowledge.awaited")
+async def test_a_call_without_await_fails_the_attempt(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        context.memory.store_knowledge(TRAIN)  # type: ignore[unused-coroutine]
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    (letter,) = await soorma_platform.dead_letters()
+    assert "store_knowledge: called without `await`" in letter.reason
+
+
+@pytest.mark.behaviour("knowledge.scope")
+async def test_a_handler_remembers_for_the_user_of_its_event_only(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    refused: list[Exception] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        await context.memory.store_knowledge(TRAIN)
+        for memory in (context.memory, context.immediate.memory):
+            for call in (
+                memory.store_knowledge("x", user_id="eve"),
+                memory.search_knowledge("x", tenant_id="other"),
+                memory.get_knowledge("x", user_id="eve"),
+            ):
+                try:
+                    await call
+                except Forbidden as error:
+                    refused.append(error)
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={}, tenant_id="acme", user_id="ann")
+    await soorma_platform.settle()
+    assert len(refused) == 6
+    memory = soorma_platform.context.memory
+    assert len(await memory.search_knowledge("night train", tenant_id="acme", user_id="ann")) == 1
+    assert len(await memory.search_knowledge("night train")) == 0
+
+
+@pytest.mark.behaviour("knowledge.refused")
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"content": ""}, InvalidValue, "empty"),
+        ({"content": 7}, InvalidValue, "is text, not int"),
+        ({"content": "x" * (1024**2 + 1)}, LimitExceeded, "passage_bytes"),
+        ({"content": "x", "tags": "timetable"}, InvalidRequest, "a list of names, not the text"),
+        ({"content": "x", "metadata": {"a": float("nan")}}, InvalidValue, "nan"),
+        ({"content": "x", "valid_from": datetime(2026, 1, 1)}, InvalidRequest,  # noqa: DTZ001
+         "RFC 3339 with a time zone"),
+        ({"content": "x", "attribute": "a"}, InvalidRequest, "together"),
+    ],
+)  # fmt: skip
+async def test_a_mistake_is_reported_where_it_is_made(
+    soorma_platform: LocalPlatform, given: dict[str, Any], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        await soorma_platform.context.memory.store_knowledge(**given)
+
+
+@pytest.mark.behaviour("knowledge.times")
+async def test_times_may_be_datetimes_or_text(soorma_platform: LocalPlatform) -> None:
+    memory = soorma_platform.context.memory
+    moment = datetime(2026, 6, 1, tzinfo=UTC)
+    await memory.store_knowledge(TRAIN, valid_until=moment.isoformat())
+    assert len(await memory.search_knowledge("night train", as_of=moment)) == 0
+    assert len(await memory.search_knowledge("night train", as_of=moment - timedelta(days=1))) == 1
+
+
+@pytest.mark.behaviour("knowledge.precise")
+async def test_the_earlier_name_of_a_search_still_works(soorma_platform: LocalPlatform) -> None:
+    memory = soorma_platform.context.memory
+    await memory.store_knowledge(TRAIN)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        (hit,) = await memory.query_knowledge("night train", limit=1)
+    assert hit.content == TRAIN
+    assert [one.category for one in caught] == [DeprecationWarning]
+    assert "search_knowledge" in str(caught[0].message)
