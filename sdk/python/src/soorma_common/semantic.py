@@ -24,6 +24,7 @@ METADATA_BYTES = 16 * 1024
 LONGEST_QUERY = 8_192
 """Maximum characters of a query."""
 MOST_HITS = 100
+LONGEST_WAIT = 60
 
 Mode: TypeAlias = Literal["hybrid", "text", "vector"]
 Trust: TypeAlias = Literal["application", "agent"]
@@ -202,6 +203,8 @@ class SearchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True,
     known_at: Time | None = None
     include_public: bool = True
     mode: Mode = "hybrid"
+    wait: float | None = None
+    """seconds to wait until all that is stored is embedded"""
     own: list[AnyMemoryOperation] = []
 
 
@@ -209,13 +212,18 @@ class Hits(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The passages found, the best first; fewer than asked for if no others are good enough.
 
     `is_known` is false if nothing was ever stored where it was searched. `mode` is how it was
-    searched; `min_score` is the least score of a hit.
+    searched: by text alone if there is no embedding model, or none that responds. `min_score` is
+    the least score of a hit; it is 0 for a model that is not calibrated. `unembedded` parts were
+    searched by text alone (counted up to 1,000 in a collection).
     """
 
     hits: list[Hit]
     is_known: bool
     mode: Mode
     min_score: float
+    model: str | None = None
+    unembedded: int = 0
+    is_calibrated: bool = True
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
@@ -348,6 +356,8 @@ def check_search(body: SearchBody, limits: Limits) -> None:
         raise InvalidRequest(f"max_tokens is 1 or more, not {body.max_tokens}")
     if body.min_score is not None and not 0 <= body.min_score <= 1:
         raise InvalidRequest(f"min_score is from 0 to 1, not {body.min_score}")
+    if body.wait is not None and not 0 <= body.wait <= LONGEST_WAIT:
+        raise InvalidRequest(f"wait is 0 to {LONGEST_WAIT} seconds, not {body.wait}")
     for name in ("since", "until", "as_of", "known_at"):
         if (text := getattr(body, name)) is not None:
             check_moment(name, text)

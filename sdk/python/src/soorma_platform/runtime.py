@@ -38,6 +38,9 @@ from soorma_platform.services.registry import registry_service
 from soorma_platform.settings import Settings
 from soorma_platform.stores.engines import open_store
 from soorma_platform.work.committer import Committer
+from soorma_platform.work.embedding.choice import embedder_of
+from soorma_platform.work.embedding.protocol import Embedder
+from soorma_platform.work.embedding.worker import Embedding
 from soorma_platform.work.payloads import PayloadCheck
 from soorma_platform.work.recall import Recall
 from soorma_platform.work.timekeeper import Timekeeper
@@ -54,8 +57,14 @@ log = Log("soorma")
 class Platform:
     """A running platform without sockets: its services as ASGI applications, on an open record."""
 
-    def __init__(self, settings: Settings, clock: Readings | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Readings | None = None,
+        embedder: Embedder | None = None,
+    ) -> None:
         self.settings = settings
+        self._embedder = embedder
         self.bus = InProcessBus()
         self._clock = clock
         self.services: dict[str, AsgiApp] = {}
@@ -77,7 +86,11 @@ class Platform:
         payloads = self._payloads = PayloadCheck(store.registry, settings.payload_check)
         directory, health = Directory(store), store.health
         committer = Committer(store, settings.limits, payloads, metrics)
-        recall = Recall(store.semantic, settings.limits, settings.index_bytes)
+        embedder = self._embedder = self._embedder or embedder_of(
+            settings.embeddings, settings.embeddings_model, settings.embeddings_key
+        )
+        embedding = None if embedder is None else Embedding(store.embeddings, bus, embedder)
+        recall = Recall(store.semantic, settings.limits, settings.index_bytes, embedding)
         self.upkeep = Upkeep(store, settings.limits, settings.retention)
         behind = {
             "registry": registry_service(directory, health, payloads, metrics),
@@ -101,6 +114,8 @@ class Platform:
             asyncio.create_task(self._keep_up()),
             asyncio.create_task(timekeeper.run()),
         ]
+        if embedding is not None:
+            self._background.append(asyncio.create_task(embedding.run()))
         return self
 
     async def __aexit__(
@@ -115,6 +130,8 @@ class Platform:
             with suppress(asyncio.CancelledError):
                 await task
         await self._payloads.close()
+        if self._embedder is not None:
+            await self._embedder.close()
         await self.store.close()
 
     def stopping(self) -> None:

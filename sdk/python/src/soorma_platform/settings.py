@@ -18,6 +18,7 @@ from soorma_common.limits import MIB, Limits
 from soorma_common.logs import check_format, check_level
 from soorma_common.registry import MODES, Mode
 from soorma_platform.engine.retention import Retention
+from soorma_platform.work.embedding.choice import check_choice
 
 PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
 """The services and their ports, before the offset."""
@@ -30,8 +31,19 @@ _FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no"
 class Settings(msgspec.Struct, frozen=True):
     """The address, record and options of a platform; `lease` and `retention` are in seconds.
 
-    `index_bytes` is the memory for the indexes of collections that are searched.
+    `index_bytes` is the memory for the indexes of collections that are searched. `embeddings` is
+    `auto` (the offline model if it is installed), `offline`, `none`, or the address of an API with
+    `embeddings_model` behind it.
     """
+
+    def __repr__(self) -> str:
+        """Shows everything but the key."""
+        shown = ", ".join(
+            f"{name}={getattr(self, name)!r}"
+            for name in self.__struct_fields__
+            if name != "embeddings_key"
+        )
+        return f"Settings({shown})"
 
     host: str = "127.0.0.1"
     port_offset: int = 0
@@ -42,6 +54,9 @@ class Settings(msgspec.Struct, frozen=True):
     log_format: str = "auto"
     payload_check: Mode = "enforce"
     index_bytes: int = 256 * MIB
+    embeddings: str = "auto"
+    embeddings_model: str = ""
+    embeddings_key: str = ""
     limits: Limits = Limits()
     retention: Retention = Retention()
 
@@ -59,6 +74,7 @@ class Settings(msgspec.Struct, frozen=True):
                 f"SOORMA_PAYLOAD_CHECK must be one of {', '.join(MODES)}, not "
                 f"{self.payload_check!r}"
             )
+        check_choice(self.embeddings, self.embeddings_model)
         check_level(self.log_level)
         check_format(self.log_format)
         try:
@@ -93,6 +109,9 @@ class Settings(msgspec.Struct, frozen=True):
             "database": env.get("SOORMA_DATABASE") or None,
             "may_migrate": _flag(env, "SOORMA_MAY_MIGRATE"),
             "lease": _read(env, "SOORMA_LEASE_SECONDS", float),
+            "embeddings": env.get("SOORMA_EMBEDDINGS", "").strip() or None,
+            "embeddings_model": env.get("SOORMA_EMBEDDINGS_MODEL", "").strip() or None,
+            "embeddings_key": env.get("SOORMA_EMBEDDINGS_KEY", "").strip() or None,
             "index_bytes": _read(env, "SOORMA_INDEX_BYTES", int),
             "payload_check": env.get("SOORMA_PAYLOAD_CHECK") or None,
             "log_level": env.get("SOORMA_LOG_LEVEL") or None,

@@ -63,7 +63,7 @@ LEASE = 30.0
 ALL = 1_000_000
 START = 1_800_000_000.0
 LONGEST_UPKEEP = 2_000
-INDEX_BYTES = 1 << 26
+LARGEST_INDEX = 1 << 26
 
 
 class Clock:
@@ -191,7 +191,7 @@ class Record:
         self.directory = Directory(self.store)
         self._payloads = PayloadCheck(self.store.registry)
         self._committer = Committer(self.store, self.limits, self._payloads, Metrics())
-        self.recall = Recall(self.store.semantic, self.limits, INDEX_BYTES)
+        self.recall = Recall(self.store.semantic, self.limits, LARGEST_INDEX)
         self._upkeep: dict[Retention, Upkeep] = {}
 
     async def close(self) -> None:

@@ -14,6 +14,7 @@ from claims_suite import ClaimsSuite
 from clocks_suite import ClocksSuite
 from deaths_suite import DeathsSuite
 from durability_suite import DurabilitySuite
+from embeddings_suite import EmbeddingsSuite
 from endings_suite import EndingsSuite
 from events_suite import EventsSuite
 from expiry_suite import ExpirySuite
@@ -97,6 +98,7 @@ class StoreSuite(
     RegistrySuite,
     StepsSuite,
     SemanticSuite,
+    EmbeddingsSuite,
     JoiningSuite,
     EndingsSuite,
     Opened,

@@ -33,6 +33,7 @@ FILLED_LATER = {
     },
     "insert_dead_letter": {"id"},
     "insert_replica": {"draining"},
+    "insert_part": {"model"},
     "insert_plan": set(),
 }  # fmt: skip
 """Columns that have a default in a new row: what happens to it later is not in the struct."""

@@ -10,7 +10,7 @@ import pytest
 
 from soorma import HandlerContext, RetryPolicy, Worker
 from soorma.errors import Forbidden, InvalidRequest, InvalidValue, LimitExceeded, NotFound
-from soorma.testing import LocalPlatform
+from soorma.testing import LocalPlatform, WordEmbedder
 
 FACTS = "business-facts"
 TRAIN = "The night train to Lund leaves from platform 4."
@@ -262,6 +262,18 @@ async def test_times_may_be_datetimes_or_text(soorma_platform: LocalPlatform) ->
     await memory.store_knowledge(TRAIN, valid_until=moment.isoformat())
     assert len(await memory.search_knowledge("night train", as_of=moment)) == 0
     assert len(await memory.search_knowledge("night train", as_of=moment - timedelta(days=1))) == 1
+
+
+@pytest.mark.behaviour("knowledge.meaning", "testing.embedder")
+async def test_meaning_can_be_tested_without_a_model() -> None:
+    async with LocalPlatform(embedder=WordEmbedder({"poodle": "dog", "my pet": "dog"})) as platform:
+        memory = platform.context.memory
+        await memory.store_knowledge(DOGS)
+        await memory.store_knowledge(TRAIN)
+        hits = await memory.search_knowledge("may my pet travel", mode="vector", wait=10)
+        assert [hit.content for hit in hits] == [DOGS]
+        hits = await memory.search_knowledge("poodle travel")
+        assert ([hit.content for hit in hits], hits.model) == ([DOGS], "words")
 
 
 @pytest.mark.behaviour("knowledge.precise")

@@ -189,6 +189,7 @@ class SemanticCalls(MemoryCalls):
         known_at: When | None = None,
         include_public: bool = True,
         mode: Mode = "hybrid",
+        wait: float | None = None,
         tenant_id: str | None = None,
         user_id: str | None = None,
     ) -> Hits:
@@ -197,6 +198,10 @@ class SemanticCalls(MemoryCalls):
         Without `min_score`, it returns only what is nearly as good as the best one, and good
         enough; with it, everything with at least that score. At most `limit` passages of together
         about `max_tokens` tokens are returned.
+
+        It goes by words and, with an embedding model, by meaning; `mode` may ask for one of both.
+        `mode` and `unembedded` of the result say how it was made. With `wait` it waits so many
+        seconds for what is stored to be embedded, which takes less than one for single passages.
 
         `tags`, `metadata` and `source` limit it to passages that have all of these, `since` and
         `until` to those stored in that time. `as_of` asks for what was true at a time, `known_at`
@@ -216,6 +221,7 @@ class SemanticCalls(MemoryCalls):
             known_at=_time("known_at", known_at),
             include_public=include_public,
             mode=mode,
+            wait=wait,
         )
         check_search(body, _LIMITS)
         return await self._memories.search(self.scope(tenant_id, user_id), body)

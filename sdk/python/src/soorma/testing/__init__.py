@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from soorma.testing.attempts import Crash, Trace
+    from soorma.testing.embedder import WordEmbedder
     from soorma.testing.faults import Failure
     from soorma.testing.platform import LocalPlatform
     from soorma.testing.quiescence import Waiting
@@ -21,9 +22,10 @@ _HOMES = {
     "LocalPlatform": "soorma.testing.platform",
     "Trace": "soorma.testing.attempts",
     "Waiting": "soorma.testing.quiescence",
+    "WordEmbedder": "soorma.testing.embedder",
 }
 
-__all__ = ["Crash", "Failure", "LocalPlatform", "Trace", "Waiting"]
+__all__ = ["Crash", "Failure", "LocalPlatform", "Trace", "Waiting", "WordEmbedder"]
 
 
 def __getattr__(name: str) -> Any:

@@ -18,6 +18,7 @@ from soorma.context import PlatformContext
 from soorma.event_client import EventClient
 from soorma.testing.attempts import Crash, Trace
 from soorma.testing.clock import Clock
+from soorma.testing.embedder import WordEmbedder
 from soorma.testing.faults import Failure
 from soorma.testing.hosts import Host
 from soorma.testing.network import LocalTransport, Network
@@ -48,8 +49,8 @@ class LocalPlatform:
 
     `tenant_id` and `user_id` are the defaults of its calls. Time on the platform begins at `now`
     and stands still; `advance` moves it. Calls are retried through an outage for `retry_seconds` of
-    real time. `settings` are those of `soorma_platform.settings.Settings`, such as
-    `limits=Limits(value_bytes=1000)`.
+    real time. Searches go by words alone unless it gets an `embedder`. `settings` are those of
+    `soorma_platform.settings.Settings`, such as `limits=Limits(value_bytes=1000)`.
     """
 
     context: PlatformContext
@@ -62,13 +63,15 @@ class LocalPlatform:
         user_id: str | None = None,
         now: datetime | None = None,
         retry_seconds: float = 10.0,
+        embedder: WordEmbedder | None = None,
         **settings: Any,
     ) -> None:
         self._config = ClientConfig(
             tenant_id=tenant_id, user_id=user_id, retry_seconds=retry_seconds
         )
         self._clock = Clock(now)
-        self._settings = settings
+        self._embedder = embedder
+        self._settings = {"embeddings": "none", **settings}
         self._hosts: dict[Agent, Host] = {}
         self._burials: dict[Agent, asyncio.Task[None]] = {}
         self._clients: dict[EventClient, tuple[Caller, LocalTransport]] = {}
@@ -80,7 +83,9 @@ class LocalPlatform:
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="soorma-testing-"))
             database = Path(folder) / "soorma.db"
-            self._platform = Platform(Settings(database=database, **self._settings), self._clock)
+            self._platform = Platform(
+                Settings(database=database, **self._settings), self._clock, self._embedder
+            )
             await stack.enter_async_context(self._platform)
             self._record = stack.enter_context(Inspection(database))
             stack.callback(self._platform.bus.subscribe(self._note))

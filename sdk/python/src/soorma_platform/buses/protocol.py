@@ -27,6 +27,8 @@ def correlation_bell(scope: Scope, correlation_id: str) -> str:
 
 TIMER_BELL = "timers"
 """The bell of newly set timers."""
+MEMORY_BELL = "memories"
+"""The bell of newly stored passages."""
 
 
 def bells(notice: Notice) -> set[str]:
@@ -38,6 +40,8 @@ def bells(notice: Notice) -> set[str]:
         names.add(plan_bell(scope, plan_id))
     if notice.timers:
         names.add(TIMER_BELL)
+    if notice.memories:
+        names.add(MEMORY_BELL)
     for entry in notice.entries:
         names.add(correlation_bell(Scope(entry.tenant_id, entry.user_id), entry.correlation_id))
     return names

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from soorma_common.causes import NOBODY
+from soorma_common.errors import InvalidRequest, Unavailable
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
@@ -34,43 +35,62 @@ from soorma_platform.stores.ports.semantic import SemanticStore
 
 if TYPE_CHECKING:
     from soorma_platform.engine.retrieval.index import CollectionIndex
-    from soorma_platform.engine.retrieval.ranking import Cut, Ranked
+    from soorma_platform.engine.retrieval.ranking import Calibration, Ranked
+    from soorma_platform.engine.retrieval.vectors import Vector
+    from soorma_platform.work.embedding.worker import Embedding
 
 PAGE = 2_000
 """Rows of an index that are read at a time, which takes some milliseconds."""
 MANY = 2_000
 """Slots from which an index is searched in a thread: before, that costs more than the search."""
+WAIT_SECONDS = 0.02
+"""Seconds between two looks at what is embedded, for a search that waits for that."""
 CHARACTERS_PER_TOKEN = 4
 """Characters of a token of a language model, roughly; `max_tokens` counts UTF-8 bytes by it."""
 
 
 class Recall:
-    """The searches of semantic memory; at most `most_bytes` of indexes are kept."""
+    """The searches of semantic memory; at most `most_bytes` of indexes are kept.
 
-    def __init__(self, store: SemanticStore, limits: Limits, most_bytes: int) -> None:
+    With an `embedding`, they go by meaning, too.
+    """
+
+    def __init__(
+        self,
+        store: SemanticStore,
+        limits: Limits,
+        most_bytes: int,
+        embedding: Embedding | None = None,
+    ) -> None:
         self._store = store
         self._limits = limits
         self._most_bytes = most_bytes
+        self._embedding = embedding
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
 
     async def search(self, scope: Scope, body: SearchBody) -> Hits:
         """Returns the best passages for a query that the user may read."""
-        from soorma_platform.engine.retrieval.ranking import TEXT_CUT, Cut  # noqa: PLC0415 - numpy
-
+        meaning = await self._meaning(scope, body)
         standing = await self._store.collections(scope)
+        rows = [
+            row
+            for row in (standing.own, standing.public if body.include_public else None)
+            if row is not None
+        ]
+        if meaning is not None and body.wait is not None:
+            await self._wait_for_vectors(rows, meaning.model, body.wait)
+            standing = await self._store.collections(scope)
         as_of = standing.now if body.as_of is None else milliseconds(body.as_of)
         mine = await self._uncommitted(scope, body, standing.now)
-        cut = TEXT_CUT if body.min_score is None else Cut(body.min_score, 0.0)
-        rows = [standing.own, standing.public if body.include_public else None]
-        kept = [self._index(row) for row in rows if row is not None]
+        kept = [self._index(row) for row in rows]
         for one in kept:  # in one order everywhere, so that no two searches wait for each other
             await one.lock.acquire()
         try:
             for one in kept:
-                await self._refresh(one)
+                await self._refresh(one, meaning)
             indexes = [*(one.index for one in kept), *mine.indexes]
             hidden = [*(mine.hidden for _ in kept), *([] for _ in mine.indexes)]
-            search = _Search(body, indexes, hidden, as_of, cut)
+            search = _Search(body, indexes, hidden, as_of, meaning)
             if sum(index.count for index in indexes) > MANY:
                 ranked = await asyncio.to_thread(search.run)
             else:
@@ -85,10 +105,62 @@ class Recall:
         hits = [_hit(texts[one.passage], one) for one in found if one.passage in texts]
         return Hits(
             hits=_within(hits, body.max_tokens),
-            is_known=any(row is not None for row in rows) or bool(mine.texts),
-            mode="text",
-            min_score=cut.floor,
+            is_known=bool(rows) or bool(mine.texts),
+            mode="text" if meaning is None else body.mode,
+            min_score=search.cut.floor,
+            model=None if meaning is None else meaning.name,
+            unembedded=await self._unembedded(rows, meaning),
+            is_calibrated=meaning is None or meaning.is_calibrated,
         )
+
+    async def _meaning(self, scope: Scope, body: SearchBody) -> _Meaning | None:
+        """Returns the vector of the query; None if the search goes by words alone.
+
+        A search that asks for vectors gets an error if there are none; any other says that it went
+        by words.
+        """
+        if body.mode == "text":
+            return None
+        embedding = self._embedding
+        if embedding is None:
+            if body.mode == "vector":
+                raise InvalidRequest(
+                    "no embedding model is in use, so nothing can be found by its vector: install "
+                    "the extra soorma-core[embeddings], or set SOORMA_EMBEDDINGS"
+                )
+            return None
+        from soorma_platform.engine.retrieval.ranking import UNKNOWN_MODEL  # noqa: PLC0415 - numpy
+
+        try:
+            vector = await embedding.query(scope.tenant_id, scope.user_id, body.query)
+            model = await embedding.model()
+        except Unavailable:
+            if body.mode == "vector":
+                raise
+            return None
+        embedder = embedding.embedder
+        known = embedder.calibration
+        return _Meaning(vector, model, embedder.name, known or UNKNOWN_MODEL, known is not None)
+
+    async def _wait_for_vectors(
+        self, rows: Sequence[CollectionRow], model: int, seconds: float
+    ) -> None:
+        """Waits until all that is stored is embedded; Unavailable if that takes longer."""
+        assert self._embedding is not None  # noqa: S101 - there is a model
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while sum([await self._embedding.left(row.id, model) for row in rows]):
+            if loop.time() > until:
+                raise Unavailable(
+                    f"not all that is stored is embedded after {seconds:g} s; wait for longer, or "
+                    "search by words meanwhile: mode='text'"
+                )
+            await asyncio.sleep(WAIT_SECONDS)
+
+    async def _unembedded(self, rows: Sequence[CollectionRow], meaning: _Meaning | None) -> int:
+        if meaning is None or self._embedding is None:
+            return 0
+        return sum([await self._embedding.left(row.id, meaning.model) for row in rows])
 
     async def _uncommitted(self, scope: Scope, body: SearchBody, now: int) -> _Mine:
         """Returns what the operations of a transaction make of the passages, for its own search."""
@@ -113,7 +185,7 @@ class Recall:
         self._kept.move_to_end(row.id)
         return kept
 
-    async def _refresh(self, kept: _Kept) -> None:
+    async def _refresh(self, kept: _Kept, meaning: _Meaning | None) -> None:
         while True:
             rows = await self._store.parts(kept.collection, kept.index.change, PAGE)
             if len(rows) < MANY:
@@ -121,6 +193,22 @@ class Recall:
             else:
                 await asyncio.to_thread(kept.index.take, rows)
             if len(rows) < PAGE:
+                break
+        if meaning is None:
+            return
+        index = kept.index
+        if kept.model != meaning.model:  # nothing of another model is compared with it
+            index.forget_vectors()
+            kept.model = meaning.model
+        while True:
+            vectors = await self._store.vectors(
+                kept.collection, meaning.model, index.vector_change, PAGE
+            )
+            if len(vectors) < MANY:
+                index.take_vectors(vectors)
+            else:
+                await asyncio.to_thread(index.take_vectors, vectors)
+            if len(vectors) < PAGE:
                 return
 
     def _forget_some(self) -> None:
@@ -141,6 +229,8 @@ class _Kept:
     collection: int
     index: CollectionIndex
     lock: asyncio.Lock
+    model: int = 0
+    """the one whose vectors it has"""
 
 
 class _Mine(NamedTuple):
@@ -158,34 +248,76 @@ class _Found(NamedTuple):
     place: Place
 
 
-class _Search(NamedTuple):
+@dataclass(frozen=True)
+class _Meaning:
+    """The vector of a query, of length 1, with the model that made it."""
+
+    vector: Vector
+    model: int
+    name: str
+    calibration: Calibration
+    is_calibrated: bool
+
+
+class _Search:
     """A search over indexes that nobody changes meanwhile."""
 
-    body: SearchBody
-    indexes: Sequence[CollectionIndex]
-    hidden: Sequence[Sequence[int]]
-    """by index, the passages that do not count"""
-    as_of: int
-    cut: Cut
+    def __init__(
+        self,
+        body: SearchBody,
+        indexes: Sequence[CollectionIndex],
+        hidden: Sequence[Sequence[int]],
+        as_of: int,
+        meaning: _Meaning | None,
+    ) -> None:
+        from soorma_platform.engine.retrieval import ranking  # noqa: PLC0415 - numpy
+
+        self._body = body
+        self._indexes = indexes
+        self._hidden = hidden
+        self._as_of = as_of
+        self._meaning = meaning
+        self._by_vector_alone = meaning is not None and body.mode == "vector"
+        if body.min_score is not None:
+            self.cut = ranking.Cut(body.min_score, 0.0)
+        elif meaning is None:
+            self.cut = ranking.TEXT_CUT
+        elif self._by_vector_alone:
+            self.cut = meaning.calibration.vector_cut
+        else:
+            self.cut = meaning.calibration.cut
 
     def run(self) -> list[Ranked]:
         """Returns the best parts, one of each passage."""
         from soorma_platform.engine.retrieval import ranking  # noqa: PLC0415 - numpy
 
-        body, indexes = self.body, self.indexes
+        body, indexes, meaning = self._body, self._indexes, self._meaning
         labels = terms.labels(body.tags, body.source, fields_of(body.metadata))
         since = ALWAYS if body.since is None else milliseconds(body.since)
         until = NEVER if body.until is None else milliseconds(body.until)
         known_at = None if body.known_at is None else milliseconds(body.known_at)
         visible = [
-            index.visible(known_at, self.as_of, hidden)
-            for index, hidden in zip(indexes, self.hidden, strict=True)
+            index.visible(known_at, self._as_of, hidden)
+            for index, hidden in zip(indexes, self._hidden, strict=True)
         ]
-        scores = ranking.text_scores(ranking.Query.of(body.query), indexes, visible)
         eligible = [
             ranking.candidates(index, mask, labels, since, until)
             for index, mask in zip(indexes, visible, strict=True)
         ]
+        texts = ranking.text_scores(ranking.Query.of(body.query), indexes, visible)
+        scores = []
+        for index, mask, text in zip(indexes, eligible, texts, strict=True):
+            vectors = (
+                None
+                if meaning is None
+                else ranking.vector_scores(index, meaning.vector, text, mask)
+            )
+            calibration = ranking.UNKNOWN_MODEL if meaning is None else meaning.calibration
+            scores.append(
+                ranking.final_scores(
+                    text, vectors, calibration, by_vector_alone=self._by_vector_alone
+                )
+            )
         return ranking.best(indexes, scores, eligible, body.limit, self.cut)
 
 

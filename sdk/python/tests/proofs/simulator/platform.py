@@ -227,7 +227,7 @@ class Machine:
         self.crash_in_commit: int | None = None
         """die at this statement of the next commit; -1: after it"""
         self.clocks = Clocks(world)
-        self.settings = Settings(lease=LEASE, limits=limits)
+        self.settings = Settings(lease=LEASE, limits=limits, embeddings="none")
         self.supervisor = world.process("supervisor")
         """who starts the platform again, and never dies"""
         self._network = network

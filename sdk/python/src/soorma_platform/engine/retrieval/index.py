@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from soorma_platform.engine.retrieval.terms import TERM_BYTES
-from soorma_platform.engine.rows.passages import NEVER, PartRow
+from soorma_platform.engine.retrieval.vectors import VectorIndex
+from soorma_platform.engine.rows.passages import NEVER, PartRow, VectorRow
 
 Ints = NDArray[np.int64]
 Slots = NDArray[np.int32]
@@ -24,6 +25,8 @@ _FIRST = 64
 """Slots of a new index; it doubles when they are full."""
 _MERGED = 2
 """A segment is merged with the one before that is less than so many times as large."""
+_PER_PASSAGE = 150
+"""Bytes that a passage takes in a dict, roughly."""
 _packed = np.dtype([("term", "<u8"), ("count", "u1")])
 _COLUMNS = ("passage", "part", "starts", "ends", "length", "recorded_at", "closed_at", "valid_from",
             "valid_until")  # fmt: skip
@@ -52,15 +55,18 @@ class _Segment(NamedTuple):
 
 
 class CollectionIndex:
-    """The index of a collection; `change` is the last one that it knows."""
+    """The index of a collection; `change` and `vector_change` are the last ones that it knows."""
 
     def __init__(self) -> None:
-        self.change = 0
+        self.change = self.vector_change = 0
         self.count = 0
         """slots taken, dead ones included"""
+        self.vectors = VectorIndex()
         self._columns = {name: np.zeros(_FIRST, np.int64) for name in _COLUMNS}
         self._alive = np.zeros(_FIRST, np.bool_)
         self._segments: list[_Segment] = []
+        self._slots: dict[int, list[int]] = {}
+        """by passage, the slots of its parts that are alive"""
 
     def column(self, name: str) -> Ints:
         """Returns a column of the rows, by slot."""
@@ -70,35 +76,40 @@ class CollectionIndex:
     def nbytes(self) -> int:
         """The memory that it takes."""
         columns = sum(column.nbytes for column in self._columns.values())
-        return columns + self._alive.nbytes + sum(one.nbytes for one in self._segments)
+        segments = sum(one.nbytes for one in self._segments)
+        return columns + segments + self.vectors.nbytes + _PER_PASSAGE * len(self._slots)
 
     def take(self, rows: Sequence[PartRow]) -> None:
         """Takes rows that have changed, in the order of their changes."""
         if not rows:
             return
-        if self.count:
-            changed = np.unique(np.array([row.passage for row in rows], np.int64))
-            self._kill(changed, rows)
         newest = {(row.passage, row.part): row for row in rows}
         gone = {row.passage for row in rows if row.terms is None}
+        for passage in gone:
+            self._alive[self._slots.pop(passage, [])] = False
         kept = [row for row in newest.values() if row.passage not in gone]
         if kept:
+            moved = self._move([self._taken(row) for row in kept])
             self._add(kept)
+            self.vectors.move(moved)
         self.change = rows[-1].change
 
-    def _kill(self, changed: Ints, rows: Sequence[PartRow]) -> None:
-        """Takes out the slots of passages that are gone, and of parts that come anew."""
-        known = self.column("passage")
-        found = np.flatnonzero(np.isin(known, changed) & self._alive[: self.count])
-        if not len(found):
-            return
-        anew = {(row.passage, row.part) for row in rows}
-        gone = {row.passage for row in rows if row.terms is None}
-        parts = self.column("part")
-        for slot in found:
-            passage = int(known[slot])
-            if passage in gone or (passage, int(parts[slot])) in anew:
-                self._alive[slot] = False
+    def _taken(self, row: PartRow) -> int | None:
+        """Returns the slot that a row's part has so far, None if it has none."""
+        parts = self._columns["part"]
+        return next(
+            (slot for slot in self._slots.get(row.passage, ()) if parts[slot] == row.part), None
+        )
+
+    def _move(self, before: Sequence[int | None]) -> dict[int, int]:
+        """Takes slots out, and returns for each the one in whose place it comes anew."""
+        moved = {
+            slot: self.count + number for number, slot in enumerate(before) if slot is not None
+        }
+        for slot in moved:
+            self._alive[slot] = False
+            self._slots[int(self._columns["passage"][slot])].remove(slot)
+        return moved
 
     def _add(self, rows: Sequence[PartRow]) -> None:
         first, self.count = self.count, self.count + len(rows)
@@ -112,6 +123,8 @@ class CollectionIndex:
         for name in _COLUMNS:
             self._columns[name][first : self.count] = [getattr(row, name) for row in rows]
         self._alive[first : self.count] = True
+        for slot, row in enumerate(rows, first):
+            self._slots.setdefault(row.passage, []).append(slot)
         texts = [row.terms or b"" for row in rows]
         data = np.frombuffer(b"".join(texts), _packed)
         sizes = [len(text) // TERM_BYTES for text in texts]
@@ -122,6 +135,25 @@ class CollectionIndex:
             if len(before.slots) >= _MERGED * len(last.slots):
                 break
             self._segments[-2:] = [_merged(before, last)]
+
+    def forget_vectors(self) -> None:
+        """Drops all vectors: those of another model follow."""
+        self.vectors = VectorIndex()
+        self.vector_change = 0
+
+    def take_vectors(self, rows: Sequence[VectorRow]) -> None:
+        """Takes vectors that have come, in the order of their changes."""
+        if not rows:
+            return
+        parts = self._columns["part"]
+        slots, data = [], []
+        for row in rows:
+            for slot in self._slots.get(row.passage, ()):
+                if parts[slot] == row.part:
+                    slots.append(slot)
+                    data.append(row.vector)
+        self.vectors.put(slots, data)
+        self.vector_change = rows[-1].change
 
     def visible(self, known_at: int | None, as_of: int, hidden: Sequence[int] = ()) -> Mask:
         """Returns which slots counted at `known_at` and say what was true at `as_of`, in ms.

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from soorma_platform.engine.retrieval.index import CollectionIndex, Mask, Slots
 from soorma_platform.engine.retrieval.terms import alias
 from soorma_platform.engine.retrieval.tokens import STOP_WORDS, term_of, tokens
+from soorma_platform.engine.retrieval.vectors import RESCORED, Vector
+
+Scores = NDArray[np.float64]
 
 K1, B = 1.2, 0.4
 """The usual constants of BM25: how soon a repeated word saturates, how much length counts."""
@@ -30,8 +33,6 @@ _SOME = 1e-9
 """A score above nothing."""
 _PARTS = 4
 """Parts that are looked at for each passage wanted; more if these are of too few passages."""
-
-Scores = NDArray[np.float64]
 
 
 class Query(NamedTuple):
@@ -68,7 +69,36 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 TEXT_CUT = Cut(floor=0.4, share=0.7)
-"""For scores of text alone; tuned on one domain and tested on another (benchmarks/RESULTS.md)."""
+"""For scores of text alone."""
+NAMED = 0.9
+"""The least score of a passage that the query calls by an alias."""
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """How the cosines of a model become scores, and scores of text and vectors one.
+
+    A cosine counts from `zero` on, fully at `one`; a text score counts squared, with `text` of the
+    whole: a few common words say little. Tuned on one domain and tested on another
+    (benchmarks/RESULTS.md).
+    """
+
+    zero: float
+    one: float
+    text: float
+    cut: Cut
+    vector_cut: Cut
+
+    def of_vector(self, cosines: Scores) -> Scores:
+        """Returns the scores of vectors alone."""
+        return np.clip((cosines - self.zero) / (self.one - self.zero), 0.0, 1.0)
+
+    def together(self, text: Scores, cosines: Scores) -> Scores:
+        """Returns the scores of text and vectors together."""
+        return self.text * text**2 + (1 - self.text) * self.of_vector(cosines)
+
+
+UNKNOWN_MODEL = Calibration(0.0, 1.0, 0.25, Cut(0.0, 0.0), Cut(0.0, 0.0))
+"""For a model that nobody has calibrated: its scores rank, and have no floor."""
 
 
 class Ranked(NamedTuple):
@@ -92,17 +122,34 @@ def candidates(
     return found
 
 
+class VectorScores(NamedTuple):
+    """The cosine of each slot of a collection with the query, and which slots have a vector.
+
+    The cosine is -1 where it was not computed, as others are nearer.
+    """
+
+    cosines: Scores
+    has: Mask
+
+
+class TextScores(NamedTuple):
+    """The text score of each slot of a collection, and the slots that the query names."""
+
+    scores: Scores
+    named: list[int]
+
+
 def text_scores(
     query: Query, indexes: Sequence[CollectionIndex], visible: Sequence[Mask]
-) -> list[Scores]:
-    """Returns the text score of each slot of each collection; 0 where nothing matches.
+) -> list[TextScores]:
+    """Returns the text scores of each collection; 0 where nothing matches.
 
     `visible` are the slots that the statistics are of.
     """
     total = sum(int(mask.sum()) for mask in visible)
     scores = [np.zeros(index.count) for index in indexes]
     if not total or not query.telling:
-        return scores
+        return [TextScores(one, []) for one in scores]
     lengths = sum(
         float(index.column("length")[mask].sum())
         for index, mask in zip(indexes, visible, strict=True)
@@ -133,7 +180,46 @@ def text_scores(
             for slot, words in named[number].items():
                 if word in words:  # as if its text held the word
                     scores[number][slot] += weight - weight * _held(slots, share, slot)
-    return [one / reachable for one in scores]
+    return [
+        TextScores(one / reachable, list(slots)) for one, slots in zip(scores, named, strict=True)
+    ]
+
+
+def final_scores(
+    text: TextScores,
+    vectors: VectorScores | None,
+    calibration: Calibration,
+    *,
+    by_vector_alone: bool = False,
+) -> Scores:
+    """Returns the scores by which passages are ranked and cut.
+
+    Without vectors these are the text scores, and so they are for a slot that has none yet.
+    """
+    if by_vector_alone:
+        if vectors is None:
+            return np.zeros(len(text.scores))
+        return np.where(vectors.has, calibration.of_vector(vectors.cosines), 0.0)
+    scores = text.scores
+    if vectors is not None:
+        both = calibration.together(scores, vectors.cosines)
+        scores = np.where(vectors.has, both, scores)
+    scores[text.named] = np.maximum(scores[text.named], NAMED)
+    return scores
+
+
+def vector_scores(
+    index: CollectionIndex, query: Vector, text: TextScores, visible: Mask
+) -> VectorScores:
+    """Returns the cosines of the slots that may be near to a query, or have its words."""
+    count = int(np.count_nonzero(text.scores))
+    also = (
+        np.argpartition(text.scores, -RESCORED)[-RESCORED:]
+        if count > RESCORED
+        else np.flatnonzero(text.scores)
+    )
+    cosines = index.vectors.near(query, visible, also)
+    return VectorScores(cosines, index.vectors.has(index.count))
 
 
 def _held(slots: Slots, share: Scores, slot: int) -> float:

@@ -15,3 +15,4 @@ class Notice(msgspec.Struct):
     groups: set[int] = set()
     entries: list[LogEntry] = []
     timers: bool = False
+    memories: bool = False

@@ -33,6 +33,15 @@ class PartRow(msgspec.Struct):
     terms: bytes | None = None
 
 
+class VectorRow(msgspec.Struct):
+    """The vector of a part, as the index of its collection reads it."""
+
+    change: int
+    passage: int
+    part: int
+    vector: bytes
+
+
 class PassageRow(msgspec.Struct):
     """A passage without its content; lists and metadata are JSON text, times in ms.
 
@@ -86,6 +95,8 @@ class CollectionRow(msgspec.Struct):
     user_id: str | None
     change: int = 0
     parts: int = 0
+    model: int = 0
+    """the model whose vectors its searches use, 0 if all of them are by words"""
 
 
 class MemoriesNeed(Need):
@@ -127,6 +138,15 @@ class MemoriesFound(msgspec.Struct):
 
     own: CollectionFound = msgspec.field(default_factory=CollectionFound)
     public: CollectionFound = msgspec.field(default_factory=CollectionFound)
+
+
+class UnembeddedPart(msgspec.Struct):
+    """A part that a model has not embedded yet, with its text."""
+
+    collection: int
+    passage: int
+    part: int
+    text: str = ""
 
 
 class NewPart(msgspec.Struct):

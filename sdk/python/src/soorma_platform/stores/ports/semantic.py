@@ -13,6 +13,7 @@ from soorma_platform.engine.rows.passages import (
     MemoriesNeed,
     PartRow,
     StoredPassage,
+    VectorRow,
 )
 
 
@@ -36,6 +37,12 @@ class SemanticStore(Protocol):
 
     async def parts(self, collection: int, after: int, limit: int) -> builtins.list[PartRow]:
         """Returns what has changed in a collection after a change, in order."""
+        ...
+
+    async def vectors(
+        self, collection: int, model: int, after: int, limit: int
+    ) -> builtins.list[VectorRow]:
+        """Returns the vectors of a model that came to a collection after a change, in order."""
         ...
 
     async def texts(self, numbers: Sequence[int]) -> dict[int, StoredPassage]:

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from soorma_platform.engine.commands import Command
 from soorma_platform.stores.ports.deliveries import DeliveryStore
+from soorma_platform.stores.ports.embeddings import EmbeddingStore
 from soorma_platform.stores.ports.groups import GroupStore
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.log import LogStore
@@ -53,6 +54,9 @@ class Store(Commits, Protocol):
 
     @property
     def semantic(self) -> SemanticStore: ...
+
+    @property
+    def embeddings(self) -> EmbeddingStore: ...
 
     @property
     def health(self) -> HealthStore: ...

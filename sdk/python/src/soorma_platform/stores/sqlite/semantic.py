@@ -21,6 +21,7 @@ from soorma_platform.engine.rows.passages import (
     PassageRow,
     Restatement,
     StoredPassage,
+    VectorRow,
 )
 from soorma_platform.stores.ports.semantic import Collections
 from soorma_platform.stores.sqlite.connections import Connections
@@ -33,10 +34,13 @@ _text = Select("passage_text", StoredPassage)
 _after = Select("passages_after", StoredPassage)
 _parts = Select("parts_of", PartRow)
 _changes = Select("parts_after", PartRow)
+_vectors = Select("vectors_after", VectorRow)
 _insert = Mutation("insert_passage", PassageRow, "content")
 _update = Mutation("update_passage", PassageRow)
 _insert_part = Mutation("insert_part", "collection", PartRow)
 _insert_restatement = Mutation("insert_restatement", "collection", "passage", Restatement)
+_REMOVALS = ("remove_vectors", "remove_parts", "remove_restatements", "remove_sources",
+             "remove_passage")  # fmt: skip
 
 
 def load(loading: Loading, need: MemoriesNeed) -> None:
@@ -100,6 +104,7 @@ def insert(writing: Writing, new: NewPassage) -> None:
         place = (part.part, part.starts, part.ends, part.length)
         rows.append((collection, PartRow(change, number, *place, *times, part.terms)))
     _insert_part.many(connection, rows)
+    writing.notice.memories = True
     for source in new.sources:
         execute(connection, "insert_source", collection, source, number)
     _restate(connection, row, new.restated)
@@ -138,7 +143,7 @@ def forget(writing: Writing, forgotten: ForgottenPassage) -> None:
     """Removes a passage; what is left of it is the number that an index has to drop."""
     connection, row = writing.connection, forgotten.row
     parts = len(values(connection, "part_numbers", row.number))
-    for statement in ("remove_parts", "remove_restatements", "remove_sources", "remove_passage"):
+    for statement in _REMOVALS:
         execute(connection, statement, row.number)
     change = value(connection, "count_changes", row.collection, 1, -parts)
     _insert_part.run(connection, row.collection, PartRow(change, row.number or 0))
@@ -159,6 +164,12 @@ class SqliteSemantic:
     async def parts(self, collection: int, after: int, limit: int) -> builtins.list[PartRow]:
         with self._connections.reads() as connection:
             return _changes.all(connection, collection, after, limit)
+
+    async def vectors(
+        self, collection: int, model: int, after: int, limit: int
+    ) -> builtins.list[VectorRow]:
+        with self._connections.reads() as connection:
+            return _vectors.all(connection, collection, model, after, limit)
 
     async def texts(self, numbers: Sequence[int]) -> dict[int, StoredPassage]:
         with self._connections.reads() as connection:

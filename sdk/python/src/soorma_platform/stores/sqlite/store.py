@@ -17,6 +17,7 @@ from soorma_platform.stores.sqlite import (
     dead_letters,
     deaths,
     deliveries,
+    embeddings,
     events,
     groups,
     history,
@@ -73,6 +74,7 @@ class SqliteStore:
         self.groups = groups.SqliteGroups(connections, prefetches)
         self.registry = registry.SqliteRegistry(connections)
         self.semantic = semantic.SqliteSemantic(connections)
+        self.embeddings = embeddings.SqliteEmbeddings(connections)
         self.health = health
         self.upkeep = SqliteUpkeep(connections, prefetches, health.silence)
 

@@ -5,7 +5,8 @@ CREATE TABLE collections (
     tenant_id TEXT NOT NULL,
     user_id TEXT,
     change INTEGER NOT NULL DEFAULT 0,
-    parts INTEGER NOT NULL DEFAULT 0
+    parts INTEGER NOT NULL DEFAULT 0,
+    model INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX collections_of ON collections (tenant_id, user_id);
 
@@ -60,10 +61,32 @@ CREATE TABLE passage_parts (
     closed_at INTEGER NOT NULL,
     valid_from INTEGER NOT NULL,
     valid_until INTEGER NOT NULL,
-    terms BLOB
+    terms BLOB,
+    model INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX passage_parts_by_change ON passage_parts (collection, change);
 CREATE INDEX passage_parts_of ON passage_parts (passage, part);
+-- What a model has not embedded yet: parts of earlier models, or of none (0).
+CREATE INDEX passage_parts_by_model ON passage_parts (model) WHERE terms IS NOT NULL;
+CREATE INDEX passage_parts_of_model ON passage_parts (collection, model) WHERE terms IS NOT NULL;
+
+-- Models that have embedded something, each with what identifies it; a later one has a higher id.
+CREATE TABLE embedding_models (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
+
+CREATE TABLE part_vectors (
+    collection INTEGER NOT NULL,
+    change INTEGER NOT NULL,
+    passage INTEGER NOT NULL,
+    part INTEGER NOT NULL,
+    model INTEGER NOT NULL,
+    vector BLOB NOT NULL
+);
+CREATE UNIQUE INDEX part_vectors_of ON part_vectors (passage, part, model);
+CREATE INDEX part_vectors_by_model ON part_vectors (model);
+CREATE UNIQUE INDEX part_vectors_by_change ON part_vectors (collection, model, change);
 
 -- Further statements of a passage, each under the id that it was given.
 CREATE TABLE restatements (

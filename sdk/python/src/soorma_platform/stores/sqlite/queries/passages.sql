@@ -1,5 +1,5 @@
 -- name: collection
-SELECT id, tenant_id, user_id, change, parts FROM collections WHERE tenant_id = ? AND user_id IS ?;
+SELECT id, tenant_id, user_id, change, parts, model FROM collections WHERE tenant_id = ? AND user_id IS ?;
 
 -- name: add_collection
 INSERT INTO collections (tenant_id, user_id) VALUES (?, ?) RETURNING id;
@@ -75,6 +75,9 @@ VALUES (
 UPDATE passage_parts SET change = ?3, closed_at = ?4, valid_from = ?5, valid_until = ?6,
     terms = coalesce(?7, terms)
 WHERE passage = ?1 AND part = ?2;
+
+-- name: remove_vectors
+DELETE FROM part_vectors WHERE passage = ?;
 
 -- name: remove_parts
 DELETE FROM passage_parts WHERE passage = ?;

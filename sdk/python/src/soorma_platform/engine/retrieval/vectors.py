@@ -1,0 +1,135 @@
+"""Vectors of a collection in memory: found by their signs, then compared exactly.
+
+A vector is of length 1 and kept as 16-bit floats, in the record as in memory. Its *code* has one
+bit for each component, its sign. The codes nearest to that of a query hold nearly all of the
+nearest vectors, and comparing codes takes a twentieth of the time of comparing vectors.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+Codes = NDArray[np.uint64]
+
+FEW = 512
+"""Vectors that are compared exactly without looking at codes: that takes about a millisecond."""
+RESCORED = 512
+"""Vectors that are compared exactly, those with the nearest codes: recall@10 is above 0.97 then."""
+_WORD = 64
+_FIRST = 64
+_BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
+
+
+def unit(vector: Vector) -> Vector:
+    """Returns the vector of length 1 in the same direction; one without a direction as it is."""
+    length = float(np.linalg.norm(vector))
+    return (vector / length).astype(np.float32) if length > 0 else vector
+
+
+def packed(vector: Vector) -> bytes:
+    """Returns a vector as it is stored: of length 1, in 16-bit floats."""
+    return unit(vector).astype("<f2").tobytes()
+
+
+def _codes(vectors: NDArray[np.float16]) -> Codes:
+    """Returns the signs of vectors, 64 to a word."""
+    bits = np.packbits(vectors > 0, axis=1)
+    missing = -bits.shape[1] % (_WORD // 8)
+    padded = np.pad(bits, ((0, 0), (0, missing)))
+    return np.ascontiguousarray(padded).view(np.uint64)
+
+
+def _distances(codes: Codes, code: Codes) -> NDArray[np.int64]:
+    """Returns in how many signs each code differs from one."""
+    different = np.bitwise_xor(codes, code)
+    if hasattr(np, "bitwise_count"):  # numpy 2
+        bits = np.bitwise_count(different)
+    else:
+        bits = _BITS[different.view(np.uint16)]
+    distances: NDArray[np.int64] = bits.sum(axis=1, dtype=np.int64)
+    return distances
+
+
+class VectorIndex:
+    """Vectors by slot; a slot without one is not near to anything."""
+
+    def __init__(self) -> None:
+        self._vectors: NDArray[np.float16] = np.zeros((0, 0), np.float16)
+        self._codes: Codes = np.zeros((0, 0), np.uint64)
+        self._has: NDArray[np.bool_] = np.zeros(0, np.bool_)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        return self._vectors.nbytes + self._codes.nbytes + self._has.nbytes
+
+    def has(self, count: int) -> NDArray[np.bool_]:
+        """Returns which of the first slots have a vector."""
+        found = np.zeros(count, np.bool_)
+        known = min(count, len(self._has))
+        found[:known] = self._has[:known]
+        return found
+
+    def put(self, slots: list[int], data: list[bytes]) -> None:
+        """Sets the vectors of slots. One of another dimension than the others is left out."""
+        if not slots:
+            return
+        dimension = self._vectors.shape[1] or len(data[0]) // 2
+        fitting = [number for number, one in enumerate(data) if len(one) == 2 * dimension]
+        if not fitting:
+            return
+        rows = np.array([slots[number] for number in fitting])
+        joined = b"".join([data[number] for number in fitting])
+        vectors = np.frombuffer(joined, "<f2").reshape(len(fitting), dimension)
+        self._grow(int(rows.max()) + 1, dimension)
+        self._vectors[rows] = vectors
+        self._codes[rows] = _codes(vectors)
+        self._has[rows] = True
+
+    def move(self, slots: dict[int, int]) -> None:
+        """Takes the vectors of some slots to others."""
+        had = [old for old in slots if old < len(self._has) and self._has[old]]
+        if not had:
+            return
+        new = [slots[old] for old in had]
+        self._grow(max(new) + 1, self._vectors.shape[1])
+        self._vectors[new], self._codes[new] = self._vectors[had], self._codes[had]
+        self._has[new], self._has[had] = True, False
+
+    def _grow(self, count: int, dimension: int) -> None:
+        if count <= len(self._has) and self._vectors.shape[1]:
+            return
+        room = max(count, 2 * len(self._has), _FIRST)
+        before = len(self._has)
+        vectors = np.zeros((room, dimension), np.float16)
+        codes = np.zeros((room, -(-dimension // _WORD)), np.uint64)
+        has = np.zeros(room, np.bool_)
+        if before and self._vectors.shape[1]:
+            vectors[:before], codes[:before] = self._vectors, self._codes
+        has[:before] = self._has
+        self._vectors, self._codes, self._has = vectors, codes, has
+
+    def near(
+        self, query: Vector, eligible: NDArray[np.bool_], also: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Returns the cosine of each slot with a query, -1 where it was not computed.
+
+        It is computed for the slots with the nearest codes of the `eligible` ones, and for those
+        that are asked for in any case.
+        """
+        count = len(eligible)
+        cosines = np.full(count, -1.0)
+        usable = self.has(count)
+        slots = np.flatnonzero(eligible & usable)
+        if not len(slots) or self._vectors.shape[1] != len(query):
+            return cosines
+        if len(slots) > FEW:
+            code = _codes(query.astype(np.float16)[None, :])
+            codes = self._codes[:count] if len(slots) == count else self._codes[slots]
+            distances = _distances(codes, code)
+            nearest = np.argpartition(distances, RESCORED)[:RESCORED]
+            slots = np.union1d(slots[nearest], also[usable[also]])
+        cosines[slots] = self._vectors[slots].astype(np.float32) @ query
+        return cosines

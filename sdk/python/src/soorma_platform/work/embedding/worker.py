@@ -1,0 +1,124 @@
+"""The task that embeds what was stored, beside the commits that store it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from soorma_common.errors import SoormaError
+from soorma_platform.buses.protocol import MEMORY_BELL, Bus
+from soorma_platform.logs import Log
+from soorma_platform.stores.ports.embeddings import EmbeddingStore
+from soorma_platform.work.embedding.protocol import Embedder, TextRefused
+
+if TYPE_CHECKING:
+    from soorma_platform.engine.retrieval.vectors import Vector
+
+BATCH = 32
+"""Parts that are embedded and stored together: some tenths of a second of the offline model."""
+POLL_SECONDS = 1.0
+LONGEST_PAUSE = 30.0
+SWEPT = 500
+ANY_MODEL = 1 << 62
+"""More than the number of any model: nothing is embedded by it."""
+MOST_COUNTED = 1_000
+KEPT = 4_096
+"""Vectors kept by the text that they are of, for a text that is stored again."""
+
+log = Log("soorma.embeddings")
+
+
+class Embedding:
+    """Embeds parts as they come, and queries as they are asked."""
+
+    def __init__(self, store: EmbeddingStore, bus: Bus, embedder: Embedder) -> None:
+        self._store = store
+        self._bus = bus
+        self.embedder = embedder
+        self._kept: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
+        """by collection, so that nobody can find out what others have stored"""
+        self._model: int | None = None
+        self._queries: OrderedDict[tuple[str, str, str], Vector] = OrderedDict()
+
+    async def model(self) -> int:
+        """Returns the number of the model in the store."""
+        if self._model is None:
+            self._model = await self._store.model(self.embedder.name)
+        return self._model
+
+    async def run(self) -> None:
+        """Runs until it is cancelled; failures are logged and retried."""
+        pause = POLL_SECONDS
+        with self._bus.bell(MEMORY_BELL) as bell:
+            while True:
+                try:
+                    if await self._store.count(ANY_MODEL, 1):  # else it need not be known there
+                        model = await self.model()
+                        while await self.step(model):
+                            pause = POLL_SECONDS
+                        await self._store.sweep(model, SWEPT)
+                    await bell.wait(POLL_SECONDS)
+                except SoormaError as error:
+                    log.error(  # noqa: TRY400 - the message says it all
+                        "nothing is embedded, and it is tried again; searches go by words",
+                        error=error.message,
+                        seconds=pause,
+                    )
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def step(self, model: int) -> bool:
+        """Embeds some parts; returns False if there were none."""
+        parts = await self._store.unembedded(model, BATCH)
+        if not parts:
+            return False
+        from soorma_platform.engine.retrieval.vectors import packed  # noqa: PLC0415 - numpy
+
+        keys = [(part.collection, _digest(part.text)) for part in parts]
+        new = [part for part, key in zip(parts, keys, strict=True) if key not in self._kept]
+        made = await self._embedded([part.text for part in new]) if new else []
+        for part, vector in zip(new, made, strict=True):
+            self._kept[part.collection, _digest(part.text)] = (
+                b"" if vector is None else packed(vector)
+            )
+        await self._store.put(
+            model, [(part, self._kept[key]) for part, key in zip(parts, keys, strict=True)]
+        )
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return True
+
+    async def _embedded(self, texts: list[str]) -> Sequence[Vector | None]:
+        """Returns a vector for each text, None for one that the model refuses."""
+        try:
+            return await self.embedder.embed(texts)
+        except TextRefused as error:
+            if len(texts) == 1:
+                log.warning("a text is found by its words alone", error=error.message)
+                return [None]
+        return [one for text in texts for one in await self._embedded([text])]
+
+    async def left(self, collection: int, model: int) -> int:
+        """Returns how many parts of a collection are not embedded yet, counted up to a limit."""
+        return await self._store.count(model, MOST_COUNTED, collection)
+
+    async def query(self, tenant_id: str, user_id: str, text: str) -> Vector:
+        """Returns the vector of a query, of length 1; each user's last ones are kept."""
+        from soorma_platform.engine.retrieval.vectors import unit  # noqa: PLC0415 - numpy
+
+        key = (tenant_id, user_id, text)
+        found = self._queries.get(key)
+        if found is None:
+            (vector,) = await self.embedder.embed([text])
+            found = self._queries[key] = unit(vector)
+            if len(self._queries) > KEPT:
+                self._queries.popitem(last=False)
+        self._queries.move_to_end(key)
+        return found
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
