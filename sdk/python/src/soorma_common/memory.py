@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from soorma_common.events import Envelope, TimerBody
+from soorma_common.memories import AnyMemoryOperation
 from soorma_common.names import Name, PlanStatus
 from soorma_common.operations import AnyOperation
-from soorma_common.semantic import AnyMemoryOperation, MemoryDone
+from soorma_common.semantic import MemoryDone
 
 
 class PlanCommit(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

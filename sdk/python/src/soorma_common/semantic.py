@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -25,8 +25,10 @@ LONGEST_QUERY = 8_192
 """Maximum characters of a query."""
 MOST_HITS = 100
 LONGEST_WAIT = 60
+BYTES_PER_TOKEN = 4
 
 Mode: TypeAlias = Literal["hybrid", "text", "vector"]
+MODES = ("hybrid", "text", "vector")
 Trust: TypeAlias = Literal["application", "agent"]
 """The kind of source of a passage: a program that acts for a user, or a handler of an agent."""
 Metadata: TypeAlias = Annotated[
@@ -95,7 +97,7 @@ class ForgetKnowledge(MemoryOperation, tag="forget_knowledge"):
     id: Name
 
 
-AnyMemoryOperation: TypeAlias = StoreKnowledge | UpdateKnowledge | ForgetKnowledge
+AnyKnowledgeOperation: TypeAlias = StoreKnowledge | UpdateKnowledge | ForgetKnowledge
 
 
 class MemoryDone(msgspec.Struct, omit_defaults=True):
@@ -205,7 +207,7 @@ class SearchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True,
     mode: Mode = "hybrid"
     wait: float | None = None
     """seconds to wait until all that is stored is embedded"""
-    own: list[AnyMemoryOperation] = []
+    own: list[AnyKnowledgeOperation] = []
 
 
 class Hits(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -242,27 +244,19 @@ class PassagePage(msgspec.Struct):
     next: int | None
 
 
-def check_memories(operations: list[AnyMemoryOperation], limits: Limits) -> Iterator[None]:
-    """Raises InvalidRequest or LimitExceeded for an operation that cannot be done; yields between.
-
-    The id of each has to be a name, if it is given.
-    """
-    size = 0
-    for operation in operations:
-        if operation.id is not None:
-            check_name("id", operation.id)
-        if isinstance(operation, StoreKnowledge):
-            check_store(operation, limits)
-            size += len(operation.content.encode())
-            limits.check("memory_bytes", size, "the passages of the commit, in bytes,")
-        elif isinstance(operation, UpdateKnowledge):
-            _check_update(operation)
-        yield
+def check_change(operation: AnyKnowledgeOperation, limits: Limits) -> None:
+    """Raises InvalidRequest, InvalidValue or LimitExceeded for what cannot be done."""
+    if operation.id is not None:
+        check_name("id", operation.id)
+    if isinstance(operation, StoreKnowledge):
+        check_store(operation, limits)
+    elif isinstance(operation, UpdateKnowledge):
+        _check_update(operation)
 
 
 def check_store(operation: StoreKnowledge, limits: Limits) -> None:
     """Raises InvalidRequest, InvalidValue or LimitExceeded if a passage cannot be stored."""
-    _check_content(operation.content, limits)
+    check_content(operation.content, limits)
     for name in ("external_id", "source", "supersedes", "subject", "attribute", "plan_id"):
         if (given := getattr(operation, name)) is not None:
             check_name(name, given)
@@ -273,7 +267,7 @@ def check_store(operation: StoreKnowledge, limits: Limits) -> None:
     _check_names("derived_from", operation.derived_from, MOST_SOURCES)
     _check_names("aliases", operation.aliases, MOST_ALIASES)
     _check_names("tags", operation.tags, MOST_TAGS)
-    _check_metadata(operation.metadata)
+    check_metadata(operation.metadata)
     _check_period(operation.valid_from, operation.valid_until)
 
 
@@ -281,27 +275,39 @@ def _check_update(operation: UpdateKnowledge) -> None:
     for name, most in (("aliases", MOST_ALIASES), ("tags", MOST_TAGS)):
         if (given := getattr(operation, name)) is not msgspec.UNSET:
             _check_names(name, given, most)
-    _check_metadata(operation.metadata)
+    check_metadata(operation.metadata)
     if operation.source is not msgspec.UNSET and operation.source is not None:
         check_name("source", operation.source)
     start, end = operation.valid_from, operation.valid_until
     _check_period(None if start is msgspec.UNSET else start, None if end is msgspec.UNSET else end)
 
 
-def _check_content(content: str, limits: Limits) -> None:
+_KINDS = {
+    "limit": (int,),
+    "max_tokens": (int,),
+    "min_score": (int, float),
+    "wait": (int, float),
+}
+
+
+def _check_text(what: str, text: str) -> None:
+    """Raises InvalidValue for what UTF-8 cannot say, and for NUL."""
     try:
-        size = len(content.encode())
+        text.encode()
     except UnicodeEncodeError as error:
         raise InvalidValue(
-            f"the passage holds a lone surrogate at character {error.start}, which is no text",
-            path="content",
+            f"{what} holds a lone surrogate at character {error.start}, which is no text", path=what
         ) from None
-    limits.check("passage_bytes", size, "the passage, in bytes,")
-    if "\0" in content:
+    if "\0" in text:
         raise InvalidValue(
-            f"the passage holds NUL at character {content.index(chr(0))}, which is no text",
-            path="content",
+            f"{what} holds NUL at character {text.index(chr(0))}, which is no text", path=what
         )
+
+
+def check_content(content: str, limits: Limits) -> None:
+    """Raises InvalidValue or LimitExceeded if this is no content of a passage."""
+    _check_text("content", content)
+    limits.check("passage_bytes", len(content.encode()), "the passage, in bytes,")
     if not content.strip():
         raise InvalidValue("the passage is empty: there is nothing to find in it", path="content")
 
@@ -318,7 +324,7 @@ def fields_of(metadata: msgspec.Raw | msgspec.UnsetType) -> Any:
     return None if metadata is msgspec.UNSET else decode(bytes(metadata))
 
 
-def _check_metadata(metadata: msgspec.Raw | msgspec.UnsetType) -> None:
+def check_metadata(metadata: msgspec.Raw | msgspec.UnsetType) -> None:
     if metadata is msgspec.UNSET:
         return
     text = check(metadata, "metadata")
@@ -342,8 +348,32 @@ def _check_period(start: str | None, end: str | None) -> None:
         raise InvalidRequest(f"valid_until ({end}) must be later than valid_from ({start})")
 
 
-def check_search(body: SearchBody, limits: Limits) -> None:
-    """Raises InvalidRequest if a search is not one that can be made."""
+class _Query(Protocol):
+    @property
+    def query(self) -> str: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def max_tokens(self) -> int | None: ...
+    @property
+    def min_score(self) -> float | None: ...
+    @property
+    def wait(self) -> float | None: ...
+    @property
+    def mode(self) -> Mode: ...
+
+
+def check_query(body: _Query) -> None:
+    """Raises InvalidRequest if the query of a search, or a bound of it, is not one."""
+    if not isinstance(body.query, str):
+        raise InvalidRequest(f"query is text, not {type(body.query).__name__}")
+    _check_text("query", body.query)
+    if body.mode not in MODES:
+        raise InvalidRequest(f"mode is one of {', '.join(MODES)}, not {body.mode!r:.40}")
+    for name, kinds in _KINDS.items():
+        value = getattr(body, name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise InvalidRequest(f"{name} is a number, not {value!r:.40}")
     if not body.query.strip():
         raise InvalidRequest("query is empty: say what to search for")
     if len(body.query) > LONGEST_QUERY:
@@ -358,12 +388,22 @@ def check_search(body: SearchBody, limits: Limits) -> None:
         raise InvalidRequest(f"min_score is from 0 to 1, not {body.min_score}")
     if body.wait is not None and not 0 <= body.wait <= LONGEST_WAIT:
         raise InvalidRequest(f"wait is 0 to {LONGEST_WAIT} seconds, not {body.wait}")
+
+
+def tokens_in(text: str) -> int:
+    """Estimates the tokens of a text for a language model: a quarter of its bytes in UTF-8."""
+    return -(-len(text.encode()) // BYTES_PER_TOKEN)
+
+
+def check_search(body: SearchBody, limits: Limits) -> None:
+    """Raises InvalidRequest if a search is not one that can be made."""
+    check_query(body)
     for name in ("since", "until", "as_of", "known_at"):
         if (text := getattr(body, name)) is not None:
             check_moment(name, text)
     _check_names("tags", body.tags, MOST_TAGS)
-    _check_metadata(body.metadata)
+    check_metadata(body.metadata)
     if body.source is not None:
         check_name("source", body.source)
-    for _ in check_memories(body.own, limits):
-        pass
+    for operation in body.own:
+        check_change(operation, limits)

@@ -89,8 +89,16 @@ class Platform:
         embedder = self._embedder = self._embedder or embedder_of(
             settings.embeddings, settings.embeddings_model, settings.embeddings_key
         )
-        embedding = None if embedder is None else Embedding(store.embeddings, bus, embedder)
-        recall = Recall(store.semantic, settings.limits, settings.index_bytes, embedding)
+        embedding = (
+            None if embedder is None else Embedding(store.memories.embeddings, bus, embedder)
+        )
+        recall = Recall(
+            store.memories.semantic,
+            store.memories.episodic,
+            settings.limits,
+            settings.index_bytes,
+            embedding,
+        )
         self.upkeep = Upkeep(store, settings.limits, settings.retention)
         behind = {
             "registry": registry_service(directory, health, payloads, metrics),
@@ -103,9 +111,7 @@ class Platform:
                 lease=settings.lease,
                 is_stopping=lambda: self._stopping,
             ),
-            "memory": memory_service(
-                store.plans, store.semantic, health, bus, committer, recall, metrics
-            ),
+            "memory": memory_service(store, bus, committer, recall, metrics),
         }
         addresses = {name: settings.address(name) for name in settings.ports}
         self.services = {NAME: Gateway(behind, addresses, directory, health, metrics), **behind}

@@ -11,7 +11,7 @@ from record import ALICE, BOB, LARGEST_INDEX, STRANGER, Record
 from semantic_suite import DOGS, LONG, REFUND, TRAIN
 
 from soorma.testing import WordEmbedder
-from soorma_common.errors import InvalidRequest, Unavailable
+from soorma_common.errors import InvalidRequest, TimedOut, Unavailable
 from soorma_common.names import Scope
 from soorma_common.semantic import ForgetKnowledge, Hits, SearchBody, UpdateKnowledge
 from soorma_platform.buses.in_process import InProcessBus
@@ -49,8 +49,14 @@ class Mind:
 
     def __init__(self, record: Record, embedder: Named) -> None:
         self.embedder = embedder
-        self.embedding = Embedding(record.store.embeddings, InProcessBus(), embedder)
-        self.recall = Recall(record.store.semantic, record.limits, LARGEST_INDEX, self.embedding)
+        self.embedding = Embedding(record.store.memories.embeddings, InProcessBus(), embedder)
+        self.recall = Recall(
+            record.store.memories.semantic,
+            record.store.memories.episodic,
+            record.limits,
+            LARGEST_INDEX,
+            self.embedding,
+        )
 
     async def embed(self) -> None:
         """Embeds all that there is."""
@@ -59,7 +65,7 @@ class Mind:
             pass
 
     async def search(self, query: str, scope: Scope = ALICE, **more: object) -> Hits:
-        return await self.recall.search(scope, SearchBody(query=query, **more))  # type: ignore[arg-type]
+        return await self.recall.knowledge(scope, SearchBody(query=query, **more))  # type: ignore[arg-type]
 
     async def found(self, query: str, scope: Scope = ALICE, **more: object) -> list[str]:
         return [hit.content for hit in await self.search(query, scope, **more)]
@@ -102,7 +108,7 @@ class EmbeddingsSuite(ABC):
     async def test_a_search_can_wait_for_the_vectors(self, record: Record) -> None:
         mind = Mind(record, Named("m"))
         await record.know(TRAIN)
-        with pytest.raises(Unavailable, match="not all that is stored is embedded"):
+        with pytest.raises(TimedOut, match="not all that is stored is embedded"):
             await mind.search("night train", mode="vector", wait=0.05)
         await mind.embed()
         assert await mind.found("night train", mode="vector", wait=0.05) == [TRAIN]
@@ -134,7 +140,7 @@ class EmbeddingsSuite(ABC):
         for text in (TRAIN, DOGS, REFUND):
             await record.know(text)
         await mind.embed()
-        assert await record.store.embeddings.count(1, MANY) == 0
+        assert await record.store.memories.embeddings.count(1, MANY) == 0
         assert await mind.found("night train", mode="vector") == [TRAIN]
         assert await mind.found("dogs travel free") == [DOGS]
 
@@ -149,19 +155,19 @@ class EmbeddingsSuite(ABC):
         after = Mind(record, new)
         assert await after.found("terrier") == [], "its model has embedded nothing yet"
         model = await after.embedding.model()
-        (first, *others) = await record.store.embeddings.unembedded(model, MANY)
+        (first, *others) = await record.store.memories.embeddings.unembedded(model, MANY)
         assert len(others) == 2
         vector = packed(np.ones(8, np.float32))
-        await record.store.embeddings.put(model, [(first, vector)])
-        own = (await record.store.semantic.collections(ALICE)).own
+        await record.store.memories.embeddings.put(model, [(first, vector)])
+        own = (await record.store.memories.semantic.collections(ALICE)).own
         assert own is not None
         assert own.model == model - 1, "half of it is embedded"
         assert await before.found("poodle", mode="vector") == [DOGS]
-        await record.store.embeddings.put(model, [(one, vector) for one in others])
-        own = (await record.store.semantic.collections(ALICE)).own
+        await record.store.memories.embeddings.put(model, [(one, vector) for one in others])
+        own = (await record.store.memories.semantic.collections(ALICE)).own
         assert own is not None
         assert own.model == model
-        assert not await record.store.embeddings.sweep(model, MANY)
+        assert not await record.store.memories.embeddings.sweep(model, MANY)
         assert await self.count_rows(record.store, "part_vectors") == 3
 
     @pytest.mark.behaviour("knowledge.model-switch")
@@ -187,14 +193,14 @@ class EmbeddingsSuite(ABC):
         gone = await record.know(DOGS)
         await record.know(TRAIN)
         model = await mind.embedding.model()
-        parts = await record.store.embeddings.unembedded(model, MANY)
+        parts = await record.store.memories.embeddings.unembedded(model, MANY)
         await record.remember(ForgetKnowledge(id=gone))
-        await record.store.embeddings.put(
+        await record.store.memories.embeddings.put(
             model, [(part, packed(np.ones(4, np.float32))) for part in parts]
         )
         assert await self.count_rows(record.store, "part_vectors") == 1
         ghost = UnembeddedPart(77, 77, 0, "x")
-        await record.store.embeddings.put(model, [(ghost, packed(np.ones(4, np.float32)))])
+        await record.store.memories.embeddings.put(model, [(ghost, packed(np.ones(4, np.float32)))])
         assert await self.count_rows(record.store, "part_vectors") == 1
 
     @pytest.mark.behaviour("knowledge.vector-of-its-text")

@@ -16,12 +16,12 @@ from soorma_common.events import Envelope, Event, plan_of
 from soorma_common.groups import DeadLetterInfo, GroupInfo
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
+from soorma_common.memories import AnyMemoryOperation
 from soorma_common.memory import Commit, Committed, PlanCommit
 from soorma_common.names import All, Owner, Scope
 from soorma_common.operations import Append, Delete, Extend, Increment, Merge, Set
 from soorma_common.retry import RetryPolicy
 from soorma_common.semantic import (
-    AnyMemoryOperation,
     Hits,
     MemoryDone,
     Passage,
@@ -191,7 +191,9 @@ class Record:
         self.directory = Directory(self.store)
         self._payloads = PayloadCheck(self.store.registry)
         self._committer = Committer(self.store, self.limits, self._payloads, Metrics())
-        self.recall = Recall(self.store.semantic, self.limits, LARGEST_INDEX)
+        self.recall = Recall(
+            self.store.memories.semantic, self.store.memories.episodic, self.limits, LARGEST_INDEX
+        )
         self._upkeep: dict[Retention, Upkeep] = {}
 
     async def close(self) -> None:
@@ -332,7 +334,7 @@ class Record:
         """Searches passages."""
         body = SearchBody(query=query, **more)
         check_search(body, self.limits)
-        return await self.recall.search(scope, body)
+        return await self.recall.knowledge(scope, body)
 
     async def found(self, query: str, *, scope: Scope = ALICE, **more: Any) -> list[str]:
         """Returns what is found for a query: the contents, the best first."""
@@ -340,7 +342,7 @@ class Record:
 
     async def passage(self, passage_id: str, scope: Scope = ALICE) -> Passage | None:
         """Returns a passage by its id; None if there is none."""
-        row = await self.store.semantic.passage(scope, passage_id)
+        row = await self.store.memories.semantic.passage(scope, passage_id)
         return None if row is None else passage_of(row)
 
     # events

@@ -106,6 +106,15 @@ class SemanticSuite(ABC):
         assert named.id == first
 
     @pytest.mark.behaviour("knowledge.equal-once")
+    async def test_a_document_that_comes_again_is_as_it_comes(self, record: Record) -> None:
+        first = await record.know(TRAIN, external_id="e", tags=["a"], source="f", aliases=["x"])
+        again = await record.know(TRAIN, external_id="e", tags=["b"], source="g")
+        assert again == first
+        (hit,) = await record.search("night train", tags=["b"], source="g")
+        assert (hit.tags, hit.source, hit.aliases, hit.stated) == (["b"], "g", [], 2)
+        assert await record.found("night train", tags=["a"]) == []
+
+    @pytest.mark.behaviour("knowledge.equal-once")
     async def test_what_differs_is_not_merged(self, record: Record) -> None:
         for text in (
             "Unit 412 may run on the coast line.",
@@ -486,7 +495,7 @@ class SemanticSuite(ABC):
         [
             (StoreKnowledge(content=""), InvalidValue, "empty"),
             (StoreKnowledge(content=" \n\t"), InvalidValue, "empty"),
-            (StoreKnowledge(content="a\0b"), InvalidValue, "NUL at character 1"),
+            (StoreKnowledge(content="a\0b"), InvalidValue, "content holds NUL at character 1"),
             (StoreKnowledge(content="a\ud800"), InvalidValue, "surrogate at character 1"),
             (StoreKnowledge(content="x" * 1024**2 + "y"), LimitExceeded, "passage_bytes"),
             (StoreKnowledge(content="x", tags=["t"] * 65), InvalidRequest, "tags are 64 at most"),

@@ -88,6 +88,16 @@ COMMANDS = {
     "python publisher.py salt pepper sugar flour": "system/test_examples.py::test_replicas_share",
     "python publisher.py "
     "milk": "system/test_examples.py::test_what_is_announced_while_they_are_away_waits",
+    "cd examples/04-memory-semantic": "system/test_examples.py::"
+    "test_answers_with_citations_as_the_page_shows_them",
+    "python knowledge.py": "system/test_examples.py::"
+    "test_answers_with_citations_as_the_page_shows_them",
+    "python ask.py": "system/test_examples.py::test_answers_with_citations_as_the_page_shows_them",
+    'python ask.py "When is the shop open?"': "system/test_examples.py::"
+    "test_answers_with_citations_as_the_page_shows_them",
+    "OPENAI_BASE_URL=http://localhost:11434/v1 OPENAI_MODEL=llama3.2 "
+    "./start.sh": "system/test_examples.py::test_a_real_model_answers",
+    "soorma run answerer": "system/test_examples.py::test_the_command_runs_the_answerer",
     "soorma run worker": "system/test_cli_run.py::test_the_examples_run",
     "soorma run subscriber:warehouse "
     "subscriber:accounts": "system/test_cli_run.py::test_the_examples_run",
@@ -470,6 +480,7 @@ def test_the_paths_that_users_know() -> None:
         "examples/README.md",
         "examples/01-hello-world/README.md",
         "examples/02-events-simple/README.md",
+        "examples/04-memory-semantic/README.md",
         "examples/05-memory-working/README.md",
         "sdk/python/README.md",
     }
@@ -493,7 +504,11 @@ def test_the_reference_names_every_method() -> None:
     )
     assert public(WorkflowState) <= headings
     assert headings <= public(WorkflowState)
-    memory = page.section("MemoryClient") + page.section("Semantic memory")
+    memory = (
+        page.section("MemoryClient")
+        + page.section("Semantic memory")
+        + page.section("Episodic memory")
+    )
     inside = {"on", "plan", "scope", "collects"}
     assert {name for name in public(MemoryClient) - inside if f"`{name}(" not in memory} == set()
 

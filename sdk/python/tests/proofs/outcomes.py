@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +33,21 @@ LEFT JOIN events cause ON cause.event_id = e.envelope ->> '$.parent_event_id'"""
     "timers": "SELECT plan_id, envelope ->> '$.type' FROM timers",
     "dead letters": "SELECT e.type, l.reason FROM dead_letters l JOIN events e ON e.position = "
     "l.position",
+    "passages": """
+        SELECT p.content, p.external_id, p.tags, p.source, p.trust, p.stated, p.revision,
+            p.closed_at < 1 << 62, p.plan_id, p.cause ->> '$.actor', e.type,
+            (SELECT count(*) FROM passage_parts t WHERE t.passage = p.number),
+            (SELECT count(*) FROM restatements r WHERE r.passage = p.number),
+            (SELECT count(*) FROM passage_sources f WHERE f.passage = p.number)
+        FROM passages p LEFT JOIN events e ON e.event_id = p.cause ->> '$.event_id'""",
+    "interactions": """
+        SELECT p.content, i.agent_id, i.role, s.session_id, s.interactions
+        FROM interactions i JOIN passages p ON p.number = i.passage
+        LEFT JOIN sessions s ON s.number = i.session""",
     "left to do": "SELECT e.type FROM deliveries d JOIN events e ON e.position = d.position",
 }
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""An id that is drawn anew in each run."""
 _IN_ORDER = {
     "actions": """
         SELECT h.argument FROM history h JOIN plans p ON p.id = h.plan \
@@ -86,6 +100,7 @@ def _known(column: Any, plans: list[str]) -> Any:
         return column
     for number, plan_id in enumerate(plans):
         column = column.replace(plan_id, f"plan {number}")
+    column = _UUID.sub("an id", column)
     try:
         value = json.loads(column)
     except ValueError:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import fan_out_example
+import memory_example
 import pytest
 from depth import at_depth, dice
 from fan_out_example import DEADLINE, TASKS, Effects
@@ -32,11 +33,13 @@ from soorma_platform.services.agents import AgentConnection
 pytestmark = pytest.mark.proof
 EXAMPLE = Path(__file__).parents[4] / "examples" / "05-memory-working"
 HANDLERS = [
-    ("planner", "goal.asked"),
-    ("planner", "goal.undone"),
-    ("worker", "task.asked"),
-    ("worker", "task.undone"),
-    ("collector", "tasks.joined"),
+    ("a fan-out that fails", "planner", "goal.asked"),
+    ("a fan-out that fails", "planner", "goal.undone"),
+    ("a fan-out that fails", "worker", "task.asked"),
+    ("a fan-out that fails", "worker", "task.undone"),
+    ("a fan-out that fails", "collector", "tasks.joined"),
+    ("memories", "filer", "note.asked"),
+    ("memories", "reader", "note.filed"),
 ]
 PARTS = 2
 """Parts, so that two processes share the work."""
@@ -78,10 +81,15 @@ def example_05() -> Story:
     )
 
 
+def memories() -> Story:
+    return Story(memory_example.agents(), Effects(), memory_example.ASKED)
+
+
 STORIES: dict[str, Callable[[], Story]] = {
     "example 05": example_05,
     "a fan-out that completes": lambda: fan_out("completed"),
     "a fan-out that fails": lambda: fan_out("failed"),
+    "memories": memories,
 }
 
 
@@ -145,9 +153,9 @@ async def test_an_undisturbed_run_is_the_same_each_time(story: str) -> None:
 
 
 @pytest.mark.behaviour("proofs.crash-matrix", "handlers.kill-at-every-await")
-@pytest.mark.parametrize(("name", "event_type"), HANDLERS)
-async def test_an_agent_dies_at_any_await(name: str, event_type: str) -> None:
-    story = fan_out("failed")
+@pytest.mark.parametrize(("of", "name", "event_type"), HANDLERS)
+async def test_an_agent_dies_at_any_await(of: str, name: str, event_type: str) -> None:
+    story = STORIES[of]()
     wanted, _ = await play(story, nobody_dies)
 
     def dying(at_await: int) -> Callable[[MortalPlatform], Crash]:

@@ -25,6 +25,12 @@ SOORMA = [sys.executable, "-P", "-m", "soorma.cli"]
 FEW_SECONDS = "0.2"
 
 COMMANDS = [
+    ("memory", "search", "dogs"),
+    ("memory", "add", "text"),
+    ("memory", "list"),
+    ("memory", "show", "passage"),
+    ("memory", "update", "passage", "--tag", "t"),
+    ("memory", "forget", "passage", "--yes"),
     ("events", "tail"),
     ("events", "publish", "a", "--topic", "business-facts"),
     ("events", "groups"),

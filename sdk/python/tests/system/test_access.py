@@ -38,20 +38,28 @@ memory GET /health: public
 memory GET /metrics: operator
 memory GET /openapi.json: agent delivery operator tenant user
 memory DELETE /v1/memory/semantic/{passage_id}: delivery user
+memory DELETE /v1/memory/sessions/{session_id}: delivery user
 memory DELETE /v1/memory/working/{plan_id}/{key}: delivery user
 memory DELETE /v1/memory/working/{plan_id}: delivery user
 memory GET /v1/memory/actions/{plan_id}: delivery user
+memory GET /v1/memory/episodic: delivery user
 memory GET /v1/memory/history/{plan_id}: delivery user
 memory GET /v1/memory/plans/{plan_id}: delivery user
 memory GET /v1/memory/semantic/{passage_id}: delivery user
 memory GET /v1/memory/semantic: delivery user
+memory GET /v1/memory/sessions/{session_id}: delivery user
+memory GET /v1/memory/sessions: delivery user
 memory GET /v1/memory/watch/{plan_id}: delivery user
 memory GET /v1/memory/working/{plan_id}/{key}: delivery user
 memory GET /v1/memory/working/{plan_id}: delivery user
 memory GET /v1/memory/working: delivery user
 memory POST /v1/memory/commit: delivery user
+memory POST /v1/memory/episodic/search: delivery user
+memory POST /v1/memory/episodic: delivery user
+memory POST /v1/memory/forget: delivery user
 memory POST /v1/memory/many/{plan_id}: delivery user
 memory PATCH /v1/memory/semantic/{passage_id}: delivery user
+memory PATCH /v1/memory/sessions/{session_id}: delivery user
 memory POST /v1/memory/semantic/search: delivery user
 memory POST /v1/memory/semantic: delivery user
 memory PUT /v1/memory/working/{plan_id}/{key}: delivery user

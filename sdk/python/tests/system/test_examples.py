@@ -1,31 +1,44 @@
-"""Examples 01 and 02, run as a person runs them. Example 05 has test_start_sh.py."""
+"""Examples 01, 02 and 04, run as a person runs them. Example 05 has test_start_sh.py."""
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from platform_process import PlatformProcess, clean_environment
-from running import Raw
+from running import Raw, platform_in
+
+from soorma import Worker
+from soorma.testing import LocalPlatform
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 SECONDS = 30
+NO_MODEL = {"OPENAI_BASE_URL": "", "OPENAI_MODEL": "", "OPENAI_API_KEY": ""}
+"""What the person who runs the tests may have set is none of their business."""
 
 
 class Terminal:
     """A person's terminal in an example's folder."""
 
-    def __init__(self, example: str, platform: PlatformProcess, logs: Path) -> None:
+    def __init__(self, example: str, platform: PlatformProcess, logs: Path, **env: str) -> None:
         self._folder = EXAMPLES / example
-        self._page = (self._folder / "README.md").read_text("utf-8")
+        self._page = without_ids((self._folder / "README.md").read_text("utf-8"))
         self._logs = logs
         self._env = clean_environment(
             PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -34,7 +47,8 @@ class Terminal:
             SOORMA_MEMORY_URL=platform.memory_url,
             SOORMA_EVENT_SERVICE_URL=platform.events_url,
             SOORMA_REGISTRY_URL=platform.registry_url,
-            SOORMA_RETRY_SECONDS="1",  # none of these tests waits for a platform that comes late
+            # hardly any of these tests waits for a platform that comes late
+            **{"SOORMA_RETRY_SECONDS": "1", **NO_MODEL, **env},
         )
 
     def run(self, command: str, code: int = 0) -> str:
@@ -54,12 +68,12 @@ class Terminal:
         return done.stdout
 
     @contextmanager
-    def agents(self) -> Iterator[Agents]:
-        """./start.sh, from the moment its agents are ready until Ctrl+C."""
+    def agents(self, command: str = "./start.sh", ready: str = "Ready") -> Iterator[Agents]:
+        """What runs the agents, from the moment it says that they are ready until Ctrl+C."""
         log = self._logs / f"agents-{time.monotonic_ns()}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                ["./start.sh"],
+                command.split(),
                 cwd=self._folder,
                 env=self._env,
                 stdin=subprocess.DEVNULL,
@@ -68,8 +82,8 @@ class Terminal:
             )
         agents = Agents(log)
         try:
-            wait_until(lambda: agents.said("Ready") or process.poll() is not None)
-            assert agents.said("Ready")
+            wait_until(lambda: ready in log.read_text("utf-8") or process.poll() is not None)
+            assert ready in log.read_text("utf-8")
             yield agents
             process.send_signal(signal.SIGINT)
             assert process.wait(SECONDS) == 0
@@ -80,8 +94,8 @@ class Terminal:
             process.wait(SECONDS)
 
     def shows(self, text: str) -> bool:
-        """True if the example's page shows these lines."""
-        return text in self._page
+        """True if the example's page shows these lines, whatever ids are in them."""
+        return without_ids(text) in self._page
 
 
 class Agents:
@@ -95,6 +109,10 @@ class Agents:
         return sorted(
             line for line in self._log.read_text("utf-8").splitlines() if line.startswith(beginning)
         )
+
+
+def without_ids(text: str) -> str:
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}", "ID", text)
 
 
 def wait_until(check: Callable[[], object]) -> None:
@@ -226,11 +244,256 @@ def test_programs_without_arguments_or_a_platform_say_so(
     assert platform.events_url in events.run("python publisher.py tea", code=1)
 
 
-# --- Both ----------------------------------------------------------------------------------
+# --- 04 ------------------------------------------------------------------------------------
+
+SEMANTIC = EXAMPLES / "04-memory-semantic"
+DEPOSIT = "How much is the deposit for an electric bike?"
+IN_OTHER_WORDS = "I had a crash. Whom do I phone?"
+
+
+@pytest.fixture(params=["none", "offline"])
+def by_meaning(request: pytest.FixtureRequest) -> bool:
+    """Whether the platform has an embedding model."""
+    return str(request.param) == "offline"
+
+
+@pytest.fixture
+def handbook(by_meaning: bool, tmp_path: Path) -> Iterator[Terminal]:
+    embeddings = "offline" if by_meaning else "none"
+    with platform_in(tmp_path / "platform", SOORMA_EMBEDDINGS=embeddings) as platform:
+        # What is stored may take more than a second to be embedded.
+        yield Terminal(SEMANTIC.name, platform, tmp_path, SOORMA_RETRY_SECONDS="30")
+
+
+@pytest.mark.behaviour("examples.knowledge")
+def test_answers_with_citations_as_the_page_shows_them(
+    handbook: Terminal, by_meaning: bool
+) -> None:
+    with handbook.agents() as agents:
+        assert agents.said("  python ") == ["  python ask.py", "  python knowledge.py"]
+        assert agents.said("[answerer]") == ["[answerer] answers with the scripted model"]
+        assert "Nothing is known yet" in handbook.run('python ask.py "When is the shop open?"')
+        loaded, again = handbook.run("python knowledge.py"), handbook.run("python knowledge.py")
+        assert "25 new, 0 replaced" in loaded
+        assert "0 new, 0 replaced, 25 unchanged; 0 forgotten" in again
+        assert all(handbook.shows(line) for line in [*loaded.splitlines(), *again.splitlines()])
+        said = handbook.run("python ask.py")
+        assert "handbook.md#opening-hours" in handbook.run('python ask.py "When is the shop open?"')
+    always, _, rest = said.partition(IN_OTHER_WORDS)
+    assert always.count("  The handbook says: ") == 3
+    assert handbook.shows(always + IN_OTHER_WORDS)
+    assert handbook.shows(IN_OTHER_WORDS + rest)
+    assert ("handbook.md#accidents" in rest) == by_meaning
+    assert rest.endswith(
+        "What is the wifi password?\n  The handbook does not say.\n"
+        f"Searched by words{' and by meaning' if by_meaning else ''}\n"
+    )
+
+
+@pytest.mark.behaviour("examples.knowledge-again")
+def test_a_handbook_that_changes(handbook: Terminal, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(SEMANTIC, copy)
+    page, load = copy / "handbook.md", f"python '{copy}/knowledge.py'"
+    first = page.read_text("utf-8")
+    tour = 'python ask.py "When does the guided tour along the river start?"'
+    with handbook.agents():
+        handbook.run(load)
+        assert "at 10 o'clock" in handbook.run(tour)
+        page.write_text(first.replace("every Saturday at 10", "every Saturday at 11"), "utf-8")
+        changed, *_ = handbook.run(load).splitlines()
+        assert handbook.shows(changed)
+        assert "at 11 o'clock" in handbook.run(tour)
+        page.write_text(re.sub(r"## Guided tours\n.*?(?=## )", "", first, flags=re.DOTALL), "utf-8")
+        assert "24 sections: 0 new, 0 replaced, 24 unchanged; 1 forgotten" in handbook.run(load)
+        assert "Saturday" not in handbook.run(tour)
+
+
+@pytest.mark.behaviour("examples.knowledge")
+def test_the_command_runs_the_answerer(platform: PlatformProcess, tmp_path: Path) -> None:
+    terminal = Terminal(SEMANTIC.name, platform, tmp_path, SOORMA_RETRY_SECONDS="30")
+    with terminal.agents("soorma run answerer", "is subscribed to"):
+        terminal.run("python knowledge.py")
+        assert "150 euros" in terminal.run(f"python ask.py '{DEPOSIT}'")
 
 
 @pytest.mark.behaviour("examples.mistakes")
-@pytest.mark.parametrize("example", ["01-hello-world", "02-events-simple"])
+def test_a_question_that_is_none_or_has_no_platform(
+    platform: PlatformProcess, tmp_path: Path
+) -> None:
+    terminal = Terminal(SEMANTIC.name, platform, tmp_path)
+    assert terminal.run("python ask.py ' '", code=1).startswith("Ask something: python ask.py ")
+    platform.kill()
+    assert platform.memory_url in terminal.run("python knowledge.py", code=1)
+    assert platform.events_url in terminal.run("python ask.py", code=1)
+
+
+class ChatEndpoint:
+    """An OpenAI-compatible chat endpoint on loopback.
+
+    It responds as `script` says, then with answers that cite.
+    """
+
+    REPLY = "You leave 150 euros [1], as nobody else says [7]."
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
+        self.script: list[tuple[int, str]] = []
+        self.is_slow = threading.Event()
+        self.is_closed = threading.Event()
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                endpoint.requests.append((self.path, dict(self.headers), body))
+                if endpoint.is_slow.is_set():
+                    endpoint.is_closed.wait(SECONDS)
+                    return
+                message = {"role": "assistant", "content": f"{ChatEndpoint.REPLY}\n"}
+                told = json.dumps({"choices": [{"message": message}]})
+                status, text = endpoint.script.pop(0) if endpoint.script else (200, told)
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text.encode())))
+                if status // 100 == 3:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+        self.env = {
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{self._server.server_port}/v1",
+            "OPENAI_MODEL": "llama-test",
+            "OPENAI_API_KEY": "sk-secret",
+        }
+
+    def close(self) -> None:
+        self.is_closed.set()
+        self._server.shutdown()
+        self._thread.join(SECONDS)
+        self._server.server_close()
+
+
+@pytest.fixture
+def endpoint() -> Iterator[ChatEndpoint]:
+    endpoint = ChatEndpoint()
+    yield endpoint
+    endpoint.close()
+
+
+@pytest.mark.behaviour("examples.model")
+def test_a_real_model_answers(
+    platform: PlatformProcess, tmp_path: Path, endpoint: ChatEndpoint
+) -> None:
+    env = {"SOORMA_RETRY_SECONDS": "30", **endpoint.env}
+    terminal = Terminal(SEMANTIC.name, platform, tmp_path, **env)
+    terminal.run("python knowledge.py")
+    with terminal.agents() as agents:
+        said = terminal.run(f"python ask.py '{DEPOSIT}'")
+        assert agents.said("[answerer] answers") == [
+            f"[answerer] answers with llama-test at {endpoint.env['OPENAI_BASE_URL']}"
+        ]
+        assert not any("sk-secret" in line for line in agents.said(""))
+    assert [*said.splitlines()][:2] == [DEPOSIT, f"  {ChatEndpoint.REPLY}"]
+    assert said.count("handbook.md#") == 1
+    assert "  [1] handbook.md#deposit, passage " in said
+    ((path, headers, body),) = endpoint.requests
+    assert (path, headers["Authorization"]) == ("/v1/chat/completions", "Bearer sk-secret")
+    assert body["model"] == "llama-test"
+    (system, user) = (message["content"] for message in body["messages"])
+    assert "never instructions" in system
+    assert "[1] Deposit\n" in user
+    assert user.endswith(f"Question: {DEPOSIT}")
+
+
+@pytest.fixture
+def answerer(endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    """The agent of the example in this process, with the model behind the endpoint."""
+    names = "model", "answerer"
+    for name, value in endpoint.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(SEMANTIC)
+    assert not any(name in sys.modules for name in names)
+    agent = importlib.import_module("answerer").answerer
+    assert isinstance(agent, Worker)
+    yield agent
+    for name in names:
+        del sys.modules[name]
+
+
+async def ask(platform: LocalPlatform) -> None:
+    await platform.context.memory.store_knowledge("The deposit is 150 euros.", external_id="x")
+    await platform.publish("question.asked", "action-requests", {"question": "deposit?"})
+    await platform.settle()
+
+
+@pytest.mark.behaviour("examples.model")
+async def test_an_answerer_that_dies_does_not_ask_the_model_again(
+    answerer: Worker, endpoint: ChatEndpoint
+) -> None:
+    """It is killed at every await: what the model has answered before is not asked for again."""
+    asked = {}
+    for at_await in count(1):
+        endpoint.requests.clear()
+        async with LocalPlatform() as platform:
+            await platform.run(answerer)
+            crash = platform.crash(answerer, at_await, restart=True)
+            await ask(platform)
+            (answered,) = platform.published("question.answered")
+        assert answered.data["answer"] == ChatEndpoint.REPLY
+        assert [cited["source"] for cited in answered.data["citations"]] == ["x"]
+        if not crash.happened:
+            break
+        asked[crash.awaits[-1]] = len(endpoint.requests)
+    assert asked.keys() >= {"step 'answer'", "publish 'question.answered'"}
+    assert set(asked.values()) == {1}
+
+
+@pytest.mark.behaviour("examples.model")
+async def test_a_redirect_is_not_followed_and_a_failure_is_retried(
+    soorma_platform: LocalPlatform, answerer: Worker, endpoint: ChatEndpoint
+) -> None:
+    endpoint.script = [(307, ""), (200, '{"error": "overloaded"}')]
+    await soorma_platform.run(answerer)
+    await ask(soorma_platform)
+    (waiting,) = soorma_platform.waiting()
+    assert str(waiting.failed).endswith("/v1 responded with 307")
+    assert soorma_platform.published("question.answered") == []
+    await soorma_platform.advance(60)
+    (answered,) = soorma_platform.published("question.answered")
+    assert answered.data["answer"] == ChatEndpoint.REPLY
+    assert [path for path, _, _ in endpoint.requests] == ["/v1/chat/completions"] * 3
+
+
+@pytest.mark.behaviour("examples.model")
+async def test_a_model_that_takes_too_long_is_given_up(
+    soorma_platform: LocalPlatform,
+    answerer: Worker,
+    endpoint: ChatEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules["model"], "SECONDS", 0.1)
+    endpoint.is_slow.set()
+    await soorma_platform.run(answerer)
+    await ask(soorma_platform)
+    (waiting,) = soorma_platform.waiting()
+    assert "TimeoutError" in str(waiting.failed)
+    await soorma_platform.advance(60)
+    (letter,) = await soorma_platform.dead_letters()
+    assert letter.attempts == 3
+
+
+# --- All -----------------------------------------------------------------------------------
+
+
+@pytest.mark.behaviour("examples.mistakes")
+@pytest.mark.parametrize("example", ["01-hello-world", "02-events-simple", SEMANTIC.name])
 def test_without_a_platform_start_sh_says_what_to_do(
     example: str, platform: PlatformProcess, tmp_path: Path
 ) -> None:

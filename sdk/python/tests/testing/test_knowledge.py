@@ -241,7 +241,13 @@ async def test_a_handler_remembers_for_the_user_of_its_event_only(
         ({"content": ""}, InvalidValue, "empty"),
         ({"content": 7}, InvalidValue, "is text, not int"),
         ({"content": "x" * (1024**2 + 1)}, LimitExceeded, "passage_bytes"),
-        ({"content": "x", "tags": "timetable"}, InvalidRequest, "a list of names, not the text"),
+        ({"content": "x", "tags": "timetable"}, InvalidRequest, "a list of names, not 'timetable'"),
+        ({"content": "x", "tags": None}, InvalidRequest, "a list of names"),
+        ({"content": "x", "aliases": 5}, InvalidRequest, "a list of names"),
+        ({"content": "x", "metadata": [1]}, InvalidValue, "metadata is a dict"),
+        ({"content": "x", "metadata": "x"}, InvalidValue, "metadata is a dict"),
+        ({"content": "x", "valid_from": 5}, InvalidRequest, "valid_from is a datetime"),
+        ({"content": "a\ud800"}, InvalidValue, "lone surrogate"),
         ({"content": "x", "metadata": {"a": float("nan")}}, InvalidValue, "nan"),
         ({"content": "x", "valid_from": datetime(2026, 1, 1)}, InvalidRequest,  # noqa: DTZ001
          "RFC 3339 with a time zone"),
@@ -253,6 +259,68 @@ async def test_a_mistake_is_reported_where_it_is_made(
 ) -> None:
     with pytest.raises(error, match=says):
         await soorma_platform.context.memory.store_knowledge(**given)
+
+
+@pytest.mark.behaviour("knowledge.refused")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"query": "a\ud800"}, {"query": "a\0b"}, {"query": 5}, {"query": " "}, {"limit": "x"},
+        {"limit": True}, {"min_score": "high"}, {"wait": "long"}, {"wait": -1}, {"tags": 5},
+        {"mode": "words"},
+        {"metadata": 5}, {"since": 5},
+    ],
+)  # fmt: skip
+async def test_a_search_that_cannot_be_made_says_so(
+    soorma_platform: LocalPlatform, given: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest):
+        await soorma_platform.context.memory.search_knowledge(**{"query": "x", **given})
+
+
+@pytest.mark.behaviour("knowledge.long")
+async def test_large_passages_are_all_listed(soorma_platform: LocalPlatform) -> None:
+    memory = soorma_platform.context.memory
+    for number in range(14):
+        await memory.store_knowledge(f"{number} " + "word " * 200_000)
+        await memory.log_interaction("a", "user", f"{number} " + "word " * 200_000)
+    listed = [one.content.split()[0] async for one in memory.list_knowledge()]
+    assert listed == [str(number) for number in range(14)]
+    exported: list[str] = []
+    before = None
+    while True:
+        page = await memory.get_recent_history("a", before=before)
+        exported = [one.content.split()[0] for one in page.interactions] + exported
+        before = page.next
+        if before is None:
+            break
+    assert exported == listed
+
+
+@pytest.mark.behaviour("knowledge.of-a-handler")
+async def test_a_handler_changes_nothing_that_others_read(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    memory = soorma_platform.context.memory
+    public = await memory.store_knowledge(TRAIN, is_public=True)
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        if event["data"] == "forget":
+            await context.memory.delete_knowledge(public)
+        elif event["data"] == "update":
+            await context.memory.update_knowledge(public, tags=["mine"])
+        else:
+            await context.memory.store_knowledge(DOGS, supersedes=public)
+
+    await soorma_platform.run(worker)
+    for way in ("forget", "update", "supersede"):
+        await soorma_platform.publish("note", topic=FACTS, data=way)
+    await soorma_platform.settle()
+    letters = await soorma_platform.dead_letters()
+    assert len(letters) == 3
+    assert all("is public, and a handler changes nothing" in one.reason for one in letters)
+    assert (await memory.get_knowledge(public)).revision == 1
 
 
 @pytest.mark.behaviour("knowledge.times")

@@ -44,6 +44,10 @@ HOMES = {
     "state": Home(
         "soorma.cli.data.plans", "Look at plans, their keys and their history, and change them."
     ),
+    "memory": Home(
+        "soorma.cli.memory.command",
+        "Search semantic memory; add passages to it, look at them, change and forget them.",
+    ),
     "agents": Home(
         "soorma.cli.data.agents", "List the agents that are alive, and what they can do."
     ),

@@ -14,6 +14,7 @@ from soorma_common.errors import (
     PlanEnded,
     PlanExists,
     SoormaError,
+    TimedOut,
     Unavailable,
 )
 from soorma_common.starting import (
@@ -51,7 +52,7 @@ class Exit(IntEnum):
     START_TIMEOUT = 11, "the platform was not healthy in time, and was stopped"
     BUSY = 12, "another soorma command has been at work in this folder for too long"
     NOT_STOPPED = 13, "the platform could not be stopped"
-    NOT_FOUND = 14, "there is no such key, plan, timer, dead letter or agent"
+    NOT_FOUND = 14, "there is no such key, plan, passage, timer, dead letter or agent"
     REFUSED = 15, "the platform refuses it: a limit, another type of value, something not allowed"
     CONFLICT = (
         16,
@@ -84,6 +85,7 @@ _EXITS: tuple[tuple[type[SoormaError], Exit], ...] = (
     (RecordUnusable, Exit.DATABASE),
     (MigrationNeeded, Exit.NEEDS_BUILD),
     (Unavailable, Exit.UNAVAILABLE),
+    (TimedOut, Exit.UNAVAILABLE),
     (NotFound, Exit.NOT_FOUND),
     (Conflict, Exit.CONFLICT),
     (EventIdConflict, Exit.CONFLICT),

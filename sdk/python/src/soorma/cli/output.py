@@ -22,7 +22,7 @@ MOST_ROWS = 100
 
 GAP = 2
 SHORTEST_CUT = 12
-"""A text is never cut shorter than this."""
+"""A text is never cut shorter than this, or what its column says."""
 
 # --- Lines -----------------------------------------------------------------------------------
 
@@ -44,6 +44,13 @@ def complain(text: str) -> None:
     """Prints why the command failed."""
     sys.stderr.write(f"soorma: {text}\n")
     sys.stderr.flush()
+
+
+def rewrite(line: str) -> None:
+    """Puts a line of progress in place of the one before, on a terminal; empty, it removes it."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
 
 
 def never_fail_to_print() -> None:
@@ -111,7 +118,7 @@ def _encoded(content: Any, indent: int | None = None) -> bytes:
 
 
 class Column(NamedTuple):
-    """A column of a table; if it is text, its values may be cut.
+    """A column of a table; if it is text, its values may be cut to `least` characters.
 
     Columns of the highest rank are left out first, those of rank 0 never.
     """
@@ -119,6 +126,7 @@ class Column(NamedTuple):
     title: str
     rank: int = 1
     is_text: bool = False
+    least: int = SHORTEST_CUT
 
 
 class Drawn(NamedTuple):
@@ -181,7 +189,7 @@ def draw(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | 
 def _kept(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
     """Returns the columns that fit if texts are cut as short as allowed."""
     least = [
-        min(wide, max(SHORTEST_CUT, _width(column.title))) if column.is_text else wide
+        min(wide, _least(column)) if column.is_text else wide
         for column, wide in zip(columns, natural, strict=True)
     ]
     kept = list(range(len(columns)))
@@ -195,14 +203,17 @@ def _kept(columns: Sequence[Column], natural: Sequence[int], width: int) -> list
 
 def _shrink(columns: Sequence[Column], natural: list[int], kept: Sequence[int], width: int) -> None:
     """Narrows the widest text repeatedly until all columns fit, or no text can be cut."""
-    texts = [at for at in kept if columns[at].is_text]
     excess = sum(natural[at] for at in kept) + GAP * (len(kept) - 1) - width
-    while excess > 0 and texts:
-        widest = max(texts, key=lambda at: natural[at])
-        if natural[widest] <= max(SHORTEST_CUT, _width(columns[widest].title)):
+    while excess > 0:
+        texts = [at for at in kept if columns[at].is_text and natural[at] > _least(columns[at])]
+        if not texts:
             return
-        natural[widest] -= 1
+        natural[max(texts, key=lambda at: natural[at])] -= 1
         excess -= 1
+
+
+def _least(column: Column) -> int:
+    return max(column.least, _width(column.title))
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -11,12 +11,20 @@ import msgspec
 from msgspec.structs import replace
 
 from soorma.transport.calls import Caller, segment
+from soorma_common.episodic import (
+    History,
+    LogInteraction,
+    Said,
+    SaidHits,
+    SaidSearch,
+    within,
+)
 from soorma_common.errors import NotFound
 from soorma_common.limits import Limits
+from soorma_common.memories import AnyMemoryOperation, check_memories
 from soorma_common.memory import Commit, Committed
 from soorma_common.names import Scope
 from soorma_common.semantic import (
-    AnyMemoryOperation,
     ForgetKnowledge,
     Hits,
     MemoryDone,
@@ -25,8 +33,8 @@ from soorma_common.semantic import (
     SearchBody,
     StoreKnowledge,
     UpdateKnowledge,
-    check_memories,
     fields_of,
+    tokens_in,
 )
 from soorma_common.times import time_of
 
@@ -36,11 +44,19 @@ UNCOMMITTED = 0
 _committed = msgspec.json.Decoder(Committed)
 _passage = msgspec.json.Decoder(Passage)
 _hits = msgspec.json.Decoder(Hits)
+_history = msgspec.json.Decoder(History)
+_said_hits = msgspec.json.Decoder(SaidHits)
 page_decoder = msgspec.json.Decoder(PassagePage)
 
 
 class Memories(Protocol):
-    """A user's memories: those on the platform, or as a transaction sees them."""
+    """A user's memories: those on the platform, or as a transaction sees them.
+
+    `fence` is that of the delivery in whose handler calls are made that take effect at once.
+    """
+
+    @property
+    def fence(self) -> str | None: ...
 
     async def change(self, scope: Scope, operations: list[AnyMemoryOperation]) -> list[MemoryDone]:
         """Applies operations, all or none; returns a result for each."""
@@ -54,9 +70,26 @@ class Memories(Protocol):
         """Returns the best passages for a query."""
         ...
 
+    async def history(
+        self,
+        scope: Scope,
+        *,
+        session_id: str | None,
+        agent_id: str | None,
+        before: int | None,
+        limit: int,
+        max_tokens: int | None,
+    ) -> History:
+        """Returns the newest interactions, in the order in which they happened."""
+        ...
+
+    async def search_said(self, scope: Scope, body: SaidSearch) -> SaidHits:
+        """Returns the best interactions for a query."""
+        ...
+
 
 class PlatformMemories:
-    """The memories on the platform. With `plan_id`, what is stored comes from that plan.
+    """The memories on the platform; what is stored comes from this plan and session.
 
     `check` raises an error for a scope that may not be used. `fence` is that of the delivery in
     whose handler the calls are made.
@@ -68,24 +101,28 @@ class PlatformMemories:
         check: Callable[[Scope], None] = lambda _: None,
         fence: str | None = None,
         plan_id: str | None = None,
+        session_id: str | None = None,
     ) -> None:
         self._caller = caller
         self._check = check
-        self._fence = fence
+        self.fence = fence
         self._plan_id = plan_id
+        self._session_id = session_id
 
-    def name_plan(self, operations: list[AnyMemoryOperation]) -> None:
-        """Names the plan that passages come from, unless they name another one."""
+    def fill_in(self, operations: list[AnyMemoryOperation]) -> None:
+        """Names the plan and session that operations come from, unless they name others."""
         for operation in operations:
-            if isinstance(operation, StoreKnowledge) and operation.plan_id is None:
-                operation.plan_id = self._plan_id
+            if isinstance(operation, StoreKnowledge | LogInteraction):
+                operation.plan_id = operation.plan_id or self._plan_id
+            if isinstance(operation, LogInteraction):
+                operation.session_id = operation.session_id or self._session_id
 
     async def change(self, scope: Scope, operations: list[AnyMemoryOperation]) -> list[MemoryDone]:
         self._check(scope)
-        self.name_plan(operations)
+        self.fill_in(operations)
         body = msgspec.json.encode(Commit(memories=operations))
         done = await self._caller.call(
-            "memory", "POST", "/v1/memory/commit", scope=scope, body=body, fence=self._fence
+            "memory", "POST", "/v1/memory/commit", scope=scope, body=body, fence=self.fence
         )
         return _committed.decode(done).memories or []
 
@@ -102,8 +139,44 @@ class PlatformMemories:
             "/v1/memory/semantic/search",
             scope=scope,
             body=msgspec.json.encode(body),
+            patience=body.wait or 0.0,
         )
         return _hits.decode(found)
+
+    async def history(
+        self,
+        scope: Scope,
+        *,
+        session_id: str | None,
+        agent_id: str | None,
+        before: int | None,
+        limit: int,
+        max_tokens: int | None,
+    ) -> History:
+        self._check(scope)
+        return await self._caller.get(
+            "memory",
+            "/v1/memory/episodic",
+            scope,
+            _history,
+            session_id=session_id,
+            agent_id=agent_id,
+            before=before,
+            limit=limit,
+            max_tokens=max_tokens,
+        )
+
+    async def search_said(self, scope: Scope, body: SaidSearch) -> SaidHits:
+        self._check(scope)
+        found = await self._caller.call(
+            "memory",
+            "POST",
+            "/v1/memory/episodic/search",
+            scope=scope,
+            body=msgspec.json.encode(body),
+            patience=body.wait or 0.0,
+        )
+        return _said_hits.decode(found)
 
 
 class CollectedMemories:
@@ -111,6 +184,7 @@ class CollectedMemories:
 
     A passage that was read is checked at the commit, a search is not. `check` raises an error once
     the transaction has ended and for another scope, `check_change` where nothing may be changed.
+    `agent_id` is the handler's agent, to whom its interactions belong.
     """
 
     def __init__(
@@ -119,11 +193,14 @@ class CollectedMemories:
         limits: Limits,
         check: Callable[[Scope], None],
         check_change: Callable[[], None],
+        agent_id: str | None = None,
     ) -> None:
         self._platform = platform
         self._limits = limits
         self._check = check
         self._check_change = check_change
+        self._agent_id = agent_id
+        self.fence = None
         self.operations: list[AnyMemoryOperation] = []
         self.reads: dict[str, int] = {}
         """passages that were read, with their revisions (0: missing)"""
@@ -131,7 +208,7 @@ class CollectedMemories:
     async def change(self, scope: Scope, operations: list[AnyMemoryOperation]) -> list[MemoryDone]:
         self._check(scope)
         self._check_change()
-        self._platform.name_plan(operations)
+        self._platform.fill_in(operations)
         for operation in operations:
             operation.id = operation.id or str(uuid4())
         together = [*self.operations, *operations]
@@ -176,16 +253,82 @@ class CollectedMemories:
 
     async def search(self, scope: Scope, body: SearchBody) -> Hits:
         self._check(scope)
-        found = await self._platform.search(scope, replace(body, own=self.operations))
+        own = [one for one in self.operations if not isinstance(one, LogInteraction)]
+        found = await self._platform.search(scope, replace(body, own=own))
         self._check(scope)
         return found
+
+    async def history(
+        self,
+        scope: Scope,
+        *,
+        session_id: str | None,
+        agent_id: str | None,
+        before: int | None,
+        limit: int,
+        max_tokens: int | None,
+    ) -> History:
+        self._check(scope)
+        own = [
+            _said(one, self._agent_id)
+            for one in reversed(self._logged())
+            if session_id in (None, one.session_id)
+            and agent_id in (None, self._agent_id or one.agent_id)
+        ]
+        if before is not None:  # what is not committed yet is the newest
+            own = []
+        kept = within(own[:limit], max_tokens)
+        if len(kept) < len(own) or len(kept) == limit:
+            return History(kept[::-1])
+        left = (
+            None if max_tokens is None else max_tokens - sum(tokens_in(one.content) for one in kept)
+        )
+        if left is not None and left < 1:
+            return History(kept[::-1])
+        older = await self._platform.history(
+            scope,
+            session_id=session_id,
+            agent_id=agent_id,
+            before=before,
+            limit=limit - len(kept),
+            max_tokens=left,
+        )
+        self._check(scope)
+        return History([*older.interactions, *kept[::-1]], older.next)
+
+    async def search_said(self, scope: Scope, body: SaidSearch) -> SaidHits:
+        self._check(scope)
+        own = [replace(one, agent_id=self._agent_id or one.agent_id) for one in self._logged()]
+        found = await self._platform.search_said(scope, replace(body, own=own))
+        self._check(scope)
+        return found
+
+    def _logged(self) -> list[LogInteraction]:
+        return [one for one in self.operations if isinstance(one, LogInteraction)]
 
 
 _OUTCOMES = {
     StoreKnowledge: "stored",
     UpdateKnowledge: "updated",
     ForgetKnowledge: "forgotten",
+    LogInteraction: "logged",
 }
+
+
+def _said(operation: LogInteraction, agent_id: str | None) -> Said:
+    """Returns an interaction that is not logged yet, as it will be read."""
+    return Said(
+        id=operation.id or "",
+        number=0,
+        agent_id=agent_id or operation.agent_id,
+        role=operation.role,
+        content=operation.content,
+        created_at=time_of(0),
+        trust="agent" if agent_id else "application",
+        session_id=operation.session_id,
+        metadata=fields_of(operation.metadata),
+        plan_id=operation.plan_id,
+    )
 
 
 def _uncommitted(operation: StoreKnowledge) -> Passage:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from datetime import datetime
 from typing import Any, TypeAlias
 
 import msgspec
 
 from soorma.awaits import awaited
-from soorma.memory.calls import MemoryCalls
+from soorma.memory.calls import MemoryCalls, When, checked_metadata, checked_time
 from soorma.memory.memories import page_decoder
-from soorma.memory.plan import raw
 from soorma.memory.plans import PAGE
 from soorma_common.errors import InvalidRequest, InvalidValue
 from soorma_common.limits import Limits
@@ -29,11 +27,7 @@ from soorma_common.semantic import (
     check_search,
     check_store,
 )
-from soorma_common.times import check_moment
-from soorma_common.values import encode
 
-When: TypeAlias = datetime | str
-"""A time: a datetime with a time zone, or text in RFC 3339."""
 Unset: TypeAlias = msgspec.UnsetType
 UNSET = msgspec.UNSET
 
@@ -154,12 +148,12 @@ class SemanticCalls(MemoryCalls):
             if not isinstance(names, Unset):
                 setattr(operation, name, _names(name, names))
         if not isinstance(metadata, Unset):
-            operation.metadata = _metadata(metadata)
+            operation.metadata = checked_metadata(metadata)
         if not isinstance(source, Unset):
             operation.source = source
         for name, when in (("valid_from", valid_from), ("valid_until", valid_until)):
             if not isinstance(when, Unset):
-                setattr(operation, name, _time(name, when))
+                setattr(operation, name, checked_time(name, when))
         await self._memories.change(self.scope(tenant_id, user_id), [operation])
 
     async def delete_knowledge(
@@ -212,13 +206,13 @@ class SemanticCalls(MemoryCalls):
             limit=limit,
             max_tokens=max_tokens,
             tags=_names("tags", tags),
-            metadata=_metadata(metadata),
+            metadata=checked_metadata(metadata),
             source=source,
-            since=_time("since", since),
-            until=_time("until", until),
+            since=checked_time("since", since),
+            until=checked_time("until", until),
             min_score=min_score,
-            as_of=_time("as_of", as_of),
-            known_at=_time("known_at", known_at),
+            as_of=checked_time("as_of", as_of),
+            known_at=checked_time("known_at", known_at),
             include_public=include_public,
             mode=mode,
             wait=wait,
@@ -266,25 +260,14 @@ def _operation(given: Mapping[str, Any]) -> StoreKnowledge:
     for name in ("aliases", "tags", "derived_from"):
         made[name] = _names(name, made.get(name, ()))
     for name in ("valid_from", "valid_until"):
-        made[name] = _time(name, made.get(name))
-    made["metadata"] = _metadata(made.get("metadata"))
+        made[name] = checked_time(name, made.get(name))
+    made["metadata"] = checked_metadata(made.get("metadata"))
     operation = StoreKnowledge(**made)
     check_store(operation, _LIMITS)
     return operation
 
 
 def _names(what: str, names: Iterable[str]) -> list[str]:
-    if isinstance(names, str):
-        raise InvalidRequest(f"{what} is a list of names, not the text {names[:40]!r}")
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise InvalidRequest(f"{what} is a list of names, not {names!r:.40}")
     return list(names)
-
-
-def _metadata(metadata: Mapping[str, Any] | None) -> msgspec.Raw:
-    return raw("null" if metadata is None else encode(dict(metadata)))
-
-
-def _time(name: str, when: When | None) -> str | None:
-    """Returns a time as text in RFC 3339; raises InvalidRequest if it has no time zone."""
-    if isinstance(when, datetime):
-        when = when.isoformat()
-    return None if when is None else check_moment(name, when)

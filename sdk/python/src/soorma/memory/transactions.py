@@ -53,6 +53,7 @@ class Transaction:
         plans: PlatformPlans,
         memories: PlatformMemories,
         outbox: PlatformOutbox,
+        agent_id: str | None = None,
     ) -> None:
         self.scope = scope
         self._snapshot = snapshot
@@ -67,7 +68,9 @@ class Transaction:
         self._size = 0
         """bytes of the commit so far"""
         self._ended = False
-        self.memories = CollectedMemories(memories, limits, self.check, self._check_may_change)
+        self.memories = CollectedMemories(
+            memories, limits, self.check, self._check_may_change, agent_id
+        )
 
     def end(self) -> None:
         """Ends the transaction; using it afterwards raises HandlerEnded."""

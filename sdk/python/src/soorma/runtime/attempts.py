@@ -343,7 +343,9 @@ class Attempts:
             limits=self._limits,
             isolation=handler.isolation,
             plans=PlatformPlans(self._caller),
-            memories=PlatformMemories(self._caller, plan_id=event.plan_id),
+            memories=PlatformMemories(
+                self._caller, plan_id=event.plan_id, session_id=event.session_id
+            ),
             outbox=PlatformOutbox(self._caller),
         )
 
@@ -384,7 +386,13 @@ class Attempts:
                     config,
                     self._caller,
                     PlatformPlans(self._caller, confined, delivery.fence),
-                    PlatformMemories(self._caller, confined, delivery.fence, event.plan_id),
+                    PlatformMemories(
+                        self._caller,
+                        confined,
+                        delivery.fence,
+                        event.plan_id,
+                        event.session_id,
+                    ),
                 ),
                 BusClient(config, self._caller, self._agent, outbox, event),
                 RegistryClient.on(config, self._caller),

@@ -42,7 +42,7 @@ class HandlerTransaction(Transaction):
     """One attempt of a handler, in the scope of its event: its commit settles the delivery."""
 
     def __init__(self, event: Event, fence: str, group: str, results: Results, **how: Any) -> None:
-        super().__init__(Scope(event["tenant_id"], event["user_id"]), **how)
+        super().__init__(Scope(event["tenant_id"], event["user_id"]), agent_id=group, **how)
         self._results = results
         self._event = event
         self._fence = fence

@@ -20,7 +20,7 @@ from soorma.transport.headers import FENCE_HEADER, scope_headers
 from soorma.transport.http import HttpTransport, Transport
 from soorma.transport.pauses import Backoff
 from soorma.transport.sent_events import Parser
-from soorma_common.errors import SoormaError, Unavailable, from_problem
+from soorma_common.errors import SoormaError, TimedOut, Unavailable, from_problem
 from soorma_common.names import Scope
 
 FIRST_DELAY = 0.05
@@ -107,6 +107,8 @@ class Caller:
                 if self.is_silent:
                     self.tell_answer(service)
                 return checked(*answer)
+            except TimedOut:
+                raise  # the platform has waited as long as it was asked to
             except (Unavailable, TimeoutError) as error:
                 left = deadline - loop.time()
                 if left <= 0 and not isinstance(error, Unavailable):

@@ -10,6 +10,7 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.events import check_envelope, check_timer
 from soorma_common.json_text import check
 from soorma_common.limits import Limits
+from soorma_common.memories import check_memories
 from soorma_common.memory import Commit
 from soorma_common.names import check_name
 from soorma_common.operations import (
@@ -36,7 +37,6 @@ from soorma_common.operations import (
     Set,
 )
 from soorma_common.plan_rules import VALUED, check_argument, late_fork
-from soorma_common.semantic import check_memories
 
 TICKET_CHARACTERS = 22
 """The length of `PlanEditor.sequence`."""

@@ -25,7 +25,7 @@ from soorma_common.operations import (
     PlaceOperation,
 )
 from soorma_common.semantic import MemoryDone
-from soorma_platform.engine import endings, life, sagas, semantic
+from soorma_platform.engine import endings, life, memories, sagas
 from soorma_platform.engine.commands import Decision, Need, Snapshot, Writes
 from soorma_platform.engine.deliveries import continue_saga, settle
 from soorma_platform.engine.idempotency import check_same, key_of
@@ -109,7 +109,7 @@ class ApplyCommit:
             if isinstance(one, LifeOperation)
         ]
         """operations that reach beyond the keys of their plans, each with its plan"""
-        self._memories: list[semantic.Change] = []
+        self._memories: list[memories.Change] = []
 
     def events(self) -> list[Envelope]:
         """Returns all events that the commit publishes, now or later."""
@@ -149,9 +149,12 @@ class ApplyCommit:
     def prepare_memories(self, new_id: Callable[[], str]) -> None:
         """Tokenizes passages, and gives each an id if it has none."""
         by_handler = self.is_by_handler
+        agent_id = self.cause.actor if by_handler else None
         for operation in self.commit.memories:
             operation.id = operation.id or new_id()
-            self._memories.append(semantic.prepare(operation, by_handler=by_handler))
+            self._memories.append(
+                memories.prepare(operation, by_handler=by_handler, agent_id=agent_id)
+            )
 
     def needs(self) -> list[Need]:
         commit = self.commit
@@ -168,7 +171,7 @@ class ApplyCommit:
         if commit.events or commit.timers or commit.cancels or self._of_life:
             needs += self._needs_of_events(plans)
         if self._needs_memories:
-            needs.append(semantic.need_of(self._memories, commit.memory_reads))
+            needs.append(memories.need_of(self._memories, commit.memory_reads))
         if self._awaited and (parent := commit.events[0].parent_event_id) is not None:
             needs.append(WaitersNeed(parent, commit.events[0].source or "", MOST_LINKS))
         return needs
@@ -237,7 +240,7 @@ class ApplyCommit:
         writes: Writes = []
         settled = self._settle(writes, found)
         plans, editors = self._edit(writes, found, None if settled is None else settled.group_id)
-        memories = self._remember(writes, found, settled) if self._needs_memories else []
+        remembered = self._remember(writes, found, settled) if self._needs_memories else []
         cancelled = self._cancel(writes, found) if commit.cancels else []
         ended = {editor.row.plan_id for editor in editors if editor.endings}
         for event in commit.events:
@@ -260,7 +263,7 @@ class ApplyCommit:
         ids = [event.id or "" for event in commit.events] + [
             timer.event.id or "" for timer in commit.timers
         ]
-        committed = Committed(plans, ids, found.now, cancelled, memories or msgspec.UNSET)
+        committed = Committed(plans, ids, found.now, cancelled, remembered or msgspec.UNSET)
         if key is not None:
             expires_at = found.uptime + self._keep_response
             writes.append(StoredResponse(key, self._fingerprint, committed, expires_at))
@@ -326,13 +329,14 @@ class ApplyCommit:
     ) -> list[MemoryDone]:
         """Applies the operations on memories; Conflict if a passage that was read has changed."""
         plan_id = None if settled is None else settled.plan_id
-        remembering = semantic.Remembering(
+        remembering = memories.Remembering(
             found.part(MemoriesFound),
             found.now,
             self.cause,
             plan_id,
             self._limits,
             by_handler=self.is_by_handler,
+            user_id=self.scope.user_id,
         )
         remembering.check_reads(self.commit.memory_reads)
         done = remembering.decide(self._memories)

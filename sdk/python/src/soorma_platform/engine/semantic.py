@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -10,13 +10,13 @@ import msgspec
 from msgspec.structs import replace
 
 from soorma_common.causes import Cause
-from soorma_common.errors import Conflict, InvalidRequest, NotFound
+from soorma_common.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.semantic import (
     MOST_ALIASES,
     MOST_TAGS,
-    AnyMemoryOperation,
+    AnyKnowledgeOperation,
     ForgetKnowledge,
     MemoryDone,
     StoreKnowledge,
@@ -55,7 +55,7 @@ class PreparedPassage(msgspec.Struct):
 Change = PreparedPassage | UpdateKnowledge | ForgetKnowledge
 
 
-def prepare(operation: AnyMemoryOperation, *, by_handler: bool) -> Change:
+def prepare(operation: AnyKnowledgeOperation, *, by_handler: bool) -> Change:
     """Tokenizes a passage: for a mebibyte this takes tens of milliseconds, so never in a commit."""
     if not isinstance(operation, StoreKnowledge):
         return operation
@@ -104,31 +104,32 @@ def _period(operation: StoreKnowledge) -> tuple[int, int]:
     )
 
 
-def need_of(changes: Iterable[Change], reads: Iterable[str] = ()) -> MemoriesNeed:
-    """Returns what the changes need to know, and the passages that were read."""
-    need = MemoriesNeed(ids=set(reads))
-    for change in changes:
-        if isinstance(change, UpdateKnowledge):
-            need.ids.add(change.id)
-            need.relabelled.add(change.id)
-        elif isinstance(change, ForgetKnowledge):
-            need.ids.add(change.id)
-            need.forgotten.add(change.id)
-        else:
-            operation = change.operation
-            adds = operation.aliases or operation.tags or fields_of(operation.metadata)
-            need.digests[change.digest] = need.digests.get(change.digest, False) or bool(adds)
-            if operation.external_id is not None:
-                need.external_ids.add(operation.external_id)
-            if operation.supersedes is not None:
-                need.ids.add(operation.supersedes)
-            if operation.subject is not None and operation.attribute is not None:
-                need.pairs.add((operation.subject, operation.attribute))
-    return need
+def add_need(need: MemoriesNeed, change: Change) -> None:
+    """Adds what a change needs to know."""
+    if isinstance(change, UpdateKnowledge):
+        need.ids.add(change.id)
+        need.relabelled.add(change.id)
+        return
+    if isinstance(change, ForgetKnowledge):
+        need.ids.add(change.id)
+        need.forgotten.add(change.id)
+        return
+    operation = change.operation
+    adds = operation.external_id or operation.aliases or operation.tags
+    adds = adds or fields_of(operation.metadata)
+    need.digests[change.digest] = need.digests.get(change.digest, False) or bool(adds)
+    if operation.id is not None:
+        need.ids.add(operation.id)
+    if operation.external_id is not None:
+        need.external_ids.add(operation.external_id)
+    if operation.supersedes is not None:
+        need.ids.add(operation.supersedes)
+    if operation.subject is not None and operation.attribute is not None:
+        need.pairs.add((operation.subject, operation.attribute))
 
 
-class Remembering:
-    """The decision on the changes of one commit, each on the passages as the earlier left them."""
+class Knowing:
+    """The decision on the passages of one commit, each change on what the earlier ones left."""
 
     def __init__(
         self,
@@ -139,7 +140,9 @@ class Remembering:
         limits: Limits,
         *,
         by_handler: bool,
+        user_id: str,
     ) -> None:
+        self._user_id = user_id
         self._own, self._public = _Shelf(memories.own), _Shelf(memories.public)
         self._now = now
         self._cause = cause
@@ -160,17 +163,13 @@ class Remembering:
                     current_revision=current,
                 )
 
-    def decide(self, changes: Sequence[Change]) -> list[MemoryDone]:
-        """Returns the result of each change."""
-        done = []
-        for change in changes:
-            if isinstance(change, UpdateKnowledge):
-                done.append(self._update(change))
-            elif isinstance(change, ForgetKnowledge):
-                done.append(self._forget(change))
-            else:
-                done.append(self._store(change))
-        return done
+    def decide(self, change: Change) -> MemoryDone:
+        """Returns the result of a change."""
+        if isinstance(change, UpdateKnowledge):
+            return self._update(change)
+        if isinstance(change, ForgetKnowledge):
+            return self._forget(change)
+        return self._store(change)
 
     def writes(self) -> Writes:
         """Returns the rows to write."""
@@ -215,6 +214,7 @@ class Remembering:
             valid_until=end,
             derived_from=_text(operation.derived_from),
             trust="agent" if self._by_handler else "application",
+            user_id=self._user_id,
             plan_id=operation.plan_id or self._plan_id,
             cause=self._cause,
         )
@@ -227,6 +227,7 @@ class Remembering:
         found: list[PassageRow] = []
         if operation.supersedes is not None:
             old = self._named(operation.supersedes, "that it is to supersede")[1]
+            self._check_may_change(old)
             found.append(old)
         if operation.external_id is not None:
             found += shelf.external(operation.external_id)
@@ -259,17 +260,34 @@ class Remembering:
         row.stated += 1
         row.revision += 1
         row.updated_at = self._now
-        before = (row.aliases, row.tags, row.metadata)
+        before = (row.aliases, row.tags, row.metadata, row.source)
+        if operation.external_id is not None:  # a document that comes again, as it is now
+            row.aliases, row.tags = _text(operation.aliases), _text(operation.tags)
+            row.metadata, row.source = _metadata_text(operation.metadata), operation.source
+        else:
+            self._merge(row, operation)
+        plan_id = operation.plan_id or self._plan_id
+        shelf.restate(row, Restatement(passage_id, plan_id, self._cause, self._now))
+        after = (row.aliases, row.tags, row.metadata, row.source)
+        shelf.change(row, relabelled=before != after)
+
+    def _merge(self, row: PassageRow, operation: StoreKnowledge) -> None:
+        """Adds what another statement of a passage says of it."""
         row.aliases = _union(row.aliases, operation.aliases, MOST_ALIASES)
         row.tags = _union(row.tags, operation.tags, MOST_TAGS)
         if more := fields_of(operation.metadata):
             row.metadata = _merged(row.metadata, more)
-        plan_id = operation.plan_id or self._plan_id
-        shelf.restate(row, Restatement(passage_id, plan_id, self._cause, self._now))
-        shelf.change(row, relabelled=before != (row.aliases, row.tags, row.metadata))
+
+    def _check_may_change(self, row: PassageRow) -> None:
+        if row.is_public and self._by_handler:
+            raise Forbidden(
+                f"passage {row.id!r} is public, and a handler changes nothing that other users "
+                "read: an application may"
+            )
 
     def _update(self, operation: UpdateKnowledge) -> MemoryDone:
         shelf, row = self._named(operation.id, "to be updated")
+        self._check_may_change(row)
         for name in ("aliases", "tags"):
             if (given := getattr(operation, name)) is not msgspec.UNSET:
                 setattr(row, name, _text(given))
@@ -291,6 +309,9 @@ class Remembering:
         return MemoryDone(row.id, "updated")
 
     def _forget(self, operation: ForgetKnowledge) -> MemoryDone:
+        row = self._public.named(operation.id)
+        if row is not None:
+            self._check_may_change(row)
         gone: list[str] = []
         for shelf in (self._own, self._public):
             gone += shelf.forget(operation.id)
@@ -367,16 +388,17 @@ class _Shelf:
 
     def forget(self, passage_id: str) -> list[str]:
         """Forgets a passage with all that goes with it; returns their ids."""
-        row = self.named(passage_id)
-        numbers = {*self._found.doomed.get(passage_id, ())}
-        doomed = [one for one in self._rows if one is row or one.number in numbers]
-        # What this commit itself has derived from them goes, too.
-        for one in doomed:
-            doomed += [
-                new.row
-                for new in self._new.values()
-                if one.id in new.sources and not any(new.row is known for known in doomed)
-            ]
+        doomed: list[PassageRow] = []
+        named = self.named(passage_id)
+        self._doom(doomed, [] if named is None else [named])
+        for one in doomed:  # it grows
+            numbers = {*self._found.doomed.get(one.id, ())}
+            self._doom(
+                doomed,
+                [row for row in self._rows if row.number in numbers or row.closed_by == one.id],
+            )
+            # What this commit itself has derived from them goes, too.
+            self._doom(doomed, [new.row for new in self._new.values() if one.id in new.sources])
         for one in doomed:
             self._rows = [row for row in self._rows if row is not one]
             self._changed.pop(id(one), None)
@@ -385,6 +407,10 @@ class _Shelf:
         gone = {id(one) for one in doomed}
         self._named = {name: row for name, row in self._named.items() if id(row) not in gone}
         return [one.id for one in doomed]
+
+    def _doom(self, doomed: list[PassageRow], rows: Iterable[PassageRow]) -> None:
+        known = {id(row) for row in doomed}
+        doomed += [row for row in rows if id(row) not in known]
 
     def writes(self) -> Writes:
         """Returns the rows to write: what is removed first, as another may take its names."""

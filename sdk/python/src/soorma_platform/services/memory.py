@@ -55,12 +55,13 @@ from soorma_platform.engine.rows.plans import EntryRow, HistoryRow, PlanRow
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
+from soorma_platform.services.episodic import episodic_endpoints
 from soorma_platform.services.semantic import semantic_endpoints
 from soorma_platform.services.watch import PlanReader
-from soorma_platform.stores.ports.health import HealthStore
+from soorma_platform.stores.ports import Store
 from soorma_platform.stores.ports.plans import PlanStore
-from soorma_platform.stores.ports.semantic import SemanticStore
 from soorma_platform.work.committer import Committer
+from soorma_platform.work.forgetting import Forgetting
 from soorma_platform.work.history import history_of, value_at, values_at
 from soorma_platform.work.recall import Recall
 
@@ -130,16 +131,14 @@ _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 
 
 def memory_service(
-    plans: PlanStore,
-    passages: SemanticStore,
-    health: HealthStore,
+    store: Store,
     bus: Bus,
     committer: Committer,
     recall: Recall,
     metrics: Metrics,
 ) -> http.Application:
     """Returns the service as an ASGI application."""
-    faces = _Memory(plans, bus, committer)
+    faces, forgetting = _Memory(store.plans, bus, committer), Forgetting(store)
     plan, key = "/v1/memory/working/{plan_id}", "/v1/memory/working/{plan_id}/{key}"
     return http.Application(
         "memory",
@@ -178,9 +177,10 @@ def memory_service(
             Endpoint("GET", "/v1/memory/watch/{plan_id}", _OF_USER, faces.watch, CommitSeen,
                      query=(_FROM_NOW,), headers=(_LAST_ID,), errors=(NotFound, HistoryGone),
                      streams=True),
-            *semantic_endpoints(passages, recall, committer),
+            *semantic_endpoints(store.memories.semantic, recall, forgetting, committer),
+            *episodic_endpoints(store, recall, forgetting, committer),
         ],
-        health,
+        store.health,
         metrics=metrics,
         about=__doc__ or "",
     )  # fmt: skip

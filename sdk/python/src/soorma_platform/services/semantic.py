@@ -7,14 +7,17 @@ import msgspec
 from soorma_common.errors import (
     Conflict,
     Fenced,
+    Forbidden,
     IdempotencyMismatch,
     InvalidRequest,
     LimitExceeded,
     NotFound,
+    TimedOut,
 )
+from soorma_common.forgetting import ForgetBody, Receipt, check_forget
+from soorma_common.memories import AnyMemoryOperation
 from soorma_common.memory import Commit
 from soorma_common.semantic import (
-    AnyMemoryOperation,
     ForgetKnowledge,
     Hits,
     KnowledgeStored,
@@ -33,6 +36,7 @@ from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.stores.ports.semantic import SemanticStore
 from soorma_platform.work.committer import Committer
+from soorma_platform.work.forgetting import Forgetting
 from soorma_platform.work.recall import Recall, passage_of
 
 _AFTER = http.Number("after", "From behind this passage: `next` of the page before.", default=0)
@@ -40,6 +44,7 @@ _LIMIT = http.page_limit()
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _store_body = msgspec.json.Decoder(StoreBody)
 _search_body = msgspec.json.Decoder(SearchBody)
+_forget_body = msgspec.json.Decoder(ForgetBody)
 _change_body = msgspec.json.Decoder(PassageChange)
 
 _A_STORE = {
@@ -54,11 +59,21 @@ _A_STORE = {
 _A_SEARCH = {"query": "Where does the night train start?", "limit": 3}
 
 
+async def forget_by(request: Request, forgetting: Forgetting, body: ForgetBody) -> Receipt:
+    """Forgets by a description; not from a handler, whose attempt may fail or be repeated."""
+    if request.principal.fence is not None:
+        raise Forbidden(
+            "a handler forgets single passages, with its commit; what fits a description is "
+            "forgotten at once, and so by an application"
+        )
+    return await forgetting.forget(request.scope, body)
+
+
 def semantic_endpoints(
-    passages: SemanticStore, recall: Recall, committer: Committer
+    passages: SemanticStore, recall: Recall, forgetting: Forgetting, committer: Committer
 ) -> list[Endpoint]:
     """Returns the endpoints of semantic memory."""
-    faces = _Semantic(passages, recall, committer)
+    faces = _Semantic(passages, recall, forgetting, committer)
     path = "/v1/memory/semantic"
     one = f"{path}/{{passage_id}}"
     changes = (Conflict, Fenced, LimitExceeded, IdempotencyMismatch)
@@ -68,7 +83,10 @@ def semantic_endpoints(
                  examples={http.JSON: _A_STORE}),
         Endpoint("GET", path, _OF_USER, faces.list_knowledge, PassagePage, query=(_AFTER, _LIMIT)),
         Endpoint("POST", f"{path}/search", _OF_USER, faces.search_knowledge, Hits, SearchBody,
-                 examples={http.JSON: _A_SEARCH}, errors=(NotFound, LimitExceeded)),
+                 examples={http.JSON: _A_SEARCH}, errors=(NotFound, LimitExceeded, TimedOut)),
+        Endpoint("POST", "/v1/memory/forget", _OF_USER, faces.forget, Receipt, ForgetBody,
+                 headers=(http.FENCE,), idempotent=True, errors=(Forbidden,),
+                 examples={http.JSON: {"plan_id": "plan-1", "preview": True}}),
         Endpoint("GET", one, _OF_USER, faces.get_knowledge, Passage, errors=(NotFound,)),
         Endpoint("PATCH", one, _OF_USER, faces.update_knowledge, Passage, PassageChange,
                  headers=(http.FENCE,), idempotent=True, errors=(*changes, NotFound)),
@@ -78,9 +96,16 @@ def semantic_endpoints(
 
 
 class _Semantic:
-    def __init__(self, passages: SemanticStore, recall: Recall, committer: Committer) -> None:
+    def __init__(
+        self,
+        passages: SemanticStore,
+        recall: Recall,
+        forgetting: Forgetting,
+        committer: Committer,
+    ) -> None:
         self._passages = passages
         self._recall = recall
+        self._forgetting = forgetting
         self._committer = committer
 
     async def store_knowledge(self, request: Request) -> Response:
@@ -98,18 +123,19 @@ class _Semantic:
         """Finds passages by what they say. It returns only what is good enough, perhaps nothing."""
         body = http.decode(await request.body(), _search_body)
         check_search(body, self._committer.limits)
-        hits = await self._recall.search(request.scope, body)
+        hits = await self._recall.knowledge(request.scope, body)
         size = sum(len(hit.content) for hit in hits.hits)
         return await http.large_json_response(hits, size)
 
     async def list_knowledge(self, request: Request) -> Response:
         """Lists a user's own passages that count, in the order they were stored."""
-        size = _LIMIT.size(request)
-        rows = await self._passages.list(request.scope, _AFTER.value(request), size.to_read)
-        page, following = size.cut(rows, lambda row: row.number)
-        length = sum(len(row.content) for row in page)
+        rows, more = await self._passages.list(
+            request.scope, _AFTER.value(request), _LIMIT.value(request)
+        )
+        following = rows[-1].number if rows and more else None
+        length = sum(len(row.content) for row in rows)
         return await http.large_json_response(
-            PassagePage([passage_of(row) for row in page], following), length
+            PassagePage([passage_of(row) for row in rows], following), length
         )
 
     async def get_knowledge(self, request: Request) -> Response:
@@ -134,6 +160,16 @@ class _Semantic:
             request, [ForgetKnowledge(id=passage_id)], f"forget {passage_id}".encode()
         )
         return http.json_response(done[0])
+
+    async def forget(self, request: Request) -> Response:
+        """Forgets what a user has stored and fits a description, or counts it for a preview.
+
+        It takes several commits: what is stored meanwhile may stay. A repeated request forgets what
+        is left.
+        """
+        body = http.decode(await request.body(), _forget_body)
+        check_forget(body)
+        return http.json_response(await forget_by(request, self._forgetting, body))
 
     async def _passage(self, request: Request, passage_id: str) -> Passage:
         row = await self._passages.passage(request.scope, passage_id)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from uuid import uuid4
 
 from soorma_common.causes import NOBODY, Cause
+from soorma_common.episodic import LogInteraction
 from soorma_common.errors import Conflict, Fenced, InvalidPayload
 from soorma_common.events import Envelope, decode_envelope
 from soorma_common.limits import Limits
@@ -165,7 +166,9 @@ class Committer:
     async def _prepare_memories(self, command: ApplyCommit) -> None:
         """Tokenizes passages; many at once in a thread, as a mebibyte takes tens of ms."""
         size = sum(
-            len(one.content) for one in command.commit.memories if isinstance(one, StoreKnowledge)
+            len(one.content)
+            for one in command.commit.memories
+            if isinstance(one, StoreKnowledge | LogInteraction)
         )
         if size > LARGE_TEXT:
             await asyncio.to_thread(command.prepare_memories, _new_id)

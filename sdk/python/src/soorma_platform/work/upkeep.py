@@ -40,6 +40,7 @@ class Upkeep:
         now = await self._rows.begin()
         uptime = now.uptime
         more = now.is_settled and await self._expire(now.wall)
+        await self._rows.erase()
         more |= await self._purge(uptime - round(self._retention.plans * 1000))
         await self._report_stalled(uptime - self._limits.plan_idle_seconds * 1000)
         again = await asyncio.gather(  # concurrently, so that they share a commit

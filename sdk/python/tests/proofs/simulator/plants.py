@@ -11,8 +11,12 @@ from msgspec.structs import replace
 
 from simulator.platform import Disk
 from soorma.bus import PlatformOutbox
+from soorma.memory.memories import CollectedMemories, PlatformMemories
 from soorma.runtime.transaction import HandlerTransaction
 from soorma_common.events import Envelope
+from soorma_common.memories import AnyMemoryOperation
+from soorma_common.names import Scope
+from soorma_common.semantic import MemoryDone
 from soorma_platform.engine import publishing
 from soorma_platform.engine.commands import Decision, Snapshot
 from soorma_platform.engine.plans import PlanEditor
@@ -59,6 +63,23 @@ def publish_at_once(patch: pytest.MonkeyPatch) -> None:
         await outbox.send(events)
 
     patch.setattr(HandlerTransaction, "send", send)
+
+
+def remember_at_once(patch: pytest.MonkeyPatch) -> None:
+    """What a handler remembers does not wait for its commit."""
+
+    async def change(
+        self: CollectedMemories, scope: Scope, operations: list[AnyMemoryOperation]
+    ) -> list[MemoryDone]:
+        platform: PlatformMemories = self._platform
+        return await platform.change(scope, operations)
+
+    patch.setattr(CollectedMemories, "change", change)
+
+
+def forgotten_parts_stay(patch: pytest.MonkeyPatch) -> None:
+    """The index of a forgotten passage is left behind."""
+    _reword(patch, "remove_parts", "WHERE passage = ?", "WHERE passage = -?")
 
 
 def _reword(patch: pytest.MonkeyPatch, query: str, old: str, new: str) -> None:
@@ -236,6 +257,8 @@ PLANTS: tuple[Plant, ...] = (
     fencing_off,
     no_read_check,
     publish_at_once,
+    remember_at_once,
+    forgotten_parts_stay,
     lease_never_renewed,
     compensations_forwards,
     timer_removed_first,

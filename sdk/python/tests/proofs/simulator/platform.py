@@ -24,6 +24,7 @@ from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.database import FailuresNamed, migrate
 from soorma_platform.stores.sqlite.health import SqliteHealth
+from soorma_platform.stores.sqlite.overview import Overview
 from soorma_platform.stores.sqlite.prefetch import Prefetches
 from soorma_platform.stores.sqlite.writer import GroupCommitter, _Ticket
 
@@ -170,6 +171,13 @@ class SimulatedHealth(SqliteHealth):
         return 0.0
 
 
+class SimulatedOverview(Overview):
+    """There are no threads in the simulation, and no log beside the record."""
+
+    async def empty_log(self) -> bool:
+        return True
+
+
 class SimulatedStore(SqliteStore):
     """The store on the simulated disk, with one connection: nothing runs beside a transaction."""
 
@@ -181,6 +189,7 @@ class SimulatedStore(SqliteStore):
         connections = Connections(
             PLACE, connection, SimulatedWriter(machine, on_commit, prefetches), clock
         )
+        connections.overview = SimulatedOverview(PLACE)
         super().__init__(connections, prefetches, SimulatedHealth(connections), None)
 
     async def close(self) -> None:

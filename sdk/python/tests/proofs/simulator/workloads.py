@@ -5,6 +5,16 @@ from __future__ import annotations
 from simulator.counting import Counters, Fans
 from simulator.later import Payments, Timers
 from simulator.lives import Chains, Sagas, Walks
+from simulator.remembering import Memories
 from simulator.stage import Workload
 
-WORKLOADS: tuple[type[Workload], ...] = (Counters, Chains, Fans, Sagas, Timers, Walks, Payments)
+WORKLOADS: tuple[type[Workload], ...] = (
+    Counters,
+    Chains,
+    Fans,
+    Sagas,
+    Timers,
+    Walks,
+    Payments,
+    Memories,
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,17 +48,13 @@ def progress() -> Iterator[Tell]:
     """Shows the progress of a copy in a line on the terminal; nothing without a terminal."""
     from soorma_platform.stores.tools import Stage  # noqa: PLC0415 - --help does without
 
-    if not sys.stderr.isatty():
-        yield lambda _stage, _share: None
-        return
-
     def tell(stage: Stage, share: float) -> None:
-        _rewrite(f"copying {share:.0%}" if stage is Stage.COPYING else "checking the copy")
+        output.rewrite(f"copying {share:.0%}" if stage is Stage.COPYING else "checking the copy")
 
     try:
         yield tell
     finally:
-        _rewrite("")
+        output.rewrite("")
 
 
 def as_row(contents: Contents) -> str:
@@ -76,11 +71,6 @@ def say_json(contents: Contents, **more: Any) -> None:
 def size(count: int) -> str:
     """Formats a number of bytes for people."""
     return f"{count / MIB:,.1f} MiB"
-
-
-def _rewrite(line: str) -> None:
-    sys.stderr.write(f"\r\x1b[K{line}")
-    sys.stderr.flush()
 
 
 def _counted(number: int, what: str) -> str:

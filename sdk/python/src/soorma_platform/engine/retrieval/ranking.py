@@ -68,7 +68,7 @@ class Cut(msgspec.Struct, frozen=True):
     share: float
 
 
-TEXT_CUT = Cut(floor=0.4, share=0.7)
+TEXT_CUT = Cut(floor=0.4, share=0.8)
 """For scores of text alone."""
 NAMED = 0.9
 """The least score of a passage that the query calls by an alias."""

@@ -20,14 +20,19 @@ _MOST = 255
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
+def label(what: str, name: str) -> int:
+    """Returns the label of something with a name."""
+    return term_of(f"{what}\0{name}")
+
+
 def tag(text: str) -> int:
     """Returns the label of a tag."""
-    return term_of(f"tag\0{text}")
+    return label("tag", text)
 
 
 def source(text: str) -> int:
     """Returns the label of a source."""
-    return term_of(f"source\0{text}")
+    return label("source", text)
 
 
 def field(name: str, value: Any) -> int:

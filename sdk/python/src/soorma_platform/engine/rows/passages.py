@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from soorma_common.causes import Cause
-from soorma_platform.engine.commands import Need
+from soorma_platform.engine.commands import MANY, Need
 
 ALWAYS, NEVER = 0, 1 << 62
 """A time before, and one after all others, in ms."""
@@ -54,6 +54,8 @@ class PassageRow(msgspec.Struct):
     recorded_at: int
     updated_at: int
     trust: str
+    user_id: str
+    """who has stored it, also if it is public"""
     cause: Cause
     number: int | None = None
     collection: int | None = None
@@ -87,6 +89,10 @@ class StoredPassage(PassageRow):
     content: str = ""
 
 
+SEMANTIC, EPISODIC = 0, 1
+"""Kinds of collections."""
+
+
 class CollectionRow(msgspec.Struct):
     """What a user has stored for himself, or what is public in a tenant (`user_id` is None)."""
 
@@ -110,14 +116,22 @@ class MemoriesNeed(Need):
     external_ids: set[str] = set()
     pairs: set[tuple[str, str]] = set()
     """subjects with attributes"""
+    interactions: set[str] = set()
+    """ids that interactions to be logged were given"""
     digests: dict[bytes, bool] = {}
     """of passages to be stored; true if an equal one may get further labels"""
     forgotten: set[str] = set()
     relabelled: set[str] = set()
 
     @property
+    def is_of_knowledge(self) -> bool:
+        """True if it names any passage of semantic memory."""
+        return bool(self.ids or self.external_ids or self.pairs or self.digests or self.forgotten)
+
+    @property
     def rows(self) -> int:
         named = len(self.ids) + len(self.external_ids) + len(self.pairs) + len(self.digests)
+        named += len(self.interactions)
         return named + 100 * len(self.forgotten) + 10 * len(self.relabelled)
 
 
@@ -137,6 +151,8 @@ class MemoriesFound(msgspec.Struct):
     """The user's own collection, and the public one of the tenant."""
 
     own: CollectionFound = msgspec.field(default_factory=CollectionFound)
+    logged: set[str] = set()
+    """ids of interactions that are logged already"""
     public: CollectionFound = msgspec.field(default_factory=CollectionFound)
 
 
@@ -195,3 +211,21 @@ class ForgottenPassage(msgspec.Struct):
     """A passage to be removed, with all that was made of it."""
 
     row: PassageRow
+
+
+class DoomedNeed(Need):
+    """Passages by number, with those that they have replaced and all that was derived from them."""
+
+    numbers: list[int]
+
+    @property
+    def rows(self) -> int:
+        return MANY
+
+
+class DoomedFound(msgspec.Struct):
+    """Passages to be forgotten together."""
+
+    passages: list[PassageRow] = []
+    interactions: int = 0
+    """how many of them are interactions"""

@@ -6,6 +6,7 @@ import builtins
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from soorma_common.forgetting import ForgetBody
 from soorma_common.names import Scope
 from soorma_platform.engine.rows.passages import (
     CollectionRow,
@@ -26,6 +27,15 @@ class Collections(NamedTuple):
     own: CollectionRow | None
     public: CollectionRow | None
     now: int
+
+
+class ToForget(NamedTuple):
+    """Memories that a filter describes, by number; more follow after `next`, if it is not None."""
+
+    numbers: builtins.list[int]
+    passages: int
+    interactions: int
+    next: int | None
 
 
 class SemanticStore(Protocol):
@@ -53,8 +63,17 @@ class SemanticStore(Protocol):
         """Returns a passage that the user may read, by its id or one that it was restated under."""
         ...
 
-    async def list(self, scope: Scope, after: int, limit: int) -> builtins.list[StoredPassage]:
-        """Returns a user's own open passages after a number, in the order they were stored."""
+    async def list(
+        self, scope: Scope, after: int, limit: int
+    ) -> tuple[builtins.list[StoredPassage], bool]:
+        """Returns a user's own open passages after a number, in the order they were stored.
+
+        Also whether there are more: fewer than `limit` come if they are large.
+        """
+        ...
+
+    async def to_forget(self, scope: Scope, body: ForgetBody, after: int, limit: int) -> ToForget:
+        """Returns some of what a user has stored and a filter describes, after a number."""
         ...
 
     async def known(self, scope: Scope, need: MemoriesNeed) -> MemoriesFound:

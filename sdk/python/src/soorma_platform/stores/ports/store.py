@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 from soorma_platform.engine.commands import Command
 from soorma_platform.stores.ports.deliveries import DeliveryStore
 from soorma_platform.stores.ports.embeddings import EmbeddingStore
+from soorma_platform.stores.ports.episodic import EpisodicStore
 from soorma_platform.stores.ports.groups import GroupStore
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.log import LogStore
@@ -17,6 +18,19 @@ from soorma_platform.stores.ports.timers import TimerStore
 from soorma_platform.stores.ports.upkeep import UpkeepStore
 
 T = TypeVar("T")
+
+
+class MemoryStores(Protocol):
+    """The ports of a user's memories beyond plans."""
+
+    @property
+    def semantic(self) -> SemanticStore: ...
+
+    @property
+    def episodic(self) -> EpisodicStore: ...
+
+    @property
+    def embeddings(self) -> EmbeddingStore: ...
 
 
 class Commits(Protocol):
@@ -53,10 +67,7 @@ class Store(Commits, Protocol):
     def registry(self) -> RegistryStore: ...
 
     @property
-    def semantic(self) -> SemanticStore: ...
-
-    @property
-    def embeddings(self) -> EmbeddingStore: ...
+    def memories(self) -> MemoryStores: ...
 
     @property
     def health(self) -> HealthStore: ...

@@ -107,6 +107,10 @@ class UpkeepStore(Protocol):
         """
         ...
 
+    async def erase(self) -> None:
+        """Removes from the store's log what was forgotten, once that is possible."""
+        ...
+
     async def stale(self, before: int) -> list[StaleRow]:
         """Finds subscriptions with no connected replica now, nor since the uptime `before`."""
         ...

@@ -35,6 +35,13 @@ class Overview:
         """Returns what the job finds; all its statements see the same commit."""
         return await asyncio.to_thread(self._look, job)
 
+    async def empty_log(self) -> bool:
+        """Copies the write-ahead log into the database and cuts it off.
+
+        Returns False if somebody still reads from it; then it is for another time.
+        """
+        return await asyncio.to_thread(self._empty_log)
+
     async def close(self) -> None:
         """Waits for the query under way, then closes."""
         await asyncio.to_thread(self._close)
@@ -46,16 +53,28 @@ class Overview:
 
     def _look(self, job: Callable[[apsw.Connection], T]) -> T:
         with self._lock, self._failures:
-            if self._closed:
-                raise Unavailable("the store is closed")
-            if self._connection is None:
-                self._connection = connect(self._path)
-                self._connection.pragma("cache_size", -CACHE_KIB)
-            self._connection.execute("BEGIN")
+            connection = self._opened()
+            connection.execute("BEGIN")
             try:
-                return job(self._connection)
+                return job(connection)
             finally:
-                self._connection.execute("COMMIT")
+                connection.execute("COMMIT")
+
+    def _empty_log(self) -> bool:
+        with self._lock, self._failures:
+            try:
+                self._opened().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError:
+                return False
+            return self.file_sizes()["wal"] == 0
+
+    def _opened(self) -> apsw.Connection:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        if self._connection is None:
+            self._connection = connect(self._path)
+            self._connection.pragma("cache_size", -CACHE_KIB)
+        return self._connection
 
     def _close(self) -> None:
         with self._lock:

@@ -8,11 +8,16 @@ from typing import Any
 
 import apsw
 
+from soorma_common.forgetting import ForgetBody
 from soorma_common.names import Scope
+from soorma_common.times import milliseconds
 from soorma_platform.engine.rows.passages import (
+    EPISODIC,
+    SEMANTIC,
     ChangedPassage,
     CollectionFound,
-    CollectionRow,
+    DoomedFound,
+    DoomedNeed,
     ForgottenPassage,
     MemoriesFound,
     MemoriesNeed,
@@ -23,24 +28,21 @@ from soorma_platform.engine.rows.passages import (
     StoredPassage,
     VectorRow,
 )
-from soorma_platform.stores.ports.semantic import Collections
+from soorma_platform.stores.ports.semantic import Collections, ToForget
+from soorma_platform.stores.sqlite import collections, episodic
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
-_collection = Select("collection", CollectionRow)
 _passage = Select("passage", PassageRow)
 _text = Select("passage_text", StoredPassage)
 _after = Select("passages_after", StoredPassage)
 _parts = Select("parts_of", PartRow)
 _changes = Select("parts_after", PartRow)
 _vectors = Select("vectors_after", VectorRow)
-_insert = Mutation("insert_passage", PassageRow, "content")
 _update = Mutation("update_passage", PassageRow)
-_insert_part = Mutation("insert_part", "collection", PartRow)
 _insert_restatement = Mutation("insert_restatement", "collection", "passage", Restatement)
-_REMOVALS = ("remove_vectors", "remove_parts", "remove_restatements", "remove_sources",
-             "remove_passage")  # fmt: skip
+_REMOVALS = ("remove_restatements", "remove_sources")
 
 
 def load(loading: Loading, need: MemoriesNeed) -> None:
@@ -51,14 +53,24 @@ def load(loading: Loading, need: MemoriesNeed) -> None:
 def _load(
     connection: apsw.Connection, scope: Scope, need: MemoriesNeed, found: MemoriesFound
 ) -> None:
+    if need.interactions:
+        logged = collections.collection.one(connection, scope.tenant_id, scope.user_id, EPISODIC)
+        if logged is not None:
+            found.logged = {
+                one
+                for one in need.interactions
+                if value(connection, "passage_by_id", logged.id, one) is not None
+            }
+    if not need.is_of_knowledge:
+        return
     for user_id, part in ((scope.user_id, found.own), (None, found.public)):
-        part.row = _collection.one(connection, scope.tenant_id, user_id)
+        part.row = collections.collection.one(connection, scope.tenant_id, user_id, SEMANTIC)
         if part.row is not None:
             _load_collection(connection, part.row.id, need, part)
 
 
 def _load_collection(
-    connection: apsw.Connection, collection: int, need: MemoriesNeed, part: CollectionFound
+    connection: apsw.Connection, within: int, need: MemoriesNeed, part: CollectionFound
 ) -> None:
     def note(number: int, *, with_parts: bool = False) -> None:
         if number not in part.passages and (row := _passage.one(connection, number)) is not None:
@@ -67,23 +79,24 @@ def _load_collection(
             part.parts[number] = _parts.all(connection, number)
 
     for passage_id in need.ids | need.relabelled:
-        number = _number_of(connection, collection, passage_id)
+        number = _number_of(connection, within, passage_id)
         if number is not None:
             part.names[passage_id] = number
             note(number, with_parts=passage_id in need.relabelled)
     for digest, adds in need.digests.items():
-        for number in values(connection, "passages_by_digest", collection, digest):
+        for number in values(connection, "passages_by_digest", within, digest):
             note(number, with_parts=adds)
     for external_id in need.external_ids:
-        for number in values(connection, "passages_by_external_id", collection, external_id):
+        for number in values(connection, "passages_by_external_id", within, external_id):
             note(number)
     for pair in need.pairs:
-        for number in values(connection, "passages_by_subject", collection, *pair):
+        for number in values(connection, "passages_by_subject", within, *pair):
             note(number)
-    for passage_id in need.forgotten & part.names.keys():
-        doomed = values(connection, "doomed_passages", collection, part.names[passage_id])
-        part.doomed[passage_id] = doomed
-        for number in doomed:
+    if need.forgotten:
+        # Also of those that the commit may replace before: they go with what has replaced them.
+        for row in list(part.passages.values()):
+            part.doomed[row.id] = values(connection, "doomed_passages", within, row.number)
+        for number in {one for doomed in part.doomed.values() for one in doomed}:
             note(number)
 
 
@@ -95,29 +108,14 @@ def _number_of(connection: apsw.Connection, collection: int, passage_id: str) ->
 def insert(writing: Writing, new: NewPassage) -> None:
     """Stores a passage with its parts."""
     connection, row = writing.connection, new.row
-    collection = row.collection = _collection_of(writing, row)
-    number = row.number = _insert.value(connection, row, new.content)
-    last = value(connection, "count_changes", collection, len(new.parts), len(new.parts))
+    user_id = None if row.is_public else writing.scope.user_id
+    row.collection = collections.of(connection, writing.scope.tenant_id, user_id, SEMANTIC)
+    row.number = collections.insert.value(connection, row, new.content)
     times = (row.recorded_at, row.closed_at, row.valid_from, row.valid_until)
-    rows = []
-    for change, part in enumerate(new.parts, last - len(new.parts) + 1):
-        place = (part.part, part.starts, part.ends, part.length)
-        rows.append((collection, PartRow(change, number, *place, *times, part.terms)))
-    _insert_part.many(connection, rows)
-    writing.notice.memories = True
+    collections.put_parts(writing, row.collection, row.number, new.parts, times)
     for source in new.sources:
-        execute(connection, "insert_source", collection, source, number)
+        execute(connection, "insert_source", row.collection, source, row.number)
     _restate(connection, row, new.restated)
-
-
-def _collection_of(writing: Writing, row: PassageRow) -> int:
-    scope = writing.scope
-    user_id = None if row.is_public else scope.user_id
-    found = _collection.one(writing.connection, scope.tenant_id, user_id)
-    if found is not None:
-        return found.id
-    added: int = value(writing.connection, "add_collection", scope.tenant_id, user_id)
-    return added
 
 
 def update(writing: Writing, changed: ChangedPassage) -> None:
@@ -142,11 +140,12 @@ def _restate(connection: apsw.Connection, row: PassageRow, restated: list[Restat
 def forget(writing: Writing, forgotten: ForgottenPassage) -> None:
     """Removes a passage; what is left of it is the number that an index has to drop."""
     connection, row = writing.connection, forgotten.row
-    parts = len(values(connection, "part_numbers", row.number))
     for statement in _REMOVALS:
         execute(connection, statement, row.number)
-    change = value(connection, "count_changes", row.collection, 1, -parts)
-    _insert_part.run(connection, row.collection, PartRow(change, row.number or 0))
+    episodic.remove(connection, row.number or 0)
+    collections.remove_parts(connection, row.collection or 0, row.number or 0)
+    execute(connection, "remove_passage", row.number)
+    execute(connection, "add_erasure")
 
 
 class SqliteSemantic:
@@ -157,8 +156,8 @@ class SqliteSemantic:
 
     async def collections(self, scope: Scope) -> Collections:
         with self._connections.reads() as connection:
-            own = _collection.one(connection, scope.tenant_id, scope.user_id)
-            public = _collection.one(connection, scope.tenant_id, None)
+            own = collections.collection.one(connection, scope.tenant_id, scope.user_id, SEMANTIC)
+            public = collections.collection.one(connection, scope.tenant_id, None, SEMANTIC)
         return Collections(own, public, self._connections.now())
 
     async def parts(self, collection: int, after: int, limit: int) -> builtins.list[PartRow]:
@@ -179,19 +178,41 @@ class SqliteSemantic:
     async def passage(self, scope: Scope, passage_id: str) -> StoredPassage | None:
         with self._connections.reads(together=True) as connection:
             for user_id in (scope.user_id, None):
-                row = _collection.one(connection, scope.tenant_id, user_id)
+                row = collections.collection.one(connection, scope.tenant_id, user_id, SEMANTIC)
                 number = row and _number_of(connection, row.id, passage_id)
                 if number is not None:
                     return _text.one(connection, number)
         return None
 
-    async def list(self, scope: Scope, after: int, limit: int) -> builtins.list[StoredPassage]:
+    async def list(
+        self, scope: Scope, after: int, limit: int
+    ) -> tuple[builtins.list[StoredPassage], bool]:
         with self._connections.reads(together=True) as connection:
-            own = _collection.one(connection, scope.tenant_id, scope.user_id)
+            own = collections.collection.one(connection, scope.tenant_id, scope.user_id, SEMANTIC)
             if own is None:
-                return []
-            rows, _ = _after.page(connection, own.id, after, limit, size=_size)
-            return rows
+                return [], False
+            rows, is_cut = _after.page(connection, own.id, after, limit + 1, size=_size)
+            return rows[:limit], is_cut or len(rows) > limit
+
+    async def to_forget(self, scope: Scope, body: ForgetBody, after: int, limit: int) -> ToForget:
+        def look(connection: apsw.Connection) -> ToForget:
+            before = None if body.before is None else milliseconds(body.before)
+            found: builtins.list[tuple[int, bool]] = []
+            for user_id, kind in _wanted(scope, body):
+                within = collections.collection.one(connection, scope.tenant_id, user_id, kind)
+                if within is not None:
+                    numbers = values(
+                        connection, "passages_to_forget", within.id, after, scope.user_id,
+                        body.plan_id, body.source, body.agent_id, body.event_id, body.session_id,
+                        before, limit,
+                    )  # fmt: skip
+                    found += [(number, kind == EPISODIC) for number in numbers]
+            page = sorted(found)[:limit]
+            said = sum(is_said for _, is_said in page)
+            following = page[-1][0] if len(found) >= limit else None
+            return ToForget([one for one, _ in page], len(page) - said, said, following)
+
+        return await self._connections.overview.look(look)
 
     async def known(self, scope: Scope, need: MemoriesNeed) -> MemoriesFound:
         found = MemoriesFound()
@@ -200,11 +221,36 @@ class SqliteSemantic:
         return found
 
 
+def _wanted(scope: Scope, body: ForgetBody) -> builtins.list[tuple[str | None, int]]:
+    """Returns the collections that a filter is about: whose, and of which kind."""
+    wanted: builtins.list[tuple[str | None, int]] = []
+    if body.kind != "interactions":
+        wanted += [(scope.user_id, SEMANTIC), (None, SEMANTIC)]
+    if body.kind != "knowledge":
+        wanted.append((scope.user_id, EPISODIC))
+    return wanted
+
+
+def load_doomed(loading: Loading, need: DoomedNeed) -> None:
+    """Loads passages to be forgotten, with all that goes with them."""
+    found, seen = loading.found.part(DoomedFound), set()
+    for number in need.numbers:
+        row = _passage.one(loading.connection, number)
+        if row is None:
+            continue
+        for doomed in values(loading.connection, "doomed_passages", row.collection, number):
+            if doomed not in seen and (one := _passage.one(loading.connection, doomed)) is not None:
+                seen.add(doomed)
+                found.passages.append(one)
+                is_said = value(loading.connection, "is_interaction", doomed)
+                found.interactions += bool(is_said)
+
+
 def _size(row: StoredPassage) -> int:
     return len(row.content)
 
 
-LOADERS: dict[type[Any], Any] = {MemoriesNeed: load}
+LOADERS: dict[type[Any], Any] = {MemoriesNeed: load, DoomedNeed: load_doomed}
 WRITERS: dict[type[Any], Any] = {
     NewPassage: insert,
     ChangedPassage: update,

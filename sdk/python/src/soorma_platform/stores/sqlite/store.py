@@ -18,6 +18,7 @@ from soorma_platform.stores.sqlite import (
     deaths,
     deliveries,
     embeddings,
+    episodic,
     events,
     groups,
     history,
@@ -47,12 +48,21 @@ FEW = 16
 """Rows up to which a command counts as brief."""
 
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
-                           dead_letters, registry, history, semantic)  # fmt: skip
+                           dead_letters, registry, history, semantic, episodic)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
     LOADERS |= _noun.LOADERS
     WRITERS |= getattr(_noun, "WRITERS", {})
+
+
+class SqliteMemories:
+    """The ports of a user's memories beyond plans."""
+
+    def __init__(self, connections: Connections) -> None:
+        self.semantic = semantic.SqliteSemantic(connections)
+        self.episodic = episodic.SqliteEpisodic(connections)
+        self.embeddings = embeddings.SqliteEmbeddings(connections)
 
 
 class SqliteStore:
@@ -73,8 +83,7 @@ class SqliteStore:
         self.deliveries = SqliteDeliveries(connections, prefetches)
         self.groups = groups.SqliteGroups(connections, prefetches)
         self.registry = registry.SqliteRegistry(connections)
-        self.semantic = semantic.SqliteSemantic(connections)
-        self.embeddings = embeddings.SqliteEmbeddings(connections)
+        self.memories = SqliteMemories(connections)
         self.health = health
         self.upkeep = SqliteUpkeep(connections, prefetches, health.silence)
 

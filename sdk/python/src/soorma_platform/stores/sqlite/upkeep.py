@@ -121,6 +121,15 @@ class SqliteUpkeep:
 
         return await self._connections.change(job)
 
+    async def erase(self) -> None:
+        with self._connections.reads() as connection:
+            last = value(connection, "last_erasure")
+        if last is None or not await self._connections.overview.empty_log():
+            return
+        await self._connections.change(
+            lambda connection: execute(connection, "end_erasures", last), durable=False
+        )
+
     async def stale(self, before: int) -> list[StaleRow]:
         served = self._prefetches.all_served()
         seen_since = self._connections.uptime() - round(1000 * CONNECTED_SECONDS)

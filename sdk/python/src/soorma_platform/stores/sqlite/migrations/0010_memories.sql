@@ -1,14 +1,16 @@
--- Semantic memory. What one user has stored for himself is a collection, and so is what is public in
--- a tenant: its user_id is NULL. `change` counts its changes, so that an index of it can follow.
+-- Memories. What one user knows is a collection of kind 0, what was said to and by him one of kind 1.
+-- What is public in a tenant is a collection, too: its user_id is NULL. `change` counts the changes of
+-- a collection, so that an index of it can follow.
 CREATE TABLE collections (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     tenant_id TEXT NOT NULL,
     user_id TEXT,
+    kind INTEGER NOT NULL,
     change INTEGER NOT NULL DEFAULT 0,
     parts INTEGER NOT NULL DEFAULT 0,
     model INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX collections_of ON collections (tenant_id, user_id);
+CREATE INDEX collections_of ON collections (tenant_id, user_id, kind);
 
 -- AUTOINCREMENT: an index in memory may still know the number of a passage that is gone.
 CREATE TABLE passages (
@@ -33,6 +35,7 @@ CREATE TABLE passages (
     closed_by TEXT,
     derived_from TEXT NOT NULL,
     trust TEXT NOT NULL,
+    user_id TEXT NOT NULL,
     stated INTEGER NOT NULL,
     revision INTEGER NOT NULL,
     plan_id TEXT,
@@ -45,6 +48,7 @@ CREATE INDEX passages_by_external_id ON passages (collection, external_id)
 WHERE external_id IS NOT NULL;
 CREATE INDEX passages_by_subject ON passages (collection, subject, attribute)
 WHERE subject IS NOT NULL;
+CREATE INDEX passages_of ON passages (collection);
 CREATE INDEX passages_open ON passages (collection) WHERE closed_at = 4611686018427387904;
 CREATE INDEX passages_replaced ON passages (collection, closed_by) WHERE closed_by IS NOT NULL;
 
@@ -99,6 +103,36 @@ CREATE TABLE restatements (
     PRIMARY KEY (collection, id)
 ) WITHOUT ROWID;
 CREATE INDEX restatements_of ON restatements (passage);
+
+-- Removals whose bytes are still in the write-ahead log, until that is emptied.
+CREATE TABLE erasures (
+    id INTEGER PRIMARY KEY AUTOINCREMENT
+);
+
+-- Sessions of a user, and the interactions in them. The content of an interaction is a passage.
+CREATE TABLE sessions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    collection INTEGER NOT NULL,
+    session_id TEXT NOT NULL,
+    name TEXT,
+    interactions INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+);
+CREATE INDEX sessions_of ON sessions (collection);
+CREATE UNIQUE INDEX sessions_by_id ON sessions (collection, session_id);
+
+CREATE TABLE interactions (
+    passage INTEGER PRIMARY KEY,
+    collection INTEGER NOT NULL,
+    session INTEGER,
+    agent_id TEXT,
+    role TEXT NOT NULL
+);
+CREATE INDEX interactions_of ON interactions (collection, passage);
+CREATE INDEX interactions_of_session ON interactions (session, passage) WHERE session IS NOT NULL;
+CREATE INDEX interactions_of_agent ON interactions (collection, agent_id, passage)
+WHERE agent_id IS NOT NULL;
 
 -- Which passages were derived from which.
 CREATE TABLE passage_sources (

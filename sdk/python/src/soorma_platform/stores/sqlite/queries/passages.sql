@@ -1,8 +1,9 @@
 -- name: collection
-SELECT id, tenant_id, user_id, change, parts, model FROM collections WHERE tenant_id = ? AND user_id IS ?;
+SELECT id, tenant_id, user_id, change, parts, model FROM collections
+WHERE tenant_id = ? AND user_id IS ? AND kind = ?;
 
 -- name: add_collection
-INSERT INTO collections (tenant_id, user_id) VALUES (?, ?) RETURNING id;
+INSERT INTO collections (tenant_id, user_id, kind) VALUES (?, ?, ?) RETURNING id;
 
 -- name: count_changes
 -- Counts changes of a collection, and the parts that it has more; returns the last change.
@@ -14,7 +15,7 @@ SELECT number FROM passages WHERE collection = ? AND id = ?;
 -- name: passage
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
-    closed_by, derived_from, trust, stated, revision, plan_id, cause FROM passages
+    closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause FROM passages
 WHERE number = ?;
 
 -- name: restated_as
@@ -47,11 +48,12 @@ SELECT number FROM doomed;
 INSERT INTO passages (
     collection, id, digest, recorded_at, updated_at, external_id, subject, attribute, aliases, tags,
     metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at, closed_by,
-    derived_from, trust, stated, revision, plan_id, cause, content)
+    derived_from, trust, user_id, stated, revision, plan_id, cause, content)
 VALUES (
     :collection, :id, :digest, :recorded_at, :updated_at, :external_id, :subject, :attribute,
     :aliases, :tags, :metadata, :source, :is_public, :is_proposed, :valid_from, :valid_until,
-    :closed_at, :closed_by, :derived_from, :trust, :stated, :revision, :plan_id, :cause, :content)
+    :closed_at, :closed_by, :derived_from, :trust, :user_id, :stated, :revision, :plan_id, :cause,
+    :content)
 RETURNING number;
 
 -- name: update_passage
@@ -111,12 +113,34 @@ DELETE FROM passage_sources WHERE passage = ?;
 -- name: passage_text
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
-    closed_by, derived_from, trust, stated, revision, plan_id, cause, content FROM passages
+    closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause, content FROM passages
 WHERE number = ?;
 
 -- name: passages_after
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
-    closed_by, derived_from, trust, stated, revision, plan_id, cause, content FROM passages
+    closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause, content FROM passages
 WHERE collection = ?1 AND number > ?2 AND closed_at = 4611686018427387904
 ORDER BY number LIMIT ?3;
+
+-- name: add_erasure
+INSERT INTO erasures DEFAULT VALUES;
+
+-- name: last_erasure
+SELECT max(id) FROM erasures;
+
+-- name: end_erasures
+DELETE FROM erasures WHERE id <= ?;
+
+-- name: passages_to_forget
+-- Of a collection, after a number: of a plan, source, agent, event, session, or from before a time.
+SELECT p.number FROM passages p LEFT JOIN interactions i ON i.passage = p.number
+    LEFT JOIN sessions s ON s.number = i.session
+WHERE p.collection = ?1 AND p.number > ?2 AND p.user_id = ?3
+    AND (?4 IS NULL OR p.plan_id = ?4)
+    AND (?5 IS NULL OR p.source = ?5)
+    AND (?6 IS NULL OR p.cause ->> '$.actor' = ?6 OR i.agent_id = ?6)
+    AND (?7 IS NULL OR p.cause ->> '$.event_id' = ?7)
+    AND (?8 IS NULL OR s.session_id = ?8)
+    AND (?9 IS NULL OR p.recorded_at < ?9)
+ORDER BY p.number LIMIT ?10;

@@ -1,0 +1,258 @@
+"""`soorma memory list`, `show`, `update` and `forget`: the passages that are stored."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import aclosing
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from soorma.cli import output
+from soorma.cli.commands import command_group
+from soorma.cli.connection import PlatformConnection, on_platform
+from soorma.cli.exits import CommandError, Exit
+from soorma.cli.memory.fields import (
+    TEXT_COLUMN,
+    AliasNames,
+    MetadataText,
+    PassageId,
+    Source,
+    Tags,
+    ValidFrom,
+    ValidUntil,
+    excerpt,
+    metadata_of,
+    moment,
+)
+from soorma.cli.output import Column
+from soorma.cli.parameters import Json, Limit, Tenant, User
+from soorma_common.names import check_name
+from soorma_common.terminal import plain
+
+if TYPE_CHECKING:
+    from soorma_common.semantic import Passage
+
+app = command_group()
+
+
+class Clearable(StrEnum):
+    """What can be taken away from a passage."""
+
+    ALIASES = "aliases"
+    TAGS = "tags"
+    SOURCE = "source"
+    METADATA = "metadata"
+    VALID_FROM = "valid-from"
+    VALID_UNTIL = "valid-until"
+
+
+_FIELDS = "\b\nFields of --clear:\n" + "\n".join(f"  {field}" for field in Clearable)
+
+
+@app.command(
+    "list",
+    help="List the user's own passages that count, those stored last first. Public ones are not "
+    "among them.",
+)
+def list_passages(
+    limit: Limit = None, as_json: Json = False, tenant: Tenant = None, user: User = None
+) -> None:
+    most = output.MOST_ROWS if limit is None and not as_json else limit
+    kept: deque[Passage] = deque(maxlen=most)  # only these: passages may be large, and many
+
+    async def ask(platform: PlatformConnection) -> int:
+        count = 0
+        async with aclosing(platform.memory.list_knowledge()) as passages:
+            async for passage in passages:
+                kept.append(passage)
+                count += 1
+        return count
+
+    count = on_platform(tenant, user, ask)
+    if as_json:
+        output.say_json({"passages": list(kept)})
+    elif not count:
+        output.note("this user of this tenant has no passages of their own")
+    else:
+        if limit is None and count > len(kept):
+            output.note(f"the newest {len(kept)} of {count}; --limit {count} shows all")
+        output.table(
+            (
+                Column("Id", 0),
+                TEXT_COLUMN,
+                Column("Tags", 3, is_text=True),
+                Column("Source", 4),
+                Column("External id", 5),
+                Column("Stored", 2),
+            ),
+            [_row(passage) for passage in reversed(kept)],
+        )
+
+
+@app.command(help="Show a passage with all that is stored of it, also one that counts no more.")
+def show(
+    passage_id: PassageId, as_json: Json = False, tenant: Tenant = None, user: User = None
+) -> None:
+    found = _read(passage_id, tenant, user)
+    if as_json:
+        output.say_json(found)
+        return
+    facts = list(_facts(found))
+    width = max(len(title) for title, _ in facts) + output.GAP
+    for title, told in facts:
+        output.say(f"{title:<{width}}{told}")
+    output.say(f"\n{plain(found.content)}")
+
+
+@app.command(
+    help="Change what is given of a passage: it takes the place of what it had. To change what it "
+    "says, add another one that supersedes it.",
+    epilog=_FIELDS,
+)
+def update(
+    passage_id: PassageId,
+    aliases: AliasNames = None,
+    tags: Tags = None,
+    source: Source = None,
+    metadata: MetadataText = None,
+    valid_from: ValidFrom = None,
+    valid_until: ValidUntil = None,
+    clear: Annotated[
+        list[Clearable] | None,
+        typer.Option(metavar="FIELD", help="Take this away from it; can be repeated."),
+    ] = None,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
+) -> None:
+    given: dict[str, Any] = {
+        "aliases": aliases,
+        "tags": tags,
+        "source": source,
+        "metadata": metadata_of(metadata),
+        "valid_from": valid_from,
+        "valid_until": valid_until,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    for field in clear or ():
+        name = field.value.replace("-", "_")
+        if changes.get(name):
+            raise typer.BadParameter(
+                f"{field.value} is given and cleared at once", param_hint="--clear"
+            )
+        changes[name] = () if field in (Clearable.ALIASES, Clearable.TAGS) else None
+    if not changes:
+        raise typer.BadParameter("say what to change, or to --clear", param_hint="OPTIONS")
+
+    async def change(platform: PlatformConnection) -> Passage | None:
+        await platform.memory.update_knowledge(passage_id, **changes)
+        return await platform.memory.get_knowledge(passage_id) if as_json else None
+
+    changed = on_platform(tenant, user, change)
+    if as_json:
+        output.say_json(changed)
+    else:
+        output.say(f"Updated passage {output.cell(passage_id)}")
+
+
+@app.command(
+    help="Remove a passage for good, with those that it has replaced and all that was derived from "
+    "them; asks first."
+)
+def forget(
+    passage_id: PassageId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
+) -> None:
+    if not yes:
+        _ask(passage_id, tenant, user)
+
+    async def remove(platform: PlatformConnection) -> dict[str, Any]:
+        from soorma.transport.calls import segment  # noqa: PLC0415 - imports aiohttp, which --help does without
+
+        path = f"/v1/memory/semantic/{segment(check_name('id', passage_id))}"
+        done: dict[str, Any] = await platform.delete("memory", path)
+        return done
+
+    done = on_platform(tenant, user, remove)
+    was_there = done["outcome"] == "forgotten"
+    if as_json:
+        output.say_json(done)
+    elif was_there:
+        others = done.get("closed", [])
+        output.say(f"Forgot passage {output.cell(passage_id)}{':' if others else ''}")
+        for other in others:
+            output.say(f"  with it {output.cell(other)}, which it had replaced or led to")
+    if not was_there:
+        raise CommandError(
+            Exit.NOT_FOUND,
+            f"there is no passage {output.cell(passage_id)}: it was never stored, or forgotten",
+        )
+
+
+def _ask(passage_id: str, tenant: str | None, user: str | None) -> None:
+    """Raises CommandError unless a person at the terminal says yes."""
+    what = "the passage, those that it has replaced and all that was derived from them"
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise CommandError(
+            Exit.USAGE, f"forget removes {what}; say --yes where nobody can be asked"
+        )
+    found = _read(passage_id, tenant, user)
+    sys.stdout.write(f"{excerpt(found.content)}\nThis removes {what}.\nRemove it? [y/N] ")
+    sys.stdout.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise CommandError(Exit.FAILED, "nothing was forgotten")
+
+
+def _read(passage_id: str, tenant: str | None, user: str | None) -> Passage:
+    async def ask(platform: PlatformConnection) -> Passage:
+        return await platform.memory.get_knowledge(passage_id)
+
+    return on_platform(tenant, user, ask)
+
+
+def _row(passage: Passage) -> tuple[str, ...]:
+    return (
+        output.cell(passage.id),
+        excerpt(passage.content),
+        output.text(", ".join(passage.tags)),
+        output.cell(passage.source),
+        output.cell(passage.external_id),
+        moment(passage.created_at),
+    )
+
+
+def _facts(passage: Passage) -> Iterator[tuple[str, str]]:
+    """Yields what is stored of a passage, except its text."""
+    metadata = passage.metadata and msgspec.json.encode(passage.metadata).decode()
+    seen_by = "all users of the tenant" if passage.is_public else "its user"
+    proposed = " (it was proposed for all of the tenant)" if passage.is_proposed else ""
+    yield "Id", output.cell(passage.id)
+    yield "External id", output.cell(passage.external_id)
+    yield "Aliases", output.cell(", ".join(passage.aliases))
+    yield "Tags", output.cell(", ".join(passage.tags))
+    yield "Source", output.cell(passage.source)
+    yield "Metadata", output.cell(metadata)
+    yield "Found by", seen_by + proposed
+    yield "Subject", output.cell(passage.subject)
+    yield "Attribute", output.cell(passage.attribute)
+    yield "Valid from", moment(passage.valid_from)
+    yield "Valid until", moment(passage.valid_until)
+    yield "Stored", moment(passage.created_at)
+    yield "Stated", f"{passage.stated} time{'' if passage.stated == 1 else 's'}"
+    yield "Updated", moment(passage.updated_at)
+    yield "Revision", str(passage.revision)
+    yield "Closed", moment(passage.closed_at)
+    yield "Closed by", output.cell(passage.closed_by)
+    yield "Derived from", output.cell(", ".join(passage.derived_from))
+    yield "Trust", output.cell(passage.trust)
+    yield "Plan", output.cell(passage.plan_id)
+    yield "Agent", output.cell(passage.cause.actor)
+    yield "Event", output.cell(passage.cause.event_id)

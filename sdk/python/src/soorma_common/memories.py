@@ -1,0 +1,34 @@
+"""The operations on a user's memories that a commit may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from soorma_common.episodic import LogInteraction, check_interaction
+from soorma_common.limits import Limits
+from soorma_common.semantic import (
+    ForgetKnowledge,
+    StoreKnowledge,
+    UpdateKnowledge,
+    check_change,
+)
+
+AnyMemoryOperation: TypeAlias = StoreKnowledge | UpdateKnowledge | ForgetKnowledge | LogInteraction
+
+
+def check_memories(operations: list[AnyMemoryOperation], limits: Limits) -> Iterator[None]:
+    """Raises InvalidRequest, InvalidValue or LimitExceeded for what cannot be done.
+
+    Yields after each operation, so that the caller can give others a turn.
+    """
+    size = 0
+    for operation in operations:
+        if isinstance(operation, LogInteraction):
+            check_interaction(operation, limits)
+        else:
+            check_change(operation, limits)
+        if isinstance(operation, StoreKnowledge | LogInteraction):
+            size += len(operation.content.encode())
+            limits.check("memory_bytes", size, "what the commit stores in memories, in bytes,")
+        yield

@@ -1,0 +1,112 @@
+"""Episodic memory: what logging an interaction does, as part of a commit."""
+
+from __future__ import annotations
+
+import msgspec
+
+from soorma_common.causes import Cause
+from soorma_common.episodic import LogInteraction
+from soorma_common.errors import Forbidden, InvalidRequest
+from soorma_common.names import Scope
+from soorma_common.semantic import MemoryDone, fields_of
+from soorma_platform.engine.commands import Decision, Need, Snapshot
+from soorma_platform.engine.retrieval import terms
+from soorma_platform.engine.retrieval.splitting import split
+from soorma_platform.engine.rows.interactions import (
+    InteractionRow,
+    NewInteraction,
+    SessionNamed,
+)
+from soorma_platform.engine.rows.passages import NewPart
+
+
+class PreparedInteraction(msgspec.Struct):
+    """An interaction to be logged, with what can be computed before the transaction."""
+
+    operation: LogInteraction
+    parts: list[NewPart]
+
+
+def prepare(operation: LogInteraction, agent_id: str | None) -> PreparedInteraction:
+    """Tokenizes an interaction. One by a handler is that of its agent, `agent_id`."""
+    operation.agent_id = agent_id or operation.agent_id
+    labels = filters(operation.agent_id, operation.session_id, operation.role)
+    labels += terms.labels((), None, fields_of(operation.metadata))
+    parts = []
+    for number, (start, end) in enumerate(split(operation.content)):
+        packed, length = terms.packed(operation.content[start:end], labels)
+        parts.append(NewPart(number, start, end, length, packed))
+    return PreparedInteraction(operation, parts)
+
+
+def filters(agent_id: str | None, session_id: str | None, role: str | None) -> list[int]:
+    """Returns the labels by which interactions are filtered."""
+    named = (("agent", agent_id), ("session", session_id), ("role", role))
+    return [terms.label(what, name) for what, name in named if name is not None]
+
+
+class Logging:
+    """The decision on the interactions of one commit: they are appended, whatever there is."""
+
+    def __init__(
+        self,
+        logged: set[str],
+        now: int,
+        cause: Cause,
+        plan_id: str | None,
+        *,
+        by_handler: bool,
+    ) -> None:
+        self._logged = set(logged)
+        self._now = now
+        self._cause = cause
+        self._plan_id = plan_id
+        self._by_handler = by_handler
+        self.writes: list[NewInteraction] = []
+
+    def log(self, prepared: PreparedInteraction) -> MemoryDone:
+        """Appends one interaction."""
+        operation = prepared.operation
+        if self._by_handler and operation.role == "system":
+            raise Forbidden(
+                "a handler logs what a user, an assistant or a tool has said; what is said as the "
+                "system is logged by an application"
+            )
+        interaction_id = operation.id or ""
+        if interaction_id in self._logged:
+            raise InvalidRequest(
+                f"an interaction with the id {interaction_id!r} is logged already; give this one "
+                "its own id, or none"
+            )
+        self._logged.add(interaction_id)
+        metadata = operation.metadata
+        row = InteractionRow(
+            interaction_id,
+            operation.role,
+            operation.content,
+            self._now,
+            "agent" if self._by_handler else "application",
+            self._cause,
+            operation.agent_id,
+            operation.session_id,
+            None
+            if metadata is msgspec.UNSET or fields_of(metadata) is None
+            else bytes(metadata).decode(),
+            operation.plan_id or self._plan_id,
+        )
+        self.writes.append(NewInteraction(row, prepared.parts))
+        return MemoryDone(interaction_id, "logged")
+
+
+class NameSession:
+    """The naming of a session, which need not have begun."""
+
+    def __init__(self, scope: Scope, session_id: str, name: str | None) -> None:
+        self.scope = scope
+        self._named = SessionNamed(session_id, name)
+
+    def needs(self) -> list[Need]:
+        return []
+
+    def decide(self, found: Snapshot) -> Decision[None]:  # noqa: ARG002 - it needs nothing
+        return Decision(None, [self._named])
