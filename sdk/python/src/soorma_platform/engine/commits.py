@@ -110,6 +110,7 @@ class ApplyCommit:
         ]
         """operations that reach beyond the keys of their plans, each with its plan"""
         self._memories: list[memories.Change] = []
+        self._stored_event: memories.StoredEvent | None = None
 
     def events(self) -> list[Envelope]:
         """Returns all events that the commit publishes, now or later."""
@@ -148,6 +149,7 @@ class ApplyCommit:
 
     def prepare_memories(self, new_id: Callable[[], str]) -> None:
         """Tokenizes passages, and gives each an id if it has none."""
+        self._stored_event = memories.StoredEvent(new_id(), self.scope, self.cause)
         by_handler = self.is_by_handler
         agent_id = self.cause.actor if by_handler else None
         for operation in self.commit.memories:
@@ -170,6 +172,8 @@ class ApplyCommit:
             needs.append(plans)
         if commit.events or commit.timers or commit.cancels or self._of_life:
             needs += self._needs_of_events(plans)
+        if self._stored_event is not None:
+            needs.append(self._stored_event.need())
         if self._needs_memories:
             needs.append(memories.need_of(self._memories, commit.memory_reads))
         if self._awaited and (parent := commit.events[0].parent_event_id) is not None:
@@ -341,6 +345,10 @@ class ApplyCommit:
         remembering.check_reads(self.commit.memory_reads)
         done = remembering.decide(self._memories)
         writes += remembering.writes()
+        if self._stored_event is not None and (
+            row := self._stored_event.row(self._memories, done, plan_id, found)
+        ):
+            writes.append(row)
         return done
 
     def _live_on(self, writes: Writes, editor: PlanEditor, found: Snapshot) -> None:

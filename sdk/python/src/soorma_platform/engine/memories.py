@@ -5,18 +5,88 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+import msgspec
+
 from soorma_common.causes import Cause
 from soorma_common.episodic import LogInteraction
+from soorma_common.events import Envelope
 from soorma_common.limits import Limits
 from soorma_common.memories import AnyMemoryOperation
+from soorma_common.names import Scope
 from soorma_common.semantic import MemoryDone
+from soorma_common.topics import Topic
 from soorma_platform.engine import episodic, semantic
-from soorma_platform.engine.commands import Writes
+from soorma_platform.engine.commands import Snapshot, Writes
 from soorma_platform.engine.episodic import Logging, PreparedInteraction
+from soorma_platform.engine.publishing import publish
+from soorma_platform.engine.rows.events import Audience, EventRow, EventsNeed
 from soorma_platform.engine.rows.passages import MemoriesFound, MemoriesNeed
 from soorma_platform.engine.semantic import Knowing
 
 Change: TypeAlias = semantic.Change | PreparedInteraction
+STORED = "memory.stored"
+"""The type of the event, on system-events, that tells of what a commit has stored."""
+
+
+class StoredEvent:
+    """The event of a commit that stores something in memories, for whoever subscribes to it.
+
+    It names ids, never content. `cause` is that of the commit.
+    """
+
+    def __init__(self, event_id: str, scope: Scope, cause: Cause) -> None:
+        self._scope = scope
+        self._cause = cause
+        self._event = Envelope(
+            type=STORED,
+            topic=Topic.SYSTEM_EVENTS.value,
+            id=event_id,
+            tenant_id=scope.tenant_id,
+            user_id=scope.user_id,
+            source=cause.actor,
+            correlation_id=cause.correlation_id,
+            trace_id=cause.trace_id,
+            parent_event_id=cause.event_id,
+        )
+
+    def need(self) -> EventsNeed:
+        """Returns what has to be known of it: who subscribes to it."""
+        return EventsNeed([(self._event.id or "", self._event.topic, self._event.type)], set())
+
+    def row(
+        self,
+        changes: Sequence[Change],
+        done: Sequence[MemoryDone],
+        plan_id: str | None,
+        found: Snapshot,
+    ) -> EventRow | None:
+        """Returns its row, with deliveries; None if nobody is to get it.
+
+        A group does not get what its own handler has stored: it would hear itself for ever.
+        """
+        subscribers = found.part(Audience).subscribers[self._event.topic, self._event.type]
+        others = [one for one in subscribers if one.group != self._cause.actor]
+        stored = [one.id for one in done if one.outcome in ("stored", "restated")]
+        logged = [one.id for one in done if one.outcome == "logged"]
+        if not others or not (stored or logged):
+            return None
+        sessions = {
+            change.operation.session_id: None
+            for change in changes
+            if isinstance(change, PreparedInteraction) and change.operation.session_id is not None
+        }
+        data = {
+            "knowledge": stored,
+            "interactions": logged,
+            "sessions": list(sessions),
+            "plan_id": plan_id,
+        }
+        event = msgspec.structs.replace(self._event, data=msgspec.Raw(msgspec.json.encode(data)))
+        row = publish(event, self._scope, found, None)
+        if row is not None:
+            groups = {one.group_id for one in others}
+            row.deliveries = [one for one in row.deliveries if one.group_id in groups]
+        return row
 
 
 def prepare(

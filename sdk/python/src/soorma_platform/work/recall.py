@@ -37,7 +37,7 @@ from soorma_platform.engine.rows.passages import (
     StoredPassage,
 )
 from soorma_platform.stores.ports.episodic import EpisodicStore
-from soorma_platform.stores.ports.semantic import SemanticStore
+from soorma_platform.stores.ports.semantic import Collections, SemanticStore
 
 if TYPE_CHECKING:
     from soorma_platform.engine.retrieval.index import CollectionIndex
@@ -77,7 +77,8 @@ class Recall:
 
     async def knowledge(self, scope: Scope, body: SearchBody) -> Hits:
         """Returns the best passages for a query that the user may read."""
-        standing = await self._passages.collections(scope)
+        meaning = await self._meaning(scope, body)
+        standing = await self._standing(self._passages, scope, meaning, body.wait)
         rows = [
             row
             for row in (standing.own, standing.public if body.include_public else None)
@@ -96,7 +97,7 @@ class Recall:
             as_of,
             None if body.known_at is None else milliseconds(body.known_at),
         )
-        found = await self._find(scope, rows, mine, ask, body.wait)
+        found = await self._find(rows, mine, ask, meaning)
         texts = await self._passages.texts(found.numbers)
         texts |= mine.passages
         hits = [_hit(texts[one.passage], one) for one in found.parts if one.passage in texts]
@@ -112,7 +113,8 @@ class Recall:
 
     async def interactions(self, scope: Scope, body: SaidSearch) -> SaidHits:
         """Returns the best interactions of a user for a query."""
-        standing = await self._interactions.collections(scope)
+        meaning = await self._meaning(scope, body)
+        standing = await self._standing(self._interactions, scope, meaning, body.wait)
         rows = [standing.own] if standing.own is not None else []
         mine = _said_by_transaction(body.own, standing.now)
         labels = filters(body.agent_id, body.session_id, body.role)
@@ -127,7 +129,7 @@ class Recall:
             standing.now,
             None,
         )
-        found = await self._find(scope, rows, mine, ask, body.wait)
+        found = await self._find(rows, mine, ask, meaning)
         said = await self._interactions.said(found.numbers)
         said |= mine.interactions
         hits = [_said_hit(said[one.passage], one) for one in found.parts if one.passage in said]
@@ -141,16 +143,12 @@ class Recall:
 
     async def _find(
         self,
-        scope: Scope,
         rows: Sequence[CollectionRow],
         mine: _Mine,
         ask: _Ask,
-        wait: float | None,
+        meaning: _Meaning | None,
     ) -> _FoundAll:
         """Returns the best parts in these collections, and among a transaction's own."""
-        meaning = await self._meaning(scope, ask)
-        if meaning is not None and wait is not None:
-            await self._wait_for_vectors(rows, meaning.model, wait)
         kept = [self._index(row) for row in rows]
         for one in kept:  # in one order everywhere, so that no two searches wait for each other
             await one.lock.acquire()
@@ -178,7 +176,22 @@ class Recall:
             meaning is None or meaning.is_calibrated,
         )
 
-    async def _meaning(self, scope: Scope, ask: _Ask) -> _Meaning | None:
+    async def _standing(
+        self,
+        of: SemanticStore | EpisodicStore,
+        scope: Scope,
+        meaning: _Meaning | None,
+        wait: float | None,
+    ) -> Collections:
+        """Returns the collections of a user, after waiting for their vectors if that is wanted."""
+        standing = await of.collections(scope)
+        if meaning is None or wait is None:
+            return standing
+        rows = [row for row in (standing.own, standing.public) if row is not None]
+        await self._wait_for_vectors(rows, meaning.model, wait)
+        return await of.collections(scope)  # they may use another model now
+
+    async def _meaning(self, scope: Scope, ask: SearchBody | SaidSearch) -> _Meaning | None:
         """Returns the vector of the query; None if the search goes by words alone.
 
         A search that asks for vectors gets an error if there are none; any other says that it went
