@@ -129,6 +129,25 @@ class WorkflowState:
             return default
         return value if type is None else convert(value, type)
 
+    async def promote(self, key: str, *, to: Literal["knowledge"] = "knowledge", **how: Any) -> str:
+        """Stores the value of a key where it outlives the plan; returns the passage's id.
+
+        A text is stored as it is, any other value as JSON text. `how` are arguments of
+        `store_knowledge`, such as `external_id` and `tags`; the passage comes from this plan. In a
+        handler it is stored with the commit, which fails if the key has changed meanwhile. Raises
+        KeyMissing if there is no such key.
+        """
+        if to != "knowledge":
+            raise InvalidRequest(f"a value is promoted to 'knowledge', not to {to!r:.40}")
+        value = await self._plan.value(key)
+        return await self.memory.store_knowledge(
+            value if isinstance(value, str) else encode(value),
+            plan_id=self.plan_id,
+            tenant_id=self.tenant_id,
+            user_id=self.user_id,
+            **how,
+        )
+
     async def get_entry(self, key: str) -> PlanState:
         """The key with its value, revision and times; KeyMissing if there is none."""
         return await self._plan.entry(key)

@@ -7,14 +7,9 @@ from typing import TypeAlias
 
 from soorma_common.episodic import LogInteraction, check_interaction
 from soorma_common.limits import Limits
-from soorma_common.semantic import (
-    ForgetKnowledge,
-    StoreKnowledge,
-    UpdateKnowledge,
-    check_change,
-)
+from soorma_common.semantic import AnyKnowledgeOperation, StoreKnowledge, check_change
 
-AnyMemoryOperation: TypeAlias = StoreKnowledge | UpdateKnowledge | ForgetKnowledge | LogInteraction
+AnyMemoryOperation: TypeAlias = AnyKnowledgeOperation | LogInteraction
 
 
 def check_memories(operations: list[AnyMemoryOperation], limits: Limits) -> Iterator[None]:

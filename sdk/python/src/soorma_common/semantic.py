@@ -97,13 +97,25 @@ class ForgetKnowledge(MemoryOperation, tag="forget_knowledge"):
     id: Name
 
 
-AnyKnowledgeOperation: TypeAlias = StoreKnowledge | UpdateKnowledge | ForgetKnowledge
+class PublishKnowledge(MemoryOperation, tag="publish_knowledge"):
+    """Shows a passage that a handler has proposed to all users of the tenant.
+
+    It closes what it replaces among the public ones. A handler cannot do it.
+    """
+
+    id: Name
+
+
+AnyKnowledgeOperation: TypeAlias = (
+    StoreKnowledge | UpdateKnowledge | PublishKnowledge | ForgetKnowledge
+)
 
 
 class MemoryDone(msgspec.Struct, omit_defaults=True):
     """The result of an operation: the id of the passage meant, and those that were closed by it.
 
-    `outcome` is stored, restated (an equal one counts one more), updated, forgotten or missing.
+    `outcome` is stored, restated (an equal one counts one more), updated, published, forgotten,
+    missing or logged.
     """
 
     id: str

@@ -60,6 +60,7 @@ memory POST /v1/memory/forget: delivery user
 memory POST /v1/memory/many/{plan_id}: delivery user
 memory PATCH /v1/memory/semantic/{passage_id}: delivery user
 memory PATCH /v1/memory/sessions/{session_id}: delivery user
+memory POST /v1/memory/semantic/{passage_id}/publish: delivery user
 memory POST /v1/memory/semantic/search: delivery user
 memory POST /v1/memory/semantic: delivery user
 memory PUT /v1/memory/working/{plan_id}/{key}: delivery user

@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from soorma import HandlerContext, RetryPolicy, Worker
-from soorma.errors import Forbidden, InvalidRequest, InvalidValue, LimitExceeded, NotFound
+from soorma import HandlerContext, RetryPolicy, Worker, WorkflowState
+from soorma.errors import (
+    Forbidden,
+    InvalidRequest,
+    InvalidValue,
+    KeyMissing,
+    LimitExceeded,
+    NotFound,
+)
 from soorma.testing import LocalPlatform, WordEmbedder
 
 FACTS = "business-facts"
@@ -354,3 +361,104 @@ async def test_the_earlier_name_of_a_search_still_works(soorma_platform: LocalPl
     assert hit.content == TRAIN
     assert [one.category for one in caught] == [DeprecationWarning]
     assert "search_knowledge" in str(caught[0].message)
+
+
+@pytest.mark.behaviour("knowledge.published")
+async def test_what_a_handler_proposes_is_public_once_an_application_says_so(
+    worker: Worker,
+) -> None:
+    async with LocalPlatform(embedder=WordEmbedder({"sleeper": "night train"})) as platform:
+        memory = platform.context.memory
+        ids: list[str] = []
+        old = await memory.store_knowledge(
+            "The night train is cancelled.", external_id="train", is_public=True
+        )
+
+        @worker.on_event("note", topic=FACTS)
+        async def note(event: dict[str, Any], context: HandlerContext) -> None:
+            ids.append(
+                await context.memory.store_knowledge(TRAIN, external_id="train", is_public=True)
+            )
+            with pytest.raises(Forbidden, match="a handler proposes"):
+                await context.immediate.memory.publish_knowledge(ids[0])
+
+        await platform.run(worker)
+        await platform.publish("note", topic=FACTS, data={})
+        await platform.settle()
+        await memory.search_knowledge("night train", wait=10)
+        assert [one.id async for one in memory.list_knowledge(proposed=True)] == ids
+        hits = await memory.search_knowledge("night train platform", user_id="bob")
+        assert [hit.id for hit in hits] == [old]
+
+        assert await memory.publish_knowledge(ids[0]) == ids[0]
+        assert await memory.publish_knowledge(ids[0]) == ids[0], "a second time changes nothing"
+        assert [one async for one in memory.list_knowledge(proposed=True)] == []
+        assert [one async for one in memory.list_knowledge()] == []
+        for whose in ({}, {"user_id": "bob"}):
+            for mode in ("text", "vector", "hybrid"):
+                hits = await memory.search_knowledge("the sleeper", mode=mode, **whose)
+                found = await memory.search_knowledge("night train platform", mode=mode, **whose)
+                assert [hit.id for hit in found] == ids, (mode, whose)
+                assert mode == "text" or [hit.id for hit in hits] == ids, (mode, whose)
+        passage = await memory.get_knowledge(ids[0], user_id="bob")
+        assert (passage.is_public, passage.is_proposed, passage.trust) == (True, False, "agent")
+        assert (await memory.get_knowledge(old)).closed_by == ids[0]
+        assert await memory.delete_knowledge(ids[0])
+        assert list(await memory.search_knowledge("night train", user_id="bob")) == []
+
+
+@pytest.mark.behaviour("knowledge.published")
+async def test_a_proposal_that_is_public_already_counts_there(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    memory = soorma_platform.context.memory
+    public = await memory.store_knowledge(TRAIN, is_public=True)
+    own = await memory.store_knowledge(DOGS)
+    ids: list[str] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        ids.append(await context.memory.store_knowledge(TRAIN, is_public=True))
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    assert await memory.publish_knowledge(ids[0]) == public
+    passage = await memory.get_knowledge(ids[0])
+    assert (passage.id, passage.stated) == (public, 2)
+    with pytest.raises(InvalidRequest, match="nobody has proposed"):
+        await memory.publish_knowledge(own)
+    with pytest.raises(NotFound):
+        await memory.publish_knowledge(own, user_id="bob")
+
+
+@pytest.mark.behaviour("knowledge.promoted")
+async def test_a_value_is_promoted_to_what_outlives_its_plan(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    memory, state = soorma_platform.context.memory, soorma_platform.state("p")
+    await state.set("lesson", "Ask for the invoice number first.")
+    await state.set("facts", {"invoice": 7})
+    ids: list[str] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        own = WorkflowState(context.memory, "p")
+        ids.append(await own.promote("lesson", external_id="lesson", tags=["lesson"]))
+        if len(ids) == 1:
+            await state.set("lesson", "Ask for the order number first.")
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={}, plan_id="other")
+    await soorma_platform.settle()
+    assert len(ids) == 2, "the key had changed, so it ran again"
+    (hit,) = await memory.search_knowledge("what number to ask for first", tags=["lesson"])
+    assert (hit.content, hit.plan_id) == ("Ask for the order number first.", "p")
+    facts = await memory.get_knowledge(await state.promote("facts"))
+    assert facts.content == '{"invoice":7}'
+    await state.cleanup()
+    assert len(await memory.search_knowledge("order number", tags=["lesson"])) == 1
+    with pytest.raises(KeyMissing):
+        await state.promote("lesson")
+    with pytest.raises(InvalidRequest, match="promoted to 'knowledge'"):
+        await state.promote("lesson", to="wisdom")  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ from soorma_common.semantic import (
     MemoryDone,
     Passage,
     PassagePage,
+    PublishKnowledge,
     SearchBody,
     StoreKnowledge,
     UpdateKnowledge,
@@ -312,6 +313,7 @@ _OUTCOMES = {
     UpdateKnowledge: "updated",
     ForgetKnowledge: "forgotten",
     LogInteraction: "logged",
+    PublishKnowledge: "published",
 }
 
 

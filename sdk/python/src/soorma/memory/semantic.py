@@ -21,6 +21,7 @@ from soorma_common.semantic import (
     Hits,
     Mode,
     Passage,
+    PublishKnowledge,
     SearchBody,
     StoreKnowledge,
     UpdateKnowledge,
@@ -156,6 +157,18 @@ class SemanticCalls(MemoryCalls):
                 setattr(operation, name, checked_time(name, when))
         await self._memories.change(self.scope(tenant_id, user_id), [operation])
 
+    async def publish_knowledge(
+        self, passage_id: str, *, tenant_id: str | None = None, user_id: str | None = None
+    ) -> str:
+        """Shows a passage that a handler has proposed to all users; returns its id among them.
+
+        Like one stored with `is_public`, it closes what it replaces there. NotFound if there is
+        none, Forbidden in a handler.
+        """
+        operation = PublishKnowledge(id=check_name("id", passage_id))
+        (done,) = await self._memories.change(self.scope(tenant_id, user_id), [operation])
+        return done.id
+
     async def delete_knowledge(
         self, passage_id: str, *, tenant_id: str | None = None, user_id: str | None = None
     ) -> bool:
@@ -230,15 +243,27 @@ class SemanticCalls(MemoryCalls):
         return await self.search_knowledge(query, **how)
 
     async def list_knowledge(
-        self, *, tenant_id: str | None = None, user_id: str | None = None
+        self,
+        *,
+        proposed: bool = False,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
     ) -> AsyncGenerator[Passage, None]:
         """Yields the user's own passages that count, in the order they were stored.
 
-        They are fetched page by page; a transaction's own are not among them.
+        They are fetched page by page; a transaction's own are not among them. With `proposed`,
+        only those that a handler has proposed to make public.
         """
         scope = self.scope(tenant_id, user_id)
         async with aclosing(
-            self._caller.pages("memory", "/v1/memory/semantic", scope, page_decoder, limit=PAGE)
+            self._caller.pages(
+                "memory",
+                "/v1/memory/semantic",
+                scope,
+                page_decoder,
+                limit=PAGE,
+                proposed="true" if proposed else None,
+            )
         ) as pages:
             async for page in pages:
                 for passage in page.passages:

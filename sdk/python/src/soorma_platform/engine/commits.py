@@ -150,13 +150,10 @@ class ApplyCommit:
     def prepare_memories(self, new_id: Callable[[], str]) -> None:
         """Tokenizes passages, and gives each an id if it has none."""
         self._stored_event = memories.StoredEvent(new_id(), self.scope, self.cause)
-        by_handler = self.is_by_handler
-        agent_id = self.cause.actor if by_handler else None
+        agent_id = self.cause.actor if self.is_by_handler else None
         for operation in self.commit.memories:
             operation.id = operation.id or new_id()
-            self._memories.append(
-                memories.prepare(operation, by_handler=by_handler, agent_id=agent_id)
-            )
+            self._memories.append(memories.prepare(operation, agent_id))
 
     def needs(self) -> list[Need]:
         commit = self.commit

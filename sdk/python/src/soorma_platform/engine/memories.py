@@ -89,16 +89,14 @@ class StoredEvent:
         return row
 
 
-def prepare(
-    operation: AnyMemoryOperation, *, by_handler: bool, agent_id: str | None = None
-) -> Change:
+def prepare(operation: AnyMemoryOperation, agent_id: str | None = None) -> Change:
     """Computes what can be computed before the transaction.
 
     For a mebibyte of text this takes tens of milliseconds. `agent_id` is that of the handler.
     """
     if isinstance(operation, LogInteraction):
         return episodic.prepare(operation, agent_id)
-    return semantic.prepare(operation, by_handler=by_handler)
+    return semantic.prepare(operation)
 
 
 def need_of(changes: Iterable[Change], reads: Iterable[str] = ()) -> MemoriesNeed:

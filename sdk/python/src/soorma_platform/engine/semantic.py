@@ -19,6 +19,7 @@ from soorma_common.semantic import (
     AnyKnowledgeOperation,
     ForgetKnowledge,
     MemoryDone,
+    PublishKnowledge,
     StoreKnowledge,
     UpdateKnowledge,
     fields_of,
@@ -35,6 +36,7 @@ from soorma_platform.engine.rows.passages import (
     ForgottenPassage,
     MemoriesFound,
     MemoriesNeed,
+    MovedPassage,
     NewPart,
     NewPassage,
     PassageRow,
@@ -52,10 +54,10 @@ class PreparedPassage(msgspec.Struct):
     parts: list[NewPart]
 
 
-Change = PreparedPassage | UpdateKnowledge | ForgetKnowledge
+Change = PreparedPassage | UpdateKnowledge | PublishKnowledge | ForgetKnowledge
 
 
-def prepare(operation: AnyKnowledgeOperation, *, by_handler: bool) -> Change:
+def prepare(operation: AnyKnowledgeOperation) -> Change:
     """Tokenizes a passage: for a mebibyte this takes tens of milliseconds, so never in a commit."""
     if not isinstance(operation, StoreKnowledge):
         return operation
@@ -68,7 +70,7 @@ def prepare(operation: AnyKnowledgeOperation, *, by_handler: bool) -> Change:
         of_part = labels if number == 0 else [one for one in labels if one not in _names(operation)]
         packed, length = terms.packed(operation.content[start:end], of_part)
         parts.append(NewPart(number, start, end, length, packed))
-    return PreparedPassage(operation, _digest(operation, by_handler=by_handler), parts)
+    return PreparedPassage(operation, _digest(operation), parts)
 
 
 def _names(operation: StoreKnowledge) -> frozenset[int]:
@@ -82,7 +84,7 @@ def _labels(
     return [*terms.aliases(aliases), *terms.labels(tags, source, metadata)]
 
 
-def _digest(operation: StoreKnowledge, *, by_handler: bool) -> bytes:
+def _digest(operation: StoreKnowledge) -> bytes:
     """Returns what only equal passages have in common: their text, names, period and readers."""
     of = (
         operation.content,
@@ -90,7 +92,6 @@ def _digest(operation: StoreKnowledge, *, by_handler: bool) -> bytes:
         operation.subject,
         operation.attribute,
         operation.is_public,
-        operation.is_public and by_handler,
         *_period(operation),
     )
     return blake2b(_encode(of), digest_size=16).digest()
@@ -109,6 +110,10 @@ def add_need(need: MemoriesNeed, change: Change) -> None:
     if isinstance(change, UpdateKnowledge):
         need.ids.add(change.id)
         need.relabelled.add(change.id)
+        return
+    if isinstance(change, PublishKnowledge):
+        need.ids.add(change.id)
+        need.published.add(change.id)
         return
     if isinstance(change, ForgetKnowledge):
         need.ids.add(change.id)
@@ -167,6 +172,8 @@ class Knowing:
         """Returns the result of a change."""
         if isinstance(change, UpdateKnowledge):
             return self._update(change)
+        if isinstance(change, PublishKnowledge):
+            return self._publish(change)
         if isinstance(change, ForgetKnowledge):
             return self._forget(change)
         return self._store(change)
@@ -308,6 +315,41 @@ class Knowing:
         shelf.change(row, relabelled=True)
         return MemoryDone(row.id, "updated")
 
+    def _publish(self, operation: PublishKnowledge) -> MemoryDone:
+        if self._by_handler:
+            raise Forbidden(
+                "a handler proposes what is to be public, with is_public=True; an application "
+                "publishes it"
+            )
+        _, row = self._named(operation.id, "to be published")
+        if row.is_public:
+            return MemoryDone(row.id, "published")
+        if not row.is_proposed:
+            raise InvalidRequest(
+                f"passage {row.id!r} is the user's own, and nobody has proposed to make it public; "
+                "store it with is_public=True"
+            )
+        public = self._public
+        equal = public.equal(row.digest)
+        before = [] if row.external_id is None else public.external(row.external_id)
+        if row.subject is not None and row.attribute is not None:
+            before += public.current(row.subject, row.attribute)
+        by = row.id if equal is None else equal.id
+        closed = [self._close(one, by) for one in before if one.is_open and one is not equal]
+        self._own.give_away(row, is_moved=equal is None)
+        if equal is not None:
+            equal.stated += row.stated
+            equal.revision += 1
+            equal.updated_at = self._now
+            public.restate(equal, Restatement(row.id, row.plan_id, row.cause, self._now))
+            public.change(equal)
+            return MemoryDone(equal.id, "published", closed)
+        row.is_public, row.is_proposed = True, False
+        row.revision += 1
+        row.updated_at = self._now
+        public.take_over(row)
+        return MemoryDone(row.id, "published", closed)
+
     def _forget(self, operation: ForgetKnowledge) -> MemoryDone:
         row = self._public.named(operation.id)
         if row is not None:
@@ -334,6 +376,7 @@ class _Shelf:
         self._new: dict[int, NewPassage] = {}
         self._changed: dict[int, ChangedPassage] = {}
         self._forgotten: list[ForgottenPassage] = []
+        self._moved: list[MovedPassage] = []
 
     def named(self, passage_id: str) -> PassageRow | None:
         """Returns the passage of an id, or under which it was restated; None if there is none."""
@@ -386,6 +429,20 @@ class _Shelf:
         (self._changed_of(row) if new is None else new).restated.append(restatement)
         self._named[restatement.id] = row
 
+    def give_away(self, row: PassageRow, *, is_moved: bool) -> None:
+        """Takes a row out: it is moved elsewhere, or another stands for it there."""
+        self._rows = [one for one in self._rows if one is not row]
+        self._named = {name: one for name, one in self._named.items() if one is not row}
+        self._changed.pop(id(row), None)
+        if not is_moved and self._new.pop(id(row), None) is None:
+            self._forgotten.append(ForgottenPassage(row))
+
+    def take_over(self, row: PassageRow) -> None:
+        """Takes a row that was in another collection."""
+        self._rows.append(row)
+        self._named[row.id] = row
+        self._moved.append(MovedPassage(row))
+
     def forget(self, passage_id: str) -> list[str]:
         """Forgets a passage with all that goes with it; returns their ids."""
         doomed: list[PassageRow] = []
@@ -414,7 +471,7 @@ class _Shelf:
 
     def writes(self) -> Writes:
         """Returns the rows to write: what is removed first, as another may take its names."""
-        return [*self._forgotten, *self._changed.values(), *self._new.values()]
+        return [*self._forgotten, *self._changed.values(), *self._moved, *self._new.values()]
 
 
 def _labels_of(row: PassageRow) -> list[int]:

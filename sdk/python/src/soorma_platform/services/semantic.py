@@ -25,6 +25,7 @@ from soorma_common.semantic import (
     Passage,
     PassageChange,
     PassagePage,
+    PublishKnowledge,
     SearchBody,
     StoreBody,
     StoreKnowledge,
@@ -41,6 +42,9 @@ from soorma_platform.work.recall import Recall, passage_of
 
 _AFTER = http.Number("after", "From behind this passage: `next` of the page before.", default=0)
 _LIMIT = http.page_limit()
+_PROPOSED = http.Choice(
+    "proposed", "Only those that a handler proposed to make public.", ("false", "true")
+)
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _store_body = msgspec.json.Decoder(StoreBody)
 _search_body = msgspec.json.Decoder(SearchBody)
@@ -81,13 +85,17 @@ def semantic_endpoints(
         Endpoint("POST", path, _OF_USER, faces.store_knowledge, KnowledgeStored, StoreBody,
                  headers=(http.FENCE,), idempotent=True, errors=(*changes, NotFound),
                  examples={http.JSON: _A_STORE}),
-        Endpoint("GET", path, _OF_USER, faces.list_knowledge, PassagePage, query=(_AFTER, _LIMIT)),
+        Endpoint("GET", path, _OF_USER, faces.list_knowledge, PassagePage,
+                 query=(_AFTER, _LIMIT, _PROPOSED)),
         Endpoint("POST", f"{path}/search", _OF_USER, faces.search_knowledge, Hits, SearchBody,
                  examples={http.JSON: _A_SEARCH}, errors=(NotFound, LimitExceeded, TimedOut)),
         Endpoint("POST", "/v1/memory/forget", _OF_USER, faces.forget, Receipt, ForgetBody,
                  headers=(http.FENCE,), idempotent=True, errors=(Forbidden,),
                  examples={http.JSON: {"plan_id": "plan-1", "preview": True}}),
         Endpoint("GET", one, _OF_USER, faces.get_knowledge, Passage, errors=(NotFound,)),
+        Endpoint("POST", f"{one}/publish", _OF_USER, faces.publish_knowledge, MemoryDone,
+                 headers=(http.FENCE,), idempotent=True,
+                 errors=(*changes, Forbidden, NotFound)),
         Endpoint("PATCH", one, _OF_USER, faces.update_knowledge, Passage, PassageChange,
                  headers=(http.FENCE,), idempotent=True, errors=(*changes, NotFound)),
         Endpoint("DELETE", one, _OF_USER, faces.forget_knowledge, MemoryDone, headers=(http.FENCE,),
@@ -130,7 +138,10 @@ class _Semantic:
     async def list_knowledge(self, request: Request) -> Response:
         """Lists a user's own passages that count, in the order they were stored."""
         rows, more = await self._passages.list(
-            request.scope, _AFTER.value(request), _LIMIT.value(request)
+            request.scope,
+            _AFTER.value(request),
+            _LIMIT.value(request),
+            proposed=_PROPOSED.of(request) == "true",
         )
         following = rows[-1].number if rows and more else None
         length = sum(len(row.content) for row in rows)
@@ -152,6 +163,14 @@ class _Semantic:
         )
         await self._commit(request, [operation], passage_id.encode() + b"\0" + request.sent)
         return http.json_response(await self._passage(request, passage_id))
+
+    async def publish_knowledge(self, request: Request) -> Response:
+        """Shows a passage that a handler has proposed to all users of the tenant."""
+        passage_id = request.name("passage_id")
+        done = await self._commit(
+            request, [PublishKnowledge(id=passage_id)], f"publish {passage_id}".encode()
+        )
+        return http.json_response(done[0])
 
     async def forget_knowledge(self, request: Request) -> Response:
         """Removes a passage, those it has replaced, and all that was derived from them."""

@@ -246,7 +246,7 @@ class Recall:
             return _Mine()
         for number, operation in enumerate(body.own):
             operation.id = operation.id or f"{number}"
-        changes = [memories.prepare(one, by_handler=False) for one in body.own]
+        changes = [memories.prepare(one) for one in body.own]
         known = await self._passages.known(scope, memories.need_of(changes))
         remembering = memories.Remembering(
             known, now, NOBODY, None, self._limits, by_handler=False, user_id=scope.user_id

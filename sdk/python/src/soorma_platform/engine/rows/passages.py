@@ -122,6 +122,8 @@ class MemoriesNeed(Need):
     """of passages to be stored; true if an equal one may get further labels"""
     forgotten: set[str] = set()
     relabelled: set[str] = set()
+    published: set[str] = set()
+    """ids of the user's own that may become public, where they may replace others"""
 
     @property
     def is_of_knowledge(self) -> bool:
@@ -209,6 +211,12 @@ class ChangedPassage(msgspec.Struct):
 
 class ForgottenPassage(msgspec.Struct):
     """A passage to be removed, with all that was made of it."""
+
+    row: PassageRow
+
+
+class MovedPassage(msgspec.Struct):
+    """A passage that is public from now on, with its parts and vectors."""
 
     row: PassageRow
 

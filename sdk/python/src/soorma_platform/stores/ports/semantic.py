@@ -64,11 +64,12 @@ class SemanticStore(Protocol):
         ...
 
     async def list(
-        self, scope: Scope, after: int, limit: int
+        self, scope: Scope, after: int, limit: int, *, proposed: bool = False
     ) -> tuple[builtins.list[StoredPassage], bool]:
         """Returns a user's own open passages after a number, in the order they were stored.
 
-        Also whether there are more: fewer than `limit` come if they are large.
+        Also whether there are more: fewer than `limit` come if they are large. With `proposed`,
+        those that a handler has proposed to make public.
         """
         ...
 

@@ -13,6 +13,8 @@ from soorma_platform.stores.sqlite.transactions import Writing
 collection = Select("collection", CollectionRow)
 insert = Mutation("insert_passage", PassageRow, "content")
 _insert_part = Mutation("insert_part", "collection", PartRow)
+_NO_PART = -1
+"""Stands for the parts of a passage that is gone, in the row that says so."""
 
 
 def of(connection: apsw.Connection, tenant_id: str, user_id: str | None, kind: int) -> int:
@@ -49,5 +51,23 @@ def remove_parts(connection: apsw.Connection, within: int, number: int) -> None:
     parts = len(values(connection, "part_numbers", number))
     execute(connection, "remove_vectors", number)
     execute(connection, "remove_parts", number)
+    _note_gone(connection, within, number, parts)
+
+
+def _note_gone(connection: apsw.Connection, within: int, number: int, parts: int) -> None:
     change = value(connection, "count_changes", within, 1, -parts)
-    _insert_part.run(connection, within, PartRow(change, number))
+    _insert_part.run(connection, within, PartRow(change, number, part=_NO_PART))
+
+
+def move_parts(connection: apsw.Connection, before: int, after: int, number: int) -> None:
+    """Moves the parts and vectors of a passage to another collection."""
+    parts = values(connection, "part_numbers", number)
+    last = value(connection, "count_changes", after, len(parts), len(parts))
+    for change, part in enumerate(parts, last - len(parts) + 1):
+        execute(connection, "move_part", number, part, after, change)
+    rows = values(connection, "vector_rows", number)
+    last = value(connection, "count_changes", after, len(rows), 0)
+    for change, row in enumerate(rows, last - len(rows) + 1):
+        execute(connection, "move_vector", row, after, change)
+    execute(connection, "use_first_model", after)
+    _note_gone(connection, before, number, len(parts))

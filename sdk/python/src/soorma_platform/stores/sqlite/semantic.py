@@ -21,6 +21,7 @@ from soorma_platform.engine.rows.passages import (
     ForgottenPassage,
     MemoriesFound,
     MemoriesNeed,
+    MovedPassage,
     NewPassage,
     PartRow,
     PassageRow,
@@ -41,6 +42,7 @@ _parts = Select("parts_of", PartRow)
 _changes = Select("parts_after", PartRow)
 _vectors = Select("vectors_after", VectorRow)
 _update = Mutation("update_passage", PassageRow)
+_publish = Mutation("publish_passage", PassageRow)
 _insert_restatement = Mutation("insert_restatement", "collection", "passage", Restatement)
 _REMOVALS = ("remove_restatements", "remove_sources")
 
@@ -67,6 +69,14 @@ def _load(
         part.row = collections.collection.one(connection, scope.tenant_id, user_id, SEMANTIC)
         if part.row is not None:
             _load_collection(connection, part.row.id, need, part)
+    if need.published and found.public.row is not None:
+        for passage_id in need.published & found.own.names.keys():
+            row = found.own.passages[found.own.names[passage_id]]
+            like = MemoriesNeed(digests={row.digest: True})
+            like.external_ids = set() if row.external_id is None else {row.external_id}
+            if row.subject is not None and row.attribute is not None:
+                like.pairs = {(row.subject, row.attribute)}
+            _load_collection(connection, found.public.row.id, like, found.public)
 
 
 def _load_collection(
@@ -92,6 +102,8 @@ def _load_collection(
     for pair in need.pairs:
         for number in values(connection, "passages_by_subject", within, *pair):
             note(number)
+    for passage_id in need.published & part.names.keys():
+        note(part.names[passage_id], with_parts=True)
     if need.forgotten:
         # Also of those that the commit may replace before: they go with what has replaced them.
         for row in list(part.passages.values()):
@@ -148,6 +160,17 @@ def forget(writing: Writing, forgotten: ForgottenPassage) -> None:
     execute(connection, "add_erasure")
 
 
+def move(writing: Writing, moved: MovedPassage) -> None:
+    """Moves a passage to the public collection of the tenant."""
+    connection, row = writing.connection, moved.row
+    before = row.collection or 0
+    row.collection = collections.of(connection, writing.scope.tenant_id, None, SEMANTIC)
+    _publish.run(connection, row)
+    collections.move_parts(connection, before, row.collection, row.number or 0)
+    for statement in ("move_restatements", "move_sources"):
+        execute(connection, statement, row.number, row.collection)
+
+
 class SqliteSemantic:
     """The port of semantic memory."""
 
@@ -185,13 +208,13 @@ class SqliteSemantic:
         return None
 
     async def list(
-        self, scope: Scope, after: int, limit: int
+        self, scope: Scope, after: int, limit: int, *, proposed: bool = False
     ) -> tuple[builtins.list[StoredPassage], bool]:
         with self._connections.reads(together=True) as connection:
             own = collections.collection.one(connection, scope.tenant_id, scope.user_id, SEMANTIC)
             if own is None:
                 return [], False
-            rows, is_cut = _after.page(connection, own.id, after, limit + 1, size=_size)
+            rows, is_cut = _after.page(connection, own.id, after, limit + 1, proposed, size=_size)
             return rows[:limit], is_cut or len(rows) > limit
 
     async def to_forget(self, scope: Scope, body: ForgetBody, after: int, limit: int) -> ToForget:
@@ -255,4 +278,5 @@ WRITERS: dict[type[Any], Any] = {
     NewPassage: insert,
     ChangedPassage: update,
     ForgottenPassage: forget,
+    MovedPassage: move,
 }

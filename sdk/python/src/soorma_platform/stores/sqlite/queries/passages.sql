@@ -62,6 +62,33 @@ UPDATE passages SET updated_at = :updated_at, aliases = :aliases, tags = :tags,
     closed_at = :closed_at, closed_by = :closed_by, stated = :stated, revision = :revision
 WHERE number = :number;
 
+-- name: publish_passage
+UPDATE passages SET collection = :collection, is_public = 1, is_proposed = 0,
+    updated_at = :updated_at, revision = :revision
+WHERE number = :number;
+
+-- name: move_part
+UPDATE passage_parts SET collection = ?3, change = ?4
+WHERE passage = ?1 AND part = ?2 AND terms IS NOT NULL;
+
+-- name: vector_rows
+SELECT rowid FROM part_vectors WHERE passage = ? ORDER BY part;
+
+-- name: move_vector
+UPDATE part_vectors SET collection = ?2, change = ?3 WHERE rowid = ?1;
+
+-- name: use_first_model
+-- A collection whose first vectors were moved to it.
+UPDATE collections SET model = coalesce(
+    (SELECT max(model) FROM part_vectors WHERE collection = ?1), 0)
+WHERE id = ?1 AND model = 0;
+
+-- name: move_restatements
+UPDATE restatements SET collection = ?2 WHERE passage = ?1;
+
+-- name: move_sources
+UPDATE passage_sources SET collection = ?2 WHERE passage = ?1;
+
 -- name: remove_passage
 DELETE FROM passages WHERE number = ?;
 
@@ -82,12 +109,13 @@ WHERE passage = ?1 AND part = ?2;
 DELETE FROM part_vectors WHERE passage = ?;
 
 -- name: remove_parts
-DELETE FROM passage_parts WHERE passage = ?;
+-- The row that says to an index that they are gone is not one of them.
+DELETE FROM passage_parts WHERE passage = ? AND terms IS NOT NULL;
 
 -- name: parts_of
 SELECT change, passage, part, starts, ends, length, recorded_at, closed_at, valid_from,
     valid_until, terms FROM passage_parts
-WHERE passage = ? ORDER BY part;
+WHERE passage = ? AND terms IS NOT NULL ORDER BY part;
 
 -- name: parts_after
 SELECT change, passage, part, starts, ends, length, recorded_at, closed_at, valid_from,
@@ -95,7 +123,7 @@ SELECT change, passage, part, starts, ends, length, recorded_at, closed_at, vali
 WHERE collection = ? AND change > ? ORDER BY change LIMIT ?;
 
 -- name: part_numbers
-SELECT part FROM passage_parts WHERE passage = ? ORDER BY part;
+SELECT part FROM passage_parts WHERE passage = ? AND terms IS NOT NULL ORDER BY part;
 
 -- name: insert_restatement
 INSERT INTO restatements (collection, id, passage, plan_id, cause, at)
@@ -121,6 +149,7 @@ SELECT number, collection, id, digest, recorded_at, updated_at, external_id, sub
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
     closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause, content FROM passages
 WHERE collection = ?1 AND number > ?2 AND closed_at = 4611686018427387904
+    AND (?4 = 0 OR is_proposed = 1)
 ORDER BY number LIMIT ?3;
 
 -- name: add_erasure
