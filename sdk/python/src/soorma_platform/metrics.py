@@ -125,6 +125,22 @@ class Metrics:
             "Requests refused because a payload does not fit its schema.",
             known=[()],
         )
+        self.memories = Counter(
+            "soorma_memories",
+            "Passages and interactions stored, changed or forgotten by commits, by what was done.",
+            "outcome",
+        )
+        self.searches = Counter(
+            "soorma_memory_searches",
+            "Searches of memories, by kind and by how they were made.",
+            "memory",
+            "mode",
+        )
+        self.embedded = Counter(
+            "soorma_memory_parts_embedded", "Parts that were embedded.", known=[()]
+        )
+        self.unembedded = 0
+        """parts that wait to be embedded, counted up to a limit"""
         self.deliveries = Counter("soorma_deliveries", "Attempts sent to an agent.", "group")
         self.retries = Counter("soorma_retries", "Failed attempts that are tried again.", "group")
         self.dead_letters = Counter(
@@ -145,6 +161,9 @@ class Metrics:
             self.fenced,
             self.published,
             self.payloads_refused,
+            self.memories,
+            self.searches,
+            self.embedded,
             *self.of_groups,
         )
 

@@ -90,7 +90,9 @@ class Platform:
             settings.embeddings, settings.embeddings_model, settings.embeddings_key
         )
         embedding = (
-            None if embedder is None else Embedding(store.memories.embeddings, bus, embedder)
+            None
+            if embedder is None
+            else Embedding(store.memories.embeddings, bus, embedder, metrics)
         )
         recall = Recall(
             store.memories.semantic,
@@ -98,6 +100,7 @@ class Platform:
             settings.limits,
             settings.index_bytes,
             embedding,
+            metrics,
         )
         self.upkeep = Upkeep(store, settings.limits, settings.retention)
         behind = {

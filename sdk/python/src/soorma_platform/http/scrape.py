@@ -139,6 +139,8 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
         yield family
     about = "Commits of handlers that wait for their turn at a key."
     yield GaugeMetricFamily("soorma_commits_waiting", about, metrics.commits_waiting)
+    about = "Parts of memories that wait to be embedded; 10,000 stands for more."
+    yield GaugeMetricFamily("soorma_memory_parts_unembedded", about, metrics.unembedded)
 
 
 def _of_the_record(standing: Standing) -> Iterator[Metric]:

@@ -276,6 +276,8 @@ class Committer:
         if not outcome.is_replay:
             self.metrics.commits.add(source)
             self._count_published(outcome.topics)
+            for done in outcome.committed.memories or ():
+                self.metrics.memories.add(done.outcome)
         return outcome.committed
 
     def _count_published(self, topics: list[str]) -> None:

@@ -36,6 +36,7 @@ from soorma_platform.engine.rows.passages import (
     PassageRow,
     StoredPassage,
 )
+from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports.episodic import EpisodicStore
 from soorma_platform.stores.ports.semantic import Collections, SemanticStore
 
@@ -67,7 +68,9 @@ class Recall:
         limits: Limits,
         most_bytes: int,
         embedding: Embedding | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._passages = passages
         self._interactions = interactions
         self._limits = limits
@@ -101,6 +104,7 @@ class Recall:
         texts = await self._passages.texts(found.numbers)
         texts |= mine.passages
         hits = [_hit(texts[one.passage], one) for one in found.parts if one.passage in texts]
+        self._metrics.searches.add("semantic", found.mode)
         return Hits(
             hits=_within(hits, body.max_tokens),
             is_known=bool(rows) or bool(mine.passages),
@@ -133,6 +137,7 @@ class Recall:
         said = await self._interactions.said(found.numbers)
         said |= mine.interactions
         hits = [_said_hit(said[one.passage], one) for one in found.parts if one.passage in said]
+        self._metrics.searches.add("episodic", found.mode)
         return SaidHits(
             hits=_within(hits, body.max_tokens),
             is_known=bool(rows) or bool(mine.interactions),

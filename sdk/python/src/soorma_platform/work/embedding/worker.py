@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from soorma_common.errors import SoormaError
 from soorma_platform.buses.protocol import MEMORY_BELL, Bus
 from soorma_platform.logs import Log
+from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports.embeddings import EmbeddingStore
 from soorma_platform.work.embedding.protocol import Embedder, TextRefused
 
@@ -25,6 +26,7 @@ SWEPT = 500
 ANY_MODEL = 1 << 62
 """More than the number of any model: nothing is embedded by it."""
 MOST_COUNTED = 1_000
+MOST_WAITING = 10_000
 KEPT = 4_096
 """Vectors kept by the text that they are of, for a text that is stored again."""
 
@@ -34,7 +36,14 @@ log = Log("soorma.embeddings")
 class Embedding:
     """Embeds parts as they come, and queries as they are asked."""
 
-    def __init__(self, store: EmbeddingStore, bus: Bus, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        store: EmbeddingStore,
+        bus: Bus,
+        embedder: Embedder,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._metrics = metrics or Metrics()
         self._store = store
         self._bus = bus
         self.embedder = embedder
@@ -57,8 +66,10 @@ class Embedding:
                 try:
                     if await self._store.count(ANY_MODEL, 1):  # else it need not be known there
                         model = await self.model()
+                        self._metrics.unembedded = await self._store.count(model, MOST_WAITING)
                         while await self.step(model):
                             pause = POLL_SECONDS
+                            self._metrics.unembedded = await self._store.count(model, MOST_WAITING)
                         await self._store.sweep(model, SWEPT)
                     await bell.wait(POLL_SECONDS)
                 except SoormaError as error:
@@ -87,6 +98,8 @@ class Embedding:
         await self._store.put(
             model, [(part, self._kept[key]) for part, key in zip(parts, keys, strict=True)]
         )
+        for _ in parts:
+            self._metrics.embedded.add()
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return True
