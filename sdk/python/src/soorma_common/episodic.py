@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -13,8 +13,15 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.limits import Limits
 from soorma_common.names import Name, check_name
 from soorma_common.semantic import (
+    Bound,
+    Content,
+    Limit,
+    Metadata,
     Mode,
     Place,
+    QueryText,
+    Score,
+    Wait,
     check_content,
     check_metadata,
     check_query,
@@ -33,10 +40,10 @@ class Interaction(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     """An interaction to be logged. In a handler, `agent_id` is the handler's agent."""
 
     role: Role
-    content: str
+    content: Content
     agent_id: Name | None = None
     id: Name | None = None
-    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
     session_id: Name | None = None
     plan_id: Name | None = None
 
@@ -48,7 +55,7 @@ class LogInteraction(Interaction, tag_field="op", tag="log_interaction"):
 class LogBody(msgspec.Struct, forbid_unknown_fields=True):
     """The interactions to log in one commit, in their order."""
 
-    interactions: list[Interaction]
+    interactions: Annotated[list[Interaction], msgspec.Meta(extra_json_schema={"minItems": 1})]
 
 
 class Logged(msgspec.Struct):
@@ -123,19 +130,19 @@ class SaidHits(msgspec.Struct, omit_defaults=True, kw_only=True):
 class SaidSearch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """A search of interactions."""
 
-    query: str
-    limit: int = 10
-    max_tokens: int | None = None
+    query: QueryText
+    limit: Limit = 10
+    max_tokens: Bound | None = None
     agent_id: Name | None = None
     session_id: Name | None = None
     role: Role | None = None
-    metadata: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
     since: Time | None = None
     until: Time | None = None
-    min_score: float = 0.0
+    min_score: Score = 0.0
     mode: Mode = "hybrid"
-    wait: float | None = None
-    own: list[LogInteraction] = []
+    wait: Wait | None = None
+    own: list[Interaction] = []
 
 
 class SessionInfo(msgspec.Struct, omit_defaults=True, kw_only=True):

@@ -35,9 +35,9 @@ class ForgetBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True,
 class Receipt(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What was forgotten, or would be: by number, never by content.
 
-    What was derived from a passage, and what it has replaced, is forgotten with it; a preview does
-    not count it. By `erased_by` its bytes are gone from the database and its log; backups that were
-    made before keep them.
+    What was derived from a passage, and what it has replaced, is forgotten with it; a preview
+    counts that only where it fits the description itself. By `erased_by` its bytes are gone from
+    the database and its log; backups that were made before keep them.
     """
 
     passages: int

@@ -15,7 +15,7 @@ from soorma_common.causes import Cause
 from soorma_common.errors import InvalidRequest, InvalidValue
 from soorma_common.json_text import check, decode
 from soorma_common.limits import Limits
-from soorma_common.names import Name, check_name
+from soorma_common.names import NAME_SCHEMA, Name, check_name
 from soorma_common.times import Time, check_moment, milliseconds
 
 MOST_TAGS, MOST_ALIASES, MOST_SOURCES = 64, 32, 64
@@ -27,14 +27,45 @@ MOST_HITS = 100
 LONGEST_WAIT = 60
 BYTES_PER_TOKEN = 4
 
+Content: TypeAlias = Annotated[
+    str, msgspec.Meta(extra_json_schema={"pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"})
+]
+"""A text that says something."""
+QueryText: TypeAlias = Annotated[
+    str,
+    msgspec.Meta(
+        extra_json_schema={
+            "maxLength": LONGEST_QUERY,
+            "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$",
+        }
+    ),
+]
+Score: TypeAlias = Annotated[float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": 1})]
+Limit: TypeAlias = Annotated[
+    int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": MOST_HITS})
+]
+Bound: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})]
+Wait: TypeAlias = Annotated[
+    float, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": LONGEST_WAIT})
+]
 Mode: TypeAlias = Literal["hybrid", "text", "vector"]
 MODES = ("hybrid", "text", "vector")
 Trust: TypeAlias = Literal["application", "agent"]
 """The kind of source of a passage: a program that acts for a user, or a handler of an agent."""
 Metadata: TypeAlias = Annotated[
-    msgspec.Raw, msgspec.Meta(extra_json_schema={"type": ["object", "null"]})
+    msgspec.Raw,
+    msgspec.Meta(
+        extra_json_schema={
+            "type": ["object", "null"],
+            "propertyNames": NAME_SCHEMA,
+            "maxProperties": MOST_TAGS,
+        }
+    ),
 ]
 Tags: TypeAlias = Annotated[list[Name], msgspec.Meta(extra_json_schema={"maxItems": MOST_TAGS})]
+Sources: TypeAlias = Annotated[
+    list[Name], msgspec.Meta(extra_json_schema={"maxItems": MOST_SOURCES})
+]
 Aliases: TypeAlias = Annotated[
     list[Name], msgspec.Meta(extra_json_schema={"maxItems": MOST_ALIASES})
 ]
@@ -46,7 +77,7 @@ class Knowledge(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
     `id` is the passage's, unless an equal one is stored already.
     """
 
-    content: str
+    content: Content
     id: Name | None = None
     external_id: Name | None = None
     aliases: Aliases = []
@@ -59,7 +90,7 @@ class Knowledge(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
     supersedes: Name | None = None
     subject: Name | None = None
     attribute: Name | None = None
-    derived_from: list[Name] = []
+    derived_from: Sources = []
     plan_id: Name | None = None
     """of the plan that it comes from; in a handler, that of the event unless given"""
 
@@ -126,7 +157,7 @@ class MemoryDone(msgspec.Struct, omit_defaults=True):
 class StoreBody(msgspec.Struct, forbid_unknown_fields=True):
     """The passages to store in one commit."""
 
-    passages: list[Knowledge]
+    passages: Annotated[list[Knowledge], msgspec.Meta(extra_json_schema={"minItems": 1})]
 
 
 class KnowledgeStored(msgspec.Struct):
@@ -204,20 +235,20 @@ class SearchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True,
     `own` are the operations of a transaction that are not committed yet: they count for it.
     """
 
-    query: str
-    limit: int = 10
-    max_tokens: int | None = None
+    query: QueryText
+    limit: Limit = 10
+    max_tokens: Bound | None = None
     tags: Tags = []
     metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
     source: Name | None = None
     since: Time | None = None
     until: Time | None = None
-    min_score: float | None = None
+    min_score: Score | None = None
     as_of: Time | None = None
     known_at: Time | None = None
     include_public: bool = True
     mode: Mode = "hybrid"
-    wait: float | None = None
+    wait: Wait | None = None
     """seconds to wait until all that is stored is embedded"""
     own: list[AnyKnowledgeOperation] = []
 

@@ -16,6 +16,7 @@ from deaths_suite import DeathsSuite
 from durability_suite import DurabilitySuite
 from embeddings_suite import EmbeddingsSuite
 from endings_suite import EndingsSuite
+from episodic_suite import EpisodicSuite
 from events_suite import EventsSuite
 from expiry_suite import ExpirySuite
 from failures_suite import FailuresSuite
@@ -99,6 +100,7 @@ class StoreSuite(
     StepsSuite,
     SemanticSuite,
     EmbeddingsSuite,
+    EpisodicSuite,
     JoiningSuite,
     EndingsSuite,
     Opened,

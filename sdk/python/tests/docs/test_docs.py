@@ -98,6 +98,15 @@ COMMANDS = {
     "OPENAI_BASE_URL=http://localhost:11434/v1 OPENAI_MODEL=llama3.2 "
     "./start.sh": "system/test_examples.py::test_a_real_model_answers",
     "soorma run answerer": "system/test_examples.py::test_the_command_runs_the_answerer",
+    "cd examples/06-memory-episodic": "system/test_examples.py::"
+    "test_a_user_is_known_in_later_sessions_as_the_page_shows_it",
+    "python talk.py": "system/test_examples.py::"
+    "test_a_user_is_known_in_later_sessions_as_the_page_shows_it",
+    "python talk.py --interactive": "system/test_examples.py::"
+    "test_what_is_typed_and_what_is_forgotten",
+    "python talk.py --forget": "system/test_examples.py::test_what_is_typed_and_what_is_forgotten",
+    "soorma run companion librarian": "system/test_examples.py::"
+    "test_what_is_typed_and_what_is_forgotten",
     "soorma run worker": "system/test_cli_run.py::test_the_examples_run",
     "soorma run subscriber:warehouse "
     "subscriber:accounts": "system/test_cli_run.py::test_the_examples_run",
@@ -482,6 +491,7 @@ def test_the_paths_that_users_know() -> None:
         "examples/02-events-simple/README.md",
         "examples/04-memory-semantic/README.md",
         "examples/05-memory-working/README.md",
+        "examples/06-memory-episodic/README.md",
         "sdk/python/README.md",
     }
     assert "workflowstate" in pages()[REFERENCE].anchors()

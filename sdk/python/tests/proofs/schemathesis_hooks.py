@@ -36,6 +36,19 @@ INEXPRESSIBLE = (
     "send one of the two",
     "awaited=true is for one event",
     "at must be from",
+    # a year out of range, or a period that ends before it begins
+    "must be RFC 3339 with a time zone",
+    "must be later than valid_from",
+    "would be valid until a time",
+    "are given together",
+    "bytes of JSON at most",
+    "say what is to be forgotten",
+    "is more than",
+    # what is stored already, or is not what it is taken for
+    "is stored already",
+    "is logged already",
+    "nobody has proposed",
+    "no embedding model is in use",
     "a ticket for",
     "is taken for a time",
     # what is longer itself is refused by the schema: this is a semaphore's place

@@ -1,4 +1,4 @@
-"""Examples 01, 02 and 04, run as a person runs them. Example 05 has test_start_sh.py."""
+"""Examples 01, 02, 04 and 06, run as a person runs them. Example 05 has test_start_sh.py."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -26,6 +27,7 @@ from running import Raw, platform_in
 
 from soorma import Worker
 from soorma.testing import LocalPlatform
+from soorma_common.names import DEFAULT_TENANT
 
 EXAMPLES = Path(__file__).parents[4] / "examples"
 SECONDS = 30
@@ -489,11 +491,177 @@ async def test_a_model_that_takes_too_long_is_given_up(
     assert letter.attempts == 3
 
 
+# --- 06 ------------------------------------------------------------------------------------
+
+EPISODIC = EXAMPLES / "06-memory-episodic"
+LISBON, PORTO = "The user lives in Lisbon.", "The user lives in Porto."
+
+
+@dataclass
+class Conversation:
+    """The terminal of example 06, and what its platform knows about the user."""
+
+    terminal: Terminal
+    platform: PlatformProcess
+
+    def facts(self) -> set[str]:
+        """What is known now."""
+        memory = Raw(self.platform.memory_url, DEFAULT_TENANT, "ada")
+        return {one["content"] for one in memory("GET", "/v1/memory/semantic").json["passages"]}
+
+    def talk(self, knows: str, how: str = "python talk.py") -> str:
+        """A session, and the wait until the librarian knows something from it."""
+        said = self.terminal.run(how)
+        wait_until(lambda: knows in self.facts())
+        return said
+
+
+@pytest.fixture
+def conversation(by_meaning: bool, tmp_path: Path) -> Iterator[Conversation]:
+    embeddings = "offline" if by_meaning else "none"
+    with platform_in(tmp_path / "platform", SOORMA_EMBEDDINGS=embeddings) as platform:
+        terminal = Terminal(EPISODIC.name, platform, tmp_path, SOORMA_RETRY_SECONDS="30")
+        yield Conversation(terminal, platform)
+
+
+@pytest.mark.behaviour("examples.conversation")
+def test_a_user_is_known_in_later_sessions_as_the_page_shows_it(conversation: Conversation) -> None:
+    terminal = conversation.terminal
+    with terminal.agents() as agents:
+        assert agents.said("  python ") == ["  python talk.py"]
+        assert agents.said("[companion]") == ["[companion] replies with the scripted model"]
+        first = conversation.talk("The user likes oolong tea.")
+        second = conversation.talk(PORTO)
+        third = conversation.talk(PORTO)
+        assert LISBON not in conversation.facts()
+        assert all(map(terminal.shows, agents.said("[librarian]")))
+        counted, _, forgotten = terminal.run("echo y | python talk.py --forget").partition("Forget")
+    assert all(map(terminal.shows, (first, second, third, counted)))
+    assert terminal.shows(forgotten.splitlines()[0].partition("] ")[2])
+    assert 'You said: "My dog is Rex.' in first
+    assert f"> Where do I live?\nI remember: {LISBON}\n" in second
+    assert f"> Where do I live?\nI remember: {PORTO}\n" in third
+
+
+@pytest.mark.behaviour("examples.conversation")
+def test_what_is_typed_and_what_is_forgotten(conversation: Conversation) -> None:
+    terminal = conversation.terminal
+    with terminal.agents("soorma run companion librarian", "librarian is subscribed to"):
+        typed = r"printf 'I live in Lisbon.\n\nWhat is my name?\n' | python talk.py --interactive"
+        assert "> You have not told me.\n" in conversation.talk(LISBON, typed)
+        conversation.talk(PORTO)
+        # 2 and 3 messages with their replies, and the fact that another has replaced
+        assert "Nothing was forgotten" in terminal.run("python talk.py --forget", code=1)
+        assert PORTO in conversation.facts()
+        said = terminal.run("echo y | python talk.py --forget")
+        assert "10 interactions and 2 facts of ada are stored\n" in said
+        assert "10 interactions and 2 facts are forgotten\n" in said
+        assert conversation.facts() == set()
+        assert "there were 0 before" in terminal.run("python talk.py")
+    assert terminal.run("python talk.py Hello", code=1).startswith("python talk.py [")
+
+
+@pytest.fixture
+def talkers(endpoint: ChatEndpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Worker]]:
+    """Companion and librarian in this process, with the scripted model."""
+    names = "chat", "companion", "librarian"
+    for name, value in NO_MODEL.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(EPISODIC)
+    assert not any(name in sys.modules for name in names)
+    agents = [getattr(importlib.import_module(name), name) for name in names[1:]]
+    yield agents
+    for name in names:
+        del sys.modules[name]
+
+
+async def tell(platform: LocalPlatform, text: str) -> None:
+    await platform.publish("message.written", "action-requests", {"text": text}, session_id="s")
+    await platform.settle()
+
+
+async def known(platform: LocalPlatform) -> dict[str | None, str]:
+    return {fact.attribute: fact.content async for fact in platform.context.memory.list_knowledge()}
+
+
+@pytest.mark.behaviour("examples.conversation-again")
+@pytest.mark.parametrize("dying", [0, 1], ids=["companion", "librarian"])
+async def test_a_conversation_is_the_same_wherever_an_agent_dies(
+    talkers: list[Worker], dying: int
+) -> None:
+    for at_await in count(1):
+        async with LocalPlatform() as platform:
+            await platform.run(*talkers)
+            crash = platform.crash(talkers[dying], at_await, restart=True)
+            await tell(platform, "I live in Lisbon. I am a nurse.")
+            assert await known(platform) == {"home": LISBON, "is a nurse": "The user is a nurse."}
+            history = await platform.context.memory.get_recent_history(session_id="s")
+            assert [said.role for said in history.interactions] == ["user", "assistant"]
+            assert len(platform.published("message.replied")) == 1
+        if not crash.happened:
+            assert at_await > 3
+            break
+
+
+@pytest.mark.behaviour("examples.conversation-again")
+async def test_what_is_consolidated_late_replaces_nothing_newer(
+    soorma_platform: LocalPlatform, talkers: list[Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = sys.modules["chat"]
+    find = chat.find_facts
+
+    async def fail_once(*_: object) -> None:
+        monkeypatch.setattr(chat, "find_facts", find)
+        raise RuntimeError("for the test")
+
+    monkeypatch.setattr(chat, "find_facts", fail_once)
+    await soorma_platform.run(*talkers)
+    await tell(soorma_platform, "I live in Lisbon.")
+    await tell(soorma_platform, "I live in Porto.")
+    assert len(soorma_platform.waiting()) == 1
+    assert await known(soorma_platform) == {"home": PORTO}
+    await soorma_platform.advance(60)
+    assert soorma_platform.waiting() == []
+    assert await known(soorma_platform) == {"home": PORTO}
+
+
+@pytest.mark.behaviour("examples.conversation-model")
+async def test_a_real_model_talks_and_finds_facts(
+    soorma_platform: LocalPlatform,
+    talkers: list[Worker],
+    endpoint: ChatEndpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chat = sys.modules["chat"]
+    for name, value in {"IS_REAL": True, "BASE_URL": endpoint.env["OPENAI_BASE_URL"]}.items():
+        monkeypatch.setattr(chat, name, value)
+    found = "Here you are:\n- Home: The user lives in Lisbon.\nname: Ada\n"
+    message = {"role": "assistant", "content": found}
+    replied = json.dumps({"choices": [{"message": {**message, "content": "A fine city."}}]})
+    endpoint.script = [(200, replied), (200, json.dumps({"choices": [{"message": message}]}))]
+    await soorma_platform.run(*talkers)
+    await tell(soorma_platform, "I have come to live in Lisbon.")
+    assert await known(soorma_platform) == {"home": LISBON}
+    await tell(soorma_platform, "Where do I live?")
+    first, _, second, last = (body["messages"] for _, _, body in endpoint.requests)
+    assert first[1:] == [{"role": "user", "content": "I have come to live in Lisbon."}]
+    assert second[0]["content"].endswith(f"- {LISBON}")
+    assert "never instructions" in second[0]["content"]
+    assert [one["content"] for one in second[1:]] == [
+        "I have come to live in Lisbon.",
+        "A fine city.",
+        "Where do I live?",
+    ]
+    assert last[0]["content"].endswith("Attributes so far: home")
+
+
 # --- All -----------------------------------------------------------------------------------
 
 
 @pytest.mark.behaviour("examples.mistakes")
-@pytest.mark.parametrize("example", ["01-hello-world", "02-events-simple", SEMANTIC.name])
+@pytest.mark.parametrize(
+    "example", ["01-hello-world", "02-events-simple", SEMANTIC.name, EPISODIC.name]
+)
 def test_without_a_platform_start_sh_says_what_to_do(
     example: str, platform: PlatformProcess, tmp_path: Path
 ) -> None:

@@ -123,6 +123,20 @@ async def test_a_session_is_forgotten_with_all_that_was_said(
     assert len(await memory.search_interactions("said")) == 1
 
 
+@pytest.mark.behaviour("forgetting.derived")
+async def test_with_what_was_said_goes_what_was_made_of_it(
+    soorma_platform: LocalPlatform,
+) -> None:
+    memory = soorma_platform.context.memory
+    said = await memory.log_interaction("a", "user", "I am a vegetarian.", session_id="s")
+    fact = await memory.store_knowledge("The user eats no meat.", derived_from=[said])
+    await memory.store_knowledge("Soup suits the user.", derived_from=[fact])
+    await memory.store_knowledge("The kitchen is open.")
+    receipt = await memory.delete_session("s")
+    assert (receipt.passages, receipt.interactions) == (2, 1)
+    assert await contents(memory) == {"The kitchen is open."}
+
+
 @pytest.mark.behaviour("forgetting.said")
 async def test_it_has_to_be_said_what_is_forgotten(soorma_platform: LocalPlatform) -> None:
     memory = soorma_platform.context.memory

@@ -21,7 +21,10 @@ HERE = Path(__file__).parent
 PROJECT = HERE.parents[1]
 MISTAKES, CORRECT = HERE / "mistakes.py", HERE / "correct.py"
 EXAMPLES = sorted((PROJECT.parents[1] / "examples").rglob("*.py"))
-MODEL = PROJECT.parents[1] / "examples" / "04-memory-semantic" / "model.py"
+IMPORTED = [
+    PROJECT.parents[1] / "examples" / "04-memory-semantic" / "model.py",
+    PROJECT.parents[1] / "examples" / "06-memory-episodic" / "chat.py",
+]
 MARK = re.compile(r"#.* mypy\[(?P<mypy>[\w, -]+)\] pyright\[(?P<pyright>\w[\w, ]*)\]")
 MYPY_LINE = re.compile(r"(?P<file>[^:]+):(?P<line>\d+): error: .*\[(?P<code>[\w-]+)\]")
 
@@ -113,7 +116,8 @@ def test_mypy_takes_the_unannotated_examples(tmp_path: Path) -> None:
     """Each under a name of its own: many are called `worker`."""
     for file in EXAMPLES:
         shutil.copy(file, tmp_path / f"example_{file.parent.name[:2]}_{file.name}")
-    shutil.copy(MODEL, tmp_path / MODEL.name)  # which another one imports
+    for file in IMPORTED:  # by others
+        shutil.copy(file, tmp_path / file.name)
     assert mypy("--check-untyped-defs", *tmp_path.glob("*.py"), cache="loose") == {}
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from soorma.transport.calls import Caller, segment
 from soorma_common.episodic import (
     History,
+    Interaction,
     LogInteraction,
     Said,
     SaidHits,
@@ -299,7 +300,12 @@ class CollectedMemories:
 
     async def search_said(self, scope: Scope, body: SaidSearch) -> SaidHits:
         self._check(scope)
-        own = [replace(one, agent_id=self._agent_id or one.agent_id) for one in self._logged()]
+        own = [
+            Interaction(
+                **msgspec.structs.asdict(replace(one, agent_id=self._agent_id or one.agent_id))
+            )
+            for one in self._logged()
+        ]
         found = await self._platform.search_said(scope, replace(body, own=own))
         self._check(scope)
         return found

@@ -83,7 +83,7 @@ def episodic_endpoints(
                  query=(_BEFORE, _SESSIONS)),
         Endpoint("GET", session, _OF_USER, faces.session, SessionInfo, errors=(NotFound,)),
         Endpoint("DELETE", session, _OF_USER, faces.delete_session, Receipt,
-                 headers=(http.FENCE,), idempotent=True,
+                 headers=(http.FENCE,),
                  errors=(Forbidden, NotFound)),
         Endpoint("PATCH", session, _OF_USER, faces.name_session, SessionInfo, SessionName,
                  headers=(http.FENCE,),

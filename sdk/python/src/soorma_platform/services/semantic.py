@@ -90,7 +90,7 @@ def semantic_endpoints(
         Endpoint("POST", f"{path}/search", _OF_USER, faces.search_knowledge, Hits, SearchBody,
                  examples={http.JSON: _A_SEARCH}, errors=(NotFound, LimitExceeded, TimedOut)),
         Endpoint("POST", "/v1/memory/forget", _OF_USER, faces.forget, Receipt, ForgetBody,
-                 headers=(http.FENCE,), idempotent=True, errors=(Forbidden,),
+                 headers=(http.FENCE,), errors=(Forbidden,),
                  examples={http.JSON: {"plan_id": "plan-1", "preview": True}}),
         Endpoint("GET", one, _OF_USER, faces.get_knowledge, Passage, errors=(NotFound,)),
         Endpoint("POST", f"{one}/publish", _OF_USER, faces.publish_knowledge, MemoryDone,

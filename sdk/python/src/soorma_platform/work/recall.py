@@ -120,7 +120,9 @@ class Recall:
         meaning = await self._meaning(scope, body)
         standing = await self._standing(self._interactions, scope, meaning, body.wait)
         rows = [standing.own] if standing.own is not None else []
-        mine = _said_by_transaction(body.own, standing.now)
+        mine = _said_by_transaction(
+            [LogInteraction(**msgspec.structs.asdict(one)) for one in body.own], standing.now
+        )
         labels = filters(body.agent_id, body.session_id, body.role)
         ask = _Ask(
             body.query,

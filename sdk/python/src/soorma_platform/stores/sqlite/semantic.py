@@ -107,7 +107,7 @@ def _load_collection(
     if need.forgotten:
         # Also of those that the commit may replace before: they go with what has replaced them.
         for row in list(part.passages.values()):
-            part.doomed[row.id] = values(connection, "doomed_passages", within, row.number)
+            part.doomed[row.id] = values(connection, "doomed_passages", within, row.number, None)
         for number in {one for doomed in part.doomed.values() for one in doomed}:
             note(number)
 
@@ -257,11 +257,15 @@ def _wanted(scope: Scope, body: ForgetBody) -> builtins.list[tuple[str | None, i
 def load_doomed(loading: Loading, need: DoomedNeed) -> None:
     """Loads passages to be forgotten, with all that goes with them."""
     found, seen = loading.found.part(DoomedFound), set()
+    own = collections.collection.one(
+        loading.connection, loading.scope.tenant_id, loading.scope.user_id, SEMANTIC
+    )
+    known = None if own is None else own.id
     for number in need.numbers:
         row = _passage.one(loading.connection, number)
         if row is None:
             continue
-        for doomed in values(loading.connection, "doomed_passages", row.collection, number):
+        for doomed in values(loading.connection, "doomed_passages", row.collection, number, known):
             if doomed not in seen and (one := _passage.one(loading.connection, doomed)) is not None:
                 seen.add(doomed)
                 found.passages.append(one)

@@ -33,14 +33,19 @@ SELECT number FROM passages WHERE collection = ? AND subject = ? AND attribute =
     AND closed_at = 4611686018427387904;
 
 -- name: doomed_passages
--- A passage, those that it has replaced, those derived from any of these, and so on.
+-- A passage or interaction, those that it has replaced, those derived from any of these, and so on.
+-- What is derived may be in another collection (?3): knowledge that comes from what was said.
 WITH RECURSIVE doomed (number, id) AS (
     SELECT number, id FROM passages WHERE number = ?2
     UNION
     SELECT p.number, p.id FROM doomed d JOIN passages p ON p.number IN (
         SELECT number FROM passages WHERE collection = ?1 AND closed_by = d.id
         UNION ALL
-        SELECT passage FROM passage_sources WHERE collection = ?1 AND source = d.id)
+        SELECT number FROM passages WHERE collection = ?3 AND closed_by = d.id
+        UNION ALL
+        SELECT passage FROM passage_sources WHERE collection = ?1 AND source = d.id
+        UNION ALL
+        SELECT passage FROM passage_sources WHERE collection = ?3 AND source = d.id)
 )
 SELECT number FROM doomed;
 
