@@ -106,7 +106,7 @@ class History(msgspec.Struct, omit_defaults=True):
 
 
 class SaidHits(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """The interactions found, the best first: as many as asked for, whatever their scores.
+    """The interactions found, the best first: all that have anything to do with the query.
 
     `mode` is how it was searched; see `Hits`.
     """

@@ -107,6 +107,24 @@ async def test_a_poisoned_source_takes_with_it_what_was_derived(
     assert (await memory.get_knowledge(good)).content == "The sea is salty."
 
 
+@pytest.mark.behaviour("forgetting.derived")
+async def test_what_was_derived_goes_wherever_it_is(soorma_platform: LocalPlatform) -> None:
+    memory = soorma_platform.context.memory
+    source = await memory.store_knowledge("A.")
+    await memory.store_knowledge("B of A, for all.", derived_from=[source], is_public=True)
+    public = await memory.store_knowledge("C.", is_public=True)
+    await memory.store_knowledge("D of C, my own.", derived_from=[public])
+    (again,) = await memory.store_knowledge_batch([{"content": "A."}])
+    assert again == source
+    await memory.store_knowledge("Known before.")
+    await memory.store_knowledge("Known before.", derived_from=[source], source="mail")
+    assert await memory.delete_knowledge(source)
+    assert list(await memory.search_knowledge("b of a for all", min_score=0.3)) == []
+    assert await contents(memory) == {"D of C, my own."}
+    assert await memory.delete_knowledge(public)
+    assert await contents(memory) == set()
+
+
 @pytest.mark.behaviour("forgetting.sessions")
 async def test_a_session_is_forgotten_with_all_that_was_said(
     soorma_platform: LocalPlatform,

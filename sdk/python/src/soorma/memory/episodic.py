@@ -90,7 +90,12 @@ class EpisodicCalls(SemanticCalls):
 
         Each is a dict with the arguments of `log_interaction`, such as a chat message.
         """
-        operations = [_operation(one) for one in interactions]
+        if isinstance(interactions, str | Mapping):
+            raise InvalidRequest("interactions is a list of dicts; for one, log_interaction")
+        given: Iterable[Any] = interactions  # what callers without types may pass
+        operations = [
+            _operation(one if isinstance(one, Mapping) else {"content": one}) for one in given
+        ]
         if not operations:
             return []
         done = await self._memories.change(self.scope(tenant_id, user_id), [*operations])
@@ -146,8 +151,8 @@ class EpisodicCalls(SemanticCalls):
     ) -> SaidHits:
         """Finds interactions by what was said, the best first.
 
-        They are ranked like passages, but as many as asked for are returned: what has little to do
-        with the query is left out only below `min_score`. The other arguments limit it to what an
+        They are ranked like passages, without a cut: all that have anything to do with the query,
+        up to `limit`, and from `min_score` on. The other arguments limit it to what an
         agent, a role or a session has said, with these fields of metadata, in a time.
         """
         body = SaidSearch(

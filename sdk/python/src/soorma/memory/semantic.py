@@ -109,8 +109,12 @@ class SemanticCalls(MemoryCalls):
 
         A passage is its content, or a dict with the arguments of `store_knowledge`.
         """
+        if isinstance(passages, str | Mapping):
+            raise InvalidRequest(
+                "passages is a list: of texts, or of dicts; for one, store_knowledge"
+            )
         operations = [
-            _operation({"content": one} if isinstance(one, str) else one) for one in passages
+            _operation(one if isinstance(one, Mapping) else {"content": one}) for one in passages
         ]
         if not operations:
             return []

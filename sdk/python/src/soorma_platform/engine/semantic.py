@@ -15,6 +15,7 @@ from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.semantic import (
     MOST_ALIASES,
+    MOST_SOURCES,
     MOST_TAGS,
     AnyKnowledgeOperation,
     ForgetKnowledge,
@@ -275,6 +276,7 @@ class Knowing:
             self._merge(row, operation)
         plan_id = operation.plan_id or self._plan_id
         shelf.restate(row, Restatement(passage_id, plan_id, self._cause, self._now))
+        shelf.derive(row, operation.derived_from)
         after = (row.aliases, row.tags, row.metadata, row.source)
         shelf.change(row, relabelled=before != after)
 
@@ -284,6 +286,7 @@ class Knowing:
         row.tags = _union(row.tags, operation.tags, MOST_TAGS)
         if more := fields_of(operation.metadata):
             row.metadata = _merged(row.metadata, more)
+        row.source = row.source or operation.source
 
     def _check_may_change(self, row: PassageRow) -> None:
         if row.is_public and self._by_handler:
@@ -359,7 +362,7 @@ class Knowing:
             gone += shelf.forget(operation.id)
         if not gone:
             return MemoryDone(operation.id, "missing")
-        return MemoryDone(operation.id, "forgotten", [one for one in gone if one != operation.id])
+        return MemoryDone(operation.id, "forgotten", sorted({*gone} - {operation.id}))
 
 
 class _Shelf:
@@ -429,6 +432,15 @@ class _Shelf:
         (self._changed_of(row) if new is None else new).restated.append(restatement)
         self._named[restatement.id] = row
 
+    def derive(self, row: PassageRow, sources: list[str]) -> None:
+        """Notes further passages and interactions that a passage is derived from."""
+        known = decode(row.derived_from)
+        if more := [one for one in sources if one not in known]:
+            row.derived_from = _text([*known, *more][:MOST_SOURCES])
+            new = self._new.get(id(row))
+            target = self._changed_of(row) if new is None else new
+            target.sources = [*target.sources, *more]
+
     def give_away(self, row: PassageRow, *, is_moved: bool) -> None:
         """Takes a row out: it is moved elsewhere, or another stands for it there."""
         self._rows = [one for one in self._rows if one is not row]
@@ -447,7 +459,8 @@ class _Shelf:
         """Forgets a passage with all that goes with it; returns their ids."""
         doomed: list[PassageRow] = []
         named = self.named(passage_id)
-        self._doom(doomed, [] if named is None else [named])
+        first = {*self._found.doomed.get(passage_id, ())}
+        self._doom(doomed, [row for row in self._rows if row is named or row.number in first])
         for one in doomed:  # it grows
             numbers = {*self._found.doomed.get(one.id, ())}
             self._doom(

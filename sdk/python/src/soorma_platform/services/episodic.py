@@ -130,7 +130,11 @@ class _Episodic:
         )
         newest = [said_of(row) for row in rows]
         kept = within(newest, most)
-        following = kept[-1].number if kept and (more or len(newest) > len(kept)) else None
+        following = None
+        if kept and (more or len(newest) > len(kept)):
+            following = kept[-1].number
+        elif newest and not kept:  # the newest alone exceeds the bound: older ones may not
+            following = newest[0].number
         length = sum(len(one.content) for one in kept)
         return await http.large_json_response(History(kept[::-1], following), length)
 

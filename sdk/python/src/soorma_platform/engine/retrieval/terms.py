@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from soorma_platform.engine.retrieval.tokens import term_of, tokens
+from soorma_platform.engine.retrieval.tokens import STOP_WORDS, term_of, tokens
 
 TERM_BYTES = 9
 """A term is packed as its 64 bits and one byte with how often it occurs, 0 for a label."""
@@ -57,8 +57,9 @@ def labels(
 
 
 def aliases(texts: Iterable[str]) -> list[int]:
-    """Returns the labels of aliases; one without a word has none."""
-    return [alias(words) for text in texts if (words := tokens(text))]
+    """Returns the labels of aliases; one without a word that says something has none."""
+    found = (tokens(text) for text in texts)
+    return [alias(words) for words in found if any(word not in STOP_WORDS for word in words)]
 
 
 def packed(text: str, of_labels: Iterable[int]) -> tuple[bytes, int]:

@@ -206,6 +206,8 @@ class ChangedPassage(msgspec.Struct):
     row: PassageRow
     terms: dict[int, bytes] | None = None
     is_indexed: bool = True
+    sources: list[str] = []
+    """further ids that it is derived from"""
     restated: list[Restatement] = []
 
 

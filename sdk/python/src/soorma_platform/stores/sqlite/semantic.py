@@ -77,6 +77,8 @@ def _load(
             if row.subject is not None and row.attribute is not None:
                 like.pairs = {(row.subject, row.attribute)}
             _load_collection(connection, found.public.row.id, like, found.public)
+    if need.forgotten:
+        _load_doomed(connection, need, found)
 
 
 def _load_collection(
@@ -104,12 +106,27 @@ def _load_collection(
             note(number)
     for passage_id in need.published & part.names.keys():
         note(part.names[passage_id], with_parts=True)
-    if need.forgotten:
-        # Also of those that the commit may replace before: they go with what has replaced them.
-        for row in list(part.passages.values()):
-            part.doomed[row.id] = values(connection, "doomed_passages", within, row.number, None)
-        for number in {one for doomed in part.doomed.values() for one in doomed}:
-            note(number)
+
+
+def _load_doomed(connection: apsw.Connection, need: MemoriesNeed, found: MemoriesFound) -> None:
+    """Loads what goes with the passages that may be forgotten, in both collections.
+
+    Also with those that the commit may replace before, as they go with what has replaced them.
+    """
+    ids = [None if part.row is None else part.row.id for part in (found.own, found.public)]
+    doomed: dict[str, list[int]] = {}
+    for row in [*found.own.passages.values(), *found.public.passages.values()]:
+        doomed[row.id] = values(connection, "doomed_passages", row.collection, row.number, *ids)
+    for name in need.forgotten:
+        for part in (found.own, found.public):
+            if (number := part.names.get(name)) is not None:
+                doomed[name] = doomed[part.passages[number].id]
+    for number in {one for numbers in doomed.values() for one in numbers}:
+        doomed_row = _passage.one(connection, number)
+        if doomed_row is not None:
+            part = found.own if doomed_row.collection == ids[0] else found.public
+            part.passages.setdefault(number, doomed_row)
+    found.own.doomed = found.public.doomed = doomed
 
 
 def _number_of(connection: apsw.Connection, collection: int, passage_id: str) -> int | None:
@@ -141,6 +158,8 @@ def update(writing: Writing, changed: ChangedPassage) -> None:
         for change, part in enumerate(numbers, last - len(numbers) + 1):
             execute(connection, "update_part", row.number, part, change, row.closed_at,
                     row.valid_from, row.valid_until, terms.get(part))  # fmt: skip
+    for source in changed.sources:
+        execute(connection, "insert_source", row.collection, source, row.number)
     _restate(connection, row, changed.restated)
 
 
@@ -257,15 +276,19 @@ def _wanted(scope: Scope, body: ForgetBody) -> builtins.list[tuple[str | None, i
 def load_doomed(loading: Loading, need: DoomedNeed) -> None:
     """Loads passages to be forgotten, with all that goes with them."""
     found, seen = loading.found.part(DoomedFound), set()
-    own = collections.collection.one(
-        loading.connection, loading.scope.tenant_id, loading.scope.user_id, SEMANTIC
-    )
-    known = None if own is None else own.id
+    scope = loading.scope
+    rows = [
+        collections.collection.one(loading.connection, scope.tenant_id, user_id, SEMANTIC)
+        for user_id in (scope.user_id, None)
+    ]
+    places = [None if row is None else row.id for row in rows]
     for number in need.numbers:
         row = _passage.one(loading.connection, number)
         if row is None:
             continue
-        for doomed in values(loading.connection, "doomed_passages", row.collection, number, known):
+        for doomed in values(
+            loading.connection, "doomed_passages", row.collection, number, *places
+        ):
             if doomed not in seen and (one := _passage.one(loading.connection, doomed)) is not None:
                 seen.add(doomed)
                 found.passages.append(one)

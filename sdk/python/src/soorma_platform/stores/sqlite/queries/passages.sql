@@ -33,20 +33,24 @@ SELECT number FROM passages WHERE collection = ? AND subject = ? AND attribute =
     AND closed_at = 4611686018427387904;
 
 -- name: doomed_passages
--- A passage or interaction, those that it has replaced, those derived from any of these, and so on.
--- What is derived may be in another collection (?3): knowledge that comes from what was said.
-WITH RECURSIVE doomed (number, id) AS (
-    SELECT number, id FROM passages WHERE number = ?2
-    UNION
-    SELECT p.number, p.id FROM doomed d JOIN passages p ON p.number IN (
-        SELECT number FROM passages WHERE collection = ?1 AND closed_by = d.id
-        UNION ALL
-        SELECT number FROM passages WHERE collection = ?3 AND closed_by = d.id
-        UNION ALL
-        SELECT passage FROM passage_sources WHERE collection = ?1 AND source = d.id
-        UNION ALL
-        SELECT passage FROM passage_sources WHERE collection = ?3 AND source = d.id)
-)
+-- A passage or interaction, those that it has replaced, those derived from any of these, and so on:
+-- in its own collection (?1), that of what the user knows (?3), and that of what is public (?4).
+WITH RECURSIVE
+    places (collection) AS (SELECT ?1 UNION SELECT ?3 UNION SELECT ?4),
+    doomed (number, id) AS (
+        SELECT number, id FROM passages WHERE number = ?2
+        UNION
+        SELECT p.number, p.id FROM doomed d JOIN passages p ON p.number IN (
+            SELECT r.number FROM places c JOIN passages r
+                ON r.collection = c.collection AND r.closed_by = d.id
+            UNION ALL
+            SELECT f.passage FROM places c JOIN passage_sources f
+                ON f.collection = c.collection AND f.source = d.id
+            UNION ALL
+            SELECT f.passage FROM restatements n JOIN places c JOIN passage_sources f
+                ON f.collection = c.collection AND f.source = n.id
+            WHERE n.passage = d.number)
+    )
 SELECT number FROM doomed;
 
 -- name: insert_passage
@@ -63,6 +67,7 @@ RETURNING number;
 
 -- name: update_passage
 UPDATE passages SET updated_at = :updated_at, aliases = :aliases, tags = :tags,
+    derived_from = :derived_from,
     metadata = :metadata, source = :source, valid_from = :valid_from, valid_until = :valid_until,
     closed_at = :closed_at, closed_by = :closed_by, stated = :stated, revision = :revision
 WHERE number = :number;
