@@ -133,7 +133,10 @@ def measured(
                 found[name].append({})
             for part in parts:
                 for name in order:
-                    found[name][-1] |= sides[name].do(part)
+                    numbers = sides[name].do(part)
+                    if not numbers:
+                        break  # the old checkout, which is measured first, lacks this part
+                    found[name][-1] |= numbers
             for name in order:
                 sides[name].do("end")
     return found
@@ -163,7 +166,7 @@ def _worse_by(what: str, value: float, reference: float) -> float:
 
 def table(found: Sequence[Compared]) -> str:
     """The table for a terminal, with what is worse last."""
-    width = max(len(one.what) for one in found)
+    width = max((len(one.what) for one in found), default=0)
     lines = [f"{'':{width}}  {'old':>10}  {'new':>10}  new/old, >1 is worse (old/old)"]
     lines += [
         f"{one.what:{width}}  {one.old:10.4g}  {one.new:10.4g}  {one.ratio:5.3f} "

@@ -42,6 +42,12 @@ class Sizes:
     contended_writes: int = 3_000
     earlier_steps: int = 10_000
     long_rounds: int = 11
+    retrieval_step: int = 1
+    distractors: int = 1_000
+    passages: int = 100_000
+    scopes: int = 10_000
+    searches: int = 200
+    stores: int = 2_000
 
 
 FULL = Sizes()
@@ -63,6 +69,12 @@ QUICK = Sizes(
     contended_writes=500,
     earlier_steps=500,
     long_rounds=3,
+    retrieval_step=4,
+    distractors=200,
+    passages=10_000,
+    scopes=200,
+    searches=60,
+    stores=400,
 )
 TINY = Sizes(
     rounds=1,
@@ -86,6 +98,12 @@ TINY = Sizes(
     contended_writes=40,
     earlier_steps=20,
     long_rounds=1,
+    retrieval_step=10,
+    distractors=50,
+    passages=2_500,
+    scopes=20,
+    searches=5,
+    stores=20,
 )
 PAIRED = Sizes(
     rounds=1,
@@ -109,6 +127,12 @@ PAIRED = Sizes(
     contended_writes=600,
     earlier_steps=200,
     long_rounds=3,
+    retrieval_step=10,
+    distractors=100,
+    passages=5_000,
+    scopes=100,
+    searches=60,
+    stores=200,
 )
 """The sizes of one of many rounds of a comparison, in which a side takes about half a minute."""
 SIZES = {"full": FULL, "quick": QUICK, "paired": PAIRED, "tiny": TINY}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import over_example
 import over_http
@@ -12,7 +13,19 @@ import over_sdk
 import over_transactions
 from stage import Stage
 
-PARTS: dict[str, tuple[Callable[[Stage], None], ...]] = {
+Measures: TypeAlias = tuple[Callable[[Stage], None], ...]
+
+try:
+    import over_memories
+    import over_retrieval
+except ImportError:  # an older checkout, measured for a comparison, has no such memories
+    _retrieval: Measures = ()
+    _memories: Measures = ()
+else:
+    _retrieval = (over_retrieval.retrieval,)
+    _memories = (over_memories.memories,)
+
+PARTS: dict[str, Measures] = {
     "cpu": (over_http.cost_per_request,),
     "sdk": (over_sdk.single_calls,),
     "events": (over_sdk.events,),
@@ -25,6 +38,13 @@ PARTS: dict[str, tuple[Callable[[Stage], None], ...]] = {
     "plans": (over_http.plan_sizes,),
     "history": (over_http.histories,),
     "contention": (over_http.contention,),
+    "memories": _memories,
+    "retrieval": _retrieval,
 }
-ALONE = {**PARTS, "others": (over_others.alone,)}
-"""The parts for a comparison of two checkouts, without those that belong to other products."""
+ALONE = {
+    **{name: of for name, of in PARTS.items() if name != "retrieval"},
+    "others": (over_others.alone,),
+}
+"""The parts for a comparison of two checkouts: without other products, and without what is found,
+which no two rounds differ in. A part that a checkout lacks is empty.
+"""

@@ -1,13 +1,13 @@
 """`make bench`: measures the platform and the floors beside it, and writes RESULTS.md with plots.
 
     python benchmarks/run.py             all of it, into benchmarks/
-    python benchmarks/run.py --quick     a look in about a minute, into a temporary folder
+    python benchmarks/run.py --quick     a look in about 90 seconds, into a temporary folder
     python benchmarks/run.py --only sdk  a part of it, into a temporary folder
     python benchmarks/run.py --against REV
                                          this checkout against another, in alternating rounds:
                                          about 20 minutes
 
-All of it takes about 5 minutes. The part `others` needs the environment .venv-others, which `sh
+All of it takes about 8 minutes. The part `others` needs the environment .venv-others, which `sh
 tools/run bench` makes; without it the results say that the part was not measured. Linux only:
 processor time and memory come from /proc.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 import compare
 import results
 from measuring import SIZES, say
-from parts import PARTS
+from parts import ALONE, PARTS
 from stage import ROOT, Stage
 
 
@@ -35,7 +35,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measures the platform beside its floors.")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
-        "--quick", dest="size", action="store_const", const="quick", help="about a minute"
+        "--quick", dest="size", action="store_const", const="quick", help="about 90 seconds"
     )
     size.add_argument("--size", choices=[*SIZES], help="how much to measure (default: full)")
     parser.add_argument(
@@ -89,8 +89,10 @@ def main() -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     """1 if a figure of this checkout is worse than that of the other."""
+    parts = options.only or list(ALONE)
+    if missing := [part for part in parts if part not in ALONE]:
+        return _refuse(f"{missing[0]} is the same in each round: run it once on either checkout")
     with compare.checkout_of(options.against, ROOT) as old:
-        parts = options.only or list(PARTS)
         series = compare.measured(
             old, options.new, parts, rounds=options.rounds, size=options.size or "paired"
         )

@@ -37,6 +37,26 @@ FIGURES = [
     "platform, start to first answers of all services, new database",
     "platform, resident memory after start",
     "platform, resident memory with 100 plans of 10 keys",
+    "search among 2,500 passages by words and meaning, p50",
+    "the same where 2 other tenants have passages, too",
+    "search by codes among 2,500 passages, recall@10",
+    "longest hold of the event loop during searches, 8 in flight",
+    "longest hold of the event loop while the index is loaded",
+    "hits of a search among 2,500 passages with a tag that 3 have",
+    "passages not found by their words as soon as they were stored",
+    "bytes on disk of a passage with its vector, 20 scopes of 10",
+    "search of household: mean precision",
+    "search of household among 50 distractors: mean precision",
+    "search of railway: mean precision",
+    "search of railway among 50 distractors: mean precision",
+    "search of household: F1 of words and meaning together",
+    "search of railway: F1 of words and meaning together",
+    "private passages of another user that were returned",
+]
+NEVER_MISSED = [
+    "events lost",
+    "passages not found by their words as soon as they were stored",
+    "private passages of another user that were returned",
 ]
 SECONDS = 240
 """A run starts some 20 processes in sequence: 25 s on a quiet machine, 200 s on a busy one."""
@@ -54,6 +74,10 @@ TABLES = {
     "Keys of a plan": 2,
     "Revisions of a plan": 2,
     "Writers on one key": 2,
+    "A large collection of memories": 5,
+    "What searches return": 12,
+    "What searches return, by the kind of a case": 9,
+    "Settings of one domain on the other": 3,
 }
 PLOTS = {"open-loop", "payloads", "plan-size", "history", "contention"}
 
@@ -105,7 +129,8 @@ def test_a_run_measures_everything(tmp_path: Path) -> None:
         assert floor, what
         assert target, what
         assert (verdict in {"met", "MISSED"}) != what.startswith(UNJUDGED), what
-    assert figures[expected.index("events lost")][5] == "met"
+    for what in NEVER_MISSED:
+        assert figures[expected.index(what)][5] == "met", what
     assert {title: len(rows_of(section)) for title, section in sections.items()} == TABLES
 
     plots = {path.stem: ET.parse(path).getroot() for path in (output / "plots").iterdir()}
