@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +73,25 @@ async def test_the_offline_model_embeds_the_same_text_to_the_same_vector() -> No
         assert await embedder.embed([]) == []
     finally:
         await embedder.close()
+
+
+EMBED_ONE = """
+import asyncio
+from soorma_platform.work.embedding.offline import OfflineEmbedder
+(vector,) = asyncio.run(OfflineEmbedder().embed(["one"]))
+print(len(vector))
+"""
+
+
+@pytest.mark.behaviour("knowledge.offline-model")
+def test_the_runtime_of_the_offline_model_leaves_nothing_behind(tmp_path: Path) -> None:
+    places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME"), str(tmp_path))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ORT_")}
+    run = subprocess.run(
+        [sys.executable, "-c", EMBED_ONE], env={**kept, **places}, check=True, capture_output=True
+    )
+    assert run.stdout.split() == [b"384"]
+    assert list(tmp_path.rglob("*")) == []
 
 
 @pytest.mark.behaviour("knowledge.offline-model")

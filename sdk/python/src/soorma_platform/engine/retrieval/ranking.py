@@ -212,12 +212,9 @@ def vector_scores(
     index: CollectionIndex, query: Vector, text: TextScores, visible: Mask
 ) -> VectorScores:
     """Returns the cosines of the slots that may be near to a query, or have its words."""
-    count = int(np.count_nonzero(text.scores))
-    also = (
-        np.argpartition(text.scores, -RESCORED)[-RESCORED:]
-        if count > RESCORED
-        else np.flatnonzero(text.scores)
-    )
+    also = np.flatnonzero(text.scores)
+    if len(also) > RESCORED:
+        also = also[np.argpartition(text.scores[also], -RESCORED)[-RESCORED:]]
     cosines = index.vectors.near(query, visible, also)
     return VectorScores(cosines, index.vectors.has(index.count))
 

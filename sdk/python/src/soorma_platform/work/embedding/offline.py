@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.util
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -89,6 +90,9 @@ class _LoadedModel:
                 f"{file} holds other weights than this version of Soorma was calibrated for; "
                 f"{ADVICE}"
             )
+        # Its wheels report usage to their maker, and leave files in the user's home, unless this
+        # is set before the first import.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime  # noqa: PLC0415 - part of the extra
 
         options = onnxruntime.SessionOptions()
