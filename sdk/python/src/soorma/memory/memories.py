@@ -134,16 +134,18 @@ class PlatformMemories:
         return await self._caller.get("memory", path, scope, _passage)
 
     async def search(self, scope: Scope, body: SearchBody) -> Hits:
+        return _hits.decode(await self._found(scope, "/v1/memory/semantic/search", body))
+
+    async def _found(self, scope: Scope, path: str, body: SearchBody | SaidSearch) -> bytes:
         self._check(scope)
-        found = await self._caller.call(
+        return await self._caller.call(
             "memory",
             "POST",
-            "/v1/memory/semantic/search",
+            path,
             scope=scope,
             body=msgspec.json.encode(body),
             patience=body.wait or 0.0,
         )
-        return _hits.decode(found)
 
     async def history(
         self,
@@ -169,16 +171,7 @@ class PlatformMemories:
         )
 
     async def search_said(self, scope: Scope, body: SaidSearch) -> SaidHits:
-        self._check(scope)
-        found = await self._caller.call(
-            "memory",
-            "POST",
-            "/v1/memory/episodic/search",
-            scope=scope,
-            body=msgspec.json.encode(body),
-            patience=body.wait or 0.0,
-        )
-        return _said_hits.decode(found)
+        return _said_hits.decode(await self._found(scope, "/v1/memory/episodic/search", body))
 
 
 class CollectedMemories:
