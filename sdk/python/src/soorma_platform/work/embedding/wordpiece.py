@@ -9,6 +9,7 @@ client that downloads models.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,38 +22,34 @@ _CJK = (
 
 
 class _Table(dict[int, str]):
-    """A table for `str.translate` that is filled as characters are met."""
+    """A table for `str.translate` that is filled as characters are met, by what stands for each."""
+
+    def __init__(self, made: Callable[[str], str]) -> None:
+        super().__init__()
+        self._made = made
 
     def __missing__(self, code: int) -> str:
-        self[code] = found = self.made(chr(code))
+        self[code] = found = self._made(chr(code))
         return found
 
-    def made(self, character: str) -> str:
-        """Returns what stands for a character."""
-        raise NotImplementedError
 
-
-class _Cleaned(_Table):
+def _cleaned(character: str) -> str:
     """Blanks are blanks, control characters are gone, CJK characters stand alone."""
-
-    def made(self, character: str) -> str:
-        category = unicodedata.category(character)
-        if character in "\t\n\r" or category[0] == "Z":
-            return " "
-        if character == "\ufffd" or category in ("Cc", "Cf", "Co", "Cs"):
-            return ""
-        return f" {character} " if any(a <= ord(character) <= b for a, b in _CJK) else character
+    category = unicodedata.category(character)
+    if character in "\t\n\r" or category[0] == "Z":
+        return " "
+    if character == "\ufffd" or category in ("Cc", "Cf", "Co", "Cs"):
+        return ""
+    return f" {character} " if any(a <= ord(character) <= b for a, b in _CJK) else character
 
 
-class _Folded(_Table):
+def _folded(character: str) -> str:
     """After decomposition: accents are gone, punctuation stands alone, letters are small."""
-
-    def made(self, character: str) -> str:
-        category = unicodedata.category(character)
-        if category == "Mn":
-            return ""
-        is_mark = "!" <= character <= "~" and not character.isalnum()
-        return f" {character} " if is_mark or category[0] == "P" else character.lower()
+    category = unicodedata.category(character)
+    if category == "Mn":
+        return ""
+    is_mark = "!" <= character <= "~" and not character.isalnum()
+    return f" {character} " if is_mark or category[0] == "P" else character.lower()
 
 
 class WordPiece:
@@ -64,7 +61,7 @@ class WordPiece:
         self._unknown = self._numbers["[UNK]"]
         self._first, self._last = self._numbers["[CLS]"], self._numbers["[SEP]"]
         self._most = most - 2
-        self._cleaned, self._folded = _Cleaned(), _Folded()
+        self._cleaned, self._folded = _Table(_cleaned), _Table(_folded)
         self._pieces_of = lru_cache(maxsize=50_000)(self._pieces)
 
     def numbers(self, text: str) -> list[int]:
