@@ -95,8 +95,7 @@ class Platform:
             else Embedding(store.memories.embeddings, bus, embedder, metrics)
         )
         recall = Recall(
-            store.memories.semantic,
-            store.memories.episodic,
+            store.memories,
             settings.limits,
             settings.index_bytes,
             embedding,

@@ -50,13 +50,7 @@ class Mind:
     def __init__(self, record: Record, embedder: Named) -> None:
         self.embedder = embedder
         self.embedding = Embedding(record.store.memories.embeddings, InProcessBus(), embedder)
-        self.recall = Recall(
-            record.store.memories.semantic,
-            record.store.memories.episodic,
-            record.limits,
-            LARGEST_INDEX,
-            self.embedding,
-        )
+        self.recall = Recall(record.store.memories, record.limits, LARGEST_INDEX, self.embedding)
 
     async def embed(self) -> None:
         """Embeds all that there is."""

@@ -51,7 +51,8 @@ from soorma_platform.stores.ports.groups import Replica
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.history import PastValues, history_of, log_from, value_at, values_at
 from soorma_platform.work.payloads import PayloadCheck
-from soorma_platform.work.recall import Recall, passage_of
+from soorma_platform.work.recall import Recall
+from soorma_platform.work.recall.knowledge import passage_of
 from soorma_platform.work.upkeep import Upkeep
 
 ALICE = Scope("acme", "alice")
@@ -191,9 +192,7 @@ class Record:
         self.directory = Directory(self.store)
         self._payloads = PayloadCheck(self.store.registry)
         self._committer = Committer(self.store, self.limits, self._payloads, Metrics())
-        self.recall = Recall(
-            self.store.memories.semantic, self.store.memories.episodic, self.limits, LARGEST_INDEX
-        )
+        self.recall = Recall(self.store.memories, self.limits, LARGEST_INDEX)
         self._upkeep: dict[Retention, Upkeep] = {}
 
     async def close(self) -> None:

@@ -42,7 +42,8 @@ from soorma_platform.services.semantic import forget_by
 from soorma_platform.stores.ports import Store
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.forgetting import Forgetting
-from soorma_platform.work.recall import Recall, said_of
+from soorma_platform.work.recall import Recall
+from soorma_platform.work.recall.interactions import said_of
 
 _SESSION = http.Text("session_id", "Of this session only.")
 _AGENT = http.Text("agent_id", "Of this agent only.")

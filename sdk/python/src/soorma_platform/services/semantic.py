@@ -38,7 +38,8 @@ from soorma_platform.identity import Access
 from soorma_platform.stores.ports.semantic import SemanticStore
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.forgetting import Forgetting
-from soorma_platform.work.recall import Recall, passage_of
+from soorma_platform.work.recall import Recall
+from soorma_platform.work.recall.knowledge import passage_of
 
 _AFTER = http.Number("after", "From behind this passage: `next` of the page before.", default=0)
 _LIMIT = http.page_limit()

@@ -28,6 +28,11 @@ class Collections(NamedTuple):
     public: CollectionRow | None
     now: int
 
+    @property
+    def rows(self) -> builtins.list[CollectionRow]:
+        """Those in which something was stored."""
+        return [row for row in (self.own, self.public) if row is not None]
+
 
 class ToForget(NamedTuple):
     """Memories that a filter describes, by number; more follow after `next`, if it is not None."""

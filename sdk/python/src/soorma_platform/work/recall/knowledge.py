@@ -1,0 +1,163 @@
+"""Searches of semantic memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from soorma_common.causes import NOBODY
+from soorma_common.json_text import decode
+from soorma_common.limits import Limits
+from soorma_common.names import Scope
+from soorma_common.semantic import Hit, Hits, Passage, SearchBody, fields_of
+from soorma_common.times import milliseconds, time_of
+from soorma_platform.engine import memories
+from soorma_platform.engine.retrieval import terms
+from soorma_platform.engine.rows.passages import (
+    ALWAYS,
+    NEVER,
+    ChangedPassage,
+    ForgottenPassage,
+    MemoriesFound,
+    NewPassage,
+    PartRow,
+    PassageRow,
+    StoredPassage,
+)
+from soorma_platform.stores.ports.semantic import SemanticStore
+from soorma_platform.work.recall.search import Ask, Found, Mine, part_rows, within
+from soorma_platform.work.recall.searching import Searching
+
+
+class KnowledgeSearch:
+    """Finds passages for a user."""
+
+    def __init__(self, searching: Searching, store: SemanticStore, limits: Limits) -> None:
+        self._searching = searching
+        self._store = store
+        self._limits = limits
+
+    async def search(self, scope: Scope, body: SearchBody) -> Hits:
+        """Returns the best passages for a query that the user may read."""
+        meaning = await self._searching.meaning(scope, body.query, body.mode)
+        standing = await self._searching.standing(self._store, scope, meaning, body.wait)
+        rows = standing.rows
+        if not body.include_public:
+            rows = [row for row in rows if row.user_id is not None]
+        as_of = standing.now if body.as_of is None else milliseconds(body.as_of)
+        mine, texts = await self._uncommitted(scope, body, standing.now)
+        labels = terms.labels(body.tags, body.source, fields_of(body.metadata))
+        ask = Ask.of(body, labels, as_of, body.known_at)
+        found = await self._searching.find(rows, mine, ask, meaning)
+        texts |= await self._store.texts(found.numbers)
+        hits = [_hit(texts[one.passage], one) for one in found.parts if one.passage in texts]
+        return Hits(
+            hits=within(hits, body.max_tokens),
+            is_known=bool(rows) or bool(mine.indexes),
+            mode=found.mode,
+            min_score=found.floor,
+            model=found.model,
+            unembedded=found.unembedded,
+            is_calibrated=found.is_calibrated,
+        )
+
+    async def _uncommitted(
+        self, scope: Scope, body: SearchBody, now: int
+    ) -> tuple[Mine, dict[int, StoredPassage]]:
+        """Returns what the operations of a transaction make of the passages, for its own search."""
+        if not body.own:
+            return Mine(), {}
+        for number, operation in enumerate(body.own):
+            operation.id = operation.id or f"{number}"
+        changes = [memories.prepare(one) for one in body.own]
+        known = await self._store.known(scope, memories.need_of(changes))
+        remembering = memories.Remembering(
+            known, now, NOBODY, None, self._limits, by_handler=False, user_id=scope.user_id
+        )
+        remembering.decide(changes)
+        return _changed_by_transaction(remembering.writes(), known)
+
+
+def _changed_by_transaction(
+    writes: Iterable[object], known: MemoriesFound
+) -> tuple[Mine, dict[int, StoredPassage]]:
+    """Returns what a transaction has changed of the passages, and those that it has stored."""
+    mine = Mine()
+    passages: dict[int, StoredPassage] = {}
+    rows: list[PartRow] = []
+    parts_of = {**known.own.parts, **known.public.parts}
+    for row in writes:
+        if isinstance(row, ForgottenPassage | ChangedPassage) and row.row.number is not None:
+            number = row.row.number
+            if isinstance(row, ForgottenPassage) or not row.row.is_open:
+                mine.hidden.append(number)
+            elif row.terms is not None:
+                mine.hidden.append(number)
+                rows += _relabelled(row, parts_of[number])
+        elif isinstance(row, NewPassage):
+            number = -1 - len(passages)
+            passages[number] = _with_text(row.row, row.content)
+            times = (row.row.recorded_at, NEVER, row.row.valid_from, row.row.valid_until)
+            rows += part_rows(number, row.parts, times)
+    mine.put(rows)
+    return mine, passages
+
+
+def _relabelled(changed: ChangedPassage, parts: list[PartRow]) -> list[PartRow]:
+    row, terms_of = changed.row, changed.terms or {}
+    return [
+        msgspec.structs.replace(
+            part,
+            terms=terms_of[part.part],
+            valid_from=row.valid_from,
+            valid_until=row.valid_until,
+        )
+        for part in parts
+    ]
+
+
+def _with_text(row: PassageRow, content: str) -> StoredPassage:
+    return StoredPassage(
+        **{name: getattr(row, name) for name in PassageRow.__struct_fields__}, content=content
+    )
+
+
+def passage_of(row: StoredPassage) -> Passage:
+    """Returns a passage as a client sees it."""
+    return Passage(**_fields(row))
+
+
+def _hit(row: StoredPassage, found: Found) -> Hit:
+    fields = _fields(row)
+    fields["content"] = row.content[found.place.start : found.place.end]
+    return Hit(**fields, score=round(found.ranked.score, 4), place=found.place)
+
+
+def _fields(row: StoredPassage) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "content": row.content,
+        "revision": row.revision,
+        "created_at": time_of(row.recorded_at),
+        "updated_at": time_of(row.updated_at),
+        "trust": row.trust,
+        "stated": row.stated,
+        "external_id": row.external_id,
+        "aliases": decode(row.aliases),
+        "tags": decode(row.tags),
+        "metadata": None if row.metadata is None else decode(row.metadata),
+        "source": row.source,
+        "is_public": row.is_public,
+        "is_proposed": row.is_proposed,
+        "valid_from": None if row.valid_from == ALWAYS else time_of(row.valid_from),
+        "valid_until": None if row.valid_until == NEVER else time_of(row.valid_until),
+        "subject": row.subject,
+        "attribute": row.attribute,
+        "closed_at": None if row.is_open else time_of(row.closed_at),
+        "closed_by": row.closed_by,
+        "derived_from": decode(row.derived_from),
+        "plan_id": row.plan_id,
+        "cause": row.cause,
+    }
