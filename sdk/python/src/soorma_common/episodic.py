@@ -180,7 +180,7 @@ def check_interaction(operation: Interaction, limits: Limits) -> None:
 
 def check_said_search(body: SaidSearch, limits: Limits) -> None:
     """Raises InvalidRequest if a search is not one that can be made."""
-    check_query(body)
+    check_query(body.query, body)
     check_metadata(body.metadata)
     for name in ("agent_id", "session_id"):
         if (given := getattr(body, name)) is not None:

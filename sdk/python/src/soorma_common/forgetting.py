@@ -11,7 +11,7 @@ from soorma_common.errors import InvalidRequest
 from soorma_common.names import Name, check_name
 from soorma_common.times import Time, check_moment
 
-Kind: TypeAlias = Literal["all", "knowledge", "interactions"]
+Kind: TypeAlias = Literal["all", "knowledge", "interactions", "procedures"]
 _NAMES = ("plan_id", "session_id", "source", "agent_id", "event_id")
 
 
@@ -43,6 +43,8 @@ class Receipt(msgspec.Struct, omit_defaults=True, kw_only=True):
     passages: int
     interactions: int
     at: datetime
+    procedures: int = 0
+    """versions of skills, prompts and rules"""
     is_preview: bool = False
     erased_by: datetime | None = None
 

@@ -37,6 +37,8 @@ class Limits(msgspec.Struct, frozen=True):
     memory_bytes: int = 10 * MIB
     memory_operations: int = 1_000
     memory_parts: int = 200_000
+    procedures: int = 2_000
+    procedure_versions: int = 1_000
     history_revisions: int = 10_000
     history_bytes: int = 64 * MIB
 

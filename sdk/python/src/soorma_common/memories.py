@@ -7,9 +7,10 @@ from typing import TypeAlias
 
 from soorma_common.episodic import LogInteraction, check_interaction
 from soorma_common.limits import Limits
+from soorma_common.procedural import AnyProcedureOperation, StoreProcedure, check_procedure
 from soorma_common.semantic import AnyKnowledgeOperation, StoreKnowledge, check_change
 
-AnyMemoryOperation: TypeAlias = AnyKnowledgeOperation | LogInteraction
+AnyMemoryOperation: TypeAlias = AnyKnowledgeOperation | LogInteraction | AnyProcedureOperation
 
 
 def check_memories(operations: list[AnyMemoryOperation], limits: Limits) -> Iterator[None]:
@@ -21,9 +22,13 @@ def check_memories(operations: list[AnyMemoryOperation], limits: Limits) -> Iter
     for operation in operations:
         if isinstance(operation, LogInteraction):
             check_interaction(operation, limits)
+        elif isinstance(operation, AnyProcedureOperation):
+            check_procedure(operation, limits)
         else:
             check_change(operation, limits)
-        if isinstance(operation, StoreKnowledge | LogInteraction):
+        if isinstance(operation, StoreKnowledge | LogInteraction | StoreProcedure):
             size += len(operation.content.encode())
+            if isinstance(operation, StoreProcedure):
+                size += sum(map(len, operation.files.values()))
             limits.check("memory_bytes", size, "what the commit stores in memories, in bytes,")
         yield

@@ -143,15 +143,17 @@ AnyKnowledgeOperation: TypeAlias = (
 
 
 class MemoryDone(msgspec.Struct, omit_defaults=True):
-    """The result of an operation: the id of the passage meant, and those that were closed by it.
+    """The result of an operation: the id of what it means, and those that were closed by it.
 
-    `outcome` is stored, restated (an equal one counts one more), updated, published, forgotten,
-    missing or logged.
+    `outcome` is stored, restated (an equal one is stored already), updated, published, forgotten,
+    missing or logged; of a procedure also activated, retired, used or counted. Then `version` is
+    the number of the version meant; 0 if it is none, or not known before the commit.
     """
 
     id: str
     outcome: str
     closed: list[str] = []
+    version: int = 0
 
 
 class StoreBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -307,9 +309,9 @@ def check_store(operation: StoreKnowledge, limits: Limits) -> None:
         raise InvalidRequest(
             "subject and attribute are given together: they name what has one current value"
         )
-    _check_names("derived_from", operation.derived_from, MOST_SOURCES)
-    _check_names("aliases", operation.aliases, MOST_ALIASES)
-    _check_names("tags", operation.tags, MOST_TAGS)
+    check_names("derived_from", operation.derived_from, MOST_SOURCES)
+    check_names("aliases", operation.aliases, MOST_ALIASES)
+    check_names("tags", operation.tags, MOST_TAGS)
     check_metadata(operation.metadata)
     _check_period(operation.valid_from, operation.valid_until)
 
@@ -317,7 +319,7 @@ def check_store(operation: StoreKnowledge, limits: Limits) -> None:
 def _check_update(operation: UpdateKnowledge) -> None:
     for name, most in (("aliases", MOST_ALIASES), ("tags", MOST_TAGS)):
         if (given := getattr(operation, name)) is not msgspec.UNSET:
-            _check_names(name, given, most)
+            check_names(name, given, most)
     check_metadata(operation.metadata)
     if operation.source is not msgspec.UNSET and operation.source is not None:
         check_name("source", operation.source)
@@ -333,7 +335,7 @@ _KINDS = {
 }
 
 
-def _check_text(what: str, text: str) -> None:
+def check_text(what: str, text: str) -> None:
     """Raises InvalidValue for what UTF-8 cannot say, and for NUL."""
     try:
         text.encode()
@@ -349,13 +351,14 @@ def _check_text(what: str, text: str) -> None:
 
 def check_content(content: str, limits: Limits) -> None:
     """Raises InvalidValue or LimitExceeded if this is no content of a passage."""
-    _check_text("content", content)
+    check_text("content", content)
     limits.check("passage_bytes", len(content.encode()), "the passage, in bytes,")
     if not content.strip():
         raise InvalidValue("the passage is empty: there is nothing to find in it", path="content")
 
 
-def _check_names(what: str, names: list[str], most: int) -> None:
+def check_names(what: str, names: list[str], most: int) -> None:
+    """Raises InvalidRequest unless these are at most `most` names."""
     if len(names) > most:
         raise InvalidRequest(f"{what} are {most} at most, not {len(names)}")
     for name in names:
@@ -367,20 +370,28 @@ def fields_of(metadata: msgspec.Raw | msgspec.UnsetType) -> Any:
     return None if metadata is msgspec.UNSET else decode(bytes(metadata))
 
 
-def check_metadata(metadata: msgspec.Raw | msgspec.UnsetType) -> None:
+def object_text(given: msgspec.Raw | msgspec.UnsetType) -> str | None:
+    """Returns a checked object as it was written; None if there is none."""
+    if given is msgspec.UNSET or fields_of(given) is None:
+        return None
+    return bytes(given).decode()
+
+
+def check_metadata(metadata: msgspec.Raw | msgspec.UnsetType, what: str = "metadata") -> None:
+    """Raises InvalidRequest or InvalidValue unless this is an object, within bounds, or nothing."""
     if metadata is msgspec.UNSET:
         return
-    text = check(metadata, "metadata")
+    text = check(metadata, what)
     if text == "null":
         return
     if not text.startswith("{"):
-        raise InvalidValue("metadata is an object: names with values", path="metadata")
+        raise InvalidValue(f"{what} is an object: names with values", path=what)
     if len(text.encode()) > METADATA_BYTES:
         raise InvalidValue(
-            f"metadata is {METADATA_BYTES:,} bytes of JSON at most, not {len(text.encode()):,}",
-            path="metadata",
+            f"{what} is {METADATA_BYTES:,} bytes of JSON at most, not {len(text.encode()):,}",
+            path=what,
         )
-    _check_names("names of metadata", list(decode(text)), MOST_TAGS)
+    check_names(f"names of {what}", list(decode(text)), MOST_TAGS)
 
 
 def _check_period(start: str | None, end: str | None) -> None:
@@ -391,9 +402,7 @@ def _check_period(start: str | None, end: str | None) -> None:
         raise InvalidRequest(f"valid_until ({end}) must be later than valid_from ({start})")
 
 
-class _Query(Protocol):
-    @property
-    def query(self) -> str: ...
+class _Bounds(Protocol):
     @property
     def limit(self) -> int: ...
     @property
@@ -406,23 +415,26 @@ class _Query(Protocol):
     def mode(self) -> Mode: ...
 
 
-def check_query(body: _Query) -> None:
+def check_query(query: str, bounds: _Bounds, what: str = "query") -> None:
     """Raises InvalidRequest if the query of a search, or a bound of it, is not one."""
-    if not isinstance(body.query, str):
-        raise InvalidRequest(f"query is text, not {type(body.query).__name__}")
-    _check_text("query", body.query)
+    if not isinstance(query, str):
+        raise InvalidRequest(f"{what} is text, not {type(query).__name__}")
+    check_text(what, query)
+    if not query.strip():
+        raise InvalidRequest(f"{what} is empty: say what to search for")
+    if len(query) > LONGEST_QUERY:
+        raise InvalidRequest(f"{what} has at most {LONGEST_QUERY:,} characters, not {len(query):,}")
+    check_bounds(bounds)
+
+
+def check_bounds(body: _Bounds) -> None:
+    """Raises InvalidRequest if a bound of a search is not one."""
     if body.mode not in MODES:
         raise InvalidRequest(f"mode is one of {', '.join(MODES)}, not {body.mode!r:.40}")
     for name, kinds in _KINDS.items():
         value = getattr(body, name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
             raise InvalidRequest(f"{name} is a number, not {value!r:.40}")
-    if not body.query.strip():
-        raise InvalidRequest("query is empty: say what to search for")
-    if len(body.query) > LONGEST_QUERY:
-        raise InvalidRequest(
-            f"query has at most {LONGEST_QUERY:,} characters, not {len(body.query):,}"
-        )
     if not 1 <= body.limit <= MOST_HITS:
         raise InvalidRequest(f"limit is 1 to {MOST_HITS}, not {body.limit}")
     if body.max_tokens is not None and body.max_tokens < 1:
@@ -440,11 +452,11 @@ def tokens_in(text: str) -> int:
 
 def check_search(body: SearchBody, limits: Limits) -> None:
     """Raises InvalidRequest if a search is not one that can be made."""
-    check_query(body)
+    check_query(body.query, body)
     for name in ("since", "until", "as_of", "known_at"):
         if (text := getattr(body, name)) is not None:
             check_moment(name, text)
-    _check_names("tags", body.tags, MOST_TAGS)
+    check_names("tags", body.tags, MOST_TAGS)
     check_metadata(body.metadata)
     if body.source is not None:
         check_name("source", body.source)

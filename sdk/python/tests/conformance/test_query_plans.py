@@ -30,6 +30,7 @@ ALLOWED: dict[str, str] = {
     "find_agents": APART,
     "newest_definitions": APART,
     "timers": APART,
+    "procedures_after": APART,
     "changed_keys": APART + "; a fork uses it too, which is bounded by the limits of a plan",
     "doomed_passages": "it goes over what it has found itself, which the commit then removes",
     "outstanding": TESTS,

@@ -518,6 +518,7 @@ def test_the_reference_names_every_method() -> None:
         page.section("MemoryClient")
         + page.section("Semantic memory")
         + page.section("Episodic memory")
+        + page.section("Procedural memory")
     )
     inside = {"on", "plan", "scope", "collects"}
     assert {name for name in public(MemoryClient) - inside if f"`{name}(" not in memory} == set()

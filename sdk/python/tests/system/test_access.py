@@ -60,6 +60,17 @@ memory POST /v1/memory/forget: delivery user
 memory POST /v1/memory/many/{plan_id}: delivery user
 memory PATCH /v1/memory/semantic/{passage_id}: delivery user
 memory PATCH /v1/memory/sessions/{session_id}: delivery user
+memory DELETE /v1/memory/procedural/{kind}/{name}: delivery user
+memory GET /v1/memory/procedural/{kind}/{name}/file: delivery user
+memory GET /v1/memory/procedural/{kind}/{name}/versions: delivery user
+memory GET /v1/memory/procedural/{kind}/{name}: delivery user
+memory GET /v1/memory/procedural: delivery user
+memory POST /v1/memory/procedural/relevant: delivery user
+memory POST /v1/memory/procedural/{kind}/{name}/activate: delivery user
+memory POST /v1/memory/procedural/{kind}/{name}/outcome: delivery user
+memory POST /v1/memory/procedural/{kind}/{name}/retire: delivery user
+memory POST /v1/memory/procedural/{kind}/{name}/roll-back: delivery user
+memory POST /v1/memory/procedural: delivery user
 memory POST /v1/memory/semantic/{passage_id}/publish: delivery user
 memory POST /v1/memory/semantic/search: delivery user
 memory POST /v1/memory/semantic: delivery user

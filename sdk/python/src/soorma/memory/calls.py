@@ -22,13 +22,13 @@ When: TypeAlias = datetime | str
 """A time: a datetime with a time zone, or text in RFC 3339."""
 
 
-def checked_metadata(metadata: Mapping[str, Any] | None) -> msgspec.Raw:
+def checked_metadata(metadata: Mapping[str, Any] | None, what: str = "metadata") -> msgspec.Raw:
     """Returns metadata as it is sent; raises InvalidValue for what JSON cannot say."""
     if metadata is None:
         return raw("null")
     if not isinstance(metadata, Mapping):
         raise InvalidValue(
-            f"metadata is a dict: names with values, not {type(metadata).__name__}", path="metadata"
+            f"{what} is a dict: names with values, not {type(metadata).__name__}", path=what
         )
     return raw(encode(dict(metadata)))
 

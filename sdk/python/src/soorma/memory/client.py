@@ -14,11 +14,11 @@ from soorma.awaits import awaited
 from soorma.config import ClientConfig
 from soorma.local import shown
 from soorma.memory.endings import cancellation, completion, failure
-from soorma.memory.episodic import EpisodicCalls
 from soorma.memory.memories import Memories, PlatformMemories
 from soorma.memory.models import PlanState
 from soorma.memory.plan import BoundPlan, check_ttl, raw
 from soorma.memory.plans import PAGE, Plans, PlatformPlans
+from soorma.memory.procedural import ProceduralCalls
 from soorma.transport.calls import Caller, caller_for
 from soorma_common.memory import Action, Change, PlanInfo, PlanPage
 from soorma_common.names import check_name
@@ -29,7 +29,7 @@ _plan_page = msgspec.json.Decoder(PlanPage)
 
 
 @awaited
-class MemoryClient(EpisodicCalls):
+class MemoryClient(ProceduralCalls):
     """Client of the memory service.
 
     `MemoryClient()` finds the service through SOORMA_MEMORY_URL (default http://localhost:8083).

@@ -239,10 +239,10 @@ class EpisodicCalls(SemanticCalls):
     ) -> Receipt:
         """Forgets what the user has stored and fits all that is given; with `preview`, counts it.
 
-        `kind` is all, knowledge or interactions. It happens at once and in several commits, so not
-        in a handler. What was derived from a passage, and what it has replaced, is forgotten with
-        it. The bytes are gone from the database and its log within a minute; `erased_by` of the
-        receipt says when.
+        `kind` is all, knowledge, interactions or procedures. It happens at once and in several
+        commits, so not in a handler. What was derived from a passage, and what it has replaced, is
+        forgotten with it. The bytes are gone from the database and its log within a minute;
+        `erased_by` of the receipt says when.
         """
         body = ForgetBody(
             kind=kind,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import uuid4
@@ -25,7 +25,20 @@ from soorma_common.limits import Limits
 from soorma_common.memories import AnyMemoryOperation, check_memories
 from soorma_common.memory import Commit, Committed
 from soorma_common.names import Scope
+from soorma_common.procedural import (
+    ActivateProcedure,
+    CountOutcome,
+    ProcedureHits,
+    ProcedureVersion,
+    RelevantBody,
+    RetireProcedure,
+    RollBackProcedure,
+    StoreProcedure,
+    UseProcedure,
+    VersionInfo,
+)
 from soorma_common.semantic import (
+    AnyKnowledgeOperation,
     ForgetKnowledge,
     Hits,
     MemoryDone,
@@ -48,6 +61,8 @@ _passage = msgspec.json.Decoder(Passage)
 _hits = msgspec.json.Decoder(Hits)
 _history = msgspec.json.Decoder(History)
 _said_hits = msgspec.json.Decoder(SaidHits)
+_procedure_hits = msgspec.json.Decoder(ProcedureHits)
+_version = msgspec.json.Decoder(ProcedureVersion)
 page_decoder = msgspec.json.Decoder(PassagePage)
 
 
@@ -89,6 +104,16 @@ class Memories(Protocol):
         """Returns the best interactions for a query."""
         ...
 
+    async def procedure(
+        self, scope: Scope, kind: str, name: str, whose: str, version: int | None
+    ) -> ProcedureVersion:
+        """Returns a version of a procedure, the active one without a number."""
+        ...
+
+    async def procedures(self, scope: Scope, body: RelevantBody) -> ProcedureHits:
+        """Returns the active procedures that apply and are about a context."""
+        ...
+
 
 class PlatformMemories:
     """The memories on the platform; what is stored comes from this plan and session.
@@ -108,14 +133,14 @@ class PlatformMemories:
         self._caller = caller
         self._check = check
         self.fence = fence
-        self._plan_id = plan_id
+        self.plan_id = plan_id
         self._session_id = session_id
 
     def fill_in(self, operations: list[AnyMemoryOperation]) -> None:
         """Names the plan and session that operations come from, unless they name others."""
         for operation in operations:
-            if isinstance(operation, StoreKnowledge | LogInteraction):
-                operation.plan_id = operation.plan_id or self._plan_id
+            if isinstance(operation, _OF_PLANS):
+                operation.plan_id = operation.plan_id or self.plan_id
             if isinstance(operation, LogInteraction):
                 operation.session_id = operation.session_id or self._session_id
 
@@ -136,7 +161,9 @@ class PlatformMemories:
     async def search(self, scope: Scope, body: SearchBody) -> Hits:
         return _hits.decode(await self._found(scope, "/v1/memory/semantic/search", body))
 
-    async def _found(self, scope: Scope, path: str, body: SearchBody | SaidSearch) -> bytes:
+    async def _found(
+        self, scope: Scope, path: str, body: SearchBody | SaidSearch | RelevantBody
+    ) -> bytes:
         self._check(scope)
         return await self._caller.call(
             "memory",
@@ -172,6 +199,17 @@ class PlatformMemories:
 
     async def search_said(self, scope: Scope, body: SaidSearch) -> SaidHits:
         return _said_hits.decode(await self._found(scope, "/v1/memory/episodic/search", body))
+
+    async def procedure(
+        self, scope: Scope, kind: str, name: str, whose: str, version: int | None
+    ) -> ProcedureVersion:
+        self._check(scope)
+        path = f"/v1/memory/procedural/{segment(kind)}/{segment(name)}"
+        return await self._caller.get("memory", path, scope, _version, whose=whose, version=version)
+
+    async def procedures(self, scope: Scope, body: RelevantBody) -> ProcedureHits:
+        found = await self._found(scope, "/v1/memory/procedural/relevant", body)
+        return _procedure_hits.decode(found)
 
 
 class CollectedMemories:
@@ -211,6 +249,11 @@ class CollectedMemories:
         self.operations = together
         return [MemoryDone(one.id or "", _OUTCOMES[type(one)]) for one in operations]
 
+    @property
+    def changes(self) -> bool:
+        """True if anything is changed; that a plan has used a procedure changes nothing."""
+        return any(not isinstance(one, UseProcedure) for one in self.operations)
+
     def _check_size(self, operations: list[AnyMemoryOperation]) -> None:
         count = len(operations) + len(self.reads)
         self._limits.check(
@@ -248,7 +291,7 @@ class CollectedMemories:
 
     async def search(self, scope: Scope, body: SearchBody) -> Hits:
         self._check(scope)
-        own = [one for one in self.operations if not isinstance(one, LogInteraction)]
+        own = [one for one in self.operations if isinstance(one, AnyKnowledgeOperation)]
         found = await self._platform.search(scope, replace(body, own=own))
         self._check(scope)
         return found
@@ -303,6 +346,33 @@ class CollectedMemories:
         self._check(scope)
         return found
 
+    async def procedure(
+        self, scope: Scope, kind: str, name: str, whose: str, version: int | None
+    ) -> ProcedureVersion:
+        self._check(scope)
+        found = await self._platform.procedure(scope, kind, name, whose, version)
+        self._check(scope)
+        self._use([found])
+        return found
+
+    async def procedures(self, scope: Scope, body: RelevantBody) -> ProcedureHits:
+        self._check(scope)
+        found = await self._platform.procedures(scope, body)
+        self._check(scope)
+        self._use(found)
+        return found
+
+    def _use(self, versions: Iterable[VersionInfo]) -> None:
+        """Notes that the plan has used versions, each once: how it ends is counted for them."""
+        if (plan_id := self._platform.plan_id) is None:
+            return
+        known = {one.id for one in self.operations if isinstance(one, UseProcedure)}
+        used: list[AnyMemoryOperation] = [
+            UseProcedure(id=one.id, plan_id=plan_id) for one in versions if one.id not in known
+        ]
+        self._check_size([*self.operations, *used])
+        self.operations = [*self.operations, *used]
+
     def _logged(self) -> list[LogInteraction]:
         return [one for one in self.operations if isinstance(one, LogInteraction)]
 
@@ -313,7 +383,14 @@ _OUTCOMES = {
     ForgetKnowledge: "forgotten",
     LogInteraction: "logged",
     PublishKnowledge: "published",
+    StoreProcedure: "stored",
+    ActivateProcedure: "activated",
+    RollBackProcedure: "activated",
+    RetireProcedure: "retired",
+    CountOutcome: "counted",
+    UseProcedure: "used",
 }
+_OF_PLANS = (StoreKnowledge, LogInteraction, StoreProcedure, UseProcedure)
 
 
 def _said(operation: LogInteraction, agent_id: str | None) -> Said:

@@ -151,7 +151,7 @@ class SemanticCalls(MemoryCalls):
         operation = UpdateKnowledge(id=check_name("id", passage_id))
         for name, names in (("aliases", aliases), ("tags", tags)):
             if not isinstance(names, Unset):
-                setattr(operation, name, _names(name, names))
+                setattr(operation, name, names_in(name, names))
         if not isinstance(metadata, Unset):
             operation.metadata = checked_metadata(metadata)
         if not isinstance(source, Unset):
@@ -222,7 +222,7 @@ class SemanticCalls(MemoryCalls):
             query=query,
             limit=limit,
             max_tokens=max_tokens,
-            tags=_names("tags", tags),
+            tags=names_in("tags", tags),
             metadata=checked_metadata(metadata),
             source=source,
             since=checked_time("since", since),
@@ -287,7 +287,7 @@ def _operation(given: Mapping[str, Any]) -> StoreKnowledge:
         )
     made = dict(given)
     for name in ("aliases", "tags", "derived_from"):
-        made[name] = _names(name, made.get(name, ()))
+        made[name] = names_in(name, made.get(name, ()))
     for name in ("valid_from", "valid_until"):
         made[name] = checked_time(name, made.get(name))
     made["metadata"] = checked_metadata(made.get("metadata"))
@@ -296,7 +296,8 @@ def _operation(given: Mapping[str, Any]) -> StoreKnowledge:
     return operation
 
 
-def _names(what: str, names: Iterable[str]) -> list[str]:
+def names_in(what: str, names: Iterable[str]) -> list[str]:
+    """Returns names as a list; raises InvalidRequest for a single one, and what is none."""
     if isinstance(names, str | bytes) or not isinstance(names, Iterable):
         raise InvalidRequest(f"{what} is a list of names, not {names!r:.40}")
     return list(names)

@@ -84,7 +84,7 @@ class Transaction:
     @property
     def is_empty(self) -> bool:
         """True if nothing was changed or published."""
-        published = self._events or self._timers or self._cancels or self.memories.operations
+        published = self._events or self._timers or self._cancels or self.memories.changes
         return not published and not any(plan.operations for plan in self._plans.values())
 
     def rely_on(self, plan_id: str, key: str, revision: int) -> None:

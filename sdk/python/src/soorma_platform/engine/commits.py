@@ -43,7 +43,6 @@ from soorma_platform.engine.rows.deliveries import (
 )
 from soorma_platform.engine.rows.events import EventsNeed, KnownIds
 from soorma_platform.engine.rows.idempotency import ResponseFound, ResponseNeed, StoredResponse
-from soorma_platform.engine.rows.passages import MemoriesFound
 from soorma_platform.engine.rows.plans import LoadedPlan, PlansFound, PlansNeed
 from soorma_platform.engine.rows.sagas import SagasNeed
 from soorma_platform.engine.rows.timers import TimerGone, TimersNeed
@@ -172,7 +171,7 @@ class ApplyCommit:
         if self._stored_event is not None:
             needs.append(self._stored_event.need())
         if self._needs_memories:
-            needs.append(memories.need_of(self._memories, commit.memory_reads))
+            needs += memories.needs_of(self._memories, commit.memory_reads)
         if self._awaited and (parent := commit.events[0].parent_event_id) is not None:
             needs.append(WaitersNeed(parent, commit.events[0].source or "", MOST_LINKS))
         return needs
@@ -331,8 +330,7 @@ class ApplyCommit:
         """Applies the operations on memories; Conflict if a passage that was read has changed."""
         plan_id = None if settled is None else settled.plan_id
         remembering = memories.Remembering(
-            found.part(MemoriesFound),
-            found.now,
+            found,
             self.cause,
             plan_id,
             self._limits,

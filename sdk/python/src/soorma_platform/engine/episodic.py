@@ -8,7 +8,7 @@ from soorma_common.causes import Cause
 from soorma_common.episodic import LogInteraction
 from soorma_common.errors import Forbidden, InvalidRequest
 from soorma_common.names import Scope
-from soorma_common.semantic import MemoryDone, fields_of
+from soorma_common.semantic import MemoryDone, fields_of, object_text
 from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.splitting import split
@@ -79,7 +79,6 @@ class Logging:
                 "its own id, or none"
             )
         self._logged.add(interaction_id)
-        metadata = operation.metadata
         row = InteractionRow(
             interaction_id,
             operation.role,
@@ -89,9 +88,7 @@ class Logging:
             self._cause,
             operation.agent_id,
             operation.session_id,
-            None
-            if metadata is msgspec.UNSET or fields_of(metadata) is None
-            else bytes(metadata).decode(),
+            object_text(operation.metadata),
             operation.plan_id or self._plan_id,
         )
         self.writes.append(NewInteraction(row, prepared.parts))

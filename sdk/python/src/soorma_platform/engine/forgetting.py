@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from soorma_common.names import Scope
 from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.rows.passages import DoomedFound, DoomedNeed, ForgottenPassage
 
 
-class Forgotten(NamedTuple):
-    """How many passages and interactions were forgotten."""
-
-    passages: int = 0
-    interactions: int = 0
-
-    def plus(self, other: Forgotten) -> Forgotten:
-        """Returns the sum of two counts."""
-        return Forgotten(self.passages + other.passages, self.interactions + other.interactions)
-
-
 class ForgetSome:
-    """The forgetting of memories by their numbers.
+    """The forgetting of memories by their numbers; its outcome counts them by kind of collection.
 
     Those that they have replaced, and all that was derived from them, go with them.
     """
@@ -33,7 +22,6 @@ class ForgetSome:
     def needs(self) -> list[Need]:
         return [DoomedNeed(self._numbers)]
 
-    def decide(self, found: Snapshot) -> Decision[Forgotten]:
+    def decide(self, found: Snapshot) -> Decision[Mapping[int, int]]:
         doomed = found.part(DoomedFound)
-        count = Forgotten(len(doomed.passages) - doomed.interactions, doomed.interactions)
-        return Decision(count, [ForgottenPassage(row) for row in doomed.passages])
+        return Decision(doomed.kinds, [ForgottenPassage(row) for row in doomed.passages])

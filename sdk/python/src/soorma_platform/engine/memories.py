@@ -13,17 +13,20 @@ from soorma_common.events import Envelope
 from soorma_common.limits import Limits
 from soorma_common.memories import AnyMemoryOperation
 from soorma_common.names import Scope
+from soorma_common.procedural import AnyProcedureOperation
 from soorma_common.semantic import MemoryDone
 from soorma_common.topics import Topic
-from soorma_platform.engine import episodic, semantic
-from soorma_platform.engine.commands import Snapshot, Writes
+from soorma_platform.engine import episodic, procedural, semantic
+from soorma_platform.engine.commands import Need, Snapshot, Writes
 from soorma_platform.engine.episodic import Logging, PreparedInteraction
+from soorma_platform.engine.procedural import Practising
 from soorma_platform.engine.publishing import publish
 from soorma_platform.engine.rows.events import Audience, EventRow, EventsNeed
 from soorma_platform.engine.rows.passages import MemoriesFound, MemoriesNeed
+from soorma_platform.engine.rows.procedures import ProceduresFound, ProceduresNeed
 from soorma_platform.engine.semantic import Knowing
 
-Change: TypeAlias = semantic.Change | PreparedInteraction
+Change: TypeAlias = semantic.Change | PreparedInteraction | procedural.Change
 STORED = "memory.stored"
 """The type of the event, on system-events, that tells of what a commit has stored."""
 
@@ -66,27 +69,30 @@ class StoredEvent:
         """
         subscribers = found.part(Audience).subscribers[self._event.topic, self._event.type]
         others = [one for one in subscribers if one.group != self._cause.actor]
-        stored = [one.id for one in done if one.outcome in ("stored", "restated")]
-        logged = [one.id for one in done if one.outcome == "logged"]
-        if not others or not (stored or logged):
+        stored: dict[str, list[str]] = {"knowledge": [], "interactions": [], "procedures": []}
+        for change, one in zip(changes, done, strict=True):
+            if one.outcome in ("stored", "restated", "logged"):
+                stored[_kind_of(change)].append(one.id)
+        if not others or not any(stored.values()):
             return None
         sessions = {
             change.operation.session_id: None
             for change in changes
             if isinstance(change, PreparedInteraction) and change.operation.session_id is not None
         }
-        data = {
-            "knowledge": stored,
-            "interactions": logged,
-            "sessions": list(sessions),
-            "plan_id": plan_id,
-        }
+        data = {**stored, "sessions": list(sessions), "plan_id": plan_id}
         event = msgspec.structs.replace(self._event, data=msgspec.Raw(msgspec.json.encode(data)))
         row = publish(event, self._scope, found, None)
         if row is not None:
             groups = {one.group_id for one in others}
             row.deliveries = [one for one in row.deliveries if one.group_id in groups]
         return row
+
+
+def _kind_of(change: Change) -> str:
+    if isinstance(change, PreparedInteraction):
+        return "interactions"
+    return "procedures" if isinstance(change, procedural.Change) else "knowledge"
 
 
 def prepare(operation: AnyMemoryOperation, agent_id: str | None = None) -> Change:
@@ -96,18 +102,22 @@ def prepare(operation: AnyMemoryOperation, agent_id: str | None = None) -> Chang
     """
     if isinstance(operation, LogInteraction):
         return episodic.prepare(operation, agent_id)
+    if isinstance(operation, AnyProcedureOperation):
+        return procedural.prepare(operation)
     return semantic.prepare(operation)
 
 
-def need_of(changes: Iterable[Change], reads: Iterable[str] = ()) -> MemoriesNeed:
+def needs_of(changes: Iterable[Change], reads: Iterable[str] = ()) -> list[Need]:
     """Returns what the changes need to know, and the passages that were read."""
-    need = MemoriesNeed(ids=set(reads))
+    need, procedures = MemoriesNeed(ids=set(reads)), ProceduresNeed()
     for change in changes:
         if isinstance(change, PreparedInteraction):
             need.interactions.add(change.operation.id or "")
+        elif isinstance(change, procedural.Change):
+            procedural.add_need(procedures, change)
         else:
             semantic.add_need(need, change)
-    return need
+    return [need, procedures] if procedures.keys else [need]
 
 
 class Remembering:
@@ -115,8 +125,7 @@ class Remembering:
 
     def __init__(
         self,
-        found: MemoriesFound,
-        now: int,
+        found: Snapshot,
         cause: Cause,
         plan_id: str | None,
         limits: Limits,
@@ -124,10 +133,20 @@ class Remembering:
         by_handler: bool,
         user_id: str,
     ) -> None:
+        memories = found.part(MemoriesFound)
         self._knowing = Knowing(
-            found, now, cause, plan_id, limits, by_handler=by_handler, user_id=user_id
+            memories, found.now, cause, plan_id, limits, by_handler=by_handler, user_id=user_id
         )
-        self._logging = Logging(found.logged, now, cause, plan_id, by_handler=by_handler)
+        self._logging = Logging(memories.logged, found.now, cause, plan_id, by_handler=by_handler)
+        self._practising = Practising(
+            found.part(ProceduresFound),
+            found.now,
+            cause,
+            plan_id,
+            limits,
+            by_handler=by_handler,
+            user_id=user_id,
+        )
 
     def check_reads(self, reads: Mapping[str, int]) -> None:
         """Raises Conflict unless these passages are at the revisions read (0: missing)."""
@@ -135,13 +154,15 @@ class Remembering:
 
     def decide(self, changes: Sequence[Change]) -> list[MemoryDone]:
         """Returns the result of each change."""
-        return [
-            self._logging.log(change)
-            if isinstance(change, PreparedInteraction)
-            else self._knowing.decide(change)
-            for change in changes
-        ]
+        return [self._decided(change) for change in changes]
+
+    def _decided(self, change: Change) -> MemoryDone:
+        if isinstance(change, PreparedInteraction):
+            return self._logging.log(change)
+        if isinstance(change, procedural.Change):
+            return self._practising.decide(change)
+        return self._knowing.decide(change)
 
     def writes(self) -> Writes:
         """Returns the rows to write."""
-        return [*self._knowing.writes(), *self._logging.writes]
+        return [*self._knowing.writes(), *self._logging.writes, *self._practising.writes]

@@ -24,6 +24,7 @@ from soorma_common.semantic import (
     StoreKnowledge,
     UpdateKnowledge,
     fields_of,
+    object_text,
 )
 from soorma_common.times import milliseconds
 from soorma_platform.engine.commands import Writes
@@ -214,7 +215,7 @@ class Knowing:
             attribute=operation.attribute,
             aliases=_text(operation.aliases),
             tags=_text(operation.tags),
-            metadata=_metadata_text(operation.metadata),
+            metadata=object_text(operation.metadata),
             source=operation.source,
             is_public=operation.is_public and not is_proposed,
             is_proposed=is_proposed,
@@ -271,7 +272,7 @@ class Knowing:
         before = (row.aliases, row.tags, row.metadata, row.source)
         if operation.external_id is not None:  # a document that comes again, as it is now
             row.aliases, row.tags = _text(operation.aliases), _text(operation.tags)
-            row.metadata, row.source = _metadata_text(operation.metadata), operation.source
+            row.metadata, row.source = object_text(operation.metadata), operation.source
         else:
             self._merge(row, operation)
         plan_id = operation.plan_id or self._plan_id
@@ -302,7 +303,7 @@ class Knowing:
             if (given := getattr(operation, name)) is not msgspec.UNSET:
                 setattr(row, name, _text(given))
         if operation.metadata is not msgspec.UNSET:
-            row.metadata = _metadata_text(operation.metadata)
+            row.metadata = object_text(operation.metadata)
         if operation.source is not msgspec.UNSET:
             row.source = operation.source
         for name, none in (("valid_from", ALWAYS), ("valid_until", NEVER)):
@@ -507,13 +508,6 @@ def _relabelled(packed: bytes, labels: Iterable[int]) -> bytes:
         packed[at : at + size] for at in range(0, len(packed), size) if packed[at + size - 1] > 0
     ]
     return b"".join([*words, *(label.to_bytes(8, "little") + b"\0" for label in labels)])
-
-
-def _metadata_text(metadata: msgspec.Raw | msgspec.UnsetType) -> str | None:
-    """Returns metadata as it is stored: as it was written, None if there is none."""
-    if metadata is msgspec.UNSET or fields_of(metadata) is None:
-        return None
-    return bytes(metadata).decode()
 
 
 def _text(value: list[str]) -> str:

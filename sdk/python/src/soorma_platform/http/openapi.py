@@ -64,6 +64,7 @@ _EXAMPLES = {
     "name": "worker",
     "number": 1,
     "passage_id": "faq-7",
+    "kind": "skill",
     "plan_id": "plan-1",
     "session_id": "s-1",
     "type": "order.placed",

@@ -56,6 +56,7 @@ from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.episodic import episodic_endpoints
+from soorma_platform.services.procedural import procedural_endpoints
 from soorma_platform.services.semantic import semantic_endpoints
 from soorma_platform.services.watch import PlanReader
 from soorma_platform.stores.ports import Store
@@ -179,6 +180,7 @@ def memory_service(
                      streams=True),
             *semantic_endpoints(store.memories.semantic, recall, forgetting, committer),
             *episodic_endpoints(store, recall, forgetting, committer),
+            *procedural_endpoints(store.memories.procedural, recall, forgetting, committer),
         ],
         store.health,
         metrics=metrics,

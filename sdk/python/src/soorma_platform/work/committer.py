@@ -17,6 +17,7 @@ from soorma_common.limits import Limits
 from soorma_common.memory import Commit, Committed
 from soorma_common.names import Scope
 from soorma_common.operations import Cleanup, Join, KeyOperation
+from soorma_common.procedural import StoreProcedure
 from soorma_common.semantic import StoreKnowledge
 from soorma_platform.engine.checks import check_commit
 from soorma_platform.engine.commits import KEPT, ApplyCommit, check_reads
@@ -168,7 +169,7 @@ class Committer:
         size = sum(
             len(one.content)
             for one in command.commit.memories
-            if isinstance(one, StoreKnowledge | LogInteraction)
+            if isinstance(one, StoreKnowledge | LogInteraction | StoreProcedure)
         )
         if size > LARGE_TEXT:
             await asyncio.to_thread(command.prepare_memories, _new_id)

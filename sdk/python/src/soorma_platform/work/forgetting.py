@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import timedelta
 
 from soorma_common.forgetting import ForgetBody, Receipt
 from soorma_common.names import Scope
 from soorma_common.times import time_of
-from soorma_platform.engine.forgetting import ForgetSome, Forgotten
+from soorma_platform.engine.forgetting import ForgetSome
+from soorma_platform.engine.rows.passages import EPISODIC, PROCEDURAL, SEMANTIC
 from soorma_platform.logs import Log
 from soorma_platform.stores.ports import Store
 
@@ -27,33 +30,48 @@ class Forgetting:
 
     async def forget(self, scope: Scope, body: ForgetBody) -> Receipt:
         """Forgets, or counts for a preview; returns what."""
-        semantic = self._store.memories.semantic
-        total, after = Forgotten(), 0
+        total: Counter[int] = Counter()
+        after = 0
         while True:
-            page = await semantic.to_forget(scope, body, after, STEP)
+            page = await self._store.memories.semantic.to_forget(scope, body, after, STEP)
             if body.preview:
-                total = total.plus(Forgotten(page.passages, page.interactions))
+                total.update(page.kinds)
             elif page.numbers:
-                total = total.plus(await self._store.transact(ForgetSome(scope, page.numbers)))
+                total.update(await self._store.transact(ForgetSome(scope, page.numbers)))
             if page.next is None:
                 break
             after = page.next
-        now = time_of((await semantic.collections(scope)).now)
-        if body.preview:
-            return Receipt(
-                passages=total.passages, interactions=total.interactions, at=now, is_preview=True
-            )
-        if total.passages or total.interactions:
+        return await self._receipt(scope, total, is_preview=body.preview)
+
+    async def forget_numbers(self, scope: Scope, numbers: list[int]) -> Receipt:
+        """Forgets memories by their numbers."""
+        total: Counter[int] = Counter()
+        for first in range(0, len(numbers), STEP):
+            some = ForgetSome(scope, numbers[first : first + STEP])
+            total.update(await self._store.transact(some))
+        return await self._receipt(scope, total)
+
+    async def _receipt(
+        self, scope: Scope, total: Mapping[int, int], *, is_preview: bool = False
+    ) -> Receipt:
+        now = time_of((await self._store.memories.semantic.collections(scope)).now)
+        receipt = Receipt(
+            passages=total.get(SEMANTIC, 0),
+            interactions=total.get(EPISODIC, 0),
+            procedures=total.get(PROCEDURAL, 0),
+            at=now,
+            is_preview=is_preview,
+        )
+        if is_preview:
+            return receipt
+        if sum(total.values()):
             log.info(
                 "memories forgotten",
                 tenant_id=scope.tenant_id,
                 user_id=scope.user_id,
-                passages=total.passages,
-                interactions=total.interactions,
+                passages=receipt.passages,
+                interactions=receipt.interactions,
+                procedures=receipt.procedures,
             )
-        return Receipt(
-            passages=total.passages,
-            interactions=total.interactions,
-            at=now,
-            erased_by=now + timedelta(seconds=ERASED_SECONDS),
-        )
+        receipt.erased_by = now + timedelta(seconds=ERASED_SECONDS)
+        return receipt

@@ -29,6 +29,10 @@ LONGEST_ALIAS = 8
 MOST_TERMS = 64
 """Different words of a query that count: the rarest. A whole page as a query means its subject."""
 
+FEW = 20
+"""Parts from which on a collection says how telling a word is. Among three skills about refunds,
+`refund` is in all of them, and yet what they are found by."""
+
 _SOME = 1e-9
 """A score above nothing."""
 _PARTS = 4
@@ -166,7 +170,7 @@ def text_scores(
             postings.append((slots[seen], counts[seen]))
         found[word] = postings
         frequency = sum(len(slots) for slots, _ in postings)
-        weights[word] = math.log(1 + (total - frequency + 0.5) / (frequency + 0.5))
+        weights[word] = math.log(1 + (max(total, FEW) - frequency + 0.5) / (frequency + 0.5))
     if len(weights) > MOST_TERMS:
         rarest = sorted(weights, key=lambda word: -weights[word])[:MOST_TERMS]
         weights = {word: weights[word] for word in rarest}

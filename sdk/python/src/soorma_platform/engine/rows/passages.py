@@ -89,7 +89,7 @@ class StoredPassage(PassageRow):
     content: str = ""
 
 
-SEMANTIC, EPISODIC = 0, 1
+SEMANTIC, EPISODIC, PROCEDURAL = 0, 1, 2
 """Kinds of collections."""
 
 
@@ -237,5 +237,5 @@ class DoomedFound(msgspec.Struct):
     """Passages to be forgotten together."""
 
     passages: list[PassageRow] = []
-    interactions: int = 0
-    """how many of them are interactions"""
+    kinds: dict[int, int] = {}
+    """how many of them are of each kind of collection"""

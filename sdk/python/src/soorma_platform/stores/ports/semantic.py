@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from soorma_common.forgetting import ForgetBody
@@ -38,8 +38,8 @@ class ToForget(NamedTuple):
     """Memories that a filter describes, by number; more follow after `next`, if it is not None."""
 
     numbers: builtins.list[int]
-    passages: int
-    interactions: int
+    kinds: Mapping[int, int]
+    """how many are of each kind of collection"""
     next: int | None
 
 

@@ -12,6 +12,7 @@ from soorma_platform.stores.ports.groups import GroupStore
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.log import LogStore
 from soorma_platform.stores.ports.plans import PlanStore
+from soorma_platform.stores.ports.procedural import ProceduralStore
 from soorma_platform.stores.ports.registry import RegistryStore
 from soorma_platform.stores.ports.semantic import SemanticStore
 from soorma_platform.stores.ports.timers import TimerStore
@@ -28,6 +29,9 @@ class MemoryStores(Protocol):
 
     @property
     def episodic(self) -> EpisodicStore: ...
+
+    @property
+    def procedural(self) -> ProceduralStore: ...
 
     @property
     def embeddings(self) -> EmbeddingStore: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import apsw
 
@@ -41,6 +41,20 @@ def put_parts(
         rows.append((within, PartRow(change, number, *place, *times, part.terms)))
     _insert_part.many(writing.connection, rows)
     writing.notice.memories = True
+
+
+def change_parts(
+    connection: apsw.Connection,
+    within: int,
+    number: int,
+    times: tuple[int, int, int],
+    terms: Mapping[int, bytes],
+) -> None:
+    """Changes the parts of a passage: until when it counts, when it is true, and these terms."""
+    parts = values(connection, "part_numbers", number)
+    last = value(connection, "count_changes", within, len(parts), 0)
+    for change, part in enumerate(parts, last - len(parts) + 1):
+        execute(connection, "update_part", number, part, change, *times, terms.get(part))
 
 
 def remove_parts(connection: apsw.Connection, within: int, number: int) -> None:

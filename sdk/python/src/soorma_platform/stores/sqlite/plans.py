@@ -22,7 +22,7 @@ from soorma_platform.engine.rows.plans import (
     PlansNeed,
 )
 from soorma_platform.stores.ports.plans import HistoryPage, KeyAt, KeysAt
-from soorma_platform.stores.sqlite import events, revisions, sagas
+from soorma_platform.stores.sqlite import events, procedural, revisions, sagas
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.history import text_size
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
@@ -168,6 +168,8 @@ def write(writing: Writing, change: PlanChange) -> None:
     life = _Life(row.id, row.incarnation)
     if change.cleared or change.is_overgrown:
         _add_chores(connection, change)
+    if change.cleared:
+        procedural.end_uses(connection, writing.scope, row.plan_id)
     for key in change.removals:
         execute(connection, "remove_entry", *life, key)
     if change.puts:

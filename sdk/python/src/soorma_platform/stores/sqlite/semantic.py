@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from soorma_common.names import Scope
 from soorma_common.times import milliseconds
 from soorma_platform.engine.rows.passages import (
     EPISODIC,
+    PROCEDURAL,
     SEMANTIC,
     ChangedPassage,
     CollectionFound,
@@ -30,7 +32,7 @@ from soorma_platform.engine.rows.passages import (
     VectorRow,
 )
 from soorma_platform.stores.ports.semantic import Collections, ToForget
-from soorma_platform.stores.sqlite import collections, episodic
+from soorma_platform.stores.sqlite import collections, episodic, procedural
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
@@ -78,7 +80,7 @@ def _load(
                 like.pairs = {(row.subject, row.attribute)}
             _load_collection(connection, found.public.row.id, like, found.public)
     if need.forgotten:
-        _load_doomed(connection, need, found)
+        _load_doomed(connection, scope, need, found)
 
 
 def _load_collection(
@@ -108,12 +110,24 @@ def _load_collection(
         note(part.names[passage_id], with_parts=True)
 
 
-def _load_doomed(connection: apsw.Connection, need: MemoriesNeed, found: MemoriesFound) -> None:
+def _places(connection: apsw.Connection, scope: Scope) -> list[int | None]:
+    """Returns the collections in which something may be derived from what a user forgets."""
+    found = (
+        collections.collection.one(connection, scope.tenant_id, user_id, kind)
+        for kind in (SEMANTIC, PROCEDURAL)
+        for user_id in (scope.user_id, None)
+    )
+    return [None if row is None else row.id for row in found]
+
+
+def _load_doomed(
+    connection: apsw.Connection, scope: Scope, need: MemoriesNeed, found: MemoriesFound
+) -> None:
     """Loads what goes with the passages that may be forgotten, in both collections.
 
     Also with those that the commit may replace before, as they go with what has replaced them.
     """
-    ids = [None if part.row is None else part.row.id for part in (found.own, found.public)]
+    ids = _places(connection, scope)
     doomed: dict[str, list[int]] = {}
     for row in [*found.own.passages.values(), *found.public.passages.values()]:
         doomed[row.id] = values(connection, "doomed_passages", row.collection, row.number, *ids)
@@ -124,7 +138,7 @@ def _load_doomed(connection: apsw.Connection, need: MemoriesNeed, found: Memorie
     for number in {one for numbers in doomed.values() for one in numbers}:
         doomed_row = _passage.one(connection, number)
         if doomed_row is not None:
-            part = found.own if doomed_row.collection == ids[0] else found.public
+            part = found.public if doomed_row.is_public else found.own
             part.passages.setdefault(number, doomed_row)
     found.own.doomed = found.public.doomed = doomed
 
@@ -152,12 +166,10 @@ def update(writing: Writing, changed: ChangedPassage) -> None:
     connection, row = writing.connection, changed.row
     _update.run(connection, row)
     if changed.is_indexed:
-        numbers = values(connection, "part_numbers", row.number)
-        last = value(connection, "count_changes", row.collection, len(numbers), 0)
-        terms = changed.terms or {}
-        for change, part in enumerate(numbers, last - len(numbers) + 1):
-            execute(connection, "update_part", row.number, part, change, row.closed_at,
-                    row.valid_from, row.valid_until, terms.get(part))  # fmt: skip
+        times = (row.closed_at, row.valid_from, row.valid_until)
+        collections.change_parts(
+            connection, row.collection or 0, row.number or 0, times, changed.terms or {}
+        )
     for source in changed.sources:
         execute(connection, "insert_source", row.collection, source, row.number)
     _restate(connection, row, changed.restated)
@@ -174,6 +186,7 @@ def forget(writing: Writing, forgotten: ForgottenPassage) -> None:
     for statement in _REMOVALS:
         execute(connection, statement, row.number)
     episodic.remove(connection, row.number or 0)
+    procedural.remove(connection, row.number or 0)
     collections.remove_parts(connection, row.collection or 0, row.number or 0)
     execute(connection, "remove_passage", row.number)
     execute(connection, "add_erasure")
@@ -239,7 +252,7 @@ class SqliteSemantic:
     async def to_forget(self, scope: Scope, body: ForgetBody, after: int, limit: int) -> ToForget:
         def look(connection: apsw.Connection) -> ToForget:
             before = None if body.before is None else milliseconds(body.before)
-            found: builtins.list[tuple[int, bool]] = []
+            found: builtins.list[tuple[int, int]] = []
             for user_id, kind in _wanted(scope, body):
                 within = collections.collection.one(connection, scope.tenant_id, user_id, kind)
                 if within is not None:
@@ -248,11 +261,10 @@ class SqliteSemantic:
                         body.plan_id, body.source, body.agent_id, body.event_id, body.session_id,
                         before, limit,
                     )  # fmt: skip
-                    found += [(number, kind == EPISODIC) for number in numbers]
+                    found += [(number, kind) for number in numbers]
             page = sorted(found)[:limit]
-            said = sum(is_said for _, is_said in page)
             following = page[-1][0] if len(found) >= limit else None
-            return ToForget([one for one, _ in page], len(page) - said, said, following)
+            return ToForget([one for one, _ in page], Counter(kind for _, kind in page), following)
 
         return await self._connections.overview.look(look)
 
@@ -266,10 +278,12 @@ class SqliteSemantic:
 def _wanted(scope: Scope, body: ForgetBody) -> builtins.list[tuple[str | None, int]]:
     """Returns the collections that a filter is about: whose, and of which kind."""
     wanted: builtins.list[tuple[str | None, int]] = []
-    if body.kind != "interactions":
+    if body.kind in ("all", "knowledge"):
         wanted += [(scope.user_id, SEMANTIC), (None, SEMANTIC)]
-    if body.kind != "knowledge":
+    if body.kind in ("all", "interactions"):
         wanted.append((scope.user_id, EPISODIC))
+    if body.kind in ("all", "procedures"):
+        wanted += [(scope.user_id, PROCEDURAL), (None, PROCEDURAL)]
     return wanted
 
 
@@ -277,11 +291,7 @@ def load_doomed(loading: Loading, need: DoomedNeed) -> None:
     """Loads passages to be forgotten, with all that goes with them."""
     found, seen = loading.found.part(DoomedFound), set()
     scope = loading.scope
-    rows = [
-        collections.collection.one(loading.connection, scope.tenant_id, user_id, SEMANTIC)
-        for user_id in (scope.user_id, None)
-    ]
-    places = [None if row is None else row.id for row in rows]
+    places = _places(loading.connection, scope)
     for number in need.numbers:
         row = _passage.one(loading.connection, number)
         if row is None:
@@ -292,8 +302,8 @@ def load_doomed(loading: Loading, need: DoomedNeed) -> None:
             if doomed not in seen and (one := _passage.one(loading.connection, doomed)) is not None:
                 seen.add(doomed)
                 found.passages.append(one)
-                is_said = value(loading.connection, "is_interaction", doomed)
-                found.interactions += bool(is_said)
+                kind = value(loading.connection, "kind_of_passage", doomed)
+                found.kinds[kind] = found.kinds.get(kind, 0) + 1
 
 
 def _size(row: StoredPassage) -> int:

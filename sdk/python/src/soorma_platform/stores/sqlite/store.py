@@ -24,6 +24,7 @@ from soorma_platform.stores.sqlite import (
     history,
     idempotency,
     plans,
+    procedural,
     registry,
     sagas,
     semantic,
@@ -48,7 +49,8 @@ FEW = 16
 """Rows up to which a command counts as brief."""
 
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
-                           dead_letters, registry, history, semantic, episodic)  # fmt: skip
+                           dead_letters, registry, history, semantic, episodic,
+                           procedural)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
@@ -62,6 +64,7 @@ class SqliteMemories:
     def __init__(self, connections: Connections) -> None:
         self.semantic = semantic.SqliteSemantic(connections)
         self.episodic = episodic.SqliteEpisodic(connections)
+        self.procedural = procedural.SqliteProcedural(connections)
         self.embeddings = embeddings.SqliteEmbeddings(connections)
 
 

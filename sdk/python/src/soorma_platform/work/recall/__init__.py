@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from soorma_common.episodic import SaidHits, SaidSearch
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
+from soorma_common.procedural import ProcedureHits, RelevantBody
 from soorma_common.semantic import Hits, SearchBody
 from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports.store import MemoryStores
 from soorma_platform.work.recall.interactions import InteractionSearch
 from soorma_platform.work.recall.knowledge import KnowledgeSearch
+from soorma_platform.work.recall.procedures import ProcedureSearch
 from soorma_platform.work.recall.searching import Searching
 
 if TYPE_CHECKING:
@@ -36,11 +38,19 @@ class Recall:
         searching = Searching(memories.semantic, most_bytes, embedding)
         self._knowledge = KnowledgeSearch(searching, memories.semantic, limits)
         self._interactions = InteractionSearch(searching, memories.episodic)
+        self._procedures = ProcedureSearch(searching, memories.procedural)
 
     async def knowledge(self, scope: Scope, body: SearchBody) -> Hits:
         """Returns the best passages for a query that the user may read."""
         hits = await self._knowledge.search(scope, body)
         self._metrics.searches.add("semantic", hits.mode)
+        return hits
+
+    async def procedures(self, scope: Scope, body: RelevantBody) -> ProcedureHits:
+        """Returns the procedures for an agent and a context, the most successful first."""
+        hits = await self._procedures.search(scope, body)
+        if body.context is not None:
+            self._metrics.searches.add("procedural", hits.mode)
         return hits
 
     async def interactions(self, scope: Scope, body: SaidSearch) -> SaidHits:

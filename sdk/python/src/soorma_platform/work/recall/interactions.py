@@ -18,7 +18,7 @@ from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.rows.interactions import InteractionRow
 from soorma_platform.engine.rows.passages import ALWAYS, NEVER, PartRow
 from soorma_platform.stores.ports.episodic import EpisodicStore
-from soorma_platform.work.recall.search import Ask, Found, Mine, part_rows, within
+from soorma_platform.work.recall.search import Ask, FoundPart, Mine, part_rows, within
 from soorma_platform.work.recall.searching import Searching
 
 
@@ -74,7 +74,7 @@ def said_of(row: InteractionRow) -> Said:
     return Said(**_fields(row))
 
 
-def _hit(row: InteractionRow, found: Found) -> SaidHit:
+def _hit(row: InteractionRow, found: FoundPart) -> SaidHit:
     fields = _fields(row)
     fields["content"] = row.content[found.place.start : found.place.end]
     return SaidHit(**fields, score=round(found.ranked.score, 4), place=found.place)

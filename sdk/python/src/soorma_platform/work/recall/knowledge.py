@@ -13,7 +13,7 @@ from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.semantic import Hit, Hits, Passage, SearchBody, fields_of
 from soorma_common.times import milliseconds, time_of
-from soorma_platform.engine import memories
+from soorma_platform.engine import semantic
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.rows.passages import (
     ALWAYS,
@@ -21,13 +21,14 @@ from soorma_platform.engine.rows.passages import (
     ChangedPassage,
     ForgottenPassage,
     MemoriesFound,
+    MemoriesNeed,
     NewPassage,
     PartRow,
     PassageRow,
     StoredPassage,
 )
 from soorma_platform.stores.ports.semantic import SemanticStore
-from soorma_platform.work.recall.search import Ask, Found, Mine, part_rows, within
+from soorma_platform.work.recall.search import Ask, FoundPart, Mine, part_rows, within
 from soorma_platform.work.recall.searching import Searching
 
 
@@ -71,13 +72,17 @@ class KnowledgeSearch:
             return Mine(), {}
         for number, operation in enumerate(body.own):
             operation.id = operation.id or f"{number}"
-        changes = [memories.prepare(one) for one in body.own]
-        known = await self._store.known(scope, memories.need_of(changes))
-        remembering = memories.Remembering(
+        changes = [semantic.prepare(one) for one in body.own]
+        need = MemoriesNeed()
+        for change in changes:
+            semantic.add_need(need, change)
+        known = await self._store.known(scope, need)
+        knowing = semantic.Knowing(
             known, now, NOBODY, None, self._limits, by_handler=False, user_id=scope.user_id
         )
-        remembering.decide(changes)
-        return _changed_by_transaction(remembering.writes(), known)
+        for change in changes:
+            knowing.decide(change)
+        return _changed_by_transaction(knowing.writes(), known)
 
 
 def _changed_by_transaction(
@@ -129,7 +134,7 @@ def passage_of(row: StoredPassage) -> Passage:
     return Passage(**_fields(row))
 
 
-def _hit(row: StoredPassage, found: Found) -> Hit:
+def _hit(row: StoredPassage, found: FoundPart) -> Hit:
     fields = _fields(row)
     fields["content"] = row.content[found.place.start : found.place.end]
     return Hit(**fields, score=round(found.ranked.score, 4), place=found.place)

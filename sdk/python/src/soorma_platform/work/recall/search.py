@@ -21,7 +21,7 @@ class _HasContent(Protocol):
     def content(self) -> str: ...
 
 
-class _Asked(Protocol):
+class _SearchBody(Protocol):
     @property
     def query(self) -> str: ...
     @property
@@ -54,7 +54,9 @@ class Ask(NamedTuple):
     known_at: int | None = None
 
     @classmethod
-    def of(cls, body: _Asked, labels: list[int], as_of: int, known_at: str | None = None) -> Ask:
+    def of(
+        cls, body: _SearchBody, labels: list[int], as_of: int, known_at: str | None = None
+    ) -> Ask:
         """Returns what the body of a search asks for, among what has these labels."""
         return cls(
             body.query,
@@ -72,7 +74,7 @@ class Ask(NamedTuple):
 class FoundAll(NamedTuple):
     """What was found, and how."""
 
-    parts: list[Found]
+    parts: list[FoundPart]
     mode: Mode
     floor: float
     model: str | None
@@ -105,7 +107,7 @@ class Mine:
             self.indexes.append(index)
 
 
-class Found(NamedTuple):
+class FoundPart(NamedTuple):
     ranked: Ranked
     passage: int
     place: Place

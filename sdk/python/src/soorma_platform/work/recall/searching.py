@@ -13,7 +13,15 @@ from soorma_common.names import Scope
 from soorma_common.semantic import Mode
 from soorma_platform.engine.rows.passages import CollectionRow
 from soorma_platform.stores.ports.semantic import Collections, SemanticStore
-from soorma_platform.work.recall.search import Ask, Found, FoundAll, Meaning, Mine, Search, place_of
+from soorma_platform.work.recall.search import (
+    Ask,
+    FoundAll,
+    FoundPart,
+    Meaning,
+    Mine,
+    Search,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from soorma_platform.engine.retrieval.index import CollectionIndex
@@ -70,7 +78,7 @@ class Searching:
                 ranked = await asyncio.to_thread(search.run)
             else:
                 ranked = search.run()
-            parts = [Found(one, *place_of(indexes, one)) for one in ranked]
+            parts = [FoundPart(one, *place_of(indexes, one)) for one in ranked]
         finally:
             for one in kept:
                 one.lock.release()

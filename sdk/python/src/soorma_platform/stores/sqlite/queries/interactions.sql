@@ -20,9 +20,6 @@ VALUES (:passage, :collection, :session, :agent_id, :role);
 -- name: session_of
 SELECT session FROM interactions WHERE passage = ?;
 
--- name: is_interaction
-SELECT 1 FROM interactions WHERE passage = ?;
-
 -- name: remove_interaction
 DELETE FROM interactions WHERE passage = ?;
 

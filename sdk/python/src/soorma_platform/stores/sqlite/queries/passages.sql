@@ -34,9 +34,10 @@ SELECT number FROM passages WHERE collection = ? AND subject = ? AND attribute =
 
 -- name: doomed_passages
 -- A passage or interaction, those that it has replaced, those derived from any of these, and so on:
--- in its own collection (?1), that of what the user knows (?3), and that of what is public (?4).
+-- in its own collection (?1), and those of what the user knows and how he does it, and of what is
+-- public of both.
 WITH RECURSIVE
-    places (collection) AS (SELECT ?1 UNION SELECT ?3 UNION SELECT ?4),
+    places (collection) AS (SELECT ?1 UNION SELECT ?3 UNION SELECT ?4 UNION SELECT ?5 UNION SELECT ?6),
     doomed (number, id) AS (
         SELECT number, id FROM passages WHERE number = ?2
         UNION
@@ -161,6 +162,9 @@ SELECT number, collection, id, digest, recorded_at, updated_at, external_id, sub
 WHERE collection = ?1 AND number > ?2 AND closed_at = 4611686018427387904
     AND (?4 = 0 OR is_proposed = 1)
 ORDER BY number LIMIT ?3;
+
+-- name: kind_of_passage
+SELECT c.kind FROM passages p JOIN collections c ON c.id = p.collection WHERE p.number = ?;
 
 -- name: add_erasure
 INSERT INTO erasures DEFAULT VALUES;
