@@ -26,6 +26,7 @@ from joining_suite import JoiningSuite
 from life_suite import LifeSuite
 from limits_suite import LimitsSuite
 from plans_suite import PlansSuite
+from procedural_suite import ProceduralSuite
 from record import LEASE, Clock, Record
 from registry_suite import RegistrySuite
 from semantic_suite import SemanticSuite
@@ -101,6 +102,7 @@ class StoreSuite(
     SemanticSuite,
     EmbeddingsSuite,
     EpisodicSuite,
+    ProceduralSuite,
     JoiningSuite,
     EndingsSuite,
     Opened,

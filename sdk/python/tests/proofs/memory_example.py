@@ -55,6 +55,7 @@ def _reader() -> Worker:
             f"{hit.content} Before: {old.content} Said: {said}", derived_from=[hit.id]
         )
         await memory.log_interaction("reader", "assistant", f"Noted: {hit.content}")
+        await memory.store_procedure("find-a-train", "Ask for the platform.", derived_from=[hit.id])
         await state.record_action("read")
         await context.bus.publish("note.read", "business-facts", {"found": hit.content})
 

@@ -75,6 +75,7 @@ class Memories(Workload):
         rows = record.rows(
             "SELECT content, stated, closed_at < 1 << 62, id FROM passages"
             " WHERE number NOT IN (SELECT passage FROM interactions)"
+            " AND number NOT IN (SELECT passage FROM procedure_versions)"
         )
         texts = Counter(text for text, _, is_closed, _ in rows if not is_closed)
         for text in self.kept:

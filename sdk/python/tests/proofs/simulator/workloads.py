@@ -5,6 +5,7 @@ from __future__ import annotations
 from simulator.counting import Counters, Fans
 from simulator.later import Payments, Timers
 from simulator.lives import Chains, Sagas, Walks
+from simulator.practising import Practices
 from simulator.remembering import Memories
 from simulator.stage import Workload
 
@@ -17,4 +18,5 @@ WORKLOADS: tuple[type[Workload], ...] = (
     Walks,
     Payments,
     Memories,
+    Practices,
 )
