@@ -205,6 +205,8 @@ async def test_what_was_forgotten_is_in_no_file(tmp_path: Path) -> None:
             await context.memory.update_knowledge(passage_id, tags=[f"{WORD}-tag"])
             await context.memory.log_interaction("w", "assistant", f"{WORD} said by a handler")
             await context.immediate.memory.store_knowledge(f"{WORD} at once")
+            await context.memory.store_procedure(f"{WORD}-learned", f"{WORD} proposed")
+            await context.memory.get_relevant_skills(f"{WORD}-agent", f"{WORD} is to be done")
 
         for number in range(60):
             long = " ".join(f"{WORD}{number}x{part}" for part in range(number * 12))
@@ -225,6 +227,16 @@ async def test_what_was_forgotten_is_in_no_file(tmp_path: Path) -> None:
                 f"{WORD}-agent", "user", f"{WORD} said {long}", session_id=f"{WORD}-session",
                 metadata={"said": WORD},
             )  # fmt: skip
+            await memory.store_procedure(
+                f"{WORD}-skill",
+                f"{WORD} is done {long}",
+                description=f"{WORD} {number}",
+                agents=[f"{WORD}-agent"],
+                conditions={WORD: WORD},
+                metadata={WORD: WORD},
+                files={f"{WORD}/{number}": f"{WORD} in a file".encode()},
+                is_public=number % 3 == 0,
+            )
         await memory.name_session(f"{WORD}-session", f"{WORD} name")
         await memory.store_knowledge(f"{WORD} for all", is_public=True)
         await memory.search_knowledge(f"{WORD} for all", wait=20)
@@ -237,6 +249,8 @@ async def test_what_was_forgotten_is_in_no_file(tmp_path: Path) -> None:
         for hit in hits:
             await memory.delete_knowledge(hit.id)
         await memory.forget(kind="interactions", everything=True)
+        await memory.delete_procedure(f"{WORD}-skill", whose="own")
+        await memory.forget(kind="procedures", everything=True)
         async for one in memory.list_knowledge():
             if WORD in msgspec.json.encode(one).decode():
                 await memory.delete_knowledge(one.id)

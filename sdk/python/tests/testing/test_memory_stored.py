@@ -34,12 +34,18 @@ async def test_a_commit_tells_once_what_it_has_stored(soorma_platform: LocalPlat
     await memory.update_knowledge(ids[0], tags=["t"], tenant_id="acme", user_id="ann")
     await memory.delete_knowledge(ids[0], tenant_id="acme", user_id="ann")
     await soorma_platform.settle()
-    first, second = sorted(heard, key=lambda event: len(event.data["interactions"]))
-    assert first.data == {"knowledge": ids, "interactions": [], "sessions": [], "plan_id": None}
+    skill = await memory.store_procedure("greet", "Say hello.")
+    await soorma_platform.settle()
+    nothing = {"interactions": [], "procedures": [], "sessions": [], "plan_id": None}
+    first, second, third = sorted(
+        heard, key=lambda event: (len(event.data["procedures"]), len(event.data["interactions"]))
+    )
+    assert first.data == {**nothing, "knowledge": ids}
     assert (first.tenant_id, first.user_id, first.topic) == ("acme", "ann", SYSTEM)
     assert second.data == {
-        "knowledge": [], "interactions": [said], "sessions": ["s"], "plan_id": None,
+        **nothing, "knowledge": [], "interactions": [said], "sessions": ["s"],
     }  # fmt: skip
+    assert third.data == {**nothing, "knowledge": [], "procedures": [skill.id]}
 
 
 @pytest.mark.behaviour("knowledge.announced")

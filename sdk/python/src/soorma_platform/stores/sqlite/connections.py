@@ -11,6 +11,7 @@ import apsw
 
 from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.database import FailuresNamed
+from soorma_platform.stores.sqlite.erasure import Erasure
 from soorma_platform.stores.sqlite.overview import Overview
 from soorma_platform.stores.sqlite.writer import GroupCommitter
 
@@ -27,6 +28,7 @@ class Connections:
         self.writer = writer
         self.clock = clock
         self.overview = Overview(path)
+        self.erasure = Erasure(path, writer)
         self.failures = FailuresNamed(path)
         self.reading = reading
 
@@ -49,6 +51,7 @@ class Connections:
         await self.overview.close()
         self.reading.close()
         self.writer.connection.close()
+        self.erasure.close()
 
     async def change(self, job: Callable[[apsw.Connection], T], *, durable: bool = True) -> T:
         """Runs a change that nobody is notified of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -124,11 +125,23 @@ class SqliteUpkeep:
     async def erase(self) -> None:
         with self._connections.reads() as connection:
             last = value(connection, "last_erasure")
-        if last is None or not await self._connections.overview.empty_log():
+        if last is None or not await self._erased():
             return
         await self._connections.change(
             lambda connection: execute(connection, "end_erasures", last), durable=False
         )
+
+    async def _erased(self) -> bool:
+        """Empties the log, and overwrites what the pages still hold of what was removed."""
+        erasure = self._connections.erasure
+        erasure.begin()
+        try:
+            if not await self._connections.overview.empty_log():
+                return False
+            found = await asyncio.to_thread(erasure.find)
+            return await erasure.overwrite(found)
+        finally:
+            erasure.end()
 
     async def stale(self, before: int) -> list[StaleRow]:
         served = self._prefetches.all_served()

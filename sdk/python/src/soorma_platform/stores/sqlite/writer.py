@@ -26,6 +26,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -54,6 +55,7 @@ WEIGHT = 0.1
 
 log = Log("soorma.store")
 F = TypeVar("F")
+T = TypeVar("T")
 Job: TypeAlias = Callable[[apsw.Connection], tuple[Any, Notice | None]]
 
 
@@ -119,6 +121,9 @@ class GroupCommitter:
         self._under_way = 0
         self._seconds, self._crowd = QUICK_SECONDS, 1.0
         self._is_long = False
+        self._between: deque[tuple[Callable[[apsw.Connection], Any], asyncio.Future[Any]]] = deque()
+        self.before_checkpoint: Callable[[], None] | None = None
+        """called by the thread before the log goes into the database"""
         connection.set_wal_hook(self._on_log)
         self._closed = False
         self.failure: Unavailable | None = None
@@ -146,6 +151,16 @@ class GroupCommitter:
             self._loop.call_soon(self._hand_over)
         self._fresh.append(ticket)
         return await ticket.future
+
+    async def between(self, task: Callable[[apsw.Connection], T]) -> T:
+        """Runs a task between two transactions, for which all others wait; returns its value."""
+        if self._closed:
+            raise Unavailable("the store is closed")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._under_way += 1  # so that the loop does not write meanwhile
+        self._between.append((task, future))
+        self._queue.put([])
+        return await future
 
     @property
     def is_busy(self) -> bool:
@@ -203,6 +218,30 @@ class GroupCommitter:
                 self._loop.call_soon_threadsafe(self._report, batch)
             if self._is_long:
                 self._shorten_log()
+            while self._between:
+                self._run_between(*self._between.popleft())
+
+    def _run_between(
+        self, task: Callable[[apsw.Connection], Any], future: asyncio.Future[Any]
+    ) -> None:
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            with self._failures:
+                value = task(self.connection)
+        except Exception as failed:  # noqa: BLE001 - it is told to whoever waits
+            error = failed
+
+        def report() -> None:
+            self._under_way -= 1
+            if future.done():
+                return  # the caller was cancelled
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+        self._loop.call_soon_threadsafe(report)
 
     def _write(self, batch: list[_Ticket], *, at_once: bool = False) -> bool:
         """Commits a batch, or stores the error in its tickets.
@@ -236,7 +275,9 @@ class GroupCommitter:
     def _shorten_log(self) -> None:
         """Checkpoints after the reports, not within the commit that fills the log."""
         # A disk that is full, for one: the next commit tries again, and reports it.
-        with suppress(apsw.Error):
+        with suppress(apsw.Error, OSError):
+            if self.before_checkpoint is not None:
+                self.before_checkpoint()
             self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
         self._is_long = False
 
