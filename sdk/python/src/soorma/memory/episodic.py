@@ -34,6 +34,8 @@ from soorma_common.names import Scope, check_name
 from soorma_common.semantic import Mode
 
 _LIMITS = Limits()
+_FORGETTING_SECONDS = 60.0
+"""How much longer than a usual response a receipt may take: some 10,000 are forgotten in one."""
 _PARAMETERS = frozenset(LogInteraction.__struct_fields__) - {"id"}
 _session = msgspec.json.Decoder(SessionInfo)
 _receipt = msgspec.json.Decoder(Receipt)
@@ -269,7 +271,13 @@ class EpisodicCalls(SemanticCalls):
             )
         return _receipt.decode(
             await self._caller.call(
-                "memory", method, path, scope=scope, body=body, fence=self._memories.fence
+                "memory",
+                method,
+                path,
+                scope=scope,
+                body=body,
+                fence=self._memories.fence,
+                patience=_FORGETTING_SECONDS,
             )
         )
 
