@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Self
@@ -26,11 +30,16 @@ FEW_SECONDS = "0.2"
 
 COMMANDS = [
     ("memory", "search", "dogs"),
+    ("memory", "said", "dogs"),
     ("memory", "add", "text"),
     ("memory", "list"),
     ("memory", "show", "passage"),
     ("memory", "update", "passage", "--tag", "t"),
+    ("memory", "publish", "passage"),
     ("memory", "forget", "passage", "--yes"),
+    ("memory", "history"),
+    ("memory", "log", "user", "text"),
+    ("memory", "sessions"),
     ("events", "tail"),
     ("events", "publish", "a", "--topic", "business-facts"),
     ("events", "groups"),
@@ -180,6 +189,29 @@ class Follower:
         assert self.process.returncode == Exit.OK, told
         assert b"Traceback" not in told
         return said.decode(), told.decode()
+
+
+def at_terminal(terminal: Terminal, *arguments: str, answer: str = "") -> tuple[int, str]:
+    """The exit code of a command at a person's terminal of 80 columns, and what that shows."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    env = {name: value for name, value in terminal.env.items() if name != "COLUMNS"}
+    process = subprocess.Popen(
+        [*SOORMA, *arguments], cwd=terminal.folder, env=env, stdin=its, stdout=its, stderr=its
+    )
+    os.close(its)
+    os.write(ours, answer.encode())
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    return process.wait(WAIT), shown.decode().replace("\r\n", "\n")
 
 
 def rows(table: str) -> list[list[str]]:

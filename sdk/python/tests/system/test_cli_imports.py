@@ -65,7 +65,16 @@ def modules_of(folder: Path, *arguments: str, **env: str) -> set[str]:
         ["init", "project"],
         *(
             [*words, "--help"]
-            for words in (["dev"], ["doctor"], ["init"], ["agents"], ["events", "tail"], ["state"])
+            for words in (
+                ["dev"],
+                ["doctor"],
+                ["init"],
+                ["agents"],
+                ["events", "tail"],
+                ["state"],
+                ["memory"],
+                ["memory", "sessions"],
+            )
         ),
     ],
     ids=" ".join,

@@ -1,25 +1,21 @@
-"""`soorma memory` as people and scripts use it: search, add, list, show, update, forget."""
+"""`soorma memory` as people and scripts use it: search, add, list, show, update, forget one."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
 import signal
-import struct
 import subprocess
-import termios
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 
+import cli_terminal
 import pytest
 from cli_shell import eventually
-from cli_terminal import FEW_SECONDS, SOORMA, Terminal, rows
+from cli_terminal import FEW_SECONDS, SOORMA, Terminal, at_terminal, rows
 from platform_process import PlatformProcess
 from running import WAIT, Raw, platform_in, unique
 
@@ -32,13 +28,13 @@ DOGS = "Dogs travel free of charge in all carriages."
 TRAIN = "The night train to Lund leaves from platform 4."
 WORDS_ALONE = "note: it went by words alone: no embedding model is in use, or it does not respond"
 
-COMMANDS = [
-    ("memory", "search", "dogs"),
-    ("memory", "add", "text"),
-    ("memory", "list"),
-    ("memory", "show", "passage"),
-    ("memory", "update", "passage", "--tag", "t"),
-    ("memory", "forget", "passage", "--yes"),
+COMMANDS = [command for command in cli_terminal.COMMANDS if command[0] == "memory"]
+OF_SESSIONS = [
+    ("memory", "sessions", "list"),
+    ("memory", "sessions", "show", "session"),
+    ("memory", "sessions", "name", "session", "name"),
+    ("memory", "sessions", "export", "session"),
+    ("memory", "sessions", "delete", "session", "--yes"),
 ]
 
 
@@ -118,7 +114,8 @@ def test_nothing_found_is_told_from_nothing_stored(terminal: Terminal) -> None:
 def test_what_limits_a_search(terminal: Terminal) -> None:
     add(terminal, "Tickets for dogs cost 3 crowns.", "--tag", "fares", "--tag", "old",
         "--source", "a", "--valid-until", "2020-01-01T00:00:00Z")  # fmt: skip
-    add(terminal, "Tickets for dogs cost 4 crowns.", "--tag", "fares", "--source", "b")
+    add(terminal, "Tickets for dogs cost 4 crowns.", "--tag", "fares", "--source", "b",
+        "--metadata", '{"page": 7}')  # fmt: skip
     add(terminal, "Tickets for dogs cost 5 crowns abroad.", "--public")
     query = ("tickets for dogs",)
     cost4, cost5 = "Tickets for dogs cost 4 crowns.", "Tickets for dogs cost 5 crowns abroad."
@@ -128,6 +125,9 @@ def test_what_limits_a_search(terminal: Terminal) -> None:
     assert found(terminal, *query, "--tag", "fares", "--tag", "old") == []
     assert found(terminal, *query, "--source", "b", "--mode", "text") == [cost4]
     assert found(terminal, *query, "--no-public") == [cost4]
+    assert found(terminal, *query, "--metadata", '{"page": 7}') == [cost4]
+    assert sorted(found(terminal, *query, "--since", "2019-06-01T00:00:00Z")) == [cost4, cost5]
+    assert found(terminal, *query, "--until", "2019-06-01T00:00:00Z") == []
     assert len(found(terminal, *query, "--max-tokens", "10")) == 1
     assert found(terminal, "dogs at the museum") == []
     assert sorted(found(terminal, "dogs at the museum", "--min-score", "0")) == [cost4, cost5]
@@ -520,29 +520,6 @@ def test_forgetting_names_what_went_with_it(terminal: Terminal) -> None:
     )
 
 
-def at_terminal(terminal: Terminal, *arguments: str, answer: str = "") -> tuple[int, str]:
-    """The exit code of a command at a person's terminal of 80 columns, and what that shows."""
-    ours, its = pty.openpty()
-    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    env = {name: value for name, value in terminal.env.items() if name != "COLUMNS"}
-    process = subprocess.Popen(
-        [*SOORMA, *arguments], cwd=terminal.folder, env=env, stdin=its, stdout=its, stderr=its
-    )
-    os.close(its)
-    os.write(ours, answer.encode())
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(ours)
-    return process.wait(WAIT), shown.decode().replace("\r\n", "\n")
-
-
 @pytest.mark.behaviour("command.memory-passages")
 def test_forgetting_asks(terminal: Terminal) -> None:
     passage_id = add(terminal, DOGS)
@@ -598,6 +575,8 @@ def test_progress_and_tables_on_a_terminal(terminal: Terminal) -> None:
         (("memory", "search", "x", "--as-of", "now"), Exit.USAGE, "as_of must be RFC 3339"),
         (("memory", "search", "x", "--known-at", "2020-01-01"), Exit.USAGE, "known_at must be"),
         (("memory", "search", "x", "--tag", ""), Exit.USAGE, "tags must have"),
+        (("memory", "search", "x", "--since", "now"), Exit.USAGE, "since must be RFC 3339"),
+        (("memory", "search", "x", "--metadata", "7"), Exit.USAGE, "it is an object"),
         (("memory", "list", "--limit", "0"), Exit.USAGE, "--limit"),
         (("memory", "list", "--tenant", ""), Exit.USAGE, "tenant_id must have"),
         (("memory", "show", "nothing"), Exit.NOT_FOUND, "there is no passage 'nothing'"),
@@ -620,7 +599,11 @@ def test_what_is_not_possible_is_told(
 
 
 @pytest.mark.behaviour("command.says-what-is-wrong", "outage.every-call")
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS, *OF_SESSIONS, ("memory", "forget", "--everything", "--yes")],
+    ids=" ".join,
+)
 def test_without_a_platform(command: tuple[str, ...], terminal: Terminal) -> None:
     nowhere = dict.fromkeys(services.VARIABLES.values(), "http://127.0.0.1:9")
     done = terminal.run(
@@ -645,15 +628,23 @@ def test_another_tenant_or_user_sees_nothing(terminal: Terminal, option: str) ->
     assert shown(terminal, mine)["Stated"] == "1 time"
 
 
+def listed_in_help(terminal: Terminal, *group: str) -> set[str]:
+    """The commands that a help lists."""
+    said = terminal.run("memory", *group, "--help", COLUMNS="80").stdout
+    return set(re.findall(r"^  ([a-z]+) ", said.partition("\nCommands:\n")[2], flags=re.MULTILINE))
+
+
 @pytest.mark.behaviour("command.help-fits", "command.complete-help")
 def test_help_fits_and_the_reference_names_every_option(terminal: Terminal) -> None:
     section = README.read_text("utf-8").partition("\n## The command\n")[2].partition("\n## ")[0]
-    names = {name for _, name, *_ in COMMANDS}
-    said = terminal.run("memory", "--help", COLUMNS="80").stdout.partition("\nCommands:\n")[2]
-    assert set(re.findall(r"^  ([a-z]+) ", said, flags=re.MULTILINE)) == names
-    for name in names:
-        assert f"| `soorma memory {name}" in section
-        said = terminal.run("memory", name, "--help", COLUMNS="80").stdout
+    names = {(name,) for _, name, *_ in COMMANDS}
+    of_sessions = {(group, name) for _, group, name, *_ in OF_SESSIONS}
+    assert listed_in_help(terminal) == {name for (name,) in names}
+    assert listed_in_help(terminal, "sessions") == {name for _, name in of_sessions}
+    for name in names | of_sessions:
+        shown_as = " ".join(name).removesuffix(" list")  # `sessions` alone is `sessions list`
+        assert f"| `soorma memory {shown_as}" in section
+        said = terminal.run("memory", *name, "--help", COLUMNS="80").stdout
         assert max(map(len, said.splitlines())) <= 80
         assert not re.search(r"[a-z]-$", said, flags=re.MULTILINE), "a word is broken"
         options = set(re.findall(r"^  (--[a-z-]+)", said, flags=re.MULTILINE)) - {"--help"}

@@ -46,7 +46,7 @@ HOMES = {
     ),
     "memory": Home(
         "soorma.cli.memory.command",
-        "Search semantic memory; add passages to it, look at them, change and forget them.",
+        "Search what is known and what was said; add to both, look at them, and forget.",
     ),
     "agents": Home(
         "soorma.cli.data.agents", "List the agents that are alive, and what they can do."

@@ -1,1 +1,1 @@
-"""`soorma memory`: what is known, as passages that are found by what they say."""
+"""`soorma memory`: what is known, as passages, and what was said, as interactions."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +19,10 @@ from soorma.cli.memory.fields import (
     Tags,
     ValidFrom,
     ValidUntil,
+    counted,
     metadata_of,
 )
-from soorma.cli.parameters import STANDARD_INPUT, Json, Tenant, User, text_of
+from soorma.cli.parameters import Json, Tenant, User, text_of
 from soorma_common.terminal import plain
 
 app = command_group()
@@ -133,29 +132,11 @@ def _content(file: Path | None) -> str:
         raise CommandError(Exit.USAGE, plain(f"{file} is no UTF-8: {error}")) from error
 
 
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise CommandError(Exit.USAGE, plain(f"{path} cannot be read: {error.strerror}")) from error
-
-
 def _add_lines(path: Path, *, as_json: bool, tenant: str | None, user: str | None) -> None:
-    is_file = str(path) != STANDARD_INPUT
-    with ExitStack() as opened:
-        reader = opened.enter_context(_opened(path)) if is_file else sys.stdin.buffer
-        addition = lines.Addition(str(path) if is_file else "standard input", tenant, user)
-        opened.callback(output.rewrite, "")
-        try:
-            addition.run(reader)
-        except KeyboardInterrupt:
-            raise CommandError(
-                Exit.INTERRUPTED, f"interrupted; {addition.told}, and perhaps what was under way"
-            ) from None
-    ids = addition.ids
+    ids = lines.add_lines(path, lines.PASSAGES, tenant, user)
     if as_json:
         output.say_json({"ids": ids})
         return
-    output.say(f"Stored {len(ids):,} passage{'' if len(ids) == 1 else 's'}")
+    output.say(f"Stored {counted(len(ids), 'passage')}")
     if equal := len(ids) - len(set(ids)):
         output.note(f"{equal:,} of them equal another one, and were counted with it")

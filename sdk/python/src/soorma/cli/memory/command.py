@@ -1,12 +1,11 @@
-"""`soorma memory`: semantic memory. The modules beside it hold its commands."""
+"""`soorma memory`: semantic and episodic memory. The modules beside it hold its commands."""
 
 from __future__ import annotations
 
 from soorma.cli.commands import command_group
-from soorma.cli.memory import additions, passages, searches
+from soorma.cli.memory import additions, forgetting, interactions, passages, searches, sessions
 
 app = command_group("memory")
 
-app.add_typer(searches.app)
-app.add_typer(additions.app)
-app.add_typer(passages.app)
+for module in (searches, additions, passages, forgetting, interactions, sessions):
+    app.add_typer(module.app)

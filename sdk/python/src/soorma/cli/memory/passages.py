@@ -1,8 +1,7 @@
-"""`soorma memory list`, `show`, `update` and `forget`: the passages that are stored."""
+"""`soorma memory list`, `show`, `update` and `publish`: the passages that are stored."""
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -15,7 +14,6 @@ import typer
 from soorma.cli import output
 from soorma.cli.commands import command_group
 from soorma.cli.connection import PlatformConnection, on_platform
-from soorma.cli.exits import CommandError, Exit
 from soorma.cli.memory.fields import (
     TEXT_COLUMN,
     AliasNames,
@@ -28,10 +26,10 @@ from soorma.cli.memory.fields import (
     excerpt,
     metadata_of,
     moment,
+    say_facts,
 )
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Limit, Tenant, User
-from soorma_common.names import check_name
 from soorma_common.terminal import plain
 
 if TYPE_CHECKING:
@@ -60,14 +58,21 @@ _FIELDS = "\b\nFields of --clear:\n" + "\n".join(f"  {field}" for field in Clear
     "among them.",
 )
 def list_passages(
-    limit: Limit = None, as_json: Json = False, tenant: Tenant = None, user: User = None
+    proposed: Annotated[
+        bool,
+        typer.Option("--proposed", help="Those only that a handler has proposed to make public."),
+    ] = False,
+    limit: Limit = None,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
 ) -> None:
     most = output.MOST_ROWS if limit is None and not as_json else limit
     kept: deque[Passage] = deque(maxlen=most)  # only these: passages may be large, and many
 
     async def ask(platform: PlatformConnection) -> int:
         count = 0
-        async with aclosing(platform.memory.list_knowledge()) as passages:
+        async with aclosing(platform.memory.list_knowledge(proposed=proposed)) as passages:
             async for passage in passages:
                 kept.append(passage)
                 count += 1
@@ -77,7 +82,10 @@ def list_passages(
     if as_json:
         output.say_json({"passages": list(kept)})
     elif not count:
-        output.note("this user of this tenant has no passages of their own")
+        output.note(
+            "this user of this tenant has no "
+            + ("proposed passages" if proposed else "passages of their own")
+        )
     else:
         if limit is None and count > len(kept):
             output.note(f"the newest {len(kept)} of {count}; --limit {count} shows all")
@@ -92,20 +100,19 @@ def list_passages(
             ),
             [_row(passage) for passage in reversed(kept)],
         )
+        if proposed:
+            output.note("soorma memory publish ID shows one to all users of the tenant")
 
 
 @app.command(help="Show a passage with all that is stored of it, also one that counts no more.")
 def show(
     passage_id: PassageId, as_json: Json = False, tenant: Tenant = None, user: User = None
 ) -> None:
-    found = _read(passage_id, tenant, user)
+    found = read_passage(passage_id, tenant, user)
     if as_json:
         output.say_json(found)
         return
-    facts = list(_facts(found))
-    width = max(len(title) for title, _ in facts) + output.GAP
-    for title, told in facts:
-        output.say(f"{title:<{width}}{told}")
+    say_facts(_facts(found))
     output.say(f"\n{plain(found.content)}")
 
 
@@ -161,57 +168,30 @@ def update(
 
 
 @app.command(
-    help="Remove a passage for good, with those that it has replaced and all that was derived from "
-    "them; asks first."
+    help="Show a passage that a handler has proposed to all users of the tenant. It closes what it "
+    "replaces there."
 )
-def forget(
-    passage_id: PassageId,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Json = False,
-    tenant: Tenant = None,
-    user: User = None,
+def publish(
+    passage_id: PassageId, as_json: Json = False, tenant: Tenant = None, user: User = None
 ) -> None:
-    if not yes:
-        _ask(passage_id, tenant, user)
+    async def change(platform: PlatformConnection) -> str:
+        return await platform.memory.publish_knowledge(passage_id)
 
-    async def remove(platform: PlatformConnection) -> dict[str, Any]:
-        from soorma.transport.calls import segment  # noqa: PLC0415 - imports aiohttp, which --help does without
-
-        path = f"/v1/memory/semantic/{segment(check_name('id', passage_id))}"
-        done: dict[str, Any] = await platform.delete("memory", path)
-        return done
-
-    done = on_platform(tenant, user, remove)
-    was_there = done["outcome"] == "forgotten"
+    public = on_platform(tenant, user, change)
     if as_json:
-        output.say_json(done)
-    elif was_there:
-        others = done.get("closed", [])
-        output.say(f"Forgot passage {output.cell(passage_id)}{':' if others else ''}")
-        for other in others:
-            output.say(f"  with it {output.cell(other)}, which it had replaced or led to")
-    if not was_there:
-        raise CommandError(
-            Exit.NOT_FOUND,
-            f"there is no passage {output.cell(passage_id)}: it was never stored, or forgotten",
+        output.say_json({"id": public})
+    elif public == passage_id:
+        output.say(f"Published passage {output.cell(passage_id)}")
+    else:
+        output.say(
+            f"Published passage {output.cell(passage_id)}: it counts with {output.cell(public)}, "
+            "which says the same"
         )
 
 
-def _ask(passage_id: str, tenant: str | None, user: str | None) -> None:
-    """Raises CommandError unless a person at the terminal says yes."""
-    what = "the passage, those that it has replaced and all that was derived from them"
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise CommandError(
-            Exit.USAGE, f"forget removes {what}; say --yes where nobody can be asked"
-        )
-    found = _read(passage_id, tenant, user)
-    sys.stdout.write(f"{excerpt(found.content)}\nThis removes {what}.\nRemove it? [y/N] ")
-    sys.stdout.flush()
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CommandError(Exit.FAILED, "nothing was forgotten")
+def read_passage(passage_id: str, tenant: str | None, user: str | None) -> Passage:
+    """Returns a passage; CommandError if there is none."""
 
-
-def _read(passage_id: str, tenant: str | None, user: str | None) -> Passage:
     async def ask(platform: PlatformConnection) -> Passage:
         return await platform.memory.get_knowledge(passage_id)
 

@@ -1,4 +1,4 @@
-"""`soorma memory search`: the passages that answer a query."""
+"""`soorma memory search` and `said`: the passages and the interactions that answer a query."""
 
 from __future__ import annotations
 
@@ -9,13 +9,35 @@ import typer
 from soorma.cli import output
 from soorma.cli.commands import command_group
 from soorma.cli.connection import PlatformConnection, on_platform
-from soorma.cli.memory.fields import TEXT_COLUMN, excerpt, moment
+from soorma.cli.memory.fields import (
+    SAID_COLUMN,
+    TEXT_COLUMN,
+    AsOf,
+    KnownAt,
+    LeastScore,
+    MostHits,
+    MostTokens,
+    OfAgent,
+    OfMetadata,
+    OfSession,
+    OfSource,
+    OfTags,
+    QueryText,
+    SearchMode,
+    Since,
+    Until,
+    WaitSeconds,
+    excerpt,
+    metadata_of,
+    moment,
+)
 from soorma.cli.output import Column
 from soorma.cli.parameters import Json, Tenant, User
-from soorma_common.semantic import LONGEST_WAIT, MOST_HITS, Mode
+from soorma_common.episodic import Role
 
 if TYPE_CHECKING:
-    from soorma_common.semantic import Hit, Hits
+    from soorma_common.episodic import SaidHit, SaidHits
+    from soorma_common.semantic import Hit, Hits, Mode
 
 app = command_group()
 
@@ -27,52 +49,19 @@ MOST_COUNTED = 1_000
     help="Find the passages that answer a query, the best first: few and right ones, or none."
 )
 def search(
-    query: Annotated[
-        str, typer.Argument(metavar="QUERY", help="A question or words; it has no syntax.")
-    ],
-    limit: Annotated[
-        int, typer.Option(min=1, max=MOST_HITS, metavar="N", help="So many at most.")
-    ] = 10,
-    mode: Annotated[
-        Mode, typer.Option(help="Whether it goes by words, by meaning, or by both.")
-    ] = "hybrid",
-    tags: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="TAG", help="Only what has this tag; can be repeated."),
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only what has this source.")
-    ] = None,
-    min_score: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            metavar="X",
-            help="Everything that reaches this score.",
-            show_default="what is good enough",
-        ),
-    ] = None,
-    max_tokens: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Passages of so many tokens together.")
-    ] = None,
-    as_of: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="What was true then.", show_default="now"),
-    ] = None,
-    known_at: Annotated[
-        str | None,
-        typer.Option(metavar="TIME", help="What was known then.", show_default="now"),
-    ] = None,
-    wait: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=LONGEST_WAIT,
-            metavar="SECONDS",
-            help="Wait so long until all that is stored is embedded.",
-        ),
-    ] = None,
+    query: QueryText,
+    limit: MostHits = 10,
+    mode: SearchMode = "hybrid",
+    tags: OfTags = None,
+    source: OfSource = None,
+    metadata: OfMetadata = None,
+    since: Since = None,
+    until: Until = None,
+    min_score: LeastScore = None,
+    max_tokens: MostTokens = None,
+    as_of: AsOf = None,
+    known_at: KnownAt = None,
+    wait: WaitSeconds = None,
     no_public: Annotated[
         bool, typer.Option("--no-public", help="Only the user's own, not what is public.")
     ] = False,
@@ -80,10 +69,8 @@ def search(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    try:
-        query.encode()
-    except UnicodeEncodeError as error:
-        raise typer.BadParameter("it is no UTF-8", param_hint="QUERY") from error
+    _check_utf8(query)
+    fields = metadata_of(metadata)
 
     async def ask(platform: PlatformConnection) -> Hits:
         return await platform.memory.search_knowledge(
@@ -92,6 +79,9 @@ def search(
             mode=mode,
             tags=tags or (),
             source=source,
+            metadata=fields,
+            since=since,
+            until=until,
             min_score=min_score,
             max_tokens=max_tokens,
             as_of=as_of,
@@ -103,32 +93,113 @@ def search(
     found = on_platform(tenant, user, ask)
     if as_json:
         output.say_json(found)
-        return
-    if not found.is_known:
+    elif not found.is_known:
         output.note(
             "nothing was ever stored for this user of this tenant"
             + ("" if no_public else ", nor publicly")
         )
-        return
-    if found.hits:
-        output.table(
-            (
-                Column("Score", 0),
-                TEXT_COLUMN,
-                Column("Source", 3),
-                Column("External id", 4),
-                Column("Id", 0),
-                Column("Stored", 2),
-            ),
-            [_row(hit) for hit in found],
-        )
     else:
-        widen = "; --min-score 0 shows the best all the same" if min_score is None else ""
+        _tell_hits(found, is_cut=min_score is None)
+        _tell_how(found, asked=mode)
+
+
+def _tell_hits(found: Hits, *, is_cut: bool) -> None:
+    if not found.hits:
+        widen = "; --min-score 0 shows the best all the same" if is_cut else ""
         output.note(f"nothing good enough was found{widen}")
-    _tell_how(found, asked=mode)
+        return
+    output.table(
+        (
+            Column("Score", 0),
+            TEXT_COLUMN,
+            Column("Source", 3),
+            Column("External id", 4),
+            Column("Id", 0),
+            Column("Stored", 2),
+        ),
+        [_row(hit) for hit in found],
+    )
 
 
-def _tell_how(found: Hits, *, asked: Mode) -> None:
+# A command of its own: of what limits a search, passages and interactions share little, and these
+# are not cut off where they are no longer good enough.
+@app.command(
+    help="Find what was said: the interactions that have to do with a query, the best first."
+)
+def said(
+    query: QueryText,
+    limit: MostHits = 10,
+    mode: SearchMode = "hybrid",
+    session: OfSession = None,
+    agent: OfAgent = None,
+    role: Annotated[Role | None, typer.Option(help="Only what this role has said.")] = None,
+    metadata: OfMetadata = None,
+    since: Since = None,
+    until: Until = None,
+    min_score: Annotated[
+        float, typer.Option(min=0, max=1, metavar="X", help="Only what reaches this score.")
+    ] = 0.0,
+    max_tokens: MostTokens = None,
+    wait: WaitSeconds = None,
+    as_json: Json = False,
+    tenant: Tenant = None,
+    user: User = None,
+) -> None:
+    _check_utf8(query)
+    fields = metadata_of(metadata)
+
+    async def ask(platform: PlatformConnection) -> SaidHits:
+        return await platform.memory.search_interactions(
+            query,
+            limit=limit,
+            mode=mode,
+            session_id=session,
+            agent_id=agent,
+            role=role,
+            metadata=fields,
+            since=since,
+            until=until,
+            min_score=min_score,
+            max_tokens=max_tokens,
+            wait=wait,
+        )
+
+    found = on_platform(tenant, user, ask)
+    if as_json:
+        output.say_json(found)
+    elif not found.is_known:
+        output.note("nothing was ever logged for this user of this tenant")
+    else:
+        _tell_said(found)
+        _tell_how(found, asked=mode)
+
+
+def _tell_said(found: SaidHits) -> None:
+    if not found.hits:
+        output.note("nothing that has to do with it was said")
+        return
+    output.table(
+        (
+            Column("Score", 0),
+            Column("Role", 0),
+            SAID_COLUMN,
+            Column("Agent", 3),
+            Column("Session", 1),
+            Column("Time", 2),
+        ),
+        [_said_row(hit) for hit in found],
+    )
+
+
+def _check_utf8(query: str) -> None:
+    """Raises BadParameter for what a shell has passed as bytes that are no UTF-8."""
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise typer.BadParameter("it is no UTF-8", param_hint="QUERY") from error
+
+
+def _tell_how(found: Hits | SaidHits, *, asked: Mode) -> None:
     """Notes what a search could not do of what it was asked for."""
     if found.mode == "text" != asked:
         output.note("it went by words alone: no embedding model is in use, or it does not respond")
@@ -145,5 +216,16 @@ def _row(hit: Hit) -> tuple[str, ...]:
         output.cell(hit.source),
         output.cell(hit.external_id),
         output.cell(hit.id),
+        moment(hit.created_at),
+    )
+
+
+def _said_row(hit: SaidHit) -> tuple[str, ...]:
+    return (
+        f"{hit.score:.2f}",
+        output.cell(hit.role),
+        excerpt(hit.content, begins=hit.place.start == 0),
+        output.cell(hit.agent_id),
+        output.cell(hit.session_id),
         moment(hit.created_at),
     )
