@@ -36,6 +36,10 @@ LIMITS = Limits()
 LONGEST_LINE = 8 * MIB
 """Bytes of a line: a passage of 1 MiB, each character escaped, has 6 MiB."""
 
+BATCH_BYTES = 2 * MIB
+"""Bytes of text in a commit. One may have five times as many, but then it can take longer on a
+busy machine than the command waits for it; more commits cost next to nothing."""
+
 _OF_A_LINE = (InvalidRequest, NotFound, LimitExceeded, Conflict)
 """Errors that are about a line; others are about the platform, and concern all of them."""
 
@@ -165,9 +169,7 @@ def _batches(lines: Iterator[MemoryLine]) -> Iterator[list[MemoryLine]]:
     size = 0
     try:
         for line in lines:
-            if batch and (
-                len(batch) == LIMITS.memory_operations or size + line.size > LIMITS.memory_bytes
-            ):
+            if batch and (len(batch) == LIMITS.memory_operations or size + line.size > BATCH_BYTES):
                 yield batch
                 batch, size = [], 0
             batch.append(line)
