@@ -217,6 +217,8 @@ class Passage(msgspec.Struct, omit_defaults=True, kw_only=True):
     closed_at: datetime | None = None
     closed_by: str | None = None
     derived_from: list[str] = []
+    alike: list[str] = []
+    """of a passage that is read by its id: others that seem to state the same"""
     plan_id: str | None = None
     cause: Cause = Cause()
 

@@ -39,6 +39,7 @@ from soorma_platform.settings import Settings
 from soorma_platform.stores.engines import open_store
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.embedding.choice import embedder_of
+from soorma_platform.work.embedding.likeness import LikenessCheck
 from soorma_platform.work.embedding.protocol import Embedder
 from soorma_platform.work.embedding.worker import Embedding
 from soorma_platform.work.payloads import PayloadCheck
@@ -101,6 +102,8 @@ class Platform:
             embedding,
             metrics,
         )
+        if embedding is not None:
+            embedding.likeness = LikenessCheck(recall.searching, store, embedding.embedder)
         self.upkeep = Upkeep(store, settings.limits, settings.retention)
         behind = {
             "registry": registry_service(directory, health, payloads, metrics),

@@ -23,7 +23,7 @@ class WordEmbedder:
 
     name = "words"
     calibration = Calibration(zero=0.1, one=0.9, text=0.25, cut=Cut(0.2, 0.7),
-                              vector_cut=Cut(0.2, 0.7))  # fmt: skip
+                              vector_cut=Cut(0.2, 0.7), alike=0.95)  # fmt: skip
 
     def __init__(self, meanings: Mapping[str, str] | None = None) -> None:
         self._meanings = {

@@ -178,7 +178,7 @@ def memory_service(
             Endpoint("GET", "/v1/memory/watch/{plan_id}", _OF_USER, faces.watch, CommitSeen,
                      query=(_FROM_NOW,), headers=(_LAST_ID,), errors=(NotFound, HistoryGone),
                      streams=True),
-            *semantic_endpoints(store.memories.semantic, recall, forgetting, committer),
+            *semantic_endpoints(store.memories, recall, forgetting, committer),
             *episodic_endpoints(store, recall, forgetting, committer),
             *procedural_endpoints(store.memories.procedural, recall, forgetting, committer),
         ],

@@ -35,11 +35,14 @@ from soorma_common.semantic import (
 from soorma_platform import http
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
-from soorma_platform.stores.ports.semantic import SemanticStore
+from soorma_platform.stores.ports.store import MemoryStores
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.forgetting import Forgetting
 from soorma_platform.work.recall import Recall
 from soorma_platform.work.recall.knowledge import passage_of
+
+MOST_ALIKE = 20
+"""Passages that are named as alike to one."""
 
 _AFTER = http.Number("after", "From behind this passage: `next` of the page before.", default=0)
 _LIMIT = http.page_limit()
@@ -75,10 +78,10 @@ async def forget_by(request: Request, forgetting: Forgetting, body: ForgetBody) 
 
 
 def semantic_endpoints(
-    passages: SemanticStore, recall: Recall, forgetting: Forgetting, committer: Committer
+    store: MemoryStores, recall: Recall, forgetting: Forgetting, committer: Committer
 ) -> list[Endpoint]:
     """Returns the endpoints of semantic memory."""
-    faces = _Semantic(passages, recall, forgetting, committer)
+    faces = _Semantic(store, recall, forgetting, committer)
     path = "/v1/memory/semantic"
     one = f"{path}/{{passage_id}}"
     changes = (Conflict, Fenced, LimitExceeded, IdempotencyMismatch)
@@ -107,12 +110,13 @@ def semantic_endpoints(
 class _Semantic:
     def __init__(
         self,
-        passages: SemanticStore,
+        store: MemoryStores,
         recall: Recall,
         forgetting: Forgetting,
         committer: Committer,
     ) -> None:
-        self._passages = passages
+        self._passages = store.semantic
+        self._likeness = store.likeness
         self._recall = recall
         self._forgetting = forgetting
         self._committer = committer
@@ -195,7 +199,10 @@ class _Semantic:
         row = await self._passages.passage(request.scope, passage_id)
         if row is None:
             raise NotFound(f"there is no passage {passage_id!r}: it was never stored, or forgotten")
-        return passage_of(row)
+        passage = passage_of(row)
+        alike = await self._likeness.alike(row.number or 0, MOST_ALIKE)
+        passage.alike = [one.id for one in alike]
+        return passage
 
     async def _commit(
         self, request: Request, operations: list[AnyMemoryOperation], sent: bytes

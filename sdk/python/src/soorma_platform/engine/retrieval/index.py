@@ -172,6 +172,11 @@ class CollectionIndex:
             mask &= ~np.isin(self.column("passage"), np.array(hidden, np.int64))
         return mask
 
+    def open(self) -> Mask:
+        """Returns which slots are of passages that count, whatever the time."""
+        mask: Mask = self._alive[: self.count] & (self.column("closed_at") == NEVER)
+        return mask
+
     def postings(self, term: int) -> Postings:
         """Returns the postings of a term."""
         found = []

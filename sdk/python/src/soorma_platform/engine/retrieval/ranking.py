@@ -78,6 +78,10 @@ NAMED = 0.9
 """The least score of a passage that the query calls by an alias."""
 
 
+NEVER_ALIKE = 2.0
+"""More than any cosine: of a model that is not calibrated, nothing is alike."""
+
+
 class Calibration(msgspec.Struct, frozen=True):
     """How the cosines of a model become scores, and scores of text and vectors one.
 
@@ -91,6 +95,8 @@ class Calibration(msgspec.Struct, frozen=True):
     text: float
     cut: Cut
     vector_cut: Cut
+    alike: float = NEVER_ALIKE
+    """the cosine from which on two texts may state the same"""
 
     def of_vector(self, cosines: Scores) -> Scores:
         """Returns the scores of vectors alone."""
@@ -294,3 +300,14 @@ def _one_of_each(
             if len(ranked) == limit:
                 break
     return ranked
+
+
+def nearest(
+    index: CollectionIndex, vector: Vector, least: float, most: int
+) -> list[tuple[int, float]]:
+    """Returns the open passages with the greatest cosines from `least` on, by number."""
+    cosines = index.vectors.near(vector, index.open(), np.zeros(0, np.int64))
+    slots = np.flatnonzero(cosines >= least)
+    best = slots[np.argsort(-cosines[slots])][:most]
+    passages = index.column("passage")
+    return [(int(passages[slot]), float(cosines[slot])) for slot in best]

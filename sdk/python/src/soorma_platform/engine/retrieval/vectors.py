@@ -33,6 +33,11 @@ def packed(vector: Vector) -> bytes:
     return unit(vector).astype("<f2").tobytes()
 
 
+def unpacked(data: bytes) -> Vector:
+    """Returns a vector that was stored."""
+    return np.frombuffer(data, "<f2").astype(np.float32)
+
+
 def _codes(vectors: NDArray[np.float16]) -> Codes:
     """Returns the signs of vectors, 64 to a word."""
     bits = np.packbits(vectors > 0, axis=1)

@@ -99,6 +99,7 @@ class CollectionRow(msgspec.Struct):
     id: int
     tenant_id: str
     user_id: str | None
+    kind: int = SEMANTIC
     change: int = 0
     parts: int = 0
     model: int = 0

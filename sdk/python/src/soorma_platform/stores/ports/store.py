@@ -10,6 +10,7 @@ from soorma_platform.stores.ports.embeddings import EmbeddingStore
 from soorma_platform.stores.ports.episodic import EpisodicStore
 from soorma_platform.stores.ports.groups import GroupStore
 from soorma_platform.stores.ports.health import HealthStore
+from soorma_platform.stores.ports.likeness import LikenessStore
 from soorma_platform.stores.ports.log import LogStore
 from soorma_platform.stores.ports.plans import PlanStore
 from soorma_platform.stores.ports.procedural import ProceduralStore
@@ -32,6 +33,9 @@ class MemoryStores(Protocol):
 
     @property
     def procedural(self) -> ProceduralStore: ...
+
+    @property
+    def likeness(self) -> LikenessStore: ...
 
     @property
     def embeddings(self) -> EmbeddingStore: ...

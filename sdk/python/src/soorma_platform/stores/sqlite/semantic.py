@@ -32,7 +32,7 @@ from soorma_platform.engine.rows.passages import (
     VectorRow,
 )
 from soorma_platform.stores.ports.semantic import Collections, ToForget
-from soorma_platform.stores.sqlite import collections, episodic, procedural
+from soorma_platform.stores.sqlite import collections, episodic, likeness, procedural
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
@@ -187,6 +187,7 @@ def forget(writing: Writing, forgotten: ForgottenPassage) -> None:
         execute(connection, statement, row.number)
     episodic.remove(connection, row.number or 0)
     procedural.remove(connection, row.number or 0)
+    likeness.remove(connection, row.number or 0)
     collections.remove_parts(connection, row.collection or 0, row.number or 0)
     execute(connection, "remove_passage", row.number)
     execute(connection, "add_erasure")

@@ -23,6 +23,7 @@ from soorma_platform.stores.sqlite import (
     groups,
     history,
     idempotency,
+    likeness,
     plans,
     procedural,
     registry,
@@ -50,7 +51,7 @@ FEW = 16
 
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history, semantic, episodic,
-                           procedural)  # fmt: skip
+                           procedural, likeness)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
@@ -65,6 +66,7 @@ class SqliteMemories:
         self.semantic = semantic.SqliteSemantic(connections)
         self.episodic = episodic.SqliteEpisodic(connections)
         self.procedural = procedural.SqliteProcedural(connections)
+        self.likeness = likeness.SqliteLikeness(connections)
         self.embeddings = embeddings.SqliteEmbeddings(connections)
 
 

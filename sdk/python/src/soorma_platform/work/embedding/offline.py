@@ -35,7 +35,7 @@ ADVICE = "install it: pip install 'soorma-core[embeddings]'"
 _BLOCK = 1 << 20
 
 CALIBRATION = Calibration(
-    zero=0.2, one=0.8, text=0.2, cut=Cut(0.23, 0.8), vector_cut=Cut(0.25, 0.8)
+    zero=0.2, one=0.8, text=0.2, cut=Cut(0.23, 0.8), vector_cut=Cut(0.25, 0.8), alike=0.88
 )
 
 

@@ -17,6 +17,7 @@ from soorma_platform.work.embedding.protocol import Embedder, TextRefused
 
 if TYPE_CHECKING:
     from soorma_platform.engine.retrieval.vectors import Vector
+    from soorma_platform.work.embedding.likeness import LikenessCheck
 
 BATCH = 32
 """Parts that are embedded and stored together: some tenths of a second of the offline model."""
@@ -50,6 +51,8 @@ class Embedding:
         self._kept: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
         """by collection, so that nobody can find out what others have stored"""
         self._model: int | None = None
+        self.likeness: LikenessCheck | None = None
+        """what is done with the vectors of passages besides storing them"""
         self._queries: OrderedDict[tuple[str, str, str], Vector] = OrderedDict()
 
     async def model(self) -> int:
@@ -86,7 +89,7 @@ class Embedding:
         parts = await self._store.unembedded(model, BATCH)
         if not parts:
             return False
-        from soorma_platform.engine.retrieval.vectors import packed  # noqa: PLC0415 - numpy
+        from soorma_platform.engine.retrieval.vectors import packed, unpacked  # noqa: PLC0415 - numpy
 
         keys = [(part.collection, _digest(part.text)) for part in parts]
         new = [part for part, key in zip(parts, keys, strict=True) if key not in self._kept]
@@ -95,9 +98,13 @@ class Embedding:
             self._kept[part.collection, _digest(part.text)] = (
                 b"" if vector is None else packed(vector)
             )
-        await self._store.put(
-            model, [(part, self._kept[key]) for part, key in zip(parts, keys, strict=True)]
-        )
+        vectors = [self._kept[key] for key in keys]
+        await self._store.put(model, [*zip(parts, vectors, strict=True)])
+        if self.likeness is not None:
+            embedded = [
+                (part, unpacked(one)) for part, one in zip(parts, vectors, strict=True) if one
+            ]
+            await self.likeness.check(model, embedded)
         for _ in parts:
             self._metrics.embedded.add()
         while len(self._kept) > KEPT:

@@ -25,6 +25,7 @@ from soorma_platform.work.recall.search import (
 
 if TYPE_CHECKING:
     from soorma_platform.engine.retrieval.index import CollectionIndex
+    from soorma_platform.engine.retrieval.vectors import Vector
     from soorma_platform.work.embedding.worker import Embedding
 
 PAGE = 2_000
@@ -70,7 +71,7 @@ class Searching:
             await one.lock.acquire()
         try:
             for one, row in zip(kept, rows, strict=True):
-                await self._refresh(one, row.model, meaning)
+                await self._refresh(one, row.model, None if meaning is None else meaning.model)
             indexes = [*(one.index for one in kept), *mine.indexes]
             hidden = [*(mine.hidden for _ in kept), *([] for _ in mine.indexes)]
             search = Search(ask, indexes, hidden, meaning)
@@ -91,6 +92,23 @@ class Searching:
             await self._unembedded(rows, meaning),
             meaning is None or meaning.is_calibrated,
         )
+
+    async def near(
+        self, row: CollectionRow, model: int, vectors: Sequence[Vector], least: float, most: int
+    ) -> list[list[tuple[int, float]]]:
+        """Returns, for each vector, the nearest open passages, by number, with their cosines.
+
+        At most `most`, each with a cosine of at least `least`.
+        """
+        kept = self._index(row)
+        async with kept.lock:
+            await self._refresh(kept, row.model, model)
+            if kept.index.count > MANY:
+                found = await asyncio.to_thread(_nearest, kept.index, vectors, least, most)
+            else:
+                found = _nearest(kept.index, vectors, least, most)
+        self._forget_some()
+        return found
 
     async def standing(
         self, of: HasCollections, scope: Scope, meaning: Meaning | None, wait: float | None
@@ -160,8 +178,8 @@ class Searching:
         self._kept.move_to_end(row.id)
         return kept
 
-    async def _refresh(self, kept: _Kept, model: int, meaning: Meaning | None) -> None:
-        """Takes what has changed; vectors only if the collection uses the `model` of the query."""
+    async def _refresh(self, kept: _Kept, model: int, wanted: int | None) -> None:
+        """Takes what has changed; vectors only if the collection uses the model `wanted`."""
         while True:
             rows = await self._passages.parts(kept.collection, kept.index.change, PAGE)
             if len(rows) < MANY:
@@ -170,17 +188,17 @@ class Searching:
                 await asyncio.to_thread(kept.index.take, rows)
             if len(rows) < PAGE:
                 break
-        if meaning is None:
+        if wanted is None:
             return
         index = kept.index
-        if kept.model != meaning.model or model != meaning.model:
+        if kept.model != wanted or model != wanted:
             index.forget_vectors()
-            kept.model = meaning.model
-        if model != meaning.model:
+            kept.model = wanted
+        if model != wanted:
             return
         while True:
             vectors = await self._passages.vectors(
-                kept.collection, meaning.model, index.vector_change, PAGE
+                kept.collection, wanted, index.vector_change, PAGE
             )
             if len(vectors) < MANY:
                 index.take_vectors(vectors)
@@ -209,3 +227,11 @@ class _Kept:
     lock: asyncio.Lock
     model: int = 0
     """the one whose vectors it has"""
+
+
+def _nearest(
+    index: CollectionIndex, vectors: Sequence[Vector], least: float, most: int
+) -> list[list[tuple[int, float]]]:
+    from soorma_platform.engine.retrieval import ranking  # noqa: PLC0415 - numpy
+
+    return [ranking.nearest(index, vector, least, most) for vector in vectors]

@@ -1,5 +1,5 @@
 -- name: collection
-SELECT id, tenant_id, user_id, change, parts, model FROM collections
+SELECT id, tenant_id, user_id, kind, change, parts, model FROM collections
 WHERE tenant_id = ? AND user_id IS ? AND kind = ?;
 
 -- name: add_collection
