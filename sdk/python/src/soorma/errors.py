@@ -1,6 +1,7 @@
 """All errors that Soorma raises, each explained in its class; SoormaError is their base."""
 
 from soorma_common.errors import (
+    AlreadyKnown,
     Conflict,
     DeadLettered,
     DefinitionConflict,
@@ -29,6 +30,7 @@ from soorma_common.errors import (
 )
 
 __all__ = [
+    "AlreadyKnown",
     "Conflict",
     "DeadLettered",
     "DefinitionConflict",

@@ -114,6 +114,18 @@ class NotFound(SoormaError):
     status = 404
 
 
+class AlreadyKnown(SoormaError):
+    """Passages seem to state the same as one that was to be stored unless it is known.
+
+    `passages` are their ids, the nearest first. Nothing was stored.
+    """
+
+    passages: list[str]
+
+    code = "already_known"
+    status = 409
+
+
 class KeyMissing(NotFound, KeyError):
     """The plan has no such key (it was never set, was deleted, or has expired)."""
 

@@ -72,6 +72,7 @@ memory POST /v1/memory/procedural/{kind}/{name}/retire: delivery user
 memory POST /v1/memory/procedural/{kind}/{name}/roll-back: delivery user
 memory POST /v1/memory/procedural: delivery user
 memory POST /v1/memory/semantic/{passage_id}/publish: delivery user
+memory POST /v1/memory/semantic/alike: delivery user
 memory POST /v1/memory/semantic/search: delivery user
 memory POST /v1/memory/semantic: delivery user
 memory PUT /v1/memory/working/{plan_id}/{key}: delivery user

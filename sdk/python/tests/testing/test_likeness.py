@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from random import Random
+from typing import Any
 
 import pytest
 from depth import at_depth
 
+from soorma import HandlerContext, Worker
+from soorma.errors import AlreadyKnown, InvalidRequest, InvalidValue
 from soorma.memory.client import MemoryClient
 from soorma.testing import LocalPlatform, WordEmbedder
 from soorma_platform.engine.retrieval.likeness import may_restate
@@ -121,3 +124,58 @@ async def test_of_many_stores_only_equal_ones_are_merged(memory: MemoryClient) -
 
 def _id(done: object) -> str:
     return str(getattr(done, "id", done))
+
+
+@pytest.mark.behaviour("knowledge.unless-alike")
+async def test_what_is_known_is_not_stored_again(memory: MemoryClient) -> None:
+    first = await memory.store_knowledge(TRAIN, unless_alike=True)
+    with pytest.raises(AlreadyKnown, match="seems to state the same") as known:
+        await memory.store_knowledge(AGAIN, unless_alike=True)
+    assert known.value.passages == [first]
+    assert [one.id async for one in memory.list_knowledge()] == [first]
+    (found,) = await memory.find_alike(AGAIN)
+    assert (found.id, found.content, found.is_public) == (first, TRAIN, False)
+    assert found.cosine > 0.95
+    five = await memory.store_knowledge(TRAIN.replace("4", "5"), unless_alike=True)
+    again = await memory.store_knowledge(AGAIN, unless_alike=True, supersedes=first)
+    assert {one.id async for one in memory.list_knowledge()} == {five, again}
+    assert await memory.find_alike(AGAIN, user_id="other") == []
+    assert await memory.find_alike("word " * 2_000) == []
+    await memory.store_knowledge(TRAIN.replace("Lund", "Rome"), is_public=True)
+    with pytest.raises(AlreadyKnown):
+        await memory.store_knowledge(AGAIN.replace("Lund", "Rome"), unless_alike=True)
+
+
+@pytest.mark.behaviour("knowledge.unless-alike")
+async def test_without_a_model_nothing_can_be_compared(soorma_platform: LocalPlatform) -> None:
+    memory = soorma_platform.context.memory
+    for attempt in (memory.find_alike(TRAIN), memory.store_knowledge(TRAIN, unless_alike=True)):
+        with pytest.raises(InvalidRequest, match="no embedding model is in use"):
+            await attempt
+    with pytest.raises(InvalidRequest, match="wait is 0 to"):
+        await memory.find_alike(TRAIN, wait=61)
+    with pytest.raises(InvalidValue, match="empty"):
+        await memory.find_alike(" ")
+
+
+@pytest.mark.behaviour("knowledge.unless-alike")
+async def test_a_handler_finds_out_where_it_stores() -> None:
+    worker, raised = Worker("w"), list[str]()
+
+    @worker.on_event("note", topic="business-facts")
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        try:
+            await context.memory.store_knowledge(AGAIN, unless_alike=True)
+        except AlreadyKnown as known:
+            raised.extend(known.passages)
+        await context.memory.store_knowledge("Something else.", unless_alike=True)
+
+    async with LocalPlatform(embedder=WordEmbedder()) as platform:
+        memory = platform.context.memory
+        first = await memory.store_knowledge(TRAIN)
+        await platform.run(worker)
+        await platform.publish("note", topic="business-facts", data={}, plan_id="p")
+        await platform.settle()
+        assert raised == [first]
+        contents = {one.content async for one in memory.list_knowledge()}
+        assert contents == {TRAIN, "Something else."}

@@ -21,6 +21,7 @@ from soorma_common.episodic import (
     within,
 )
 from soorma_common.errors import NotFound
+from soorma_common.likeness import AlikeBody, AlikePassage, AlikePassages
 from soorma_common.limits import Limits
 from soorma_common.memories import AnyMemoryOperation, check_memories
 from soorma_common.memory import Commit, Committed
@@ -60,6 +61,7 @@ _committed = msgspec.json.Decoder(Committed)
 _passage = msgspec.json.Decoder(Passage)
 _hits = msgspec.json.Decoder(Hits)
 _history = msgspec.json.Decoder(History)
+_alike = msgspec.json.Decoder(AlikePassages)
 _said_hits = msgspec.json.Decoder(SaidHits)
 _procedure_hits = msgspec.json.Decoder(ProcedureHits)
 _version = msgspec.json.Decoder(ProcedureVersion)
@@ -85,6 +87,10 @@ class Memories(Protocol):
 
     async def search(self, scope: Scope, body: SearchBody) -> Hits:
         """Returns the best passages for a query."""
+        ...
+
+    async def alike(self, scope: Scope, body: AlikeBody) -> list[AlikePassage]:
+        """Returns passages that seem to state the same as a text."""
         ...
 
     async def history(
@@ -161,8 +167,12 @@ class PlatformMemories:
     async def search(self, scope: Scope, body: SearchBody) -> Hits:
         return _hits.decode(await self._found(scope, "/v1/memory/semantic/search", body))
 
+    async def alike(self, scope: Scope, body: AlikeBody) -> list[AlikePassage]:
+        found = await self._found(scope, "/v1/memory/semantic/alike", body)
+        return _alike.decode(found).alike
+
     async def _found(
-        self, scope: Scope, path: str, body: SearchBody | SaidSearch | RelevantBody
+        self, scope: Scope, path: str, body: SearchBody | SaidSearch | RelevantBody | AlikeBody
     ) -> bytes:
         self._check(scope)
         return await self._caller.call(
@@ -293,6 +303,12 @@ class CollectedMemories:
         self._check(scope)
         own = [one for one in self.operations if isinstance(one, AnyKnowledgeOperation)]
         found = await self._platform.search(scope, replace(body, own=own))
+        self._check(scope)
+        return found
+
+    async def alike(self, scope: Scope, body: AlikeBody) -> list[AlikePassage]:
+        self._check(scope)
+        found = await self._platform.alike(scope, body)
         self._check(scope)
         return found
 

@@ -13,9 +13,10 @@ from soorma.awaits import awaited
 from soorma.memory.calls import MemoryCalls, When, checked_metadata, checked_time
 from soorma.memory.memories import page_decoder
 from soorma.memory.plans import PAGE
-from soorma_common.errors import InvalidRequest, InvalidValue
+from soorma_common.errors import AlreadyKnown, InvalidRequest, InvalidValue
+from soorma_common.likeness import WAIT_SECONDS, AlikeBody, AlikePassage, check_alike
 from soorma_common.limits import Limits
-from soorma_common.names import check_name
+from soorma_common.names import Scope, check_name
 from soorma_common.semantic import (
     ForgetKnowledge,
     Hits,
@@ -62,6 +63,7 @@ class SemanticCalls(MemoryCalls):
         attribute: str | None = None,
         derived_from: Iterable[str] = (),
         plan_id: str | None = None,
+        unless_alike: bool = False,
         tenant_id: str | None = None,
         user_id: str | None = None,
     ) -> str:
@@ -75,7 +77,8 @@ class SemanticCalls(MemoryCalls):
         shows it to all users of the tenant; from a handler, this is a proposal.
 
         Raises NotFound if there is nothing of the id that it supersedes, LimitExceeded if it is
-        too large.
+        too large; with `unless_alike` AlreadyKnown if passages seem to state the same, see
+        `find_alike`.
         """
         operation = _operation(
             {
@@ -95,8 +98,42 @@ class SemanticCalls(MemoryCalls):
                 "plan_id": plan_id,
             }
         )
-        (done,) = await self._memories.change(self.scope(tenant_id, user_id), [operation])
+        scope = self.scope(tenant_id, user_id)
+        if unless_alike:
+            await self._check_unknown(scope, operation)
+        (done,) = await self._memories.change(scope, [operation])
         return done.id
+
+    async def _check_unknown(self, scope: Scope, operation: StoreKnowledge) -> None:
+        known = [
+            one.id
+            for one in await self._memories.alike(scope, AlikeBody(operation.content))
+            if one.id != operation.supersedes
+        ]
+        if known:
+            raise AlreadyKnown(
+                f"passage {known[0]!r} seems to state the same: store this one without "
+                "unless_alike, or let it supersede that one",
+                passages=known,
+            )
+
+    async def find_alike(
+        self,
+        content: str,
+        *,
+        wait: float = WAIT_SECONDS,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
+    ) -> list[AlikePassage]:
+        """The passages that seem to state the same as a text, the nearest first.
+
+        Their vectors are near to that of the text, and numbers, negations and names are the same
+        in both. It needs the offline model, waits up to `wait` seconds until all that is stored is
+        embedded, and does not see what the same transaction has stored.
+        """
+        body = AlikeBody(content, wait)
+        check_alike(body, _LIMITS)
+        return await self._memories.alike(self.scope(tenant_id, user_id), body)
 
     async def store_knowledge_batch(
         self,

@@ -15,6 +15,7 @@ from soorma_common.errors import (
     TimedOut,
 )
 from soorma_common.forgetting import ForgetBody, Receipt, check_forget
+from soorma_common.likeness import AlikeBody, AlikePassages, check_alike
 from soorma_common.memories import AnyMemoryOperation
 from soorma_common.memory import Commit
 from soorma_common.semantic import (
@@ -39,10 +40,7 @@ from soorma_platform.stores.ports.store import MemoryStores
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.forgetting import Forgetting
 from soorma_platform.work.recall import Recall
-from soorma_platform.work.recall.knowledge import passage_of
-
-MOST_ALIKE = 20
-"""Passages that are named as alike to one."""
+from soorma_platform.work.recall.knowledge import MOST_ALIKE, passage_of
 
 _AFTER = http.Number("after", "From behind this passage: `next` of the page before.", default=0)
 _LIMIT = http.page_limit()
@@ -53,6 +51,7 @@ _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _store_body = msgspec.json.Decoder(StoreBody)
 _search_body = msgspec.json.Decoder(SearchBody)
 _forget_body = msgspec.json.Decoder(ForgetBody)
+_alike_body = msgspec.json.Decoder(AlikeBody)
 _change_body = msgspec.json.Decoder(PassageChange)
 
 _A_STORE = {
@@ -93,6 +92,9 @@ def semantic_endpoints(
                  query=(_AFTER, _LIMIT, _PROPOSED)),
         Endpoint("POST", f"{path}/search", _OF_USER, faces.search_knowledge, Hits, SearchBody,
                  examples={http.JSON: _A_SEARCH}, errors=(NotFound, LimitExceeded, TimedOut)),
+        Endpoint("POST", f"{path}/alike", _OF_USER, faces.find_alike, AlikePassages, AlikeBody,
+                 examples={http.JSON: {"content": "The train to Lund goes from platform 4."}},
+                 errors=(LimitExceeded, TimedOut)),
         Endpoint("POST", "/v1/memory/forget", _OF_USER, faces.forget, Receipt, ForgetBody,
                  headers=(http.FENCE,), errors=(Forbidden,),
                  examples={http.JSON: {"plan_id": "plan-1", "preview": True}}),
@@ -139,6 +141,12 @@ class _Semantic:
         hits = await self._recall.knowledge(request.scope, body)
         size = sum(len(hit.content) for hit in hits.hits)
         return await http.large_json_response(hits, size)
+
+    async def find_alike(self, request: Request) -> Response:
+        """Finds passages that seem to state the same as a text, whatever words they use."""
+        body = http.decode(await request.body(), _alike_body)
+        check_alike(body, self._committer.limits)
+        return http.json_response(AlikePassages(await self._recall.alike(request.scope, body)))
 
     async def list_knowledge(self, request: Request) -> Response:
         """Lists a user's own passages that count, in the order they were stored."""

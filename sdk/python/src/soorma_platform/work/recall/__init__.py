@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from soorma_common.episodic import SaidHits, SaidSearch
+from soorma_common.likeness import AlikeBody, AlikePassage
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.procedural import ProcedureHits, RelevantBody
@@ -45,6 +46,10 @@ class Recall:
         hits = await self._knowledge.search(scope, body)
         self._metrics.searches.add("semantic", hits.mode)
         return hits
+
+    async def alike(self, scope: Scope, body: AlikeBody) -> list[AlikePassage]:
+        """Returns passages that seem to state the same as a text, the nearest first."""
+        return await self._knowledge.alike(scope, body)
 
     async def procedures(self, scope: Scope, body: RelevantBody) -> ProcedureHits:
         """Returns the procedures for an agent and a context, the most successful first."""

@@ -8,13 +8,17 @@ from typing import Any
 import msgspec
 
 from soorma_common.causes import NOBODY
+from soorma_common.errors import InvalidRequest
 from soorma_common.json_text import decode
+from soorma_common.likeness import AlikeBody, AlikePassage
 from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_common.semantic import Hit, Hits, Passage, SearchBody, fields_of
 from soorma_common.times import milliseconds, time_of
 from soorma_platform.engine import semantic
 from soorma_platform.engine.retrieval import terms
+from soorma_platform.engine.retrieval.likeness import may_restate
+from soorma_platform.engine.retrieval.splitting import split
 from soorma_platform.engine.rows.passages import (
     ALWAYS,
     NEVER,
@@ -30,6 +34,9 @@ from soorma_platform.engine.rows.passages import (
 from soorma_platform.stores.ports.semantic import SemanticStore
 from soorma_platform.work.recall.search import Ask, FoundPart, Mine, part_rows, within
 from soorma_platform.work.recall.searching import Searching
+
+MOST_ALIKE = 20
+"""Passages that are named as alike to one."""
 
 
 class KnowledgeSearch:
@@ -63,6 +70,36 @@ class KnowledgeSearch:
             unembedded=found.unembedded,
             is_calibrated=found.is_calibrated,
         )
+
+    async def alike(self, scope: Scope, body: AlikeBody) -> list[AlikePassage]:
+        """Returns passages that seem to state the same as a text, the nearest first.
+
+        A text that would be stored in several parts is like none.
+        """
+        content = body.content.strip()
+        meaning = await self._searching.meaning(scope, content, "vector")
+        if meaning is None or not meaning.is_calibrated:
+            raise InvalidRequest(
+                "nobody has measured from which cosine on two texts of this embedding model state "
+                "the same: the offline model can compare them"
+            )
+        if len(split(content)) > 1:
+            return []
+        standing = await self._searching.standing(self._store, scope, meaning, body.wait)
+        found: list[tuple[int, float]] = []
+        for row in standing.rows:
+            if row.model == meaning.model:
+                least = meaning.calibration.alike
+                (near,) = await self._searching.near(
+                    row, meaning.model, [meaning.vector], least, MOST_ALIKE
+                )
+                found += near
+        texts = await self._store.texts([number for number, _ in found])
+        return [
+            AlikePassage(other.id, other.content, round(cosine, 4), other.is_public)
+            for number, cosine in sorted(found, key=lambda one: -one[1])
+            if (other := texts.get(number)) is not None and may_restate(content, other.content)
+        ]
 
     async def _uncommitted(
         self, scope: Scope, body: SearchBody, now: int
