@@ -432,6 +432,23 @@ async def test_a_proposal_that_is_public_already_counts_there(
         await memory.publish_knowledge(own, user_id="bob")
 
 
+@pytest.mark.behaviour("knowledge.everything")
+async def test_a_filter_that_leaves_little_still_fills_a_page() -> None:
+    async with LocalPlatform(embedder=WordEmbedder()) as platform:
+        memory = platform.context.memory
+        await memory.store_knowledge_batch(
+            [{"content": f"Number {n} is {n * n}.", "tags": [f"t{n % 50}"]} for n in range(600)]
+        )
+        for mode in ("hybrid", "vector"):
+            hits = await memory.search_knowledge(
+                "nothing of all this", tags=["t7"], limit=10, min_score=0.0, mode=mode, wait=30
+            )
+            assert [hit.tags for hit in hits] == [["t7"]] * 10
+            assert all(0.0 <= hit.score <= 1.0 for hit in hits)
+            assert hits[0].score >= hits[-1].score
+        assert len(await memory.search_knowledge("nothing of all this", tags=["t7"])) == 0
+
+
 @pytest.mark.behaviour("knowledge.promoted")
 async def test_a_value_is_promoted_to_what_outlives_its_plan(
     soorma_platform: LocalPlatform, worker: Worker

@@ -33,8 +33,8 @@ FEW = 20
 """Parts from which on a collection says how telling a word is. Among three skills about refunds,
 `refund` is in all of them, and yet what they are found by."""
 
-_SOME = 1e-9
-"""A score above nothing."""
+_SOME, _BARELY = 1e-9, 1e-6
+"""A score above nothing, and the share of a cosine in one that is nothing but ranked."""
 _PARTS = 4
 """Parts that are looked at for each passage wanted; more if these are of too few passages."""
 
@@ -201,20 +201,26 @@ def final_scores(
     calibration: Calibration,
     *,
     by_vector_alone: bool = False,
+    all_ranked: bool = False,
 ) -> Scores:
     """Returns the scores by which passages are ranked and cut.
 
-    Without vectors these are the text scores, and so they are for a slot that has none yet.
+    Without vectors these are the text scores, and so they are for a slot that has none yet. With
+    `all_ranked`, what is below the zero of the calibration is ranked by its cosine, too.
     """
     if by_vector_alone:
         if vectors is None:
             return np.zeros(len(text.scores))
-        return np.where(vectors.has, calibration.of_vector(vectors.cosines), 0.0)
-    scores = text.scores
-    if vectors is not None:
-        both = calibration.together(scores, vectors.cosines)
-        scores = np.where(vectors.has, both, scores)
-    scores[text.named] = np.maximum(scores[text.named], NAMED)
+        scores = np.where(vectors.has, calibration.of_vector(vectors.cosines), 0.0)
+    else:
+        scores = text.scores
+        if vectors is not None:
+            both = calibration.together(scores, vectors.cosines)
+            scores = np.where(vectors.has, both, scores)
+        scores[text.named] = np.maximum(scores[text.named], NAMED)
+    if all_ranked and vectors is not None:
+        compared = vectors.has & (vectors.cosines > -1.0)
+        scores = scores + np.where(compared, _BARELY * (1.0 + vectors.cosines), 0.0)
     return scores
 
 

@@ -174,7 +174,11 @@ class Search:
             calibration = ranking.UNKNOWN_MODEL if meaning is None else meaning.calibration
             scores.append(
                 ranking.final_scores(
-                    text, vectors, calibration, by_vector_alone=self._by_vector_alone
+                    text,
+                    vectors,
+                    calibration,
+                    by_vector_alone=self._by_vector_alone,
+                    all_ranked=ask.min_score == 0.0,
                 )
             )
         return ranking.best(indexes, scores, eligible, ask.limit, self.cut)
