@@ -79,9 +79,14 @@ class CollectionIndex:
         segments = sum(one.nbytes for one in self._segments)
         return columns + segments + self.vectors.nbytes + _PER_PASSAGE * len(self._slots)
 
-    def take(self, rows: Sequence[PartRow]) -> None:
-        """Takes rows that have changed, in the order of their changes."""
+    def take(self, rows: Sequence[PartRow], *, more: bool = False) -> None:
+        """Takes rows that have changed, in the order of their changes.
+
+        While there are `more`, segments are not merged: a large collection is sorted once.
+        """
         if not rows:
+            if not more:
+                self._merge()
             return
         newest = {(row.passage, row.part): row for row in rows}
         gone = {row.passage for row in rows if row.terms is None}
@@ -93,6 +98,8 @@ class CollectionIndex:
             self._add(kept)
             self.vectors.move(moved)
         self.change = rows[-1].change
+        if not more:
+            self._merge()
 
     def _taken(self, row: PartRow) -> int | None:
         """Returns the slot that a row's part has so far, None if it has none."""
@@ -130,11 +137,18 @@ class CollectionIndex:
         sizes = [len(text) // TERM_BYTES for text in texts]
         slots = np.repeat(np.arange(first, self.count, dtype=np.int32), sizes)
         self._segments.append(_segment(data["term"], slots, data["count"]))
-        while len(self._segments) > 1:
-            *_, before, last = self._segments
-            if len(before.slots) >= _MERGED * len(last.slots):
-                break
-            self._segments[-2:] = [_merged(before, last)]
+
+    def _merge(self) -> None:
+        """Merges the last segments, until each one is some times as large as the next."""
+        if not self._segments:
+            return
+        first = len(self._segments) - 1
+        size = len(self._segments[first].slots)
+        while first and len(self._segments[first - 1].slots) < _MERGED * size:
+            first -= 1
+            size += len(self._segments[first].slots)
+        if first < len(self._segments) - 1:
+            self._segments[first:] = [_merged(self._segments[first:])]
 
     def forget_vectors(self) -> None:
         """Drops all vectors: those of another model follow."""
@@ -203,9 +217,9 @@ def _segment(terms: NDArray[np.uint64], slots: Slots, counts: NDArray[np.uint8])
     return _Segment(known, ends, slots[order], counts[order])
 
 
-def _merged(one: _Segment, other: _Segment) -> _Segment:
+def _merged(segments: Sequence[_Segment]) -> _Segment:
     return _segment(
-        np.concatenate([np.repeat(each.terms, np.diff(each.starts)) for each in (one, other)]),
-        np.concatenate([one.slots, other.slots]),
-        np.concatenate([one.counts, other.counts]),
+        np.concatenate([np.repeat(one.terms, np.diff(one.starts)) for one in segments]),
+        np.concatenate([one.slots for one in segments]),
+        np.concatenate([one.counts for one in segments]),
     )

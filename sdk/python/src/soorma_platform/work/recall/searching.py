@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from soorma_common.errors import InvalidRequest, TimedOut, Unavailable
@@ -180,17 +181,19 @@ class Searching:
 
     async def _refresh(self, kept: _Kept, model: int, wanted: int | None) -> None:
         """Takes what has changed; vectors only if the collection uses the model `wanted`."""
+        index, more = kept.index, False
         while True:
-            rows = await self._passages.parts(kept.collection, kept.index.change, PAGE)
-            if len(rows) < MANY:
-                kept.index.take(rows)
-            else:
-                await asyncio.to_thread(kept.index.take, rows)
-            if len(rows) < PAGE:
+            is_loading = more
+            rows = await self._passages.parts(kept.collection, index.change, PAGE)
+            more = len(rows) == PAGE
+            if index.count + len(rows) < MANY:
+                index.take(rows)
+            elif rows or is_loading:  # a large index may be sorted anew
+                await asyncio.to_thread(partial(index.take, rows, more=more))
+            if not more:
                 break
         if wanted is None:
             return
-        index = kept.index
         if kept.model != wanted or model != wanted:
             index.forget_vectors()
             kept.model = wanted
