@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar, overload
 from uuid import uuid4
 
 import msgspec
@@ -44,6 +44,7 @@ from soorma_common.operations import (
     RecordAction,
     Set,
 )
+from soorma_common.procedural import KINDS
 from soorma_common.times import LONGEST_TIMEOUT, check_timeout
 from soorma_common.topics import Topic, TopicLike, check_topic
 from soorma_common.values import convert, encode
@@ -61,6 +62,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.01, 0.5
 
 They double with each conflict.
 """
+PromotedTo: TypeAlias = Literal["knowledge", "skill", "prompt", "rule"]
 T = TypeVar("T")
 D = TypeVar("D")
 _ANYTHING = object()
@@ -129,24 +131,31 @@ class WorkflowState:
             return default
         return value if type is None else convert(value, type)
 
-    async def promote(self, key: str, *, to: Literal["knowledge"] = "knowledge", **how: Any) -> str:
-        """Stores the value of a key where it outlives the plan; returns the passage's id.
+    async def promote(self, key: str, *, to: PromotedTo = "knowledge", **how: Any) -> str:
+        """Stores the value of a key where it outlives the plan; returns the id of what it becomes.
 
-        A text is stored as it is, any other value as JSON text. `how` are arguments of
-        `store_knowledge`, such as `external_id` and `tags`; the passage comes from this plan. In a
-        handler it is stored with the commit, which fails if the key has changed meanwhile. Raises
-        KeyMissing if there is no such key.
+        That is a passage, or a version of a skill, prompt or rule, whose name is that of the key
+        unless `name` is given. A text is stored as it is, any other value as JSON text. `how` are
+        arguments of `store_knowledge` or `store_procedure`; it comes from this plan. In a handler it
+        is stored with the commit, which fails if the key has changed meanwhile, and a version is a
+        proposal. Raises KeyMissing if there is no such key.
         """
-        if to != "knowledge":
-            raise InvalidRequest(f"a value is promoted to 'knowledge', not to {to!r:.40}")
+        if to not in ("knowledge", *KINDS):
+            raise InvalidRequest(
+                f"a value is promoted to 'knowledge', or to {', '.join(map(repr, KINDS))}, not to "
+                f"{to!r:.40}"
+            )
         value = await self._plan.value(key)
-        return await self.memory.store_knowledge(
-            value if isinstance(value, str) else encode(value),
-            plan_id=self.plan_id,
-            tenant_id=self.tenant_id,
-            user_id=self.user_id,
-            **how,
-        )
+        text = value if isinstance(value, str) else encode(value)
+        of: dict[str, Any] = {
+            "plan_id": self.plan_id,
+            "tenant_id": self.tenant_id,
+            "user_id": self.user_id,
+        }
+        if to == "knowledge":
+            return await self.memory.store_knowledge(text, **of, **how)
+        name = how.pop("name", key)
+        return (await self.memory.store_procedure(name, text, kind=to, **of, **how)).id
 
     async def get_entry(self, key: str) -> PlanState:
         """The key with its value, revision and times; KeyMissing if there is none."""

@@ -479,3 +479,9 @@ async def test_a_value_is_promoted_to_what_outlives_its_plan(
         await state.promote("lesson")
     with pytest.raises(InvalidRequest, match="promoted to 'knowledge'"):
         await state.promote("lesson", to="wisdom")  # type: ignore[arg-type]
+    await state.set("ask-first", "Ask for the invoice number first.")
+    rule = await state.promote("ask-first", to="rule", agents=["clerk"])
+    (found,) = await memory.get_rules("clerk")
+    assert (found.id, found.name, found.plan_id) == (rule, "ask-first", "p")
+    await state.promote("ask-first", to="skill", name="invoice", description="When to ask.")
+    assert (await memory.get_procedure("invoice")).content == "Ask for the invoice number first."
