@@ -136,9 +136,9 @@ class WorkflowState:
 
         That is a passage, or a version of a skill, prompt or rule, whose name is that of the key
         unless `name` is given. A text is stored as it is, any other value as JSON text. `how` are
-        arguments of `store_knowledge` or `store_procedure`; it comes from this plan. In a handler it
-        is stored with the commit, which fails if the key has changed meanwhile, and a version is a
-        proposal. Raises KeyMissing if there is no such key.
+        arguments of `store_knowledge` or `store_procedure`; it comes from this plan. In a handler
+        it is stored with the commit, which fails if the key has changed meanwhile, and a version is
+        a proposal. Raises KeyMissing if there is no such key.
         """
         if to not in ("knowledge", *KINDS):
             raise InvalidRequest(
