@@ -99,8 +99,10 @@ class StoreKnowledge(Knowledge, tag_field="op", tag="store_knowledge"):
     """Stores a passage.
 
     A passage with the same `external_id`, the one that it `supersedes`, and one with the same
-    `subject` and `attribute` are closed: they count no more. If an equal one counts already, that
-    one is kept, and counts one more. From a handler, `is_public` is a proposal.
+    `subject` and `attribute` are closed: they count no more. If it has a `valid_from`, those that
+    begin before count until then, and it ends where a later one of these names begins. If an equal
+    one counts already, that one is kept, and counts one more. From a handler, `is_public` is a
+    proposal.
     """
 
 
@@ -143,7 +145,7 @@ AnyKnowledgeOperation: TypeAlias = (
 
 
 class MemoryDone(msgspec.Struct, omit_defaults=True):
-    """The result of an operation: the id of what it means, and those that were closed by it.
+    """The result of an operation: the id of what it means, and those that it closed or ended.
 
     `outcome` is stored, restated (an equal one is stored already), updated, published, forgotten,
     missing or logged; of a procedure also activated, retired, used or counted. Then `version` is

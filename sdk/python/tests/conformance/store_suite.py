@@ -25,6 +25,7 @@ from idempotency_suite import IdempotencySuite
 from joining_suite import JoiningSuite
 from life_suite import LifeSuite
 from limits_suite import LimitsSuite
+from periods_suite import PeriodsSuite
 from plans_suite import PlansSuite
 from procedural_suite import ProceduralSuite
 from record import LEASE, Clock, Record
@@ -100,6 +101,7 @@ class StoreSuite(
     RegistrySuite,
     StepsSuite,
     SemanticSuite,
+    PeriodsSuite,
     EmbeddingsSuite,
     EpisodicSuite,
     ProceduralSuite,

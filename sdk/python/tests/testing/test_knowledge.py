@@ -129,6 +129,42 @@ async def test_a_handler_that_fails_has_remembered_nothing_and_later_once(
     assert (len(ids), hit.id, hit.stated) == (3, ids[2], 1)
 
 
+@pytest.mark.behaviour("knowledge.of-a-handler", "knowledge.periods")
+async def test_a_handler_reads_what_it_replaces_as_its_commit_leaves_it(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    memory = soorma_platform.context.memory
+    pair = {"subject": "dogs", "attribute": "fare"}
+    summer, autumn = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 9, 1, tzinfo=UTC)
+    old = await memory.store_knowledge(DOGS, **pair)
+    other = await memory.store_knowledge("Cats are free.", subject="cats", attribute="fare")
+    doc = await memory.store_knowledge(TRAIN, external_id="doc")
+    seen: list[dict[str, Any]] = []
+
+    async def look(memory: Any, ids: list[str]) -> dict[str, Any]:
+        passages = [await memory.get_knowledge(one) for one in ids]
+        return {one.id: (one.valid_from, one.valid_until, one.closed_by) for one in passages}
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        mine = context.memory
+        fare = await mine.store_knowledge("Dogs pay half.", valid_from=summer, **pair)
+        later = await mine.store_knowledge("Dogs pay.", valid_from=autumn, supersedes=fare)
+        again = await mine.store_knowledge("The night train is gone.", external_id="doc")
+        seen.append(await look(mine, [old, other, doc, fare, later, again]))
+        assert [hit.id for hit in await mine.search_knowledge("dogs", as_of=autumn)] == [later]
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    (told,) = seen
+    old_fare, cats, _, fare, later, _ = told.values()
+    names = [*told]
+    assert (old_fare, cats) == ((None, summer, names[3]), (None, None, None))
+    assert (fare, later) == ((summer, autumn, names[4]), (autumn, None, None))
+    assert await look(memory, names) == told
+
+
 @pytest.mark.behaviour("knowledge.equal-once")
 async def test_the_id_that_a_handler_was_given_leads_to_the_equal_passage(
     soorma_platform: LocalPlatform, worker: Worker

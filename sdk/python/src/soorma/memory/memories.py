@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import uuid4
 
 import msgspec
 from msgspec.structs import replace
 
+from soorma.memory import uncommitted
 from soorma.transport.calls import Caller, segment
 from soorma_common.episodic import (
     History,
     Interaction,
     LogInteraction,
-    Said,
     SaidHits,
     SaidSearch,
     within,
@@ -49,13 +48,8 @@ from soorma_common.semantic import (
     SearchBody,
     StoreKnowledge,
     UpdateKnowledge,
-    fields_of,
     tokens_in,
 )
-from soorma_common.times import time_of
-
-UNCOMMITTED = 0
-"""The revision of a passage that the transaction has stored and not committed yet."""
 
 _committed = msgspec.json.Decoder(Committed)
 _passage = msgspec.json.Decoder(Passage)
@@ -274,20 +268,17 @@ class CollectedMemories:
 
     async def passage(self, scope: Scope, passage_id: str) -> Passage:
         self._check(scope)
-        own = [
-            one
-            for one in self.operations
-            if isinstance(one, StoreKnowledge) and one.id == passage_id
-        ]
-        if own:
-            passage = _uncommitted(own[0])
-        else:
+        passage, since = None, 0
+        for number, operation in enumerate(self.operations, 1):
+            if isinstance(operation, StoreKnowledge) and operation.id == passage_id:
+                passage, since = uncommitted.passage(operation, self._agent_id), number
+        if passage is None:
             passage = await self._read(scope, passage_id)
             self._check(scope)
-        for operation in self.operations:
+        for operation in self.operations[since:]:
             if operation.id == passage_id and isinstance(operation, ForgetKnowledge):
                 raise NotFound(f"passage {passage_id!r} was forgotten in this transaction")
-            passage = _after(passage, operation)
+            passage = uncommitted.after(passage, operation, self._agent_id)
         return passage
 
     async def _read(self, scope: Scope, passage_id: str) -> Passage:
@@ -324,7 +315,7 @@ class CollectedMemories:
     ) -> History:
         self._check(scope)
         own = [
-            _said(one, self._agent_id)
+            uncommitted.said(one, self._agent_id)
             for one in reversed(self._logged())
             if session_id in (None, one.session_id)
             and agent_id in (None, self._agent_id or one.agent_id)
@@ -408,60 +399,3 @@ _OUTCOMES = {
 }
 _OF_PLANS = (StoreKnowledge, LogInteraction, StoreProcedure, UseProcedure)
 
-
-def _said(operation: LogInteraction, agent_id: str | None) -> Said:
-    """Returns an interaction that is not logged yet, as it will be read."""
-    return Said(
-        id=operation.id or "",
-        number=0,
-        agent_id=agent_id or operation.agent_id,
-        role=operation.role,
-        content=operation.content,
-        created_at=time_of(0),
-        trust="agent" if agent_id else "application",
-        session_id=operation.session_id,
-        metadata=fields_of(operation.metadata),
-        plan_id=operation.plan_id,
-    )
-
-
-def _uncommitted(operation: StoreKnowledge) -> Passage:
-    """Returns a passage that is not stored yet, as it will be read."""
-    now = time_of(0)
-    return Passage(
-        id=operation.id or "",
-        content=operation.content.strip(),
-        revision=UNCOMMITTED,
-        created_at=now,
-        updated_at=now,
-        trust="agent",
-        external_id=operation.external_id,
-        aliases=operation.aliases,
-        tags=operation.tags,
-        metadata=fields_of(operation.metadata),
-        source=operation.source,
-        is_proposed=operation.is_public,
-        subject=operation.subject,
-        attribute=operation.attribute,
-        derived_from=operation.derived_from,
-        plan_id=operation.plan_id,
-    )
-
-
-def _after(passage: Passage, operation: AnyMemoryOperation) -> Passage:
-    """Returns a passage as an operation of the transaction leaves it."""
-    if isinstance(operation, StoreKnowledge) and operation.supersedes == passage.id:
-        return replace(passage, closed_by=operation.id)
-    if not isinstance(operation, UpdateKnowledge) or operation.id != passage.id:
-        return passage
-    changed: dict[str, Any] = {
-        name: given
-        for name in ("aliases", "tags", "source")
-        if (given := getattr(operation, name)) is not msgspec.UNSET
-    }
-    if operation.metadata is not msgspec.UNSET:
-        changed["metadata"] = fields_of(operation.metadata)
-    for name in ("valid_from", "valid_until"):
-        if (text := getattr(operation, name)) is not msgspec.UNSET:
-            changed[name] = None if text is None else datetime.fromisoformat(text)
-    return replace(passage, **changed)

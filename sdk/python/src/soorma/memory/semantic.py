@@ -71,10 +71,13 @@ class SemanticCalls(MemoryCalls):
 
         A passage with the same `external_id`, the one that it `supersedes`, and the current one
         with the same `subject` and `attribute` are closed: searches find them no more, unless they
-        name a time at which they were known. An equal passage is not stored twice: it counts one
-        more. `aliases` are names by which it is found, `tags`, `metadata` and `source` are what a
-        search can be limited to. It is found from `valid_from` until `valid_until`. `is_public`
-        shows it to all users of the tenant; from a handler, this is a proposal.
+        name a time at which they were known. With `valid_from`, those that begin before it count
+        until then, and it holds itself until a later one begins. If the one that it `supersedes`
+        was superseded already, the one in its place is meant. An equal passage is not stored twice:
+        it counts one more. `aliases` are names by which it is found, `tags`, `metadata` and
+        `source` are what a search can be limited to. It is found from `valid_from` until
+        `valid_until`. `is_public` shows it to all users of the tenant; from a handler, this is a
+        proposal.
 
         Raises NotFound if there is nothing of the id that it supersedes, LimitExceeded if it is
         too large; with `unless_alike` AlreadyKnown if passages seem to state the same, see
@@ -163,7 +166,8 @@ class SemanticCalls(MemoryCalls):
     ) -> Passage:
         """A passage with all that is stored of it; NotFound if there is none.
 
-        One that counts no more has `closed_at` and `closed_by`.
+        One that counts no more has `closed_at` and `closed_by`. With `closed_by` alone, it counts
+        for what is true until its `valid_until`.
         """
         scope = self.scope(tenant_id, user_id)
         return await self._memories.passage(scope, check_name("id", passage_id))

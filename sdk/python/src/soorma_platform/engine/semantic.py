@@ -28,6 +28,7 @@ from soorma_common.semantic import (
 )
 from soorma_common.times import milliseconds
 from soorma_platform.engine.commands import Writes
+from soorma_platform.engine.replacing import Replaced, ends_with, in_its_place, replaced
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.splitting import split
 from soorma_platform.engine.rows.passages import (
@@ -127,12 +128,14 @@ def add_need(need: MemoriesNeed, change: Change) -> None:
     need.digests[change.digest] = need.digests.get(change.digest, False) or bool(adds)
     if operation.id is not None:
         need.ids.add(operation.id)
-    if operation.external_id is not None:
-        need.external_ids.add(operation.external_id)
     if operation.supersedes is not None:
         need.ids.add(operation.supersedes)
+    start, _ = _period(operation)
+    if (name := operation.external_id) is not None:
+        need.external_ids[name] = min(start, need.external_ids.get(name, start))
     if operation.subject is not None and operation.attribute is not None:
-        need.pairs.add((operation.subject, operation.attribute))
+        pair = (operation.subject, operation.attribute)
+        need.pairs[pair] = min(start, need.pairs.get(pair, start))
 
 
 class Knowing:
@@ -189,9 +192,9 @@ class Knowing:
         is_proposed = operation.is_public and self._by_handler
         shelf = self._public if operation.is_public and not is_proposed else self._own
         passage_id = operation.id or ""
-        equal = shelf.equal(prepared.digest)
-        before = [one for one in self._replaced(operation, shelf) if one is not equal]
-        closed = [self._close(one, passage_id if equal is None else equal.id) for one in before]
+        equal, before = self._before(operation, shelf, prepared.digest)
+        start, _ = _period(operation)
+        closed = self._replace(before, passage_id if equal is None else equal.id, start)
         if equal is not None:
             self._restate(shelf, equal, operation, passage_id)
             return MemoryDone(equal.id, "restated", closed)
@@ -204,7 +207,6 @@ class Knowing:
         self._limits.check(
             "memory_parts", shelf.parts, "the number of parts of the passages in one collection"
         )
-        start, end = _period(operation)
         row = PassageRow(
             id=passage_id,
             digest=prepared.digest,
@@ -220,7 +222,8 @@ class Knowing:
             is_public=operation.is_public and not is_proposed,
             is_proposed=is_proposed,
             valid_from=start,
-            valid_until=end,
+            valid_until=before.until,
+            closed_by=None if before.follower is None else before.follower.id,
             derived_from=_text(operation.derived_from),
             trust="agent" if self._by_handler else "application",
             user_id=self._user_id,
@@ -231,33 +234,65 @@ class Knowing:
         shelf.add(row, new)
         return MemoryDone(passage_id, "stored", closed)
 
-    def _replaced(self, operation: StoreKnowledge, shelf: _Shelf) -> list[PassageRow]:
-        """Returns the open passages in whose place one is stored."""
-        found: list[PassageRow] = []
-        if operation.supersedes is not None:
-            old = self._named(operation.supersedes, "that it is to supersede")[1]
-            self._check_may_change(old)
-            found.append(old)
-        if operation.external_id is not None:
-            found += shelf.external(operation.external_id)
-        if operation.subject is not None and operation.attribute is not None:
-            found += shelf.current(operation.subject, operation.attribute)
-        return [row for row in {id(row): row for row in found}.values() if row.is_open]
+    def _before(
+        self, operation: StoreKnowledge, shelf: _Shelf, digest: bytes
+    ) -> tuple[PassageRow | None, Replaced]:
+        """Returns the passage that an equal one restates, and what is replaced."""
+        start, end = _period(operation)
+        path = self._superseded(operation, start)
+        last = path if start == ALWAYS else path[-1:]
+        equal = shelf.equal(digest)
+        superseded = [row for row in last if row.is_open and row is not equal]
+        others = [row for row in shelf.like(operation) if row is not equal]
+        before = replaced(start, end, superseded, others, self._find)
+        if equal is None or equal.closed_by is None:
+            return equal, before
+        if (equal.valid_from, equal.valid_until) == (start, before.until):
+            return equal, before
+        # It was replaced in a part of its period, which the new one covers again.
+        return None, replaced(start, end, superseded, [*others, equal], self._find)
+
+    def _superseded(self, operation: StoreKnowledge, start: int) -> list[PassageRow]:
+        """Returns the passage that is to be superseded, and those that have replaced it already."""
+        if operation.supersedes is None:
+            return []
+        _, row = self._named(operation.supersedes, "that it is to supersede")
+        path = in_its_place(row, start, self._find)
+        for one in path:
+            self._check_may_change(one)
+        return path
+
+    def _find(self, passage_id: str) -> PassageRow | None:
+        return self._own.named(passage_id) or self._public.named(passage_id)
 
     def _named(self, passage_id: str, which: str) -> tuple[_Shelf, PassageRow]:
-        for shelf in (self._own, self._public):
-            if (row := shelf.named(passage_id)) is not None:
-                return shelf, row
+        if (row := self._find(passage_id)) is not None:
+            return self._shelf_of(row), row
         raise NotFound(
             f"there is no passage {passage_id!r} {which}: it was never stored, or was forgotten"
         )
 
-    def _close(self, row: PassageRow, by: str) -> str:
-        row.closed_at = row.updated_at = self._now
+    def _replace(self, before: Replaced, by: str, start: int) -> list[str]:
+        """Ends and closes what a passage replaces that begins at `start`; returns their ids."""
+        for row in before.ended:
+            self._end(row, start, by)
+        for row in before.closed:
+            row.closed_at = self._now
+            self._change(row, by)
+        return [row.id for row in (*before.ended, *before.closed)]
+
+    def _end(self, row: PassageRow, at: int, by: str) -> None:
+        if at < row.valid_until:
+            if row.number is not None:  # what this commit stores was never known otherwise
+                row.until_before = ends_with(row.until_before, self._now, row.valid_until)
+            row.valid_until = at
+        self._change(row, by)
+
+    def _change(self, row: PassageRow, by: str) -> None:
+        row.updated_at = self._now
         row.closed_by = by
         row.revision += 1
-        self._shelf_of(row).change(row)
-        return row.id
+        self._shelf_of(row).change(row, is_indexed=True)
 
     def _shelf_of(self, row: PassageRow) -> _Shelf:
         return self._public if row.is_public else self._own
@@ -335,11 +370,9 @@ class Knowing:
             )
         public = self._public
         equal = public.equal(row.digest)
-        before = [] if row.external_id is None else public.external(row.external_id)
-        if row.subject is not None and row.attribute is not None:
-            before += public.current(row.subject, row.attribute)
-        by = row.id if equal is None else equal.id
-        closed = [self._close(one, by) for one in before if one.is_open and one is not equal]
+        others = [one for one in public.like(row) if one is not equal]
+        before = replaced(row.valid_from, row.valid_until, (), others, self._find)
+        closed = self._replace(before, row.id if equal is None else equal.id, row.valid_from)
         self._own.give_away(row, is_moved=equal is None)
         if equal is not None:
             equal.stated += row.stated
@@ -349,6 +382,9 @@ class Knowing:
             public.change(equal)
             return MemoryDone(equal.id, "published", closed)
         row.is_public, row.is_proposed = True, False
+        row.valid_until = before.until
+        if before.follower is not None:
+            row.closed_by = before.follower.id
         row.revision += 1
         row.updated_at = self._now
         public.take_over(row)
@@ -390,14 +426,18 @@ class _Shelf:
         """Returns the open passage that is equal to one to be stored."""
         return next((row for row in self._rows if row.is_open and row.digest == digest), None)
 
-    def external(self, external_id: str) -> list[PassageRow]:
-        """Returns the open passages with an external id: one, or none."""
-        return [row for row in self._rows if row.is_open and row.external_id == external_id]
-
-    def current(self, subject: str, attribute: str) -> list[PassageRow]:
-        """Returns the open passages on an attribute of a subject: one, or none."""
-        pair = (subject, attribute)
-        return [row for row in self._rows if row.is_open and (row.subject, row.attribute) == pair]
+    def like(self, one: StoreKnowledge | PassageRow) -> list[PassageRow]:
+        """Returns the open passages of its external id, and on its attribute of its subject."""
+        pair = (one.subject, one.attribute)
+        return [
+            row
+            for row in self._rows
+            if row.is_open
+            and (
+                (one.external_id is not None and row.external_id == one.external_id)
+                or (one.subject is not None and (row.subject, row.attribute) == pair)
+            )
+        ]
 
     def add(self, row: PassageRow, new: NewPassage) -> None:
         """Adds a passage."""
@@ -405,8 +445,10 @@ class _Shelf:
         self._named[row.id] = row
         self._new[id(row)] = new
 
-    def change(self, row: PassageRow, *, relabelled: bool = False) -> None:
-        """Notes that a row has changed, and with `relabelled` what it can be filtered by."""
+    def change(
+        self, row: PassageRow, *, relabelled: bool = False, is_indexed: bool = False
+    ) -> None:
+        """Notes that a row has changed: its times, and with `relabelled` its filters, too."""
         if (new := self._new.get(id(row))) is not None:
             if relabelled:
                 labels = _labels_of(row)
@@ -416,7 +458,7 @@ class _Shelf:
                 ]
             return
         changed = self._changed_of(row)
-        changed.is_indexed |= relabelled or not row.is_open
+        changed.is_indexed |= relabelled or is_indexed
         if relabelled:
             labels = _labels_of(row)
             changed.terms = {

@@ -64,6 +64,8 @@ class CollectionIndex:
         self.vectors = VectorIndex()
         self._columns = {name: np.zeros(_FIRST, np.int64) for name in _COLUMNS}
         self._alive = np.zeros(_FIRST, np.bool_)
+        self._ends = np.zeros((0, 3), np.int64)
+        """slots with a time, and the end of their period as it was known before that time"""
         self._segments: list[_Segment] = []
         self._slots: dict[int, list[int]] = {}
         """by passage, the slots of its parts that are alive"""
@@ -75,7 +77,7 @@ class CollectionIndex:
     @property
     def nbytes(self) -> int:
         """The memory that it takes."""
-        columns = sum(column.nbytes for column in self._columns.values())
+        columns = self._ends.nbytes + sum(column.nbytes for column in self._columns.values())
         segments = sum(one.nbytes for one in self._segments)
         return columns + segments + self.vectors.nbytes + _PER_PASSAGE * len(self._slots)
 
@@ -132,6 +134,7 @@ class CollectionIndex:
         self._alive[first : self.count] = True
         for slot, row in enumerate(rows, first):
             self._slots.setdefault(row.passage, []).append(slot)
+        self._note_ends(first, rows)
         texts = [row.terms or b"" for row in rows]
         data = np.frombuffer(b"".join(texts), _packed)
         sizes = [len(text) // TERM_BYTES for text in texts]
@@ -149,6 +152,15 @@ class CollectionIndex:
             size += len(self._segments[first].slots)
         if first < len(self._segments) - 1:
             self._segments[first:] = [_merged(self._segments[first:])]
+
+    def _note_ends(self, first: int, rows: Sequence[PartRow]) -> None:
+        found = [self._ends]
+        for slot, row in enumerate(rows, first):
+            if row.until_before:
+                ends = np.frombuffer(row.until_before, "<i8").reshape(-1, 2)
+                found.append(np.insert(ends.astype(np.int64), 0, slot, axis=1))
+        if len(found) > 1:
+            self._ends = np.concatenate(found)
 
     def forget_vectors(self) -> None:
         """Drops all vectors: those of another model follow."""
@@ -176,7 +188,7 @@ class CollectionIndex:
         Passages that are `hidden` do not count.
         """
         mask = self._alive[: self.count] & (self.column("valid_from") <= as_of)
-        mask &= self.column("valid_until") > as_of
+        mask &= self._until(known_at) > as_of
         if known_at is None:
             mask &= self.column("closed_at") == NEVER
         else:
@@ -190,6 +202,17 @@ class CollectionIndex:
         """Returns which slots are of passages that count, whatever the time."""
         mask: Mask = self._alive[: self.count] & (self.column("closed_at") == NEVER)
         return mask
+
+    def _until(self, known_at: int | None) -> Ints:
+        """Returns when each slot's period ends, as far as was known at a time."""
+        until = self.column("valid_until")
+        if known_at is None or not len(self._ends):
+            return until
+        until = until.copy()
+        slots, _, before = self._ends[self._ends[:, 1] > known_at].T
+        # An end only becomes earlier, so the latest of those that came later was known then.
+        np.maximum.at(until, slots, before)
+        return until
 
     def postings(self, term: int) -> Postings:
         """Returns the postings of a term."""

@@ -9,6 +9,8 @@ from soorma_platform.engine.commands import MANY, Need
 
 ALWAYS, NEVER = 0, 1 << 62
 """A time before, and one after all others, in ms."""
+MOST_REPLACEMENTS = 1_000
+"""How many passages are looked through for the one that has replaced another."""
 
 
 class PartRow(msgspec.Struct):
@@ -16,7 +18,8 @@ class PartRow(msgspec.Struct):
 
     `change` rises with each change of the collection. A row without terms says that the passage is
     gone. A passage counts from `recorded_at` until `closed_at`, and says what is true from
-    `valid_from` until `valid_until`.
+    `valid_from` until `valid_until`. `until_before` is None, or has pairs of little-endian integers
+    of 8 bytes: until the first, `valid_until` was the second.
     """
 
     change: int
@@ -31,6 +34,7 @@ class PartRow(msgspec.Struct):
     valid_from: int = ALWAYS
     valid_until: int = NEVER
     terms: bytes | None = None
+    until_before: bytes | None = None
 
 
 class VectorRow(msgspec.Struct):
@@ -45,7 +49,8 @@ class VectorRow(msgspec.Struct):
 class PassageRow(msgspec.Struct):
     """A passage without its content; lists and metadata are JSON text, times in ms.
 
-    Only `closed_at` and what an update may change differ between its revisions.
+    Only `closed_at` and what an update may change differ between its revisions. `closed_by` is what
+    has replaced it: from `closed_at` on, or if it is open, for what is true from `valid_until` on.
     """
 
     id: str
@@ -70,6 +75,7 @@ class PassageRow(msgspec.Struct):
     is_proposed: bool = False
     valid_from: int = ALWAYS
     valid_until: int = NEVER
+    until_before: bytes | None = None
     closed_at: int = NEVER
     closed_by: str | None = None
     derived_from: str = "[]"
@@ -110,12 +116,13 @@ class MemoriesNeed(Need):
     """The passages that a commit may touch, in the user's collection and the tenant's public one.
 
     `forgotten` are ids that go with all that was derived from them and that they have replaced;
-    `relabelled` are ids whose parts are loaded, too.
+    `relabelled` are ids whose parts are loaded, too. With external ids and pairs goes a time: what
+    ended before is not loaded.
     """
 
     ids: set[str] = set()
-    external_ids: set[str] = set()
-    pairs: set[tuple[str, str]] = set()
+    external_ids: dict[str, int] = {}
+    pairs: dict[tuple[str, str], int] = {}
     """subjects with attributes"""
     interactions: set[str] = set()
     """ids that interactions to be logged were given"""

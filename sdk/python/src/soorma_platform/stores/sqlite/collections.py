@@ -49,12 +49,15 @@ def change_parts(
     number: int,
     times: tuple[int, int, int],
     terms: Mapping[int, bytes],
+    until_before: bytes | None = None,
 ) -> None:
     """Changes the parts of a passage: until when it counts, when it is true, and these terms."""
     parts = values(connection, "part_numbers", number)
     last = value(connection, "count_changes", within, len(parts), 0)
     for change, part in enumerate(parts, last - len(parts) + 1):
-        execute(connection, "update_part", number, part, change, *times, terms.get(part))
+        execute(
+            connection, "update_part", number, part, change, *times, until_before, terms.get(part)
+        )
 
 
 def remove_parts(connection: apsw.Connection, within: int, number: int) -> None:
@@ -73,15 +76,16 @@ def _note_gone(connection: apsw.Connection, within: int, number: int, parts: int
     _insert_part.run(connection, within, PartRow(change, number, part=_NO_PART))
 
 
-def move_parts(connection: apsw.Connection, before: int, after: int, number: int) -> None:
-    """Moves the parts and vectors of a passage to another collection."""
+def move_parts(connection: apsw.Connection, before: int, row: PassageRow) -> None:
+    """Moves the parts and vectors of a passage to the collection that it is in now."""
+    after, number = row.collection or 0, row.number or 0
     parts = values(connection, "part_numbers", number)
     last = value(connection, "count_changes", after, len(parts), len(parts))
     for change, part in enumerate(parts, last - len(parts) + 1):
-        execute(connection, "move_part", number, part, after, change)
+        execute(connection, "move_part", number, part, after, change, row.valid_until)
     rows = values(connection, "vector_rows", number)
     last = value(connection, "count_changes", after, len(rows), 0)
-    for change, row in enumerate(rows, last - len(rows) + 1):
-        execute(connection, "move_vector", row, after, change)
+    for change, vector in enumerate(rows, last - len(rows) + 1):
+        execute(connection, "move_vector", vector, after, change)
     execute(connection, "use_first_model", after)
     _note_gone(connection, before, number, len(parts))

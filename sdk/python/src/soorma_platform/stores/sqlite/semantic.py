@@ -14,6 +14,7 @@ from soorma_common.names import Scope
 from soorma_common.times import milliseconds
 from soorma_platform.engine.rows.passages import (
     EPISODIC,
+    MOST_REPLACEMENTS,
     PROCEDURAL,
     SEMANTIC,
     ChangedPassage,
@@ -75,10 +76,12 @@ def _load(
         for passage_id in need.published & found.own.names.keys():
             row = found.own.passages[found.own.names[passage_id]]
             like = MemoriesNeed(digests={row.digest: True})
-            like.external_ids = set() if row.external_id is None else {row.external_id}
+            if row.external_id is not None:
+                like.external_ids = {row.external_id: row.valid_from}
             if row.subject is not None and row.attribute is not None:
-                like.pairs = {(row.subject, row.attribute)}
+                like.pairs = {(row.subject, row.attribute): row.valid_from}
             _load_collection(connection, found.public.row.id, like, found.public)
+    _load_followers(connection, found)
     if need.forgotten:
         _load_doomed(connection, scope, need, found)
 
@@ -100,11 +103,11 @@ def _load_collection(
     for digest, adds in need.digests.items():
         for number in values(connection, "passages_by_digest", within, digest):
             note(number, with_parts=adds)
-    for external_id in need.external_ids:
-        for number in values(connection, "passages_by_external_id", within, external_id):
+    for external_id, after in need.external_ids.items():
+        for number in values(connection, "passages_by_external_id", within, external_id, after):
             note(number)
-    for pair in need.pairs:
-        for number in values(connection, "passages_by_subject", within, *pair):
+    for pair, after in need.pairs.items():
+        for number in values(connection, "passages_by_subject", within, *pair, after):
             note(number)
     for passage_id in need.published & part.names.keys():
         note(part.names[passage_id], with_parts=True)
@@ -118,6 +121,31 @@ def _places(connection: apsw.Connection, scope: Scope) -> list[int | None]:
         for user_id in (scope.user_id, None)
     )
     return [None if row is None else row.id for row in found]
+
+
+def _load_followers(connection: apsw.Connection, found: MemoriesFound) -> None:
+    """Loads what has replaced the passages that were loaded, what has replaced that, and so on."""
+    parts = [part for part in (found.own, found.public) if part.row is not None]
+    known = {row.id for part in parts for row in part.passages.values()}
+    for row in [row for part in parts for row in part.passages.values()]:
+        following, count = row.closed_by, 0
+        while following is not None and following not in known and count <= MOST_REPLACEMENTS:
+            known.add(following)
+            count += 1
+            following = _load_follower(connection, parts, following)
+
+
+def _load_follower(
+    connection: apsw.Connection, parts: Sequence[CollectionFound], passage_id: str
+) -> str | None:
+    """Loads a passage, wherever it is; returns what has replaced it."""
+    for part in parts:
+        within = 0 if part.row is None else part.row.id
+        number = value(connection, "passage_by_id", within, passage_id)
+        if number is not None and (row := _passage.one(connection, number)) is not None:
+            part.passages[number] = row
+            return row.closed_by
+    return None
 
 
 def _load_doomed(
@@ -168,8 +196,9 @@ def update(writing: Writing, changed: ChangedPassage) -> None:
     if changed.is_indexed:
         times = (row.closed_at, row.valid_from, row.valid_until)
         collections.change_parts(
-            connection, row.collection or 0, row.number or 0, times, changed.terms or {}
-        )
+            connection, row.collection or 0, row.number or 0, times, changed.terms or {},
+            row.until_before,
+        )  # fmt: skip
     for source in changed.sources:
         execute(connection, "insert_source", row.collection, source, row.number)
     _restate(connection, row, changed.restated)
@@ -199,7 +228,7 @@ def move(writing: Writing, moved: MovedPassage) -> None:
     before = row.collection or 0
     row.collection = collections.of(connection, writing.scope.tenant_id, None, SEMANTIC)
     _publish.run(connection, row)
-    collections.move_parts(connection, before, row.collection, row.number or 0)
+    collections.move_parts(connection, before, row)
     for statement in ("move_restatements", "move_sources"):
         execute(connection, statement, row.number, row.collection)
 

@@ -119,21 +119,24 @@ class KnowledgeSearch:
         )
         for change in changes:
             knowing.decide(change)
-        return _changed_by_transaction(knowing.writes(), known)
+        return _changed_by_transaction(knowing.writes(), known, body, now)
 
 
 def _changed_by_transaction(
-    writes: Iterable[object], known: MemoriesFound
+    writes: Iterable[object], known: MemoriesFound, body: SearchBody, now: int
 ) -> tuple[Mine, dict[int, StoredPassage]]:
     """Returns what a transaction has changed of the passages, and those that it has stored."""
     mine = Mine()
     passages: dict[int, StoredPassage] = {}
     rows: list[PartRow] = []
     parts_of = {**known.own.parts, **known.public.parts}
+    as_of = now if body.as_of is None else milliseconds(body.as_of)
+    is_of_past = body.known_at is not None and milliseconds(body.known_at) < now
     for row in writes:
         if isinstance(row, ForgottenPassage | ChangedPassage) and row.row.number is not None:
             number = row.row.number
-            if isinstance(row, ForgottenPassage) or not row.row.is_open:
+            is_over = not row.row.is_open or row.row.valid_until <= as_of
+            if isinstance(row, ForgottenPassage) or (is_over and not is_of_past):
                 mine.hidden.append(number)
             elif row.terms is not None:
                 mine.hidden.append(number)
@@ -155,6 +158,7 @@ def _relabelled(changed: ChangedPassage, parts: list[PartRow]) -> list[PartRow]:
             terms=terms_of[part.part],
             valid_from=row.valid_from,
             valid_until=row.valid_until,
+            until_before=row.until_before,
         )
         for part in parts
     ]

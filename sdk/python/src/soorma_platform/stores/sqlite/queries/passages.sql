@@ -14,8 +14,8 @@ SELECT number FROM passages WHERE collection = ? AND id = ?;
 
 -- name: passage
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
-    aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
-    closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause FROM passages
+    aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause FROM passages
 WHERE number = ?;
 
 -- name: restated_as
@@ -26,11 +26,12 @@ SELECT passage FROM restatements WHERE collection = ? AND id = ?;
 SELECT number FROM passages WHERE collection = ? AND digest = ? AND closed_at = 4611686018427387904;
 
 -- name: passages_by_external_id
-SELECT number FROM passages WHERE collection = ? AND external_id = ? AND closed_at = 4611686018427387904;
+SELECT number FROM passages WHERE collection = ? AND external_id = ?
+    AND closed_at = 4611686018427387904 AND valid_until > ?;
 
 -- name: passages_by_subject
 SELECT number FROM passages WHERE collection = ? AND subject = ? AND attribute = ?
-    AND closed_at = 4611686018427387904;
+    AND closed_at = 4611686018427387904 AND valid_until > ?;
 
 -- name: doomed_passages
 -- A passage or interaction, those that it has replaced, those derived from any of these, and so on:
@@ -57,12 +58,12 @@ SELECT number FROM doomed;
 -- name: insert_passage
 INSERT INTO passages (
     collection, id, digest, recorded_at, updated_at, external_id, subject, attribute, aliases, tags,
-    metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at, closed_by,
-    derived_from, trust, user_id, stated, revision, plan_id, cause, content)
+    metadata, source, is_public, is_proposed, valid_from, valid_until, until_before, closed_at,
+    closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause, content)
 VALUES (
     :collection, :id, :digest, :recorded_at, :updated_at, :external_id, :subject, :attribute,
     :aliases, :tags, :metadata, :source, :is_public, :is_proposed, :valid_from, :valid_until,
-    :closed_at, :closed_by, :derived_from, :trust, :user_id, :stated, :revision, :plan_id, :cause,
+    :until_before, :closed_at, :closed_by, :derived_from, :trust, :user_id, :stated, :revision, :plan_id, :cause,
     :content)
 RETURNING number;
 
@@ -70,16 +71,17 @@ RETURNING number;
 UPDATE passages SET updated_at = :updated_at, aliases = :aliases, tags = :tags,
     derived_from = :derived_from,
     metadata = :metadata, source = :source, valid_from = :valid_from, valid_until = :valid_until,
-    closed_at = :closed_at, closed_by = :closed_by, stated = :stated, revision = :revision
+    until_before = :until_before, closed_at = :closed_at, closed_by = :closed_by, stated = :stated, revision = :revision
 WHERE number = :number;
 
 -- name: publish_passage
 UPDATE passages SET collection = :collection, is_public = 1, is_proposed = 0,
-    updated_at = :updated_at, revision = :revision
+    valid_until = :valid_until, closed_by = :closed_by, updated_at = :updated_at,
+    revision = :revision
 WHERE number = :number;
 
 -- name: move_part
-UPDATE passage_parts SET collection = ?3, change = ?4
+UPDATE passage_parts SET collection = ?3, change = ?4, valid_until = ?5
 WHERE passage = ?1 AND part = ?2 AND terms IS NOT NULL;
 
 -- name: vector_rows
@@ -106,14 +108,14 @@ DELETE FROM passages WHERE number = ?;
 -- name: insert_part
 INSERT INTO passage_parts (
     collection, change, passage, part, starts, ends, length, recorded_at, closed_at, valid_from,
-    valid_until, terms)
+    valid_until, until_before, terms)
 VALUES (
     :collection, :change, :passage, :part, :starts, :ends, :length, :recorded_at, :closed_at,
-    :valid_from, :valid_until, :terms);
+    :valid_from, :valid_until, :until_before, :terms);
 
 -- name: update_part
 UPDATE passage_parts SET change = ?3, closed_at = ?4, valid_from = ?5, valid_until = ?6,
-    terms = coalesce(?7, terms)
+    until_before = ?7, terms = coalesce(?8, terms)
 WHERE passage = ?1 AND part = ?2;
 
 -- name: remove_vectors
@@ -125,12 +127,12 @@ DELETE FROM passage_parts WHERE passage = ? AND terms IS NOT NULL;
 
 -- name: parts_of
 SELECT change, passage, part, starts, ends, length, recorded_at, closed_at, valid_from,
-    valid_until, terms FROM passage_parts
+    valid_until, until_before, terms FROM passage_parts
 WHERE passage = ? AND terms IS NOT NULL ORDER BY part;
 
 -- name: parts_after
 SELECT change, passage, part, starts, ends, length, recorded_at, closed_at, valid_from,
-    valid_until, terms FROM passage_parts
+    valid_until, until_before, terms FROM passage_parts
 WHERE collection = ? AND change > ? ORDER BY change LIMIT ?;
 
 -- name: part_numbers
@@ -151,14 +153,14 @@ DELETE FROM passage_sources WHERE passage = ?;
 
 -- name: passage_text
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
-    aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
-    closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause, content FROM passages
+    aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause, content FROM passages
 WHERE number = ?;
 
 -- name: passages_after
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
-    aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until, closed_at,
-    closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause, content FROM passages
+    aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, revision, plan_id, cause, content FROM passages
 WHERE collection = ?1 AND number > ?2 AND closed_at = 4611686018427387904
     AND (?4 = 0 OR is_proposed = 1)
 ORDER BY number LIMIT ?3;

@@ -1,0 +1,107 @@
+"""Memories as they will be read once a transaction has committed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from soorma_common.episodic import LogInteraction, Said
+from soorma_common.memories import AnyMemoryOperation
+from soorma_common.semantic import Passage, StoreKnowledge, UpdateKnowledge, fields_of
+from soorma_common.times import time_of
+
+UNCOMMITTED = 0
+"""The revision of a passage that the transaction has stored and not committed yet."""
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def said(operation: LogInteraction, agent_id: str | None) -> Said:
+    """Returns an interaction that is not logged yet, as it will be read."""
+    return Said(
+        id=operation.id or "",
+        number=0,
+        agent_id=agent_id or operation.agent_id,
+        role=operation.role,
+        content=operation.content,
+        created_at=time_of(0),
+        trust="agent" if agent_id else "application",
+        session_id=operation.session_id,
+        metadata=fields_of(operation.metadata),
+        plan_id=operation.plan_id,
+    )
+
+
+def passage(operation: StoreKnowledge, agent_id: str | None) -> Passage:
+    """Returns a passage that is not stored yet, as it will be read."""
+    now = time_of(0)
+    return Passage(
+        id=operation.id or "",
+        content=operation.content.strip(),
+        revision=UNCOMMITTED,
+        created_at=now,
+        updated_at=now,
+        trust="agent" if agent_id else "application",
+        external_id=operation.external_id,
+        aliases=operation.aliases,
+        tags=operation.tags,
+        metadata=fields_of(operation.metadata),
+        source=operation.source,
+        is_public=operation.is_public and agent_id is None,
+        is_proposed=operation.is_public and agent_id is not None,
+        valid_from=_moment(operation.valid_from),
+        valid_until=_moment(operation.valid_until),
+        subject=operation.subject,
+        attribute=operation.attribute,
+        derived_from=operation.derived_from,
+        plan_id=operation.plan_id,
+    )
+
+
+def after(before: Passage, operation: AnyMemoryOperation, agent_id: str | None) -> Passage:
+    """Returns a passage as an operation of the transaction leaves it."""
+    if isinstance(operation, StoreKnowledge):
+        return _replaced(before, operation, agent_id)
+    if not isinstance(operation, UpdateKnowledge) or operation.id != before.id:
+        return before
+    changed: dict[str, Any] = {
+        name: given
+        for name in ("aliases", "tags", "source")
+        if (given := getattr(operation, name)) is not msgspec.UNSET
+    }
+    if operation.metadata is not msgspec.UNSET:
+        changed["metadata"] = fields_of(operation.metadata)
+    for name in ("valid_from", "valid_until"):
+        if (text := getattr(operation, name)) is not msgspec.UNSET:
+            changed[name] = _moment(text)
+    return replace(before, **changed)
+
+
+def _replaced(passage: Passage, operation: StoreKnowledge, agent_id: str | None) -> Passage:
+    """Returns a passage as another one leaves it, which may end it or close it."""
+    pair = (operation.subject, operation.attribute)
+    is_public = operation.is_public and agent_id is None
+    is_alike = passage.is_public == is_public and (
+        (operation.external_id is not None and operation.external_id == passage.external_id)
+        or (operation.subject is not None and pair == (passage.subject, passage.attribute))
+    )
+    is_named = operation.supersedes == passage.id
+    if operation.id == passage.id or passage.closed_at is not None or not (is_alike or is_named):
+        return passage
+    start, end = _moment(operation.valid_from) or _ALWAYS, _moment(operation.valid_until) or _NEVER
+    first, last = passage.valid_from or _ALWAYS, passage.valid_until or _NEVER
+    if not is_named and (last <= start or end <= first or _ALWAYS < start < first):
+        return passage
+    until = min(start, last) if first < start else last
+    return replace(
+        passage,
+        closed_by=operation.id,
+        valid_until=None if until == _NEVER else until,
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
