@@ -37,6 +37,8 @@ ALLOWED: dict[str, str] = {
     "timer_times": TESTS,
     "group_ids": TESTS,
     "chores": "its LIMIT is 1: it takes the first row that comes",
+    "passages_of_external_id": "it sorts the open passages of one external id",
+    "passages_of_subject": "it sorts the open passages on one attribute of a subject",
     "exonerate": "suspects are what two dead processes had in hand",
     "find_subscription": "it sorts the groups of one name: one of the tenant, and one of all",
     "stands_in": "it sorts the subscriptions of one group, of which there are at most 1,000",

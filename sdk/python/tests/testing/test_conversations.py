@@ -94,6 +94,39 @@ async def test_older_ones_follow_page_by_page_and_none_twice(
     assert exported[-25:] == found[::-1]
 
 
+@pytest.mark.behaviour("episodes.by-id", "episodes.scope")
+async def test_an_interaction_is_read_by_its_id(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    memory = soorma_platform.context.memory
+    logged = await memory.log_interaction(
+        "cook", "user", "No meat.", session_id="s", metadata={"k": 1}
+    )
+    found = await memory.get_interaction(logged)
+    assert found == (await memory.get_recent_history()).interactions[0]
+    assert (found.content, found.session_id, found.metadata) == ("No meat.", "s", {"k": 1})
+    passage = await memory.store_knowledge("The user eats no meat.")
+    for call in (
+        memory.get_interaction(logged, user_id="bob"),
+        memory.get_interaction(passage),
+        memory.get_interaction("nothing"),
+    ):
+        with pytest.raises(NotFound, match="no interaction"):
+            await call
+    seen: list[str] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        mine = await context.memory.log_interaction(None, "assistant", "Noted.")
+        read = [await context.memory.get_interaction(one) for one in (mine, logged)]
+        seen.extend(one.content for one in read)
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    assert seen == ["Noted.", "No meat."]
+
+
 @pytest.mark.behaviour("episodes.tokens")
 async def test_a_history_keeps_within_a_token_bound(soorma_platform: LocalPlatform) -> None:
     memory = soorma_platform.context.memory

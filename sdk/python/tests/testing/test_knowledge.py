@@ -165,6 +165,116 @@ async def test_a_handler_reads_what_it_replaces_as_its_commit_leaves_it(
     assert await look(memory, names) == told
 
 
+@pytest.mark.behaviour("knowledge.by-name")
+async def test_a_passage_is_read_by_its_names(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    memory = soorma_platform.context.memory
+    pair = {"subject": "dogs", "attribute": "fare"}
+    later = datetime(2126, 1, 1, tzinfo=UTC)
+    fare = await memory.store_knowledge(DOGS, **pair)
+    ahead = await memory.store_knowledge("Dogs pay half.", valid_from=later, **pair)
+    public = await memory.store_knowledge(TRAIN, external_id="doc", is_public=True)
+    assert (await memory.get_knowledge(**pair)).id == fare
+    assert (await memory.get_knowledge(external_id="doc", user_id="bob")).id == public
+    own = await memory.store_knowledge("Mine.", external_id="doc")
+    assert (await memory.get_knowledge(external_id="doc")).id == own
+    assert [one.id async for one in memory.list_knowledge(**pair)] == [fare, ahead]
+    assert [one.id async for one in memory.list_knowledge(as_of=later, **pair)] == [ahead]
+    for names in ({"external_id": "x"}, {"subject": "cats", "attribute": "fare"}):
+        with pytest.raises(NotFound, match="that is true now"):
+            await memory.get_knowledge(**names)
+    for names in ({}, {"subject": "dogs"}, {"attribute": "fare", "external_id": "doc"},
+                  {"external_id": "doc", **pair}):  # fmt: skip
+        with pytest.raises(InvalidRequest, match="named by"):
+            await memory.get_knowledge(**names)
+    with pytest.raises(InvalidRequest, match="not by both"):
+        await memory.get_knowledge(fare, external_id="doc")
+    seen: list[str] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        mine = context.memory
+
+        async def current() -> str:
+            return (await mine.get_knowledge(**pair)).content
+
+        seen.append(await current())
+        await mine.store_knowledge("Dogs pay.", valid_from=later, **pair)
+        seen.append(await current())
+        now = await mine.store_knowledge("Dogs stay.", valid_from=datetime.now(UTC), **pair)
+        seen.append(await current())
+        await mine.store_knowledge("Dogs sleep.", supersedes=now, **pair)
+        seen.append(await current())
+        await mine.delete_knowledge((await mine.get_knowledge(**pair)).id)
+        with pytest.raises(NotFound):
+            await current()
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    assert seen == [DOGS, DOGS, "Dogs stay.", "Dogs sleep."]
+    with pytest.raises(NotFound):
+        await memory.get_knowledge(**pair)
+
+
+@pytest.mark.behaviour("knowledge.reads-checked", "knowledge.by-name")
+async def test_a_passage_read_by_its_name_is_checked_at_the_commit(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    memory = soorma_platform.context.memory
+    await memory.store_knowledge(TRAIN, external_id="doc")
+    read: list[str] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        read.append((await context.memory.get_knowledge(external_id="doc")).content)
+        if len(read) == 1:
+            await memory.store_knowledge(DOGS, external_id="doc")
+        await context.memory.store_knowledge(f"It says: {read[-1]}")
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    assert read == [TRAIN, DOGS]
+
+
+@pytest.mark.behaviour("knowledge.listed")
+async def test_passages_are_listed_by_what_they_are_filtered_by(
+    soorma_platform: LocalPlatform,
+) -> None:
+    memory = soorma_platform.context.memory
+    for number in range(4):
+        await memory.store_knowledge(
+            f"Passage {number}.",
+            external_id=f"e{number}",
+            source="web" if number % 2 else "mail",
+            tags=["low"] if number < 2 else ["high", "low"],
+            subject="s",
+            attribute=f"a{number}",
+            is_public=number == 3,
+        )
+
+    async def listed(**how: Any) -> list[str]:
+        return [one.content.split()[1][0] async for one in memory.list_knowledge(**how)]
+
+    assert await listed() == ["0", "1", "2"]
+    assert await listed(source="mail") == ["0", "2"]
+    assert await listed(source="web") == ["1"]
+    assert await listed(tag="high") == ["2"]
+    assert await listed(tag="low", source="mail") == ["0", "2"]
+    assert await listed(external_id="e1") == ["1"]
+    assert await listed(external_id="e1", source="mail") == []
+    assert await listed(subject="s") == ["0", "1", "2"]
+    assert await listed(subject="s", attribute="a2") == ["2"]
+    assert await listed(is_public=True) == ["3"]
+    assert await listed(is_public=True, user_id="bob") == ["3"]
+    assert await listed(is_public=True, external_id="e3", tag="low") == ["3"]
+    assert await listed(external_id="e3") == []
+    assert await listed(user_id="bob") == []
+    assert await listed(as_of=datetime(1999, 1, 1, tzinfo=UTC)) == ["0", "1", "2"]
+
+
 @pytest.mark.behaviour("knowledge.equal-once")
 async def test_the_id_that_a_handler_was_given_leads_to_the_equal_passage(
     soorma_platform: LocalPlatform, worker: Worker

@@ -103,6 +103,13 @@ class EpisodicCalls(SemanticCalls):
         done = await self._memories.change(self.scope(tenant_id, user_id), [*operations])
         return [one.id for one in done]
 
+    async def get_interaction(
+        self, interaction_id: str, *, tenant_id: str | None = None, user_id: str | None = None
+    ) -> Said:
+        """An interaction as it was logged; NotFound if there is none."""
+        scope = self.scope(tenant_id, user_id)
+        return await self._memories.interaction(scope, check_name("id", interaction_id))
+
     async def get_recent_history(
         self,
         agent_id: str | None = None,

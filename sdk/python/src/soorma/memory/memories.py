@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -15,16 +16,17 @@ from soorma_common.episodic import (
     History,
     Interaction,
     LogInteraction,
+    Said,
     SaidHits,
     SaidSearch,
     within,
 )
-from soorma_common.errors import NotFound
+from soorma_common.errors import InvalidRequest, NotFound
 from soorma_common.likeness import AlikeBody, AlikePassage, AlikePassages
 from soorma_common.limits import Limits
 from soorma_common.memories import AnyMemoryOperation, check_memories
 from soorma_common.memory import Commit, Committed
-from soorma_common.names import Scope
+from soorma_common.names import Scope, check_name
 from soorma_common.procedural import (
     ActivateProcedure,
     CountOutcome,
@@ -56,10 +58,43 @@ _passage = msgspec.json.Decoder(Passage)
 _hits = msgspec.json.Decoder(Hits)
 _history = msgspec.json.Decoder(History)
 _alike = msgspec.json.Decoder(AlikePassages)
+_said = msgspec.json.Decoder(Said)
 _said_hits = msgspec.json.Decoder(SaidHits)
 _procedure_hits = msgspec.json.Decoder(ProcedureHits)
 _version = msgspec.json.Decoder(ProcedureVersion)
 page_decoder = msgspec.json.Decoder(PassagePage)
+
+
+class PassageName(NamedTuple):
+    """What a passage is known by, if not by its id."""
+
+    external_id: str | None = None
+    subject: str | None = None
+    attribute: str | None = None
+
+    def checked(self) -> PassageName:
+        """Returns it; raises InvalidRequest or InvalidName if it names no single passage."""
+        pair = (self.subject, self.attribute)
+        is_pair = None not in pair
+        if is_pair is (self.external_id is not None) or (not is_pair and pair != (None, None)):
+            raise InvalidRequest(
+                "a passage is named by its id, by external_id, or by subject and attribute"
+            )
+        for what, name in self._asdict().items():
+            if name is not None:
+                check_name(what, name)
+        return self
+
+    def is_of(self, one: Passage | StoreKnowledge) -> bool:
+        """Returns whether it is a name of this passage."""
+        if self.external_id is not None:
+            return one.external_id == self.external_id
+        return (one.subject, one.attribute) == (self.subject, self.attribute)
+
+    def __str__(self) -> str:
+        if self.external_id is not None:
+            return f"of the external id {self.external_id!r}"
+        return f"about {self.attribute!r} of {self.subject!r}"
 
 
 class Memories(Protocol):
@@ -79,12 +114,20 @@ class Memories(Protocol):
         """Returns a passage; NotFound if there is none."""
         ...
 
+    async def named(self, scope: Scope, name: PassageName) -> Passage:
+        """Returns the passage of a name that is true now; NotFound if there is none."""
+        ...
+
     async def search(self, scope: Scope, body: SearchBody) -> Hits:
         """Returns the best passages for a query."""
         ...
 
     async def alike(self, scope: Scope, body: AlikeBody) -> list[AlikePassage]:
         """Returns passages that seem to state the same as a text."""
+        ...
+
+    async def interaction(self, scope: Scope, interaction_id: str) -> Said:
+        """Returns an interaction; NotFound if there is none."""
         ...
 
     async def history(
@@ -158,6 +201,17 @@ class PlatformMemories:
         path = f"/v1/memory/semantic/{segment(passage_id)}"
         return await self._caller.get("memory", path, scope, _passage)
 
+    async def named(self, scope: Scope, name: PassageName) -> Passage:
+        self._check(scope)
+        for public in (None, "true"):
+            page = await self._caller.get(
+                "memory", "/v1/memory/semantic", scope, page_decoder, public=public, as_of="now",
+                **name._asdict(),
+            )  # fmt: skip
+            if page.passages:
+                return page.passages[-1]
+        raise NotFound(f"there is no passage {name} that is true now")
+
     async def search(self, scope: Scope, body: SearchBody) -> Hits:
         return _hits.decode(await self._found(scope, "/v1/memory/semantic/search", body))
 
@@ -177,6 +231,11 @@ class PlatformMemories:
             body=msgspec.json.encode(body),
             patience=body.wait or 0.0,
         )
+
+    async def interaction(self, scope: Scope, interaction_id: str) -> Said:
+        self._check(scope)
+        path = f"/v1/memory/episodic/{segment(interaction_id)}"
+        return await self._caller.get("memory", path, scope, _said)
 
     async def history(
         self,
@@ -281,6 +340,28 @@ class CollectedMemories:
             passage = uncommitted.after(passage, operation, self._agent_id)
         return passage
 
+    async def named(self, scope: Scope, name: PassageName) -> Passage:
+        self._check(scope)
+        try:
+            found: Passage | None = await self._platform.named(scope, name)
+        except NotFound:
+            found = None
+        self._check(scope)
+        if found is not None:
+            self.reads.setdefault(found.id, found.revision)
+        now = datetime.now(UTC)
+        for operation in self.operations:
+            if found is not None and not uncommitted.is_left(found, operation, self._agent_id, now):
+                found = None
+            elif found is not None:
+                found = uncommitted.after(found, operation, self._agent_id)
+            if isinstance(operation, StoreKnowledge) and name.is_of(operation):
+                stored = uncommitted.passage(operation, self._agent_id)
+                found = uncommitted.later_of(found, stored, now)
+        if found is None:
+            raise NotFound(f"there is no passage {name} that is true now")
+        return found
+
     async def _read(self, scope: Scope, passage_id: str) -> Passage:
         try:
             passage = await self._platform.passage(scope, passage_id)
@@ -300,6 +381,15 @@ class CollectedMemories:
     async def alike(self, scope: Scope, body: AlikeBody) -> list[AlikePassage]:
         self._check(scope)
         found = await self._platform.alike(scope, body)
+        self._check(scope)
+        return found
+
+    async def interaction(self, scope: Scope, interaction_id: str) -> Said:
+        self._check(scope)
+        for one in self._logged():
+            if one.id == interaction_id:
+                return uncommitted.said(one, self._agent_id)
+        found = await self._platform.interaction(scope, interaction_id)
         self._check(scope)
         return found
 

@@ -11,7 +11,7 @@ import msgspec
 
 from soorma.awaits import awaited
 from soorma.memory.calls import MemoryCalls, When, checked_metadata, checked_time
-from soorma.memory.memories import page_decoder
+from soorma.memory.memories import PassageName, page_decoder
 from soorma.memory.plans import PAGE
 from soorma_common.errors import AlreadyKnown, InvalidRequest, InvalidValue
 from soorma_common.likeness import WAIT_SECONDS, AlikeBody, AlikePassage, check_alike
@@ -162,14 +162,27 @@ class SemanticCalls(MemoryCalls):
         return [one.id for one in done]
 
     async def get_knowledge(
-        self, passage_id: str, *, tenant_id: str | None = None, user_id: str | None = None
+        self,
+        passage_id: str | None = None,
+        *,
+        external_id: str | None = None,
+        subject: str | None = None,
+        attribute: str | None = None,
+        tenant_id: str | None = None,
+        user_id: str | None = None,
     ) -> Passage:
         """A passage with all that is stored of it; NotFound if there is none.
 
-        One that counts no more has `closed_at` and `closed_by`. With `closed_by` alone, it counts
-        for what is true until its `valid_until`.
+        By its id, or by its external id or its subject and attribute: then it is the one that is
+        true now, the user's own before a public one. One that counts no more has `closed_at` and
+        `closed_by`. With `closed_by` alone, it counts for what is true until its `valid_until`.
         """
         scope = self.scope(tenant_id, user_id)
+        name = PassageName(external_id, subject, attribute)
+        if passage_id is None:
+            return await self._memories.named(scope, name.checked())
+        if any(one is not None for one in name):
+            raise InvalidRequest("a passage is named by its id, or by something else, not by both")
         return await self._memories.passage(scope, check_name("id", passage_id))
 
     async def update_knowledge(
@@ -291,15 +304,33 @@ class SemanticCalls(MemoryCalls):
         self,
         *,
         proposed: bool = False,
+        is_public: bool = False,
+        external_id: str | None = None,
+        subject: str | None = None,
+        attribute: str | None = None,
+        source: str | None = None,
+        tag: str | None = None,
+        as_of: When | None = None,
         tenant_id: str | None = None,
         user_id: str | None = None,
     ) -> AsyncGenerator[Passage, None]:
-        """Yields the user's own passages that count, in the order they were stored.
+        """Yields passages that count, in the order they were stored, those that fit all given.
 
-        They are fetched page by page; a transaction's own are not among them. With `proposed`,
-        only those that a handler has proposed to make public.
+        They are the user's own, or with `is_public` those of the tenant; a transaction's own are
+        not among them. With `proposed`, only those that a handler has proposed to make public, with
+        `as_of` only what is true at that time. They are fetched page by page.
         """
         scope = self.scope(tenant_id, user_id)
+        names = {
+            "external_id": external_id,
+            "subject": subject,
+            "attribute": attribute,
+            "source": source,
+            "tag": tag,
+        }
+        for what, name in names.items():
+            if name is not None:
+                check_name(what, name)
         async with aclosing(
             self._caller.pages(
                 "memory",
@@ -308,6 +339,9 @@ class SemanticCalls(MemoryCalls):
                 page_decoder,
                 limit=PAGE,
                 proposed="true" if proposed else None,
+                public="true" if is_public else None,
+                as_of=checked_time("as_of", as_of),
+                **names,
             )
         ) as pages:
             async for page in pages:

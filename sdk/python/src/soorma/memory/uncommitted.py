@@ -10,7 +10,13 @@ from msgspec.structs import replace
 
 from soorma_common.episodic import LogInteraction, Said
 from soorma_common.memories import AnyMemoryOperation
-from soorma_common.semantic import Passage, StoreKnowledge, UpdateKnowledge, fields_of
+from soorma_common.semantic import (
+    ForgetKnowledge,
+    Passage,
+    StoreKnowledge,
+    UpdateKnowledge,
+    fields_of,
+)
 from soorma_common.times import time_of
 
 UNCOMMITTED = 0
@@ -78,6 +84,38 @@ def after(before: Passage, operation: AnyMemoryOperation, agent_id: str | None) 
         if (text := getattr(operation, name)) is not msgspec.UNSET:
             changed[name] = _moment(text)
     return replace(before, **changed)
+
+
+def is_left(
+    before: Passage, operation: AnyMemoryOperation, agent_id: str | None, at: datetime
+) -> bool:
+    """Returns whether a passage that is true at a time still is after an operation."""
+    if isinstance(operation, ForgetKnowledge) and operation.id == before.id:
+        return False
+    left = after(before, operation, agent_id)
+    if isinstance(operation, StoreKnowledge) and left.closed_by != before.closed_by:
+        start = _moment(operation.valid_from)
+        if start is None or start <= (before.valid_from or _ALWAYS):
+            return False  # it is closed
+    return _is_true(left, at)
+
+
+def later_of(before: Passage | None, stored: Passage, at: datetime) -> Passage | None:
+    """Returns which of two passages of one name is true at a time: the one that begins later.
+
+    The user's own comes before a public one.
+    """
+    if not _is_true(stored, at):
+        return before
+    if before is not None and before.is_public != stored.is_public:
+        return before if stored.is_public else stored
+    if before is None or stored.valid_from is None:
+        return stored
+    return stored if stored.valid_from >= (before.valid_from or _ALWAYS) else before
+
+
+def _is_true(passage: Passage, at: datetime) -> bool:
+    return (passage.valid_from or _ALWAYS) <= at < (passage.valid_until or _NEVER)
 
 
 def _replaced(passage: Passage, operation: StoreKnowledge, agent_id: str | None) -> Passage:

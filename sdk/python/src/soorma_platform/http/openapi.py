@@ -65,6 +65,7 @@ _EXAMPLES = {
     "number": 1,
     "passage_id": "faq-7",
     "kind": "skill",
+    "interaction_id": "said-1",
     "plan_id": "plan-1",
     "session_id": "s-1",
     "type": "order.placed",

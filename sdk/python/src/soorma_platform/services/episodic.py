@@ -10,6 +10,7 @@ from soorma_common.episodic import (
     LogBody,
     Logged,
     LogInteraction,
+    Said,
     SaidHits,
     SaidSearch,
     SessionInfo,
@@ -80,6 +81,8 @@ def episodic_endpoints(
         Endpoint("POST", f"{path}/search", _OF_USER, faces.search_interactions, SaidHits,
                  SaidSearch, examples={http.JSON: {"query": "What does the user eat?"}},
                  errors=(LimitExceeded, TimedOut)),
+        Endpoint("GET", f"{path}/{{interaction_id}}", _OF_USER, faces.interaction, Said,
+                 errors=(NotFound,)),
         Endpoint("GET", "/v1/memory/sessions", _OF_USER, faces.sessions, SessionPage,
                  query=(_BEFORE, _SESSIONS)),
         Endpoint("GET", session, _OF_USER, faces.session, SessionInfo, errors=(NotFound,)),
@@ -138,6 +141,16 @@ class _Episodic:
             following = newest[0].number
         length = sum(len(one.content) for one in kept)
         return await http.large_json_response(History(kept[::-1], following), length)
+
+    async def interaction(self, request: Request) -> Response:
+        """Returns an interaction as it was logged."""
+        interaction_id = request.name("interaction_id")
+        row = await self._store.memories.episodic.interaction(request.scope, interaction_id)
+        if row is None:
+            raise NotFound(
+                f"there is no interaction {interaction_id!r}: it was never logged, or forgotten"
+            )
+        return await http.large_json_response(said_of(row), len(row.content))
 
     async def search_interactions(self, request: Request) -> Response:
         """Finds interactions by what was said, the best first, as many as asked for."""

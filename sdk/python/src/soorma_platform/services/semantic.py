@@ -33,9 +33,11 @@ from soorma_common.semantic import (
     UpdateKnowledge,
     check_search,
 )
+from soorma_common.times import check_moment, milliseconds
 from soorma_platform import http
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
+from soorma_platform.stores.ports.semantic import Listed
 from soorma_platform.stores.ports.store import MemoryStores
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.forgetting import Forgetting
@@ -47,6 +49,15 @@ _LIMIT = http.page_limit()
 _PROPOSED = http.Choice(
     "proposed", "Only those that a handler proposed to make public.", ("false", "true")
 )
+_PUBLIC = http.Choice(
+    "public", "Those that are public in the tenant, instead of the user's own.", ("false", "true")
+)
+_EXTERNAL_ID = http.Text("external_id", "Of this external id only.")
+_SUBJECT = http.Text("subject", "About this subject only.")
+_ATTRIBUTE = http.Text("attribute", "About this attribute only.")
+_SOURCE = http.Text("source", "Of this source only.")
+_TAG = http.Text("tag", "With this tag only.")
+_AS_OF = http.Text("as_of", "Only what is true at this time, in RFC 3339, or `now`.", is_name=False)
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _store_body = msgspec.json.Decoder(StoreBody)
 _search_body = msgspec.json.Decoder(SearchBody)
@@ -89,7 +100,8 @@ def semantic_endpoints(
                  headers=(http.FENCE,), idempotent=True, errors=(*changes, NotFound),
                  examples={http.JSON: _A_STORE}),
         Endpoint("GET", path, _OF_USER, faces.list_knowledge, PassagePage,
-                 query=(_AFTER, _LIMIT, _PROPOSED)),
+                 query=(_AFTER, _LIMIT, _PROPOSED, _PUBLIC, _EXTERNAL_ID, _SUBJECT, _ATTRIBUTE,
+                        _SOURCE, _TAG, _AS_OF)),
         Endpoint("POST", f"{path}/search", _OF_USER, faces.search_knowledge, Hits, SearchBody,
                  examples={http.JSON: _A_SEARCH}, errors=(NotFound, LimitExceeded, TimedOut)),
         Endpoint("POST", f"{path}/alike", _OF_USER, faces.find_alike, AlikePassages, AlikeBody,
@@ -149,12 +161,23 @@ class _Semantic:
         return http.json_response(AlikePassages(await self._recall.alike(request.scope, body)))
 
     async def list_knowledge(self, request: Request) -> Response:
-        """Lists a user's own passages that count, in the order they were stored."""
+        """Lists passages that count, the user's own or public ones, as they were stored."""
+        as_of = _AS_OF.of(request)
+        which = Listed(
+            _PUBLIC.of(request) == "true",
+            _PROPOSED.of(request) == "true",
+            _EXTERNAL_ID.of(request),
+            _SUBJECT.of(request),
+            _ATTRIBUTE.of(request),
+            _SOURCE.of(request),
+            _TAG.of(request),
+        )
+        if as_of == "now":
+            which = which._replace(as_of=(await self._passages.collections(request.scope)).now)
+        elif as_of is not None:
+            which = which._replace(as_of=milliseconds(check_moment("as_of", as_of)))
         rows, more = await self._passages.list(
-            request.scope,
-            _AFTER.value(request),
-            _LIMIT.value(request),
-            proposed=_PROPOSED.of(request) == "true",
+            request.scope, _AFTER.value(request), _LIMIT.value(request), which
         )
         following = rows[-1].number if rows and more else None
         length = sum(len(row.content) for row in rows)

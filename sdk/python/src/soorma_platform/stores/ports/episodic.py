@@ -37,6 +37,10 @@ class EpisodicStore(Protocol):
         """Returns those of the interactions that are still there, by number."""
         ...
 
+    async def interaction(self, scope: Scope, interaction_id: str) -> InteractionRow | None:
+        """Returns an interaction of a user by its id; None if there is none."""
+        ...
+
     async def sessions(
         self, scope: Scope, before: int | None, limit: int
     ) -> builtins.list[SessionRow]:

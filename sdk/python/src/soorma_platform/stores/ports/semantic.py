@@ -43,6 +43,22 @@ class ToForget(NamedTuple):
     next: int | None
 
 
+class Listed(NamedTuple):
+    """Which open passages are listed: those that fit all that is not None; `as_of` is in ms."""
+
+    is_public: bool = False
+    is_proposed: bool = False
+    external_id: str | None = None
+    subject: str | None = None
+    attribute: str | None = None
+    source: str | None = None
+    tag: str | None = None
+    as_of: int | None = None
+
+
+ALL_OPEN = Listed()
+
+
 class SemanticStore(Protocol):
     """Passages, and what an index of them follows."""
 
@@ -69,12 +85,12 @@ class SemanticStore(Protocol):
         ...
 
     async def list(
-        self, scope: Scope, after: int, limit: int, *, proposed: bool = False
+        self, scope: Scope, after: int, limit: int, which: Listed = ALL_OPEN
     ) -> tuple[builtins.list[StoredPassage], bool]:
-        """Returns a user's own open passages after a number, in the order they were stored.
+        """Returns open passages after a number, in the order they were stored.
 
-        Also whether there are more: fewer than `limit` come if they are large. With `proposed`,
-        those that a handler has proposed to make public.
+        They are the user's own, or those that are public in the tenant. Also whether there are
+        more: fewer than `limit` come if they are large.
         """
         ...
 

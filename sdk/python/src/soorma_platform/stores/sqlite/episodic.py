@@ -108,6 +108,12 @@ class SqliteEpisodic:
             found = (_said.one(connection, number) for number in numbers)
             return {row.number: row for row in found if row is not None and row.number is not None}
 
+    async def interaction(self, scope: Scope, interaction_id: str) -> InteractionRow | None:
+        with self._connections.reads(together=True) as connection:
+            own = _own(connection, scope)
+            number = own and value(connection, "passage_by_id", own.id, interaction_id)
+            return None if number is None else _said.one(connection, number)
+
     async def sessions(
         self, scope: Scope, before: int | None, limit: int
     ) -> builtins.list[SessionRow]:

@@ -32,7 +32,7 @@ from soorma_platform.engine.rows.passages import (
     StoredPassage,
     VectorRow,
 )
-from soorma_platform.stores.ports.semantic import Collections, ToForget
+from soorma_platform.stores.ports.semantic import ALL_OPEN, Collections, Listed, ToForget
 from soorma_platform.stores.sqlite import collections, episodic, likeness, procedural
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
@@ -41,6 +41,8 @@ from soorma_platform.stores.sqlite.transactions import Loading, Writing
 _passage = Select("passage", PassageRow)
 _text = Select("passage_text", StoredPassage)
 _after = Select("passages_after", StoredPassage)
+_of_external_id = Select("passages_of_external_id", StoredPassage)
+_of_subject = Select("passages_of_subject", StoredPassage)
 _parts = Select("parts_of", PartRow)
 _changes = Select("parts_after", PartRow)
 _vectors = Select("vectors_after", VectorRow)
@@ -270,14 +272,19 @@ class SqliteSemantic:
         return None
 
     async def list(
-        self, scope: Scope, after: int, limit: int, *, proposed: bool = False
+        self, scope: Scope, after: int, limit: int, which: Listed = ALL_OPEN
     ) -> tuple[builtins.list[StoredPassage], bool]:
+        if (
+            which.external_id is None
+            and which._replace(is_public=False) != ALL_OPEN
+            and (which.subject is None or which.attribute is None)
+        ):
+            # No index has what is wanted: it may look at all that are there.
+            return await self._connections.overview.look(
+                lambda connection: _listed(connection, scope, after, limit, which)
+            )
         with self._connections.reads(together=True) as connection:
-            own = collections.collection.one(connection, scope.tenant_id, scope.user_id, SEMANTIC)
-            if own is None:
-                return [], False
-            rows, is_cut = _after.page(connection, own.id, after, limit + 1, proposed, size=_size)
-            return rows[:limit], is_cut or len(rows) > limit
+            return _listed(connection, scope, after, limit, which)
 
     async def to_forget(self, scope: Scope, body: ForgetBody, after: int, limit: int) -> ToForget:
         def look(connection: apsw.Connection) -> ToForget:
@@ -303,6 +310,25 @@ class SqliteSemantic:
         with self._connections.reads(together=True) as connection:
             _load(connection, scope, need, found)
         return found
+
+
+def _listed(
+    connection: apsw.Connection, scope: Scope, after: int, limit: int, which: Listed
+) -> tuple[builtins.list[StoredPassage], bool]:
+    user_id = None if which.is_public else scope.user_id
+    within = collections.collection.one(connection, scope.tenant_id, user_id, SEMANTIC)
+    if within is None:
+        return [], False
+    select = _after
+    if which.external_id is not None:
+        select = _of_external_id
+    elif which.subject is not None and which.attribute is not None:
+        select = _of_subject
+    rows, is_cut = select.page(
+        connection, within.id, after, limit + 1, which.is_proposed, which.source, which.tag,
+        which.as_of, which.subject, which.attribute, which.external_id, size=_size,
+    )  # fmt: skip
+    return rows[:limit], is_cut or len(rows) > limit
 
 
 def _wanted(scope: Scope, body: ForgetBody) -> builtins.list[tuple[str | None, int]]:
