@@ -382,7 +382,7 @@ class _Collection:
         if count == 1:
             stored = await memory.store_knowledge(texts[0])
         else:
-            *_, stored = await memory.store_knowledge_batch(texts)
+            stored = (await memory.store_knowledge_batch(texts))[-1].id
         return time.perf_counter() - started, stored
 
 

@@ -34,25 +34,24 @@ def sections(text: str) -> list[dict]:
 async def load(memory) -> None:
     before = {
         passage.external_id: passage.id
-        async for passage in memory.list_knowledge()
-        if passage.source == HANDBOOK.name
+        async for passage in memory.list_knowledge(source=HANDBOOK.name)
     }
 
     # All of them in one commit. An equal passage is not stored twice, and one with the same
     # external_id closes the one before.
     passages = sections(HANDBOOK.read_text("utf-8"))
-    ids = await memory.store_knowledge_batch(passages)
-    now = {passage["external_id"]: id_ for passage, id_ in zip(passages, ids, strict=True)}
+    done = await memory.store_knowledge_batch(passages)
 
-    gone = before.keys() - now.keys()
+    now = {passage["external_id"] for passage in passages}
+    gone = before.keys() - now
     for external_id in gone:
         await memory.delete_knowledge(before[external_id])
 
-    new = now.keys() - before.keys()
-    kept = {external_id for external_id in now if now[external_id] == before.get(external_id)}
+    kept = sum(one.outcome == "restated" for one in done)
+    replaced = sum(bool(one.closed) for one in done)
     print(
-        f"{len(now)} sections: {len(new)} new, {len(now) - len(new) - len(kept)} replaced, "
-        f"{len(kept)} unchanged; {len(gone)} forgotten"
+        f"{len(done)} sections: {len(done) - kept - replaced} new, {replaced} replaced, "
+        f"{kept} unchanged; {len(gone)} forgotten"
     )
 
 

@@ -58,14 +58,16 @@ async def test_a_client_stores_finds_reads_changes_and_forgets(
         await memory.get_knowledge(passage_id)
 
 
-@pytest.mark.behaviour("knowledge.all-or-nothing")
+@pytest.mark.behaviour("knowledge.all-or-nothing", "knowledge.outcomes")
 async def test_many_passages_are_stored_together(soorma_platform: LocalPlatform) -> None:
     memory = soorma_platform.context.memory
-    ids = await memory.store_knowledge_batch(
-        [TRAIN, {"content": DOGS, "tags": ["dogs"]}, {"content": TRAIN}]
+    done = await memory.store_knowledge_batch(
+        [TRAIN, {"content": DOGS, "external_id": "dogs"}, {"content": TRAIN}]
     )
-    assert len(ids) == 3
-    assert ids[0] == ids[2]
+    assert [one.outcome for one in done] == ["stored", "stored", "restated"]
+    assert done[0].id == done[2].id
+    (newer,) = await memory.store_knowledge_batch([{"content": "No dogs.", "external_id": "dogs"}])
+    assert (newer.outcome, newer.closed) == ("stored", [done[1].id])
     assert await memory.store_knowledge_batch([]) == []
     with pytest.raises(InvalidRequest, match="no 'text'; it has aliases"):
         await memory.store_knowledge_batch(["One more", {"text": "x"}])

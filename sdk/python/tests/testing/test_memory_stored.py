@@ -29,7 +29,8 @@ async def test_a_commit_tells_once_what_it_has_stored(soorma_platform: LocalPlat
     heard: list[Any] = []
     await soorma_platform.run(listener("librarian", heard))
     memory = soorma_platform.context.memory
-    ids = await memory.store_knowledge_batch(["One.", "Two."], tenant_id="acme", user_id="ann")
+    done = await memory.store_knowledge_batch(["One.", "Two."], tenant_id="acme", user_id="ann")
+    ids = [one.id for one in done]
     said = await memory.log_interaction("a", "user", "Hello.", session_id="s")
     await memory.update_knowledge(ids[0], tags=["t"], tenant_id="acme", user_id="ann")
     await memory.delete_knowledge(ids[0], tenant_id="acme", user_id="ann")

@@ -20,6 +20,7 @@ from soorma_common.names import Scope, check_name
 from soorma_common.semantic import (
     ForgetKnowledge,
     Hits,
+    MemoryDone,
     Mode,
     Passage,
     PublishKnowledge,
@@ -144,10 +145,13 @@ class SemanticCalls(MemoryCalls):
         *,
         tenant_id: str | None = None,
         user_id: str | None = None,
-    ) -> list[str]:
-        """Stores up to 1,000 passages of 10 MiB together, all or none; returns their ids.
+    ) -> list[MemoryDone]:
+        """Stores up to 1,000 passages of 10 MiB together, all or none; returns what became of each.
 
-        A passage is its content, or a dict with the arguments of `store_knowledge`.
+        That is its `id`, the `outcome` (stored, or restated if an equal one was there) and the ids
+        that it has `closed` or ended. In a handler, only the commit knows: the outcome is stored,
+        and the id leads to the passage in any case. A passage is its content, or a dict with the
+        arguments of `store_knowledge`.
         """
         if isinstance(passages, str | Mapping):
             raise InvalidRequest(
@@ -158,8 +162,7 @@ class SemanticCalls(MemoryCalls):
         ]
         if not operations:
             return []
-        done = await self._memories.change(self.scope(tenant_id, user_id), [*operations])
-        return [one.id for one in done]
+        return await self._memories.change(self.scope(tenant_id, user_id), [*operations])
 
     async def get_knowledge(
         self,

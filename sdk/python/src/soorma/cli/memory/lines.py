@@ -224,9 +224,11 @@ def _interaction(text: bytes) -> tuple[int, dict[str, Any]]:
     return len(given.content.encode()), json_text.decode(text)
 
 
-PASSAGES = LineForm(
-    "passage", "stored", _passage, lambda memory, many: memory.store_knowledge_batch(many)
-)
+async def _store_passages(memory: MemoryClient, many: list[dict[str, Any]]) -> list[str]:
+    return [one.id for one in await memory.store_knowledge_batch(many)]
+
+
+PASSAGES = LineForm("passage", "stored", _passage, _store_passages)
 INTERACTIONS = LineForm(
     "interaction", "logged", _interaction, lambda memory, many: memory.log_interactions(many)
 )
