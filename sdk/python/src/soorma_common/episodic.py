@@ -52,6 +52,15 @@ class LogInteraction(Interaction, tag_field="op", tag="log_interaction"):
     """Appends an interaction. It reads nothing, and so conflicts with nothing."""
 
 
+class NameSession(
+    msgspec.Struct, tag_field="op", tag="name_session", forbid_unknown_fields=True, kw_only=True
+):
+    """Names a session, by its id, or takes its name away; something must be logged in it."""
+
+    id: Name
+    name: Name | None
+
+
 class LogBody(msgspec.Struct, forbid_unknown_fields=True):
     """The interactions to log in one commit, in their order."""
 
@@ -65,14 +74,17 @@ class Logged(msgspec.Struct):
 
 
 class Said(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """An interaction as it was logged; `number` rises with each one of a user."""
+    """An interaction as it was logged; `number` rises with each one of a user.
+
+    Of one that a transaction has not committed yet, `number` and `created_at` are None.
+    """
 
     id: str
-    number: int
+    number: int | None
     agent_id: str | None
     role: str
     content: str
-    created_at: datetime
+    created_at: datetime | None
     trust: str
     session_id: str | None = None
     metadata: Any = None
@@ -146,13 +158,16 @@ class SaidSearch(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True,
 
 
 class SessionInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A session: a name for it, if it has one, and how many interactions it has."""
+    """A session: a name for it, if it has one, and how many interactions it has.
+
+    If a transaction has begun it, and is not committed yet, its `number` and times are None.
+    """
 
     session_id: str
-    number: int
+    number: int | None
     interactions: int
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime | None
+    updated_at: datetime | None
     name: str | None = None
 
 
@@ -176,6 +191,13 @@ def check_interaction(operation: Interaction, limits: Limits) -> None:
     for name in ("agent_id", "id", "session_id", "plan_id"):
         if (given := getattr(operation, name)) is not None:
             check_name(name, given)
+
+
+def check_session_name(operation: NameSession) -> None:
+    """Raises InvalidName if a session cannot be named so."""
+    check_name("session_id", operation.id)
+    if operation.name is not None:
+        check_name("name", operation.name)
 
 
 def check_said_search(body: SaidSearch, limits: Limits) -> None:

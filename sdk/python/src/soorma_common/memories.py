@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from soorma_common.episodic import LogInteraction, check_interaction
+from soorma_common.episodic import (
+    LogInteraction,
+    NameSession,
+    check_interaction,
+    check_session_name,
+)
 from soorma_common.limits import Limits
 from soorma_common.procedural import AnyProcedureOperation, StoreProcedure, check_procedure
 from soorma_common.semantic import AnyKnowledgeOperation, StoreKnowledge, check_change
 
-AnyMemoryOperation: TypeAlias = AnyKnowledgeOperation | LogInteraction | AnyProcedureOperation
+AnyMemoryOperation: TypeAlias = (
+    AnyKnowledgeOperation | LogInteraction | NameSession | AnyProcedureOperation
+)
 
 
 def check_memories(operations: list[AnyMemoryOperation], limits: Limits) -> Iterator[None]:
@@ -22,6 +29,8 @@ def check_memories(operations: list[AnyMemoryOperation], limits: Limits) -> Iter
     for operation in operations:
         if isinstance(operation, LogInteraction):
             check_interaction(operation, limits)
+        elif isinstance(operation, NameSession):
+            check_session_name(operation)
         elif isinstance(operation, AnyProcedureOperation):
             check_procedure(operation, limits)
         else:

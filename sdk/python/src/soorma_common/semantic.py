@@ -148,8 +148,9 @@ class MemoryDone(msgspec.Struct, omit_defaults=True):
     """The result of an operation: the id of what it means, and those that it closed or ended.
 
     `outcome` is stored, restated (an equal one is stored already), updated, published, forgotten,
-    missing or logged; of a procedure also activated, retired, used or counted. Then `version` is
-    the number of the version meant; 0 if it is none, or not known before the commit.
+    missing, logged or named (a session, whose name `id` does not repeat); of a procedure also
+    activated, retired, used or counted. Then `version` is the number of the version meant; 0 if it
+    is none, or not known before the commit.
     """
 
     id: str
@@ -193,15 +194,17 @@ class Passage(msgspec.Struct, omit_defaults=True, kw_only=True):
     """What is stored of a passage.
 
     It counts from `created_at` until `closed_at`, and says what is true from `valid_from` until
-    `valid_until`. `stated` counts how often it was stored. `actor` and `cause` of a change are as
-    in a plan's history.
+    `valid_until`. `closed_by` is what has replaced it; without `closed_at`, only from its
+    `valid_until` on. `stated` counts how often it was stored. `actor` and `cause` of a change are
+    as in a plan's history. Of one that a transaction has not committed yet, `created_at` and
+    `updated_at` are None, and `revision` is 0.
     """
 
     id: str
     content: str
     revision: int
-    created_at: datetime
-    updated_at: datetime
+    created_at: datetime | None
+    updated_at: datetime | None
     trust: str
     stated: int = 1
     external_id: str | None = None

@@ -5,16 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import pytest
-from record import ALICE, BOB, STRANGER, Record, raw
+from record import ALICE, BOB, STRANGER, Record, part, put, raw
 
 from soorma_common.causes import Cause
-from soorma_common.episodic import Interaction, LogInteraction, SaidSearch
-from soorma_common.errors import Forbidden, InvalidRequest
+from soorma_common.episodic import Interaction, LogInteraction, NameSession, SaidSearch
+from soorma_common.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from soorma_common.forgetting import ForgetBody
 from soorma_common.memory import Commit
 from soorma_common.names import Scope
-from soorma_common.semantic import StoreKnowledge
-from soorma_platform.engine.episodic import NameSession
+from soorma_common.semantic import MemoryDone, StoreKnowledge
 from soorma_platform.stores.ports import Store
 from soorma_platform.work.forgetting import Forgetting
 
@@ -94,13 +93,45 @@ class EpisodicSuite(ABC):
         rows = await port.sessions(ALICE, None, 10)
         assert [(row.session_id, row.interactions) for row in rows] == [("t", 1), ("s", 2)]
         assert rows[0].created_at - rows[1].created_at == 60_000
-        await record.store.transact(NameSession(ALICE, "s", "Dinner"))
-        await record.store.transact(NameSession(BOB, "s", "Mine"))
+        (done,) = await record.remember(NameSession(id="s", name="Dinner"))
+        assert done == MemoryDone("", "named")
+        with pytest.raises(NotFound, match="no session 's'"):
+            await record.remember(NameSession(id="s", name="Mine"), scope=BOB)
         session = await port.session(ALICE, "s")
         assert session is not None
         assert (session.name, session.interactions) == ("Dinner", 2)
         assert await port.session(BOB, "s") is None
         assert [row.session_id for row in await port.sessions(ALICE, rows[0].number, 10)] == ["s"]
+
+    @pytest.mark.behaviour("episodes.named")
+    async def test_a_session_is_named_with_its_commit(self, record: Record) -> None:
+        port = record.store.memories.episodic
+        await record.remember(
+            said("one", session_id="s"),
+            NameSession(id="s", name="First"),
+            NameSession(id="s", name="Second"),
+        )
+        session = await port.session(ALICE, "s")
+        assert session is not None
+        assert session.name == "Second"
+        with pytest.raises(Conflict):
+            await record.apply(
+                Commit(
+                    [part("p", put("k", 1), reads={"k": 7})],
+                    memories=[NameSession(id="s", name="Third")],
+                )
+            )
+        with pytest.raises(NotFound, match="no session 't'"):
+            await record.remember(
+                NameSession(id="s", name="Third"), NameSession(id="t", name="Other")
+            )
+        session = await port.session(ALICE, "s")
+        assert session is not None
+        assert session.name == "Second"
+        await record.remember(NameSession(id="s", name=None))
+        session = await port.session(ALICE, "s")
+        assert session is not None
+        assert session.name is None
 
     @pytest.mark.behaviour("episodes.search", "episodes.scope")
     async def test_interactions_are_found_by_their_words(self, record: Record) -> None:

@@ -147,14 +147,81 @@ async def test_sessions_have_names_counts_and_an_order(soorma_platform: LocalPla
     await talk(memory, "first", 2)
     await talk(memory, "second", 3)
     assert [one.session_id async for one in memory.list_sessions()] == ["second", "first"]
-    session = await memory.name_session("first", "Dinner")
+    await memory.name_session("first", "Dinner")
+    session = await memory.get_session("first")
     assert (session.name, session.interactions) == ("Dinner", 2)
-    assert (await memory.get_session("first")).name == "Dinner"
-    assert (await memory.name_session("first", None)).name is None
+    await memory.name_session("first", None)
+    assert (await memory.get_session("first")).name is None
     for call in (memory.get_session("third"), memory.name_session("third", "x")):
         with pytest.raises(NotFound, match="no session 'third'"):
             await call
     assert [one async for one in memory.list_sessions(user_id="bob")] == []
+
+
+@pytest.mark.behaviour("episodes.named")
+async def test_a_handler_names_a_session_when_it_returns(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    memory = soorma_platform.context.memory
+    await talk(memory, "s", 1)
+    seen: list[Any] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        mine = context.memory
+        await mine.name_session("s", f"Attempt {context.attempt}")
+        await mine.log_interaction(None, "assistant", "Noted.", session_id="s")
+        await mine.log_interaction(None, "assistant", "Begun.", session_id="new")
+        await mine.name_session("new", "New")
+        seen.append([await mine.get_session(name) for name in ("s", "new")])
+        seen.append((await memory.get_session("s")).name)
+        with pytest.raises(NotFound, match="no session 'other'"):
+            await mine.get_session("other")
+        if context.attempt == 1:
+            raise ValueError("not yet")
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    before, outside = seen[2:]
+    assert [(one.name, one.interactions) for one in before] == [("Attempt 2", 2), ("New", 1)]
+    assert [one.created_at is None for one in before] == [False, True]
+    assert outside is None, "a handler that failed has named nothing"
+    after = [await memory.get_session(name) for name in ("s", "new")]
+    assert [(one.name, one.interactions) for one in after] == [("Attempt 2", 2), ("New", 1)]
+
+
+@pytest.mark.behaviour("knowledge.uncommitted", "episodes.uncommitted")
+async def test_what_is_not_committed_has_no_time_yet(
+    soorma_platform: LocalPlatform, worker: Worker
+) -> None:
+    seen: list[Any] = []
+
+    @worker.on_event("note", topic=FACTS)
+    async def note(event: dict[str, Any], context: HandlerContext) -> None:
+        mine = context.memory
+        said_id = await mine.log_interaction(None, "assistant", "The soup is cold.")
+        known_id = await mine.store_knowledge("The soup of the day is leek.")
+        seen.extend(
+            [
+                await mine.get_interaction(said_id),
+                (await mine.get_recent_history()).interactions[-1],
+                (await mine.search_interactions("soup"))[0],
+            ]
+        )
+        passages = [await mine.get_knowledge(known_id), (await mine.search_knowledge("soup"))[0]]
+        assert [(one.created_at, one.updated_at, one.revision) for one in passages] == [
+            (None, None, 0)
+        ] * 2
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("note", topic=FACTS, data={})
+    await soorma_platform.settle()
+    assert [(one.number, one.created_at) for one in seen] == [(None, None)] * 3
+    memory = soorma_platform.context.memory
+    (logged,) = (await memory.get_recent_history()).interactions
+    (hit,) = await memory.search_knowledge("soup")
+    assert None not in (logged.number, logged.created_at, hit.created_at, hit.updated_at)
 
 
 @pytest.mark.behaviour("episodes.search")

@@ -16,16 +16,17 @@ from soorma_common.episodic import (
     ROLES,
     History,
     LogInteraction,
+    NameSession,
     Role,
     Said,
     SaidHits,
     SaidSearch,
     SessionInfo,
-    SessionName,
     SessionPage,
     check_interaction,
     check_page,
     check_said_search,
+    check_session_name,
 )
 from soorma_common.errors import InvalidRequest, InvalidValue
 from soorma_common.forgetting import ForgetBody, Kind, Receipt, check_forget
@@ -37,7 +38,6 @@ _LIMITS = Limits()
 _FORGETTING_SECONDS = 60.0
 """How much longer than a usual response a receipt may take: some 10,000 are forgotten in one."""
 _PARAMETERS = frozenset(LogInteraction.__struct_fields__) - {"id"}
-_session = msgspec.json.Decoder(SessionInfo)
 _receipt = msgspec.json.Decoder(Receipt)
 _session_page = msgspec.json.Decoder(SessionPage)
 
@@ -201,8 +201,8 @@ class EpisodicCalls(SemanticCalls):
         self, session_id: str, *, tenant_id: str | None = None, user_id: str | None = None
     ) -> SessionInfo:
         """A session: its name, how many interactions it has, and when; NotFound without any."""
-        path = f"/v1/memory/sessions/{segment(check_name('session_id', session_id))}"
-        return await self._caller.get("memory", path, self.scope(tenant_id, user_id), _session)
+        scope = self.scope(tenant_id, user_id)
+        return await self._memories.session(scope, check_name("session_id", session_id))
 
     async def name_session(
         self,
@@ -211,18 +211,11 @@ class EpisodicCalls(SemanticCalls):
         *,
         tenant_id: str | None = None,
         user_id: str | None = None,
-    ) -> SessionInfo:
-        """Names a session, at once, or takes its name away with None; NotFound without any."""
-        if name is not None:
-            check_name("name", name)
-        path = f"/v1/memory/sessions/{segment(check_name('session_id', session_id))}"
-        body = msgspec.json.encode(SessionName(name))
-        scope = self.scope(tenant_id, user_id)
-        return _session.decode(
-            await self._caller.call(
-                "memory", "PATCH", path, scope=scope, body=body, fence=self._memories.fence
-            )
-        )
+    ) -> None:
+        """Names a session, or takes its name away with None; NotFound if there is none."""
+        operation = NameSession(id=session_id, name=name)
+        check_session_name(operation)
+        await self._memories.change(self.scope(tenant_id, user_id), [operation])
 
     async def delete_session(
         self, session_id: str, *, tenant_id: str | None = None, user_id: str | None = None

@@ -16,9 +16,11 @@ from soorma_common.episodic import (
     History,
     Interaction,
     LogInteraction,
+    NameSession,
     Said,
     SaidHits,
     SaidSearch,
+    SessionInfo,
     within,
 )
 from soorma_common.errors import InvalidRequest, NotFound
@@ -59,6 +61,7 @@ _hits = msgspec.json.Decoder(Hits)
 _history = msgspec.json.Decoder(History)
 _alike = msgspec.json.Decoder(AlikePassages)
 _said = msgspec.json.Decoder(Said)
+_session = msgspec.json.Decoder(SessionInfo)
 _said_hits = msgspec.json.Decoder(SaidHits)
 _procedure_hits = msgspec.json.Decoder(ProcedureHits)
 _version = msgspec.json.Decoder(ProcedureVersion)
@@ -128,6 +131,10 @@ class Memories(Protocol):
 
     async def interaction(self, scope: Scope, interaction_id: str) -> Said:
         """Returns an interaction; NotFound if there is none."""
+        ...
+
+    async def session(self, scope: Scope, session_id: str) -> SessionInfo:
+        """Returns a session; NotFound if there is none."""
         ...
 
     async def history(
@@ -237,6 +244,11 @@ class PlatformMemories:
         path = f"/v1/memory/episodic/{segment(interaction_id)}"
         return await self._caller.get("memory", path, scope, _said)
 
+    async def session(self, scope: Scope, session_id: str) -> SessionInfo:
+        self._check(scope)
+        path = f"/v1/memory/sessions/{segment(session_id)}"
+        return await self._caller.get("memory", path, scope, _session)
+
     async def history(
         self,
         scope: Scope,
@@ -310,7 +322,10 @@ class CollectedMemories:
         together = [*self.operations, *operations]
         self._check_size(together)
         self.operations = together
-        return [MemoryDone(one.id or "", _OUTCOMES[type(one)]) for one in operations]
+        return [
+            MemoryDone("" if isinstance(one, NameSession) else one.id or "", _OUTCOMES[type(one)])
+            for one in operations
+        ]
 
     @property
     def changes(self) -> bool:
@@ -391,6 +406,19 @@ class CollectedMemories:
                 return uncommitted.said(one, self._agent_id)
         found = await self._platform.interaction(scope, interaction_id)
         self._check(scope)
+        return found
+
+    async def session(self, scope: Scope, session_id: str) -> SessionInfo:
+        self._check(scope)
+        before, missing = None, None
+        try:
+            before = await self._platform.session(scope, session_id)
+        except NotFound as error:
+            missing = error
+        self._check(scope)
+        found = uncommitted.session(before, session_id, self.operations)
+        if found is None:
+            raise missing or NotFound(f"there is no session {session_id!r}")
         return found
 
     async def history(
@@ -479,6 +507,7 @@ _OUTCOMES = {
     UpdateKnowledge: "updated",
     ForgetKnowledge: "forgotten",
     LogInteraction: "logged",
+    NameSession: "named",
     PublishKnowledge: "published",
     StoreProcedure: "stored",
     ActivateProcedure: "activated",
@@ -488,4 +517,3 @@ _OUTCOMES = {
     UseProcedure: "used",
 }
 _OF_PLANS = (StoreKnowledge, LogInteraction, StoreProcedure, UseProcedure)
-

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from soorma_common.episodic import LogInteraction, Said
+from soorma_common.episodic import LogInteraction, NameSession, Said, SessionInfo
 from soorma_common.memories import AnyMemoryOperation
 from soorma_common.semantic import (
     ForgetKnowledge,
@@ -17,7 +17,6 @@ from soorma_common.semantic import (
     UpdateKnowledge,
     fields_of,
 )
-from soorma_common.times import time_of
 
 UNCOMMITTED = 0
 """The revision of a passage that the transaction has stored and not committed yet."""
@@ -29,11 +28,11 @@ def said(operation: LogInteraction, agent_id: str | None) -> Said:
     """Returns an interaction that is not logged yet, as it will be read."""
     return Said(
         id=operation.id or "",
-        number=0,
+        number=None,
         agent_id=agent_id or operation.agent_id,
         role=operation.role,
         content=operation.content,
-        created_at=time_of(0),
+        created_at=None,
         trust="agent" if agent_id else "application",
         session_id=operation.session_id,
         metadata=fields_of(operation.metadata),
@@ -41,15 +40,34 @@ def said(operation: LogInteraction, agent_id: str | None) -> Said:
     )
 
 
+def session(
+    before: SessionInfo | None, session_id: str, operations: list[AnyMemoryOperation]
+) -> SessionInfo | None:
+    """Returns a session as the operations of a transaction leave it; None if there is none."""
+    for one in operations:
+        if isinstance(one, LogInteraction) and one.session_id == session_id:
+            if before is None:
+                before = SessionInfo(
+                    session_id=session_id,
+                    number=None,
+                    interactions=0,
+                    created_at=None,
+                    updated_at=None,
+                )
+            before = replace(before, interactions=before.interactions + 1)
+        elif isinstance(one, NameSession) and one.id == session_id and before is not None:
+            before = replace(before, name=one.name)
+    return before
+
+
 def passage(operation: StoreKnowledge, agent_id: str | None) -> Passage:
     """Returns a passage that is not stored yet, as it will be read."""
-    now = time_of(0)
     return Passage(
         id=operation.id or "",
         content=operation.content.strip(),
         revision=UNCOMMITTED,
-        created_at=now,
-        updated_at=now,
+        created_at=None,
+        updated_at=None,
         trust="agent" if agent_id else "application",
         external_id=operation.external_id,
         aliases=operation.aliases,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from soorma_common.causes import Cause
-from soorma_common.episodic import LogInteraction
-from soorma_common.errors import Forbidden, InvalidRequest
-from soorma_common.names import Scope
+from soorma_common.episodic import LogInteraction, NameSession
+from soorma_common.errors import Forbidden, InvalidRequest, NotFound
 from soorma_common.semantic import MemoryDone, fields_of, object_text
-from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.splitting import split
 from soorma_platform.engine.rows.interactions import (
@@ -51,6 +49,7 @@ class Logging:
     def __init__(
         self,
         logged: set[str],
+        sessions: set[str],
         now: int,
         cause: Cause,
         plan_id: str | None,
@@ -58,11 +57,12 @@ class Logging:
         by_handler: bool,
     ) -> None:
         self._logged = set(logged)
+        self._sessions = set(sessions)
         self._now = now
         self._cause = cause
         self._plan_id = plan_id
         self._by_handler = by_handler
-        self.writes: list[NewInteraction] = []
+        self.writes: list[NewInteraction | SessionNamed] = []
 
     def log(self, prepared: PreparedInteraction) -> MemoryDone:
         """Appends one interaction."""
@@ -79,6 +79,8 @@ class Logging:
                 "its own id, or none"
             )
         self._logged.add(interaction_id)
+        if operation.session_id is not None:
+            self._sessions.add(operation.session_id)
         row = InteractionRow(
             interaction_id,
             operation.role,
@@ -94,16 +96,10 @@ class Logging:
         self.writes.append(NewInteraction(row, prepared.parts))
         return MemoryDone(interaction_id, "logged")
 
-
-class NameSession:
-    """The naming of a session, which need not have begun."""
-
-    def __init__(self, scope: Scope, session_id: str, name: str | None) -> None:
-        self.scope = scope
-        self._named = SessionNamed(session_id, name)
-
-    def needs(self) -> list[Need]:
-        return []
-
-    def decide(self, found: Snapshot) -> Decision[None]:  # noqa: ARG002 - it needs nothing
-        return Decision(None, [self._named])
+    def name(self, operation: NameSession) -> MemoryDone:
+        """Names a session, or takes its name away."""
+        if operation.id not in self._sessions:
+            raise NotFound(f"there is no session {operation.id!r}: nothing was logged in it")
+        self.writes.append(SessionNamed(operation.id, operation.name))
+        # Without the id: results are kept, for repeated requests, and users may forget a session.
+        return MemoryDone("", "named")

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import msgspec
 
 from soorma_common.causes import Cause
-from soorma_common.episodic import LogInteraction
+from soorma_common.episodic import LogInteraction, NameSession
 from soorma_common.events import Envelope
 from soorma_common.limits import Limits
 from soorma_common.memories import AnyMemoryOperation
@@ -26,7 +26,7 @@ from soorma_platform.engine.rows.passages import MemoriesFound, MemoriesNeed
 from soorma_platform.engine.rows.procedures import ProceduresFound, ProceduresNeed
 from soorma_platform.engine.semantic import Knowing
 
-Change: TypeAlias = semantic.Change | PreparedInteraction | procedural.Change
+Change: TypeAlias = semantic.Change | PreparedInteraction | NameSession | procedural.Change
 STORED = "memory.stored"
 """The type of the event, on system-events, that tells of what a commit has stored."""
 
@@ -104,6 +104,8 @@ def prepare(operation: AnyMemoryOperation, agent_id: str | None = None) -> Chang
         return episodic.prepare(operation, agent_id)
     if isinstance(operation, AnyProcedureOperation):
         return procedural.prepare(operation)
+    if isinstance(operation, NameSession):
+        return operation
     return semantic.prepare(operation)
 
 
@@ -113,6 +115,8 @@ def needs_of(changes: Iterable[Change], reads: Iterable[str] = ()) -> list[Need]
     for change in changes:
         if isinstance(change, PreparedInteraction):
             need.interactions.add(change.operation.id or "")
+        elif isinstance(change, NameSession):
+            need.sessions.add(change.id)
         elif isinstance(change, procedural.Change):
             procedural.add_need(procedures, change)
         else:
@@ -137,7 +141,9 @@ class Remembering:
         self._knowing = Knowing(
             memories, found.now, cause, plan_id, limits, by_handler=by_handler, user_id=user_id
         )
-        self._logging = Logging(memories.logged, found.now, cause, plan_id, by_handler=by_handler)
+        self._logging = Logging(
+            memories.logged, memories.sessions, found.now, cause, plan_id, by_handler=by_handler
+        )
         self._practising = Practising(
             found.part(ProceduresFound),
             found.now,
@@ -159,6 +165,8 @@ class Remembering:
     def _decided(self, change: Change) -> MemoryDone:
         if isinstance(change, PreparedInteraction):
             return self._logging.log(change)
+        if isinstance(change, NameSession):
+            return self._logging.name(change)
         if isinstance(change, procedural.Change):
             return self._practising.decide(change)
         return self._knowing.decide(change)

@@ -10,6 +10,7 @@ from soorma_common.episodic import (
     LogBody,
     Logged,
     LogInteraction,
+    NameSession,
     Said,
     SaidHits,
     SaidSearch,
@@ -32,10 +33,8 @@ from soorma_common.errors import (
 from soorma_common.forgetting import ForgetBody, Receipt
 from soorma_common.memories import AnyMemoryOperation
 from soorma_common.memory import Commit
-from soorma_common.names import check_name
 from soorma_common.times import time_of
 from soorma_platform import http
-from soorma_platform.engine.episodic import NameSession
 from soorma_platform.engine.rows.interactions import SessionRow
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
@@ -90,8 +89,8 @@ def episodic_endpoints(
                  headers=(http.FENCE,),
                  errors=(Forbidden, NotFound)),
         Endpoint("PATCH", session, _OF_USER, faces.name_session, SessionInfo, SessionName,
-                 headers=(http.FENCE,),
-                 errors=(NotFound,)),
+                 headers=(http.FENCE,), idempotent=True,
+                 errors=(Fenced, IdempotencyMismatch, LimitExceeded, NotFound)),
     ]  # fmt: skip
 
 
@@ -177,10 +176,13 @@ class _Episodic:
         """Names a session, or takes its name away."""
         session_id = request.name("session_id")
         body = http.decode(await request.body(), _name_body)
-        if body.name is not None:
-            check_name("name", body.name)
-        await self._session(request)
-        await self._store.transact(NameSession(request.scope, session_id, body.name))
+        await self._committer.commit_request(
+            request.principal,
+            request.scope,
+            Commit(memories=[NameSession(id=session_id, name=body.name)]),
+            session_id.encode() + b"\0" + request.sent,
+            request.idempotency_key,
+        )
         return http.json_response(await self._session(request))
 
     async def delete_session(self, request: Request) -> Response:

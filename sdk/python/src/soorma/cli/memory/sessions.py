@@ -116,7 +116,8 @@ def name(
         raise typer.BadParameter("give either NAME or --clear", param_hint="NAME")
 
     async def change(platform: PlatformConnection) -> SessionInfo:
-        return await platform.memory.name_session(session_id, name_)
+        await platform.memory.name_session(session_id, name_)
+        return await platform.memory.get_session(session_id)
 
     changed = on_platform(tenant, user, change)
     if as_json:
@@ -196,7 +197,7 @@ async def oldest_first(memory: MemoryClient, session_id: str) -> AsyncGenerator[
     page = await _page(memory, session_id, None)
     if not page.interactions:
         return
-    ends = [page.interactions[-1].number + 1]  # what is logged meanwhile comes after it
+    ends = [_number(page.interactions[-1]) + 1]  # what is logged meanwhile comes after it
     while page.next is not None:
         ends.append(page.next)
         page = await _page(memory, session_id, page.next)
@@ -205,9 +206,14 @@ async def oldest_first(memory: MemoryClient, session_id: str) -> AsyncGenerator[
     for end, begin in zip(ends[-2::-1], ends[:0:-1], strict=True):
         page = await _page(memory, session_id, end)
         # If some were forgotten meanwhile, older ones have moved up, which were yielded before.
-        kept = [one for one in page.interactions if one.number >= begin]
+        kept = [one for one in page.interactions if _number(one) >= begin]
         if kept:
             yield kept
+
+
+def _number(said: Said) -> int:
+    """Returns its number; outside of transactions, each has one."""
+    return said.number or 0
 
 
 async def _page(memory: MemoryClient, session_id: str, before: int | None) -> History:

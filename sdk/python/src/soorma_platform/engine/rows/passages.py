@@ -126,6 +126,8 @@ class MemoriesNeed(Need):
     """subjects with attributes"""
     interactions: set[str] = set()
     """ids that interactions to be logged were given"""
+    sessions: set[str] = set()
+    """sessions to be named"""
     digests: dict[bytes, bool] = {}
     """of passages to be stored; true if an equal one may get further labels"""
     forgotten: set[str] = set()
@@ -141,7 +143,7 @@ class MemoriesNeed(Need):
     @property
     def rows(self) -> int:
         named = len(self.ids) + len(self.external_ids) + len(self.pairs) + len(self.digests)
-        named += len(self.interactions)
+        named += len(self.interactions) + len(self.sessions)
         return named + 100 * len(self.forgotten) + 10 * len(self.relabelled)
 
 
@@ -163,6 +165,8 @@ class MemoriesFound(msgspec.Struct):
     own: CollectionFound = msgspec.field(default_factory=CollectionFound)
     logged: set[str] = set()
     """ids of interactions that are logged already"""
+    sessions: set[str] = set()
+    """those of the sessions to be named that have begun"""
     public: CollectionFound = msgspec.field(default_factory=CollectionFound)
 
 

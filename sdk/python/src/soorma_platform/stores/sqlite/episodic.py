@@ -15,7 +15,14 @@ from soorma_platform.engine.rows.interactions import (
     SessionNamed,
     SessionRow,
 )
-from soorma_platform.engine.rows.passages import ALWAYS, EPISODIC, NEVER, PassageRow
+from soorma_platform.engine.rows.passages import (
+    ALWAYS,
+    EPISODIC,
+    NEVER,
+    MemoriesFound,
+    MemoriesNeed,
+    PassageRow,
+)
 from soorma_platform.stores.ports.semantic import Collections
 from soorma_platform.stores.sqlite import collections
 from soorma_platform.stores.sqlite.connections import Connections
@@ -29,6 +36,23 @@ _said = Select("said", InteractionRow)
 _sessions = Select("sessions_before", SessionRow)
 _session = Select("session", SessionRow)
 _insert = Mutation("insert_interaction", "passage", "collection", "session", InteractionRow)
+
+
+def load(
+    connection: apsw.Connection, scope: Scope, need: MemoriesNeed, found: MemoriesFound
+) -> None:
+    """Loads which interactions are logged already, and which sessions have begun."""
+    own = _own(connection, scope)
+    if own is None:
+        return
+    found.logged = {
+        one
+        for one in need.interactions
+        if value(connection, "passage_by_id", own.id, one) is not None
+    }
+    found.sessions = {
+        one for one in need.sessions if value(connection, "session_number", own.id, one) is not None
+    }
 
 
 def append(writing: Writing, new: NewInteraction) -> None:
@@ -55,8 +79,7 @@ def name(writing: Writing, named: SessionNamed) -> None:
     connection, scope = writing.connection, writing.scope
     within = collections.of(connection, scope.tenant_id, scope.user_id, EPISODIC)
     session = value(connection, "session_number", within, named.session_id)
-    if session is not None:
-        execute(connection, "name_session", session, named.name)
+    execute(connection, "name_session", session, named.name)
 
 
 def remove(connection: apsw.Connection, number: int) -> None:

@@ -60,14 +60,8 @@ def load(loading: Loading, need: MemoriesNeed) -> None:
 def _load(
     connection: apsw.Connection, scope: Scope, need: MemoriesNeed, found: MemoriesFound
 ) -> None:
-    if need.interactions:
-        logged = collections.collection.one(connection, scope.tenant_id, scope.user_id, EPISODIC)
-        if logged is not None:
-            found.logged = {
-                one
-                for one in need.interactions
-                if value(connection, "passage_by_id", logged.id, one) is not None
-            }
+    if need.interactions or need.sessions:
+        episodic.load(connection, scope, need, found)
     if not need.is_of_knowledge:
         return
     for user_id, part in ((scope.user_id, found.own), (None, found.public)):

@@ -15,7 +15,7 @@ from soorma_common.semantic import fields_of
 from soorma_common.times import time_of
 from soorma_platform.engine.episodic import Logging, filters, prepare
 from soorma_platform.engine.retrieval import terms
-from soorma_platform.engine.rows.interactions import InteractionRow
+from soorma_platform.engine.rows.interactions import InteractionRow, NewInteraction
 from soorma_platform.engine.rows.passages import ALWAYS, NEVER, PartRow
 from soorma_platform.stores.ports.episodic import EpisodicStore
 from soorma_platform.work.recall.search import Ask, FoundPart, Mine, part_rows, within
@@ -58,11 +58,12 @@ def _said_by_transaction(
     interactions: dict[int, InteractionRow] = {}
     for number, operation in enumerate(operations):
         operation.id = operation.id or f"{number}"
-    logging = Logging(set(), now, NOBODY, None, by_handler=False)
+    logging = Logging(set(), set(), now, NOBODY, None, by_handler=False)
     for operation in operations:
         logging.log(prepare(operation, None))
     rows: list[PartRow] = []
-    for number, new in enumerate(logging.writes, 1):
+    logged = [one for one in logging.writes if isinstance(one, NewInteraction)]
+    for number, new in enumerate(logged, 1):
         interactions[-number] = msgspec.structs.replace(new.row, number=-number)
         rows += part_rows(-number, new.parts, (now, NEVER, ALWAYS, NEVER))
     mine.put(rows)
@@ -81,13 +82,14 @@ def _hit(row: InteractionRow, found: FoundPart) -> SaidHit:
 
 
 def _fields(row: InteractionRow) -> dict[str, Any]:
+    is_stored = row.number is not None and row.number > 0
     return {
         "id": row.id,
-        "number": row.number or 0,
+        "number": row.number if is_stored else None,
         "agent_id": row.agent_id,
         "role": row.role,
         "content": row.content,
-        "created_at": time_of(row.recorded_at),
+        "created_at": time_of(row.recorded_at) if is_stored else None,
         "trust": row.trust,
         "session_id": row.session_id,
         "metadata": None if row.metadata is None else decode(row.metadata),

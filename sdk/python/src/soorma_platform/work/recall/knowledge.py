@@ -182,12 +182,13 @@ def _hit(row: StoredPassage, found: FoundPart) -> Hit:
 
 
 def _fields(row: StoredPassage) -> dict[str, Any]:
+    is_stored = row.number is not None
     return {
         "id": row.id,
         "content": row.content,
-        "revision": row.revision,
-        "created_at": time_of(row.recorded_at),
-        "updated_at": time_of(row.updated_at),
+        "revision": row.revision if is_stored else 0,
+        "created_at": time_of(row.recorded_at) if is_stored else None,
+        "updated_at": time_of(row.updated_at) if is_stored else None,
         "trust": row.trust,
         "stated": row.stated,
         "external_id": row.external_id,
