@@ -72,7 +72,7 @@ class _Collections:
         for row in (standing.own, standing.public):
             if row is None:
                 continue
-            parts = await store.parts(row.id, 0, MOST)
+            parts = await store.parts(row.id, 0, MOST) or []
             texts = await store.texts(sorted({part.passage for part in parts}))
             names |= {number: ids[one.id] for number, one in texts.items() if one.id in ids}
             index = CollectionIndex()

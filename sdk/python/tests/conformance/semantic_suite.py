@@ -28,6 +28,7 @@ from soorma_common.semantic import (
     StoreKnowledge,
     UpdateKnowledge,
 )
+from soorma_platform.engine.rows.passages import KEPT_CHANGES
 from soorma_platform.stores.ports import Store
 
 TRAIN = "The night train to Lund leaves from platform 4."
@@ -552,6 +553,24 @@ class SemanticSuite(ABC):
     async def test_a_query_has_no_syntax(self, record: Record, query: str) -> None:
         await record.know(TRAIN)
         assert await record.found(query) == []
+
+    @pytest.mark.behaviour("knowledge.removals")
+    async def test_what_says_that_passages_are_gone_is_bounded(self, record: Record) -> None:
+        ghosts = [await record.know(f"A ghost in coach {number}.") for number in range(3)]
+        behind = await record.search("ghost in coach", min_score=0.0)
+        assert {hit.id for hit in behind} == set(ghosts)
+        await record.remember(*(ForgetKnowledge(id=one) for one in ghosts))
+        await record.know("The ghost train has one coach in summer, and no ghost in it at all.")
+        for _ in range(2):
+            ids = [f"old{number}" for number in range(1_000)]
+            await record.remember(*(StoreKnowledge(content=f"Old {one}.", id=one) for one in ids))
+            await record.remember(*(ForgetKnowledge(id=one) for one in ids))
+        assert await self.count_rows(record.store, "passage_parts") <= KEPT_CHANGES + 1
+        (hit,) = await record.search("ghost in coach", limit=1, min_score=0.0)
+        assert hit.content.startswith("The ghost train")
+        following = await record.found("ghost old", min_score=0.0)
+        await record.reopen()
+        assert await record.found("ghost old", min_score=0.0) == following
 
     @pytest.mark.behaviour("knowledge.limits")
     async def test_a_collection_has_a_limit_of_parts(self, make_record: Any) -> None:

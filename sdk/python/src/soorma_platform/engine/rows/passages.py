@@ -9,6 +9,8 @@ from soorma_platform.engine.commands import MANY, Need
 
 ALWAYS, NEVER = 0, 1 << 62
 """A time before, and one after all others, in ms."""
+KEPT_CHANGES = 2_000
+"""Changes of a collection during which it is noted which passages are gone."""
 MOST_REPLACEMENTS = 1_000
 """How many passages are looked through for the one that has replaced another."""
 

@@ -66,8 +66,11 @@ class SemanticStore(Protocol):
         """Returns the user's own collection, and the public one of the tenant."""
         ...
 
-    async def parts(self, collection: int, after: int, limit: int) -> builtins.list[PartRow]:
-        """Returns what has changed in a collection after a change, in order."""
+    async def parts(self, collection: int, after: int, limit: int) -> builtins.list[PartRow] | None:
+        """Returns what has changed in a collection after a change, in order; from 0 on, all of it.
+
+        None if too much has changed since to say what is gone: the index has to begin at 0.
+        """
         ...
 
     async def vectors(

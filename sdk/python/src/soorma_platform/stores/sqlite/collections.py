@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import apsw
 
-from soorma_platform.engine.rows.passages import CollectionRow, NewPart, PartRow, PassageRow
+from soorma_platform.engine.rows.passages import (
+    KEPT_CHANGES,
+    CollectionRow,
+    NewPart,
+    PartRow,
+    PassageRow,
+)
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
 from soorma_platform.stores.sqlite.transactions import Writing
 
@@ -74,6 +80,10 @@ def remove_parts(connection: apsw.Connection, within: int, number: int) -> None:
 def _note_gone(connection: apsw.Connection, within: int, number: int, parts: int) -> None:
     change = value(connection, "count_changes", within, 1, -parts)
     _insert_part.run(connection, within, PartRow(change, number, part=_NO_PART))
+    # Two for each that is added, so that they become no more than are kept.
+    removed = values(connection, "remove_old_removals", within, change - KEPT_CHANGES)
+    if removed:
+        execute(connection, "raise_whole_from", within, max(removed))
 
 
 def move_parts(connection: apsw.Connection, before: int, row: PassageRow) -> None:

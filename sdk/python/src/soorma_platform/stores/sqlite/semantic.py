@@ -241,8 +241,10 @@ class SqliteSemantic:
             public = collections.collection.one(connection, scope.tenant_id, None, SEMANTIC)
         return Collections(own, public, self._connections.now())
 
-    async def parts(self, collection: int, after: int, limit: int) -> builtins.list[PartRow]:
-        with self._connections.reads() as connection:
+    async def parts(self, collection: int, after: int, limit: int) -> builtins.list[PartRow] | None:
+        with self._connections.reads(together=True) as connection:
+            if after and after < (value(connection, "whole_from", collection) or 0):
+                return None
             return _changes.all(connection, collection, after, limit)
 
     async def vectors(

@@ -185,6 +185,10 @@ class Searching:
         while True:
             is_loading = more
             rows = await self._passages.parts(kept.collection, index.change, PAGE)
+            if rows is None:
+                kept.begin_anew()
+                index, more = kept.index, False
+                continue
             more = len(rows) == PAGE
             if index.count + len(rows) < MANY:
                 index.take(rows)
@@ -230,6 +234,10 @@ class _Kept:
     lock: asyncio.Lock
     model: int = 0
     """the one whose vectors it has"""
+
+    def begin_anew(self) -> None:
+        """Empties the index: it follows from the start."""
+        self.index, self.model = type(self.index)(), 0
 
 
 def _nearest(

@@ -125,6 +125,18 @@ DELETE FROM part_vectors WHERE passage = ?;
 -- The row that says to an index that they are gone is not one of them.
 DELETE FROM passage_parts WHERE passage = ? AND terms IS NOT NULL;
 
+-- name: whole_from
+SELECT whole_from FROM collections WHERE id = ?;
+
+-- name: remove_old_removals
+DELETE FROM passage_parts WHERE rowid IN (
+    SELECT rowid FROM passage_parts WHERE collection = ? AND change <= ? AND terms IS NULL
+    ORDER BY change LIMIT 2)
+RETURNING change;
+
+-- name: raise_whole_from
+UPDATE collections SET whole_from = max(whole_from, ?2) WHERE id = ?1;
+
 -- name: parts_of
 SELECT change, passage, part, starts, ends, length, recorded_at, closed_at, valid_from,
     valid_until, until_before, terms FROM passage_parts
