@@ -16,6 +16,7 @@ from soorma_platform.http.endpoints import (
     Number,
     Parameter,
     Text,
+    Word,
 )
 from soorma_platform.http.pages import LONGEST_PAGE, PageLimit, PageSize, page_limit
 from soorma_platform.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
@@ -57,6 +58,7 @@ __all__ = [
     "Text",
     "UnsupportedMediaType",
     "WholeResponse",
+    "Word",
     "decode",
     "follow",
     "json_response",

@@ -23,7 +23,7 @@ from soorma_common.errors import (
 )
 from soorma_common.names import NAME_SCHEMA
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
-from soorma_platform.http.endpoints import Endpoint, Header, Names, Parameter
+from soorma_platform.http.endpoints import Endpoint, Header, Names, Number, Parameter, Word
 from soorma_platform.http.requests import UnsupportedMediaType
 from soorma_platform.http.responses import JSON, PROBLEM
 from soorma_platform.identity.door import TENANT_HEADER, USER_HEADER, headers_of
@@ -216,8 +216,8 @@ def _shared_parameters() -> dict[str, Any]:
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    numbers = {number.name: number for number in endpoint.numbers}
-    found = [_path_parameter(name, numbers.get(name)) for name in endpoint.names]
+    parts = {part.name: part for part in endpoint.parts}
+    found = [_path_parameter(name, parts.get(name)) for name in endpoint.names]
     shared = [
         _who_name(name, is_required=needed) for name, needed in headers_of(endpoint.access).items()
     ]
@@ -244,8 +244,8 @@ def _who_name(name: str, *, is_required: bool) -> str:
     return f"{_WHO[name].title()}Id" if is_required else f"Any{_WHO[name].title()}Id"
 
 
-def _path_parameter(name: str, number: Parameter | None) -> dict[str, Any]:
-    schema = {"type": "string", **NAME_SCHEMA} if number is None else number.schema
+def _path_parameter(name: str, part: Number | Word | None) -> dict[str, Any]:
+    schema = {"type": "string", **NAME_SCHEMA} if part is None else part.schema
     return {"name": name, "in": "path", "required": True, "schema": schema, **_example(name)}
 
 

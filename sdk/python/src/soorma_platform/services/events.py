@@ -207,7 +207,7 @@ def event_service(
             Endpoint("GET", letters, _OF_TENANT, faces.dead_letters, DeadLetterPage,
                      query=(TENANT_ID, _GROUP, _AFTER_LETTER, _LIMIT)),
             Endpoint("POST", f"{letters}/{{number}}/replay", _OF_TENANT, faces.replay, Replayed,
-                     query=(TENANT_ID,), numbers=(_NUMBER,),
+                     query=(TENANT_ID,), parts=(_NUMBER,),
                      errors=(NotFound, PlanEnded, Conflict), idempotent=True),
             *timer_endpoints(store.timers, committer),
             Endpoint("POST", "/v1/events/renew", _AGENTS, faces.renew, Renewed, RenewBody),

@@ -69,6 +69,7 @@ _WHOSE = http.Choice(
 )
 _VERSION = http.Number("version", "This one; without it, the active one.", least=1)
 _PATH = http.Text("path", "Its path in the folder of the skill.", is_name=False)
+_A_KIND = http.Word("kind", "What it is.", KINDS)
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _body = msgspec.json.Decoder(ProcedureBody)
 _relevant_body = msgspec.json.Decoder(RelevantBody)
@@ -102,7 +103,7 @@ def procedural_endpoints(
 
     def change(action: str, face: Any, body: type[Any]) -> Endpoint:
         return Endpoint("POST", f"{one}/{action}", _OF_USER, face, MemoryDone, body,
-                        headers=(http.FENCE,), idempotent=True,
+                        headers=(http.FENCE,), parts=(_A_KIND,), idempotent=True,
                         errors=(*changes, NotFound))  # fmt: skip
 
     return [
@@ -114,13 +115,13 @@ def procedural_endpoints(
         Endpoint("POST", f"{path}/relevant", _OF_USER, faces.relevant_procedures, ProcedureHits,
                  RelevantBody, examples={http.JSON: _A_CONTEXT}, errors=(TimedOut,)),
         Endpoint("GET", one, _OF_USER, faces.get_procedure, ProcedureVersion,
-                 query=(_WHOSE, _VERSION), errors=(NotFound,)),
+                 query=(_WHOSE, _VERSION), parts=(_A_KIND,), errors=(NotFound,)),
         Endpoint("DELETE", one, _OF_USER, faces.delete_procedure, Receipt, query=(_WHOSE,),
-                 headers=(http.FENCE,), errors=(Forbidden, NotFound)),
+                 parts=(_A_KIND,), headers=(http.FENCE,), errors=(Forbidden, NotFound)),
         Endpoint("GET", f"{one}/versions", _OF_USER, faces.list_versions, VersionPage,
-                 query=(_WHOSE, _BEFORE, _LIMIT), errors=(NotFound,)),
+                 query=(_WHOSE, _BEFORE, _LIMIT), parts=(_A_KIND,), errors=(NotFound,)),
         Endpoint("GET", f"{one}/file", _OF_USER, faces.get_procedure_file, ProcedureFile,
-                 query=(_WHOSE, _VERSION, _PATH), errors=(NotFound,)),
+                 query=(_WHOSE, _VERSION, _PATH), parts=(_A_KIND,), errors=(NotFound,)),
         change("activate", faces.activate_procedure, ActivateBody),
         change("roll-back", faces.roll_back_procedure, Which),
         change("retire", faces.retire_procedure, Which),

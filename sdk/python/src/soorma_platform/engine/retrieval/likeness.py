@@ -8,6 +8,7 @@ numbers, negations, and names.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from itertools import pairwise
 
 from soorma_platform.engine.retrieval.tokens import tokens
@@ -15,10 +16,12 @@ from soorma_platform.engine.retrieval.tokens import tokens
 _NEGATIONS = frozenset(
     tokens("not no never none nobody nothing nowhere neither nor without cannot hardly except")
 )
+_number = re.compile(r"\d+")
 _word = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 _SENTENCE_ENDS = ".!?:;\u2026\u3002\n"
 
 
+@lru_cache(maxsize=4_096)
 def tells_apart(text: str) -> frozenset[str]:
     """Returns what tells a text from others that are near: its numbers, negations and names."""
     found = tokens(text)
@@ -29,7 +32,13 @@ def tells_apart(text: str) -> frozenset[str]:
 
 def may_restate(one: str, other: str) -> bool:
     """Returns whether nothing that tells facts apart differs between two texts."""
+    if _digits(one) != _digits(other):  # most minimal pairs, in a hundredth of the time
+        return False
     return tells_apart(one) == tells_apart(other)
+
+
+def _digits(text: str) -> set[str]:
+    return set(_number.findall(text.replace(",", "")))
 
 
 def _names(text: str) -> list[str]:

@@ -309,11 +309,16 @@ def _one_of_each(
 
 
 def nearest(
-    index: CollectionIndex, vector: Vector, least: float, most: int
-) -> list[tuple[int, float]]:
-    """Returns the open passages with the greatest cosines from `least` on, by number."""
-    cosines = index.vectors.near(vector, index.open(), np.zeros(0, np.int64))
-    slots = np.flatnonzero(cosines >= least)
-    best = slots[np.argsort(-cosines[slots])][:most]
-    passages = index.column("passage")
-    return [(int(passages[slot]), float(cosines[slot])) for slot in best]
+    index: CollectionIndex, vectors: Sequence[Vector], least: float, most: int
+) -> list[list[tuple[int, float]]]:
+    """Returns, for each vector, the open passages with the greatest cosines, by number.
+
+    At most `most`, with a cosine of at least `least`.
+    """
+    eligible, passages = index.open(), index.column("passage")
+    found = []
+    for vector in vectors:
+        slots, cosines = index.vectors.alike(vector, eligible, least)
+        best = np.argsort(-cosines, kind="stable")[:most]
+        found.append([(int(passages[slots[one]]), float(cosines[one])) for one in best])
+    return found

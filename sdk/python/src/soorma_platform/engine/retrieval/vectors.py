@@ -7,6 +7,8 @@ nearest vectors, and comparing codes takes a twentieth of the time of comparing 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -118,6 +120,31 @@ class VectorIndex:
             vectors[:before], codes[:before] = self._vectors, self._codes
         has[:before] = self._has
         self._vectors, self._codes, self._has = vectors, codes, has
+
+    def alike(
+        self, query: Vector, eligible: NDArray[np.bool_], least: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Returns the eligible slots whose cosine with a vector is at least `least`, and these.
+
+        A code differs in the share of its bits that the angle has of a half turn, give or take: two
+        vectors with a cosine of 0.88 in 16 %. What differs in more than that, and six standard
+        deviations, is not compared.
+        """
+        count = len(eligible)
+        if self._vectors.shape[1] != len(query):
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        share = math.acos(min(max(least, -1.0), 1.0)) / math.pi
+        bits = self._vectors.shape[1]
+        most = share * bits + 6 * math.sqrt(bits * share * (1 - share))
+        code = _codes(query.astype(np.float16)[None, :])
+        usable = eligible & self.has(count)
+        near = np.zeros(count, np.bool_)
+        known = min(count, len(self._codes))
+        near[:known] = _distances(self._codes[:known], code) <= most
+        slots = np.flatnonzero(usable & near)
+        cosines = self._vectors[slots].astype(np.float32) @ query
+        found = cosines >= least
+        return slots[found], cosines[found]
 
     def near(
         self, query: Vector, eligible: NDArray[np.bool_], also: NDArray[np.int64]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from soorma_platform.engine.likeness import NoteLikeness
 from soorma_platform.engine.retrieval.likeness import may_restate
 from soorma_platform.engine.rows.likeness import Likeness
-from soorma_platform.engine.rows.passages import UnembeddedPart
+from soorma_platform.engine.rows.passages import StoredPassage, UnembeddedPart
 from soorma_platform.stores.ports import Store
 from soorma_platform.work.embedding.protocol import Embedder
 from soorma_platform.work.recall.searching import Searching
@@ -54,17 +55,29 @@ class LikenessCheck:
         numbers = {part.passage for part, _ in parts} | {
             number for found in near for number, _ in found
         }
+        if all(number >= part.passage for (part, _), found in zip(parts, near, strict=True)
+               for number, _ in found):  # fmt: skip
+            return []  # each is near to itself alone, or to what came later
         texts = await self._store.memories.semantic.texts([*numbers])
-        pairs = []
-        for (part, _), found in zip(parts, near, strict=True):
-            own = texts.get(part.passage)
-            if own is None or own.content != part.text:
-                continue  # forgotten meanwhile, or one part of several
-            pairs += [
-                Likeness(part.passage, number, round(cosine, 4))
-                for number, cosine in found
-                if number < part.passage
-                and (other := texts.get(number)) is not None
-                and may_restate(own.content, other.content)
-            ]
-        return pairs
+        return await asyncio.to_thread(_pairs, [part for part, _ in parts], near, texts)
+
+
+def _pairs(
+    parts: Sequence[UnembeddedPart],
+    near: Sequence[Sequence[tuple[int, float]]],
+    texts: Mapping[int, StoredPassage],
+) -> list[Likeness]:
+    """Returns what is alike: each passage with older ones that are near to it."""
+    pairs = []
+    for part, found in zip(parts, near, strict=True):
+        own = texts.get(part.passage)
+        if own is None or own.content != part.text:
+            continue  # forgotten meanwhile, or one part of several
+        pairs += [
+            Likeness(part.passage, number, round(cosine, 4))
+            for number, cosine in found
+            if number < part.passage
+            and (other := texts.get(number)) is not None
+            and may_restate(own.content, other.content)
+        ]
+    return pairs

@@ -101,13 +101,15 @@ class Searching:
 
         At most `most`, each with a cosine of at least `least`.
         """
+        from soorma_platform.engine.retrieval.ranking import nearest  # noqa: PLC0415 - numpy
+
         kept = self._index(row)
         async with kept.lock:
             await self._refresh(kept, row.model, model)
             if kept.index.count > MANY:
-                found = await asyncio.to_thread(_nearest, kept.index, vectors, least, most)
+                found = await asyncio.to_thread(nearest, kept.index, vectors, least, most)
             else:
-                found = _nearest(kept.index, vectors, least, most)
+                found = nearest(kept.index, vectors, least, most)
         self._forget_some()
         return found
 
@@ -238,11 +240,3 @@ class _Kept:
     def begin_anew(self) -> None:
         """Empties the index: it follows from the start."""
         self.index, self.model = type(self.index)(), 0
-
-
-def _nearest(
-    index: CollectionIndex, vectors: Sequence[Vector], least: float, most: int
-) -> list[list[tuple[int, float]]]:
-    from soorma_platform.engine.retrieval import ranking  # noqa: PLC0415 - numpy
-
-    return [ranking.nearest(index, vector, least, most) for vector in vectors]
