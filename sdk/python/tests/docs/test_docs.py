@@ -121,6 +121,8 @@ COMMANDS = {
     "sh tools/pin.sh": "test_the_tasks_are_there",
     "make lowest": "test_the_tasks_are_there",
     "make bench": "test_the_tasks_are_there",
+    'make bench ARGS="--dataset '
+    'PATH"': "system/test_benchmarks.py::test_a_set_that_is_not_ours_is_measured",
     'make bench ARGS="--against '
     'REV"': "system/test_benchmarks.py::test_two_checkouts_are_measured_by_turns",
 }

@@ -140,6 +140,64 @@ def test_a_run_measures_everything(tmp_path: Path) -> None:
         assert f"](plots/{name}.svg)" in results
 
 
+# --- A set that is not ours -----------------------------------------------------------------
+
+CONVERSATION = {
+    "session_1": [
+        {"speaker": "Ann", "dia_id": "D1:1", "text": "My brother repairs old clocks."},
+        {"speaker": "Bo", "dia_id": "D1:2", "text": "It rained all day in Oslo."},
+    ],
+    "session_2": [{"speaker": "Ann", "dia_id": "D2:1", "text": "We had lentil soup for lunch."}],
+}
+
+
+@pytest.mark.behaviour("costs.dataset")
+@pytest.mark.timeout(SECONDS)
+def test_a_set_that_is_not_ours_is_measured(tmp_path: Path) -> None:
+    asked = {"question": "What was eaten at lunch?", "evidence": ["D2:1"], "category": 1}
+    file, told = tmp_path / "locomo.json", tmp_path / "told.json"
+    file.write_text(json.dumps([{"conversation": CONVERSATION, "qa": [asked]}]))
+    done = bench(tmp_path / "temporary", "--dataset", file, "--json", told)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(told.read_text("utf-8"))["figures"]
+    assert figures.keys() == {"hybrid", "text", "vector"}
+    for found in figures.values():
+        assert found["recall@1"] == found["session recall@1"] == found["MRR"] == 1.0
+        assert "precision" not in found  # it does not say what should not come back
+    assert "recall@10" in done.stdout
+
+
+@pytest.mark.behaviour("costs.dataset")
+@pytest.mark.timeout(SECONDS)
+def test_what_should_not_come_back_is_scored(tmp_path: Path) -> None:
+    rows = [
+        {"id": "old", "content": "The clinic opens at eight.", "group": "may"},
+        {"id": "new", "content": "The clinic opens at nine.", "supersedes": "old"},
+        {"id": "same", "content": "The clinic opens at nine.", "scope": "elsewhere"},
+        {"id": "theirs", "content": "The clinic opens at noon.", "user": "other"},
+        {"query": "When does the clinic open?", "wanted": ["new"], "unwanted": ["old", "theirs"]},
+        {"query": "Who repairs the violin?", "wanted": [], "unwanted": ["new"]},
+    ]
+    file, told = tmp_path / "lines.jsonl", tmp_path / "told.json"
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    done = bench(tmp_path / "temporary", "--dataset", file, "--json", told)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(told.read_text("utf-8"))["figures"]["hybrid"]
+    assert found["recall@1"] == found["precision"] == found["recall"] == found["F1"] == 1.0
+    assert found["nothing to find: none returned"] == 1.0
+    assert found["unwanted returned"] == 0.0
+
+
+@pytest.mark.behaviour("costs.dataset")
+def test_a_malformed_set_is_refused_with_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    file.write_text('{"id": "a", "content": "Tea."}\n{"query": "tea", "wanted": ["b"]}\n')
+    done = bench(tmp_path / "temporary", "--dataset", file)
+    assert done.returncode == 1
+    expected = "lines.jsonl, line 2: expected the id of a passage of its scope, not 'b'\n"
+    assert (done.stdout, done.stderr) == ("", expected)
+
+
 # --- Two checkouts -------------------------------------------------------------------------
 
 
