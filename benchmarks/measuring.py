@@ -48,6 +48,8 @@ class Sizes:
     scopes: int = 10_000
     searches: int = 200
     stores: int = 2_000
+    compared_passages: int = 3_000
+    compared_stores: int = 300
 
 
 FULL = Sizes()
@@ -75,6 +77,8 @@ QUICK = Sizes(
     scopes=200,
     searches=60,
     stores=400,
+    compared_passages=1_000,
+    compared_stores=100,
 )
 TINY = Sizes(
     rounds=1,
@@ -104,6 +108,8 @@ TINY = Sizes(
     scopes=20,
     searches=5,
     stores=20,
+    compared_passages=200,
+    compared_stores=10,
 )
 PAIRED = Sizes(
     rounds=1,
@@ -133,6 +139,8 @@ PAIRED = Sizes(
     scopes=100,
     searches=60,
     stores=200,
+    compared_passages=1_000,
+    compared_stores=100,
 )
 """The sizes of one of many rounds of a comparison, in which a side takes about half a minute."""
 SIZES = {"full": FULL, "quick": QUICK, "paired": PAIRED, "tiny": TINY}

@@ -1,5 +1,7 @@
 """A platform as it is, but for its embedder: that of texts made up by chance, which takes no time.
 
+Where the variable BENCH_VECTORS names a folder, the vectors are those that its files give.
+
 SIGUSR1 begins to look how long the event loop is held, and ends it, by turns. The end writes what
 was seen into FILE, in the folder of the database.
 """
@@ -18,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # the Python of a platform leaves it out
 
+import memories_material
 from made_texts import MadeEmbedder
 
 from soorma_platform import logs, runtime
@@ -96,7 +99,9 @@ def main() -> None:
 
     settings = Settings.from_env()
     logs.configure(settings.log_level, settings.log_format)
-    vars(runtime)["embedder_of"] = lambda *_: MadeEmbedder()  # else the settings choose
+    folder = os.environ.get("BENCH_VECTORS")
+    embedder = memories_material.GivenEmbedder(Path(folder)) if folder else MadeEmbedder()
+    vars(runtime)["embedder_of"] = lambda *_: embedder  # else the settings choose
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(serve(settings))
 

@@ -28,9 +28,11 @@ from soorma_common.semantic import MOST_HITS, Mode
 MODES: tuple[Mode, ...] = get_args(Mode)
 RANKS = (1, 5, 10)
 IN_FLIGHT = 4
-MOST_PASSAGES, MOST_BYTES = 500, 4 << 20
+MOST_PASSAGES, MOST_BYTES = 100, 1 << 20
 """Of a batch."""
 SAY_EACH = 20
+EMBEDDING_SECONDS = 3_600.0
+"""Of one haystack, which may have some thousand long turns."""
 
 
 @dataclass
@@ -77,7 +79,7 @@ async def _measure(config: ClientConfig, dataset: Dataset) -> dict[Mode, Scored]
                 say(f"{dataset.form}: haystack {number + 1:,} of {len(dataset.haystacks):,}")
             tenant = f"haystack-{number}"
             stored = await _store(memory, tenant, haystack)
-            await embedded(memory, tenant)
+            await embedded(memory, tenant, seconds=EMBEDDING_SECONDS)
             for mode, scored in found.items():
                 await _ask(_Asking(memory, tenant, mode, stored), haystack, scored)
     return found

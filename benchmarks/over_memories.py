@@ -120,9 +120,9 @@ class Served:
 
 
 @asynccontextmanager
-async def served(stage: Stage, name: str) -> AsyncIterator[Served]:
+async def served(stage: Stage, name: str, **settings: str) -> AsyncIterator[Served]:
     """A platform that is not started yet, and is gone at the end."""
-    one = Served(stage.new_platform(name))
+    one = Served(stage.new_platform(name, **settings))
     try:
         yield one
     finally:

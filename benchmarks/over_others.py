@@ -65,7 +65,7 @@ class Program:
         told: dict[str, Any] = json.loads(line)
         return told
 
-    async def ask(self, what: str, **more: int) -> dict[str, Any]:
+    async def ask(self, what: str, **more: int | str) -> dict[str, Any]:
         """Sends a command and returns the response."""
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         self._process.stdin.write(json.dumps({"do": what, **more}).encode() + b"\n")
@@ -280,15 +280,19 @@ def _starter(stage: Stage, name: str, held: ExitStack) -> Callable[..., Program]
     return lambda *more: Program(sys.executable, "soorma_workflow.py", "long", *more, env=env)
 
 
+def elsewhere(script: str, *arguments: str) -> Program:
+    """A script in the environment of the others, without any settings of theirs."""
+    private = ("DBOS", "LANGSMITH", "LANGCHAIN", "LANGGRAPH", "MEM0", "OPENAI", "OTEL", "PYTHON")
+    env = {key: value for key, value in clean_environment().items() if not key.startswith(private)}
+    env |= {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false"}
+    return Program(ENVIRONMENT / "bin" / "python", script, *arguments, env=env)
+
+
 def _elsewhere(stage: Stage, name: str, folder: str, *more: str) -> Program:
     """A process of DBOS or LangGraph, with its database in a folder."""
     place = stage.folder / f"{name.lower()}-{folder}"
     place.mkdir(exist_ok=True)
-    private = ("DBOS", "LANGSMITH", "LANGCHAIN", "LANGGRAPH", "OTEL", "PYTHON")
-    env = {key: value for key, value in clean_environment().items() if not key.startswith(private)}
-    env |= {"LANGSMITH_TRACING": "false", "LANGCHAIN_TRACING_V2": "false"}
-    script = f"{name.lower()}_workflow.py"
-    return Program(ENVIRONMENT / "bin" / "python", script, str(place), *more, env=env)
+    return elsewhere(f"{name.lower()}_workflow.py", str(place), *more)
 
 
 async def _version(program: Program, name: str) -> str:

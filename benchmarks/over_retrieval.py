@@ -138,7 +138,7 @@ async def _searched(
                 say(f"searches of the domain {domain} among {distractors:,} distractors")
                 await of.store_distractors(memory, domain, distractors)
                 await embedded(memory, domain)
-                asking = _Asking(memory, domain, names)
+                asking = Asking(memory, domain, names)
                 for mode in MODES:
                     found.append(
                         Searched(
@@ -151,7 +151,7 @@ async def _searched(
     return found, stored, leaks
 
 
-class _Asking:
+class Asking:
     """A client that asks as a user would: without a setting beyond the filters of a case."""
 
     def __init__(self, memory: MemoryClient, tenant_id: str, names: dict[str, str]) -> None:

@@ -17,13 +17,16 @@ Measures: TypeAlias = tuple[Callable[[Stage], None], ...]
 
 try:
     import over_memories
+    import over_memories_others
     import over_retrieval
 except ImportError:  # an older checkout, measured for a comparison, has no such memories
     _retrieval: Measures = ()
     _memories: Measures = ()
+    _memories_others: Measures = ()
 else:
     _retrieval = (over_retrieval.retrieval,)
     _memories = (over_memories.memories,)
+    _memories_others = (over_memories_others.memories_others,)
 
 PARTS: dict[str, Measures] = {
     "cpu": (over_http.cost_per_request,),
@@ -40,9 +43,10 @@ PARTS: dict[str, Measures] = {
     "contention": (over_http.contention,),
     "memories": _memories,
     "retrieval": _retrieval,
+    "memories_others": _memories_others,
 }
 ALONE = {
-    **{name: of for name, of in PARTS.items() if name != "retrieval"},
+    **{name: of for name, of in PARTS.items() if name not in {"retrieval", "memories_others"}},
     "others": (over_others.alone,),
 }
 """The parts for a comparison of two checkouts: without other products, and without what is found,

@@ -99,12 +99,18 @@ class RetrievalSet:
             )
 
 
-async def embedded(memory: MemoryClient, tenant_id: str, user_id: str = READER) -> None:
+async def embedded(
+    memory: MemoryClient,
+    tenant_id: str,
+    user_id: str = READER,
+    *,
+    seconds: float = EMBEDDING_SECONDS,
+) -> None:
     """Waits until all that a user finds has a vector."""
-    until = time.monotonic() + EMBEDDING_SECONDS
+    until = time.monotonic() + seconds
     while (await memory.search_knowledge("all", tenant_id=tenant_id, user_id=user_id)).unembedded:
         if time.monotonic() > until:
-            raise RuntimeError(f"not all is embedded after {EMBEDDING_SECONDS:.0f} s")
+            raise RuntimeError(f"not all is embedded after {seconds:.0f} s")
         await asyncio.sleep(0.05)
 
 

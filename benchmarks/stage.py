@@ -75,13 +75,13 @@ class Stage:
             there.memory_url, there.events_url, "bench", "bench", registry_url=there.registry_url
         )
 
-    def new_platform(self, name: str) -> PlatformProcess:
+    def new_platform(self, name: str, **settings: str) -> PlatformProcess:
         """A platform with a database and ports of its own, not yet started."""
         folder = self.folder / name
         folder.mkdir(parents=True)
         # With compiled files, as users have them: to compile all takes longer than the start.
         compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(self.folder / "pyc")}
-        return PlatformProcess(folder, {"SOORMA_LOG_LEVEL": "warning", **compiled})
+        return PlatformProcess(folder, {"SOORMA_LOG_LEVEL": "warning", **compiled, **settings})
 
     def get(self, plan: str, *, of: PlatformProcess | None = None, **how: Unpack[How]) -> Result:
         """GETs of the plan's keys `k0`, `k1`, …"""
