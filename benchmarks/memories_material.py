@@ -13,6 +13,7 @@ import numpy as np
 from made_texts import Texts, vector_of
 from retrieval_sets import READER, TODAY, Case, RetrievalSet
 
+from soorma_platform.engine.retrieval.splitting import split
 from soorma_platform.engine.retrieval.tokens import STOP_WORDS
 from soorma_platform.engine.retrieval.vectors import Vector, unit
 from soorma_platform.work.embedding.offline import CALIBRATION, OfflineEmbedder
@@ -99,6 +100,10 @@ async def embedded(sets: Sequence[Asked], distractors: int) -> dict[str, Any]:
     for asked in sets:
         of = asked.of
         texts |= dict.fromkeys(row["text"] for row in passages(of))
+        # Soorma keeps other names apart, and has a vector for each part of a long passage.
+        contents = [one["content"] for one in of.passages]
+        spans = ((text, span) for text in contents for span in split(text))
+        texts |= dict.fromkeys(text[span.start : span.end] for text, span in spans)
         texts |= dict.fromkeys(row["text"] for row in _distractors(of, distractors))
         texts |= dict.fromkeys(case.query for case in asked.queries)
     embedder = OfflineEmbedder()

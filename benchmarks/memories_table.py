@@ -82,7 +82,13 @@ class Costs:
         return [median(one) for one in self.latencies]
 
 
-def report(stage: Stage, found: Sequence[Found], costs: Mapping[str, Costs]) -> None:
+Floors = Mapping[int, Sequence[float]]
+"""Passages a second by a bare request and a bare commit, by the passages of a call."""
+
+
+def report(
+    stage: Stage, found: Sequence[Found], costs: Mapping[str, Costs], floors: Floors
+) -> None:
     """Adds all of it to the report."""
     sets = list(dict.fromkeys((one.domain, one.distractors) for one in found))
     of = {
@@ -94,9 +100,9 @@ def report(stage: Stage, found: Sequence[Found], costs: Mapping[str, Costs]) -> 
     report.figures += [_pairs_figure(by_name) for by_name in of.values()]
     report.figures += [
         _search_figure(costs, stage.sizes.compared_passages),
-        *(_stores_figure(costs, size) for size in costs[HERE].stores),
+        *(_stores_figure(costs, size, floors[size]) for size in costs[HERE].stores),
     ]
-    report.tables += [_found_table(found), _costs_table(stage, costs)]
+    report.tables += [_found_table(found), _costs_table(stage, costs, floors)]
     among = [one for one in found if one.distractors]
     report.plots.append(_plot(among))
 
@@ -139,14 +145,16 @@ def _search_figure(costs: Mapping[str, Costs], count: int) -> Figure:
     )  # fmt: skip
 
 
-def _stores_figure(costs: Mapping[str, Costs], size: int) -> Figure:
+def _stores_figure(costs: Mapping[str, Costs], size: int, floor: Sequence[float]) -> Figure:
     """Of the rates until vectors are found, too: that is when the others return."""
     ratio = {name: _ratio(costs, name, lambda one: one.stores[size].found) for name in OTHERS}
     rate = {name: median(one.stores[size].found) for name, one in costs.items()}
     how = "one at a time" if size == 1 else f"in batches of {size}"
     return Figure(
         f"memories elsewhere, passages stored {how}, until found by words and vectors",
-        f"{rate[HERE]:,.0f}/s", ", ".join(f"{name} {rate[name]:,.0f}/s" for name in OTHERS),
+        f"{rate[HERE]:,.0f}/s",
+        ", ".join(f"{name} {rate[name]:,.0f}/s" for name in OTHERS)
+        + f"; bare PUT + bare FULL commit {median(floor):,.0f}/s",
         _ratios(ratio), f"> mem0, ≥ {SHARE_OF_LANGGRAPH} × LangGraph",
         ratio[MEM0] > 1 and ratio[LANGGRAPH] >= SHARE_OF_LANGGRAPH, FULL_COMMIT,
     )  # fmt: skip
@@ -181,7 +189,8 @@ def _found_table(found: Sequence[Found]) -> Table:
         "is asked with its defaults, and with the fixed limit, from 1 to 10, that is best for "
         "these very cases. By default, mem0 returns 20 passages, LangGraph's Store and the bare "
         "tables 10, and Soorma at most 10. mem0 compares vectors and keywords (BM25), LangGraph's "
-        "Store on SQLite vectors alone; the bare tables fuse the rankings of sqlite-vec and FTS5. "
+        "Store on SQLite vectors alone, and so does mem0 where fastembed is not installed: its "
+        "ranking is then the same; the bare tables fuse the rankings of sqlite-vec and FTS5. "
         "What the others have no notion of is done for them by hand: a passage ends when another "
         "supersedes it, its other names are in its text, what is public is stored for the user "
         "who asks, and what is found is filtered by times, tags and source. Pairs are ranked "
@@ -198,7 +207,7 @@ def _found_table(found: Sequence[Found]) -> Table:
     )  # fmt: skip
 
 
-def _costs_table(stage: Stage, costs: Mapping[str, Costs]) -> Table:
+def _costs_table(stage: Stage, costs: Mapping[str, Costs], floors: Floors) -> Table:
     singles, batches = costs[HERE].stores
     return Table(
         "Memories elsewhere: what they cost",
@@ -209,7 +218,8 @@ def _costs_table(stage: Stage, costs: Mapping[str, Costs]) -> Table:
         "spares them the way between processes. Each of them returns from a store when vectors "
         "are found, too; Soorma when the passage is durable and found by its words, and its "
         "vector follows: the rates count until then, those in parentheses until it returns. "
-        "mem0 stores a list of messages one by one.",
+        "mem0 stores a list of messages one by one. The floor is what a client in another process "
+        "pays at least: a bare PUT over HTTP, and a bare commit of as much text.",
         ("system", "search, p50 (p95)", "one at a time", f"batches of {batches}", "durability",
          "processes"),
         [
@@ -217,7 +227,9 @@ def _costs_table(stage: Stage, costs: Mapping[str, Costs]) -> Table:
              _rate(one.stores[singles], name), _rate(one.stores[batches], name),
              _durability(one.commits), "platform, client" if name == HERE else "1")
             for name, one in costs.items()
-        ],
+        ]
+        + [("floor", "–", *(f"{median(floors[size]):,.0f}/s" for size in (singles, batches)),
+            "WAL, FULL", "server, client")],
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import apsw
 import memories_material
 import memories_table
+import memory_platform
 import uvloop
 from measuring import rounds, say
 from memories_material import MADE, MADE_QUERIES, Asked
@@ -25,8 +26,8 @@ from memories_table import Costs, Found, Series
 from over_memories import Served, served
 from over_others import ENVIRONMENT, Program, elsewhere, is_there
 from over_retrieval import Answers, Asking
-from over_sdk import timed_calls
-from retrieval_sets import DOMAINS, READER, RetrievalSet, embedded
+from over_sdk import BareClient, timed_calls
+from retrieval_sets import DOMAINS, READER, RetrievalSet
 from stage import Stage
 
 from soorma import ClientConfig, MemoryClient
@@ -61,8 +62,8 @@ def memories_others(stage: Stage) -> None:
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = runner.run(_quality(stage))
-        costs = runner.run(_costs(stage))
-    memories_table.report(stage, found, costs)
+        costs, floors = runner.run(_costs(stage))
+    memories_table.report(stage, found, costs, floors)
 
 
 # --- What is found -------------------------------------------------------------------------
@@ -76,7 +77,7 @@ async def _quality(stage: Stage) -> list[Found]:
     say("memories elsewhere: the vectors of all texts")
     vectors = await memories_material.embedded(sets, sizes.distractors)
     memories_material.write(folder, sets, vectors, sizes.distractors)
-    found = [one for asked in sets for one in await _found_here(stage, asked)]
+    found = [one for asked in sets for one in await _found_here(stage, asked, folder)]
     for name in SCRIPTS:
         say(f"memories elsewhere: searches on {name}")
         both = (_found_elsewhere(stage, name, asked, folder) for asked in sets)
@@ -84,16 +85,20 @@ async def _quality(stage: Stage) -> list[Found]:
     return found
 
 
-async def _found_here(stage: Stage, asked: Asked) -> list[Found]:
+async def _found_here(stage: Stage, asked: Asked, folder: Path) -> list[Found]:
     of, found = asked.of, list[Found]()
     say(f"memories elsewhere: searches of {of.domain} on {HERE}")
-    with stage.new_platform(f"compared-{of.domain}") as platform:
+    platform = stage.new_platform(f"compared-{of.domain}", BENCH_VECTORS=str(folder))
+    platform.program = (memory_platform.__file__,)
+    with platform:
         config = ClientConfig(platform.memory_url, platform.events_url, "bench", READER)
         async with MemoryClient(config=config) as memory:
             asking = Asking(memory, of.domain, await of.store(memory, of.domain))
             for distractors in (0, stage.sizes.distractors):
                 await of.store_distractors(memory, of.domain, distractors)
-                await embedded(memory, of.domain)
+                await memory.search_knowledge(
+                    of.cases[0].query, wait=WAIT, tenant_id=of.domain, user_id=READER
+                )
                 pairs = await asking.all(of.pairs, "hybrid", min_score=0.0)
                 cases = await asking.all(of.cases, "hybrid")
                 hard = await asking.all(of.hard, "hybrid")
@@ -179,12 +184,33 @@ class Here:
         )
 
 
+class _Floor:
+    """What a store costs at least where the client is another process: a request and a commit."""
+
+    def __init__(self, stage: Stage, size: int) -> None:
+        self._server, self._commits, self._size = BareClient(stage), stage.commits, size
+
+    async def rate(self, count: int, size: int) -> float:
+        """Returns passages a second."""
+        started = time.perf_counter()
+        for number in range(count // size):
+            await self._server.put(number)
+            self._commits.commit(size * self._size)
+        return count / (time.perf_counter() - started)
+
+    async def close(self) -> None:
+        """Closes its connection."""
+        await self._server.close()
+
+
 @dataclass
 class _Turns:
     """The systems by turns, each on its own collection."""
 
     running: dict[str, Here | Elsewhere]
     costs: dict[str, Costs]
+    floor: _Floor
+    floors: dict[int, list[float]] = field(default_factory=dict)
     stored: int = field(default=0)
 
     async def fill(self, count: int) -> None:
@@ -209,9 +235,11 @@ class _Turns:
                 series: Series = self.costs[name].stores.setdefault(size, Series())
                 series.answered.append(count / took)
                 series.found.append(count / until_found)
+            self.floors.setdefault(size, []).append(await self.floor.rate(count, size))
 
 
-async def _costs(stage: Stage) -> dict[str, Costs]:
+async def _costs(stage: Stage) -> tuple[dict[str, Costs], dict[int, list[float]]]:
+    """Measures all systems, and the floor of stores by the passages of a call."""
     sizes, folder = stage.sizes, stage.folder / "compared-costs"
     folder.mkdir()
     each = sizes.compared_stores + max(1, sizes.compared_stores // SINGLES) * BATCH
@@ -228,7 +256,9 @@ async def _costs(stage: Stage) -> dict[str, Costs]:
             program = held.enter_context(_started(name, folder, stage.folder / f"{name}-costs"))
             running[name] = Elsewhere(program)
             costs[name] = _told(name, await program.told())
-        turns = _Turns(running, costs)
+        floor = _Floor(stage, len(texts[0]))
+        held.push_async_callback(floor.close)
+        turns = _Turns(running, costs, floor)
         await turns.fill(sizes.compared_passages)
         say("memories elsewhere: searches by turns")
         for _ in rounds(sizes.rounds, SECONDS):
@@ -236,7 +266,7 @@ async def _costs(stage: Stage) -> dict[str, Costs]:
         say("memories elsewhere: stores by turns")
         for _ in rounds(sizes.rounds, SECONDS):
             await turns.stores(sizes.compared_stores)
-    return costs
+    return costs, turns.floors
 
 
 def _told(name: str, told: dict[str, Any]) -> Costs:

@@ -1,7 +1,8 @@
 """LangGraph's Store on SQLite, with its index: `python langgraph_memories.py MATERIAL FOLDER`.
 
-It finds by vectors alone. The plain store is faster here than the async one. Its connection is
-given to it: in WAL mode, which is faster than its default journal, with synchronous=FULL.
+It finds by vectors alone. The plain store: the async one runs the same statements in a thread. Its
+connection is given to it: in WAL mode, which is faster than its default journal, with
+synchronous=FULL.
 """
 
 from __future__ import annotations
