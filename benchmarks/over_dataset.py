@@ -93,8 +93,8 @@ async def _store(memory: MemoryClient, tenant: str, haystack: Haystack) -> _Stor
         stored = await memory.store_knowledge_batch(
             [_arguments(one, ids) for one in batch], tenant_id=tenant, user_id=user
         )
-        for passage, name in zip(batch, stored, strict=True):
-            ids[passage.id] = name
+        for passage, done in zip(batch, stored, strict=True):
+            ids[passage.id] = name = done.id
             if passage.group:
                 groups.setdefault(name, []).append(passage.group)
     return _Stored(ids, groups, {one.id: one.group for one in haystack.passages})

@@ -5,6 +5,7 @@ What is stored, activated or counted belongs to a commit; the rest is read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from math import sqrt
@@ -61,7 +62,21 @@ Agents: TypeAlias = Annotated[
 Description: TypeAlias = Annotated[
     str, msgspec.Meta(extra_json_schema={"maxLength": LONGEST_DESCRIPTION})
 ]
+VersionNumber: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})]
+_FILE_NAME = r"[^\s./\\:\x00-\x1f\x7f][^/\\:\x00-\x1f\x7f]*"
+PATH_PATTERN = f"^{_FILE_NAME}(/{_FILE_NAME})*$"
+"""Names with / between them, of which none begins with a dot or a blank."""
+PATH_SCHEMA: dict[str, Any] = {"maxLength": LONGEST_PATH, "pattern": PATH_PATTERN}
+_BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+FileContent: TypeAlias = Annotated[bytes, msgspec.Meta(extra_json_schema={"pattern": _BASE64})]
+Files: TypeAlias = Annotated[
+    dict[str, FileContent],
+    msgspec.Meta(extra_json_schema={"maxProperties": MOST_FILES, "propertyNames": PATH_SCHEMA}),
+]
 Scalar: TypeAlias = str | int | float | bool
+
+
+_path = re.compile(PATH_PATTERN)
 
 
 class Procedure(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -82,7 +97,7 @@ class Procedure(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
     tags: Tags = []
     metadata: Metadata | msgspec.UnsetType = msgspec.UNSET
     source: Name | None = None
-    files: dict[str, bytes] = {}
+    files: Files = {}
     is_public: bool = False
     activate: bool = True
     derived_from: Sources = []
@@ -110,7 +125,7 @@ class Named(MemoryOperation, kw_only=True):
 class ActivateProcedure(Named, tag="activate_procedure"):
     """Makes a version the active one; without a number the newest."""
 
-    version: int | None = None
+    version: VersionNumber | None = None
 
 
 class RollBackProcedure(Named, tag="roll_back_procedure"):
@@ -124,7 +139,7 @@ class RetireProcedure(Named, tag="retire_procedure"):
 class CountOutcome(Named, tag="count_outcome"):
     """Counts that what a version says has succeeded, or failed, once."""
 
-    version: int
+    version: VersionNumber
     succeeded: bool
 
 
@@ -244,13 +259,13 @@ class Which(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 class ActivateBody(Which, omit_defaults=True):
     """The version to activate; without a number the newest."""
 
-    version: int | None = None
+    version: VersionNumber | None = None
 
 
 class OutcomeBody(Which, omit_defaults=True, kw_only=True):
     """How something ended that was done by a version."""
 
-    version: int
+    version: VersionNumber
     succeeded: bool
 
 
@@ -378,10 +393,8 @@ def check_relevant(body: RelevantBody) -> None:
 
 
 def _check_files(operation: StoreProcedure, limits: Limits) -> None:
-    if operation.files and operation.kind != "skill":
-        raise InvalidRequest(f"a {operation.kind} has no files: those belong to skills")
     if len(operation.files) > MOST_FILES:
-        raise InvalidRequest(f"a skill has at most {MOST_FILES} files, not {len(operation.files)}")
+        raise InvalidRequest(f"it has at most {MOST_FILES} files, not {len(operation.files)}")
     size = len(operation.content.encode())
     for path, content in operation.files.items():
         check_path(path)
@@ -392,19 +405,16 @@ def _check_files(operation: StoreProcedure, limits: Limits) -> None:
 def check_path(path: str) -> None:
     """Raises InvalidRequest unless this is the path of a file within the folder of a skill."""
     check_text("the path of a file", path)
-    names = path.split("/")
     if len(path) > LONGEST_PATH:
         raise InvalidRequest(
             f"the path of a file has at most {LONGEST_PATH} characters, not {len(path)}"
         )
-    if "\\" in path or ":" in path or any(name.strip() in ("", ".", "..") for name in names):
+    if not _path.search(path) or path.endswith("\n"):
         raise InvalidRequest(
-            f"{path!r} is no path within the folder of a skill: names with / between them, none of "
-            "them . or .."
+            f"{path!r} is no path within the folder of a skill: names with / between them, without "
+            "\\\\, colons and control characters, and none that begins with a dot or a blank"
         )
-    if any(ord(character) < 32 or ord(character) == 127 for character in path):
-        raise InvalidRequest(f"{path!r} holds a control character, which no path of a file may")
-    if names[0].casefold() == "skill.md":
+    if path.split("/", maxsplit=1)[0].casefold() == "skill.md":
         raise InvalidRequest("SKILL.md is made of the skill itself, and so is none of its files")
 
 

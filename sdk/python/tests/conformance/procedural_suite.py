@@ -143,6 +143,18 @@ class ProceduralSuite(ABC):
         assert await active(record, key=ProcedureKey(False, "rule", "refund")) == 1
         assert await self.count_rows(record.store, "procedures") == 2
 
+    @pytest.mark.behaviour("procedures.refusals")
+    async def test_an_id_is_of_one_version(self, record: Record) -> None:
+        (done,) = await record.remember(skill("one", id="mine"))
+        assert done.id == "mine"
+        (again,) = await record.remember(skill("one", id="mine"))
+        assert (again.id, again.outcome) == ("mine", "restated")
+        for given in ([skill("two", id="mine")], [skill("a", id="x"), skill("b", id="x")]):
+            with pytest.raises(InvalidRequest, match="is stored already, and is another one"):
+                await record.remember(*given)
+        await record.remember(skill("two", id="mine", is_public=True), skill("three", id="other"))
+        assert await versions(record) == [2, 1]
+
     @pytest.mark.behaviour("procedures.outcomes")
     async def test_ends_of_plans_are_counted_once(self, record: Record) -> None:
         (done,) = await record.remember(skill())

@@ -62,7 +62,7 @@ memory POST /v1/memory/many/{plan_id}: delivery user
 memory PATCH /v1/memory/semantic/{passage_id}: delivery user
 memory PATCH /v1/memory/sessions/{session_id}: delivery user
 memory DELETE /v1/memory/procedural/{kind}/{name}: delivery user
-memory GET /v1/memory/procedural/{kind}/{name}/file: delivery user
+memory GET /v1/memory/procedural/{kind}/{name}/files/{path}: delivery user
 memory GET /v1/memory/procedural/{kind}/{name}/versions: delivery user
 memory GET /v1/memory/procedural/{kind}/{name}: delivery user
 memory GET /v1/memory/procedural: delivery user

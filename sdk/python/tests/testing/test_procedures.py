@@ -14,6 +14,8 @@ from soorma.testing import LocalPlatform, WordEmbedder
 FACTS = "business-facts"
 REFUND = "Up to 50 EUR: refund at once. Above that, ask the team lead first."
 ABOUT = "How a customer gets money back for an order."
+BAD_PATHS = ["../x", "/x", "a//b", "a/../b", "c:\\x", "SKILL.md", ".", ".hidden", "a/.b", " a",
+             "a\nb", "a\n", "x" * 256, ""]  # fmt: skip
 CONTEXT = "The customer wants her money back for the order."
 
 
@@ -335,13 +337,11 @@ async def test_a_skill_has_files(soorma_platform: LocalPlatform) -> None:
         assert await memory.get_procedure_file("refund", path) == content
     with pytest.raises(NotFound, match="has no file 'other' in version 1"):
         await memory.get_procedure_file("refund", "other")
-    for path in ("../x", "/x", "a//b", "a/../b", "c:\\x", "SKILL.md", ".", "a\nb", "x" * 256, ""):
+    for path in BAD_PATHS:
         with pytest.raises(InvalidRequest):
             await memory.store_procedure("bad", REFUND, files={path: b""})
     with pytest.raises(LimitExceeded, match="skill with its files"):
         await memory.store_procedure("bad", REFUND, files={"large": bytes(1024 * 1024)})
-    with pytest.raises(InvalidRequest, match="a rule has no files"):
-        await memory.store_procedure("bad", REFUND, kind="rule", files=files)
 
 
 @pytest.mark.behaviour("procedures.meaning")

@@ -282,14 +282,15 @@ class ProceduralCalls(EpisodicCalls):
         """A file of a version of a skill, the active one without a number; NotFound without any."""
         check_named("skill", name)
         check_path(path)
-        found = await self._caller.call(
+        found = await self._caller.get(
             "memory",
-            "GET",
-            f"{_path('skill', name)}/file",
-            scope=self.scope(tenant_id, user_id),
-            query={"whose": _checked(whose), "version": version, "path": path},
+            f"{_path('skill', name)}/files/{segment(path)}",
+            self.scope(tenant_id, user_id),
+            _file,
+            whose=_checked(whose),
+            version=version,
         )
-        return _file.decode(found).content
+        return found.content
 
     async def get_relevant_skills(
         self,

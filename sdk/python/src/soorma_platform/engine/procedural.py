@@ -100,8 +100,11 @@ def _digest(operation: StoreProcedure, content: str) -> bytes:
 
 def add_need(need: ProceduresNeed, change: Change) -> None:
     """Adds what a change needs to know. A use reads nothing, and so conflicts with nothing."""
-    if not isinstance(change, UseProcedure):
-        need.keys.add(_key(change))
+    if isinstance(change, UseProcedure):
+        return
+    need.keys.add(_key(change))
+    if isinstance(change, PreparedProcedure):
+        need.ids.add((change.operation.is_public, change.operation.id or ""))
 
 
 def _key(change: PreparedProcedure | _OnProcedure) -> ProcedureKey:
@@ -165,6 +168,7 @@ class Practising:
             if may_activate:
                 self._switch(found, equal)
             return MemoryDone(equal.id, "restated", version=equal.version)
+        self._check_id(operation)
         procedure = found.row or self._begun(operation, found)
         self._limits.check(
             "procedure_versions",
@@ -184,6 +188,15 @@ class Practising:
             version.closed_at = new.passage.closed_at = NEVER
         found.versions[version.version] = version
         return MemoryDone(version.id, "stored", version=version.version)
+
+    def _check_id(self, operation: StoreProcedure) -> None:
+        given = (operation.is_public, operation.id or "")
+        if given in self._found.taken:
+            raise InvalidRequest(
+                f"a version with the id {operation.id!r} is stored already, and is another one; "
+                "give this one its own id, or none"
+            )
+        self._found.taken.add(given)
 
     def _begun(self, operation: StoreProcedure, found: ProcedureFound) -> ProcedureRow:
         count = self._found.counts.get(operation.is_public, 0) + 1

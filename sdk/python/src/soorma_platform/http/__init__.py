@@ -15,8 +15,8 @@ from soorma_platform.http.endpoints import (
     Names,
     Number,
     Parameter,
+    Part,
     Text,
-    Word,
 )
 from soorma_platform.http.pages import LONGEST_PAGE, PageLimit, PageSize, page_limit
 from soorma_platform.http.requests import LARGEST_BODY, Request, UnsupportedMediaType, decode, whole
@@ -50,6 +50,7 @@ __all__ = [
     "PageLimit",
     "PageSize",
     "Parameter",
+    "Part",
     "Request",
     "Response",
     "ServerSent",
@@ -58,7 +59,6 @@ __all__ = [
     "Text",
     "UnsupportedMediaType",
     "WholeResponse",
-    "Word",
     "decode",
     "follow",
     "json_response",

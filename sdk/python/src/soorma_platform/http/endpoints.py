@@ -86,15 +86,15 @@ class Text(Parameter, frozen=True):
         return check_name(self.name, text) if self.is_name and text is not None else text
 
 
-class Word(Parameter, frozen=True):
-    """One of a few words, as a part of a path."""
+class Part(Parameter, frozen=True):
+    """A part of a path that is no name; `run` checks it. `form` is the schema of the text."""
 
-    words: tuple[str, ...] = ()
+    form: dict[str, Any] = {}
 
     @property
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of its values."""
-        return {"type": "string", "enum": list(self.words)}
+        return {"type": "string", **self.form}
 
 
 class Choice(Parameter, frozen=True):
@@ -215,8 +215,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     """true if a Conflict is that of a precondition in its headers, and has the status 412"""
     media_type: str = JSON
     """of its response"""
-    parts: tuple[Number | Word, ...] = ()
-    """parts of its path that are no names: numbers, or one of a few words"""
+    parts: tuple[Number | Part, ...] = ()
+    """parts of its path that are no names"""
     gives: Mapping[str, str] = msgspec.field(default_factory=dict)
     """names in other endpoints' paths, and their places in its response (as in an OpenAPI link)"""
     also: Mapping[int, Any] = msgspec.field(default_factory=dict)

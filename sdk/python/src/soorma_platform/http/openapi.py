@@ -23,7 +23,7 @@ from soorma_common.errors import (
 )
 from soorma_common.names import NAME_SCHEMA
 from soorma_common.protocol import PROTOCOL, PROTOCOL_HEADER
-from soorma_platform.http.endpoints import Endpoint, Header, Names, Number, Parameter, Word
+from soorma_platform.http.endpoints import Endpoint, Header, Names, Number, Parameter, Part
 from soorma_platform.http.requests import UnsupportedMediaType
 from soorma_platform.http.responses import JSON, PROBLEM
 from soorma_platform.identity.door import TENANT_HEADER, USER_HEADER, headers_of
@@ -65,6 +65,7 @@ _EXAMPLES = {
     "number": 1,
     "passage_id": "faq-7",
     "kind": "skill",
+    "path": "references/limits.md",
     "interaction_id": "said-1",
     "plan_id": "plan-1",
     "session_id": "s-1",
@@ -244,7 +245,7 @@ def _who_name(name: str, *, is_required: bool) -> str:
     return f"{_WHO[name].title()}Id" if is_required else f"Any{_WHO[name].title()}Id"
 
 
-def _path_parameter(name: str, part: Number | Word | None) -> dict[str, Any]:
+def _path_parameter(name: str, part: Number | Part | None) -> dict[str, Any]:
     schema = {"type": "string", **NAME_SCHEMA} if part is None else part.schema
     return {"name": name, "in": "path", "required": True, "schema": schema, **_example(name)}
 

@@ -21,6 +21,7 @@ from soorma_common.memory import Commit
 from soorma_common.names import Scope
 from soorma_common.procedural import (
     KINDS,
+    PATH_SCHEMA,
     ActivateBody,
     ActivateProcedure,
     CountOutcome,
@@ -68,8 +69,8 @@ _WHOSE = http.Choice(
     "whose", "The user's own, the tenant's, or the first of these.", ("any", "own", "public")
 )
 _VERSION = http.Number("version", "This one; without it, the active one.", least=1)
-_PATH = http.Text("path", "Its path in the folder of the skill.", is_name=False)
-_A_KIND = http.Word("kind", "What it is.", KINDS)
+_A_KIND = http.Part("kind", "What it is.", {"enum": list(KINDS)})
+_A_PATH = http.Part("path", "Its path in the folder of the skill.", PATH_SCHEMA)
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _body = msgspec.json.Decoder(ProcedureBody)
 _relevant_body = msgspec.json.Decoder(RelevantBody)
@@ -120,8 +121,8 @@ def procedural_endpoints(
                  parts=(_A_KIND,), headers=(http.FENCE,), errors=(Forbidden, NotFound)),
         Endpoint("GET", f"{one}/versions", _OF_USER, faces.list_versions, VersionPage,
                  query=(_WHOSE, _BEFORE, _LIMIT), parts=(_A_KIND,), errors=(NotFound,)),
-        Endpoint("GET", f"{one}/file", _OF_USER, faces.get_procedure_file, ProcedureFile,
-                 query=(_WHOSE, _VERSION, _PATH), parts=(_A_KIND,), errors=(NotFound,)),
+        Endpoint("GET", f"{one}/files/{{path}}", _OF_USER, faces.get_procedure_file, ProcedureFile,
+                 query=(_WHOSE, _VERSION), parts=(_A_KIND, _A_PATH), errors=(NotFound,)),
         change("activate", faces.activate_procedure, ActivateBody),
         change("roll-back", faces.roll_back_procedure, Which),
         change("retire", faces.retire_procedure, Which),
@@ -158,7 +159,7 @@ class _Procedural:
         size = _LIMIT.size(request)
         rows = await self._procedures.list(
             request.scope,
-            _KIND.of(request) or None,
+            _kind_of(request),
             _AFTER.value(request),
             size.to_read,
             proposed=_PROPOSED.of(request) == "true",
@@ -196,7 +197,7 @@ class _Procedural:
 
     async def get_procedure_file(self, request: Request) -> Response:
         """Returns a file of a version of a skill."""
-        path = _PATH.of(request) or ""
+        path = request.names["path"]
         check_path(path)
         row = await self._version(request)
         content = await self._procedures.file(row.number, path)
@@ -296,6 +297,13 @@ class _Procedural:
             request.idempotency_key,
         )
         return done.memories or []
+
+
+def _kind_of(request: Request) -> str | None:
+    kind = _KIND.of(request)
+    if kind and kind not in KINDS:
+        raise InvalidRequest(f"kind is one of {', '.join(KINDS)}, not {kind!r:.40}")
+    return kind or None
 
 
 def _named(request: Request) -> tuple[Any, str]:

@@ -117,10 +117,12 @@ class ProceduresNeed(Need):
     """Procedures that a commit may touch, with their versions."""
 
     keys: set[ProcedureKey] = set()
+    ids: set[tuple[bool, str]] = set()
+    """given to versions to be stored, each with whether it is the tenant's"""
 
     @property
     def rows(self) -> int:
-        return 20 * len(self.keys)
+        return 20 * len(self.keys) + len(self.ids)
 
 
 class ProcedureFound(msgspec.Struct):
@@ -136,6 +138,8 @@ class ProceduresFound(msgspec.Struct):
     procedures: dict[ProcedureKey, ProcedureFound] = {}
     counts: dict[bool, int] = {}
     """by whether it is the tenant's"""
+    taken: set[tuple[bool, str]] = set()
+    """those of the ids that versions have already"""
 
 
 class NewVersion(msgspec.Struct):

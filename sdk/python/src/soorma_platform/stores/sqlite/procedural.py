@@ -57,6 +57,10 @@ def load(loading: Loading, need: ProceduresNeed) -> None:
         if one.row is not None:
             rows = _versions.all(connection, one.row.number)
             one.versions = {row.version: row for row in rows}
+    for is_public, version_id in need.ids:
+        within = _collection(connection, loading.scope, is_public)
+        if within and value(connection, "passage_by_id", within.id, version_id) is not None:
+            found.taken.add((is_public, version_id))
 
 
 def insert(writing: Writing, new: NewVersion) -> None:
