@@ -31,6 +31,8 @@ MOST_WAITING = 10_000
 KEPT = 4_096
 """Vectors kept by the text that they are of, for a text that is stored again."""
 
+NOT_EMBEDDED = "nothing is embedded, and it is tried again; searches go by words"
+
 log = Log("soorma.embeddings")
 
 
@@ -75,14 +77,13 @@ class Embedding:
                             self._metrics.unembedded = await self._store.count(model, MOST_WAITING)
                         await self._store.sweep(model, SWEPT)
                     await bell.wait(POLL_SECONDS)
+                    continue
                 except SoormaError as error:
-                    log.error(  # noqa: TRY400 - the message says it all
-                        "nothing is embedded, and it is tried again; searches go by words",
-                        error=error.message,
-                        seconds=pause,
-                    )
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE)
+                    log.error(NOT_EMBEDDED, error=error.message, seconds=pause)  # noqa: TRY400 - the message says it all
+                except Exception:  # a fault of a model is none of the platform
+                    log.exception(NOT_EMBEDDED, seconds=pause)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
 
     async def step(self, model: int) -> bool:
         """Embeds some parts; returns False if there were none."""
