@@ -208,7 +208,10 @@ class ProcedureHit(ProcedureVersion, omit_defaults=True, kw_only=True):
 
 
 class ProcedureInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A procedure: how many versions it has, the last, the active, and how many are proposals."""
+    """A procedure: how many versions it has, the last, the active, and how many are proposals.
+
+    `succeeded`, `failed` and `success` are those of the active version, 0 without one.
+    """
 
     number: int
     kind: str
@@ -217,6 +220,9 @@ class ProcedureInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
     newest: int
     active: int | None = None
     proposed: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    success: float = 0.0
     is_public: bool = False
     description: str | None = None
     """of the active version, else of the newest"""

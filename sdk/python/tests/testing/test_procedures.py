@@ -254,6 +254,13 @@ async def test_how_plans_end_is_counted_for_what_they_have_used(
     assert used.success == pytest.approx(0.3006, abs=1e-4)
     unused = await memory.get_procedure("other")
     assert (unused.succeeded, unused.failed, unused.success) == (0, 0, 0.0)
+    listed = {one.name: one async for one in memory.list_procedures()}
+    told = [(one.succeeded, one.failed, one.success) for _, one in sorted(listed.items())]
+    assert told == [(0, 0, 0.0), (3, 1, used.success)]
+    await memory.retire_procedure("refund")
+    (retired,) = [one async for one in memory.list_procedures() if one.name == "refund"]
+    assert (retired.succeeded, retired.failed, retired.success) == (0, 0, 0.0)
+    await memory.roll_back_procedure("refund")
     counted = await memory.count_outcome("refund", 1, succeeded=False)
     assert counted.version == 1
     assert (await memory.get_procedure("refund")).failed == 2

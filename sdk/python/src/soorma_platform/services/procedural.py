@@ -56,7 +56,7 @@ from soorma_platform.stores.ports.procedural import ProceduralStore
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.forgetting import Forgetting
 from soorma_platform.work.recall import Recall
-from soorma_platform.work.recall.procedures import info_of, version_of
+from soorma_platform.work.recall.procedures import info_of, success_of, version_of
 
 _KIND = http.Text("kind", "Of this kind only.", one_of=KINDS)
 _AFTER = http.Number("after", "From behind this procedure: `next` of the page before.", default=0)
@@ -331,6 +331,9 @@ def _info(row: ProcedureInfoRow) -> ProcedureInfo:
         newest=row.newest,
         active=row.active,
         proposed=row.proposed,
+        succeeded=row.succeeded,
+        failed=row.failed,
+        success=success_of(row.succeeded, row.failed),
         is_public=row.is_public,
         description=row.description,
         updated_at=time_of(row.updated_at),

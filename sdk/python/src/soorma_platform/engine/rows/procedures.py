@@ -109,6 +109,8 @@ class ProcedureInfoRow(msgspec.Struct):
     proposed: int
     is_public: bool
     updated_at: int
+    succeeded: int
+    failed: int
     active: int | None = None
     description: str | None = None
 

@@ -104,6 +104,11 @@ def _rank(row: ActiveRow, score: float | None) -> tuple[float, int, float, str]:
     return -lower_bound(row.succeeded, row.failed), row.failed, -(score or 0.0), row.name
 
 
+def success_of(succeeded: int, failed: int) -> float:
+    """Returns the lower bound of a success rate as a client sees it."""
+    return round(lower_bound(succeeded, failed), 4)
+
+
 def info_of(row: StoredVersion) -> VersionInfo:
     """Returns a version without its content as a client sees it."""
     return VersionInfo(**_fields(row))
@@ -135,7 +140,7 @@ def _fields(row: StoredVersion) -> dict[str, Any]:
         "is_proposed": row.is_proposed,
         "succeeded": row.succeeded,
         "failed": row.failed,
-        "success": round(lower_bound(row.succeeded, row.failed), 4),
+        "success": success_of(row.succeeded, row.failed),
         "derived_from": decode(row.derived_from),
         "plan_id": row.plan_id,
         "cause": row.cause,

@@ -103,10 +103,11 @@ SELECT v.passage FROM procedure_versions v JOIN passages p ON p.number = v.passa
 WHERE v.procedure = ? AND (p.is_public = 0 OR p.is_proposed = 0 OR p.user_id = ?);
 
 -- name: procedures_after
--- Of what a user may read; the description is that of the active version, else of the newest.
+-- Of what a user may read; the description is that of the active version, else of the newest, and
+-- what was counted that of the active one.
 WITH seen AS (
-    SELECT r.number, r.kind, r.name, r.updated_at, v.version, v.description, p.is_public,
-        p.is_proposed, p.closed_at = 4611686018427387904 AS is_active,
+    SELECT r.number, r.kind, r.name, r.updated_at, v.version, v.description, v.succeeded,
+        v.failed, p.is_public, p.is_proposed, p.closed_at = 4611686018427387904 AS is_active,
         row_number() OVER (
             PARTITION BY r.number
             ORDER BY p.closed_at = 4611686018427387904 DESC, v.version DESC) AS place
@@ -117,6 +118,8 @@ WITH seen AS (
 SELECT number, kind, name, count(*) AS versions, max(version) AS newest,
     sum(is_proposed) AS proposed, max(is_public) AS is_public, max(updated_at) AS updated_at,
     max(CASE WHEN is_active THEN version END) AS active,
+    max(CASE WHEN is_active THEN succeeded ELSE 0 END) AS succeeded,
+    max(CASE WHEN is_active THEN failed ELSE 0 END) AS failed,
     max(CASE WHEN place = 1 THEN description END) AS description
 FROM seen GROUP BY number, kind, name HAVING ?6 = 0 OR sum(is_proposed) > 0
 ORDER BY number LIMIT ?7;
