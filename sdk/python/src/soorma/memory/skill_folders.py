@@ -67,6 +67,8 @@ def read_skill(folder: Path) -> SkillFolder:
         raise InvalidRequest(f"{folder} cannot be read as a folder: {error.strerror}") from error
     try:
         files = dict(_files(opened, "", DEEPEST))
+    except (InvalidRequest, LimitExceeded) as error:
+        raise type(error)(f"{folder}: {error.message}", **error.details) from error
     finally:
         os.close(opened)
     text = files.pop(FILE, None)
