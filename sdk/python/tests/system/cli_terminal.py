@@ -40,6 +40,7 @@ COMMANDS = [
     ("memory", "history"),
     ("memory", "log", "user", "text"),
     ("memory", "sessions"),
+    ("memory", "skills"),
     ("events", "tail"),
     ("events", "publish", "a", "--topic", "business-facts"),
     ("events", "groups"),

@@ -78,6 +78,12 @@ def test_bash_completes_what_is_below_a_command() -> None:
         "tail", "publish", "groups", "unsubscribe", "dead-letters", "replay", "timers", "cancel",
     }  # fmt: skip
     assert in_bash("state", "wa") == ["watch"]
+    assert set(in_bash("memory", "s")) == {"said", "search", "sessions", "show", "skills"}
+    assert set(in_bash("memory", "skills", "")) == {
+        "list", "show", "versions", "relevant", "add", "import", "export", "activate", "roll-back",
+        "retire", "outcome", "forget",
+    }  # fmt: skip
+    assert in_bash("memory", "skills", "list", "--kind", "") == ["skill", "prompt", "rule"]
 
 
 @pytest.mark.behaviour("completion.shells")

@@ -74,6 +74,7 @@ def modules_of(folder: Path, *arguments: str, **env: str) -> set[str]:
                 ["state"],
                 ["memory"],
                 ["memory", "sessions"],
+                ["memory", "skills"],
             )
         ),
     ],

@@ -36,6 +36,20 @@ OF_SESSIONS = [
     ("memory", "sessions", "export", "session"),
     ("memory", "sessions", "delete", "session", "--yes"),
 ]
+OF_SKILLS = [
+    ("memory", "skills", "list"),
+    ("memory", "skills", "show", "name"),
+    ("memory", "skills", "versions", "name"),
+    ("memory", "skills", "relevant", "agent", "context"),
+    ("memory", "skills", "add", "name", "text"),
+    ("memory", "skills", "import", "refund"),
+    ("memory", "skills", "export", "name", "nowhere"),
+    ("memory", "skills", "activate", "name"),
+    ("memory", "skills", "roll-back", "name"),
+    ("memory", "skills", "retire", "name"),
+    ("memory", "skills", "outcome", "name", "1", "--succeeded"),
+    ("memory", "skills", "forget", "name", "--yes"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -601,11 +615,15 @@ def test_what_is_not_possible_is_told(
 @pytest.mark.behaviour("command.says-what-is-wrong", "outage.every-call")
 @pytest.mark.parametrize(
     "command",
-    [*COMMANDS, *OF_SESSIONS, ("memory", "forget", "--everything", "--yes")],
+    [*COMMANDS, *OF_SESSIONS, *OF_SKILLS, ("memory", "forget", "--everything", "--yes")],
     ids=" ".join,
 )
 def test_without_a_platform(command: tuple[str, ...], terminal: Terminal) -> None:
     nowhere = dict.fromkeys(services.VARIABLES.values(), "http://127.0.0.1:9")
+    (terminal.folder / "refund").mkdir()
+    (terminal.folder / "refund" / "SKILL.md").write_text(
+        "---\nname: refund\ndescription: How a customer gets money back.\n---\nAt once.\n"
+    )
     done = terminal.run(
         *command, "--json", exits=Exit.UNAVAILABLE, SOORMA_RETRY_SECONDS=FEW_SECONDS, **nowhere
     )
@@ -631,7 +649,7 @@ def test_another_tenant_or_user_sees_nothing(terminal: Terminal, option: str) ->
 def listed_in_help(terminal: Terminal, *group: str) -> set[str]:
     """The commands that a help lists."""
     said = terminal.run("memory", *group, "--help", COLUMNS="80").stdout
-    return set(re.findall(r"^  ([a-z]+) ", said.partition("\nCommands:\n")[2], flags=re.MULTILINE))
+    return set(re.findall(r"^  ([a-z-]+) ", said.partition("\nCommands:\n")[2], flags=re.MULTILINE))
 
 
 @pytest.mark.behaviour("command.help-fits", "command.complete-help")
@@ -641,7 +659,9 @@ def test_help_fits_and_the_reference_names_every_option(terminal: Terminal) -> N
     of_sessions = {(group, name) for _, group, name, *_ in OF_SESSIONS}
     assert listed_in_help(terminal) == {name for (name,) in names}
     assert listed_in_help(terminal, "sessions") == {name for _, name in of_sessions}
-    for name in names | of_sessions:
+    of_skills = {(group, name) for _, group, name, *_ in OF_SKILLS}
+    assert listed_in_help(terminal, "skills") == {name for _, name in of_skills}
+    for name in names | of_sessions | of_skills:
         shown_as = " ".join(name).removesuffix(" list")  # `sessions` alone is `sessions list`
         assert f"| `soorma memory {shown_as}" in section
         said = terminal.run("memory", *name, "--help", COLUMNS="80").stdout

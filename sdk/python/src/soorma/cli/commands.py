@@ -46,7 +46,8 @@ HOMES = {
     ),
     "memory": Home(
         "soorma.cli.memory.command",
-        "Search what is known and what was said; add to both, look at them, and forget.",
+        "Search what is known and what was said, look after skills; add to these, look at them, "
+        "and forget.",
     ),
     "agents": Home(
         "soorma.cli.data.agents", "List the agents that are alive, and what they can do."
@@ -84,6 +85,30 @@ def command_group(name: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
+
+
+def listing_group(name: str, help_text: str) -> typer.Typer:
+    """Creates a group within a group, which lists where no command is named."""
+    return typer.Typer(
+        name=name,
+        cls=_ListingGroup,
+        help=help_text,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+class _ListingGroup(TyperGroup):
+    """A group in which `sessions` is `sessions list`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_help = any(name in args for name in self.get_help_option_names(ctx))
+        # A shell that completes the name of a command has none to pass.
+        is_complete = not ctx.resilient_parsing
+        if args[0].startswith("-") and not is_help if args else is_complete:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
 
 
 class Commands(TyperGroup):

@@ -52,7 +52,10 @@ class Exit(IntEnum):
     START_TIMEOUT = 11, "the platform was not healthy in time, and was stopped"
     BUSY = 12, "another soorma command has been at work in this folder for too long"
     NOT_STOPPED = 13, "the platform could not be stopped"
-    NOT_FOUND = 14, "there is no such key, plan, passage, session, timer, dead letter or agent"
+    NOT_FOUND = (
+        14,
+        "there is no such key, plan, passage, session, procedure, timer, dead letter or agent",
+    )
     REFUSED = 15, "the platform refuses it: a limit, another type of value, something not allowed"
     CONFLICT = (
         16,

@@ -1,1 +1,1 @@
-"""`soorma memory`: what is known, as passages, and what was said, as interactions."""
+"""`soorma memory`: what is known, what was said, and how things are done."""

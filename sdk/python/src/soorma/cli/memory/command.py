@@ -1,11 +1,12 @@
-"""`soorma memory`: semantic and episodic memory. The modules beside it hold its commands."""
+"""`soorma memory`: three memories. The modules beside it hold its commands."""
 
 from __future__ import annotations
 
 from soorma.cli.commands import command_group
 from soorma.cli.memory import additions, forgetting, interactions, passages, searches, sessions
+from soorma.cli.memory.skills import command as skills
 
 app = command_group("memory")
 
-for module in (searches, additions, passages, forgetting, interactions, sessions):
+for module in (searches, additions, passages, forgetting, interactions, sessions, skills):
     app.add_typer(module.app)

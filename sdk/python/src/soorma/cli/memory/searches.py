@@ -37,6 +37,7 @@ from soorma_common.episodic import Role
 
 if TYPE_CHECKING:
     from soorma_common.episodic import SaidHit, SaidHits
+    from soorma_common.procedural import ProcedureHits
     from soorma_common.semantic import Hit, Hits, Mode
 
 app = command_group()
@@ -69,7 +70,7 @@ def search(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    _check_utf8(query)
+    check_utf8(query)
     fields = metadata_of(metadata)
 
     async def ask(platform: PlatformConnection) -> Hits:
@@ -100,7 +101,7 @@ def search(
         )
     else:
         _tell_hits(found, is_cut=min_score is None)
-        _tell_how(found, asked=mode)
+        tell_how(found, asked=mode)
 
 
 def _tell_hits(found: Hits, *, is_cut: bool) -> None:
@@ -145,7 +146,7 @@ def said(
     tenant: Tenant = None,
     user: User = None,
 ) -> None:
-    _check_utf8(query)
+    check_utf8(query)
     fields = metadata_of(metadata)
 
     async def ask(platform: PlatformConnection) -> SaidHits:
@@ -171,7 +172,7 @@ def said(
         output.note("nothing was ever logged for this user of this tenant")
     else:
         _tell_said(found)
-        _tell_how(found, asked=mode)
+        tell_how(found, asked=mode)
 
 
 def _tell_said(found: SaidHits) -> None:
@@ -191,15 +192,15 @@ def _tell_said(found: SaidHits) -> None:
     )
 
 
-def _check_utf8(query: str) -> None:
+def check_utf8(query: str, what: str = "QUERY") -> None:
     """Raises BadParameter for what a shell has passed as bytes that are no UTF-8."""
     try:
         query.encode()
     except UnicodeEncodeError as error:
-        raise typer.BadParameter("it is no UTF-8", param_hint="QUERY") from error
+        raise typer.BadParameter("it is no UTF-8", param_hint=what) from error
 
 
-def _tell_how(found: Hits | SaidHits, *, asked: Mode) -> None:
+def tell_how(found: Hits | SaidHits | ProcedureHits, *, asked: Mode) -> None:
     """Notes what a search could not do of what it was asked for."""
     if found.mode == "text" != asked:
         output.note("it went by words alone: no embedding model is in use, or it does not respond")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from typer.core import TyperGroup
 
 from soorma.cli import output
-from soorma.cli.commands import command_group
+from soorma.cli.commands import command_group, listing_group
 from soorma.cli.connection import PlatformConnection, on_platform
 from soorma.cli.memory.fields import counted, moment, say_facts
 from soorma.cli.memory.forgetting import Yes, ask_first, memories_of, receipt_of, say_erased
@@ -26,26 +25,10 @@ if TYPE_CHECKING:
 _Session = Annotated[str, typer.Argument(metavar="ID", help="The session's id.")]
 
 
-class ListingGroup(TyperGroup):
-    """A group that lists where no command is named: `sessions` is `sessions list`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        is_help = any(name in args for name in self.get_help_option_names(ctx))
-        # A shell that completes the name of a command has none to pass.
-        is_complete = not ctx.resilient_parsing
-        if args[0].startswith("-") and not is_help if args else is_complete:
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
 app = command_group()
-_sessions = typer.Typer(
-    name="sessions",
-    cls=ListingGroup,
-    help="List the user's sessions; show, name, export or delete one. Without a command, list.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+_sessions = listing_group(
+    "sessions",
+    "List the user's sessions; show, name, export or delete one. Without a command, list.",
 )
 app.add_typer(_sessions)
 
