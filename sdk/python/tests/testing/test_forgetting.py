@@ -249,7 +249,7 @@ async def test_what_was_forgotten_is_in_no_file(tmp_path: Path) -> None:
         for hit in hits:
             await memory.delete_knowledge(hit.id)
         await memory.forget(kind="interactions", everything=True)
-        await memory.delete_procedure(f"{WORD}-skill", whose="own")
+        await memory.delete_procedure(f"{WORD}-skill")
         await memory.forget(kind="procedures", everything=True)
         async for one in memory.list_knowledge():
             if WORD in msgspec.json.encode(one).decode():

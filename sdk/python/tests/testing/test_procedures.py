@@ -140,6 +140,8 @@ async def test_the_tenants_serve_all_its_users_and_a_users_own_come_first(
     assert [hit.content for hit in await memory.get_relevant_skills("support", CONTEXT)] == [REFUND]
     with pytest.raises(NotFound):
         await memory.get_procedure("refund", whose="own")
+    with pytest.raises(NotFound):
+        await memory.delete_procedure("refund")
     listed = [one async for one in memory.list_procedures(user_id="other")]
     assert sorted((one.name, one.is_public, one.active) for one in listed) == [
         ("refund", False, 1),

@@ -35,7 +35,7 @@ from soorma_common.names import Scope, check_name
 from soorma_common.semantic import Mode
 
 _LIMITS = Limits()
-_FORGETTING_SECONDS = 60.0
+FORGETTING_SECONDS = 60.0
 """How much longer than a usual response a receipt may take: some 10,000 are forgotten in one."""
 _PARAMETERS = frozenset(LogInteraction.__struct_fields__) - {"id"}
 _receipt = msgspec.json.Decoder(Receipt)
@@ -277,7 +277,7 @@ class EpisodicCalls(SemanticCalls):
                 scope=scope,
                 body=body,
                 fence=self._memories.fence,
-                patience=_FORGETTING_SECONDS,
+                patience=FORGETTING_SECONDS,
             )
         )
 

@@ -12,7 +12,7 @@ import msgspec
 
 from soorma.awaits import awaited
 from soorma.memory.calls import checked_metadata
-from soorma.memory.episodic import EpisodicCalls
+from soorma.memory.episodic import FORGETTING_SECONDS, EpisodicCalls
 from soorma.memory.plans import PAGE
 from soorma.memory.semantic import names_in
 from soorma.transport.calls import segment
@@ -411,13 +411,14 @@ class ProceduralCalls(EpisodicCalls):
         name: str,
         *,
         kind: Kind = "skill",
-        whose: Whose = "any",
+        is_public: bool = False,
         tenant_id: str | None = None,
         user_id: str | None = None,
     ) -> Receipt:
         """Forgets a procedure with all its versions, and what was derived from them, at once.
 
-        Raises NotFound if there is none. Not in a handler.
+        It is the user's own, or with `is_public` the tenant's: never that one in its place. Raises
+        NotFound if there is none. Not in a handler.
         """
         check_named(kind, name)
         if self.collects:
@@ -426,10 +427,15 @@ class ProceduralCalls(EpisodicCalls):
                 "outside"
             )
         scope = self.scope(tenant_id, user_id)
-        path = f"{_path(kind, name)}?whose={_checked(whose)}"
         return _receipt.decode(
             await self._caller.call(
-                "memory", "DELETE", path, scope=scope, fence=self._memories.fence
+                "memory",
+                "DELETE",
+                _path(kind, name),
+                scope=scope,
+                query={"whose": "public" if is_public else "own"},
+                fence=self._memories.fence,
+                patience=FORGETTING_SECONDS,
             )
         )
 

@@ -68,6 +68,8 @@ _PROPOSED = http.Choice(
 _WHOSE = http.Choice(
     "whose", "The user's own, the tenant's, or the first of these.", ("any", "own", "public")
 )
+# Not "any": what is forgotten is gone, and the tenant's must not be so for want of a user's own.
+_OWNER = http.Choice("whose", "The user's own, or the tenant's.", ("own", "public"))
 _VERSION = http.Number("version", "This one; without it, the active one.", least=1)
 _A_KIND = http.Part("kind", "What it is.", {"enum": list(KINDS)})
 _A_PATH = http.Part("path", "Its path in the folder of the skill.", PATH_SCHEMA)
@@ -117,7 +119,7 @@ def procedural_endpoints(
                  RelevantBody, examples={http.JSON: _A_CONTEXT}, errors=(TimedOut,)),
         Endpoint("GET", one, _OF_USER, faces.get_procedure, ProcedureVersion,
                  query=(_WHOSE, _VERSION), parts=(_A_KIND,), errors=(NotFound,)),
-        Endpoint("DELETE", one, _OF_USER, faces.delete_procedure, Receipt, query=(_WHOSE,),
+        Endpoint("DELETE", one, _OF_USER, faces.delete_procedure, Receipt, query=(_OWNER,),
                  parts=(_A_KIND,), headers=(http.FENCE,), errors=(Forbidden, NotFound)),
         Endpoint("GET", f"{one}/versions", _OF_USER, faces.list_versions, VersionPage,
                  query=(_WHOSE, _BEFORE, _LIMIT), parts=(_A_KIND,), errors=(NotFound,)),
@@ -249,12 +251,11 @@ class _Procedural:
         """Forgets a procedure with all its versions, and all that was derived from them."""
         if request.principal.fence is not None:
             raise Forbidden("a handler forgets no procedure: an application may")
-        for is_public in _PLACES[_WHOSE.of(request)]:
-            numbers = await self._procedures.numbers(request.scope, _key(request, is_public))
-            if numbers:
-                receipt = await self._forgetting.forget_numbers(request.scope, numbers)
-                return http.json_response(receipt)
-        raise _missing(request)
+        is_public = _OWNER.of(request) == "public"
+        numbers = await self._procedures.numbers(request.scope, _key(request, is_public))
+        if not numbers:
+            raise _missing(request)
+        return http.json_response(await self._forgetting.forget_numbers(request.scope, numbers))
 
     async def _version(self, request: Request) -> StoredVersion:
         number = _VERSION.of(request)

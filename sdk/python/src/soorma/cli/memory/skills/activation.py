@@ -176,7 +176,7 @@ def forget(
         ask_first("forget removes all versions, and all that was derived from them", question)
 
     async def remove(platform: PlatformConnection) -> Receipt:
-        return await platform.memory.delete_procedure(name, kind=kind, whose=whose)
+        return await platform.memory.delete_procedure(name, kind=kind, is_public=public)
 
     receipt = receipt_of(tenant, user, remove)
     if as_json:
