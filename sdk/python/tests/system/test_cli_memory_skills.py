@@ -311,7 +311,7 @@ def test_what_an_agent_would_get(skills: Skills, terminal: Terminal) -> None:
     assert 0 < float(second[3]) <= 1
     assert second[4:] == ["user", ABOUT]
     assert done.stderr == (
-        f"note: shown are 2 of 3 active skills that apply to agent support\n{WORDS_ALONE}"
+        f"note: shown: 2 of 3 active skills that apply to agent support\n{WORDS_ALONE}"
     )
     answer = Raw(terminal.platform.memory_url, terminal.tenant, DEFAULT_USER)(
         "POST", "/v1/memory/procedural/relevant", {"agent_id": "support", "context": CONTEXT}
@@ -341,7 +341,7 @@ def test_rules_apply_without_a_context(skills: Skills) -> None:
     table = rows(skills("relevant", "support", "--kind", "rule"))
     assert [row[0] for row in table] == ["Name", "polite", "short"]
     assert table[1][-1] == "Be polite."
-    note = "note: shown are 1 of 2 active rules that apply to agent support\n"
+    note = "note: shown: 1 of 2 active rules that apply to agent support\n"
     assert skills.notes("relevant", "support", "--kind", "rule", "--limit", "1") == note
     assert "--kind rule" in skills.refused("relevant", "support")
 

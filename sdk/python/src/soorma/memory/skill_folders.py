@@ -159,9 +159,10 @@ def _skill(folder_name: str, text: bytes, files: dict[str, bytes]) -> SkillFolde
 def check_skill_name(name: Any) -> None:
     """Raises InvalidRequest unless the Agent Skills specification allows the name."""
     if not isinstance(name, str) or len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
+        quotes = "" if isinstance(name, str) else ", in quotes if it looks like anything else"
         raise InvalidRequest(
-            f"the name of a skill has 1 to {LONGEST_NAME} lowercase letters, digits and single "
-            f"hyphens between them, in quotes if it looks like anything else; not {name!r:.80}"
+            f"in a folder, the name of a skill has 1 to {LONGEST_NAME} lowercase letters, digits "
+            f"and single hyphens between them{quotes}; not {name!r:.80}"
         )
 
 

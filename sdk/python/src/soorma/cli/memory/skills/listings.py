@@ -83,10 +83,10 @@ _LISTED = (
     Column("Name", 0),
     Column("Kind", 1),
     Column("Active", 1),
-    Column("Versions", 4),
+    Column("Versions", 3),
     Column("Proposed", 3),
     Column("Success", 2),
-    Column("Whose", 3),
+    Column("Whose", 4),
     Column("Description", 2, is_text=True, least=24),
 )
 

@@ -125,4 +125,4 @@ def _tell_applying(found: ProcedureHits, agent: str, kind: Kind, *, is_cut: bool
         widen = "; --min-score 0 shows the best all the same" if is_cut else ""
         output.note(f"none of {applying} to agent {told} is about this{widen}")
     elif len(found) < found.applying:
-        output.note(f"shown are {len(found):,} of {applying} to agent {told}")
+        output.note(f"shown: {len(found):,} of {applying} to agent {told}")
