@@ -108,8 +108,8 @@ class Procedure(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
 class StoreProcedure(Procedure, tag_field="op", tag="store_procedure"):
     """Stores a procedure, or a new version of it, and activates that.
 
-    A version that is equal to one stored before is not stored again. From a handler it is a
-    proposal, which is not active until an application activates it.
+    A version that is equal to one stored before is neither stored nor activated again. From a
+    handler it is a proposal, which is not active until an application activates it.
     """
 
 

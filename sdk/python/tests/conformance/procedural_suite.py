@@ -86,7 +86,7 @@ class ProceduralSuite(ABC):
                     texts.append(text)
                 wanted = known[0] if known else len(texts)
                 assert (done.outcome, done.version) == ("restated" if known else "stored", wanted)
-                if is_on and (activated or [0])[-1] != wanted:
+                if is_on and not known:
                     activated.append(wanted)
             elif action == "forget" and there:
                 one = dice.choice(there)
@@ -137,9 +137,9 @@ class ProceduralSuite(ABC):
         )
         assert [one.version for one in (first, second, third, last)] == [1, 2, 3, 1]
         assert (last.id, last.outcome) == (first.id, "restated")
-        assert await active(record) == 1
-        await record.remember(RollBackProcedure(name="refund"), skill("four", kind="rule"))
         assert await active(record) == 2
+        await record.remember(RollBackProcedure(name="refund"), skill("four", kind="rule"))
+        assert await active(record) == 1
         assert await active(record, key=ProcedureKey(False, "rule", "refund")) == 1
         assert await self.count_rows(record.store, "procedures") == 2
 

@@ -140,12 +140,12 @@ def test_kinds_versions_and_drafts(skills: Skills) -> None:
     note = "note: soorma memory skills activate polite --version 1 --kind rule --public makes it "
     assert same.stderr == f"{note}active\n"
     assert skills("add", "polite", "Hallo", "--kind", "rule") == (
-        "Not stored again: version 2 of rule polite says the same, and is active now\n"
+        "Not stored again: version 2 of rule polite says the same\n"
     )
     assert skills("add", "polite", "Grüße\n", "--kind", "rule", "--draft") == (
         "Not stored again: version 1 of rule polite says the same\n"
     )
-    assert skills.versions("polite", "--kind", "rule") == [["2", "active"], ["1", "-"]]
+    assert skills.versions("polite", "--kind", "rule") == [["2", "-"], ["1", "active"]]
     assert "no skill 'polite'" in skills.refused("show", "polite", code=Exit.NOT_FOUND)
     assert skills.json("show", "polite", "--kind", "rule", "--version", "1")["content"] == "Grüße"
 

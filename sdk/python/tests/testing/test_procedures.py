@@ -62,7 +62,7 @@ async def test_a_skill_is_stored_in_versions_activated_rolled_back_and_retired(
 
 
 @pytest.mark.behaviour("procedures.versions")
-async def test_an_equal_version_is_not_stored_again_but_activated(
+async def test_an_equal_version_is_neither_stored_nor_activated_again(
     soorma_platform: LocalPlatform,
 ) -> None:
     memory = soorma_platform.context.memory
@@ -70,7 +70,7 @@ async def test_an_equal_version_is_not_stored_again_but_activated(
     await memory.store_procedure("refund", "Another way.")
     again = await memory.store_procedure("refund", REFUND, conditions={"tier": ["gold", "silver"]})
     assert (again.id, again.outcome, again.version) == (first.id, "restated", 1)
-    assert await versions(memory, "refund") == [(2, False), (1, True)]
+    assert await versions(memory, "refund") == [(2, True), (1, False)]
     other = await memory.store_procedure("refund", REFUND, conditions={"tier": "gold"})
     assert (other.outcome, other.version) == ("stored", 3)
 

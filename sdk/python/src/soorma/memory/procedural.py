@@ -87,10 +87,10 @@ class ProceduralCalls(EpisodicCalls):
         """Stores a skill, prompt or rule, or a new version of it, and activates that.
 
         The result has the version's `id` and number; one that is equal to an earlier version is
-        not stored again (`outcome` is then restated). `description` says what it is for and when:
-        that is what `get_relevant_skills` goes by. It is for these `agents`, for all without any,
-        and where each of the `conditions` is a fact: a name with a value, or a list of values.
-        `files` of a skill are contents by path; together with `content` they may have 1 MiB.
+        neither stored nor activated again (`outcome` is then restated). `description` says what it
+        is for and when: that is what `get_relevant_skills` goes by. It is for these `agents`, for
+        all without any, and where each of the `conditions` is a fact: a name with a value, or a
+        list of values. `files` are contents by path; together with `content` they may have 1 MiB.
         `is_public` stores it for all users of the tenant.
 
         From a handler it is a proposal, which is not active before an application activates it,

@@ -164,9 +164,7 @@ class Practising:
         equal = next(
             (one for one in found.versions.values() if one.digest == prepared.digest), None
         )
-        if equal is not None:
-            if may_activate:
-                self._switch(found, equal)
+        if equal is not None:  # not activated: a repeated store must not undo a rollback
             return MemoryDone(equal.id, "restated", version=equal.version)
         self._check_id(operation)
         procedure = found.row or self._begun(operation, found)

@@ -129,17 +129,18 @@ def add(
 def _stored(done: MemoryDone, name: str, kind: Kind, *, draft: bool) -> str:
     """Formats what became of a version that was to be stored."""
     what = f"version {done.version} of {kind} {output.cell(name)}"
-    is_new = done.outcome == "stored"
-    if is_new:
+    if done.outcome == "stored":
         return f"Stored {what}" + ("" if draft else ", which is active now")
-    return f"Not stored again: {what} says the same" + ("" if draft else ", and is active now")
+    return f"Not stored again: {what} says the same"
 
 
 def _tell_next(done: MemoryDone, name: str, kind: Kind, *, public: bool, draft: bool) -> None:
-    if draft:
+    is_old = done.outcome != "stored"
+    if draft or is_old:
+        unless = ", unless it is" if is_old else ""
         output.note(
             f"soorma memory skills activate {words_of(name)} --version {done.version}"
-            f"{options(kind, is_public=public)} makes it active"
+            f"{options(kind, is_public=public)} makes it active{unless}"
         )
 
 
