@@ -315,10 +315,10 @@ def nearest(
 
     At most `most`, with a cosine of at least `least`.
     """
-    eligible, passages = index.open(), index.column("passage")
-    found = []
-    for vector in vectors:
-        slots, cosines = index.vectors.alike(vector, eligible, least)
+    if not vectors:
+        return []
+    passages, found = index.column("passage"), []
+    for slots, cosines in index.vectors.alike(np.stack(vectors), index.open(), least):
         best = np.argsort(-cosines, kind="stable")[:most]
         found.append([(int(passages[slots[one]]), float(cosines[one])) for one in best])
     return found

@@ -19,6 +19,8 @@ FEW = 512
 """Vectors that are compared exactly without looking at codes: that takes about a millisecond."""
 RESCORED = 512
 """Vectors that are compared exactly, those with the nearest codes: recall@10 is above 0.97 then."""
+SEVERAL = 512
+"""Vectors that are compared exactly with many others at once."""
 _WORD = 64
 _FIRST = 64
 _BITS = np.array([number.bit_count() for number in range(1 << 16)], np.uint8)
@@ -122,29 +124,30 @@ class VectorIndex:
         self._vectors, self._codes, self._has = vectors, codes, has
 
     def alike(
-        self, query: Vector, eligible: NDArray[np.bool_], least: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Returns the eligible slots whose cosine with a vector is at least `least`, and these.
+        self, queries: NDArray[np.float32], eligible: NDArray[np.bool_], least: float
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Returns, for each vector, the eligible slots with a cosine of at least `least`, and it.
 
-        A code differs in the share of its bits that the angle has of a half turn, give or take: two
-        vectors with a cosine of 0.88 in 16 %. What differs in more than that, and six standard
-        deviations, is not compared.
+        Up to SEVERAL slots are all compared; of more, those whose codes differ in so few bits as
+        the angle allows: its share of a half turn, and six standard deviations more.
         """
-        count = len(eligible)
-        if self._vectors.shape[1] != len(query):
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        slots = np.flatnonzero(eligible & self.has(len(eligible)))
+        if not len(slots) or self._vectors.shape[1] != queries.shape[1]:
+            return [(np.zeros(0, np.int64), np.zeros(0, np.float32))] * len(queries)
+        if len(slots) <= SEVERAL:
+            cosines = self._vectors[slots].astype(np.float32) @ queries.T
+            found = (cosines >= least).T
+            return [(slots[one], cosines[one, at]) for at, one in enumerate(found)]
+        bits = queries.shape[1]
         share = math.acos(min(max(least, -1.0), 1.0)) / math.pi
-        bits = self._vectors.shape[1]
         most = share * bits + 6 * math.sqrt(bits * share * (1 - share))
-        code = _codes(query.astype(np.float16)[None, :])
-        usable = eligible & self.has(count)
-        near = np.zeros(count, np.bool_)
-        known = min(count, len(self._codes))
-        near[:known] = _distances(self._codes[:known], code) <= most
-        slots = np.flatnonzero(usable & near)
-        cosines = self._vectors[slots].astype(np.float32) @ query
-        found = cosines >= least
-        return slots[found], cosines[found]
+        codes = self._codes[slots]
+        alike = []
+        for code, query in zip(_codes(queries.astype(np.float16)), queries, strict=True):
+            near = slots[_distances(codes, code[None, :]) <= most]
+            of_near = self._vectors[near].astype(np.float32) @ query
+            alike.append((near[of_near >= least], of_near[of_near >= least]))
+        return alike
 
     def near(
         self, query: Vector, eligible: NDArray[np.bool_], also: NDArray[np.int64]

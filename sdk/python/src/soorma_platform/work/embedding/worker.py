@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from soorma_common.errors import SoormaError
 from soorma_platform.buses.protocol import MEMORY_BELL, Bus
+from soorma_platform.engine.rows.passages import UnembeddedPart
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports.embeddings import EmbeddingStore
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Parts that are embedded and stored together: some tenths of a second of the offline model."""
+CHECKED = 256
+"""Parts after which their likeness to others is checked, while more are to be embedded."""
 POLL_SECONDS = 1.0
 LONGEST_PAUSE = 30.0
 SWEPT = 500
@@ -55,6 +58,7 @@ class Embedding:
         self._model: int | None = None
         self.likeness: LikenessCheck | None = None
         """what is done with the vectors of passages besides storing them"""
+        self._unchecked: list[tuple[UnembeddedPart, Vector]] = []
         self._queries: OrderedDict[tuple[str, str, str], Vector] = OrderedDict()
 
     async def model(self) -> int:
@@ -88,6 +92,8 @@ class Embedding:
     async def step(self, model: int) -> bool:
         """Embeds some parts; returns False if there were none."""
         parts = await self._store.unembedded(model, BATCH)
+        if not parts or len(self._unchecked) >= CHECKED:
+            await self._check_likeness(model)
         if not parts:
             return False
         from soorma_platform.engine.retrieval.vectors import packed, unpacked  # noqa: PLC0415 - numpy
@@ -102,15 +108,20 @@ class Embedding:
         vectors = [self._kept[key] for key in keys]
         await self._store.put(model, [*zip(parts, vectors, strict=True)])
         if self.likeness is not None:
-            embedded = [
+            self._unchecked += [
                 (part, unpacked(one)) for part, one in zip(parts, vectors, strict=True) if one
             ]
-            await self.likeness.check(model, embedded)
         for _ in parts:
             self._metrics.embedded.add()
         while len(self._kept) > KEPT:
             self._kept.popitem(last=False)
         return True
+
+    async def _check_likeness(self, model: int) -> None:
+        """Compares what was embedded with all of its collection: cheaper for many at once."""
+        parts, self._unchecked = self._unchecked, []
+        if self.likeness is not None and parts:
+            await self.likeness.check(model, parts)
 
     async def _embedded(self, texts: list[str]) -> Sequence[Vector | None]:
         """Returns a vector for each text, None for one that the model refuses."""
