@@ -526,6 +526,17 @@ def test_the_reference_names_every_method() -> None:
     assert {name for name in public(MemoryClient) - inside if f"`{name}(" not in memory} == set()
 
 
+@pytest.mark.behaviour("docs.counted")
+def test_eight_to_one_is_counted() -> None:
+    page = ROOT / "examples" / "05-memory-working" / "README.md"
+    section = pages()[page].section("The helper: WorkflowState")
+    _, short, long = (
+        [line for line in code[code.index("await ") :].splitlines() if line.strip()]
+        for code in re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    )
+    assert (len(short), len(long)) == (3, 24)
+
+
 @pytest.mark.behaviour("docs.tables")
 def test_the_table_of_errors() -> None:
     rows = re.findall(
