@@ -39,11 +39,11 @@ from soorma_platform.settings import Settings
 from soorma_platform.stores.engines import open_store
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.embedding.choice import embedder_of
-from soorma_platform.work.embedding.likeness import LikenessCheck
 from soorma_platform.work.embedding.protocol import Embedder
 from soorma_platform.work.embedding.worker import Embedding
 from soorma_platform.work.payloads import PayloadCheck
 from soorma_platform.work.recall import Recall
+from soorma_platform.work.recall.likeness import LikenessCheck
 from soorma_platform.work.timekeeper import Timekeeper
 from soorma_platform.work.upkeep import Upkeep
 

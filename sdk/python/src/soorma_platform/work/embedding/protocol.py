@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from soorma_common.errors import Unavailable
+from soorma_platform.engine.rows.passages import UnembeddedPart
 
 if TYPE_CHECKING:
     from soorma_platform.engine.retrieval.ranking import Calibration
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 class TextRefused(Unavailable):
     """A model does not take a text, now or later."""
+
+
+class VectorCheck(Protocol):
+    """Something that is done with new vectors, besides storing them."""
+
+    async def check(self, model: int, parts: Sequence[tuple[UnembeddedPart, Vector]]) -> None:
+        """Takes parts that were just embedded and stored, each with its vector."""
+        ...
 
 
 class Embedder(Protocol):

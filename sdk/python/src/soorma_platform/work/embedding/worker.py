@@ -14,11 +14,10 @@ from soorma_platform.engine.rows.passages import UnembeddedPart
 from soorma_platform.logs import Log
 from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports.embeddings import EmbeddingStore
-from soorma_platform.work.embedding.protocol import Embedder, TextRefused
+from soorma_platform.work.embedding.protocol import Embedder, TextRefused, VectorCheck
 
 if TYPE_CHECKING:
     from soorma_platform.engine.retrieval.vectors import Vector
-    from soorma_platform.work.embedding.likeness import LikenessCheck
 
 BATCH = 32
 """Parts that are embedded and stored together: some tenths of a second of the offline model."""
@@ -56,7 +55,7 @@ class Embedding:
         self._kept: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
         """by collection, so that nobody can find out what others have stored"""
         self._model: int | None = None
-        self.likeness: LikenessCheck | None = None
+        self.likeness: VectorCheck | None = None
         """what is done with the vectors of passages besides storing them"""
         self._unchecked: list[tuple[UnembeddedPart, Vector]] = []
         self._queries: OrderedDict[tuple[str, str, str], Vector] = OrderedDict()
