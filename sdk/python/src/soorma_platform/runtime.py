@@ -104,7 +104,9 @@ class Platform:
         )
         if embedding is not None:
             embedding.likeness = LikenessCheck(recall.searching, store, embedding.embedder)
-        self.upkeep = Upkeep(store, settings.limits, settings.retention)
+        self.upkeep = Upkeep(
+            store, settings.limits, settings.retention, session_idle=settings.session_idle
+        )
         behind = {
             "registry": registry_service(directory, health, payloads, metrics),
             "events": event_service(

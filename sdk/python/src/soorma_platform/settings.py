@@ -18,6 +18,7 @@ from soorma_common.limits import MIB, Limits
 from soorma_common.logs import check_format, check_level
 from soorma_common.registry import MODES, Mode
 from soorma_platform.engine.retention import Retention
+from soorma_platform.engine.sessions import IDLE_SECONDS
 from soorma_platform.work.embedding.choice import check_choice
 
 PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
@@ -29,11 +30,12 @@ _FLAGS = {"1": True, "0": False, "true": True, "false": False, "yes": True, "no"
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """The address, record and options of a platform; `lease` and `retention` are in seconds.
+    """The address, record and options of a platform; periods are in seconds.
 
     `index_bytes` is the memory for the indexes of collections that are searched. `embeddings` is
     `auto` (the offline model if it is installed), `offline`, `none`, or the address of an API with
-    `embeddings_model` behind it.
+    `embeddings_model` behind it. A session without an interaction for `session_idle` is idle; 0:
+    never.
     """
 
     def __repr__(self) -> str:
@@ -57,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
     embeddings: str = "auto"
     embeddings_model: str = ""
     embeddings_key: str = ""
+    session_idle: float = IDLE_SECONDS
     limits: Limits = Limits()
     retention: Retention = Retention()
 
@@ -69,6 +72,8 @@ class Settings(msgspec.Struct, frozen=True):
             )
         if self.lease <= 0:
             raise InvalidRequest("SOORMA_LEASE_SECONDS must be more than 0")
+        if not 0 <= self.session_idle < math.inf:
+            raise InvalidRequest("SOORMA_SESSION_IDLE_SECONDS must be a number from 0 on; 0: never")
         if self.payload_check not in MODES:
             raise InvalidRequest(
                 f"SOORMA_PAYLOAD_CHECK must be one of {', '.join(MODES)}, not "
@@ -112,6 +117,7 @@ class Settings(msgspec.Struct, frozen=True):
             "embeddings": env.get("SOORMA_EMBEDDINGS", "").strip() or None,
             "embeddings_model": env.get("SOORMA_EMBEDDINGS_MODEL", "").strip() or None,
             "embeddings_key": env.get("SOORMA_EMBEDDINGS_KEY", "").strip() or None,
+            "session_idle": _read(env, "SOORMA_SESSION_IDLE_SECONDS", float),
             "index_bytes": _read(env, "SOORMA_INDEX_BYTES", int),
             "payload_check": env.get("SOORMA_PAYLOAD_CHECK") or None,
             "log_level": env.get("SOORMA_LOG_LEVEL") or None,

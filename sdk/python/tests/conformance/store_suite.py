@@ -25,6 +25,7 @@ from idempotency_suite import IdempotencySuite
 from joining_suite import JoiningSuite
 from life_suite import LifeSuite
 from limits_suite import LimitsSuite
+from memory_life_suite import MemoryLifeSuite
 from periods_suite import PeriodsSuite
 from plans_suite import PlansSuite
 from procedural_suite import ProceduralSuite
@@ -104,6 +105,7 @@ class StoreSuite(
     PeriodsSuite,
     EmbeddingsSuite,
     EpisodicSuite,
+    MemoryLifeSuite,
     ProceduralSuite,
     JoiningSuite,
     EndingsSuite,

@@ -55,10 +55,12 @@ class Logging:
         plan_id: str | None,
         *,
         by_handler: bool,
+        uptime: int = 0,
     ) -> None:
         self._logged = set(logged)
         self._sessions = set(sessions)
         self._now = now
+        self._uptime = uptime
         self._cause = cause
         self._plan_id = plan_id
         self._by_handler = by_handler
@@ -93,7 +95,7 @@ class Logging:
             object_text(operation.metadata),
             operation.plan_id or self._plan_id,
         )
-        self.writes.append(NewInteraction(row, prepared.parts))
+        self.writes.append(NewInteraction(row, prepared.parts, self._uptime))
         return MemoryDone(interaction_id, "logged")
 
     def name(self, operation: NameSession) -> MemoryDone:

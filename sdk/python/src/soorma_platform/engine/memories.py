@@ -142,7 +142,13 @@ class Remembering:
             memories, found.now, cause, plan_id, limits, by_handler=by_handler, user_id=user_id
         )
         self._logging = Logging(
-            memories.logged, memories.sessions, found.now, cause, plan_id, by_handler=by_handler
+            memories.logged,
+            memories.sessions,
+            found.now,
+            cause,
+            plan_id,
+            by_handler=by_handler,
+            uptime=found.uptime,
         )
         self._practising = Practising(
             found.part(ProceduresFound),

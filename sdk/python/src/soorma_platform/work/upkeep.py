@@ -12,9 +12,11 @@ from soorma_common.times import rfc3339
 from soorma_platform.engine.commits import PurgePlan, SweepExpired
 from soorma_platform.engine.life import ReportStalled
 from soorma_platform.engine.retention import STEP, Fate, Retention, TrimHistory, fate, warn_before
+from soorma_platform.engine.sessions import IDLE_SECONDS
 from soorma_platform.logs import Log
 from soorma_platform.stores.ports import Store
 from soorma_platform.stores.ports.upkeep import StaleRow
+from soorma_platform.work.memory_life import MemoryUpkeep
 
 log = Log("soorma.upkeep")
 
@@ -25,7 +27,14 @@ class Upkeep:
     It remembers how far it has read the log and the plans, and of what it has warned.
     """
 
-    def __init__(self, store: Store, limits: Limits, retention: Retention) -> None:
+    def __init__(
+        self,
+        store: Store,
+        limits: Limits,
+        retention: Retention,
+        *,
+        session_idle: float = IDLE_SECONDS,
+    ) -> None:
         self._store = store
         self._rows = store.upkeep
         self._limits = limits
@@ -33,6 +42,7 @@ class Upkeep:
         self._log_cursor = 0
         self._plan_cursor = 0
         self._warned: set[int] = set()
+        self._memories = MemoryUpkeep(store, limits, session_idle)
 
     async def step(self) -> bool:
         """Takes a bounded step of each kind of sweeping; returns True if more may be left."""
@@ -42,6 +52,7 @@ class Upkeep:
         more = now.is_settled and await self._expire(now.wall)
         await self._rows.erase()
         more |= await self._purge(uptime - round(self._retention.plans * 1000))
+        more |= await self._memories.step(now)
         await self._report_stalled(uptime - self._limits.plan_idle_seconds * 1000)
         again = await asyncio.gather(  # concurrently, so that they share a commit
             self._do_chore(),

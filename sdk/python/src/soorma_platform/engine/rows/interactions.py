@@ -25,10 +25,11 @@ class InteractionRow(msgspec.Struct):
 
 
 class NewInteraction(msgspec.Struct):
-    """An interaction to be appended."""
+    """An interaction to be appended, at an uptime in ms."""
 
     row: InteractionRow
     parts: list[NewPart]
+    uptime: int
 
 
 class SessionRow(msgspec.Struct):

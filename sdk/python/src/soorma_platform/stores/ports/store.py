@@ -12,6 +12,7 @@ from soorma_platform.stores.ports.groups import GroupStore
 from soorma_platform.stores.ports.health import HealthStore
 from soorma_platform.stores.ports.likeness import LikenessStore
 from soorma_platform.stores.ports.log import LogStore
+from soorma_platform.stores.ports.memory_life import MemoryLifeStore
 from soorma_platform.stores.ports.plans import PlanStore
 from soorma_platform.stores.ports.procedural import ProceduralStore
 from soorma_platform.stores.ports.registry import RegistryStore
@@ -39,6 +40,9 @@ class MemoryStores(Protocol):
 
     @property
     def embeddings(self) -> EmbeddingStore: ...
+
+    @property
+    def life(self) -> MemoryLifeStore: ...
 
 
 class Commits(Protocol):

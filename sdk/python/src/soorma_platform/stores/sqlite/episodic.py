@@ -67,11 +67,12 @@ def append(writing: Writing, new: NewInteraction) -> None:
     number: int = collections.insert.value(connection, passage, row.content)
     session = None
     if row.session_id is not None:
-        session = value(connection, "begin_session", within, row.session_id, row.recorded_at)
+        times = (row.recorded_at, new.uptime)
+        session = value(connection, "begin_session", within, row.session_id, *times)
         execute(connection, "count_interactions", session, 1, row.recorded_at)
     _insert.run(connection, number, within, session, row)
-    times = (row.recorded_at, NEVER, ALWAYS, NEVER)
-    collections.put_parts(writing, within, number, new.parts, times)
+    counts = (row.recorded_at, NEVER, ALWAYS, NEVER)
+    collections.put_parts(writing, within, number, new.parts, counts)
 
 
 def name(writing: Writing, named: SessionNamed) -> None:

@@ -24,11 +24,13 @@ from soorma_platform.stores.sqlite import (
     history,
     idempotency,
     likeness,
+    memory_life,
     plans,
     procedural,
     registry,
     sagas,
     semantic,
+    sessions,
     steps,
     timers,
     transactions,
@@ -51,7 +53,7 @@ FEW = 16
 
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history, semantic, episodic,
-                           procedural, likeness)  # fmt: skip
+                           procedural, likeness, sessions)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
@@ -68,6 +70,7 @@ class SqliteMemories:
         self.procedural = procedural.SqliteProcedural(connections)
         self.likeness = likeness.SqliteLikeness(connections)
         self.embeddings = embeddings.SqliteEmbeddings(connections)
+        self.life = memory_life.SqliteMemoryLife(connections)
 
 
 class SqliteStore:

@@ -2,8 +2,9 @@
 SELECT number FROM sessions WHERE collection = ? AND session_id = ?;
 
 -- name: begin_session
-INSERT INTO sessions (collection, session_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?3)
-ON CONFLICT (collection, session_id) DO UPDATE SET updated_at = excluded.updated_at
+INSERT INTO sessions (collection, session_id, created_at, updated_at, quiet_since) VALUES (?1, ?2, ?3, ?3, ?4)
+ON CONFLICT (collection, session_id)
+DO UPDATE SET updated_at = excluded.updated_at, quiet_since = excluded.quiet_since
 RETURNING number;
 
 -- name: count_interactions
