@@ -79,6 +79,12 @@ class Settings(msgspec.Struct, frozen=True):
                 f"SOORMA_PAYLOAD_CHECK must be one of {', '.join(MODES)}, not "
                 f"{self.payload_check!r}"
             )
+        for name in ("interactions", "knowledge", "closed_knowledge"):
+            if getattr(self.retention, name) == 0:
+                raise InvalidRequest(
+                    f"SOORMA_KEEP_{name.upper()} must be more than 0: all would be forgotten at "
+                    "once; unset, they are kept for ever"
+                )
         check_choice(self.embeddings, self.embeddings_model)
         check_level(self.log_level)
         check_format(self.log_format)
@@ -150,7 +156,7 @@ def _file(name: str) -> Path:
 
 def _group(env: Mapping[str, str], prefix: str, kind: Any) -> Any:
     values = {
-        field.name: _read(env, prefix + field.name.upper(), field.type)
+        field.name: _read(env, prefix + field.name.upper(), int if field.type is int else float)
         for field in msgspec.structs.fields(kind)
     }
     return kind(**{name: value for name, value in values.items() if value is not None})

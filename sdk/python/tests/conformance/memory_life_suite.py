@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import pytest
-from record import ALICE, BOB, Record
+from record import ALICE, BOB, STRANGER, Record
 
 from soorma_common.delivery import Subscription
 from soorma_common.episodic import LogInteraction
 from soorma_common.forgetting import ForgetBody
 from soorma_common.json_text import decode
 from soorma_common.names import Scope
+from soorma_common.semantic import ForgetKnowledge, StoreKnowledge
+from soorma_platform.engine.ageing import ForgetAged
+from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.sessions import IDLE_SECONDS, ReportIdle
+from soorma_platform.stores.ports import Store
 from soorma_platform.work.forgetting import Forgetting
 
 IDLE, SYSTEM = "session.idle", "system-events"
 ALMOST = IDLE_SECONDS - 1
+DAY = 86_400.0
 
 
 async def say(record: Record, session_id: str, *, scope: Scope = ALICE) -> int:
@@ -32,7 +38,23 @@ async def told(record: Record) -> list[dict[str, Any]]:
     return [decode(one.envelope)["data"] for one in await record.log() if one.type == IDLE]
 
 
-class MemoryLifeSuite:
+async def contents(record: Record, scope: Scope = ALICE) -> set[str]:
+    """Returns the open passages of a user."""
+    rows, _ = await record.store.memories.semantic.list(scope, 0, 1_000)
+    return {row.content for row in rows}
+
+
+async def history(record: Record, scope: Scope = ALICE) -> list[str]:
+    """Returns what was said to a user, the newest first."""
+    rows, _ = await record.store.memories.episodic.history(scope, None, None, None, 1_000)
+    return [row.content for row in rows]
+
+
+class MemoryLifeSuite(ABC):
+    @abstractmethod
+    async def count_rows(self, store: Store, table: str) -> int:
+        """Returns how many rows of a table the store holds."""
+
     @pytest.mark.behaviour("episodes.idle")
     async def test_a_session_in_which_nothing_is_said_is_reported_once_each_time(
         self, record: Record
@@ -143,3 +165,142 @@ class MemoryLifeSuite:
         await record.sweep()
         sessions = [one["session_id"] for one in await told(record)]
         assert sorted(sessions) == sorted(f"s{number}" for number in range(230))
+
+    @pytest.mark.behaviour("forgetting.by-age")
+    async def test_interactions_are_kept_for_a_time(self, record: Record) -> None:
+        kept = Retention(interactions=DAY)
+        await say(record, "s")
+        await say(record, "s", scope=STRANGER)
+        await record.know("The user is a vegetarian.")
+        record.clock.advance(DAY - 10)
+        await say(record, "s")
+        await say(record, "t")
+        await record.sweep(kept)
+        assert len(await history(record)) == 3
+        record.clock.advance(11)
+        await record.sweep(kept)
+        assert len(await history(record)) == 2
+        assert await history(record, STRANGER) == []
+        assert await contents(record) == {"The user is a vegetarian."}
+        session = await record.store.memories.episodic.session(ALICE, "s")
+        assert session is not None
+        assert session.interactions == 1
+        record.clock.advance(DAY)
+        await record.sweep(kept)
+        assert await record.store.memories.episodic.sessions(ALICE, None, 9) == []
+        for table in ("interactions", "sessions", "erasures"):
+            assert await self.count_rows(record.store, table) == 0
+
+    @pytest.mark.behaviour("forgetting.by-age")
+    async def test_what_was_made_of_it_stays_at_its_own_age(self, record: Record) -> None:
+        said = LogInteraction(role="user", content="I eat no meat.", id="said")
+        await record.remember(said)
+        old = await record.know("A draft.", external_id="doc")
+        record.clock.advance(DAY)
+        await record.know("The user is a vegetarian.", derived_from=["said"])
+        await record.know("A conclusion.", derived_from=[old])
+        await record.know("The final text.", external_id="doc")
+        record.clock.advance(DAY / 2)
+        await record.sweep(Retention(interactions=DAY))
+        assert await history(record) == []
+        record.clock.advance(DAY)
+        await record.sweep(Retention(closed_knowledge=DAY))
+        everything = {"The user is a vegetarian.", "A conclusion.", "The final text."}
+        assert await contents(record) == everything
+        assert await record.passage(old) is None, "it was closed a day ago"
+        await record.remember(ForgetKnowledge(id=old))
+        assert await contents(record) == everything
+
+    @pytest.mark.behaviour("forgetting.by-age")
+    async def test_closed_passages_are_kept_for_a_time(self, record: Record) -> None:
+        kept = Retention(closed_knowledge=DAY)
+        home = {"subject": "user", "attribute": "home"}
+        first = await record.know("Lisbon.", **home)
+        await record.know("As old.", is_public=True)
+        record.clock.advance(5 * DAY)
+        second = await record.know("Porto.", **home)
+        record.clock.advance(DAY - 10)
+        await record.know("Faro.", **home)
+        await record.sweep(kept)
+        assert await record.passage(first) is not None
+        record.clock.advance(11)
+        await record.sweep(kept)
+        assert await record.passage(first) is None
+        assert await record.passage(second) is not None
+        assert await record.found("faro") == ["Faro."]
+        assert await record.found("as old", min_score=0.1) == ["As old."]
+
+    @pytest.mark.behaviour("forgetting.by-age")
+    async def test_passages_are_kept_since_they_were_last_stated(self, record: Record) -> None:
+        kept = Retention(knowledge=DAY)
+        await record.know("Never again.")
+        await record.know("For all.", is_public=True, scope=BOB)
+        await record.know("Stated again.")
+        record.clock.advance(DAY - 10)
+        await record.know("Stated again.")
+        await say(record, "s")
+        await record.sweep(kept)
+        assert len(await contents(record)) == 2
+        record.clock.advance(11)
+        await record.sweep(kept)
+        assert await contents(record) == {"Stated again."}
+        assert await record.found("for all", min_score=0.1, scope=BOB) == []
+        assert len(await history(record)) == 1
+        record.clock.advance(DAY)
+        await record.sweep(kept)
+        assert await contents(record) == set()
+
+    @pytest.mark.behaviour("forgetting.by-age")
+    async def test_without_a_setting_memories_are_kept_for_ever(self, record: Record) -> None:
+        await record.know("Old.", external_id="doc")
+        await record.know("New.", external_id="doc")
+        await say(record, "s")
+        record.clock.advance(10_000 * DAY)
+        await record.sweep()
+        assert await self.count_rows(record.store, "passages") == 3
+
+    @pytest.mark.behaviour("forgetting.by-age")
+    async def test_a_jump_of_the_clock_ages_nothing_for_good(self, record: Record) -> None:
+        kept = Retention(interactions=DAY, knowledge=DAY, closed_knowledge=DAY)
+        await say(record, "s")
+        await record.know("One.")
+        record.clock.advance(700)
+        record.clock.jump(10 * DAY)
+        await record.sweep(kept)
+        record.clock.jump(-10 * DAY)
+        record.clock.advance(700)
+        await record.sweep(kept)
+        assert await self.count_rows(record.store, "passages") == 2
+
+    @pytest.mark.behaviour("forgetting.by-age")
+    async def test_what_is_stated_again_meanwhile_is_left_alone(self, record: Record) -> None:
+        passage_id = await record.know("Stated again.")
+        row = await record.store.memories.semantic.passage(ALICE, passage_id)
+        assert row is not None
+        record.clock.advance(DAY)
+        before = round((record.clock.now - 10) * 1000)
+        numbers = [row.number or 0, 4_711]
+        await record.know("Stated again.")
+        forget = ForgetAged(ALICE, numbers, before, closed=False)
+        assert await record.store.transact(forget) == 0
+        closed = ForgetAged(ALICE, numbers, before, closed=True)
+        assert await record.store.transact(closed) == 0, "it is open"
+        record.clock.advance(DAY)
+        later = ForgetAged(ALICE, numbers, round(record.clock.now * 1000), closed=False)
+        assert await record.store.transact(later) == 1
+        assert await record.store.transact(later) == 0
+
+    @pytest.mark.behaviour("forgetting.by-age")
+    async def test_many_are_forgotten_in_bounded_steps(self, record: Record) -> None:
+        kept = Retention(knowledge=DAY)
+        for scope in (ALICE, BOB):
+            await record.remember(
+                *(StoreKnowledge(content=f"Passage {number}.") for number in range(300)),
+                scope=scope,
+            )
+        record.clock.advance(DAY + 1)
+        assert await record.upkeep(kept)
+        assert await self.count_rows(record.store, "passages") == 400
+        await record.sweep(kept)
+        assert await self.count_rows(record.store, "passages") == 0
+        assert await self.count_rows(record.store, "passage_parts") <= 600

@@ -582,8 +582,10 @@ def test_the_table_of_environment_variables() -> None:
         "SOORMA_RETRY_SECONDS": f"{client.retry_seconds:g}",
     }
     for prefix, group in (("SOORMA_LIMIT_", platform.limits), ("SOORMA_KEEP_", platform.retention)):
+        given = {name: getattr(group, name) for name in group.__struct_fields__}
         defaults |= {
-            prefix + name.upper(): int(getattr(group, name)) for name in group.__struct_fields__
+            prefix + name.upper(): "none" if value is None else int(value)
+            for name, value in given.items()
         }
     assert table == {name: str(value) for name, value in defaults.items()}
 

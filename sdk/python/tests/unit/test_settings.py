@@ -50,6 +50,9 @@ BAD = [
     ("SOORMA_LOG_FORMAT", "xml"),
     ("SOORMA_LIMIT_PLAN_KEYS", "1k"),
     ("SOORMA_LIMIT_PLAN_KEYS", "-5"),
+    ("SOORMA_KEEP_INTERACTIONS", "0"),
+    ("SOORMA_KEEP_KNOWLEDGE", "0"),
+    ("SOORMA_KEEP_CLOSED_KNOWLEDGE", "-1"),
     ("SOORMA_KEEP_EVENTS", "a week"),
     ("SOORMA_KEEP_EVENTS", "nan"),
 ]

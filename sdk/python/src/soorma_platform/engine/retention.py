@@ -22,12 +22,17 @@ STEP_BYTES = 2 * 1024 * 1024
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """Seconds of uptime for which data that is no longer needed is kept."""
+    """Seconds for which data is kept: of uptime; of memories by the wall clock, None: for ever."""
 
     events: float = 7 * 86_400.0
     groups: float = 7 * 86_400.0
     plans: float = 30 * 86_400.0
     """after the end of a plan"""
+    interactions: float | None = None
+    knowledge: float | None = None
+    """since a passage was last stored or changed"""
+    closed_knowledge: float | None = None
+    """since a passage was closed"""
 
 
 class Fate(Enum):

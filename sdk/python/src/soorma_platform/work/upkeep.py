@@ -42,7 +42,7 @@ class Upkeep:
         self._log_cursor = 0
         self._plan_cursor = 0
         self._warned: set[int] = set()
-        self._memories = MemoryUpkeep(store, limits, session_idle)
+        self._memories = MemoryUpkeep(store, limits, retention, session_idle)
 
     async def step(self) -> bool:
         """Takes a bounded step of each kind of sweeping; returns True if more may be left."""
@@ -50,9 +50,9 @@ class Upkeep:
         now = await self._rows.begin()
         uptime = now.uptime
         more = now.is_settled and await self._expire(now.wall)
+        more |= await self._memories.step(now)
         await self._rows.erase()
         more |= await self._purge(uptime - round(self._retention.plans * 1000))
-        more |= await self._memories.step(now)
         await self._report_stalled(uptime - self._limits.plan_idle_seconds * 1000)
         again = await asyncio.gather(  # concurrently, so that they share a commit
             self._do_chore(),

@@ -238,9 +238,13 @@ class MovedPassage(msgspec.Struct):
 
 
 class DoomedNeed(Need):
-    """Passages by number, with those that they have replaced and all that was derived from them."""
+    """Passages by number, with those that they have replaced and all that was derived from them.
+
+    `alone`: without these.
+    """
 
     numbers: list[int]
+    alone: bool = False
 
     @property
     def rows(self) -> int:

@@ -348,8 +348,10 @@ def load_doomed(loading: Loading, need: DoomedNeed) -> None:
         row = _passage.one(loading.connection, number)
         if row is None:
             continue
-        for doomed in values(
-            loading.connection, "doomed_passages", row.collection, number, *places
+        for doomed in (
+            [number]
+            if need.alone
+            else values(loading.connection, "doomed_passages", row.collection, number, *places)
         ):
             if doomed not in seen and (one := _passage.one(loading.connection, doomed)) is not None:
                 seen.add(doomed)

@@ -3,3 +3,7 @@
 ALTER TABLE sessions ADD COLUMN quiet_since INTEGER;
 ALTER TABLE sessions ADD COLUMN reported INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX sessions_quiet ON sessions (quiet_since) WHERE quiet_since IS NOT NULL;
+
+-- What is kept for a time only is found in the order of its age.
+CREATE INDEX passages_by_age ON passages (collection, updated_at);
+CREATE INDEX passages_closed ON passages (collection, closed_at) WHERE closed_at < 4611686018427387904;

@@ -1,0 +1,15 @@
+-- name: last_collection
+SELECT coalesce(max(id), 0) FROM collections;
+
+-- name: aged_memories
+-- Memories of a kind, in a range of collections, that have not changed since a time.
+SELECT c.tenant_id, p.user_id, p.number
+FROM collections c JOIN passages p ON p.collection = c.id
+WHERE c.id > ?1 AND c.id <= ?2 AND c.kind = ?3 AND p.updated_at < ?4 LIMIT ?5;
+
+-- name: long_closed_memories
+-- 4611686018427387904 is the end of what is not closed.
+SELECT c.tenant_id, p.user_id, p.number
+FROM collections c JOIN passages p ON p.collection = c.id
+WHERE c.id > ?1 AND c.id <= ?2 AND c.kind = ?3
+    AND p.closed_at < 4611686018427387904 AND p.closed_at < ?4 LIMIT ?5;
