@@ -304,3 +304,35 @@ class MemoryLifeSuite(ABC):
         await record.sweep(kept)
         assert await self.count_rows(record.store, "passages") == 0
         assert await self.count_rows(record.store, "passage_parts") <= 600
+
+    @pytest.mark.behaviour("forgetting.by-tenant")
+    async def test_all_users_of_a_tenant_are_forgotten_and_no_other(self, record: Record) -> None:
+        bob_public = await record.know("For all.", is_public=True, scope=BOB, source="web")
+        for scope in (ALICE, STRANGER):
+            await record.know("Known.", scope=scope, source="web")
+            await say(record, "s", scope=scope)
+        users = record.store.memories.life.users
+        assert await users("acme", "", 9) == ["alice", "bob"]
+        assert await users("acme", "", 1) == ["alice"]
+        assert await users("acme", "alice", 9) == ["bob"]
+        assert await users("nobody", "", 9) == []
+        forgetting = Forgetting(record.store)
+        web = ForgetBody(source="web", kind="knowledge", preview=True)
+        preview = await forgetting.forget_tenant("acme", web)
+        assert (preview.passages, preview.interactions, preview.is_preview) == (2, 0, True)
+        assert await record.passage(bob_public) is not None
+        receipt = await forgetting.forget_tenant("acme", ForgetBody(everything=True))
+        assert (receipt.passages, receipt.interactions) == (2, 1)
+        assert await record.passage(bob_public) is None
+        assert (await contents(record), await history(record)) == (set(), [])
+        assert await contents(record, STRANGER) == {"Known."}
+        assert len(await history(record, STRANGER)) == 1
+        again = await forgetting.forget_tenant("acme", ForgetBody(everything=True))
+        assert (again.passages, again.interactions) == (0, 0)
+
+    @pytest.mark.behaviour("forgetting.by-tenant")
+    async def test_a_tenant_of_many_users_is_forgotten_page_by_page(self, record: Record) -> None:
+        for number in range(230):
+            await record.know("Known.", scope=Scope("acme", f"user {number}"))
+        receipt = await Forgetting(record.store).forget_tenant("acme", ForgetBody(everything=True))
+        assert receipt.passages == 230

@@ -31,6 +31,7 @@ ALLOWED: dict[str, str] = {
     "newest_definitions": APART,
     "timers": APART,
     "procedures_after": APART,
+    "users_of_tenant": APART,
     "changed_keys": APART + "; a fork uses it too, which is bounded by the limits of a plan",
     "doomed_passages": "it goes over what it has found itself, which the commit then removes",
     "outstanding": TESTS,

@@ -59,6 +59,7 @@ memory POST /v1/memory/episodic/search: delivery user
 memory POST /v1/memory/episodic: delivery user
 memory POST /v1/memory/forget: delivery user
 memory POST /v1/memory/many/{plan_id}: delivery user
+memory POST /v1/memory/tenant/forget: operator tenant
 memory PATCH /v1/memory/semantic/{passage_id}: delivery user
 memory PATCH /v1/memory/sessions/{session_id}: delivery user
 memory DELETE /v1/memory/procedural/{kind}/{name}: delivery user

@@ -176,6 +176,9 @@ def test_what_was_derived_goes_too(terminal: Terminal) -> None:
         (("passage", "--everything"), "it is one passage"),
         (("passage", "--kind", "all"), "it is one passage"),
         (("passage", "--preview"), "it is one passage"),
+        (("passage", "--all-users"), "it is one passage"),
+        (("--all-users",), "give the id of a passage, or say what is to be forgotten"),
+        (("--everything", "--all-users", "--user", "bob"), "all users are more than user 'bob'"),
         (("--everything", "--source", "mail"), "it is more than the other options say"),
         (("--before", "yesterday"), "before must be RFC 3339"),
         (("--source", ""), "source must have"),
@@ -201,6 +204,32 @@ def test_everything_is_of_one_user_of_one_tenant(terminal: Terminal, option: str
         "Forgot nothing\n"
     )
     assert left(terminal) == (2, 2)
+
+
+@pytest.mark.behaviour("command.memory-forget", "forgetting.by-tenant")
+def test_all_users_of_a_tenant(terminal: Terminal) -> None:
+    fill(terminal)
+    add(terminal, DOGS, "--source", "mail", "--user", "bob")
+    other = ("--tenant", unique("other"))
+    add(terminal, DOGS, *other)
+    mail = ("memory", "forget", "--source", "mail", "--all-users")
+    assert terminal.run(*mail, "--preview", SOORMA_USER_ID="bob").stdout == "2 passages fit\n"
+    said = terminal.run(*mail, "--yes").stdout
+    assert said.startswith("Forgot 2 passages\n")
+    assert left(terminal) == (1, 2)
+    everything = ("memory", "forget", "--everything", "--all-users", "--yes")
+    assert terminal.run(*everything).stdout.startswith("Forgot 1 passage and 2 interactions\n")
+    assert len(terminal.json("memory", "list", *other)["passages"]) == 1
+
+
+@pytest.mark.behaviour("command.memory-forget", "forgetting.by-tenant")
+def test_forgetting_for_all_users_asks_and_says_so(terminal: Terminal) -> None:
+    add(terminal, DOGS, "--source", "mail", "--user", "bob")
+    forgetting = ("memory", "forget", "--source", "mail", "--all-users")
+    code, said = at_terminal(terminal, *forgetting, answer="n\n")
+    assert code == Exit.FAILED
+    assert "1 passage fits of all users of the tenant. This removes that" in said
+    assert terminal.run(*forgetting, "--preview").stdout == "1 passage fits\n"
 
 
 @pytest.mark.behaviour("command.memory-forget")

@@ -660,3 +660,30 @@ def sockets_of(pid: int) -> int:
     command = ["lsof", "-a", "-n", "-P", "-p", str(pid), "-i"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
     return len(listed.stdout.splitlines())
+
+
+@pytest.mark.behaviour("forgetting.by-tenant", "security.access")
+def test_who_acts_for_another_tenant_forgets_nothing_of_one(
+    memory: Raw, running: PlatformProcess
+) -> None:
+    tenant = memory.headers["X-Tenant-ID"]
+    stored = memory("POST", "/v1/memory/semantic", {"passages": [{"content": "Known."}]})
+    assert stored.status == 200
+    door = "/v1/memory/tenant/forget"
+    path = f"{door}?tenant_id={tenant}"
+    other, operator = Raw(running.memory_url, unique("other")), Raw(running.memory_url)
+    refused = other("POST", path, {"everything": True})
+    assert (refused.status, refused.code) == (422, "invalid_request")
+    for body in ({}, {"everything": True, "source": "x"}, {"users": "all"}):
+        refused = operator("POST", path, body)
+        assert (refused.status, refused.code) == (422, "invalid_request"), body
+    refused = operator("POST", door, {"everything": True})
+    assert (refused.status, refused.code) == (422, "invalid_request")
+    assert "say which tenant" in refused.json["detail"]
+    fence = "0" * 32
+    refused = memory("POST", door, {"everything": True}, X_Soorma_Fence=fence)
+    assert (refused.status, refused.code) == (403, "forbidden")
+    preview = operator("POST", path, {"everything": True, "preview": True})
+    assert (preview.status, preview.json["passages"]) == (200, 1)
+    receipt = operator("POST", path, {"everything": True})
+    assert (receipt.status, receipt.json["passages"]) == (200, 1)

@@ -263,3 +263,44 @@ async def test_what_was_forgotten_is_in_no_file(tmp_path: Path) -> None:
         }
         assert left == {}
         assert len(kept_contents) > 40
+
+
+@pytest.mark.behaviour("forgetting.by-tenant")
+async def test_what_anybody_of_a_tenant_has_stored_is_forgotten(
+    soorma_platform: LocalPlatform,
+) -> None:
+    memory = soorma_platform.context.memory
+    await fill(memory)
+    await memory.store_knowledge("Of another.", tenant_id="umbrella", source="web")
+    preview = await memory.forget(source="web", all_users=True, preview=True)
+    assert (preview.passages, preview.is_preview) == (3, True)
+    receipt = await memory.forget(source="web", all_users=True)
+    assert receipt.passages == 3
+    assert await contents(memory) == {"Two of plan p."}
+    assert await contents(memory, user_id="bob") == set()
+    assert await contents(memory, tenant_id="umbrella") == {"Of another."}
+    with pytest.raises(InvalidRequest, match="all users are more than user 'bob'"):
+        await memory.forget(everything=True, all_users=True, user_id="bob")
+    with pytest.raises(InvalidRequest, match="say what is to be forgotten"):
+        await memory.forget(all_users=True)
+
+
+@pytest.mark.behaviour("forgetting.by-tenant")
+async def test_a_handler_forgets_nothing_of_other_users(soorma_platform: LocalPlatform) -> None:
+    worker = Worker("w", retry=RetryPolicy(max_attempts=1))
+    await fill(soorma_platform.context.memory)
+    refused: list[Exception] = []
+
+    @worker.on_event("asked", topic=FACTS)
+    async def asked(event: dict[str, Any], context: HandlerContext) -> None:
+        for client in (context.memory, context.immediate.memory):
+            try:
+                await client.forget(everything=True, all_users=True)
+            except (InvalidRequest, Forbidden) as error:
+                refused.append(error)
+
+    await soorma_platform.run(worker)
+    await soorma_platform.publish("asked", topic=FACTS, data={})
+    await soorma_platform.settle()
+    assert [type(error) for error in refused] == [InvalidRequest, Forbidden]
+    assert await contents(soorma_platform.context.memory, user_id="bob") == {"Bob's own."}

@@ -236,12 +236,14 @@ class EpisodicCalls(SemanticCalls):
         before: When | None = None,
         everything: bool = False,
         preview: bool = False,
+        all_users: bool = False,
         tenant_id: str | None = None,
         user_id: str | None = None,
     ) -> Receipt:
         """Forgets what the user has stored and fits all that is given; with `preview`, counts it.
 
-        `kind` is all, knowledge, interactions or procedures. It happens at once and in several
+        With `all_users`, what anybody of the tenant has stored. `kind` is all, knowledge,
+        interactions or procedures. It happens at once and in several
         commits, so not in a handler. What was derived from a passage, and what it has replaced, is
         forgotten with it. The bytes are gone from the database and its log within a minute;
         `erased_by` of the receipt says when.
@@ -258,8 +260,11 @@ class EpisodicCalls(SemanticCalls):
             preview=preview,
         )
         check_forget(body)
+        if all_users and user_id is not None:
+            raise InvalidRequest(f"all users are more than user {user_id!r}; give one of the two")
         scope = self.scope(tenant_id, user_id)
-        return await self._forgotten(scope, "POST", "/v1/memory/forget", msgspec.json.encode(body))
+        path = "/v1/memory/tenant/forget" if all_users else "/v1/memory/forget"
+        return await self._forgotten(scope, "POST", path, msgspec.json.encode(body))
 
     async def _forgotten(
         self, scope: Scope, method: str, path: str, body: bytes | None = None

@@ -58,6 +58,7 @@ from soorma_platform.metrics import Metrics
 from soorma_platform.services.episodic import episodic_endpoints
 from soorma_platform.services.procedural import procedural_endpoints
 from soorma_platform.services.semantic import semantic_endpoints
+from soorma_platform.services.tenants import tenant_endpoints
 from soorma_platform.services.watch import PlanReader
 from soorma_platform.stores.ports import Store
 from soorma_platform.stores.ports.plans import PlanStore
@@ -181,6 +182,7 @@ def memory_service(
             *semantic_endpoints(store.memories, recall, forgetting, committer),
             *episodic_endpoints(store, recall, forgetting, committer),
             *procedural_endpoints(store.memories.procedural, recall, forgetting, committer),
+            *tenant_endpoints(forgetting),
         ],
         store.health,
         metrics=metrics,

@@ -30,6 +30,20 @@ class Forgetting:
 
     async def forget(self, scope: Scope, body: ForgetBody) -> Receipt:
         """Forgets, or counts for a preview; returns what."""
+        total = await self._forgotten(scope, body)
+        return await self._receipt(scope.tenant_id, scope.user_id, total, is_preview=body.preview)
+
+    async def forget_tenant(self, tenant_id: str, body: ForgetBody) -> Receipt:
+        """Forgets what all users of a tenant have stored and fits, or counts it for a preview."""
+        total: Counter[int] = Counter()
+        after = ""
+        while users := await self._store.memories.life.users(tenant_id, after, STEP):
+            for user_id in users:
+                total.update(await self._forgotten(Scope(tenant_id, user_id), body))
+            after = users[-1]
+        return await self._receipt(tenant_id, None, total, is_preview=body.preview)
+
+    async def _forgotten(self, scope: Scope, body: ForgetBody) -> Counter[int]:
         total: Counter[int] = Counter()
         after = 0
         while True:
@@ -41,7 +55,7 @@ class Forgetting:
             if page.next is None:
                 break
             after = page.next
-        return await self._receipt(scope, total, is_preview=body.preview)
+        return total
 
     async def forget_numbers(self, scope: Scope, numbers: list[int]) -> Receipt:
         """Forgets memories by their numbers."""
@@ -49,12 +63,19 @@ class Forgetting:
         for first in range(0, len(numbers), STEP):
             some = ForgetSome(scope, numbers[first : first + STEP])
             total.update(await self._store.transact(some))
-        return await self._receipt(scope, total)
+        return await self._receipt(scope.tenant_id, scope.user_id, total)
 
     async def _receipt(
-        self, scope: Scope, total: Mapping[int, int], *, is_preview: bool = False
+        self,
+        tenant_id: str,
+        user_id: str | None,
+        total: Mapping[int, int],
+        *,
+        is_preview: bool = False,
     ) -> Receipt:
-        now = time_of((await self._store.memories.semantic.collections(scope)).now)
+        # Any scope will do: it is asked for the time.
+        own = await self._store.memories.semantic.collections(Scope(tenant_id, user_id or ""))
+        now = time_of(own.now)
         receipt = Receipt(
             passages=total.get(SEMANTIC, 0),
             interactions=total.get(EPISODIC, 0),
@@ -67,8 +88,8 @@ class Forgetting:
         if sum(total.values()):
             log.info(
                 "memories forgotten",
-                tenant_id=scope.tenant_id,
-                user_id=scope.user_id,
+                tenant_id=tenant_id,
+                user_id=user_id or "all",
                 passages=receipt.passages,
                 interactions=receipt.interactions,
                 procedures=receipt.procedures,

@@ -33,6 +33,7 @@ what fits.
 Examples:
   soorma memory forget ID
   soorma memory forget --source mail --preview
+  soorma memory forget --source mail --all-users
   soorma memory forget --before 2030-01-01T00:00:00Z --kind interactions
 """
 _GOES_WITH_IT = "those that it has replaced and all that was derived from them"
@@ -43,6 +44,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 @app.command(help=_HELP)
 def forget(
+    context: typer.Context,
     passage_id: Annotated[
         str | None, typer.Argument(metavar="ID", help="The passage's id.")
     ] = None,
@@ -72,6 +74,9 @@ def forget(
     everything: Annotated[
         bool, typer.Option("--everything", help="All that this user has stored.")
     ] = False,
+    all_users: Annotated[
+        bool, typer.Option("--all-users", help="Of all users of the tenant.")
+    ] = False,
     preview: Annotated[
         bool, typer.Option("--preview", help="Only count what fits; forget nothing.")
     ] = False,
@@ -90,7 +95,7 @@ def forget(
     }
     what = {name: value for name, value in given.items() if value is not None}
     if passage_id is not None:
-        if what or everything or kind or preview:
+        if what or everything or all_users or kind or preview:
             raise typer.BadParameter(
                 "it is one passage, and the options describe many memories; give one of the two",
                 param_hint="ID",
@@ -107,8 +112,19 @@ def forget(
         raise typer.BadParameter(
             "it is more than the other options say; give one of the two", param_hint="--everything"
         )
-    what |= {"everything": everything, "kind": kind or "all"}
+    if all_users and _is_given(context, "user"):
+        raise typer.BadParameter(
+            f"all users are more than user {user!r}; give one of the two",
+            param_hint="--all-users",
+        )
+    what |= {"everything": everything, "kind": kind or "all", "all_users": all_users}
     _Filtered(what, tenant, user).forget(preview=preview, yes=yes, as_json=as_json)
+
+
+def _is_given(context: typer.Context, parameter: str) -> bool:
+    """Returns True if a parameter is of the command line, not of the environment."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 class _Filtered:
@@ -139,7 +155,8 @@ class _Filtered:
         if _is_empty(found):
             output.note("nothing fits")
             raise typer.Exit
-        return f"{_fitting(found)}. This removes that, {_WITH_IT}."
+        whose = " of all users of the tenant" if self._what["all_users"] else ""
+        return f"{_fitting(found)}{whose}. This removes that, {_WITH_IT}."
 
     def _preview(self) -> Receipt:
         async def ask(platform: PlatformConnection) -> Receipt:

@@ -44,6 +44,10 @@ class MemoryLifeStore(Protocol):
         """Finds memories that are too old, in rows (after, until] of the collections."""
         ...
 
+    async def users(self, tenant_id: str, after: str, limit: int) -> list[str]:
+        """Returns users of a tenant who have stored anything, in the order of their ids."""
+        ...
+
     async def last_collection(self) -> int:
         """Returns the number of the last row of the collections."""
         ...

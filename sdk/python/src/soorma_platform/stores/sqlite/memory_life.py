@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from soorma_platform.stores.ports.memory_life import AgedRow, Ages, QuietRow
 from soorma_platform.stores.sqlite.connections import Connections
-from soorma_platform.stores.sqlite.statements import Select, value
+from soorma_platform.stores.sqlite.statements import Select, value, values
 
 _quiet = Select("quiet_sessions", QuietRow)
 _aged = Select("aged_memories", AgedRow)
@@ -25,6 +25,11 @@ class SqliteMemoryLife:
         query = _closed if ages.closed else _aged
         with self._connections.reads() as connection:
             return query.all(connection, after, until, ages.kind, ages.before, limit)
+
+    async def users(self, tenant_id: str, after: str, limit: int) -> list[str]:
+        return await self._connections.overview.look(
+            lambda connection: values(connection, "users_of_tenant", tenant_id, after, limit)
+        )
 
     async def last_collection(self) -> int:
         with self._connections.reads() as connection:

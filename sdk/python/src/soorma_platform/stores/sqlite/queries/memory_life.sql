@@ -13,3 +13,11 @@ SELECT c.tenant_id, p.user_id, p.number
 FROM collections c JOIN passages p ON p.collection = c.id
 WHERE c.id > ?1 AND c.id <= ?2 AND c.kind = ?3
     AND p.closed_at < 4611686018427387904 AND p.closed_at < ?4 LIMIT ?5;
+
+-- name: users_of_tenant
+-- Users who have stored anything, also if all of it is public.
+SELECT user_id FROM collections WHERE tenant_id = ?1 AND user_id > ?2
+UNION
+SELECT p.user_id FROM collections c JOIN passages p ON p.collection = c.id
+WHERE c.tenant_id = ?1 AND c.user_id IS NULL AND p.user_id > ?2
+ORDER BY 1 LIMIT ?3;
