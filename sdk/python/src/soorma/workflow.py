@@ -153,7 +153,7 @@ class WorkflowState:
             "user_id": self.user_id,
         }
         if to == "knowledge":
-            return await self.memory.store_knowledge(text, **of, **how)
+            return await self.memory.store_knowledge(text, **{"outlives_plan": True, **of, **how})
         name = how.pop("name", key)
         return (await self.memory.store_procedure(name, text, kind=to, **of, **how)).id
 

@@ -93,6 +93,8 @@ class Knowledge(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
     derived_from: Sources = []
     plan_id: Name | None = None
     """of the plan that it comes from; in a handler, that of the event unless given"""
+    outlives_plan: bool = False
+    """whether it stays when that plan is purged, whatever the platform's settings say"""
 
 
 class StoreKnowledge(Knowledge, tag_field="op", tag="store_knowledge"):

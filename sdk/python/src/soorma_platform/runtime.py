@@ -105,7 +105,11 @@ class Platform:
         if embedding is not None:
             embedding.likeness = LikenessCheck(recall.searching, store, embedding.embedder)
         self.upkeep = Upkeep(
-            store, settings.limits, settings.retention, session_idle=settings.session_idle
+            store,
+            settings.limits,
+            settings.retention,
+            session_idle=settings.session_idle,
+            outliving=settings.outlives_plan,
         )
         behind = {
             "registry": registry_service(directory, health, payloads, metrics),

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -18,6 +18,7 @@ from soorma_common.limits import MIB, Limits
 from soorma_common.logs import check_format, check_level
 from soorma_common.registry import MODES, Mode
 from soorma_platform.engine.retention import Retention
+from soorma_platform.engine.rows.plan_memories import Outliving
 from soorma_platform.engine.sessions import IDLE_SECONDS
 from soorma_platform.work.embedding.choice import check_choice
 
@@ -35,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True):
     `index_bytes` is the memory for the indexes of collections that are searched. `embeddings` is
     `auto` (the offline model if it is installed), `offline`, `none`, or the address of an API with
     `embeddings_model` behind it. A session without an interaction for `session_idle` is idle; 0:
-    never.
+    never. `outlives_plan` are the memories that outlive a purged plan.
     """
 
     def __repr__(self) -> str:
@@ -60,6 +61,7 @@ class Settings(msgspec.Struct, frozen=True):
     embeddings_model: str = ""
     embeddings_key: str = ""
     session_idle: float = IDLE_SECONDS
+    outlives_plan: Outliving = "all"
     limits: Limits = Limits()
     retention: Retention = Retention()
 
@@ -74,6 +76,11 @@ class Settings(msgspec.Struct, frozen=True):
             raise InvalidRequest("SOORMA_LEASE_SECONDS must be more than 0")
         if not 0 <= self.session_idle < math.inf:
             raise InvalidRequest("SOORMA_SESSION_IDLE_SECONDS must be a number from 0 on; 0: never")
+        if self.outlives_plan not in get_args(Outliving):
+            raise InvalidRequest(
+                f"SOORMA_OUTLIVES_PLAN must be one of {', '.join(get_args(Outliving))}, not "
+                f"{self.outlives_plan!r}"
+            )
         if self.payload_check not in MODES:
             raise InvalidRequest(
                 f"SOORMA_PAYLOAD_CHECK must be one of {', '.join(MODES)}, not "
@@ -123,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True):
             "embeddings": env.get("SOORMA_EMBEDDINGS", "").strip() or None,
             "embeddings_model": env.get("SOORMA_EMBEDDINGS_MODEL", "").strip() or None,
             "embeddings_key": env.get("SOORMA_EMBEDDINGS_KEY", "").strip() or None,
+            "outlives_plan": env.get("SOORMA_OUTLIVES_PLAN") or None,
             "session_idle": _read(env, "SOORMA_SESSION_IDLE_SECONDS", float),
             "index_bytes": _read(env, "SOORMA_INDEX_BYTES", int),
             "payload_check": env.get("SOORMA_PAYLOAD_CHECK") or None,

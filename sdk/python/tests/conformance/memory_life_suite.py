@@ -6,19 +6,24 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import pytest
-from record import ALICE, BOB, STRANGER, Record
+from record import ALICE, BOB, STRANGER, Record, part, put
 
 from soorma_common.delivery import Subscription
 from soorma_common.episodic import LogInteraction
 from soorma_common.forgetting import ForgetBody
 from soorma_common.json_text import decode
+from soorma_common.memory import Commit
 from soorma_common.names import Scope
+from soorma_common.operations import Cleanup, Complete
+from soorma_common.procedural import StoreProcedure
 from soorma_common.semantic import ForgetKnowledge, StoreKnowledge
 from soorma_platform.engine.ageing import ForgetAged
+from soorma_platform.engine.purging import ForgetWithPlan
 from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.sessions import IDLE_SECONDS, ReportIdle
 from soorma_platform.stores.ports import Store
 from soorma_platform.work.forgetting import Forgetting
+from soorma_platform.work.upkeep import Upkeep
 
 IDLE, SYSTEM = "session.idle", "system-events"
 ALMOST = IDLE_SECONDS - 1
@@ -36,6 +41,28 @@ async def say(record: Record, session_id: str, *, scope: Scope = ALICE) -> int:
 async def told(record: Record) -> list[dict[str, Any]]:
     """Returns the data of all reports of idle sessions, the oldest first."""
     return [decode(one.envelope)["data"] for one in await record.log() if one.type == IDLE]
+
+
+async def fill_plan(record: Record, plan: str) -> None:
+    """Stores memories of a plan that ends: of each sort that may outlive it or not."""
+    await record.remember(
+        LogInteraction(role="user", content=f"Said in {plan}.", plan_id=plan, session_id="s"),
+        StoreKnowledge(content=f"Note of {plan}.", id=f"note-{plan}", plan_id=plan),
+        StoreKnowledge(content=f"Result of {plan}.", plan_id=plan, outlives_plan=True),
+        StoreKnowledge(content=f"Public of {plan}.", plan_id=plan, is_public=True),
+        StoreKnowledge(content="Known to all plans.", plan_id=plan),
+        StoreKnowledge(content=f"Drawn from {plan}.", derived_from=[f"note-{plan}"]),
+        StoreProcedure(name=f"skill-{plan}", content="Do it.", plan_id=plan),
+    )
+    await record.commit(part(plan, put("k", 1)))
+
+
+async def purge(record: Record, outliving: Any, after: float = 31 * DAY) -> None:
+    """Runs upkeep, once plans that have ended are due to be purged."""
+    record.clock.advance(after)
+    upkeep = Upkeep(record.store, record.limits, Retention(), outliving=outliving)
+    while await upkeep.step():
+        pass
 
 
 async def contents(record: Record, scope: Scope = ALICE) -> set[str]:
@@ -336,3 +363,81 @@ class MemoryLifeSuite(ABC):
             await record.know("Known.", scope=Scope("acme", f"user {number}"))
         receipt = await Forgetting(record.store).forget_tenant("acme", ForgetBody(everything=True))
         assert receipt.passages == 230
+
+    @pytest.mark.behaviour("forgetting.with-plan")
+    @pytest.mark.parametrize("outliving", ["all", "knowledge", "promoted"])
+    async def test_what_outlives_a_purged_plan(self, record: Record, outliving: str) -> None:
+        for plan in ("p", "q"):
+            await fill_plan(record, plan)
+        for scope in (BOB, STRANGER):
+            await record.know("Of another user.", plan_id="p", scope=scope)
+        await record.commit(part("p", Complete()))
+        everything = {
+            *(
+                f"{what} {plan}."
+                for what in ("Note of", "Result of", "Drawn from")
+                for plan in "pq"
+            ),
+            "Known to all plans.",
+        }
+        assert await contents(record) == everything
+        await purge(record, outliving, after=29 * DAY)
+        assert await contents(record) == everything
+        await purge(record, outliving, after=2 * DAY)
+        left = everything - {"Note of p."} if outliving == "promoted" else everything
+        assert await contents(record) == left
+        said = ["Said in q.", "Said in p."]
+        assert await history(record) == (said if outliving == "all" else said[:1])
+        assert "Public of p." in await record.found("public of p", min_score=0.0, limit=9)
+        for scope in (BOB, STRANGER):
+            assert await contents(record, scope) == {"Of another user."}
+        procedures = await record.store.memories.procedural.list(ALICE, None, 0, 9)
+        assert [row.name for row in procedures] == ["skill-p", "skill-q"]
+
+    @pytest.mark.behaviour("forgetting.with-plan")
+    async def test_a_cleanup_is_no_purge(self, record: Record) -> None:
+        await fill_plan(record, "p")
+        await record.commit(part("p", Complete()))
+        await record.commit(part("p", Cleanup()))
+        await purge(record, "promoted")
+        assert "Note of p." in await contents(record)
+        assert await history(record) == ["Said in p."]
+
+    @pytest.mark.behaviour("forgetting.with-plan")
+    async def test_what_was_forgotten_before_a_crash_is_not_missed_after_it(
+        self, record: Record
+    ) -> None:
+        await record.remember(
+            *(StoreKnowledge(content=f"Note {number}.", plan_id="p") for number in range(450))
+        )
+        await record.commit(part("p", put("k", 1), Complete()))
+        record.clock.advance(31 * DAY)
+        uptime = (await record.store.upkeep.begin()).uptime
+        forget = ForgetWithPlan(ALICE, "p", uptime, "promoted", 200)
+        assert await record.store.transact(forget) == (200, 0)
+        await record.reopen()
+        await purge(record, "promoted", after=0)
+        assert await contents(record) == set()
+        assert await record.state("p") == {}
+
+    @pytest.mark.behaviour("forgetting.with-plan")
+    async def test_nothing_goes_with_a_plan_that_is_not_due(self, record: Record) -> None:
+        await fill_plan(record, "p")
+        uptime = (await record.store.upkeep.begin()).uptime
+        forget = ForgetWithPlan(ALICE, "p", uptime, "promoted", 200)
+        assert await record.store.transact(forget) == (0, 0)
+        record.clock.advance(10)
+        await record.commit(part("p", Complete()))
+        assert await record.store.transact(forget) == (0, 0)
+        assert "Note of p." in await contents(record)
+
+    @pytest.mark.behaviour("forgetting.with-plan")
+    async def test_whatever_is_stated_again_as_outliving_is(self, record: Record) -> None:
+        await record.know("Stated twice.", plan_id="p")
+        await record.know("Stated twice.", plan_id="p", outlives_plan=True)
+        await record.know("Stated twice.", plan_id="p")
+        await record.know("Twice in one plan.", plan_id="p")
+        await record.know("Twice in one plan.", plan_id="p")
+        await record.apply(Commit(plans=[part("p", put("k", 1), Complete())]))
+        await purge(record, "promoted")
+        assert await contents(record) == {"Stated twice."}

@@ -567,6 +567,7 @@ def test_the_table_of_environment_variables() -> None:
         "SOORMA_MAY_MIGRATE": str(platform.may_migrate).lower(),
         "SOORMA_LEASE_SECONDS": f"{platform.lease:g}",
         "SOORMA_SESSION_IDLE_SECONDS": f"{platform.session_idle:g}",
+        "SOORMA_OUTLIVES_PLAN": platform.outlives_plan,
         "SOORMA_PAYLOAD_CHECK": platform.payload_check,
         "SOORMA_INDEX_BYTES": platform.index_bytes,
         "SOORMA_EMBEDDINGS": platform.embeddings,

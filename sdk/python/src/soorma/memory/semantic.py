@@ -64,6 +64,7 @@ class SemanticCalls(MemoryCalls):
         attribute: str | None = None,
         derived_from: Iterable[str] = (),
         plan_id: str | None = None,
+        outlives_plan: bool = False,
         unless_alike: bool = False,
         tenant_id: str | None = None,
         user_id: str | None = None,
@@ -78,7 +79,7 @@ class SemanticCalls(MemoryCalls):
         it counts one more. `aliases` are names by which it is found, `tags`, `metadata` and
         `source` are what a search can be limited to. It is found from `valid_from` until
         `valid_until`. `is_public` shows it to all users of the tenant; from a handler, this is a
-        proposal.
+        proposal. With `outlives_plan` it stays when the plan that it comes from is purged.
 
         Raises NotFound if there is nothing of the id that it supersedes, LimitExceeded if it is
         too large; with `unless_alike` AlreadyKnown if passages seem to state the same, see
@@ -100,6 +101,7 @@ class SemanticCalls(MemoryCalls):
                 "attribute": attribute,
                 "derived_from": derived_from,
                 "plan_id": plan_id,
+                "outlives_plan": outlives_plan,
             }
         )
         scope = self.scope(tenant_id, user_id)

@@ -228,6 +228,7 @@ class Knowing:
             trust="agent" if self._by_handler else "application",
             user_id=self._user_id,
             plan_id=operation.plan_id or self._plan_id,
+            outlives_plan=operation.outlives_plan,
             cause=self._cause,
         )
         new = NewPassage(row, operation.content, prepared.parts, operation.derived_from)
@@ -304,6 +305,7 @@ class Knowing:
         row.stated += 1
         row.revision += 1
         row.updated_at = self._now
+        row.outlives_plan |= operation.outlives_plan
         before = (row.aliases, row.tags, row.metadata, row.source)
         if operation.external_id is not None:  # a document that comes again, as it is now
             row.aliases, row.tags = _text(operation.aliases), _text(operation.tags)

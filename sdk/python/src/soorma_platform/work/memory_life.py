@@ -9,8 +9,10 @@ from soorma_common.limits import Limits
 from soorma_common.names import Scope
 from soorma_platform.engine.ageing import ForgetAged
 from soorma_platform.engine.moments import Moment
+from soorma_platform.engine.purging import ForgetWithPlan
 from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.rows.passages import EPISODIC, SEMANTIC
+from soorma_platform.engine.rows.plan_memories import Outliving
 from soorma_platform.engine.sessions import ReportIdle
 from soorma_platform.logs import Log
 from soorma_platform.stores.ports import Store
@@ -26,15 +28,24 @@ log = Log("soorma.memories")
 
 
 class MemoryUpkeep:
-    """The life of memories: `session_idle` is after how many seconds a session is idle, 0 never."""
+    """The life of memories: `session_idle` is after how many seconds a session is idle, 0 never.
+
+    `outliving` are the memories that outlive a purged plan.
+    """
 
     def __init__(
-        self, store: Store, limits: Limits, retention: Retention, session_idle: float
+        self,
+        store: Store,
+        limits: Limits,
+        retention: Retention,
+        session_idle: float,
+        outliving: Outliving,
     ) -> None:
         self._store = store
         self._rows = store.memories.life
         self._limits = limits
         self._session_idle = session_idle
+        self._outliving = outliving
         # For how long memories are kept: by their kind, and whether they are closed.
         self._kept = {
             (EPISODIC, False): retention.interactions,
@@ -53,6 +64,28 @@ class MemoryUpkeep:
                 before = max(now.wall - round(seconds * 1000), 0)
                 more |= await self._forget_aged(Ages(kind, before, closed))
         return more
+
+    async def forget_with(self, scope: Scope, plan_id: str, before: int) -> None:
+        """Forgets what does not outlive a plan that is purged next, as it ended before an uptime.
+
+        Before, so that a platform that dies in between goes on with it: the plan is still due.
+        """
+        if self._outliving == "all":
+            return
+        forget = ForgetWithPlan(scope, plan_id, before, self._outliving, MOST_FORGOTTEN)
+        passages = interactions = 0
+        while any(gone := await self._store.transact(forget)):
+            passages += gone.passages
+            interactions += gone.interactions
+        if passages or interactions:
+            log.info(
+                "memories of a purged plan forgotten",
+                tenant_id=scope.tenant_id,
+                user_id=scope.user_id,
+                plan_id=plan_id,
+                passages=passages,
+                interactions=interactions,
+            )
 
     async def _report_idle(self, before: int) -> bool:
         rows = await self._rows.quiet(before, STEP)

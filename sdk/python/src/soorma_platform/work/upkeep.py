@@ -12,6 +12,7 @@ from soorma_common.times import rfc3339
 from soorma_platform.engine.commits import PurgePlan, SweepExpired
 from soorma_platform.engine.life import ReportStalled
 from soorma_platform.engine.retention import STEP, Fate, Retention, TrimHistory, fate, warn_before
+from soorma_platform.engine.rows.plan_memories import Outliving
 from soorma_platform.engine.sessions import IDLE_SECONDS
 from soorma_platform.logs import Log
 from soorma_platform.stores.ports import Store
@@ -34,6 +35,7 @@ class Upkeep:
         retention: Retention,
         *,
         session_idle: float = IDLE_SECONDS,
+        outliving: Outliving = "all",
     ) -> None:
         self._store = store
         self._rows = store.upkeep
@@ -42,7 +44,7 @@ class Upkeep:
         self._log_cursor = 0
         self._plan_cursor = 0
         self._warned: set[int] = set()
-        self._memories = MemoryUpkeep(store, limits, retention, session_idle)
+        self._memories = MemoryUpkeep(store, limits, retention, session_idle, outliving)
 
     async def step(self) -> bool:
         """Takes a bounded step of each kind of sweeping; returns True if more may be left."""
@@ -76,6 +78,7 @@ class Upkeep:
     async def _purge(self, before: int) -> bool:
         ended = await self._rows.ended(before, STEP)
         for row in ended:
+            await self._memories.forget_with(row.scope, row.plan_id, before)
             await self._store.transact(
                 PurgePlan(row.scope, row.plan_id, before, limits=self._limits)
             )

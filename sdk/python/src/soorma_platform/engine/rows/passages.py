@@ -84,6 +84,8 @@ class PassageRow(msgspec.Struct):
     stated: int = 1
     revision: int = 1
     plan_id: str | None = None
+    outlives_plan: bool = False
+    """true if it stays when that plan is purged"""
 
     @property
     def is_open(self) -> bool:

@@ -17,6 +17,7 @@ from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, 
 from soorma_platform.stores.sqlite.transactions import Writing
 
 collection = Select("collection", CollectionRow)
+passage = Select("passage", PassageRow)
 insert = Mutation("insert_passage", PassageRow, "content")
 _insert_part = Mutation("insert_part", "collection", PartRow)
 _NO_PART = -1

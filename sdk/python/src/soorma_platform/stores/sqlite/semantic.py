@@ -38,7 +38,7 @@ from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
-_passage = Select("passage", PassageRow)
+_passage = collections.passage
 _text = Select("passage_text", StoredPassage)
 _after = Select("passages_after", StoredPassage)
 _of_external_id = Select("passages_of_external_id", StoredPassage)

@@ -25,6 +25,7 @@ from soorma_platform.stores.sqlite import (
     idempotency,
     likeness,
     memory_life,
+    plan_memories,
     plans,
     procedural,
     registry,
@@ -53,7 +54,7 @@ FEW = 16
 
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history, semantic, episodic,
-                           procedural, likeness, sessions)  # fmt: skip
+                           procedural, likeness, sessions, plan_memories)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:

@@ -21,3 +21,10 @@ UNION
 SELECT p.user_id FROM collections c JOIN passages p ON p.collection = c.id
 WHERE c.tenant_id = ?1 AND c.user_id IS NULL AND p.user_id > ?2
 ORDER BY 1 LIMIT ?3;
+
+-- name: memories_of_plan
+-- Of a collection: those of a plan that do not outlive it, and were not stated from elsewhere, too.
+SELECT p.number FROM passages p
+WHERE p.collection = ?1 AND p.plan_id = ?2 AND p.outlives_plan = 0
+    AND NOT EXISTS (SELECT 1 FROM restatements r WHERE r.passage = p.number AND r.plan_id IS NOT ?2)
+LIMIT ?3;
