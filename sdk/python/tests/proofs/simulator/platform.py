@@ -26,6 +26,7 @@ from soorma_platform.stores.sqlite.database import FailuresNamed, migrate
 from soorma_platform.stores.sqlite.health import SqliteHealth
 from soorma_platform.stores.sqlite.overview import Overview
 from soorma_platform.stores.sqlite.prefetch import Prefetches
+from soorma_platform.stores.sqlite.upkeep import SqliteUpkeep
 from soorma_platform.stores.sqlite.writer import GroupCommitter, _Ticket
 
 LEASE = 3.0
@@ -178,6 +179,13 @@ class SimulatedOverview(Overview):
         return True
 
 
+class SimulatedUpkeep(SqliteUpkeep):
+    """The disk of the simulation has no file whose pages could be overwritten."""
+
+    async def _erased(self) -> bool:
+        return True
+
+
 class SimulatedStore(SqliteStore):
     """The store on the simulated disk, with one connection: nothing runs beside a transaction."""
 
@@ -191,6 +199,7 @@ class SimulatedStore(SqliteStore):
         )
         connections.overview = SimulatedOverview(PLACE)
         super().__init__(connections, prefetches, SimulatedHealth(connections), None)
+        self.upkeep = SimulatedUpkeep(connections, prefetches, self.health.silence)
 
     async def close(self) -> None:
         pass
