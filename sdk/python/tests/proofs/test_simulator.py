@@ -30,6 +30,7 @@ FOCUS = {
     "compensations_forwards": "sagas",
     "fencing_off": "sagas",
     "stored_responses_forgotten": "counters",
+    "idle_reported_again": "memories",
     "lease_never_renewed": "payments",
     "forgotten_parts_stay": "memories",
     "remember_at_once": "memories",

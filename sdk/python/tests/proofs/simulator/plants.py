@@ -82,6 +82,11 @@ def forgotten_parts_stay(patch: pytest.MonkeyPatch) -> None:
     _reword(patch, "remove_parts", "WHERE passage = ?", "WHERE passage = -?")
 
 
+def idle_reported_again(patch: pytest.MonkeyPatch) -> None:
+    """A session that was reported as idle is reported again, although nothing more was said."""
+    _reword(patch, "report_session", "quiet_since = NULL", "quiet_since = quiet_since")
+
+
 def _reword(patch: pytest.MonkeyPatch, query: str, old: str, new: str) -> None:
     assert old in SQL[query], f"{query} does not say {old!r} any more: nothing would be planted"
     patch.setitem(SQL, query, SQL[query].replace(old, new))
@@ -259,6 +264,7 @@ PLANTS: tuple[Plant, ...] = (
     publish_at_once,
     remember_at_once,
     forgotten_parts_stay,
+    idle_reported_again,
     lease_never_renewed,
     compensations_forwards,
     timer_removed_first,

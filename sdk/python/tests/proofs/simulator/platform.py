@@ -30,6 +30,8 @@ from soorma_platform.stores.sqlite.upkeep import SqliteUpkeep
 from soorma_platform.stores.sqlite.writer import GroupCommitter, _Ticket
 
 LEASE = 3.0
+IDLE_SECONDS = 0.4
+"""Without an interaction, after which a session is idle: some become so while faults happen."""
 START = 1_800_000_000.0
 PLACE = Path("the record of the simulation")
 
@@ -245,7 +247,9 @@ class Machine:
         self.crash_in_commit: int | None = None
         """die at this statement of the next commit; -1: after it"""
         self.clocks = Clocks(world)
-        self.settings = Settings(lease=LEASE, limits=limits, embeddings="none")
+        self.settings = Settings(
+            lease=LEASE, limits=limits, embeddings="none", session_idle=IDLE_SECONDS
+        )
         self.supervisor = world.process("supervisor")
         """who starts the platform again, and never dies"""
         self._network = network

@@ -23,7 +23,7 @@ class Memories(Workload):
         self.asked: dict[str, tuple[str, int]] = {}
         self.kept: set[str] = set()
         self.forgotten: set[str] = set()
-        self.logged = 0
+        self.logged = self.reports = 0
 
     def register(self, group: str, agent: Agent) -> None:
         stage = self.stage
@@ -50,7 +50,12 @@ class Memories(Workload):
                 if event.id in hit.content:
                     await memory.delete_knowledge(hit.id)
 
+        async def note(event: Event, context: HandlerContext) -> None:
+            await stage.pause()
+            await context.memory.store_knowledge(_report(event.data))
+
         agent.on_event("number.asked", REQUESTS)(file)
+        agent.on_event("session.idle", "system-events")(note)
 
     async def drive(self, context: PlatformContext) -> None:
         stage, memory = self.stage, context.memory
@@ -93,7 +98,20 @@ class Memories(Workload):
         for plan, numbers in by_plan.items():
             self._judge_plan(record, plan, numbers, rows)
         self.same("what the user said", self._said(record, stage.prefix), self.logged)
+        self._judge_reports(record, {str(text): count for text, count, _, _ in rows})
         self._judge_index(record)
+
+    def _judge_reports(self, record: Record, stated: dict[str, int]) -> None:
+        """Notes reports of idle sessions that are missing, repeated, or handled twice."""
+        last: dict[str, int] = {}
+        for _, _, data in record.events("session.idle"):
+            session, newest = data["session_id"], data["newest"]
+            before = last.get(session, 0)
+            self.same(f"the report before that of {newest}", data["previous"], before)
+            self.same(f"what is new in report {newest}", newest > before, True)
+            self.same(f"statements of {data}", stated.get(_report(data)), 1)
+            last[session] = newest
+            self.reports += 1
 
     def _judge_plan(
         self, record: Record, plan: str, numbers: list[int], rows: list[tuple[object, ...]]
@@ -139,6 +157,10 @@ class Memories(Workload):
         )
         found = [rows[0][0] for rows in (orphans, bare, wrong, lost)]
         self.same("what is wrong with the index", msgspec.json.encode(found), b"[0,0,0,0]")
+
+
+def _report(data: dict[str, object]) -> str:
+    return f"Quiet at q{data['newest']}, which {_word(str(data['session_id']))}y shows."
 
 
 def _word(plan_id: str) -> str:

@@ -221,7 +221,8 @@ class _Schedule:
             return
         self.machine.clocks.standstill = math.inf
         self.world.now += RETENTION_IS_OVER
-        rest = f"{ended} UNION ALL SELECT kind FROM chores"
+        # Also what upkeep tells then: sessions are idle.
+        rest = f"{ended} UNION ALL SELECT kind FROM chores UNION ALL SELECT id FROM deliveries"
         purged = self.world.run(lambda: not record.rows(rest), 30)
         if not purged:
             self.outcome.wrong.append(f"not purged: {record.rows(rest)}")
