@@ -87,7 +87,7 @@ class Settings(msgspec.Struct, frozen=True):
                 f"{self.payload_check!r}"
             )
         for name in ("interactions", "knowledge", "closed_knowledge"):
-            if getattr(self.retention, name) == 0:
+            if (seconds := getattr(self.retention, name)) is not None and seconds <= 0:
                 raise InvalidRequest(
                     f"SOORMA_KEEP_{name.upper()} must be more than 0: all would be forgotten at "
                     "once; unset, they are kept for ever"

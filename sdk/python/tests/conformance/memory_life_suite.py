@@ -441,3 +441,25 @@ class MemoryLifeSuite(ABC):
         await record.apply(Commit(plans=[part("p", put("k", 1), Complete())]))
         await purge(record, "promoted")
         assert await contents(record) == {"Stated twice."}
+
+    @pytest.mark.behaviour("forgetting.with-plan")
+    async def test_a_plan_is_purged_once_its_memories_are_gone_in_bounded_steps(
+        self, record: Record
+    ) -> None:
+        for first in (0, 250):
+            await record.remember(
+                *(
+                    StoreKnowledge(content=f"Note {number}.", plan_id="p")
+                    for number in range(first, first + 250)
+                )
+            )
+        await record.commit(part("p", put("k", 1), Complete()))
+        record.clock.advance(31 * DAY)
+        upkeep = Upkeep(record.store, record.limits, Retention(), outliving="promoted")
+        for left in (300, 100):
+            assert await upkeep.step()
+            assert await self.count_rows(record.store, "passages") == left
+            assert await record.state("p") == {"k": 1}
+        await upkeep.step()
+        assert await self.count_rows(record.store, "passages") == 0
+        assert await record.state("p") == {}

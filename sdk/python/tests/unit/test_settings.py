@@ -172,3 +172,11 @@ def test_a_clients_configuration() -> None:
 def test_a_clients_variable_that_is_off_is_named(variable: str, text: str) -> None:
     with pytest.raises(InvalidRequest, match=variable):
         ClientConfig.from_env({variable: text})
+
+
+@pytest.mark.behaviour("settings.refused")
+@pytest.mark.parametrize("name", ["interactions", "knowledge", "closed_knowledge"])
+def test_a_retention_that_would_forget_all_is_refused(name: str) -> None:
+    for seconds in (0, -1.0):
+        with pytest.raises(InvalidRequest, match=f"SOORMA_KEEP_{name.upper()} must be more than 0"):
+            Settings(retention=Retention(**{name: seconds}))

@@ -65,27 +65,27 @@ class MemoryUpkeep:
                 more |= await self._forget_aged(Ages(kind, before, closed))
         return more
 
-    async def forget_with(self, scope: Scope, plan_id: str, before: int) -> None:
-        """Forgets what does not outlive a plan that is purged next, as it ended before an uptime.
+    async def forget_with(self, scope: Scope, plan_id: str, before: int) -> bool:
+        """Forgets some of what does not outlive a plan that ended before an uptime.
 
-        Before, so that a platform that dies in between goes on with it: the plan is still due.
+        Returns True once nothing is left, so that the plan may be purged: only then, for a platform
+        that dies in between finds the plan still due.
         """
         if self._outliving == "all":
-            return
-        forget = ForgetWithPlan(scope, plan_id, before, self._outliving, MOST_FORGOTTEN)
-        passages = interactions = 0
-        while any(gone := await self._store.transact(forget)):
-            passages += gone.passages
-            interactions += gone.interactions
-        if passages or interactions:
+            return True
+        gone = await self._store.transact(
+            ForgetWithPlan(scope, plan_id, before, self._outliving, MOST_FORGOTTEN)
+        )
+        if any(gone):
             log.info(
                 "memories of a purged plan forgotten",
                 tenant_id=scope.tenant_id,
                 user_id=scope.user_id,
                 plan_id=plan_id,
-                passages=passages,
-                interactions=interactions,
+                passages=gone.passages,
+                interactions=gone.interactions,
             )
+        return sum(gone) < MOST_FORGOTTEN
 
     async def _report_idle(self, before: int) -> bool:
         rows = await self._rows.quiet(before, STEP)

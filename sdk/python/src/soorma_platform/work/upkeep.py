@@ -77,12 +77,15 @@ class Upkeep:
 
     async def _purge(self, before: int) -> bool:
         ended = await self._rows.ended(before, STEP)
+        more = len(ended) >= STEP
         for row in ended:
-            await self._memories.forget_with(row.scope, row.plan_id, before)
+            if not await self._memories.forget_with(row.scope, row.plan_id, before):
+                more = True
+                continue
             await self._store.transact(
                 PurgePlan(row.scope, row.plan_id, before, limits=self._limits)
             )
-        return len(ended) >= STEP
+        return more
 
     async def _report_stalled(self, before: int) -> None:
         """Examines some plans in each step, and so all of them in turn."""
