@@ -11,14 +11,15 @@ from random import Random
 
 import apsw
 import pytest
-from record import ALICE, LEASE, Clock, Record
+from record import ALICE, LEASE, Clock, Record, part, put
 
 from soorma_common.forgetting import ForgetBody
 from soorma_common.limits import Limits
+from soorma_common.operations import Complete
 from soorma_common.semantic import ForgetKnowledge, StoreKnowledge, UpdateKnowledge
 from soorma_platform.engine.rows.notices import Notice
 from soorma_platform.stores.ports import Store
-from soorma_platform.stores.sqlite import SqliteStore
+from soorma_platform.stores.sqlite import SqliteStore, erasure
 from soorma_platform.work.forgetting import Forgetting
 
 
@@ -41,6 +42,25 @@ def marks_in(folder: Path) -> set[str]:
         for file in folder.iterdir()
         for mark in re.findall(rb"mark[0-9]{6}", file.read_bytes())
     }
+
+
+@pytest.mark.behaviour("forgetting.erased")
+async def test_a_file_that_cannot_be_overwritten_holds_up_nothing_else(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await record.commit(part("p", put("k", 1), Complete()))
+    (done,) = await record.remember(StoreKnowledge(content="mark000001"))
+    await record.remember(ForgetKnowledge(id=done.id))
+    record.clock.advance(31 * 86_400)
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "MOST_PAGES", 1)
+        for _ in range(2):
+            with pytest.raises(OverflowError, match="too many to overwrite"):
+                await record.upkeep()
+    assert await record.store.plans.list(ALICE, "", 9) == []
+    assert await record.store.upkeep.chore() is None
+    await record.sweep()
+    assert marks_in(tmp_path) == set()
 
 
 @pytest.mark.behaviour("forgetting.erased")

@@ -53,7 +53,6 @@ class Upkeep:
         uptime = now.uptime
         more = now.is_settled and await self._expire(now.wall)
         more |= await self._memories.step(now)
-        await self._rows.erase()
         more |= await self._purge(uptime - round(self._retention.plans * 1000))
         await self._report_stalled(uptime - self._limits.plan_idle_seconds * 1000)
         again = await asyncio.gather(  # concurrently, so that they share a commit
@@ -62,6 +61,8 @@ class Upkeep:
             self._sweep_log(uptime - round(self._retention.events * 1000)),
             self._sweep_subscriptions(uptime),
         )
+        # Last: it reads and writes the whole file, and if that fails, nothing else waits for it.
+        await self._rows.erase()
         return more or any(again)
 
     async def _expire(self, wall: int) -> bool:
