@@ -83,6 +83,20 @@ class InvalidPayload(InvalidValue):
     code = "invalid_payload"
 
 
+class SecretFound(InvalidValue):
+    """A text that memories were to store holds what looks like a secret; nothing was stored.
+
+    `kind` says what it looks like, `path` the field and `position` the character at which it
+    begins. `operation` is the number of the passage, interaction or procedure in its commit.
+    """
+
+    kind: str
+    position: int
+    operation: int
+
+    code = "secret_found"
+
+
 class ReentrantRequest(InvalidRequest):
     """A request can get no response, as all its receivers wait for it themselves.
 

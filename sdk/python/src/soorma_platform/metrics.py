@@ -130,6 +130,12 @@ class Metrics:
             "Passages and interactions stored, changed or forgotten by commits, by what was done.",
             "outcome",
         )
+        self.secrets = Counter(
+            "soorma_memory_secrets",
+            "Secrets found in what memories were to store, by kind and by what was done.",
+            "kind",
+            "action",
+        )
         self.searches = Counter(
             "soorma_memory_searches",
             "Searches of memories, by kind and by how they were made.",
@@ -162,6 +168,7 @@ class Metrics:
             self.published,
             self.payloads_refused,
             self.memories,
+            self.secrets,
             self.searches,
             self.embedded,
             *self.of_groups,

@@ -44,6 +44,7 @@ from soorma_platform.work.embedding.worker import Embedding
 from soorma_platform.work.payloads import PayloadCheck
 from soorma_platform.work.recall import Recall
 from soorma_platform.work.recall.likeness import LikenessCheck
+from soorma_platform.work.secrets import SecretDoor, read_patterns
 from soorma_platform.work.timekeeper import Timekeeper
 from soorma_platform.work.upkeep import Upkeep
 
@@ -66,6 +67,7 @@ class Platform:
     ) -> None:
         self.settings = settings
         self._embedder = embedder
+        self._patterns = read_patterns(settings.memory_secret_patterns)
         self.bus = InProcessBus()
         self._clock = clock
         self.services: dict[str, AsgiApp] = {}
@@ -86,7 +88,8 @@ class Platform:
         metrics = self.metrics = Metrics()
         payloads = self._payloads = PayloadCheck(store.registry, settings.payload_check)
         directory, health = Directory(store), store.health
-        committer = Committer(store, settings.limits, payloads, metrics)
+        secrets = SecretDoor(settings.memory_secrets, self._patterns, metrics)
+        committer = Committer(store, settings.limits, payloads, metrics, secrets)
         embedder = self._embedder = self._embedder or embedder_of(
             settings.embeddings, settings.embeddings_model, settings.embeddings_key
         )

@@ -21,6 +21,7 @@ from soorma_platform.engine.retention import Retention
 from soorma_platform.engine.rows.plan_memories import Outliving
 from soorma_platform.engine.sessions import IDLE_SECONDS
 from soorma_platform.work.embedding.choice import check_choice
+from soorma_platform.work.secrets import FILE_SETTING, SECRETS_MODES, SecretsMode
 
 PORTS = {"gateway": 8080, "registry": 8081, "events": 8082, "memory": 8083}
 """The services and their ports, before the offset."""
@@ -36,7 +37,8 @@ class Settings(msgspec.Struct, frozen=True):
     `index_bytes` is the memory for the indexes of collections that are searched. `embeddings` is
     `auto` (the offline model if it is installed), `offline`, `none`, or the address of an API with
     `embeddings_model` behind it. A session without an interaction for `session_idle` is idle; 0:
-    never. `outlives_plan` are the memories that outlive a purged plan.
+    never. `outlives_plan` are the memories that outlive a purged plan. `memory_secret_patterns`
+    names a file.
     """
 
     def __repr__(self) -> str:
@@ -57,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True):
     log_format: str = "auto"
     payload_check: Mode = "enforce"
     index_bytes: int = 256 * MIB
+    memory_secrets: SecretsMode = "redact"
+    memory_secret_patterns: str = ""
     embeddings: str = "auto"
     embeddings_model: str = ""
     embeddings_key: str = ""
@@ -92,6 +96,11 @@ class Settings(msgspec.Struct, frozen=True):
                     f"SOORMA_KEEP_{name.upper()} must be more than 0: all would be forgotten at "
                     "once; unset, they are kept for ever"
                 )
+        if self.memory_secrets not in SECRETS_MODES:
+            raise InvalidRequest(
+                f"SOORMA_MEMORY_SECRETS must be one of {', '.join(SECRETS_MODES)}, not "
+                f"{self.memory_secrets!r}"
+            )
         check_choice(self.embeddings, self.embeddings_model)
         check_level(self.log_level)
         check_format(self.log_format)
@@ -133,6 +142,8 @@ class Settings(msgspec.Struct, frozen=True):
             "outlives_plan": env.get("SOORMA_OUTLIVES_PLAN") or None,
             "session_idle": _read(env, "SOORMA_SESSION_IDLE_SECONDS", float),
             "index_bytes": _read(env, "SOORMA_INDEX_BYTES", int),
+            "memory_secrets": env.get("SOORMA_MEMORY_SECRETS") or None,
+            "memory_secret_patterns": env.get(FILE_SETTING) or None,
             "payload_check": env.get("SOORMA_PAYLOAD_CHECK") or None,
             "log_level": env.get("SOORMA_LOG_LEVEL") or None,
             "log_format": env.get("SOORMA_LOG_FORMAT") or None,

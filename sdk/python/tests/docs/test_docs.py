@@ -569,6 +569,8 @@ def test_the_table_of_environment_variables() -> None:
         "SOORMA_SESSION_IDLE_SECONDS": f"{platform.session_idle:g}",
         "SOORMA_OUTLIVES_PLAN": platform.outlives_plan,
         "SOORMA_PAYLOAD_CHECK": platform.payload_check,
+        "SOORMA_MEMORY_SECRETS": platform.memory_secrets,
+        "SOORMA_MEMORY_SECRET_PATTERNS": "none",
         "SOORMA_INDEX_BYTES": platform.index_bytes,
         "SOORMA_EMBEDDINGS": platform.embeddings,
         "SOORMA_EMBEDDINGS_MODEL": "none",

@@ -27,6 +27,8 @@ FIELDS: list[tuple[str, str, str, Any]] = [
     ("SOORMA_SESSION_IDLE_SECONDS", "0", "session_idle", 0.0),
     ("SOORMA_OUTLIVES_PLAN", "promoted", "outlives_plan", "promoted"),
     ("SOORMA_PAYLOAD_CHECK", "warn", "payload_check", "warn"),
+    ("SOORMA_MEMORY_SECRETS", "refuse", "memory_secrets", "refuse"),
+    ("SOORMA_MEMORY_SECRET_PATTERNS", "ours.txt", "memory_secret_patterns", "ours.txt"),
     ("SOORMA_LOG_LEVEL", "debug", "log_level", "debug"),
     ("SOORMA_LOG_FORMAT", "json", "log_format", "json"),
 ]
@@ -48,6 +50,7 @@ BAD = [
     ("SOORMA_SESSION_IDLE_SECONDS", "-1"),
     ("SOORMA_OUTLIVES_PLAN", "some"),
     ("SOORMA_PAYLOAD_CHECK", "strict"),
+    ("SOORMA_MEMORY_SECRETS", "hide"),
     ("SOORMA_LOG_LEVEL", "loud"),
     ("SOORMA_LOG_FORMAT", "xml"),
     ("SOORMA_LIMIT_PLAN_KEYS", "1k"),

@@ -9,6 +9,8 @@ import time
 from typing import Any, TypeAlias
 from uuid import uuid4
 
+import msgspec
+
 from soorma_common.causes import NOBODY, Cause
 from soorma_common.episodic import LogInteraction
 from soorma_common.errors import Conflict, Fenced, InvalidPayload
@@ -36,6 +38,7 @@ from soorma_platform.stores.ports import Store
 from soorma_platform.work.holders import Holders
 from soorma_platform.work.payloads import PayloadCheck
 from soorma_platform.work.reservations import RESERVED_SECONDS, Reservations, ReservedKey
+from soorma_platform.work.secrets import SecretDoor
 
 FreshEntry: TypeAlias = tuple[str, str, int, int, int | None, str | None]
 """A key after a conflict: plan, name, revision, two times in ms, and value as JSON text.
@@ -78,14 +81,27 @@ def _fingerprint(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
+async def _known_by(body: bytes) -> str:
+    """Returns the fingerprint of a body; of a large one in a thread, as hashing shares the lock."""
+    if len(body) > LARGE_BODY:
+        return await asyncio.to_thread(_fingerprint, body)
+    return _fingerprint(body)
+
+
 class Committer:
     """The part that applies commits and failures to a store, and counts and logs the results."""
 
     def __init__(
-        self, store: Store, limits: Limits, payloads: PayloadCheck, metrics: Metrics
+        self,
+        store: Store,
+        limits: Limits,
+        payloads: PayloadCheck,
+        metrics: Metrics,
+        secrets: SecretDoor | None = None,
     ) -> None:
         self._store = store
         self._payloads = payloads
+        self.secrets = secrets or SecretDoor("keep", (), metrics)
         self.limits = limits
         self.metrics = metrics
         self.holders = Holders(store.deliveries)
@@ -132,17 +148,17 @@ class Committer:
         waits for the response. A handler's commit names the `replica` it runs in, and takes turns
         with others at contended keys.
         """
-        known_by, is_repeatable = "", commit.fence is not None or key is not None
+        is_repeatable = commit.fence is not None or key is not None
         if len(body) > LARGE_BODY:
             await asyncio.sleep(0)  # decoding it took a turn
             await self._check_in_turns(commit)
-            if is_repeatable:  # in a thread, as hashing releases the interpreter's lock
-                known_by = await asyncio.to_thread(_fingerprint, body)
         else:
             for _ in check_commit(commit, self.limits):
                 pass
-            if is_repeatable:
-                known_by = _fingerprint(body)
+        if redacted := await self.secrets.check(commit.memories, len(body), self.limits):
+            # Not even a hash of a secret is stored: a card's number could be guessed from it.
+            body = msgspec.json.encode(commit)
+        known_by = await _known_by(body) if is_repeatable else ""
         is_callers = key is not None and not key.startswith(SDK_KEY)
         command = ApplyCommit(
             scope,
@@ -160,9 +176,13 @@ class Committer:
             await self._prepare_memories(command)
         if events := command.events():
             await self._check_payloads(scope, events)
-        if replica is None:
-            return await self._apply(command)
-        return await self._apply_in_turn(command, replica)
+        committed = await (
+            self._apply(command) if replica is None else self._apply_in_turn(command, replica)
+        )
+        if redacted:
+            kinds = ", ".join(dict.fromkeys(redacted))
+            log.info("secrets redacted in memories", kinds=kinds, **_of_commit(command))
+        return committed
 
     async def _prepare_memories(self, command: ApplyCommit) -> None:
         """Tokenizes passages; many at once in a thread, as a mebibyte takes tens of ms."""
