@@ -104,8 +104,11 @@ class StoreKnowledge(Knowledge, tag_field="op", tag="store_knowledge"):
     `subject` and `attribute` are closed: they count no more. If it has a `valid_from`, those that
     begin before count until then, and it ends where a later one of these names begins. If an equal
     one counts already, that one is kept, and counts one more. From a handler, `is_public` is a
-    proposal.
+    proposal. With `is_recalled`, it only says again what it is derived from, and nothing counts one
+    more.
     """
+
+    is_recalled: bool = False
 
 
 class MemoryOperation(
@@ -149,10 +152,11 @@ AnyKnowledgeOperation: TypeAlias = (
 class MemoryDone(msgspec.Struct, omit_defaults=True):
     """The result of an operation: the id of what it means, and those that it closed or ended.
 
-    `outcome` is stored, restated (an equal one is stored already), updated, published, forgotten,
-    missing, logged or named (a session, whose name `id` does not repeat); of a procedure also
-    activated, retired, used or counted. Then `version` is the number of the version meant; 0 if it
-    is none, or not known before the commit.
+    `outcome` is stored, restated (an equal one is stored already), recalled (it only says again
+    what was read in the same transaction), updated, published, forgotten, missing, logged or named
+    (a session, whose name `id` does not repeat); of a procedure also activated, retired, used or
+    counted. Then `version` is the number of the version meant; 0 if it is none, or not known before
+    the commit.
     """
 
     id: str
@@ -197,9 +201,10 @@ class Passage(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     It counts from `created_at` until `closed_at`, and says what is true from `valid_from` until
     `valid_until`. `closed_by` is what has replaced it; without `closed_at`, only from its
-    `valid_until` on. `stated` counts how often it was stored. `actor` and `cause` of a change are
-    as in a plan's history. Of one that a transaction has not committed yet, `created_at` and
-    `updated_at` are None, and `revision` is 0.
+    `valid_until` on. `stated` counts how often it was stored, but for the times when that only said
+    again what had been recalled; with `is_recalled`, there were no others. `actor` and `cause` of a
+    change are as in a plan's history. Of one that a transaction has not committed yet, `created_at`
+    and `updated_at` are None, and `revision` is 0.
     """
 
     id: str
@@ -226,6 +231,7 @@ class Passage(msgspec.Struct, omit_defaults=True, kw_only=True):
     derived_from: list[str] = []
     alike: list[str] = []
     """of a passage that is read by its id: others that seem to state the same"""
+    is_recalled: bool = False
     plan_id: str | None = None
     cause: Cause = Cause()
 

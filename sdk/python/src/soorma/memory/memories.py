@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from soorma.memory import uncommitted
+from soorma.memory.recalled import Recalled
 from soorma.transport.calls import Caller, segment
 from soorma_common.episodic import (
     History,
@@ -312,6 +313,7 @@ class CollectedMemories:
         self.operations: list[AnyMemoryOperation] = []
         self.reads: dict[str, int] = {}
         """passages that were read, with their revisions (0: missing)"""
+        self._recalled = Recalled()
 
     async def change(self, scope: Scope, operations: list[AnyMemoryOperation]) -> list[MemoryDone]:
         self._check(scope)
@@ -319,11 +321,15 @@ class CollectedMemories:
         self._platform.fill_in(operations)
         for operation in operations:
             operation.id = operation.id or str(uuid4())
+            if isinstance(operation, StoreKnowledge):
+                self._recalled.recognise(operation)
+            elif isinstance(operation, ForgetKnowledge):
+                self._recalled.let_go(operation.id, [*self.operations, *operations])
         together = [*self.operations, *operations]
         self._check_size(together)
         self.operations = together
         return [
-            MemoryDone("" if isinstance(one, NameSession) else one.id or "", _OUTCOMES[type(one)])
+            MemoryDone("" if isinstance(one, NameSession) else one.id or "", _outcome(one))
             for one in operations
         ]
 
@@ -353,6 +359,7 @@ class CollectedMemories:
             if operation.id == passage_id and isinstance(operation, ForgetKnowledge):
                 raise NotFound(f"passage {passage_id!r} was forgotten in this transaction")
             passage = uncommitted.after(passage, operation, self._agent_id)
+        self._recalled.note_passage(passage)
         return passage
 
     async def named(self, scope: Scope, name: PassageName) -> Passage:
@@ -375,6 +382,7 @@ class CollectedMemories:
                 found = uncommitted.later_of(found, stored, now)
         if found is None:
             raise NotFound(f"there is no passage {name} that is true now")
+        self._recalled.note_passage(found)
         return found
 
     async def _read(self, scope: Scope, passage_id: str) -> Passage:
@@ -391,6 +399,8 @@ class CollectedMemories:
         own = [one for one in self.operations if isinstance(one, AnyKnowledgeOperation)]
         found = await self._platform.search(scope, replace(body, own=own))
         self._check(scope)
+        for hit in reversed(found.hits):  # the best ones are kept longest
+            self._recalled.note_passage(hit)
         return found
 
     async def alike(self, scope: Scope, body: AlikeBody) -> list[AlikePassage]:
@@ -406,6 +416,7 @@ class CollectedMemories:
                 return uncommitted.said(one, self._agent_id)
         found = await self._platform.interaction(scope, interaction_id)
         self._check(scope)
+        self._recalled.note(found.id, found.content)
         return found
 
     async def session(self, scope: Scope, session_id: str) -> SessionInfo:
@@ -457,6 +468,8 @@ class CollectedMemories:
             max_tokens=left,
         )
         self._check(scope)
+        for said in older.interactions:
+            self._recalled.note(said.id, said.content)
         return History([*older.interactions, *kept[::-1]], older.next)
 
     async def search_said(self, scope: Scope, body: SaidSearch) -> SaidHits:
@@ -469,6 +482,8 @@ class CollectedMemories:
         ]
         found = await self._platform.search_said(scope, replace(body, own=own))
         self._check(scope)
+        for hit in reversed(found.hits):
+            self._recalled.note(hit.id, hit.content)
         return found
 
     async def procedure(
@@ -500,6 +515,12 @@ class CollectedMemories:
 
     def _logged(self) -> list[LogInteraction]:
         return [one for one in self.operations if isinstance(one, LogInteraction)]
+
+
+def _outcome(operation: AnyMemoryOperation) -> str:
+    if isinstance(operation, StoreKnowledge) and operation.is_recalled:
+        return "recalled"
+    return _OUTCOMES[type(operation)]
 
 
 _OUTCOMES = {

@@ -35,7 +35,7 @@ Unset: TypeAlias = msgspec.UnsetType
 UNSET = msgspec.UNSET
 
 _LIMITS = Limits()
-_PARAMETERS = frozenset(StoreKnowledge.__struct_fields__) - {"id"}
+_PARAMETERS = frozenset(StoreKnowledge.__struct_fields__) - {"id", "is_recalled"}
 
 
 @awaited

@@ -81,6 +81,8 @@ def passage(operation: StoreKnowledge, agent_id: str | None) -> Passage:
         subject=operation.subject,
         attribute=operation.attribute,
         derived_from=operation.derived_from,
+        stated=0 if operation.is_recalled else 1,
+        is_recalled=operation.is_recalled,
         plan_id=operation.plan_id,
     )
 

@@ -71,7 +71,7 @@ class StoredEvent:
         others = [one for one in subscribers if one.group != self._cause.actor]
         stored: dict[str, list[str]] = {"knowledge": [], "interactions": [], "procedures": []}
         for change, one in zip(changes, done, strict=True):
-            if one.outcome in ("stored", "restated", "logged"):
+            if one.outcome in ("stored", "restated", "recalled", "logged"):
                 stored[_kind_of(change)].append(one.id)
         if not others or not any(stored.values()):
             return None

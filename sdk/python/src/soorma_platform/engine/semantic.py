@@ -197,7 +197,7 @@ class Knowing:
         closed = self._replace(before, passage_id if equal is None else equal.id, start)
         if equal is not None:
             self._restate(shelf, equal, operation, passage_id)
-            return MemoryDone(equal.id, "restated", closed)
+            return MemoryDone(equal.id, _outcome(operation, "restated"), closed)
         if shelf.named(passage_id) is not None:
             raise InvalidRequest(
                 f"a passage with the id {passage_id!r} and another content is stored already; give "
@@ -227,13 +227,15 @@ class Knowing:
             derived_from=_text(operation.derived_from),
             trust="agent" if self._by_handler else "application",
             user_id=self._user_id,
+            stated=0 if operation.is_recalled else 1,
+            is_recalled=operation.is_recalled,
             plan_id=operation.plan_id or self._plan_id,
             outlives_plan=operation.outlives_plan,
             cause=self._cause,
         )
         new = NewPassage(row, operation.content, prepared.parts, operation.derived_from)
         shelf.add(row, new)
-        return MemoryDone(passage_id, "stored", closed)
+        return MemoryDone(passage_id, _outcome(operation, "stored"), closed)
 
     def _before(
         self, operation: StoreKnowledge, shelf: _Shelf, digest: bytes
@@ -302,7 +304,9 @@ class Knowing:
         self, shelf: _Shelf, row: PassageRow, operation: StoreKnowledge, passage_id: str
     ) -> None:
         """Counts one more statement of a passage, with the tags, names and fields that it adds."""
-        row.stated += 1
+        if not operation.is_recalled:
+            row.stated += 1
+            row.is_recalled = False
         row.revision += 1
         row.updated_at = self._now
         row.outlives_plan |= operation.outlives_plan
@@ -313,8 +317,12 @@ class Knowing:
         else:
             self._merge(row, operation)
         plan_id = operation.plan_id or self._plan_id
-        shelf.restate(row, Restatement(passage_id, plan_id, self._cause, self._now))
-        shelf.derive(row, operation.derived_from)
+        shelf.restate(
+            row,
+            Restatement(passage_id, plan_id, self._cause, self._now, operation.is_recalled),
+        )
+        # It may be what was recalled itself, under any of its names.
+        shelf.derive(row, [one for one in operation.derived_from if shelf.named(one) is not row])
         after = (row.aliases, row.tags, row.metadata, row.source)
         shelf.change(row, relabelled=before != after)
 
@@ -552,6 +560,10 @@ def _relabelled(packed: bytes, labels: Iterable[int]) -> bytes:
         packed[at : at + size] for at in range(0, len(packed), size) if packed[at + size - 1] > 0
     ]
     return b"".join([*words, *(label.to_bytes(8, "little") + b"\0" for label in labels)])
+
+
+def _outcome(operation: StoreKnowledge, otherwise: str) -> str:
+    return "recalled" if operation.is_recalled else otherwise
 
 
 def _text(value: list[str]) -> str:

@@ -226,7 +226,8 @@ def _facts(passage: Passage) -> Iterator[tuple[str, str]]:
     yield "Valid from", moment(passage.valid_from)
     yield "Valid until", moment(passage.valid_until)
     yield "Stored", moment(passage.created_at)
-    yield "Stated", f"{passage.stated} time{'' if passage.stated == 1 else 's'}"
+    again = ", only said again from memory" if passage.is_recalled else ""
+    yield "Stated", f"{passage.stated} time{'' if passage.stated == 1 else 's'}{again}"
     yield "Updated", moment(passage.updated_at)
     yield "Revision", str(passage.revision)
     yield "Closed", moment(passage.closed_at)

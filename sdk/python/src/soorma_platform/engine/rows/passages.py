@@ -82,6 +82,7 @@ class PassageRow(msgspec.Struct):
     closed_by: str | None = None
     derived_from: str = "[]"
     stated: int = 1
+    is_recalled: bool = False
     revision: int = 1
     plan_id: str | None = None
     outlives_plan: bool = False
@@ -200,6 +201,7 @@ class Restatement(msgspec.Struct):
     plan_id: str | None
     cause: Cause
     at: int
+    is_recalled: bool = False
 
 
 class NewPassage(msgspec.Struct):

@@ -191,6 +191,7 @@ def _fields(row: StoredPassage) -> dict[str, Any]:
         "updated_at": time_of(row.updated_at) if is_stored else None,
         "trust": row.trust,
         "stated": row.stated,
+        "is_recalled": row.is_recalled,
         "external_id": row.external_id,
         "aliases": decode(row.aliases),
         "tags": decode(row.tags),

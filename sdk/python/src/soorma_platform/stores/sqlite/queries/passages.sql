@@ -15,7 +15,7 @@ SELECT number FROM passages WHERE collection = ? AND id = ?;
 -- name: passage
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, revision, plan_id, outlives_plan, cause FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause FROM passages
 WHERE number = ?;
 
 -- name: restated_as
@@ -59,11 +59,11 @@ SELECT number FROM doomed;
 INSERT INTO passages (
     collection, id, digest, recorded_at, updated_at, external_id, subject, attribute, aliases, tags,
     metadata, source, is_public, is_proposed, valid_from, valid_until, until_before, closed_at,
-    closed_by, derived_from, trust, user_id, stated, revision, plan_id, outlives_plan, cause, content)
+    closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content)
 VALUES (
     :collection, :id, :digest, :recorded_at, :updated_at, :external_id, :subject, :attribute,
     :aliases, :tags, :metadata, :source, :is_public, :is_proposed, :valid_from, :valid_until,
-    :until_before, :closed_at, :closed_by, :derived_from, :trust, :user_id, :stated, :revision, :plan_id, :outlives_plan, :cause,
+    :until_before, :closed_at, :closed_by, :derived_from, :trust, :user_id, :stated, :is_recalled, :revision, :plan_id, :outlives_plan, :cause,
     :content)
 RETURNING number;
 
@@ -71,7 +71,7 @@ RETURNING number;
 UPDATE passages SET updated_at = :updated_at, aliases = :aliases, tags = :tags,
     derived_from = :derived_from,
     metadata = :metadata, source = :source, valid_from = :valid_from, valid_until = :valid_until,
-    until_before = :until_before, closed_at = :closed_at, closed_by = :closed_by, stated = :stated, revision = :revision,
+    until_before = :until_before, closed_at = :closed_at, closed_by = :closed_by, stated = :stated, is_recalled = :is_recalled, revision = :revision,
     outlives_plan = :outlives_plan
 WHERE number = :number;
 
@@ -152,8 +152,8 @@ WHERE collection = ? AND change > ? ORDER BY change LIMIT ?;
 SELECT part FROM passage_parts WHERE passage = ? AND terms IS NOT NULL ORDER BY part;
 
 -- name: insert_restatement
-INSERT INTO restatements (collection, id, passage, plan_id, cause, at)
-VALUES (:collection, :id, :passage, :plan_id, :cause, :at) ON CONFLICT DO NOTHING;
+INSERT INTO restatements (collection, id, passage, plan_id, cause, at, is_recalled)
+VALUES (:collection, :id, :passage, :plan_id, :cause, :at, :is_recalled) ON CONFLICT DO NOTHING;
 
 -- name: remove_restatements
 DELETE FROM restatements WHERE passage = ?;
@@ -167,14 +167,14 @@ DELETE FROM passage_sources WHERE passage = ?;
 -- name: passage_text
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, revision, plan_id, outlives_plan, cause, content FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content FROM passages
 WHERE number = ?;
 
 -- name: passages_after
 -- ?10, an external id, is NULL here.
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, revision, plan_id, outlives_plan, cause, content FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content FROM passages
 WHERE collection = ?1 AND number > ?2 AND closed_at = 4611686018427387904
     AND (?4 = 0 OR is_proposed = 1) AND (?5 IS NULL OR source = ?5)
     AND (?6 IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?6))
@@ -189,7 +189,7 @@ SELECT c.kind FROM passages p JOIN collections c ON c.id = p.collection WHERE p.
 -- The plus keeps SQLite from going over all passages in the order of their numbers.
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, revision, plan_id, outlives_plan, cause, content FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content FROM passages
 WHERE collection = ?1 AND +number > ?2 AND closed_at = 4611686018427387904
     AND external_id = ?10 AND valid_until > ifnull(?7, -1)
     AND (?4 = 0 OR is_proposed = 1) AND (?5 IS NULL OR source = ?5)
@@ -202,7 +202,7 @@ ORDER BY +number LIMIT ?3;
 -- ?10, an external id, is NULL here.
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, revision, plan_id, outlives_plan, cause, content FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content FROM passages
 WHERE collection = ?1 AND +number > ?2 AND closed_at = 4611686018427387904
     AND subject = ?8 AND attribute = ?9 AND valid_until > ifnull(?7, -1)
     AND (?4 = 0 OR is_proposed = 1) AND (?5 IS NULL OR source = ?5)
