@@ -42,6 +42,7 @@ memory DELETE /v1/memory/sessions/{session_id}: delivery user
 memory DELETE /v1/memory/working/{plan_id}/{key}: delivery user
 memory DELETE /v1/memory/working/{plan_id}: delivery user
 memory GET /v1/memory/actions/{plan_id}: delivery user
+memory GET /v1/memory/audit: delivery operator tenant user
 memory GET /v1/memory/episodic/{interaction_id}: delivery user
 memory GET /v1/memory/episodic: delivery user
 memory GET /v1/memory/history/{plan_id}: delivery user

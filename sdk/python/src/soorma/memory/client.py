@@ -13,6 +13,7 @@ import msgspec
 from soorma.awaits import awaited
 from soorma.config import ClientConfig
 from soorma.local import shown
+from soorma.memory.audit import AuditCalls
 from soorma.memory.endings import cancellation, completion, failure
 from soorma.memory.memories import Memories, PlatformMemories
 from soorma.memory.models import PlanState
@@ -29,7 +30,7 @@ _plan_page = msgspec.json.Decoder(PlanPage)
 
 
 @awaited
-class MemoryClient(ProceduralCalls):
+class MemoryClient(ProceduralCalls, AuditCalls):
     """Client of the memory service.
 
     `MemoryClient()` finds the service through SOORMA_MEMORY_URL (default http://localhost:8083).

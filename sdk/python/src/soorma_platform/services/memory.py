@@ -56,6 +56,7 @@ from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.metrics import Metrics
 from soorma_platform.services.episodic import episodic_endpoints
+from soorma_platform.services.memory_audit import audit_endpoints
 from soorma_platform.services.procedural import procedural_endpoints
 from soorma_platform.services.semantic import semantic_endpoints
 from soorma_platform.services.tenants import tenant_endpoints
@@ -181,6 +182,7 @@ def memory_service(
                      streams=True),
             *semantic_endpoints(store.memories, recall, forgetting, committer),
             *episodic_endpoints(store, recall, forgetting, committer),
+            *audit_endpoints(store.memories.audit, committer.secrets),
             *procedural_endpoints(store.memories.procedural, recall, forgetting, committer),
             *tenant_endpoints(forgetting),
         ],

@@ -155,7 +155,7 @@ class Committer:
         else:
             for _ in check_commit(commit, self.limits):
                 pass
-        if redacted := await self.secrets.check(commit.memories, len(body), self.limits):
+        if redacted := await self.secrets.check(scope, commit.memories, len(body), self.limits):
             # Not even a hash of a secret is stored: a card's number could be guessed from it.
             body = msgspec.json.encode(commit)
         known_by = await _known_by(body) if is_repeatable else ""

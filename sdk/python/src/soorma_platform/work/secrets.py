@@ -18,6 +18,7 @@ from soorma_common.errors import InvalidRequest, SecretFound
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memories import AnyMemoryOperation, check_memories
+from soorma_common.names import Scope
 from soorma_platform.engine.secrets import Found, find, parse_patterns, redacted
 from soorma_platform.engine.secrets.formats import Format
 from soorma_platform.metrics import Metrics
@@ -27,6 +28,9 @@ SECRETS_MODES = ("redact", "refuse", "keep")
 FILE_SETTING = "SOORMA_MEMORY_SECRET_PATTERNS"
 LARGE_BODY = 32 * 1024
 """Bytes that are searched in a few milliseconds; more are searched in a thread."""
+
+MOST_COUNTED = 10_000
+"""Users whose secrets are counted for an audit."""
 
 _TEXTS = ("content", "description", "source")
 _LISTS = ("aliases", "tags")
@@ -67,9 +71,26 @@ class SecretDoor:
         self._mode = mode
         self._own = own
         self._metrics = metrics
+        self._counts: dict[Scope, list[int]] = {}
+        """secrets redacted and refused, of the users with the latest ones"""
+
+    def counts(self, tenant_id: str | None, user_id: str | None) -> tuple[int, int]:
+        """Returns the secrets redacted and refused since the start; None stands for all."""
+        found = [
+            counts
+            for scope, counts in self._counts.copy().items()
+            if tenant_id in (None, scope.tenant_id) and user_id in (None, scope.user_id)
+        ]
+        return sum(one[0] for one in found), sum(one[1] for one in found)
+
+    def _count(self, scope: Scope, redacted: int, refused: int) -> None:
+        counts = self._counts.pop(scope, [0, 0])
+        self._counts[scope] = [counts[0] + redacted, counts[1] + refused]
+        if len(self._counts) > MOST_COUNTED:
+            del self._counts[next(iter(self._counts))]
 
     async def check(
-        self, operations: list[AnyMemoryOperation], size: int, limits: Limits
+        self, scope: Scope, operations: list[AnyMemoryOperation], size: int, limits: Limits
     ) -> list[str]:
         """Redacts operations in place; returns the kinds of what it has redacted, one for each.
 
@@ -78,11 +99,16 @@ class SecretDoor:
         """
         if self._mode == "keep" or not operations:
             return []
-        if size > LARGE_BODY:
-            kinds = await asyncio.to_thread(self._redact, operations)
-        else:
-            kinds = self._redact(operations)
+        try:
+            if size > LARGE_BODY:
+                kinds = await asyncio.to_thread(self._redact, operations)
+            else:
+                kinds = self._redact(operations)
+        except SecretFound:
+            self._count(scope, 0, 1)
+            raise
         if kinds:
+            self._count(scope, len(kinds), 0)
             for _ in check_memories(operations, limits):
                 pass
         return kinds

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from soorma.cli.commands import command_group
-from soorma.cli.memory import additions, forgetting, interactions, passages, searches, sessions
+from soorma.cli.memory import (
+    additions,
+    auditing,
+    forgetting,
+    interactions,
+    passages,
+    searches,
+    sessions,
+)
 from soorma.cli.memory.skills import command as skills
 
 app = command_group("memory")
 
-for module in (searches, additions, passages, forgetting, interactions, sessions, skills):
+for module in (searches, additions, passages, forgetting, interactions, sessions, skills, auditing):
     app.add_typer(module.app)

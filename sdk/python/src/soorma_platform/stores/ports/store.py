@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 from soorma_platform.engine.commands import Command
+from soorma_platform.stores.ports.audit import AuditStore
 from soorma_platform.stores.ports.deliveries import DeliveryStore
 from soorma_platform.stores.ports.embeddings import EmbeddingStore
 from soorma_platform.stores.ports.episodic import EpisodicStore
@@ -43,6 +44,9 @@ class MemoryStores(Protocol):
 
     @property
     def life(self) -> MemoryLifeStore: ...
+
+    @property
+    def audit(self) -> AuditStore: ...
 
 
 class Commits(Protocol):

@@ -36,6 +36,7 @@ from soorma_platform.stores.sqlite import (
     timers,
     transactions,
 )
+from soorma_platform.stores.sqlite.audit import SqliteAudit
 from soorma_platform.stores.sqlite.clock import RecordClock
 from soorma_platform.stores.sqlite.connections import Connections
 from soorma_platform.stores.sqlite.database import FailuresNamed, connect, migrate
@@ -72,6 +73,7 @@ class SqliteMemories:
         self.likeness = likeness.SqliteLikeness(connections)
         self.embeddings = embeddings.SqliteEmbeddings(connections)
         self.life = memory_life.SqliteMemoryLife(connections)
+        self.audit = SqliteAudit(connections)
 
 
 class SqliteStore:
