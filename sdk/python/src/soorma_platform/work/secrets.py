@@ -13,12 +13,14 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from soorma_common.episodic import NameSession
+from soorma_common.episodic import LogInteraction, NameSession
 from soorma_common.errors import InvalidRequest, SecretFound
 from soorma_common.json_text import decode
 from soorma_common.limits import Limits
 from soorma_common.memories import AnyMemoryOperation, check_memories
 from soorma_common.names import Scope
+from soorma_common.procedural import StoreProcedure
+from soorma_common.semantic import StoreKnowledge
 from soorma_platform.engine.secrets import Found, find, parse_patterns, redacted
 from soorma_platform.engine.secrets.formats import Format
 from soorma_platform.metrics import Metrics
@@ -36,7 +38,7 @@ _TEXTS = ("content", "description", "source")
 _LISTS = ("aliases", "tags")
 _OBJECTS = ("metadata", "conditions")
 _IDENTITIES = (
-    "id", "external_id", "supersedes", "subject", "attribute", "name", "agent_id", "session_id",
+    "id", "external_id", "subject", "attribute", "name", "agent_id", "session_id",
     "plan_id",
 )  # fmt: skip
 """Names that tell things apart: redacted, they would make one of two."""
@@ -104,9 +106,12 @@ class SecretDoor:
                 kinds = await asyncio.to_thread(self._redact, operations)
             else:
                 kinds = self._redact(operations)
-        except SecretFound:
+        except SecretFound as found:
+            self._metrics.secrets.add(found.kind, "refused")
             self._count(scope, 0, 1)
             raise
+        for kind in kinds:  # here, as each number is written by one thread
+            self._metrics.secrets.add(kind, "redacted")
         if kinds:
             self._count(scope, len(kinds), 0)
             for _ in check_memories(operations, limits):
@@ -116,7 +121,7 @@ class SecretDoor:
     def _redact(self, operations: list[AnyMemoryOperation]) -> list[str]:
         kinds: list[str] = []
         for number, operation in enumerate(operations):
-            search = _Search(self._own, self._mode, self._metrics, number)
+            search = _Search(self._own, self._mode, number)
             search.operation(operation)
             kinds += search.kinds
         return kinds
@@ -125,12 +130,9 @@ class SecretDoor:
 class _Search:
     """The search of one operation, `number` of its commit."""
 
-    def __init__(
-        self, own: Sequence[Format], mode: SecretsMode, metrics: Metrics, number: int = 0
-    ) -> None:
+    def __init__(self, own: Sequence[Format], mode: SecretsMode, number: int) -> None:
         self._own = own
         self._mode = mode
-        self._metrics = metrics
         self._number = number
         self.kinds: list[str] = []
 
@@ -138,15 +140,9 @@ class _Search:
         """Redacts the fields of an operation in place."""
         fields = operation.__struct_fields__
         if isinstance(operation, NameSession):  # its name is only shown
-            self._identity("id", operation.id)
             operation.name = operation.name and self.text("name", operation.name)
-            return
-        for name in _IDENTITIES:
-            if name in fields:
-                self._identity(name, getattr(operation, name))
-        for name in _LISTS_OF_IDENTITIES:
-            for one in getattr(operation, name) if name in fields else ():
-                self._identity(name, one)
+        elif isinstance(operation, StoreKnowledge | LogInteraction | StoreProcedure):
+            self._identities(operation)
         for name in _TEXTS:
             if name in fields and isinstance(text := getattr(operation, name), str):
                 setattr(operation, name, self.text(name, text))
@@ -160,6 +156,16 @@ class _Search:
             self._identity("the path of a file", path)
             operation.files[path] = self._file(path, content)  # type: ignore[union-attr]
 
+    def _identities(self, operation: AnyMemoryOperation) -> None:
+        """Refuses secrets in new names; others only name what is there, perhaps to forget it."""
+        fields = operation.__struct_fields__
+        for name in _IDENTITIES:
+            if name in fields:
+                self._identity(name, getattr(operation, name))
+        for name in _LISTS_OF_IDENTITIES:
+            for one in getattr(operation, name) if name in fields else ():
+                self._identity(name, one)
+
     def text(self, field: str, text: str) -> str:
         """Returns a text without its secrets."""
         return redacted(text, self._noted(field, find(text, self._own)))
@@ -168,9 +174,7 @@ class _Search:
         """Counts what was found; raises SecretFound if it is to be refused."""
         if found and self._mode == "refuse":
             raise self._refused(field, found[0], "remove it")
-        for one in found:
-            self.kinds.append(one.kind)
-            self._metrics.secrets.add(one.kind, "redacted")
+        self.kinds += [one.kind for one in found]
         return found
 
     def _identity(self, field: str, name: str | None) -> None:
@@ -180,7 +184,6 @@ class _Search:
             )
 
     def _refused(self, field: str, found: Found, advice: str) -> SecretFound:
-        self._metrics.secrets.add(found.kind, "refused")
         return SecretFound(
             f"{field} holds what looks like a secret ({found.kind}) at character {found.start}, "
             f"and memories store none; {advice}",
