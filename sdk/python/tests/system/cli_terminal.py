@@ -41,6 +41,7 @@ COMMANDS = [
     ("memory", "log", "user", "text"),
     ("memory", "sessions"),
     ("memory", "skills"),
+    ("memory", "audit"),
     ("events", "tail"),
     ("events", "publish", "a", "--topic", "business-facts"),
     ("events", "groups"),

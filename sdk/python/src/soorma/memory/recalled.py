@@ -129,7 +129,7 @@ def _without_lead_in(words: list[str], of: list[str]) -> list[str]:
     return words
 
 
-class _Memory(msgspec.Struct):
+class _Recalled(msgspec.Struct):
     """What was recalled: a text, and the names under which another passage would replace it."""
 
     id: str
@@ -143,19 +143,19 @@ class Recalled:
     """The texts that were read in a transaction, up to a bound, the latest ones."""
 
     def __init__(self) -> None:
-        self._memories: dict[tuple[str, str], _Memory] = {}
+        self._memories: dict[tuple[str, str], _Recalled] = {}
         self._characters = 0
         self._recognised: dict[str, list[str]] = {}
         """by passage to be stored: the sources that it was given here"""
 
     def note(self, recalled_id: str, text: str) -> None:
         """Notes an interaction, or a procedure."""
-        self._note(_Memory(recalled_id, _Text(text)))
+        self._note(_Recalled(recalled_id, _Text(text)))
 
     def note_passage(self, passage: Passage) -> None:
         """Notes a passage, or the part of it that was found."""
         self._note(
-            _Memory(
+            _Recalled(
                 passage.id,
                 _Text(passage.content),
                 passage.external_id,
@@ -164,7 +164,7 @@ class Recalled:
             )
         )
 
-    def _note(self, memory: _Memory) -> None:
+    def _note(self, memory: _Recalled) -> None:
         text = memory.text.text
         if len(text) > LONGEST_TEXT:
             return
@@ -221,7 +221,7 @@ class Recalled:
         return list(found)[-MOST_SOURCES:]
 
 
-def _replaces(operation: StoreKnowledge, memory: _Memory) -> bool:
+def _replaces(operation: StoreKnowledge, memory: _Recalled) -> bool:
     if operation.external_id is not None and operation.external_id == memory.external_id:
         return True
     pair = (operation.subject, operation.attribute)

@@ -40,7 +40,7 @@ class _Tenants:
         owner = http.TENANT_ID.owner(request)
         if owner is All.TENANTS:
             raise InvalidRequest(
-                "say which tenant is meant, with tenant_id or the header X-Tenant-ID: nothing is "
+                "say which tenant is meant, with tenant_id, or in the headers: nothing is "
                 "forgotten for all tenants at once"
             )
         if request.header(FENCE_HEADER):

@@ -21,7 +21,7 @@ from soorma_common.memories import AnyMemoryOperation, check_memories
 from soorma_common.names import Scope
 from soorma_common.procedural import StoreProcedure
 from soorma_common.semantic import StoreKnowledge
-from soorma_platform.engine.secrets import Found, find, parse_patterns, redacted
+from soorma_platform.engine.secrets import SecretPlace, find, parse_patterns, redacted
 from soorma_platform.engine.secrets.formats import Format
 from soorma_platform.metrics import Metrics
 
@@ -170,7 +170,7 @@ class _Search:
         """Returns a text without its secrets."""
         return redacted(text, self._noted(field, find(text, self._own)))
 
-    def _noted(self, field: str, found: list[Found]) -> list[Found]:
+    def _noted(self, field: str, found: list[SecretPlace]) -> list[SecretPlace]:
         """Counts what was found; raises SecretFound if it is to be refused."""
         if found and self._mode == "refuse":
             raise self._refused(field, found[0], "remove it")
@@ -183,7 +183,7 @@ class _Search:
                 field, found[0], "name it otherwise: a name that tells things apart is not redacted"
             )
 
-    def _refused(self, field: str, found: Found, advice: str) -> SecretFound:
+    def _refused(self, field: str, found: SecretPlace, advice: str) -> SecretFound:
         return SecretFound(
             f"{field} holds what looks like a secret ({found.kind}) at character {found.start}, "
             f"and memories store none; {advice}",
@@ -212,7 +212,7 @@ class _Search:
             return value
         text, before = str(value), f"{name}: "
         found = [
-            Found(max(0, one.start - len(before)), one.end - len(before), one.kind)
+            SecretPlace(max(0, one.start - len(before)), one.end - len(before), one.kind)
             for one in find(before + text, self._own)
             if one.end > len(before)
         ]

@@ -9,7 +9,7 @@ import msgspec
 from soorma_platform.engine.secrets.formats import FORMATS, NUMBERS, Format
 
 
-class Found(msgspec.Struct, frozen=True, order=True):
+class SecretPlace(msgspec.Struct, frozen=True, order=True):
     """A secret in a text: its place in characters, and its kind. It never holds the secret."""
 
     start: int
@@ -17,17 +17,17 @@ class Found(msgspec.Struct, frozen=True, order=True):
     kind: str
 
 
-def find(text: str, own: Sequence[Format] = ()) -> list[Found]:
+def find(text: str, own: Sequence[Format] = ()) -> list[SecretPlace]:
     """Returns the secrets in a text, in their order; of those that overlap, the first one's kind.
 
     `own` are formats beside those that are known.
     """
     found = sorted(_all(text, own), key=lambda one: (one.start, -one.end))
-    apart: list[Found] = []
+    apart: list[SecretPlace] = []
     for one in found:
         if apart and one.start < apart[-1].end:
             last = apart[-1]
-            apart[-1] = Found(last.start, max(last.end, one.end), last.kind)
+            apart[-1] = SecretPlace(last.start, max(last.end, one.end), last.kind)
         else:
             apart.append(one)
     return apart
@@ -45,20 +45,20 @@ def _grouped() -> list[tuple[str, list[Format]]]:
 _GROUPS = _grouped()
 
 
-def _all(text: str, own: Sequence[Format]) -> Iterator[Found]:
+def _all(text: str, own: Sequence[Format]) -> Iterator[SecretPlace]:
     possible = [form for rare, forms in _GROUPS if rare in text for form in forms]
     for form in (*possible, *own):
         if form.anchor not in text:  # far faster than the pattern, and nearly always true
             continue
         for match in form.pattern.finditer(text):
             if (span := form.check(match)) is not None:
-                yield Found(*span, form.kind)
+                yield SecretPlace(*span, form.kind)
     for numbers in NUMBERS:
         for kind, start, end in numbers(text):
-            yield Found(start, end, kind)
+            yield SecretPlace(start, end, kind)
 
 
-def redacted(text: str, found: Sequence[Found]) -> str:
+def redacted(text: str, found: Sequence[SecretPlace]) -> str:
     """Returns the text with the kind of each secret in its place."""
     kept, last = [], 0
     for one in found:

@@ -54,6 +54,11 @@ class Erasure:
         self._written = set()
         self._writer.before_checkpoint = self._note_log
 
+    @property
+    def was_undisturbed(self) -> bool:
+        """True if no page was changed since the erasure began."""
+        return not self._written
+
     def end(self) -> None:
         """Ends the erasure."""
         self._writer.before_checkpoint = None
@@ -142,5 +147,7 @@ class Erasure:
         with self._log.open("rb") as log:
             frame = _FRAME_HEADER + self._page_size
             for place in range(_LOG_HEADER, os.fstat(log.fileno()).st_size, frame):
-                (number,) = struct.unpack(">I", os.pread(log.fileno(), 4, place))
-                self._written.add(number)
+                found = os.pread(log.fileno(), 4, place)
+                if len(found) < 4:
+                    return
+                self._written.update(struct.unpack(">I", found))

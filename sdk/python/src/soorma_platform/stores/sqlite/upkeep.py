@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 BEAT_SECONDS = 10.0
 """Seconds without a change after which an empty one is made: readiness is a write that succeeds."""
+MOST_LOOKS = 3
+"""How often pages are gone through to overwrite what was removed, while others write to them."""
 STEP_BYTES = 2 * 1024 * 1024
 """Bytes of text that one step may touch."""
 
@@ -61,6 +63,8 @@ class SqliteUpkeep:
         self._connections = connections
         self._prefetches = prefetches
         self._silent = silent
+        self._erasing = 0
+        """how often the pages were gone through since something was removed"""
 
     async def begin(self) -> Moment:
         clock = self._connections.clock
@@ -127,6 +131,11 @@ class SqliteUpkeep:
             last = value(connection, "last_erasure")
         if last is None or not await self._erased():
             return
+        self._erasing += 1
+        # Rows that were written meanwhile were moved, perhaps: one more look, at the next step.
+        if not self._connections.erasure.was_undisturbed and self._erasing < MOST_LOOKS:
+            return
+        self._erasing = 0
         await self._connections.change(
             lambda connection: execute(connection, "end_erasures", last), durable=False
         )
