@@ -11,6 +11,7 @@ from random import Random
 
 import apsw
 import pytest
+from depth import at_depth
 from record import ALICE, LEASE, Clock, Record, part, put
 
 from soorma_common.forgetting import ForgetBody
@@ -64,7 +65,8 @@ async def test_a_file_that_cannot_be_overwritten_holds_up_nothing_else(
 
 
 @pytest.mark.behaviour("forgetting.erased")
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.proof
+@pytest.mark.parametrize("seed", range(at_depth(2, 12)))
 async def test_nothing_is_left_in_a_page(record: Record, tmp_path: Path, seed: int) -> None:
     dice = Random(seed)
     kept: dict[str, str] = {}
