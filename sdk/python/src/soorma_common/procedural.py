@@ -60,7 +60,13 @@ Agents: TypeAlias = Annotated[
     list[Name], msgspec.Meta(extra_json_schema={"maxItems": MOST_ALIASES})
 ]
 Description: TypeAlias = Annotated[
-    str, msgspec.Meta(extra_json_schema={"maxLength": LONGEST_DESCRIPTION})
+    str,
+    msgspec.Meta(
+        extra_json_schema={
+            "maxLength": LONGEST_DESCRIPTION,
+            "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$",
+        }
+    ),
 ]
 VersionNumber: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})]
 _FILE_NAME = r"[^\s./\\:\x00-\x1f\x7f][^/\\:\x00-\x1f\x7f]*"

@@ -51,6 +51,7 @@ INEXPRESSIBLE = (
     "is logged already",
     "nobody has proposed",
     "SKILL.md is made of",
+    "say which tenant is meant",
     "was never active",
     "a use names a plan",
     "the description is empty",
