@@ -135,14 +135,14 @@ FORMATS: tuple[Format, ...] = (
       for one in ("sk_live_", "sk_test_", "rk_live_", "rk_test_")),
     _made("Stripe webhook secret", "whsec_", r"[A-Za-z0-9+/=]{24,}+"),
     # keys of models: the prefixes that their consoles show
-    *(_made("OpenAI key", one, r"[A-Za-z0-9_-]{20,}+")
+    *(_made("model API key", one, r"[A-Za-z0-9_-]{20,}+")
       for one in ("sk-proj-", "sk-svcacct-", "sk-admin-")),
-    _made("OpenAI key", "sk-", rf"[A-Za-z0-9]{{48}}{_END}", alone=_WORD),
-    _made("Anthropic key", "sk-ant-", r"[A-Za-z0-9_-]{20,}+"),
-    _made("OpenRouter key", "sk-or-v1-", r"[0-9a-f]{64}"),
+    _made("model API key", "sk-", rf"[A-Za-z0-9]{{48}}{_END}", alone=_WORD),
+    _made("model API key", "sk-ant-", r"[A-Za-z0-9_-]{20,}+"),
+    _made("model API key", "sk-or-v1-", r"[0-9a-f]{64}"),
     _made("Hugging Face token", "hf_", rf"[A-Za-z0-9]{{34}}{_END}", alone=_WORD + "_"),
-    _made("Groq key", "gsk_", rf"[A-Za-z0-9]{{52}}{_END}", alone=_WORD + "_"),
-    # docs.npmjs.com: "About access tokens"; pypi.org/help: tokens are macaroons of pypi.org
+    _made("model API key", "gsk_", rf"[A-Za-z0-9]{{52}}{_END}", alone=_WORD + "_"),
+    # The help pages of the two package indexes on their access tokens
     _made("npm token", "npm_", rf"[A-Za-z0-9]{{36}}{_END}", alone=_WORD + "_"),
     _made("PyPI token", "pypi-AgE", r"[A-Za-z0-9_-]{40,}+"),
     # docs.sendgrid.com, core.telegram.org/bots/api, shopify.dev, developer.hashicorp.com/vault,
