@@ -32,13 +32,12 @@ from soorma_common.errors import (
 )
 from soorma_common.forgetting import ForgetBody, Receipt
 from soorma_common.memories import AnyMemoryOperation
-from soorma_common.memory import Commit
 from soorma_common.times import time_of
 from soorma_platform import http
 from soorma_platform.engine.rows.interactions import SessionRow
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
-from soorma_platform.services.semantic import forget_by
+from soorma_platform.services.memory_commits import forget_by, remember
 from soorma_platform.stores.ports import Store
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.forgetting import Forgetting
@@ -111,14 +110,8 @@ class _Episodic:
         operations: list[AnyMemoryOperation] = [
             LogInteraction(**msgspec.structs.asdict(one)) for one in body.interactions
         ]
-        done = await self._committer.commit_request(
-            request.principal,
-            request.scope,
-            Commit(memories=operations),
-            request.sent,
-            request.idempotency_key,
-        )
-        return http.json_response(Logged([one.id for one in done.memories or []]))
+        done = await remember(self._committer, request, operations, request.sent)
+        return http.json_response(Logged([one.id for one in done]))
 
     async def recent(self, request: Request) -> Response:
         """Returns the newest interactions, in the order in which they happened."""
@@ -176,13 +169,9 @@ class _Episodic:
         """Names a session, or takes its name away."""
         session_id = request.name("session_id")
         body = http.decode(await request.body(), _name_body)
-        await self._committer.commit_request(
-            request.principal,
-            request.scope,
-            Commit(memories=[NameSession(id=session_id, name=body.name)]),
-            session_id.encode() + b"\0" + request.sent,
-            request.idempotency_key,
-        )
+        sent = session_id.encode() + b"\0" + request.sent
+        naming = NameSession(id=session_id, name=body.name)
+        await remember(self._committer, request, [naming], sent)
         return http.json_response(await self._session(request))
 
     async def delete_session(self, request: Request) -> Response:

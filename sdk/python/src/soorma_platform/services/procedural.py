@@ -17,7 +17,6 @@ from soorma_common.errors import (
 )
 from soorma_common.forgetting import Receipt
 from soorma_common.memories import AnyMemoryOperation
-from soorma_common.memory import Commit
 from soorma_common.names import Scope
 from soorma_common.procedural import (
     KINDS,
@@ -52,6 +51,7 @@ from soorma_platform.engine.rows.procedures import (
 )
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
+from soorma_platform.services.memory_commits import remember
 from soorma_platform.stores.ports.procedural import ProceduralStore
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.forgetting import Forgetting
@@ -153,7 +153,7 @@ class _Procedural:
         operations: list[AnyMemoryOperation] = [
             StoreProcedure(**msgspec.structs.asdict(one)) for one in body.procedures
         ]
-        done = await self._commit(request, operations, request.sent)
+        done = await remember(self._committer, request, operations, request.sent)
         return http.json_response(KnowledgeStored(done))
 
     async def list_procedures(self, request: Request) -> Response:
@@ -284,20 +284,8 @@ class _Procedural:
     async def _change(self, request: Request, operation: AnyMemoryOperation) -> Response:
         # The body alone does not say which procedure is meant.
         sent = msgspec.json.encode(operation)
-        (done,) = await self._commit(request, [operation], sent)
+        (done,) = await remember(self._committer, request, [operation], sent)
         return http.json_response(done)
-
-    async def _commit(
-        self, request: Request, operations: list[AnyMemoryOperation], sent: bytes
-    ) -> list[MemoryDone]:
-        done = await self._committer.commit_request(
-            request.principal,
-            request.scope,
-            Commit(memories=operations),
-            sent,
-            request.idempotency_key,
-        )
-        return done.memories or []
 
 
 def _kind_of(request: Request) -> str | None:

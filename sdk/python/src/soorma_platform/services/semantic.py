@@ -17,7 +17,6 @@ from soorma_common.errors import (
 from soorma_common.forgetting import ForgetBody, Receipt, check_forget
 from soorma_common.likeness import AlikeBody, AlikePassages, check_alike
 from soorma_common.memories import AnyMemoryOperation
-from soorma_common.memory import Commit
 from soorma_common.semantic import (
     ForgetKnowledge,
     Hits,
@@ -37,6 +36,7 @@ from soorma_common.times import check_moment, milliseconds
 from soorma_platform import http
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
+from soorma_platform.services.memory_commits import forget_by, remember
 from soorma_platform.stores.ports.semantic import Listed
 from soorma_platform.stores.ports.store import MemoryStores
 from soorma_platform.work.committer import Committer
@@ -75,16 +75,6 @@ _A_STORE = {
     ]
 }
 _A_SEARCH = {"query": "Where does the night train start?", "limit": 3}
-
-
-async def forget_by(request: Request, forgetting: Forgetting, body: ForgetBody) -> Receipt:
-    """Forgets by a description; not from a handler, whose attempt may fail or be repeated."""
-    if request.principal.fence is not None:
-        raise Forbidden(
-            "a handler forgets single passages, with its commit; what fits a description is "
-            "forgotten at once, and so by an application"
-        )
-    return await forgetting.forget(request.scope, body)
 
 
 def semantic_endpoints(
@@ -143,7 +133,7 @@ class _Semantic:
         stored: list[AnyMemoryOperation] = [
             StoreKnowledge(**msgspec.structs.asdict(one)) for one in body.passages
         ]
-        done = await self._commit(request, stored, request.sent)
+        done = await remember(self._committer, request, stored, request.sent)
         return http.json_response(KnowledgeStored(done))
 
     async def search_knowledge(self, request: Request) -> Response:
@@ -197,22 +187,30 @@ class _Semantic:
             id=passage_id,
             **{name: getattr(change, name) for name in PassageChange.__struct_fields__},
         )
-        await self._commit(request, [operation], passage_id.encode() + b"\0" + request.sent)
+        await remember(
+            self._committer, request, [operation], passage_id.encode() + b"\0" + request.sent
+        )
         return http.json_response(await self._passage(request, passage_id))
 
     async def publish_knowledge(self, request: Request) -> Response:
         """Shows a passage that a handler has proposed to all users of the tenant."""
         passage_id = request.name("passage_id")
-        done = await self._commit(
-            request, [PublishKnowledge(id=passage_id)], f"publish {passage_id}".encode()
+        done = await remember(
+            self._committer,
+            request,
+            [PublishKnowledge(id=passage_id)],
+            f"publish {passage_id}".encode(),
         )
         return http.json_response(done[0])
 
     async def forget_knowledge(self, request: Request) -> Response:
         """Removes a passage, those it has replaced, and all that was derived from them."""
         passage_id = request.name("passage_id")
-        done = await self._commit(
-            request, [ForgetKnowledge(id=passage_id)], f"forget {passage_id}".encode()
+        done = await remember(
+            self._committer,
+            request,
+            [ForgetKnowledge(id=passage_id)],
+            f"forget {passage_id}".encode(),
         )
         return http.json_response(done[0])
 
@@ -234,15 +232,3 @@ class _Semantic:
         alike = await self._likeness.alike(row.number or 0, MOST_ALIKE)
         passage.alike = [one.id for one in alike]
         return passage
-
-    async def _commit(
-        self, request: Request, operations: list[AnyMemoryOperation], sent: bytes
-    ) -> list[MemoryDone]:
-        done = await self._committer.commit_request(
-            request.principal,
-            request.scope,
-            Commit(memories=operations),
-            sent,
-            request.idempotency_key,
-        )
-        return done.memories or []

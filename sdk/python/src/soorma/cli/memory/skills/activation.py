@@ -44,10 +44,9 @@ def activate(
         return await platform.memory.activate_procedure(name, version, kind=kind, is_public=public)
 
     done = on_platform(tenant, user, change)
+    _tell(done, name, kind, as_json=as_json)
     if as_json:
-        output.say_json(done)
         return
-    output.say(_active(done, name, kind))
     output.note(
         f"soorma memory skills roll-back {words_of(name)}{options(kind, is_public=public)} goes "
         "back to what was active before"
@@ -68,11 +67,7 @@ def roll_back(
     async def change(platform: PlatformConnection) -> MemoryDone:
         return await platform.memory.roll_back_procedure(name, kind=kind, is_public=public)
 
-    done = on_platform(tenant, user, change)
-    if as_json:
-        output.say_json(done)
-    else:
-        output.say(_active(done, name, kind))
+    _tell(on_platform(tenant, user, change), name, kind, as_json=as_json)
 
 
 @app.command(help="Make no version active; all of them stay, and can be activated again.")
@@ -88,20 +83,21 @@ def retire(
         return await platform.memory.retire_procedure(name, kind=kind, is_public=public)
 
     done = on_platform(tenant, user, change)
-    if as_json:
-        output.say_json(done)
-        return
-    output.say(_active(done, name, kind))
-    if done.id:
+    _tell(done, name, kind, as_json=as_json)
+    if done.id and not as_json:
         output.note(
             f"soorma memory skills roll-back {words_of(name)}{options(kind, is_public=public)} "
             "makes active what was"
         )
 
 
-def _active(done: MemoryDone, name: str, kind: Kind) -> str:
+def _tell(done: MemoryDone, name: str, kind: Kind, *, as_json: bool) -> None:
+    """Says which version is active now."""
+    if as_json:
+        output.say_json(done)
+        return
     which = f"Version {done.version}" if done.version else "No version"
-    return f"{which} of {kind} {output.cell(name)} is active now"
+    output.say(f"{which} of {kind} {output.cell(name)} is active now")
 
 
 # --- Outcomes --------------------------------------------------------------------------------
