@@ -69,7 +69,8 @@ Description: TypeAlias = Annotated[
     ),
 ]
 VersionNumber: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1})]
-_FILE_NAME = r"[^\s./\\:\x00-\x1f\x7f][^/\\:\x00-\x1f\x7f]*"
+# Without \s, which is not the same in all dialects of patterns.
+_FILE_NAME = r"[^ ./\\:\x00-\x1f\x7f-\x9f][^/\\:\x00-\x1f\x7f-\x9f]*"
 PATH_PATTERN = f"^{_FILE_NAME}(/{_FILE_NAME})*$"
 """Names with / between them, of which none begins with a dot or a blank."""
 PATH_SCHEMA: dict[str, Any] = {"maxLength": LONGEST_PATH, "pattern": PATH_PATTERN}
