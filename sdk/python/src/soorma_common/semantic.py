@@ -156,7 +156,8 @@ class MemoryDone(msgspec.Struct, omit_defaults=True):
     what was read in the same transaction), updated, published, forgotten, missing, logged or named
     (a session, whose name `id` does not repeat); of a procedure also activated, retired, used or
     counted. Then `version` is the number of the version meant; 0 if it is none, or not known before
-    the commit.
+    the commit. What comes from a source or an agent in quarantine is quarantined: it is stored, but
+    counts for nothing, and so has closed nothing.
     """
 
     id: str

@@ -29,6 +29,7 @@ from memory_life_suite import MemoryLifeSuite
 from periods_suite import PeriodsSuite
 from plans_suite import PlansSuite
 from procedural_suite import ProceduralSuite
+from quarantine_suite import QuarantineSuite
 from record import LEASE, Clock, Record
 from registry_suite import RegistrySuite
 from semantic_suite import SemanticSuite
@@ -107,6 +108,7 @@ class StoreSuite(
     EpisodicSuite,
     MemoryLifeSuite,
     ProceduralSuite,
+    QuarantineSuite,
     JoiningSuite,
     EndingsSuite,
     Opened,

@@ -40,6 +40,8 @@ ALLOWED: dict[str, str] = {
     "timer_times": TESTS,
     "group_ids": TESTS,
     "chores": "its LIMIT is 1: it takes the first row that comes",
+    "origins_of": "it goes over what one id leads to in the collections of a user, five at most",
+    "quarantines_of": "it sorts what is in quarantine for a user, of which there are at most 512",
     "passages_of_external_id": "it sorts the open passages of one external id",
     "passages_of_subject": "it sorts the open passages on one attribute of a subject",
     "exonerate": "suspects are what two dead processes had in hand",

@@ -41,6 +41,8 @@ COMMANDS = [
     ("memory", "log", "user", "text"),
     ("memory", "sessions"),
     ("memory", "skills"),
+    ("memory", "quarantine"),
+    ("memory", "quarantine", "add", "--source", "web"),
     ("memory", "audit"),
     ("events", "tail"),
     ("events", "publish", "a", "--topic", "business-facts"),

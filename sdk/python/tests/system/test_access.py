@@ -61,6 +61,12 @@ memory POST /v1/memory/episodic: delivery user
 memory POST /v1/memory/forget: delivery user
 memory POST /v1/memory/many/{plan_id}: delivery user
 memory POST /v1/memory/tenant/forget: operator tenant
+memory DELETE /v1/memory/quarantines: delivery user
+memory DELETE /v1/memory/tenant/quarantines: operator tenant
+memory GET /v1/memory/quarantines: delivery user
+memory GET /v1/memory/tenant/quarantines: operator tenant
+memory POST /v1/memory/quarantines: delivery user
+memory POST /v1/memory/tenant/quarantines: operator tenant
 memory PATCH /v1/memory/semantic/{passage_id}: delivery user
 memory PATCH /v1/memory/sessions/{session_id}: delivery user
 memory DELETE /v1/memory/procedural/{kind}/{name}: delivery user

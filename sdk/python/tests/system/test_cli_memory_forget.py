@@ -1,4 +1,4 @@
-"""`soorma memory forget` by what memories have in common, `publish` and `list --proposed`."""
+"""`soorma memory forget` by what memories have in common, `publish`, and `quarantine`."""
 
 from __future__ import annotations
 
@@ -301,3 +301,48 @@ def test_what_cannot_be_published_is_told(terminal: Terminal) -> None:
     missing = terminal.run("memory", "publish", "nothing", exits=Exit.NOT_FOUND)
     assert "'nothing'" in missing.stderr
     assert "id must not be" in terminal.run("memory", "publish", "..", exits=Exit.USAGE).stderr
+
+
+# --- Quarantine --------------------------------------------------------------------------------
+
+
+@pytest.mark.behaviour("command.memory-quarantine")
+def test_a_source_is_put_into_quarantine_and_released(terminal: Terminal) -> None:
+    passage_id = add(terminal, DOGS, "--source", "mail")
+    add(terminal, TRAIN, "--source", "web")
+    assert "nothing is in quarantine" in terminal.run("memory", "quarantine").stderr
+    done = terminal.run("memory", "quarantine", "add", "--source", "mail", "--reason", "a trick")
+    assert "source mail" in done.stdout
+    assert "soorma memory list --quarantined" in done.stderr
+    assert left(terminal)[0] == 1
+    listed = terminal.run("memory", "quarantine", "list").stdout
+    assert "source mail" in listed
+    assert "a trick" in listed
+    (one,) = terminal.json("memory", "quarantine")["quarantines"]
+    assert (one["source"], one["reason"]) == ("mail", "a trick")
+    (hidden,) = terminal.json("memory", "list", "--quarantined")["passages"]
+    assert hidden["id"] == passage_id
+    shown = terminal.run("memory", "show", passage_id, exits=Exit.NOT_FOUND)
+    assert "is in quarantine, because it comes from source 'mail'" in shown.stderr
+    assert terminal.json("memory", "quarantine", "--all-users")["quarantines"] == []
+    assert "Released source mail" in terminal.run(
+        "memory", "quarantine", "release", "--source", "mail"
+    ).stdout  # fmt: skip
+    assert left(terminal)[0] == 2
+    terminal.run("memory", "quarantine", "release", "--source", "mail", exits=Exit.NOT_FOUND)
+
+
+@pytest.mark.behaviour("command.memory-quarantine")
+def test_an_agent_is_put_into_quarantine_for_the_tenant(terminal: Terminal) -> None:
+    fill(terminal)
+    assert left(terminal) == (2, 2)
+    terminal.run("memory", "quarantine", "add", "--agent", "cook", "--all-users")
+    assert left(terminal) == (2, 1)
+    (one,) = terminal.json("memory", "quarantine", "list", "--all-users")["quarantines"]
+    assert (one["agent_id"], one["all_users"]) == ("cook", True)
+    for given in ((), ("--source", "a", "--agent", "b")):
+        refused = terminal.run("memory", "quarantine", "add", *given, exits=Exit.USAGE)
+        assert "give one of the two" in refused.stderr
+    terminal.run("memory", "quarantine", "release", "--agent", "cook", exits=Exit.NOT_FOUND)
+    terminal.run("memory", "quarantine", "release", "--agent", "cook", "--all-users")
+    assert left(terminal) == (2, 2)

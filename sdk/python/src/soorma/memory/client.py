@@ -20,6 +20,7 @@ from soorma.memory.models import PlanState
 from soorma.memory.plan import BoundPlan, check_ttl, raw
 from soorma.memory.plans import PAGE, Plans, PlatformPlans
 from soorma.memory.procedural import ProceduralCalls
+from soorma.memory.quarantine import QuarantineCalls
 from soorma.transport.calls import Caller, caller_for
 from soorma_common.memory import Action, Change, PlanInfo, PlanPage
 from soorma_common.names import check_name
@@ -30,7 +31,7 @@ _plan_page = msgspec.json.Decoder(PlanPage)
 
 
 @awaited
-class MemoryClient(ProceduralCalls, AuditCalls):
+class MemoryClient(ProceduralCalls, AuditCalls, QuarantineCalls):
     """Client of the memory service.
 
     `MemoryClient()` finds the service through SOORMA_MEMORY_URL (default http://localhost:8083).

@@ -310,6 +310,7 @@ class SemanticCalls(MemoryCalls):
         *,
         proposed: bool = False,
         is_public: bool = False,
+        quarantined: bool = False,
         external_id: str | None = None,
         subject: str | None = None,
         attribute: str | None = None,
@@ -323,7 +324,8 @@ class SemanticCalls(MemoryCalls):
 
         They are the user's own, or with `is_public` those of the tenant; a transaction's own are
         not among them. With `proposed`, only those that a handler has proposed to make public, with
-        `as_of` only what is true at that time. They are fetched page by page.
+        `as_of` only what is true at that time. With `quarantined`, those in quarantine instead.
+        They are fetched page by page.
         """
         scope = self.scope(tenant_id, user_id)
         names = {
@@ -345,6 +347,7 @@ class SemanticCalls(MemoryCalls):
                 limit=PAGE,
                 proposed="true" if proposed else None,
                 public="true" if is_public else None,
+                quarantined="true" if quarantined else None,
                 as_of=checked_time("as_of", as_of),
                 **names,
             )

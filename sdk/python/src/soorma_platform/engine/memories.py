@@ -24,6 +24,7 @@ from soorma_platform.engine.publishing import publish
 from soorma_platform.engine.rows.events import Audience, EventRow, EventsNeed
 from soorma_platform.engine.rows.passages import MemoriesFound, MemoriesNeed
 from soorma_platform.engine.rows.procedures import ProceduresFound, ProceduresNeed
+from soorma_platform.engine.rows.quarantines import OriginsFound, OriginsNeed
 from soorma_platform.engine.semantic import Knowing
 
 Change: TypeAlias = semantic.Change | PreparedInteraction | NameSession | procedural.Change
@@ -112,7 +113,10 @@ def prepare(operation: AnyMemoryOperation, agent_id: str | None = None) -> Chang
 def needs_of(changes: Iterable[Change], reads: Iterable[str] = ()) -> list[Need]:
     """Returns what the changes need to know, and the passages that were read."""
     need, procedures = MemoriesNeed(ids=set(reads)), ProceduresNeed()
+    origins = OriginsNeed()
     for change in changes:
+        if isinstance(change, semantic.PreparedPassage | procedural.PreparedProcedure):
+            origins.ids.update(change.operation.derived_from)
         if isinstance(change, PreparedInteraction):
             need.interactions.add(change.operation.id or "")
         elif isinstance(change, NameSession):
@@ -121,7 +125,12 @@ def needs_of(changes: Iterable[Change], reads: Iterable[str] = ()) -> list[Need]
             procedural.add_need(procedures, change)
         else:
             semantic.add_need(need, change)
-    return [need, procedures] if procedures.keys else [need]
+    needs: list[Need] = [need]
+    if procedures.keys:
+        needs.append(procedures)
+    if procedures.keys or need.is_of_knowledge:
+        needs.append(origins)
+    return needs
 
 
 class Remembering:
@@ -139,7 +148,14 @@ class Remembering:
     ) -> None:
         memories = found.part(MemoriesFound)
         self._knowing = Knowing(
-            memories, found.now, cause, plan_id, limits, by_handler=by_handler, user_id=user_id
+            memories,
+            found.part(OriginsFound),
+            found.now,
+            cause,
+            plan_id,
+            limits,
+            by_handler=by_handler,
+            user_id=user_id,
         )
         self._logging = Logging(
             memories.logged,
@@ -152,6 +168,7 @@ class Remembering:
         )
         self._practising = Practising(
             found.part(ProceduresFound),
+            self._knowing.origins,
             found.now,
             cause,
             plan_id,

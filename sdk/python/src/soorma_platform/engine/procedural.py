@@ -5,6 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 import msgspec
+from msgspec.structs import replace
 
 from soorma_common.causes import Cause
 from soorma_common.errors import Forbidden, InvalidRequest, NotFound
@@ -22,6 +23,7 @@ from soorma_common.procedural import (
 )
 from soorma_common.semantic import MemoryDone, fields_of, object_text
 from soorma_platform.engine.commands import Writes
+from soorma_platform.engine.quarantine import Origins, labels_of, origins_of, told
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.splitting import split
 from soorma_platform.engine.rows.passages import NEVER, NewPart, PassageRow
@@ -118,6 +120,7 @@ class Practising:
     def __init__(
         self,
         found: ProceduresFound,
+        origins: Origins,
         now: int,
         cause: Cause,
         plan_id: str | None,
@@ -127,6 +130,7 @@ class Practising:
         user_id: str,
     ) -> None:
         self._found = found
+        self._origins = origins
         self._now = now
         self._cause = cause
         self._plan_id = plan_id
@@ -160,9 +164,16 @@ class Practising:
 
     def _store(self, prepared: PreparedProcedure, found: ProcedureFound) -> MemoryDone:
         operation = prepared.operation
-        may_activate = operation.activate and not self._by_handler
+        origins = self._origins.inherited(operation.derived_from)
+        is_hidden = self._origins.hides_new(operation.source, origins)
+        may_activate = operation.activate and not self._by_handler and not is_hidden
         equal = next(
-            (one for one in found.versions.values() if one.digest == prepared.digest), None
+            (
+                one
+                for one in found.versions.values()
+                if one.digest == prepared.digest and self._hides(one) == is_hidden
+            ),
+            None,
         )
         if equal is not None:  # not activated: a repeated store must not undo a rollback
             return MemoryDone(equal.id, "restated", version=equal.version)
@@ -177,7 +188,7 @@ class Practising:
         )
         procedure.newest += 1
         procedure.updated_at = self._now
-        new = self._new(prepared, procedure)
+        new = self._new(prepared, procedure, origins)
         version = new.version
         self.writes.append(new)
         if may_activate:
@@ -185,7 +196,11 @@ class Practising:
             _push(procedure, version.version)
             version.closed_at = new.passage.closed_at = NEVER
         found.versions[version.version] = version
-        return MemoryDone(version.id, "stored", version=version.version)
+        outcome = "quarantined" if is_hidden else "stored"
+        return MemoryDone(version.id, outcome, version=version.version)
+
+    def _hides(self, version: VersionRow) -> bool:
+        return self._origins.hides(version)
 
     def _check_id(self, operation: StoreProcedure) -> None:
         given = (operation.is_public, operation.id or "")
@@ -203,7 +218,9 @@ class Practising:
         found.row = ProcedureRow(operation.kind, operation.name)
         return found.row
 
-    def _new(self, prepared: PreparedProcedure, procedure: ProcedureRow) -> NewVersion:
+    def _new(
+        self, prepared: PreparedProcedure, procedure: ProcedureRow, origins: list[str]
+    ) -> NewVersion:
         operation = prepared.operation
         passage = PassageRow(
             id=operation.id or "",
@@ -220,14 +237,25 @@ class Practising:
             trust="agent" if self._by_handler else "application",
             user_id=self._user_id,
             plan_id=operation.plan_id or self._plan_id,
+            origins=_text(origins),
             cause=self._cause,
         )
+        of_origins = b"".join(map(terms.packed_label, labels_of(passage)))
         return NewVersion(
             procedure,
             passage,
             prepared.text,
-            prepared.parts,
-            VersionRow(passage.id, procedure.newest, prepared.digest, self._now, self._by_handler),
+            [replace(one, terms=one.terms + of_origins) for one in prepared.parts],
+            VersionRow(
+                passage.id,
+                procedure.newest,
+                prepared.digest,
+                self._now,
+                self._by_handler,
+                source=passage.source,
+                cause=passage.cause,
+                origins=passage.origins,
+            ),
             prepared.head,
             operation.description and operation.description.strip(),
             _text(operation.agents),
@@ -241,6 +269,11 @@ class Practising:
         """Makes a version the active one, or none, as the last activation."""
         assert found.row is not None  # noqa: S101 - it has versions
         active = _active(found)
+        if to is not None and (origin := self._origins.quarantined(origins_of(to))):
+            raise InvalidRequest(
+                f"version {to.version} of {found.row.kind} {found.row.name!r} is in quarantine, "
+                f"because it comes from {told(origin)}: release that before it is made active"
+            )
         if to is not active:
             _push(found.row, NO_VERSION if to is None else to.version)
             self._set_active(found, to)

@@ -45,10 +45,12 @@ def replaced(
     superseded: Iterable[PassageRow],
     others: Iterable[PassageRow],
     named: Named,
+    is_hidden: Callable[[PassageRow], bool] = lambda _: False,
 ) -> Replaced:
     """Returns what a passage with this period replaces, all of it open.
 
-    Of what it names, `superseded`, and of `others` that have one value at a time with it.
+    Of what it names, `superseded`, and of `others` that have one value at a time with it. No
+    passage that `is_hidden` follows it.
     """
     ended: dict[int, PassageRow] = {}
     closed: dict[int, PassageRow] = {}
@@ -68,7 +70,8 @@ def replaced(
             after.append(row)
     if start != ALWAYS:
         for row in (*ended.values(), *closed.values()):
-            after += [one for one in followers(row, named) if one.is_open][:1]
+            counting = (one for one in followers(row, named) if one.is_open and not is_hidden(one))
+            after += [*counting][:1]
     after = [row for row in after if row.valid_from > start and id(row) not in closed]
     follower = min(after, key=lambda row: (row.valid_from, row.number or NEVER), default=None)
     if follower is None or follower.valid_from >= end:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -28,6 +28,7 @@ from soorma_common.semantic import (
 )
 from soorma_common.times import milliseconds
 from soorma_platform.engine.commands import Writes
+from soorma_platform.engine.quarantine import Origins, labels_of, origins_of, told
 from soorma_platform.engine.replacing import Replaced, ends_with, in_its_place, replaced
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.splitting import split
@@ -45,8 +46,10 @@ from soorma_platform.engine.rows.passages import (
     PassageRow,
     Restatement,
 )
+from soorma_platform.engine.rows.quarantines import OriginsFound
 
 _encode = msgspec.json.Encoder().encode
+_TO_SUPERSEDE = "that it is to supersede"
 
 
 class PreparedPassage(msgspec.Struct):
@@ -144,6 +147,7 @@ class Knowing:
     def __init__(
         self,
         memories: MemoriesFound,
+        origins: OriginsFound,
         now: int,
         cause: Cause,
         plan_id: str | None,
@@ -154,6 +158,7 @@ class Knowing:
     ) -> None:
         self._user_id = user_id
         self._own, self._public = _Shelf(memories.own), _Shelf(memories.public)
+        self.origins = Origins(origins, cause, self._find)
         self._now = now
         self._cause = cause
         self._plan_id = plan_id
@@ -161,10 +166,13 @@ class Knowing:
         self._by_handler = by_handler
 
     def check_reads(self, reads: Mapping[str, int]) -> None:
-        """Raises Conflict unless these passages are at the revisions read (0: missing)."""
+        """Raises Conflict unless these passages are at the revisions read.
+
+        A passage that is missing, or in quarantine, is at 0.
+        """
         for passage_id, revision in reads.items():
-            row = self._own.named(passage_id) or self._public.named(passage_id)
-            current = 0 if row is None else row.revision
+            row = self._find(passage_id)
+            current = 0 if row is None or self.origins.hides(row) else row.revision
             if current != revision:
                 raise Conflict(
                     f"passage {passage_id!r} was read at revision {revision} and is at {current} "
@@ -192,12 +200,14 @@ class Knowing:
         is_proposed = operation.is_public and self._by_handler
         shelf = self._public if operation.is_public and not is_proposed else self._own
         passage_id = operation.id or ""
-        equal, before = self._before(operation, shelf, prepared.digest)
+        origins = self.origins.inherited(operation.derived_from)
+        is_hidden = self.origins.hides_new(operation.source, origins)
+        equal, before = self._before(operation, shelf, prepared.digest, is_hidden=is_hidden)
         start, _ = _period(operation)
         closed = self._replace(before, passage_id if equal is None else equal.id, start)
         if equal is not None:
             self._restate(shelf, equal, operation, passage_id)
-            return MemoryDone(equal.id, _outcome(operation, "restated"), closed)
+            return MemoryDone(equal.id, _outcome(operation, "restated", is_hidden), closed)
         if shelf.named(passage_id) is not None:
             raise InvalidRequest(
                 f"a passage with the id {passage_id!r} and another content is stored already; give "
@@ -231,35 +241,62 @@ class Knowing:
             is_recalled=operation.is_recalled,
             plan_id=operation.plan_id or self._plan_id,
             outlives_plan=operation.outlives_plan,
+            origins=_text(origins),
             cause=self._cause,
         )
-        new = NewPassage(row, operation.content, prepared.parts, operation.derived_from)
-        shelf.add(row, new)
-        return MemoryDone(passage_id, _outcome(operation, "stored"), closed)
+        of_origins = b"".join(map(terms.packed_label, labels_of(row)))
+        parts = [replace(one, terms=one.terms + of_origins) for one in prepared.parts]
+        shelf.add(row, NewPassage(row, operation.content, parts, operation.derived_from))
+        return MemoryDone(passage_id, _outcome(operation, "stored", is_hidden), closed)
 
     def _before(
-        self, operation: StoreKnowledge, shelf: _Shelf, digest: bytes
+        self, operation: StoreKnowledge, shelf: _Shelf, digest: bytes, *, is_hidden: bool
     ) -> tuple[PassageRow | None, Replaced]:
-        """Returns the passage that an equal one restates, and what is replaced."""
+        """Returns the passage that an equal one restates, and what is replaced.
+
+        What is in quarantine restates only what is, too, and replaces nothing.
+        """
         start, end = _period(operation)
+        equal = self._equal(shelf, digest, is_hidden=is_hidden)
+        if is_hidden:
+            if operation.supersedes is not None:
+                self._named(operation.supersedes, _TO_SUPERSEDE)
+            return equal, Replaced([], [], end, None)
         path = self._superseded(operation, start)
         last = path if start == ALWAYS else path[-1:]
-        equal = shelf.equal(digest)
         superseded = [row for row in last if row.is_open and row is not equal]
         others = [row for row in shelf.like(operation) if row is not equal]
-        before = replaced(start, end, superseded, others, self._find)
+        before = self._replaced(start, end, superseded, others)
         if equal is None or equal.closed_by is None:
             return equal, before
         if (equal.valid_from, equal.valid_until) == (start, before.until):
             return equal, before
         # It was replaced in a part of its period, which the new one covers again.
-        return None, replaced(start, end, superseded, [*others, equal], self._find)
+        return None, self._replaced(start, end, superseded, [*others, equal])
+
+    def _equal(self, shelf: _Shelf, digest: bytes, *, is_hidden: bool) -> PassageRow | None:
+        found = shelf.equals(digest)
+        return next((row for row in found if self.origins.hides(row) == is_hidden), None)
+
+    def _replaced(
+        self, start: int, end: int, superseded: list[PassageRow], others: list[PassageRow]
+    ) -> Replaced:
+        """Returns what a passage replaces. One in quarantine is replaced, and ends no other."""
+        hidden = [row for row in others if self.origins.hides(row)]
+        counting = [row for row in others if not self.origins.hides(row)]
+        before = replaced(start, end, superseded, counting, self._find, self.origins.hides)
+        if not hidden:
+            return before
+        too = replaced(start, before.until, (), hidden, self._find, self.origins.hides)
+        return before._replace(
+            ended=[*before.ended, *too.ended], closed=[*before.closed, *too.closed]
+        )
 
     def _superseded(self, operation: StoreKnowledge, start: int) -> list[PassageRow]:
         """Returns the passage that is to be superseded, and those that have replaced it already."""
         if operation.supersedes is None:
             return []
-        _, row = self._named(operation.supersedes, "that it is to supersede")
+        _, row = self._named(operation.supersedes, _TO_SUPERSEDE)
         path = in_its_place(row, start, self._find)
         for one in path:
             self._check_may_change(one)
@@ -327,14 +364,21 @@ class Knowing:
         shelf.change(row, relabelled=before != after)
 
     def _merge(self, row: PassageRow, operation: StoreKnowledge) -> None:
-        """Adds what another statement of a passage says of it."""
+        """Adds what another statement of a passage says of it.
+
+        Its source stays that of the first one: nobody makes a passage come from elsewhere.
+        """
         row.aliases = _union(row.aliases, operation.aliases, MOST_ALIASES)
         row.tags = _union(row.tags, operation.tags, MOST_TAGS)
         if more := fields_of(operation.metadata):
             row.metadata = _merged(row.metadata, more)
-        row.source = row.source or operation.source
 
     def _check_may_change(self, row: PassageRow) -> None:
+        if self._by_handler and self.origins.hides(row):
+            raise Forbidden(
+                f"passage {row.id!r} is in quarantine, where no handler changes anything: an "
+                "application may"
+            )
         if row.is_public and self._by_handler:
             raise Forbidden(
                 f"passage {row.id!r} is public, and a handler changes nothing that other users "
@@ -378,10 +422,11 @@ class Knowing:
                 f"passage {row.id!r} is the user's own, and nobody has proposed to make it public; "
                 "store it with is_public=True"
             )
+        self._check_not_hidden(row)
         public = self._public
-        equal = public.equal(row.digest)
+        equal = self._equal(public, row.digest, is_hidden=False)
         others = [one for one in public.like(row) if one is not equal]
-        before = replaced(row.valid_from, row.valid_until, (), others, self._find)
+        before = self._replaced(row.valid_from, row.valid_until, [], others)
         closed = self._replace(before, row.id if equal is None else equal.id, row.valid_from)
         self._own.give_away(row, is_moved=equal is None)
         if equal is not None:
@@ -399,6 +444,14 @@ class Knowing:
         row.updated_at = self._now
         public.take_over(row)
         return MemoryDone(row.id, "published", closed)
+
+    def _check_not_hidden(self, row: PassageRow) -> None:
+        if self.origins.hides(row):
+            origin = self.origins.quarantined(origins_of(row))
+            raise InvalidRequest(
+                f"passage {row.id!r} is in quarantine, because it comes from {told(f'{origin}')}: "
+                "release that before it is made public"
+            )
 
     def _forget(self, operation: ForgetKnowledge) -> MemoryDone:
         row = self._public.named(operation.id)
@@ -432,9 +485,9 @@ class _Shelf:
         """Returns the passage of an id, or under which it was restated; None if there is none."""
         return self._named.get(passage_id)
 
-    def equal(self, digest: bytes) -> PassageRow | None:
-        """Returns the open passage that is equal to one to be stored."""
-        return next((row for row in self._rows if row.is_open and row.digest == digest), None)
+    def equals(self, digest: bytes) -> Iterator[PassageRow]:
+        """Yields the open passages that are equal to one to be stored."""
+        return (row for row in self._rows if row.is_open and row.digest == digest)
 
     def like(self, one: StoreKnowledge | PassageRow) -> list[PassageRow]:
         """Returns the open passages of its external id, and on its attribute of its subject."""
@@ -542,7 +595,8 @@ class _Shelf:
 
 def _labels_of(row: PassageRow) -> list[int]:
     metadata = None if row.metadata is None else decode(row.metadata)
-    return _labels(decode(row.aliases), decode(row.tags), row.source, metadata)
+    found = _labels(decode(row.aliases), decode(row.tags), row.source, metadata)
+    return [*found, *labels_of(row)]
 
 
 def _of_part(part: int, labels: list[int], row: PassageRow) -> list[int]:
@@ -559,10 +613,12 @@ def _relabelled(packed: bytes, labels: Iterable[int]) -> bytes:
     words = [
         packed[at : at + size] for at in range(0, len(packed), size) if packed[at + size - 1] > 0
     ]
-    return b"".join([*words, *(label.to_bytes(8, "little") + b"\0" for label in labels)])
+    return b"".join([*words, *map(terms.packed_label, labels)])
 
 
-def _outcome(operation: StoreKnowledge, otherwise: str) -> str:
+def _outcome(operation: StoreKnowledge, otherwise: str, is_hidden: bool) -> str:
+    if is_hidden:
+        return "quarantined"
     return "recalled" if operation.is_recalled else otherwise
 
 

@@ -34,6 +34,7 @@ from soorma_common.forgetting import ForgetBody, Receipt
 from soorma_common.memories import AnyMemoryOperation
 from soorma_common.times import time_of
 from soorma_platform import http
+from soorma_platform.engine.quarantine import first_in, origins_of, told
 from soorma_platform.engine.rows.interactions import SessionRow
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
@@ -141,6 +142,12 @@ class _Episodic:
         if row is None:
             raise NotFound(
                 f"there is no interaction {interaction_id!r}: it was never logged, or forgotten"
+            )
+        quarantined = await self._store.memories.quarantines.origins(request.scope)
+        if origin := first_in(quarantined, origins_of(row)):
+            raise NotFound(
+                f"interaction {interaction_id!r} is in quarantine, because it comes from "
+                f"{told(origin)}: release that to read it"
             )
         return await http.large_json_response(said_of(row), len(row.content))
 

@@ -58,6 +58,7 @@ from soorma_platform.metrics import Metrics
 from soorma_platform.services.episodic import episodic_endpoints
 from soorma_platform.services.memory_audit import audit_endpoints
 from soorma_platform.services.procedural import procedural_endpoints
+from soorma_platform.services.quarantines import quarantine_endpoints
 from soorma_platform.services.semantic import semantic_endpoints
 from soorma_platform.services.tenants import tenant_endpoints
 from soorma_platform.services.watch import PlanReader
@@ -183,7 +184,8 @@ def memory_service(
             *semantic_endpoints(store.memories, recall, forgetting, committer),
             *episodic_endpoints(store, recall, forgetting, committer),
             *audit_endpoints(store.memories.audit, committer.secrets),
-            *procedural_endpoints(store.memories.procedural, recall, forgetting, committer),
+            *quarantine_endpoints(store),
+            *procedural_endpoints(store.memories, recall, forgetting, committer),
             *tenant_endpoints(forgetting),
         ],
         store.health,

@@ -44,6 +44,7 @@ from soorma_common.procedural import (
 from soorma_common.semantic import KnowledgeStored, MemoryDone
 from soorma_common.times import time_of
 from soorma_platform import http
+from soorma_platform.engine.quarantine import first_in, origins_of, told
 from soorma_platform.engine.rows.procedures import (
     ProcedureInfoRow,
     ProcedureKey,
@@ -52,7 +53,7 @@ from soorma_platform.engine.rows.procedures import (
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.services.memory_commits import remember
-from soorma_platform.stores.ports.procedural import ProceduralStore
+from soorma_platform.stores.ports.store import MemoryStores
 from soorma_platform.work.committer import Committer
 from soorma_platform.work.forgetting import Forgetting
 from soorma_platform.work.recall import Recall
@@ -96,10 +97,10 @@ _A_CONTEXT = {"agent_id": "support", "context": "The customer wants her money ba
 
 
 def procedural_endpoints(
-    procedures: ProceduralStore, recall: Recall, forgetting: Forgetting, committer: Committer
+    store: MemoryStores, recall: Recall, forgetting: Forgetting, committer: Committer
 ) -> list[Endpoint]:
     """Returns the endpoints of procedural memory."""
-    faces = _Procedural(procedures, recall, forgetting, committer)
+    faces = _Procedural(store, recall, forgetting, committer)
     path = "/v1/memory/procedural"
     one = f"{path}/{{kind}}/{{name}}"
     changes = (Fenced, Forbidden, LimitExceeded, IdempotencyMismatch)
@@ -135,12 +136,13 @@ def procedural_endpoints(
 class _Procedural:
     def __init__(
         self,
-        procedures: ProceduralStore,
+        store: MemoryStores,
         recall: Recall,
         forgetting: Forgetting,
         committer: Committer,
     ) -> None:
-        self._procedures = procedures
+        self._procedures = store.procedural
+        self._quarantines = store.quarantines
         self._recall = recall
         self._forgetting = forgetting
         self._committer = committer
@@ -258,12 +260,19 @@ class _Procedural:
         return http.json_response(await self._forgetting.forget_numbers(request.scope, numbers))
 
     async def _version(self, request: Request) -> StoredVersion:
-        number = _VERSION.of(request)
+        number, hidden = _VERSION.of(request), None
+        quarantined = await self._quarantines.origins(request.scope)
         for is_public in _PLACES[_WHOSE.of(request)]:
             row = await self._procedures.version(request.scope, _key(request, is_public), number)
-            if row is not None:
+            if row is None:
+                continue
+            if (origin := first_in(quarantined, origins_of(row))) is None:
                 return row
-        raise await self._not_there(request, request.scope, number)
+            hidden = NotFound(
+                f"version {row.version} of {row.kind} {row.name!r} is in quarantine, because it "
+                f"comes from {told(origin)}: name another version, or release that"
+            )
+        raise hidden or await self._not_there(request, request.scope, number)
 
     async def _not_there(self, request: Request, scope: Scope, number: int | None) -> NotFound:
         """Returns the error that says what there is of a procedure."""

@@ -34,6 +34,7 @@ from soorma_common.semantic import (
 )
 from soorma_common.times import check_moment, milliseconds
 from soorma_platform import http
+from soorma_platform.engine.quarantine import first_in, origins_of, told
 from soorma_platform.http import Endpoint, Request, Response
 from soorma_platform.identity import Access
 from soorma_platform.services.memory_commits import forget_by, remember
@@ -57,6 +58,9 @@ _SUBJECT = http.Text("subject", "About this subject only.")
 _ATTRIBUTE = http.Text("attribute", "About this attribute only.")
 _SOURCE = http.Text("source", "Of this source only.")
 _TAG = http.Text("tag", "With this tag only.")
+_QUARANTINED = http.Choice(
+    "quarantined", "Those in quarantine, instead of those that count.", ("false", "true")
+)
 _AS_OF = http.Text("as_of", "Only what is true at this time, in RFC 3339, or `now`.", is_name=False)
 _OF_USER = frozenset({Access.USER, Access.DELIVERY})
 _store_body = msgspec.json.Decoder(StoreBody)
@@ -91,7 +95,7 @@ def semantic_endpoints(
                  examples={http.JSON: _A_STORE}),
         Endpoint("GET", path, _OF_USER, faces.list_knowledge, PassagePage,
                  query=(_AFTER, _LIMIT, _PROPOSED, _PUBLIC, _EXTERNAL_ID, _SUBJECT, _ATTRIBUTE,
-                        _SOURCE, _TAG, _AS_OF)),
+                        _SOURCE, _TAG, _AS_OF, _QUARANTINED)),
         Endpoint("POST", f"{path}/search", _OF_USER, faces.search_knowledge, Hits, SearchBody,
                  examples={http.JSON: _A_SEARCH}, errors=(NotFound, LimitExceeded, TimedOut)),
         Endpoint("POST", f"{path}/alike", _OF_USER, faces.find_alike, AlikePassages, AlikeBody,
@@ -121,6 +125,7 @@ class _Semantic:
     ) -> None:
         self._passages = store.semantic
         self._likeness = store.likeness
+        self._quarantines = store.quarantines
         self._recall = recall
         self._forgetting = forgetting
         self._committer = committer
@@ -161,6 +166,7 @@ class _Semantic:
             _ATTRIBUTE.of(request),
             _SOURCE.of(request),
             _TAG.of(request),
+            is_quarantined=_QUARANTINED.of(request) == "true",
         )
         if as_of == "now":
             which = which._replace(as_of=(await self._passages.collections(request.scope)).now)
@@ -228,6 +234,12 @@ class _Semantic:
         row = await self._passages.passage(request.scope, passage_id)
         if row is None:
             raise NotFound(f"there is no passage {passage_id!r}: it was never stored, or forgotten")
+        quarantined = await self._quarantines.origins(request.scope)
+        if origin := first_in(quarantined, origins_of(row)):
+            raise NotFound(
+                f"passage {passage_id!r} is in quarantine, because it comes from {told(origin)}: "
+                "list what is in quarantine, or release it"
+            )
         passage = passage_of(row)
         alike = await self._likeness.alike(row.number or 0, MOST_ALIKE)
         passage.alike = [one.id for one in alike]

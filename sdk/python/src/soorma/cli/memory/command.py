@@ -9,6 +9,7 @@ from soorma.cli.memory import (
     forgetting,
     interactions,
     passages,
+    quarantine,
     searches,
     sessions,
 )
@@ -16,5 +17,7 @@ from soorma.cli.memory.skills import command as skills
 
 app = command_group("memory")
 
-for module in (searches, additions, passages, forgetting, interactions, sessions, skills, auditing):
+for module in (
+    searches, additions, passages, forgetting, interactions, sessions, skills, quarantine, auditing
+):  # fmt: skip
     app.add_typer(module.app)

@@ -62,6 +62,10 @@ def list_passages(
         bool,
         typer.Option("--proposed", help="Those only that a handler has proposed to make public."),
     ] = False,
+    quarantined: Annotated[
+        bool,
+        typer.Option("--quarantined", help="Those in quarantine, instead of those that count."),
+    ] = False,
     limit: Limit = None,
     as_json: Json = False,
     tenant: Tenant = None,
@@ -72,7 +76,8 @@ def list_passages(
 
     async def ask(platform: PlatformConnection) -> int:
         count = 0
-        async with aclosing(platform.memory.list_knowledge(proposed=proposed)) as passages:
+        listed = platform.memory.list_knowledge(proposed=proposed, quarantined=quarantined)
+        async with aclosing(listed) as passages:
             async for passage in passages:
                 kept.append(passage)
                 count += 1

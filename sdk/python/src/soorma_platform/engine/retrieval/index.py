@@ -181,11 +181,17 @@ class CollectionIndex:
         self.vectors.put(slots, data)
         self.vector_change = rows[-1].change
 
-    def visible(self, known_at: int | None, as_of: int, hidden: Sequence[int] = ()) -> Mask:
+    def visible(
+        self,
+        known_at: int | None,
+        as_of: int,
+        hidden: Sequence[int] = (),
+        hidden_labels: Sequence[int] = (),
+    ) -> Mask:
         """Returns which slots counted at `known_at` and say what was true at `as_of`, in ms.
 
         Without `known_at`, those that count now, whatever the clock said when they were stored.
-        Passages that are `hidden` do not count.
+        Passages that are `hidden` do not count, nor do parts with one of the `hidden_labels`.
         """
         mask = self._alive[: self.count] & (self.column("valid_from") <= as_of)
         mask &= self._until(known_at) > as_of
@@ -196,11 +202,16 @@ class CollectionIndex:
             mask &= self.column("closed_at") > known_at
         if hidden:
             mask &= ~np.isin(self.column("passage"), np.array(hidden, np.int64))
-        return mask
+        return self._without(mask, hidden_labels)
 
-    def open(self) -> Mask:
+    def open(self, hidden_labels: Sequence[int] = ()) -> Mask:
         """Returns which slots are of passages that count, whatever the time."""
         mask: Mask = self._alive[: self.count] & (self.column("closed_at") == NEVER)
+        return self._without(mask, hidden_labels)
+
+    def _without(self, mask: Mask, labels: Sequence[int]) -> Mask:
+        for label in labels:
+            mask[self.postings(label).slots] = False
         return mask
 
     def _until(self, known_at: int | None) -> Ints:

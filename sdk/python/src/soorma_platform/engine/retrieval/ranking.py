@@ -309,16 +309,20 @@ def _one_of_each(
 
 
 def nearest(
-    index: CollectionIndex, vectors: Sequence[Vector], least: float, most: int
+    index: CollectionIndex,
+    vectors: Sequence[Vector],
+    least: float,
+    most: int,
+    hidden: Sequence[int] = (),
 ) -> list[list[tuple[int, float]]]:
     """Returns, for each vector, the open passages with the greatest cosines, by number.
 
-    At most `most`, with a cosine of at least `least`.
+    At most `most`, with a cosine of at least `least`, and with none of the labels `hidden`.
     """
     if not vectors:
         return []
     passages, found = index.column("passage"), []
-    for slots, cosines in index.vectors.alike(np.stack(vectors), index.open(), least):
+    for slots, cosines in index.vectors.alike(np.stack(vectors), index.open(hidden), least):
         best = np.argsort(-cosines, kind="stable")[:most]
         found.append([(int(passages[slots[one]]), float(cosines[one])) for one in best])
     return found

@@ -70,5 +70,10 @@ def packed(text: str, of_labels: Iterable[int]) -> tuple[bytes, int]:
         term_of(token).to_bytes(8, "little") + min(count, _MOST).to_bytes(1, "little")
         for token, count in counted.items()
     ]
-    pieces += [label.to_bytes(8, "little") + b"\0" for label in of_labels]
+    pieces += map(packed_label, of_labels)
     return b"".join(pieces), len(found)
+
+
+def packed_label(of_label: int) -> bytes:
+    """Returns a label as it is packed among the terms of a part."""
+    return of_label.to_bytes(8, "little") + b"\0"

@@ -87,6 +87,8 @@ class PassageRow(msgspec.Struct):
     plan_id: str | None = None
     outlives_plan: bool = False
     """true if it stays when that plan is purged"""
+    origins: str = "[]"
+    """the sources and agents of what it is derived from"""
 
     @property
     def is_open(self) -> bool:

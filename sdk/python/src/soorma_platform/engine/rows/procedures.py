@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from soorma_common.causes import Cause
+from soorma_common.causes import NOBODY, Cause
 from soorma_platform.engine.commands import Need
 from soorma_platform.engine.rows.passages import NEVER, NewPart, PassageRow
 
@@ -46,6 +46,9 @@ class VersionRow(msgspec.Struct):
     closed_at: int = NEVER
     is_proposed: bool = False
     passage: int = 0
+    source: str | None = None
+    cause: Cause = NOBODY
+    origins: str = "[]"
 
     @property
     def is_active(self) -> bool:
@@ -84,6 +87,7 @@ class StoredVersion(msgspec.Struct):
     plan_id: str | None = None
     description: str | None = None
     content: str = ""
+    origins: str = "[]"
 
 
 class ActiveRow(msgspec.Struct):

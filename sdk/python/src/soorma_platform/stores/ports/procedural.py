@@ -28,9 +28,9 @@ class ProceduralStore(Protocol):
         ...
 
     async def active(
-        self, collections: Sequence[CollectionRow], kind: str
+        self, scope: Scope, collections: Sequence[CollectionRow], kind: str
     ) -> builtins.list[ActiveRow]:
-        """Returns the active versions of a kind, by collection and name."""
+        """Returns the active versions of a kind that are not in quarantine, by name in each."""
         ...
 
     async def stored(self, numbers: Sequence[int]) -> dict[int, StoredVersion]:

@@ -19,14 +19,16 @@ from soorma_platform.engine.rows.passages import (
 
 
 class Collections(NamedTuple):
-    """The collections that a user reads, and the wall clock's time.
+    """The collections that a user reads, the wall clock's time, and what is in quarantine.
 
-    None if nothing was ever stored in one.
+    A collection is None if nothing was ever stored in it.
     """
 
     own: CollectionRow | None
     public: CollectionRow | None
     now: int
+    quarantined: frozenset[str] = frozenset()
+    """the origins that are in quarantine for the user"""
 
     @property
     def rows(self) -> builtins.list[CollectionRow]:
@@ -54,6 +56,7 @@ class Listed(NamedTuple):
     source: str | None = None
     tag: str | None = None
     as_of: int | None = None
+    is_quarantined: bool = False
 
 
 ALL_OPEN = Listed()
@@ -92,8 +95,9 @@ class SemanticStore(Protocol):
     ) -> tuple[builtins.list[StoredPassage], bool]:
         """Returns open passages after a number, in the order they were stored.
 
-        They are the user's own, or those that are public in the tenant. Also whether there are
-        more: fewer than `limit` come if they are large.
+        They are the user's own, or those that are public in the tenant: without what is in
+        quarantine, or just that. Also whether there are more: fewer than `limit` come if they are
+        large.
         """
         ...
 

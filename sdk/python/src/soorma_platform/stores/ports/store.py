@@ -16,6 +16,7 @@ from soorma_platform.stores.ports.log import LogStore
 from soorma_platform.stores.ports.memory_life import MemoryLifeStore
 from soorma_platform.stores.ports.plans import PlanStore
 from soorma_platform.stores.ports.procedural import ProceduralStore
+from soorma_platform.stores.ports.quarantines import QuarantineStore
 from soorma_platform.stores.ports.registry import RegistryStore
 from soorma_platform.stores.ports.semantic import SemanticStore
 from soorma_platform.stores.ports.timers import TimerStore
@@ -47,6 +48,9 @@ class MemoryStores(Protocol):
 
     @property
     def audit(self) -> AuditStore: ...
+
+    @property
+    def quarantines(self) -> QuarantineStore: ...
 
 
 class Commits(Protocol):

@@ -26,6 +26,7 @@ from soorma_platform.engine.rows.passages import (
 from soorma_platform.stores.ports.semantic import Collections
 from soorma_platform.stores.sqlite import collections
 from soorma_platform.stores.sqlite.connections import Connections
+from soorma_platform.stores.sqlite.quarantines import origins_for
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value
 from soorma_platform.stores.sqlite.transactions import Writing
 
@@ -101,7 +102,8 @@ class SqliteEpisodic:
     async def collections(self, scope: Scope) -> Collections:
         with self._connections.reads() as connection:
             own = _own(connection, scope)
-        return Collections(own, None, self._connections.now())
+            quarantined = origins_for(connection, scope)
+        return Collections(own, None, self._connections.now(), quarantined)
 
     async def history(
         self,
@@ -112,18 +114,21 @@ class SqliteEpisodic:
         limit: int,
     ) -> tuple[builtins.list[InteractionRow], bool]:
         until, most = NEVER if before is None else before, limit + 1
+        whose = (scope.tenant_id, scope.user_id)
         with self._connections.reads(together=True) as connection:
             own = _own(connection, scope)
             if own is None:
                 return [], False
             if session_id is None and agent_id is None:
-                rows, is_cut = _to_user.page(connection, own.id, until, most, size=_size)
+                rows, is_cut = _to_user.page(connection, own.id, until, most, *whose, size=_size)
             elif session_id is None:
-                rows, is_cut = _by_agent.page(connection, own.id, until, most, agent_id, size=_size)
+                rows, is_cut = _by_agent.page(
+                    connection, own.id, until, most, agent_id, *whose, size=_size
+                )
             else:
                 session = value(connection, "session_number", own.id, session_id)
                 rows, is_cut = _in_session.page(
-                    connection, session, until, most, agent_id, size=_size
+                    connection, session, until, most, agent_id, *whose, size=_size
                 )
             return rows[:limit], is_cut or len(rows) > limit
 

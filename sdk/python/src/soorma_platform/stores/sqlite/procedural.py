@@ -30,6 +30,7 @@ from soorma_platform.engine.rows.procedures import (
 from soorma_platform.stores.ports.semantic import Collections
 from soorma_platform.stores.sqlite import collections
 from soorma_platform.stores.sqlite.connections import Connections
+from soorma_platform.stores.sqlite.quarantines import origins_for
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
@@ -164,11 +165,15 @@ class SqliteProcedural:
     async def collections(self, scope: Scope) -> Collections:
         with self._connections.reads(together=True) as connection:
             own, public = (_collection(connection, scope, public) for public in (False, True))
-        return Collections(own, public, self._connections.now())
+            quarantined = origins_for(connection, scope)
+        return Collections(own, public, self._connections.now(), quarantined)
 
-    async def active(self, within: Sequence[CollectionRow], kind: str) -> builtins.list[ActiveRow]:
+    async def active(
+        self, scope: Scope, within: Sequence[CollectionRow], kind: str
+    ) -> builtins.list[ActiveRow]:
+        whose = (scope.tenant_id, scope.user_id)
         with self._connections.reads(together=True) as connection:
-            return [row for one in within for row in _active.all(connection, one.id, kind)]
+            return [row for one in within for row in _active.all(connection, one.id, kind, *whose)]
 
     async def stored(self, numbers: Sequence[int]) -> dict[int, StoredVersion]:
         with self._connections.reads(together=True) as connection:

@@ -35,6 +35,7 @@ from soorma_platform.engine.rows.passages import (
 from soorma_platform.stores.ports.semantic import ALL_OPEN, Collections, Listed, ToForget
 from soorma_platform.stores.sqlite import collections, episodic, likeness, procedural
 from soorma_platform.stores.sqlite.connections import Connections
+from soorma_platform.stores.sqlite.quarantines import origins_for
 from soorma_platform.stores.sqlite.statements import Mutation, Select, execute, value, values
 from soorma_platform.stores.sqlite.transactions import Loading, Writing
 
@@ -239,7 +240,8 @@ class SqliteSemantic:
         with self._connections.reads() as connection:
             own = collections.collection.one(connection, scope.tenant_id, scope.user_id, SEMANTIC)
             public = collections.collection.one(connection, scope.tenant_id, None, SEMANTIC)
-        return Collections(own, public, self._connections.now())
+            quarantined = origins_for(connection, scope)
+        return Collections(own, public, self._connections.now(), quarantined)
 
     async def parts(self, collection: int, after: int, limit: int) -> builtins.list[PartRow] | None:
         with self._connections.reads(together=True) as connection:
@@ -322,7 +324,8 @@ def _listed(
         select = _of_subject
     rows, is_cut = select.page(
         connection, within.id, after, limit + 1, which.is_proposed, which.source, which.tag,
-        which.as_of, which.subject, which.attribute, which.external_id, size=_size,
+        which.as_of, which.subject, which.attribute, which.external_id,
+        scope.tenant_id, scope.user_id, which.is_quarantined, size=_size,
     )  # fmt: skip
     return rows[:limit], is_cut or len(rows) > limit
 

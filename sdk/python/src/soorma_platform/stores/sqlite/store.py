@@ -28,6 +28,7 @@ from soorma_platform.stores.sqlite import (
     plan_memories,
     plans,
     procedural,
+    quarantines,
     registry,
     sagas,
     semantic,
@@ -55,7 +56,7 @@ FEW = 16
 
 _NOUNS: tuple[Any, ...] = (plans, events, deliveries, idempotency, timers, sagas, steps, groups,
                            dead_letters, registry, history, semantic, episodic,
-                           procedural, likeness, sessions, plan_memories)  # fmt: skip
+                           procedural, likeness, sessions, plan_memories, quarantines)  # fmt: skip
 LOADERS: dict[type[Any], transactions.Loader] = {}
 WRITERS: dict[type[Any], transactions.RowWriter] = {}
 for _noun in _NOUNS:
@@ -74,6 +75,7 @@ class SqliteMemories:
         self.embeddings = embeddings.SqliteEmbeddings(connections)
         self.life = memory_life.SqliteMemoryLife(connections)
         self.audit = SqliteAudit(connections)
+        self.quarantines = quarantines.SqliteQuarantines(connections)
 
 
 class SqliteStore:

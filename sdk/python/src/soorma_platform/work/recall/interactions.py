@@ -14,6 +14,7 @@ from soorma_common.names import Scope
 from soorma_common.semantic import fields_of
 from soorma_common.times import time_of
 from soorma_platform.engine.episodic import Logging, filters, prepare
+from soorma_platform.engine.quarantine import hidden_labels
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.rows.interactions import InteractionRow, NewInteraction
 from soorma_platform.engine.rows.passages import ALWAYS, NEVER, PartRow
@@ -37,7 +38,8 @@ class InteractionSearch:
         mine, said = _said_by_transaction(own, standing.now)
         labels = filters(body.agent_id, body.session_id, body.role)
         labels += terms.labels((), None, fields_of(body.metadata))
-        ask = Ask.of(body, labels, standing.now)
+        hidden = hidden_labels(standing.quarantined)
+        ask = Ask.of(body, labels, standing.now, hidden=hidden)
         found = await self._searching.find(standing.rows, mine, ask, meaning)
         said |= await self._store.said(found.numbers)
         hits = [_hit(said[one.passage], one) for one in found.parts if one.passage in said]

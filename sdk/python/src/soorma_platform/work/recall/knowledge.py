@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from soorma_common.names import Scope
 from soorma_common.semantic import Hit, Hits, Passage, SearchBody, fields_of
 from soorma_common.times import milliseconds, time_of
 from soorma_platform.engine import semantic
+from soorma_platform.engine.quarantine import first_in, hidden_labels, origins_of
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.likeness import may_restate
 from soorma_platform.engine.retrieval.splitting import split
@@ -31,7 +32,8 @@ from soorma_platform.engine.rows.passages import (
     PassageRow,
     StoredPassage,
 )
-from soorma_platform.stores.ports.semantic import SemanticStore
+from soorma_platform.engine.rows.quarantines import OriginsFound
+from soorma_platform.stores.ports.semantic import Collections, SemanticStore
 from soorma_platform.work.recall.search import Ask, FoundPart, Mine, part_rows, within
 from soorma_platform.work.recall.searching import Searching
 
@@ -55,11 +57,12 @@ class KnowledgeSearch:
         if not body.include_public:
             rows = [row for row in rows if row.user_id is not None]
         as_of = standing.now if body.as_of is None else milliseconds(body.as_of)
-        mine, texts = await self._uncommitted(scope, body, standing.now)
+        mine, texts = await self._uncommitted(scope, body, standing)
         labels = terms.labels(body.tags, body.source, fields_of(body.metadata))
-        ask = Ask.of(body, labels, as_of, body.known_at)
+        hidden = hidden_labels(standing.quarantined)
+        ask = Ask.of(body, labels, as_of, body.known_at, hidden)
         found = await self._searching.find(rows, mine, ask, meaning)
-        texts |= await self._store.texts(found.numbers)
+        texts |= await self._visible(found.numbers, standing.quarantined)
         hits = [_hit(texts[one.passage], one) for one in found.parts if one.passage in texts]
         return Hits(
             hits=within(hits, body.max_tokens),
@@ -87,22 +90,36 @@ class KnowledgeSearch:
             return []
         standing = await self._searching.standing(self._store, scope, meaning, body.wait)
         found: list[tuple[int, float]] = []
+        hidden = hidden_labels(standing.quarantined)
         for row in standing.rows:
             if row.model == meaning.model:
                 least = meaning.calibration.alike
                 (near,) = await self._searching.near(
-                    row, meaning.model, [meaning.vector], least, MOST_ALIKE
+                    row, meaning.model, [meaning.vector], least, MOST_ALIKE, hidden
                 )
                 found += near
-        texts = await self._store.texts([number for number, _ in found])
+        texts = await self._visible([number for number, _ in found], standing.quarantined)
         return [
             AlikePassage(other.id, other.content, round(cosine, 4), other.is_public)
             for number, cosine in sorted(found, key=lambda one: -one[1])
             if (other := texts.get(number)) is not None and may_restate(content, other.content)
         ]
 
+    async def _visible(
+        self, numbers: Sequence[int], quarantined: frozenset[str]
+    ) -> dict[int, StoredPassage]:
+        """Returns passages, but none in quarantine: an index may not know all of their origins."""
+        found = await self._store.texts(numbers)
+        if not quarantined:
+            return found
+        return {
+            number: row
+            for number, row in found.items()
+            if first_in(quarantined, origins_of(row)) is None
+        }
+
     async def _uncommitted(
-        self, scope: Scope, body: SearchBody, now: int
+        self, scope: Scope, body: SearchBody, standing: Collections
     ) -> tuple[Mine, dict[int, StoredPassage]]:
         """Returns what the operations of a transaction make of the passages, for its own search."""
         if not body.own:
@@ -115,11 +132,18 @@ class KnowledgeSearch:
             semantic.add_need(need, change)
         known = await self._store.known(scope, need)
         knowing = semantic.Knowing(
-            known, now, NOBODY, None, self._limits, by_handler=False, user_id=scope.user_id
+            known,
+            OriginsFound(standing.quarantined),
+            standing.now,
+            NOBODY,
+            None,
+            self._limits,
+            by_handler=False,
+            user_id=scope.user_id,
         )
         for change in changes:
             knowing.decide(change)
-        return _changed_by_transaction(knowing.writes(), known, body, now)
+        return _changed_by_transaction(knowing.writes(), known, body, standing.now)
 
 
 def _changed_by_transaction(

@@ -40,7 +40,7 @@ class ProcedureSearch:
         if body.context is not None:
             meaning = await self._searching.meaning(scope, body.context, body.mode)
         standing = await self._searching.standing(self._store, scope, meaning, body.wait)
-        active = await self._store.active(standing.rows, body.kind)
+        active = await self._store.active(scope, standing.rows, body.kind)
         applying = _applying(active, body)
         if body.context is None:
             ranked: dict[int, float | None] = {row.passage: None for row in applying}

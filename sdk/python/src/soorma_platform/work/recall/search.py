@@ -52,10 +52,17 @@ class Ask(NamedTuple):
     until: int
     as_of: int
     known_at: int | None = None
+    hidden: Sequence[int] = ()
+    """what has one of these labels counts for nothing"""
 
     @classmethod
     def of(
-        cls, body: _SearchBody, labels: list[int], as_of: int, known_at: str | None = None
+        cls,
+        body: _SearchBody,
+        labels: list[int],
+        as_of: int,
+        known_at: str | None = None,
+        hidden: Sequence[int] = (),
     ) -> Ask:
         """Returns what the body of a search asks for, among what has these labels."""
         return cls(
@@ -68,6 +75,7 @@ class Ask(NamedTuple):
             NEVER if body.until is None else milliseconds(body.until),
             as_of,
             None if known_at is None else milliseconds(known_at),
+            hidden,
         )
 
 
@@ -156,7 +164,7 @@ class Search:
 
         ask, indexes, meaning = self._ask, self._indexes, self._meaning
         visible = [
-            index.visible(ask.known_at, ask.as_of, hidden)
+            index.visible(ask.known_at, ask.as_of, hidden, ask.hidden)
             for index, hidden in zip(indexes, self._hidden, strict=True)
         ]
         eligible = [

@@ -95,11 +95,18 @@ class Searching:
         )
 
     async def near(
-        self, row: CollectionRow, model: int, vectors: Sequence[Vector], least: float, most: int
+        self,
+        row: CollectionRow,
+        model: int,
+        vectors: Sequence[Vector],
+        least: float,
+        most: int,
+        hidden: Sequence[int] = (),
     ) -> list[list[tuple[int, float]]]:
         """Returns, for each vector, the nearest open passages, by number, with their cosines.
 
-        At most `most`, each with a cosine of at least `least`.
+        At most `most`, each with a cosine of at least `least`, and with none of the labels
+        `hidden`.
         """
         from soorma_platform.engine.retrieval.ranking import nearest  # noqa: PLC0415 - numpy
 
@@ -107,9 +114,9 @@ class Searching:
         async with kept.lock:
             await self._refresh(kept, row.model, model)
             if kept.index.count > MANY:
-                found = await asyncio.to_thread(nearest, kept.index, vectors, least, most)
+                found = await asyncio.to_thread(nearest, kept.index, vectors, least, most, hidden)
             else:
-                found = nearest(kept.index, vectors, least, most)
+                found = nearest(kept.index, vectors, least, most, hidden)
         self._forget_some()
         return found
 

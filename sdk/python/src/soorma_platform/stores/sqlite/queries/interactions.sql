@@ -32,14 +32,30 @@ SELECT p.number, p.id, i.agent_id, i.role, p.content, p.recorded_at, p.trust, s.
     p.plan_id, p.cause
 FROM interactions i JOIN passages p ON p.number = i.passage
     LEFT JOIN sessions s ON s.number = i.session
-WHERE i.collection = ?1 AND i.passage < ?2 ORDER BY i.passage DESC LIMIT ?3;
+WHERE i.collection = ?1 AND i.passage < ?2
+    AND NOT EXISTS (
+        SELECT 1 FROM quarantines q
+        WHERE q.tenant_id = ?4 AND q.user_id IN ('', ?5)
+            AND (q.origin = 'source:' || p.source
+                OR q.origin = 'agent:' || (p.cause ->> '$.actor')
+                OR q.origin = 'agent:' || i.agent_id
+                OR q.origin IN (SELECT value FROM json_each(p.origins))))
+ORDER BY i.passage DESC LIMIT ?3;
 
 -- name: said_by_agent
 SELECT p.number, p.id, i.agent_id, i.role, p.content, p.recorded_at, p.trust, s.session_id, p.metadata,
     p.plan_id, p.cause
 FROM interactions i JOIN passages p ON p.number = i.passage
     LEFT JOIN sessions s ON s.number = i.session
-WHERE i.collection = ?1 AND i.agent_id = ?4 AND i.passage < ?2 ORDER BY i.passage DESC LIMIT ?3;
+WHERE i.collection = ?1 AND i.agent_id = ?4 AND i.passage < ?2
+    AND NOT EXISTS (
+        SELECT 1 FROM quarantines q
+        WHERE q.tenant_id = ?5 AND q.user_id IN ('', ?6)
+            AND (q.origin = 'source:' || p.source
+                OR q.origin = 'agent:' || (p.cause ->> '$.actor')
+                OR q.origin = 'agent:' || i.agent_id
+                OR q.origin IN (SELECT value FROM json_each(p.origins))))
+ORDER BY i.passage DESC LIMIT ?3;
 
 -- name: said_in_session
 SELECT p.number, p.id, i.agent_id, i.role, p.content, p.recorded_at, p.trust, s.session_id, p.metadata,
@@ -47,6 +63,13 @@ SELECT p.number, p.id, i.agent_id, i.role, p.content, p.recorded_at, p.trust, s.
 FROM interactions i JOIN passages p ON p.number = i.passage
     JOIN sessions s ON s.number = i.session
 WHERE i.session = ?1 AND i.passage < ?2 AND (?4 IS NULL OR i.agent_id = ?4)
+    AND NOT EXISTS (
+        SELECT 1 FROM quarantines q
+        WHERE q.tenant_id = ?5 AND q.user_id IN ('', ?6)
+            AND (q.origin = 'source:' || p.source
+                OR q.origin = 'agent:' || (p.cause ->> '$.actor')
+                OR q.origin = 'agent:' || i.agent_id
+                OR q.origin IN (SELECT value FROM json_each(p.origins))))
 ORDER BY i.passage DESC LIMIT ?3;
 
 -- name: said

@@ -15,7 +15,7 @@ SELECT number FROM passages WHERE collection = ? AND id = ?;
 -- name: passage
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, origins, cause FROM passages
 WHERE number = ?;
 
 -- name: restated_as
@@ -59,11 +59,11 @@ SELECT number FROM doomed;
 INSERT INTO passages (
     collection, id, digest, recorded_at, updated_at, external_id, subject, attribute, aliases, tags,
     metadata, source, is_public, is_proposed, valid_from, valid_until, until_before, closed_at,
-    closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content)
+    closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, origins, cause, content)
 VALUES (
     :collection, :id, :digest, :recorded_at, :updated_at, :external_id, :subject, :attribute,
     :aliases, :tags, :metadata, :source, :is_public, :is_proposed, :valid_from, :valid_until,
-    :until_before, :closed_at, :closed_by, :derived_from, :trust, :user_id, :stated, :is_recalled, :revision, :plan_id, :outlives_plan, :cause,
+    :until_before, :closed_at, :closed_by, :derived_from, :trust, :user_id, :stated, :is_recalled, :revision, :plan_id, :outlives_plan, :origins, :cause,
     :content)
 RETURNING number;
 
@@ -167,19 +167,25 @@ DELETE FROM passage_sources WHERE passage = ?;
 -- name: passage_text
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, origins, cause, content FROM passages
 WHERE number = ?;
 
 -- name: passages_after
 -- ?10, an external id, is NULL here.
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, origins, cause, content FROM passages
 WHERE collection = ?1 AND number > ?2 AND closed_at = 4611686018427387904
     AND (?4 = 0 OR is_proposed = 1) AND (?5 IS NULL OR source = ?5)
     AND (?6 IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?6))
     AND (?7 IS NULL OR (valid_from <= ?7 AND valid_until > ?7))
     AND (?8 IS NULL OR subject = ?8) AND (?9 IS NULL OR attribute = ?9) AND ?10 IS NULL
+    AND EXISTS (
+        SELECT 1 FROM quarantines q
+        WHERE q.tenant_id = ?11 AND q.user_id IN ('', ?12)
+            AND (q.origin = 'source:' || passages.source
+                OR q.origin = 'agent:' || (passages.cause ->> '$.actor')
+                OR q.origin IN (SELECT value FROM json_each(passages.origins)))) = ?13
 ORDER BY number LIMIT ?3;
 
 -- name: kind_of_passage
@@ -189,26 +195,38 @@ SELECT c.kind FROM passages p JOIN collections c ON c.id = p.collection WHERE p.
 -- The plus keeps SQLite from going over all passages in the order of their numbers.
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, origins, cause, content FROM passages
 WHERE collection = ?1 AND +number > ?2 AND closed_at = 4611686018427387904
     AND external_id = ?10 AND valid_until > ifnull(?7, -1)
     AND (?4 = 0 OR is_proposed = 1) AND (?5 IS NULL OR source = ?5)
     AND (?6 IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?6))
     AND (?7 IS NULL OR (valid_from <= ?7 AND valid_until > ?7))
     AND (?8 IS NULL OR subject = ?8) AND (?9 IS NULL OR attribute = ?9)
+    AND EXISTS (
+        SELECT 1 FROM quarantines q
+        WHERE q.tenant_id = ?11 AND q.user_id IN ('', ?12)
+            AND (q.origin = 'source:' || passages.source
+                OR q.origin = 'agent:' || (passages.cause ->> '$.actor')
+                OR q.origin IN (SELECT value FROM json_each(passages.origins)))) = ?13
 ORDER BY +number LIMIT ?3;
 
 -- name: passages_of_subject
 -- ?10, an external id, is NULL here.
 SELECT number, collection, id, digest, recorded_at, updated_at, external_id, subject, attribute,
     aliases, tags, metadata, source, is_public, is_proposed, valid_from, valid_until,
-    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, cause, content FROM passages
+    until_before, closed_at, closed_by, derived_from, trust, user_id, stated, is_recalled, revision, plan_id, outlives_plan, origins, cause, content FROM passages
 WHERE collection = ?1 AND +number > ?2 AND closed_at = 4611686018427387904
     AND subject = ?8 AND attribute = ?9 AND valid_until > ifnull(?7, -1)
     AND (?4 = 0 OR is_proposed = 1) AND (?5 IS NULL OR source = ?5)
     AND (?6 IS NULL OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?6))
     AND (?7 IS NULL OR (valid_from <= ?7 AND valid_until > ?7))
     AND ?10 IS NULL
+    AND EXISTS (
+        SELECT 1 FROM quarantines q
+        WHERE q.tenant_id = ?11 AND q.user_id IN ('', ?12)
+            AND (q.origin = 'source:' || passages.source
+                OR q.origin = 'agent:' || (passages.cause ->> '$.actor')
+                OR q.origin IN (SELECT value FROM json_each(passages.origins)))) = ?13
 ORDER BY +number LIMIT ?3;
 
 -- name: add_erasure

@@ -6,7 +6,7 @@ WHERE collection = ? AND kind = ? AND name = ?;
 SELECT count(*) FROM procedures WHERE collection = ?;
 
 -- name: versions_for_decision
-SELECT v.passage, p.id, v.version, p.digest, p.closed_at, p.is_proposed
+SELECT v.passage, p.id, v.version, p.digest, p.closed_at, p.is_proposed, p.source, p.cause, p.origins
 FROM procedure_versions v JOIN passages p ON p.number = v.passage
 WHERE v.procedure = ? ORDER BY v.version;
 
@@ -66,13 +66,20 @@ DELETE FROM procedures WHERE number = ?1
 SELECT v.passage, r.name, v.agents, v.conditions, v.succeeded, v.failed, p.is_public
 FROM procedures r JOIN procedure_versions v ON v.procedure = r.number
     JOIN passages p ON p.number = v.passage
-WHERE r.collection = ? AND r.kind = ? AND p.closed_at = 4611686018427387904
+WHERE r.collection = ?1 AND r.kind = ?2 AND p.closed_at = 4611686018427387904
+    AND NOT EXISTS (
+        SELECT 1 FROM quarantines q
+        WHERE q.tenant_id = ?3 AND q.user_id IN ('', ?4)
+            AND (q.origin = 'source:' || p.source
+                OR q.origin = 'agent:' || (p.cause ->> '$.actor')
+                OR q.origin IN (SELECT value FROM json_each(p.origins))))
 ORDER BY r.name;
 
 -- name: stored_version
 SELECT p.number, p.id, r.kind, r.name, v.version, p.recorded_at, p.updated_at, p.closed_at, p.trust,
     v.head, v.agents, p.tags, v.sizes, p.is_public, p.is_proposed, v.succeeded, v.failed,
-    p.derived_from, p.cause, v.conditions, p.metadata, p.source, p.plan_id, v.description, p.content
+    p.derived_from, p.cause, v.conditions, p.metadata, p.source, p.plan_id, v.description, p.content,
+    p.origins
 FROM procedure_versions v JOIN passages p ON p.number = v.passage
     JOIN procedures r ON r.number = v.procedure
 WHERE v.passage = ?;

@@ -1,0 +1,178 @@
+"""Quarantine: what comes from an origin counts for nothing, until it is released.
+
+An origin is a source or an agent. A passage has those of its own, and all of what it is derived
+from. It keeps them, so nothing has to be written when one is put into quarantine: what reads
+memories leaves out what has it, whenever that was stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from soorma_common.causes import Cause
+from soorma_common.errors import LimitExceeded, NotFound
+from soorma_common.json_text import decode
+from soorma_common.names import Owner, Scope
+from soorma_common.quarantine import MOST_QUARANTINES, agent_origin, named_in, source_origin
+from soorma_platform.engine.commands import Decision, Need, Snapshot
+from soorma_platform.engine.retrieval import terms
+from soorma_platform.engine.rows.interactions import InteractionRow
+from soorma_platform.engine.rows.passages import PassageRow
+from soorma_platform.engine.rows.quarantines import (
+    EVERYBODY,
+    OriginsFound,
+    QuarantineFound,
+    QuarantineNeed,
+    QuarantineRow,
+    ReleasedQuarantine,
+)
+
+MOST_ORIGINS = 1_000
+"""Sources and agents that a passage may come from, with all that it is derived from."""
+
+
+class BeginQuarantine:
+    """Puts an origin into quarantine; one that is there already stays as it is."""
+
+    def __init__(self, whose: Scope | Owner, origin: str, reason: str | None) -> None:
+        self.scope = whose
+        self._origin = origin
+        self._reason = reason
+
+    def needs(self) -> list[Need]:
+        return [QuarantineNeed(self._origin)]
+
+    def decide(self, found: Snapshot) -> Decision[QuarantineRow]:
+        there = found.part(QuarantineFound)
+        if there.row is not None:
+            return Decision(there.row)
+        if there.count >= MOST_QUARANTINES:
+            raise LimitExceeded(
+                f"{MOST_QUARANTINES} sources and agents are in quarantine already; forget what "
+                "comes from some of them for good, and release them",
+                limit="quarantines",
+                maximum=MOST_QUARANTINES,
+                actual=there.count + 1,
+            )
+        user_id = self.scope.user_id if isinstance(self.scope, Scope) else EVERYBODY
+        row = QuarantineRow(self._origin, found.now, user_id, self._reason)
+        return Decision(row, [row])
+
+
+class EndQuarantine:
+    """Ends the quarantine of an origin; raises NotFound if it is in none."""
+
+    def __init__(self, whose: Scope | Owner, origin: str) -> None:
+        self.scope = whose
+        self._origin = origin
+
+    def needs(self) -> list[Need]:
+        return [QuarantineNeed(self._origin)]
+
+    def decide(self, found: Snapshot) -> Decision[QuarantineRow]:
+        row = found.part(QuarantineFound).row
+        if row is None:
+            whose = "this user" if isinstance(self.scope, Scope) else "this tenant as a whole"
+            raise NotFound(f"{told(self._origin)} is in no quarantine of {whose}")
+        return Decision(row, [ReleasedQuarantine(row)])
+
+
+class HasOrigins(Protocol):
+    """A passage, or what knows of one where it comes from."""
+
+    @property
+    def source(self) -> str | None: ...
+
+    @property
+    def cause(self) -> Cause: ...
+
+    @property
+    def origins(self) -> str: ...
+
+
+class Origins:
+    """The origins of what a commit touches, and which of them are in quarantine.
+
+    `cause` is that of the commit, and `named` finds the passages that it has stored itself.
+    """
+
+    def __init__(
+        self, found: OriginsFound, cause: Cause, named: Callable[[str], PassageRow | None]
+    ) -> None:
+        self._found = found
+        self._own = [] if cause.actor is None else [agent_origin(cause.actor)]
+        self._named = named
+
+    def inherited(self, derived_from: Iterable[str]) -> list[str]:
+        """Returns the origins of what a passage is derived from, without the commit's agent."""
+        origins: dict[str, None] = {}
+        for one in derived_from:
+            row = self._named(one)
+            of_one = self._found.of.get(one, []) if row is None else origins_of(row)
+            origins |= dict.fromkeys(of_one)
+        found = [origin for origin in origins if origin not in self._own]
+        if len(found) > MOST_ORIGINS:
+            raise LimitExceeded(
+                f"what this is derived from comes from {len(found):,} sources and agents; derive "
+                f"it from memories of {MOST_ORIGINS:,} at most",
+                limit="origins",
+                maximum=MOST_ORIGINS,
+                actual=len(found),
+            )
+        return found
+
+    def quarantined(self, origins: Iterable[str]) -> str | None:
+        """Returns the first of these origins that is in quarantine; None if none is."""
+        return first_in(self._found.quarantined, origins)
+
+    def hides_new(self, source: str | None, inherited: Iterable[str]) -> bool:
+        """Returns True if what the commit stores is in quarantine from the start."""
+        own = self._own if source is None else [source_origin(source), *self._own]
+        return self.quarantined([*own, *inherited]) is not None
+
+    def hides(self, row: HasOrigins) -> bool:
+        """Returns True if a passage is in quarantine."""
+        return bool(self._found.quarantined) and self.quarantined(origins_of(row)) is not None
+
+
+def origins_of(row: HasOrigins | InteractionRow) -> list[str]:
+    """Returns the origins of a passage or an interaction."""
+    if isinstance(row, InteractionRow):
+        agents = dict.fromkeys((row.agent_id, row.cause.actor))
+        return [agent_origin(agent) for agent in agents if agent is not None]
+    found = [] if row.source is None else [source_origin(row.source)]
+    if row.cause.actor is not None:
+        found.append(agent_origin(row.cause.actor))
+    return [*found, *decode(row.origins)] if row.origins != "[]" else found
+
+
+def first_in(quarantined: frozenset[str], origins: Iterable[str]) -> str | None:
+    """Returns the first of these origins that is in quarantine; None if none is."""
+    return next((origin for origin in origins if origin in quarantined), None)
+
+
+def labels_of(row: PassageRow) -> list[int]:
+    """Returns the labels of a passage's origins but for its source, which has one already."""
+    return labels(origin for origin in origins_of(row) if origin != f"source:{row.source}")
+
+
+def labels(origins: Iterable[str]) -> list[int]:
+    """Returns the labels of origins."""
+    return [terms.label("origin", origin) for origin in origins]
+
+
+def hidden_labels(quarantined: Iterable[str]) -> list[int]:
+    """Returns all labels by which an index knows what comes from these origins."""
+    found = []
+    for origin in quarantined:
+        source, agent = named_in(origin)
+        own = terms.source(source) if source is not None else terms.label("agent", f"{agent}")
+        found += [own, *labels([origin])]
+    return found
+
+
+def told(origin: str) -> str:
+    """Returns an origin as a message names it."""
+    source, agent = named_in(origin)
+    return f"source {source!r}" if source is not None else f"agent {agent!r}"
