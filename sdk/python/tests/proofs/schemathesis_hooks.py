@@ -45,6 +45,7 @@ INEXPRESSIBLE = (
     "are given together",
     "bytes of JSON at most",
     "say what is to be forgotten",
+    "of either a source or an agent_id",
     "is more than",
     # what is stored already, or is not what it is taken for
     "is stored already",

@@ -48,10 +48,10 @@ def quarantine_endpoints(store: Store) -> list[Endpoint]:
         Endpoint("GET", all_users, _OF_TENANT, faces.list_quarantines_of_tenant, Quarantines,
                  query=tenant),
         Endpoint("POST", all_users, _OF_TENANT, faces.quarantine_for_tenant, Quarantine,
-                 QuarantineBody, query=tenant, headers=fence, errors=errors,
+                 QuarantineBody, query=tenant, errors=errors,
                  examples={http.JSON: _AN_ORIGIN}),
         Endpoint("DELETE", all_users, _OF_TENANT, faces.release_for_tenant, Quarantine,
-                 query=(*tenant, _SOURCE, _AGENT), headers=fence, errors=(Forbidden, NotFound)),
+                 query=(*tenant, _SOURCE, _AGENT), errors=(Forbidden, NotFound)),
     ]  # fmt: skip
 
 
