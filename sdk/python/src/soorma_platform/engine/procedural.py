@@ -5,7 +5,6 @@ from __future__ import annotations
 from hashlib import blake2b
 
 import msgspec
-from msgspec.structs import replace
 
 from soorma_common.causes import Cause
 from soorma_common.errors import Forbidden, InvalidRequest, NotFound
@@ -23,7 +22,7 @@ from soorma_common.procedural import (
 )
 from soorma_common.semantic import MemoryDone, fields_of, object_text
 from soorma_platform.engine.commands import Writes
-from soorma_platform.engine.quarantine import Origins, labels_of, origins_of, told
+from soorma_platform.engine.quarantine import Origins, labelled, origins_of, told
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.splitting import split
 from soorma_platform.engine.rows.passages import NEVER, NewPart, PassageRow
@@ -240,12 +239,11 @@ class Practising:
             origins=_text(origins),
             cause=self._cause,
         )
-        of_origins = b"".join(map(terms.packed_label, labels_of(passage)))
         return NewVersion(
             procedure,
             passage,
             prepared.text,
-            [replace(one, terms=one.terms + of_origins) for one in prepared.parts],
+            labelled(passage, prepared.parts),
             VersionRow(
                 passage.id,
                 procedure.newest,

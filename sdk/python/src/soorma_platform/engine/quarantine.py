@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from soorma_common.causes import Cause
 from soorma_common.errors import LimitExceeded, NotFound
 from soorma_common.json_text import decode
@@ -18,7 +20,7 @@ from soorma_common.quarantine import MOST_QUARANTINES, agent_origin, named_in, s
 from soorma_platform.engine.commands import Decision, Need, Snapshot
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.rows.interactions import InteractionRow
-from soorma_platform.engine.rows.passages import PassageRow
+from soorma_platform.engine.rows.passages import NewPart, PassageRow
 from soorma_platform.engine.rows.quarantines import (
     EVERYBODY,
     OriginsFound,
@@ -150,6 +152,14 @@ def origins_of(row: HasOrigins | InteractionRow) -> list[str]:
 def first_in(quarantined: frozenset[str], origins: Iterable[str]) -> str | None:
     """Returns the first of these origins that is in quarantine; None if none is."""
     return next((origin for origin in origins if origin in quarantined), None)
+
+
+def labelled(row: PassageRow, parts: list[NewPart]) -> list[NewPart]:
+    """Returns the parts of a new passage, with the labels of its origins."""
+    if row.cause.actor is None and row.origins == "[]":
+        return parts
+    packed = b"".join(map(terms.packed_label, labels_of(row)))
+    return [replace(part, terms=part.terms + packed) for part in parts]
 
 
 def labels_of(row: PassageRow) -> list[int]:

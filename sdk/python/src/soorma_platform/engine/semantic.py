@@ -28,7 +28,7 @@ from soorma_common.semantic import (
 )
 from soorma_common.times import milliseconds
 from soorma_platform.engine.commands import Writes
-from soorma_platform.engine.quarantine import Origins, labels_of, origins_of, told
+from soorma_platform.engine.quarantine import Origins, labelled, labels_of, origins_of, told
 from soorma_platform.engine.replacing import Replaced, ends_with, in_its_place, replaced
 from soorma_platform.engine.retrieval import terms
 from soorma_platform.engine.retrieval.splitting import split
@@ -244,8 +244,7 @@ class Knowing:
             origins=_text(origins),
             cause=self._cause,
         )
-        of_origins = b"".join(map(terms.packed_label, labels_of(row)))
-        parts = [replace(one, terms=one.terms + of_origins) for one in prepared.parts]
+        parts = labelled(row, prepared.parts)
         shelf.add(row, NewPassage(row, operation.content, parts, operation.derived_from))
         return MemoryDone(passage_id, _outcome(operation, "stored", is_hidden), closed)
 
