@@ -175,7 +175,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines over common steps of x; both axes are logarithmic, the steps of x stand evenly."""
+    """Lines over common steps of x, which stand evenly; a line may end before the last.
+
+    y is logarithmic, or with `is_share` linear from 0 to 1.
+    """
 
     name: str
     title: str
@@ -183,6 +186,7 @@ class Plot:
     y: str
     steps: tuple[str, ...]
     lines: dict[str, list[float]]
+    is_share: bool = False
 
 
 @dataclass

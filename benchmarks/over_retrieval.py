@@ -114,9 +114,11 @@ def retrieval(stage: Stage) -> None:
                f"{searches:,} searches", "", "0", leaks == 0)
     )  # fmt: skip
     stage.report.tables += [_modes_table(found), _kinds_table(found)]
-    stage.report.tables.append(
-        asyncio.run(retrieval_tuning.tuned(platform.database, names, stage.sizes.retrieval_step))
+    table, plot = asyncio.run(
+        retrieval_tuning.tuned(platform.database, names, stage.sizes.retrieval_step)
     )
+    stage.report.tables.append(table)
+    stage.report.plots.append(plot)
 
 
 async def _searched(

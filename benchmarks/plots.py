@@ -23,19 +23,15 @@ text { font: 12px system-ui, sans-serif; fill: #57606a }
 
 
 def svg(plot: Plot) -> str:
-    """The plot: y is logarithmic, the steps of x stand evenly.
-
-    Lines named after a floor are dashed.
-    """
-    low, high = _bounds([value for values in plot.lines.values() for value in values])
+    """Returns the plot as a picture. Lines named after a floor are dashed."""
+    scale = _Shares() if plot.is_share else _Logarithmic(plot)
     inner = WIDTH - LEFT - RIGHT
 
     def x(step: int) -> float:
         return LEFT + inner * (step + 0.5) / len(plot.steps)
 
     def y(value: float) -> float:
-        share = (math.log10(value) - math.log10(low)) / (math.log10(high) - math.log10(low))
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - scale.share(value) * (HEIGHT - TOP - BOTTOM)
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
@@ -43,7 +39,7 @@ def svg(plot: Plot) -> str:
         f"<style>{STYLE}</style>",
         f'<text class="title" x="{LEFT}" y="20">{escape(plot.title)} ({escape(plot.y)})</text>',
     ]
-    for value in _ticks(low, high):
+    for value in scale.ticks:
         parts += [
             (
                 f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(value):.1f}" '
@@ -77,14 +73,26 @@ def svg(plot: Plot) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _bounds(values: list[float]) -> tuple[float, float]:
-    """The values' range, widened to whole ticks."""
-    marks = [mark * 10.0**power for power in range(-6, 10) for mark in (1, 2, 5)]
-    low = max(mark for mark in marks if mark <= max(min(values), 1e-6))
-    high = min(mark for mark in marks if mark >= max(values) and mark > low)
-    return low, high
+class _Logarithmic:
+    """A logarithmic axis over the values' range, widened to whole ticks."""
+
+    def __init__(self, plot: Plot) -> None:
+        values = [value for values in plot.lines.values() for value in values]
+        marks = [mark * 10.0**power for power in range(-6, 10) for mark in (1, 2, 5)]
+        self._low = max(mark for mark in marks if mark <= max(min(values), 1e-6))
+        self._high = min(mark for mark in marks if mark >= max(values) and mark > self._low)
+        self.ticks = [mark for mark in marks if self._low * 0.999 <= mark <= self._high * 1.001]
+
+    def share(self, value: float) -> float:
+        """Returns how far up a value stands."""
+        return math.log10(value / self._low) / math.log10(self._high / self._low)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    marks = [mark * 10.0**power for power in range(-6, 10) for mark in (1, 2, 5)]
-    return [mark for mark in marks if low * 0.999 <= mark <= high * 1.001]
+class _Shares:
+    """A linear axis from 0 to 1."""
+
+    ticks = tuple(step / 5 for step in range(6))
+
+    def share(self, value: float) -> float:
+        """Returns how far up a value stands."""
+        return value

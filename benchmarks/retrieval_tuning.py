@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from measuring import Table, say
+from measuring import Plot, Table, say
 from numpy.typing import NDArray
 from retrieval_sets import DOMAINS, READER, Case, RetrievalSet
 
 from soorma_common.names import Scope
+from soorma_common.semantic import Mode
 from soorma_common.times import milliseconds
 from soorma_platform.engine.retrieval import ranking, terms
 from soorma_platform.engine.retrieval.index import CollectionIndex
@@ -38,6 +39,10 @@ TEXTS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4)
 FLOORS = tuple(round(0.15 + 0.025 * step, 3) for step in range(15))
 SHARES = tuple(round(0.6 + 0.05 * step, 2) for step in range(8))
 EVERYTHING = Cut(0.0, 0.0)
+FINE_FLOORS = tuple(step / 50 for step in range(50))
+RECALLS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+PLOT = "precision-at-recall"
+_TOLD: Mapping[Mode, str] = {"hybrid": "both", "text": "words", "vector": "meaning"}
 
 
 class Quality(NamedTuple):
@@ -90,12 +95,12 @@ class _Evidence:
         self._wanted = np.array([len(case.wanted) for case in cases])
         self._asked = [_Asked(within, case, vectors[case.query]) for case in cases]
 
-    def curve(self, calibration: Calibration) -> _Curve:
+    def curve(self, calibration: Calibration, mode: Mode = "hybrid") -> _Curve:
         """Returns what any cut makes of the ranking by a setting."""
         scores = np.zeros((len(self._asked), LIMIT))
         right = np.zeros_like(scores, np.bool_)
         for number, asked in enumerate(self._asked):
-            for rank, (score, is_right) in enumerate(asked.ranked(calibration)):
+            for rank, (score, is_right) in enumerate(asked.ranked(calibration, mode)):
                 scores[number, rank], right[number, rank] = score, is_right
         return _Curve(scores, right, self._wanted)
 
@@ -121,11 +126,16 @@ class _Asked:
             for index, mask, text in zip(indexes, self._eligible, self._texts, strict=True)
         ]
 
-    def ranked(self, calibration: Calibration) -> list[tuple[float, bool]]:
+    def ranked(self, calibration: Calibration, mode: Mode) -> list[tuple[float, bool]]:
         """Returns the scores of the best passages, and which of these are wanted."""
         indexes = self._within.indexes
         scores = [
-            ranking.final_scores(text, vectors, calibration)
+            ranking.final_scores(
+                text,
+                None if mode == "text" else vectors,
+                calibration,
+                by_vector_alone=mode == "vector",
+            )
             for text, vectors in zip(self._texts, self._vectors, strict=True)
         ]
         best = ranking.best(indexes, scores, self._eligible, LIMIT, EVERYTHING)
@@ -154,6 +164,19 @@ class _Curve(NamedTuple):
         return Quality(float(precision.mean()), float(recall.mean()))
 
 
+def _highest(curve: _Curve) -> list[float]:
+    """Returns the highest precision of any cut for each of RECALLS, as far as one reaches it."""
+    cuts = itertools.starmap(Cut, itertools.product(FINE_FLOORS, SHARES))
+    reached = [curve.at(cut) for cut in cuts]
+    found = []
+    for least in RECALLS:
+        precisions = [one.precision for one in reached if one.recall >= least]
+        if not precisions:
+            break
+        found.append(max(precisions))
+    return found
+
+
 def best_setting(evidence: _Evidence) -> Calibration:
     """Returns the setting of the grid with the highest precision whose recall is enough.
 
@@ -169,8 +192,13 @@ def best_setting(evidence: _Evidence) -> Calibration:
     return max(found, key=lambda one: one[0])[1]
 
 
-async def tuned(database: Path, names: Mapping[str, Mapping[str, str]], step: int) -> Table:
-    """Tunes on each domain and reads on both; `names` are the sets' ids by the platform's."""
+async def tuned(
+    database: Path, names: Mapping[str, Mapping[str, str]], step: int
+) -> tuple[Table, Plot]:
+    """Tunes on each domain and reads on both; `names` are the sets' ids by the platform's.
+
+    The plot shows what any cut could reach.
+    """
     say("settings tuned on one domain, read on the other")
     alone: dict[str, _Evidence] = {}
     among: dict[str, _Evidence] = {}
@@ -193,14 +221,33 @@ async def tuned(database: Path, names: Mapping[str, Mapping[str, str]], step: in
         await embedder.close()
     settings = {"both, by hand (the product's)": CALIBRATION}
     settings |= {domain: best_setting(alone[domain]) for domain in DOMAINS}
-    return Table(
+    lines = {
+        f"{domain}, {_TOLD[mode]}": _highest(alone[domain].curve(CALIBRATION, mode))
+        for domain in DOMAINS
+        for mode in _TOLD
+    }
+    lines |= {
+        f"{domain}, distractors": _highest(among[domain].curve(CALIBRATION)) for domain in DOMAINS
+    }
+    plot = Plot(
+        PLOT,
+        "Precision that a cut can reach",
+        "mean recall, at least",
+        "mean precision",
+        tuple(f"{recall:g}" for recall in RECALLS),
+        lines,
+        is_share=True,
+    )
+    table = Table(
         "Settings of one domain on the other",
         "Mean precision / mean recall of words and meaning together, by the engine's functions on "
         "the same record. A setting says from which cosine on meaning counts, which share the "
         "words have, and what is cut: a floor, and a share of the best score. Of a grid, the one "
         f"with the highest precision at a recall of {LEAST_RECALL} or more on the cases of one "
         "domain, without distractors; what counts are its figures on the other. So far, the "
-        "product's own are calibrated on both together.",
+        "product's own are calibrated on both together. The picture shows the highest precision "
+        "that any floor and share reaches at a recall, with the product's weights of words and "
+        "meaning: a line ends where no cut returns more of what is wanted.",
         ("tuned on", "cosine from", "words", "floor", "share",
          *(f"{domain}{what}" for domain in DOMAINS for what in ("", ", distractors"))),
         [
@@ -209,4 +256,6 @@ async def tuned(database: Path, names: Mapping[str, Mapping[str, str]], step: in
                for domain in DOMAINS for found in (alone, among)))
             for of, one in settings.items()
         ],
+        PLOT,
     )  # fmt: skip
+    return table, plot
