@@ -10,7 +10,8 @@ import msgspec
 from msgspec.structs import replace
 
 from soorma.bus import PlatformOutbox
-from soorma.memory.memories import CollectedMemories, PlatformMemories
+from soorma.memory.collected import CollectedMemories
+from soorma.memory.memories import PlatformMemories
 from soorma.memory.plans import Applied, PlatformPlans, Stored
 from soorma.memory.read_write_set import LOOKS, UNCOMMITTED, PlanView, Seen
 from soorma_common.delivery import PlanSnapshot

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from simulator.platform import Disk
 from soorma.bus import PlatformOutbox
-from soorma.memory.memories import CollectedMemories, PlatformMemories
+from soorma.memory.collected import CollectedMemories
+from soorma.memory.memories import PlatformMemories
 from soorma.runtime.transaction import HandlerTransaction
 from soorma_common.events import Envelope
 from soorma_common.memories import AnyMemoryOperation
