@@ -85,7 +85,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     wanted = {
         path.relative_to(PROJECT / "src").as_posix(): path
         for path in sources
-        if path.suffix != ".pyc"
+        if "__pycache__" not in path.parts
     }
     assert packed.keys() == wanted.keys()
     assert packed == {name: path.read_bytes() for name, path in wanted.items()}
