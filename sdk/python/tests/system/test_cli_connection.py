@@ -155,7 +155,7 @@ def test_the_default_addresses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in clean_environment().keys() ^ os.environ.keys():
+    for name in os.environ.keys() - clean_environment().keys():
         monkeypatch.delenv(name)
     note = tmp_path / ".soorma" / "platform.json"
     note.parent.mkdir()

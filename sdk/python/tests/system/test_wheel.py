@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -14,7 +15,6 @@ from pathlib import Path
 import pytest
 from cli_shell import SECONDS, Shell
 from depth import at_depth
-from platform_process import clean_environment
 
 PROJECT = Path(__file__).parents[2]
 LICENSE = PROJECT.parents[1] / "LICENSE"
@@ -52,7 +52,9 @@ def run(
 def environment() -> dict[str, str]:
     """The environment of somebody without a checkout; where pip finds packages is their choice."""
     return {
-        name: value for name, value in clean_environment().items() if not name.startswith("PYTHON")
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SOORMA_", "PYTHON"))
     }
 
 
