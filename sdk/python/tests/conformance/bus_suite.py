@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from empty_record import open_sqlite
 from record import ALICE, BOB, LEASE, STRANGER, Clock, Record, event, part, put
 
 from soorma_common.errors import HistoryGone
@@ -84,7 +85,7 @@ class BusSuite(ABC):
                 on_commit(notice)
                 bus.notify(notice)
 
-            return await SqliteStore.open(tmp_path / "record.db", tell, **given)
+            return await open_sqlite(tmp_path / "record.db", tell, **given)
 
         made = Record(partial(opener), Limits(), LEASE, Clock())
         await made.open()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from empty_record import open_sqlite
 from record import ALICE, LEASE, Clock, Record, append, event, increment, part, put
 from store_suite import Opened, StoreSuite, ValuesSuite
 
@@ -38,7 +39,7 @@ class OpenedSqlite(Opened):
     async def open_store(
         self, place: Path, on_commit: Callable[[Notice], None], *, clock: Clock, lease: float
     ) -> Store:
-        return await SqliteStore.open(place / "record.db", on_commit, clock=clock, lease=lease)
+        return await open_sqlite(place / "record.db", on_commit, clock=clock, lease=lease)
 
     async def count_rows(self, store: Store, table: str) -> int:
         assert isinstance(store, SqliteStore)

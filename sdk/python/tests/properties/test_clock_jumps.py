@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from clocks_suite import HOUR, MONTH, SETTLING, STEADY, WEEK, _delay, _fire, _set
+from empty_record import open_sqlite
 from hypothesis import given
 from hypothesis import strategies as st
 from record import ALICE, ALL, LEASE, MISSING, Clock, Record, put
@@ -117,7 +118,7 @@ class Run:
 
 async def _carry_out(folder: str, happenings: list[tuple[Any, ...]]) -> None:
     async def opener(on_commit: Callable[..., None], **given: Any) -> SqliteStore:
-        return await SqliteStore.open(Path(folder) / "record.db", on_commit, **given)
+        return await open_sqlite(Path(folder) / "record.db", on_commit, **given)
 
     record = Record(opener, Limits(), LEASE, Clock())
     await record.open()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from depth import at_depth
+from empty_record import open_sqlite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from periods_model import DAYS, FIRST, LAST, Drawn, Model, operation
@@ -53,7 +54,7 @@ STEPS = st.lists(drawings() | st.integers(0, 5), min_size=1, max_size=9)
 
 
 @pytest.mark.behaviour("knowledge.periods", "knowledge.times", "knowledge.own-search")
-@settings(max_examples=at_depth(60, 600))
+@settings(max_examples=at_depth(30, 600))
 @given(STEPS)
 def test_what_replaces_what_is_as_in_the_model(steps: list[Any]) -> None:
     asyncio.run(_carry_out(steps))
@@ -118,9 +119,7 @@ async def _found(record: Record, day: int, **more: Any) -> set[str]:
 
 async def _opened(folder: str) -> Record:
     async def opener(on_commit: Any, *, clock: Clock, lease: float) -> SqliteStore:
-        return await SqliteStore.open(
-            Path(folder) / "soorma.db", on_commit, clock=clock, lease=lease
-        )
+        return await open_sqlite(Path(folder) / "soorma.db", on_commit, clock=clock, lease=lease)
 
     record = Record(opener, Limits(), 30.0, Clock())
     await record.open()

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from empty_record import open_sqlite
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -117,7 +118,7 @@ class PlansMachine(RuleBasedStateMachine):
         self.run(self.record.open())
 
     async def _opener(self, on_commit: Callable[..., None], **given: Any) -> SqliteStore:
-        return await SqliteStore.open(Path(self.folder.name) / "record.db", on_commit, **given)
+        return await open_sqlite(Path(self.folder.name) / "record.db", on_commit, **given)
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(call)
