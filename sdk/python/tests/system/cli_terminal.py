@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import termios
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Self
@@ -22,7 +23,7 @@ from platform_process import PlatformProcess, clean_environment
 from running import WAIT, config_of, unique
 
 from soorma import PlatformContext
-from soorma.cli import main
+from soorma.cli import commands, main
 from soorma.cli.exits import Exit
 
 SOORMA = [sys.executable, "-P", "-m", "soorma.cli"]
@@ -71,6 +72,9 @@ COMMANDS = [
 """Every command on data, with the arguments that it needs."""
 
 
+_build = cache(commands.get_command)
+
+
 class Terminal:
     """A shell in a folder without a platform's note; the environment names platform and tenant."""
 
@@ -92,7 +96,8 @@ class Terminal:
     ) -> subprocess.CompletedProcess[str]:
         """Runs the command, which must end with this exit code, and explain a failure in one line.
 
-        It runs in this process, which only spares the import: the tests need hundreds of them.
+        It runs in this process, and takes the tree of commands that an earlier one has built. That
+        only spares the import and the building: the tests need hundreds of them.
         """
         with (
             pytest.MonkeyPatch.context() as shell,
@@ -106,6 +111,7 @@ class Terminal:
             for name, value in {**self.env, **env}.items():
                 shell.setenv(name, value)
             shell.chdir(self.folder)
+            shell.setattr(commands, "get_command", _build)
             code = main.run(list(arguments))
             for file in (said, told):
                 file.seek(0)
