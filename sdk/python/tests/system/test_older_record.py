@@ -54,8 +54,20 @@ class PlatformOfNextYear(PlatformProcess):
     program = ("-c", _NEXT_YEAR)
 
 
+@pytest.fixture(scope="module")
+def restored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record that `soorma restore` makes of that backup."""
+    folder = tmp_path_factory.mktemp("restored")
+    backup, database = unpack("backup", folder / "backup.db"), folder / "soorma.db"
+    restore = [*SOORMA, "restore", str(backup), "--database", str(database)]
+    run(restore, env=clean_environment(), check=True, capture_output=True)
+    return database
+
+
 @pytest.fixture(params=["record", "backup", "a year later"])
-def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PlatformProcess]:
+def older(
+    request: pytest.FixtureRequest, tmp_path: Path, restored: Path
+) -> Iterator[PlatformProcess]:
     """Today's platform on that record, at once and a year later, or on that backup, restored."""
     folder = tmp_path / request.param
     database = folder / "soorma.db"
@@ -63,9 +75,7 @@ def older(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PlatformPr
     if request.param != "backup":
         unpack("record", database)
     else:
-        backup = unpack("backup", tmp_path / "backup.db")
-        restore = [*SOORMA, "restore", str(backup), "--database", str(database)]
-        run(restore, env=clean_environment(), check=True, capture_output=True)
+        shutil.copy2(restored, database)
     made = PlatformOfNextYear if request.param == "a year later" else PlatformProcess
     with made(folder, {"SOORMA_LEASE_SECONDS": "1"}) as running:
         yield running
