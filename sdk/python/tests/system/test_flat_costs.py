@@ -139,8 +139,11 @@ async def test_waiting_events_slow_nobody(
             lowest = await lowest_ratio(on_full, on_empty)
     assert lowest <= TOLERATED, f"publish to handler takes {lowest:.2f} times as long"
 
-    grown = min(slower_start(two_platforms) for _ in range(TRIES))
-    assert grown <= TOLERATED, f"starting takes {grown:.2f} times as long"
+    tries = (slower_start(two_platforms) for _ in range(TRIES))
+    grown = [next(tries)]
+    while min(grown) > TOLERATED and (once_more := next(tries, None)) is not None:
+        grown.append(once_more)
+    assert min(grown) <= TOLERATED, f"starting takes {min(grown):.2f} times as long"
 
 
 def slower_start(platforms: tuple[PlatformProcess, PlatformProcess]) -> float:
