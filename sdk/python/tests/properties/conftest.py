@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "conformance"))
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile(
-    "sample", max_examples=60, deadline=None, print_blob=True, suppress_health_check=_SLOW
+    "sample", max_examples=30, deadline=None, print_blob=True, suppress_health_check=_SLOW
 )
 settings.register_profile("whole", settings.get_profile("sample"), max_examples=200)
 settings.register_profile("thorough", settings.get_profile("sample"), max_examples=5_000)

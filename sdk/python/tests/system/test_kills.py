@@ -27,10 +27,10 @@ from soorma.transport.calls import Caller
 NAMES = ("planner", "worker", "coordinator")
 REPLICAS = 2
 PAUSE = 0.04
-GOALS, KILLS = at_depth((1, 30), (200, 100))
+GOALS, KILLS = at_depth((1, 18), (200, 100))
 """At least so many of each."""
 GOALS_AT_ONCE = 8
-PLATFORM_KILL_EVERY = 8
+PLATFORM_KILL_EVERY = at_depth(6, 8)
 SECONDS = at_depth(100, 300)
 ACTIONS = [
     "planning.started",
