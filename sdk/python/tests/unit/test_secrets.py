@@ -173,9 +173,9 @@ HOSTILE = [
 def test_no_text_makes_the_search_slow(unit: str) -> None:
     own = parse_patterns("badge: BADGE-[0-9A-Z-]{1,200}x", "a file")
     text = (unit * (MEBIBYTE // len(unit) + 1))[:MEBIBYTE]
-    since = time.perf_counter()
+    since = time.thread_time()
     find(text, own)
-    assert time.perf_counter() - since < LEAST_SPEED
+    assert time.thread_time() - since < LEAST_SPEED
 
 
 @pytest.mark.behaviour("secrets.own-patterns")
