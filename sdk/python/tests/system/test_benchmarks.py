@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depth import at_depth
 from platform_process import clean_environment
 
 ROOT = Path(__file__).parents[4]
@@ -60,6 +61,8 @@ NEVER_MISSED = [
 ]
 SECONDS = 300
 """A run starts some 30 processes in sequence: 90 s on a quiet machine, 250 s on a busy one."""
+ROUNDS = at_depth(1, 2)
+"""The rounds in which two checkouts are compared: each starts a dozen processes."""
 UNJUDGED = ("a handler of", "3-step workflow, one at a time")
 OTHERS = [
     "3-step workflow, one at a time, p50",
@@ -229,6 +232,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.proof
 @pytest.mark.behaviour("costs.compared")
 @pytest.mark.timeout(SECONDS + 20)
 def test_two_checkouts_are_measured_by_turns(tmp_path: Path, checkout: Path) -> None:
@@ -241,7 +245,7 @@ def test_two_checkouts_are_measured_by_turns(tmp_path: Path, checkout: Path) -> 
         "--new",
         checkout,
         "--rounds",
-        "2",
+        str(ROUNDS),
         "--json",
         told,
         *parts,
@@ -254,7 +258,7 @@ def test_two_checkouts_are_measured_by_turns(tmp_path: Path, checkout: Path) -> 
     ]
     assert names == ["SDK get, p50, s", "SDK set, p50, s", *writers]
     for series in ("old", "new", "old again"):
-        assert [list(one) for one in document["series"][series]] == [names] * 2
+        assert [list(one) for one in document["series"][series]] == [names] * ROUNDS
         assert all(number > 0 for one in document["series"][series] for number in one.values())
     assert (done.returncode == 1) == any(figure["worse"] for figure in document["figures"])
     assert all(name in done.stdout for name in names)
