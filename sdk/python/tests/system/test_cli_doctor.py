@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_shell import SECONDS, SOORMA, Shell, keep, read_until
+from cli_shell import SECONDS, SOORMA, Shell, eventually, keep, read_until
 from platform_process import EVENTS_PORT, PlatformProcess
 from running import AT_ONCE, addresses_of, config_of, context_of, unique
 
@@ -123,6 +123,8 @@ def test_a_fresh_folder_has_no_problem_and_stays_as_it_is(shell: Shell) -> None:
 @pytest.mark.behaviour("doctor.well")
 def test_a_platform_that_is_well(shell: Shell) -> None:
     shell.soorma("dev")
+    log = shell.folder / ".soorma" / "platform.log"
+    eventually(lambda: "platform ready" in log.read_text("utf-8"))  # said after the first answers
     before = files_of(shell.folder)
 
     report = doctor(shell, **here(shell))
