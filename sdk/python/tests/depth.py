@@ -8,9 +8,12 @@ cannot be repeated.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import pytest
 
 T = TypeVar("T")
 
@@ -33,3 +36,9 @@ def seed() -> int:
 def dice(what: str) -> Random:
     """The dice of one test: the same in each run of the same seed, whatever ran before."""
     return Random(f"{seed()} {what}")
+
+
+def drawn(what: str, values: Sequence[T], sample: int) -> list[Any]:
+    """The parameters of a proof that takes `sample` of these values in a sample, else all."""
+    chosen = at_depth(dice(what).sample(range(len(values)), sample), range(len(values)))
+    return [pytest.param(values[at], marks=pytest.mark.proof) for at in sorted(chosen)]

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 import pytest
-from depth import at_depth
+from depth import at_depth, drawn
 from platform_process import PlatformProcess
 from running import PythonProcess, context_of, eventually, platform_in
 
@@ -19,6 +19,8 @@ from soorma import PlatformContext
 
 LEASE = 2.0
 IN_FLIGHT = 32
+
+WAYS = ["os._exit", "kill -9", "SIGTERM without a handler", "abort", "segmentation fault", "freeze"]
 
 AGENT = """
 import ctypes, signal
@@ -113,10 +115,7 @@ async def waiting(context: PlatformContext) -> int:
 
 
 @pytest.mark.behaviour("retries.one-culprit", "retries.max-deaths", "deadletters.numbers")
-@pytest.mark.parametrize(
-    "way",
-    ["os._exit", "kill -9", "SIGTERM without a handler", "abort", "segmentation fault", "freeze"],
-)
+@pytest.mark.parametrize("way", drawn("ways to die", WAYS, 3))
 @pytest.mark.timeout(120)
 async def test_however_a_process_dies_only_the_culprit_is_given_up(
     running: PlatformProcess, context: PlatformContext, way: str

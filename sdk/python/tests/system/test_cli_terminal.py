@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cli_shell import SECONDS, SOORMA, Shell
 from cli_terminal import COMMANDS, Terminal
+from depth import drawn
 
 from soorma.cli import commands, output
 from soorma.cli.exits import Exit
@@ -236,7 +237,7 @@ PAGES = [
 
 
 @pytest.mark.behaviour("command.help-fits")
-@pytest.mark.parametrize("command", PAGES, ids=" ".join)
+@pytest.mark.parametrize("command", drawn("pages of help", PAGES, 10), ids=" ".join)
 def test_help_fits_the_terminal(person: Person, command: list[str]) -> None:
     code, said = person.runs(*command, "--help")
     assert code == Exit.OK

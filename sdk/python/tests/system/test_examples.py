@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depth import drawn
 from platform_process import PlatformProcess, clean_environment
 from running import Raw, platform_in
 
@@ -253,7 +254,7 @@ DEPOSIT = "How much is the deposit for an electric bike?"
 IN_OTHER_WORDS = "I had a crash. Whom do I phone?"
 
 
-@pytest.fixture(params=["none", "offline"])
+@pytest.fixture(params=drawn("embeddings of the examples", ["none", "offline"], 1))
 def by_meaning(request: pytest.FixtureRequest) -> bool:
     """Whether the platform has an embedding model."""
     return str(request.param) == "offline"

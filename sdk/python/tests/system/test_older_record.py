@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from cli_shell import SOORMA, Shell
+from depth import drawn
 from platform_process import PlatformProcess, clean_environment
 from running import Raw, Seen, config_of, context_of, eventually, path_of
 
@@ -64,7 +65,7 @@ def restored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return database
 
 
-@pytest.fixture(params=["record", "backup", "a year later"])
+@pytest.fixture(params=drawn("older record", ["record", "backup", "a year later"], 1))
 def older(
     request: pytest.FixtureRequest, tmp_path: Path, restored: Path
 ) -> Iterator[PlatformProcess]:
