@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from depth import at_depth
+from empty_record import open_sqlite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from record import ALICE, BOB, Clock, Record
@@ -177,9 +178,7 @@ async def _listed(record: Record, scope: Scope, which: Listed) -> list[Passage]:
 
 async def _opened(folder: str) -> Record:
     async def opener(on_commit: Any, *, clock: Clock, lease: float) -> SqliteStore:
-        return await SqliteStore.open(
-            Path(folder) / "soorma.db", on_commit, clock=clock, lease=lease
-        )
+        return await open_sqlite(Path(folder) / "soorma.db", on_commit, clock=clock, lease=lease)
 
     record = Record(opener, Limits(), 30.0, Clock())
     await record.open()
