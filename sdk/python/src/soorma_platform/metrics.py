@@ -147,6 +147,21 @@ class Metrics:
         )
         self.unembedded = 0
         """parts that wait to be embedded, counted up to a limit"""
+        self.embedding_model = ""
+        """what identifies the model in use; empty without one"""
+        self.embedding_failures = Counter(
+            "soorma_memory_embedding_failures", "Calls of the model that failed.", known=[()]
+        )
+        self.embedding_failing_since: float | None = None
+        """the monotonic time of the first failure since a call succeeded; None if none failed"""
+        self.index_bytes = 0
+        """memory of the indexes that are kept"""
+        self.index_bytes_limit = 0
+        self.indexes_dropped = Counter(
+            "soorma_memory_indexes_dropped",
+            "Indexes dropped because there was no room for them.",
+            known=[()],
+        )
         self.deliveries = Counter("soorma_deliveries", "Attempts sent to an agent.", "group")
         self.retries = Counter("soorma_retries", "Failed attempts that are tried again.", "group")
         self.dead_letters = Counter(
@@ -171,6 +186,8 @@ class Metrics:
             self.secrets,
             self.searches,
             self.embedded,
+            self.embedding_failures,
+            self.indexes_dropped,
             *self.of_groups,
         )
 

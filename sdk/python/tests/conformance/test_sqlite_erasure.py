@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from pathlib import Path
@@ -62,6 +63,29 @@ async def test_a_file_that_cannot_be_overwritten_holds_up_nothing_else(
     assert await record.store.upkeep.chore() is None
     await record.sweep()
     assert marks_in(tmp_path) == set()
+
+
+@pytest.mark.behaviour("forgetting.erased", "forgetting.no-standstill")
+async def test_a_reader_that_holds_up_an_erasure_holds_up_no_commit(
+    record: Record, tmp_path: Path
+) -> None:
+    (done,) = await record.remember(StoreKnowledge(content="mark000001"))
+    with closing(apsw.Connection(str(tmp_path / "record.db"))) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM passages").fetchall()
+        await record.remember(ForgetKnowledge(id=done.id))
+        began = time.perf_counter()
+        for number in range(3):
+            await asyncio.gather(
+                record.store.upkeep.erase(),
+                record.remember(StoreKnowledge(content=f"mark10000{number}")),
+            )
+        assert time.perf_counter() - began < 2.0, "each kept the writer out for 3 s"
+        assert "mark000001" in marks_in(tmp_path)
+        assert (await record.store.health.standing()).erasure_waits > 0
+    while (await record.store.health.standing()).erasure_waits:
+        await record.store.upkeep.erase()
+    assert "mark000001" not in marks_in(tmp_path)
 
 
 @pytest.mark.behaviour("forgetting.erased")

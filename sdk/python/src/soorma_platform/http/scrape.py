@@ -7,6 +7,7 @@ for either.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -139,8 +140,30 @@ def _counted(metrics: Metrics) -> Iterator[Metric]:
         yield family
     about = "Commits of handlers that wait for their turn at a key."
     yield GaugeMetricFamily("soorma_commits_waiting", about, metrics.commits_waiting)
+    yield from _of_memories(metrics)
+
+
+def _of_memories(metrics: Metrics) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily  # noqa: PLC0415
+
+    if metrics.embedding_model:
+        yield InfoMetricFamily(
+            "soorma_memory_embedding_model",
+            "The embedding model in use.",
+            {"model": metrics.embedding_model},
+        )
     about = "Parts of memories that wait to be embedded; 10,000 stands for more."
     yield GaugeMetricFamily("soorma_memory_parts_unembedded", about, metrics.unembedded)
+    since = metrics.embedding_failing_since
+    yield GaugeMetricFamily(
+        "soorma_memory_embedding_failing_seconds",
+        "Seconds since the embedding model began to fail, 0 if its last call succeeded.",
+        0.0 if since is None else time.monotonic() - since,
+    )
+    about = "Memory of the indexes of memories that are kept."
+    yield GaugeMetricFamily("soorma_memory_index_bytes", about, metrics.index_bytes)
+    about = "Memory that they may take: SOORMA_INDEX_BYTES."
+    yield GaugeMetricFamily("soorma_memory_index_limit_bytes", about, metrics.index_bytes_limit)
 
 
 def _of_the_record(standing: Standing) -> Iterator[Metric]:
@@ -182,6 +205,11 @@ def _of_the_record(standing: Standing) -> Iterator[Metric]:
         "Seconds for which nothing that has expired is removed: the clock jumped, the machine "
         "slept or booted.",
         standing.clock.settles_in,
+    )
+    yield GaugeMetricFamily(
+        "soorma_memory_erasure_waiting_seconds",
+        "Seconds for which the bytes of removed memories have waited to be overwritten.",
+        standing.erasure_waits,
     )
     yield GaugeMetricFamily(
         "soorma_log_end_position", "Position of the newest event.", standing.log_end

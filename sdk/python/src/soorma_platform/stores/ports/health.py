@@ -44,7 +44,7 @@ class Standing(msgspec.Struct):
     """The state of the record.
 
     `sizes` are bytes by file; `batches`, `seconds` and `held` describe the transactions of this
-    process.
+    process. For `erasure_waits` seconds, bytes of removed memories have waited to be overwritten.
     """
 
     groups: list[GroupStanding]
@@ -55,6 +55,7 @@ class Standing(msgspec.Struct):
     seconds: Distribution
     clock: ClockStanding
     held: Distribution
+    erasure_waits: float
 
 
 class HealthStore(Protocol):

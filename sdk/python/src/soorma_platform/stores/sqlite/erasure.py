@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,19 @@ class Erasure:
         self._page_size = self._usable = 0
         self._written: set[int] = set()
         """pages that were changed since the erasure began"""
+        self._waiting_since: float | None = None
+
+    def note_waiting(self, *, is_waiting: bool) -> None:
+        """Notes whether removed rows wait to be overwritten; the first time that they do counts."""
+        if not is_waiting:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+
+    def waits(self) -> float:
+        """Returns the seconds for which removed rows have waited to be overwritten."""
+        since = self._waiting_since
+        return 0.0 if since is None else time.monotonic() - since
 
     def begin(self) -> None:
         """Begins to note which pages are changed."""

@@ -39,6 +39,7 @@ class SqliteHealth:
                 seconds=writer.seconds,
                 clock=self.clock(),
                 held=writer.held,
+                erasure_waits=self._connections.erasure.waits(),
             )
 
         return await overview.look(look)

@@ -12,11 +12,13 @@ import apsw
 
 from soorma_common.errors import Unavailable
 from soorma_platform.stores.ports.health import GroupStanding
-from soorma_platform.stores.sqlite.database import FailuresNamed, connect
+from soorma_platform.stores.sqlite.database import BUSY_MS, FailuresNamed, connect
 from soorma_platform.stores.sqlite.statements import Select
 
 T = TypeVar("T")
 CACHE_KIB = 2_048
+EMPTYING_MS = 50
+"""Milliseconds in which the writer ends its transaction, but for which nobody minds waiting."""
 
 _standings = Select("group_standings", GroupStanding)
 
@@ -62,10 +64,15 @@ class Overview:
 
     def _empty_log(self) -> bool:
         with self._lock, self._failures:
+            connection = self._opened()
+            # While it waits for a reader, it keeps the writer out.
+            connection.set_busy_timeout(EMPTYING_MS)
             try:
-                self._opened().wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
             except apsw.BusyError:
                 return False
+            finally:
+                connection.set_busy_timeout(BUSY_MS)
             return self.file_sizes()["wal"] == 0
 
     def _opened(self) -> apsw.Connection:

@@ -129,6 +129,7 @@ class SqliteUpkeep:
     async def erase(self) -> None:
         with self._connections.reads() as connection:
             last = value(connection, "last_erasure")
+        self._connections.erasure.note_waiting(is_waiting=last is not None)
         if last is None or not await self._erased():
             return
         self._erasing += 1
@@ -139,6 +140,7 @@ class SqliteUpkeep:
         await self._connections.change(
             lambda connection: execute(connection, "end_erasures", last), durable=False
         )
+        self._connections.erasure.note_waiting(is_waiting=False)
 
     async def _erased(self) -> bool:
         """Empties the log, and overwrites what the pages still hold of what was removed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ class Embedding:
         self._store = store
         self._bus = bus
         self.embedder = embedder
+        self._metrics.embedding_model = embedder.name
         self._kept: OrderedDict[tuple[int, bytes], bytes] = OrderedDict()
         """by collection, so that nobody can find out what others have stored"""
         self._model: int | None = None
@@ -125,12 +127,26 @@ class Embedding:
     async def _embedded(self, texts: list[str]) -> Sequence[Vector | None]:
         """Returns a vector for each text, None for one that the model refuses."""
         try:
-            return await self.embedder.embed(texts)
+            return await self._made(texts)
         except TextRefused as error:
             if len(texts) == 1:
                 log.warning("a text is found by its words alone", error=error.message)
                 return [None]
         return [one for text in texts for one in await self._embedded([text])]
+
+    async def _made(self, texts: list[str]) -> Sequence[Vector]:
+        """Returns the model's vectors, and notes whether it works."""
+        try:
+            made = await self.embedder.embed(texts)
+        except TextRefused:  # of one text: that says nothing of others
+            raise
+        except Exception:
+            self._metrics.embedding_failures.add()
+            if self._metrics.embedding_failing_since is None:
+                self._metrics.embedding_failing_since = time.monotonic()
+            raise
+        self._metrics.embedding_failing_since = None
+        return made
 
     async def left(self, collection: int, model: int) -> int:
         """Returns how many parts of a collection are not embedded yet, counted up to a limit."""
@@ -143,7 +159,7 @@ class Embedding:
         key = (tenant_id, user_id, text)
         found = self._queries.get(key)
         if found is None:
-            (vector,) = await self.embedder.embed([text])
+            (vector,) = await self._made([text])
             found = self._queries[key] = unit(vector)
             if len(self._queries) > KEPT:
                 self._queries.popitem(last=False)

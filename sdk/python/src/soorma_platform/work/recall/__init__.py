@@ -36,7 +36,9 @@ class Recall:
         metrics: Metrics | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
-        self.searching = searching = Searching(memories.semantic, most_bytes, embedding)
+        self.searching = searching = Searching(
+            memories.semantic, most_bytes, embedding, self._metrics
+        )
         self._knowledge = KnowledgeSearch(searching, memories.semantic, limits)
         self._interactions = InteractionSearch(searching, memories.episodic)
         self._procedures = ProcedureSearch(searching, memories.procedural)

@@ -13,6 +13,7 @@ from soorma_common.errors import InvalidRequest, TimedOut, Unavailable
 from soorma_common.names import Scope
 from soorma_common.semantic import Mode
 from soorma_platform.engine.rows.passages import CollectionRow
+from soorma_platform.metrics import Metrics
 from soorma_platform.stores.ports.semantic import Collections, SemanticStore
 from soorma_platform.work.recall.search import (
     Ask,
@@ -52,8 +53,14 @@ class Searching:
     """
 
     def __init__(
-        self, passages: SemanticStore, most_bytes: int, embedding: Embedding | None = None
+        self,
+        passages: SemanticStore,
+        most_bytes: int,
+        embedding: Embedding | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
+        self._metrics.index_bytes_limit = most_bytes
         self._passages = passages
         self._most_bytes = most_bytes
         self._embedding = embedding
@@ -228,10 +235,12 @@ class Searching:
         size = sum(one.index.nbytes for one in self._kept.values())
         for collection, one in list(self._kept.items())[:-1]:
             if size <= self._most_bytes:
-                return
+                break
             if not one.lock.locked():
                 size -= one.index.nbytes
                 del self._kept[collection]
+                self._metrics.indexes_dropped.add()
+        self._metrics.index_bytes = size
 
 
 @dataclass
