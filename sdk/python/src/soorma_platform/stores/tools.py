@@ -82,6 +82,62 @@ class Contents(NamedTuple):
     schema: int = 0
 
 
+class Backlog(NamedTuple):
+    """The parts that the newest model of a record has not embedded, and that model's name.
+
+    `unembedded` is counted up to 10,000. `oldest_at` is when the oldest part that no model has
+    embedded was stored (ms). Both are None if there is none.
+    """
+
+    model: str | None
+    unembedded: int
+    oldest_at: int | None
+
+
+class CollectionCount(NamedTuple):
+    """A collection of memories, and how many it has; without a user, those public in the tenant."""
+
+    tenant_id: str
+    user_id: str | None
+    total: int
+
+
+class SearchSize(NamedTuple):
+    """The parts that a search of a user goes through, his own and public ones.
+
+    Without a user, those that are public. `vector_bytes` are the bytes of a vector, 0 without one.
+    """
+
+    tenant_id: str
+    user_id: str | None
+    parts: int
+    vector_bytes: int
+
+
+class Proposals(NamedTuple):
+    """Passages and versions of procedures that handlers have proposed."""
+
+    passages: int
+    versions: int
+
+
+class MemoryCounts(NamedTuple):
+    """What a record holds of memories, as counts; a field is None if there was no time for it.
+
+    `passages` are the collections with the most parts of passages, `procedures` those with the most
+    procedures and `searches` the largest ones, each with the largest first. `removals` counts the
+    memories that were removed, but whose bytes may still be in the file.
+    """
+
+    removals: int | None
+    backlog: Backlog | None
+    quarantines: int | None
+    passages: list[CollectionCount] | None
+    searches: list[SearchSize] | None
+    procedures: list[CollectionCount] | None
+    proposals: Proposals | None
+
+
 class Restored(NamedTuple):
     """A restored store, its size, and the path of the former one, if there was one."""
 
@@ -118,6 +174,13 @@ class StoreTools(Protocol):
 
     def examine(self, seconds: float | None) -> Examination:
         """Reads it for at most `seconds`, or to its end if that is None; writes nothing."""
+
+    def memories(self, seconds: float | None) -> MemoryCounts | None:
+        """Counts its memories for at most `seconds`, or to the end if that is None; writes nothing.
+
+        Returns None if it is no store, of a newer Soorma, or of one without memories. Raises
+        Unavailable if it cannot be read.
+        """
 
     def use(self) -> Use:
         """Returns the traces of those who use it. Takes no lock, so it disturbs nobody."""

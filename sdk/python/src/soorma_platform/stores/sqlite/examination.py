@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 
 from soorma_platform.stores.sqlite.database import migrations
 from soorma_platform.stores.tools import Engine, Examination, Fault, Use
+
+T = TypeVar("T")
 
 BUSY_MS = 200
 STEPS = 1000
@@ -27,14 +31,23 @@ def engine() -> Engine:
 
 def examine(database: Path, seconds: float | None) -> Examination:
     """Reads the file, for at most `seconds` (None: all of it)."""
-    with_log = _has_log(database)
     try:
-        found = _examine(database, seconds, immutable=not with_log)
-        if not with_log and _has_log(database):  # a platform came meanwhile: it may be torn
-            found = _examine(database, seconds, immutable=False)
+        found = read_beside(database, lambda connection: _examine(database, connection, seconds))
     except apsw.Error as error:
         fault, reason = _fault(error), str(error)
         return Examination(_bytes(database), 0, len(migrations()), False, False, fault, reason)
+    return found
+
+
+def read_beside(database: Path, job: Callable[[apsw.Connection], T]) -> T:
+    """Returns what a job finds on a connection that writes nothing, and creates no file.
+
+    The job may run twice. Errors are SQLite's.
+    """
+    with_log = _has_log(database)
+    found = _read(database, job, immutable=not with_log)
+    if not with_log and _has_log(database):  # a platform came meanwhile: it may be torn
+        found = _read(database, job, immutable=False)
     return found
 
 
@@ -78,10 +91,14 @@ def _has_log(database: Path) -> bool:
     return database.with_name(f"{database.name}-wal").exists()
 
 
-def _examine(database: Path, seconds: float | None, *, immutable: bool) -> Examination:
+def _read(database: Path, job: Callable[[apsw.Connection], T], *, immutable: bool) -> T:
     with closing(read_only(database, BUSY_MS, immutable=immutable)) as connection:
-        schema, is_ours = schema_of(connection)
-        damage, is_whole = _damage_within(connection, seconds)
+        return job(connection)
+
+
+def _examine(database: Path, connection: apsw.Connection, seconds: float | None) -> Examination:
+    schema, is_ours = schema_of(connection)
+    damage, is_whole = _damage_within(connection, seconds)
     fault = Fault.DAMAGED if damage else None
     return Examination(
         _bytes(database), schema, len(migrations()), is_ours, is_whole, fault, damage

@@ -12,10 +12,12 @@ from pathlib import Path
 from soorma_platform.stores.sqlite import backup, examination
 from soorma_platform.stores.sqlite.database import connect, migrate, migrations
 from soorma_platform.stores.sqlite.locking import RecordLock, lock_file
+from soorma_platform.stores.sqlite.memory_counts import count_memories
 from soorma_platform.stores.tools import (
     Contents,
     Engine,
     Examination,
+    MemoryCounts,
     Prepared,
     Restored,
     Stage,
@@ -51,6 +53,9 @@ class SqliteTools:
 
     def examine(self, seconds: float | None) -> Examination:
         return examination.examine(self.database, seconds)
+
+    def memories(self, seconds: float | None) -> MemoryCounts | None:
+        return count_memories(self.database, seconds) if self.exists() else None
 
     def use(self) -> Use:
         return examination.use(self.database)
