@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from importlib.metadata import requires, version
 from pathlib import Path
-from typing import Any
 
 import pytest
+from cli_doctor_report import Report, doctor, here
 from cli_shell import SECONDS, SOORMA, Shell, eventually, keep, read_until
 from platform_process import EVENTS_PORT, PlatformProcess
 from running import AT_ONCE, addresses_of, config_of, context_of, unique
@@ -37,25 +37,7 @@ from soorma_platform.stores.engines import tools_for
 from soorma_platform.stores.sqlite.database import migrations
 
 README = Path(__file__).parents[2] / "README.md"
-GROUPS = ["machine", "installation", "settings", "store", "platform", "agents"]
-
-
-class Report:
-    """The JSON output of a doctor."""
-
-    def __init__(self, text: str) -> None:
-        self.document = json.loads(text)
-        self.checks = self.document["checks"]
-
-    def of(self, check: str, group: str = "") -> list[dict[str, Any]]:
-        return [one for one in self.checks if one["check"] == check and group in ("", one["group"])]
-
-    def one(self, check: str, group: str = "") -> dict[str, Any]:
-        (found,) = self.of(check, group)
-        return dict(found)
-
-    def worse(self, state: str) -> list[str]:
-        return [f"{one['check']}: {one['found']}" for one in self.checks if one["state"] == state]
+GROUPS = ["machine", "installation", "settings", "store", "platform", "agents", "memories"]
 
 
 @pytest.fixture
@@ -63,12 +45,6 @@ def shell(shell: Shell) -> Shell:
     """With the command on its PATH, as in an activated environment."""
     shell.env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), shell.env["PATH"]])
     return shell
-
-
-def doctor(
-    shell: Shell, *options: str, exits: Exit = Exit.OK, cwd: Path | None = None, **env: str
-) -> Report:
-    return Report(shell.soorma("doctor", "--json", *options, exits=exits, cwd=cwd, **env).stdout)
 
 
 def doctor_where_nothing_runs(shell: Shell) -> Report:
@@ -85,11 +61,6 @@ sys.exit(main())
     said = child.communicate(timeout=SECONDS)[0]
     assert child.returncode == Exit.OK, said
     return Report(said)
-
-
-def here(shell: Shell) -> dict[str, str]:
-    """The variables that a person exports to reach the platform of the shell's folder."""
-    return services.variables("127.0.0.1", services.ports_at(shell.offset))
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ import stat
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -247,16 +248,32 @@ def probe(
     **query: object,
 ) -> Response:
     """Sends a GET without the SDK's client, and leaves out query parameters that are None."""
+    sent = urlencode({name: value for name, value in query.items() if value is not None})
+    found = _sent(address, f"{path}?{sent}" if sent else path, seconds, headers or {})
+    return found if isinstance(found, Response) else _understood(address, *found)
+
+
+def probe_text(address: str, path: str, *, seconds: float) -> str | None:
+    """Returns the text that a GET is responded to with; None without one, or with a failure."""
+    found = _sent(address, path, seconds, {})
+    if isinstance(found, Response) or found[0].status != HTTPStatus.OK:
+        return None
+    return found[1].decode(errors="replace")
+
+
+def _sent(
+    address: str, path: str, seconds: float, headers: Mapping[str, str]
+) -> tuple[HTTPResponse, bytes] | Response:
+    """Returns the response to a GET and its body, or the trouble."""
     from http.client import HTTPException  # noqa: PLC0415 - slow to import
 
-    sent = urlencode({name: value for name, value in query.items() if value is not None})
     try:
         connection = _connection(address, seconds)
         try:
-            target = f"{urlsplit(address).path.rstrip('/')}{path}" + (f"?{sent}" if sent else "")
-            connection.request("GET", target, headers=headers or {})
+            target = f"{urlsplit(address).path.rstrip('/')}{path}"
+            connection.request("GET", target, headers=headers)
             response = connection.getresponse()
-            body = response.read(LARGEST_RESPONSE)
+            return response, response.read(LARGEST_RESPONSE)
         finally:
             connection.close()
     except OSError as error:
@@ -271,7 +288,6 @@ def probe(
             None,
             trouble=f"no answer that HTTP knows ({str(error) or type(error).__name__})",
         )
-    return _understood(address, response, body)
 
 
 def _connection(address: str, seconds: float) -> HTTPConnection:

@@ -31,7 +31,7 @@ def announced(scene: Scene) -> Iterator[Finding]:
     if found is None:
         return
     silent = [
-        f"{agent['name']} ({instance['instance']}) for {_duration(age)}"
+        f"{agent['name']} ({instance['instance']}) for {duration(age)}"
         for agent in found["agents"]
         for instance in agent["instances"]
         if (age := _age(instance["heard_at"])) > instance["ttl"] * MISSED
@@ -118,7 +118,7 @@ def _late(group: Mapping[str, Any]) -> Iterator[Finding]:
     if not waiting or oldest is None:
         return
     age = _age(oldest)
-    told = plain(f"{waiting} events wait for {group['name']}, the oldest for {_duration(age)}")
+    told = plain(f"{waiting} events wait for {group['name']}, the oldest for {duration(age)}")
     if not group["replicas"]:
         yield warning(
             "groups",
@@ -149,7 +149,8 @@ def _age(moment: str) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns a time for people."""
     for size, unit in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -24,7 +24,9 @@ from soorma_common.terminal import plain
 app = command_group()
 
 COLOURS = {State.OK: "green", State.WARNING: "yellow", State.PROBLEM: "red"}
-SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key", re.IGNORECASE)
+SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key|_key$", re.IGNORECASE)
+NO_SECRETS = {"SOORMA_MEMORY_SECRETS", "SOORMA_MEMORY_SECRET_PATTERNS"}
+"""Variables that have such a name, and hold none: their values are words that a report uses."""
 SHORTEST_SECRET = 4
 INDENT = " " * 24
 
@@ -113,6 +115,7 @@ def _without_secrets(finding: Finding, environment: Mapping[str, str]) -> Findin
     """Hides the values of secret variables everywhere in a finding: reports are shown around."""
     found, advice = finding.found, finding.advice
     for name, value in environment.items():
-        if SECRET.search(name) and len(value) >= SHORTEST_SECRET:
+        is_secret = SECRET.search(name) and name not in NO_SECRETS
+        if is_secret and len(value) >= SHORTEST_SECRET:
             found, advice = found.replace(value, f"(${name})"), advice.replace(value, f"(${name})")
     return finding._replace(found=found, advice=advice)

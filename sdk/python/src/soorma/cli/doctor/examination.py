@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from soorma.cli.doctor import agents, installation, machine, platform, settings, store
+from soorma.cli.doctor import (
+    agents,
+    installation,
+    machine,
+    memories,
+    platform,
+    settings,
+    store,
+)
 from soorma.cli.doctor.finding import Finding, problem, warning
 from soorma.cli.doctor.scene import Scene
 
@@ -17,6 +25,7 @@ GROUPS: dict[str, tuple[Check, ...]] = {
     "store": store.CHECKS,
     "platform": platform.CHECKS,
     "agents": agents.CHECKS,
+    "memories": memories.CHECKS,
 }
 
 

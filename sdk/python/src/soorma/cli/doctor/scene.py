@@ -6,20 +6,58 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from soorma.cli import connection
 from soorma.cli.connection import Response
-from soorma.cli.dev import services
+from soorma.cli.dev import processes, services
 from soorma.cli.dev.folder import Folder
-from soorma.local import Running
+from soorma.local import Process, Running
 from soorma_common.errors import SoormaError
 from soorma_platform.settings import Settings
 from soorma_platform.stores.engines import tools_for
-from soorma_platform.stores.tools import StoreTools
+from soorma_platform.stores.tools import MemoryCounts, StoreTools
 
 PATIENCE_SECONDS = 1.0
 GATEWAY = "gateway"
+LOOK_SECONDS = 0.4
+"""Seconds for which the record is read, unless all of it is to be read."""
+
+MEMORY_METRICS = "soorma_memory_"
+
+
+class Metrics(NamedTuple):
+    """The metrics of a platform's memories: values by name, and the embedding model, if any."""
+
+    values: Mapping[str, float]
+    model: str | None
+
+    @classmethod
+    def of(cls, text: str) -> Metrics:
+        """Returns those in the response to GET /metrics; ValueError if it is no such."""
+        from prometheus_client.parser import text_string_to_metric_families  # noqa: PLC0415 - slow
+
+        lines = [line for line in text.splitlines() if line.startswith(MEMORY_METRICS)]
+        values: dict[str, float] = {}
+        model = None
+        for family in text_string_to_metric_families("\n".join(lines) + "\n"):
+            for name, labels, value, *_ in family.samples:
+                if not labels:
+                    values[name.removeprefix(MEMORY_METRICS)] = value
+                elif name == f"{MEMORY_METRICS}embedding_model_info":
+                    model = labels["model"]
+        return cls(values, model)
+
+    @property
+    def is_known(self) -> bool:
+        """True if the platform is of a version that has them."""
+        return "index_limit_bytes" in self.values
+
+    def get(self, name: str) -> float:
+        """Returns a value, 0 if the platform is of a version without it."""
+        return self.values.get(name, 0.0)
 
 
 @dataclass(frozen=True)
@@ -64,6 +102,38 @@ class Scene:
     def place(self) -> Path:
         """The folder of the database, or the nearest above it that exists."""
         return next(folder for folder in self.database.absolute().parents if folder.is_dir())
+
+    @property
+    def seconds(self) -> float | None:
+        """The seconds for which the record may be read; None: to its end."""
+        return None if self.thorough else LOOK_SECONDS
+
+    @cached_property
+    def memories(self) -> MemoryCounts | None:
+        """What the record holds of memories, None if it has none; counted once.
+
+        Raises Unavailable if the record cannot be read.
+        """
+        return self.store.memories(self.seconds)
+
+    @cached_property
+    def is_store_used(self) -> bool:
+        """True if a process has the record open, as far as can be seen."""
+        use = self.store.use()
+        if use.pid is None:
+            return False
+        opened = processes.open_files(use.pid)
+        is_alive = bool(Process.of(use.pid).born)
+        return is_alive and (not opened or str(use.lock.resolve()) in opened)
+
+    @cached_property
+    def metrics(self) -> Metrics | None:
+        """The metrics of the memories of the platform that responds; None without one."""
+        response = self.responses.get("memory")
+        if response is None or not speaks_for(response, "memory"):
+            return None
+        text = connection.probe_text(response.address, "/metrics", seconds=PATIENCE_SECONDS)
+        return None if text is None else Metrics.of(text)
 
     def expects(self, service: str) -> bool:
         """True if the service should respond: it runs here, or the environment names a platform."""

@@ -14,8 +14,7 @@ from tempfile import TemporaryFile
 
 from soorma.cli.dev import processes
 from soorma.cli.doctor.finding import Finding, ok, problem, warning
-from soorma.cli.doctor.scene import Scene
-from soorma.local import Process
+from soorma.cli.doctor.scene import LOOK_SECONDS, Scene
 from soorma_platform.stores.tools import Examination, Fault
 
 MIB = 1 << 20
@@ -24,7 +23,6 @@ SHOULD_BE_FREE = 1024 * MIB
 SLOW_SECONDS = 0.010
 SYNCS, SYNCING_SECONDS = 7, 0.3
 PAGE = 4096
-LOOK_SECONDS = 0.4
 LARGE_LOG = 256 * MIB
 
 NETWORK = {"9p", "afs", "ceph", "cifs", "drvfs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4",
@@ -88,7 +86,7 @@ def file_system(scene: Scene) -> Iterator[Finding]:
 def disk(scene: Scene) -> Iterator[Finding]:
     """Checks for free space and inodes: a full disk refuses every change."""
     free, there = shutil.disk_usage(scene.place).free, os.statvfs(scene.place)
-    told = f"{_size(free)} free"
+    told = f"{size(free)} free"
     if free < MUST_BE_FREE:
         yield problem(
             "disk", f"{told} in {scene.place}", "free some space: a full disk refuses every change"
@@ -137,7 +135,7 @@ def database(scene: Scene) -> Iterator[Finding]:
     if not os.access(path.parent, os.X_OK) or not scene.store.exists():
         yield ok("database", f"{path} is made when a platform starts")
         return
-    yield _judged(path, scene.store.examine(None if scene.thorough else LOOK_SECONDS))
+    yield _judged(path, scene.store.examine(scene.seconds))
 
 
 def engine(scene: Scene) -> Iterator[Finding]:
@@ -149,23 +147,17 @@ def engine(scene: Scene) -> Iterator[Finding]:
 def in_use(scene: Scene) -> Iterator[Finding]:
     """Names the process that has the database open, and checks the size of the write-ahead log."""
     use = scene.store.use()
-    if use.pid is not None and _holds(use.pid, use.lock):
+    if use.pid is not None and scene.is_store_used:
         yield ok(
             "in use", f"by process {use.pid} ({processes.command_line(use.pid) or 'name unknown'})"
         )
     if use.log_bytes > LARGE_LOG:
         yield warning(
             "in use",
-            f"{use.log.name} has grown to {_size(use.log_bytes)}: "
+            f"{use.log.name} has grown to {size(use.log_bytes)}: "
             "a program that reads the file keeps it from being moved into it",
             f"end that program (`fuser {scene.database}` names it)",
         )
-
-
-def _holds(pid: int, lock: Path) -> bool:
-    """True if the process is alive and, as far as can be seen, has the lock open."""
-    opened = processes.open_files(pid)
-    return bool(Process.of(pid).born) and (not opened or str(lock.resolve()) in opened)
 
 
 def _judged(path: Path, found: Examination) -> Finding:
@@ -188,7 +180,7 @@ def _judged(path: Path, found: Examination) -> Finding:
             f"{path} is of an earlier Soorma (schema {found.schema} of {known})",
             "soorma dev --build migrates it",
         )
-    told = f"{path}, {_size(found.bytes)}, schema {known}"
+    told = f"{path}, {size(found.bytes)}, schema {known}"
     if found.is_whole:
         return ok("database", f"{told}, undamaged")
     return ok(
@@ -253,7 +245,8 @@ def _flushes(place: Path) -> list[float]:
     return took
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """Returns a number of bytes for people."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

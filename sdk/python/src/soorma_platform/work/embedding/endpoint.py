@@ -70,6 +70,11 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+def name_at(address: str, model: str) -> str:
+    """Returns what identifies a model behind an address."""
+    return f"{model} at {urlsplit(address).netloc}"
+
+
 class EndpointEmbedder:
     """A model behind an address."""
 
@@ -80,7 +85,7 @@ class EndpointEmbedder:
         self._model = model
         self._key = key
         self._session: aiohttp.ClientSession | None = None
-        self.name = f"{model} at {urlsplit(address).netloc}"
+        self.name = name_at(address, model)
 
     def __repr__(self) -> str:
         return f"EndpointEmbedder({self.name!r})"  # without the key

@@ -54,6 +54,18 @@ def model_file() -> Path | None:
     return None
 
 
+def usable_model_file() -> Path:
+    """Returns the file of the weights; raises Unavailable if it is missing, or holds other ones."""
+    file = model_file()
+    if file is None:
+        raise Unavailable(f"the offline embedding model is not installed; {ADVICE}")
+    if _sha256(file) != MODEL_SHA256:
+        raise Unavailable(
+            f"{file} holds other weights than this version of Soorma was calibrated for; {ADVICE}"
+        )
+    return file
+
+
 class OfflineEmbedder:
     """The offline model; passages are embedded one batch after another, queries in between."""
 
@@ -82,14 +94,7 @@ class _LoadedModel:
     """The loaded model: 170 MB."""
 
     def __init__(self) -> None:
-        file = model_file()
-        if file is None:
-            raise Unavailable(f"the offline embedding model is not installed; {ADVICE}")
-        if _sha256(file) != MODEL_SHA256:
-            raise Unavailable(
-                f"{file} holds other weights than this version of Soorma was calibrated for; "
-                f"{ADVICE}"
-            )
+        file = usable_model_file()
         # Its wheels report usage to their maker, and leave files in the user's home, unless this
         # is set before the first import.
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
